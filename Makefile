@@ -1,0 +1,59 @@
+# Two commands do all the set-up: `make run` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+KILLS ?= 20
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+
+.PHONY: help run demo test check proto bench faults lock format
+
+help:  ## This list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+run: .venv/.installed  ## Start Lares with a PostgreSQL and a Kafka of its own.
+	@exec $(BIN)/lares up
+
+demo: .venv/.installed  ## Put sample photos into a camera's folder of the running Lares, show the events.
+	@exec $(BIN)/lares demo
+
+test: .venv/.installed  ## Every test, on a real Kafka and a real PostgreSQL.
+	$(BIN)/pytest
+
+check: .venv/.installed proto/third_party/.fetched  ## Format, lint, types, package rules, contracts, pages.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code proto/lares
+	proto/generate.sh build/gen && diff -r --exclude=__pycache__ build/gen proto/gen
+	$(BIN)/python -m deploy.pages --check
+
+proto: .venv/.installed proto/third_party/.fetched  ## Write proto/gen anew from the contracts.
+	proto/generate.sh proto/gen
+
+bench: .venv/.installed  ## Every speed, as a ratio to a peer or a limit of the same run.
+	$(BIN)/python -m tests.bench
+
+faults: .venv/.installed  ## Kill Lares KILLS times at random and compare with a run without faults.
+	$(BIN)/python -m tests.faults --kills $(KILLS)
+
+lock: .venv/.installed  ## Resolve the lock files anew.
+	$(COMPILE) --all-extras pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
+
+format: .venv/.installed  ## Format, and mend what ruff can mend.
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/python -m deploy.pages
+
+.venv/.installed: requirements-bootstrap.lock requirements.lock requirements-dev.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements-bootstrap.lock requirements.lock requirements-dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+proto/third_party/.fetched: proto/third_party.lock .venv/.installed
+	$(BIN)/python proto/third_party.py
+	touch $@

@@ -1,0 +1,108 @@
+"""Originals, addressed by their content: `<folder>/ab/abcdef...`, durable before `put` returns."""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+from mesh.problems import Conflict, Invalid, NotFound
+
+FICLONE = 0x40049409  # linux/fs.h: share the extents of another file, where the file system can
+THREADS = 4
+
+T = TypeVar("T")
+
+
+class Blobs:
+    """A folder of immutable files. Safe for many processes at once: equal content, equal name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="blobs")
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def path(self, sha256: str) -> Path:
+        """Where this content lies, whether or not it is there yet."""
+        return self._folder / sha256[:2] / sha256
+
+    async def put(self, sha256: str, source: Path) -> None:
+        """Copies `source` (reflink where the file system can). Raises Conflict CONTENT_CHANGED when what was
+        copied is not what was hashed, OSError when the disk refuses; either leaves no trace."""
+
+        def write(target: BinaryIO) -> None:
+            with source.open("rb") as original:
+                _copy(original, target)
+
+        await self._run(self._put, sha256, write)
+
+    async def put_bytes(self, sha256: str, data: bytes) -> None:
+        def write(target: BinaryIO) -> None:
+            target.write(data)
+
+        await self._run(self._put, sha256, write)
+
+    async def read(self, sha256: str) -> bytes:
+        """The whole content; raises NotFound."""
+        try:
+            return await self._run(self.path(sha256).read_bytes)
+        except FileNotFoundError:
+            raise NotFound("this media's content is gone", "BLOB_NOT_FOUND", sha256=sha256) from None
+
+    async def _run(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+
+    def _put(self, sha256: str, write: Callable[[BinaryIO], None]) -> None:
+        path = self.path(sha256)
+        if path.exists():
+            return
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sync_folder(self._folder)
+        partial = path.with_name(f".{uuid4().hex}.part")
+        try:
+            with partial.open("wb+") as target:
+                write(target)
+                target.flush()
+                target.seek(0)
+                if hashlib.file_digest(target, "sha256").hexdigest() != sha256:
+                    raise Conflict("the content changed while it was read", "CONTENT_CHANGED")
+                os.fsync(target.fileno())
+            partial.rename(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def open_blobs(url: str, home: Path) -> Blobs:
+    """`file:///folder`, or `media/` in the home when the URL is empty. Raises Invalid for other kinds."""
+    parts = urlsplit(url)
+    if url and parts.scheme != "file":
+        raise Invalid(f"LARES_BLOBS_URL: {parts.scheme}: is not one of file:", "BAD_SETTING")
+    folder = Path(unquote(parts.path)) if url else home / "media"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Blobs(folder)
+
+
+def _copy(original: BinaryIO, target: BinaryIO) -> None:
+    try:
+        fcntl.ioctl(target.fileno(), FICLONE, original.fileno())
+    except OSError:
+        shutil.copyfileobj(original, target, 1 << 20)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,132 @@
+"""The one server interceptor: who calls, what they may send, how failures leave."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import protovalidate
+import structlog
+from google.protobuf.message import Message
+
+from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
+from mesh.rpc import CALLER_ID, CALLER_NAME, DETAILS, status_of
+from mesh.security import ANONYMOUS, SIBLING, Caller, caller
+from mesh.telemetry import enter
+
+log = structlog.get_logger(__name__)
+
+OPEN = "/grpc.health.v1.Health/"
+API_KEY = "x-api-key"
+UNARY_SECONDS = 60.0
+
+Verify = Callable[[str], Awaitable[Caller]]
+
+
+class Boundary(grpc.aio.ServerInterceptor):
+    """Wraps every method. `verify` turns an API key into its caller; None takes everybody in."""
+
+    def __init__(self, verify: Verify | None) -> None:
+        self._verify = verify
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(OPEN):
+            return handler
+        if handler.response_streaming:
+            streaming = self._streaming(handler.unary_stream or handler.stream_stream, method)
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(streaming, handler.request_deserializer, handler.response_serializer)
+        unary = self._unary(handler.unary_unary or handler.stream_unary, method)
+        make = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        return make(unary, handler.request_deserializer, handler.response_serializer)
+
+    def _unary(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+        async def unary(request: Any, context: Any) -> Any:
+            try:
+                await self._admit(context)
+                remaining = context.time_remaining()
+                async with asyncio.timeout(UNARY_SECONDS if remaining is None else remaining):
+                    return await behaviour(_checked(request), context)
+            except Exception as error:
+                return await _leave(context, method, error)
+
+        return unary
+
+    def _streaming(
+        self, behaviour: Callable[..., AsyncIterator[Any]], method: str
+    ) -> Callable[..., AsyncIterator[Any]]:
+        async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                await self._admit(context)
+                async for response in behaviour(_checked(request), context):
+                    yield response
+            except Exception as error:
+                await _leave(context, method, error)
+
+        return streaming
+
+    async def _admit(self, context: Any) -> None:
+        headers: dict[str, Any] = dict(context.invocation_metadata() or ())
+        enter({name: value for name, value in headers.items() if isinstance(value, str)})
+        caller.set(await self._caller(context, headers))
+
+    async def _caller(self, context: Any, headers: dict[str, Any]) -> Caller:
+        if _is_sibling(context):
+            if CALLER_ID not in headers:
+                return SIBLING
+            return Caller("key", headers[CALLER_ID], headers.get(CALLER_NAME, b"").decode())
+        if self._verify is None:
+            return replace(ANONYMOUS, kind="key", name="authentication is off")
+        secret = headers.get(API_KEY, "")
+        if not secret:
+            raise Unauthenticated("an API key is needed: send it as x-api-key", "NO_API_KEY")
+        return await self._verify(secret)
+
+
+def _is_sibling(context: Any) -> bool:
+    """The private socket lies in a folder that only Lares may enter; a client certificate is only asked for,
+    and only accepted from our CA, on the address for siblings."""
+    return context.peer().startswith("unix:") or "x509_common_name" in (context.auth_context() or {})
+
+
+def _checked(request: Any) -> Any:
+    if isinstance(request, Message):
+        _check(request)
+        return request
+    return _checked_stream(request)
+
+
+async def _checked_stream(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    async for request in requests:
+        _check(request)
+        yield request
+
+
+def _check(request: Message) -> None:
+    try:
+        protovalidate.validate(request)
+    except protovalidate.ValidationError as error:
+        raise Invalid(str(error), "BAD_REQUEST") from None
+
+
+async def _leave(context: Any, method: str, error: Exception) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, TimeoutError):
+        error = Unavailable("this took too long", "DEADLINE")
+    if not isinstance(error, Problem):
+        log.error("call failed", method=method, exc_info=error)
+        error = Internal("internal error", "INTERNAL")
+    status = status_of(error)
+    await context.abort(error.code, error.message, trailing_metadata=((DETAILS, status.SerializeToString()),))

@@ -1,0 +1,77 @@
+"""What every service is handed: settings, bus, blobs, its server, channels to its siblings."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import structlog
+
+from mesh.blobs import Blobs
+from mesh.bus import Bus
+from mesh.config import Config
+from mesh.keys import Keys
+from mesh.rpc import Channels, Server
+
+log = structlog.get_logger(__name__)
+
+CHECK_SECONDS = 3.0
+
+Check = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Mesh:
+    """One process's view of the others. Made by the composition root alone."""
+
+    config: Config
+    bus: Bus
+    blobs: Blobs
+    server: Server
+    channels: Channels
+    keys: Keys
+    database_url: str = ""
+    # Where this process can be reached, by kind: `gateway`, `grpc`, `kafka`.
+    addresses: dict[str, str] = field(default_factory=dict)
+    # Readiness, by part: raises while the part is not ready.
+    checks: dict[str, Check] = field(default_factory=dict)
+    failure: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """The channel to `ingest`, `detect`, `reason` or `store`, wherever it runs."""
+        return self.channels.to(service)
+
+    async def missing(self) -> dict[str, str]:
+        """What is not ready: part -> why. Empty when everything is."""
+
+        async def ask(check: Check) -> str:
+            try:
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await check()
+            except Exception as error:
+                return str(error) or type(error).__name__
+            return ""
+
+        answers = await asyncio.gather(*(ask(check) for check in self.checks.values()))
+        return {part: why for part, why in zip(self.checks, answers, strict=True) if why}
+
+    @asynccontextmanager
+    async def running(self, name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Runs `work` until the block ends, then cancels and awaits it. If it fails, or just ends, the
+        process stops with that error: a worker that is gone must not go unnoticed."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._watch)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _watch(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or self.failure.done():
+            return
+        error = task.exception() or RuntimeError("ended by itself")
+        log.error("worker failed", worker=task.get_name(), exc_info=error)
+        self.failure.set_exception(error)

@@ -1,0 +1,177 @@
+"""gRPC, the same way everywhere: one server boundary, one client function, one map of errors."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from mesh.problems import DOMAIN, KINDS, TRANSPORT_KINDS, Conflict, Internal, Invalid, Problem
+from mesh.security import Caller, caller
+from mesh.telemetry import outgoing
+
+log = structlog.get_logger(__name__)
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Servicer = TypeVar("Servicer")
+
+CALLER_ID, CALLER_NAME = "x-lares-caller-id", "x-lares-caller-name-bin"
+DETAILS = "grpc-status-details-bin"
+PORT_PATIENCE_SECONDS = 5.0
+MESSAGE_BYTES = 64 * 2**20
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+
+
+class Server:
+    """This process's servicers, on any number of addresses. Add everything, then listen, then start."""
+
+    def __init__(self, interceptors: Iterable[grpc.aio.ServerInterceptor]) -> None:
+        self._server = grpc.aio.server(interceptors=list(interceptors), options=OPTIONS)
+        self._health = health_aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.services: list[str] = []
+
+    def add(
+        self, register: Callable[[Servicer, grpc.aio.Server], None], servicer: Servicer, name: str
+    ) -> None:
+        """`register` is the generated add_XServicer_to_server, `name` the full name, `lares.store.v1.X`."""
+        register(servicer, self._server)
+        self.services.append(name)
+
+    def add_reflection(self) -> None:
+        from grpc_reflection.v1alpha import reflection
+
+        names = [*self.services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
+
+    async def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
+        """Binds `host:port` or `unix:path` and returns the address with the port in fact bound. Raises
+        Conflict PORT_TAKEN when it is still taken after 5 s."""
+        deadline = asyncio.get_running_loop().time() + PORT_PATIENCE_SECONDS
+        while True:
+            try:
+                port = (
+                    self._server.add_secure_port(address, credentials)
+                    if credentials
+                    else self._server.add_insecure_port(address)
+                )
+                return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+            except RuntimeError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Conflict(f"{address} is taken by another program", "PORT_TAKEN") from None
+                await asyncio.sleep(0.2)
+
+    async def start(self) -> None:
+        await self._server.start()
+        for name in ["", *self.services]:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Refuses new calls, gives those under way `grace` seconds, then cancels them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+
+class Channels:
+    """The way to each service: a private socket where it is in this process, else its peer address."""
+
+    def __init__(
+        self, local: dict[str, str], peers: dict[str, str], credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        """`local` and `peers`: service -> target; `credentials` for peers (mutual TLS)."""
+        self._local, self._peers, self._credentials = local, peers, credentials
+        self._open: dict[str, grpc.aio.Channel] = {}
+
+    def to(self, service: str) -> grpc.aio.Channel:
+        """Raises Invalid NO_PEER where the settings do not say where the service runs."""
+        target = self._local.get(service) or self._peers.get(service)
+        if not target:
+            raise Invalid(f"LARES_PEERS must say where {service} runs: {service}=host:port", "NO_PEER")
+        if target not in self._open:
+            secure = service not in self._local and self._credentials is not None
+            self._open[target] = (
+                grpc.aio.secure_channel(target, self._credentials, options=OPTIONS)
+                if secure and self._credentials
+                else grpc.aio.insecure_channel(target, options=OPTIONS)
+            )
+        return self._open[target]
+
+    async def close(self) -> None:
+        for channel in self._open.values():
+            await channel.close(grace=1.0)
+
+
+async def call(
+    method: Callable[..., Awaitable[Response]],
+    request: object,
+    *,
+    timeout: float = 10.0,
+    wait: bool = False,
+) -> Response:
+    """One unary call: a deadline in seconds, the request's ids, the end caller; raises the far side's
+    Problem. `wait`: until the deadline for a server that is not up yet."""
+    try:
+        return await method(request, timeout=timeout, metadata=metadata(), wait_for_ready=wait)
+    except grpc.aio.AioRpcError as error:
+        raise problem_of(error) from None
+
+
+async def stream(
+    method: Callable[..., Any], request: object, *, timeout: float | None = None
+) -> AsyncIterator[Any]:
+    """The answers of one server-streaming call; raises the far side's Problem, cancels when left."""
+    under_way = method(request, timeout=timeout, metadata=metadata())
+    try:
+        async for response in under_way:
+            yield response
+    except grpc.aio.AioRpcError as error:
+        raise problem_of(error) from None
+    finally:
+        under_way.cancel()
+
+
+def metadata() -> tuple[tuple[str, str | bytes], ...]:
+    """What goes with every call to a sibling."""
+    current: Caller = caller.get()
+    who: list[tuple[str, str | bytes]] = []
+    if current.kind == "key":
+        who = [(CALLER_ID, current.id), (CALLER_NAME, current.name.encode())]
+    return (*outgoing().items(), *who)
+
+
+def status_of(problem: Problem) -> Status:
+    detail = AnyMessage()
+    detail.Pack(ErrorInfo(reason=problem.reason, domain=DOMAIN, metadata=problem.metadata))
+    return Status(code=problem.code.value[0], message=problem.message, details=[detail])
+
+
+def problem_of(error: grpc.aio.AioRpcError) -> Problem:
+    """The Problem that the far side raised, from its code and reason; gRPC's own codes are mapped."""
+    code = error.code()
+    kind = KINDS.get(code) or TRANSPORT_KINDS.get(code, Internal)
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS and isinstance(value, bytes):
+            status = Status.FromString(value)
+            for detail in status.details:
+                info = ErrorInfo()
+                if detail.Unpack(info) and info.domain == DOMAIN:
+                    return kind(status.message, info.reason, **dict(info.metadata))
+    return kind(error.details() or code.name, code.name)

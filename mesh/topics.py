@@ -1,0 +1,105 @@
+"""The table of topics: the bus creates them from it, and docs/topics.md is made from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from lares.detect.v1 import events_pb2 as detect
+from lares.ingest.v1 import events_pb2 as ingest
+from lares.reason.v1 import events_pb2 as reason
+from lares.store.v1 import events_pb2 as store
+
+M = TypeVar("M", bound=Message)
+
+# Every topic keyed by camera has the same number, so that a camera has the same partition in all of them.
+CAMERA_PARTITIONS = 12
+DAYS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Topic(Generic[M]):
+    """One Kafka topic. `retention_seconds` None means compacted: the latest record of each key stays."""
+
+    name: str
+    message: type[M]
+    key: Callable[[M], str]
+    key_name: str
+    partitions: int
+    retention_seconds: int | None
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+
+
+INGESTED = Topic(
+    name="ingest.media.v1",
+    message=ingest.MediaIngested,
+    key=lambda m: m.media.camera_id,
+    key_name="camera id",
+    partitions=CAMERA_PARTITIONS,
+    retention_seconds=7 * DAYS,
+    producers=("ingest_svc",),
+    consumers=("detect_svc",),
+)
+REJECTED = Topic(
+    name="ingest.rejections.v1",
+    message=ingest.MediaRejected,
+    key=lambda m: m.camera_id or m.file.path,
+    key_name="camera id, else path",
+    partitions=CAMERA_PARTITIONS,
+    retention_seconds=7 * DAYS,
+    producers=("ingest_svc", "detect_svc"),
+    consumers=("store_svc",),
+)
+DETECTED = Topic(
+    name="detect.detections.v1",
+    message=detect.MediaDetected,
+    key=lambda m: m.media.camera_id,
+    key_name="camera id",
+    partitions=CAMERA_PARTITIONS,
+    retention_seconds=7 * DAYS,
+    producers=("detect_svc",),
+    consumers=("store_svc",),
+)
+ASSESSED = Topic(
+    name="reason.assessments.v1",
+    message=reason.EventAssessed,
+    key=lambda m: m.camera_id,
+    key_name="camera id",
+    partitions=CAMERA_PARTITIONS,
+    retention_seconds=7 * DAYS,
+    producers=("reason_svc",),
+    consumers=("store_svc",),
+)
+FEED = Topic(
+    name="store.feed.v1",
+    message=store.EventChanged,
+    key=lambda m: m.event.camera_id,
+    key_name="camera id",
+    partitions=1,
+    retention_seconds=7 * DAYS,
+    producers=("store_svc",),
+    consumers=("gateway", "store_svc"),
+)
+CAMERAS = Topic(
+    name="store.cameras.v1",
+    message=store.CameraConfigured,
+    key=lambda m: m.camera.id,
+    key_name="camera id",
+    partitions=1,
+    retention_seconds=None,
+    producers=("store_svc",),
+    consumers=("ingest_svc", "detect_svc"),
+)
+
+TOPICS: tuple[Topic[Any], ...] = (INGESTED, REJECTED, DETECTED, ASSESSED, FEED, CAMERAS)
+
+# Who keeps dead letters: `<service>.dead.v1`, raw bytes, so not among the typed topics.
+DEAD_LETTER_SERVICES = ("detect_svc", "store_svc")
+DEAD_LETTER_RETENTION_SECONDS = 30 * DAYS
+
+
+def dead_letters(service: str) -> str:
+    """The name of the topic where `service` puts what it can never process."""
+    return f"{service.removesuffix('_svc')}.dead.v1"
