@@ -1,24 +1,109 @@
 """The latest configuration of every camera, from `store.cameras.v1`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakSet
+
+import structlog
 
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.bus import Bus
+from mesh.problems import Problem
+from mesh.topics import CAMERAS
+
+log = structlog.get_logger(__name__)
+
+AGAIN_SECONDS = 1.0
+
+
+class Changes:
+    """Iterates over what changes from its making on. Of one camera only the latest waits: so it is bounded."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, CameraConfigured] = {}
+        self._arrived = asyncio.Event()
+
+    def put(self, change: CameraConfigured) -> None:
+        self._waiting[change.camera.id] = change
+        self._arrived.set()
+
+    def __aiter__(self) -> AsyncIterator[CameraConfigured]:
+        return self
+
+    async def __anext__(self) -> CameraConfigured:
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._waiting.pop(next(iter(self._waiting)))
 
 
 class Cameras:
+    """A table that follows the topic; older than the store by a few milliseconds at most."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, CameraConfigured] = {}
+        self._subscribers: WeakSet[Changes] = WeakSet()
+
     def get(self, camera_id: str) -> CameraConfigured | None:
-        raise NotImplementedError
+        """Deleted ones too: look at `.deleted`. None for one that never was."""
+        return self._latest.get(camera_id)
 
     def all(self) -> list[CameraConfigured]:
-        raise NotImplementedError
+        """Those that are not deleted."""
+        return [camera for camera in self._latest.values() if not camera.deleted]
 
-    def subscribe(self) -> AsyncIterator[CameraConfigured]:
-        raise NotImplementedError
+    def subscribe(self) -> Changes:
+        """What changes from now on, deletions too. It ends when nobody holds it."""
+        changes = Changes()
+        self._subscribers.add(changes)
+        return changes
+
+    def apply(self, change: CameraConfigured) -> None:
+        """Takes a record of the topic; one older than what is known (redelivered) changes nothing."""
+        known = self._latest.get(change.camera.id)
+        if known is not None and change.revision < known.revision:
+            return
+        self._latest[change.camera.id] = change
+        for subscriber in list(self._subscribers):
+            subscriber.put(change)
 
 
 @asynccontextmanager
 async def open_cameras(bus: Bus) -> AsyncIterator[Cameras]:
-    raise NotImplementedError
-    yield Cameras()
+    """Has read the topic to its end when the block is entered; then follows it. Raises Unavailable, NotFound."""
+    cameras, complete = Cameras(), asyncio.Event()
+    following = asyncio.create_task(_follow(bus, cameras, complete), name="cameras")
+    try:
+        await _until(complete, following)
+        yield cameras
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def _follow(bus: Bus, cameras: Cameras, complete: asyncio.Event) -> None:
+    while True:
+        try:
+            async with bus.tail(CAMERAS, start="beginning") as tail:
+                caught_up = asyncio.create_task(tail.caught_up())
+                caught_up.add_done_callback(lambda done: done.cancelled() or complete.set())
+                try:
+                    async for delivery in tail:
+                        cameras.apply(delivery.message)
+                finally:
+                    caught_up.cancel()
+        except Problem as problem:
+            if not complete.is_set():
+                raise
+            # Nothing is lost by it: the topic is compacted, and is read again from its beginning.
+            log.warning("cameras are read again", reason=problem.reason, error=problem.message)
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def _until(complete: asyncio.Event, following: "asyncio.Task[None]") -> None:
+    waiting = asyncio.create_task(complete.wait())
+    await asyncio.wait([waiting, following], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if following.done():
+        following.result()

@@ -1,7 +1,7 @@
 """What the bus hands over, and what it asks of those who keep their own offsets."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 
@@ -25,6 +25,8 @@ class Delivery(Generic[M]):
     offset: int
     timestamp: datetime
     headers: dict[str, str]
+    # Under which assignment of its partition it came: the bus's own, to tell late answers from timely ones.
+    generation: int = field(default=0, compare=False, repr=False)
 
 
 class OffsetStore(Protocol):

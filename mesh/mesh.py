@@ -13,6 +13,7 @@ from mesh.blobs import Blobs
 from mesh.bus import Bus
 from mesh.config import Config
 from mesh.keys import Keys
+from mesh.problems import Internal, Problem
 from mesh.rpc import Channels, Server
 
 log = structlog.get_logger(__name__)
@@ -37,7 +38,9 @@ class Mesh:
     addresses: dict[str, str] = field(default_factory=dict)
     # Readiness, by part: raises while the part is not ready.
     checks: dict[str, Check] = field(default_factory=dict)
-    failure: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    failure: "asyncio.Future[None]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
     def channel(self, service: str) -> grpc.aio.Channel:
         """The channel to `ingest`, `detect`, `reason` or `store`, wherever it runs."""
@@ -73,5 +76,7 @@ class Mesh:
         if task.cancelled() or self.failure.done():
             return
         error = task.exception() or RuntimeError("ended by itself")
-        log.error("worker failed", worker=task.get_name(), exc_info=error)
+        if not isinstance(error, Problem):
+            log.error("worker failed", worker=task.get_name(), exc_info=error)
+            error = Internal(f"{task.get_name()}: {error!r}", "WORKER_FAILED")
         self.failure.set_exception(error)

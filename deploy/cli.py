@@ -1,0 +1,148 @@
+"""`lares`: the command line."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from mesh.config import Config, load_config
+from mesh.problems import Problem
+from mesh.telemetry import configure_logging
+
+BANNER = """
+Lares is ready.
+
+  GraphQL     {http}/graphql
+  gRPC        {grpc}
+  Kafka       {kafka}
+  cameras     {cameras}
+  API key     {key}
+
+Try next: copy a photo into {cameras}/front-door/, or run `make demo` in another terminal.
+Stop with Ctrl-C.
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point. Ends with status 0, 1 (a problem, said on standard error) or 2 (wrong usage)."""
+    options = parser().parse_args(arguments)
+    try:
+        config = load_config(**({"home": options.home} if options.home else {}))
+        configure_logging(config.log_format, config.log_level)
+        options.run(config, options)
+    except Problem as problem:
+        sys.exit(f"lares: {problem.message}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="lares", description="Home-security intelligence.")
+    home = argparse.ArgumentParser(add_help=False)
+    home.add_argument("--home", type=Path, help="folder of everything Lares keeps (LARES_HOME)")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    up = commands.add_parser("up", parents=[home], help="run Lares until Ctrl-C")
+    up.add_argument("--target", action="append", default=[], help="all (default), or services, repeated")
+    up.set_defaults(run=lambda config, options: _run(_up(config, options.target)))
+
+    config = commands.add_parser("config", parents=[home], help="print the settings, secrets hidden")
+    config.set_defaults(run=lambda config, _: print_config(config))
+
+    demo = commands.add_parser(
+        "demo", parents=[home], help="put sample photos into a camera of a running Lares"
+    )
+    demo.add_argument("--camera", default="demo", help="the camera's folder")
+    demo.set_defaults(run=_demo)
+
+    keys = commands.add_parser("keys", help="API keys of a running Lares").add_subparsers(required=True)
+    create = keys.add_parser("create", parents=[home], help="make a key and print it, once")
+    create.add_argument("name")
+    keys.add_parser("list", parents=[home], help="list the keys").set_defaults(key=None)
+    revoke = keys.add_parser("revoke", parents=[home], help="refuse a key from now on")
+    revoke.add_argument("id")
+    for command, action in ((create, "create"), (keys.choices["list"], "list"), (revoke, "revoke")):
+        command.set_defaults(run=_keys, action=action)
+    return top
+
+
+def print_config(config: Config) -> None:
+    """One setting a line, as `.env` would hold it; URLs with credentials are hidden."""
+    from mesh.telemetry import redact
+
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, dict):
+            value = ",".join(f"{key}={number}" for key, number in value.items())
+        if isinstance(value, list):
+            value = ",".join(value)
+        shown = redact(None, "", {"value": "" if value is None else str(value)})["value"]
+        print(f"LARES_{name.upper()}={shown}")
+
+
+async def _up(config: Config, targets: list[str]) -> None:
+    from deploy.targets import open_lares
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def interrupt() -> None:
+        # Before Lares is ready there is nothing to wait at: the start itself is cancelled.
+        if stop.is_set() or not ready:
+            task.cancel()
+        stop.set()
+
+    ready = False
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, interrupt)
+    async with open_lares(config, targets) as mesh:
+        ready = True
+        print(banner(config, mesh.addresses), flush=True)
+        ends: list[asyncio.Future[Any]] = [asyncio.create_task(stop.wait()), mesh.failure]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        ends[0].cancel()
+        if mesh.failure.done():
+            mesh.failure.result()
+
+
+def banner(config: Config, addresses: dict[str, str]) -> str:
+    return BANNER.format(
+        http=addresses.get("gateway", "(not in this process)"),
+        grpc=addresses["grpc"],
+        kafka=addresses.get("kafka", config.bus_url.rpartition("@")[2]),
+        cameras=config.cameras_folder,
+        key=config.home / "admin.key",
+    )
+
+
+def _demo(config: Config, options: argparse.Namespace) -> None:
+    from deploy.demo import show
+
+    _run(show(config, options.camera))
+
+
+def _keys(config: Config, options: argparse.Namespace) -> None:
+    from deploy import keys
+
+    actions = {
+        "create": lambda: keys.create(config, options.name),
+        "list": lambda: keys.print_all(config),
+        "revoke": lambda: keys.revoke(config, options.id),
+    }
+    _run(actions[options.action]())
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(work)
+        except asyncio.CancelledError:
+            sys.exit(130)
+

@@ -1,0 +1,69 @@
+"""`lares demo`: sample photos for a camera of a running Lares, and the events they become."""
+
+import asyncio
+import os
+import shutil
+import time
+from pathlib import Path
+from uuid import uuid4
+
+from deploy.keys import running_lares
+from deploy.samples import sample_photos
+from lares.reason.v1.assessment_pb2 import Severity
+from lares.store.v1 import event_service_pb2 as events
+from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from lares.store.v1.event_pb2 import EventStatus
+from lares.store.v1.events_pb2 import EventChanged
+from mesh.config import Config
+from mesh.rpc import call, stream
+
+PAUSE_SECONDS = 2.0
+# An event closes 30 s after its last photo and is judged then, if not at once.
+AFTER_SECONDS = 40.0
+
+
+async def show(config: Config, camera: str) -> None:
+    """Drops the samples, one every two seconds, and prints each change of an event until all is quiet."""
+    photos = await asyncio.to_thread(sample_photos, config.cache)
+    folder = config.cameras_folder / camera
+    async with running_lares(config) as store:
+        stub = events_rpc.EventServiceStub(store)
+        # Answers at once that no Lares runs here, before a folder is made.
+        head = (await call(stub.GetStoreStatus, events.GetStoreStatusRequest())).sequence
+        print(f"Dropping {len(photos)} photos into {folder}, one every {PAUSE_SECONDS:g} s.")
+        dropping = asyncio.create_task(_drop(photos, folder))
+        try:
+            async with asyncio.timeout(len(photos) * PAUSE_SECONDS + AFTER_SECONDS):
+                async for answer in stream(stub.WatchEvents, events.WatchEventsRequest(after=head)):
+                    print(line(answer.change), flush=True)
+        except TimeoutError:
+            print("Done. The events stay: see `events` in GraphQL.")
+        finally:
+            dropping.cancel()
+            await asyncio.gather(dropping, return_exceptions=True)
+
+
+async def _drop(photos: list[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for photo in photos:
+        # A fresh capture time each run; moved into place as a camera's upload would be.
+        partial = folder / f".{uuid4().hex}.part"
+        await asyncio.to_thread(shutil.copyfile, photo, partial)
+        os.utime(partial)
+        partial.rename(folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{photo.name}")
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+def line(change: EventChanged) -> str:
+    """One change as a person reads it."""
+    event = change.event
+    status = EventStatus.Name(event.status).removeprefix("EVENT_STATUS_")
+    text = (
+        f"#{change.sequence} {event.started_at.ToDatetime():%H:%M:%S} {event.camera_name}: "
+        f"{', '.join(event.labels)} ({event.detection_count} found) {status}"
+    )
+    if event.HasField("assessment"):
+        risk = event.assessment
+        severity = Severity.Name(risk.severity).removeprefix("SEVERITY_")
+        text += f" | risk {risk.score} {severity}: {risk.summary}"
+    return text

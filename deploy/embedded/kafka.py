@@ -1,0 +1,49 @@
+"""A Kafka 4.3 of our own: a child process, its log under the home, closed to strangers."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from deploy.embedded.archive import class_archive
+from deploy.embedded.broker import Broker, install
+from deploy.embedded.child import open_child
+from deploy.embedded.home import private_folder
+from deploy.embedded.java import find_java
+from deploy.embedded.ports import free_port, until_free
+from mesh.artifacts import fetch_jars
+from mesh.config import split_address
+
+JARS = Path(__file__).with_name("jars.lock")
+
+
+@asynccontextmanager
+async def open_kafka(home: Path, listen: str, cache: Path) -> AsyncIterator[str]:
+    """`kafka://lares:<password>@host:port` of a broker that answers; a port 0 in `listen` is any free one.
+
+    Clients that only read find theirs in `<home>/kafka/client.properties` and `client.json` (0600). What is
+    missing is fetched into `cache`. Raises Conflict PORT_TAKEN (after 5 s), Invalid BAD_ADDRESS, and
+    Unavailable: no Java, jars that cannot be had, or the end of the broker's log.
+    """
+    host, port = split_address(listen)
+    port = port or free_port(host)
+    await until_free(host, port)
+    java = await find_java(await _jars(cache))
+    archive = await class_archive(java, cache)
+    folder = private_folder(home, "run").with_name("kafka")
+    if not folder.exists():
+        await install(folder, java, *archive)
+    broker = Broker(folder, java, host, port, archive)
+    broker.write_client_files()
+    async with open_child(broker.part(home / "run")):
+        yield broker.url
+
+
+async def _jars(cache: Path) -> Path:
+    """Not on the loop; a cancelled start ends the fetch too, soon."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(fetch_jars, cache, JARS, stop)
+    finally:
+        stop.set()

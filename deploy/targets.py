@@ -1,0 +1,82 @@
+"""The composition root: the only code that knows every service, and which parts each one needs."""
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from deploy.opening import open_mesh
+from mesh.config import Config
+from mesh.mesh import Mesh
+from mesh.problems import Invalid, Unavailable
+
+log = structlog.get_logger(__name__)
+
+READY_SECONDS = 60.0
+GRACE_SECONDS = 3.0
+
+Opener = Callable[[Config, Mesh], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One service: where its `open` is, and whether it needs the database."""
+
+    module: str
+    database: bool = False
+
+    def open(self, config: Config, mesh: Mesh) -> AbstractAsyncContextManager[None]:
+        # Imported here, so that a process holds only the code of the targets it runs.
+        opener: Opener = importlib.import_module(self.module).open
+        return opener(config, mesh)
+
+
+# In the order in which they open; they close in reverse.
+TARGETS: dict[str, Target] = {
+    "store": Target("store_svc.service", database=True),
+    "detect": Target("detect_svc.service"),
+    "reason": Target("reason_svc.service"),
+    "ingest": Target("ingest_svc.service"),
+    "gateway": Target("gateway.service"),
+}
+
+
+def chosen(names: Collection[str]) -> list[str]:
+    """The targets of these names in the order of opening; `all`, or no name, is every one."""
+    unknown = set(names) - TARGETS.keys() - {"all"}
+    if unknown:
+        raise Invalid(
+            f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}", "BAD_TARGET"
+        )
+    return [name for name in TARGETS if not names or name in names or "all" in names]
+
+
+@asynccontextmanager
+async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Mesh]:
+    """Everything that `names` need, up and ready. Raises a Problem that says what is missing."""
+    targets = chosen(names)
+    async with AsyncExitStack() as stack:
+        database = any(TARGETS[name].database for name in targets)
+        mesh = await stack.enter_async_context(open_mesh(config, targets, database=database))
+        for name in targets:
+            await stack.enter_async_context(TARGETS[name].open(config, mesh))
+        if config.grpc_reflection:
+            mesh.server.add_reflection()
+        await mesh.server.start()
+        stack.push_async_callback(mesh.server.stop, GRACE_SECONDS)
+        await until_ready(mesh)
+        yield mesh
+
+
+async def until_ready(mesh: Mesh) -> None:
+    """Waits for every part to answer; raises Unavailable with the last answers after 60 s."""
+    deadline = asyncio.get_running_loop().time() + READY_SECONDS
+    while missing := await mesh.missing():
+        if mesh.failure.done():
+            mesh.failure.result()
+        if asyncio.get_running_loop().time() > deadline:
+            raise Unavailable(f"not ready: {missing}", "NOT_READY")
+        await asyncio.sleep(0.05)

@@ -1,0 +1,114 @@
+"""Foreign bytes -> upright RGB, scaled down while decoding. Runs in a sandbox's child only."""
+
+import io
+import re
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from detect_svc.orientation import orientation, turned, upright
+from mesh.child import Refused
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
+PNG_HEADER_BYTES = 33
+# Where the end marker may lie: cameras append padding and notes.
+TAIL_BYTES = 64 * 1024
+# What libjpeg warns of although every pixel is right; some cameras write such files always.
+HARMLESS = re.compile(r"extraneous bytes before marker|Invalid SOS parameters")
+PREMATURE = re.compile(r"premature end", re.IGNORECASE)
+
+
+class Picture(NamedTuple):
+    """`pixels`: [h, w, 3] uint8, RGB, upright, possibly smaller than the photo; `width`, `height`: of the
+    upright photo in full."""
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+
+
+def decode(data: bytes, least: int, max_pixels: int) -> Picture:
+    """The picture with its longer side at `least` pixels or more, where the photo has as many.
+
+    Raises Refused with the name of a RejectionReason: ZERO_BYTE, NOT_AN_IMAGE, TOO_MANY_PIXELS, TRUNCATED,
+    CORRUPT.
+    """
+    if not data:
+        raise Refused("the file is empty", "ZERO_BYTE")
+    if data.startswith(JPEG_SIGNATURE):
+        return _decode_jpeg(data, least, max_pixels)
+    if data.startswith(PNG_SIGNATURE):
+        return _decode_png(data, max_pixels)
+    raise Refused("neither a JPEG nor a PNG", "NOT_AN_IMAGE")
+
+
+def _decode_jpeg(data: bytes, least: int, max_pixels: int) -> Picture:
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise _broken_jpeg(data, str(error)) from None
+    _bound(width, height, max_pixels)
+    # Only the longer side counts: the other one follows.
+    bounds = {"min_width": least} if width >= height else {"min_height": least}
+    pixels = _pixels_of_jpeg(data, bounds)
+    way = orientation(data)
+    if turned(way):
+        width, height = height, width
+    return Picture(upright(pixels, way), width, height)
+
+
+def _pixels_of_jpeg(data: bytes, bounds: dict[str, int]) -> NDArray[np.uint8]:
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", **bounds)  # type: ignore[no-any-return]
+    except ValueError as error:
+        if not HARMLESS.search(str(error)):
+            raise _broken_jpeg(data, str(error)) from None
+    return simplejpeg.decode_jpeg(data, "RGB", strict=False, **bounds)  # type: ignore[no-any-return]
+
+
+def _broken_jpeg(data: bytes, why: str) -> Refused:
+    if JPEG_END not in data[-TAIL_BYTES:] or PREMATURE.search(why):
+        return Refused("the JPEG ends too early", "TRUNCATED")
+    return Refused(f"not a sound JPEG: {why}", "CORRUPT")
+
+
+def _decode_png(data: bytes, max_pixels: int) -> Picture:
+    if len(data) < PNG_HEADER_BYTES:
+        raise Refused("the PNG ends within its header", "TRUNCATED")
+    width, height = struct.unpack_from(">II", data, 16)
+    _bound(width, height, max_pixels)
+    from PIL import Image, ImageOps  # here, because PNG is rare and this is 5 MB
+
+    # Its limit is for callers who do not look first.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.load()
+            pixels = _rgb(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError, struct.error, LookupError) as error:
+        if "truncated" in str(error) or PNG_END not in data[-TAIL_BYTES:]:
+            raise Refused("the PNG ends too early", "TRUNCATED") from None
+        raise Refused(f"not a sound PNG: {error}", "CORRUPT") from None
+    return Picture(pixels, pixels.shape[1], pixels.shape[0])
+
+
+def _rgb(image: "Image.Image") -> NDArray[np.uint8]:
+    if image.mode.startswith("I"):  # 16-bit grey, which a plain conversion would clip to white
+        deep = np.asarray(image).astype(np.uint16)
+        return np.repeat((deep >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def _bound(width: int, height: int, max_pixels: int) -> None:
+    if not width or not height:
+        raise Refused("the image has no pixels", "CORRUPT")
+    if width * height > max_pixels:
+        raise Refused(f"{width} x {height} are more than {max_pixels} pixels", "TOO_MANY_PIXELS")

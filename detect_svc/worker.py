@@ -1,0 +1,115 @@
+"""The loop: every MediaIngested becomes a MediaDetected, a MediaRejected or a dead letter."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+import structlog
+
+from detect_svc.detector import Detector, identity
+from detect_svc.filter import Filter
+from detect_svc.messages import detected, is_rejection, own_thresholds, rejected
+from lares.ingest.v1.events_pb2 import MediaIngested
+from lares.store.v1.events_pb2 import CameraConfigured
+from mesh.blobs import Blobs
+from mesh.bus import Delivery, Stream
+from mesh.problems import Internal, NotFound, Problem
+from mesh.sandbox import Crashed, Hung
+from mesh.telemetry import enter
+from mesh.topics import DETECTED, REJECTED
+
+log = structlog.get_logger(__name__)
+
+BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 10.0
+# How often a photo is tried whose failure may be its own fault, or may pass.
+PATIENCE: dict[type[Problem], int] = {NotFound: 6, Hung: 3}
+DEAD_REASONS: dict[type[Problem], str] = {Crashed: "DECODER_CRASHED", Hung: "DECODER_HUNG"}
+
+
+class Worker:
+    """Keeps up to `window` photos in flight; they may finish in any order, the stream restores it."""
+
+    def __init__(
+        self,
+        stream: Stream[MediaIngested],
+        detector: Detector,
+        rule: Filter,
+        camera: Callable[[str], CameraConfigured | None],
+        blobs: Blobs,
+        window: int,
+    ) -> None:
+        self._stream, self._detector, self._rule = stream, detector, rule
+        self._camera, self._blobs, self._window = camera, blobs, window
+
+    async def run(self) -> None:
+        room = asyncio.Semaphore(self._window)
+        async with asyncio.TaskGroup() as photos:
+            async for batch in self._stream.batches(self._window):
+                for delivery in batch:
+                    # A photo that waits for its next try keeps its place, so a detector that is away stops
+                    # the intake.
+                    await room.acquire()
+                    task = photos.create_task(self._process(delivery))
+                    task.add_done_callback(lambda _: room.release())
+
+    async def _process(self, delivery: Delivery[MediaIngested]) -> None:
+        enter(delivery.headers)
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                await self._answer(delivery)
+                return
+            except Exception as error:
+                problem = _problem_of(error)
+            try:
+                if await self._give_up(delivery, problem, attempts):
+                    return
+            except Problem as unavailable:  # the bus is away: nothing can be said about this photo yet
+                problem = unavailable
+            log.warning(
+                "photo waits", media=delivery.message.media.id, attempts=attempts, error=problem.message
+            )
+            await asyncio.sleep(_backoff(attempts))
+
+    async def _answer(self, delivery: Delivery[MediaIngested]) -> None:
+        media, began = delivery.message.media, time.perf_counter()
+        try:
+            sight = await self._detector.detect(self._blobs.path(media.sha256))
+        except Problem as problem:
+            if not is_rejection(problem):
+                raise
+            self._stream.done(delivery, (REJECTED, rejected(media, problem)))
+            log.info("photo rejected", camera=media.camera_id, media=media.id, reason=problem.reason)
+            return
+        kept = self._rule.kept(sight.found, own_thresholds(self._camera(media.camera_id)))
+        message = detected(media, kept, identity(self._detector), urgent=self._rule.urgent(kept))
+        self._stream.done(delivery, (DETECTED, message))
+        took = round((time.perf_counter() - began) * 1000)
+        log.info("photo detected", camera=media.camera_id, media=media.id, found=len(kept), ms=took)
+
+    async def _give_up(self, delivery: Delivery[MediaIngested], problem: Problem, attempts: int) -> bool:
+        """Whether the photo was put to the dead letters; raises what the bus raises."""
+        patience = PATIENCE.get(type(problem))
+        if problem.retryable if patience is None else attempts < patience:
+            return False
+        reason = DEAD_REASONS.get(type(problem), problem.reason)
+        tried = problem.attempts if isinstance(problem, Crashed) else attempts
+        await self._stream.bury(delivery, reason, attempts=tried)
+        media = delivery.message.media
+        log.error("photo buried", camera=media.camera_id, media=media.id, reason=reason, attempts=tried)
+        return True
+
+
+def _problem_of(error: Exception) -> Problem:
+    """A bug that one photo brings to light is that photo's problem: it must not stop the others for ever."""
+    if isinstance(error, Problem):
+        return error
+    log.error("unexpected error", exc_info=error)
+    return Internal(f"{type(error).__name__}: {error}", "UNEXPECTED")
+
+
+def _backoff(attempts: int) -> float:
+    longest = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(attempts, 16))
+    return random.uniform(longest / 2, longest)  # noqa: S311

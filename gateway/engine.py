@@ -1,0 +1,106 @@
+"""Runs operations: Strawberry declares the schema, graphql-core runs it, answers leave in one form."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, cast
+from weakref import WeakValueDictionary
+
+import strawberry
+from graphql import ExecutionResult, create_source_event_stream
+from strawberry.execution import optimized_is_awaitable
+
+from gateway.context import Context
+from gateway.documents import Document, Documents, is_subscription
+from gateway.executor import PlanningExecutor
+from gateway.faults import Refused, failure, format_errors
+from gateway.operation import Operation
+from gateway.renderings import Rendering
+from gateway.schema.subscription import EventChange
+from mesh.problems import Invalid
+from mesh.security import caller
+
+SECONDS = 15.0
+
+encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Engine:
+    """`context` makes what the resolvers of one execution may reach."""
+
+    def __init__(self, schema: strawberry.Schema, context: Callable[[], Context]) -> None:
+        # Strawberry keeps graphql-core's schema to itself; its own way to run it costs ten times the work.
+        self._schema = schema._schema
+        self._documents = Documents(self._schema)
+        self._context = context
+        self._renderings: WeakValueDictionary[tuple[object, ...], Rendering] = WeakValueDictionary()
+
+    def is_subscription(self, operation: Operation) -> bool:
+        """Raises Refused for a text that is none, Invalid beyond the limits."""
+        document = self._documents.read(operation.text)
+        return is_subscription(document.operation(operation.name, operation.variables))
+
+    async def answer(self, operation: Operation) -> dict[str, Any]:
+        """Of a query or mutation: `{data, errors?}`, or `{errors}` where it could not run. Never raises."""
+        try:
+            document = self._documents.read(operation.text)
+            if is_subscription(document.operation(operation.name, operation.variables)):
+                raise Invalid("subscriptions come over WebSocket", "NEEDS_WEBSOCKET")
+            return await self._run(document, operation, None)
+        except Exception as error:
+            return {"errors": failure(error)}
+
+    async def subscribe(self, operation: Operation) -> AsyncGenerator[str, None]:
+        """The answers of a subscription, as JSON. Raises what ends it: Problems, Refused."""
+        document = self._documents.read(operation.text)
+        document.operation(operation.name, operation.variables)
+        stream = create_source_event_stream(self._executor(document, operation, None))
+        if optimized_is_awaitable(stream):
+            stream = await cast("Awaitable[Any]", stream)
+        if isinstance(stream, ExecutionResult):
+            raise Refused(stream.errors or ())
+        rendering = self._rendering(document, operation)
+        async with aclosing(cast("AsyncGenerator[EventChange, None]", stream)) as changes:
+            async for change in changes:
+                yield await rendering.of(change)
+
+    def _rendering(self, document: Document, operation: Operation) -> Rendering:
+        """Shared by all who ask the same and may see the same."""
+        key = (caller.get(), *operation.key)
+        rendering = self._renderings.get(key)
+        if rendering is None:
+
+            async def render(change: EventChange) -> str:
+                try:
+                    return encode(await self._run(document, operation, change))
+                except Exception as error:
+                    return encode({"errors": failure(error)})
+
+            rendering = self._renderings[key] = Rendering(render)
+        return rendering
+
+    async def _run(self, document: Document, operation: Operation, root: object) -> dict[str, Any]:
+        result = self._executor(document, operation, root).execute_operation()
+        if optimized_is_awaitable(result):
+            async with asyncio.timeout(SECONDS):
+                result = await cast("Awaitable[Any]", result)
+        done = cast("ExecutionResult", result)
+        return (
+            {"data": done.data, "errors": format_errors(done.errors)} if done.errors else {"data": done.data}
+        )
+
+    def _executor(self, document: Document, operation: Operation, root: object) -> PlanningExecutor:
+        executor = PlanningExecutor.build(
+            self._schema,
+            document.tree,
+            root_value=root,
+            context_value=self._context(),
+            raw_variable_values=operation.variables,
+            operation_name=operation.name,
+            is_awaitable=cast("Any", optimized_is_awaitable),
+            hide_suggestions=True,
+        )
+        if isinstance(executor, list):
+            raise Refused(executor)
+        return cast("PlanningExecutor", executor)

@@ -1,0 +1,93 @@
+"""Who may come in. API keys come in headers (or in a socket's first message), never in cookies: what another
+site makes a browser send has none, so there is nothing to forge. CORS headers are never sent."""
+
+import re
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.faults import masked, request_id, response
+from gateway.metrics import Metrics
+from mesh.keys import Keys
+from mesh.problems import Denied
+from mesh.security import Caller, caller
+from mesh.telemetry import REQUEST_ID, TRACEPARENT, enter
+
+OPEN = frozenset({"/health", "/ready"})
+EVERYBODY = Caller("key", name="authentication is off")
+# What may go into gRPC metadata and logs as it came.
+HARMLESS = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class Doorkeeper:
+    """Turns what a request shows into its caller. `keys` None takes everybody in who is not sent by another
+    site: then there is no key that a browser would have to know."""
+
+    def __init__(self, keys: Keys | None) -> None:
+        self._keys = keys
+
+    async def admit(self, secret: str, headers: Headers) -> Caller:
+        """Raises Unauthenticated, Denied FOREIGN_ORIGIN, and Unavailable where nobody can tell."""
+        if self._keys:
+            return await self._keys.verify(secret)
+        origin = headers.get("origin")
+        if origin and urlsplit(origin).netloc != headers.get("host"):
+            raise Denied("requests from other sites are not answered", "FOREIGN_ORIGIN")
+        return EVERYBODY
+
+
+class Guard:
+    """ASGI middleware around everything: request id, caller, masked errors, counters."""
+
+    def __init__(self, app: ASGIApp, doorkeeper: Doorkeeper, metrics: Metrics) -> None:
+        self._app, self._doorkeeper, self._metrics = app, doorkeeper, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        enter({name: value for name in (REQUEST_ID, TRACEPARENT) if (value := _harmless(headers.get(name)))})
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send, headers)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        began, status = time.monotonic(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _label(message)
+            await send(message)
+
+        try:
+            if scope["path"] not in OPEN:
+                caller.set(await self._doorkeeper.admit(secret_of(headers), headers))
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            if status:
+                raise
+            await response(masked(error))(scope, receive, answer)
+        finally:
+            self._metrics.answered(scope["path"], status, time.monotonic() - began)
+
+
+def secret_of(headers: Headers) -> str:
+    """The API key of `X-API-Key`, else of `Authorization: Bearer`; empty where there is none."""
+    key = headers.get("x-api-key")
+    if key:
+        return key.strip()
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def _label(message: Message) -> None:
+    headers = MutableHeaders(raw=message["headers"])
+    headers[REQUEST_ID] = request_id()
+    headers["x-content-type-options"] = "nosniff"
+
+
+def _harmless(value: str | None) -> str:
+    return value if value and HARMLESS.fullmatch(value) else ""

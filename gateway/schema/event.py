@@ -1,0 +1,140 @@
+# mypy: disable-error-code="untyped-decorator"
+# (Strawberry types its decorators as Any where they are given a description.)
+"""Events: what happened in front of a camera, and how much it matters."""
+
+from datetime import datetime
+from enum import Enum
+
+import strawberry
+
+from gateway.context import Info
+from gateway.schema.camera import Camera
+from gateway.schema.media import Detection, Media, connect_detections, load_camera
+from gateway.schema.paging import (
+    LARGEST_DETECTION_PAGE,
+    PAGE,
+    Connection,
+    connect,
+    page_size,
+)
+from gateway.schema.reading import instant, known_form, read, stamp
+from lares.reason.v1 import assessment_pb2
+from lares.store.v1 import event_pb2, event_service_pb2
+from lares.store.v1.detection_service_pb2 import ListDetectionsRequest
+from mesh.problems import NotFound
+from mesh.rpc import call
+
+
+@strawberry.enum
+class EventStatus(Enum):
+    PENDING = event_pb2.EVENT_STATUS_PENDING
+    ASSESSED = event_pb2.EVENT_STATUS_ASSESSED
+    FAILED = event_pb2.EVENT_STATUS_FAILED
+
+
+@strawberry.enum
+class Severity(Enum):
+    LOW = assessment_pb2.SEVERITY_LOW
+    MEDIUM = assessment_pb2.SEVERITY_MEDIUM
+    HIGH = assessment_pb2.SEVERITY_HIGH
+    CRITICAL = assessment_pb2.SEVERITY_CRITICAL
+
+
+@strawberry.type(description="One reason for the score.")
+class Factor:
+    message: strawberry.Private[assessment_pb2.Factor]
+    factor: str = read("factor")
+    points: int = read("points", description="Added to the score; may be negative.")
+    text: str = read("text")
+    detection_ids: list[strawberry.ID] = read("detection_ids", list, description="What it rests on.")
+
+
+@strawberry.type
+class Risk:
+    message: strawberry.Private[assessment_pb2.Assessment]
+    score: int = read("score", description="0..100.")
+    severity: Severity = read("severity")
+    summary: str = read("summary")
+    reasoner: str = read("reasoner", description="`rules/v1`, or the kind of server that judged.")
+    assessed_at: datetime = read("assessed_at", instant)
+
+    @strawberry.field
+    def evidence(self) -> list[Factor]:
+        return [Factor(message=factor) for factor in self.message.factors]
+
+
+@strawberry.type
+class Event:
+    message: strawberry.Private[event_pb2.Event]
+    id: strawberry.ID = read("id")
+    status: EventStatus = read("status")
+    revision: int = read("revision", description="Counts the changes of this event, from 1.")
+    sequence: str = read("sequence", str, description="The cursor of its latest change.")
+    started_at: datetime = read("started_at", instant)
+    ended_at: datetime = read("ended_at", instant)
+    closed: bool = read("closed")
+    labels: list[str] = read("labels", list, description="Sorted, distinct.")
+
+    @strawberry.field(description="Null until somebody has judged.")
+    def risk(self) -> Risk | None:
+        return Risk(message=self.message.assessment) if self.message.HasField("assessment") else None
+
+    @strawberry.field
+    async def camera(self, info: Info) -> Camera:
+        return await load_camera(info, self.message.camera_id, self.message.camera_name)
+
+    @strawberry.field(description="Oldest capture first, then best score.")
+    async def detections(
+        self, info: Info, first: int | None = PAGE, after: str | None = None
+    ) -> Connection[Detection]:
+        size = page_size(first, LARGEST_DETECTION_PAGE)
+        if after:
+            request = ListDetectionsRequest(event_id=self.message.id, page_size=size, page_token=after)
+            return connect_detections(await call(info.context.siblings.detections.ListDetections, request))
+        return connect_detections(await info.context.loaders.event_detections.load((self.message.id, size)))
+
+    @strawberry.field(description="Oldest capture first.")
+    async def media(self, info: Info) -> list[Media]:
+        return [
+            Media(message=stored) for stored in await info.context.loaders.event_media.load(self.message.id)
+        ]
+
+
+@strawberry.input(description="Everything that is given must hold.")
+class EventFilter:
+    camera_ids: list[strawberry.ID] | None = None
+    labels: list[str] | None = strawberry.field(default=None, description="At least one of these.")
+    severities: list[Severity] | None = None
+    statuses: list[EventStatus] | None = None
+    started_after: datetime | None = strawberry.field(default=None, description="Inclusive.")
+    started_before: datetime | None = strawberry.field(default=None, description="Exclusive.")
+
+    def message(self) -> event_service_pb2.EventFilter:
+        return event_service_pb2.EventFilter(
+            camera_ids=self.camera_ids or [],
+            labels=self.labels or [],
+            severities=[severity.value for severity in self.severities or []],
+            statuses=[status.value for status in self.statuses or []],
+            started_after=stamp(self.started_after),
+            started_before=stamp(self.started_before),
+        )
+
+
+async def get_event(info: Info, id: strawberry.ID) -> Event | None:
+    if not known_form(id):
+        return None
+    try:
+        request = event_service_pb2.GetEventRequest(event_id=id)
+        return Event(message=(await call(info.context.siblings.events.GetEvent, request)).event)
+    except NotFound:
+        return None
+
+
+async def list_events(
+    info: Info, first: int | None = PAGE, after: str | None = None, filter: EventFilter | None = None
+) -> Connection[Event]:
+    request = event_service_pb2.ListEventsRequest(
+        filter=filter.message() if filter else None, page_size=page_size(first), page_token=after or ""
+    )
+    answer = await call(info.context.siblings.events.ListEvents, request)
+    return connect(Event, answer.events, answer)

@@ -1,0 +1,24 @@
+"""The questions."""
+
+import strawberry
+
+from gateway.schema.camera import Camera, get_camera, list_cameras
+from gateway.schema.event import Event, get_event, list_events
+from gateway.schema.media import Media, get_media, list_media
+from gateway.schema.paging import Connection
+from gateway.schema.rejection import Rejection, list_rejections
+from gateway.schema.status import Status, read_status
+
+
+@strawberry.type
+class Query:
+    cameras: list[Camera] = strawberry.field(resolver=list_cameras, description="All of them, by id.")
+    camera: Camera | None = strawberry.field(resolver=get_camera)
+    events: Connection[Event] = strawberry.field(resolver=list_events, description="Newest first.")
+    event: Event | None = strawberry.field(resolver=get_event)
+    media: Media | None = strawberry.field(resolver=get_media)
+    media_list: Connection[Media] = strawberry.field(resolver=list_media, description="Newest capture first.")
+    rejections: Connection[Rejection] = strawberry.field(
+        resolver=list_rejections, description="Newest first."
+    )
+    status: Status = strawberry.field(resolver=read_status)

@@ -1,0 +1,34 @@
+"""The services behind the gateway, as their gRPC stubs."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import grpc
+
+from lares.detect.v1 import detect_service_pb2_grpc as detect_rpc
+from lares.ingest.v1 import ingest_service_pb2_grpc as ingest_rpc
+from lares.store.v1 import camera_service_pb2_grpc as cameras_rpc
+from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
+from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from lares.store.v1 import media_service_pb2_grpc as media_rpc
+
+
+class Siblings:
+    """`channel` gives the channel to a service by name; the store must be known, ingest and detect are looked
+    up when first asked (NO_PEER where the settings do not say where they run)."""
+
+    def __init__(self, channel: Callable[[str], grpc.aio.Channel]) -> None:
+        self._channel = channel
+        store = channel("store")
+        self.cameras = cameras_rpc.CameraServiceStub(store)
+        self.events = events_rpc.EventServiceStub(store)
+        self.media = media_rpc.MediaServiceStub(store)
+        self.detections = detections_rpc.DetectionServiceStub(store)
+
+    @cached_property
+    def ingest(self) -> "ingest_rpc.IngestServiceAsyncStub":
+        return ingest_rpc.IngestServiceStub(self._channel("ingest"))
+
+    @cached_property
+    def detect(self) -> "detect_rpc.DetectServiceAsyncStub":
+        return detect_rpc.DetectServiceStub(self._channel("detect"))

@@ -1,0 +1,56 @@
+"""The servicer of lares.ingest.v1.IngestService: thin."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC
+from typing import Any
+
+from ingest_svc.upload import Declared, Uploads
+from ingest_svc.worker import Status
+from lares.ingest.v1.ingest_service_pb2 import (
+    GetIngestStatusRequest,
+    GetIngestStatusResponse,
+    UploadHeader,
+    UploadMediaRequest,
+    UploadMediaResponse,
+)
+from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
+from mesh.problems import Invalid
+from mesh.security import require_caller
+from mesh.telemetry import outgoing
+
+
+class IngestServicer(IngestServiceServicer):
+    def __init__(self, uploads: Uploads, status: Callable[[], Status]) -> None:
+        self._uploads, self._status = uploads, status
+
+    async def UploadMedia(
+        self, request_iterator: AsyncIterator[UploadMediaRequest], context: Any
+    ) -> UploadMediaResponse:
+        require_caller()
+        first = await anext(request_iterator, UploadMediaRequest())
+        if first.WhichOneof("part") != "header":
+            raise Invalid("the first message must be the header", "HEADER_MISSING")
+        declared = _declared(first.header)
+        media_id = await self._uploads.receive(declared, _chunks(request_iterator), outgoing())
+        return UploadMediaResponse(media_id=media_id)
+
+    async def GetIngestStatus(self, request: GetIngestStatusRequest, context: Any) -> GetIngestStatusResponse:
+        require_caller()
+        status = self._status()
+        return GetIngestStatusResponse(
+            settling=status.settling,
+            unannounced=status.unannounced + self._uploads.under_way,
+            scanning=status.scanning,
+        )
+
+
+def _declared(header: UploadHeader) -> Declared:
+    captured_at = header.captured_at.ToDatetime(UTC) if header.HasField("captured_at") else None
+    return Declared(header.camera_id, header.sha256, header.size_bytes, captured_at)
+
+
+async def _chunks(requests: AsyncIterator[UploadMediaRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        if request.WhichOneof("part") != "chunk":
+            raise Invalid("after the header, only chunks may come", "SECOND_HEADER")
+        yield request.chunk

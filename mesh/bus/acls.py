@@ -1,0 +1,31 @@
+"""What a Kafka user may do: told to the broker by one who may do everything."""
+
+from aiokafka.protocol.admin import CreateAclsRequest
+
+from mesh.bus.address import Address
+from mesh.bus.quiet import quiet
+from mesh.bus.cluster import open_cluster
+from mesh.bus.quiet import quiet
+from mesh.problems import Unavailable
+
+# Kafka's own numbers.
+TOPIC, GROUP = 2, 3
+LITERAL, ALLOW = 3, 3
+READ, DESCRIBE = 3, 8
+READER = ((TOPIC, READ), (TOPIC, DESCRIBE), (GROUP, READ))
+
+PATIENCE_SECONDS = 10.0
+
+
+async def grant_read(url: str, user: str) -> None:
+    """Lets `user` read every topic in any group, and nothing else; harmless when it stands already.
+
+    `url` is `kafka://admin:password@host:port`. Raises Unavailable while the broker does not take it.
+    """
+    with quiet():
+        async with open_cluster(Address.parse(url), "lares-acls", patience=PATIENCE_SECONDS) as cluster:
+            for kind, operation in READER:
+                request = CreateAclsRequest(kind, "*", LITERAL, f"User:{user}", "*", operation, ALLOW)
+                for code, message in (await cluster.command(request)).creation_responses:
+                    if code:
+                        raise Unavailable(f"Kafka refuses a right: {message or code}", "BUS_UNAVAILABLE")

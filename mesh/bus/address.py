@@ -1,0 +1,53 @@
+"""Where the cluster is and who we are there, from the bus's URL."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from mesh.problems import Invalid
+
+
+@dataclass(frozen=True)
+class Address:
+    """`kafka://[user:password@]host:port[,host:port]`; user and password percent-encoded."""
+
+    servers: tuple[str, ...]
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        """Raises Invalid without repeating the URL, for it may hold a password."""
+        scheme, mark, rest = url.partition("://")
+        login, at, hosts = rest.rpartition("@")
+        servers = tuple(hosts.rstrip("/").split(","))
+        if scheme != "kafka" or not mark or not all(_is_server(server) for server in servers):
+            raise Invalid("a bus URL reads kafka://[user:password@]host:port[,host:port]", "BAD_BUS_URL")
+        if not at:
+            return cls(servers)
+        user, colon, password = login.partition(":")
+        if not user or not colon:
+            raise Invalid("a bus URL with a user needs a password: kafka://user:password@host", "BAD_BUS_URL")
+        return cls(servers, unquote(user), unquote(password))
+
+    def options(self, client_id: str) -> dict[str, Any]:
+        """The arguments that every aiokafka client takes."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": list(self.servers),
+            "client_id": client_id,
+            "request_timeout_ms": 10_000,
+            "retry_backoff_ms": 100,
+        }
+        if self.user is not None:
+            options |= {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl_mechanism": "PLAIN",
+                "sasl_plain_username": self.user,
+                "sasl_plain_password": self.password,
+            }
+        return options
+
+
+def _is_server(server: str) -> bool:
+    host, colon, port = server.rpartition(":")
+    return bool(host and colon) and port.isdigit() and 0 < int(port) < 65536

@@ -1,0 +1,90 @@
+"""The way in: one cluster, one producer, streams and tails."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from mesh.bus.address import Address
+from mesh.bus.cluster import Cluster, open_cluster
+from mesh.bus.creation import create_topics
+from mesh.bus.intake import Place
+from mesh.bus.publisher import Publisher, open_publisher
+from mesh.bus.quiet import quiet
+from mesh.bus.record import encode
+from mesh.bus.stream import Stream, open_stream
+from mesh.bus.tail import Tail, open_tail
+from mesh.delivery import OffsetStore, Start
+from mesh.telemetry import outgoing
+from mesh.topics import DEAD_LETTER_SERVICES, TOPICS, M, Topic
+
+CONNECT_SECONDS = 30.0
+
+
+class Bus:
+    """Made by `open_bus`. Everything here waits out a broker that restarts."""
+
+    def __init__(self, cluster: Cluster, publisher: Publisher, instance: str | None) -> None:
+        self._cluster, self._publisher, self._instance = cluster, publisher, instance
+
+    async def create_topics(
+        self,
+        topics: Iterable[Topic[Any]] = TOPICS,
+        dead_letter_services: Iterable[str] = DEAD_LETTER_SERVICES,
+    ) -> None:
+        """Makes those that are missing, with their partitions, retention and clean-up; leaves the others as they are.
+        Raises Conflict where one has another number of partitions."""
+        await create_topics(self._cluster, topics, dead_letter_services)
+
+    async def publish(self, topic: Topic[M], *messages: M, headers: Mapping[str, str] | None = None) -> None:
+        """Returns when all are durable (acks=all). In order for each key; at least once, should the producer have to
+        be replaced. The current request id and trace go along as headers; `headers` are added to them.
+
+        Raises Invalid for a message that is none of the topic's or too large, NotFound where the topic is missing,
+        Unavailable when the cluster does not take it for 60 s: it may have been written, or may yet be.
+        """
+        told = outgoing() | dict(headers or {})
+        await self._publisher.send([encode(topic, message, told) for message in messages])
+
+    def consume(
+        self, topic: Topic[M], group: str, *, offsets: OffsetStore | None = None, buffer: int = 1000
+    ) -> AbstractAsyncContextManager[Stream[M]]:
+        """Reads in the name of `group`, whose members share the partitions; begins where the group left off, and at
+        the beginning where it never was. With `offsets` they are the truth, and Kafka's only mirror them.
+
+        `group` is a service's name: records requeued for another service are passed over, and what can never be
+        processed goes to `dead_letters(group)`.
+        """
+        return self._consume(topic, group, offsets, buffer)
+
+    @asynccontextmanager
+    async def _consume(
+        self, topic: Topic[M], group: str, offsets: OffsetStore | None, buffer: int
+    ) -> AsyncIterator[Stream[M]]:
+        state = await self._cluster.topic(topic.name)
+        place = Place(topic, state.id, group, offsets, self._instance)
+        async with open_stream(self._cluster, self._publisher, place, buffer) as stream:
+            yield stream
+
+    def tail(self, topic: Topic[M], *, start: Start = "end") -> AbstractAsyncContextManager[Tail[M]]:
+        """Reads all partitions, in nobody's name. Where it begins is settled when the block is entered."""
+        return open_tail(self._cluster, topic, start)
+
+    async def check(self) -> None:
+        """Raises Unavailable where the cluster does not answer within 2 s."""
+        await self._cluster.check()
+
+
+@asynccontextmanager
+async def open_bus(url: str, *, client_id: str, instance: str | None = None) -> AsyncIterator[Bus]:
+    """`url` is `kafka://[user:password@]host:port[,host:port]`. Waits 30 s for a broker; raises Invalid, Unavailable.
+
+    `instance` names this process among all that use the cluster, now and after a restart: then it takes its old
+    partitions back at once, where otherwise a member that was killed keeps them for 10 s. Never give two one name.
+    """
+    address = Address.parse(url)
+    with quiet():
+        async with (
+            open_cluster(address, client_id, patience=CONNECT_SECONDS) as cluster,
+            open_publisher(cluster, client_id) as publisher,
+        ):
+            yield Bus(cluster, publisher, instance)

@@ -1,0 +1,222 @@
+"""One member of a consumer group: joins it, keeps the ledger filled, and starts over when it stalls."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
+from google.protobuf.message import DecodeError
+
+from mesh.bus.cluster import RETRY_SECONDS, Cluster
+from mesh.bus.ledger import Entry, Ledger
+from mesh.bus.record import dead_letter, decode, is_for
+from mesh.delivery import OffsetStore
+from mesh.problems import Conflict, Denied, Problem, Unavailable
+from mesh.topics import M, Topic
+
+log = structlog.get_logger(__name__)
+
+POLL_MS = 100
+CLOSE_SECONDS = 3.0
+REVOKE_SECONDS = 2.0
+UNDECODABLE = "UNDECODABLE"
+
+
+@dataclass(frozen=True)
+class Place(Generic[M]):
+    """Which records to read, in whose name, and who knows where to go on."""
+
+    topic: Topic[M]
+    topic_id: str
+    group: str
+    offsets: OffsetStore | None
+    instance: str | None
+
+    @property
+    def group_id(self) -> str:
+        """One Kafka group for each topic: with a common one, each stream that joins would interrupt all others."""
+        return f"{self.group}:{self.topic.name}"
+
+    async def committed(self, cluster: Cluster, partitions: Collection[int]) -> dict[int, int]:
+        """The next offset of each partition; an absent one means the beginning."""
+        if self.offsets is not None:
+            return await self.offsets.load(self.topic.name, self.topic_id, partitions)
+        return await cluster.committed(self.group_id, self.topic.name)
+
+
+class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
+    """`settle` is awaited before partitions are given away: to publish and commit what is done."""
+
+    def __init__(
+        self, cluster: Cluster, place: Place[M], ledger: Ledger[M], settle: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._cluster, self._place, self._ledger, self._settle = cluster, place, ledger, settle
+        self._unplaced: frozenset[int] = frozenset()
+        self.consumer: Any = None
+        self.joined = False
+        self.emptied = 0  # how often a poll brought all that there was
+
+    # What aiokafka calls. It holds the group up meanwhile, so neither may wait for the reading.
+
+    async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+        self.joined = False
+        if revoked:
+            with suppress(TimeoutError, Problem):
+                await asyncio.wait_for(self._settle(), REVOKE_SECONDS)
+        self._ledger.revoke()
+        self._unplaced = frozenset()
+
+    def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        self.consumer.pause(*assigned)  # until they are placed: what came before would be thrown away
+        self._unplaced = frozenset(partition.partition for partition in assigned)
+        self.joined = True
+
+    # The member's life.
+
+    async def join(self) -> None:
+        """Raises KafkaError while the cluster cannot be reached."""
+        self.consumer = AIOKafkaConsumer(
+            group_id=self._place.group_id,
+            group_instance_id=self._place.instance,
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=250,
+            max_partition_fetch_bytes=256 * 1024,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=3_000,
+            **self._cluster.address.options(f"{self._place.group}"),
+        )
+        await self.consumer.start()
+        self.consumer.subscribe([self._place.topic.name], listener=self)
+
+    async def leave(self) -> None:
+        consumer, self.consumer = self.consumer, None
+        self.joined, self._unplaced = False, frozenset()
+        self._ledger.revoke()
+        if consumer is not None:
+            await end(consumer)
+
+    async def read(self) -> None:
+        """Fetches as long as there is room. Returns by an exception only."""
+        while True:
+            if self._unplaced:
+                await self._find_places()
+            if self._ledger.room <= 0:
+                await self._wait_for_room()
+                continue
+            room = self._ledger.room
+            try:
+                fetched = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=room)
+            except NoOffsetForPartitionError:
+                continue  # aiokafka has looked before we have said where to begin
+            except OffsetOutOfRangeError as error:
+                self._refuse_range(error)
+            except (TopicAuthorizationFailedError, GroupAuthorizationFailedError) as error:
+                raise Denied(f"Kafka refuses us: {error}", "BUS_DENIED") from None
+            else:
+                self._take(fetched)
+                if sum(map(len, fetched.values())) < room:
+                    self.emptied += 1
+
+    def _take(self, fetched: dict[Any, list[Any]]) -> None:
+        for partition, records in fetched.items():
+            generation = self._ledger.generation(partition.partition)
+            if generation is not None:
+                for record in records:
+                    self._ledger.add(self._entry(record, generation))
+
+    def _entry(self, record: Any, generation: int) -> Entry[M]:
+        if not is_for(record, self._place.group):
+            return Entry(record, None, ())
+        try:
+            return Entry(record, decode(self._place.topic, record, generation))
+        except DecodeError as error:
+            where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            log.error("undecodable record", error=str(error), **where)
+            return Entry(record, None, (dead_letter(record, self._place.group, UNDECODABLE, 1),))
+
+    async def _find_places(self) -> None:
+        """Where to begin in what was assigned. Leaves it for the next time if that changes meanwhile."""
+        partitions, name = self._unplaced, self._place.topic.name
+        try:
+            begin = await self._place.committed(self._cluster, partitions)
+            if partitions - begin.keys():
+                begin = await self._cluster.beginnings(name) | begin
+        except Unavailable as problem:
+            log.warning("positions unknown", topic=name, group=self._place.group, error=problem.message)
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        if self._unplaced is partitions:
+            for partition in partitions:
+                self.place(partition, begin[partition])
+            self._unplaced = frozenset()
+
+    def place(self, partition: int, offset: int) -> None:
+        """Goes on at `offset`; does nothing where the partition is somebody else's meanwhile."""
+        at = TopicPartition(self._place.topic.name, partition)
+        if self.consumer is not None:
+            with suppress(IllegalStateError):
+                self.consumer.seek(at, offset)
+                self.consumer.resume(at)
+                self._ledger.assign(partition, offset)
+
+    async def _wait_for_room(self) -> None:
+        """Reads on when a quarter is free. A member that does not poll is put out of its group: it pauses and polls."""
+        drained = self._ledger.drained
+        wanted = max(1, self._ledger.capacity // 4)
+        while self._ledger.room < wanted:
+            drained.clear()
+            try:
+                await asyncio.wait_for(drained.wait(), POLL_MS / 1000)
+            except TimeoutError:
+                self.consumer.pause(*self.consumer.assignment())
+                await self.consumer.getmany(timeout_ms=0)
+        self.consumer.resume(*self.consumer.paused())
+
+    def _refuse_range(self, error: Any) -> None:
+        ((partition, offset),) = error.args[0].items()
+        if self._ledger.generation(partition.partition) is None:
+            return  # aiokafka's own idea of where to begin; ours comes
+        raise out_of_range(partition.topic, partition.partition, offset, f"group {self._place.group}")
+
+    async def positions(self) -> dict[int, int]:
+        """By assigned partition, the offset to fetch next."""
+        positions: dict[int, int] = {}
+        consumer, assigned = self.consumer, list(self._ledger.assigned())
+        with suppress(KafkaError):
+            for partition in assigned if consumer else ():
+                at = TopicPartition(self._place.topic.name, partition)
+                positions[partition] = await consumer.position(at)
+        return positions
+
+
+def out_of_range(topic: str, partition: int, offset: int, who: str) -> Conflict:
+    return Conflict(
+        f"{topic}/{partition} has no offset {offset} for {who}: records were deleted, or the topic is another one",
+        "OFFSET_OUT_OF_RANGE",
+        topic=topic,
+        partition=str(partition),
+        offset=str(offset),
+    )
+
+
+async def end(consumer: Any) -> None:
+    """Closes a consumer, which without a broker may take its time: no longer than we have."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait([stopping], timeout=CLOSE_SECONDS)
+    if not stopping.done():
+        stopping.cancel()
+        await asyncio.wait([stopping], timeout=1.0)
+    elif not stopping.cancelled() and (error := stopping.exception()) and not isinstance(error, KafkaError):
+        log.warning("consumer did not close well", error=repr(error))

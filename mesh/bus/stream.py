@@ -1,0 +1,227 @@
+"""Reading a topic in the name of a group: every record until it is done."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Generic
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from mesh.bus.cluster import Cluster
+from mesh.bus.intake import Intake, Place
+from mesh.bus.ledger import Ledger
+from mesh.bus.publisher import Publisher
+from mesh.bus.record import dead_letter, encode, inherited
+from mesh.bus.watchdog import LOOK_SECONDS, Watchdog
+from mesh.delivery import Delivery, Output
+from mesh.problems import Problem, Unavailable
+from mesh.topics import M
+
+log = structlog.get_logger(__name__)
+
+COMMIT_SECONDS = 0.05
+BACKOFF_SECONDS = 0.5
+CLOSE_SECONDS = 3.0
+
+
+class Stream(Generic[M]):
+    """At least once: what is not done when its partition goes to another member, or this process ends, comes again.
+
+    At most `buffer` records are fetched and not done at a time; a worker that keeps more of them stops the intake.
+    """
+
+    def __init__(self, cluster: Cluster, publisher: Publisher, place: Place[M], buffer: int) -> None:
+        self.topic_id = place.topic_id
+        self._cluster, self._publisher, self._place = cluster, publisher, place
+        self._ledger = Ledger[M](buffer)
+        self._intake = Intake(cluster, place, self._ledger, self._settle)
+        self._publishing = asyncio.Lock()
+        self._committed: dict[int, int] = {}
+        self._failure: BaseException | None = None
+
+    async def batches(self, max_records: int, linger: float = 0.0) -> AsyncIterator[list[Delivery[M]]]:
+        """1 to `max_records` records, as soon as there are any; waits `linger` seconds more to fill the batch.
+
+        Records of one partition come in log order. Raises Conflict (OFFSET_OUT_OF_RANGE) where the log no longer
+        holds the next record, Denied, NotFound; a cluster that is away only makes it wait.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            batch: list[Delivery[M]] = []
+            deadline: float | None = None
+            while len(batch) < max_records:
+                if self._failure is not None:
+                    raise self._failure
+                batch += self._ledger.take(max_records - len(batch))
+                if batch and deadline is None:
+                    deadline = loop.time() + linger
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await self._ledger.arrived.wait()
+                except TimeoutError:
+                    break
+            yield batch
+
+    def done(self, delivery: Delivery[M], *outputs: Output) -> None:
+        """The record is processed; `outputs` follow from it, and carry on its request id and trace.
+
+        In any order: outputs are published in the records' order within each partition, and a record is committed
+        once it and all before it are done and their outputs durable. Ignored where the record is no longer ours.
+        Raises Invalid where an output is none of its topic's, or too large.
+        """
+        headers = inherited(delivery)
+        self._ledger.done(delivery, tuple(encode(topic, message, headers) for topic, message in outputs))
+
+    async def bury(self, delivery: Delivery[M], reason: str, *, attempts: int = 1) -> None:
+        """The record can never be processed: puts its original bytes into the group's dead letters; then it is
+        done. `reason` is UPPER_SNAKE. Raises Unavailable."""
+        entry = self._ledger.find(delivery)
+        if entry is not None:
+            await self._publisher.send([dead_letter(entry.record, self._place.group, reason, attempts)])
+            self._ledger.done(delivery, ())
+
+    async def lag(self) -> int:
+        """How many records, over all partitions, are not done for this group: 0 only if all that were in the topic
+        when this was called are done, and their outputs durable. Raises Unavailable."""
+        ends = await self.ends()
+        at = self.positions()
+        if ends.keys() - at.keys():
+            others = await self._place.committed(self._cluster, ends.keys() - at.keys())
+            at = await self._cluster.beginnings(self._place.topic.name) | others | self.positions()
+        return sum(max(0, end - at[partition]) for partition, end in ends.items())
+
+    async def ends(self) -> dict[int, int]:
+        """The offset that each partition's next record will have; raises Unavailable."""
+        ends = await self._cluster.ends(self._place.topic.name)
+        for partition, position in (await self._intake.positions()).items():
+            self._ledger.skip(partition, position)
+        return ends
+
+    def positions(self) -> dict[int, int]:
+        """By partition that is ours, the next offset not yet done."""
+        return self._ledger.positions()
+
+    async def seek(self, partition: int, offset: int) -> None:
+        """Goes on at `offset`. What was handed out of the partition comes again or is passed over, and answers to
+        it are ignored. Does nothing where the partition is not ours."""
+        if partition in self._ledger.assigned():
+            self._intake.place(partition, offset)
+
+    # The stream's own tasks.
+
+    async def run(self) -> None:
+        tasks = [self._read(), self._publish(), self._commit()]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for task in tasks:
+                    group.create_task(task)
+        except* Exception as failures:
+            self._failure = failures.exceptions[0]
+            self._ledger.arrived.set()
+        finally:
+            with suppress(TimeoutError, Problem):
+                await asyncio.wait_for(self._settle(), CLOSE_SECONDS)
+            await self._intake.leave()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                await self._intake.join()
+                reading = asyncio.ensure_future(self._intake.read())
+                watching = asyncio.ensure_future(self._watch())
+                try:
+                    await asyncio.wait([reading, watching], return_when=asyncio.FIRST_COMPLETED)
+                    if reading.done():
+                        reading.result()
+                finally:
+                    for task in (reading, watching):
+                        task.cancel()
+                    await asyncio.gather(reading, watching, return_exceptions=True)
+                log.warning(
+                    "consumer stalled: joining anew", topic=self._place.topic.name, group=self._place.group
+                )
+            except (KafkaError, OSError) as error:
+                log.warning("consumer failed: joining anew", topic=self._place.topic.name, error=repr(error))
+            self._committed.clear()
+            await self._intake.leave()
+            await asyncio.sleep(BACKOFF_SECONDS)
+
+    async def _watch(self) -> None:
+        """Returns when the consumer has stalled."""
+        loop, watchdog = asyncio.get_running_loop(), Watchdog()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                ends = await self.ends()
+            except Problem:
+                watchdog.reset()
+                continue
+            if not self._intake.joined:
+                stalled = watchdog.unjoined(loop.time())
+            else:
+                stalled = watchdog.stalled(
+                    loop.time(), await self._intake.positions(), ends, self._intake.emptied
+                )
+            if stalled:
+                return
+
+    async def _publish(self) -> None:
+        while True:
+            await self._ledger.publishable.wait()
+            self._ledger.publishable.clear()
+            try:
+                await self._flush()
+            except Unavailable as problem:
+                log.warning("outputs wait", topic=self._place.topic.name, error=problem.message)
+                self._ledger.publishable.set()
+
+    async def _flush(self) -> None:
+        """Makes the outputs of what is done durable. One at a time, so that their order holds."""
+        async with self._publishing:
+            ready = list(self._ledger.ready())
+            await self._publisher.send(
+                [o for _, _, entries in ready for e in entries for o in e.outputs or ()]
+            )
+            for partition, generation, entries in ready:
+                self._ledger.finish(partition, generation, len(entries))
+
+    async def _commit(self) -> None:
+        while True:
+            await self._ledger.moved.wait()
+            self._ledger.moved.clear()
+            await asyncio.sleep(COMMIT_SECONDS)
+            await self._mirror()
+
+    async def _mirror(self) -> None:
+        """Commits to Kafka where we are. What fails is made good by the next time."""
+        moved = {p: at for p, at in self._ledger.positions().items() if self._committed.get(p) != at}
+        consumer = self._intake.consumer
+        if not moved or consumer is None:
+            return
+        try:
+            commit = consumer.commit(
+                {TopicPartition(self._place.topic.name, p): at for p, at in moved.items()}
+            )
+            await asyncio.wait_for(commit, CLOSE_SECONDS)
+            self._committed |= moved
+        except (KafkaError, TimeoutError) as error:
+            log.info("positions not committed", topic=self._place.topic.name, error=repr(error))
+
+    async def _settle(self) -> None:
+        await self._flush()
+        await self._mirror()
+
+
+@asynccontextmanager
+async def open_stream(
+    cluster: Cluster, publisher: Publisher, place: Place[M], buffer: int
+) -> AsyncIterator[Stream[M]]:
+    stream = Stream(cluster, publisher, place, buffer)
+    task = asyncio.create_task(stream.run(), name=f"{place.group} reads {place.topic.name}")
+    try:
+        yield stream
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,48 @@
+"""One piece of evidence in, one assessment out: what the servicer and the worker share."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from google.protobuf.duration_pb2 import Duration
+
+from lares.reason.v1 import assessment_pb2, evidence_pb2
+from mesh.identity import assessment_id
+from reason_svc.messages import evidence_of, factor_message, stamp
+from reason_svc.reasoner import Reasoner
+from reason_svc.severity import Thresholds
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A reasoner with the words for its scores. `clock` (aware, UTC) only says when it was judged."""
+
+    reasoner: Reasoner
+    thresholds: Thresholds
+    clock: Callable[[], datetime]
+
+    async def assess(self, evidence: evidence_pb2.Evidence) -> assessment_pb2.Assessment:
+        """Raises Invalid for evidence that cannot be judged, and what the reasoner raises."""
+        began = time.monotonic_ns()
+        verdict = await self.reasoner.judge(evidence_of(evidence))
+        # Rules have no model: their name and version stand for it, so that newer rules give another id.
+        model = verdict.model or self.reasoner.name
+        severity = self.thresholds.severity(verdict.score)
+        duration = Duration()
+        duration.FromNanoseconds(time.monotonic_ns() - began)
+        return assessment_pb2.Assessment(
+            id=assessment_id(evidence.event_id, evidence.digest, model, verdict.prompt_hash, ""),
+            event_id=evidence.event_id,
+            evidence_revision=evidence.revision,
+            evidence_digest=evidence.digest,
+            score=verdict.score,
+            severity=assessment_pb2.Severity.Value(f"SEVERITY_{severity}"),
+            summary=verdict.summary,
+            factors=map(factor_message, verdict.factors),
+            reasoner=self.reasoner.name,
+            model=verdict.model,
+            prompt_hash=verdict.prompt_hash,
+            duration=duration,
+            assessed_at=stamp(self.clock()),
+        )

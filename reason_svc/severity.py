@@ -1,0 +1,23 @@
+"""From a score to a word."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The least score of each severity; below `medium` is LOW."""
+
+    medium: int = 30
+    high: int = 60
+    critical: int = 85
+
+    def severity(self, score: int) -> Severity:
+        """`score` is 0..100."""
+        if score < self.medium:
+            return "LOW"
+        if score < self.high:
+            return "MEDIUM"
+        return "HIGH" if score < self.critical else "CRITICAL"

@@ -1,0 +1,129 @@
+"""The loop of the judge: leases due events from the store, judges them, publishes what came out."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from lares.reason.v1.assessment_pb2 import Severity
+from lares.reason.v1.events_pb2 import EventAssessed
+from lares.store.v1.event_service_pb2 import EventLease
+from mesh.problems import Problem
+from mesh.telemetry import enter
+from reason_svc.backoff import Backoff
+from reason_svc.judging import Judge
+from reason_svc.leases import Leases
+from reason_svc.messages import assessed, failed
+
+log = structlog.get_logger(__name__)
+
+JUDGE_SECONDS = 120.0
+PAUSES = (0.5, 30.0)
+
+
+class Worker:
+    """Judges up to `concurrency` events at once. `publish` returns when the fact is durable.
+
+    An event is in the store's queue until its fact is read back from the log, so nothing here can be lost: a
+    worker that dies leaves leases that expire.
+    """
+
+    def __init__(
+        self,
+        leases: Leases,
+        judge: Judge,
+        publish: Callable[[EventAssessed], Awaitable[None]],
+        *,
+        concurrency: int,
+        lease_seconds: float,
+    ) -> None:
+        self._leases = leases
+        self._judge = judge
+        self._publish = publish
+        self._concurrency = concurrency
+        self._renew_seconds = lease_seconds / 3
+        self._held: dict[str, asyncio.Task[None]] = {}
+        self._backoff = Backoff(*PAUSES)
+        self._resume_at = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled; raises what no waiting can mend. What was in hand goes back to the store."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._renew())
+                while True:
+                    await self._until_wanted()
+                    for lease in await self._leases.take(self._concurrency - len(self._held)):
+                        self._held[lease.lease_id] = group.create_task(self._settle(lease))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            if self._held:
+                await self._leases.release(self._held)
+
+    async def _until_wanted(self) -> None:
+        """Until there is room for another event and the judge is not being left alone."""
+        if len(self._held) >= self._concurrency:
+            await asyncio.wait(self._held.values(), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(self._resume_at - asyncio.get_running_loop().time())
+
+    async def _settle(self, lease: EventLease) -> None:
+        enter({})
+        try:
+            fact = await self._attempt(lease)
+            await self._publish(fact)
+        except Problem as problem:
+            if not problem.retryable:
+                raise
+            await self._put_off(lease, problem)
+        else:
+            self._backoff.worked()
+            _say(fact)
+        self._held.pop(lease.lease_id, None)
+
+    async def _attempt(self, lease: EventLease) -> EventAssessed:
+        """The judgement, or the failure. Raises a retryable Problem: nobody was there to judge."""
+        try:
+            async with asyncio.timeout(JUDGE_SECONDS):
+                return assessed(lease.evidence, await self._judge.assess(lease.evidence))
+        except Problem as problem:
+            if problem.retryable:
+                raise
+            reason, detail = problem.reason, problem.message
+        except TimeoutError:
+            reason, detail = "TIMEOUT", f"no judgement within {JUDGE_SECONDS:g} s"
+        except Exception:
+            log.exception("the judge broke", event_id=lease.evidence.event_id)
+            reason, detail = "INTERNAL", "the judge broke"
+        return failed(lease, reason, detail, self._judge.clock())
+
+    async def _put_off(self, lease: EventLease, problem: Problem) -> None:
+        """Gives the event back, unjudged, and leaves the judge alone for a while."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._resume_at:  # those that fail together count once
+            self._resume_at = now + self._backoff.failed()
+        pause = round(self._resume_at - now, 1)
+        log.warning("not judged", event_id=lease.evidence.event_id, reason=problem.reason, pause=pause)
+        await self._leases.release([lease.lease_id])
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._renew_seconds * random.uniform(0.8, 1))  # noqa: S311  # no secret
+            if not self._held:
+                continue
+            for lost in await self._leases.lost(list(self._held)):
+                # Another has it, or it was judged: whatever we would say of it no longer matters.
+                if task := self._held.pop(lost, None):
+                    log.info("lease lost", lease_id=lost)
+                    task.cancel()
+
+
+def _say(fact: EventAssessed) -> None:
+    about = {"event_id": fact.event_id, "camera": fact.camera_id}
+    if fact.HasField("failure"):
+        log.warning("judging failed", reason=fact.failure.reason, **about)
+        return
+    verdict = fact.assessment
+    severity = Severity.Name(verdict.severity).removeprefix("SEVERITY_").lower()
+    log.info("event judged", score=verdict.score, severity=severity, **about)

@@ -1,0 +1,68 @@
+"""lares.store.v1.CameraService."""
+
+from collections.abc import Iterable
+
+from lares.store.v1 import camera_service_pb2 as pb
+from lares.store.v1.camera_service_pb2_grpc import CameraServiceServicer
+from mesh.problems import Invalid
+from mesh.security import require_caller
+from store_svc.camera import SETTINGS
+from store_svc.cameras import Cameras
+from store_svc.database import Database
+from store_svc.queries import cameras
+from store_svc.snapshots import camera_message
+
+
+class CameraServicer(CameraServiceServicer):
+    def __init__(self, database: Database, stored: Cameras, labels: Iterable[str]) -> None:
+        """`labels`: the watched classes, which alone can have thresholds."""
+        self._database = database
+        self._stored = stored
+        self._labels = frozenset(labels) | {"*"}
+
+    async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
+        require_caller()
+        camera = request.camera
+        self._check(camera.thresholds)
+        stored = await self._stored.create(
+            camera.id, camera.display_name, camera.time_zone, camera.enabled, camera.thresholds
+        )
+        return pb.CreateCameraResponse(camera=camera_message(stored))
+
+    async def GetCamera(self, request: pb.GetCameraRequest, context: object) -> pb.GetCameraResponse:
+        require_caller()
+        return pb.GetCameraResponse(camera=await cameras.get_camera(self._database, request.camera_id))
+
+    async def BatchGetCameras(
+        self, request: pb.BatchGetCamerasRequest, context: object
+    ) -> pb.BatchGetCamerasResponse:
+        require_caller()
+        found = await cameras.batch_cameras(self._database, request.camera_ids)
+        return pb.BatchGetCamerasResponse(cameras=found)
+
+    async def ListCameras(self, request: pb.ListCamerasRequest, context: object) -> pb.ListCamerasResponse:
+        require_caller()
+        return await cameras.list_cameras(self._database, request.page_size or 50, request.page_token)
+
+    async def UpdateCamera(self, request: pb.UpdateCameraRequest, context: object) -> pb.UpdateCameraResponse:
+        require_caller()
+        camera, paths = request.camera, request.update_mask.paths or SETTINGS
+        if unknown := set(paths).difference(SETTINGS):
+            raise Invalid(
+                f"these are no settings of a camera: {', '.join(sorted(unknown))}", "BAD_FIELD_MASK"
+            )
+        changes = {path: getattr(camera, path) for path in paths}
+        if "thresholds" in changes:
+            self._check(camera.thresholds)
+            changes["thresholds"] = dict(camera.thresholds)
+        stored = await self._stored.update(camera.id, changes, paths)
+        return pb.UpdateCameraResponse(camera=camera_message(stored))
+
+    async def DeleteCamera(self, request: pb.DeleteCameraRequest, context: object) -> pb.DeleteCameraResponse:
+        require_caller()
+        await self._stored.delete(request.camera_id)
+        return pb.DeleteCameraResponse()
+
+    def _check(self, thresholds: Iterable[str]) -> None:
+        if unknown := sorted(set(thresholds) - self._labels):
+            raise Invalid(f"no watched class is called {unknown[0]!r}", "BAD_LABEL", label=unknown[0])

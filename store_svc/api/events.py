@@ -1,0 +1,99 @@
+"""lares.store.v1.EventService."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+
+from lares.reason.v1.assessment_pb2 import Severity
+from lares.store.v1 import event_service_pb2 as pb
+from lares.store.v1.event_service_pb2_grpc import EventServiceServicer
+from lares.store.v1.events_pb2 import EventChanged
+from mesh.feed import Feed
+from mesh.security import require_caller, require_sibling
+from store_svc.database import Database
+from store_svc.leases import Leases
+from store_svc.queries import counts, events, feed
+from store_svc.status import StoreStatus
+from store_svc.times import stamp
+
+WAIT_MOST_SECONDS = 30.0
+
+
+class EventServicer(EventServiceServicer):
+    def __init__(
+        self,
+        database: Database,
+        live: Feed,
+        leases: Leases,
+        status: StoreStatus,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._live = live
+        self._leases = leases
+        self._status = status
+        self._clock = clock
+
+    async def GetEvent(self, request: pb.GetEventRequest, context: object) -> pb.GetEventResponse:
+        require_caller()
+        return pb.GetEventResponse(event=await events.get_event(self._database, request.event_id))
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: object) -> pb.ListEventsResponse:
+        require_caller()
+        size = request.page_size or 50
+        return await events.list_events(self._database, request.filter, size, request.page_token)
+
+    async def WatchEvents(
+        self, request: pb.WatchEventsRequest, context: object
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        require_caller()
+        camera_ids = frozenset(request.camera_ids)
+        after = request.after if request.HasField("after") else None
+        async for change in self._live.watch(after):
+            if _wanted(change, camera_ids, request.min_severity):
+                yield pb.WatchEventsResponse(change=change)
+
+    async def ListChanges(self, request: pb.ListChangesRequest, context: object) -> pb.ListChangesResponse:
+        require_caller()
+        changes, head = await feed.list_changes(self._database, request.after, request.page_size or 200)
+        return pb.ListChangesResponse(changes=changes, head=head)
+
+    async def LeaseEvents(self, request: pb.LeaseEventsRequest, context: object) -> pb.LeaseEventsResponse:
+        require_sibling()
+        wait = request.wait.seconds + request.wait.nanos / 1e9
+        patience = min(max(wait, 0.0), WAIT_MOST_SECONDS)
+        return pb.LeaseEventsResponse(leases=await self._leases.take(request.max_events, patience))
+
+    async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
+        require_sibling()
+        held, until = await self._leases.renew(request.lease_ids)
+        return pb.RenewLeasesResponse(lease_ids=held, expires_at=stamp(until))
+
+    async def ReleaseLeases(
+        self, request: pb.ReleaseLeasesRequest, context: object
+    ) -> pb.ReleaseLeasesResponse:
+        require_sibling()
+        await self._leases.release(request.lease_ids)
+        return pb.ReleaseLeasesResponse()
+
+    async def GetStoreStatus(
+        self, request: pb.GetStoreStatusRequest, context: object
+    ) -> pb.GetStoreStatusResponse:
+        """The lags are read first: what leaves a topic in between is then counted in the store."""
+        require_caller()
+        lags = pb.GetStoreStatusResponse(
+            detections_lag=await self._status.detections_lag(),
+            rejections_lag=await self._status.rejections_lag(),
+            assessments_lag=await self._status.assessments_lag(),
+        )
+        lags.MergeFrom(await counts.count(self._database, self._clock()))
+        return lags
+
+
+def _wanted(change: EventChanged, camera_ids: frozenset[str], min_severity: Severity.ValueType) -> bool:
+    """A deletion has no severity: whoever may have seen the event hears of it."""
+    event = change.event
+    if camera_ids and event.camera_id not in camera_ids:
+        return False
+    if not min_severity or change.deleted:
+        return True
+    return event.HasField("assessment") and event.assessment.severity >= min_severity

@@ -1,0 +1,114 @@
+"""Records EventAssessed: judgements and failed attempts, and what they change of their events."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from lares.reason.v1.events_pb2 import EventAssessed
+from mesh.delivery import Delivery
+from mesh.topics import ASSESSED
+from store_svc.event import Judgement, StoredEvent
+from store_svc.recording import Effect
+from store_svc.records import broken, time, uuid
+from store_svc.repository import load_events, lock_cameras, write_events
+from store_svc.times import moment
+
+_KEEP = """
+INSERT INTO assessments
+    (id, event_id, evidence_revision, evidence_digest, score, severity, body, assessed_at, recorded_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING
+"""
+_KEPT = """
+SELECT id, evidence_revision, evidence_digest, severity, body FROM assessments WHERE id = ANY($1::uuid[])
+"""
+_FAIL = """
+INSERT INTO judgement_failures
+    (id, event_id, evidence_revision, evidence_digest, reason, detail, failed_at, recorded_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id
+"""
+_DELETED = "SELECT id FROM tombstones WHERE kind = 'event' AND id = ANY($1::uuid[])"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`row` is that of the assessment, or of the failure where `failed`, but for its time of recording."""
+
+    id: UUID
+    event_id: UUID
+    evidence_digest: str
+    failed: bool
+    row: tuple[object, ...]
+
+
+class AssessedRecorder:
+    """The first record of an assessment's (or failure's) id wins whole. One of an unknown event is kept."""
+
+    topic = ASSESSED
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+
+    def read(self, delivery: Delivery[EventAssessed]) -> Verdict:
+        message = delivery.message
+        failed = message.WhichOneof("outcome") == "failure"
+        event_id = uuid(message.event_id, "event_id")
+        id = uuid(message.failure.id if failed else message.assessment.id, "outcome's id")
+        head = (id, event_id, message.evidence_revision, message.evidence_digest)
+        row = (*head, *(_failure(message) if failed else _assessment(message)))
+        return Verdict(id, event_id, message.evidence_digest, failed, row)
+
+    async def write(self, connection: "asyncpg.Connection", items: Sequence[Verdict]) -> Effect:
+        now = self._clock()
+        names = await lock_cameras(connection, [item.event_id for item in items])
+        deleted = {row["id"] for row in await connection.fetch(_DELETED, [item.event_id for item in items])}
+        items = [item for item in items if item.event_id not in deleted]
+        judgements = await _keep(connection, [item for item in items if not item.failed], now)
+        failures = await _keep_failures(connection, [item for item in items if item.failed], now)
+        events = await load_events(connection, {item.event_id for item in items})
+        changed: dict[UUID, StoredEvent] = {}
+        for item in items:
+            event = events.get(item.event_id)
+            if event is None:
+                continue
+            if item.failed and item.id in failures:
+                failures.remove(item.id)  # a repetition counts once
+                matters = event.fail(item.evidence_digest, now)
+            else:
+                matters = not item.failed and event.judge(judgements[item.id])
+            if matters:
+                changed[event.id] = event
+        await write_events(connection, [], list(changed.values()), names, now)
+        return Effect(outbox=bool(changed), due=any(event.due_at for event in changed.values()))
+
+
+async def _keep(
+    connection: "asyncpg.Connection", items: Sequence[Verdict], now: datetime
+) -> dict[UUID, Judgement]:
+    """Writes those not there yet; what is there now, by id."""
+    await connection.executemany(_KEEP, [(*item.row, now) for item in items])
+    rows = await connection.fetch(_KEPT, [item.id for item in items])
+    return {row["id"]: Judgement(*row) for row in rows}
+
+
+async def _keep_failures(
+    connection: "asyncpg.Connection", items: Sequence[Verdict], now: datetime
+) -> set[UUID]:
+    """Writes those not there yet; their ids."""
+    written = [await connection.fetchval(_FAIL, *item.row, now) for item in items]
+    return {id for id in written if id is not None}
+
+
+def _assessment(message: EventAssessed) -> tuple[object, ...]:
+    assessment = message.assessment
+    if not 0 <= assessment.score <= 100 or not assessment.severity:
+        raise broken("the outcome has no score in 0..100, or no severity")
+    assessed_at = moment(time(assessment.assessed_at, "assessed_at"))
+    return assessment.score, assessment.severity, assessment.SerializeToString(), assessed_at
+
+
+def _failure(message: EventAssessed) -> tuple[object, ...]:
+    failure = message.failure
+    return failure.reason, failure.detail, moment(time(failure.failed_at, "failed_at"))

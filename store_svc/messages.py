@@ -1,0 +1,130 @@
+"""Rows as protobuf messages. A row is read by column name, as asyncpg gives it."""
+
+from datetime import datetime, timedelta
+
+from asyncpg import Record
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lares.detect.v1.detection_pb2 import Detection
+from lares.ingest.v1.media_pb2 import FileFingerprint, Media
+from lares.reason.v1.evidence_pb2 import EvidenceDetection
+from lares.store.v1.camera_pb2 import Camera as CameraMessage
+from lares.store.v1.detection_service_pb2 import StoredDetection
+from lares.store.v1.event_pb2 import Event
+from lares.store.v1.key_service_pb2 import Key
+from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
+from mesh.problems import Invalid
+from store_svc.camera import Camera
+from store_svc.snapshots import camera_message
+from store_svc.times import EPOCH, stamp
+
+
+def bound(at: Timestamp) -> datetime:
+    """Rounded up to the microsecond, so that it parts stored times as the exact one does. Raises Invalid
+    BAD_TIME beyond the years 1 to 9999."""
+    try:
+        return EPOCH + timedelta(seconds=at.seconds, microseconds=-(-at.nanos // 1_000))
+    except OverflowError:
+        raise Invalid("this time lies beyond the years 1 to 9999", "BAD_TIME") from None
+
+
+def event(row: Record) -> Event:
+    message = Event(
+        id=str(row["id"]),
+        camera_id=row["camera_id"],
+        camera_name=row["camera_name"],
+        status=row["status"],
+        revision=row["revision"],
+        sequence=row["sequence"],
+        started_at=stamp(row["started_at"]),
+        ended_at=stamp(row["ended_at"]),
+        closed=row["closed"],
+        labels=row["labels"],
+        detection_count=row["detection_count"],
+        media_count=row["media_count"],
+    )
+    if row["assessment"] is not None:
+        message.assessment.MergeFromString(row["assessment"])
+    return message
+
+
+def stored_media(row: Record) -> StoredMedia:
+    return StoredMedia(
+        media=Media(
+            id=str(row["id"]),
+            camera_id=row["camera_id"],
+            camera_name=row["camera_name"],
+            sha256=row["sha256"],
+            size_bytes=row["size_bytes"],
+            type=row["type"],
+            width=row["width"],
+            height=row["height"],
+            captured_at=stamp(row["captured_at"]),
+            captured_at_source=row["captured_at_source"],
+            ingested_at=stamp(row["ingested_at"]),
+            file=_file(row),
+        ),
+        detected_at=stamp(row["detected_at"]),
+        detector=row["detector"],
+        detection_count=row["detection_count"],
+    )
+
+
+def _file(row: Record) -> FileFingerprint | None:
+    if row["path"] is None:
+        return None
+    return FileFingerprint(
+        path=row["path"],
+        size_bytes=row["file_size_bytes"],
+        mtime_ns=row["mtime_ns"],
+        ctime_ns=row["ctime_ns"],
+        inode=row["inode"],
+    )
+
+
+def stored_detection(row: Record) -> StoredDetection:
+    return StoredDetection(
+        detection=Detection(
+            id=str(row["id"]), label=row["label"], score=row["score"], box=row["box"], frame=row["frame"]
+        ),
+        media_id=str(row["media_id"]),
+        event_id=str(row["event_id"]),
+        camera_id=row["camera_id"],
+        captured_at=stamp(row["captured_at"]),
+    )
+
+
+def evidence_detection(row: Record) -> EvidenceDetection:
+    return EvidenceDetection(
+        id=str(row["id"]),
+        label=row["label"],
+        score=row["score"],
+        box=row["box"],
+        captured_at=stamp(row["captured_at"]),
+        media_id=str(row["media_id"]),
+    )
+
+
+def rejection(row: Record) -> Rejection:
+    return Rejection(
+        id=str(row["id"]),
+        camera_id=row["camera_id"],
+        path=row["path"],
+        reason=row["reason"],
+        detail=row["detail"],
+        rejected_at=stamp(row["rejected_at"]),
+    )
+
+
+def camera(row: Record) -> CameraMessage:
+    return camera_message(Camera(**dict(row)))
+
+
+def key(row: Record) -> Key:
+    revoked = row["revoked_at"]
+    return Key(
+        id=str(row["id"]),
+        name=row["name"],
+        create_time=stamp(row["created_at"]),
+        revoke_time=stamp(revoked) if revoked else None,
+    )

@@ -1,0 +1,68 @@
+"""The relay: what was committed goes onto store.feed.v1 and store.cameras.v1, in order, at least once.
+
+One relay works at a time, whoever holds the advisory lock; it reads and ticks off on the connection that
+holds it, so one whose lock is lost cannot go on.
+"""
+
+import asyncpg
+import structlog
+
+from lares.store.v1.events_pb2 import CameraConfigured, EventChanged
+from mesh.bus import Bus
+from mesh.topics import CAMERAS, FEED
+from store_svc.database import Database
+from store_svc.wakeups import Signal, wait
+from store_svc.worker import patiently
+
+log = structlog.get_logger(__name__)
+
+LOCK = 0x1A7E6
+PAGE = 500
+POLL_SECONDS = 0.5  # another process may have committed
+STANDBY_SECONDS = 1.0
+
+_FEED = """
+SELECT sequence, body FROM feed WHERE sequence > (SELECT sequence FROM feed_published)
+ORDER BY sequence LIMIT $1
+"""
+_CAMERAS = "SELECT id, body FROM camera_outbox ORDER BY id LIMIT $1"
+
+
+class Outbox:
+    def __init__(self, database: Database, bus: Bus, feed: Signal) -> None:
+        self._database = database
+        self._bus = bus
+        self._feed = feed
+
+    async def run(self) -> None:
+        """Relays while it holds the lock, stands by while another does."""
+        while True:
+            await patiently("outbox", self._hold)
+            await wait(self._feed.upcoming(), STANDBY_SECONDS)
+
+    async def _hold(self) -> None:
+        async with self._database.session() as connection:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+                return
+            try:
+                while True:
+                    upcoming = self._feed.upcoming()
+                    if not await self.relay(connection):
+                        await wait(upcoming, POLL_SECONDS)
+            finally:
+                # Not unlocked but closed: that frees the lock whatever state the connection is in.
+                connection.terminate()
+
+    async def relay(self, connection: asyncpg.Connection) -> bool:
+        """Publishes a page of each; whether there was anything. Raises Unavailable."""
+        cameras = await connection.fetch(_CAMERAS, PAGE)
+        if cameras:
+            await self._bus.publish(CAMERAS, *(CameraConfigured.FromString(row["body"]) for row in cameras))
+            ids = [row["id"] for row in cameras]
+            await connection.execute("DELETE FROM camera_outbox WHERE id = ANY($1::bigint[])", ids)
+        changes = await connection.fetch(_FEED, PAGE)
+        if changes:
+            await self._bus.publish(FEED, *(EventChanged.FromString(row["body"]) for row in changes))
+            head = changes[-1]["sequence"]
+            await connection.execute("UPDATE feed_published SET sequence = $1 WHERE sequence < $1", head)
+        return bool(cameras or changes)

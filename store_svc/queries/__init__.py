@@ -1,0 +1,1 @@
+"""Reads of the book of record: plain SQL, one round trip each."""

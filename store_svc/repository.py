@@ -1,0 +1,160 @@
+"""The event rows and the feed, below SQLAlchemy: loaded and written many at a time.
+
+Whoever changes an event holds its camera's row lock first (cameras in id order), so what is read here stays
+true until the commit; only a lease's columns change without it, and are written here only to end the lease.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from lares.store.v1.events_pb2 import EventChanged
+from store_svc.assembly import Span
+from store_svc.event import StoredEvent
+from store_svc.evidence import dump_history, load_history
+from store_svc.snapshots import event_message
+from store_svc.tables import events, feed
+from store_svc.times import micros, moment, stamp
+
+# What `_row` gives, in its order, and what `_values` gives.
+_FIXED = ["id", "camera_id", "history", "lease_id", "leased_until"]
+_CHANGING = [column.name for column in events.columns if column.name not in _FIXED]
+_UPDATE = f"""
+UPDATE events SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_CHANGING, 3))},
+    lease_id = CASE WHEN $2 THEN NULL ELSE lease_id END,
+    leased_until = CASE WHEN $2 THEN NULL ELSE leased_until END
+WHERE id = $1
+"""  # noqa: S608
+
+
+async def load_events(connection: "asyncpg.Connection", ids: Collection[UUID]) -> dict[UUID, StoredEvent]:
+    """Those that exist."""
+    rows = await connection.fetch(
+        "SELECT e.*, a.body AS assessment FROM events e LEFT JOIN assessments a ON a.id = e.assessment_id"
+        " WHERE e.id = ANY($1::uuid[])",
+        list(ids),
+    )
+    return {row["id"]: _event(row) for row in rows}
+
+
+async def load_detection_ids(
+    connection: "asyncpg.Connection", event_ids: Collection[UUID]
+) -> dict[UUID, list[UUID]]:
+    rows = await connection.fetch(
+        "SELECT event_id, array_agg(id) AS ids FROM detections WHERE event_id = ANY($1::uuid[]) GROUP BY 1",
+        list(event_ids),
+    )
+    return {row["event_id"]: row["ids"] for row in rows}
+
+
+async def load_spans(
+    connection: "asyncpg.Connection", windows: Iterable[tuple[str, int, int]]
+) -> dict[str, dict[UUID, Span]]:
+    """By camera and id, the events started within its windows (camera, from, to: microseconds, inclusive)."""
+    listed = list(windows)
+    rows = await connection.fetch(
+        "SELECT e.id, e.camera_id, e.started_at, e.ended_at, e.detection_count"
+        " FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS w(camera_id, earliest, latest)"
+        " JOIN events e ON e.camera_id = w.camera_id AND e.started_at BETWEEN w.earliest AND w.latest",
+        [camera for camera, _, _ in listed],
+        [moment(earliest) for _, earliest, _ in listed],
+        [moment(latest) for _, _, latest in listed],
+    )
+    spans: dict[str, dict[UUID, Span]] = {}
+    for id, camera, started_at, ended_at, count in rows:
+        spans.setdefault(camera, {})[id] = Span(id, micros(started_at), micros(ended_at), count)
+    return spans
+
+
+async def lock_cameras(connection: "asyncpg.Connection", event_ids: Collection[UUID]) -> dict[str, str]:
+    """Locks the cameras of these events; their names."""
+    rows = await connection.fetch(
+        "SELECT id, display_name FROM cameras WHERE id IN"
+        " (SELECT camera_id FROM events WHERE id = ANY($1::uuid[])) ORDER BY id FOR UPDATE",
+        list(event_ids),
+    )
+    return {row["id"]: row["display_name"] for row in rows}
+
+
+async def write_events(
+    connection: "asyncpg.Connection",
+    opened: Sequence[StoredEvent],
+    changed: Sequence[StoredEvent],
+    camera_names: Mapping[str, str],
+    now: datetime,
+) -> None:
+    """Writes the events, and a feed entry of each. Call it last: it takes the feed's next sequence numbers,
+    and that lock, held until the commit, makes sequence order commit order, without gaps."""
+    written = [*opened, *changed]
+    if not written:
+        return
+    head = await connection.fetchval(
+        "UPDATE feed_head SET sequence = sequence + $1 RETURNING sequence", len(written)
+    )
+    for sequence, event in enumerate(written, head - len(written) + 1):
+        event.sequence = sequence
+    if opened:
+        await connection.copy_records_to_table(
+            "events", records=map(_row, opened), columns=_FIXED + _CHANGING
+        )
+    if changed:
+        await connection.executemany(_UPDATE, [_change(event) for event in changed])
+    entries = [_entry(event, camera_names.get(event.camera_id, event.camera_id), now) for event in written]
+    await connection.copy_records_to_table("feed", records=entries, columns=feed.columns.keys())
+
+
+def _entry(event: StoredEvent, camera_name: str, now: datetime) -> tuple[object, ...]:
+    snapshot = event_message(event, camera_name)
+    change = EventChanged(sequence=event.sequence, event=snapshot, recorded_at=stamp(now))
+    body = change.SerializeToString()
+    return event.sequence, event.id, event.camera_id, event.status, event.severity, False, body, now
+
+
+def _row(event: StoredEvent) -> tuple[object, ...]:
+    return event.id, event.camera_id, dump_history(event.history), None, None, *_values(event)
+
+
+def _change(event: StoredEvent) -> tuple[object, ...]:
+    return event.id, event.released, *_values(event)
+
+
+def _values(event: StoredEvent) -> tuple[object, ...]:
+    return (
+        event.partition,
+        event.status,
+        event.revision,
+        event.sequence,
+        moment(event.started_at),
+        moment(event.ended_at),
+        event.closed,
+        sorted(event.labels),
+        event.detection_count,
+        event.media_count,
+        event.last_recorded_at,
+        event.time_zone,
+        event.evidence_digest,
+        event.evidence_revision,
+        event.assessment_id,
+        event.assessed_digest,
+        event.assessed_revision,
+        event.severity,
+        event.due_at,
+        event.urgent_done,
+        event.priority,
+        event.attempts,
+    )
+
+
+def _event(row: "asyncpg.Record") -> StoredEvent:
+    fields: dict[str, Any] = {name: row[name] for name in ("id", "camera_id", *_CHANGING)}
+    fields |= {
+        "started_at": micros(row["started_at"]),
+        "ended_at": micros(row["ended_at"]),
+        "labels": frozenset(row["labels"]),
+        "history": load_history(row["history"]),
+        "assessment": row["assessment"],
+    }
+    return StoredEvent(**fields)

@@ -1,0 +1,104 @@
+"""Composes the store: the book of record, its loops over the log, and its gRPC services."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from lares.store.v1.camera_service_pb2_grpc import add_CameraServiceServicer_to_server
+from lares.store.v1.detection_service_pb2_grpc import add_DetectionServiceServicer_to_server
+from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
+from lares.store.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_server
+from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
+from mesh.config import Config
+from mesh.feed import open_feed
+from mesh.mesh import Mesh
+from mesh.topics import ASSESSED, DETECTED, REJECTED
+from store_svc.api.cameras import CameraServicer
+from store_svc.api.detections import DetectionServicer
+from store_svc.api.events import EventServicer
+from store_svc.api.keys import KeyServicer
+from store_svc.api.media import MediaServicer
+from store_svc.assembly import Limits
+from store_svc.assessed import AssessedRecorder
+from store_svc.cameras import Cameras
+from store_svc.database import Database, open_database
+from store_svc.detected import DetectedRecorder
+from store_svc.keys import Keys, ensure_admin_key
+from store_svc.leases import Leases
+from store_svc.migration import migrate
+from store_svc.offsets import Offsets
+from store_svc.outbox import Outbox
+from store_svc.queries.feed import list_changes
+from store_svc.rejected import RejectedRecorder
+from store_svc.status import StoreStatus
+from store_svc.sweep import Sweep
+from store_svc.times import SECOND, now
+from store_svc.wakeups import Wakeups
+from store_svc.worker import Consumer, sweeping
+
+SERVICE = "store_svc"
+
+
+@asynccontextmanager
+async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
+    """Runs until the block ends. Raises Unavailable where the database or the bus does not answer."""
+    async with AsyncExitStack() as stack:
+        await migrate(mesh.database_url)
+        database = await stack.enter_async_context(open_database(mesh.database_url))
+        await ensure_admin_key(database, config.home / "admin.key")
+        mesh.checks["postgres"] = database.check
+        wakeups = Wakeups()
+        status = await _start_workers(stack, config, mesh, database, wakeups)
+        await _add_services(stack, config, mesh, database, wakeups, status)
+        yield
+
+
+async def _start_workers(
+    stack: AsyncExitStack, config: Config, mesh: Mesh, database: Database, wakeups: Wakeups
+) -> StoreStatus:
+    offsets = Offsets(database, SERVICE)
+    detected = await stack.enter_async_context(mesh.bus.consume(DETECTED, SERVICE, offsets=offsets))
+    rejected = await stack.enter_async_context(mesh.bus.consume(REJECTED, SERVICE, offsets=offsets))
+    assessed = await stack.enter_async_context(mesh.bus.consume(ASSESSED, SERVICE, offsets=offsets))
+    status = StoreStatus(detected.lag, rejected.lag, assessed.lag)
+    detections = Consumer(database, offsets, wakeups, DetectedRecorder(limits(config), config.time_zone, now))
+    rejections = Consumer(database, offsets, wakeups, RejectedRecorder(now))
+    assessments = Consumer(database, offsets, wakeups, AssessedRecorder(now))
+    sweep = Sweep(database, config.event_gap_seconds, now)
+    for name, work in (
+        ("store detections", detections.run(detected)),
+        ("store rejections", rejections.run(rejected)),
+        ("store assessments", assessments.run(assessed)),
+        ("store sweep", sweeping(sweep, detected, wakeups, status)),
+        ("store outbox", Outbox(database, mesh.bus, wakeups.feed).run()),
+    ):
+        await stack.enter_async_context(mesh.running(name, work))
+    return status
+
+
+async def _add_services(
+    stack: AsyncExitStack,
+    config: Config,
+    mesh: Mesh,
+    database: Database,
+    wakeups: Wakeups,
+    status: StoreStatus,
+) -> None:
+    feed = await stack.enter_async_context(open_feed(mesh.bus, partial(list_changes, database)))
+    leases = Leases(database, wakeups.due, status.assessments_read, config.lease_seconds, now)
+    cameras = CameraServicer(database, Cameras(database, wakeups, now), config.detect_classes)
+    events = EventServicer(database, feed, leases, status, now)
+    add, package = mesh.server.add, "lares.store.v1"
+    add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")
+    add(add_EventServiceServicer_to_server, events, f"{package}.EventService")
+    add(add_MediaServiceServicer_to_server, MediaServicer(database), f"{package}.MediaService")
+    add(add_DetectionServiceServicer_to_server, DetectionServicer(database), f"{package}.DetectionService")
+    add(add_KeyServiceServicer_to_server, KeyServicer(Keys(database, now)), f"{package}.KeyService")
+
+
+def limits(config: Config) -> Limits:
+    return Limits(
+        gap=round(config.event_gap_seconds * SECOND),
+        span=round(config.event_span_seconds * SECOND),
+        detections=config.event_max_detections,
+    )

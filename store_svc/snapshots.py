@@ -1,0 +1,67 @@
+"""Stored things as their messages."""
+
+from collections.abc import Iterable
+
+from lares.reason.v1.evidence_pb2 import Evidence, EvidenceDetection, PastEvent
+from lares.store.v1.camera_pb2 import Camera as CameraMessage
+from lares.store.v1.event_pb2 import Event
+from lares.store.v1.events_pb2 import CameraConfigured
+from store_svc.camera import Camera
+from store_svc.event import StoredEvent
+from store_svc.times import stamp
+
+
+def event_message(event: StoredEvent, camera_name: str) -> Event:
+    message = Event(
+        id=str(event.id),
+        camera_id=event.camera_id,
+        camera_name=camera_name,
+        status=event.status,  # type: ignore[arg-type]
+        revision=event.revision,
+        sequence=event.sequence,
+        started_at=stamp(event.started_at),
+        ended_at=stamp(event.ended_at),
+        closed=event.closed,
+        labels=sorted(event.labels),
+        detection_count=event.detection_count,
+        media_count=event.media_count,
+    )
+    if event.assessment is not None:
+        message.assessment.ParseFromString(event.assessment)
+    return message
+
+
+def evidence_message(
+    event: StoredEvent, camera_name: str, detections: Iterable[EvidenceDetection]
+) -> Evidence:
+    """The frozen evidence that a judge is handed; `detections` are all of the event's."""
+    return Evidence(
+        event_id=str(event.id),
+        revision=event.evidence_revision,
+        digest=event.evidence_digest,
+        camera_id=event.camera_id,
+        camera_name=camera_name,
+        time_zone=event.time_zone,
+        started_at=stamp(event.started_at),
+        ended_at=stamp(event.ended_at),
+        detections=detections,
+        history=[PastEvent(event_id=str(p.event_id), started_at=stamp(p.started_at)) for p in event.history],
+    )
+
+
+def camera_message(camera: Camera) -> CameraMessage:
+    return CameraMessage(
+        id=camera.id,
+        display_name=camera.display_name,
+        time_zone=camera.time_zone,
+        enabled=camera.enabled,
+        thresholds=dict(camera.thresholds),
+        create_time=stamp(camera.created_at),
+        update_time=stamp(camera.updated_at),
+    )
+
+
+def camera_configured(camera: Camera) -> CameraConfigured:
+    return CameraConfigured(
+        camera=camera_message(camera), deleted=camera.deleted_at is not None, revision=camera.revision
+    )

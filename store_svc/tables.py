@@ -1,0 +1,272 @@
+"""The book of record, as SQLAlchemy Core tables.
+
+Ids are native UUIDs, times `timestamptz` (UTC, microseconds), enums the protobuf numbers. There are no
+foreign keys: facts of different topics come in any order, and an early or a late one is normal.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    REAL,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+TIME = TIMESTAMP(timezone=True)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+# `deleted_at` is the camera's tombstone: late media and rejections of it are dropped. The row stays, for the
+# name of its events, and is revived when the camera is created again. Its row lock serialises all that
+# changes the camera's events, so it is taken first, in id order.
+cameras = Table(
+    "cameras",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("display_name", Text, nullable=False),
+    Column("time_zone", Text, nullable=False),  # '' = LARES_TIME_ZONE
+    Column("enabled", Boolean, nullable=False),
+    Column("thresholds", JSONB, nullable=False),  # {label: least score}
+    Column("revision", BigInteger, nullable=False),  # from 1, grows with every change
+    Column("created_at", TIME, nullable=False),
+    Column("updated_at", TIME, nullable=False),
+    Column("deleted_at", TIME),
+)
+
+media = Table(
+    "media",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("camera_id", Text, nullable=False),
+    Column("camera_name", Text, nullable=False),  # as the folder or uploader wrote it
+    Column("sha256", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("type", SmallInteger, nullable=False),  # ingest.v1.MediaType
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("captured_at", TIME, nullable=False),
+    Column("captured_at_source", SmallInteger, nullable=False),  # ingest.v1.CapturedAtSource
+    Column("ingested_at", TIME, nullable=False),
+    Column("detected_at", TIME, nullable=False),
+    Column("detector", Text, nullable=False),
+    Column("detection_count", Integer, nullable=False),
+    # The file it came from; all NULL for uploads.
+    Column("path", Text),
+    Column("file_size_bytes", BigInteger),
+    Column("mtime_ns", BigInteger),
+    Column("ctime_ns", BigInteger),
+    Column("inode", BigInteger),
+    Column("recorded_at", TIME, nullable=False),
+    Index("media_newest", text("captured_at DESC"), text("id DESC")),
+    Index("media_newest_of_camera", "camera_id", text("captured_at DESC"), text("id DESC")),
+)
+
+# Every state of a file ever recorded, also of copies of a known media and of rejections: what ingest_svc
+# need not look at again. `id` is store_svc.files.file_id of the whole fingerprint (a path may be too long to
+# index).
+files = Table(
+    "files",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("path", Text, nullable=False),
+)
+
+detections = Table(
+    "detections",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("media_id", Uuid, nullable=False),
+    Column("event_id", Uuid, nullable=False),
+    Column("camera_id", Text, nullable=False),
+    Column("frame", Integer, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("score", REAL, nullable=False),
+    Column("box", ARRAY(REAL), nullable=False),  # [x_min, y_min, x_max, y_max], 0..1
+    Column("captured_at", TIME, nullable=False),
+    Index("detections_of_event", "event_id", "captured_at", text("score DESC"), "id"),
+    Index("detections_of_media", "media_id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("camera_id", Text, nullable=False),
+    Column("partition", Integer, nullable=False),  # of detect.detections.v1
+    Column("status", SmallInteger, nullable=False),  # store.v1.EventStatus
+    Column("revision", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),  # of its latest feed entry
+    Column("started_at", TIME, nullable=False),
+    Column("ended_at", TIME, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("labels", ARRAY(Text), nullable=False),  # sorted, distinct
+    Column("detection_count", Integer, nullable=False),
+    Column("media_count", Integer, nullable=False),
+    Column("last_recorded_at", TIME, nullable=False),  # wall clock of its latest detection, for the sweep
+    # Evidence: frozen history [[event id, started_at in microseconds], ...], and the digest's ingredients.
+    Column("history", JSONB, nullable=False),
+    Column("time_zone", Text, nullable=False),  # IANA, resolved
+    Column("evidence_digest", Text, nullable=False),
+    Column("evidence_revision", BigInteger, nullable=False),  # `revision` when detections last changed
+    # The current assessment; NULL until somebody has judged.
+    Column("assessment_id", Uuid),
+    Column("assessed_digest", Text),
+    Column("assessed_revision", BigInteger, nullable=False),  # highest evidence revision judged; 0 = none
+    Column("severity", SmallInteger),  # reason.v1.Severity of the current assessment
+    # The queue. NULL `due_at`: nothing to judge; it stays set while the event is leased.
+    Column("due_at", TIME),
+    Column("urgent_done", Boolean, nullable=False),  # the fast path was taken
+    Column("priority", SmallInteger, nullable=False),  # higher is judged first
+    Column("attempts", Integer, nullable=False),  # failed ones since the last success
+    Column("lease_id", Uuid),
+    Column("leased_until", TIME),
+    Index("events_newest", text("started_at DESC"), text("id DESC")),
+    Index("events_newest_of_camera", "camera_id", text("started_at DESC"), text("id DESC")),
+    Index("events_labels", "labels", postgresql_using="gin"),
+    Index("events_open", "partition", "last_recorded_at", postgresql_where=text("NOT closed")),
+    Index(
+        "events_due",
+        text("priority DESC"),
+        text("started_at DESC"),
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
+    Index("events_leased", "lease_id", postgresql_where=text("lease_id IS NOT NULL")),
+)
+
+# All judgements, also superseded ones and those of events not yet seen.
+assessments = Table(
+    "assessments",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("event_id", Uuid, nullable=False),
+    Column("evidence_revision", BigInteger, nullable=False),
+    Column("evidence_digest", Text, nullable=False),
+    Column("score", SmallInteger, nullable=False),
+    Column("severity", SmallInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # serialised reason.v1.Assessment
+    Column("assessed_at", TIME, nullable=False),
+    Column("recorded_at", TIME, nullable=False),
+    Index("assessments_of_event", "event_id", text("evidence_revision DESC")),
+)
+
+judgement_failures = Table(
+    "judgement_failures",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("event_id", Uuid, nullable=False),
+    Column("evidence_revision", BigInteger, nullable=False),
+    Column("evidence_digest", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("failed_at", TIME, nullable=False),
+    Column("recorded_at", TIME, nullable=False),
+    Index("judgement_failures_of_event", "event_id"),
+)
+
+rejections = Table(
+    "rejections",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("camera_id", Text, nullable=False),  # '' where the folder has no camera
+    Column("path", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("reason", SmallInteger, nullable=False),  # ingest.v1.RejectionReason
+    Column("detail", Text, nullable=False),
+    Column("rejected_at", TIME, nullable=False),
+    Column("media_id", Uuid),  # set where detect_svc refused it
+    Column("recorded_at", TIME, nullable=False),
+    Index("rejections_newest", text("rejected_at DESC"), text("id DESC")),
+)
+
+# What was deleted for good: late facts of it are dropped. A deleted camera's tombstone is cameras.deleted_at,
+# a deleted file's its row in files.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("kind", Text, primary_key=True),  # media, event
+    Column("id", Uuid, primary_key=True),
+    Column("deleted_at", TIME, nullable=False),
+    CheckConstraint("kind IN ('media', 'event')", name="kind"),
+)
+
+# Immutable snapshots; the sequence is the cursor everywhere, in commit order and without gaps.
+feed = Table(
+    "feed",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", Uuid, nullable=False),
+    Column("camera_id", Text, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("severity", SmallInteger),
+    Column("deleted", Boolean, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # serialised store.v1.EventChanged
+    Column("recorded_at", TIME, nullable=False),
+)
+
+# One row each: the sequence taken last by every transaction with feed rows, and how far the relay has
+# published (apart, so that the relay never waits for the counter's lock).
+feed_head = Table(
+    "feed_head",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+feed_published = Table(
+    "feed_published",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+# Not yet on store.cameras.v1. Drawn under the camera's row lock, so ids of one camera are in commit order.
+camera_outbox = Table(
+    "camera_outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("camera_id", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # serialised store.v1.CameraConfigured
+)
+
+# How far each topic was read, moved only by the transaction that holds the records' effect.
+offsets = Table(
+    "offsets",
+    metadata,
+    Column("consumer", Text, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("topic_id", Text, nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("created_at", TIME, nullable=False),
+    Column("revoked_at", TIME),
+)

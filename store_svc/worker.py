@@ -1,0 +1,147 @@
+"""The store's loops over the log: a batch in, one transaction, done."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+import asyncpg
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from lares.detect.v1.events_pb2 import MediaDetected
+from mesh.bus import Stream
+from mesh.delivery import Delivery
+from mesh.problems import Problem
+from mesh.topics import M
+from store_svc.database import Database
+from store_svc.offsets import Move, Offsets, OffsetsMoved, moves
+from store_svc.recording import Effect, Item, Recorder
+from store_svc.status import StoreStatus
+from store_svc.sweep import Sweep
+from store_svc.wakeups import Wakeups
+
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
+
+BATCH = 100
+BACKOFF_MOST_SECONDS = 5.0
+SWEEP_SECONDS = 1.0
+LOOK_SECONDS = 0.1
+
+
+class Consumer(Generic[M, Item]):
+    """Records one topic. What the database cannot take now waits; what it never will is a dead letter, found
+    by recording its batch one by one. A bug in the tables or the statements stops the process."""
+
+    def __init__(
+        self, database: Database, offsets: Offsets, wakeups: Wakeups, recorder: Recorder[M, Item]
+    ) -> None:
+        self._database = database
+        self._offsets = offsets
+        self._wakeups = wakeups
+        self._recorder = recorder
+        self._topic = recorder.topic.name
+
+    async def run(self, stream: Stream[M]) -> None:
+        async for batch in stream.batches(BATCH):
+            await self.take(stream, batch)
+
+    async def take(self, stream: Stream[M], batch: Sequence[Delivery[M]]) -> None:
+        """Returns when each record is stored or buried, or will come again."""
+        try:
+            effect = await patiently(self._topic, lambda: self._record(stream, batch))
+        except OffsetsMoved:
+            await self._go_back(stream, batch)
+        except (asyncpg.PostgresError, DBAPIError):
+            raise
+        except Exception as error:
+            await self._isolate(stream, batch, error)
+        else:
+            self._wakeups.notify(feed=effect.outbox, due=effect.due)
+            for delivery in batch:
+                stream.done(delivery)
+
+    async def _record(self, stream: Stream[M], batch: Sequence[Delivery[M]]) -> Effect:
+        items = [self._recorder.read(delivery) for delivery in batch]
+        moved = moves(batch)
+
+        async def work(connection: asyncpg.Connection) -> Effect:
+            await self._offsets.advance(connection, self._topic, stream.topic_id, moved)
+            return await self._recorder.write(connection, items)
+
+        effect = await self._database.fast(work)
+        self._offsets.committed(self._topic, moved)
+        return effect
+
+    async def _isolate(self, stream: Stream[M], batch: Sequence[Delivery[M]], error: Exception) -> None:
+        if len(batch) > 1:
+            for delivery in batch:
+                await self.take(stream, [delivery])
+            return
+        delivery = batch[0]
+        reason = error.reason if isinstance(error, Problem) else "INTERNAL"
+        where = {"topic": delivery.topic, "partition": delivery.partition, "offset": delivery.offset}
+        log.error("record buried", reason=reason, error=str(error), **where)
+        # First the dead letter, then the offset: killed in between, it is buried twice, but never lost.
+        await patiently(self._topic, lambda: stream.bury(delivery, reason))
+        try:
+            await patiently(self._topic, lambda: self._pass_over(stream, moves(batch)))
+        except OffsetsMoved:
+            await self._go_back(stream, batch)
+
+    async def _pass_over(self, stream: Stream[M], moved: Sequence[Move]) -> None:
+        topic, topic_id = self._topic, stream.topic_id
+        await self._database.fast(lambda c: self._offsets.advance(c, topic, topic_id, moved))
+        self._offsets.committed(topic, moved)
+
+    async def _go_back(self, stream: Stream[M], batch: Sequence[Delivery[M]]) -> None:
+        """Somebody else was here: goes on where the database says."""
+        began = {move.partition: move.first for move in moves(batch)}
+        topic, topic_id = self._topic, stream.topic_id
+        found = await patiently(topic, lambda: self._offsets.load(topic, topic_id, began.keys()))
+        log.warning("offsets moved elsewhere: going back", topic=topic, offsets=found)
+        for partition, offset in (began | found).items():
+            await stream.seek(partition, offset)
+
+
+async def sweeping(
+    sweep: Sweep, detections: Stream[MediaDetected], wakeups: Wakeups, status: StoreStatus
+) -> None:
+    """Lets the leases begin once the assessments are read; then closes events, once a second."""
+    while not status.assessments_read.is_set():
+        if await patiently("assessments", status.assessments_lag) == 0:
+            status.assessments_read.set()
+        await asyncio.sleep(LOOK_SECONDS)
+    while True:
+        effect = await patiently("sweep", lambda: sweep_once(sweep, detections))
+        wakeups.notify(feed=effect.outbox, due=effect.due)
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected]) -> Effect:
+    """Closes only where all that was in the log by then is in the store."""
+    await sweep.mend()
+    before, partitions = await sweep.quiet()
+    if not partitions:
+        return Effect()
+    ends = await detections.ends()  # asked after `before` was fixed
+    at = detections.positions()
+    return await sweep.close(before, {p for p in partitions if p in at and at[p] >= ends.get(p, 0)})
+
+
+async def patiently(what: str, work: Callable[[], Awaitable[R]]) -> R:
+    """Tries again, with growing pauses, while `work` fails by a retryable Problem. A stream's buffer fills
+    meanwhile, which stops its intake."""
+    failures = 0
+    while True:
+        try:
+            return await work()
+        except Problem as problem:
+            if not problem.retryable:
+                raise
+            failures += 1
+            log.warning("waiting", what=what, reason=problem.reason, error=problem.message)
+        most = min(BACKOFF_MOST_SECONDS, 0.1 * 2.0 ** min(failures, 10))
+        await asyncio.sleep(random.uniform(most / 2, most))  # noqa: S311

@@ -1,0 +1,36 @@
+"""From `lares up` to ready, warm; and what the idle tree keeps in memory."""
+
+import asyncio
+from pathlib import Path
+
+import psutil
+
+from tests.bench.measure import Row, resident_megabytes
+from tests.support.lares import Lares
+
+SETTLE_SECONDS = 10.0
+
+
+async def measure(folder: Path) -> list[Row]:
+    lares = Lares(folder / "start")
+    try:
+        lares.start()
+        await lares.ready()
+        lares.stop()
+        lares.start()
+        clean = await lares.ready()
+        lares.kill()
+        lares.start()
+        killed = await lares.ready()
+        await asyncio.sleep(SETTLE_SECONDS)
+        assert lares.process is not None
+        sizes = resident_megabytes(psutil.Process(lares.process.pid))
+    finally:
+        await lares.close()
+    total = sum(sizes.values())
+    parts = ", ".join(f"{name} {size:.0f}" for name, size in sorted(sizes.items(), key=lambda item: -item[1]))
+    return [
+        Row("start to ready, warm, after a clean stop", f"{clean:.1f} s", "-", "", "<= 5 s", clean <= 5),
+        Row("start to ready, warm, after kill -9", f"{killed:.1f} s", "-", "", "<= 15 s", killed <= 15),
+        Row(f"resident, idle ({parts})", f"{total:.0f} MB", "-", "", "<= 600 MB", total <= 600),
+    ]

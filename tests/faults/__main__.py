@@ -1,0 +1,80 @@
+"""`make faults KILLS=20`: a golden run, the same photos under kill -9, and every difference."""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.photos import small_photos
+
+from tests.faults.run import Kills, Result, perform
+from tests.faults.scenario import Drop, lonely, long_visit
+
+GAP, SPAN = 4.0, 12.0
+
+
+def settings() -> dict[str, str]:
+    """Short gaps, so that events close soon; few detections to an event, so that its count limit is met."""
+    return {
+        "LARES_EVENT_GAP_SECONDS": str(GAP),
+        "LARES_EVENT_SPAN_SECONDS": str(SPAN),
+        "LARES_EVENT_MAX_DETECTIONS": "8",
+    }
+
+
+def scenario(cameras: int, photos: int, seed: int) -> list[Drop]:
+    samples = small_photos()
+    return [
+        *long_visit(samples, photos, GAP, SPAN, random.Random(seed)),
+        *lonely(samples, cameras),
+    ]
+
+
+async def compare(folder: Path, drops: list[Drop], kills: Kills) -> tuple[Result, Result, list[str]]:
+    """The golden run, the run under kills, and what is wrong with the second."""
+    golden = await perform(folder / "golden", drops, settings(), None)
+    struck = await perform(folder / "struck", drops, settings(), kills)
+    wrong = golden.outcome.differences(struck.outcome)
+    wrong += [f"golden: media {len(golden.outcome.media)}, dropped {len(drops)}"] * (
+        len(golden.outcome.media) != len(drops)
+    )
+    for name, result in (("golden", golden), ("struck", struck)):
+        if result.sequences != list(range(1, result.head + 1)):
+            wrong.append(f"{name}: a subscriber saw {result.sequences}, the head is {result.head}")
+        unjudged = [event["id"] for event in result.outcome.events.values() if event["status"] != "ASSESSED"]
+        if unjudged or not result.outcome.events:
+            wrong.append(f"{name}: {len(result.outcome.events)} events, not judged: {unjudged}")
+    return golden, struck, wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--cameras", type=int, default=30)
+    parser.add_argument("--photos", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    options = parser.parse_args()
+    print(f"seed {options.seed}")
+    drops = scenario(options.cameras, options.photos, options.seed)
+    kills = Kills(options.kills, random.Random(options.seed), longest=10.0)
+    with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
+        golden, struck, wrong = asyncio.run(compare(Path(folder), drops, kills))
+    for name, result in (("golden", golden), ("struck", struck)):
+        print(
+            f"{name}: {result.killed} kills ({result.killed_while_ready} while ready), "
+            f"{result.seconds:.0f} s, "
+            f"{len(result.outcome.media)} media, {len(result.outcome.events)} events, "
+            f"{len(result.outcome.rejections)} rejections, feed head {result.head}"
+        )
+    if wrong:
+        sys.exit("\n".join(["NOT THE SAME:", *wrong]))
+    print(
+        "the same media, detections, events, labels, rejections and judgements; no gap in either feed"
+    )
+
+
+if __name__ == "__main__":
+    main()

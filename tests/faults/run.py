@@ -1,0 +1,132 @@
+"""One run over one set of photos, with or without kills, and what it left behind."""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.faults.outcome import Outcome, pages, read_outcome
+from tests.faults.scenario import LONG_CAMERA, Drop
+from tests.faults.subscriber import Subscriber
+from tests.support.lares import Lares
+
+STORED = """query($after: String, $cameras: [String!]) {
+  mediaList(first: 200, after: $after, cameraIds: $cameras) {
+    edges { node { capturedAt } } pageInfo { hasNextPage endCursor } } }"""
+
+
+@dataclass
+class Kills:
+    """kill -9 of the whole of Lares, `count` times, each at a random moment of its life."""
+
+    count: int
+    chance: random.Random
+    longest: float
+
+    def moment(self, index: int) -> float:
+        """Seconds after the start; the very first start, and half of the others, are cut short early."""
+        if index == 0:
+            return self.chance.uniform(0.3, 2.5)
+        return self.chance.uniform(0.2, self.longest if index % 2 else self.longest / 3)
+
+
+@dataclass(frozen=True)
+class Result:
+    outcome: Outcome
+    sequences: list[int]
+    head: int
+    seconds: float
+    killed: int
+    killed_while_ready: int
+
+
+async def perform(home: Path, drops: list[Drop], settings: dict[str, str], kills: Kills | None) -> Result:
+    """Drops the photos, kills as told, waits until all is quiet, reads everything."""
+    began = time.monotonic()
+    lares = Lares(home, settings)
+    lares.cameras.mkdir(parents=True)
+    lares.start()
+    subscriber = Subscriber(lares)
+    dropping = asyncio.create_task(_drop_all(lares, drops))
+    ready = 0
+    try:
+        for index in range(kills.count if kills else 0):
+            assert kills is not None
+            ready += await _live_for(lares, kills.moment(index))
+            lares.kill()
+            await _gone(lares)
+            lares.start()
+        await lares.ready()
+        await dropping
+        await lares.idle()
+        head = int((await lares.graphql("{ status { store { sequence } } }"))["status"]["store"]["sequence"])
+        await subscriber.caught_up(head)
+        outcome = await read_outcome(lares)
+        killed = kills.count if kills else 0
+        return Result(outcome, subscriber.seen, head, time.monotonic() - began, killed, ready)
+    finally:
+        dropping.cancel()
+        await subscriber.close()
+        await asyncio.gather(dropping, return_exceptions=True)
+        await lares.close()
+
+
+async def _live_for(lares: Lares, seconds: float) -> bool:
+    """Whether Lares became ready within the time it was given."""
+    try:
+        remaining = seconds - await lares.ready(seconds)
+    except AssertionError:
+        assert lares.process is not None
+        assert lares.process.poll() is None, f"lares ended by itself:\n{lares.tail()}"
+        return False
+    await asyncio.sleep(max(0.0, remaining))
+    return True
+
+
+async def _gone(lares: Lares) -> None:
+    """No child of the killed parent is left; its home is known from the command lines."""
+    deadline = time.monotonic() + 10
+    while True:
+        left = []
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            if any(str(lares.home) in part for part in process.info["cmdline"] or []):
+                left.append(process.info)
+        if not left:
+            return
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        await asyncio.sleep(0.05)
+
+
+async def _drop_all(lares: Lares, drops: list[Drop]) -> None:
+    """The long camera's photos in their order, its late ones alone; the other cameras' meanwhile."""
+    own = [drop for drop in drops if drop.camera == LONG_CAMERA]
+    others = [drop for drop in drops if drop.camera != LONG_CAMERA]
+
+    async def steadily() -> None:
+        for drop in others:
+            await asyncio.to_thread(drop.put, lares.cameras)
+            await asyncio.sleep(0.3)
+
+    async def in_order() -> None:
+        for done, drop in enumerate(own):
+            after_late = done > 0 and own[done - 1].late
+            if drop.late or after_late:
+                await _stored(lares, done)
+            await asyncio.to_thread(drop.put, lares.cameras)
+            await asyncio.sleep(0.15)
+
+    await asyncio.gather(steadily(), in_order())
+
+
+async def _stored(lares: Lares, count: int) -> None:
+    """Waits, through all kills, until so many photos of the long camera are in the store."""
+    while True:
+        try:
+            if len(await pages(lares, STORED, "mediaList", cameras=[LONG_CAMERA])) >= count:
+                return
+        except Exception:
+            pass
+        await asyncio.sleep(0.2)

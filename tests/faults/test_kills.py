@@ -1,0 +1,18 @@
+"""The short form of `make faults`."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.__main__ import compare, scenario
+from tests.faults.run import Kills
+
+
+@pytest.mark.timeout(420)
+async def test_kills_change_nothing(tmp_path: Path) -> None:
+    drops = scenario(cameras=5, photos=16, seed=7)
+    golden, struck, wrong = await compare(tmp_path, drops, Kills(5, random.Random(7), longest=8.0))
+    assert wrong == []
+    assert struck.killed == 5
+    assert len(golden.outcome.events) > 5

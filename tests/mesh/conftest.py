@@ -1,0 +1,31 @@
+"""pytest-grpc with async servicers: its server, overridden."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from mesh.boundary import Boundary
+from tests.support.served import LoopThread, Served
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[LoopThread]:
+    """The thread that the module's servicers live on."""
+    with LoopThread() as thread:
+        yield thread
+
+
+@pytest.fixture(scope="module")
+def grpc_addr(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A private socket: who calls is a sibling, and whoever it names."""
+    return f"unix:{tmp_path_factory.mktemp('grpc', numbered=True) / 'socket'}"
+
+
+@pytest.fixture(scope="module")
+def grpc_interceptors() -> list[Boundary]:
+    return [Boundary(None)]
+
+
+@pytest.fixture(scope="module")
+def _grpc_server(served: LoopThread, grpc_interceptors: list[Boundary]) -> Served:
+    return Served(served, grpc_interceptors)

@@ -1,0 +1,142 @@
+"""API keys on a real PostgreSQL, and the admin key that survives a kill at any line."""
+
+import asyncio
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from mesh.problems import NotFound, Unauthenticated
+from mesh.security import digest
+from store_svc.database import Database
+from store_svc.keys import Keys, ensure_admin_key
+from tests.support.book import NOON, open_book
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    async with open_book(postgres_url) as database:
+        yield database
+
+
+@pytest.fixture
+def keys(database: Database) -> Keys:
+    return Keys(database, lambda: NOON)
+
+
+async def test_a_new_key_opens_and_only_its_digest_is_kept(keys: Keys, database: Database) -> None:
+    key, secret = await keys.create("phone")
+    assert (await keys.verify(digest(secret))).id == key.id
+    assert key.name == "phone"
+    assert not key.HasField("revoke_time")
+    async with database.session() as connection:
+        row = await connection.fetchrow("SELECT * FROM api_keys")
+    assert row is not None
+    assert secret not in repr(row)
+
+
+async def test_every_key_is_another(keys: Keys) -> None:
+    assert len({(await keys.create("same name"))[1] for _ in range(5)}) == 5
+    assert len({key.id for key in await keys.all()}) == 5
+
+
+async def test_an_unknown_key_is_refused(keys: Keys) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        await keys.verify(digest("lares_guessed"))
+    assert refused.value.reason == "BAD_API_KEY"
+
+
+async def test_a_revoked_key_is_refused_and_stays_listed(keys: Keys) -> None:
+    key, secret = await keys.create("old phone")
+    other, other_secret = await keys.create("new phone")
+    revoked = await keys.revoke(key.id)
+    assert revoked.HasField("revoke_time")
+    with pytest.raises(Unauthenticated) as refused:
+        await keys.verify(digest(secret))
+    assert refused.value.reason == "BAD_API_KEY"
+    assert (await keys.verify(digest(other_secret))).id == other.id
+    assert {listed.id for listed in await keys.all()} == {key.id, other.id}
+
+
+async def test_revoking_again_keeps_the_first_time(keys: Keys, database: Database) -> None:
+    key, _ = await keys.create("phone")
+    first = await keys.revoke(key.id)
+    assert await Keys(database, lambda: NOON.replace(year=2027)).revoke(key.id) == first
+
+
+async def test_an_unknown_key_cannot_be_revoked(keys: Keys) -> None:
+    with pytest.raises(NotFound) as missing:
+        await keys.revoke(str(uuid4()))
+    assert missing.value.reason == "KEY_NOT_FOUND"
+
+
+async def test_the_admin_key_is_made_once(keys: Keys, database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "admin.key"
+    await ensure_admin_key(database, file)
+    secret = file.read_text().strip()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert (await keys.verify(digest(secret))).name == "admin"
+    await ensure_admin_key(database, file)
+    assert file.read_text().strip() == secret
+    assert len(await keys.all()) == 1
+
+
+@pytest.mark.parametrize("lost", ["file", "row", "revoked", "emptied", "unreadable"])
+async def test_the_admin_key_is_remade_and_the_old_one_ends(
+    keys: Keys, database: Database, tmp_path: Path, lost: str
+) -> None:
+    file = tmp_path / "admin.key"
+    await ensure_admin_key(database, file)
+    old = file.read_text().strip()
+    match lost:
+        case "file":
+            file.unlink()
+        case "row":
+            async with database.session() as connection:
+                await connection.execute("DELETE FROM api_keys")
+        case "revoked":
+            await keys.revoke((await keys.all())[0].id)
+        case "emptied":
+            file.write_text("")
+        case "unreadable":
+            file.write_bytes(b"\xff\xfe\x00")
+    await ensure_admin_key(database, file)
+    new = file.read_text().strip()
+    assert new != old
+    assert (await keys.verify(digest(new))).name == "admin"
+    with pytest.raises(Unauthenticated):
+        await keys.verify(digest(old))
+
+
+async def test_others_keys_outlive_a_remade_admin_key(keys: Keys, database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "admin.key"
+    await ensure_admin_key(database, file)
+    key, secret = await keys.create("admin")
+    file.unlink()
+    await ensure_admin_key(database, file)
+    assert (await keys.verify(digest(secret))).id == key.id
+
+
+async def test_an_admin_key_that_others_may_read_is_closed(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "admin.key"
+    await ensure_admin_key(database, file)
+    file.chmod(0o644)
+    await ensure_admin_key(database, file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_kill_at_any_line_leaves_a_key_that_the_next_start_completes(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.admin_key_kills", postgres_url, str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    assert int(printed) > 40

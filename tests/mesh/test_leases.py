@@ -1,0 +1,284 @@
+"""The queue of events to judge, on a real PostgreSQL."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from lares.store.v1.event_service_pb2 import EventLease
+from mesh.problems import Invalid
+from store_svc import tables
+from store_svc.database import Database
+from store_svc.evidence import Past, digest
+from store_svc.leases import Leases
+from store_svc.wakeups import Signal
+from tests.support.book import NOON, at, camera_row, detection_row, due_row, event_row, open_book, write
+
+SECONDS = 60.0
+
+
+class Watched(Signal):
+    """Tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = asyncio.Event()
+
+    def upcoming(self) -> asyncio.Event:
+        event = super().upcoming()
+        plain = event.wait
+
+        async def wait() -> Literal[True]:
+            self.waited.set()
+            return await plain()
+
+        event.wait = wait  # type: ignore[method-assign]
+        return event
+
+
+@dataclass
+class Queue:
+    """Leases with a clock to turn, and a look at the rows."""
+
+    database: Database
+    due: Watched = field(default_factory=Watched)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    now: datetime = NOON
+
+    def __post_init__(self) -> None:
+        self.ready.set()
+        self.leases = self.another()
+
+    def another(self) -> Leases:
+        """The same queue as a second judge sees it."""
+        return Leases(self.database, self.due, self.ready, SECONDS, lambda: self.now)
+
+    async def put(self, **changes: Any) -> str:
+        row = due_row(**changes)
+        await write(self.database, tables.events, row)
+        return str(row["id"])
+
+    async def take(self, most: int = 10) -> list[EventLease]:
+        return await self.leases.take(most, 0.0)
+
+    async def taken(self, most: int = 10) -> list[str]:
+        return [lease.evidence.event_id for lease in await self.take(most)]
+
+    async def row(self, event_id: str) -> Any:
+        async with self.database.session() as connection:
+            return await connection.fetchrow("SELECT * FROM events WHERE id = $1", event_id)
+
+
+@pytest.fixture
+async def queue(postgres_url: str) -> AsyncIterator[Queue]:
+    async with open_book(postgres_url) as database:
+        yield Queue(database)
+
+
+async def test_many_judges_get_each_event_once(queue: Queue) -> None:
+    due = {await queue.put(started_at=at(n)) for n in range(60)}
+
+    async def judge() -> list[str]:
+        mine, leases = [], queue.another()
+        while found := await leases.take(3, 0.0):
+            mine += [lease.evidence.event_id for lease in found]
+        return mine
+
+    shares = await asyncio.gather(*[judge() for _ in range(6)])
+    handed_out = [id for share in shares for id in share]
+    # What another was just taking is skipped, so a judge may have left early: nobody does twice.
+    handed_out += await queue.taken(100)
+    assert sorted(handed_out) == sorted(due)
+
+
+async def test_urgent_before_recent_before_old(queue: Queue) -> None:
+    old = await queue.put(started_at=at(0))
+    recent = await queue.put(started_at=at(10))
+    urgent_old = await queue.put(started_at=at(-100), priority=1)
+    urgent = await queue.put(started_at=at(-50), priority=1)
+    assert await queue.taken(3) == [urgent, urgent_old, recent]
+    assert await queue.taken() == [old]
+
+
+async def test_what_is_not_due_stays(queue: Queue) -> None:
+    await write(queue.database, tables.events, event_row())
+    await queue.put(due_at=at(5))
+    assert await queue.take() == []
+    queue.now = at(5)
+    assert len(await queue.take()) == 1
+
+
+async def test_a_lease_says_all_of_the_evidence(queue: Queue) -> None:
+    event_id, past = uuid4(), Past(uuid4(), 1_000_001)
+    found = [
+        detection_row(event_id=event_id, captured_at=at(seconds), score=score)
+        for seconds, score in [(2, 0.9), (1, 0.25), (1, 0.75)]
+    ]
+    ids = [row["id"] for row in found]
+    evidence_digest = digest(ids, (past,), "Europe/Berlin")
+    await write(queue.database, tables.cameras, camera_row("front", display_name="Front door"))
+    await write(queue.database, tables.detections, *found, detection_row())
+    await queue.put(
+        id=event_id,
+        started_at=at(1),
+        ended_at=at(2),
+        revision=7,
+        evidence_revision=5,
+        evidence_digest=evidence_digest,
+        time_zone="Europe/Berlin",
+        history=[[str(past.event_id), past.started_at]],
+        attempts=2,
+    )
+    (lease,) = await queue.take()
+    evidence = lease.evidence
+    assert lease.attempt == 3
+    assert lease.expires_at.ToDatetime(NOON.tzinfo) == NOON + timedelta(seconds=SECONDS)
+    assert (evidence.revision, evidence.digest) == (5, evidence_digest)
+    assert (evidence.camera_id, evidence.camera_name) == ("front", "Front door")
+    assert evidence.time_zone == "Europe/Berlin"
+    assert (evidence.started_at.ToDatetime(NOON.tzinfo), evidence.ended_at.ToDatetime(NOON.tzinfo)) == (
+        at(1),
+        at(2),
+    )
+    assert [detection.id for detection in evidence.detections] == [str(ids[2]), str(ids[1]), str(ids[0])]
+    assert list(evidence.detections[0].box) == [0.25, 0.25, 0.5, 0.75]
+    assert [(p.event_id, p.started_at.ToMicroseconds()) for p in evidence.history] == [
+        (str(past.event_id), past.started_at)
+    ]
+
+
+async def test_a_lease_ends_with_its_time(queue: Queue) -> None:
+    event_id = await queue.put()
+    (first,) = await queue.take()
+    queue.now += timedelta(seconds=SECONDS - 1)
+    assert await queue.take() == []
+    queue.now += timedelta(seconds=1)
+    (second,) = await queue.take()
+    assert second.evidence.event_id == event_id
+    assert second.lease_id != first.lease_id
+    assert (await queue.leases.renew([first.lease_id, second.lease_id]))[0] == [second.lease_id]
+
+
+async def test_a_lease_from_before_the_clock_was_set_back_is_over(queue: Queue) -> None:
+    event_id = await queue.put(due_at=at(-7200))
+    await queue.take()
+    queue.now -= timedelta(hours=1)
+    assert await queue.taken() == [event_id]
+    assert (await queue.row(event_id))["leased_until"] == queue.now + timedelta(seconds=SECONDS)
+
+
+async def test_a_retry_from_before_the_clock_was_set_back_is_due(queue: Queue) -> None:
+    await queue.put(due_at=at(300))
+    wrong = await queue.put(due_at=at(301))
+    assert await queue.taken() == [wrong]
+
+
+async def test_a_renewed_lease_is_kept(queue: Queue) -> None:
+    await queue.put()
+    (lease,) = await queue.take()
+    for _ in range(4):
+        queue.now += timedelta(seconds=SECONDS - 1)
+        held, until = await queue.leases.renew([lease.lease_id, str(uuid4())])
+        assert held == [lease.lease_id]
+        assert until == queue.now + timedelta(seconds=SECONDS)
+        assert await queue.take() == []
+
+
+async def test_a_judged_event_is_no_longer_held(queue: Queue) -> None:
+    event_id = await queue.put()
+    (lease,) = await queue.take()
+    async with queue.database.session() as connection:
+        await connection.execute("UPDATE events SET due_at = NULL WHERE id = $1", event_id)
+    assert (await queue.leases.renew([lease.lease_id]))[0] == []
+    await queue.leases.release([lease.lease_id])
+    assert (await queue.row(event_id))["due_at"] is None
+
+
+async def test_a_released_event_comes_again_and_no_attempt_counts(queue: Queue) -> None:
+    event_id = await queue.put(attempts=1)
+    (lease,) = await queue.take()
+    await queue.leases.release([lease.lease_id])
+    assert await queue.take() == []
+    assert (await queue.leases.renew([lease.lease_id]))[0] == []
+    queue.now += timedelta(seconds=2)
+    (again,) = await queue.take()
+    assert (again.evidence.event_id, again.attempt) == (event_id, 2)
+
+
+async def test_a_lease_id_that_is_none_is_refused(queue: Queue) -> None:
+    with pytest.raises(Invalid):
+        await queue.leases.renew(["mine"])
+
+
+async def test_who_waits_is_woken(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store_svc.leases.POLL_SECONDS", 60.0)
+    waiting = asyncio.create_task(queue.leases.take(1, 30.0))
+    await asyncio.wait_for(queue.due.waited.wait(), 10)
+    event_id = await queue.put()
+    queue.due.notify()
+    (lease,) = await asyncio.wait_for(waiting, 10)
+    assert lease.evidence.event_id == event_id
+
+
+async def test_who_waits_finds_what_another_process_wrote(queue: Queue) -> None:
+    waiting = asyncio.create_task(queue.leases.take(1, 30.0))
+    await asyncio.wait_for(queue.due.waited.wait(), 10)
+    event_id = await queue.put()
+    (lease,) = await asyncio.wait_for(waiting, 10)
+    assert lease.evidence.event_id == event_id
+
+
+async def test_nobody_waits_longer_than_asked(queue: Queue) -> None:
+    assert await asyncio.wait_for(queue.leases.take(1, 0.2), 10) == []
+
+
+async def test_nothing_is_handed_out_before_the_assessments_are_read(queue: Queue) -> None:
+    event_id = await queue.put()
+    queue.ready.clear()
+    assert await queue.leases.take(1, 0.1) == []
+    waiting = asyncio.create_task(queue.leases.take(1, 30.0))
+    queue.ready.set()
+    (lease,) = await asyncio.wait_for(waiting, 10)
+    assert lease.evidence.event_id == event_id
+
+
+async def test_evidence_is_what_its_digest_says_while_the_event_grows(queue: Queue) -> None:
+    event_id = UUID(await queue.put())
+    seen: set[int] = set()
+
+    async def grow() -> None:
+        known: list[UUID] = []
+        while len(seen) < 10:
+            row = detection_row(event_id=event_id)
+            known.append(row["id"])
+            evidence_digest = digest(known, (), "UTC")
+            await queue.database.fast(partial(join, detection=row, evidence_digest=evidence_digest))
+
+    async with asyncio.TaskGroup() as group:
+        growing = group.create_task(grow())
+        while not growing.done():
+            for lease in await queue.take():
+                ids = [UUID(detection.id) for detection in lease.evidence.detections]
+                assert lease.evidence.digest == digest(ids, (), "UTC")
+                seen.add(lease.evidence.revision)
+            queue.now += timedelta(seconds=SECONDS)
+
+
+async def join(connection: asyncpg.Connection, detection: dict[str, Any], evidence_digest: str) -> None:
+    """As the store writes it: the detection and the event's new digest in one transaction."""
+    await connection.execute(
+        "INSERT INTO detections SELECT * FROM jsonb_populate_record(NULL::detections, $1::jsonb)",
+        json.dumps(detection, default=str),
+    )
+    await connection.execute(
+        "UPDATE events SET evidence_digest = $2, evidence_revision = evidence_revision + 1 WHERE id = $1",
+        detection["event_id"],
+        evidence_digest,
+    )

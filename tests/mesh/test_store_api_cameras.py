@@ -1,0 +1,187 @@
+"""CameraService over gRPC, by pytest-grpc, on a real PostgreSQL."""
+
+from typing import Any
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from lares.store.v1 import camera_service_pb2 as pb
+from lares.store.v1.camera_pb2 import Camera
+from lares.store.v1.camera_service_pb2_grpc import (
+    CameraServiceStub,
+    add_CameraServiceServicer_to_server,
+)
+from lares.store.v1.events_pb2 import CameraConfigured
+from mesh.problems import Conflict, Invalid, NotFound
+from store_svc.api.cameras import CameraServicer
+from store_svc.cameras import Cameras
+from store_svc.wakeups import Wakeups
+from tests.support.book import NOON
+from tests.support.served import LoopThread
+from tests.support.stored import AS_KEY, Stored, refused
+
+
+@pytest.fixture(scope="module")
+def stored(served: LoopThread, postgres_server: str) -> Stored:
+    return Stored(served, postgres_server)
+
+
+@pytest.fixture(scope="module")
+def grpc_servicer(stored: Stored) -> CameraServicer:
+    cameras = Cameras(stored.database, Wakeups(), lambda: NOON)
+    return CameraServicer(stored.database, cameras, ["person", "cat"])
+
+
+@pytest.fixture(scope="module")
+def grpc_add_to_server() -> Any:
+    return add_CameraServiceServicer_to_server
+
+
+@pytest.fixture(scope="module")
+def grpc_stub_cls() -> Any:
+    return CameraServiceStub
+
+
+@pytest.fixture
+def cameras(grpc_stub: CameraServiceStub, stored: Stored) -> CameraServiceStub:
+    stored.clear()
+    return grpc_stub
+
+
+def create(cameras: CameraServiceStub, id: str, **settings: Any) -> Camera:
+    return cameras.CreateCamera(
+        pb.CreateCameraRequest(camera=Camera(id=id, **settings)), metadata=AS_KEY
+    ).camera
+
+
+def get(cameras: CameraServiceStub, id: str) -> Camera:
+    return cameras.GetCamera(pb.GetCameraRequest(camera_id=id)).camera
+
+
+def test_a_camera_comes_back_as_it_was_created(cameras: CameraServiceStub) -> None:
+    thresholds = {"person": 0.5, "*": 0.25}
+    created = create(
+        cameras,
+        "front-door",
+        display_name="Front Door",
+        time_zone="Europe/Berlin",
+        enabled=True,
+        thresholds=thresholds,
+    )
+    assert created.create_time.ToDatetime(NOON.tzinfo) == NOON
+    assert dict(created.thresholds) == thresholds
+    assert (created.display_name, created.time_zone, created.enabled) == ("Front Door", "Europe/Berlin", True)
+    assert get(cameras, "front-door") == created
+
+
+def test_a_camera_is_created_once(cameras: CameraServiceStub) -> None:
+    create(cameras, "front")
+    with refused(Conflict, "CAMERA_EXISTS"):
+        create(cameras, "front")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"time_zone": "Mars/Olympus"}, "BAD_TIME_ZONE"),
+        ({"time_zone": "../../etc/passwd"}, "BAD_TIME_ZONE"),
+        ({"thresholds": {"persn": 0.5}}, "BAD_LABEL"),
+        ({"thresholds": {"person": 1.5}}, "BAD_REQUEST"),
+        ({"thresholds": {"person": float("nan")}}, "BAD_REQUEST"),
+        ({"display_name": "x" * 201}, "BAD_REQUEST"),
+    ],
+)
+def test_a_bad_setting_is_refused_and_changes_nothing(
+    cameras: CameraServiceStub, settings: dict[str, Any], reason: str
+) -> None:
+    with refused(Invalid, reason):
+        create(cameras, "front", **settings)
+    before = create(cameras, "back")
+    with refused(Invalid, reason):
+        cameras.UpdateCamera(pb.UpdateCameraRequest(camera=Camera(id="back", **settings)))
+    assert list(cameras.ListCameras(pb.ListCamerasRequest()).cameras) == [before]
+
+
+@pytest.mark.parametrize("id", ["", "Front", "-front", "front/../back", "x" * 64])
+def test_an_id_is_a_slug(cameras: CameraServiceStub, id: str) -> None:
+    with refused(Invalid, "BAD_REQUEST"):
+        create(cameras, id)
+
+
+def test_an_update_changes_what_its_mask_names(cameras: CameraServiceStub) -> None:
+    create(cameras, "front", display_name="Front", enabled=True, thresholds={"cat": 0.5})
+    asked = Camera(id="front", display_name="Porch", time_zone="Asia/Tokyo", thresholds={"person": 0.25})
+    updated = cameras.UpdateCamera(
+        pb.UpdateCameraRequest(camera=asked, update_mask=FieldMask(paths=["time_zone", "thresholds"]))
+    ).camera
+    assert (updated.display_name, updated.time_zone, updated.enabled) == ("Front", "Asia/Tokyo", True)
+    assert dict(updated.thresholds) == {"person": 0.25}
+    assert get(cameras, "front") == updated
+
+
+def test_an_update_without_a_mask_changes_everything(cameras: CameraServiceStub) -> None:
+    create(cameras, "front", display_name="Front", enabled=True, thresholds={"cat": 0.5})
+    updated = cameras.UpdateCamera(
+        pb.UpdateCameraRequest(camera=Camera(id="front", display_name="Porch"))
+    ).camera
+    assert (updated.display_name, updated.enabled, dict(updated.thresholds)) == ("Porch", False, {})
+
+
+@pytest.mark.parametrize("path", ["id", "create_time", "thresholds.person", "*", "nonsense"])
+def test_an_update_of_anything_else_is_refused(cameras: CameraServiceStub, path: str) -> None:
+    create(cameras, "front")
+    mask = FieldMask(paths=["enabled", path])
+    with refused(Invalid, "BAD_FIELD_MASK"):
+        cameras.UpdateCamera(pb.UpdateCameraRequest(camera=Camera(id="front"), update_mask=mask))
+
+
+def test_a_deleted_camera_is_gone_until_it_is_created_again(cameras: CameraServiceStub) -> None:
+    create(cameras, "front", display_name="Front")
+    create(cameras, "back", display_name="Back")
+    cameras.DeleteCamera(pb.DeleteCameraRequest(camera_id="front"))
+    for call, request in [
+        (cameras.GetCamera, pb.GetCameraRequest(camera_id="front")),
+        (cameras.DeleteCamera, pb.DeleteCameraRequest(camera_id="front")),
+        (cameras.UpdateCamera, pb.UpdateCameraRequest(camera=Camera(id="front"))),
+    ]:
+        with refused(NotFound, "CAMERA_NOT_FOUND"):
+            call(request)  # type: ignore[operator]
+    assert [camera.id for camera in cameras.ListCameras(pb.ListCamerasRequest()).cameras] == ["back"]
+    batch = cameras.BatchGetCameras(pb.BatchGetCamerasRequest(camera_ids=["front", "back", "none"])).cameras
+    assert {camera.id: camera.display_name for camera in batch} == {"front": "Front", "back": "Back"}
+    assert create(cameras, "front", display_name="Again").display_name == "Again"
+    assert get(cameras, "front").display_name == "Again"
+
+
+def test_every_change_goes_out_once(cameras: CameraServiceStub, stored: Stored) -> None:
+    create(cameras, "front", enabled=True)
+    cameras.UpdateCamera(pb.UpdateCameraRequest(camera=Camera(id="front", enabled=False)))
+    cameras.DeleteCamera(pb.DeleteCameraRequest(camera_id="front"))
+    rows = stored.execute("SELECT body FROM camera_outbox ORDER BY id")
+    told = [CameraConfigured.FromString(row["body"]) for row in rows]
+    assert [(one.revision, one.camera.enabled, one.deleted) for one in told] == [
+        (1, True, False),
+        (2, False, False),
+        (3, False, True),
+    ]
+
+
+def test_pages_of_cameras_are_by_id(cameras: CameraServiceStub) -> None:
+    ids = sorted(["a", "a-1", "a_1", "b", "z" * 63, "0"])
+    for id in reversed(ids):
+        create(cameras, id)
+    listed: list[str] = []
+    token = ""
+    while True:
+        page = cameras.ListCameras(pb.ListCamerasRequest(page_size=2, page_token=token))
+        assert len(page.cameras) == 2
+        listed += [camera.id for camera in page.cameras]
+        token = page.next_page_token
+        if not token:
+            break
+    assert listed == ids
+
+
+def test_a_foreign_page_token_is_refused(cameras: CameraServiceStub) -> None:
+    with refused(Invalid, "BAD_PAGE_TOKEN"):
+        cameras.ListCameras(pb.ListCamerasRequest(page_token="mine"))

@@ -1,0 +1,425 @@
+"""EventService over gRPC, by pytest-grpc, on a real PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lares.store.v1 import event_service_pb2 as pb
+from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING, Event
+from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
+from lares.store.v1.events_pb2 import EventChanged
+from mesh.feed import Feed
+from mesh.problems import Conflict, Denied, Invalid, NotFound
+from store_svc import tables
+from store_svc.api.events import EventServicer
+from store_svc.leases import Leases
+from store_svc.status import Lag, StoreStatus
+from store_svc.times import stamp
+from store_svc.wakeups import Wakeups
+from tests.support.book import NOON, Row, assessment_row, at, camera_row, due_row, event_row, judged
+from tests.support.served import LoopThread
+from tests.support.stored import AS_KEY, Stored, refused
+
+LOW, MEDIUM, HIGH, CRITICAL = 1, 2, 3, 4
+
+
+class ScriptedFeed(Feed):
+    """Gives what it was told to, then ends."""
+
+    def __init__(self) -> None:  # without a bus behind it
+        self.changes: list[EventChanged] = []
+        self.asked: list[int | None] = []
+
+    async def watch(self, after: int | None) -> AsyncIterator[EventChanged]:
+        self.asked.append(after)
+        for change in self.changes:
+            yield change
+
+
+@pytest.fixture(scope="module")
+def stored(served: LoopThread, postgres_server: str) -> Stored:
+    return Stored(served, postgres_server)
+
+
+@pytest.fixture(scope="module")
+def live() -> ScriptedFeed:
+    return ScriptedFeed()
+
+
+@pytest.fixture(scope="module")
+def status() -> StoreStatus:
+    def lag(records: int) -> Lag:
+        async def read() -> int:
+            return records
+
+        return read
+
+    return StoreStatus(lag(17), lag(18), lag(19))
+
+
+@pytest.fixture(scope="module")
+def grpc_servicer(stored: Stored, live: ScriptedFeed, status: StoreStatus) -> EventServicer:
+    status.assessments_read.set()
+    leases = Leases(stored.database, Wakeups().due, status.assessments_read, 60.0, lambda: NOON)
+    return EventServicer(stored.database, live, leases, status, lambda: NOON)
+
+
+@pytest.fixture(scope="module")
+def grpc_add_to_server() -> Any:
+    return add_EventServiceServicer_to_server
+
+
+@pytest.fixture(scope="module")
+def grpc_stub_cls() -> Any:
+    return EventServiceStub
+
+
+@pytest.fixture
+def events(grpc_stub: EventServiceStub, stored: Stored) -> EventServiceStub:
+    stored.clear()
+    return grpc_stub
+
+
+def ids(rows: list[Row]) -> list[str]:
+    return [str(row["id"]) for row in rows]
+
+
+def listed(events: EventServiceStub, **request: Any) -> list[str]:
+    return [event.id for event in events.ListEvents(pb.ListEventsRequest(**request)).events]
+
+
+# One event
+
+
+def test_an_event_comes_with_its_camera_and_assessment_of_now(
+    events: EventServiceStub, stored: Stored
+) -> None:
+    row, assessment = judged(HIGH, started_at=at(0.000001), ended_at=at(2), revision=4, sequence=9)
+    stored.write(tables.events, row)
+    stored.write(tables.assessments, assessment, assessment_row(uuid4(), row["id"], LOW))
+    stored.write(tables.cameras, camera_row("front", display_name="Porch", deleted_at=NOON))
+    event = events.GetEvent(pb.GetEventRequest(event_id=str(row["id"])), metadata=AS_KEY).event
+    assert event == Event(
+        id=str(row["id"]),
+        camera_id="front",
+        camera_name="Porch",
+        status=EVENT_STATUS_ASSESSED,
+        revision=4,
+        sequence=9,
+        started_at=stamp(at(0.000001)),
+        ended_at=stamp(at(2)),
+        closed=True,
+        labels=["person"],
+        detection_count=1,
+        media_count=1,
+        assessment=event.assessment,
+    )
+    assert (event.assessment.score, event.assessment.severity) == (70, HIGH)
+
+
+def test_an_event_nobody_judged_has_no_assessment(events: EventServiceStub, stored: Stored) -> None:
+    row = event_row()
+    stored.write(tables.events, row)
+    event = events.GetEvent(pb.GetEventRequest(event_id=str(row["id"]))).event
+    assert not event.HasField("assessment")
+    assert (event.status, event.camera_name) == (EVENT_STATUS_PENDING, "front")
+
+
+def test_an_unknown_event_is_not_found(events: EventServiceStub) -> None:
+    with refused(NotFound, "EVENT_NOT_FOUND"):
+        events.GetEvent(pb.GetEventRequest(event_id=str(uuid4())))
+
+
+def test_an_id_that_is_none_is_refused(events: EventServiceStub) -> None:
+    with refused(Invalid, "BAD_REQUEST"):
+        events.GetEvent(pb.GetEventRequest(event_id="../1"))
+
+
+# The list
+
+
+def test_events_are_listed_newest_first(events: EventServiceStub, stored: Stored) -> None:
+    rows = [event_row(started_at=at(n // 3)) for n in range(60)]
+    Random(1).shuffle(rows)
+    stored.write(tables.events, *rows)
+    newest_first = sorted(rows, key=lambda row: (row["started_at"], row["id"].bytes), reverse=True)
+    assert listed(events) == ids(newest_first)[:50]
+    assert listed(events, page_size=60) == ids(newest_first)
+
+
+def test_a_page_is_bounded(events: EventServiceStub) -> None:
+    with refused(Invalid, "BAD_REQUEST"):
+        events.ListEvents(pb.ListEventsRequest(page_size=201))
+
+
+def test_every_event_has_a_token_of_what_follows_it(events: EventServiceStub, stored: Stored) -> None:
+    stored.write(tables.events, *[event_row(started_at=at(n // 2)) for n in range(7)])
+    whole = events.ListEvents(pb.ListEventsRequest(page_size=7))
+    order = [event.id for event in whole.events]
+    assert whole.next_page_token == ""
+    for place, token in enumerate(whole.page_tokens, 1):
+        assert listed(events, page_token=token) == order[place:]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8])
+def test_pages_make_the_whole(events: EventServiceStub, stored: Stored, size: int) -> None:
+    stored.write(tables.events, *[event_row(started_at=at(n // 4)) for n in range(7)])
+    assert walk(events, size) == listed(events)
+
+
+def walk(events: EventServiceStub, size: int, between: Any = lambda: None) -> list[str]:
+    seen: list[str] = []
+    request = pb.ListEventsRequest(page_size=size)
+    while True:
+        page = events.ListEvents(request)
+        assert len(page.events) == len(page.page_tokens) <= size
+        seen += [event.id for event in page.events]
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return seen
+        between()
+
+
+def test_paging_while_events_come_repeats_none_and_misses_none(
+    events: EventServiceStub, stored: Stored
+) -> None:
+    random = Random(7)
+    rows = [event_row(started_at=at(random.randrange(20))) for _ in range(60)]
+    stored.write(tables.events, *rows)
+
+    def more() -> None:
+        stored.write(tables.events, *[event_row(started_at=at(random.randrange(-5, 30))) for _ in range(5)])
+
+    seen = walk(events, 7, more)
+    assert len(seen) == len(set(seen))
+    assert set(seen) >= set(ids(rows))
+
+
+ANYWHERE: dict[str, Any] = {}
+MANY: list[tuple[dict[str, Any], set[int]]] = [
+    (ANYWHERE, {0, 1, 2, 3, 4, 5}),
+    ({"camera_ids": ["back"]}, {2, 3}),
+    ({"camera_ids": ["back", "garage", "none"]}, {2, 3, 4}),
+    ({"camera_ids": ["none"]}, set()),
+    ({"labels": ["cat"]}, {1, 3}),
+    ({"labels": ["cat", "car"]}, {1, 3, 4}),
+    ({"severities": [HIGH]}, {1}),
+    ({"severities": [HIGH, LOW]}, {1, 2}),
+    ({"statuses": [EVENT_STATUS_PENDING]}, {0, 5}),
+    ({"statuses": [EVENT_STATUS_FAILED, EVENT_STATUS_ASSESSED]}, {1, 2, 3, 4}),
+    ({"started_after": stamp(at(20))}, {2, 3, 4, 5}),
+    ({"started_before": stamp(at(20))}, {0, 1}),
+    ({"started_after": stamp(at(10)), "started_before": stamp(at(30))}, {1, 2}),
+    ({"started_after": stamp(at(20) - timedelta(microseconds=1))}, {2, 3, 4, 5}),
+    ({"started_after": stamp(at(20) + timedelta(microseconds=1))}, {3, 4, 5}),
+    ({"camera_ids": ["back"], "labels": ["cat"], "statuses": [EVENT_STATUS_FAILED]}, {3}),
+    ({"camera_ids": ["back"], "severities": [LOW], "started_after": stamp(at(21))}, set()),
+    ({"labels": ["person"], "severities": [HIGH], "started_before": stamp(at(11))}, {1}),
+]
+
+
+@pytest.fixture
+def six(events: EventServiceStub, stored: Stored) -> list[Row]:
+    high, high_assessment = judged(HIGH, started_at=at(10), labels=["cat", "person"])
+    low, low_assessment = judged(LOW, started_at=at(20), camera_id="back")
+    critical, critical_assessment = judged(CRITICAL, started_at=at(40), camera_id="garage", labels=["car"])
+    rows = [
+        event_row(started_at=at(0)),
+        high,
+        low,
+        event_row(started_at=at(30), camera_id="back", labels=["cat"], status=EVENT_STATUS_FAILED),
+        critical,
+        event_row(started_at=at(50)),
+    ]
+    stored.write(tables.events, *rows)
+    stored.write(tables.assessments, high_assessment, low_assessment, critical_assessment)
+    return rows
+
+
+@pytest.mark.parametrize(("filter", "wanted"), MANY, ids=lambda value: str(value) if value else "none")
+def test_filters(events: EventServiceStub, six: list[Row], filter: dict[str, Any], wanted: set[int]) -> None:
+    newest_first = [str(six[n]["id"]) for n in sorted(wanted, reverse=True)]
+    assert listed(events, filter=pb.EventFilter(**filter)) == newest_first
+    paged = events.ListEvents(pb.ListEventsRequest(filter=pb.EventFilter(**filter), page_size=1))
+    if len(wanted) > 1:
+        rest = listed(events, filter=pb.EventFilter(**filter), page_token=paged.next_page_token)
+        assert rest == newest_first[1:]
+    else:
+        assert paged.next_page_token == ""
+
+
+def test_a_token_is_good_for_its_filter_alone(events: EventServiceStub, six: list[Row]) -> None:
+    for filter, wanted in MANY:
+        token = events.ListEvents(
+            pb.ListEventsRequest(filter=pb.EventFilter(**filter), page_size=1)
+        ).next_page_token
+        for other, _ in MANY:
+            if len(wanted) > 1 and other != filter:
+                with refused(Invalid, "BAD_PAGE_TOKEN"):
+                    listed(events, filter=pb.EventFilter(**other), page_token=token)
+
+
+def test_the_order_of_a_filters_values_is_the_same_filter(events: EventServiceStub, six: list[Row]) -> None:
+    one, other = pb.EventFilter(labels=["cat", "person"]), pb.EventFilter(labels=["person", "cat"])
+    token = events.ListEvents(pb.ListEventsRequest(filter=one, page_size=1)).next_page_token
+    assert listed(events, filter=other, page_token=token) == listed(events, filter=one)[1:]
+
+
+@pytest.mark.parametrize("seconds", [10**12, -(10**12), 2**62])
+def test_a_time_beyond_the_calendar_is_refused(events: EventServiceStub, seconds: int) -> None:
+    with refused(Invalid, "BAD_TIME"):
+        listed(events, filter=pb.EventFilter(started_after=Timestamp(seconds=seconds)))
+
+
+# The feed
+
+
+def change_row(sequence: int, severity: int = 0, camera_id: str = "front", deleted: bool = False) -> Row:
+    event = Event(id=str(UUID(int=sequence)), camera_id=camera_id, sequence=sequence)
+    if severity:
+        event.assessment.severity = severity  # type: ignore[assignment]
+    change = EventChanged(sequence=sequence, event=event, deleted=deleted, recorded_at=stamp(NOON))
+    return {
+        "sequence": sequence,
+        "event_id": UUID(int=sequence),
+        "camera_id": camera_id,
+        "status": EVENT_STATUS_PENDING,
+        "severity": severity or None,
+        "deleted": deleted,
+        "body": change.SerializeToString(),
+        "recorded_at": NOON,
+    }
+
+
+def changes(events: EventServiceStub, after: int, size: int = 0) -> tuple[list[int], int]:
+    answer = events.ListChanges(pb.ListChangesRequest(after=after, page_size=size))
+    return [change.sequence for change in answer.changes], answer.head
+
+
+def test_changes_come_in_order_after_the_cursor(events: EventServiceStub, stored: Stored) -> None:
+    stored.write(tables.feed, *[change_row(n) for n in (3, 1, 4, 2, 5)])
+    stored.execute("UPDATE feed_head SET sequence = 5")
+    assert changes(events, 0) == ([1, 2, 3, 4, 5], 5)
+    assert changes(events, 0, 2) == ([1, 2], 5)
+    assert changes(events, 2, 2) == ([3, 4], 5)
+    assert changes(events, 5) == ([], 5)
+    answer = events.ListChanges(pb.ListChangesRequest(after=4))
+    assert answer.changes[0].SerializeToString() == change_row(5)["body"]
+
+
+def test_a_cursor_beyond_the_head_is_refused(events: EventServiceStub) -> None:
+    assert changes(events, 0) == ([], 0)
+    with refused(Invalid, "CURSOR_BEYOND_HEAD"):
+        changes(events, 1)
+
+
+def test_a_cursor_older_than_what_is_kept_is_told_so(events: EventServiceStub, stored: Stored) -> None:
+    stored.write(tables.feed, *[change_row(n) for n in (7, 8, 9)])
+    stored.execute("UPDATE feed_head SET sequence = 9")
+    assert changes(events, 0) == ([7, 8, 9], 9)
+    assert changes(events, 6) == ([7, 8, 9], 9)
+    with refused(Conflict, "CURSOR_EXPIRED"):
+        changes(events, 5)
+
+
+def test_a_feed_of_which_nothing_is_kept_goes_on_at_its_head(
+    events: EventServiceStub, stored: Stored
+) -> None:
+    stored.execute("UPDATE feed_head SET sequence = 9")
+    assert changes(events, 9) == ([], 9)
+    assert changes(events, 0) == ([], 9)
+    with refused(Conflict, "CURSOR_EXPIRED"):
+        changes(events, 8)
+
+
+def watched(events: EventServiceStub, **request: Any) -> list[int]:
+    return [answer.change.sequence for answer in events.WatchEvents(pb.WatchEventsRequest(**request))]
+
+
+@pytest.mark.parametrize(
+    ("request_", "wanted"),
+    [
+        ({}, [1, 2, 3, 4, 5]),
+        ({"camera_ids": ["back"]}, [3, 5]),
+        ({"camera_ids": ["back", "front"]}, [1, 2, 3, 4, 5]),
+        ({"min_severity": LOW}, [2, 3, 4]),
+        ({"min_severity": HIGH}, [2, 4]),
+        ({"min_severity": CRITICAL}, [4]),
+        ({"min_severity": LOW, "camera_ids": ["back"]}, [3]),
+    ],
+)
+def test_watching_withholds_what_is_not_asked_for(
+    events: EventServiceStub, live: ScriptedFeed, request_: dict[str, Any], wanted: list[int]
+) -> None:
+    rows = [
+        change_row(1),
+        change_row(2, HIGH),
+        change_row(3, LOW, camera_id="back"),
+        change_row(4, deleted=True),
+        change_row(5, camera_id="back"),
+    ]
+    live.changes = [EventChanged.FromString(row["body"]) for row in rows]
+    assert watched(events, **request_) == wanted
+
+
+def test_watching_from_zero_is_not_watching_from_now(events: EventServiceStub, live: ScriptedFeed) -> None:
+    live.asked.clear()
+    for request in ({}, {"after": 0}, {"after": 3}):
+        watched(events, **request)
+    assert live.asked == [None, 0, 3]
+
+
+# The queue and the state
+
+
+def test_only_a_sibling_gets_leases(events: EventServiceStub) -> None:
+    for call, request in [
+        (events.LeaseEvents, pb.LeaseEventsRequest(max_events=1)),
+        (events.RenewLeases, pb.RenewLeasesRequest()),
+        (events.ReleaseLeases, pb.ReleaseLeasesRequest()),
+    ]:
+        with refused(Denied, "SIBLINGS_ONLY"):
+            call(request, metadata=AS_KEY)  # type: ignore[operator]
+
+
+def test_a_lease_over_the_wire(events: EventServiceStub, stored: Stored) -> None:
+    row = due_row()
+    stored.write(tables.events, row)
+    (lease,) = events.LeaseEvents(pb.LeaseEventsRequest(max_events=5)).leases
+    assert (lease.evidence.event_id, lease.attempt) == (str(row["id"]), 1)
+    renewed = events.RenewLeases(pb.RenewLeasesRequest(lease_ids=[lease.lease_id, str(uuid4())]))
+    assert list(renewed.lease_ids) == [lease.lease_id]
+    assert renewed.expires_at == lease.expires_at
+    events.ReleaseLeases(pb.ReleaseLeasesRequest(lease_ids=[lease.lease_id]))
+    assert not events.RenewLeases(pb.RenewLeasesRequest(lease_ids=[lease.lease_id])).lease_ids
+
+
+def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: Stored) -> None:
+    lags: dict[str, Any] = {"detections_lag": 17, "rejections_lag": 18, "assessments_lag": 19}
+    idle = events.GetStoreStatus(pb.GetStoreStatusRequest(), metadata=AS_KEY)
+    assert idle == pb.GetStoreStatusResponse(**lags)
+    stored.write(
+        tables.events,
+        event_row(),
+        event_row(closed=True),
+        due_row(due_at=at(-10)),
+        due_row(due_at=at(-20), lease_id=uuid4(), leased_until=at(5)),
+        due_row(due_at=at(-10), lease_id=uuid4(), leased_until=at(-5)),
+    )
+    stored.write(tables.camera_outbox, {"camera_id": "front", "body": b""})
+    stored.execute("UPDATE feed_head SET sequence = 12")
+    stored.execute("UPDATE feed_published SET sequence = 9")
+    assert events.GetStoreStatus(pb.GetStoreStatusRequest()) == pb.GetStoreStatusResponse(
+        **lags,
+        open_events=1,
+        due_events=3,
+        leased_events=1,
+        oldest_due_at=stamp(at(-20)),
+        outbox=4,
+        sequence=12,
+    )

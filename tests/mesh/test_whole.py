@@ -1,0 +1,236 @@
+"""The main job, end to end: `lares up` in a process of its own, photos dropped in, everything read back."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import websockets
+
+from tests.support.lares import ROOT, Lares, running_lares
+from tests.support.photos import empty_photo, person_photo
+
+PERSON_EVENT = """{ events(first: 5, filter: {labels: ["person"]}) { edges { node {
+  id status labels closed startedAt sequence camera { id name }
+  risk { score severity summary reasoner evidence { factor points text detectionIds } }
+  detections(first: 50) { edges { node { id label score box { xMin yMin xMax yMax } media { id } } } }
+  media { id url thumbnailUrl } } } } }"""
+CHANGES = """subscription($after: String) { eventChanged(after: $after) { cursor event {
+  id status labels risk { score severity } camera { id } } } }"""
+
+
+@pytest.fixture(scope="module")
+async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares]:
+    home = tmp_path_factory.mktemp("whole") / "home"
+    settings = {"LARES_EVENT_GAP_SECONDS": "2", "LARES_EVENT_SPAN_SECONDS": "6", "LARES_GRPC_REFLECTION": "true"}
+    async with running_lares(home, settings) as started:
+        yield started
+
+
+def drop(lares: Lares, photo: Path, camera: str, name: str) -> Path:
+    """Moves a copy into the camera's folder with a capture time of now."""
+    folder = lares.cameras / camera
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{name}.part"
+    partial.write_bytes(photo.read_bytes())
+    target = folder / name
+    partial.rename(target)
+    return target
+
+
+async def subscribe(lares: Lares, after: str | None, until: int) -> list[dict[str, object]]:
+    """The first `until` entries of the feed after a cursor, over graphql-transport-ws."""
+    seen: list[dict[str, object]] = []
+    async with websockets.connect(
+        f"ws://{lares.http}/graphql", subprotocols=[websockets.Subprotocol("graphql-transport-ws")]
+    ) as socket:
+        await socket.send(json.dumps({"type": "connection_init", "payload": {"x-api-key": lares.key}}))
+        assert json.loads(await socket.recv())["type"] == "connection_ack"
+        payload = {"query": CHANGES, "variables": {"after": after}}
+        await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+        while len(seen) < until:
+            message = json.loads(await asyncio.wait_for(socket.recv(), 30))
+            if message["type"] == "next":
+                seen.append(message["payload"]["data"]["eventChanged"])
+    return seen
+
+
+async def test_a_photo_becomes_a_scored_event_live(lares: Lares) -> None:
+    watching = asyncio.create_task(subscribe(lares, "0", 2))
+    drop(lares, person_photo(), "Front Door", "1.jpg")
+    await lares.idle()
+    (edge,) = (await lares.graphql(PERSON_EVENT))["events"]["edges"]
+    event = edge["node"]
+    assert event["camera"] == {"id": "front-door", "name": "Front Door"}
+    assert (event["status"], event["closed"]) == ("ASSESSED", True)
+    assert event["risk"]["reasoner"] == "rules/v1"
+    assert sum(factor["points"] for factor in event["risk"]["evidence"]) == event["risk"]["score"]
+    people = [e["node"] for e in event["detections"]["edges"] if e["node"]["label"] == "person"]
+    assert people
+    assert people[0]["id"] in [d for factor in event["risk"]["evidence"] for d in factor["detectionIds"]]
+    seen = await watching
+    assert [entry["cursor"] for entry in seen] == ["1", "2"]
+    assert seen[0]["event"]["status"] == "PENDING"  # type: ignore[index]
+    assert seen[0]["event"]["risk"] is None  # type: ignore[index]
+
+
+async def test_its_media_is_served_with_boxes(lares: Lares) -> None:
+    (edge,) = (await lares.graphql(PERSON_EVENT))["events"]["edges"]
+    (media,) = edge["node"]["media"]
+    original = await lares.get(media["url"])
+    assert original.content == person_photo().read_bytes()
+    assert original.headers["x-content-type-options"] == "nosniff"
+    assert (await lares.get(media["url"], **{"if-none-match": original.headers["etag"]})).status_code == 304
+    part = await lares.get(media["url"], range="bytes=0-9")
+    assert (part.status_code, part.content) == (206, original.content[:10])
+    thumbnail = await lares.get(media["thumbnailUrl"])
+    assert thumbnail.headers["content-type"] == "image/jpeg"
+    assert thumbnail.content[:2] == b"\xff\xd8"
+
+
+async def test_nobody_without_a_key(lares: Lares) -> None:
+    import httpx
+
+    async with httpx.AsyncClient(base_url=f"http://{lares.http}") as stranger:
+        for path in ("/media/x", "/media/x/thumbnail", "/metrics"):
+            assert (await stranger.get(path)).status_code == 401, path
+        answer = await stranger.post("/graphql", json={"query": "{ status { idle } }"})
+        assert answer.status_code == 401
+        assert "UNAUTHENTICATED" in answer.text
+        assert (await stranger.get("/health")).status_code == 200
+        assert (await stranger.get("/ready")).status_code == 200
+
+
+async def test_an_empty_photo_is_a_media_and_no_event(lares: Lares) -> None:
+    drop(lares, empty_photo(), "garden", "empty.jpg")
+    await lares.idle()
+    listed = await lares.graphql(
+        '{ mediaList(first: 9, cameraIds: ["garden"]) { edges { node { id detections { edges { node { id } } } } } }'
+        '  events(filter: {cameraIds: ["garden"]}) { edges { node { id } } } }'
+    )
+    (media,) = listed["mediaList"]["edges"]
+    assert media["node"]["detections"]["edges"] == []
+    assert listed["events"]["edges"] == []
+
+
+async def test_the_same_content_twice_is_one_media(lares: Lares) -> None:
+    drop(lares, person_photo(), "twice", "a.jpg")
+    drop(lares, person_photo(), "twice", "deep/er/b.jpg".replace("/", "-"))
+    await lares.idle()
+    listed = await lares.graphql('{ mediaList(first: 9, cameraIds: ["twice"]) { edges { node { id } } } }')
+    assert len(listed["mediaList"]["edges"]) == 1
+
+
+async def test_a_burst_of_bad_files_is_rejected_and_does_not_stop_the_loop(lares: Lares) -> None:
+    whole = person_photo().read_bytes()
+    bad = {
+        "zero.jpg": (b"", "ZERO_BYTE"),
+        "cut.jpg": (whole[: len(whole) // 2], "TRUNCATED"),
+        "text.jpg": (b"not an image at all" * 100, "NOT_AN_IMAGE"),
+        "clip.mp4": (b"\x00\x00\x00\x18ftypmp42" + bytes(100), "VIDEO_NOT_YET"),
+    }
+    folder = lares.cameras / "burst"
+    folder.mkdir()
+    for index in range(25):
+        for name, (content, _) in bad.items():
+            (folder / f"{index:02}-{name}").write_bytes(content)
+    drop(lares, person_photo(), "burst", "good.jpg")
+    await lares.idle()
+    answer = await lares.graphql(
+        "{ rejections(first: 200) { edges { node { cameraId path reason detail rejectedAt } } }"
+        ' mediaList(first: 9, cameraIds: ["burst"]) { edges { node { id } } } }'
+    )
+    nodes = [edge["node"] for edge in answer["rejections"]["edges"] if edge["node"]["cameraId"] == "burst"]
+    expected = {f"burst/{index:02}-{name}": reason for index in range(25) for name, (_, reason) in bad.items()}
+    assert {node["path"]: node["reason"] for node in nodes} == expected
+    assert len(nodes) == 100
+    assert all(node["detail"] for node in nodes)
+    assert len(answer["mediaList"]["edges"]) == 1
+    assert (folder / "00-zero.jpg").exists()
+
+
+async def test_the_examples_show_the_event(lares: Lares) -> None:
+    (edge,) = (await lares.graphql(PERSON_EVENT.replace('["person"]', '["person"], cameraIds: ["front-door"]')))[
+        "events"
+    ]["edges"]
+    event = edge["node"]["id"]
+    consumer = await run_example("kafka_consumer.py", "--home", str(lares.home), "--count", "2", "--timeout", "30")
+    assert event in consumer
+    client = await run_example("grpc_client.py", "--address", lares.grpc, "--key-file", str(lares.home / "admin.key"))
+    assert event in client
+
+
+async def run_example(name: str, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, f"examples/{name}", *arguments, cwd=ROOT, stdout=-1, stderr=-1
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def test_keys_are_made_listed_and_revoked(lares: Lares) -> None:
+    def keys(*arguments: str) -> str:
+        environment = os.environ | {"LARES_HOME": str(lares.home)}
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy", "keys", *arguments],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    secret = (await asyncio.to_thread(keys, "create", "phone")).strip()
+    listed = await asyncio.to_thread(keys, "list")
+    line = next(line for line in listed.splitlines() if line.endswith("phone"))
+    assert secret not in listed
+    assert (await lares.get("/metrics", **{"x-api-key": secret})).status_code == 200
+    await asyncio.to_thread(keys, "revoke", line.split()[0])
+    deadline = time.monotonic() + 10
+    while (await lares.get("/metrics", **{"x-api-key": secret})).status_code != 401:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.2)
+
+
+async def test_a_deleted_camera_is_ignored_until_it_is_made_again(lares: Lares) -> None:
+    made = 'mutation { createCamera(input: {id: "shed", name: "The shed"}) { camera { id name } } }'
+    await lares.graphql(made)
+    await until(lambda: (lares.cameras / "shed").is_dir())
+    await lares.graphql('mutation { deleteCamera(id: "shed") { camera { id } } }')
+    drop(lares, person_photo(), "shed", "1.jpg")
+    drop(lares, person_photo(), "other", "1.jpg")
+    await lares.idle()
+    listed = '{ mediaList(first: 9, cameraIds: ["%s"]) { edges { node { id } } } }'
+    assert (await lares.graphql(listed % "shed"))["mediaList"]["edges"] == []
+    assert len((await lares.graphql(listed % "other"))["mediaList"]["edges"]) == 1
+    await lares.graphql(made)
+
+    async def seen() -> bool:
+        return len((await lares.graphql(listed % "shed"))["mediaList"]["edges"]) == 1
+
+    deadline = time.monotonic() + 20
+    while not await seen():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
+async def until(condition: object, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_bytes_that_are_no_message_go_to_the_dead_letters(lares: Lares) -> None:
+    from mesh.bus import open_bus
+    from mesh.topics import INGESTED, dead_letters
+
+    async with open_bus(lares.admin_kafka_url, client_id="test") as bus:
+        await bus.publish_raw(INGESTED.name, b"\xff\xfe not protobuf", key="x")  # type: ignore[attr-defined]
+        found = await bus.read_raw(dead_letters("detect_svc"), 1, seconds=20)  # type: ignore[attr-defined]
+    assert found[0].value == b"\xff\xfe not protobuf"
+    drop(lares, person_photo(), "after-garbage", "1.jpg")
+    await lares.idle()

@@ -1,0 +1,92 @@
+"""`python -m tests.support.admin_key_kills URL FOLDER`: makes the admin key, killed at one line of
+store_svc/keys.py after the other, from every state there can be. Prints how often it was killed.
+
+A process of its own, since it forks: the kill is a real end, without any cleaning up.
+"""
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from mesh.security import digest
+from store_svc import keys
+from store_svc.database import Database, open_database
+from store_svc.keys import ensure_admin_key
+
+KILLED = 9
+
+
+def recover(file: Path, state: str) -> Callable[[Database], Awaitable[None]]:
+    """The next start, after which all must be well; then brings about the `state` to begin with."""
+
+    async def work(database: Database) -> None:
+        await ensure_admin_key(database, file)
+        async with database.session() as connection:
+            rows = await connection.fetch("SELECT sha256, revoked_at FROM api_keys")
+            assert [tuple(row) for row in rows] == [(digest(file.read_text().strip()), None)]
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            assert os.listdir(file.parent) == [file.name]
+            if state == "nothing":
+                await connection.execute("DELETE FROM api_keys")
+                file.unlink()
+            elif state == "revoked":
+                await connection.execute("UPDATE api_keys SET revoked_at = now()")
+
+    return work
+
+
+def forked(url: str, work: Callable[[Database], Awaitable[None]], kill_at: int = 0) -> int:
+    """Runs `work` in a child, killed at the `kill_at`th line of keys.py; its exit status."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    lines = 0
+
+    def trace(frame: FrameType, happening: str, _: Any) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename != keys.__file__:
+            return None
+        lines += happening == "line"
+        if lines == kill_at:
+            os._exit(KILLED)
+        return trace
+
+    async def run() -> None:
+        async with open_database(url) as database:
+            if kill_at:
+                sys.settrace(trace)
+            await work(database)
+            sys.settrace(None)
+
+    try:
+        asyncio.run(run())
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
+        os._exit(1)
+    os._exit(0)
+
+
+def main(url: str, folder: Path) -> None:
+    create_async_engine(url)  # loads its dialect once, not in every child
+    file, kills = folder / "admin.key", 0
+    for state in ("nothing", "revoked", "whole"):
+        status = KILLED
+        for kill_at in range(1, 1000):
+            assert forked(url, recover(file, state)) == 0, f"{state}, killed at line {kill_at - 1}"
+            status = forked(url, lambda database: ensure_admin_key(database, file), kill_at)
+            if status == 0:
+                break
+            assert status == KILLED, f"{state}, line {kill_at}: {status}"
+            kills += 1
+    print(kills)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,185 @@
+"""Rows of the book of record, with defaults for all that a test does not care about."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Table, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from lares.reason.v1.assessment_pb2 import Assessment
+from store_svc import tables
+from store_svc.database import Database, open_database
+from store_svc.event import ASSESSED, PENDING
+from store_svc.evidence import digest
+from store_svc.migration import migrate
+from store_svc.times import stamp
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SEVERITIES = {1: 10, 2: 40, 3: 70, 4: 95}  # reason.v1.Severity -> a score of it
+
+Row = dict[str, Any]
+
+
+@asynccontextmanager
+async def open_book(url: str) -> AsyncIterator[Database]:
+    """The store's database with its tables made."""
+    await migrate(url)
+    async with open_database(url) as database:
+        yield database
+
+
+async def write(database: Database, table: Table, *rows: Row) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(insert(table), list(rows))
+
+    await database.transaction(work)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def camera_row(id: str, **changes: Any) -> Row:
+    return {
+        "id": id,
+        "display_name": id.title(),
+        "time_zone": "",
+        "enabled": True,
+        "thresholds": {},
+        "revision": 1,
+        "created_at": NOON,
+        "updated_at": NOON,
+        "deleted_at": None,
+    } | changes
+
+
+def media_row(**changes: Any) -> Row:
+    return {
+        "id": uuid4(),
+        "camera_id": "front",
+        "camera_name": "Front",
+        "sha256": "ab" * 32,
+        "size_bytes": 1000,
+        "type": 1,
+        "width": 1920,
+        "height": 1080,
+        "captured_at": NOON,
+        "captured_at_source": 3,
+        "ingested_at": at(1),
+        "detected_at": at(2),
+        "detector": "test@0",
+        "detection_count": 0,
+        "path": None,
+        "file_size_bytes": None,
+        "mtime_ns": None,
+        "ctime_ns": None,
+        "inode": None,
+        "recorded_at": at(3),
+    } | changes
+
+
+def detection_row(**changes: Any) -> Row:
+    return {
+        "id": uuid4(),
+        "media_id": uuid4(),
+        "event_id": uuid4(),
+        "camera_id": "front",
+        "frame": 0,
+        "label": "person",
+        "score": 0.5,
+        "box": [0.25, 0.25, 0.5, 0.75],
+        "captured_at": NOON,
+    } | changes
+
+
+def event_row(**changes: Any) -> Row:
+    row: Row = {
+        "id": uuid4(),
+        "camera_id": "front",
+        "partition": 0,
+        "status": PENDING,
+        "revision": 1,
+        "sequence": 1,
+        "started_at": NOON,
+        "closed": False,
+        "labels": ["person"],
+        "detection_count": 1,
+        "media_count": 1,
+        "last_recorded_at": NOON,
+        "history": [],
+        "time_zone": "UTC",
+        "evidence_digest": digest([], (), "UTC"),
+        "evidence_revision": 1,
+        "assessment_id": None,
+        "assessed_digest": None,
+        "assessed_revision": 0,
+        "severity": None,
+        "due_at": None,
+        "urgent_done": False,
+        "priority": 0,
+        "attempts": 0,
+        "lease_id": None,
+        "leased_until": None,
+    } | changes
+    return {"ended_at": row["started_at"]} | row
+
+
+def due_row(**changes: Any) -> Row:
+    return event_row(**({"closed": True, "due_at": NOON} | changes))
+
+
+def judged(severity: int, **changes: Any) -> tuple[Row, Row]:
+    """An event with a current assessment of that severity: (row of events, row of assessments)."""
+    id = uuid4()
+    event = event_row(
+        **({"status": ASSESSED, "severity": severity, "assessment_id": id, "closed": True} | changes)
+    )
+    return event, assessment_row(id, event["id"], severity)
+
+
+def assessment_row(id: UUID, event_id: UUID, severity: int) -> Row:
+    body = Assessment(
+        id=str(id),
+        event_id=str(event_id),
+        score=SEVERITIES[severity],
+        severity=severity,  # type: ignore[arg-type]
+        summary="A person at the door.",
+        reasoner="rules/v1",
+        assessed_at=stamp(NOON),
+    )
+    return {
+        "id": id,
+        "event_id": event_id,
+        "evidence_revision": 1,
+        "evidence_digest": "",
+        "score": SEVERITIES[severity],
+        "severity": severity,
+        "body": body.SerializeToString(),
+        "assessed_at": NOON,
+        "recorded_at": NOON,
+    }
+
+
+def rejection_row(**changes: Any) -> Row:
+    return {
+        "id": uuid4(),
+        "camera_id": "front",
+        "path": "front/broken.jpg",
+        "size_bytes": 10,
+        "mtime_ns": 1,
+        "reason": 2,
+        "detail": "The file ends in the middle.",
+        "rejected_at": NOON,
+        "media_id": None,
+        "recorded_at": NOON,
+    } | changes
+
+
+async def write_judged(database: Database, *pairs: tuple[Row, Row]) -> list[str]:
+    """Writes events with their assessments; the events' ids."""
+    await write(database, tables.events, *[event for event, _ in pairs])
+    await write(database, tables.assessments, *[assessment for _, assessment in pairs])
+    return [str(event["id"]) for event, _ in pairs]

@@ -1,0 +1,64 @@
+"""Evidence to judge, made of few words."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from lares.reason.v1 import evidence_pb2
+from mesh.identity import detection_id, event_id, media_id
+from reason_svc.evidence import Evidence, Sighting
+from reason_svc.messages import stamp
+
+DAY = datetime(2026, 3, 14, 13, 0, tzinfo=UTC)
+NIGHT = datetime(2026, 3, 14, 23, 30, tzinfo=UTC)
+
+
+def sightings(
+    *photos: Sequence[str], at: datetime = DAY, every: float = 0, score: float = 0.7
+) -> list[Sighting]:
+    """One photo after the other, each a list of labels, `every` seconds apart."""
+    return [
+        Sighting(
+            id=detection_id(f"photo-{index}", 0, rank, "detector"),
+            label=label,
+            score=score,
+            captured_at=at + timedelta(seconds=index * every),
+            media_id=media_id("front-door", f"photo-{index}"),
+        )
+        for index, labels in enumerate(photos)
+        for rank, label in enumerate(labels)
+    ]
+
+
+def evidence(
+    found: Sequence[Sighting], past: int = 0, zone: str = "UTC", place: str = "Front Door"
+) -> Evidence:
+    """`past` events happened in the hour before."""
+    began = min(sighting.captured_at for sighting in found)
+    history = tuple(began - timedelta(minutes=5 * (index + 1)) for index in range(past))
+    return Evidence(place, ZoneInfo(zone), tuple(found), history)
+
+
+def evidence_message(name: str = "one", label: str = "person", at: datetime = DAY) -> evidence_pb2.Evidence:
+    """What the store hands out for an event with one detection."""
+    (found,) = sightings([label], at=at)
+    return evidence_pb2.Evidence(
+        event_id=event_id(name, 0),
+        revision=3,
+        digest=f"digest of {name}",
+        camera_id="front-door",
+        camera_name="Front Door",
+        time_zone="UTC",
+        started_at=stamp(at),
+        ended_at=stamp(at),
+        detections=[
+            evidence_pb2.EvidenceDetection(
+                id=found.id,
+                label=label,
+                score=found.score,
+                box=[0.1, 0.1, 0.5, 0.9],
+                captured_at=stamp(at),
+                media_id=found.media_id,
+            )
+        ],
+    )

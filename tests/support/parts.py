@@ -1,0 +1,44 @@
+"""The real parts of a test session, by the same code that runs them for `lares up`."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+
+from deploy.embedded.kafka import open_kafka
+from deploy.embedded.postgres import open_postgres
+
+CACHE = Path(os.environ.get("LARES_CACHE", "~/.cache/lares")).expanduser()
+
+
+@asynccontextmanager
+async def running_kafka() -> AsyncIterator[str]:
+    """The URL of a broker in a home of its own, on a free port."""
+    with tempfile.TemporaryDirectory(prefix="lares-kafka-") as home:
+        async with open_kafka(Path(home), "127.0.0.1:0", CACHE) as url:
+            yield url
+
+
+@asynccontextmanager
+async def running_postgres() -> AsyncIterator[str]:
+    """The URL of a server in a home of its own."""
+    with tempfile.TemporaryDirectory(prefix="lares-postgres-") as home:
+        async with open_postgres(Path(home)) as url:
+            yield url
+
+
+@asynccontextmanager
+async def fresh_database(server: str) -> AsyncIterator[str]:
+    """The URL of an empty database of that server, dropped at the end with all who still use it."""
+    name = f"test_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(server.replace("+asyncpg", ""))
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        yield server.replace("/lares?", f"/{name}?")
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()

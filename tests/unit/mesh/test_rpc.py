@@ -1,0 +1,222 @@
+"""The server boundary and the client function, over a real socket."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lares.store.v1 import event_service_pb2 as events
+from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from lares.store.v1 import key_service_pb2 as keys
+from lares.store.v1 import key_service_pb2_grpc as keys_rpc
+from mesh.boundary import Boundary
+from mesh.problems import KINDS, Conflict, Internal, Invalid, NotFound, Problem, Unauthenticated, Unavailable
+from mesh.rpc import Channels, Server, call, stream
+from mesh.security import Caller, caller, require_caller, require_sibling
+
+KEY_ID = "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"
+
+
+class FakeKeyServicer(keys_rpc.KeyServiceServicer):
+    """Answers with who it thinks calls, or raises `problem`."""
+
+    def __init__(self) -> None:
+        self.problem: Exception | None = None
+
+    async def ListKeys(self, request: keys.ListKeysRequest, context: object) -> keys.ListKeysResponse:
+        who = require_caller()
+        return keys.ListKeysResponse(keys=[keys.Key(id=who.id, name=f"{who.kind}:{who.name}")])
+
+    async def RevokeKey(self, request: keys.RevokeKeyRequest, context: object) -> keys.RevokeKeyResponse:
+        assert self.problem
+        raise self.problem
+
+    async def CreateKey(self, request: keys.CreateKeyRequest, context: object) -> keys.CreateKeyResponse:
+        await asyncio.sleep(30)
+        raise AssertionError("the deadline did not end the call")
+
+    async def VerifyKey(self, request: keys.VerifyKeyRequest, context: object) -> keys.VerifyKeyResponse:
+        require_sibling()
+        return keys.VerifyKeyResponse()
+
+
+class FakeEventServicer(events_rpc.EventServiceServicer):
+    async def WatchEvents(
+        self, request: events.WatchEventsRequest, context: object
+    ) -> AsyncIterator[events.WatchEventsResponse]:
+        require_caller()
+        for sequence in range(request.after + 1, request.after + 4):
+            answer = events.WatchEventsResponse()
+            answer.change.sequence = sequence
+            yield answer
+        raise Conflict("the cursor is gone", "CURSOR_EXPIRED", oldest="7")
+
+
+@dataclass
+class Harness:
+    servicer: FakeKeyServicer
+    private: grpc.aio.Channel
+    public: grpc.aio.Channel
+    verified: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
+    verified: list[str] = []
+
+    async def verify(secret: str) -> Caller:
+        verified.append(secret)
+        if secret != "good":
+            raise Unauthenticated("this key is not known", "BAD_API_KEY")
+        return Caller("key", "k1", "Ann")
+
+    server = Server([Boundary(verify)])
+    servicer = FakeKeyServicer()
+    server.add(keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService")
+    server.add(
+        events_rpc.add_EventServiceServicer_to_server, FakeEventServicer(), "lares.store.v1.EventService"
+    )
+    private = await server.listen(f"unix:{tmp_path}/s")
+    public = await server.listen("127.0.0.1:0")
+    await server.start()
+    channels = Channels({"store": private}, {"outside": public})
+    yield Harness(servicer, channels.to("store"), channels.to("outside"), verified)
+    await channels.close()
+    await server.stop(0)
+
+
+async def test_the_private_socket_makes_a_sibling(harness: Harness) -> None:
+    answer = await call(keys_rpc.KeyServiceStub(harness.private).ListKeys, keys.ListKeysRequest())
+    assert answer.keys[0].name == "sibling:"
+    assert harness.verified == []
+
+
+async def test_a_sibling_passes_the_end_caller_on(harness: Harness) -> None:
+    token = caller.set(Caller("key", "k9", "Zoë"))
+    try:
+        answer = await call(keys_rpc.KeyServiceStub(harness.private).ListKeys, keys.ListKeysRequest())
+        with pytest.raises(Problem) as denied:
+            await call(
+                keys_rpc.KeyServiceStub(harness.private).VerifyKey, keys.VerifyKeyRequest(sha256="0" * 64)
+            )
+    finally:
+        caller.reset(token)
+    assert (answer.keys[0].id, answer.keys[0].name) == ("k9", "key:Zoë")
+    assert denied.value.reason == "SIBLINGS_ONLY"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ((), "NO_API_KEY"),
+        ((("x-api-key", "bad"),), "BAD_API_KEY"),
+        # What only a sibling may say counts for nothing from outside.
+        ((("x-lares-caller-id", "k9"),), "NO_API_KEY"),
+    ],
+)
+async def test_strangers_are_refused(
+    harness: Harness, metadata: tuple[tuple[str, str], ...], reason: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await keys_rpc.KeyServiceStub(harness.public).ListKeys(keys.ListKeysRequest(), metadata=metadata)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    from mesh.rpc import problem_of
+
+    assert problem_of(refused.value).reason == reason
+
+
+async def test_a_key_opens_the_public_address(harness: Harness) -> None:
+    stub = keys_rpc.KeyServiceStub(harness.public)
+    answer = await stub.ListKeys(keys.ListKeysRequest(), metadata=(("x-api-key", "good"),))
+    assert answer.keys[0].name == "key:Ann"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind is not Internal])
+async def test_every_problem_survives_the_wire(harness: Harness, kind: type[Problem]) -> None:
+    harness.servicer.problem = kind("what happened", "WHY", detail="Ü")
+    with pytest.raises(kind) as restored:
+        await call(keys_rpc.KeyServiceStub(harness.private).RevokeKey, keys.RevokeKeyRequest(key_id=KEY_ID))
+    assert type(restored.value) is kind
+    assert (restored.value.message, restored.value.reason) == ("what happened", "WHY")
+    assert restored.value.metadata == {"detail": "Ü"}
+
+
+async def test_a_bug_leaves_masked(harness: Harness) -> None:
+    harness.servicer.problem = ValueError("SELECT secret FROM api_keys at /srv/lares")
+    with pytest.raises(Internal) as masked:
+        await call(keys_rpc.KeyServiceStub(harness.private).RevokeKey, keys.RevokeKeyRequest(key_id=KEY_ID))
+    assert masked.value.message == "internal error"
+    assert "secret" not in str(masked.value.metadata)
+
+
+async def test_the_contracts_rules_are_checked(harness: Harness) -> None:
+    with pytest.raises(Invalid, match="key_id") as invalid:
+        await call(keys_rpc.KeyServiceStub(harness.private).RevokeKey, keys.RevokeKeyRequest(key_id="x"))
+    assert invalid.value.reason == "BAD_REQUEST"
+
+
+async def test_a_stream_gives_its_answers_then_its_problem(harness: Harness) -> None:
+    seen = []
+    with pytest.raises(Conflict) as expired:
+        async for answer in stream(
+            events_rpc.EventServiceStub(harness.private).WatchEvents, events.WatchEventsRequest(after=4)
+        ):
+            seen.append(answer.change.sequence)
+    assert seen == [5, 6, 7]
+    assert (expired.value.reason, expired.value.metadata) == ("CURSOR_EXPIRED", {"oldest": "7"})
+
+
+async def test_streams_are_guarded_too(harness: Harness) -> None:
+    under_way = events_rpc.EventServiceStub(harness.public).WatchEvents(events.WatchEventsRequest())
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        async for _ in under_way:
+            raise AssertionError("an answer without a key")
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_every_call_has_a_deadline(harness: Harness) -> None:
+    stub = keys_rpc.KeyServiceStub(harness.private)
+    with pytest.raises(Unavailable):
+        await call(stub.CreateKey, keys.CreateKeyRequest(name="slow"), timeout=0.1)
+
+
+async def test_health_is_open_by_name_and_whole(harness: Harness) -> None:
+    stub = health_pb2_grpc.HealthStub(harness.public)
+    for name in ("", "lares.store.v1.KeyService"):
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        await stub.Check(health_pb2.HealthCheckRequest(service="lares.nothing"))
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_taken_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.rpc.PORT_PATIENCE_SECONDS", 0.3)
+    first, second = Server([]), Server([])
+    address = await first.listen("127.0.0.1:0")
+    with pytest.raises(Conflict, match=address) as taken:
+        await second.listen(address)
+    assert taken.value.reason == "PORT_TAKEN"
+    await first.stop(0)
+    await second.stop(0)
+
+
+async def test_a_service_that_is_nowhere_is_said() -> None:
+    with pytest.raises(Invalid, match="LARES_PEERS"):
+        Channels({}, {}).to("store")
+
+
+async def test_a_server_that_is_gone_is_unavailable(tmp_path: Path) -> None:
+    channels = Channels({"store": f"unix:{tmp_path}/nobody"}, {})
+    with pytest.raises(Unavailable):
+        await call(keys_rpc.KeyServiceStub(channels.to("store")).ListKeys, keys.ListKeysRequest(), timeout=1)
+    await channels.close()
+
+
+def test_kinds_are_told_apart_by_code() -> None:
+    assert len(KINDS) == 8
+    assert KINDS[grpc.StatusCode.NOT_FOUND] is NotFound

@@ -1,0 +1,199 @@
+"""Children that run foreign bytes: what they may do, and what becomes of it."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mesh.problems import Exhausted, Internal, Invalid, Unavailable
+from mesh.sandbox import Crashed, Hung, Sandbox
+
+TARGETS = "tests.support.sandboxed"
+OBEY = f"{TARGETS}:obey"
+
+PARENT = """
+import asyncio, sys
+from mesh.sandbox import Sandbox
+
+async def main():
+    async with Sandbox("tests.support.sandboxed:obey", size=2) as sandbox:
+        busy = asyncio.create_task(sandbox.run(sys.argv[1]))
+        await asyncio.sleep(0)
+        print(*sandbox.pids, flush=True)
+        await asyncio.wait([busy])
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_arguments_and_results_cross_unchanged() -> None:
+    async with Sandbox(f"{TARGETS}:echo") as sandbox:
+        photo = os.urandom(3_000_000)
+        assert await sandbox.run(photo, "ü", 1.5, None, [b"", {"a": b"b"}]) == [
+            photo, "ü", 1.5, None, [b"", {"a": b"b"}]
+        ]  # fmt: skip
+
+
+async def test_setup_is_called_once_in_each_child() -> None:
+    async with Sandbox(f"{TARGETS}:counter", setup=[40]) as sandbox:
+        assert [await sandbox.run() for _ in range(3)] == [41, 42, 43]
+
+
+async def test_a_child_runs_its_calls_in_order_and_all_children_work() -> None:
+    async with Sandbox(f"{TARGETS}:counter", setup=[0], size=2, depth=3) as sandbox:
+        counts = await asyncio.gather(*(sandbox.run() for _ in range(6)))
+    assert sorted(counts) == [1, 1, 2, 2, 3, 3]
+
+
+async def test_a_refusal_is_invalid_with_its_reason_and_any_other_exception_is_internal() -> None:
+    async with Sandbox(OBEY) as sandbox:
+        with pytest.raises(Invalid, match="this is no order") as refused:
+            await sandbox.run("refuse")
+        assert refused.value.reason == "NO_ORDER"
+        with pytest.raises(Internal, match="RuntimeError: a bug"):
+            await sandbox.run("fail")
+        assert await sandbox.run("go on") == "go on"
+
+
+@pytest.mark.parametrize("deed", ["crash", "read address zero", "speak nonsense"])
+async def test_only_the_input_that_kills_its_child_is_blamed(deed: str) -> None:
+    async with Sandbox(OBEY, depth=4) as sandbox:
+        orders = ["a", deed, "b", "c"]
+        outcomes = await asyncio.gather(*map(sandbox.run, orders), return_exceptions=True)
+        assert isinstance(outcomes[1], Crashed)
+        assert [outcomes[i] for i in (0, 2, 3)] == ["a", "b", "c"]
+        assert await sandbox.run("later") == "later"
+
+
+async def test_a_child_killed_from_outside_blames_nobody() -> None:
+    async with Sandbox(f"{TARGETS}:pid_and_settings") as sandbox:
+        before = (await sandbox.run())["pid"]
+        os.kill(before, signal.SIGSTOP)
+        asked = asyncio.create_task(sandbox.run())
+        await asyncio.sleep(0)
+        os.kill(before, signal.SIGKILL)
+        assert (await asked)["pid"] != before
+
+
+@pytest.mark.parametrize("deed", ["hang", "hold the interpreter"])
+async def test_a_hung_child_is_killed_and_the_others_calls_go_on(deed: str) -> None:
+    async with Sandbox(OBEY, depth=3, seconds=0.3) as sandbox:
+        (pid,) = sandbox.pids
+        outcomes = await asyncio.gather(*map(sandbox.run, ["a", deed, "b"]), return_exceptions=True)
+        assert isinstance(outcomes[1], Hung)
+        assert outcomes[1].retryable
+        assert [outcomes[0], outcomes[2]] == ["a", "b"]
+        assert not psutil.pid_exists(pid)
+
+
+async def test_too_much_memory_is_an_error_not_the_end_of_the_host() -> None:
+    async with Sandbox(OBEY) as sandbox:
+        with pytest.raises(Internal, match="MemoryError"):
+            await sandbox.run("devour")
+
+
+async def test_what_libraries_print_does_not_disturb_the_answers() -> None:
+    async with Sandbox(OBEY) as sandbox:
+        assert [await sandbox.run("print") for _ in range(3)] == ["print"] * 3
+
+
+async def test_a_child_sees_no_settings_and_writes_no_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LARES_DATABASE_URL", "postgresql://lares:secret@db/lares")
+    async with Sandbox(f"{TARGETS}:pid_and_settings") as sandbox:
+        assert (await sandbox.run())["settings"] == []
+    async with Sandbox(f"{TARGETS}:write_file") as sandbox:
+        with pytest.raises(Internal, match="OSError"):
+            await sandbox.run(str(tmp_path / "file"))
+
+
+async def test_a_target_that_does_not_load_says_why() -> None:
+    with pytest.raises(Internal, match="no such weights"):
+        async with Sandbox(f"{TARGETS}:broken_setup", setup=["x"], size=2):
+            pass
+
+
+async def test_a_child_that_does_not_start_in_time_is_unavailable() -> None:
+    with pytest.raises(Unavailable) as problem:
+        async with Sandbox(OBEY, start_seconds=0.001):
+            pass
+    assert problem.value.reason == "CHILD_NOT_STARTED"
+
+
+async def test_the_queue_is_bounded() -> None:
+    async with Sandbox(OBEY, waiting=1, seconds=60) as sandbox:
+        calls = [asyncio.create_task(sandbox.run("hang")) for _ in range(2)]
+        await until(lambda: sandbox._waiting == 1)
+        with pytest.raises(Exhausted):
+            await sandbox.run("one too many")
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+
+
+async def test_a_caller_that_leaves_does_not_free_the_child_it_occupies() -> None:
+    async with Sandbox(f"{TARGETS}:pid_and_settings", waiting=0) as sandbox:
+        (pid,) = sandbox.pids
+        os.kill(pid, signal.SIGSTOP)
+        call = asyncio.create_task(sandbox.run())
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        with pytest.raises(Exhausted):
+            await sandbox.run()
+        os.kill(pid, signal.SIGCONT)
+        await until(lambda: not sandbox._room.locked())
+        assert (await sandbox.run())["pid"] == pid
+
+
+async def test_idle_children_start_with_the_first_call_and_end() -> None:
+    async with Sandbox(f"{TARGETS}:pid_and_settings", idle_seconds=0.05) as sandbox:
+        assert sandbox.pids == []
+        first = (await sandbox.run())["pid"]
+        await until(lambda: not psutil.pid_exists(first))
+        assert (await sandbox.run())["pid"] != first
+
+
+async def test_leaving_the_block_ends_the_children_and_the_calls() -> None:
+    async with Sandbox(OBEY, size=2, seconds=60) as sandbox:
+        pids = sandbox.pids
+        call = asyncio.create_task(sandbox.run("hang"))
+        await asyncio.sleep(0)
+    assert len(pids) == 2
+    assert not any(map(psutil.pid_exists, pids))
+    await asyncio.wait([call], timeout=5)
+    assert call.cancelled()
+
+
+@pytest.mark.parametrize("deed", ["rest", "hang", "hold the interpreter"])
+async def test_a_parent_killed_by_9_leaves_no_child(deed: str) -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, deed, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout
+    pids = [int(pid) for pid in (await asyncio.wait_for(parent.stdout.readline(), 20)).split()]
+    assert len(pids) == 2
+    assert all(map(psutil.pid_exists, pids))
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not any(map(_runs, pids)))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def until(condition: object, seconds: float = 10.0) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)

@@ -1,0 +1,131 @@
+"""ReasonService as a program outside calls it, by pytest-grpc."""
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lares.reason.v1.assessment_pb2 import SEVERITY_HIGH
+from lares.reason.v1.evidence_pb2 import Evidence, EvidenceDetection, PastEvent
+from lares.reason.v1.reason_service_pb2 import AssessEventRequest
+from lares.reason.v1.reason_service_pb2_grpc import (
+    ReasonServiceStub,
+    add_ReasonServiceServicer_to_server,
+)
+from mesh.boundary import Boundary
+from mesh.problems import Invalid, Unauthenticated
+from mesh.rpc import problem_of
+from mesh.security import Caller
+from reason_svc.api import MOST_HISTORY, ReasonServicer
+from reason_svc.judging import Judge
+from reason_svc.messages import stamp
+from reason_svc.rules import Rules
+from reason_svc.severity import Thresholds
+from tests.support.aio_server import _grpc_server  # noqa: F401
+from tests.support.evidence import NIGHT, evidence_message
+
+MOST = 20
+JUDGED_AT = datetime(2026, 11, 21, tzinfo=UTC)
+KEY = (("x-api-key", "good"),)
+
+
+@pytest.fixture(scope="module")
+def grpc_add_to_server() -> Any:
+    return add_ReasonServiceServicer_to_server
+
+
+@pytest.fixture(scope="module")
+def grpc_servicer() -> ReasonServicer:
+    return ReasonServicer(Judge(Rules(), Thresholds(), lambda: JUDGED_AT), MOST)
+
+
+@pytest.fixture(scope="module")
+def grpc_stub_cls() -> Any:
+    return ReasonServiceStub
+
+
+@pytest.fixture(scope="module")
+def grpc_interceptors() -> list[grpc.aio.ServerInterceptor]:
+    async def verify(secret: str) -> Caller:
+        if secret != "good":
+            raise Unauthenticated("this key is not known", "BAD_API_KEY")
+        return Caller("key", "1", "Ann")
+
+    return [Boundary(verify)]
+
+
+def test_evidence_in_assessment_out(grpc_stub: Any) -> None:
+    evidence = evidence_message(at=NIGHT)
+    assessment = grpc_stub.AssessEvent(
+        AssessEventRequest(evidence=evidence), metadata=KEY, timeout=10
+    ).assessment
+    assert assessment.event_id == evidence.event_id
+    assert (assessment.evidence_revision, assessment.evidence_digest) == (3, evidence.digest)
+    assert (assessment.score, assessment.severity) == (65, SEVERITY_HIGH)
+    assert sum(factor.points for factor in assessment.factors) == 65
+    assert assessment.summary == "One person at night at Front Door."
+    assert (assessment.reasoner, assessment.model, assessment.prompt_hash) == ("rules/v1", "", "")
+    assert assessment.assessed_at == stamp(JUDGED_AT)
+
+
+def test_the_same_evidence_has_the_same_assessment_and_other_evidence_another(grpc_stub: Any) -> None:
+    def judged(evidence: Evidence) -> Any:
+        answer = grpc_stub.AssessEvent(
+            AssessEventRequest(evidence=evidence), metadata=KEY, timeout=10
+        ).assessment
+        answer.ClearField("duration")
+        return answer
+
+    first, again = judged(evidence_message()), judged(evidence_message())
+    assert first == again
+    other = evidence_message()
+    other.digest = "another"
+    assert judged(other).id != first.id
+
+
+def test_no_camera_name_means_its_id_and_no_zone_means_utc(grpc_stub: Any) -> None:
+    evidence = evidence_message(at=NIGHT)
+    evidence.camera_name = evidence.time_zone = ""
+    answer = grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=10)
+    assert answer.assessment.summary == "One person at night at front-door."
+
+
+NO_LABEL = EvidenceDetection(id="a", captured_at=Timestamp(seconds=1))
+NO_TIME = EvidenceDetection(id="a", label="cat")
+FIRST_YEAR = EvidenceDetection(id="a", label="cat", captured_at=Timestamp(seconds=-62_135_596_800))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "reason"),
+    [
+        (None, "BAD_REQUEST"),
+        (Evidence(), "NO_DETECTIONS"),
+        (Evidence(detections=[NO_LABEL]), "BAD_LABEL"),
+        (Evidence(detections=[NO_TIME]), "BAD_TIME"),
+        (Evidence(detections=[FIRST_YEAR], time_zone="America/New_York"), "BAD_TIME"),
+        (Evidence(detections=[NO_TIME], time_zone="Mars/Olympus"), "BAD_TIME_ZONE"),
+        (Evidence(detections=[NO_TIME], time_zone="../../etc/passwd"), "BAD_TIME_ZONE"),
+        (Evidence(detections=[NO_TIME], time_zone="Europe"), "BAD_TIME_ZONE"),
+        (Evidence(detections=[EvidenceDetection(label="cat", score=1.5)]), "BAD_SCORE"),
+        (Evidence(detections=[EvidenceDetection(label="cat", score=float("nan"))]), "BAD_SCORE"),
+        (Evidence(detections=[NO_TIME] * (MOST + 1)), "TOO_MUCH_EVIDENCE"),
+        (Evidence(detections=[NO_TIME], history=[PastEvent()] * (MOST_HISTORY + 1)), "TOO_MUCH_EVIDENCE"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(grpc_stub: Any, evidence: Evidence | None, reason: str) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=10)
+    problem = problem_of(cast(Any, refused.value))
+    assert (type(problem), problem.reason) == (Invalid, reason)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"), [((), "NO_API_KEY"), ((("x-api-key", "bad"),), "BAD_API_KEY")]
+)
+def test_nobody_without_a_key(grpc_stub: Any, metadata: Any, reason: str) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence_message()), metadata=metadata, timeout=10)
+    problem = problem_of(cast(Any, refused.value))
+    assert (type(problem), problem.reason) == (Unauthenticated, reason)

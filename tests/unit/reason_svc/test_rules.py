@@ -1,0 +1,182 @@
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from random import Random
+from zoneinfo import available_timezones
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reason_svc.evidence import Evidence, Sighting
+from reason_svc.rules import judge
+from reason_svc.severity import Severity, Thresholds
+from reason_svc.verdict import MOST_DETECTION_IDS, Verdict
+from reason_svc.weights import CLASSES, CONFIDENCE, OTHER, Steps
+from tests.support.evidence import DAY, NIGHT, evidence, sightings
+
+ids = st.uuids().map(str)
+moments = st.datetimes(
+    datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)
+)  # fmt: skip
+found = st.builds(
+    Sighting,
+    id=ids,
+    label=st.sampled_from([*CLASSES, "teapot", "bench"]),
+    score=st.floats(0, 1, width=32),
+    captured_at=moments,
+    media_id=st.sampled_from(["a", "b", "c"]),
+)
+events = st.builds(
+    evidence,
+    st.lists(found, min_size=1, max_size=30, unique_by=lambda sighting: sighting.id),
+    past=st.integers(0, 20),
+    zone=st.sampled_from(sorted(available_timezones())),
+    place=st.text(),
+)
+
+
+def points(verdict: Verdict) -> dict[str, int]:
+    return {factor.name: factor.points for factor in verdict.factors}
+
+
+@given(events)
+def test_the_points_add_up_to_the_score(event: Evidence) -> None:
+    verdict = judge(event)
+    assert sum(factor.points for factor in verdict.factors) == verdict.score
+    assert 0 <= verdict.score <= 100
+    assert [factor.name for factor in verdict.factors] == [
+        "class", "count", "confidence", "hour", "dwell", "repeat",
+    ]  # fmt: skip
+
+
+@given(events, st.integers())
+def test_the_order_of_the_detections_says_nothing(event: Evidence, seed: int) -> None:
+    shuffled = list(event.sightings)
+    Random(seed).shuffle(shuffled)
+    assert judge(Evidence(event.place, event.zone, tuple(shuffled), event.history)) == judge(event)
+
+
+@given(events)
+def test_a_factor_rests_on_few_detections_of_the_event(event: Evidence) -> None:
+    shown = {sighting.id for sighting in event.sightings}
+    for factor in judge(event).factors:
+        assert len(factor.detection_ids) <= MOST_DETECTION_IDS
+        assert set(factor.detection_ids) <= shown
+        assert factor.text.isprintable()
+
+
+def test_no_row_of_the_table_leaves_the_scale() -> None:
+    def all_of(steps: Steps) -> list[int]:
+        return [0, *(points for _, points in steps)]
+
+    for kind, base in [*CLASSES.values(), OTHER]:
+        confidence = [points for _, points in CONFIDENCE]
+        hours = [0, kind.night, kind.twilight]
+        table = (confidence, hours, all_of(kind.count), all_of(kind.dwell), all_of(kind.repeat))
+        sums = {base + sum(row) for row in product(*table)}
+        assert min(sums) >= 0
+        assert max(sums) <= 100
+
+
+@pytest.mark.parametrize(
+    ("what", "event", "severity"),
+    [
+        ("a lone cat by day", evidence(sightings(["cat"], score=0.9)), "LOW"),
+        ("cats for long at night", evidence(sightings(["cat"] * 4, ["cat"], at=NIGHT, every=80), 9), "LOW"),
+        ("a car by day", evidence(sightings(["car"])), "LOW"),
+        ("surely a car by day", evidence(sightings(["car"], score=0.9)), "MEDIUM"),
+        ("a person by day", evidence(sightings(["person"])), "MEDIUM"),
+        ("perhaps a person by day", evidence(sightings(["person"], score=0.3)), "MEDIUM"),
+        ("a person by day for 30 s", evidence(sightings(["person"], ["person"], every=30)), "MEDIUM"),
+        ("a person at night", evidence(sightings(["person"], at=NIGHT)), "HIGH"),
+        ("perhaps a person at night", evidence(sightings(["person"], at=NIGHT, score=0.3)), "HIGH"),
+        ("a person beside a car at night", evidence(sightings(["car", "person"], at=NIGHT)), "HIGH"),
+        (
+            "persons who stay at night and were here before",
+            evidence(sightings(["person"] * 2, ["person"], at=NIGHT, every=30), past=1),
+            "CRITICAL",
+        ),
+    ],
+)  # fmt: skip
+def test_what_it_is_calibrated_for(what: str, event: Evidence, severity: Severity) -> None:
+    verdict = judge(event)
+    assert Thresholds().severity(verdict.score) == severity, (what, points(verdict))
+
+
+def test_one_person_in_many_photos_is_one_person() -> None:
+    once = judge(evidence(sightings(["person"])))
+    many = judge(evidence(sightings(*[["person"]] * 9)))
+    two = judge(evidence(sightings(["person", "person"])))
+    assert points(many)["count"] == points(once)["count"] == 0
+    assert points(two)["count"] > 0
+    assert two.summary.startswith("Two people")
+
+
+def test_the_weightiest_class_decides() -> None:
+    alone = judge(evidence(sightings(["person"])))
+    among = judge(evidence(sightings(["person", "car", "car", "car", "cat"])))
+    assert points(among) == points(alone)
+    assert among.summary == "One person, three cars and one cat by day at Front Door."
+
+
+@pytest.mark.parametrize(
+    ("utc", "zone", "part", "clock"),
+    [
+        # 04:30 UTC is 05:30 in Berlin on the last day of winter time, 06:30 on the next.
+        (datetime(2026, 3, 28, 4, 30, tzinfo=UTC), "Europe/Berlin", "night", "05:30"),
+        (datetime(2026, 3, 29, 4, 30, tzinfo=UTC), "Europe/Berlin", "early morning", "06:30"),
+        # The hour that comes twice is told apart by its UTC time and shown as the clock did.
+        (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), "Europe/Berlin", "night", "02:30"),
+        (datetime(2026, 10, 25, 1, 30, tzinfo=UTC), "Europe/Berlin", "night", "02:30"),
+        (datetime(2026, 10, 25, 5, 30, tzinfo=UTC), "Europe/Berlin", "early morning", "06:30"),
+        (datetime(2026, 7, 1, 13, 0, tzinfo=UTC), "Pacific/Auckland", "night", "01:00"),
+        (datetime(2026, 7, 1, 13, 0, tzinfo=UTC), "Asia/Kathmandu", "day", "18:45"),
+        (datetime(2026, 7, 1, 21, 59, 59, 999999, tzinfo=UTC), "UTC", "evening", "21:59"),
+        (datetime(2026, 7, 1, 22, 0, tzinfo=UTC), "UTC", "night", "22:00"),
+        (datetime(2026, 7, 1, 5, 59, 59, 999999, tzinfo=UTC), "UTC", "night", "05:59"),
+        (datetime(2026, 7, 1, 7, 0, tzinfo=UTC), "UTC", "day", "07:00"),
+    ],
+)
+def test_the_hour_is_the_cameras(utc: datetime, zone: str, part: str, clock: str) -> None:
+    verdict = judge(evidence(sightings(["person"], at=utc), zone=zone))
+    hour = next(factor for factor in verdict.factors if factor.name == "hour")
+    assert hour.text == f"first seen at {clock} ({zone}): {part}"
+    assert hour.points == {"night": 25, "day": 0}.get(part, 10)
+
+
+def test_dwell_counts_elapsed_time_also_when_the_clock_changes() -> None:
+    at = datetime(2026, 3, 29, 0, 59, 55, tzinfo=UTC)  # five seconds before Berlin's clocks jump an hour
+    verdict = judge(evidence(sightings(["person"], ["person"], at=at, every=12), zone="Europe/Berlin"))
+    assert verdict.summary == "One person for 12 s at night at Front Door."
+    assert points(verdict)["dwell"] == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gained"), [(0, 0), (9.999, 0), (10, 4), (29.9, 4), (30, 9), (60, 12), (90, 12)]
+)
+def test_who_stays_longer_weighs_more(seconds: float, gained: int) -> None:
+    verdict = judge(evidence(sightings(["person"], ["person"], every=seconds)))
+    assert points(verdict)["dwell"] == gained
+
+
+@pytest.mark.parametrize(("past", "gained"), [(0, 0), (1, 3), (2, 5), (3, 6), (40, 6)])
+def test_what_comes_again_weighs_more(past: int, gained: int) -> None:
+    verdict = judge(evidence(sightings(["person"]), past=past))
+    assert points(verdict)["repeat"] == gained
+
+
+def test_a_name_is_data() -> None:
+    place = "Gate\x1b[2J\r\n\u202eevil\u0000 " + "y" * 500
+    summary = judge(evidence(sightings(["cat"]), place=place)).summary
+    assert summary.startswith("One cat by day at Gate [2J evil yyy")
+    assert summary.endswith("y….")
+    assert len(summary) < 100
+
+
+def test_the_summary_tells_what_matters() -> None:
+    event = evidence(sightings(["person"], ["person"], at=NIGHT, every=72), past=2)
+    expected = "One person for 1 min 12 s at night at Front Door. 2 other events here in the hour before."
+    assert judge(event).summary == expected
+    assert judge(evidence(sightings(["sheep"] * 12, at=DAY - timedelta(hours=7)), place="")).summary == (
+        "12 sheep in the early morning."
+    )

@@ -1,0 +1,348 @@
+"""The judge's loop against a store that keeps its promises, over a real socket."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lares.reason.v1.events_pb2 import EventAssessed
+from lares.store.v1 import event_service_pb2 as pb
+from lares.store.v1.event_service_pb2_grpc import (
+    EventServiceServicer,
+    add_EventServiceServicer_to_server,
+)
+from mesh.boundary import Boundary
+from mesh.identity import assessment_id
+from mesh.problems import Denied, Exhausted, Internal, Invalid, Problem, Unavailable
+from mesh.rpc import Channels, Server
+from mesh.security import require_sibling
+from reason_svc.evidence import Evidence
+from reason_svc.judging import Judge
+from reason_svc.leases import Leases
+from reason_svc.messages import stamp
+from reason_svc.rules import Rules
+from reason_svc.severity import Thresholds
+from reason_svc.verdict import Verdict
+from reason_svc.worker import Worker
+from tests.support.evidence import evidence_message
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+LEASE_SECONDS = 0.3
+CONCURRENCY = 3
+
+
+class FakeStore(EventServiceServicer):
+    """A queue of leases. `problem` is raised instead of an answer while it is set."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[pb.EventLease] = asyncio.Queue()
+        self.problem: Problem | None = None
+        self.asked: list[int] = []
+        self.renewed: list[str] = []
+        self.released: list[str] = []
+        self.lost: set[str] = set()
+
+    def due(self, name: str, attempt: int = 1) -> pb.EventLease:
+        lease = pb.EventLease(
+            lease_id=f"lease of {name}",
+            evidence=evidence_message(name),
+            expires_at=stamp(NOW + timedelta(seconds=LEASE_SECONDS)),
+            attempt=attempt,
+        )
+        self.queue.put_nowait(lease)
+        return lease
+
+    async def LeaseEvents(self, request: pb.LeaseEventsRequest, context: object) -> pb.LeaseEventsResponse:
+        require_sibling()
+        assert 0 < request.wait.seconds <= 30
+        self.asked.append(request.max_events)
+        if self.problem:
+            raise self.problem
+        leases = [await self.queue.get()]
+        while len(leases) < request.max_events and not self.queue.empty():
+            leases.append(self.queue.get_nowait())
+        return pb.LeaseEventsResponse(leases=leases)
+
+    async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
+        require_sibling()
+        if self.problem:
+            raise self.problem
+        self.renewed.extend(request.lease_ids)
+        return pb.RenewLeasesResponse(lease_ids=[id for id in request.lease_ids if id not in self.lost])
+
+    async def ReleaseLeases(
+        self, request: pb.ReleaseLeasesRequest, context: object
+    ) -> pb.ReleaseLeasesResponse:
+        require_sibling()
+        self.released.extend(request.lease_ids)
+        return pb.ReleaseLeasesResponse()
+
+    async def _unused(self, request: object, context: object) -> None:
+        raise AssertionError("the judge has no business here")
+
+    GetEvent = ListEvents = WatchEvents = ListChanges = GetStoreStatus = _unused  # type: ignore[assignment]
+
+
+class FakeReasoner:
+    """Judges by the rules once `open` is set; raises `error` instead while there is one."""
+
+    name = "fake/v1"
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.error: Exception | None = None
+        self.judging = 0
+        self.begun = 0
+        self.cancelled = 0
+
+    async def judge(self, evidence: Evidence) -> Verdict:
+        self.begun += 1
+        self.judging += 1
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.judging -= 1
+        if self.error:
+            raise self.error
+        return await Rules().judge(evidence)
+
+
+@dataclass
+class Log:
+    """Stands for the bus: what was published, or the problem of a bus that is away."""
+
+    facts: list[EventAssessed] = field(default_factory=list)
+    problem: Problem | None = None
+    tries: int = 0
+
+    async def publish(self, fact: EventAssessed) -> None:
+        self.tries += 1
+        if self.problem:
+            raise self.problem
+        self.facts.append(fact)
+
+
+@dataclass
+class Bench:
+    store: FakeStore
+    reasoner: FakeReasoner
+    log: Log
+    worker: Worker
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
+        task = asyncio.create_task(self.worker.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    store, reasoner, log = FakeStore(), FakeReasoner(), Log()
+    server = Server([Boundary(None)])
+    server.add(add_EventServiceServicer_to_server, store, "lares.store.v1.EventService")
+    channels = Channels({"store": await server.listen(f"unix:{tmp_path}/s")}, {})
+    await server.start()
+    judge = Judge(reasoner, Thresholds(), lambda: NOW)
+    worker = Worker(
+        Leases(channels.to("store")),
+        judge,
+        log.publish,
+        concurrency=CONCURRENCY,
+        lease_seconds=LEASE_SECONDS,
+    )
+    yield Bench(store, reasoner, log, worker)
+    await channels.close()
+    await server.stop(0)
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "this did not come about"
+        await asyncio.sleep(0.005)
+
+
+async def test_a_due_event_is_judged_and_told(bench: Bench) -> None:
+    lease = bench.store.due("one")
+    async with bench.running():
+        await until(lambda: bench.log.facts)
+    (fact,) = bench.log.facts
+    evidence = lease.evidence
+    assert (fact.event_id, fact.camera_id) == (evidence.event_id, "front-door")
+    assert (fact.evidence_revision, fact.evidence_digest) == (3, evidence.digest)
+    assert fact.assessment.id == assessment_id(evidence.event_id, evidence.digest, "fake/v1", "", "")
+    assert fact.assessment.score == 40
+    assert fact.assessment.assessed_at == stamp(NOW)
+    assert bench.store.released == []
+
+
+async def test_another_is_leased_while_one_is_judged_up_to_the_bound(bench: Bench) -> None:
+    bench.reasoner.open.clear()
+    async with bench.running():
+        for number in range(1, CONCURRENCY + 1):
+            bench.store.due(f"{number}")
+            await until(lambda: bench.reasoner.judging == number)  # noqa: B023
+        bench.store.due("one too many")
+        await until(lambda: len(bench.store.renewed) > 2 * CONCURRENCY)
+        assert bench.reasoner.begun == CONCURRENCY
+        assert bench.store.asked == [3, 2, 1]
+        bench.reasoner.open.set()
+        await until(lambda: len(bench.log.facts) == CONCURRENCY + 1)
+
+
+async def test_a_backlog_is_leased_in_batches_and_each_told_once(bench: Bench) -> None:
+    names = [f"{number}" for number in range(50)]
+    events = [bench.store.due(name).evidence.event_id for name in names]
+    async with bench.running():
+        await until(lambda: len(bench.log.facts) == len(names))
+    assert sorted(fact.event_id for fact in bench.log.facts) == sorted(events)
+    assert max(bench.store.asked) == CONCURRENCY
+
+
+async def test_leases_are_renewed_while_judging(bench: Bench) -> None:
+    bench.reasoner.open.clear()
+    lease = bench.store.due("slow")
+    async with bench.running():
+        await until(lambda: bench.store.renewed.count(lease.lease_id) >= 3)
+        assert bench.log.facts == []
+        bench.reasoner.open.set()
+        await until(lambda: bench.log.facts)
+
+
+async def test_a_lost_lease_ends_its_judging_and_nothing_is_said(bench: Bench) -> None:
+    bench.reasoner.open.clear()
+    lost = bench.store.due("lost")
+    bench.store.lost.add(lost.lease_id)
+    async with bench.running():
+        await until(lambda: bench.reasoner.cancelled == 1)
+        bench.reasoner.open.set()
+        bench.store.due("next")
+        await until(lambda: bench.log.facts)
+    (fact,) = bench.log.facts
+    assert fact.event_id != lost.evidence.event_id
+    assert lost.lease_id not in bench.store.released
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "detail"),
+    [
+        (Invalid("no JSON", "BAD_ANSWER"), "BAD_ANSWER", "no JSON"),
+        (Internal("internal error", "INTERNAL"), "INTERNAL", "internal error"),
+        (ZeroDivisionError("a path: /root/secret"), "INTERNAL", "the judge broke"),
+        (TimeoutError(), "TIMEOUT", "no judgement within 120 s"),
+    ],
+)
+async def test_a_failed_attempt_is_a_fact(bench: Bench, error: Exception, reason: str, detail: str) -> None:
+    bench.reasoner.error = error
+    lease = bench.store.due("bad")
+    async with bench.running():
+        await until(lambda: bench.log.facts)
+        bench.reasoner.error = None
+        bench.store.due("good")
+        await until(lambda: len(bench.log.facts) == 2)
+    failure, success = bench.log.facts
+    assert not failure.HasField("assessment")
+    assert (failure.failure.reason, failure.failure.detail) == (reason, detail)
+    assert failure.failure.failed_at == stamp(NOW)
+    assert (failure.event_id, failure.evidence_revision) == (lease.evidence.event_id, 3)
+    assert success.HasField("assessment")
+    assert bench.store.released == []
+
+
+async def test_evidence_that_cannot_be_judged_is_a_failed_attempt(bench: Bench) -> None:
+    lease = bench.store.due("odd")
+    lease.evidence.time_zone = "Mars/Olympus"
+    async with bench.running():
+        await until(lambda: bench.log.facts)
+    assert bench.log.facts[0].failure.reason == "BAD_TIME_ZONE"
+
+
+async def test_each_attempt_has_an_id_of_its_own_and_always_the_same(bench: Bench) -> None:
+    bench.reasoner.error = Invalid("no JSON", "BAD_ANSWER")
+    async with bench.running():
+        for attempt in (1, 1, 2):
+            bench.store.due("bad", attempt)
+        await until(lambda: len(bench.log.facts) == 3)
+    first, again, second = sorted(fact.failure.id for fact in bench.log.facts)
+    assert len({first, again, second}) == 2
+
+
+@pytest.mark.parametrize("error", [Unavailable("it is away", "NO_ANSWER"), Exhausted("too many", "RATE")])
+async def test_a_judge_that_cannot_be_reached_is_no_attempt(bench: Bench, error: Problem) -> None:
+    bench.reasoner.error = error
+    lease = bench.store.due("one")
+    async with bench.running():
+        await until(lambda: bench.store.released)
+        assert bench.store.released == [lease.lease_id]
+        assert bench.log.facts == []
+        bench.reasoner.error = None
+        bench.store.due("one")
+        await until(lambda: bench.log.facts)
+
+
+async def test_a_log_that_is_away_gives_the_event_back(bench: Bench) -> None:
+    bench.log.problem = Unavailable("Kafka does not answer", "KAFKA_NOT_READY")
+    lease = bench.store.due("one")
+    async with bench.running():
+        await until(lambda: bench.store.released == [lease.lease_id])
+        bench.log.problem = None
+        bench.store.due("one")
+        await until(lambda: bench.log.facts)
+    assert bench.log.tries == 2
+
+
+@pytest.mark.parametrize(
+    "problem", [Unavailable("no database", "DB"), Internal("internal error", "INTERNAL")]
+)
+async def test_a_store_in_trouble_is_waited_for(bench: Bench, problem: Problem) -> None:
+    bench.store.problem = problem
+    async with bench.running():
+        await until(lambda: len(bench.store.asked) >= 3)
+        bench.store.problem = None
+        bench.store.due("one")
+        await until(lambda: bench.log.facts)
+
+
+async def test_a_renewal_that_fails_costs_nothing(bench: Bench) -> None:
+    bench.reasoner.open.clear()
+    lease = bench.store.due("one")
+    async with bench.running():
+        await until(lambda: bench.reasoner.judging)
+        bench.store.problem = Unavailable("no database", "DB")
+        await until(lambda: len(bench.store.asked) >= 3)
+        bench.store.problem = None
+        await until(lambda: bench.store.renewed.count(lease.lease_id) >= 2)
+        bench.reasoner.open.set()
+        await until(lambda: bench.log.facts)
+    assert bench.reasoner.begun == 1
+
+
+async def test_what_no_waiting_can_mend_ends_the_worker(bench: Bench) -> None:
+    bench.store.problem = Denied("only Lares's own services may call this", "SIBLINGS_ONLY")
+    async with bench.running() as task:
+        await until(task.done)
+        with pytest.raises(Denied):
+            task.result()
+
+
+async def test_cancelled_while_judging_it_gives_the_lease_back(bench: Bench) -> None:
+    bench.reasoner.open.clear()
+    leases = {bench.store.due(name).lease_id for name in ("one", "two")}
+    async with bench.running():
+        await until(lambda: bench.reasoner.judging == 2)
+    assert bench.reasoner.cancelled == 2
+    assert set(bench.store.released) == leases
+    assert bench.log.facts == []

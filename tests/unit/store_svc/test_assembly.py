@@ -1,0 +1,212 @@
+"""Assembly: detections to events."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.identity import event_id
+from store_svc.assembly import Frame, Limits, Span, Timeline, windows
+from store_svc.evidence import History, Past
+from store_svc.times import SECOND
+
+LIMITS = Limits(gap=30 * SECOND, span=90 * SECOND, detections=500)
+MEDIA = [str(UUID(int=n)) for n in range(1, 100)]
+
+
+def frame(n: int, at: float, detections: int = 1) -> Frame:
+    """The nth photo, `at` seconds in."""
+    return Frame(MEDIA[n], 0, round(at * SECOND), detections)
+
+
+def opened_by(n: int) -> UUID:
+    return UUID(event_id(MEDIA[n], 0))
+
+
+def place(frames: Iterable[Frame], limits: Limits = LIMITS) -> list[UUID]:
+    timeline = Timeline([], limits)
+    return [timeline.place(each)[0] for each in frames]
+
+
+def span(id: int, started: float, ended: float, detections: int = 1) -> Span:
+    return Span(UUID(int=id), round(started * SECOND), round(ended * SECOND), detections)
+
+
+def joined(spans: Sequence[Span], at: float, detections: int = 1) -> UUID | None:
+    """The event that a frame joins; None when it opens one."""
+    id, history = Timeline(spans, LIMITS).place(frame(0, at, detections))
+    return id if history is None else None
+
+
+class TestLimits:
+    def test_gap_is_inclusive_to_the_microsecond(self) -> None:
+        event = span(1, 0, 10)
+        assert joined([replace(event)], 40) == event.id
+        assert joined([replace(event)], 40.000001) is None
+        assert joined([replace(event)], -30) == event.id
+        assert joined([replace(event)], -30.000001) is None
+
+    def test_span_is_inclusive_to_the_microsecond(self) -> None:
+        event = span(1, 0, 70)
+        assert joined([replace(event)], 90) == event.id
+        assert joined([replace(event)], 90.000001) is None
+        assert joined([replace(event)], -20) == event.id
+        assert joined([replace(event)], -20.000001) is None
+
+    def test_count_is_inclusive_and_a_frame_is_not_split(self) -> None:
+        event = span(1, 0, 0, 490)
+        assert joined([replace(event)], 0, 10) == event.id
+        assert joined([replace(event)], 0, 11) is None
+
+    def test_a_frame_above_the_count_opens_its_own_event_and_keeps_it(self) -> None:
+        assert place([frame(1, 0, 501), frame(2, 0), frame(3, 1)]) == [
+            opened_by(1),
+            opened_by(2),
+            opened_by(2),
+        ]
+
+    def test_a_walk_of_one_photo_a_second_is_cut_by_its_span(self) -> None:
+        ids = place(frame(n, n) for n in range(1, 99))
+        assert ids == [opened_by(1)] * 91 + [opened_by(92)] * 7
+
+
+class TestChoice:
+    def test_the_nearest(self) -> None:
+        assert joined([span(1, 0, 10), span(2, 35, 40)], 23) == UUID(int=2)
+        assert joined([span(1, 0, 10), span(2, 35, 40)], 22) == UUID(int=1)
+
+    def test_inside_is_nearer_than_any_edge(self) -> None:
+        assert joined([span(1, 0, 10), span(2, 11, 40)], 11) == UUID(int=2)
+
+    def test_then_the_earliest_started(self) -> None:
+        assert joined([span(1, 5, 10), span(2, 0, 10)], 20) == UUID(int=2)
+        assert joined([span(1, 20, 30), span(2, 0, 10)], 15) == UUID(int=2)
+
+    def test_then_the_smallest_id(self) -> None:
+        assert joined([span(2, 0, 10), span(1, 0, 10)], 5) == UUID(int=1)
+
+    def test_one_that_is_full_is_passed_over(self) -> None:
+        assert joined([span(1, 0, 10, 500), span(2, 20, 30)], 11) == UUID(int=2)
+
+    def test_a_late_photo_joins_and_stretches_backwards(self) -> None:
+        assert place([frame(1, 100), frame(2, 75), frame(3, 50), frame(4, 9)]) == [
+            opened_by(1),
+            opened_by(1),
+            opened_by(1),
+            opened_by(4),
+        ]
+
+
+class TestHistory:
+    def test_holds_the_events_started_in_the_hour_before_in_order(self) -> None:
+        known = [span(4, 3599, 3599), span(2, 0, 1), span(3, 40, 50), span(1, -1, 0), span(5, 3700, 3700)]
+        _, history = Timeline(known, LIMITS).place(frame(0, 3640))
+        assert history == (Past(UUID(int=3), 40 * SECOND), Past(UUID(int=4), 3599 * SECOND))
+
+    def test_holds_no_event_of_the_same_moment(self) -> None:
+        _, history = Timeline([span(1, 0, 0, 500)], LIMITS).place(frame(0, 0))
+        assert history == ()
+
+
+# Times in half seconds and small limits, so that borders and ties are met often.
+SMALL = Limits(gap=2 * SECOND, span=5 * SECOND, detections=6)
+FRAMES = st.lists(st.tuples(st.integers(0, 80), st.integers(1, 7)), max_size=40).map(
+    lambda pairs: [frame(n, half / 2, count) for n, (half, count) in enumerate(pairs)]
+)
+
+
+def plainly(frames: Sequence[Frame], limits: Limits) -> list[tuple[UUID, History | None]]:
+    """The rule as the design writes it, over all events there are."""
+    events: list[Span] = []
+    placed: list[tuple[UUID, History | None]] = []
+    for each in frames:
+        candidates = [
+            (max(e.started_at - each.at, each.at - e.ended_at, 0), e.started_at, e.id, e)
+            for e in events
+            if each.at - e.ended_at <= limits.gap
+            and e.started_at - each.at <= limits.gap
+            and max(e.ended_at, each.at) - min(e.started_at, each.at) <= limits.span
+            and e.detections + each.detections <= limits.detections
+        ]
+        if candidates:
+            event = min(candidates)[3]
+            event.add(each)
+            placed.append((event.id, None))
+            continue
+        hour = sorted((e.started_at, e.id) for e in events if 0 < each.at - e.started_at <= 3600 * SECOND)
+        events.append(Span(UUID(event_id(each.media_id, each.index)), each.at, each.at, each.detections))
+        placed.append((events[-1].id, tuple(Past(id, at) for at, id in hour)))
+    return placed
+
+
+def in_batches(
+    frames: Sequence[Frame], cuts: Iterable[int], limits: Limits
+) -> list[tuple[UUID, History | None]]:
+    """As the store does it: a timeline for each batch, of what its windows show of the rows."""
+    rows: dict[UUID, Span] = {}
+    placed: list[tuple[UUID, History | None]] = []
+    borders = [0, *sorted(min(cut, len(frames)) for cut in cuts), len(frames)]
+    for start, end in pairwise(borders):
+        batch = frames[start:end]
+        shown = {
+            row.id: replace(row)
+            for _, earliest, latest in windows((("front", each.at) for each in batch), limits)
+            for row in rows.values()
+            if earliest <= row.started_at <= latest
+        }
+        opened: dict[UUID, Span] = {}
+        timeline = Timeline(shown.values(), limits)
+        for each in batch:
+            id, history = timeline.place(each)
+            placed.append((id, history))
+            if history is not None:
+                opened[id] = Span(id, each.at, each.at, each.detections)
+            elif id in opened:
+                opened[id].add(each)
+        rows |= shown | opened
+    return placed
+
+
+class TestFold:
+    @given(FRAMES)
+    def test_is_the_rule(self, frames: list[Frame]) -> None:
+        timeline = Timeline([], SMALL)
+        assert [timeline.place(each) for each in frames] == plainly(frames, SMALL)
+
+    @given(FRAMES, st.lists(st.integers(0, 40), max_size=8))
+    def test_does_not_depend_on_batches(self, frames: list[Frame], cuts: list[int]) -> None:
+        assert in_batches(frames, cuts, SMALL) == plainly(frames, SMALL)
+
+    @given(FRAMES)
+    def test_live_is_as_backlog(self, frames: list[Frame]) -> None:
+        ordered = sorted(frames, key=lambda each: each.at)
+        assert in_batches(ordered, range(len(ordered)), SMALL) == in_batches(ordered, [], SMALL)
+
+    @given(FRAMES)
+    def test_keeps_the_limits(self, frames: list[Frame]) -> None:
+        members: dict[UUID, list[Frame]] = {}
+        for each, id in zip(frames, place(frames, SMALL), strict=True):
+            members.setdefault(id, []).append(each)
+        for joined in members.values():
+            times = [each.at for each in joined]
+            assert max(times) - min(times) <= SMALL.span
+            assert sum(each.detections for each in joined) <= SMALL.detections or len(joined) == 1
+
+
+class TestWindows:
+    def test_merge_where_they_touch(self) -> None:
+        found = windows([("b", 0), ("a", 3630 * SECOND), ("a", 0)], LIMITS)
+        assert found == [
+            ("a", -3600 * SECOND, 3660 * SECOND),
+            ("b", -3600 * SECOND, 30 * SECOND),
+        ]
+
+    def test_a_late_photo_does_not_load_the_time_between(self) -> None:
+        found = windows([("a", 0), ("a", 86400 * SECOND)], LIMITS)
+        assert found == [
+            ("a", -3600 * SECOND, 30 * SECOND),
+            ("a", 82800 * SECOND, 86430 * SECOND),
+        ]
