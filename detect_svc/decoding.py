@@ -1,7 +1,6 @@
 """Foreign bytes -> upright RGB, scaled down while decoding. Runs in a sandbox's child only."""
 
 import io
-import re
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,9 +20,9 @@ JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
 PNG_HEADER_BYTES = 33
 # Where the end marker may lie: cameras append padding and notes.
 TAIL_BYTES = 64 * 1024
-# What libjpeg warns of although every pixel is right; some cameras write such files always.
-HARMLESS = re.compile(r"extraneous bytes before marker|Invalid SOS parameters")
-PREMATURE = re.compile(r"premature end", re.IGNORECASE)
+# What libjpeg warns of although every pixel is right: some cameras write such files always.
+HARMLESS = "Invalid SOS parameters"
+PREMATURE = "Premature end of JPEG file"
 
 
 class Picture(NamedTuple):
@@ -53,12 +52,11 @@ def decode(data: bytes, least: int, max_pixels: int) -> Picture:
 def _decode_jpeg(data: bytes, least: int, max_pixels: int) -> Picture:
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
+        _bound(width, height, max_pixels)
+        # Only the longer side counts: the other one follows.
+        pixels = _pixels_of_jpeg(data, {"min_width" if width >= height else "min_height": least})
+    except (ValueError, KeyError) as error:
         raise _broken_jpeg(data, str(error)) from None
-    _bound(width, height, max_pixels)
-    # Only the longer side counts: the other one follows.
-    bounds = {"min_width": least} if width >= height else {"min_height": least}
-    pixels = _pixels_of_jpeg(data, bounds)
     way = orientation(data)
     if turned(way):
         width, height = height, width
@@ -69,13 +67,13 @@ def _pixels_of_jpeg(data: bytes, bounds: dict[str, int]) -> NDArray[np.uint8]:
     try:
         return simplejpeg.decode_jpeg(data, "RGB", **bounds)  # type: ignore[no-any-return]
     except ValueError as error:
-        if not HARMLESS.search(str(error)):
-            raise _broken_jpeg(data, str(error)) from None
+        if HARMLESS not in str(error) or not _has_end(data, JPEG_END):
+            raise
     return simplejpeg.decode_jpeg(data, "RGB", strict=False, **bounds)  # type: ignore[no-any-return]
 
 
 def _broken_jpeg(data: bytes, why: str) -> Refused:
-    if JPEG_END not in data[-TAIL_BYTES:] or PREMATURE.search(why):
+    if PREMATURE in why or not _has_end(data, JPEG_END):
         return Refused("the JPEG ends too early", "TRUNCATED")
     return Refused(f"not a sound JPEG: {why}", "CORRUPT")
 
@@ -94,7 +92,7 @@ def _decode_png(data: bytes, max_pixels: int) -> Picture:
             image.load()
             pixels = _rgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, struct.error, LookupError) as error:
-        if "truncated" in str(error) or PNG_END not in data[-TAIL_BYTES:]:
+        if "truncated" in str(error) or not _has_end(data, PNG_END):
             raise Refused("the PNG ends too early", "TRUNCATED") from None
         raise Refused(f"not a sound PNG: {error}", "CORRUPT") from None
     return Picture(pixels, pixels.shape[1], pixels.shape[0])
@@ -105,6 +103,10 @@ def _rgb(image: "Image.Image") -> NDArray[np.uint8]:
         deep = np.asarray(image).astype(np.uint16)
         return np.repeat((deep >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
     return np.array(image.convert("RGB"))
+
+
+def _has_end(data: bytes, marker: bytes) -> bool:
+    return marker in data[-TAIL_BYTES:]
 
 
 def _bound(width: int, height: int, max_pixels: int) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
@@ -47,7 +48,8 @@ class Engine:
             document = self._documents.read(operation.text)
             if is_subscription(document.operation(operation.name, operation.variables)):
                 raise Invalid("subscriptions come over WebSocket", "NEEDS_WEBSOCKET")
-            return await self._run(document, operation, None)
+            result = self._executor(document, operation, None).execute_operation()
+            return await _awaited(result) if optimized_is_awaitable(result) else _answer(result)
         except Exception as error:
             return {"errors": failure(error)}
 
@@ -63,32 +65,26 @@ class Engine:
         rendering = self._rendering(document, operation)
         async with aclosing(cast("AsyncGenerator[EventChange, None]", stream)) as changes:
             async for change in changes:
-                yield await rendering.of(change)
+                answer = rendering.of(change)
+                yield answer if isinstance(answer, str) else await answer
 
     def _rendering(self, document: Document, operation: Operation) -> Rendering:
         """Shared by all who ask the same and may see the same."""
         key = (caller.get(), *operation.key)
         rendering = self._renderings.get(key)
         if rendering is None:
-
-            async def render(change: EventChange) -> str:
-                try:
-                    return encode(await self._run(document, operation, change))
-                except Exception as error:
-                    return encode({"errors": failure(error)})
-
+            render = partial(self._render, document, operation)
             rendering = self._renderings[key] = Rendering(render)
         return rendering
 
-    async def _run(self, document: Document, operation: Operation, root: object) -> dict[str, Any]:
-        result = self._executor(document, operation, root).execute_operation()
-        if optimized_is_awaitable(result):
-            async with asyncio.timeout(SECONDS):
-                result = await cast("Awaitable[Any]", result)
-        done = cast("ExecutionResult", result)
-        return (
-            {"data": done.data, "errors": format_errors(done.errors)} if done.errors else {"data": done.data}
-        )
+    def _render(
+        self, document: Document, operation: Operation, change: EventChange
+    ) -> str | Coroutine[Any, Any, str]:
+        try:
+            result = self._executor(document, operation, change).execute_operation()
+        except Exception as error:
+            return encode({"errors": failure(error)})
+        return _written(result) if optimized_is_awaitable(result) else encode(_answer(result))
 
     def _executor(self, document: Document, operation: Operation, root: object) -> PlanningExecutor:
         executor = PlanningExecutor.build(
@@ -104,3 +100,22 @@ class Engine:
         if isinstance(executor, list):
             raise Refused(executor)
         return cast("PlanningExecutor", executor)
+
+
+def _answer(result: Any) -> dict[str, Any]:
+    if result.errors:
+        return {"data": result.data, "errors": format_errors(result.errors)}
+    return {"data": result.data}
+
+
+async def _awaited(result: Any) -> dict[str, Any]:
+    """Raises TimeoutError."""
+    async with asyncio.timeout(SECONDS):
+        return _answer(await result)
+
+
+async def _written(result: Any) -> str:
+    try:
+        return encode(await _awaited(result))
+    except Exception as error:
+        return encode({"errors": failure(error)})

@@ -6,10 +6,8 @@ that. Whatever goes wrong on the way (a null where none may be, a value that doe
 graphql-core, which runs the field again and says so as the specification wants: reading has no effects.
 """
 
-from collections.abc import Callable
-from datetime import datetime
 from operator import attrgetter
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from graphql import (
     Executor,
@@ -24,11 +22,9 @@ from graphql import (
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
-from gateway.schema.reading import READ
+from gateway.schema.reading import READ, Read, written
 
-Read: TypeAlias = Callable[[Any], Any]
-
-# Python types that are JSON already.
+# What is JSON already, as Python has it.
 PLAIN = {"String": str, "ID": str, "Boolean": bool}
 
 
@@ -82,15 +78,17 @@ class PlanningExecutor(Executor[None]):
 
     def _finish_leaf(self, kind: GraphQLLeafType) -> Read:
         if isinstance(kind, GraphQLEnumType):
-            # By protobuf's number, as they are read.
+            # By protobuf's numbers, as they are read.
             return {value.value: name for name, value in kind.values.items()}.__getitem__
+        if kind.name == "DateTime":
+            return written
         plain = PLAIN.get(kind.name)
         coerce = self.complete_leaf_value
 
         def finish(value: Any) -> Any:
             return value if type(value) is plain else coerce(kind, value)
 
-        return datetime.isoformat if kind.name == "DateTime" else finish
+        return finish
 
     def _finish_object(self, kind: GraphQLObjectType, selection: Any) -> Read | None:
         fields: list[tuple[str, Read]] = []
@@ -121,6 +119,7 @@ def _each(finish: Read) -> Read:
 
 
 def _reader(field: GraphQLField) -> Read | None:
+    """How to get the field off its object without Strawberry; None where it takes arguments or waits."""
     definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
     if not isinstance(definition, StrawberryField) or field.args or definition.extensions:
         return None

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from gateway.schema.subscription import EventChange
 
@@ -11,21 +12,33 @@ REMEMBERED = 64
 
 
 class Rendering:
-    """The answers of one operation, by sequence. `render` never raises, and ends in bounded time."""
+    """The answers of one operation, by sequence. `render` gives the text, or what to await for it where other
+    services must be asked; that never raises, and ends in bounded time."""
 
-    def __init__(self, render: Callable[[EventChange], Awaitable[str]]) -> None:
+    def __init__(self, render: Callable[[EventChange], str | Coroutine[Any, Any, str]]) -> None:
         self._render = render
-        self._answers: OrderedDict[int, asyncio.Task[str]] = OrderedDict()
+        self._answers: OrderedDict[int, str | _Pending] = OrderedDict()
 
-    async def of(self, change: EventChange) -> str:
+    def of(self, change: EventChange) -> "str | Awaitable[str]":
         sequence = change.message.sequence
-        task = self._answers.get(sequence)
-        if task is None:
-            task = self._answers[sequence] = asyncio.create_task(self._make(change))
+        answer = self._answers.get(sequence)
+        if answer is None:
+            made = self._render(change)
+            answer = made if isinstance(made, str) else _Pending(made)
+            self._answers[sequence] = answer
             if len(self._answers) > REMEMBERED:
                 self._answers.popitem(last=False)
-        # Shielded: whoever came first may leave, the others still wait for it.
-        return task.result() if task.done() else await asyncio.shield(task)
+        return answer if isinstance(answer, str) else answer.text()
 
-    async def _make(self, change: EventChange) -> str:
-        return await self._render(change)
+
+class _Pending:
+    """A text in the making. Whoever asked first may leave, the others still get it."""
+
+    def __init__(self, making: Coroutine[Any, Any, str]) -> None:
+        self._made = asyncio.Event()
+        self._task = asyncio.create_task(making)
+        self._task.add_done_callback(lambda _: self._made.set())
+
+    async def text(self) -> str:
+        await self._made.wait()
+        return self._task.result()

@@ -186,7 +186,7 @@ class Socket:
             async with aclosing(self._engine.subscribe(operation)) as answers:
                 async for answer in answers:
                     await self._put(before + answer + "}")
-                    self._metrics.deliveries.inc()
+                    self._metrics.deliveries += 1
         else:
             only = await self._engine.answer(operation)
             if "data" not in only:

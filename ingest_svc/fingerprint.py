@@ -30,13 +30,25 @@ class Fingerprint:
 
 
 def fingerprint(root: Path, path: str) -> Fingerprint | None:
-    """None where there is no such file now, or it is no file: a folder, a pipe, a link to a folder inside."""
+    """None where there is no such file now, or it is no file: a folder, a pipe, a link to a folder inside,
+    anything behind a linked folder. `root` is free of links."""
+    return listed(root, path) if real_folder(root, path.rpartition("/")[0]) else None
+
+
+def real_folder(root: Path, folder: str) -> bool:
+    """Whether it is reached without any link."""
+    full = os.path.join(root, folder) if folder else str(root)
+    return os.path.realpath(full) == full
+
+
+def listed(root: Path, path: str) -> Fingerprint | None:
+    """Of a file in a folder that is known to be real."""
     full = root / path
     try:
         status = os.lstat(full)
         outside = False
         if stat.S_ISLNK(status.st_mode):
-            outside = not full.resolve().is_relative_to(root.resolve())
+            outside = not full.resolve().is_relative_to(root)
             if not outside:
                 status = os.stat(full)
     except (OSError, RuntimeError):  # RuntimeError: a circle of links

@@ -49,7 +49,7 @@ class Scan:
         admission: Admission,
         catalogue: Knowledge,
         known: Callable[[list[Fingerprint]], Awaitable[None]],
-        writing: Callable[[Path], bool],
+        writing: Callable[[Path], bool | None],
         looks: Threads,
     ) -> None:
         self._root, self._clock, self._settle, self._looks = root, clock, settle, looks

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from ingest_svc.fingerprint import Fingerprint, fingerprint
+from ingest_svc.fingerprint import Fingerprint, listed, real_folder
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ def camera_folders(root: Path) -> list[str]:
 def walk(root: Path, below: str = "") -> Iterator[Fingerprint]:
     """Every file that counts, at any depth. Links to folders are not entered. What vanishes meanwhile is
     left out."""
-    folders = [below]
+    folders = [below] if real_folder(root, below) else []
     while folders:
         folder = folders.pop()
         try:
@@ -46,5 +46,5 @@ def walk(root: Path, below: str = "") -> Iterator[Fingerprint]:
             if entry.is_dir(follow_symlinks=False):
                 if not entry.name.startswith("."):
                     folders.append(path)
-            elif not ignored(path) and (file := fingerprint(root, path)) is not None:
+            elif not ignored(path) and (file := listed(root, path)) is not None:
                 yield file

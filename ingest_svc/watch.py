@@ -77,9 +77,10 @@ class Watch:
     closes: bool
     inode: int | None
 
-    def writing(self, path: Path) -> bool:
-        """Whether somebody still has it open for writing, as far as the system can tell."""
-        return self.closes and open_for_writing(path)
+    def writing(self, path: Path) -> bool | None:
+        """Whether somebody still has it open for writing; None where the system cannot tell now, but will
+        when it is closed."""
+        return open_for_writing(path) if self.closes else False
 
     def check(self) -> None:
         """Raises Unavailable where nobody watches any more, as when the folder was removed."""

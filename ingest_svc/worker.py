@@ -2,7 +2,7 @@
 plain; only the reading and storing of files is parallel."""
 
 import time
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,7 +36,7 @@ class CameraTable(Protocol):
 
     def all(self) -> list[CameraConfigured]: ...
 
-    def subscribe(self) -> AsyncIterable[CameraConfigured]: ...
+    def subscribe(self) -> AsyncIterator[CameraConfigured]: ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Worker:
     ) -> None:
         self._root, self._watch, self._settling, self._looks = root, watch, settling, looks
         self._folders, self._admission, self._cameras = folders, admission, cameras
+        self._changes = cameras.subscribe()  # before `all`: nothing falls between
         self._scan, self._desk = scan, Desk(intake, announcer, self._again)
         # Folders to scan, folders to list, cameras to attend to, in the order in which that was asked for.
         self._scans: dict[str, None] = {"": None}
@@ -79,7 +80,7 @@ class Worker:
 
     async def follow(self) -> None:
         """Learns of cameras made, deleted, enabled, disabled."""
-        async for configured in self._cameras.subscribe():
+        async for configured in self._changes:
             self._changed[configured.camera.id] = None
             self._watch.sightings.wake()
 
@@ -133,12 +134,14 @@ class Worker:
 
     async def _look_at_folders(self) -> None:
         change = self._folders.look(await self._looks.run(camera_folders, self._root))
-        self._listings.update(dict.fromkeys(change.gained))
+        if "" not in self._scans:  # which will come to them anyway, and ask the store first
+            self._listings.update(dict.fromkeys(change.gained))
         for folder, refusal in change.refused.items():
             await self._desk.room()
             self._desk.submit(Fingerprint(folder), refusal, time.monotonic())
 
     async def _scan_below(self, below: str) -> None:
+        await self._look_at_folders()  # what was lost may have been a folder
         found = await self._scan.run(below, self._desk.knows)
         for path in found.unsettled:
             self._settling.see(path, Sign.FOUND, time.monotonic())
@@ -182,10 +185,9 @@ class Worker:
         states = []
         for path in paths:
             file = fingerprint(self._root, path)
-            busy = file is not None and (
-                (file.size == 0 and self._watch.closes) or self._watch.writing(self._root / path)
-            )
-            states.append((path, file, busy))
+            writing = self._watch.writing(self._root / path) if file is not None else False
+            # Where nobody can tell, an empty file is one that was just made.
+            states.append((path, file, file is not None and file.size == 0 if writing is None else writing))
         return states
 
     async def _submit(self) -> None:

@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 
 
-def open_for_writing(path: Path) -> bool:
-    """False where it is not, or where the system cannot say: only Linux can, and only to the file's owner."""
+def open_for_writing(path: Path) -> bool | None:
+    """None where the system cannot say: only Linux can, and only to the file's owner."""
     if not hasattr(fcntl, "F_SETLEASE"):
-        return False
+        return None
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -23,7 +23,7 @@ def open_for_writing(path: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return None
     finally:
         os.close(descriptor)
     return False

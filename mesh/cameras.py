@@ -5,20 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from weakref import WeakSet
 
-import structlog
-
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.bus import Bus
-from mesh.problems import Problem
+from mesh.following import following
 from mesh.topics import CAMERAS
-
-log = structlog.get_logger(__name__)
-
-AGAIN_SECONDS = 1.0
 
 
 class Changes:
-    """Iterates over what changes from its making on. Of one camera only the latest waits: so it is bounded."""
+    """Iterates over what changes from its making on. Of one camera only the latest waits: so it is
+    bounded."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, CameraConfigured] = {}
@@ -71,39 +66,8 @@ class Cameras:
 
 @asynccontextmanager
 async def open_cameras(bus: Bus) -> AsyncIterator[Cameras]:
-    """Has read the topic to its end when the block is entered; then follows it. Raises Unavailable, NotFound."""
-    cameras, complete = Cameras(), asyncio.Event()
-    following = asyncio.create_task(_follow(bus, cameras, complete), name="cameras")
-    try:
-        await _until(complete, following)
+    """Has read the topic to its end when the block is entered; then follows it. Raises Unavailable,
+    NotFound."""
+    cameras = Cameras()
+    async with following(bus, CAMERAS, "beginning", cameras.apply, lambda: None):
         yield cameras
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-
-
-async def _follow(bus: Bus, cameras: Cameras, complete: asyncio.Event) -> None:
-    while True:
-        try:
-            async with bus.tail(CAMERAS, start="beginning") as tail:
-                caught_up = asyncio.create_task(tail.caught_up())
-                caught_up.add_done_callback(lambda done: done.cancelled() or complete.set())
-                try:
-                    async for delivery in tail:
-                        cameras.apply(delivery.message)
-                finally:
-                    caught_up.cancel()
-        except Problem as problem:
-            if not complete.is_set():
-                raise
-            # Nothing is lost by it: the topic is compacted, and is read again from its beginning.
-            log.warning("cameras are read again", reason=problem.reason, error=problem.message)
-            await asyncio.sleep(AGAIN_SECONDS)
-
-
-async def _until(complete: asyncio.Event, following: "asyncio.Task[None]") -> None:
-    waiting = asyncio.create_task(complete.wait())
-    await asyncio.wait([waiting, following], return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if following.done():
-        following.result()

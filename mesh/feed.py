@@ -6,25 +6,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-import structlog
-
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.bus import Bus
+from mesh.following import following
 from mesh.problems import Invalid, Problem, Unavailable
 from mesh.topics import FEED
 
-log = structlog.get_logger(__name__)
-
-# (after, limit) -> (changes in order, head sequence). Raises Conflict CURSOR_EXPIRED where `after` is too old.
+# (after, limit) -> (changes in order, head sequence). Raises Conflict CURSOR_EXPIRED where `after` is too
+# old.
 Backlog: TypeAlias = Callable[[int, int], Awaitable[tuple[list[EventChanged], int]]]
 
 PAGE = 200
 SEAT = 256
-AGAIN_SECONDS = 1.0
 
 
 class Seat:
-    """One subscriber's place on the live tail. One who does not keep up loses it, and reads the backlog instead."""
+    """One subscriber's place on the live tail. One who does not keep up loses it, and reads the backlog
+    instead."""
 
     def __init__(self) -> None:
         self.behind = True
@@ -69,8 +67,8 @@ class Feed:
     async def watch(self, after: int | None) -> AsyncIterator[EventChanged]:
         """The changes after the cursor, then live, each once and in order of sequence; None starts now.
 
-        Raises Invalid CURSOR_BEYOND_HEAD, Conflict CURSOR_EXPIRED, and Unavailable: then go on with the sequence
-        of the last change that came.
+        Raises Invalid CURSOR_BEYOND_HEAD, Conflict CURSOR_EXPIRED, and Unavailable: then go on with the
+        sequence of the last change that came.
         """
         seat = Seat()
         self._seats.add(seat)  # before the backlog is read: so there is no gap between the two
@@ -96,15 +94,19 @@ class Feed:
             self._seats.discard(seat)
 
     async def _begin(self, after: int | None) -> int:
-        _, head = await self._backlog(0 if after is None else after, 1)
-        if after is not None and after > head:
-            raise Invalid(f"the feed ends at {head}, before {after}", "CURSOR_BEYOND_HEAD", head=str(head))
-        return head if after is None else after
+        if after is not None:
+            return after
+        _, head = await self._backlog(0, 1)
+        return head
 
     async def _catch_up(self, cursor: int) -> AsyncIterator[EventChanged]:
         """From the backlog, up to its head as it is at the end."""
         while True:
             changes, head = await self._backlog(cursor, PAGE)
+            if cursor > head:
+                raise Invalid(
+                    f"the feed ends at {head}, before {cursor}", "CURSOR_BEYOND_HEAD", head=str(head)
+                )
             for change in changes:
                 cursor = change.sequence
                 yield change
@@ -130,27 +132,9 @@ class Feed:
 async def open_feed(bus: Bus, backlog: Backlog) -> AsyncIterator[Feed]:
     """On the live tail when the block is entered. Raises Unavailable, NotFound; at its end subscribers get
     Unavailable FEED_CLOSED."""
-    feed, entered = Feed(backlog), asyncio.Event()
-    following = asyncio.create_task(_follow(bus, feed, entered), name="feed")
+    feed = Feed(backlog)
     try:
-        await _until(entered, following)
-        yield feed
+        async with following(bus, FEED, "end", feed.put, feed.fall_behind):
+            yield feed
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
         feed.fail(Unavailable("the feed is closing", "FEED_CLOSED"))
-
-
-async def _follow(bus: Bus, feed: Feed, entered: asyncio.Event) -> None:
-    while True:
-        try:
-            async with bus.tail(FEED, start="end") as tail:
-                feed.fall_behind()
-                entered.set()
-                async for delivery in tail:
-                    feed.put(delivery.message)
-        except Problem as problem:
-            if not entered.is_set():
-                raise
-            log.warning("the feed is entered again", reason=problem.reason, error=problem.message)
-            await asyncio.sleep(AGAIN_SECONDS)

@@ -31,12 +31,17 @@ class Cameras:
         async def work(connection: AsyncConnection) -> Camera:
             now = self._clock()
             old = await _locked(connection, id)
-            if old is not None and old.deleted_at is None:
-                raise Conflict(f"camera {id} exists already", "CAMERA_EXISTS", camera_id=id)
             revision = old.revision + 1 if old else 1
             camera = Camera(id, display_name or id, time_zone, enabled, dict(thresholds), revision, now, now)
             camera.check()
-            await _write(connection, camera)
+            if old is None:
+                free = await _insert(connection, camera)
+            else:
+                free = old.deleted_at is not None
+                await _update(connection, camera)
+            if not free:
+                raise Conflict(f"camera {id} exists already", "CAMERA_EXISTS", camera_id=id)
+            await _tell(connection, camera)
             return camera
 
         return await self._changed(work)
@@ -46,9 +51,7 @@ class Cameras:
         wanted = {name: changes[name] for name in (paths or SETTINGS) if name in SETTINGS}
 
         async def work(connection: AsyncConnection) -> Camera:
-            camera = (await _existing(connection, id)).changed(self._clock(), **wanted)
-            await _write(connection, camera)
-            return camera
+            return await _change(connection, id, self._clock(), **wanted)
 
         return await self._changed(work)
 
@@ -57,9 +60,7 @@ class Cameras:
 
         async def work(connection: AsyncConnection) -> Camera:
             now = self._clock()
-            camera = (await _existing(connection, id)).changed(now, deleted_at=now)
-            await _write(connection, camera)
-            return camera
+            return await _change(connection, id, now, deleted_at=now)
 
         await self._changed(work)
 
@@ -69,11 +70,14 @@ class Cameras:
         return camera
 
 
-async def _existing(connection: AsyncConnection, id: str) -> Camera:
+async def _change(connection: AsyncConnection, id: str, now: datetime, **changes: Any) -> Camera:
     camera = await _locked(connection, id)
     if camera is None or camera.deleted_at is not None:
         raise NotFound(f"there is no camera {id}", "CAMERA_NOT_FOUND", camera_id=id)
-    return camera
+    changed = camera.changed(now, **changes)
+    await _update(connection, changed)
+    await _tell(connection, changed)
+    return changed
 
 
 async def _locked(connection: AsyncConnection, id: str) -> Camera | None:
@@ -82,9 +86,16 @@ async def _locked(connection: AsyncConnection, id: str) -> Camera | None:
     return Camera(**row) if row else None
 
 
-async def _write(connection: AsyncConnection, camera: Camera) -> None:
-    values = asdict(camera)
-    statement = insert(cameras).values(values)
-    await connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+async def _insert(connection: AsyncConnection, camera: Camera) -> bool:
+    """False where somebody else, or a photo, has made it meanwhile."""
+    statement = insert(cameras).values(asdict(camera)).on_conflict_do_nothing().returning(cameras.c.id)
+    return (await connection.execute(statement)).scalar() is not None
+
+
+async def _update(connection: AsyncConnection, camera: Camera) -> None:
+    await connection.execute(cameras.update().where(cameras.c.id == camera.id).values(asdict(camera)))
+
+
+async def _tell(connection: AsyncConnection, camera: Camera) -> None:
     body = camera_configured(camera).SerializeToString()
     await connection.execute(camera_outbox.insert().values(camera_id=camera.id, body=body))

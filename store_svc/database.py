@@ -115,6 +115,8 @@ def problems() -> Iterator[None]:
         yield
     except PoolTimeout:
         raise Exhausted("all database connections are in use", "DATABASE_BUSY") from None
+    except OverflowError as error:  # how asyncpg's COPY refuses a number
+        raise Invalid(f"the database refuses this: {error}", "BAD_DATA") from error
     except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         found = _problem(error)
         if found is None:
@@ -127,7 +129,7 @@ def _problem(error: BaseException) -> Problem | _Again | None:
     state = str(getattr(cause, "sqlstate", None) or "")
     if state in _AGAIN:
         return _Again()
-    if state[:2] in {"22", "23", "54"} or isinstance(cause, ValueError):
+    if state[:2] in {"22", "23", "54"}:
         return Invalid(f"the database refuses this: {cause}", "BAD_DATA")
     gone = isinstance(error, (OSError, TimeoutError, InterfaceError, asyncpg.InterfaceError))
     if gone or state[:2] in {"08", "53", "57", "58"} or getattr(error, "connection_invalidated", False):

@@ -1,5 +1,6 @@
 """What every test may ask for: a real Kafka and a real PostgreSQL, started when first asked for."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "proto" / "gen")) if path not in sys.path]
 
-from tests.support.parts import fresh_database, running_kafka, running_postgres  # noqa: E402
+from tests.support.parts import fetch_parts, fresh_database, running_kafka, running_postgres  # noqa: E402
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before the first test, whose time limit it would exceed on a slow line."""
+    whole = any(item.path.is_relative_to(ROOT / "tests" / "mesh") for item in session.items)
+    if whole and not session.config.option.collectonly:
+        asyncio.run(fetch_parts())
 
 
 @pytest.fixture(scope="session")

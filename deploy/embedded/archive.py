@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,24 +29,33 @@ log = structlog.get_logger(__name__)
 DUMP_SECONDS = 180.0
 TRAINING = "training-"
 KEPT = 2
+RETRY_SECONDS = 24 * 3600.0
 
 
 async def class_archive(java: Java, cache: Path) -> tuple[str, ...]:
     """The options for Java that use the archive, which is made when missing (12 s). None at all where
-    another process is making it just now, or where this Java cannot."""
+    another process is making it just now, or where this Java could not make one today."""
     # Another Java, or the same one installed anew, needs another archive.
     facts = f"{java.program} {java.program.stat().st_mtime_ns} {java.jars}"
     archive = cache / f"kafka-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.jsa"
-    if not archive.exists():
-        with _alone(cache / "archive.lock") as alone:
-            if not alone:
-                return ()
-            if not archive.exists():
-                await _make(archive, java)
+    with _alone(cache / "archive.lock") as alone:
+        if alone and not _stands(archive):
+            await _make(archive, java)
     with suppress(FileNotFoundError):
-        os.utime(archive)
-        return (f"-XX:SharedArchiveFile={archive}",) if archive.stat().st_size else ()
+        if archive.stat().st_size:
+            os.utime(archive)
+            # Verified at every start (50 ms): a bad page of it would be a crash at every start.
+            return (f"-XX:SharedArchiveFile={archive}", "-XX:+VerifySharedSpaces")
     return ()
+
+
+def _stands(archive: Path) -> bool:
+    """Made, or, as an empty file says, tried not long ago."""
+    try:
+        found = archive.stat()
+    except FileNotFoundError:
+        return False
+    return bool(found.st_size) or time.time() - found.st_mtime < RETRY_SECONDS
 
 
 async def _make(archive: Path, java: Java) -> None:
@@ -59,7 +69,7 @@ async def _make(archive: Path, java: Java) -> None:
             dump = ("-Xshare:dump", classes, f"-XX:SharedArchiveFile={made}")
             await run_tethered(java.command(*dump), seconds=DUMP_SECONDS)
         except Problem as problem:
-            # It only costs time: an empty archive says that it need not be tried again.
+            # It only costs time; an empty file says that it was tried.
             log.warning("Kafka starts without a class archive", problem=problem.message)
             made.write_bytes(b"")
         with made.open("rb") as file:

@@ -101,7 +101,8 @@ async def install(folder: Path, java: Java, *options: str) -> None:
         properties, passwords, data=new / "data", client=unused, advertised=unused, controller="127.0.0.1:2"
     )
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
+    # In one word, for it may begin with a dash.
+    tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties))
     await run_tethered(java.command(*_logging(new), *options, *tool))
     await asyncio.to_thread(sync_folder, new)
     new.rename(folder)

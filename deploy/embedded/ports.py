@@ -10,9 +10,9 @@ TAKEN_SECONDS = 5.0
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
 
 
-async def until_free(host: str, port: int, seconds: float = TAKEN_SECONDS) -> None:
-    """Waits for whoever is just leaving the port; raises Conflict PORT_TAKEN after `seconds`."""
-    deadline = asyncio.get_running_loop().time() + seconds
+async def until_free(host: str, port: int) -> None:
+    """Waits for whoever is just leaving the port; raises Conflict PORT_TAKEN after 5 s."""
+    deadline = asyncio.get_running_loop().time() + TAKEN_SECONDS
     while not port_is_free(host, port):
         if asyncio.get_running_loop().time() >= deadline:
             message = f"port {port} on {host} is taken by another program: stop it, or choose another port"

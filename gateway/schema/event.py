@@ -2,10 +2,10 @@
 # (Strawberry types its decorators as Any where they are given a description.)
 """Events: what happened in front of a camera, and how much it matters."""
 
-from datetime import datetime
 from enum import Enum
 
 import strawberry
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
 from gateway.schema.camera import Camera
@@ -17,7 +17,7 @@ from gateway.schema.paging import (
     connect,
     page_size,
 )
-from gateway.schema.reading import instant, known_form, read, stamp
+from gateway.schema.reading import known_form, read
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_pb2, event_service_pb2
 from lares.store.v1.detection_service_pb2 import ListDetectionsRequest
@@ -56,7 +56,7 @@ class Risk:
     severity: Severity = read("severity")
     summary: str = read("summary")
     reasoner: str = read("reasoner", description="`rules/v1`, or the kind of server that judged.")
-    assessed_at: datetime = read("assessed_at", instant)
+    assessed_at: Timestamp = read("assessed_at")
 
     @strawberry.field
     def evidence(self) -> list[Factor]:
@@ -70,8 +70,8 @@ class Event:
     status: EventStatus = read("status")
     revision: int = read("revision", description="Counts the changes of this event, from 1.")
     sequence: str = read("sequence", str, description="The cursor of its latest change.")
-    started_at: datetime = read("started_at", instant)
-    ended_at: datetime = read("ended_at", instant)
+    started_at: Timestamp = read("started_at")
+    ended_at: Timestamp = read("ended_at")
     closed: bool = read("closed")
     labels: list[str] = read("labels", list, description="Sorted, distinct.")
 
@@ -95,9 +95,8 @@ class Event:
 
     @strawberry.field(description="Oldest capture first.")
     async def media(self, info: Info) -> list[Media]:
-        return [
-            Media(message=stored) for stored in await info.context.loaders.event_media.load(self.message.id)
-        ]
+        media = await info.context.loaders.event_media.load(self.message.id)
+        return [Media(message=stored) for stored in media]
 
 
 @strawberry.input(description="Everything that is given must hold.")
@@ -106,8 +105,8 @@ class EventFilter:
     labels: list[str] | None = strawberry.field(default=None, description="At least one of these.")
     severities: list[Severity] | None = None
     statuses: list[EventStatus] | None = None
-    started_after: datetime | None = strawberry.field(default=None, description="Inclusive.")
-    started_before: datetime | None = strawberry.field(default=None, description="Exclusive.")
+    started_after: Timestamp | None = strawberry.field(default=None, description="Inclusive.")
+    started_before: Timestamp | None = strawberry.field(default=None, description="Exclusive.")
 
     def message(self) -> event_service_pb2.EventFilter:
         return event_service_pb2.EventFilter(
@@ -115,8 +114,8 @@ class EventFilter:
             labels=self.labels or [],
             severities=[severity.value for severity in self.severities or []],
             statuses=[status.value for status in self.statuses or []],
-            started_after=stamp(self.started_after),
-            started_before=stamp(self.started_before),
+            started_after=self.started_after,
+            started_before=self.started_before,
         )
 
 

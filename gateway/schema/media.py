@@ -3,9 +3,9 @@
 """Photos that were looked at, and what was found in them."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import strawberry
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
 from gateway.schema.camera import Camera
@@ -16,7 +16,7 @@ from gateway.schema.paging import (
     connect,
     page_size,
 )
-from gateway.schema.reading import fraction, instant, known_form, read
+from gateway.schema.reading import fraction, known_form, read
 from lares.store.v1 import camera_pb2, media_service_pb2
 from lares.store.v1.detection_service_pb2 import (
     DetectionPage,
@@ -48,7 +48,7 @@ class Detection:
     label: str = read("detection.label", description="Canonical COCO name.")
     score: float = read("detection.score", fraction, description="0..1.")
     box: Box = read("detection.box", Box.of)
-    captured_at: datetime = read("captured_at", instant)
+    captured_at: Timestamp = read("captured_at")
 
     @strawberry.field
     async def media(self, info: Info) -> "Media":
@@ -68,8 +68,8 @@ class Media:
         "/media/{}/thumbnail".format,
         description="A path on this server: a small JPEG with boxes.",
     )
-    captured_at: datetime = read("media.captured_at", instant)
-    detected_at: datetime = read("detected_at", instant)
+    captured_at: Timestamp = read("media.captured_at")
+    detected_at: Timestamp = read("detected_at")
     width: int = read("media.width", description="Pixels, before rotation.")
     height: int = read("media.height")
     detector: str = read("detector", description="Name and weights digest.")
@@ -82,15 +82,13 @@ class Media:
     async def detections(
         self, info: Info, first: int | None = PAGE, after: str | None = None
     ) -> Connection[Detection]:
-        size = page_size(first, LARGEST_DETECTION_PAGE)
+        id, size = self.message.media.id, page_size(first, LARGEST_DETECTION_PAGE)
         if after:
-            request = ListDetectionsRequest(media_id=self.message.media.id, page_size=size, page_token=after)
+            request = ListDetectionsRequest(media_id=id, page_size=size, page_token=after)
             return connect_detections(await call(info.context.siblings.detections.ListDetections, request))
         if not self.message.detection_count:
             return connect(Detection, [], ListDetectionsResponse())
-        return connect_detections(
-            await info.context.loaders.media_detections.load((self.message.media.id, size))
-        )
+        return connect_detections(await info.context.loaders.media_detections.load((id, size)))
 
 
 def connect_detections(page: DetectionPage | ListDetectionsResponse) -> Connection[Detection]:

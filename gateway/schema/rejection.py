@@ -1,13 +1,13 @@
 """Files that were not taken, and why."""
 
-from datetime import datetime
 from enum import Enum
 
 import strawberry
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
 from gateway.schema.paging import PAGE, Connection, connect, page_size
-from gateway.schema.reading import instant, read
+from gateway.schema.reading import read
 from lares.ingest.v1 import media_pb2
 from lares.store.v1 import media_service_pb2
 from mesh.rpc import call
@@ -38,7 +38,7 @@ class Rejection:
     path: str = read("path", description="In the cameras folder.")
     reason: RejectionReason = read("reason")
     detail: str = read("detail", description="One sentence.")
-    rejected_at: datetime = read("rejected_at", instant)
+    rejected_at: Timestamp = read("rejected_at")
 
 
 async def list_rejections(

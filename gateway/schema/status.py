@@ -1,11 +1,10 @@
 """What is in flight, read in the order of the flow: nothing can slip past behind the reader's back."""
 
-from datetime import datetime
-
 import strawberry
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
-from gateway.schema.reading import instant, read
+from gateway.schema.reading import read
 from lares.detect.v1 import detect_service_pb2
 from lares.ingest.v1 import ingest_service_pb2
 from lares.store.v1 import event_service_pb2
@@ -47,8 +46,8 @@ class StoreStatus:
     sequence: str = read("sequence", str, description="The newest cursor.")
 
     @strawberry.field
-    def oldest_due_at(self) -> datetime | None:
-        return instant(self.message.oldest_due_at) if self.message.HasField("oldest_due_at") else None
+    def oldest_due_at(self) -> Timestamp | None:
+        return self.message.oldest_due_at if self.message.HasField("oldest_due_at") else None
 
     @property
     def busy(self) -> bool:

@@ -3,7 +3,6 @@
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from mesh.bus.address import Address
-from mesh.bus.quiet import quiet
 from mesh.bus.cluster import open_cluster
 from mesh.bus.quiet import quiet
 from mesh.problems import Unavailable

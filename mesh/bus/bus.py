@@ -1,7 +1,8 @@
 """The way in: one cluster, one producer, streams and tails."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from itertools import count
 from typing import Any
 
 from mesh.bus.address import Address
@@ -25,22 +26,25 @@ class Bus:
 
     def __init__(self, cluster: Cluster, publisher: Publisher, instance: str | None) -> None:
         self._cluster, self._publisher, self._instance = cluster, publisher, instance
+        self._members: set[str] = set()
 
     async def create_topics(
         self,
         topics: Iterable[Topic[Any]] = TOPICS,
         dead_letter_services: Iterable[str] = DEAD_LETTER_SERVICES,
     ) -> None:
-        """Makes those that are missing, with their partitions, retention and clean-up; leaves the others as they are.
-        Raises Conflict where one has another number of partitions."""
+        """Makes those that are missing, with their partitions, retention and clean-up; leaves the others
+        alone. Raises Conflict where one has another number of partitions."""
         await create_topics(self._cluster, topics, dead_letter_services)
 
     async def publish(self, topic: Topic[M], *messages: M, headers: Mapping[str, str] | None = None) -> None:
-        """Returns when all are durable (acks=all). In order for each key; at least once, should the producer have to
-        be replaced. The current request id and trace go along as headers; `headers` are added to them.
+        """Returns when all are durable (acks=all). In order for each key; at least once, should the producer
+        have to be replaced. The current request id and trace go along as headers; `headers` are added to
+        them.
 
-        Raises Invalid for a message that is none of the topic's or too large, NotFound where the topic is missing,
-        Unavailable when the cluster does not take it for 60 s: it may have been written, or may yet be.
+        Raises Invalid for a message that is none of the topic's or too large, NotFound where the topic is
+        missing, Unavailable when the cluster does not take it for 60 s: it may have been written, or may yet
+        be.
         """
         told = outgoing() | dict(headers or {})
         await self._publisher.send([encode(topic, message, told) for message in messages])
@@ -48,11 +52,12 @@ class Bus:
     def consume(
         self, topic: Topic[M], group: str, *, offsets: OffsetStore | None = None, buffer: int = 1000
     ) -> AbstractAsyncContextManager[Stream[M]]:
-        """Reads in the name of `group`, whose members share the partitions; begins where the group left off, and at
-        the beginning where it never was. With `offsets` they are the truth, and Kafka's only mirror them.
+        """Reads in the name of `group`, whose members share the partitions; begins where the group left off,
+        and at the beginning where it never was. With `offsets` they are the truth, and Kafka's only mirror
+        them.
 
-        `group` is a service's name: records requeued for another service are passed over, and what can never be
-        processed goes to `dead_letters(group)`.
+        `group` is a service's name: records requeued for another service are passed over, and what can never
+        be processed goes to `dead_letters(group)`. Raises NotFound, Unavailable.
         """
         return self._consume(topic, group, offsets, buffer)
 
@@ -61,9 +66,24 @@ class Bus:
         self, topic: Topic[M], group: str, offsets: OffsetStore | None, buffer: int
     ) -> AsyncIterator[Stream[M]]:
         state = await self._cluster.topic(topic.name)
-        place = Place(topic, state.id, group, offsets, self._instance)
-        async with open_stream(self._cluster, self._publisher, place, buffer) as stream:
-            yield stream
+        with self._member(f"{group}:{topic.name}") as instance:
+            place = Place(topic, state.id, group, offsets, instance)
+            async with open_stream(self._cluster, self._publisher, place, buffer) as stream:
+                yield stream
+
+    @contextmanager
+    def _member(self, group: str) -> Iterator[str | None]:
+        """A name for one of this process's members of a group, the same after a restart."""
+        if self._instance is None:
+            yield None
+            return
+        names = (f"{self._instance}:{group}:{number}" for number in count())
+        name = next(name for name in names if name not in self._members)
+        self._members.add(name)
+        try:
+            yield name
+        finally:
+            self._members.discard(name)
 
     def tail(self, topic: Topic[M], *, start: Start = "end") -> AbstractAsyncContextManager[Tail[M]]:
         """Reads all partitions, in nobody's name. Where it begins is settled when the block is entered."""
@@ -76,10 +96,12 @@ class Bus:
 
 @asynccontextmanager
 async def open_bus(url: str, *, client_id: str, instance: str | None = None) -> AsyncIterator[Bus]:
-    """`url` is `kafka://[user:password@]host:port[,host:port]`. Waits 30 s for a broker; raises Invalid, Unavailable.
+    """`url` is `kafka://[user:password@]host:port[,host:port]`. Waits 30 s for a broker; raises Invalid,
+    Unavailable.
 
-    `instance` names this process among all that use the cluster, now and after a restart: then it takes its old
-    partitions back at once, where otherwise a member that was killed keeps them for 10 s. Never give two one name.
+    `instance` names this process among all that use the cluster, the same after a restart: then it takes its
+    partitions back at once, where otherwise a member that was killed keeps them for 10 s. No two may share
+    one.
     """
     address = Address.parse(url)
     with quiet():

@@ -30,6 +30,7 @@ T = TypeVar("T")
 # What ListOffsets takes for a time, besides milliseconds since 1970.
 END, BEGINNING = -1, -2
 RETRY_SECONDS = 0.1
+TOPIC_SECONDS = 1.5  # a topic just made by another process may not be seen at once
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Cluster:
 
     async def topic(self, name: str) -> TopicState:
         """Raises NotFound where there is no such topic."""
-        return await self.ask(lambda: self._topic(name), patience=3.0)
+        return await self.ask(lambda: self._topic(name))
 
     async def partitions(self, names: list[str]) -> dict[str, int]:
         """How many partitions each topic has; those that do not exist are left out."""
@@ -85,22 +86,26 @@ class Cluster:
         return await self.ask(lambda: self._command(request))
 
     async def ask(self, question: Callable[[], Awaitable[T]], *, patience: float = 10.0) -> T:
-        """Asks until there is an answer, but no longer than `patience` seconds."""
-        last: Exception | None = None
+        """Asks until there is an answer, but no longer than `patience` seconds, and `TOPIC_SECONDS` where the
+        answer is that there is no such topic."""
+        loop, unknown, last = asyncio.get_running_loop(), None, None
         try:
             async with asyncio.timeout(patience):
                 while True:
                     try:
                         return await question()
+                    except UnknownTopicOrPartitionError as error:
+                        unknown = unknown or loop.time()
+                        if loop.time() - unknown > TOPIC_SECONDS:
+                            raise NotFound(f"Kafka has no topic {error.args[0]}", "TOPIC_MISSING") from None
+                        last = error
                     except (SaslAuthenticationFailed, TopicAuthorizationFailedError) as error:
                         raise Denied(f"Kafka refuses us: {error}", "BUS_DENIED") from None
                     except (KafkaError, OSError) as error:
-                        last = error
-                        self._client.force_metadata_update()
-                        await asyncio.sleep(RETRY_SECONDS)
+                        unknown, last = None, error
+                    self._client.force_metadata_update()
+                    await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError:
-            if isinstance(last, UnknownTopicOrPartitionError):
-                raise NotFound(f"Kafka has no topic {last}", "TOPIC_MISSING") from None
             raise unavailable(last) from None
 
     async def _send(self, request: Any, node: int | None = None) -> Any:

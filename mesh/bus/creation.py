@@ -62,7 +62,7 @@ async def _appear(cluster: Cluster, names: list[str]) -> dict[str, int]:
     """A topic that the controller has made reaches the brokers a moment later."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(standing := await cluster.partitions(names)) < len(names):
+            while len(standing := await cluster.partitions(names)) < len(names):  # noqa: ASYNC110
                 await asyncio.sleep(RETRY_SECONDS / 2)
     except TimeoutError:
         raise unavailable("new topics do not appear") from None

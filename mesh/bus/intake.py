@@ -45,7 +45,8 @@ class Place(Generic[M]):
 
     @property
     def group_id(self) -> str:
-        """One Kafka group for each topic: with a common one, each stream that joins would interrupt all others."""
+        """One Kafka group for each topic: in a common one each stream that joins would interrupt all
+        others."""
         return f"{self.group}:{self.topic.name}"
 
     async def committed(self, cluster: Cluster, partitions: Collection[int]) -> dict[int, int]:
@@ -172,7 +173,8 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
                 self._ledger.assign(partition, offset)
 
     async def _wait_for_room(self) -> None:
-        """Reads on when a quarter is free. A member that does not poll is put out of its group: it pauses and polls."""
+        """Returns when a quarter is free. A member that does not poll is put out of its group: it pauses, and
+        polls."""
         drained = self._ledger.drained
         wanted = max(1, self._ledger.capacity // 4)
         while self._ledger.room < wanted:
@@ -203,7 +205,7 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
 
 def out_of_range(topic: str, partition: int, offset: int, who: str) -> Conflict:
     return Conflict(
-        f"{topic}/{partition} has no offset {offset} for {who}: records were deleted, or the topic is another one",
+        f"{topic}/{partition} has no offset {offset} for {who}: deleted, or another topic of that name",
         "OFFSET_OUT_OF_RANGE",
         topic=topic,
         partition=str(partition),

@@ -73,8 +73,8 @@ class Partition(Generic[M]):
 class Ledger(Generic[M]):
     """Bounded: at most `capacity` records are fetched and unfinished at a time.
 
-    The events wake whoever waits: `arrived` something to hand out, `drained` room again, `publishable` outputs
-    to publish, `moved` a position to commit. They may wake in vain.
+    The events wake whoever waits: `arrived` something to hand out, `drained` room again, `publishable`
+    outputs to publish, `moved` a position to commit. They may wake in vain.
     """
 
     def __init__(self, capacity: int) -> None:

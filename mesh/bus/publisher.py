@@ -40,8 +40,8 @@ class Publisher:
     async def send(self, records: Sequence[Outgoing], *, patience: float = PATIENCE_SECONDS) -> None:
         """Returns when all are durable, in this order within each partition.
 
-        Raises Unavailable after `patience` seconds; the records may become durable later even so. A caller that
-        is cancelled leaves the records that are under way under way.
+        Raises Unavailable after `patience` seconds; the records may become durable later even so. A caller
+        that is cancelled leaves the records that are under way under way.
         """
         left = list(records)
         failure: Exception | None = None

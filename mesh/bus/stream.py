@@ -27,9 +27,10 @@ CLOSE_SECONDS = 3.0
 
 
 class Stream(Generic[M]):
-    """At least once: what is not done when its partition goes to another member, or this process ends, comes again.
+    """At least once: what is not done when its partition goes to another member, or this process ends, comes
+    again.
 
-    At most `buffer` records are fetched and not done at a time; a worker that keeps more of them stops the intake.
+    At most `buffer` records are fetched and not done at a time; a worker that keeps them stops the intake.
     """
 
     def __init__(self, cluster: Cluster, publisher: Publisher, place: Place[M], buffer: int) -> None:
@@ -40,51 +41,59 @@ class Stream(Generic[M]):
         self._publishing = asyncio.Lock()
         self._committed: dict[int, int] = {}
         self._failure: BaseException | None = None
+        self._closed = False
 
     async def batches(self, max_records: int, linger: float = 0.0) -> AsyncIterator[list[Delivery[M]]]:
-        """1 to `max_records` records, as soon as there are any; waits `linger` seconds more to fill the batch.
+        """1 to `max_records` records, as soon as there are any; `linger` seconds more to fill the batch.
 
-        Records of one partition come in log order. Raises Conflict (OFFSET_OUT_OF_RANGE) where the log no longer
-        holds the next record, Denied, NotFound; a cluster that is away only makes it wait.
+        Records of one partition come in log order. Raises Conflict (OFFSET_OUT_OF_RANGE) where the log no
+        longer holds the next record, Denied, NotFound; a cluster that is away only makes it wait. It ends with
+        the stream's block.
         """
-        loop = asyncio.get_running_loop()
-        while True:
-            batch: list[Delivery[M]] = []
-            deadline: float | None = None
-            while len(batch) < max_records:
-                if self._failure is not None:
-                    raise self._failure
-                batch += self._ledger.take(max_records - len(batch))
-                if batch and deadline is None:
-                    deadline = loop.time() + linger
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await self._ledger.arrived.wait()
-                except TimeoutError:
-                    break
-            yield batch
+        while not self._closed:
+            if batch := await self._batch(max_records, linger):
+                yield batch
+
+    async def _batch(self, max_records: int, linger: float) -> list[Delivery[M]]:
+        """Empty only where the stream ends."""
+        batch: list[Delivery[M]] = []
+        deadline: float | None = None
+        while not self._closed:
+            if self._failure is not None:
+                raise self._failure
+            batch += self._ledger.take(max_records - len(batch))
+            if len(batch) == max_records:
+                break
+            if batch and deadline is None:
+                deadline = asyncio.get_running_loop().time() + linger
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._ledger.arrived.wait()
+            except TimeoutError:
+                break
+        return batch
 
     def done(self, delivery: Delivery[M], *outputs: Output) -> None:
         """The record is processed; `outputs` follow from it, and carry on its request id and trace.
 
-        In any order: outputs are published in the records' order within each partition, and a record is committed
-        once it and all before it are done and their outputs durable. Ignored where the record is no longer ours.
-        Raises Invalid where an output is none of its topic's, or too large.
+        In any order: outputs are published in the records' order within each partition, and a record is
+        committed once it and all before it are done and their outputs durable. Ignored where the record is no
+        longer ours. Raises Invalid where an output is none of its topic's, or too large.
         """
         headers = inherited(delivery)
         self._ledger.done(delivery, tuple(encode(topic, message, headers) for topic, message in outputs))
 
     async def bury(self, delivery: Delivery[M], reason: str, *, attempts: int = 1) -> None:
-        """The record can never be processed: puts its original bytes into the group's dead letters; then it is
-        done. `reason` is UPPER_SNAKE. Raises Unavailable."""
+        """The record can never be processed: puts its original bytes into the group's dead letters; then it
+        is done. `reason` is UPPER_SNAKE. Raises Unavailable."""
         entry = self._ledger.find(delivery)
         if entry is not None:
             await self._publisher.send([dead_letter(entry.record, self._place.group, reason, attempts)])
             self._ledger.done(delivery, ())
 
     async def lag(self) -> int:
-        """How many records, over all partitions, are not done for this group: 0 only if all that were in the topic
-        when this was called are done, and their outputs durable. Raises Unavailable."""
+        """How many records, over all partitions, are not done for this group: 0 only if all that were in the
+        topic when this was called are done, and their outputs durable. Raises Unavailable."""
         ends = await self.ends()
         at = self.positions()
         if ends.keys() - at.keys():
@@ -104,8 +113,8 @@ class Stream(Generic[M]):
         return self._ledger.positions()
 
     async def seek(self, partition: int, offset: int) -> None:
-        """Goes on at `offset`. What was handed out of the partition comes again or is passed over, and answers to
-        it are ignored. Does nothing where the partition is not ours."""
+        """Goes on at `offset`. What was handed out of the partition comes again or is passed over, and
+        answers to it are ignored. Does nothing where the partition is not ours."""
         if partition in self._ledger.assigned():
             self._intake.place(partition, offset)
 
@@ -124,6 +133,10 @@ class Stream(Generic[M]):
             with suppress(TimeoutError, Problem):
                 await asyncio.wait_for(self._settle(), CLOSE_SECONDS)
             await self._intake.leave()
+
+    def close(self) -> None:
+        self._closed = True
+        self._ledger.arrived.set()
 
     async def _read(self) -> None:
         while True:
@@ -223,5 +236,6 @@ async def open_stream(
     try:
         yield stream
     finally:
+        stream.close()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -26,10 +26,10 @@ CHUNK = 500
 
 
 class Tail(Generic[M]):
-    """Iterate it in one task. Records of one partition come in log order; it ends with its block, never before.
+    """Iterate it in one task. Records of one partition come in log order; it ends with its block, not before.
 
-    Undecodable records are logged and passed over. Raises Conflict (OFFSET_OUT_OF_RANGE) where the log no longer
-    holds the next record; a cluster that is away only makes it wait.
+    Undecodable records are logged and passed over. Raises Conflict (OFFSET_OUT_OF_RANGE) where the log no
+    longer holds the next record; a cluster that is away only makes it wait.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Tail(Generic[M]):
         self._positions = positions  # the next offset to hand out
         self._missing = {partition: end for partition, end in ends.items() if end > positions[partition]}
         self._caught_up = asyncio.Event()
+        self._note()
         self._closed = asyncio.Event()
         self._fetched: deque[Any] = deque()
         self._consumer: Any = None
@@ -65,8 +66,8 @@ class Tail(Generic[M]):
         raise StopAsyncIteration
 
     async def caught_up(self) -> None:
-        """Returns when all that was in the topic at entry has been iterated over, the last of it processed (that
-        is: the next one was asked for). It needs another task that iterates."""
+        """Returns when all that was in the topic at entry has been iterated over, the last of it processed
+        (that is: the next one was asked for). It needs another task that iterates."""
         await self._caught_up.wait()
 
     def _note(self) -> None:

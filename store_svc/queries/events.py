@@ -2,20 +2,39 @@
 
 from typing import Any
 
+from asyncpg import Record
+
 from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2 import EventFilter, ListEventsResponse
+from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import NotFound
 from store_svc import messages
 from store_svc.database import Database
 from store_svc.pages import ID, TIME, Pages
 from store_svc.queries.where import Where
 
-_COLUMNS = """
-    e.id, e.camera_id, coalesce(c.display_name, e.camera_id) AS camera_name, e.status, e.revision, e.sequence,
-    e.started_at, e.ended_at, e.closed, e.labels, e.detection_count, e.media_count, a.body AS assessment
-"""
-_JOINS = "LEFT JOIN cameras c ON c.id = e.camera_id LEFT JOIN assessments a ON a.id = e.assessment_id"
-_ONE = f"SELECT {_COLUMNS} FROM events e {_JOINS} WHERE e.id = $1"  # noqa: S608 - constants
+_NAME = "coalesce(c.display_name, e.camera_id) AS camera_name"
+_CAMERA = "LEFT JOIN cameras c ON c.id = e.camera_id"
+_NEWEST = "ORDER BY started_at DESC, id DESC"
+_ONE = f"""
+    SELECT e.*, {_NAME}, a.body AS assessment
+    FROM events e {_CAMERA} LEFT JOIN assessments a ON a.id = e.assessment_id WHERE e.id = $1
+"""  # noqa: S608 - constants
+# An event's latest feed entry holds all of it, serialised, at half the cost of making it from columns. The
+# columns are read only where the feed no longer keeps the entry.
+_PAGE = f"""
+    SELECT e.id, e.started_at, e.camera_id, {_NAME}, entry.body AS entry, bare.*
+    FROM (SELECT id, started_at, camera_id, sequence FROM events {{where}} {_NEWEST} LIMIT {{limit}}) e
+    {_CAMERA}
+    LEFT JOIN feed entry ON entry.sequence = e.sequence
+    LEFT JOIN LATERAL (
+        SELECT status, revision, events.sequence, ended_at, closed, labels, detection_count, media_count,
+            a.body AS assessment
+        FROM events LEFT JOIN assessments a ON a.id = assessment_id
+        WHERE events.id = e.id AND entry.sequence IS NULL
+    ) bare ON true
+    {_NEWEST}
+"""  # noqa: S608 - constants
 
 
 async def get_event(database: Database, event_id: str) -> Event:
@@ -33,19 +52,21 @@ async def list_events(database: Database, filter: EventFilter, size: int, token:
     pages = Pages("events", {"started_at": TIME, "id": ID}, scope)
     if key := pages.after(token):
         where.add("(started_at, id) < ({}, {})", *key)
-    # The page is cut before the joins: they look up its rows alone.
-    limit = where.argument(size + 1)
-    statement = f"""
-        SELECT {_COLUMNS}
-        FROM (SELECT * FROM events {where} ORDER BY started_at DESC, id DESC LIMIT {limit}) e
-        {_JOINS} ORDER BY e.started_at DESC, e.id DESC
-    """  # noqa: S608 - constants and placeholders
+    statement = _PAGE.format(limit=where.argument(size + 1), where=where)
     async with database.session() as connection:
         rows = await connection.fetch(statement, *where.arguments)
     page, tokens, following = pages.cut(rows, size)
-    return ListEventsResponse(
-        events=[messages.event(row) for row in page], page_tokens=tokens, next_page_token=following
-    )
+    response = ListEventsResponse(page_tokens=tokens, next_page_token=following)
+    response.events.extend(_event(row) for row in page)
+    return response
+
+
+def _event(row: Record) -> Event:
+    if row["entry"] is None:
+        return messages.event(row)
+    event = EventChanged.FromString(row["entry"]).event
+    event.camera_name = row["camera_name"]
+    return event
 
 
 def _filtered(filter: EventFilter) -> tuple[Where, list[tuple[str, Any]]]:

@@ -12,7 +12,9 @@ MEASURES = ("pipeline", "latency", "store", "events", "subscriptions", "start")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("measures", nargs="*", metavar="MEASURE", help=f"of {', '.join(MEASURES)}; default all")
+    parser.add_argument(
+        "measures", nargs="*", metavar="MEASURE", help=f"of {', '.join(MEASURES)}; default all"
+    )
     chosen = parser.parse_args().measures or MEASURES
     if unknown := set(chosen) - set(MEASURES):
         sys.exit(f"no such measure: {', '.join(sorted(unknown))}")

@@ -79,5 +79,3 @@ async def _watch_feed(lares: Lares, pending: dict[str, float], judged: dict[str,
             pending.setdefault(event.camera_id, time.monotonic())
             if event.HasField("assessment"):
                 judged.setdefault(event.camera_id, time.monotonic())
-
-

@@ -19,7 +19,9 @@ class Row:
 
     def __str__(self) -> str:
         mark = "ok  " if self.met else "MISS"
-        return f"{mark} {self.measure:<52} {self.found:>14} {self.against:>26} {self.ratio:>9}   aim {self.aim}"
+        return (
+            f"{mark} {self.measure:<52} {self.found:>14} {self.against:>26} {self.ratio:>9}   aim {self.aim}"
+        )
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:

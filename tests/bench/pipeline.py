@@ -83,7 +83,9 @@ async def _whole(lares: Lares, staging: Path) -> tuple[float, dict[str, float]]:
             seen += 1
             if seen == PHOTOS:
                 break
-        while (await lares.graphql("{ status { store { detectionsLag } } }"))["status"]["store"]["detectionsLag"]:
+        while (await lares.graphql("{ status { store { detectionsLag } } }"))["status"]["store"][
+            "detectionsLag"
+        ]:
             await asyncio.sleep(0.02)
         seconds = time.monotonic() - began
     cpu: dict[str, float] = {}

@@ -71,9 +71,7 @@ def main() -> None:
         )
     if wrong:
         sys.exit("\n".join(["NOT THE SAME:", *wrong]))
-    print(
-        "the same media, detections, events, labels, rejections and judgements; no gap in either feed"
-    )
+    print("the same media, detections, events, labels, rejections and judgements; no gap in either feed")
 
 
 if __name__ == "__main__":

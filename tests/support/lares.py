@@ -29,6 +29,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+class Refused(AssertionError):
+    """GraphQL answered with errors."""
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__(errors)
+        self.codes = {error.get("extensions", {}).get("code") for error in errors}
+
+
 class Lares:
     """One home and its addresses; the process on it may come and go."""
 
@@ -57,12 +65,27 @@ class Lares:
         return (self.home / "admin.key").read_text().strip()
 
     @property
-    def admin_kafka_url(self) -> str:
+    def admin_kafka_password(self) -> str:
         """For tests that look into topics: the credentials that Lares itself uses."""
         text = (self.home / "kafka" / "server.properties").read_text()
         password = re.search(r'user_lares="([^"]+)"', text)
         assert password
-        return f"kafka://lares:{password[1]}@{self.kafka}"
+        return password[1]
+
+    @property
+    def admin_kafka_url(self) -> str:
+        return f"kafka://lares:{self.admin_kafka_password}@{self.kafka}"
+
+    @property
+    def admin_kafka_options(self) -> dict[str, Any]:
+        """The same, as an aiokafka client takes it."""
+        return {
+            "bootstrap_servers": self.kafka,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "PLAIN",
+            "sasl_plain_username": "lares",
+            "sasl_plain_password": self.admin_kafka_password,
+        }
 
     def start(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LARES_")}
@@ -126,12 +149,13 @@ class Lares:
         return await self._client.get(path, headers={"x-api-key": self.key, **headers})
 
     async def graphql(self, query: str, **variables: Any) -> Any:
-        """The `data` of the answer; raises AssertionError when it holds errors."""
+        """The `data` of the answer; raises Refused when it holds errors."""
         answer = await self._client.post(
             "/graphql", json={"query": query, "variables": variables}, headers={"x-api-key": self.key}
         )
         body = answer.json()
-        assert "errors" not in body, body["errors"]
+        if "errors" in body:
+            raise Refused(body["errors"])
         return body["data"]
 
     async def idle(self, seconds: float = 120.0) -> None:

@@ -1,5 +1,6 @@
 """The real parts of a test session, by the same code that runs them for `lares up`."""
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -9,10 +10,20 @@ from uuid import uuid4
 
 import asyncpg
 
-from deploy.embedded.kafka import open_kafka
+from deploy.embedded.archive import class_archive
+from deploy.embedded.java import find_java
+from deploy.embedded.kafka import JARS, open_kafka
 from deploy.embedded.postgres import open_postgres
+from mesh.artifacts import efficientdet_lite0, fetch_jars
 
 CACHE = Path(os.environ.get("LARES_CACHE", "~/.cache/lares")).expanduser()
+
+
+async def fetch_parts() -> None:
+    """What is not in the wheels, which can take longer than a test may."""
+    await asyncio.to_thread(efficientdet_lite0, CACHE)
+    jars = await asyncio.to_thread(fetch_jars, CACHE, JARS)
+    await class_archive(await find_java(jars), CACHE)
 
 
 @asynccontextmanager

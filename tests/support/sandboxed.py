@@ -65,3 +65,22 @@ def counter(start: int) -> Callable[[], int]:
 
 def broken_setup(_: str) -> Callable[[], None]:
     raise ValueError("no such weights")
+
+
+MAGIC = b"this photo crashes its decoder"
+
+
+def fragile(*setup: object) -> Callable[[str], dict[str, object]]:
+    """The embedded detector, with a decoder that some photos kill and others hang."""
+    from detect_svc.efficientdet import load
+
+    detect = load(*setup)  # type: ignore[arg-type]
+
+    def look(photo: str) -> dict[str, object]:
+        with open(photo, "rb") as file:
+            content = file.read()
+        if MAGIC in content:
+            os.abort()
+        return detect(content)
+
+    return look

@@ -17,7 +17,9 @@ def main() -> None:
     async def events() -> Any:
         return document
 
-    uvicorn.run(app, port=int(sys.argv[2]), loop="uvloop", http="httptools", log_level="warning", access_log=False)
+    uvicorn.run(
+        app, port=int(sys.argv[2]), loop="uvloop", http="httptools", log_level="warning", access_log=False
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ async def main() -> None:
 
     async with serve(keep, "127.0.0.1", int(sys.argv[1])):
         reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+        )
         while line := await reader.readline():
             broadcast(sockets, line.decode())
 

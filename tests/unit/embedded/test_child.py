@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.embedded import child as child_module
 from deploy.embedded import tether
 from deploy.embedded.child import Part, open_child
 from deploy.embedded.journal import Journal
@@ -41,7 +40,7 @@ def shell(folder: Path, script: str) -> Part:
 def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to tie a child; where the system has no PDEATHSIG, both are the pipe."""
     if request.param == "pipe":
-        monkeypatch.setattr(tether.shutil, "which", lambda _: None)
+        monkeypatch.setattr("shutil.which", lambda _: None)
     return str(request.param)
 
 
@@ -163,13 +162,12 @@ async def test_a_cancelled_start_leaves_nothing(tmp_path: Path) -> None:
 
 
 PARENT = """
-import asyncio, sys
+import asyncio, shutil, sys
 from pathlib import Path
-from deploy.embedded import tether
 from deploy.embedded.child import open_child
 from tests.unit.embedded.test_child import shell
 if sys.argv[2] == "pipe":
-    tether.shutil.which = lambda _: None
+    shutil.which = lambda _: None
 async def main():
     async with open_child(shell(Path(sys.argv[1]), "echo $$; touch UP; exec sleep 60")):
         print("ready", flush=True)
@@ -198,7 +196,7 @@ async def test_it_dies_with_its_parent(tmp_path: Path, by: str) -> None:
 
 def test_a_child_born_after_its_parent_died_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     # As it looks to a child whose parent died before the kernel was told: the parent is someone else.
-    monkeypatch.setattr(tether.os, "getpid", lambda: 1)
+    monkeypatch.setattr("os.getpid", lambda: 1)
     command = tethered(["echo", "running"])
     monkeypatch.undo()
     if command[0] == "setpriv":
@@ -242,4 +240,3 @@ async def test_not_from_another_thread(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="main thread"):
         await asyncio.to_thread(elsewhere)
-    assert child_module.threading.current_thread() is child_module.threading.main_thread()

@@ -5,15 +5,17 @@ import socket
 
 import pytest
 
+from deploy.embedded import ports
 from deploy.embedded.ports import free_port, port_is_free, reachable, until_free
 from mesh.problems import Conflict, Invalid
 
 
-async def test_a_taken_port_is_a_clear_error() -> None:
+async def test_a_taken_port_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "TAKEN_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(Conflict) as caught:
-            await until_free("127.0.0.1", port, seconds=0.2)
+            await until_free("127.0.0.1", port)
     assert caught.value.reason == "PORT_TAKEN"
     assert caught.value.metadata == {"host": "127.0.0.1", "port": str(port)}
     assert str(port) in caught.value.message
@@ -21,7 +23,7 @@ async def test_a_taken_port_is_a_clear_error() -> None:
 
 async def test_whoever_is_leaving_is_waited_for() -> None:
     taken = socket.create_server(("127.0.0.1", 0))
-    waiting = asyncio.create_task(until_free("127.0.0.1", taken.getsockname()[1], seconds=10))
+    waiting = asyncio.create_task(until_free("127.0.0.1", taken.getsockname()[1]))
     await asyncio.sleep(0)
     assert not waiting.done()
     taken.close()
@@ -32,10 +34,9 @@ def test_a_free_port_is_free() -> None:
     assert port_is_free("127.0.0.1", free_port("127.0.0.1"))
 
 
-@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
-def test_a_host_that_is_not_ours_is_a_clear_error(host: str) -> None:
+def test_a_host_that_is_not_ours_is_a_clear_error() -> None:
     with pytest.raises(Invalid) as caught:
-        port_is_free(host, 9)
+        port_is_free("203.0.113.7", 9)
     assert caught.value.reason == "BAD_ADDRESS"
 
 

@@ -14,18 +14,18 @@ US = pwd.getpwuid(os.geteuid())
 
 
 async def test_who_is_no_root_runs_it_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rootless_module.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert await find_rootless() == Rootless()
 
 
 async def test_root_leaves_root_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rootless_module.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     found = await find_rootless()
     assert found.within == NAMESPACE or found.user is not None
 
 
 async def test_without_namespaces_another_user_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rootless_module.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     found = await find_rootless(namespaces=False)
     assert found.user is not None
     assert found.user.pw_uid != 0
@@ -34,7 +34,7 @@ async def test_without_namespaces_another_user_does_it(monkeypatch: pytest.Monke
 
 
 async def test_without_anybody_it_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rootless_module.os, "geteuid", lambda: 0)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(rootless_module, "STAND_INS", ("no-such-user",))
     with pytest.raises(Unavailable) as caught:
         await find_rootless(namespaces=False)
@@ -55,9 +55,9 @@ def test_what_another_user_owned_comes_back(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").touch()
     given: list[Path] = []
-    monkeypatch.setattr(rootless_module.os, "chown", lambda path, *_, **__: given.append(Path(path)))
+    monkeypatch.setattr("os.chown", lambda path, *_, **__: given.append(Path(path)))
     Rootless().take(tmp_path / "data")
     assert not given  # ours already
-    monkeypatch.setattr(rootless_module.os, "geteuid", lambda: US.pw_uid + 1)
+    monkeypatch.setattr("os.geteuid", lambda: US.pw_uid + 1)
     Rootless().take(tmp_path / "data")
     assert given == [tmp_path / "data" / "file", tmp_path / "data"]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -30,7 +30,6 @@ from gateway.thumbnails import Thumbnails
 from mesh.blobs import Blobs
 from mesh.boundary import Boundary
 from mesh.config import Config
-from mesh.feed import Feed
 from mesh.keys import Keys
 from mesh.rpc import Channels, Server
 from mesh.sandbox import Sandbox
@@ -83,7 +82,7 @@ async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gate
     siblings, feed, metrics = Siblings(channels.to), FakeFeed(store.changes), Metrics()
     blobs = Blobs(folder)
     doorkeeper = Doorkeeper(Keys(channels.to("store")) if auth else None)
-    engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), cast("Feed", feed)))
+    engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
     sockets = Sockets(engine, doorkeeper, metrics)
     missing: dict[str, str] = {}
 

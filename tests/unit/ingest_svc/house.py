@@ -1,4 +1,4 @@
-"""ingest_svc with a real file system and real blobs around it, and fakes where Kafka and the store would be."""
+"""ingest_svc on a real file system with real blobs, and fakes where Kafka and the store would be."""
 
 import asyncio
 import os
@@ -72,6 +72,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.files: set[Fingerprint] = set()
         self.asked: list[Fingerprint] = []
+        self.page = 1000
         self.up = asyncio.Event()
         self.up.set()
 
@@ -82,9 +83,9 @@ class FakeStore:
             self.files.add(file)
 
     async def unknown(self, files: list[Fingerprint]) -> list[Fingerprint]:
-        await self.up.wait()
-        assert len(files) <= 1000
+        assert len(files) <= self.page
         self.asked += files
+        await self.up.wait()
         return [file for file in files if file not in self.files]
 
 

@@ -1,4 +1,4 @@
-"""What is fetched: pinned, whole, once. No network: pip finds a wheel made here, the resolver a folder's jars."""
+"""What is fetched: pinned, whole, once. No network: pip finds a wheel made here, the jars are made up."""
 
 import hashlib
 import threading

@@ -111,11 +111,11 @@ class TestHistory:
         assert history == ()
 
 
-# Times in half seconds and small limits, so that borders and ties are met often.
+# Times in half seconds, some about an hour apart, and small limits: borders and ties are met often.
 SMALL = Limits(gap=2 * SECOND, span=5 * SECOND, detections=6)
-FRAMES = st.lists(st.tuples(st.integers(0, 80), st.integers(1, 7)), max_size=40).map(
-    lambda pairs: [frame(n, half / 2, count) for n, (half, count) in enumerate(pairs)]
-)
+FRAMES = st.lists(
+    st.tuples(st.integers(0, 80), st.sampled_from([0, 0, 0, 1800, 3595]), st.integers(1, 7)), max_size=40
+).map(lambda triples: [frame(n, half / 2 + hour, count) for n, (half, hour, count) in enumerate(triples)])
 
 
 def plainly(frames: Sequence[Frame], limits: Limits) -> list[tuple[UUID, History | None]]:

@@ -1,0 +1,181 @@
+"""What pages say of the code, made from the code: `python -m deploy.pages`, or `--check` whether it is."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from gateway.schema import make_schema
+from mesh.config import Config
+from mesh.problems import Invalid
+from mesh.topics import (
+    DAYS,
+    DEAD_LETTER_RETENTION_SECONDS,
+    DEAD_LETTER_SERVICES,
+    TOPICS,
+    Topic,
+    dead_letters,
+)
+from reason_svc.weights import CLASSES, CONFIDENCE, HOURS, KINDS, OTHER, Kind, Steps, hour_points
+
+ROOT = Path(__file__).parents[1]
+
+# Name of the table -> what makes it.
+Tables = Mapping[str, Callable[[], str]]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Writes what is not up to date; with `--check` says so instead and ends with status 1."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.pages", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    check = parser.parse_args(arguments).check
+    try:
+        stale = write_pages(ROOT, check=check)
+    except Invalid as problem:
+        sys.exit(problem.message)
+    if check and stale:
+        sys.exit(f"not up to date: {', '.join(stale)}; run `make format`")
+
+
+def write_pages(root: Path, *, check: bool) -> list[str]:
+    """The pages under `root` that differed from the code; `check` leaves them so. Raises Invalid NO_MARKERS."""
+    stale = []
+    for page, make in PAGES.items():
+        path = root / page
+        before = path.read_text() if path.exists() else ""
+        after = make() if callable(make) else filled(before, make, page)
+        if after != before:
+            stale.append(page)
+            if not check:
+                path.write_text(after)
+    return stale
+
+
+def filled(text: str, tables: Tables, page: str) -> str:
+    """`text` with every table in its place. Raises Invalid NO_MARKERS."""
+    for name, make in tables.items():
+        text = fill(text, name, make(), page)
+    return text
+
+
+def fill(text: str, name: str, table: str, page: str) -> str:
+    """`text` with `table` between the two markers of that name. Raises Invalid NO_MARKERS."""
+    opening, closing = f"<!-- made by deploy/pages.py: {name} -->\n", f"<!-- end: {name} -->"
+    before, found, rest = text.partition(opening)
+    _, closed, after = rest.partition(closing)
+    if not (found and closed):
+        raise Invalid(f"{page} needs the lines {opening.strip()} and {closing}", "NO_MARKERS")
+    return f"{before}{opening}\n{table}\n{closing}{after}"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """GitHub's form of a table."""
+    heads = list(head)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def settings() -> str:
+    rows = ((code(f"LARES_{name.upper()}"), *_setting(field)) for name, field in Config.model_fields.items())
+    return table(["Setting", "Default", "Meaning"], rows)
+
+
+def _setting(field: FieldInfo) -> tuple[str, str]:
+    meaning = field.description or ""
+    if get_origin(field.annotation) is Literal:
+        meaning += f" One of {', '.join(code(choice) for choice in get_args(field.annotation))}."
+    return code(_plain(field.default)), meaning
+
+
+def _plain(value: Any) -> str:
+    """As it would stand in `.env`."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(value)
+    if isinstance(value, dict):
+        return ",".join(f"{name}={number}" for name, number in value.items())
+    return str(value)
+
+
+def topics() -> str:
+    head = ["Topic", "Message", "Key", "Partitions", "Kept", "Written by", "Read by"]
+    return table(head, [*map(_topic, TOPICS), *map(_dead_letters, DEAD_LETTER_SERVICES)])
+
+
+def _topic(topic: Topic[Any]) -> list[str]:
+    seconds = topic.retention_seconds
+    kept = "the latest of each key" if seconds is None else f"{seconds // DAYS} days"
+    message = topic.message.DESCRIPTOR.full_name
+    people = [", ".join(names) for names in (topic.producers, topic.consumers)]
+    return [code(topic.name), code(message), topic.key_name, str(topic.partitions), kept, *people]
+
+
+def _dead_letters(service: str) -> list[str]:
+    kept = f"{DEAD_LETTER_RETENTION_SECONDS // DAYS} days"
+    return [
+        code(dead_letters(service)),
+        "the original bytes",
+        "the original key",
+        "1",
+        kept,
+        service,
+        "people",
+    ]
+
+
+def classes() -> str:
+    named = [(code(label), kind.name, f"{points:+d}") for label, (kind, points) in CLASSES.items()]
+    other, points = OTHER
+    return table(["Class", "Kind", "Points"], [*named, ("any other", other.name, f"{points:+d}")])
+
+
+def circumstances() -> str:
+    names = ["hour", "count", "dwell", "repeat", "confidence"]
+    rows = ([kind.name, *_circumstances(kind)] for kind in KINDS)
+    return table(["Kind", *map(code, names)], rows)
+
+
+def _circumstances(kind: Kind) -> list[str]:
+    parts = dict.fromkeys(part for _, part in HOURS)
+    hours = ", ".join(f"{part} {hour_points(kind, part):+d}" for part in parts)
+    return [
+        hours,
+        _steps(kind.count, "{:g}"),
+        _steps(kind.dwell, "{:g} s"),
+        _steps(kind.repeat, "{:g}"),
+        _steps(CONFIDENCE, "{:.0%}"),
+    ]
+
+
+def _steps(steps: Steps, form: str) -> str:
+    return ", ".join(f"from {form.format(least)} {points:+d}" for least, points in steps)
+
+
+def hours() -> str:
+    return table(["From", "Part of the day"], ([f"{begins:%H:%M}", part] for begins, part in HOURS))
+
+
+def code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def schema() -> str:
+    return make_schema().as_str() + "\n"
+
+
+# Each page: what makes it, or the tables in it.
+PAGES: dict[str, Callable[[], str] | Tables] = {
+    "README.md": {"settings": settings},
+    "docs/topics.md": {"topics": topics},
+    "docs/risk.md": {"classes": classes, "circumstances": circumstances, "hours": hours},
+    "docs/schema.graphql": schema,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Prints every change of an event, read from Kafka with the read-only user that Lares made.
+
+    .venv/bin/python examples/kafka_consumer.py [--home data] [--count 10] [--timeout 60] [--group my-program]
+
+Needs `aiokafka` and Lares's generated messages (proto/gen), nothing else of Lares.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from lares.reason.v1.assessment_pb2 import Severity
+from lares.store.v1.event_pb2 import EventStatus
+from lares.store.v1.events_pb2 import EventChanged
+
+TOPIC = "store.feed.v1"
+
+
+def main() -> None:
+    options = parser().parse_args()
+    # It warns of a password without TLS, which the loopback needs not.
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    try:
+        asyncio.run(consume(options))
+    except KeyboardInterrupt:
+        pass
+    except KafkaError as error:
+        raise SystemExit(f"Kafka: {error}") from None
+    except FileNotFoundError as error:
+        raise SystemExit(f"{error.filename} is not there: has Lares been started with that home?") from None
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--home", type=Path, default=Path("data"), help="Lares's home folder")
+    parser.add_argument("--count", type=int, default=0, help="end after so many changes")
+    parser.add_argument("--timeout", type=float, default=None, help="end after so many seconds")
+    parser.add_argument(
+        "--group", help="remember the position under this name; without it, start at the oldest"
+    )
+    return parser
+
+
+async def consume(options: argparse.Namespace) -> None:
+    client = json.loads((options.home / "kafka" / "client.json").read_text())
+    consumer = AIOKafkaConsumer(
+        TOPIC,
+        bootstrap_servers=client["bootstrap"],
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="PLAIN",
+        sasl_plain_username=client["user"],
+        sasl_plain_password=client["password"],
+        group_id=options.group,
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    handled = printed = 0
+    try:
+        async with asyncio.timeout(options.timeout):
+            async for record in consumer:
+                change = EventChanged.FromString(record.value)
+                # Kafka delivers at least once; the sequence only grows, so a repetition is plain to see.
+                if change.sequence <= handled:
+                    continue
+                handled = change.sequence
+                print(line(change), flush=True)
+                printed += 1
+                if printed == options.count:
+                    return
+    except TimeoutError:
+        pass
+    finally:
+        await consumer.stop()
+
+
+def line(change: EventChanged) -> str:
+    event = change.event
+    if change.deleted:
+        return f"{change.sequence} {event.id} deleted"
+    status = EventStatus.Name(event.status).removeprefix("EVENT_STATUS_")
+    text = f"{change.sequence} {event.id} {event.camera_id} {','.join(event.labels)} {status}"
+    if event.HasField("assessment"):
+        risk = event.assessment
+        severity = Severity.Name(risk.severity).removeprefix("SEVERITY_")
+        text += f" {risk.score} {severity}: {risk.summary}"
+    return text
+
+
+if __name__ == "__main__":
+    main()

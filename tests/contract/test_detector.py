@@ -1,0 +1,156 @@
+"""What every detector must do. Add an adapter to ADAPTERS and it is held to the same."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detect_svc.boxes import overlaps
+from detect_svc.detector import Detector, Found, identity, open_detector
+from detect_svc.labels import CANONICAL
+from mesh.artifacts import EFFICIENTDET_SHA256, efficientdet_lite0, sha256_of
+from mesh.config import load_config
+from mesh.problems import Invalid, NotFound
+from tests.support.photos import animals, empty_photo, people, person_photo, vehicles
+
+# By adapter: its URL with several workers, and with one.
+ADAPTERS = {
+    "litert": (
+        "litert:efficientdet-lite0?processes=2&threads=2",
+        "litert:efficientdet-lite0?processes=1&threads=1",
+    )
+}
+# Where the walker is, by COCO's annotators.
+WALKER = (0.157, 0.462, 0.294, 1.0)
+
+
+@pytest.fixture(scope="module", params=ADAPTERS)
+def urls(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return ADAPTERS[request.param]
+
+
+@pytest.fixture(scope="module")
+async def detector(urls: tuple[str, str]) -> AsyncIterator[Detector]:
+    async with open_detector(load_config(detector_url=urls[0])) as opened:
+        yield opened
+
+
+def told(detector: Detector, found: object, label: str) -> list[Found]:
+    assert isinstance(found, list)
+    return [one for one in found if one.label == label and one.score >= detector.threshold]
+
+
+async def test_a_person_is_found_where_the_person_is(detector: Detector) -> None:
+    sight = await detector.detect(person_photo())
+    best = told(detector, sight.found, "person")[0]
+    assert best.score >= detector.fast_threshold
+    assert overlaps(np.array([best.box, WALKER], np.float32))[0, 1] > 0.8
+    assert (sight.width, sight.height) == (1920, 1080)
+
+
+@pytest.mark.parametrize(
+    ("photo", "label", "count"),
+    [
+        (1, "person", 3),
+        (2, "person", 2),
+        (3, "horse", 1),
+        (4, "cat", 1),
+        (5, "bird", 1),
+        (6, "cow", 2),
+        (7, "motorcycle", 1),
+    ],
+)
+async def test_things_are_called_by_their_names(
+    detector: Detector, photo: int, label: str, count: int
+) -> None:
+    path = [*people(), *animals(), *vehicles()][photo]
+    assert len(told(detector, (await detector.detect(path)).found, label)) == count
+
+
+async def test_nobody_is_found_where_nobody_is(detector: Detector) -> None:
+    found = (await detector.detect(empty_photo())).found
+    assert [
+        one for one in found if one.score >= detector.threshold and one.label in ("person", "dog", "car")
+    ] == []
+
+
+async def test_the_answer_is_in_order_and_in_bounds(detector: Detector) -> None:
+    for photo in people():
+        found = list((await detector.detect(photo)).found)
+        assert found
+        assert [one.rank for one in found] == list(range(len(found)))
+        assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+        for one in found:
+            x_min, y_min, x_max, y_max = one.box
+            assert 0 <= x_min < x_max <= 1
+            assert 0 <= y_min < y_max <= 1
+            assert 0 < one.score <= 1
+
+
+async def test_an_answer_does_not_depend_on_its_neighbours_nor_on_what_came_before(
+    detector: Detector,
+) -> None:
+    photos = [*people(), *animals(), *vehicles()]
+    alone = [await detector.detect(photo) for photo in photos]
+    together = await asyncio.gather(*(detector.detect(photo) for photo in [*photos, *reversed(photos)]))
+    assert together == [*alone, *reversed(alone)]
+
+
+async def test_content_and_path_give_the_same_answer(detector: Detector) -> None:
+    photo = people()[0]
+    assert await detector.detect(photo.read_bytes()) == await detector.detect(photo)
+
+
+async def test_labels_are_canonical_and_the_identity_names_the_weights(detector: Detector) -> None:
+    assert set(detector.labels) <= set(CANONICAL)
+    assert {"person", "car", "dog"} <= set(detector.labels)
+    assert identity(detector) == f"{detector.name}@{detector.digest[:12]}"
+    assert len(detector.digest) == 64
+    assert 0 < detector.threshold <= detector.fast_threshold <= 1
+    await detector.check()
+
+
+async def test_a_bad_photo_is_refused_by_reason_and_never_seen_as_empty(detector: Detector) -> None:
+    whole = person_photo().read_bytes()
+    for content, reason in ((b"no image", "NOT_AN_IMAGE"), (whole[: len(whole) // 2], "TRUNCATED")):
+        with pytest.raises(Invalid) as refused:
+            await detector.detect(content)
+        assert refused.value.reason == reason
+
+
+async def test_a_photo_that_is_not_there_is_not_found(detector: Detector, tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as missing:
+        await detector.detect(tmp_path / "gone")
+    assert missing.value.reason == "BLOB_NOT_FOUND"
+
+
+async def test_another_one_of_its_kind_gives_the_same_answer(
+    detector: Detector, urls: tuple[str, str]
+) -> None:
+    async with open_detector(load_config(detector_url=urls[1])) as other:
+        assert identity(other) == identity(detector)
+        assert await other.detect(person_photo()) == await detector.detect(person_photo())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "triton://host:8001/rtdetrv2",
+        "litert:yolo",
+        "onnx:/x.onnx",
+        "",
+        "litert:efficientdet-lite0?threads=0",
+        "litert:efficientdet-lite0?nice=1",
+    ],
+)
+async def test_a_url_that_names_no_detector_says_what_there_is(url: str) -> None:
+    with pytest.raises(Invalid, match="LARES_DETECTOR_URL") as refused:
+        async with open_detector(load_config(detector_url=url)):
+            pass
+    assert refused.value.reason == "BAD_SETTING"
+
+
+def test_the_digest_is_that_of_the_weights() -> None:
+    assert sha256_of(efficientdet_lite0(load_config().cache)) == EFFICIENTDET_SHA256

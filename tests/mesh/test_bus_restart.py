@@ -1,0 +1,131 @@
+"""A broker that is killed, and a consumer that stalls: everything waits, nothing is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.embedded.kafka import open_kafka
+from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
+from mesh.bus import Bus, Stream, Tail, open_bus
+from mesh.bus.record import encode
+from mesh.problems import Unavailable
+from tests.support.parts import CACHE
+from tests.support.records import media, media_topic, no_lag, numbers, receive, rejection_topic, unique
+from tests.support.waiting import until
+
+
+@dataclass
+class Broker:
+    """One that comes back when it is killed."""
+
+    home: Path
+    url: str
+
+    def kill(self) -> None:
+        children = psutil.Process().children(recursive=True)
+        mine = [child for child in children if any(str(self.home) in part for part in child.cmdline())]
+        assert mine
+        for child in mine:
+            child.kill()
+
+
+@pytest.fixture(scope="module")
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    home = tmp_path_factory.mktemp("home")
+    async with open_kafka(home, "127.0.0.1:0", CACHE) as url:
+        yield Broker(home, url)
+
+
+@pytest.fixture(scope="module")
+async def bus(broker: Broker) -> AsyncIterator[Bus]:
+    async with open_bus(broker.url, client_id="test") as bus:
+        yield bus
+
+
+async def follow(tail: Tail[MediaRejected], seen: list[int]) -> None:
+    async for delivery in tail:
+        seen.append(int(delivery.message.detail))
+
+
+@pytest.mark.parametrize("instance", [None, "home"])
+async def test_a_broker_that_is_killed_stalls_everything_and_loses_nothing(
+    broker: Broker, bus: Bus, instance: str | None
+) -> None:
+    topic, outputs = await media_topic(bus), await rejection_topic(bus)
+    total, seen, shown = 600, list[int](), list[int]()
+
+    async def publish() -> None:
+        for start in range(0, total, 10):
+            await bus.publish(topic, *(media(f"cam-{n % 10}", n) for n in range(start, start + 10)))
+
+    async def work(stream: Stream[MediaIngested]) -> None:
+        async for batch in stream.batches(7):
+            for delivery in batch:
+                seen.append(delivery.message.media.size_bytes)
+                told = MediaRejected(camera_id=delivery.key, detail=str(seen[-1]))
+                stream.done(delivery, (outputs, told))
+
+    async with open_bus(broker.url, client_id="other", instance=instance) as reading:
+        async with reading.consume(topic, unique("group")) as stream, reading.tail(outputs) as tail:
+            tasks = [asyncio.create_task(work(stream)), asyncio.create_task(follow(tail, shown))]
+            publishing = asyncio.create_task(publish())
+            await until(lambda: len(shown) > 100, 20)
+            broker.kill()
+            with pytest.raises(Unavailable):
+                await bus.check()
+            await asyncio.wait_for(publishing, 50)
+            await no_lag(stream, 30)
+            await until(lambda: set(shown) == set(range(total)), 20)
+        await asyncio.gather(*tasks)
+    assert set(seen) == set(range(total))
+    for camera in range(10):
+        mine = list(dict.fromkeys(n for n in shown if n % 10 == camera))
+        assert mine == sorted(mine), f"outputs of cam-{camera} out of order"
+
+
+async def test_a_publisher_without_a_broker_says_so_in_time_and_recovers(broker: Broker, bus: Bus) -> None:
+    topic = await media_topic(bus)
+    broker.kill()
+    with pytest.raises(Unavailable):
+        await bus._publisher.send([encode(topic, media("cam", 1), {})], patience=0.5)
+    await bus.publish(topic, media("cam", 2))
+    async with bus.tail(topic, start="beginning") as tail:
+        async with asyncio.timeout(20):
+            while (await anext(tail)).message.media.size_bytes != 2:
+                pass
+
+
+async def test_a_bus_closes_without_its_broker(broker: Broker) -> None:
+    async with asyncio.timeout(30):
+        async with open_bus(broker.url, client_id="closing") as bus:
+            topic = await media_topic(bus)
+            async with bus.consume(topic, unique("group")) as stream, bus.tail(topic):
+                await until(lambda: len(stream.positions()) == 12, 20)
+                broker.kill()
+                publishing = asyncio.create_task(bus.publish(topic, media("cam", 1)))
+                await asyncio.sleep(0)
+                publishing.cancel()
+    async with open_bus(broker.url, client_id="again") as bus:
+        await bus.check()
+
+
+async def test_a_consumer_that_stalls_is_replaced(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.bus.watchdog.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("mesh.bus.stream.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("mesh.bus.tail.LOOK_SECONDS", 0.2)
+    topic = await media_topic(bus, partitions=2)
+    async with bus.consume(topic, unique("group")) as stream, bus.tail(topic) as tail:
+        await bus.publish(topic, media("cam", 1))
+        (delivery,) = await receive(stream, 1)
+        stream.done(delivery)
+        await no_lag(stream)
+        assert (await anext(tail)).message.media.size_bytes == 1
+        for consumer in (stream._intake.consumer, tail._consumer):
+            consumer._fetcher._fetch_task.cancel()  # as silently as it happens
+        await bus.publish(topic, media("cam", 2))
+        (again, shown) = await asyncio.gather(receive(stream, 1), asyncio.wait_for(anext(tail), 20))
+        assert numbers(again) == numbers([shown]) == [2]

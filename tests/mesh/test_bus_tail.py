@@ -1,0 +1,108 @@
+"""Tails on a real broker: fan-out, replay, tables."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from lares.ingest.v1.events_pb2 import MediaIngested
+from mesh.bus import Bus, Tail, open_bus
+from mesh.bus.address import Address
+from mesh.problems import Invalid
+from tests.support.records import media, media_topic, numbers
+from tests.support.waiting import until
+
+
+@pytest.fixture(scope="module")
+async def bus(kafka_url: str) -> AsyncIterator[Bus]:
+    async with open_bus(kafka_url, client_id="test") as bus:
+        yield bus
+
+
+async def read(tail: Tail[MediaIngested], count: int) -> list[int]:
+    async with asyncio.timeout(20):
+        return numbers([await anext(tail) for _ in range(count)])
+
+
+async def test_a_tail_from_the_end_has_all_that_comes_after_it_was_entered(bus: Bus) -> None:
+    topic = await media_topic(bus)
+    await bus.publish(topic, *(media(f"cam-{n}", n) for n in range(30)))
+    async with bus.tail(topic) as tail:
+        await bus.publish(topic, *(media(f"cam-{n}", n) for n in range(30, 60)))
+        assert sorted(await read(tail, 30)) == list(range(30, 60))
+
+
+async def test_tails_do_not_share(bus: Bus) -> None:
+    topic = await media_topic(bus)
+    await bus.publish(topic, *(media(f"cam-{n}", n) for n in range(30)))
+    async with bus.tail(topic, start="beginning") as one, bus.tail(topic, start="beginning") as two:
+        assert sorted(await read(one, 30)) == sorted(await read(two, 30)) == list(range(30))
+
+
+async def test_replay_from_a_time(bus: Bus, kafka_url: str) -> None:
+    topic = await media_topic(bus, partitions=2)
+    producer = AIOKafkaProducer(**Address.parse(kafka_url).options("raw"))
+    await producer.start()
+    noon = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    for n in range(10):
+        at = int((noon + timedelta(minutes=n)).timestamp() * 1000)
+        value = media("cam", n).SerializeToString()
+        await producer.send_and_wait(topic.name, value, b"cam", partition=0, timestamp_ms=at)
+    await producer.stop()
+    async with bus.tail(topic, start=noon + timedelta(minutes=6, seconds=-1)) as tail:
+        first = await anext(tail)
+        assert first.timestamp == noon + timedelta(minutes=6)
+        assert await read(tail, 3) == [7, 8, 9]
+    async with bus.tail(topic, start=noon + timedelta(days=1)) as tail:
+        await bus.publish(topic, media("cam", 10))
+        assert await read(tail, 1) == [10]
+    with pytest.raises(Invalid):
+        async with bus.tail(topic, start=datetime(2026, 11, 1)):  # noqa: DTZ001
+            raise AssertionError("entered at no time in particular")
+
+
+async def test_caught_up_is_when_all_that_was_there_has_been_processed(bus: Bus) -> None:
+    topic = await media_topic(bus)
+    await bus.publish(topic, *(media(f"cam-{n}", n) for n in range(200)))
+    seen: list[int] = []
+
+    async def follow(tail: Tail[MediaIngested]) -> None:
+        async for delivery in tail:
+            seen.append(delivery.message.media.size_bytes)
+
+    async with bus.tail(topic, start="beginning") as tail:
+        following = asyncio.create_task(follow(tail))
+        await asyncio.wait_for(tail.caught_up(), 20)
+        assert sorted(seen) == list(range(200))
+        await bus.publish(topic, media("cam", 200))
+        await until(lambda: seen[-1] == 200)
+    await asyncio.wait_for(following, 20)  # a tail ends with its block
+
+
+async def test_an_empty_topic_is_caught_up_with_at_once(bus: Bus) -> None:
+    topic = await media_topic(bus)
+    async with bus.tail(topic, start="beginning") as tail:
+        await asyncio.wait_for(tail.caught_up(), 20)
+
+
+async def test_undecodable_bytes_are_passed_over(bus: Bus, kafka_url: str) -> None:
+    topic = await media_topic(bus, partitions=1)
+    producer = AIOKafkaProducer(**Address.parse(kafka_url).options("raw"))
+    await producer.start()
+    await producer.send_and_wait(topic.name, b"\xff\xff", b"cam")
+    await producer.stop()
+    await bus.publish(topic, media("cam", 1))
+    async with bus.tail(topic, start="beginning") as tail:
+        assert await read(tail, 1) == [1]
+
+
+async def test_a_tail_that_is_given_up_waiting_loses_nothing(bus: Bus) -> None:
+    topic = await media_topic(bus, partitions=1)
+    async with bus.tail(topic) as tail:
+        for n in range(20):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(tail), 0.001)
+            await bus.publish(topic, media("cam", n))
+            assert await read(tail, 1) == [n]

@@ -1,0 +1,110 @@
+"""Every read of the store is one statement, however many rows and parents it is asked for."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from lares.ingest.v1.media_pb2 import FileFingerprint
+from lares.reason.v1.assessment_pb2 import SEVERITY_HIGH, SEVERITY_MEDIUM
+from lares.store.v1 import camera_service_pb2 as cameras_pb
+from lares.store.v1 import detection_service_pb2 as detections_pb
+from lares.store.v1 import event_service_pb2 as events_pb
+from lares.store.v1 import key_service_pb2 as keys_pb
+from lares.store.v1 import media_service_pb2 as media_pb
+from mesh.security import SIBLING
+from store_svc import tables
+from store_svc.api.cameras import CameraServicer
+from store_svc.api.detections import DetectionServicer
+from store_svc.api.events import EventServicer
+from store_svc.api.keys import KeyServicer
+from store_svc.api.media import MediaServicer
+from store_svc.database import Database
+from store_svc.keys import Keys
+from store_svc.status import StoreStatus
+from tests.support.book import (
+    NOON,
+    at,
+    camera_row,
+    detection_row,
+    judged,
+    media_row,
+    open_book,
+    write,
+    write_judged,
+)
+from tests.support.callers import calling_as
+
+EVENT = uuid4()
+MANY = [str(uuid4()) for _ in range(20)] + [str(EVENT)]
+FILTER = events_pb.EventFilter(
+    camera_ids=["front", "back"], labels=["person"], severities=[SEVERITY_MEDIUM, SEVERITY_HIGH]
+)
+
+nothing = cast(Any, None)
+
+
+async def no_lag() -> int:
+    return 0
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    async with open_book(postgres_url) as database:
+        pairs = [judged(3, started_at=at(n)) for n in range(30)]
+        await write_judged(database, judged(2, id=EVENT), *pairs)
+        members = [detection_row(event_id=EVENT, captured_at=at(n)) for n in range(20)]
+        await write(database, tables.detections, *members)
+        await write(database, tables.media, *[media_row(id=row["media_id"]) for row in members])
+        await write(database, tables.cameras, *[camera_row(id) for id in ("front", "back")])
+        yield database
+
+
+@pytest.fixture
+def as_sibling() -> Iterator[None]:
+    with calling_as(SIBLING):
+        yield
+
+
+def asked(database: Database) -> list[tuple[Any, Any]]:
+    cameras, detections = CameraServicer(database, nothing, ()), DetectionServicer(database)
+    status = StoreStatus(no_lag, no_lag, no_lag)
+    events = EventServicer(database, nothing, nothing, status, lambda: NOON)
+    media, keys = MediaServicer(database), KeyServicer(Keys(database, lambda: NOON))
+    files = [FileFingerprint(path=str(n)) for n in range(100)]
+    return [
+        (events.GetEvent, events_pb.GetEventRequest(event_id=str(EVENT))),
+        (events.ListEvents, events_pb.ListEventsRequest()),
+        (events.ListEvents, events_pb.ListEventsRequest(filter=FILTER)),
+        (events.ListChanges, events_pb.ListChangesRequest()),
+        (events.GetStoreStatus, events_pb.GetStoreStatusRequest()),
+        (detections.ListDetections, detections_pb.ListDetectionsRequest(event_id=str(EVENT))),
+        (
+            detections.BatchListDetections,
+            detections_pb.BatchListDetectionsRequest(event_ids=MANY, media_ids=MANY),
+        ),
+        (media.ListMedia, media_pb.ListMediaRequest()),
+        (media.BatchGetMedia, media_pb.BatchGetMediaRequest(media_ids=MANY)),
+        (media.BatchListEventMedia, media_pb.BatchListEventMediaRequest(event_ids=MANY)),
+        (media.ListRejections, media_pb.ListRejectionsRequest()),
+        (media.ListUnknownFiles, media_pb.ListUnknownFilesRequest(files=files)),
+        (cameras.GetCamera, cameras_pb.GetCameraRequest(camera_id="front")),
+        (cameras.BatchGetCameras, cameras_pb.BatchGetCamerasRequest(camera_ids=["front", "back", "none"])),
+        (cameras.ListCameras, cameras_pb.ListCamerasRequest()),
+        (keys.ListKeys, keys_pb.ListKeysRequest()),
+    ]
+
+
+@pytest.mark.usefixtures("as_sibling")
+async def test_one_statement_each(database: Database) -> None:
+    statements: list[str] = []
+    async with database.session() as connection:
+        # The pool has made this one connection, and hands it out again and again.
+        connection.add_query_logger(lambda query: statements.append(query.query))
+    for call, request in asked(database):
+        await call(request, None)  # asyncpg asks for the types it does not know yet
+        statements.clear()
+        await call(request, None)
+        assert len(statements) == 1, (call, statements)
+    assert database.engine.pool.checkedin() == 1  # type: ignore[attr-defined]

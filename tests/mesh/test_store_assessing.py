@@ -1,0 +1,178 @@
+"""EventAssessed into the book of record, on a real PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING
+from store_svc.event import ASSESSED, FAILED, PENDING
+from tests.support.facts import assessed, at, detected, failed, opened_by
+from tests.support.recorded import Recorded, open_recorded, sequences
+
+EVENT = opened_by(1)
+FIRST, SECOND = str(UUID(int=1)), str(UUID(int=2))
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[Recorded]:
+    """With one event, due by the fast path."""
+    async with open_recorded(postgres_url) as recorded:
+        await recorded.detect(detected(1, 0, urgent=True))
+        yield recorded
+
+
+async def evidence(store: Recorded) -> tuple[int, str]:
+    row = await store.event(EVENT)
+    return row["evidence_revision"], row["evidence_digest"]
+
+
+async def lease(store: Recorded) -> None:
+    await store.rows("UPDATE events SET lease_id = $1, leased_until = now()", uuid4())
+
+
+class TestAssessment:
+    async def test_is_current_and_in_the_feed(self, store: Recorded) -> None:
+        await lease(store)
+        await store.assess(assessed(EVENT, FIRST, *await evidence(store), score=70, severity=3))
+        row = await store.event(EVENT)
+        assert (row["status"], str(row["assessment_id"]), row["severity"]) == (ASSESSED, FIRST, 3)
+        assert (row["due_at"], row["lease_id"], row["leased_until"]) == (None, None, None)
+        assert row["assessed_digest"] == row["evidence_digest"]
+        pending, change = await store.feed()
+        assert (pending.event.status, change.event.status) == (EVENT_STATUS_PENDING, EVENT_STATUS_ASSESSED)
+        assert (change.event.assessment.score, change.event.revision, change.sequence) == (70, 2, 2)
+        ((entry,),) = await store.rows("SELECT severity FROM feed WHERE sequence = 2")
+        assert entry == 3
+
+    async def test_comes_with_the_next_change_too(self, store: Recorded) -> None:
+        await store.assess(assessed(EVENT, FIRST, *await evidence(store), score=70))
+        await store.detect(detected(2, 10))
+        change = (await store.feed())[-1]
+        assert (change.event.assessment.score, change.event.status) == (70, EVENT_STATUS_ASSESSED)
+
+    async def test_first_of_an_id_wins_whole(self, store: Recorded) -> None:
+        known = await evidence(store)
+        await store.assess(assessed(EVENT, FIRST, *known, score=10))
+        await store.assess(assessed(EVENT, FIRST, *known, score=90))
+        ((score,),) = await store.rows("SELECT score FROM assessments")
+        assert score == 10
+        assert len(await store.feed()) == 2
+
+    async def test_twice_in_one_batch_is_once(self, store: Recorded) -> None:
+        known = await evidence(store)
+        await store.assess(assessed(EVENT, FIRST, *known, score=10), assessed(EVENT, FIRST, *known, score=90))
+        assert (await store.feed())[-1].event.assessment.score == 10
+        assert sequences(await store.feed()) == [1, 2]
+
+    async def test_highest_evidence_revision_wins_whatever_the_order(self, store: Recorded) -> None:
+        old = await evidence(store)
+        await store.detect(detected(2, 10))
+        new = await evidence(store)
+        assert new[0] > old[0]
+        await store.assess(assessed(EVENT, SECOND, *new, score=20))
+        await store.assess(assessed(EVENT, FIRST, *old, score=90))
+        row = await store.event(EVENT)
+        assert (str(row["assessment_id"]), row["assessed_revision"]) == (SECOND, new[0])
+        assert await store.counts("assessments") == [2]
+        assert len(await store.feed()) == 3
+
+    async def test_a_rejudgement_is_kept_beside(self, store: Recorded) -> None:
+        known = await evidence(store)
+        await store.assess(
+            assessed(EVENT, FIRST, *known), assessed(EVENT, SECOND, *known, score=99, severity=4)
+        )
+        assert str((await store.event(EVENT))["assessment_id"]) == FIRST
+        assert await store.counts("assessments") == [2]
+
+    async def test_of_outgrown_evidence_leaves_it_to_the_closing(self, store: Recorded) -> None:
+        old = await evidence(store)
+        await store.detect(detected(2, 10))
+        await store.assess(assessed(EVENT, FIRST, *old))
+        row = await store.event(EVENT)
+        assert (row["status"], row["due_at"]) == (ASSESSED, None)
+        await store.sweep(after=30)
+        row = await store.event(EVENT)
+        assert (row["closed"], row["due_at"]) == (True, store.now)
+
+    async def test_of_outgrown_evidence_leaves_a_closed_event_due(self, store: Recorded) -> None:
+        old = await evidence(store)
+        await store.detect(detected(2, 10))
+        await store.sweep(after=30)
+        await lease(store)
+        await store.assess(assessed(EVENT, FIRST, *old))
+        row = await store.event(EVENT)
+        assert (row["closed"], row["due_at"] is None, row["lease_id"]) == (True, False, None)
+
+    async def test_of_an_unknown_event_is_kept(self, store: Recorded) -> None:
+        await store.assess(assessed(opened_by(9), FIRST, 1, "digest"))
+        assert await store.counts("assessments", "feed") == [1, 1]
+
+    async def test_kept_from_an_earlier_life_counts_when_it_is_judged_again(self, store: Recorded) -> None:
+        """The same judgement has the same id: dropped as a repetition it would leave the event due."""
+        _, digest = await evidence(store)
+        await store.rows("DELETE FROM events")
+        await store.assess(assessed(EVENT, FIRST, 7, digest, score=33))
+        await store.rows("TRUNCATE media, detections")
+        await store.detect(detected(1, 0, urgent=True))
+        await store.assess(assessed(EVENT, FIRST, 1, digest, score=44))
+        row = await store.event(EVENT)
+        assert (row["status"], row["due_at"]) == (ASSESSED, None)
+        assert (await store.feed())[-1].event.assessment.score == 33
+
+    async def test_of_a_deleted_event_is_dropped(self, store: Recorded) -> None:
+        await store.rows("INSERT INTO tombstones VALUES ('event', $1, now())", EVENT)
+        await store.assess(assessed(EVENT, FIRST, 1, "digest"))
+        assert await store.counts("assessments") == [0]
+
+    async def test_broken_ones_are_buried_alone(self, store: Recorded) -> None:
+        known = await evidence(store)
+        nothing = assessed(EVENT, SECOND, *known)
+        nothing.ClearField("assessment")
+        wild = assessed(EVENT, SECOND, *known, score=101)
+        await store.assess(nothing, assessed(EVENT, FIRST, *known), wild)
+        assert store.assessments.buried == [(0, "BAD_RECORD"), (2, "BAD_RECORD")]
+        assert (await store.event(EVENT))["status"] == ASSESSED
+
+
+class TestFailure:
+    async def test_is_seen_and_tried_again_later(self, store: Recorded) -> None:
+        await lease(store)
+        await store.assess(failed(EVENT, FIRST, *await evidence(store)))
+        row = await store.event(EVENT)
+        assert (row["status"], row["attempts"], row["lease_id"]) == (FAILED, 1, None)
+        assert row["due_at"] == store.now + timedelta(seconds=1)
+        change = (await store.feed())[-1]
+        assert (change.event.status, change.event.HasField("assessment")) == (EVENT_STATUS_FAILED, False)
+        ((reason, detail, failed_at),) = await store.rows(
+            "SELECT reason, detail, failed_at FROM judgement_failures"
+        )
+        assert (reason, detail, failed_at) == ("BAD_ANSWER", "no JSON", at(60))
+
+    async def test_counts_once_for_each_id(self, store: Recorded) -> None:
+        known = await evidence(store)
+        await store.assess(failed(EVENT, FIRST, *known), failed(EVENT, FIRST, *known))
+        await store.assess(failed(EVENT, FIRST, *known))
+        assert (await store.event(EVENT))["attempts"] == 1
+        await store.assess(failed(EVENT, SECOND, *known))
+        row = await store.event(EVENT)
+        assert (row["attempts"], row["due_at"]) == (2, store.now + timedelta(seconds=2))
+
+    async def test_then_success(self, store: Recorded) -> None:
+        known = await evidence(store)
+        await store.assess(failed(EVENT, FIRST, *known), assessed(EVENT, SECOND, *known))
+        row = await store.event(EVENT)
+        assert (row["status"], row["attempts"], row["due_at"]) == (ASSESSED, 0, None)
+        assert sequences(await store.feed()) == [1, 2]
+
+    async def test_after_success_does_not_matter(self, store: Recorded) -> None:
+        known = await evidence(store)
+        await store.assess(assessed(EVENT, SECOND, *known), failed(EVENT, FIRST, *known))
+        assert (await store.event(EVENT))["status"] == ASSESSED
+        assert await store.counts("judgement_failures") == [1]
+
+    async def test_of_an_unknown_event_is_kept(self, store: Recorded) -> None:
+        await store.assess(failed(opened_by(9), FIRST, 1, "digest"))
+        assert await store.counts("judgement_failures", "feed") == [1, 1]
+        assert (await store.event(EVENT))["status"] == PENDING

@@ -1,0 +1,102 @@
+"""Bringing the database to this version's tables, on a real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from mesh.problems import Unavailable
+from store_svc import migration
+from store_svc.migration import migrate
+from store_svc.tables import metadata
+
+
+@pytest.fixture
+async def engine(postgres_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(postgres_url, poolclass=NullPool)
+    yield engine
+    await engine.dispose()
+
+
+async def differences(engine: AsyncEngine) -> Any:
+    """Between the database and the tables in code."""
+
+    def compare(connection: Connection) -> Any:
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    async with engine.connect() as connection:
+        return await connection.run_sync(compare)
+
+
+async def heads(engine: AsyncEngine) -> list[tuple[int, ...]]:
+    async with engine.connect() as connection:
+        rows = await connection.execute(
+            text("SELECT h.sequence, p.sequence FROM feed_head h, feed_published p")
+        )
+        return [tuple(row) for row in rows]
+
+
+async def test_an_empty_database_gets_the_tables_in_code(postgres_url: str, engine: AsyncEngine) -> None:
+    await migrate(postgres_url)
+    assert await differences(engine) == []
+    assert await heads(engine) == [(0, 0)]
+
+
+async def test_an_up_to_date_one_is_left_alone(postgres_url: str, engine: AsyncEngine) -> None:
+    await migrate(postgres_url)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE feed_head SET sequence = 7"))
+    await migrate(postgres_url)
+    assert await differences(engine) == []
+    assert await heads(engine) == [(7, 0)]
+
+
+async def test_several_may_start_at_once(postgres_url: str, engine: AsyncEngine) -> None:
+    await asyncio.gather(*(migrate(postgres_url) for _ in range(4)))
+    assert await differences(engine) == []
+    assert await heads(engine) == [(0, 0)]
+
+
+async def test_one_that_dies_midway_leaves_nothing(
+    postgres_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second start finds an empty database, not half of one."""
+    upgrade = migration._upgrade
+
+    def dies(connection: Connection) -> None:
+        upgrade(connection)
+        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, "_upgrade", dies)
+        with pytest.raises((Unavailable, DBAPIError)):
+            await migrate(postgres_url)
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SELECT to_regclass('events')"))).scalar() is None
+    await migrate(postgres_url)
+    assert await differences(engine) == []
+
+
+async def test_does_not_hold_up_the_loop(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alembic runs in a thread: the loop turns while it works."""
+    loop = asyncio.get_running_loop()
+    turned = asyncio.Event()
+    upgrade = migration._upgrade
+
+    def watched(connection: Connection) -> None:
+        asyncio.run_coroutine_threadsafe(turn(), loop).result(timeout=10)
+        upgrade(connection)
+
+    async def turn() -> None:
+        turned.set()
+
+    monkeypatch.setattr(migration, "_upgrade", watched)
+    await migrate(postgres_url)
+    assert turned.is_set()

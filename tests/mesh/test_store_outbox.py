@@ -1,0 +1,163 @@
+"""The relay, on a real PostgreSQL and a bus that writes down what it is given."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+
+from lares.store.v1.events_pb2 import CameraConfigured, EventChanged
+from mesh.problems import Unavailable
+from mesh.topics import Topic
+from store_svc import outbox
+from store_svc.cameras import Cameras
+from store_svc.outbox import Outbox
+from tests.support.facts import detected
+from tests.support.recorded import Recorded, open_recorded
+
+
+class FakeBus:
+    """Keeps what was published. While it is `away`, it may have taken part of what it refuses."""
+
+    def __init__(self) -> None:
+        self.published: list[Message] = []
+        self.away = False
+
+    async def publish(self, topic: Topic[Any], *messages: Any) -> None:
+        await asyncio.sleep(0)
+        if self.away:
+            self.published += messages[: len(messages) // 2]
+            raise Unavailable("away", "BUS_UNAVAILABLE")
+        self.published += messages
+
+    @property
+    def sequences(self) -> list[int]:
+        return [message.sequence for message in self.published if isinstance(message, EventChanged)]
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[Recorded]:
+    async with open_recorded(postgres_url) as recorded:
+        yield recorded
+
+
+@asynccontextmanager
+async def relaying(store: Recorded, bus: FakeBus) -> AsyncIterator[None]:
+    relay = Outbox(store.database, bus, store.wakeups.feed)  # type: ignore[arg-type]
+    task = asyncio.create_task(relay.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def pending(store: Recorded) -> int:
+    ((count,),) = await store.rows(
+        "SELECT h.sequence - p.sequence + (SELECT count(*) FROM camera_outbox)"
+        " FROM feed_head h, feed_published p"
+    )
+    return int(count)
+
+
+async def empty(store: Recorded) -> None:
+    async with asyncio.timeout(20):
+        while await pending(store):
+            await asyncio.sleep(0.02)
+
+
+async def test_publishes_in_order_what_there_was_and_what_comes(store: Recorded) -> None:
+    bus = FakeBus()
+    await store.detect(*(detected(n, n * 1000) for n in range(5)))
+    async with relaying(store, bus):
+        await empty(store)
+        assert bus.sequences == [1, 2, 3, 4, 5]
+        await store.detect(detected(9, 9000, camera="back"))
+        await empty(store)
+    assert bus.sequences == [1, 2, 3, 4, 5, 6]
+    assert [each.camera.id for each in bus.published if isinstance(each, CameraConfigured)] == [
+        "front",
+        "back",
+    ]
+    bodies = await store.feed()
+    assert [each for each in bus.published if isinstance(each, EventChanged)] == bodies
+
+
+async def test_pages_through_a_backlog(store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "PAGE", 3)
+    bus = FakeBus()
+    await store.detect(*(detected(n, n * 1000, camera=f"cam{n % 4}") for n in range(10)))
+    async with relaying(store, bus):
+        await empty(store)
+    assert bus.sequences == list(range(1, 11))
+
+
+async def test_a_change_wakes_it(store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "POLL_SECONDS", 3600.0)
+    bus = FakeBus()
+    async with relaying(store, bus):
+        await store.detect(detected(1, 0))
+        await empty(store)
+        await store.detect(detected(2, 1000))
+        await empty(store)
+    assert bus.sequences == [1, 2]
+
+
+async def test_another_process_change_is_seen_by_polling(store: Recorded) -> None:
+    bus = FakeBus()
+    async with relaying(store, bus):
+        await empty(store)
+        await Recorded(store.database).detect(detected(1, 0))
+        await empty(store)
+    assert bus.sequences == [1]
+
+
+async def test_goes_on_after_the_bus_was_away_and_leaves_nothing_out(store: Recorded) -> None:
+    bus = FakeBus()
+    bus.away = True
+    cameras = Cameras(store.database, store.wakeups, lambda: store.now)
+    await store.detect(*(detected(n, n * 1000) for n in range(6)))
+    await cameras.update("front", {"enabled": False}, ["enabled"])
+    async with relaying(store, bus):
+        async with asyncio.timeout(20):
+            while len(bus.published) < 2:
+                await asyncio.sleep(0.02)
+        assert await pending(store) == 6 + 2
+        bus.away = False
+        await empty(store)
+    assert bus.sequences[-6:] == [1, 2, 3, 4, 5, 6]
+    latest = [each for each in bus.published if isinstance(each, CameraConfigured)][-1]
+    assert (latest.revision, latest.camera.enabled) == (2, False)
+
+
+async def test_only_one_relays_and_another_takes_over(
+    store: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "STANDBY_SECONDS", 0.05)
+    first, second = FakeBus(), FakeBus()
+    async with relaying(store, second):
+        async with relaying(store, first):
+            for n in range(20):
+                await store.detect(detected(n, n * 1000))
+            await empty(store)
+            assert sorted(map(len, (first.sequences, second.sequences))) == [0, 20]
+        await store.detect(detected(50, 50_000))
+        await empty(store)
+    assert sorted(first.sequences + second.sequences) == list(range(1, 22))
+
+
+async def test_one_whose_lock_is_lost_stops_at_once(store: Recorded) -> None:
+    """Its connection is killed: it holds the lock again before it publishes again."""
+    bus = FakeBus()
+    async with relaying(store, bus):
+        await store.detect(detected(1, 0))
+        await empty(store)
+        await store.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1",
+            outbox.LOCK,
+        )
+        await store.detect(detected(2, 1000))
+        await empty(store)
+    assert bus.sequences == [1, 2]

@@ -1,0 +1,374 @@
+"""MediaDetected into the book of record, on a real PostgreSQL."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+
+from lares.detect.v1.events_pb2 import MediaDetected
+from lares.store.v1.event_pb2 import EVENT_STATUS_PENDING
+from lares.store.v1.events_pb2 import CameraConfigured
+from mesh.problems import Unavailable
+from store_svc.cameras import Cameras
+from store_svc.database import open_database
+from store_svc.event import URGENT
+from store_svc.evidence import Past, digest, load_history
+from store_svc.files import file_id
+from store_svc.times import SECOND, micros, stamp
+from tests.support.facts import NOON, at, detected, fingerprint, found, opened_by, photo
+from tests.support.parts import fresh_database
+from tests.support.recorded import Recorded, open_recorded, sequences
+
+EVERYTHING = ("media", "files", "detections", "events", "feed", "cameras", "camera_outbox")
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[Recorded]:
+    async with open_recorded(postgres_url) as recorded:
+        yield recorded
+
+
+class TestPhoto:
+    async def test_with_a_person_is_a_pending_event_in_the_feed(self, store: Recorded) -> None:
+        await store.detect(detected(1, 5, labels=["person", "car", "person"]))
+        (change,) = await store.feed()
+        event = change.event
+        assert (change.sequence, event.sequence, event.revision) == (1, 1, 1)
+        assert (event.id, event.camera_id, event.camera_name) == (opened_by(1), "front", "Front")
+        assert (event.status, event.closed, event.HasField("assessment")) == (
+            EVENT_STATUS_PENDING,
+            False,
+            False,
+        )
+        assert (event.started_at, event.ended_at) == (stamp(at(5)), stamp(at(5)))
+        assert list(event.labels) == ["car", "person"]
+        assert (event.detection_count, event.media_count) == (3, 1)
+        assert await store.members() == {opened_by(1): sorted(found(1, rank) for rank in range(3))}
+        row = await store.event(opened_by(1))
+        ids = [found(1, rank) for rank in range(3)]
+        assert row["evidence_digest"] == digest(ids, (), "UTC")  # type: ignore[arg-type]
+        assert (row["due_at"], row["last_recorded_at"], row["labels"]) == (None, NOON, ["car", "person"])
+
+    async def test_is_kept_whole(self, store: Recorded) -> None:
+        await store.detect(detected(7, 5))
+        (media,) = await store.rows("SELECT * FROM media")
+        assert str(media["id"]) == photo(7)
+        assert (media["camera_id"], media["camera_name"], media["sha256"]) == ("front", "Front", f"{7:064x}")
+        assert (media["size_bytes"], media["width"], media["height"]) == (1007, 1920, 1080)
+        assert (media["captured_at"], media["ingested_at"], media["detected_at"]) == (at(5), at(6), at(7))
+        assert (media["path"], media["file_size_bytes"], media["mtime_ns"]) == (
+            "front/0007.jpg",
+            1007,
+            7 * 10**9,
+        )
+        assert (media["ctime_ns"], media["inode"], media["recorded_at"]) == (7 * 10**9 + 1, 7, NOON)
+        (detection,) = await store.rows("SELECT * FROM detections")
+        assert (detection["label"], detection["score"], detection["box"]) == (
+            "person",
+            0.75,
+            [0.25, 0.25, 0.5, 0.75],
+        )
+        assert (str(detection["media_id"]), detection["captured_at"]) == (photo(7), at(5))
+
+    async def test_without_detections_is_kept_and_makes_no_event(self, store: Recorded) -> None:
+        await store.detect(detected(1, 5, labels=[]))
+        assert await store.counts("media", "files", "events", "feed") == [1, 1, 0, 0]
+
+    async def test_of_an_upload_has_no_file(self, store: Recorded) -> None:
+        upload = detected(1, 5)
+        upload.media.ClearField("file")
+        await store.detect(upload)
+        assert await store.counts("media", "files") == [1, 0]
+
+    async def test_of_an_unknown_camera_makes_it_and_says_so(self, store: Recorded) -> None:
+        await store.detect(detected(1, 5), detected(1, 5, camera="back"), detected(2, 6))
+        cameras = await store.rows("SELECT id, display_name, enabled, revision FROM cameras ORDER BY id")
+        assert [tuple(row) for row in cameras] == [("back", "Back", True, 1), ("front", "Front", True, 1)]
+        bodies = await store.rows("SELECT body FROM camera_outbox ORDER BY id")
+        told = [CameraConfigured.FromString(row["body"]) for row in bodies]
+        assert [(each.camera.id, each.revision, each.deleted) for each in told] == [
+            ("back", 1, False),
+            ("front", 1, False),
+        ]
+
+    async def test_of_a_listed_class_makes_its_event_due_now_and_once(self, store: Recorded) -> None:
+        upcoming = store.wakeups.due.upcoming()
+        await store.detect(detected(1, 5, urgent=True))
+        row = await store.event(opened_by(1))
+        assert (row["due_at"], row["urgent_done"], row["priority"]) == (NOON, True, URGENT)
+        assert upcoming.is_set()
+        store.now = at(9)
+        await store.detect(detected(2, 6, urgent=True))
+        assert (await store.event(opened_by(1)))["due_at"] == NOON
+
+
+class TestGrowing:
+    async def test_is_one_change_for_one_batch(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0))
+        await store.detect(detected(2, 10), detected(3, 20, labels=["dog", "person"]))
+        first, second = await store.feed()
+        assert (first.event.revision, second.event.revision) == (1, 2)
+        assert (first.event.detection_count, second.event.detection_count) == (1, 4)
+        assert (second.event.media_count, list(second.event.labels)) == (3, ["dog", "person"])
+        assert second.event.ended_at == stamp(at(20))
+        row = await store.event(opened_by(1))
+        ids = [found(1), found(2), found(3), found(3, 1)]
+        assert row["evidence_digest"] == digest(ids, (), "UTC")  # type: ignore[arg-type]
+        assert (row["revision"], row["evidence_revision"], row["sequence"]) == (2, 2, 2)
+
+    async def test_by_a_late_photo_stretches_backwards(self, store: Recorded) -> None:
+        await store.detect(detected(1, 100))
+        await store.detect(detected(2, 75))
+        await store.detect(detected(3, 10))
+        assert await store.members() == {
+            opened_by(1): sorted([found(1), found(2)]),
+            opened_by(3): [found(3)],
+        }
+        assert (await store.event(opened_by(1)))["started_at"] == at(75)
+
+    async def test_reopens_a_closed_event(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0))
+        await store.sweep(after=30)
+        assert (await store.event(opened_by(1)))["closed"]
+        await store.detect(detected(2, 30))
+        row = await store.event(opened_by(1))
+        assert (row["closed"], row["detection_count"]) == (False, 2)
+
+    async def test_frozen_history_is_as_the_log_had_it(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0), detected(2, 100), detected(3, 3700))
+        await store.detect(detected(4, 50))  # late: joins neither, and changes no history
+        await store.detect(detected(5, 3650))
+        third = await store.event(opened_by(3))
+        known = (Past(row_id(2), micros(at(100))),)
+        assert load_history(third["history"]) == known
+        assert third["evidence_digest"] == digest([found(3)], known, "UTC")  # type: ignore[list-item]
+        fifth = await store.event(opened_by(5))
+        assert load_history(fifth["history"]) == (Past(row_id(4), micros(at(50))), *known)
+
+    async def test_takes_the_cameras_time_zone_of_then(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0))
+        before = (await store.event(opened_by(1)))["evidence_digest"]
+        cameras = Cameras(store.database, store.wakeups, lambda: store.now)
+        await cameras.update("front", {"time_zone": "Asia/Tokyo"}, ["time_zone"])
+        row = await store.event(opened_by(1))
+        assert (row["evidence_digest"], row["due_at"]) == (
+            before,
+            None,
+        )  # a change of configuration does nothing
+        await store.detect(detected(2, 1))
+        row = await store.event(opened_by(1))
+        assert row["time_zone"] == "Asia/Tokyo"
+        assert row["evidence_digest"] == digest([found(1), found(2)], (), "Asia/Tokyo")  # type: ignore[list-item]
+
+
+def row_id(n: int) -> "asyncpg.pgproto.pgproto.UUID":
+    return asyncpg.pgproto.pgproto.UUID(opened_by(n))
+
+
+class TestRepetition:
+    async def test_of_a_record_changes_nothing(self, store: Recorded) -> None:
+        batch = [detected(1, 0, urgent=True), detected(2, 10), detected(3, 200, labels=[])]
+        await store.detect(*batch)
+        before = await store.counts(*EVERYTHING), await store.feed(), await store.members()
+        await store.detect(*batch)
+        await store.detect(*reversed(batch))
+        assert (await store.counts(*EVERYTHING), await store.feed(), await store.members()) == before
+
+    async def test_in_one_batch_counts_once(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0), detected(1, 0), detected(1, 0))
+        assert await store.counts("media", "detections", "feed") == [1, 1, 1]
+
+    async def test_with_other_detections_loses_whole(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0, labels=["person"]))
+        await store.detect(detected(1, 0, labels=["dog", "cat"]), detected(1, 500, labels=[]))
+        assert await store.members() == {opened_by(1): [found(1)]}
+        assert [row["label"] for row in await store.rows("SELECT label FROM detections")] == ["person"]
+
+    async def test_of_content_makes_the_copys_file_known(self, store: Recorded) -> None:
+        copy = detected(1, 0)
+        copy.media.file.path = "front/copy.jpg"
+        await store.detect(detected(1, 0))
+        await store.detect(copy)
+        known = {row["id"] for row in await store.rows("SELECT id FROM files")}
+        assert known == {file_id(fingerprint(1)), file_id(copy.media.file)}
+        assert await store.counts("media") == [1]
+
+
+class TestTombstones:
+    async def test_of_a_camera_drop_its_late_photos_until_it_is_made_again(self, store: Recorded) -> None:
+        cameras = Cameras(store.database, store.wakeups, lambda: store.now)
+        await store.detect(detected(1, 0))
+        await cameras.delete("front")
+        await store.detect(detected(2, 10), detected(1, 0, camera="back"))
+        assert await store.counts("media", "files", "events") == [2, 2, 2]
+        assert await offsets(store) == [3]
+        await cameras.create("front", "Front", "", True, {})
+        await store.detect(detected(3, 20))
+        assert await store.members() == {
+            opened_by(1): sorted([found(1), found(3)]),
+            opened_by(1, "back"): [found(1, 0, "back")],
+        }
+
+    async def test_of_a_media_drop_it(self, store: Recorded) -> None:
+        await store.rows("INSERT INTO tombstones VALUES ('media', $1, now())", photo(1))
+        await store.detect(detected(1, 0), detected(2, 100))
+        assert await store.members() == {opened_by(2): [found(2)]}
+        assert await store.counts("media", "files") == [1, 2]  # its file need not be looked at again
+
+
+async def offsets(store: Recorded) -> list[int]:
+    return [
+        row["next_offset"] for row in await store.rows("SELECT next_offset FROM offsets ORDER BY partition")
+    ]
+
+
+class TestInterruption:
+    async def test_before_the_commit_leaves_nothing(
+        self, store: Recorded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await store.detect(detected(1, 0))
+        before = await store.counts(*EVERYTHING)
+        write = store.recorder.write
+
+        async def killed(connection: asyncpg.Connection, items: Sequence[object]) -> None:
+            await write(connection, items)  # type: ignore[arg-type]
+            raise asyncio.CancelledError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store.recorder, "write", killed)
+            with pytest.raises(asyncio.CancelledError):
+                await store.detect(detected(2, 10), detected(3, 100, camera="back"))
+        assert await store.counts(*EVERYTHING) == before
+        assert await offsets(store) == [1]
+        await store.detect(detected(2, 10), detected(3, 100, camera="back"), first=1)
+        assert sequences(await store.feed()) == [1, 2, 3]
+        assert await offsets(store) == [3]
+
+    async def test_after_the_commit_does_nothing_twice(
+        self, store: Recorded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The answer to COMMIT is lost: tried again, the offsets say that it is done."""
+        fast = store.database.fast
+        lost = iter([True])
+
+        async def answer_lost(work: object) -> object:
+            effect: object = await fast(work)  # type: ignore[arg-type]
+            if next(lost, False):
+                raise Unavailable("gone", "DATABASE_UNAVAILABLE")
+            return effect
+
+        monkeypatch.setattr(store.database, "fast", answer_lost)
+        await store.detect(detected(1, 0), detected(2, 10))
+        assert store.detections.sought == {0: 2}
+        await store.detect(detected(3, 20))
+        assert await store.members() == {opened_by(1): sorted([found(1), found(2), found(3)])}
+        assert sequences(await store.feed()) == [1, 2]
+
+    async def test_by_the_server_is_waited_out(self, store: Recorded) -> None:
+        """The backend is killed in mid-transaction; the batch is written by the next try."""
+        write = store.recorder.write
+        kills = iter([True])
+
+        async def cut(connection: asyncpg.Connection, items: Sequence[object]) -> object:
+            effect = await write(connection, items)  # type: ignore[arg-type]
+            if next(kills, False):
+                await store.rows("SELECT pg_terminate_backend($1)", connection.get_server_pid())
+            return effect
+
+        store.recorder.write = cut  # type: ignore[method-assign, assignment]
+        await store.detect(detected(1, 0))
+        assert next(kills, None) is None
+        assert await store.counts("media", "feed") == [1, 1]
+
+
+class TestOrder:
+    async def test_batches_do_not_change_the_result(self, postgres_server: str) -> None:
+        """Live, as a backlog, and cut at random: the same events, members and digests."""
+        chance = random.Random(5)
+        times = sorted(chance.uniform(0, 600) for _ in range(60))
+        for late in (20, 35, 50):
+            times.append(times.pop(late - 10))
+        log = [detected(n, seconds, labels=["person"] * (n % 4)) for n, seconds in enumerate(times)]
+        results = []
+        for sizes in ([1], [60], [7, 1, 13, 2]):
+            async with AsyncExitStack() as stack:
+                url = await stack.enter_async_context(fresh_database(postgres_server))
+                store = await stack.enter_async_context(open_recorded(url))
+                results.append(await self._record(store, log, sizes))
+        assert results[0] == results[1] == results[2]
+        assert len(results[0]) > 5
+
+    @staticmethod
+    async def _record(
+        store: Recorded, log: list[MediaDetected], sizes: list[int]
+    ) -> list[tuple[object, ...]]:
+        first = 0
+        for n in range(len(log)):
+            batch = log[first : first + sizes[n % len(sizes)]]
+            if batch:
+                await store.detect(*batch)
+            first += len(batch)
+        rows = await store.rows(
+            "SELECT id, started_at, ended_at, labels, detection_count, media_count, history, evidence_digest,"
+            " (SELECT array_agg(d.id ORDER BY d.id) FROM detections d WHERE event_id = e.id)"
+            " FROM events e ORDER BY id"
+        )
+        return [tuple(row) for row in rows]
+
+    async def test_sequences_are_in_commit_order_without_gaps(self, postgres_url: str) -> None:
+        """Many transactions at once, some of which roll back: no reader ever sees a hole."""
+        async with open_recorded(postgres_url) as one, open_database(postgres_url) as database:
+            stores = [Recorded(one.database if n % 2 else database) for n in range(8)]
+            work = [asyncio.create_task(self._write(store, n)) for n, store in enumerate(stores)]
+            looks = 0
+            while not all(task.done() for task in work):
+                ((count, least, most),) = await one.rows(
+                    "SELECT count(*), min(sequence), max(sequence) FROM feed"
+                )
+                assert count == 0 or (least, most) == (1, count)
+                looks += 1
+            await asyncio.gather(*work)
+            assert looks > 5
+            assert sequences(await one.feed()) == list(range(1, 8 * 10 + 1))
+
+    @staticmethod
+    async def _write(store: Recorded, partition: int) -> None:
+        """Ten events of a camera of its own; every third transaction fails after it took its sequence."""
+        write = store.recorder.write
+        turns = iter(range(1000))
+
+        async def sometimes(connection: asyncpg.Connection, items: Sequence[object]) -> object:
+            effect = await write(connection, items)  # type: ignore[arg-type]
+            if next(turns) % 3 == 1:
+                raise Unavailable("no", "DATABASE_UNAVAILABLE")
+            return effect
+
+        store.recorder.write = sometimes  # type: ignore[method-assign, assignment]
+        for n in range(10):
+            await store.detect(detected(n, n * 1000, camera=f"cam{partition}"), partition=partition)
+
+    async def test_cameras_met_crosswise_do_not_stop_each_other(self, postgres_url: str) -> None:
+        """Two processes write the same unknown cameras in opposite order, again and again."""
+        async with open_recorded(postgres_url) as one:
+            two = Recorded(one.database)
+            for n in range(10):
+                names = [f"a{n}", f"b{n}", f"c{n}"]
+                await asyncio.gather(
+                    one.detect(*(detected(1, n, camera=name) for name in names), partition=0),
+                    two.detect(*(detected(2, n, camera=name) for name in reversed(names)), partition=1),
+                )
+            assert await one.counts("cameras", "media", "camera_outbox") == [30, 60, 30]
+            feed = sequences(await one.feed())
+            assert feed == list(range(1, len(feed) + 1))
+
+
+async def test_events_of_one_second_keep_their_microseconds(store: Recorded) -> None:
+    message = detected(1, 0)
+    message.media.captured_at.nanos = 999_999_999
+    await store.detect(message)
+    (change,) = await store.feed()
+    assert change.event.started_at.nanos == 999_999_000
+    assert (await store.event(opened_by(1)))["started_at"] == at((SECOND - 1) / SECOND)

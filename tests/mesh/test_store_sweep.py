@@ -1,0 +1,149 @@
+"""Closing events, and a clock that is set back, on a real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from store_svc import repository, sweep
+from tests.support.facts import NOON, assessed, at, detected, failed, opened_by
+from tests.support.recorded import Recorded, open_recorded, sequences
+
+EVENT = opened_by(1)
+ID = str(UUID(int=1))
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[Recorded]:
+    async with open_recorded(postgres_url) as recorded:
+        yield recorded
+
+
+class TestClosing:
+    async def test_comes_30_s_after_the_last_detection_was_recorded(self, store: Recorded) -> None:
+        await store.detect(detected(1, -5000))  # when it was captured does not matter
+        await store.sweep(after=29.999999)
+        assert not (await store.event(EVENT))["closed"]
+        await store.sweep(after=0.000001)
+        row = await store.event(EVENT)
+        assert (row["closed"], row["due_at"], row["revision"], row["sequence"]) == (True, store.now, 2, 2)
+        assert (await store.feed())[-1].event.closed
+
+    async def test_wakes_the_judges(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0))
+        due, feed = store.wakeups.due.upcoming(), store.wakeups.feed.upcoming()
+        await store.sweep(after=30)
+        assert due.is_set()
+        assert feed.is_set()
+
+    async def test_counts_from_the_latest_detection(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0))
+        store.now = at(20)
+        await store.detect(detected(2, 20))
+        await store.sweep(after=29)
+        assert not (await store.event(EVENT))["closed"]
+        await store.sweep(after=1)
+        assert (await store.event(EVENT))["closed"]
+
+    async def test_happens_once(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0))
+        await store.sweep(after=30)
+        await store.sweep()
+        await store.sweep(after=1000)
+        assert sequences(await store.feed()) == [1, 2]
+
+    async def test_by_several_at_once_happens_once(self, store: Recorded) -> None:
+        await store.detect(*(detected(n, n * 1000, camera=f"cam{n % 3}") for n in range(12)))
+        others = [Recorded(store.database, now=NOON, detections=store.detections) for _ in range(4)]
+        await asyncio.gather(*(other.sweep(after=30) for other in others))
+        assert sequences(await store.feed()) == list(range(1, 25))
+
+    async def test_waits_until_the_partition_is_read(self, store: Recorded) -> None:
+        """Behind a backlog, 30 quiet seconds mean nothing."""
+        await store.detect(detected(1, 0), partition=0)
+        await store.detect(detected(1, 0, camera="back"), partition=1)
+        store.detections.end = {0: 2, 1: 1}
+        await store.sweep(after=60)
+        assert not (await store.event(EVENT))["closed"]
+        assert (await store.event(opened_by(1, "back")))["closed"]
+        await store.detect(detected(2, 20), partition=0)
+        await store.sweep(after=29)
+        assert not (await store.event(EVENT))["closed"]
+        await store.sweep(after=1)
+        row = await store.event(EVENT)
+        assert (row["closed"], row["detection_count"], row["revision"]) == (True, 2, 3)
+
+    async def test_leaves_partitions_of_other_processes_to_them(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0), partition=5)
+        other = Recorded(store.database)
+        await other.sweep(after=60)
+        assert not (await store.event(EVENT))["closed"]
+
+    async def test_passes_over_what_a_photo_reopens_meanwhile(
+        self, store: Recorded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The photo is recorded after the sweep has looked, before it has the camera's lock."""
+        await store.detect(detected(1, 0))
+        lock = repository.lock_cameras
+        store.now = at(30)
+
+        async def late(*arguments: object) -> object:
+            await store.detect(detected(2, 10))
+            return await lock(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(sweep, "lock_cameras", late)
+        await store.sweep()
+        assert not (await store.event(EVENT))["closed"]
+
+    async def test_makes_due_only_what_is_not_judged(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0, urgent=True))
+        row = await store.event(EVENT)
+        await store.assess(assessed(EVENT, ID, row["evidence_revision"], row["evidence_digest"]))
+        await store.sweep(after=30)
+        row = await store.event(EVENT)
+        assert (row["closed"], row["due_at"]) == (True, None)
+
+    async def test_goes_on_beyond_one_transaction(
+        self, store: Recorded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweep, "MOST", 3)
+        await store.detect(*(detected(n, n * 1000) for n in range(8)))
+        await store.sweep(after=30)
+        assert [row["closed"] for row in await store.rows("SELECT closed FROM events")] == [True] * 8
+
+
+class TestClockSetBack:
+    async def test_closing_is_at_most_30_s_away(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0))
+        await store.sweep(after=-86400)
+        await store.sweep(after=29)
+        assert not (await store.event(EVENT))["closed"]
+        await store.sweep(after=1)
+        assert (await store.event(EVENT))["closed"]
+
+    async def test_what_was_due_is_due(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0, urgent=True))
+        await store.sweep(after=-86400)
+        assert (await store.event(EVENT))["due_at"] == store.now
+
+    async def test_a_retry_is_no_farther_than_its_own_length(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0, urgent=True))
+        row = await store.event(EVENT)
+        for n in range(1, 4):
+            await store.assess(
+                failed(EVENT, str(UUID(int=n)), row["evidence_revision"], row["evidence_digest"])
+            )
+        await store.sweep()
+        assert (await store.event(EVENT))["due_at"] == NOON + timedelta(seconds=4)  # the clock is right
+        await store.sweep(after=-1)
+        assert (await store.event(EVENT))["due_at"] == store.now
+
+    async def test_closed_events_stay(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0))
+        await store.sweep(after=30)
+        before = await store.feed()
+        await store.sweep(after=-86400)
+        await store.sweep(after=100)
+        assert await store.feed() == before

@@ -1,0 +1,139 @@
+"""What a home does to a server: parts die alone, the parent is killed, two are started by mistake."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.lares import ROOT, Lares, running_lares
+from tests.support.photos import person_photo, renumbered
+
+SETTINGS = {"LARES_EVENT_GAP_SECONDS": "2", "LARES_EVENT_SPAN_SECONDS": "6"}
+COUNTED = "{ mediaList(first: 200) { edges { node { id } } } }"
+
+
+@pytest.fixture(scope="module")
+async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares]:
+    async with running_lares(tmp_path_factory.mktemp("faults") / "home", SETTINGS) as started:
+        yield started
+
+
+def drop(lares: Lares, camera: str, number: int) -> None:
+    folder = lares.cameras / camera
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f".{number}.part").write_bytes(renumbered(person_photo(), number))
+    (folder / f".{number}.part").rename(folder / f"{number}.jpg")
+
+
+@pytest.mark.parametrize("program", ["java", "postgres"])
+async def test_a_part_that_dies_alone_comes_back_and_nothing_is_lost(lares: Lares, program: str) -> None:
+    before = len((await lares.graphql(COUNTED))["mediaList"]["edges"])
+    for number in range(10):
+        drop(lares, f"with-{program}", 1000 * len(program) + number)
+        if number == 4:
+            parts = [child for child in lares.children() if child.name() == program]
+            first = min(parts, key=lambda child: child.create_time())
+            first.kill()
+        await asyncio.sleep(0.1)
+    await lares.ready()
+    await lares.idle()
+    assert len((await lares.graphql(COUNTED))["mediaList"]["edges"]) == before + 10
+
+
+async def test_two_on_one_home_is_a_clear_error(lares: Lares) -> None:
+    second = Lares(lares.home, SETTINGS)
+    second.log = lares.home.with_name("second.log")
+    second.start()
+    assert second.process is not None
+    code = await asyncio.to_thread(second.process.wait, 30)
+    assert code == 1
+    assert f"another Lares (pid {lares.process.pid})" in second.tail()  # type: ignore[union-attr]
+    assert "Traceback" not in second.tail()
+    await second.close()
+
+
+async def test_a_taken_port_is_a_clear_error(lares: Lares, tmp_path: Path) -> None:
+    second = Lares(tmp_path / "home", {"LARES_GATEWAY_LISTEN": lares.http})
+    second.start()
+    assert second.process is not None
+    code = await asyncio.to_thread(second.process.wait, 60)
+    assert code == 1
+    assert lares.http in second.tail()
+    assert "Traceback" not in second.tail()
+    await second.close()
+
+
+async def test_two_homes_run_side_by_side(lares: Lares, tmp_path: Path) -> None:
+    async with running_lares(tmp_path / "home", SETTINGS) as other:
+        drop(other, "only-here", 1)
+        await other.idle()
+        here = {edge["node"]["id"] for edge in (await other.graphql(COUNTED))["mediaList"]["edges"]}
+        there = {edge["node"]["id"] for edge in (await lares.graphql(COUNTED))["mediaList"]["edges"]}
+        assert len(here) == 1
+        assert not here & there
+
+
+async def test_kill_9_of_the_parent_leaves_nobody_behind(lares: Lares) -> None:
+    assert lares.process is not None
+    children = lares.children()
+    assert {"java", "postgres"} <= {child.name() for child in children}
+    lares.kill()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
+    assert alive == []
+    lares.start()
+    await lares.ready()
+    drop(lares, "after-kill", 77)
+    await lares.idle()
+
+
+async def test_ctrl_c_ends_all_of_it_within_ten_seconds(lares: Lares) -> None:
+    children = lares.children()
+    took = await asyncio.to_thread(lares.stop, 20)
+    assert took < 10
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 1)
+    assert alive == []
+    assert lares.process is not None
+    assert lares.process.returncode == 0
+    lares.start()
+    await lares.ready()
+
+
+async def test_ctrl_c_during_the_start_ends_it_too(tmp_path: Path) -> None:
+    lares = Lares(tmp_path / "home")
+    lares.start()
+    assert lares.process is not None
+    await asyncio.sleep(1.5)
+    lares.process.send_signal(signal.SIGINT)
+    code = await asyncio.to_thread(lares.process.wait, 15)
+    assert code in (130, -signal.SIGINT)  # the second: before Python itself was up
+    lares.start()
+    await lares.ready()
+    await lares.close()
+
+
+def test_a_bad_setting_is_named() -> None:
+    environment = os.environ | {"LARES_TIME_ZONE": "Mars/Olympus"}
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy", "up"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "LARES_TIME_ZONE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_settings_are_printed_without_secrets() -> None:
+    environment = os.environ | {"LARES_BUS_URL": "kafka://me:hunter2@127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy", "config"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    assert "LARES_GRPC_LISTEN=127.0.0.1:50051" in done.stdout
+    assert "kafka://***@127.0.0.1:9" in done.stdout
+    assert "hunter2" not in done.stdout

@@ -1,0 +1,106 @@
+"""A detector that says what it is told to, and a stream that is a list."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from detect_svc.detector import Found, Photo, Sight
+from detect_svc.labels import CANONICAL
+from lares.ingest.v1.events_pb2 import MediaIngested
+from lares.ingest.v1.media_pb2 import FileFingerprint, Media
+from mesh.bus import Delivery, Output
+from mesh.problems import Unavailable
+from mesh.topics import INGESTED
+
+EMPTY = Sight([], 640, 480)
+
+
+def person(score: float, rank: int = 0) -> Found:
+    return Found(rank, "person", score, (0.1, 0.2, 0.3, 0.4))
+
+
+class FakeDetector:
+    """Answers by the photo's name (or content); an exception is raised, a list is used up one by one, its
+    last answer stays."""
+
+    name = "fake"
+    digest = "ab" * 32
+    labels: tuple[str, ...] = CANONICAL
+    input_size = (320, 320)
+    threshold, fast_threshold = 0.5, 0.8
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Sight | Exception | list[Sight | Exception]] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+        self.asked: list[str] = []
+        self.busy = self.busiest = 0
+
+    async def detect(self, photo: Photo) -> Sight:
+        name = photo.name if isinstance(photo, Path) else photo.decode()
+        self.asked.append(name)
+        self.busy += 1
+        self.busiest = max(self.busiest, self.busy)
+        try:
+            if name in self.gates:
+                await self.gates[name].wait()
+            answer = self.answers.get(name, EMPTY)
+            if isinstance(answer, list):
+                answer = answer.pop(0) if len(answer) > 1 else answer[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        finally:
+            self.busy -= 1
+
+    async def check(self) -> None:
+        """Always ready."""
+
+
+class FakeStream:
+    """What the bus's stream does, without a bus: remembers what is done and buried, in order."""
+
+    topic_id = "fake"
+
+    def __init__(self) -> None:
+        self.waiting: asyncio.Queue[Delivery[MediaIngested]] = asyncio.Queue()
+        self.outputs: dict[int, tuple[Output, ...]] = {}
+        self.buried: dict[int, tuple[str, int]] = {}
+        self.order: list[int] = []
+        self.broken_burials = 0
+
+    def put(self, *names: str, change: Callable[[Media], None] = lambda _: None) -> None:
+        """One MediaIngested for each; its sha256 is the name."""
+        for name in names:
+            media = Media(id=f"id-{name}", camera_id="door", sha256=name, size_bytes=9)
+            media.file.CopyFrom(FileFingerprint(path=f"door/{name}.jpg", size_bytes=9, mtime_ns=7))
+            change(media)
+            offset = self.waiting.qsize() + len(self.order)
+            self.waiting.put_nowait(
+                Delivery(MediaIngested(media=media), "door", INGESTED.name, 0, offset, datetime.now(UTC), {})
+            )
+
+    async def batches(self, max_records: int, linger: float = 0.0) -> AsyncIterator[list[Delivery[Any]]]:
+        while True:
+            batch = [await self.waiting.get()]
+            while len(batch) < max_records and not self.waiting.empty():
+                batch.append(self.waiting.get_nowait())
+            yield batch
+
+    def done(self, delivery: Delivery[Any], *outputs: Output) -> None:
+        self.outputs[delivery.offset] = outputs
+        self.order.append(delivery.offset)
+
+    async def bury(self, delivery: Delivery[Any], reason: str, *, attempts: int = 1) -> None:
+        if self.broken_burials:
+            self.broken_burials -= 1
+            raise Unavailable("no broker", "BUS_DOWN")
+        self.buried[delivery.offset] = (reason, attempts)
+        self.order.append(delivery.offset)
+
+    async def settled(self, count: int) -> None:
+        """Until so many records are done or buried; fails after 10 s."""
+        async with asyncio.timeout(10):
+            while len(self.order) < count:
+                await asyncio.sleep(0.005)

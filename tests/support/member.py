@@ -1,0 +1,26 @@
+"""A member of a consumer group in a process of its own, to be killed: prints what it was handed, finishes nothing
+but what it is told to."""
+
+import asyncio
+import sys
+
+from lares.ingest.v1.events_pb2 import MediaIngested
+from mesh.bus import open_bus
+from mesh.topics import Topic
+
+
+async def main(url: str, name: str, partitions: int, group: str, instance: str) -> None:
+    topic = Topic(name, MediaIngested, lambda m: m.media.camera_id, "camera id", partitions, 3600, (), ())
+    async with (
+        open_bus(url, client_id="member", instance=instance or None) as bus,
+        bus.consume(topic, group) as stream,
+    ):
+        async for batch in stream.batches(10):
+            for delivery in batch:
+                print(delivery.message.media.size_bytes, flush=True)
+                if delivery.message.media.size_bytes % 2 == 0:
+                    stream.done(delivery)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]))

@@ -1,0 +1,142 @@
+"""The write side of the store on a real database, fed by hand instead of by Kafka."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+from google.protobuf.message import Message
+
+from lares.detect.v1.events_pb2 import MediaDetected
+from lares.ingest.v1.events_pb2 import MediaRejected
+from lares.reason.v1.events_pb2 import EventAssessed
+from lares.store.v1.events_pb2 import EventChanged
+from mesh.delivery import Delivery
+from store_svc.assembly import Limits
+from store_svc.assessed import AssessedRecorder
+from store_svc.database import Database, open_database
+from store_svc.detected import DetectedRecorder
+from store_svc.migration import migrate
+from store_svc.offsets import Offsets
+from store_svc.rejected import RejectedRecorder
+from store_svc.sweep import Sweep
+from store_svc.wakeups import Wakeups
+from store_svc.worker import Consumer, sweep_once
+from tests.support.facts import NOON, deliveries
+
+
+class FakeStream:
+    """Remembers what it is told. `log` is what seeking hands out again; `end` the offset of the log's end."""
+
+    def __init__(self, topic_id: str = "topic-1") -> None:
+        self.topic_id = topic_id
+        self.finished: list[Delivery[Any]] = []
+        self.buried: list[tuple[int, str]] = []
+        self.sought: dict[int, int] = {}
+        self.end: dict[int, int] = {}
+        self.position: dict[int, int] = {}
+
+    def done(self, delivery: Delivery[Any]) -> None:
+        self.finished.append(delivery)
+        self.position[delivery.partition] = delivery.offset + 1
+
+    async def bury(self, delivery: Delivery[Any], reason: str, *, attempts: int = 1) -> None:
+        self.buried.append((delivery.offset, reason))
+
+    async def seek(self, partition: int, offset: int) -> None:
+        self.sought[partition] = offset
+
+    async def ends(self) -> dict[int, int]:
+        return self.end or self.position
+
+    def positions(self) -> dict[int, int]:
+        return self.position
+
+
+@dataclass
+class Recorded:
+    """One store process; several may share a database. Its clock stands until it is set."""
+
+    database: Database
+    limits: Limits = field(default_factory=Limits)
+    now: datetime = NOON
+    time_zone: str = "UTC"
+    wakeups: Wakeups = field(default_factory=Wakeups)
+    detections: FakeStream = field(default_factory=FakeStream)
+    rejections: FakeStream = field(default_factory=FakeStream)
+    assessments: FakeStream = field(default_factory=FakeStream)
+    next: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        def clock() -> datetime:
+            return self.now
+
+        self.offsets = Offsets(self.database, "store_svc")
+        self.recorder = DetectedRecorder(self.limits, self.time_zone, clock)
+        self.detected = Consumer(self.database, self.offsets, self.wakeups, self.recorder)
+        self.rejected = Consumer(self.database, self.offsets, self.wakeups, RejectedRecorder(clock))
+        self.assessed = Consumer(self.database, self.offsets, self.wakeups, AssessedRecorder(clock))
+        self.sweeper = Sweep(self.database, self.limits.gap / 1_000_000, clock)
+
+    async def detect(self, *messages: MediaDetected, partition: int = 0, first: int | None = None) -> None:
+        """One batch, at the offsets that follow."""
+        batch = self.batch("detect.detections.v1", messages, partition, first)
+        await self.detected.take(self.detections, batch)  # type: ignore[arg-type]
+
+    async def reject(self, *messages: MediaRejected) -> None:
+        batch = self.batch("ingest.rejections.v1", messages, 0, None)
+        await self.rejected.take(self.rejections, batch)  # type: ignore[arg-type]
+
+    async def assess(self, *messages: EventAssessed) -> None:
+        batch = self.batch("reason.assessments.v1", messages, 0, None)
+        await self.assessed.take(self.assessments, batch)  # type: ignore[arg-type]
+
+    def batch(
+        self, topic: str, messages: Sequence[Message], partition: int, first: int | None
+    ) -> list[Delivery[Any]]:
+        at = self.next.get((topic, partition), 0) if first is None else first
+        self.next[topic, partition] = at + len(messages)
+        return deliveries(topic, *messages, first=at, partition=partition)
+
+    async def sweep(self, after: float = 0.0) -> None:
+        """Once, `after` seconds later."""
+        self.now += timedelta(seconds=after)
+        effect = await sweep_once(self.sweeper, self.detections)  # type: ignore[arg-type]
+        self.wakeups.notify(feed=effect.outbox, due=effect.due)
+
+    async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self.database.session() as connection:
+            return await connection.fetch(query, *arguments)
+
+    async def event(self, id: str) -> asyncpg.Record:
+        (row,) = await self.rows("SELECT * FROM events WHERE id = $1", id)
+        return row
+
+    async def feed(self) -> list[EventChanged]:
+        rows = await self.rows("SELECT body FROM feed ORDER BY sequence")
+        return [EventChanged.FromString(row["body"]) for row in rows]
+
+    async def members(self) -> dict[str, list[str]]:
+        """By event, its detections: what is the same in every run."""
+        rows = await self.rows("SELECT event_id, id FROM detections ORDER BY event_id, id")
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(str(row["event_id"]), []).append(str(row["id"]))
+        return found
+
+    async def counts(self, *tables: str) -> list[int]:
+        return [(await self.rows(f"SELECT count(*) FROM {table}"))[0][0] for table in tables]
+
+
+def sequences(feed: Collection[EventChanged]) -> list[int]:
+    return [change.sequence for change in feed]
+
+
+@asynccontextmanager
+async def open_recorded(url: str, **settings: Any) -> AsyncIterator[Recorded]:
+    """Over a database of that URL, with its tables made."""
+    await migrate(url)
+    async with open_database(url) as database:
+        yield Recorded(database, **settings)

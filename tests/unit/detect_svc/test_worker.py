@@ -1,0 +1,234 @@
+"""The loop over a fake stream: each record becomes a detection, a rejection or a dead letter; none is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from detect_svc import worker as worker_module
+from detect_svc.detector import Found, Sight
+from detect_svc.filter import Filter
+from detect_svc.worker import Worker
+from lares.detect.v1.events_pb2 import MediaDetected
+from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
+from lares.ingest.v1.media_pb2 import Media, RejectionReason
+from lares.store.v1.camera_pb2 import Camera
+from lares.store.v1.events_pb2 import CameraConfigured
+from mesh.blobs import Blobs
+from mesh.bus import Stream
+from mesh.config import load_config
+from mesh.identity import detection_id
+from mesh.problems import Exhausted, Internal, Invalid, NotFound, Unavailable
+from mesh.sandbox import Crashed, Hung
+from mesh.topics import DETECTED, REJECTED
+from tests.support.detectors import FakeDetector, FakeStream, person
+
+WINDOW = 3
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(worker_module, "LONGEST_BACKOFF_SECONDS", 0.002)
+
+
+@asynccontextmanager
+async def running(
+    stream: FakeStream, detector: FakeDetector, cameras: dict[str, CameraConfigured] | None = None
+) -> AsyncIterator[None]:
+    rule = Filter.of(load_config(), detector)
+    blobs = Blobs(Path("/nowhere"))
+    worker = Worker(cast(Stream[MediaIngested], stream), detector, rule, (cameras or {}).get, blobs, WINDOW)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        blobs.close()
+
+
+def detected(stream: FakeStream, offset: int) -> MediaDetected:
+    ((topic, message),) = stream.outputs[offset]
+    assert topic is DETECTED
+    assert isinstance(message, MediaDetected)
+    return message
+
+
+async def test_what_is_found_is_told_with_its_media() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.answers["a"] = Sight([person(0.9), Found(1, "kite", 0.9, (0, 0, 1, 1)), person(0.6, 2)], 4, 3)
+    async with running(stream, detector):
+        stream.put("a")
+        await stream.settled(1)
+    message = detected(stream, 0)
+    assert message.media.id == "id-a"
+    assert message.media.file.path == "door/a.jpg"
+    assert message.detector == "fake@abababababab"
+    assert message.urgent
+    assert message.HasField("detected_at")
+    assert [one.label for one in message.detections] == ["person", "person"]
+    assert message.detections[0].box == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    # The rank in the raw output, where the kite is second.
+    assert [one.id for one in message.detections] == [
+        detection_id("id-a", 0, r, "fake@abababababab") for r in (0, 2)
+    ]
+
+
+async def test_an_empty_result_is_a_result() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    async with running(stream, detector):
+        stream.put("a")
+        await stream.settled(1)
+    assert list(detected(stream, 0).detections) == []
+    assert not detected(stream, 0).urgent
+
+
+async def test_thresholds_change_what_is_told_but_no_id() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.answers["a"] = detector.answers["b"] = Sight(
+        [person(0.9), person(0.7, 1), person(0.55, 2)], 4, 3
+    )
+    strict = CameraConfigured(camera=Camera(id="door", thresholds={"*": 0.6}))
+
+    def elsewhere(media: Media) -> None:
+        media.camera_id, media.id = "garden", "id-a"
+
+    async with running(stream, detector, {"door": strict}):
+        stream.put("a")
+        stream.put("b", change=elsewhere)
+        await stream.settled(2)
+    at_the_door = [one.id for one in detected(stream, 0).detections]
+    in_the_garden = [one.id for one in detected(stream, 1).detections]
+    assert (len(at_the_door), len(in_the_garden)) == (2, 3)
+    assert in_the_garden[:2] == at_the_door
+
+
+async def test_a_deleted_cameras_thresholds_count_no_more() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.answers["a"] = Sight([person(0.55)], 4, 3)
+    gone = CameraConfigured(camera=Camera(id="door", thresholds={"*": 0.6}), deleted=True)
+    async with running(stream, detector, {"door": gone}):
+        stream.put("a")
+        await stream.settled(1)
+    assert len(detected(stream, 0).detections) == 1
+
+
+@pytest.mark.parametrize("reason", ["TRUNCATED", "CORRUPT", "TOO_MANY_PIXELS", "NOT_AN_IMAGE"])
+async def test_a_bad_photo_is_a_rejection_of_its_file(reason: str) -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.answers["bad"] = Invalid("the photo is bad", reason)
+    async with running(stream, detector):
+        stream.put("bad", "good")
+        await stream.settled(2)
+    ((topic, message),) = stream.outputs[0]
+    assert topic is REJECTED
+    assert isinstance(message, MediaRejected)
+    assert RejectionReason.Name(message.reason) == f"REJECTION_REASON_{reason}"
+    assert (message.media_id, message.camera_id, message.detail) == ("id-bad", "door", "the photo is bad")
+    assert (message.file.path, message.file.size_bytes, message.file.mtime_ns) == ("door/bad.jpg", 9, 7)
+    assert message.HasField("rejected_at")
+    assert detected(stream, 1).media.id == "id-good"
+    assert detector.asked.count("bad") == 1
+
+
+async def test_a_bad_upload_is_a_rejection_without_a_file() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.answers["bad"] = detector.answers["worse"] = Invalid("the photo is bad", "CORRUPT")
+    async with running(stream, detector):
+        stream.put("bad", "worse", change=lambda media: media.ClearField("file"))
+        await stream.settled(2)
+    messages = [cast(MediaRejected, stream.outputs[offset][0][1]) for offset in (0, 1)]
+    assert not any(message.HasField("file") for message in messages)
+    assert len({message.rejection_id for message in messages}) == 2
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason", "attempts"),
+    [
+        (Crashed("dead", "CHILD_CRASHED"), "DECODER_CRASHED", 2),
+        (Hung("slow", "CHILD_HUNG"), "DECODER_HUNG", 3),
+        (NotFound("gone", "BLOB_NOT_FOUND"), "BLOB_NOT_FOUND", 6),
+        (Internal("MemoryError", "CHILD_FAILED"), "CHILD_FAILED", 1),
+        (Invalid("what is this", "NO_SUCH_REASON"), "NO_SUCH_REASON", 1),
+        (RuntimeError("a bug"), "UNEXPECTED", 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+async def test_a_photo_that_cannot_be_detected_is_buried_and_the_others_go_on(
+    problem: Exception, reason: str, attempts: int
+) -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.answers["bad"] = problem
+    async with running(stream, detector):
+        stream.put("a", "bad", "b", "c", "d")
+        await stream.settled(5)
+    assert stream.buried == {1: (reason, attempts)}
+    assert {offset: detected(stream, offset).media.id for offset in stream.outputs} == {
+        0: "id-a", 2: "id-b", 3: "id-c", 4: "id-d"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "passing", [Unavailable("away", "CHILD_NOT_STARTED"), Exhausted("full", "SANDBOX_FULL")]
+)
+async def test_what_passes_is_tried_until_it_has_passed(passing: Exception) -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.answers["a"] = [*[passing] * 20, Sight([person(0.9)], 4, 3)]
+    async with running(stream, detector):
+        stream.put("a")
+        await stream.settled(1)
+    assert len(detected(stream, 0).detections) == 1
+    assert not stream.buried
+
+
+async def test_a_photo_that_hangs_once_is_not_blamed() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.answers["a"] = [Hung("slow", "CHILD_HUNG"), Hung("slow", "CHILD_HUNG"), Sight([], 4, 3)]
+    async with running(stream, detector):
+        stream.put("a")
+        await stream.settled(1)
+    assert detected(stream, 0).media.id == "id-a"
+
+
+async def test_a_detector_that_is_away_stops_the_intake() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    names = [f"p{index}" for index in range(10)]
+    for name in names:
+        detector.answers[name] = Unavailable("away", "CHILD_NOT_STARTED")
+    async with running(stream, detector):
+        stream.put(*names)
+        async with asyncio.timeout(10):
+            while len(detector.asked) < 30:
+                await asyncio.sleep(0.005)
+        assert set(detector.asked) == set(names[:WINDOW])
+        assert not stream.order
+        detector.answers.clear()
+        await stream.settled(10)
+    assert sorted(stream.outputs) == list(range(10))
+
+
+async def test_photos_are_in_flight_together_and_one_does_not_hold_up_the_others() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.gates["slow"] = asyncio.Event()
+    async with running(stream, detector):
+        stream.put("slow", "a", "b", "c", "d")
+        await stream.settled(4)
+        assert sorted(stream.order) == [1, 2, 3, 4]
+        detector.gates["slow"].set()
+        await stream.settled(5)
+    assert 1 < detector.busiest <= WINDOW
+
+
+async def test_a_burial_waits_for_the_bus() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    stream.broken_burials = 3
+    detector.answers["bad"] = Crashed("dead", "CHILD_CRASHED")
+    async with running(stream, detector):
+        stream.put("bad")
+        await stream.settled(1)
+    assert stream.buried == {0: ("DECODER_CRASHED", 2)}

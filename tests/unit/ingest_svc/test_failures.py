@@ -1,0 +1,242 @@
+"""Disks and brokers that fail: nothing is lost, nothing is announced before it is durable."""
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ingest_svc.announcing import Announcer
+from ingest_svc.fingerprint import Fingerprint
+from ingest_svc.photo import Fact, Rejection
+from ingest_svc.refusal import LINK
+from ingest_svc.settling import Sign
+from ingest_svc.sightings import Sighting
+from mesh.blobs import Blobs
+from mesh.problems import Internal, Unavailable
+from tests.unit.ingest_svc.house import House, until
+from tests.unit.ingest_svc.photos import jpeg
+
+
+class FakeBlobs(Blobs):
+    """Real ones on a disk that fails, hangs, or under which the original changes."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.failures: list[Exception] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.before: Callable[[Path], object] = lambda _: None
+        self.after: Callable[[Path], object] = lambda _: None
+
+    async def put(self, sha256: str, source: Path) -> None:
+        await self.open.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.before(source)
+        await super().put(sha256, source)
+        self.after(source)
+
+
+@pytest.fixture
+async def blobs(house: House) -> FakeBlobs:
+    house.blobs.close()
+    house.blobs = blobs = FakeBlobs(house.home / "media")
+    return blobs
+
+
+async def test_a_full_disk_and_a_lost_broker_are_waited_for(house: House, blobs: FakeBlobs) -> None:
+    blobs.failures = [OSError(errno.ENOSPC, "No space left on device")] * 2
+    house.bus.failures = [Unavailable("no broker", "BUS_UNAVAILABLE")] * 2
+    async with house.running():
+        house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: house.idle and house.paths)
+    assert house.paths == ["door/one.jpg"]
+    assert not blobs.failures
+    assert not house.bus.failures
+
+
+async def test_nothing_is_announced_before_its_blob_is_durable(house: House, blobs: FakeBlobs) -> None:
+    blobs.open.clear()
+    async with house.running():
+        house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: house.ingest.worker.status().unannounced == 1)
+        await asyncio.sleep(0.1)
+        assert not house.paths
+        blobs.open.set()
+        await until(lambda: house.paths)
+
+
+async def test_one_cameras_stuck_photo_does_not_hold_another_camera(house: House, blobs: FakeBlobs) -> None:
+    stuck = asyncio.Event()
+
+    async def put(sha256: str, source: Path) -> None:
+        if source.name == "stuck.jpg":
+            await stuck.wait()
+        await Blobs.put(blobs, sha256, source)
+
+    blobs.put = put  # type: ignore[method-assign]
+    (house.root / "door").mkdir()
+    async with house.running():
+        await until(lambda: house.idle)
+        house.drop("door/stuck.jpg", jpeg("stuck"))
+        house.drop("door/next.jpg", jpeg("next"))
+        house.drop("yard/one.jpg", jpeg("one"))
+        await until(lambda: house.paths == ["yard/one.jpg"])
+        stuck.set()
+        await until(lambda: len(house.paths) == 3)
+    assert house.paths == ["yard/one.jpg", "door/stuck.jpg", "door/next.jpg"]
+
+
+async def test_a_file_overwritten_while_it_is_copied_is_taken_as_it_became(
+    house: House, blobs: FakeBlobs
+) -> None:
+    def overwrite(source: Path) -> None:
+        blobs.before = lambda _: None
+        source.write_bytes(jpeg("second"))
+
+    blobs.before = overwrite
+    async with house.running():
+        house.drop("door/latest.jpg", jpeg("first"))
+        await until(lambda: house.idle and house.paths)
+    (media,) = house.bus.media
+    assert blobs.path(media.sha256).read_bytes() == jpeg("second")
+
+
+async def test_a_time_set_after_the_copy_still_counts(house: House, blobs: FakeBlobs) -> None:
+    def restamp(source: Path) -> None:
+        blobs.after = lambda _: None
+        os.utime(source, (1_000, 1_000))
+
+    blobs.after = restamp
+    async with house.running():
+        house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: house.idle and house.paths)
+    (media,) = house.bus.media
+    assert media.captured_at.ToSeconds() == 1_000
+
+
+async def test_a_file_that_goes_while_it_is_copied_is_no_error(house: House, blobs: FakeBlobs) -> None:
+    blobs.before = lambda source: source.unlink()
+    async with house.running():
+        house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: not house.idle)
+        await until(lambda: house.idle)
+    assert house.paths == []
+    assert house.refused == {}
+
+
+async def test_an_unreadable_file_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("ingest_svc.examination._read", denied)
+    async with house.running():
+        house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: house.refused)
+    assert house.refused == {"door/one.jpg": "UNREADABLE"}
+
+
+async def test_what_only_the_system_lacks_is_no_fault_of_the_file(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ingest_svc import examination
+
+    read, failures = examination._read, [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    def sometimes(*args: object) -> bytes | None:
+        if failures:
+            raise failures.pop()
+        return read(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(examination, "_read", sometimes)
+    async with house.running():
+        house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: house.paths)
+    assert house.refused == {}
+
+
+async def test_a_stop_in_the_middle_loses_nothing(house: House) -> None:
+    house.bus.open.clear()
+    async with house.running():
+        house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: house.ingest.worker.status().unannounced == 1)
+    assert house.paths == []
+    house.bus.open.set()
+    async with house.running():
+        await until(lambda: house.paths == ["door/one.jpg"])
+
+
+async def test_the_status_is_never_idle_while_something_seen_is_unannounced(house: House) -> None:
+    """Looked at in every step of the event loop."""
+    seen = set[str]()
+    async with house.running() as ingest:
+        sightings = ingest.worker._watch.sightings
+        put = sightings.put
+
+        def put_and_note(sighting: Sighting) -> None:
+            put(sighting)
+            if isinstance(sighting.sign, Sign):
+                seen.add(sighting.path)
+
+        sightings.put = put_and_note  # type: ignore[method-assign]
+        (house.root / "door").mkdir()
+        idle_steps, deadline = 0, time.monotonic() + 20
+        for index in range(1, 61):
+            if index % 3:
+                house.drop(f"door{index % 7}/{index}.jpg", jpeg(str(index)))
+            else:
+                (house.root / "door" / f"{index}.jpg").write_bytes(jpeg(str(index)))
+            while index % 4 == 0 and not (house.idle and len(set(house.paths)) == index):
+                noted, idle = set(seen), house.idle
+                assert not idle or noted <= set(house.paths)
+                assert time.monotonic() < deadline
+                idle_steps += idle
+                await asyncio.sleep(0)
+    assert len(seen) == 60
+    assert idle_steps, "it was never idle: nothing was tested"
+
+
+async def test_facts_of_a_line_keep_their_order_and_lines_do_not_wait() -> None:
+    published: list[str] = []
+
+    async def publish(facts: list[Fact]) -> None:
+        published.extend(fact.file.path for fact in facts if fact.file)
+
+    announcer = Announcer(publish)
+    gates = {name: asyncio.Event() for name in ("a1", "a2", "b1")}
+
+    async def work(name: str) -> Fact:
+        await gates[name].wait()
+        return Rejection("", Fingerprint(name), LINK, datetime.now(UTC))
+
+    for name in gates:
+        announcer.submit(name[0], work(name))
+    running = asyncio.create_task(announcer.run())
+    gates["a2"].set()
+    gates["b1"].set()
+    await until(lambda: published == ["b1"])
+    assert announcer.pending == 2
+    gates["a1"].set()
+    await until(lambda: published == ["b1", "a1", "a2"])
+    assert announcer.pending == 0
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_bug_ends_the_loop_instead_of_being_waited_out() -> None:
+    async def publish(_: list[Fact]) -> None:
+        raise Internal("no such topic", "INTERNAL")
+
+    async def work() -> Fact:
+        return Rejection("", Fingerprint("a"), LINK, datetime.now(UTC))
+
+    announcer = Announcer(publish)
+    announcement = announcer.submit("a", work())
+    with pytest.raises(Internal):
+        await asyncio.wait_for(announcer.run(), 5)
+    assert announcement.done.cancelled()
