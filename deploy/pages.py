@@ -41,7 +41,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def write_pages(root: Path, *, check: bool) -> list[str]:
-    """The pages under `root` that differed from the code; `check` leaves them so. Raises Invalid NO_MARKERS."""
+    """The pages under `root` that differed from the code; `check` leaves them so.
+
+    Raises Invalid NO_MARKERS.
+    """
     stale = []
     for page, make in PAGES.items():
         path = root / page

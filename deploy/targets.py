@@ -16,7 +16,7 @@ from mesh.problems import Invalid, Unavailable
 log = structlog.get_logger(__name__)
 
 READY_SECONDS = 60.0
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 1.0
 
 Opener = Callable[[Config, Mesh], AbstractAsyncContextManager[None]]
 

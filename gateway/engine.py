@@ -9,7 +9,7 @@ from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import strawberry
-from graphql import ExecutionResult, create_source_event_stream
+from graphql import ExecutionResult, GraphQLError, create_source_event_stream
 from strawberry.execution import optimized_is_awaitable
 
 from gateway.context import Context
@@ -61,7 +61,7 @@ class Engine:
         if optimized_is_awaitable(stream):
             stream = await cast("Awaitable[Any]", stream)
         if isinstance(stream, ExecutionResult):
-            raise Refused(stream.errors or ())
+            raise cast("list[GraphQLError]", stream.errors)[0]
         rendering = self._rendering(document, operation)
         async with aclosing(cast("AsyncGenerator[EventChange, None]", stream)) as changes:
             async for change in changes:

@@ -25,7 +25,7 @@ STATUS = {
 
 
 class Refused(Exception):
-    """graphql-core's own complaints about a text or its variables."""
+    """graphql-core's own complaints about a text or its variables: the client's words, so it may read them."""
 
     def __init__(self, errors: Sequence[GraphQLError]) -> None:
         super().__init__("refused")
@@ -50,14 +50,21 @@ def response(problem: Problem, status: HTTPStatus | None = None) -> JSONResponse
 
 
 def format_errors(errors: Sequence[GraphQLError]) -> list[dict[str, Any]]:
-    """The `errors` of an answer that has some data."""
-    return [_format_error(error) for error in errors]
+    """The `errors` of an answer that has some data: what resolvers raised."""
+    formats = ((error, formatted(masked(error.original_error or error))) for error in errors)
+    return [
+        {"message": form["message"], **_place(error), "extensions": form["extensions"]}
+        for error, form in formats
+    ]
 
 
 def failure(error: Exception) -> list[dict[str, Any]]:
     """The `errors` of an answer that has none."""
     if isinstance(error, Refused):
-        return format_errors(error.errors)
+        extensions = {"code": StatusCode.INVALID_ARGUMENT.name, "reason": "BAD_GRAPHQL"}
+        return [{"message": each.message, **_place(each), "extensions": extensions} for each in error.errors]
+    if isinstance(error, GraphQLError):
+        return format_errors([error])
     if isinstance(error, TimeoutError):
         error = Unavailable("this took too long", "DEADLINE")
     return [formatted(masked(error))]
@@ -75,16 +82,10 @@ def request_id() -> str:
     return str(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
-def _format_error(error: GraphQLError) -> dict[str, Any]:
+def _place(error: GraphQLError) -> dict[str, Any]:
     place: dict[str, Any] = {}
     if error.locations:
         place["locations"] = [{"line": at.line, "column": at.column} for at in error.locations]
     if error.path:
         place["path"] = error.path
-    cause = error.original_error
-    if cause is None and not error.path:
-        # Written by graphql-core about the text or the variables: the client's own words.
-        extensions = {"code": StatusCode.INVALID_ARGUMENT.name, "reason": "BAD_GRAPHQL"}
-        return {"message": error.message, **place, "extensions": extensions}
-    problem = formatted(masked(cause or error))
-    return {"message": problem["message"], **place, "extensions": problem["extensions"]}
+    return place

@@ -21,12 +21,14 @@ MOST_AT_ONCE = 100
 
 @dataclass(eq=False)
 class Announcement:
-    """`fact` is being worked out; `done` gives it once it is durably announced, None where there was none.
-    `headers` tell the request that it belongs to; `begun` is in monotonic seconds."""
+    """`fact` is being worked out; `done` gives it once it is durably announced, None where there was none;
+    `finished` is called with it just before. `headers` tell the request that it belongs to; `begun` is in
+    monotonic seconds."""
 
     fact: "asyncio.Future[Fact | None]"
     headers: Mapping[str, str]
     begun: float
+    finished: Callable[[Fact | None], None]
     done: "asyncio.Future[Fact | None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -51,11 +53,11 @@ class Announcer:
         *,
         headers: Mapping[str, str] | None = None,
         begun: float | None = None,
+        finished: Callable[[Fact | None], None] = lambda _: None,
     ) -> Announcement:
         """Takes the next place of this line at once; `work` may end when it will."""
-        announcement = Announcement(
-            asyncio.ensure_future(work), headers or {}, time.monotonic() if begun is None else begun
-        )
+        begun = time.monotonic() if begun is None else begun
+        announcement = Announcement(asyncio.ensure_future(work), headers or {}, begun, finished)
         announcement.fact.add_done_callback(lambda _: self._ready.set())
         self._lines.setdefault(line, deque()).append(announcement)
         self.pending += 1
@@ -91,9 +93,10 @@ class Announcer:
         if facts:
             await until_done(lambda: self._publish(facts), "announcing")
         for entry in batch:
-            self.pending -= 1
             if fact := entry.fact.result():
                 _tell(fact, time.monotonic() - entry.begun)
+            entry.finished(fact)
+            self.pending -= 1  # after: whatever follows from it counts by then
             if not entry.done.done():
                 entry.done.set_result(fact)
 

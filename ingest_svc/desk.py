@@ -45,16 +45,13 @@ class Desk:
             line, work = whose.id, self._intake.take(file, whose)
         else:
             line, work = file.path, _refused(file, whose)
-        announcement = self._announcer.submit(line, work, begun=at)
-        announcement.done.add_done_callback(lambda done: self._finish(file, done))
+        self._announcer.submit(line, work, begun=at, finished=lambda fact: self._finish(file, fact))
 
-    def _finish(self, file: Fingerprint, done: "asyncio.Future[Fact | None]") -> None:
+    def _finish(self, file: Fingerprint, fact: Fact | None) -> None:
         self._room.release()
         if self._in_hand.get(file.path) is file:
             del self._in_hand[file.path]
-        if done.cancelled():
-            return
-        if done.result() is None:
+        if fact is None:
             self._changed(file.path)
             return
         self._announced[file.path] = file

@@ -97,7 +97,7 @@ class Boundary(grpc.aio.ServerInterceptor):
 def _is_sibling(context: Any) -> bool:
     """The private socket lies in a folder that only Lares may enter; a client certificate is only asked for,
     and only accepted from our CA, on the address for siblings."""
-    return context.peer().startswith("unix:") or "x509_common_name" in (context.auth_context() or {})
+    return context.peer().startswith("unix:") or "x509_pem_cert" in (context.auth_context() or {})
 
 
 def _checked(request: Any) -> Any:

@@ -87,7 +87,7 @@ class Config(BaseSettings):
     severity_high: int = Field(60, ge=1, le=100, description="Least score of HIGH.")
     severity_critical: int = Field(85, ge=1, le=100, description="Least score of CRITICAL.")
     reason_concurrency: int = Field(4, ge=1, le=64, description="Events judged at the same time.")
-    lease_seconds: float = Field(60, gt=0, description="How long a judge may keep an event without a word.")
+    lease_seconds: float = Field(15, gt=0, description="How long a judge may keep an event without a word.")
 
     _lists = field_validator("detect_classes", "detect_fast_classes", mode="before")(_split)
     _maps = field_validator("detect_thresholds", "peers", mode="before")(_pairs)

@@ -41,7 +41,9 @@ class Leases:
             if not problem.retryable and not isinstance(problem, Internal):
                 raise
             pause = self._backoff.failed()
-            log.warning("the store gives no leases", reason=problem.reason, pause=round(pause, 1))
+            # Once is nothing to tell: the store was restarted, or all of us are stopping.
+            tell = log.warning if self._backoff.failures > 1 else log.debug
+            tell("the store gives no leases", reason=problem.reason, pause=round(pause, 1))
             await asyncio.sleep(pause)
             return ()
         self._backoff.worked()

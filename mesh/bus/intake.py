@@ -28,6 +28,7 @@ from mesh.topics import M, Topic
 log = structlog.get_logger(__name__)
 
 POLL_MS = 100
+COMMIT_SECONDS = 3.0
 CLOSE_SECONDS = 3.0
 REVOKE_SECONDS = 2.0
 UNDECODABLE = "UNDECODABLE"
@@ -64,6 +65,7 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
     ) -> None:
         self._cluster, self._place, self._ledger, self._settle = cluster, place, ledger, settle
         self._unplaced: frozenset[int] = frozenset()
+        self._committing: asyncio.Future[None] | None = None
         self.consumer: Any = None
         self.joined = False
         self.emptied = 0  # how often a poll brought all that there was
@@ -107,6 +109,10 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         self._ledger.revoke()
         if consumer is not None:
             await end(consumer)
+        committing, self._committing = self._committing, None
+        if committing is not None:
+            committing.cancel()
+            await asyncio.gather(committing, return_exceptions=True)
 
     async def read(self) -> None:
         """Fetches as long as there is room. Returns by an exception only."""
@@ -191,6 +197,31 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         if self._ledger.generation(partition.partition) is None:
             return  # aiokafka's own idea of where to begin; ours comes
         raise out_of_range(partition.topic, partition.partition, offset, f"group {self._place.group}")
+
+    async def commit(self, positions: dict[int, int]) -> bool:
+        """Whether the group's coordinator has them."""
+        if self.consumer is None or not await self._committed():
+            return False
+        name = self._place.topic.name
+        offsets = {TopicPartition(name, partition): at for partition, at in positions.items()}
+        self._committing = asyncio.ensure_future(self.consumer.commit(offsets))
+        return await self._committed()
+
+    async def _committed(self) -> bool:
+        """Whether the commit under way is through. One that takes long goes on, and is waited for the next
+        time: aiokafka does not bear its being cancelled."""
+        commit = self._committing
+        if commit is None:
+            return True
+        await asyncio.wait([commit], timeout=COMMIT_SECONDS)
+        if not commit.done():
+            return False
+        if self._committing is commit:
+            self._committing = None
+        error = None if commit.cancelled() else commit.exception()
+        if error is not None:
+            log.info("positions not committed", topic=self._place.topic.name, error=repr(error))
+        return error is None and not commit.cancelled()
 
     async def positions(self) -> dict[int, int]:
         """By assigned partition, the offset to fetch next."""

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Generic
 
 import structlog
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from mesh.bus.cluster import Cluster
@@ -205,22 +204,17 @@ class Stream(Generic[M]):
             await self._ledger.moved.wait()
             self._ledger.moved.clear()
             await asyncio.sleep(COMMIT_SECONDS)
-            await self._mirror()
+            if not await self._mirror():
+                await asyncio.sleep(BACKOFF_SECONDS)
+                self._ledger.moved.set()
 
-    async def _mirror(self) -> None:
-        """Commits to Kafka where we are. What fails is made good by the next time."""
+    async def _mirror(self) -> bool:
+        """Whether Kafka knows where we are."""
         moved = {p: at for p, at in self._ledger.positions().items() if self._committed.get(p) != at}
-        consumer = self._intake.consumer
-        if not moved or consumer is None:
-            return
-        try:
-            commit = consumer.commit(
-                {TopicPartition(self._place.topic.name, p): at for p, at in moved.items()}
-            )
-            await asyncio.wait_for(commit, CLOSE_SECONDS)
-            self._committed |= moved
-        except (KafkaError, TimeoutError) as error:
-            log.info("positions not committed", topic=self._place.topic.name, error=repr(error))
+        if moved and not await self._intake.commit(moved):
+            return False
+        self._committed |= moved
+        return True
 
     async def _settle(self) -> None:
         await self._flush()

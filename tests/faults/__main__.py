@@ -8,10 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.support.photos import small_photos
-
 from tests.faults.run import Kills, Result, perform
 from tests.faults.scenario import Drop, lonely, long_visit
+from tests.support.photos import small_photos
 
 GAP, SPAN = 4.0, 12.0
 

@@ -14,7 +14,7 @@ import websockets
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from mesh.topics import dead_letters
-from tests.support.lares import ROOT, Lares, running_lares
+from tests.support.lares import ROOT, Lares, running_lares, until
 from tests.support.photos import empty_photo, person_photo
 
 PERSON_EVENT = """{ events(first: 5, filter: {labels: ["person"]}) { edges { node {
@@ -116,7 +116,8 @@ async def test_an_empty_photo_is_a_media_and_no_event(lares: Lares) -> None:
     drop(lares, empty_photo(), "garden", "empty.jpg")
     await lares.idle()
     listed = await lares.graphql(
-        '{ mediaList(first: 9, cameraIds: ["garden"]) { edges { node { id detections { edges { node { id } } } } } }'
+        '{ mediaList(first: 9, cameraIds: ["garden"]) {'
+        "  edges { node { id detections { edges { node { id } } } } } }"
         '  events(filter: {cameraIds: ["garden"]}) { edges { node { id } } } }'
     )
     (media,) = listed["mediaList"]["edges"]
@@ -227,13 +228,6 @@ async def test_a_deleted_camera_is_ignored_until_it_is_made_again(lares: Lares) 
     while not await seen():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
-
-
-async def until(condition: object, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 async def test_bytes_that_are_no_message_go_to_the_dead_letters(lares: Lares) -> None:

@@ -5,10 +5,11 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,11 @@ class Refused(AssertionError):
 class Lares:
     """One home and its addresses; the process on it may come and go."""
 
-    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, settings: Mapping[str, str] | None = None, targets: Sequence[str] = ()
+    ) -> None:
         self.home = home
+        self._targets = [word for target in targets for word in ("--target", target)]
         http, grpc, kafka = free_ports(3)
         self.http, self.grpc, self.kafka = (f"127.0.0.1:{port}" for port in (http, grpc, kafka))
         self._settings = {
@@ -54,7 +58,12 @@ class Lares:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.log = home.with_name(home.name + ".log")
-        self._client = httpx.AsyncClient(base_url=f"http://{self.http}", timeout=30)
+        authority = self._settings.get("LARES_TLS_CA")
+        self._client = httpx.AsyncClient(
+            base_url=f"{'https' if authority else 'http'}://{self.http}",
+            timeout=30,
+            verify=ssl.create_default_context(cafile=authority) if authority else True,
+        )
 
     @property
     def cameras(self) -> Path:
@@ -93,7 +102,7 @@ class Lares:
             environment["LARES_CACHE"] = os.environ["LARES_CACHE"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deploy", "up"],
+                [sys.executable, "-m", "deploy", "up", *self._targets],
                 cwd=ROOT,
                 env=environment | self._settings,
                 stdout=log,
@@ -114,6 +123,18 @@ class Lares:
                 pass
             await asyncio.sleep(0.02)
         raise AssertionError(f"not ready after {seconds} s:\n{self.tail()}")
+
+    async def until_up(self, seconds: float = READY_SECONDS) -> None:
+        """Waits for the banner: for a Lares without a gateway."""
+        await until(lambda: "Lares is ready" in self.tail(), seconds, self.tail)
+
+    async def until_stored(self, count: int, seconds: float = 60.0) -> None:
+        """Waits until so many media are in the store."""
+        deadline = time.monotonic() + seconds
+        query = "{ mediaList(first: 200) { edges { node { id } } } }"
+        while len((await self.graphql(query))["mediaList"]["edges"]) < count:
+            assert time.monotonic() < deadline, self.tail()
+            await asyncio.sleep(0.1)
 
     def tail(self, lines: int = 60) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -168,6 +189,18 @@ class Lares:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError(f"not idle after {seconds} s: {status}\n{self.tail()}")
+
+
+async def until(
+    condition: Callable[[], bool],
+    seconds: float = 10.0,
+    what: Callable[[], str] = lambda: "it did not happen",
+) -> None:
+    """Waits for a condition; raises AssertionError with `what` to say."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import pytest
 
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 from mesh.sandbox import Crashed, Hung, Sandbox
+from tests.support.waiting import until
 
 TARGETS = "tests.support.sandboxed"
 OBEY = f"{TARGETS}:obey"
@@ -80,6 +81,14 @@ async def test_a_child_killed_from_outside_blames_nobody() -> None:
         assert (await asked)["pid"] != before
 
 
+async def test_a_child_that_has_died_is_replaced_before_the_next_call() -> None:
+    async with Sandbox(OBEY, size=2) as sandbox:
+        before = set(sandbox.pids)
+        os.kill(min(before), signal.SIGKILL)
+        await until(lambda: len(sandbox.pids) == 2 and set(sandbox.pids) != before)
+        assert max(before) in sandbox.pids
+
+
 @pytest.mark.parametrize("deed", ["hang", "hold the interpreter"])
 async def test_a_hung_child_is_killed_and_the_others_calls_go_on(deed: str) -> None:
     async with Sandbox(OBEY, depth=3, seconds=0.3) as sandbox:
@@ -88,7 +97,7 @@ async def test_a_hung_child_is_killed_and_the_others_calls_go_on(deed: str) -> N
         assert isinstance(outcomes[1], Hung)
         assert outcomes[1].retryable
         assert [outcomes[0], outcomes[2]] == ["a", "b"]
-        assert not psutil.pid_exists(pid)
+        await until(lambda: not psutil.pid_exists(pid))
 
 
 async def test_too_much_memory_is_an_error_not_the_end_of_the_host() -> None:
@@ -190,10 +199,3 @@ def _runs(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-async def until(condition: object, seconds: float = 10.0) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)

@@ -1,0 +1,97 @@
+"""Two processes instead of one, on a Kafka and a PostgreSQL that are not theirs, mutual TLS between them."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+
+from lares.store.v1 import event_service_pb2 as events
+from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from lares.store.v1 import key_service_pb2 as keys
+from lares.store.v1 import key_service_pb2_grpc as keys_rpc
+from tests.support.lares import Lares, free_ports
+from tests.support.parts import running_kafka
+from tests.support.photos import person_photo
+
+FOUND = "{ events(first: 5) { edges { node { camera { id } status labels risk { score } media { url } } } } }"
+
+
+@pytest.mark.timeout(180)
+async def test_services_in_two_processes_do_the_same_job(tmp_path: Path, postgres_url: str) -> None:
+    # A broker that other tests have not written to.
+    async with running_kafka() as kafka_url:
+        await do_the_job(tmp_path, kafka_url, postgres_url)
+
+
+async def do_the_job(tmp_path: Path, kafka_url: str, postgres_url: str) -> None:
+    certificates = tls(tmp_path)
+    here, there = (f"127.0.0.1:{port}" for port in free_ports(2))
+    common = {
+        **certificates,
+        "LARES_BUS_URL": kafka_url,
+        "LARES_DATABASE_URL": postgres_url,
+        "LARES_BLOBS_URL": f"file://{tmp_path}/blobs",
+        "LARES_EVENT_GAP_SECONDS": "2",
+        "LARES_EVENT_SPAN_SECONDS": "6",
+    }
+    front = Lares(
+        tmp_path / "front",
+        common | {"LARES_MESH_LISTEN": here, "LARES_PEERS": f"ingest={there},detect={there}"},
+        targets=["store", "gateway"],
+    )
+    back = Lares(
+        tmp_path / "back",
+        common | {"LARES_MESH_LISTEN": there, "LARES_PEERS": f"store={here}"},
+        targets=["ingest", "detect", "reason"],
+    )
+    try:
+        front.start()
+        back.start()
+        await front.ready()
+        folder = back.cameras / "yard"
+        await back.until_up()
+        folder.mkdir()
+        (folder / "1.jpg").write_bytes(person_photo().read_bytes())
+        await front.until_stored(1)
+        await front.idle()
+        (edge,) = (await front.graphql(FOUND))["events"]["edges"]
+        assert edge["node"]["camera"] == {"id": "yard"}
+        assert edge["node"]["status"] == "ASSESSED"
+        media = await front.get(edge["node"]["media"][0]["url"])
+        assert media.content == person_photo().read_bytes()
+        assert await strangers_are_refused(here, certificates["LARES_TLS_CA"])
+        assert not [child.name() for child in front.children() if child.name() in ("java", "postgres")]
+    finally:
+        await back.close()
+        await front.close()
+
+
+def tls(folder: Path) -> dict[str, str]:
+    """A CA of our own and one certificate of it, for both processes."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    for part in certificate.cert_chain_pems:
+        part.write_to_path(folder / "cert.pem", append=True)
+    return {
+        "LARES_TLS_CA": str(folder / "ca.pem"),
+        "LARES_TLS_KEY": str(folder / "key.pem"),
+        "LARES_TLS_CERT": str(folder / "cert.pem"),
+    }
+
+
+async def strangers_are_refused(address: str, authority: str) -> bool:
+    """Whether the siblings' address refuses a client that shows a certificate of another CA."""
+    other = trustme.CA().issue_cert("127.0.0.1")
+    credentials = grpc.ssl_channel_credentials(
+        Path(authority).read_bytes(), other.private_key_pem.bytes(), other.cert_chain_pems[0].bytes()
+    )
+    async with grpc.aio.secure_channel(address, credentials) as channel:
+        try:
+            await keys_rpc.KeyServiceStub(channel).ListKeys(keys.ListKeysRequest(), timeout=5)
+            await events_rpc.EventServiceStub(channel).ListEvents(events.ListEventsRequest(), timeout=5)
+        except grpc.aio.AioRpcError as error:
+            return error.code() is grpc.StatusCode.UNAVAILABLE
+    return False

@@ -1,0 +1,132 @@
+"""detect_svc as the composition root opens it: real broker, real detector, gRPC over a private socket."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from detect_svc import service
+from lares.detect.v1 import detect_service_pb2 as messages
+from lares.detect.v1 import detect_service_pb2_grpc as rpc
+from lares.ingest.v1.events_pb2 import MediaIngested
+from lares.ingest.v1.media_pb2 import Media
+from lares.store.v1.camera_pb2 import Camera
+from lares.store.v1.events_pb2 import CameraConfigured
+from mesh.blobs import Blobs
+from mesh.boundary import Boundary
+from mesh.bus import Bus, open_bus
+from mesh.config import load_config
+from mesh.identity import media_id
+from mesh.keys import Keys
+from mesh.mesh import Mesh
+from mesh.problems import Invalid, NotFound
+from mesh.rpc import Channels, Server, call
+from mesh.topics import CAMERAS, DETECTED, INGESTED
+from tests.support.photos import person_photo
+from tests.support.records import unique
+from tests.support.waiting import until
+
+
+@pytest.fixture(scope="module")
+async def bus(kafka_url: str) -> AsyncIterator[Bus]:
+    async with open_bus(kafka_url, client_id="detect-service-test") as bus:
+        await bus.create_topics()
+        yield bus
+
+
+@pytest.fixture(scope="module")
+async def strict(bus: Bus) -> str:
+    """A camera that wants to be very sure; configured before the service starts."""
+    id = unique("strict")
+    configured = CameraConfigured(camera=Camera(id=id, thresholds={"person": 0.85}), revision=1)
+    await bus.publish(CAMERAS, configured)
+    return id
+
+
+@pytest.fixture(scope="module")
+async def mesh(bus: Bus, strict: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    config, folder = load_config(), tmp_path_factory.mktemp("detect")
+    socket = f"unix:{folder / 'mesh.sock'}"
+    async with AsyncExitStack() as stack:
+        channels = Channels({"detect": socket, "store": socket}, {})
+        stack.push_async_callback(channels.close)
+        server, blobs = Server([Boundary(None)]), Blobs(folder / "media")
+        stack.callback(blobs.close)
+        mesh = Mesh(config, bus, blobs, server, channels, Keys(channels.to("store")))
+        await server.listen(socket)
+        await stack.enter_async_context(service.open(config, mesh))
+        await server.start()
+        stack.push_async_callback(server.stop, 1.0)
+        yield mesh
+
+
+@pytest.fixture(scope="module")
+def stub(mesh: Mesh) -> "rpc.DetectServiceAsyncStub":
+    return rpc.DetectServiceStub(mesh.channel("detect"))
+
+
+async def test_it_is_ready_and_says_what_it_is(mesh: Mesh, stub: "rpc.DetectServiceAsyncStub") -> None:
+    assert await mesh.missing() == {}
+    answer = await call(stub.GetDetector, messages.GetDetectorRequest())
+    assert answer.detector.startswith("efficientdet-lite0@0720bf247bd7")
+    assert answer.thresholds["person"] == pytest.approx(0.5)
+
+
+async def test_a_photo_on_the_topic_becomes_a_detection_with_the_cameras_thresholds(
+    mesh: Mesh, strict: str, stub: "rpc.DetectServiceAsyncStub"
+) -> None:
+    photo = person_photo().read_bytes()
+    sha256 = hashlib.sha256(photo).hexdigest()
+    usual = unique("usual")
+    found: dict[str, list[str]] = {}
+    await mesh.blobs.put_bytes(sha256, photo)
+    async with mesh.bus.tail(DETECTED) as tail, asyncio.timeout(30):
+        for camera in (strict, usual):
+            media = Media(id=media_id(camera, sha256), camera_id=camera, sha256=sha256)
+            await mesh.bus.publish(INGESTED, MediaIngested(media=media))
+        while len(found) < 2:
+            message = (await anext(tail)).message
+            if message.media.camera_id in (strict, usual):
+                assert message.urgent
+                found[message.media.camera_id] = [one.id for one in message.detections]
+    assert (len(found[strict]), len(found[usual])) == (1, 4)
+
+    async def asked(camera: str) -> list[str]:
+        request = messages.DetectObjectsRequest(image=photo, camera_id=camera)
+        return [one.id for one in (await call(stub.DetectObjects, request)).detections]
+
+    # Who asks with the same photo for the same camera gets the same answer, ids and all.
+    assert await asked(strict) == found[strict]
+    assert len(await asked("")) == 4
+    with pytest.raises(NotFound):
+        await asked(usual)  # never configured
+    status = await call(stub.GetDetectStatus, messages.GetDetectStatusRequest())
+    assert status.lag >= 0
+
+
+async def test_a_bad_image_is_refused_over_the_wire(stub: "rpc.DetectServiceAsyncStub") -> None:
+    with pytest.raises(Invalid) as refused:
+        await call(
+            stub.DetectObjects, messages.DetectObjectsRequest(image=person_photo().read_bytes()[:9000])
+        )
+    assert refused.value.reason == "TRUNCATED"
+    with pytest.raises(Invalid) as refused:
+        await call(stub.DetectObjects, messages.DetectObjectsRequest())
+    assert refused.value.reason == "BAD_REQUEST"
+
+
+async def test_a_class_it_cannot_find_stops_it_at_start(bus: Bus, tmp_path: Path) -> None:
+    config = load_config(detect_classes=["person", "burglar"])
+    blobs, channels = Blobs(tmp_path), Channels({"store": "unix:nowhere"}, {})
+    mesh = Mesh(config, bus, blobs, Server([]), channels, Keys(channels.to("store")))
+    before = len(psutil.Process().children())
+    with pytest.raises(Invalid, match="burglar"):
+        async with service.open(config, mesh):
+            pass
+    await until(lambda: len(psutil.Process().children()) == before)
+    blobs.close()
+    await channels.close()

@@ -1,0 +1,153 @@
+"""The store's loops on a real broker and a real PostgreSQL: everything once, whatever dies."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from lares.detect.v1.events_pb2 import MediaDetected
+from lares.store.v1.events_pb2 import EventChanged
+from mesh import feed
+from mesh.bus import Bus, open_bus
+from mesh.config import Config, load_config
+from mesh.mesh import Mesh
+from mesh.rpc import Server
+from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, REJECTED, Topic
+from store_svc import outbox, service
+from store_svc.assessed import AssessedRecorder
+from store_svc.detected import DetectedRecorder
+from store_svc.rejected import RejectedRecorder
+from tests.support.facts import assessed, detected, found, opened_by, rejected
+from tests.support.recorded import Recorded, open_recorded
+from tests.support.records import unique
+
+
+@dataclass
+class Log:
+    """Topics of this test's own, in place of the real ones."""
+
+    bus: Bus
+    detections: Topic[MediaDetected]
+    rejections: Topic[Any]
+    assessments: Topic[Any]
+    feed: Topic[EventChanged]
+
+
+@pytest.fixture
+async def log(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Log]:
+    own: list[Topic[Any]] = [
+        replace(topic, name=unique(topic.name)) for topic in (DETECTED, REJECTED, ASSESSED, FEED, CAMERAS)
+    ]
+    detections, rejections, assessments, changes, cameras = own
+    for owner, name, topic in (
+        (service, "DETECTED", detections),
+        (service, "REJECTED", rejections),
+        (service, "ASSESSED", assessments),
+        (DetectedRecorder, "topic", detections),
+        (RejectedRecorder, "topic", rejections),
+        (AssessedRecorder, "topic", assessments),
+        (outbox, "FEED", changes),
+        (feed, "FEED", changes),
+        (outbox, "CAMERAS", cameras),
+    ):
+        monkeypatch.setattr(owner, name, topic)
+    async with open_bus(kafka_url, client_id="store-test", instance=unique("store-test")) as bus:
+        await bus.create_topics(own)
+        yield Log(bus, detections, rejections, assessments, changes)
+
+
+@pytest.fixture
+async def look(postgres_url: str) -> AsyncIterator[Recorded]:
+    """The database, for looking at."""
+    async with open_recorded(postgres_url) as recorded:
+        yield recorded
+
+
+@asynccontextmanager
+async def serving(log: Log, url: str, home: Path, **settings: Any) -> AsyncIterator[Mesh]:
+    config: Config = load_config(home=home, **settings)
+    async with AsyncExitStack() as stack:
+        nothing = cast(Any, None)
+        mesh = Mesh(config, log.bus, nothing, Server([]), nothing, nothing, url)
+        await stack.enter_async_context(service.open(config, mesh))
+        yield mesh
+        assert not mesh.failure.done()
+
+
+async def until_counts(look: Recorded, table: str, wanted: int, seconds: float = 60.0) -> None:
+    async with asyncio.timeout(seconds):
+        while (await look.counts(table))[0] < wanted:
+            await asyncio.sleep(0.02)
+
+
+async def published(log: Log, wanted: int) -> list[int]:
+    """The sequences on the feed's topic, until that one has come."""
+    seen: list[int] = []
+    async with log.bus.tail(log.feed, start="beginning") as tail, asyncio.timeout(60):
+        async for delivery in tail:
+            seen.append(delivery.message.sequence)
+            if seen[-1] == wanted:
+                break
+    return seen
+
+
+async def test_a_photo_is_recorded_closed_judged_and_told(
+    log: Log, look: Recorded, postgres_url: str, tmp_path: Path
+) -> None:
+    async with serving(log, postgres_url, tmp_path, event_gap_seconds=0.5):
+        await log.bus.publish(log.detections, detected(1, 0), detected(2, 0.25))
+        await log.bus.publish(log.rejections, rejected(3))
+        await until_counts(look, "events WHERE closed AND due_at IS NOT NULL", 1)
+        row = await look.event(opened_by(1))
+        judged = assessed(opened_by(1), found(1), row["evidence_revision"], row["evidence_digest"])
+        await log.bus.publish(log.assessments, judged)
+        await until_counts(look, "events WHERE assessment_id IS NOT NULL AND due_at IS NULL", 1)
+        await until_counts(look, "rejections", 1)
+        head = (await look.feed())[-1].sequence
+        assert await published(log, head) == list(range(1, head + 1))
+        assert await look.members() == {opened_by(1): sorted([found(1), found(2)])}
+
+
+async def test_stopped_again_and_again_records_everything_once(
+    log: Log, look: Recorded, postgres_url: str, tmp_path: Path
+) -> None:
+    """300 photos of 15 cameras, while the store is stopped in the middle of what it does."""
+    chance = random.Random(3)
+    photos = [detected(n, n * 1000, camera=f"cam{n % 15}") for n in range(300)]
+    publishing = asyncio.create_task(publish(log, photos))
+    for _ in range(5):
+        async with serving(log, postgres_url, tmp_path):
+            (before,) = await look.counts("media")
+            if before < len(photos):
+                await until_counts(look, "media", before + chance.randrange(1, 25))
+    await publishing
+    async with serving(log, postgres_url, tmp_path):
+        await until_counts(look, "media", len(photos))
+        seen = await published(log, len(photos))
+    assert await look.counts("media", "detections", "events", "feed") == [300, 300, 300, 300]
+    told = list(dict.fromkeys(seen))
+    assert told == list(range(1, 301))  # each at least once, first times in order
+
+
+async def publish(log: Log, photos: list[MediaDetected]) -> None:
+    for first in range(0, len(photos), 10):
+        await log.bus.publish(log.detections, *photos[first : first + 10])
+        await asyncio.sleep(0.05)
+
+
+async def test_a_broken_record_stops_nobody(
+    log: Log, look: Recorded, postgres_url: str, tmp_path: Path
+) -> None:
+    broken = detected(2, 10)
+    broken.media.id = "none"
+    async with serving(log, postgres_url, tmp_path):
+        await log.bus.publish(log.detections, detected(1, 0), broken, detected(3, 1000))
+        await until_counts(look, "media", 2)
+        async with asyncio.timeout(20):
+            while [row[0] for row in await look.rows("SELECT next_offset FROM offsets")] != [3]:
+                await asyncio.sleep(0.02)

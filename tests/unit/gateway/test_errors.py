@@ -1,0 +1,207 @@
+"""What a client is told when something is wrong, and what it is not told."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.schema import make_schema
+from mesh.problems import Denied, Exhausted, Internal, Unavailable
+from tests.unit.gateway.conftest import Gateway
+
+DEEP = "{ events { edges { node { detections { edges { node { media { detections { edges { node { media { camera { id } } } } } } } } } } } } }"
+
+
+async def test_a_bug_is_masked_and_can_be_found_by_its_request_id(gateway: Gateway, capfd: Any) -> None:
+    gateway.store.failing["ListEvents"] = RuntimeError("SELECT secret FROM /var/lib/tables at 10.0.0.1")
+    answer = await gateway.client.post(
+        "/graphql", json={"query": "{ events { edges { cursor } } }"}, headers={"x-request-id": "trace-me-1"}
+    )
+    assert answer.headers["x-request-id"] == "trace-me-1"
+    assert answer.json() == {
+        "data": None,
+        "errors": [
+            {
+                "message": "internal error",
+                "locations": [{"line": 1, "column": 3}],
+                "path": ["events"],
+                "extensions": {"code": "INTERNAL", "reason": "INTERNAL", "requestId": "trace-me-1"},
+            }
+        ],
+    }
+
+
+async def test_a_bug_of_the_gateway_is_masked_too(gateway: Gateway) -> None:
+    gateway.store.add_event(1).status = 0
+    error = await gateway.error("{ events { edges { node { status } } } }")
+    assert error["message"] == "internal error"
+    assert error["path"] == ["events", "edges", 0, "node", "status"]
+    assert error["extensions"]["code"] == "INTERNAL"
+
+
+@pytest.mark.parametrize(
+    ("problem", "extensions"),
+    [
+        (Denied("not yours", "NOT_YOURS"), {"code": "PERMISSION_DENIED", "reason": "NOT_YOURS"}),
+        (Unavailable("not now", "DATABASE_AWAY"), {"code": "UNAVAILABLE", "reason": "DATABASE_AWAY"}),
+        (
+            Exhausted("too many", "FULL", limit="3"),
+            {"code": "RESOURCE_EXHAUSTED", "reason": "FULL", "metadata": {"limit": "3"}},
+        ),
+    ],
+)
+async def test_problems_come_through_as_they_are(gateway: Gateway, problem: Any, extensions: Any) -> None:
+    gateway.store.failing["ListEvents"] = problem
+    error = await gateway.error("{ events { edges { cursor } } }")
+    assert (error["message"], error["extensions"]) == (problem.message, extensions)
+
+
+async def test_a_conflict_of_the_store_is_told(gateway: Gateway) -> None:
+    gateway.store.add_event(1)
+    error = await gateway.error("""mutation { createCamera(input: {id: "front-door"}) { camera { id } } }""")
+    assert error["extensions"] == {
+        "code": "FAILED_PRECONDITION",
+        "reason": "CAMERA_EXISTS",
+        "metadata": {"camera_id": "front-door"},
+    }
+
+
+async def test_the_contracts_rules_are_told(gateway: Gateway) -> None:
+    error = await gateway.error("""mutation { createCamera(input: {id: "No Slug"}) { camera { id } } }""")
+    assert (error["extensions"]["code"], error["extensions"]["reason"]) == ("INVALID_ARGUMENT", "BAD_REQUEST")
+
+
+async def test_other_fields_are_answered_beside_an_error(gateway: Gateway) -> None:
+    gateway.store.add_event(1)
+    gateway.store.failing["GetEvent"] = Unavailable("not now", "AWAY")
+    answer = await gateway.post('{ event(id: "3d2e1c1e-0000-4000-8000-000000000000") { id } cameras { id } }')
+    assert answer["data"] == {"event": None, "cameras": [{"id": "front-door"}]}
+    assert answer["errors"][0]["path"] == ["event"]
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("{ events { edges ", "Syntax Error: Expected Name, found <EOF>."),
+        ("{ evnts { edges { cursor } } }", "Cannot query field 'evnts' on type 'Query'."),
+        ("{ events(frist: 1) { edges { cursor } } }", "Unknown argument 'frist' on field 'Query.events'."),
+        ('{ events(first: "x") { edges { cursor } } }', 'Int cannot represent non-integer value: "x"'),
+        ("query($a: Int!) { events(first: $a) { edges { cursor } } }", "Variable '$a'"),
+        ('{ events(filter: {startedAfter: "noon"}) { edges { cursor } } }', "Expected value of type 'DateTime'"),
+        ("{ events(filter: {startedAfter: 5}) { edges { cursor } } }", "Expected value of type 'DateTime'"),
+        (
+            '{ events(filter: {startedAfter: "0001-01-01T00:00:00+14:00"}) { edges { cursor } } }',
+            "Expected value of type 'DateTime'",
+        ),
+        ("{ events(filter: {severities: [HIHG]}) { edges { cursor } } }", "Value 'HIHG' does not exist"),
+    ],
+)
+async def test_a_wrong_text_is_explained_without_suggestions(gateway: Gateway, query: str, says: str) -> None:
+    error = await gateway.error(query)
+    assert error["message"].startswith(says)
+    assert "Did you mean" not in error["message"]
+    assert (error["extensions"]["code"], error["extensions"]["reason"]) == ("INVALID_ARGUMENT", "BAD_GRAPHQL")
+    assert error["locations"]
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("{ events(first: 201) { edges { cursor } } }", "BAD_PAGE_SIZE"),
+        ("{ events(first: 0) { edges { cursor } } }", "BAD_PAGE_SIZE"),
+        ("{ events(first: -1) { edges { cursor } } }", "BAD_PAGE_SIZE"),
+        ("{ mediaList(first: 201) { edges { cursor } } }", "BAD_PAGE_SIZE"),
+        (DEEP, "TOO_DEEP"),
+        ("{ events(first: 200) { edges { node { media { detections(first: 500) { edges { node { id label } } } } } } } }", "TOO_COSTLY"),
+        ("{ " + " ".join(f"a{i}: cameras {{ id }}" for i in range(300)) + " }", "BAD_GRAPHQL"),
+        ("#" * 33_000 + "\n{ cameras { id } }", "QUERY_TOO_LONG"),
+        ("query a { cameras { id } } query b { cameras { id } }", "NO_OPERATION"),
+        ("subscription { eventChanged { cursor } }", "NEEDS_WEBSOCKET"),
+    ],
+)
+async def test_limits(gateway: Gateway, query: str, reason: str) -> None:
+    error = await gateway.error(query)
+    assert (error["extensions"]["code"], error["extensions"]["reason"]) == ("INVALID_ARGUMENT", reason)
+
+
+async def test_the_operation_is_chosen_by_name(gateway: Gateway) -> None:
+    body = {"query": "query a { cameras { id } } query b { __typename }", "operationName": "b"}
+    assert (await gateway.client.post("/graphql", json=body)).json() == {"data": {"__typename": "Query"}}
+
+
+async def test_a_slow_answer_is_given_up(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.engine.SECONDS", 0.0)
+    error = await gateway.error("{ cameras { id } }")
+    assert (error["extensions"]["code"], error["extensions"]["reason"]) == ("UNAVAILABLE", "DEADLINE")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "BAD_JSON"),
+        (b"{", "BAD_JSON"),
+        (b"[" * 100_000, "BAD_JSON"),
+        (b"\xff\xfe", "BAD_JSON"),
+        (b'{"query": "{ cameras { id } }", "variables": {"a": NaN}}', "BAD_JSON"),
+        (b'{"query": "{ cameras { id } }", "variables": {"a": "\\ud800"}}', "BAD_JSON"),
+        (b"[]", "BAD_REQUEST"),
+        (b'[{"query": "{ cameras { id } }"}]', "BAD_REQUEST"),
+        (b"{}", "BAD_REQUEST"),
+        (b'{"query": 5}', "BAD_REQUEST"),
+        (b'{"query": " "}', "BAD_REQUEST"),
+        (b'{"query": "{ cameras { id } }", "variables": []}', "BAD_REQUEST"),
+        (b'{"query": "{ cameras { id } }", "operationName": 5}', "BAD_REQUEST"),
+    ],
+)
+async def test_a_body_that_is_no_request(gateway: Gateway, body: bytes, reason: str) -> None:
+    answer = await gateway.client.post("/graphql", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["extensions"]["reason"] == reason
+
+
+async def test_a_whole_surrogate_pair_is_text(gateway: Gateway) -> None:
+    body = b'{"query": "query($a: ID!) { camera(id: $a) { id } }", "variables": {"a": "\\ud83d\\ude00"}}'
+    answer = await gateway.client.post("/graphql", content=body, headers={"content-type": "application/json"})
+    assert answer.json() == {"data": {"camera": None}}
+
+
+async def test_a_body_has_a_bound(gateway: Gateway) -> None:
+    body = json.dumps({"query": "{ cameras { id } }", "variables": {"a": "x" * 300_000}}).encode()
+    answer = await gateway.client.post("/graphql", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["reason"]) == (413, "BODY_TOO_LARGE")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+async def test_what_a_form_could_send_is_refused(gateway: Gateway, kind: str) -> None:
+    body = json.dumps({"query": "{ cameras { id } }"}).encode()
+    answer = await gateway.client.post("/graphql", content=body, headers={"content-type": kind})
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["reason"]) == (415, "BAD_CONTENT_TYPE")
+
+
+async def test_only_post_asks(gateway: Gateway) -> None:
+    answer = await gateway.client.get("/graphql", params={"query": "{ cameras { id } }"})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_who_asks_for_it_gets_the_strict_form(gateway: Gateway) -> None:
+    headers = {"accept": "application/graphql-response+json"}
+    for query, status in (("{ nothing }", 400), ("{ __typename }", 200)):
+        answer = await gateway.client.post("/graphql", json={"query": query}, headers=headers)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/graphql-response+json"
+
+
+async def test_a_masked_problem_of_another_service_keeps_its_words_to_itself(gateway: Gateway) -> None:
+    gateway.store.failing["ListCameras"] = Internal("table cameras is broken", "OOPS")
+    error = await gateway.error("{ cameras { id } }")
+    assert error["message"] == "internal error"
+    assert "table" not in json.dumps(error)
+
+
+async def test_introspection_stays_within_the_limits(gateway: Gateway) -> None:
+    from graphql import build_client_schema, get_introspection_query, print_schema
+
+    answer = await gateway.ask(get_introspection_query())
+    told = build_client_schema(answer)
+    assert "type Event {" in print_schema(told)
+    assert make_schema()._schema.type_map.keys() == told.type_map.keys()

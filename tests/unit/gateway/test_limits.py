@@ -1,0 +1,73 @@
+"""What an operation is reckoned to cost."""
+
+import pytest
+from graphql import OperationDefinitionNode, parse, validate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.limits import COST, Limits, _sizes, _Walk
+from gateway.schema import make_schema
+from mesh.problems import Invalid
+
+SCHEMA = make_schema()._schema
+
+
+def measure(text: str, **variables: object) -> tuple[int, int]:
+    tree = parse(text)
+    assert not validate(SCHEMA, tree)
+    limits = Limits(SCHEMA, tree)
+    operation = tree.definitions[0]
+    assert isinstance(operation, OperationDefinitionNode)
+    walk = _Walk(SCHEMA, limits._fragments, _sizes(operation, variables))
+    cost, depth = walk.selection(operation.selection_set, SCHEMA.query_type)
+    return cost, depth
+
+
+@pytest.mark.parametrize(
+    ("text", "cost", "depth"),
+    [
+        ("{ __typename }", 1, 1),
+        ("{ cameras { id name } }", 1 + 10 * 2, 2),
+        # One for events; ten pages of edges, node and two fields.
+        ("{ events(first: 10) { edges { node { id status } } } }", 1 + 10 * 4, 4),
+        ("{ events { edges { cursor } } }", 1 + 50 * 2, 3),
+        ("{ events(first: 2) { edges { node { media { id } } } } }", 1 + 2 * (2 + 1 + 10), 5),
+        ("{ a: events(first: 1) { edges { cursor } } b: events(first: 1) { edges { cursor } } }", 6, 3),
+        ("{ cameras { ...F } } fragment F on Camera { id name }", 21, 2),
+        ("{ cameras { ... on Camera { id name } } }", 21, 2),
+        ("{ __schema { types { fields { name } } } }", 1 + 1 + 10 * (1 + 10 * 1), 1),
+    ],
+)
+def test_costs(text: str, cost: int, depth: int) -> None:
+    assert measure(text) == (cost, depth)
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "size"),
+    [("Int", {"n": 7}, 7), ("Int = 3", {}, 3), ("Int", {}, 50), ("Int = 3", {"n": None}, 3), ("Int", {"n": 10**9}, 500)],
+)
+def test_sizes_come_from_variables(declared: str, given: dict[str, object], size: int) -> None:
+    text = f"query($n: {declared}) {{ events(first: $n) {{ edges {{ cursor }} }} }}"
+    assert measure(text, **given)[0] == 1 + 2 * size
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 40))
+def test_a_chain_of_fragments_that_doubles_is_measured_at_once(length: int) -> None:
+    fragments = [
+        f"fragment F{i} on Media {{ a: camera {{ id }} ...F{i + 1} b: camera {{ id }} ...F{i + 1} }}"
+        for i in range(length)
+    ]
+    last = f"fragment F{length} on Media {{ id }}"
+    limits = Limits(SCHEMA, parse('query { media(id: "x") { ...F0 } } ' + " ".join([*fragments, last])))
+    operation = parse('{ media(id: "x") { ...F0 } }').definitions[0]
+    assert isinstance(operation, OperationDefinitionNode)
+    # Two cameras of two fields, and twice what follows.
+    cost = 1
+    for _ in range(length):
+        cost = 2 * cost + 4
+    if 1 + cost > COST:
+        with pytest.raises(Invalid, match="may answer"):
+            limits.check(operation, {})
+    else:
+        limits.check(operation, {})
