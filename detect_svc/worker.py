@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 10.0
 # How often a photo is tried whose failure may be its own fault, or may pass.
-PATIENCE: dict[type[Problem], int] = {NotFound: 6, Hung: 3}
+PATIENCE: dict[type[Problem], int] = {NotFound: 5, Hung: 3}
 DEAD_REASONS: dict[type[Problem], str] = {Crashed: "DECODER_CRASHED", Hung: "DECODER_HUNG"}
 
 

@@ -25,7 +25,7 @@ STATUS = {
 
 
 class Refused(Exception):
-    """graphql-core's own complaints about a text or its variables: the client's words, so it may read them."""
+    """graphql-core's own complaints about a text or its variables, about the client's own words."""
 
     def __init__(self, errors: Sequence[GraphQLError]) -> None:
         super().__init__("refused")
@@ -51,11 +51,11 @@ def response(problem: Problem, status: HTTPStatus | None = None) -> JSONResponse
 
 def format_errors(errors: Sequence[GraphQLError]) -> list[dict[str, Any]]:
     """The `errors` of an answer that has some data: what resolvers raised."""
-    formats = ((error, formatted(masked(error.original_error or error))) for error in errors)
-    return [
-        {"message": form["message"], **_place(error), "extensions": form["extensions"]}
-        for error, form in formats
-    ]
+    answers = []
+    for error in errors:
+        form = formatted(masked(error.original_error or error))
+        answers.append({"message": form["message"], **_place(error), "extensions": form["extensions"]})
+    return answers
 
 
 def failure(error: Exception) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
@@ -64,7 +64,7 @@ class Feed:
         self._backlog = backlog
         self._seats: set[Seat] = set()
 
-    async def watch(self, after: int | None) -> AsyncIterator[EventChanged]:
+    async def watch(self, after: int | None) -> AsyncGenerator[EventChanged, None]:
         """The changes after the cursor, then live, each once and in order of sequence; None starts now.
 
         Raises Invalid CURSOR_BEYOND_HEAD, Conflict CURSOR_EXPIRED, and Unavailable: then go on with the

@@ -14,6 +14,8 @@ LEAST = 17
 WARNS_OF_UNSAFE = 24
 
 MEMORY = ("-Xmx128m", "-Xms32m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# A kill -9 would leave a file of performance counters in /tmp.
+QUIET = ("-XX:-UsePerfData",)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Java:
     def command(self, *arguments: str) -> list[str]:
         """`arguments`: more options, then a class and what it is given."""
         unsafe = ("--sun-misc-unsafe-memory-access=allow",) if self.version >= WARNS_OF_UNSAFE else ()
-        return [str(self.program), *MEMORY, *unsafe, "-cp", self.class_path, *arguments]
+        return [str(self.program), *MEMORY, *QUIET, *unsafe, "-cp", self.class_path, *arguments]
 
 
 async def find_java(jars: Path) -> Java:

@@ -28,6 +28,8 @@ from mesh.topics import M, Topic
 log = structlog.get_logger(__name__)
 
 POLL_MS = 100
+POLL_LIMIT_MS = 60_000
+SESSION_MS = 10_000
 COMMIT_SECONDS = 3.0
 CLOSE_SECONDS = 3.0
 REVOKE_SECONDS = 2.0
@@ -96,7 +98,8 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             enable_auto_commit=False,
             fetch_max_wait_ms=250,
             max_partition_fetch_bytes=256 * 1024,
-            session_timeout_ms=10_000,
+            max_poll_interval_ms=POLL_LIMIT_MS,
+            session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=3_000,
             **self._cluster.address.options(f"{self._place.group}"),
         )

@@ -9,7 +9,7 @@ _CHANGES = """
     SELECT head.sequence AS head, (SELECT min(sequence) FROM feed) AS oldest, entry.body
     FROM feed_head head
     LEFT JOIN LATERAL (
-        SELECT sequence, body FROM feed WHERE sequence >= $1 ORDER BY sequence LIMIT $2
+        SELECT sequence, body FROM feed WHERE sequence > $1 ORDER BY sequence LIMIT $2
     ) entry ON true
     ORDER BY entry.sequence
 """

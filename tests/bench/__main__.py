@@ -1,4 +1,4 @@
-"""`make bench`: every measure beside its limit, all of the same run. `python -m tests.bench NAME...` for some."""
+"""`make bench`: every measure beside its limit, all of the same run; names choose some."""
 
 import argparse
 import asyncio

@@ -10,6 +10,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
@@ -86,7 +87,8 @@ async def test_what_publish_returned_from_is_in_the_log(bus: Bus) -> None:
         assert await stream.lag() == 500
 
 
-async def test_publishing_nothing_or_nowhere(bus: Bus) -> None:
+async def test_publishing_nothing_or_nowhere(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.bus.cluster.TOPIC_SECONDS", 0.2)
     await bus.publish(INGESTED)
     missing = raw(unique("missing"))
     with pytest.raises(NotFound) as refused:
@@ -195,24 +197,50 @@ async def test_finishing_out_of_order_commits_the_prefix_and_publishes_in_the_or
         assert details == [0, *range(20)]
 
 
-async def test_lag_counts_what_is_done_until_its_outputs_are_durable(bus: Bus) -> None:
+async def test_a_record_is_not_finished_before_its_outputs_are_durable(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     topic, outputs = await media_topic(bus, partitions=1), await rejection_topic(bus)
     await bus.publish(topic, media("cam", 1))
+    send, asked, let = bus._publisher.send, asyncio.Event(), asyncio.Event()
+
+    async def slow_send(*arguments: Any) -> None:
+        asked.set()
+        await let.wait()
+        await send(*arguments)
+
     async with bus.consume(topic, unique("group")) as stream:
         (delivery,) = await receive(stream, 1)
+        monkeypatch.setattr(bus._publisher, "send", slow_send)
         stream.done(delivery, (outputs, MediaRejected(camera_id="cam")))
+        await asyncio.wait_for(asked.wait(), 20)
+        assert stream.positions() == {0: 0}
+        assert await stream.lag() == 1
+        let.set()
         await no_lag(stream)
         async with bus.consume(outputs, unique("group")) as after:
             assert await after.lag() == 1
 
 
-async def test_a_slow_consumer_pushes_back_and_stays_in_its_group(bus: Bus) -> None:
+async def test_a_producer_that_cannot_go_on_is_replaced(bus: Bus) -> None:
+    topic = await media_topic(bus, partitions=1)
+    await bus.publish(topic, media("cam", 1))
+    bus._publisher._producer._message_accumulator.fail_all(KafkaError("out of sequence"))
+    await asyncio.gather(*(bus.publish(topic, media("cam", n)) for n in range(2, 10)))
+    async with bus.consume(topic, unique("group")) as stream:
+        assert sorted(numbers(await receive(stream, 9))) == list(range(1, 10))
+
+
+async def test_a_slow_consumer_pushes_back_and_stays_in_its_group(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.bus.intake.POLL_LIMIT_MS", 1000)
     topic = await media_topic(bus)
     await bus.publish(topic, *(media(f"cam-{n % 30}", n) for n in range(300)))
     async with bus.consume(topic, unique("group"), buffer=20) as stream:
         held = await receive(stream, 20)
         with pytest.raises(TimeoutError):
-            await receive(stream, 1, seconds=1.0)
+            await receive(stream, 1, seconds=4.0)  # longer than the time to a heartbeat, which looks at it
         assert len(stream.positions()) == 12
         came = list(held)
         while len(came) < 300:

@@ -123,9 +123,11 @@ async def test_a_member_with_a_name_takes_its_partitions_back_at_once(bus: Bus, 
         assert await lines(killed, 1) == [1]
         killed.kill()
         await killed.wait()
-    async with open_bus(kafka_url, client_id="test", instance="home") as again:
-        async with again.consume(topic, group) as stream:
-            # Sooner than the broker would give the killed one up.
-            assert numbers(await receive(stream, 1, seconds=5)) == [1]
-            async with again.consume(topic, group) as second:
-                await until(lambda: len(stream.positions()) == len(second.positions()) == 1, 20)
+    async with (
+        open_bus(kafka_url, client_id="test", instance="home") as again,
+        again.consume(topic, group) as stream,
+    ):
+        # Sooner than the broker would give the killed one up.
+        assert numbers(await receive(stream, 1, seconds=5)) == [1]
+        async with again.consume(topic, group) as second:
+            await until(lambda: len(stream.positions()) == len(second.positions()) == 1, 20)

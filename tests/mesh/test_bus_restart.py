@@ -13,6 +13,7 @@ from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from mesh.bus import Bus, Stream, Tail, open_bus
 from mesh.bus.record import encode
 from mesh.problems import Unavailable
+from mesh.topics import Topic
 from tests.support.parts import CACHE
 from tests.support.records import media, media_topic, no_lag, numbers, receive, rejection_topic, unique
 from tests.support.waiting import until
@@ -51,37 +52,44 @@ async def follow(tail: Tail[MediaRejected], seen: list[int]) -> None:
         seen.append(int(delivery.message.detail))
 
 
-@pytest.mark.parametrize("instance", [None, "home"])
-async def test_a_broker_that_is_killed_stalls_everything_and_loses_nothing(
-    broker: Broker, bus: Bus, instance: str | None
-) -> None:
-    topic, outputs = await media_topic(bus), await rejection_topic(bus)
-    total, seen, shown = 600, list[int](), list[int]()
+async def work(stream: Stream[MediaIngested], outputs: Topic[MediaRejected], seen: list[int]) -> None:
+    async for batch in stream.batches(7):
+        for delivery in batch:
+            seen.append(delivery.message.media.size_bytes)
+            stream.done(delivery, (outputs, MediaRejected(camera_id=delivery.key, detail=str(seen[-1]))))
+
+
+async def test_a_broker_that_is_killed_stalls_everything_and_loses_nothing(broker: Broker, bus: Bus) -> None:
+    topic = await media_topic(bus)
+    outputs, of_named = await rejection_topic(bus), await rejection_topic(bus)
+    total, seen, seen_by_named, shown = 600, list[int](), list[int](), list[int]()
 
     async def publish() -> None:
         for start in range(0, total, 10):
             await bus.publish(topic, *(media(f"cam-{n % 10}", n) for n in range(start, start + 10)))
 
-    async def work(stream: Stream[MediaIngested]) -> None:
-        async for batch in stream.batches(7):
-            for delivery in batch:
-                seen.append(delivery.message.media.size_bytes)
-                told = MediaRejected(camera_id=delivery.key, detail=str(seen[-1]))
-                stream.done(delivery, (outputs, told))
-
-    async with open_bus(broker.url, client_id="other", instance=instance) as reading:
-        async with reading.consume(topic, unique("group")) as stream, reading.tail(outputs) as tail:
-            tasks = [asyncio.create_task(work(stream)), asyncio.create_task(follow(tail, shown))]
-            publishing = asyncio.create_task(publish())
-            await until(lambda: len(shown) > 100, 20)
-            broker.kill()
-            with pytest.raises(Unavailable):
-                await bus.check()
-            await asyncio.wait_for(publishing, 50)
-            await no_lag(stream, 30)
-            await until(lambda: set(shown) == set(range(total)), 20)
-        await asyncio.gather(*tasks)
-    assert set(seen) == set(range(total))
+    async with (
+        open_bus(broker.url, client_id="named", instance="home") as home,
+        bus.consume(topic, unique("group")) as stream,
+        home.consume(topic, unique("group")) as named,
+        bus.tail(outputs) as tail,
+    ):
+        tasks = [
+            asyncio.create_task(work(stream, outputs, seen)),
+            asyncio.create_task(work(named, of_named, seen_by_named)),
+            asyncio.create_task(follow(tail, shown)),
+        ]
+        publishing = asyncio.create_task(publish())
+        await until(lambda: len(shown) > 100 and len(seen_by_named) > 100, 20)
+        broker.kill()
+        with pytest.raises(Unavailable):
+            await bus.check()
+        await asyncio.wait_for(publishing, 50)
+        await no_lag(stream, 30)
+        await no_lag(named, 30)
+        await until(lambda: set(shown) == set(range(total)), 20)
+    await asyncio.gather(*tasks)
+    assert set(seen) == set(seen_by_named) == set(range(total))
     for camera in range(10):
         mine = list(dict.fromkeys(n for n in shown if n % 10 == camera))
         assert mine == sorted(mine), f"outputs of cam-{camera} out of order"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from detect_svc import worker
 from detect_svc.filter import Filter
 from detect_svc.labels import CANONICAL
 from detect_svc.litert import EfficientDetLite0
@@ -212,7 +213,10 @@ async def test_what_was_under_way_when_the_worker_ended_comes_again_and_is_the_s
     assert all(len(same) == 1 for same in answers.values())
 
 
-async def test_a_photo_whose_content_is_gone_is_a_dead_letter(house: House) -> None:
+async def test_a_photo_whose_content_is_gone_is_a_dead_letter(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LONGEST_BACKOFF_SECONDS", 0.01)
     camera = unique("cam")
     async with house.working() as stream:
         await house.ingest(camera, [b"never stored"], stored=False)

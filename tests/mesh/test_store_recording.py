@@ -360,7 +360,7 @@ class TestOrder:
                     one.detect(*(detected(1, n, camera=name) for name in names), partition=0),
                     two.detect(*(detected(2, n, camera=name) for name in reversed(names)), partition=1),
                 )
-            assert await one.counts("cameras", "media", "camera_outbox") == [30, 60, 30]
+            assert await one.counts("cameras", "media", "events", "camera_outbox") == [30, 60, 30, 30]
             feed = sequences(await one.feed())
             assert feed == list(range(1, len(feed) + 1))
 

@@ -1,11 +1,11 @@
-"""A member of a consumer group in a process of its own, to be killed: prints what it was handed, finishes nothing
-but what it is told to."""
+"""A member of a consumer group in a process of its own, to be killed: prints what it was handed, and finishes
+what is even."""
 
 import asyncio
 import sys
 
 from lares.ingest.v1.events_pb2 import MediaIngested
-from mesh.bus import open_bus
+from mesh.bus import intake, open_bus
 from mesh.topics import Topic
 
 
@@ -23,4 +23,5 @@ async def main(url: str, name: str, partitions: int, group: str, instance: str) 
 
 
 if __name__ == "__main__":
+    intake.SESSION_MS = 6_000  # the least a broker allows
     asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]))

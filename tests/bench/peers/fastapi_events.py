@@ -1,4 +1,4 @@
-"""FastAPI that returns a given JSON document, from Python objects: argv is the document's path and the port."""
+"""FastAPI that returns a JSON document, from Python objects. argv is its path, and the port."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A websockets server on uvloop that sends each line from standard input to every socket; argv is the port."""
+"""A websockets server on uvloop that sends each line of standard input to every socket. argv is the port."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ async def main() -> None:
         sockets.add(socket)
         await socket.wait_closed()
 
-    async with serve(keep, "127.0.0.1", int(sys.argv[1])):
+    async with serve(keep, "127.0.0.1", int(sys.argv[1]), compression=None):
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), sys.stdin

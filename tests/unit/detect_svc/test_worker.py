@@ -1,4 +1,4 @@
-"""The loop over a fake stream: each record becomes a detection, a rejection or a dead letter; none is lost."""
+"""The loop over a fake stream: each record becomes a detection, a rejection or a dead letter."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -152,7 +152,7 @@ async def test_a_bad_upload_is_a_rejection_without_a_file() -> None:
     [
         (Crashed("dead", "CHILD_CRASHED"), "DECODER_CRASHED", 2),
         (Hung("slow", "CHILD_HUNG"), "DECODER_HUNG", 3),
-        (NotFound("gone", "BLOB_NOT_FOUND"), "BLOB_NOT_FOUND", 6),
+        (NotFound("gone", "BLOB_NOT_FOUND"), "BLOB_NOT_FOUND", 5),
         (Internal("MemoryError", "CHILD_FAILED"), "CHILD_FAILED", 1),
         (Invalid("what is this", "NO_SUCH_REASON"), "NO_SUCH_REASON", 1),
         (RuntimeError("a bug"), "UNEXPECTED", 1),

@@ -48,7 +48,9 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(url: str, protocol: str | None = "graphql-transport-ws", **headers: str) -> AsyncIterator[Client]:
+async def connected(
+    url: str, protocol: str | None = "graphql-transport-ws", **headers: str
+) -> AsyncIterator[Client]:
     protocols = [websockets.Subprotocol(protocol)] if protocol else None
     address = url.replace("http", "ws", 1) + "/graphql"
     names = {name.replace("_", "-"): value for name, value in headers.items()}

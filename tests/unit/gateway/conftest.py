@@ -78,7 +78,7 @@ async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gate
     store.add_to(server)
     address = await server.listen(f"unix:{folder}/grpc.sock")
     await server.start()
-    channels = Channels({name: address for name in ("store", "ingest", "detect")}, {})
+    channels = Channels(dict.fromkeys(("store", "ingest", "detect"), address), {})
     siblings, feed, metrics = Siblings(channels.to), FakeFeed(store.changes), Metrics()
     blobs = Blobs(folder)
     doorkeeper = Doorkeeper(Keys(channels.to("store")) if auth else None)
@@ -87,7 +87,7 @@ async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gate
     missing: dict[str, str] = {}
 
     async def ask_missing() -> dict[str, str]:
-        return missing
+        return dict(missing)
 
     async with Sandbox("gateway.drawing:draw", idle_seconds=60) as drawing:
         app = make_app(

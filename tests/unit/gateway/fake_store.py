@@ -105,10 +105,18 @@ class FakeStore:
         )
 
     def add_event(
-        self, index: int, *, camera: str = "front-door", score: int | None = None, found: int = 2, photos: int = 1
+        self,
+        index: int,
+        *,
+        camera: str = "front-door",
+        score: int | None = None,
+        found: int = 2,
+        photos: int = 1,
     ) -> event_pb2.Event:
         """One event with its photos and detections; the later added is the newer."""
-        self.cameras.setdefault(camera, camera_pb2.Camera(id=camera, display_name=camera.title(), enabled=True))
+        self.cameras.setdefault(
+            camera, camera_pb2.Camera(id=camera, display_name=camera.title(), enabled=True)
+        )
         event = event_pb2.Event(
             id=uuid("event", index),
             camera_id=camera,
@@ -143,7 +151,10 @@ class FakeStore:
         stored.detected_at.FromDatetime(NOON + timedelta(seconds=index, milliseconds=250))
         for rank in range(found):
             detection = detection_pb2.Detection(
-                id=uuid("detection", index, rank), label="person", score=0.9 - rank / 100, box=[0.1, 0.2, 0.3, 0.4]
+                id=uuid("detection", index, rank),
+                label="person",
+                score=0.9 - rank / 100,
+                box=[0.1, 0.2, 0.3, 0.4],
             )
             self.detections.append(
                 detection_service_pb2.StoredDetection(
@@ -178,7 +189,9 @@ def judge(event: event_pb2.Event, score: int) -> None:
     )
     event.assessment.summary = "A person came to the door."
     event.assessment.reasoner = "rules/v1"
-    event.assessment.factors.add(factor="class", points=score, text="a person", detection_ids=[uuid("detection", 0, 0)])
+    event.assessment.factors.add(
+        factor="class", points=score, text="a person", detection_ids=[uuid("detection", 0, 0)]
+    )
     event.assessment.assessed_at.FromDatetime(NOON)
 
 
@@ -287,7 +300,9 @@ class _Media(_Servicer, media_service_pb2_grpc.MediaServiceServicer):
         known = self._known()
         answer = media_service_pb2.BatchListEventMediaResponse()
         for id in request.event_ids:
-            answer.events.add(event_id=id, media=[known[media] for media in self.store.event_media.get(id, [])])
+            answer.events.add(
+                event_id=id, media=[known[media] for media in self.store.event_media.get(id, [])]
+            )
         return answer
 
     async def ListRejections(self, request: Any, context: Any) -> Any:
@@ -302,7 +317,9 @@ class _Detections(_Servicer, detection_service_pb2_grpc.DetectionServiceServicer
     async def ListDetections(self, request: Any, context: Any) -> Any:
         self.store.seen("ListDetections", request)
         parent = request.WhichOneof("parent")
-        found = [found for found in self.store.detections if getattr(found, parent) == getattr(request, parent)]
+        found = [
+            found for found in self.store.detections if getattr(found, parent) == getattr(request, parent)
+        ]
         chosen, tokens, after = page(found, request.page_size, request.page_token)
         return detection_service_pb2.ListDetectionsResponse(
             detections=chosen, page_tokens=tokens, next_page_token=after

@@ -4,19 +4,25 @@ import json
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.schema import make_schema
+from lares.store.v1 import event_pb2
 from mesh.problems import Denied, Exhausted, Internal, Unavailable
 from tests.unit.gateway.conftest import Gateway
 
 DEEP = "{ events { edges { node { detections { edges { node { media { detections { edges { node { media { camera { id } } } } } } } } } } } } }"
 
 
-async def test_a_bug_is_masked_and_can_be_found_by_its_request_id(gateway: Gateway, capfd: Any) -> None:
+async def test_a_bug_is_masked_and_can_be_found_by_its_request_id(gateway: Gateway) -> None:
     gateway.store.failing["ListEvents"] = RuntimeError("SELECT secret FROM /var/lib/tables at 10.0.0.1")
-    answer = await gateway.client.post(
-        "/graphql", json={"query": "{ events { edges { cursor } } }"}, headers={"x-request-id": "trace-me-1"}
-    )
+    with capture_logs() as logs:
+        answer = await gateway.client.post(
+            "/graphql",
+            json={"query": "{ events { edges { cursor } } }"},
+            headers={"x-request-id": "trace-me-1"},
+        )
+    assert [log["event"] for log in logs] == ["call failed"]
     assert answer.headers["x-request-id"] == "trace-me-1"
     assert answer.json() == {
         "data": None,
@@ -32,8 +38,10 @@ async def test_a_bug_is_masked_and_can_be_found_by_its_request_id(gateway: Gatew
 
 
 async def test_a_bug_of_the_gateway_is_masked_too(gateway: Gateway) -> None:
-    gateway.store.add_event(1).status = 0
-    error = await gateway.error("{ events { edges { node { status } } } }")
+    gateway.store.add_event(1).status = event_pb2.EVENT_STATUS_UNSPECIFIED
+    with capture_logs() as logs:
+        error = await gateway.error("{ events { edges { node { status } } } }")
+    assert [(log["event"], log["log_level"]) for log in logs] == [("request failed", "error")]
     assert error["message"] == "internal error"
     assert error["path"] == ["events", "edges", 0, "node", "status"]
     assert error["extensions"]["code"] == "INTERNAL"
@@ -87,7 +95,10 @@ async def test_other_fields_are_answered_beside_an_error(gateway: Gateway) -> No
         ("{ events(frist: 1) { edges { cursor } } }", "Unknown argument 'frist' on field 'Query.events'."),
         ('{ events(first: "x") { edges { cursor } } }', 'Int cannot represent non-integer value: "x"'),
         ("query($a: Int!) { events(first: $a) { edges { cursor } } }", "Variable '$a'"),
-        ('{ events(filter: {startedAfter: "noon"}) { edges { cursor } } }', "Expected value of type 'DateTime'"),
+        (
+            '{ events(filter: {startedAfter: "noon"}) { edges { cursor } } }',
+            "Expected value of type 'DateTime'",
+        ),
         ("{ events(filter: {startedAfter: 5}) { edges { cursor } } }", "Expected value of type 'DateTime'"),
         (
             '{ events(filter: {startedAfter: "0001-01-01T00:00:00+14:00"}) { edges { cursor } } }',
@@ -112,7 +123,10 @@ async def test_a_wrong_text_is_explained_without_suggestions(gateway: Gateway, q
         ("{ events(first: -1) { edges { cursor } } }", "BAD_PAGE_SIZE"),
         ("{ mediaList(first: 201) { edges { cursor } } }", "BAD_PAGE_SIZE"),
         (DEEP, "TOO_DEEP"),
-        ("{ events(first: 200) { edges { node { media { detections(first: 500) { edges { node { id label } } } } } } } }", "TOO_COSTLY"),
+        (
+            "{ events(first: 200) { edges { node { media { detections(first: 500) { edges { node { id label } } } } } } } }",
+            "TOO_COSTLY",
+        ),
         ("{ " + " ".join(f"a{i}: cameras {{ id }}" for i in range(300)) + " }", "BAD_GRAPHQL"),
         ("#" * 33_000 + "\n{ cameras { id } }", "QUERY_TOO_LONG"),
         ("query a { cameras { id } } query b { cameras { id } }", "NO_OPERATION"),
@@ -171,11 +185,16 @@ async def test_a_body_has_a_bound(gateway: Gateway) -> None:
     assert (answer.status_code, answer.json()["errors"][0]["extensions"]["reason"]) == (413, "BODY_TOO_LARGE")
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
+)
 async def test_what_a_form_could_send_is_refused(gateway: Gateway, kind: str) -> None:
     body = json.dumps({"query": "{ cameras { id } }"}).encode()
     answer = await gateway.client.post("/graphql", content=body, headers={"content-type": kind})
-    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["reason"]) == (415, "BAD_CONTENT_TYPE")
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["reason"]) == (
+        415,
+        "BAD_CONTENT_TYPE",
+    )
 
 
 async def test_only_post_asks(gateway: Gateway) -> None:

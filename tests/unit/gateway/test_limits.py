@@ -44,7 +44,13 @@ def test_costs(text: str, cost: int, depth: int) -> None:
 
 @pytest.mark.parametrize(
     ("declared", "given", "size"),
-    [("Int", {"n": 7}, 7), ("Int = 3", {}, 3), ("Int", {}, 50), ("Int = 3", {"n": None}, 3), ("Int", {"n": 10**9}, 500)],
+    [
+        ("Int", {"n": 7}, 7),
+        ("Int = 3", {}, 3),
+        ("Int", {}, 50),
+        ("Int = 3", {"n": None}, 3),
+        ("Int", {"n": 10**9}, 500),
+    ],
 )
 def test_sizes_come_from_variables(declared: str, given: dict[str, object], size: int) -> None:
     text = f"query($n: {declared}) {{ events(first: $n) {{ edges {{ cursor }} }} }}"

@@ -22,7 +22,9 @@ PAGE = """{ events(first: 50) { edges { cursor node { id status camera { id name
 
 async def test_a_page_of_events_costs_a_call_per_kind(gateway: Gateway) -> None:
     for index in range(60):
-        gateway.store.add_event(index, camera=f"cam-{index % 7}", score=index if index % 2 else None, photos=2)
+        gateway.store.add_event(
+            index, camera=f"cam-{index % 7}", score=index if index % 2 else None, photos=2
+        )
     edges = (await gateway.ask(PAGE))["events"]["edges"]
     assert len(edges) == 50
     del gateway.store.calls["VerifyKey"]
@@ -38,7 +40,9 @@ async def test_a_page_of_events_costs_a_call_per_kind(gateway: Gateway) -> None:
 async def test_a_page_of_media_with_their_detections_costs_two_calls(gateway: Gateway) -> None:
     for index in range(120):
         gateway.store.add_media(index, found=index % 3)
-    query = "{ mediaList(first: 100) { edges { node { id detections(first: 500) { edges { node { id } } } } } } }"
+    query = (
+        "{ mediaList(first: 100) { edges { node { id detections(first: 500) { edges { node { id } } } } } } }"
+    )
     edges = (await gateway.ask(query))["mediaList"]["edges"]
     assert [len(edge["node"]["detections"]["edges"]) for edge in edges[:6]] == [2, 1, 0, 2, 1, 0]
     del gateway.store.calls["VerifyKey"]
@@ -72,7 +76,13 @@ async def test_everything_about_one_event(gateway: Gateway) -> None:
         "endedAt": "2026-11-21T12:00:02+00:00",
         "closed": False,
         "labels": ["person"],
-        "camera": {"id": "front-door", "name": "Front-Door", "timeZone": "", "enabled": True, "thresholds": []},
+        "camera": {
+            "id": "front-door",
+            "name": "Front-Door",
+            "timeZone": "",
+            "enabled": True,
+            "thresholds": [],
+        },
         "risk": {
             "score": 72,
             "severity": "HIGH",
@@ -80,7 +90,12 @@ async def test_everything_about_one_event(gateway: Gateway) -> None:
             "reasoner": "rules/v1",
             "assessedAt": "2026-11-21T12:00:00+00:00",
             "evidence": [
-                {"factor": "class", "points": 72, "text": "a person", "detectionIds": [uuid("detection", 0, 0)]}
+                {
+                    "factor": "class",
+                    "points": 72,
+                    "text": "a person",
+                    "detectionIds": [uuid("detection", 0, 0)],
+                }
             ],
         },
         "detections": {
@@ -104,7 +119,9 @@ async def test_everything_about_one_event(gateway: Gateway) -> None:
 
 async def test_risk_is_null_until_somebody_has_judged(gateway: Gateway) -> None:
     gateway.store.add_event(1)
-    (edge,) = (await gateway.ask("{ events { edges { node { status risk { score } } } } }"))["events"]["edges"]
+    (edge,) = (await gateway.ask("{ events { edges { node { status risk { score } } } } }"))["events"][
+        "edges"
+    ]
     assert edge["node"] == {"status": "PENDING", "risk": None}
 
 
@@ -126,7 +143,9 @@ async def test_pages_follow_each_other_by_cursor(gateway: Gateway) -> None:
 
 
 async def test_an_empty_page_has_no_cursor(gateway: Gateway) -> None:
-    page = (await gateway.ask("{ rejections { edges { cursor } pageInfo { hasNextPage endCursor } } }"))["rejections"]
+    page = (await gateway.ask("{ rejections { edges { cursor } pageInfo { hasNextPage endCursor } } }"))[
+        "rejections"
+    ]
     assert page == {"edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
 
 
@@ -141,7 +160,9 @@ async def test_detections_go_on_after_a_cursor(gateway: Gateway) -> None:
         uuid("detection", 100, 2),
     ]
     assert answer["event"]["detections"]["pageInfo"] == {"hasNextPage": False}
-    assert [edge["node"]["id"] for edge in answer["media"]["detections"]["edges"]] == [uuid("detection", 100, 2)]
+    assert [edge["node"]["id"] for edge in answer["media"]["detections"]["edges"]] == [
+        uuid("detection", 100, 2)
+    ]
 
 
 @pytest.mark.parametrize("id", [uuid("nobody"), "no uuid", "", "../../etc/passwd"])
@@ -182,7 +203,10 @@ async def test_null_arguments_are_as_if_left_out(gateway: Gateway) -> None:
 
 async def test_rejections(gateway: Gateway) -> None:
     rejection = media_service_pb2.Rejection(
-        id=uuid("rejection"), path="Front Door/a.jpg", reason=media_pb2.REJECTION_REASON_TRUNCATED, detail="It ends."
+        id=uuid("rejection"),
+        path="Front Door/a.jpg",
+        reason=media_pb2.REJECTION_REASON_TRUNCATED,
+        detail="It ends.",
     )
     gateway.store.rejections.append(rejection)
     query = "{ rejections(first: 5) { edges { node { id cameraId path reason detail rejectedAt } } } }"
@@ -265,12 +289,19 @@ async def test_a_camera_is_made_changed_and_deleted(gateway: Gateway) -> None:
     request: Any = gateway.store.requests[-1]
     assert list(request.update_mask.paths) == ["display_name", "enabled", "thresholds"]
     assert [c["id"] for c in (await gateway.ask("{ cameras { id } }"))["cameras"]] == ["garden"]
-    assert await gateway.ask("""mutation { deleteCamera(id: "garden") { id } }""") == {"deleteCamera": {"id": "garden"}}
-    assert await gateway.ask("""{ camera(id: "garden") { id } cameras { id } }""") == {"camera": None, "cameras": []}
+    assert await gateway.ask("""mutation { deleteCamera(id: "garden") { id } }""") == {
+        "deleteCamera": {"id": "garden"}
+    }
+    assert await gateway.ask("""{ camera(id: "garden") { id } cameras { id } }""") == {
+        "camera": None,
+        "cameras": [],
+    }
 
 
 async def test_an_update_of_nothing_is_refused(gateway: Gateway) -> None:
-    error = await gateway.error("""mutation { updateCamera(input: {id: "garden", name: null}) { camera { id } } }""")
+    error = await gateway.error(
+        """mutation { updateCamera(input: {id: "garden", name: null}) { camera { id } } }"""
+    )
     assert error["extensions"]["reason"] == "NOTHING_TO_UPDATE"
     assert gateway.store.calls["UpdateCamera"] == 0
 
@@ -287,7 +318,7 @@ async def test_a_photo_that_was_deleted_meanwhile_is_an_error_at_its_place(gatew
     event = gateway.store.add_event(1)
     gateway.store.media.clear()
     gateway.store.event_media.clear()
-    query = "query($id: ID!) { event(id: $id) { id detections { edges { node { media { id } } } } } camera(id: \"x\") { id } }"
+    query = 'query($id: ID!) { event(id: $id) { id detections { edges { node { media { id } } } } } camera(id: "x") { id } }'
     answer = await gateway.post(query, id=event.id)
     assert answer["data"] == {"event": None, "camera": None}
     assert {error["extensions"]["reason"] for error in answer["errors"]} == {"MEDIA_NOT_FOUND"}

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -45,6 +46,8 @@ class FakeKeyServicer(keys_rpc.KeyServiceServicer):
 
 
 class FakeEventServicer(events_rpc.EventServiceServicer):
+    """One of the service's methods is enough here."""
+
     async def WatchEvents(
         self, request: events.WatchEventsRequest, context: object
     ) -> AsyncIterator[events.WatchEventsResponse]:
@@ -77,9 +80,8 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     server = Server([Boundary(verify)])
     servicer = FakeKeyServicer()
     server.add(keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService")
-    server.add(
-        events_rpc.add_EventServiceServicer_to_server, FakeEventServicer(), "lares.store.v1.EventService"
-    )
+    watched = FakeEventServicer()  # type: ignore[abstract]
+    server.add(events_rpc.add_EventServiceServicer_to_server, watched, "lares.store.v1.EventService")
     private = await server.listen(f"unix:{tmp_path}/s")
     public = await server.listen("127.0.0.1:0")
     await server.start()
@@ -185,7 +187,7 @@ async def test_every_call_has_a_deadline(harness: Harness) -> None:
 
 
 async def test_health_is_open_by_name_and_whole(harness: Harness) -> None:
-    stub = health_pb2_grpc.HealthStub(harness.public)
+    stub: Any = health_pb2_grpc.HealthStub(harness.public)
     for name in ("", "lares.store.v1.KeyService"):
         answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING

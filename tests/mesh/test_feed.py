@@ -1,0 +1,46 @@
+"""The feed on a real broker: subscribers that come at any time, while it is written and relayed."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+
+from mesh.bus import Bus, open_bus
+from mesh.feed import Feed, open_feed
+from mesh.topics import FEED
+from tests.support.feeding import Book, relay
+
+
+@pytest.fixture(scope="module")
+async def bus(kafka_url: str) -> AsyncIterator[Bus]:
+    async with open_bus(kafka_url, client_id="test") as bus:
+        await bus.create_topics()
+        yield bus
+
+
+async def subscribe(feed: Feed, book: Book, total: int) -> tuple[int, list[int]]:
+    await asyncio.sleep(random.random())
+    after, seen = random.randint(0, book.head), list[int]()
+    async for changed in feed.watch(after):
+        seen.append(changed.sequence)
+        if random.random() < 0.01:
+            await asyncio.sleep(0.05)  # slow for a moment
+        if changed.sequence == total:
+            break
+    return after, seen
+
+
+@pytest.mark.parametrize("seat", [4, 256])
+async def test_no_gap_and_no_double_whenever_one_comes(
+    bus: Bus, seat: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.feed.SEAT", seat)
+    book, total = Book(), 800
+    async with open_feed(bus, book.backlog) as feed:
+        writing = asyncio.create_task(relay(book, total, partial(bus.publish, FEED)))
+        watching = [asyncio.create_task(subscribe(feed, book, total)) for _ in range(20)]
+        await asyncio.wait_for(writing, 60)
+        for after, seen in await asyncio.wait_for(asyncio.gather(*watching), 60):
+            assert seen == list(range(after + 1, total + 1))

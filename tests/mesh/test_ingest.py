@@ -1,0 +1,176 @@
+"""ingest_svc as the composition root opens it: real broker, gRPC over a private socket, kill -9."""
+
+import asyncio
+import hashlib
+import os
+import random
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
+from lares.ingest.v1.ingest_service_pb2 import GetIngestStatusRequest, UploadHeader, UploadMediaRequest
+from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+from lares.ingest.v1.media_pb2 import Media, RejectionReason
+from lares.store.v1.camera_pb2 import Camera
+from lares.store.v1.events_pb2 import CameraConfigured
+from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
+from mesh.boundary import Boundary
+from mesh.bus import Bus, Tail, open_bus
+from mesh.problems import Conflict
+from mesh.rpc import Channels, Server, call
+from mesh.topics import CAMERAS, INGESTED, REJECTED
+from tests.support.ingesting import FakeMediaService, ingesting
+from tests.support.records import unique
+from tests.support.waiting import until
+from tests.unit.ingest_svc.photos import jpeg
+
+ROOT = Path(__file__).parents[2]
+KILLS = 8
+
+
+@pytest.fixture(scope="module")
+async def bus(kafka_url: str) -> AsyncIterator[Bus]:
+    async with open_bus(kafka_url, client_id="ingest-test") as bus:
+        await bus.create_topics()
+        yield bus
+
+
+class Log:
+    """What is on ingest_svc's topics for this test's cameras, in order."""
+
+    def __init__(self, prefix: str, store: FakeMediaService) -> None:
+        self._prefix, self._store = prefix, store
+        self.media: list[Media] = []
+        self.rejections: list[MediaRejected] = []
+
+    async def read_media(self, tail: Tail[MediaIngested]) -> None:
+        async for delivery in tail:
+            if delivery.message.media.camera_id.startswith(self._prefix):
+                self.media.append(delivery.message.media)
+                self._store.record(delivery.message.media.file)
+
+    async def read_rejections(self, tail: Tail[MediaRejected]) -> None:
+        async for delivery in tail:
+            if delivery.message.camera_id.startswith(self._prefix):
+                self.rejections.append(delivery.message)
+                self._store.record(delivery.message.file)
+
+    def first(self, camera: str) -> list[str]:
+        """The paths of a camera's photos, each where it came first."""
+        return list(dict.fromkeys(media.file.path for media in self.media if media.camera_id == camera))
+
+
+@pytest.fixture
+async def prefix() -> str:
+    return unique("ingest")
+
+
+@pytest.fixture
+async def store() -> FakeMediaService:
+    return FakeMediaService()
+
+
+@pytest.fixture
+async def log(bus: Bus, prefix: str, store: FakeMediaService) -> AsyncIterator[Log]:
+    log = Log(prefix, store)
+    async with bus.tail(INGESTED) as media, bus.tail(REJECTED) as rejections:
+        reading = [
+            asyncio.create_task(log.read_media(media)),
+            asyncio.create_task(log.read_rejections(rejections)),
+        ]
+        yield log
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
+@pytest.fixture
+async def store_socket(store: FakeMediaService, tmp_path: Path) -> AsyncIterator[str]:
+    server = Server([Boundary(None)])
+    server.add(add_MediaServiceServicer_to_server, store, "lares.store.v1.MediaService")
+    address = await server.listen(f"unix:{tmp_path / 'store.sock'}")
+    await server.start()
+    yield address
+    await server.stop(0)
+
+
+def drop(home: Path, path: str, content: bytes, mtime: float) -> None:
+    target, partial = home / "cameras" / path, home / f"{os.urandom(8).hex()}.part"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_bytes(content)
+    os.utime(partial, (mtime, mtime))
+    partial.rename(target)
+
+
+async def test_the_service_watches_takes_uploads_and_answers(
+    bus: Bus, log: Log, prefix: str, store_socket: str, tmp_path: Path
+) -> None:
+    made, address = f"{prefix}-made", f"unix:{tmp_path / 'ingest.sock'}"
+    await bus.publish(CAMERAS, CameraConfigured(camera=Camera(id=made, enabled=True), revision=1))
+    server, channels = Server([Boundary(None)]), Channels({"ingest": address}, {})
+    await server.listen(address)
+    stub = IngestServiceStub(channels.to("ingest"))
+    async with ingesting(bus, tmp_path, store_socket, server) as mesh:
+        await server.start()
+        assert await mesh.missing() == {}
+        with pytest.raises(Conflict) as refused:
+            async with ingesting(bus, tmp_path, store_socket, Server([Boundary(None)])):
+                pass
+        assert refused.value.reason == "INGEST_RUNNING"
+        await until((tmp_path / "cameras" / made).is_dir)
+        drop(tmp_path, f"{prefix}/one.jpg", jpeg("one"), 1_000)
+        drop(tmp_path, f"{prefix}/bad.jpg", b"bad", 1_000)
+        await until(lambda: log.media and log.rejections)
+        content = jpeg("uploaded")
+        header = UploadHeader(
+            camera_id=f"{prefix}-up", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
+        )
+        requests = iter([UploadMediaRequest(header=header), UploadMediaRequest(chunk=content)])
+        answer = await stub.UploadMedia(requests, timeout=10)  # type: ignore[misc]
+        await until(lambda: len(log.media) == 2)
+        assert log.media[1].id == answer.media_id
+        status = await call(stub.GetIngestStatus, GetIngestStatusRequest())  # type: ignore[arg-type,var-annotated]
+        assert (status.settling, status.unannounced, status.scanning) == (0, 0, False)
+        await server.stop(0)
+    await channels.close()
+    assert log.media[0].file.path == f"{prefix}/one.jpg"
+    assert log.rejections[0].reason == RejectionReason.REJECTION_REASON_NOT_AN_IMAGE
+    assert not mesh.failure.done()
+
+
+async def test_kill_9_loses_nothing_and_keeps_every_cameras_order(
+    bus: Bus, log: Log, prefix: str, kafka_url: str, store_socket: str, tmp_path: Path
+) -> None:
+    """Photos come in capture order, before, while and after the process is killed, again and again."""
+    chance = random.Random(3)
+    cameras = [f"{prefix}-{name}" for name in ("a", "b", "c")]
+    paths: dict[str, list[str]] = {camera: [] for camera in cameras}
+    for kill in range(KILLS + 1):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.support.ingesting", kafka_url, str(tmp_path), store_socket),
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'proto' / 'gen'}"},
+            stderr=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        for step in range(20):
+            camera, moment = chance.choice(cameras), kill * 100 + step
+            path = f"{camera}/{moment % 7}/{chance.randrange(10**6)}-{moment}.jpg"
+            drop(tmp_path, path, jpeg(path), 10_000 + moment)
+            paths[camera].append(path)
+            await asyncio.sleep(chance.uniform(0, 0.15))
+        if kill < KILLS:
+            await asyncio.sleep(chance.uniform(0, 0.3))
+            process.kill()
+        else:
+            await until(lambda: all(set(log.first(c)) == set(paths[c]) for c in cameras), 30)
+            process.terminate()
+        await process.wait()
+    assert {camera: log.first(camera) for camera in cameras} == paths
+    for media in log.media:
+        content = (tmp_path / "media" / media.sha256[:2] / media.sha256).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == media.sha256
+    assert log.rejections == []

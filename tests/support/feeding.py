@@ -1,0 +1,49 @@
+"""A store's feed in memory: what is written, and what of it is relayed."""
+
+import random
+from collections.abc import Awaitable, Callable
+
+from lares.store.v1.events_pb2 import EventChanged
+from mesh.problems import Conflict
+
+
+def change(sequence: int) -> EventChanged:
+    changed = EventChanged(sequence=sequence)
+    changed.event.camera_id = f"cam-{sequence % 3}"
+    return changed
+
+
+class Book:
+    """Sequences 1, 2, 3, ... without a gap; those up to `expired` are no longer kept."""
+
+    def __init__(self) -> None:
+        self.changes: list[EventChanged] = []
+        self.expired = 0
+        self.reads = 0
+
+    @property
+    def head(self) -> int:
+        return len(self.changes)
+
+    def write(self) -> EventChanged:
+        self.changes.append(change(self.head + 1))
+        return self.changes[-1]
+
+    async def backlog(self, after: int, limit: int) -> tuple[list[EventChanged], int]:
+        self.reads += 1
+        if 0 < after < self.expired:
+            raise Conflict(f"kept from {self.expired}", "CURSOR_EXPIRED")
+        return self.changes[max(after, self.expired) : max(after, self.expired) + limit], self.head
+
+
+async def relay(book: Book, count: int, publish: Callable[..., Awaitable[None]]) -> None:
+    """Writes and relays, now and then twice, as one that was killed between the two would."""
+    pending: list[EventChanged] = []
+    for _ in range(count):
+        pending.append(book.write())
+        if random.random() < 0.3:
+            await publish(*pending)
+            if random.random() < 0.3:
+                await publish(*pending)
+            pending = []
+    await publish(*pending)

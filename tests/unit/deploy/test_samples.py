@@ -1,0 +1,33 @@
+"""The sample photos: fetched once, whole or not at all."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.samples import ANNOTATED, DEMO, SKIMAGE, sample_photos, samples
+from mesh.problems import Unavailable
+from tests.support.photos import CACHE
+
+
+def test_the_demos_photos_are_there_in_their_order() -> None:
+    photos = sample_photos(CACHE)
+    assert [photo.name for photo in photos] == list(DEMO)
+    signatures = {photo.suffix: photo.read_bytes()[:3] for photo in photos}
+    assert signatures == {".jpg": b"\xff\xd8\xff", ".png": b"\x89PN"}
+
+
+def test_what_is_there_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = samples(CACHE, ANNOTATED)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("fetched again"))
+    assert samples(CACHE, ANNOTATED) == before
+    assert len(before) == 31
+
+
+def test_a_failed_fetch_says_what_failed_and_leaves_nothing(tmp_path: Path) -> None:
+    nowhere = replace(SKIMAGE, options=("--no-index",))
+    with pytest.raises(Unavailable, match="scikit-image==0.26.0") as refused:
+        samples(tmp_path, nowhere)
+    assert refused.value.reason == "FETCH_FAILED"
+    assert [path for path in (tmp_path / "samples").rglob("*") if path.is_file()] == []

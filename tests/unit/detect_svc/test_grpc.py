@@ -1,0 +1,97 @@
+"""DetectService as a program outside calls it, by pytest-grpc."""
+
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from detect_svc.api import DetectServicer
+from detect_svc.detector import Sight
+from detect_svc.filter import Filter
+from lares.detect.v1 import detect_service_pb2 as messages
+from lares.detect.v1 import detect_service_pb2_grpc as rpc
+from mesh.boundary import Boundary
+from mesh.config import load_config
+from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
+from mesh.rpc import problem_of
+from mesh.sandbox import Crashed, Hung
+from mesh.security import Caller
+from tests.support.aio_server import _grpc_server  # noqa: F401
+from tests.support.detectors import FakeDetector, person
+
+KEY = (("x-api-key", "good"),)
+
+
+@pytest.fixture(scope="module")
+def grpc_add_to_server() -> Any:
+    return rpc.add_DetectServiceServicer_to_server
+
+
+@pytest.fixture(scope="module")
+def grpc_servicer() -> DetectServicer:
+    detector = FakeDetector()
+    detector.answers = {
+        "person": Sight([person(0.9)], 64, 48),
+        "cut": Invalid("the JPEG ends too early", "TRUNCATED"),
+        "deadly": Crashed("this input crashes the program that reads it", "CHILD_CRASHED"),
+        "slow": Hung("no answer within 20 s", "CHILD_HUNG"),
+        "odd": Internal("OSError: /srv/secret", "CHILD_FAILED"),
+    }
+
+    async def lag() -> int:
+        return 3
+
+    return DetectServicer(detector, Filter.of(load_config(), detector), lambda _: None, lag)
+
+
+@pytest.fixture(scope="module")
+def grpc_stub_cls() -> Any:
+    return rpc.DetectServiceStub
+
+
+@pytest.fixture(scope="module")
+def grpc_interceptors() -> list[grpc.aio.ServerInterceptor]:
+    async def verify(secret: str) -> Caller:
+        if secret != "good":
+            raise Unauthenticated("this key is not known", "BAD_API_KEY")
+        return Caller("key", "1", "Ann")
+
+    return [Boundary(verify)]
+
+
+def problem(stub: Any, image: bytes, metadata: Any = KEY) -> Problem:
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.DetectObjects(messages.DetectObjectsRequest(image=image), metadata=metadata)
+    return problem_of(cast(grpc.aio.AioRpcError, refused.value))
+
+
+def test_an_image_in_detections_out(grpc_stub: Any) -> None:
+    answer = grpc_stub.DetectObjects(messages.DetectObjectsRequest(image=b"person"), metadata=KEY)
+    assert [one.label for one in answer.detections] == ["person"]
+    assert (answer.width, answer.height) == (64, 48)
+    assert grpc_stub.GetDetectStatus(messages.GetDetectStatusRequest(), metadata=KEY).lag == 3
+    assert "person" in grpc_stub.GetDetector(messages.GetDetectorRequest(), metadata=KEY).watched
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "reason"),
+    [
+        (b"cut", Invalid, "TRUNCATED"),
+        (b"deadly", Invalid, "CHILD_CRASHED"),
+        (b"slow", Unavailable, "CHILD_HUNG"),
+        (b"odd", Internal, "DETECTOR_FAILED"),
+        (b"", Invalid, "BAD_REQUEST"),
+    ],
+)
+def test_failures_arrive_with_kind_and_reason(
+    grpc_stub: Any, image: bytes, kind: type[Problem], reason: str
+) -> None:
+    refused = problem(grpc_stub, image)
+    assert type(refused) is kind
+    assert refused.reason == reason
+    assert "/srv" not in refused.message
+
+
+def test_nobody_without_a_key(grpc_stub: Any) -> None:
+    assert isinstance(problem(grpc_stub, b"person", ()), Unauthenticated)
+    assert problem(grpc_stub, b"person", (("x-api-key", "bad"),)).reason == "BAD_API_KEY"

@@ -1,0 +1,195 @@
+"""Who may come in, by which door, and as whom."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mesh.problems import Unavailable
+from mesh.security import Caller
+from tests.unit.gateway.client import connected, until
+from tests.unit.gateway.conftest import SECRET, Gateway, open_gateway
+from tests.unit.gateway.fake_store import uuid
+
+CLOSED = [
+    "/graphql",
+    "/media/x",
+    "/media/x/thumbnail",
+    "/metrics",
+    "/",
+    "/nothing",
+    "/health/../metrics",
+    "/ready/",
+]
+ANYBODY = {"x-api-key": ""}
+
+
+@pytest.mark.parametrize("path", CLOSED)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_nobody_comes_in_without_a_key(gateway: Gateway, path: str, method: str) -> None:
+    request = gateway.client.build_request(method, path)
+    del request.headers["x-api-key"]
+    answer = await gateway.client.send(request)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    (error,) = answer.json()["errors"]
+    assert error["extensions"] == {"code": "UNAUTHENTICATED", "reason": "NO_API_KEY"}
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+async def test_these_are_open(gateway: Gateway, path: str) -> None:
+    assert (await gateway.client.get(path, headers=ANYBODY)).status_code == 200
+    assert gateway.store.calls["VerifyKey"] == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-api-key": SECRET},
+        {"Authorization": f"Bearer {SECRET}"},
+        {"authorization": f"bearer {SECRET}"},
+    ],
+)
+async def test_a_key_opens_in_either_header(gateway: Gateway, headers: dict[str, str]) -> None:
+    answer = await gateway.client.post(
+        "/graphql", json={"query": "{ __typename }"}, headers=ANYBODY | headers
+    )
+    assert answer.json() == {"data": {"__typename": "Query"}}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-api-key": "lares_wrong"},
+        {"x-api-key": SECRET[:-1]},
+        {"authorization": f"Basic {SECRET}"},
+        {"authorization": SECRET},
+        {"cookie": f"x-api-key={SECRET}"},
+    ],
+)
+async def test_anything_else_does_not(gateway: Gateway, headers: dict[str, str]) -> None:
+    for path in ("/graphql", "/media/x"):
+        answer = await gateway.client.post(path, json={"query": "{ __typename }"}, headers=ANYBODY | headers)
+        assert answer.status_code == 401
+        assert SECRET not in answer.text
+
+
+async def test_a_key_in_the_address_does_not(gateway: Gateway) -> None:
+    answer = await gateway.client.get("/metrics", params={"x-api-key": SECRET}, headers=ANYBODY)
+    assert answer.status_code == 401
+
+
+async def test_the_caller_goes_with_every_call(gateway: Gateway) -> None:
+    await gateway.ask("{ cameras { id } }")
+    callers = dict(zip(gateway.store.order, gateway.store.callers, strict=True))
+    assert callers["ListCameras"] == Caller("key", uuid("key"), "a test")
+    assert callers["VerifyKey"].kind == "sibling"
+
+
+async def test_callers_do_not_leak_into_each_other(gateway: Gateway) -> None:
+    gateway.store.secrets["lares_other"] = uuid("other key")
+
+    async def ask(secret: str) -> None:
+        body = {"query": "{ cameras { id } }"}
+        await gateway.client.post("/graphql", json=body, headers={"x-api-key": secret})
+
+    await asyncio.gather(*(ask(secret) for secret in [SECRET, "lares_other"] * 10))
+    seen = [caller.id for caller in gateway.store.callers if caller.kind == "key"]
+    assert sorted(seen) == sorted([uuid("key"), uuid("other key")] * 10)
+
+
+async def test_without_a_store_nobody_can_tell(gateway: Gateway) -> None:
+    gateway.store.failing["VerifyKey"] = Unavailable("not now", "AWAY")
+    answer = await gateway.client.post("/graphql", json={"query": "{ __typename }"})
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (503, "UNAVAILABLE")
+
+
+async def test_a_socket_opens_by_its_first_message_or_its_headers(served: Gateway) -> None:
+    async with connected(served.url) as client:
+        await client.init(**{"x-api-key": SECRET})
+    async with connected(served.url) as client:
+        await client.init(**{"X-API-Key": SECRET})
+    async with connected(served.url) as client:
+        await client.init(authorization=f"Bearer {SECRET}")
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+    async with connected(served.url, authorization=f"Bearer {SECRET}") as client:
+        await client.send(type="connection_init")
+        assert await client.receive() == {"type": "connection_ack"}
+
+
+@pytest.mark.parametrize("payload", [{}, {"x-api-key": "lares_wrong"}, {"x-api-key": 5}, {"x-api-key": ""}])
+async def test_a_socket_without_a_good_key_is_closed(served: Gateway, payload: dict[str, object]) -> None:
+    async with connected(served.url) as client:
+        await client.send(type="connection_init", payload=payload)
+        assert await client.closed() == (4403, "Forbidden")
+
+
+async def test_nothing_runs_on_a_socket_before_it_was_let_in(served: Gateway) -> None:
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.subscribe("{ cameras { id } }")
+        assert await client.closed() == (4401, "Unauthorized")
+    assert served.store.calls["ListCameras"] == 0
+
+
+async def test_a_socket_comes_back_later_where_nobody_can_tell(served: Gateway) -> None:
+    served.store.failing["VerifyKey"] = Unavailable("not now", "AWAY")
+    async with connected(served.url) as client:
+        await client.send(type="connection_init", payload={"x-api-key": SECRET})
+        assert await client.closed() == (1013, "Try again later")
+
+
+async def test_a_revoked_key_closes_what_it_opened(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.keys.REMEMBERED_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.sockets.RECHECK_SECONDS", 0.02)
+    served.store.secrets["lares_other"] = uuid("other key")
+    checking = asyncio.create_task(served.sockets.recheck())
+    try:
+        async with connected(served.url) as client, connected(served.url) as other:
+            await client.init(**{"x-api-key": SECRET})
+            await client.subscribe("subscription { eventChanged { cursor } }")
+            await other.init(**{"x-api-key": "lares_other"})
+            await until(lambda: served.feed.watching == 1)
+            del served.store.secrets[SECRET]
+            assert await client.closed() == (4403, "Forbidden")
+            await until(lambda: served.feed.watching == 0)
+            await other.send(type="ping")
+            assert await other.receive() == {"type": "pong"}
+            body = {"query": "{ __typename }"}
+            async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": SECRET}) as http:
+                assert (await http.post("/graphql", json=body)).status_code == 401
+    finally:
+        checking.cancel()
+
+
+async def test_a_store_that_is_away_closes_no_socket(
+    served: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.keys.REMEMBERED_SECONDS", 0.0)
+    async with connected(served.url) as client:
+        await client.init(**{"x-api-key": SECRET})
+        served.store.failing["VerifyKey"] = Unavailable("not now", "AWAY")
+        monkeypatch.setattr("gateway.sockets.RECHECK_SECONDS", 0.01)
+        checking = asyncio.create_task(served.sockets.recheck())
+        await until(lambda: served.store.calls["VerifyKey"] >= 3)
+        await client.send(type="ping")
+        assert await client.receive() == {"type": "pong"}
+        checking.cancel()
+
+
+async def test_with_authentication_off_everybody_is_in_but_other_sites(tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, auth=False) as gateway:
+        body = {"query": "{ cameras { id } }"}
+        for origin, status in (
+            (None, 200),
+            ("http://gateway", 200),
+            ("https://evil.example", 403),
+            ("null", 403),
+        ):
+            headers = ANYBODY | ({"origin": origin} if origin else {})
+            answer = await gateway.client.post("/graphql", json=body, headers=headers)
+            assert answer.status_code == status, origin
+        assert gateway.store.callers[0].kind == "key"
+        assert gateway.store.calls["VerifyKey"] == 0

@@ -1,0 +1,129 @@
+"""The planning executor gives the answers of graphql-core's own, right and wrong ones."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from graphql import Executor, FieldNode, GraphQLObjectType, get_named_type, parse, validate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.executor import PlanningExecutor
+from gateway.schema import make_schema
+from gateway.schema.event import Event
+from gateway.schema.paging import Connection, Edge, PageInfo, connect
+from lares.reason.v1 import assessment_pb2
+from lares.store.v1 import event_pb2, event_service_pb2
+from tests.unit.gateway.fake_store import FakeStore
+
+SCHEMA = make_schema()._schema
+
+
+def run(kind: type[Executor[Any]], text: str, answer: Any, **variables: Any) -> Any:
+    """The answer of one executor, with `answer` as what the store gave."""
+    document = parse(text)
+    assert not validate(SCHEMA, document)
+
+    async def list_events(*_: Any, **__: Any) -> Any:
+        return answer
+
+    siblings = SimpleNamespace(events=SimpleNamespace(ListEvents=list_events))
+    executor = kind.build(
+        SCHEMA, document, context_value=SimpleNamespace(siblings=siblings), raw_variable_values=variables
+    )
+    assert isinstance(executor, Executor)
+
+    async def wait() -> Any:
+        return await executor.execute_operation()  # type: ignore[misc]
+
+    result = asyncio.run(wait())
+    return result.data, [(error.message, error.path) for error in result.errors or ()]
+
+
+def answer() -> event_service_pb2.ListEventsResponse:
+    store = FakeStore()
+    for index in range(3):
+        store.add_event(index, score=None if index == 1 else index * 40)
+    return event_service_pb2.ListEventsResponse(events=store.events, page_tokens=["1", "2", "3"])
+
+
+def both(text: str, messages: Any, **variables: Any) -> Any:
+    ours, theirs = (run(kind, text, messages, **variables) for kind in (PlanningExecutor, Executor))
+    assert ours == theirs
+    assert str(ours) == str(theirs)  # the order of the fields too
+    return ours
+
+
+def selections(kind: GraphQLObjectType, depth: int) -> st.SearchStrategy[str]:
+    """Any selection of what the page of events holds by itself."""
+    leaves = ["__typename"]
+    objects = []
+    for name, field in kind.fields.items():
+        inner = get_named_type(field.type)
+        if not isinstance(inner, GraphQLObjectType):
+            leaves.append(name)
+        elif inner.name in ("EventEdge", "Event", "Risk", "Factor", "PageInfo") and depth:
+            objects.append(selections(inner, depth - 1).map(lambda text, name=name: f"{name} {text}"))  # type: ignore[misc]
+    fields = st.one_of(st.sampled_from(leaves), *objects)
+    aliased = st.tuples(st.sampled_from(["", "a: ", "b: "]), fields).map("".join)
+    flags = st.sampled_from(["", " @skip(if: true)", " @include(if: $yes)"])
+    leaf = st.tuples(st.sampled_from(leaves), flags).map("".join)
+    return st.lists(st.one_of(aliased, leaf), min_size=1, max_size=5).map(lambda parts: "{ " + " ".join(parts) + " }")
+
+
+@settings(max_examples=150, deadline=None)
+@given(selections(SCHEMA.type_map["EventConnection"], 4))  # type: ignore[arg-type]
+def test_any_selection_is_answered_alike(selection: str) -> None:
+    text = f"query($yes: Boolean = true) {{ __typename @include(if: $yes) events {selection} }}"
+    document = parse(text)
+    if not validate(SCHEMA, document):  # two aliases may contradict each other
+        both(text, answer())
+
+
+async def _nothing() -> None:
+    return None
+
+
+@pytest.mark.parametrize("field", ["status", "revision", "risk { severity }", "risk { score }"])
+def test_a_value_that_does_not_fit_is_the_same_error(field: str) -> None:
+    messages = answer()
+    messages.events[2].status = event_pb2.EVENT_STATUS_UNSPECIFIED
+    messages.events[2].revision = 2**40
+    messages.events[0].assessment.severity = assessment_pb2.SEVERITY_UNSPECIFIED
+    data, errors = both(f"{{ events {{ edges {{ node {{ id {field} closed }} }} }} }}", messages)
+    if field != "risk { score }":
+        assert errors
+        assert data != both("{ events { edges { node { id } } } }", messages)[0]
+
+
+def test_the_error_is_at_its_own_place_and_the_rest_is_answered() -> None:
+    messages = answer()
+    messages.events[0].assessment.severity = assessment_pb2.SEVERITY_UNSPECIFIED
+    data, errors = both("{ events { edges { node { id risk { severity } } } } }", messages)
+    assert [path for _, path in errors] == [["events", "edges", 0, "node", "risk", "severity"]]
+    assert data["events"]["edges"][0]["node"]["risk"] is None
+    assert data["events"]["edges"][2]["node"]["risk"] == {"severity": "LOW"}
+
+
+def test_what_needs_no_resolver_is_not_resolved() -> None:
+    """The plan is what answers: the slow way is not taken for a page of plain fields."""
+    slow: list[str] = []
+
+    class Watching(PlanningExecutor):
+        def build_resolve_info(self, field_def: Any, field_nodes: list[FieldNode], *rest: Any) -> Any:
+            slow.append(field_nodes[0].name.value)
+            return super().build_resolve_info(field_def, field_nodes, *rest)
+
+    text = """{ events { pageInfo { endCursor } edges { cursor node { __typename id status startedAt labels
+      risk { score severity evidence { factor detectionIds } } } } } }"""
+    run(Watching, text, answer())
+    assert slow == ["events"]
+
+
+def test_a_connection_keeps_its_tokens() -> None:
+    page = event_service_pb2.ListEventsResponse(page_tokens=["7"], next_page_token="7")
+    connection = connect(Event, [event_pb2.Event(id="x")], page)
+    assert isinstance(connection, Connection)
+    assert [type(edge) for edge in connection.edges] == [Edge]
+    assert connection.page_info == PageInfo(has_next_page=True, end_cursor="7")

@@ -1,0 +1,60 @@
+"""Alive, ready, and in numbers."""
+
+import pytest
+
+from tests.unit.gateway.client import connected, until
+from tests.unit.gateway.conftest import SECRET, Gateway
+
+
+@pytest.fixture(autouse=True)
+def _ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.health.REMEMBERED_SECONDS", 0.0)
+
+
+async def test_alive(gateway: Gateway) -> None:
+    gateway.missing["store"] = "away"
+    assert (await gateway.client.get("/health")).status_code == 200
+
+
+async def test_ready_tells_each_dependency_but_not_why(gateway: Gateway) -> None:
+    answer = await gateway.client.get("/ready")
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "checks": {"kafka": True, "store": True}})
+    gateway.missing["kafka"] = "no route to 10.0.0.1 in /var/lib/kafka"
+    answer = await gateway.client.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "checks": {"kafka": False, "store": True}}
+    gateway.missing.clear()
+    assert (await gateway.client.get("/ready")).status_code == 200
+
+
+async def test_strangers_make_no_work(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.health.REMEMBERED_SECONDS", 60.0)
+    assert (await gateway.client.get("/ready")).status_code == 200
+    gateway.missing["kafka"] = "away"
+    assert (await gateway.client.get("/ready")).status_code == 200
+
+
+async def test_metrics(served: Gateway) -> None:
+    served.missing["kafka"] = "away"
+    event = served.store.add_event(1)
+    await served.client.get("/media/x")
+    await served.client.get("/who/knows")
+    await served.ask("{ __typename }")
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe("subscription { eventChanged { cursor } }")
+        await until(lambda: served.feed.watching == 1)
+        served.store.add_change(event)
+        await served.feed.wake()
+        await client.next()
+        text = (await served.client.get("/metrics")).text
+    lines = text.splitlines()
+    assert 'lares_http_requests_total{path="graphql",status="200"} 1.0' in lines
+    assert 'lares_http_requests_total{path="media",status="404"} 1.0' in lines
+    assert 'lares_http_requests_total{path="other",status="404"} 1.0' in lines
+    assert 'lares_dependency_ready{dependency="kafka"} 0.0' in lines
+    assert 'lares_dependency_ready{dependency="store"} 1.0' in lines
+    assert "lares_sockets 1.0" in lines
+    assert "lares_deliveries_total 1.0" in lines
+    assert any(line.startswith("lares_event_loop_lag_seconds ") for line in lines)
+    assert any(line.startswith("process_resident_memory_bytes ") for line in lines)

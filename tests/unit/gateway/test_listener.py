@@ -1,0 +1,103 @@
+"""The address: bound, refused, given back."""
+
+import asyncio
+import ssl
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from gateway.listener import is_loopback, listening
+from mesh.config import Config
+from mesh.problems import Conflict, Invalid
+from tests.unit.gateway.client import connected, until
+from tests.unit.gateway.conftest import SECRET, Gateway
+
+
+async def test_port_zero_is_any_free_port(gateway: Gateway) -> None:
+    config = Config(gateway_listen="127.0.0.1:0")
+    async with listening(gateway.app, config) as one, listening(gateway.app, config) as two:
+        assert one != two
+        for url in (one, two):
+            async with httpx.AsyncClient(base_url=url) as client:
+                answer = await client.get("/health")
+                assert answer.status_code == 200
+                assert "server" not in answer.headers
+
+
+async def test_a_port_that_stays_taken_is_a_clear_error(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.listener.PATIENCE_SECONDS", 0.3)
+    async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
+        address = url.removeprefix("http://")
+        with pytest.raises(Conflict, match="LARES_GATEWAY_LISTEN") as taken:
+            async with listening(gateway.app, Config(gateway_listen=address)):
+                pass
+        assert taken.value.reason == "PORT_TAKEN"
+        assert address in taken.value.message
+
+
+async def test_a_port_that_becomes_free_is_taken(gateway: Gateway) -> None:
+    async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
+        waiting = asyncio.create_task(_serve_once(gateway, url.removeprefix("http://")))
+        await asyncio.sleep(0)
+    assert await waiting == url
+
+
+async def _serve_once(gateway: Gateway, address: str) -> str:
+    async with listening(gateway.app, Config(gateway_listen=address)) as url:
+        return url
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "192.168.1.1:0", "[::]:0", "lares.local:0"])
+async def test_nothing_leaves_the_machine_in_plain_text_unless_told(gateway: Gateway, address: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        async with listening(gateway.app, Config(gateway_listen=address)):
+            pass
+    assert refused.value.reason == "PLAINTEXT_BEYOND_LOOPBACK"
+
+
+async def test_unless_told(gateway: Gateway) -> None:
+    async with listening(gateway.app, Config(gateway_listen="0.0.0.0:0", allow_plaintext=True)) as url:
+        assert url.startswith("http://0.0.0.0:")
+
+
+@pytest.mark.parametrize(("host", "loopback"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("10.0.0.1", False), ("example.com", False)])
+def test_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+async def test_with_a_certificate_it_speaks_tls(gateway: Gateway, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(key)
+    issued.cert_chain_pems[0].write_to_path(cert)
+    config = Config(gateway_listen="127.0.0.1:0", tls_cert=cert, tls_key=key)
+    async with listening(gateway.app, config) as url:
+        assert url.startswith("https://127.0.0.1:")
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        async with httpx.AsyncClient(base_url=url, verify=context) as client:
+            assert (await client.get("/health")).status_code == 200
+    broken = Config(gateway_listen="127.0.0.1:0", tls_cert=key, tls_key=key)
+    with pytest.raises(Invalid, match="LARES_TLS_CERT"):
+        async with listening(gateway.app, broken):
+            pass
+
+
+async def test_it_ends_soon_though_somebody_listens(gateway: Gateway) -> None:
+    async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
+        opening = connected(url, x_api_key=SECRET)
+        client = await opening.__aenter__()
+        await client.init()
+        await client.subscribe("subscription { eventChanged { cursor } }")
+        await until(lambda: gateway.feed.watching == 1)
+        began = time.monotonic()
+    assert time.monotonic() - began < 4
+    assert gateway.feed.watching == 0
+    assert (await client.closed())[0] == 1012
+    await opening.__aexit__(None, None, None)

@@ -1,0 +1,118 @@
+"""Originals and thumbnails over HTTP."""
+
+import io
+from hashlib import sha256
+
+import pytest
+from PIL import Image
+
+from lares.ingest.v1 import media_pb2
+from tests.unit.gateway.conftest import Gateway, keep
+from tests.unit.gateway.fake_store import uuid
+
+
+async def test_an_original_comes_as_it_was(gateway: Gateway, photo: bytes) -> None:
+    media = await keep(gateway, photo)
+    answer = await gateway.client.get(f"/media/{media}")
+    assert (answer.status_code, answer.content) == (200, photo)
+    headers = answer.headers
+    assert headers["content-type"] == "image/jpeg"
+    assert headers["content-length"] == str(len(photo))
+    assert headers["etag"] == f'"{sha256(photo).hexdigest()}"'
+    assert headers["accept-ranges"] == "bytes"
+    assert headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "content-disposition" not in headers
+
+
+async def test_its_type_is_what_it_was_found_to_be(gateway: Gateway, photo: bytes) -> None:
+    media = await keep(gateway, photo)
+    for kind, name in (
+        (media_pb2.MEDIA_TYPE_PNG, "image/png"),
+        (media_pb2.MEDIA_TYPE_UNSPECIFIED, "application/octet-stream"),
+    ):
+        gateway.store.media[0].media.type = kind
+        assert (await gateway.client.get(f"/media/{media}")).headers["content-type"] == name
+
+
+async def test_head_tells_all_but_the_content(gateway: Gateway, photo: bytes) -> None:
+    answer = await gateway.client.head(f"/media/{await keep(gateway, photo)}")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(len(photo))
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
+async def test_what_the_client_has_is_not_sent_again(gateway: Gateway, photo: bytes, form: str) -> None:
+    media = await keep(gateway, photo)
+    for path in (f"/media/{media}", f"/media/{media}/thumbnail"):
+        etag = (await gateway.client.get(path)).headers["etag"]
+        answer = await gateway.client.get(path, headers={"if-none-match": form.format(etag)})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == etag
+        assert "cache-control" in answer.headers
+        answer = await gateway.client.get(path, headers={"if-none-match": '"other"'})
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "first", "end"),
+    [("bytes=0-9", 0, 10), ("bytes=100-", 100, None), ("bytes=-7", -7, None), ("bytes=5-5", 5, 6)],
+)
+async def test_ranges(gateway: Gateway, photo: bytes, wanted: str, first: int, end: int | None) -> None:
+    answer = await gateway.client.get(f"/media/{await keep(gateway, photo)}", headers={"range": wanted})
+    assert (answer.status_code, answer.content) == (206, photo[first:end])
+    start = first % len(photo)
+    last = start + len(answer.content) - 1
+    assert answer.headers["content-range"] == f"bytes {start}-{last}/{len(photo)}"
+
+
+async def test_a_range_beyond_the_end(gateway: Gateway, photo: bytes) -> None:
+    media = await keep(gateway, photo)
+    answer = await gateway.client.get(f"/media/{media}", headers={"range": f"bytes={len(photo)}-"})
+    assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(photo)}")
+
+
+async def test_a_range_of_something_else_is_the_whole(gateway: Gateway, photo: bytes) -> None:
+    media = await keep(gateway, photo)
+    headers = {"range": "bytes=0-9", "if-range": '"other"'}
+    assert (await gateway.client.get(f"/media/{media}", headers=headers)).content == photo
+    headers["if-range"] = f'"{sha256(photo).hexdigest()}"'
+    assert (await gateway.client.get(f"/media/{media}", headers=headers)).content == photo[:10]
+
+
+@pytest.mark.parametrize("id", [uuid("nobody"), "nonsense", "..%2f..%2fadmin.key", uuid("a").upper()])
+@pytest.mark.parametrize("path", ["/media/{}", "/media/{}/thumbnail"])
+async def test_what_is_not_there(gateway: Gateway, id: str, path: str) -> None:
+    answer = await gateway.client.get(path.format(id))
+    assert answer.status_code == 404
+
+
+async def test_content_that_is_gone(gateway: Gateway) -> None:
+    media = gateway.store.add_media(1).media.id
+    for path in (f"/media/{media}", f"/media/{media}/thumbnail"):
+        answer = await gateway.client.get(path)
+        assert answer.status_code == 404
+        assert answer.json()["errors"][0]["extensions"]["reason"] == "BLOB_NOT_FOUND"
+        assert str(gateway.blobs.path("x")) not in answer.text
+
+
+async def test_a_thumbnail_is_small_and_has_boxes(gateway: Gateway, photo: bytes) -> None:
+    media = await keep(gateway, photo, found=1)
+    answer = await gateway.client.get(f"/media/{media}/thumbnail")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        assert picture.size == (640, 480)
+        red, green, _ = picture.convert("RGB").getpixel((64, 150))  # type: ignore[misc]
+        assert red > green + 60  # the left edge of a person's box
+    etag = answer.headers["etag"]
+    gateway.store.detections.clear()
+    assert (await gateway.client.get(f"/media/{media}/thumbnail")).headers["etag"] != etag
+
+
+async def test_a_photo_that_cannot_be_drawn(gateway: Gateway) -> None:
+    media = await keep(gateway, b"\xff\xd8\xff no photo at all")
+    answer = await gateway.client.get(f"/media/{media}/thumbnail")
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["extensions"]["reason"] == "NOT_DRAWABLE"

@@ -1,0 +1,247 @@
+"""The feed as a subscription: which entries, in which form, made how often."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from mesh.problems import Unavailable
+from tests.unit.gateway.client import Client, connected, until
+from tests.unit.gateway.conftest import SECRET, Gateway
+from tests.unit.gateway.fake_store import judge, uuid
+
+CURSORS = """subscription($after: String, $cameras: [ID!], $least: Severity) {
+  eventChanged(after: $after, cameraIds: $cameras, minSeverity: $least) { cursor } }"""
+
+
+async def collect(client: Client, count: int) -> list[str]:
+    return [(await client.next())["data"]["eventChanged"]["cursor"] for _ in range(count)]
+
+
+async def test_backlog_then_live_without_a_gap(served: Gateway) -> None:
+    event = served.store.add_event(1)
+    for _ in range(3):
+        served.store.add_change(event)
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe(CURSORS, after="1")
+        assert await collect(client, 2) == ["2", "3"]
+        served.store.add_change(event)
+        await served.feed.wake()
+        assert await collect(client, 1) == ["4"]
+
+
+async def test_without_a_cursor_it_starts_now(served: Gateway) -> None:
+    event = served.store.add_event(1)
+    served.store.add_change(event)
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe(CURSORS)
+        await until(lambda: served.feed.watching == 1)
+        served.store.add_change(event)
+        await served.feed.wake()
+        assert await collect(client, 1) == ["2"]
+
+
+async def test_scalars_are_those_of_the_entry_not_of_today(served: Gateway) -> None:
+    event = served.store.add_event(1)
+    served.store.add_change(event)
+    judge(event, 90)
+    event.revision, event.closed = 2, True
+    served.store.add_change(event)
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe(
+            'subscription { eventChanged(after: "0") { cursor deleted eventId event { id status revision sequence '
+            "closed risk { score severity } camera { name } } } }"
+        )
+        first, second = [(await client.next())["data"]["eventChanged"] for _ in range(2)]
+    assert first == {
+        "cursor": "1",
+        "deleted": False,
+        "eventId": event.id,
+        "event": {
+            "id": event.id,
+            "status": "PENDING",
+            "revision": 1,
+            "sequence": "1",
+            "closed": False,
+            "risk": None,
+            "camera": {"name": "Front-Door"},
+        },
+    }
+    assert second["event"]["status"] == "ASSESSED"
+    assert second["event"]["risk"] == {"score": 90, "severity": "CRITICAL"}
+    assert (second["event"]["revision"], second["event"]["sequence"], second["event"]["closed"]) == (
+        2,
+        "2",
+        True,
+    )
+
+
+async def test_a_deletion_is_an_entry_without_an_event(served: Gateway) -> None:
+    event = served.store.add_event(1, score=10)
+    served.store.add_change(event, deleted=True)
+    query = 'subscription { eventChanged(after: "0", minSeverity: CRITICAL) { cursor deleted eventId event { id } } }'
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe(query)
+        assert (await client.next())["data"]["eventChanged"] == {
+            "cursor": "1",
+            "deleted": True,
+            "eventId": event.id,
+            "event": None,
+        }
+
+
+@pytest.mark.parametrize(
+    ("variables", "cursors"),
+    [
+        ({}, ["1", "2", "3", "4", "5"]),
+        ({"least": "LOW"}, ["2", "3", "4"]),
+        ({"least": "MEDIUM"}, ["3", "4"]),
+        ({"least": "CRITICAL"}, ["4"]),
+        ({"cameras": ["b"]}, ["2", "5"]),
+        ({"cameras": ["a", "b"]}, ["1", "2", "3", "4", "5"]),
+        ({"cameras": []}, ["1", "2", "3", "4", "5"]),
+        ({"cameras": ["b"], "least": "LOW"}, ["2"]),
+    ],
+)
+async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list[str]) -> None:
+    """Unjudged, low, medium, critical, unjudged."""
+    for index, (camera, score) in enumerate([("a", None), ("b", 29), ("a", 30), ("a", 85), ("b", None)]):
+        served.store.add_change(served.store.add_event(index, camera=camera, score=score))
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe(CURSORS, after="0", **variables)
+        assert await collect(client, len(cursors)) == cursors
+        # Nothing more comes: the next entry that fits is the next message.
+        served.store.add_change(served.store.add_event(9, camera="b", score=99))
+        await served.feed.wake()
+        assert await collect(client, 1) == ["6"]
+
+
+@pytest.mark.parametrize(
+    ("after", "code", "reason"),
+    [
+        ("9", "INVALID_ARGUMENT", "CURSOR_BEYOND_HEAD"),
+        ("0", "FAILED_PRECONDITION", "CURSOR_EXPIRED"),
+        ("-1", "INVALID_ARGUMENT", "BAD_CURSOR"),
+        ("", "INVALID_ARGUMENT", "BAD_CURSOR"),
+        ("1.5", "INVALID_ARGUMENT", "BAD_CURSOR"),
+        ("٣", "INVALID_ARGUMENT", "BAD_CURSOR"),
+        ("9223372036854775808", "INVALID_ARGUMENT", "BAD_CURSOR"),
+        ("1" * 5000, "INVALID_ARGUMENT", "BAD_CURSOR"),
+    ],
+)
+async def test_cursors_that_lead_nowhere(served: Gateway, after: str, code: str, reason: str) -> None:
+    served.store.add_change(served.store.add_event(1))
+    served.feed.oldest = 1
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe(CURSORS, after=after)
+        message = await client.receive()
+        assert (message["id"], message["type"]) == ("1", "error")
+        assert message["payload"][0]["extensions"]["code"] == code
+        assert message["payload"][0]["extensions"]["reason"] == reason
+    assert served.feed.watching == 0
+
+
+async def test_those_who_ask_the_same_share_one_making(served: Gateway) -> None:
+    event = served.store.add_event(1)
+    query = "subscription { eventChanged { cursor event { camera { name } detections { edges { node { id } } } } } }"
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        for id in range(20):
+            await client.subscribe(query, id=str(id))
+        await until(lambda: served.feed.watching == 20)
+        served.store.forget()
+        served.store.add_change(event)
+        await served.feed.wake()
+        messages = [await client.receive() for _ in range(20)]
+        assert {message["id"] for message in messages} == {str(id) for id in range(20)}
+        assert len({json.dumps(message["payload"]) for message in messages}) == 1
+        assert messages[0]["payload"]["data"]["eventChanged"]["event"]["camera"] == {"name": "Front-Door"}
+        assert served.store.calls == {"BatchGetCameras": 1, "BatchListDetections": 1}
+
+
+async def test_another_question_or_another_caller_shares_nothing(served: Gateway) -> None:
+    event = served.store.add_event(1)
+    served.store.secrets["lares_other"] = uuid("other key")
+    query = "subscription($c: [ID!]) { eventChanged(cameraIds: $c) { event { camera { name } } } }"
+    async with (
+        connected(served.url, x_api_key=SECRET) as client,
+        connected(served.url, x_api_key="lares_other") as other,
+    ):
+        await client.init()
+        await other.init()
+        await client.subscribe(query, id="1")
+        await client.subscribe(query, id="2", c=["front-door"])
+        await other.subscribe(query, id="1")
+        await until(lambda: served.feed.watching == 3)
+        served.store.forget()
+        served.store.add_change(event)
+        await served.feed.wake()
+        for one in (client, client, other):
+            assert (await one.receive())["payload"]["data"]["eventChanged"]["event"]["camera"]
+        assert served.store.calls == {"BatchGetCameras": 3}
+        assert {caller.id for caller in served.store.callers} == {uuid("key"), uuid("other key")}
+
+
+async def test_the_first_to_ask_may_leave_before_the_answer(served: Gateway) -> None:
+    event = served.store.add_event(1)
+    query = "subscription { eventChanged { cursor event { camera { name } } } }"
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe(query, id="first")
+        await until(lambda: served.feed.watching == 1)
+        await client.subscribe(query, id="second")
+        await until(lambda: served.feed.watching == 2)
+        served.store.forget()
+        served.store.add_change(event)
+        await served.feed.wake()
+        await until(lambda: served.store.calls["BatchGetCameras"])
+        await client.send(id="first", type="complete")
+        while (message := await client.receive())["id"] != "second":
+            pass
+        assert message["payload"]["data"]["eventChanged"]["event"]["camera"] == {"name": "Front-Door"}
+
+
+async def test_an_error_of_one_entry_is_in_its_answer_and_the_rest_goes_on(served: Gateway) -> None:
+    event = served.store.add_event(1)
+    served.store.failing["BatchGetCameras"] = Unavailable("not now", "AWAY")
+    served.store.add_change(event)
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe('subscription { eventChanged(after: "0") { cursor event { camera { id } } } }')
+        payload = await client.next()
+        assert payload["data"] == {"eventChanged": {"cursor": "1", "event": None}}
+        assert payload["errors"][0]["extensions"]["reason"] == "AWAY"
+        served.store.failing.clear()
+        served.store.add_change(event)
+        await served.feed.wake()
+        assert (await client.next())["data"]["eventChanged"]["event"]["camera"] == {"id": "front-door"}
+
+
+async def test_a_socket_that_does_not_read_holds_up_itself_alone(served: Gateway) -> None:
+    event = served.store.add_event(1)
+    event.labels[:] = ["x" * 1000] * 100
+    query = "subscription { eventChanged { cursor event { labels } } }"
+    async with (
+        connected(served.url, x_api_key=SECRET) as slow,
+        connected(served.url, x_api_key=SECRET) as quick,
+    ):
+        for client in (slow, quick):
+            await client.init()
+            await client.subscribe(query)
+        await until(lambda: served.feed.watching == 2)
+        slow.socket.transport.pause_reading()
+        for number in range(1, 101):
+            served.store.add_change(event)
+            await served.feed.wake()
+            assert (await quick.next())["data"]["eventChanged"]["cursor"] == str(number)
+        slow.socket.transport.resume_reading()
+        cursors = [(await slow.next())["data"]["eventChanged"]["cursor"] for _ in range(100)]
+        assert cursors == [str(number) for number in range(1, 101)]
+        await asyncio.sleep(0)

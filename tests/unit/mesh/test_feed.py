@@ -1,0 +1,190 @@
+"""The feed's fan-out, with a tail in our hands."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from lares.store.v1.events_pb2 import EventChanged
+from mesh.bus import Bus, Delivery
+from mesh.feed import Feed, open_feed
+from mesh.problems import Conflict, Invalid, Problem, Unavailable
+from tests.support.feeding import Book, change
+from tests.support.waiting import until
+
+
+class FakeTail:
+    """What a bus's tail does, fed by hand; a Problem put in is raised."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[EventChanged | Problem] = asyncio.Queue()
+
+    def put(self, item: EventChanged | Problem) -> None:
+        self._queue.put_nowait(item)
+
+    def __aiter__(self) -> "FakeTail":
+        return self
+
+    async def __anext__(self) -> Delivery[EventChanged]:
+        item = await self._queue.get()
+        if isinstance(item, Problem):
+            raise item
+        return cast(Delivery[EventChanged], type("Delivered", (), {"message": item}))
+
+    async def caught_up(self) -> None:
+        return
+
+
+class FakeBus:
+    def __init__(self) -> None:
+        self.tails: list[FakeTail] = []
+
+    @asynccontextmanager
+    async def tail(self, *_: Any, **__: Any) -> AsyncIterator[FakeTail]:
+        self.tails.append(FakeTail())
+        yield self.tails[-1]
+
+
+@asynccontextmanager
+async def opened(book: Book) -> AsyncIterator[tuple[Feed, FakeBus]]:
+    bus = FakeBus()
+    async with open_feed(cast(Bus, bus), book.backlog) as feed:
+        yield feed, bus
+
+
+async def take(watching: AsyncIterator[EventChanged], count: int) -> list[int]:
+    async with asyncio.timeout(10):
+        return [(await anext(watching)).sequence for _ in range(count)]
+
+
+async def seated(feed: Feed, count: int = 1) -> None:
+    """Until that many subscribers wait for something live."""
+    await until(lambda: len([seat for seat in feed._seats if not seat.behind]) == count)
+
+
+def written(count: int) -> Book:
+    book = Book()
+    for _ in range(count):
+        book.write()
+    return book
+
+
+async def test_backlog_then_live_without_a_gap_or_a_double() -> None:
+    book = written(450)  # more than two pages
+    async with opened(book) as (feed, bus):
+        watching = feed.watch(0)
+        assert await take(watching, 450) == list(range(1, 451))
+        for sequence in (449, 450, 450, 451):  # relayed late, or twice
+            if sequence > book.head:
+                book.write()
+            bus.tails[0].put(change(sequence))
+        assert await take(watching, 1) == [451]
+
+
+async def test_what_is_written_while_the_backlog_is_read_comes_once() -> None:
+    book = written(3)
+    async with opened(book) as (feed, bus):
+        watching = feed.watch(1)
+        assert await take(watching, 1) == [2]
+        bus.tails[0].put(book.write())
+        assert await take(watching, 2) == [3, 4]
+        bus.tails[0].put(book.write())
+        assert await take(watching, 1) == [5]
+
+
+async def test_without_a_cursor_it_starts_now() -> None:
+    book = written(3)
+    async with opened(book) as (feed, bus):
+        watching = feed.watch(None)
+        waiting = asyncio.ensure_future(take(watching, 1))
+        await seated(feed)
+        bus.tails[0].put(change(3))  # relayed after it was read
+        bus.tails[0].put(book.write())
+        assert await waiting == [4]
+
+
+async def test_cursors_that_cannot_be() -> None:
+    book = written(5)
+    book.expired = 3
+    async with opened(book) as (feed, _):
+        with pytest.raises(Invalid) as beyond:
+            await take(feed.watch(6), 1)
+        assert beyond.value.reason == "CURSOR_BEYOND_HEAD"
+        with pytest.raises(Conflict) as expired:
+            await take(feed.watch(2), 1)
+        assert expired.value.reason == "CURSOR_EXPIRED"
+        assert not feed._seats
+        assert await take(feed.watch(0), 2) == [4, 5]  # 0 is the oldest kept
+
+
+async def test_a_jump_is_fetched_from_the_backlog() -> None:
+    book = written(1)
+    async with opened(book) as (feed, bus):
+        watching = feed.watch(1)
+        waiting = asyncio.ensure_future(take(watching, 4))
+        await seated(feed)
+        for _ in range(3):
+            book.write()  # and never relayed
+        bus.tails[0].put(book.write())
+        assert await waiting == [2, 3, 4, 5]
+
+
+async def test_a_slow_subscriber_reads_the_backlog_instead_and_holds_nobody_up() -> None:
+    book = written(0)
+    async with opened(book) as (feed, bus):
+        slow, quick = feed.watch(0), feed.watch(0)
+        waiting = [asyncio.ensure_future(take(slow, 1)), asyncio.ensure_future(take(quick, 1))]
+        await seated(feed, 2)
+        bus.tails[0].put(book.write())
+        assert [await each for each in waiting] == [[1], [1]]
+        for sequence in range(2, 2001):
+            bus.tails[0].put(book.write())
+            assert await take(quick, 1) == [sequence]
+        (held,) = {len(seat._changes) for seat in feed._seats} - {0}
+        assert held <= 256
+        reads = book.reads
+        assert await take(slow, 1999) == list(range(2, 2001))
+        assert book.reads > reads
+
+
+async def test_all_are_handed_the_same_object() -> None:
+    book = written(0)
+    async with opened(book) as (feed, bus):
+        watching = [feed.watch(0), feed.watch(0)]
+        waiting = [asyncio.ensure_future(anext(each)) for each in watching]
+        await seated(feed, 2)
+        bus.tails[0].put(book.write())
+        one, two = await asyncio.gather(*waiting)
+        assert one is two
+
+
+async def test_a_tail_that_fails_is_entered_again_and_what_was_missed_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mesh.following.AGAIN_SECONDS", 0.0)
+    book = written(1)
+    async with opened(book) as (feed, bus):
+        watching = feed.watch(1)
+        waiting = asyncio.ensure_future(take(watching, 2))
+        await seated(feed)
+        bus.tails[0].put(Conflict("gone", "OFFSET_OUT_OF_RANGE"))
+        book.write()  # relayed while nobody listened
+        await until(lambda: len(bus.tails) == 2)
+        bus.tails[1].put(book.write())
+        assert await waiting == [2, 3]
+
+
+async def test_subscribers_leave_and_are_told_at_the_end() -> None:
+    book = written(2)
+    async with opened(book) as (feed, _):
+        async with aclosing(feed.watch(0)) as leaving:
+            assert await take(leaving, 1) == [1]
+        assert not feed._seats
+        staying = feed.watch(2)
+        waiting = asyncio.ensure_future(take(staying, 1))
+        await seated(feed)
+    with pytest.raises(Unavailable) as told:
+        await waiting
+    assert told.value.reason == "FEED_CLOSED"
