@@ -1,7 +1,6 @@
 """The address of the gateway, and uvicorn on it, in the event loop of everything else."""
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,14 +21,10 @@ MOST_CONNECTIONS = 2000
 @asynccontextmanager
 async def listening(app: ASGIApp, config: Config) -> AsyncIterator[str]:
     """Serves `app` on LARES_GATEWAY_LISTEN; gives the URL with the port in fact bound. Raises Conflict
-    PORT_TAKEN, Invalid PLAINTEXT_BEYOND_LOOPBACK or BAD_CERTIFICATE. Ends within some 3 s."""
+    PORT_TAKEN, Invalid BAD_CERTIFICATE. Ends within some 3 s. What may be listened on, the composition root
+    has checked.
+    """
     host, port = split_address(config.gateway_listen)
-    if not config.tls_cert and not config.allow_plaintext and not is_loopback(host):
-        raise Invalid(
-            f"LARES_GATEWAY_LISTEN={config.gateway_listen} leaves this machine in plain text: set "
-            "LARES_TLS_CERT and LARES_TLS_KEY, or say LARES_ALLOW_PLAINTEXT=true",
-            "PLAINTEXT_BEYOND_LOOPBACK",
-        )
     server = uvicorn.Server(_settings(app, config.tls_cert, config.tls_key))
     opened = await bind(host, port)
     scheme = "https" if config.tls_cert else "http"
@@ -64,13 +59,6 @@ async def bind(host: str, port: int) -> socket.socket:
                 reason = f"LARES_GATEWAY_LISTEN: {host}:{port} cannot be used: {error.strerror}"
                 raise Conflict(reason, "PORT_TAKEN") from None
             await asyncio.sleep(0.1)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _settings(app: ASGIApp, certificate: Path | None, key: Path | None) -> uvicorn.Config:

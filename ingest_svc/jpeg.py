@@ -69,7 +69,7 @@ def size(content: bytes) -> tuple[int, int, bool]:
                     raise Broken("pixels before their size")
                 # Cameras add padding, previews and whole films after the end marker; before it, in the
                 # pixels, it cannot occur: there 0xFF is always escaped.
-                return width, height, content.find(b"\xff\xd9", segment.end) >= 0
+                return width, height, content.rfind(b"\xff\xd9", segment.end) >= 0
     except Cut:
         if not width:
             raise

@@ -87,7 +87,7 @@ def _write(file: Path, secret: str) -> None:
     """Whole or not at all, and never readable by others."""
     partial = file.with_name(f".{file.name}.part")
     partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as target:
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
         target.write(f"{secret}\n")
         target.flush()
         os.fsync(target.fileno())

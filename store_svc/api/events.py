@@ -1,6 +1,7 @@
 """lares.store.v1.EventService."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import datetime
 
 from lares.reason.v1.assessment_pb2 import Severity
@@ -48,9 +49,10 @@ class EventServicer(EventServiceServicer):
         require_caller()
         camera_ids = frozenset(request.camera_ids)
         after = request.after if request.HasField("after") else None
-        async for change in self._live.watch(after):
-            if _wanted(change, camera_ids, request.min_severity):
-                yield pb.WatchEventsResponse(change=change)
+        async with aclosing(self._live.watch(after)) as changes:
+            async for change in changes:
+                if _wanted(change, camera_ids, request.min_severity):
+                    yield pb.WatchEventsResponse(change=change)
 
     async def ListChanges(self, request: pb.ListChangesRequest, context: object) -> pb.ListChangesResponse:
         require_caller()

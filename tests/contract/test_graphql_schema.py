@@ -11,8 +11,10 @@ PRINTED = Path(__file__).parents[2] / "docs" / "schema.graphql"
 # Whoever breaks one of these breaks a client.
 PROMISED = [
     """{ cameras { id name timeZone enabled thresholds { label score } } camera(id: "front-door") { id } }""",
-    """query($filter: EventFilter) { events(first: 9, after: "x", filter: $filter) { edges { cursor node { ...E } }
-      pageInfo { hasNextPage endCursor } } event(id: "x") { ...E } }
+    """query($filter: EventFilter) {
+      events(first: 9, after: "x", filter: $filter) {
+        edges { cursor node { ...E } } pageInfo { hasNextPage endCursor } }
+      event(id: "x") { ...E } }
     fragment E on Event { id camera { id name } status revision sequence startedAt endedAt closed labels
       risk { score severity summary evidence { factor points text detectionIds } reasoner assessedAt }
       detections(first: 9, after: "x") { edges { cursor node { id label score box { xMin yMin xMax yMax }
@@ -23,12 +25,14 @@ PROMISED = [
       startedBefore: "2026-11-21T12:00:00Z"}) { edges { cursor } } }""",
     """{ media(id: "x") { id } mediaList(first: 9, after: "x", cameraIds: ["a"]) { edges { cursor node { id
       detections { edges { node { id label score } } } } } pageInfo { hasNextPage endCursor } } }""",
-    """{ rejections(first: 9, after: "x") { edges { node { id cameraId path reason detail rejectedAt } } } }""",
-    """{ status { idle ingest { settling unannounced scanning } detect { lag } store { detectionsLag rejectionsLag
-      assessmentsLag openEvents dueEvents leasedEvents outbox sequence } } }""",
+    """{ rejections(first: 9, after: "x") { edges { node {
+      id cameraId path reason detail rejectedAt } } } }""",
+    """{ status { idle ingest { settling unannounced scanning } detect { lag } store {
+      detectionsLag rejectionsLag assessmentsLag openEvents dueEvents leasedEvents outbox sequence } } }""",
     """mutation { createCamera(input: {id: "a", name: "A", timeZone: "UTC", enabled: true,
       thresholds: [{label: "*", score: 0.5}]}) { camera { id } } }""",
-    """mutation { updateCamera(input: {id: "a", name: "B"}) { camera { id } } deleteCamera(id: "a") { id } }""",
+    """mutation { updateCamera(input: {id: "a", name: "B"}) { camera { id } }
+      deleteCamera(id: "a") { id } }""",
     """subscription($after: String, $ids: [ID!], $least: Severity) {
       eventChanged(after: $after, cameraIds: $ids, minSeverity: $least) { cursor event { id } } }""",
 ]
@@ -36,7 +40,7 @@ PROMISED = [
 
 def test_the_printed_schema_is_up_to_date() -> None:
     printed = PRINTED.read_text()
-    assert printed == make_schema().as_str() + "\n", "python -m gateway.schema > docs/schema.graphql"
+    assert printed == make_schema().as_str() + "\n", "run `make format`"
 
 
 def test_the_promised_names_are_there() -> None:

@@ -78,6 +78,7 @@ async def test_pages_of_an_event_make_the_whole(
         page = await detections.ListDetections(request, None)
         assert len(page.detections) == len(page.page_tokens) <= size
         seen += ids(page)
+        assert len(seen) <= len(rows)
         request.page_token = page.next_page_token
         if not request.page_token:
             break

@@ -1,10 +1,10 @@
 """EventService over gRPC, by pytest-grpc, on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from random import Random
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,14 +14,14 @@ from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED,
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
-from mesh.problems import Conflict, Denied, Invalid, NotFound
+from mesh.problems import Denied, Invalid, NotFound
 from store_svc import tables
 from store_svc.api.events import EventServicer
 from store_svc.leases import Leases
 from store_svc.status import Lag, StoreStatus
 from store_svc.times import stamp
 from store_svc.wakeups import Wakeups
-from tests.support.book import NOON, Row, assessment_row, at, camera_row, due_row, event_row, judged
+from tests.support.book import NOON, Row, assessment_row, at, camera_row, due_row, event_row, feed_row, judged
 from tests.support.served import LoopThread
 from tests.support.stored import AS_KEY, Stored, refused
 
@@ -35,7 +35,7 @@ class ScriptedFeed(Feed):
         self.changes: list[EventChanged] = []
         self.asked: list[int | None] = []
 
-    async def watch(self, after: int | None) -> AsyncIterator[EventChanged]:
+    async def watch(self, after: int | None) -> AsyncGenerator[EventChanged, None]:
         self.asked.append(after)
         for change in self.changes:
             yield change
@@ -279,64 +279,6 @@ def test_a_time_beyond_the_calendar_is_refused(events: EventServiceStub, seconds
 # The feed
 
 
-def change_row(sequence: int, severity: int = 0, camera_id: str = "front", deleted: bool = False) -> Row:
-    event = Event(id=str(UUID(int=sequence)), camera_id=camera_id, sequence=sequence)
-    if severity:
-        event.assessment.severity = severity  # type: ignore[assignment]
-    change = EventChanged(sequence=sequence, event=event, deleted=deleted, recorded_at=stamp(NOON))
-    return {
-        "sequence": sequence,
-        "event_id": UUID(int=sequence),
-        "camera_id": camera_id,
-        "status": EVENT_STATUS_PENDING,
-        "severity": severity or None,
-        "deleted": deleted,
-        "body": change.SerializeToString(),
-        "recorded_at": NOON,
-    }
-
-
-def changes(events: EventServiceStub, after: int, size: int = 0) -> tuple[list[int], int]:
-    answer = events.ListChanges(pb.ListChangesRequest(after=after, page_size=size))
-    return [change.sequence for change in answer.changes], answer.head
-
-
-def test_changes_come_in_order_after_the_cursor(events: EventServiceStub, stored: Stored) -> None:
-    stored.write(tables.feed, *[change_row(n) for n in (3, 1, 4, 2, 5)])
-    stored.execute("UPDATE feed_head SET sequence = 5")
-    assert changes(events, 0) == ([1, 2, 3, 4, 5], 5)
-    assert changes(events, 0, 2) == ([1, 2], 5)
-    assert changes(events, 2, 2) == ([3, 4], 5)
-    assert changes(events, 5) == ([], 5)
-    answer = events.ListChanges(pb.ListChangesRequest(after=4))
-    assert answer.changes[0].SerializeToString() == change_row(5)["body"]
-
-
-def test_a_cursor_beyond_the_head_is_refused(events: EventServiceStub) -> None:
-    assert changes(events, 0) == ([], 0)
-    with refused(Invalid, "CURSOR_BEYOND_HEAD"):
-        changes(events, 1)
-
-
-def test_a_cursor_older_than_what_is_kept_is_told_so(events: EventServiceStub, stored: Stored) -> None:
-    stored.write(tables.feed, *[change_row(n) for n in (7, 8, 9)])
-    stored.execute("UPDATE feed_head SET sequence = 9")
-    assert changes(events, 0) == ([7, 8, 9], 9)
-    assert changes(events, 6) == ([7, 8, 9], 9)
-    with refused(Conflict, "CURSOR_EXPIRED"):
-        changes(events, 5)
-
-
-def test_a_feed_of_which_nothing_is_kept_goes_on_at_its_head(
-    events: EventServiceStub, stored: Stored
-) -> None:
-    stored.execute("UPDATE feed_head SET sequence = 9")
-    assert changes(events, 9) == ([], 9)
-    assert changes(events, 0) == ([], 9)
-    with refused(Conflict, "CURSOR_EXPIRED"):
-        changes(events, 8)
-
-
 def watched(events: EventServiceStub, **request: Any) -> list[int]:
     return [answer.change.sequence for answer in events.WatchEvents(pb.WatchEventsRequest(**request))]
 
@@ -357,11 +299,11 @@ def test_watching_withholds_what_is_not_asked_for(
     events: EventServiceStub, live: ScriptedFeed, request_: dict[str, Any], wanted: list[int]
 ) -> None:
     rows = [
-        change_row(1),
-        change_row(2, HIGH),
-        change_row(3, LOW, camera_id="back"),
-        change_row(4, deleted=True),
-        change_row(5, camera_id="back"),
+        feed_row(1),
+        feed_row(2, HIGH),
+        feed_row(3, LOW, camera_id="back"),
+        feed_row(4, deleted=True),
+        feed_row(5, camera_id="back"),
     ]
     live.changes = [EventChanged.FromString(row["body"]) for row in rows]
     assert watched(events, **request_) == wanted

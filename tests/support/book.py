@@ -10,6 +10,8 @@ from sqlalchemy import Table, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lares.reason.v1.assessment_pb2 import Assessment
+from lares.store.v1.event_pb2 import Event
+from lares.store.v1.events_pb2 import EventChanged
 from store_svc import tables
 from store_svc.database import Database, open_database
 from store_svc.event import ASSESSED, PENDING
@@ -176,6 +178,24 @@ def rejection_row(**changes: Any) -> Row:
         "media_id": None,
         "recorded_at": NOON,
     } | changes
+
+
+def feed_row(sequence: int, severity: int = 0, camera_id: str = "front", deleted: bool = False) -> Row:
+    event_id = UUID(int=sequence)
+    event = Event(id=str(event_id), camera_id=camera_id, sequence=sequence)
+    if severity:
+        event.assessment.severity = severity  # type: ignore[assignment]
+    change = EventChanged(sequence=sequence, event=event, deleted=deleted, recorded_at=stamp(NOON))
+    return {
+        "sequence": sequence,
+        "event_id": event_id,
+        "camera_id": camera_id,
+        "status": PENDING,
+        "severity": severity or None,
+        "deleted": deleted,
+        "body": change.SerializeToString(),
+        "recorded_at": NOON,
+    }
 
 
 async def write_judged(database: Database, *pairs: tuple[Row, Row]) -> list[str]:

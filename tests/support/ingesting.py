@@ -57,9 +57,11 @@ async def ingesting(
 
 
 async def main(url: str, home: str, store: str) -> None:
-    async with open_bus(url, client_id="ingesting") as bus:
-        async with ingesting(bus, Path(home), store, Server([Boundary(None)])) as mesh:
-            await mesh.failure
+    async with (
+        open_bus(url, client_id="ingesting") as bus,
+        ingesting(bus, Path(home), store, Server([Boundary(None)])) as mesh,
+    ):
+        await mesh.failure
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def test_what_is_there_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_failed_fetch_says_what_failed_and_leaves_nothing(tmp_path: Path) -> None:
     nowhere = replace(SKIMAGE, options=("--no-index",))
-    with pytest.raises(Unavailable, match="scikit-image==0.26.0") as refused:
+    with pytest.raises(Unavailable, match="cannot fetch scikit-image") as refused:
         samples(tmp_path, nowhere)
     assert refused.value.reason == "FETCH_FAILED"
     assert [path for path in (tmp_path / "samples").rglob("*") if path.is_file()] == []

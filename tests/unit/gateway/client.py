@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import websockets
@@ -38,13 +38,13 @@ class Client:
 
     async def closed(self) -> tuple[int, str]:
         """Waits for the server to close; gives its code and reason."""
-        try:
+        with suppress(websockets.ConnectionClosed):
             async with asyncio.timeout(SECONDS):
                 while True:
                     await self.socket.recv()
-        except websockets.ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code, closed.rcvd.reason
+        code, reason = self.socket.close_code, self.socket.close_reason
+        assert code is not None
+        return code, reason or ""
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
-"""FakeStore: the store's contracts (and the two status calls) over plain dictionaries, and a count of calls."""
+"""FakeStore: the store's contracts (and two status calls) over plain dictionaries, and a count of calls."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -9,24 +9,26 @@ from uuid import NAMESPACE_URL, uuid5
 
 from google.protobuf.message import Message
 
-from lares.detect.v1 import detect_service_pb2, detect_service_pb2_grpc, detection_pb2
-from lares.ingest.v1 import ingest_service_pb2, ingest_service_pb2_grpc, media_pb2
+from lares.detect.v1 import detect_service_pb2, detection_pb2
+from lares.detect.v1 import detect_service_pb2_grpc as detect_rpc
+from lares.ingest.v1 import ingest_service_pb2, media_pb2
+from lares.ingest.v1 import ingest_service_pb2_grpc as ingest_rpc
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import (
     camera_pb2,
     camera_service_pb2,
-    camera_service_pb2_grpc,
     detection_service_pb2,
-    detection_service_pb2_grpc,
     event_pb2,
     event_service_pb2,
-    event_service_pb2_grpc,
     events_pb2,
     key_service_pb2,
-    key_service_pb2_grpc,
     media_service_pb2,
-    media_service_pb2_grpc,
 )
+from lares.store.v1 import camera_service_pb2_grpc as cameras_rpc
+from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
+from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from lares.store.v1 import key_service_pb2_grpc as keys_rpc
+from lares.store.v1 import media_service_pb2_grpc as media_rpc
 from mesh.problems import Conflict, NotFound, Unauthenticated
 from mesh.rpc import Server
 from mesh.security import Caller, caller, digest, require_sibling
@@ -81,28 +83,21 @@ class FakeStore:
         self.callers.clear()
 
     def add_to(self, server: Server) -> None:
-        for register, servicer, name in (
-            (camera_service_pb2_grpc.add_CameraServiceServicer_to_server, _Cameras(self), "CameraService"),  # type: ignore[abstract]
-            (event_service_pb2_grpc.add_EventServiceServicer_to_server, _Events(self), "EventService"),  # type: ignore[abstract]
-            (media_service_pb2_grpc.add_MediaServiceServicer_to_server, _Media(self), "MediaService"),  # type: ignore[abstract]
+        servicers: list[tuple[Callable[..., None], _Servicer, str]] = [
+            (cameras_rpc.add_CameraServiceServicer_to_server, _Cameras(self), "store.v1.CameraService"),
+            (events_rpc.add_EventServiceServicer_to_server, _Events(self), "store.v1.EventService"),  # type: ignore[abstract]
+            (media_rpc.add_MediaServiceServicer_to_server, _Media(self), "store.v1.MediaService"),  # type: ignore[abstract]
             (
-                detection_service_pb2_grpc.add_DetectionServiceServicer_to_server,
+                detections_rpc.add_DetectionServiceServicer_to_server,
                 _Detections(self),
-                "DetectionService",
+                "store.v1.DetectionService",
             ),
-            (key_service_pb2_grpc.add_KeyServiceServicer_to_server, _Keys(self), "KeyService"),  # type: ignore[abstract]
-        ):
-            server.add(register, servicer, f"lares.store.v1.{name}")
-        server.add(
-            ingest_service_pb2_grpc.add_IngestServiceServicer_to_server,
-            _Ingest(self),  # type: ignore[abstract]
-            "lares.ingest.v1.IngestService",
-        )
-        server.add(
-            detect_service_pb2_grpc.add_DetectServiceServicer_to_server,
-            _Detect(self),  # type: ignore[abstract]
-            "lares.detect.v1.DetectService",
-        )
+            (keys_rpc.add_KeyServiceServicer_to_server, _Keys(self), "store.v1.KeyService"),  # type: ignore[abstract]
+            (ingest_rpc.add_IngestServiceServicer_to_server, _Ingest(self), "ingest.v1.IngestService"),  # type: ignore[abstract]
+            (detect_rpc.add_DetectServiceServicer_to_server, _Detect(self), "detect.v1.DetectService"),  # type: ignore[abstract]
+        ]
+        for register, servicer, name in servicers:
+            server.add(register, servicer, f"lares.{name}")
 
     def add_event(
         self,
@@ -209,7 +204,7 @@ class _Servicer:
         self.store = store
 
 
-class _Cameras(_Servicer, camera_service_pb2_grpc.CameraServiceServicer):
+class _Cameras(_Servicer, cameras_rpc.CameraServiceServicer):
     async def CreateCamera(self, request: Any, context: Any) -> Any:
         self.store.seen("CreateCamera", request)
         if request.camera.id in self.store.cameras:
@@ -245,7 +240,7 @@ class _Cameras(_Servicer, camera_service_pb2_grpc.CameraServiceServicer):
         return camera_service_pb2.DeleteCameraResponse()
 
 
-class _Events(_Servicer, event_service_pb2_grpc.EventServiceServicer):
+class _Events(_Servicer, events_rpc.EventServiceServicer):
     async def GetEvent(self, request: Any, context: Any) -> Any:
         self.store.seen("GetEvent", request)
         for event in self.store.events:
@@ -272,7 +267,7 @@ class _Events(_Servicer, event_service_pb2_grpc.EventServiceServicer):
         return self.store.status
 
 
-class _Media(_Servicer, media_service_pb2_grpc.MediaServiceServicer):
+class _Media(_Servicer, media_rpc.MediaServiceServicer):
     def _known(self) -> dict[str, media_service_pb2.StoredMedia]:
         return {stored.media.id: stored for stored in self.store.media}
 
@@ -313,7 +308,7 @@ class _Media(_Servicer, media_service_pb2_grpc.MediaServiceServicer):
         )
 
 
-class _Detections(_Servicer, detection_service_pb2_grpc.DetectionServiceServicer):
+class _Detections(_Servicer, detections_rpc.DetectionServiceServicer):
     async def ListDetections(self, request: Any, context: Any) -> Any:
         self.store.seen("ListDetections", request)
         parent = request.WhichOneof("parent")
@@ -336,7 +331,7 @@ class _Detections(_Servicer, detection_service_pb2_grpc.DetectionServiceServicer
         return answer
 
 
-class _Keys(_Servicer, key_service_pb2_grpc.KeyServiceServicer):
+class _Keys(_Servicer, keys_rpc.KeyServiceServicer):
     async def VerifyKey(self, request: Any, context: Any) -> Any:
         self.store.seen("VerifyKey", request)
         require_sibling()
@@ -346,13 +341,13 @@ class _Keys(_Servicer, key_service_pb2_grpc.KeyServiceServicer):
         raise Unauthenticated("this API key is not known", "UNKNOWN_KEY")
 
 
-class _Ingest(_Servicer, ingest_service_pb2_grpc.IngestServiceServicer):
+class _Ingest(_Servicer, ingest_rpc.IngestServiceServicer):
     async def GetIngestStatus(self, request: Any, context: Any) -> Any:
         self.store.seen("GetIngestStatus", request)
         return self.store.ingest
 
 
-class _Detect(_Servicer, detect_service_pb2_grpc.DetectServiceServicer):
+class _Detect(_Servicer, detect_rpc.DetectServiceServicer):
     async def GetDetectStatus(self, request: Any, context: Any) -> Any:
         self.store.seen("GetDetectStatus", request)
         return self.store.detect

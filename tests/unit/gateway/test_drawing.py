@@ -72,7 +72,14 @@ def test_no_box_is_too_odd_to_be_drawn(box: tuple[str, float, float, float, floa
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"nothing", photo()[:-500] + b"", photo((800, 400), "PNG")[:100], photo((4000, 4000)), b"GIF89a" + bytes(50)],
+    [
+        b"",
+        b"nothing",
+        photo()[:-500] + b"",
+        photo((800, 400), "PNG")[:100],
+        photo((4000, 4000)),
+        b"GIF89a" + bytes(50),
+    ],
     ids=["empty", "text", "cut jpeg", "cut png", "too many pixels", "gif"],
 )
 def test_what_is_no_photo_is_refused(content: bytes) -> None:

@@ -11,7 +11,10 @@ from lares.store.v1 import event_pb2
 from mesh.problems import Denied, Exhausted, Internal, Unavailable
 from tests.unit.gateway.conftest import Gateway
 
-DEEP = "{ events { edges { node { detections { edges { node { media { detections { edges { node { media { camera { id } } } } } } } } } } } } }"
+DEEP = """{ events { edges { node { detections { edges { node { media { detections { edges { node {
+  media { camera { id } } } } } } } } } } } } }"""
+HUGE = """{ events(first: 200) { edges { node { media { detections(first: 500) { edges { node {
+  id label } } } } } } } }"""
 
 
 async def test_a_bug_is_masked_and_can_be_found_by_its_request_id(gateway: Gateway) -> None:
@@ -123,10 +126,7 @@ async def test_a_wrong_text_is_explained_without_suggestions(gateway: Gateway, q
         ("{ events(first: -1) { edges { cursor } } }", "BAD_PAGE_SIZE"),
         ("{ mediaList(first: 201) { edges { cursor } } }", "BAD_PAGE_SIZE"),
         (DEEP, "TOO_DEEP"),
-        (
-            "{ events(first: 200) { edges { node { media { detections(first: 500) { edges { node { id label } } } } } } } }",
-            "TOO_COSTLY",
-        ),
+        (HUGE, "TOO_COSTLY"),
         ("{ " + " ".join(f"a{i}: cameras {{ id }}" for i in range(300)) + " }", "BAD_GRAPHQL"),
         ("#" * 33_000 + "\n{ cameras { id } }", "QUERY_TOO_LONG"),
         ("query a { cameras { id } } query b { cameras { id } }", "NO_OPERATION"),

@@ -18,7 +18,10 @@ async def test_alive(gateway: Gateway) -> None:
 
 async def test_ready_tells_each_dependency_but_not_why(gateway: Gateway) -> None:
     answer = await gateway.client.get("/ready")
-    assert (answer.status_code, answer.json()) == (200, {"ready": True, "checks": {"kafka": True, "store": True}})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"ready": True, "checks": {"kafka": True, "store": True}},
+    )
     gateway.missing["kafka"] = "no route to 10.0.0.1 in /var/lib/kafka"
     answer = await gateway.client.get("/ready")
     assert answer.status_code == 503

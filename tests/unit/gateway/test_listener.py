@@ -9,7 +9,7 @@ import httpx
 import pytest
 import trustme
 
-from gateway.listener import is_loopback, listening
+from gateway.listener import listening
 from mesh.config import Config
 from mesh.problems import Conflict, Invalid
 from tests.unit.gateway.client import connected, until
@@ -50,24 +50,6 @@ async def test_a_port_that_becomes_free_is_taken(gateway: Gateway) -> None:
 async def _serve_once(gateway: Gateway, address: str) -> str:
     async with listening(gateway.app, Config(gateway_listen=address)) as url:
         return url
-
-
-@pytest.mark.parametrize("address", ["0.0.0.0:0", "192.168.1.1:0", "[::]:0", "lares.local:0"])
-async def test_nothing_leaves_the_machine_in_plain_text_unless_told(gateway: Gateway, address: str) -> None:
-    with pytest.raises(Invalid) as refused:
-        async with listening(gateway.app, Config(gateway_listen=address)):
-            pass
-    assert refused.value.reason == "PLAINTEXT_BEYOND_LOOPBACK"
-
-
-async def test_unless_told(gateway: Gateway) -> None:
-    async with listening(gateway.app, Config(gateway_listen="0.0.0.0:0", allow_plaintext=True)) as url:
-        assert url.startswith("http://0.0.0.0:")
-
-
-@pytest.mark.parametrize(("host", "loopback"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("10.0.0.1", False), ("example.com", False)])
-def test_loopback(host: str, loopback: bool) -> None:
-    assert is_loopback(host) is loopback
 
 
 async def test_with_a_certificate_it_speaks_tls(gateway: Gateway, tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ async def test_a_page_of_media_with_their_detections_costs_two_calls(gateway: Ga
 
 async def test_everything_about_one_event(gateway: Gateway) -> None:
     event = gateway.store.add_event(1, score=72)
-    query = """query($id: ID!) { event(id: $id) { __typename id status revision sequence startedAt endedAt closed
-      labels camera { id name timeZone enabled thresholds { label score } }
+    query = """query($id: ID!) { event(id: $id) {
+      __typename id status revision sequence startedAt endedAt closed labels
+      camera { id name timeZone enabled thresholds { label score } }
       risk { score severity summary reasoner assessedAt evidence { factor points text detectionIds } }
       detections(first: 1) { edges { cursor node { id label score capturedAt box { xMin yMin xMax yMax }
         media { id } } } pageInfo { hasNextPage endCursor } }
@@ -308,8 +309,8 @@ async def test_an_update_of_nothing_is_refused(gateway: Gateway) -> None:
 
 async def test_two_thresholds_of_one_label_are_refused(gateway: Gateway) -> None:
     error = await gateway.error(
-        """mutation { createCamera(input: {id: "a", thresholds: [{label: "dog", score: 1}, {label: "dog", score: 0}]})
-        { camera { id } } }"""
+        """mutation { createCamera(input: {
+        id: "a", thresholds: [{label: "dog", score: 1}, {label: "dog", score: 0}]}) { camera { id } } }"""
     )
     assert error["extensions"]["reason"] == "DUPLICATE_LABEL"
 
@@ -318,7 +319,8 @@ async def test_a_photo_that_was_deleted_meanwhile_is_an_error_at_its_place(gatew
     event = gateway.store.add_event(1)
     gateway.store.media.clear()
     gateway.store.event_media.clear()
-    query = 'query($id: ID!) { event(id: $id) { id detections { edges { node { media { id } } } } } camera(id: "x") { id } }'
+    query = """query($id: ID!) { event(id: $id) { id detections { edges { node { media { id } } } } }
+      camera(id: "x") { id } }"""
     answer = await gateway.post(query, id=event.id)
     assert answer["data"] == {"event": None, "camera": None}
     assert {error["extensions"]["reason"] for error in answer["errors"]} == {"MEDIA_NOT_FOUND"}

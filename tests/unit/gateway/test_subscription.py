@@ -53,8 +53,8 @@ async def test_scalars_are_those_of_the_entry_not_of_today(served: Gateway) -> N
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.subscribe(
-            'subscription { eventChanged(after: "0") { cursor deleted eventId event { id status revision sequence '
-            "closed risk { score severity } camera { name } } } }"
+            """subscription { eventChanged(after: "0") { cursor deleted eventId event {
+            id status revision sequence closed risk { score severity } camera { name } } } }"""
         )
         first, second = [(await client.next())["data"]["eventChanged"] for _ in range(2)]
     assert first == {
@@ -83,7 +83,8 @@ async def test_scalars_are_those_of_the_entry_not_of_today(served: Gateway) -> N
 async def test_a_deletion_is_an_entry_without_an_event(served: Gateway) -> None:
     event = served.store.add_event(1, score=10)
     served.store.add_change(event, deleted=True)
-    query = 'subscription { eventChanged(after: "0", minSeverity: CRITICAL) { cursor deleted eventId event { id } } }'
+    query = """subscription { eventChanged(after: "0", minSeverity: CRITICAL) {
+      cursor deleted eventId event { id } } }"""
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.subscribe(query)
@@ -150,7 +151,8 @@ async def test_cursors_that_lead_nowhere(served: Gateway, after: str, code: str,
 
 async def test_those_who_ask_the_same_share_one_making(served: Gateway) -> None:
     event = served.store.add_event(1)
-    query = "subscription { eventChanged { cursor event { camera { name } detections { edges { node { id } } } } } }"
+    query = """subscription { eventChanged { cursor event {
+      camera { name } detections { edges { node { id } } } } } }"""
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         for id in range(20):

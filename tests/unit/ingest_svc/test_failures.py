@@ -107,7 +107,9 @@ async def test_a_file_overwritten_while_it_is_copied_is_taken_as_it_became(
     assert blobs.path(media.sha256).read_bytes() == jpeg("second")
 
 
-async def test_a_file_that_changes_in_hand_is_never_out_of_sight(house: House, blobs: FakeBlobs) -> None:
+async def test_a_file_that_changes_in_hand_is_never_out_of_sight(
+    house: House, blobs: FakeBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def overwrite(source: Path) -> None:
         blobs.before = lambda _: None
         source.write_bytes(jpeg("second"))
@@ -117,7 +119,7 @@ async def test_a_file_that_changes_in_hand_is_never_out_of_sight(house: House, b
         await until(lambda: house.idle)
         blobs.before = overwrite
         # Only what the worker itself knows may keep it in sight.
-        ingest.worker._watch.sightings.put = lambda _: None  # type: ignore[method-assign]
+        monkeypatch.setattr(ingest.worker._watch.sightings, "put", lambda _: None)
         house.drop("door/latest.jpg", jpeg("first"))
         ingest.worker._settling.see("door/latest.jpg", Sign.COMPLETE, time.monotonic())
         ingest.worker._watch.sightings.wake()

@@ -1,0 +1,118 @@
+"""The feed by EventService, a page at a time and live, on a real PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from lares.store.v1 import event_service_pb2 as pb
+from lares.store.v1.events_pb2 import EventChanged
+from mesh.feed import Feed
+from mesh.problems import Conflict, Invalid
+from mesh.security import SIBLING
+from store_svc import tables
+from store_svc.api.events import EventServicer
+from store_svc.database import Database
+from store_svc.queries.feed import list_changes
+from tests.support.book import feed_row, open_book, write
+from tests.support.callers import calling_as
+
+nothing = cast(Any, None)
+
+
+class Changes:
+    """A feed of one's own making, and what is told of it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.live = Feed(partial(list_changes, database))
+        self._servicer = EventServicer(database, self.live, nothing, nothing, nothing)
+
+    async def keep(self, *sequences: int, head: int) -> None:
+        if sequences:
+            await write(self._database, tables.feed, *[feed_row(sequence) for sequence in sequences])
+        async with self._database.session() as connection:
+            await connection.execute("UPDATE feed_head SET sequence = $1", head)
+
+    async def page(self, after: int, size: int = 0) -> pb.ListChangesResponse:
+        with calling_as(SIBLING):
+            return await self._servicer.ListChanges(pb.ListChangesRequest(after=after, page_size=size), None)
+
+    async def watch(self, after: int) -> AsyncIterator[int]:
+        with calling_as(SIBLING):
+            async for answer in self._servicer.WatchEvents(pb.WatchEventsRequest(after=after), None):
+                yield answer.change.sequence
+
+    async def after(self, cursor: int, size: int = 0) -> tuple[list[int], int]:
+        answer = await self.page(cursor, size)
+        return [change.sequence for change in answer.changes], answer.head
+
+
+@pytest.fixture
+async def changes(postgres_url: str) -> AsyncIterator[Changes]:
+    async with open_book(postgres_url) as database:
+        yield Changes(database)
+
+
+async def test_changes_come_in_order_after_the_cursor(changes: Changes) -> None:
+    await changes.keep(3, 1, 4, 2, 5, head=5)
+    assert await changes.after(0) == ([1, 2, 3, 4, 5], 5)
+    assert await changes.after(0, 2) == ([1, 2], 5)
+    assert await changes.after(2, 2) == ([3, 4], 5)
+    assert await changes.after(5) == ([], 5)
+
+
+async def test_a_change_comes_as_it_was_written(changes: Changes) -> None:
+    await changes.keep(1, head=1)
+    (change,) = (await changes.page(0)).changes
+    assert change.SerializeToString() == feed_row(1)["body"]
+
+
+async def test_a_page_has_200_unless_asked(changes: Changes) -> None:
+    await changes.keep(*range(1, 302), head=301)
+    assert await changes.after(0) == (list(range(1, 201)), 301)
+    assert await changes.after(0, 500) == (list(range(1, 302)), 301)
+
+
+async def test_a_cursor_beyond_the_head_is_refused(changes: Changes) -> None:
+    assert await changes.after(0) == ([], 0)
+    with pytest.raises(Invalid) as refused:
+        await changes.after(1)
+    assert refused.value.reason == "CURSOR_BEYOND_HEAD"
+
+
+async def test_a_cursor_older_than_what_is_kept_is_told_so(changes: Changes) -> None:
+    await changes.keep(7, 8, 9, head=9)
+    assert await changes.after(0) == ([7, 8, 9], 9)
+    assert await changes.after(6) == ([7, 8, 9], 9)
+    with pytest.raises(Conflict) as expired:
+        await changes.after(5)
+    assert expired.value.reason == "CURSOR_EXPIRED"
+
+
+async def test_a_feed_of_which_nothing_is_kept_goes_on_at_its_head(changes: Changes) -> None:
+    await changes.keep(head=9)
+    assert await changes.after(9) == ([], 9)
+    assert await changes.after(0) == ([], 9)
+    with pytest.raises(Conflict) as expired:
+        await changes.after(8)
+    assert expired.value.reason == "CURSOR_EXPIRED"
+
+
+async def test_watching_reads_what_is_kept_and_goes_on_live(changes: Changes) -> None:
+    await changes.keep(1, 2, 3, head=3)
+    watching = changes.watch(after=1)
+    assert [await anext(watching), await anext(watching)] == [2, 3]
+    await changes.keep(4, 5, head=5)
+    for sequence in (3, 4, 5):  # the topic says some things twice
+        changes.live.put(EventChanged.FromString(feed_row(sequence)["body"]))
+    assert [await anext(watching), await anext(watching)] == [4, 5]
+
+
+async def test_watching_from_a_cursor_that_is_no_more_is_refused(changes: Changes) -> None:
+    await changes.keep(7, 8, 9, head=9)
+    with pytest.raises(Conflict):
+        await anext(changes.watch(after=2))
+    with pytest.raises(Invalid):
+        await anext(changes.watch(after=10))

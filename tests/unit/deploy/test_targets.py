@@ -1,0 +1,118 @@
+"""Which services a process runs, and what happens when one of them fails."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from deploy.targets import TARGETS, chosen, until_ready
+from mesh.mesh import Mesh
+from mesh.problems import Internal, Invalid, Unavailable
+
+
+def bare_mesh() -> Mesh:
+    """A mesh without parts: what is tested here touches none."""
+    part: Any = None
+    return Mesh(part, part, part, part, part, part)
+
+
+@pytest.mark.parametrize("names", [[], ["all"], ["all", "store"]])
+def test_everything_by_default(names: list[str]) -> None:
+    assert chosen(names) == list(TARGETS)
+
+
+def test_some_in_the_order_of_opening() -> None:
+    assert chosen(["gateway", "store"]) == ["store", "gateway"]
+
+
+def test_an_unknown_target_is_said() -> None:
+    with pytest.raises(Invalid, match="no such target: kitchen"):
+        chosen(["store", "kitchen"])
+
+
+async def test_a_worker_that_fails_stops_the_process_with_its_error() -> None:
+    mesh = bare_mesh()
+
+    async def work() -> None:
+        raise ValueError("a bug")
+
+    async with mesh.running("store sweep", work()):
+        await asyncio.wait([mesh.failure], timeout=5)
+    with pytest.raises(Internal, match=r"store sweep.*a bug"):
+        mesh.failure.result()
+
+
+async def test_a_worker_that_just_ends_is_a_failure_too() -> None:
+    mesh = bare_mesh()
+
+    async def work() -> None:
+        return
+
+    async with mesh.running("reason worker", work()):
+        await asyncio.wait([mesh.failure], timeout=5)
+    with pytest.raises(Internal, match="ended by itself"):
+        mesh.failure.result()
+
+
+async def test_a_problem_is_kept_as_it_is() -> None:
+    mesh = bare_mesh()
+
+    async def work() -> None:
+        raise Unavailable("the disk is full", "DISK_FULL")
+
+    async with mesh.running("ingest", work()):
+        await asyncio.wait([mesh.failure], timeout=5)
+    with pytest.raises(Unavailable, match="the disk is full"):
+        mesh.failure.result()
+
+
+async def test_workers_end_with_their_block() -> None:
+    mesh = bare_mesh()
+    ended: list[str] = []
+
+    @asynccontextmanager
+    async def noted() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            ended.append("work")
+
+    async def work() -> None:
+        async with noted():
+            await asyncio.Event().wait()
+
+    async with mesh.running("worker", work()):
+        await asyncio.sleep(0)
+    assert ended == ["work"]
+    assert not mesh.failure.done()
+
+
+async def test_ready_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.targets.READY_SECONDS", 0.2)
+    mesh = bare_mesh()
+
+    async def down() -> None:
+        raise Unavailable("no broker answers", "BUS_DOWN")
+
+    async def up() -> None:
+        return
+
+    mesh.checks |= {"kafka": down, "postgres": up}
+    assert await mesh.missing() == {"kafka": "no broker answers"}
+    with pytest.raises(Unavailable, match="no broker answers"):
+        await until_ready(mesh)
+    mesh.checks["kafka"] = up
+    await until_ready(mesh)
+
+
+async def test_a_check_that_hangs_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.mesh.CHECK_SECONDS", 0.1)
+    mesh = bare_mesh()
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    mesh.checks["kafka"] = hangs
+    assert await mesh.missing() == {"kafka": "TimeoutError"}
