@@ -21,6 +21,8 @@ FETCH_SECONDS = 600.0
 PHOTO_SECONDS = 20.0
 # Two calls in each process's pipe, so that it starts the next photo while this event loop is busy.
 DEPTH = 2
+# People who look are answered while a backlog is worked off.
+NICE = 5
 
 
 class EfficientDetLite0:
@@ -63,6 +65,7 @@ async def open_efficientdet_lite0(
         size=processes or min(2, os.cpu_count() or 1),
         depth=DEPTH,
         seconds=PHOTO_SECONDS,
+        nice=NICE,
     )
     async with sandbox:
         labels = tuple(label for label in labels_in(model) if label != UNNAMED)

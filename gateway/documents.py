@@ -59,9 +59,9 @@ class Documents:
             raise Invalid(f"a query may have {LONGEST} characters, not more", "QUERY_TOO_LONG")
         try:
             tree = parse(text, max_tokens=TOKENS)
+            errors = validate(self._schema, tree, max_errors=ERRORS, hide_suggestions=True)
         except GraphQLError as error:
-            raise Refused([error]) from None
-        errors = validate(self._schema, tree, max_errors=ERRORS, hide_suggestions=True)
+            errors = [error]
         if errors:
             raise Refused(errors)
         document = self._known[text] = Document(text, tree, Limits(self._schema, tree))

@@ -1,5 +1,6 @@
 """GraphQL over HTTP: one POST, one JSON object, one answer."""
 
+import asyncio
 from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
@@ -8,9 +9,10 @@ from starlette.responses import Response
 from gateway import faults
 from gateway.engine import Engine, encode
 from gateway.operation import Operation, read_json
-from mesh.problems import Exhausted, Invalid
+from mesh.problems import Exhausted, Invalid, Unavailable
 
 LARGEST_BODY = 256 * 1024
+BODY_SECONDS = 10.0
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 
@@ -24,15 +26,19 @@ class GraphQLEndpoint:
         application/graphql-response+json gets 400 where nothing could run, as GraphQL over HTTP wants."""
         # Not a type that a form of another site could send without being asked first.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-            problem = Invalid(f"content-type must be {JSON}", "BAD_CONTENT_TYPE")
-            return faults.response(problem, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+            wrong = Invalid(f"content-type must be {JSON}", "BAD_CONTENT_TYPE")
+            return faults.response(wrong, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         try:
-            operation = Operation.of(read_json(await _body(request)))
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(request)
         except Exhausted as problem:
             return faults.response(problem, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        except TimeoutError:
+            late = Unavailable("this request takes too long to arrive", "DEADLINE")
+            return faults.response(late, HTTPStatus.REQUEST_TIMEOUT)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
-        answer = await self._engine.answer(operation)
+        answer = await self._engine.answer(Operation.of(read_json(body)))
         strict = GRAPHQL_JSON in request.headers.get("accept", "")
         status = HTTPStatus.BAD_REQUEST if strict and "data" not in answer else HTTPStatus.OK
         return Response(encode(answer), status, media_type=GRAPHQL_JSON if strict else JSON)

@@ -3,6 +3,7 @@ site makes a browser send has none, so there is nothing to forge. CORS headers a
 
 import re
 import time
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -74,8 +75,8 @@ class Guard:
             self._metrics.answered(scope["path"], status, time.monotonic() - began)
 
 
-def secret_of(headers: Headers) -> str:
-    """The API key of `X-API-Key`, else of `Authorization: Bearer`; empty where there is none."""
+def secret_of(headers: Mapping[str, str]) -> str:
+    """The API key of `x-api-key`, else of `authorization: Bearer`; empty where there is none."""
     key = headers.get("x-api-key")
     if key:
         return key.strip()

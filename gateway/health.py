@@ -1,5 +1,6 @@
 """Is it alive, is it ready, how is it doing."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
 
@@ -24,6 +25,7 @@ class Health:
         self._missing, self._parts, self._metrics = missing, parts, metrics
         self._known: dict[str, str] = {}
         self._until = 0.0
+        self._asking = asyncio.Lock()
 
     async def live(self, _: Request) -> Response:
         return JSONResponse({"alive": True})
@@ -40,11 +42,12 @@ class Health:
 
     async def _ask(self) -> dict[str, str]:
         """Remembered for a moment: who may ask without a key must not make work."""
-        if time.monotonic() >= self._until:
-            missing = await self._missing()
-            if missing != self._known:
-                log.info("readiness", missing=missing)
-            self._known, self._until = missing, time.monotonic() + REMEMBERED_SECONDS
-            for part in self._parts:
-                self._metrics.checked(part, part not in missing)
-        return self._known
+        async with self._asking:
+            if time.monotonic() >= self._until:
+                missing = await self._missing()
+                if missing != self._known:
+                    log.info("readiness", missing=missing)
+                self._known, self._until = missing, time.monotonic() + REMEMBERED_SECONDS
+                for part in self._parts:
+                    self._metrics.checked(part, part not in missing)
+            return self._known

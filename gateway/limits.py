@@ -1,5 +1,6 @@
 """How much one operation may ask for, told from its text and the sizes it names, before it runs."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -51,9 +52,12 @@ class Limits:
         """Raises Invalid TOO_DEEP or TOO_COSTLY."""
         walk = _Walk(self._schema, self._fragments, _sizes(operation, variables))
         root = self._schema.get_root_type(operation.operation)
-        cost, depth = walk.selection(operation.selection_set, root)
+        try:
+            cost, depth = walk.selection(operation.selection_set, root)
+        except RecursionError:
+            cost = depth = sys.maxsize
         if depth > DEPTH:
-            raise Invalid(f"fields lie {depth} deep, and {DEPTH} is the most", "TOO_DEEP")
+            raise Invalid(f"fields lie more than {DEPTH} deep", "TOO_DEEP")
         if cost > COST:
             raise Invalid(
                 f"this may answer {cost} fields, and {COST} are the most: ask for less, or smaller pages",

@@ -58,7 +58,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
             doorkeeper,
             metrics,
         )
-        await stack.enter_async_context(mesh.running("gateway keys", sockets.recheck()))
+        await stack.enter_async_context(mesh.running("gateway keys", sockets.keep_checking()))
         await stack.enter_async_context(mesh.running("gateway lag", metrics.watch_lag()))
         mesh.addresses["gateway"] = await stack.enter_async_context(listening(app, config))
         yield

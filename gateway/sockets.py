@@ -1,6 +1,7 @@
 """Every WebSocket that is open now, and whether its key still is good."""
 
 import asyncio
+from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
 
@@ -30,13 +31,16 @@ class Sockets:
         finally:
             self._open.discard(socket)
 
-    async def recheck(self) -> None:
-        """Runs for ever: closes the sockets whose keys were revoked."""
+    async def keep_checking(self) -> None:
+        """Runs for ever."""
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
-            for socket in list(self._open):
-                try:
-                    async with asyncio.timeout(CLOSE_SECONDS):
-                        await socket.recheck()
-                except TimeoutError:
-                    pass  # it reads nothing, so it is told nothing more either
+            await self.recheck()
+
+    async def recheck(self) -> None:
+        """Closes the sockets whose keys were revoked."""
+        # One after the other: the first of each key asks the store, the others find the answer remembered.
+        unwelcome = [socket for socket in list(self._open) if not await socket.is_welcome()]
+        with suppress(TimeoutError):  # who reads nothing is told nothing more either
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*(socket.close(4403, "Forbidden") for socket in unwelcome))

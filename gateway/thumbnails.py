@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from gateway.drawing import Box
 from mesh.blobs import Blobs
@@ -32,8 +33,13 @@ class Thumbnails:
         task = self._making.get(name)
         if task is None:
             task = self._making[name] = asyncio.create_task(self._make(name, sha256, boxes))
-            task.add_done_callback(lambda _: self._making.pop(name, None))
+            task.add_done_callback(partial(self._end, name))
         return await asyncio.shield(task)
+
+    def _end(self, name: str, task: "asyncio.Task[bytes]") -> None:
+        del self._making[name]
+        if not task.cancelled():
+            task.exception()  # seen, also where everybody has left
 
     async def _make(self, name: str, sha256: str, boxes: list[Box]) -> bytes:
         picture = await self._draw(await self._blobs.read(sha256), boxes, self._most_pixels)

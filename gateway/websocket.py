@@ -54,7 +54,7 @@ class Socket:
         scope, self._receive, self._transmit = connection
         self._headers = Headers(scope=scope)
         self._offered = scope["subprotocols"]
-        self._secret = ""
+        self._secret: str | None = None  # what let this socket in; None until it is in
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
@@ -77,13 +77,15 @@ class Socket:
         with suppress(OSError, RuntimeError):  # where the other side was faster
             await self._transmit({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def recheck(self) -> None:
-        """Closes the socket when its key no longer opens the door; a store that is away is no reason."""
+    async def is_welcome(self) -> bool:
+        """Whether its key still opens the door; a store that is away is no reason to doubt it."""
+        if self._secret is None:
+            return True
         try:
             await self._doorkeeper.admit(self._secret, self._headers)
         except Problem as problem:
-            if not problem.retryable:
-                await self.close(4403, "Forbidden")
+            return problem.retryable
+        return True
 
     async def _open(self) -> None:
         await self._receive()  # websocket.connect
@@ -106,14 +108,15 @@ class Socket:
         """The key is in the first message (where browsers can put it), else in the handshake's headers."""
         if not isinstance(payload, dict):
             raise Closing(4400, "Invalid connection_init payload")
-        shown = Headers({str(name): value for name, value in payload.items() if isinstance(value, str)})
-        self._secret = secret_of(shown) or secret_of(self._headers)
+        shown = {name.lower(): value for name, value in payload.items() if isinstance(value, str)}
+        secret = secret_of(shown) or secret_of(self._headers)
         try:
-            caller.set(await self._doorkeeper.admit(self._secret, self._headers))
+            caller.set(await self._doorkeeper.admit(secret, self._headers))
         except Problem as problem:
-            raise (
-                Closing(1013, "Try again later") if problem.retryable else Closing(4403, "Forbidden")
-            ) from None
+            if problem.retryable:
+                raise Closing(1013, "Try again later") from None
+            raise Closing(4403, "Forbidden") from None
+        self._secret = secret
 
     async def _message(self) -> dict[str, Any]:
         event = await self._receive()

@@ -81,7 +81,7 @@ class Feed:
                         cursor = change.sequence
                         yield change
                 live = await seat.next()
-                if live is None or live.sequence <= cursor:
+                if live is None:
                     continue
                 if live.sequence > cursor + 1:
                     async for change in self._catch_up(cursor):

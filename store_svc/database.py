@@ -26,6 +26,8 @@ WAIT_SECONDS = 10.0  # for a connection, from the pool or from the server
 STATEMENT_SECONDS = 30.0
 ATTEMPTS = 6
 _AGAIN = {"40001", "40P01"}  # serialisation failure, deadlock: the same work may succeed next time
+# What asyncpg raises when a connection goes under, depending on what it was doing.
+_BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 _SETTINGS = {
     "application_name": "lares",
     "jit": "off",
@@ -79,7 +81,12 @@ class Database:
         with problems():
             async with self.engine.connect() as connection:
                 raw = await connection.get_raw_connection()
-                yield cast("asyncpg.Connection", raw.driver_connection)
+                driver = cast("asyncpg.Connection", raw.driver_connection)
+                try:
+                    yield driver
+                except _BROKEN:
+                    driver.terminate()  # in no known state: nothing for whoever comes next
+                    raise
 
     async def check(self) -> None:
         """Raises Unavailable when the server does not answer."""
@@ -117,7 +124,7 @@ def problems() -> Iterator[None]:
         raise Exhausted("all database connections are in use", "DATABASE_BUSY") from None
     except OverflowError as error:  # how asyncpg's COPY refuses a number
         raise Invalid(f"the database refuses this: {error}", "BAD_DATA") from error
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (DBAPIError, asyncpg.PostgresError, *_BROKEN) as error:
         found = _problem(error)
         if found is None:
             raise
@@ -131,7 +138,7 @@ def _problem(error: BaseException) -> Problem | _Again | None:
         return _Again()
     if state[:2] in {"22", "23", "54"}:
         return Invalid(f"the database refuses this: {cause}", "BAD_DATA")
-    gone = isinstance(error, (OSError, TimeoutError, InterfaceError, asyncpg.InterfaceError))
+    gone = isinstance(error, (InterfaceError, *_BROKEN))
     if gone or state[:2] in {"08", "53", "57", "58"} or getattr(error, "connection_invalidated", False):
         return Unavailable(f"the database cannot be reached: {cause}", "DATABASE_UNAVAILABLE")
     return None

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 R = TypeVar("R")
 
 BATCH = 100
+ATTEMPTS = 3
 BACKOFF_MOST_SECONDS = 5.0
 SWEEP_SECONDS = 1.0
 LOOK_SECONDS = 0.1
@@ -48,7 +49,7 @@ class Consumer(Generic[M, Item]):
         async for batch in stream.batches(BATCH):
             await self.take(stream, batch)
 
-    async def take(self, stream: Stream[M], batch: Sequence[Delivery[M]]) -> None:
+    async def take(self, stream: Stream[M], batch: Sequence[Delivery[M]], attempt: int = 1) -> None:
         """Returns when each record is stored or buried, or will come again."""
         try:
             effect = await patiently(self._topic, lambda: self._record(stream, batch))
@@ -57,7 +58,7 @@ class Consumer(Generic[M, Item]):
         except (asyncpg.PostgresError, DBAPIError):
             raise
         except Exception as error:
-            await self._isolate(stream, batch, error)
+            await self._isolate(stream, batch, error, attempt)
         else:
             self._wakeups.notify(feed=effect.outbox, due=effect.due)
             for delivery in batch:
@@ -75,21 +76,31 @@ class Consumer(Generic[M, Item]):
         self._offsets.committed(self._topic, moved)
         return effect
 
-    async def _isolate(self, stream: Stream[M], batch: Sequence[Delivery[M]], error: Exception) -> None:
+    async def _isolate(
+        self, stream: Stream[M], batch: Sequence[Delivery[M]], error: Exception, attempt: int
+    ) -> None:
         if len(batch) > 1:
             for delivery in batch:
                 await self.take(stream, [delivery])
-            return
-        delivery = batch[0]
-        reason = error.reason if isinstance(error, Problem) else "INTERNAL"
+        elif isinstance(error, Problem):
+            await self._bury(stream, batch[0], error.reason, error, attempt)
+        elif attempt < ATTEMPTS:  # nobody foresaw this: it may pass
+            await _pause(attempt)
+            await self.take(stream, batch, attempt + 1)
+        else:
+            await self._bury(stream, batch[0], "INTERNAL", error, attempt)
+
+    async def _bury(
+        self, stream: Stream[M], delivery: Delivery[M], reason: str, error: Exception, attempts: int
+    ) -> None:
         where = {"topic": delivery.topic, "partition": delivery.partition, "offset": delivery.offset}
         log.error("record buried", reason=reason, error=str(error), **where)
         # First the dead letter, then the offset: killed in between, it is buried twice, but never lost.
-        await patiently(self._topic, lambda: stream.bury(delivery, reason))
+        await patiently(self._topic, lambda: stream.bury(delivery, reason, attempts=attempts))
         try:
-            await patiently(self._topic, lambda: self._pass_over(stream, moves(batch)))
+            await patiently(self._topic, lambda: self._pass_over(stream, moves([delivery])))
         except OffsetsMoved:
-            await self._go_back(stream, batch)
+            await self._go_back(stream, [delivery])
 
     async def _pass_over(self, stream: Stream[M], moved: Sequence[Move]) -> None:
         topic, topic_id = self._topic, stream.topic_id
@@ -143,5 +154,9 @@ async def patiently(what: str, work: Callable[[], Awaitable[R]]) -> R:
                 raise
             failures += 1
             log.warning("waiting", what=what, reason=problem.reason, error=problem.message)
-        most = min(BACKOFF_MOST_SECONDS, 0.1 * 2.0 ** min(failures, 10))
-        await asyncio.sleep(random.uniform(most / 2, most))  # noqa: S311
+        await _pause(failures)
+
+
+async def _pause(failures: int) -> None:
+    most = min(BACKOFF_MOST_SECONDS, 0.1 * 2.0 ** min(failures, 10))
+    await asyncio.sleep(random.uniform(most / 2, most))  # noqa: S311

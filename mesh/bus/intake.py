@@ -83,6 +83,8 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         self._unplaced = frozenset()
 
     def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        if self.consumer is None:
+            return
         self.consumer.pause(*assigned)  # until they are placed: what came before would be thrown away
         self._unplaced = frozenset(partition.partition for partition in assigned)
         self.joined = True

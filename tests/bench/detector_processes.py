@@ -20,7 +20,7 @@ from mesh.config import load_config
 from mesh.sandbox import Sandbox
 from tests.support.photos import person_photo, renumbered
 
-PHOTOS, IN_FLIGHT, ROUNDS = 16, 8, 40
+PHOTOS, IN_FLIGHT, ROUNDS = 16, 8, 8
 # processes, threads in each, calls sent ahead to each
 ARRANGEMENTS = [(1, 1, 2), (1, 2, 1), (1, 2, 2), (2, 1, 1), (2, 1, 2), (2, 1, 4), (2, 2, 2), (3, 1, 2)]
 

@@ -93,14 +93,16 @@ class Verdict:
     small: bool
 
 
+def annotated() -> tuple[dict[str, Path], dict[str, list[Truth]]]:
+    """The photos and what is in them, by file name."""
+    cache = load_config().cache
+    photos = {**samples(cache, ANNOTATED), **samples(cache, SKIMAGE), **samples(cache, MODELS_RESEARCH)}
+    return photos, {**_coco(photos), **_voc(photos), **BY_HAND}
+
+
 def main() -> None:
     config = load_config()
-    photos = {
-        **samples(config.cache, ANNOTATED),
-        **samples(config.cache, SKIMAGE),
-        **samples(config.cache, MODELS_RESEARCH),
-    }
-    truths = {**_coco(photos), **_voc(photos), **BY_HAND}
+    photos, truths = annotated()
     detect = load(str(efficientdet_lite0(config.cache)), 2, config.ingest_max_pixels)
     watched = WATCHED.split(",")
     verdicts = [

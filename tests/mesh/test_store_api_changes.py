@@ -1,6 +1,6 @@
 """The feed by EventService, a page at a time and live, on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 from typing import Any, cast
 
@@ -39,7 +39,7 @@ class Changes:
         with calling_as(SIBLING):
             return await self._servicer.ListChanges(pb.ListChangesRequest(after=after, page_size=size), None)
 
-    async def watch(self, after: int) -> AsyncIterator[int]:
+    async def watch(self, after: int) -> AsyncGenerator[int, None]:
         with calling_as(SIBLING):
             async for answer in self._servicer.WatchEvents(pb.WatchEventsRequest(after=after), None):
                 yield answer.change.sequence
@@ -108,6 +108,7 @@ async def test_watching_reads_what_is_kept_and_goes_on_live(changes: Changes) ->
     for sequence in (3, 4, 5):  # the topic says some things twice
         changes.live.put(EventChanged.FromString(feed_row(sequence)["body"]))
     assert [await anext(watching), await anext(watching)] == [4, 5]
+    await watching.aclose()
 
 
 async def test_watching_from_a_cursor_that_is_no_more_is_refused(changes: Changes) -> None:

@@ -181,6 +181,11 @@ class TestRepetition:
         await store.detect(detected(1, 0), detected(1, 0), detected(1, 0))
         assert await store.counts("media", "detections", "feed") == [1, 1, 1]
 
+    async def test_in_one_batch_with_other_detections_loses_whole(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0), detected(1, 500, labels=["dog", "cat"]))
+        assert await store.members() == {opened_by(1): [found(1)]}
+        assert [row["captured_at"] for row in await store.rows("SELECT captured_at FROM media")] == [at(0)]
+
     async def test_with_other_detections_loses_whole(self, store: Recorded) -> None:
         await store.detect(detected(1, 0, labels=["person"]))
         await store.detect(detected(1, 0, labels=["dog", "cat"]), detected(1, 500, labels=[]))
@@ -349,6 +354,20 @@ class TestOrder:
         store.recorder.write = sometimes  # type: ignore[method-assign, assignment]
         for n in range(10):
             await store.detect(detected(n, n * 1000, camera=f"cam{partition}"), partition=partition)
+
+    async def test_two_processes_on_one_camera_take_turns(self, postgres_url: str) -> None:
+        """What one opens, the other sees, and joins."""
+        async with open_recorded(postgres_url) as one:
+            two = Recorded(one.database)
+            await one.detect(detected(100, -1000))
+            for n in range(15):
+                await asyncio.gather(
+                    one.detect(detected(2 * n, n * 1000), partition=0),
+                    two.detect(detected(2 * n + 1, n * 1000 + 5), partition=1),
+                )
+            assert await one.counts("media", "events") == [31, 16]
+            rows = await one.rows("SELECT revision, detection_count FROM events ORDER BY started_at")
+            assert [tuple(row) for row in rows] == [(1, 1)] + [(2, 2)] * 15
 
     async def test_cameras_met_crosswise_do_not_stop_each_other(self, postgres_url: str) -> None:
         """Two processes write the same unknown cameras in opposite order, again and again."""

@@ -7,6 +7,7 @@ import pytest
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from store_svc.files import file_id
+from store_svc.worker import ATTEMPTS
 from tests.support.facts import at, detected, fingerprint, found, opened_by, rejected
 from tests.support.recorded import Recorded, open_recorded, sequences
 
@@ -105,13 +106,33 @@ class TestBrokenRecord:
 
         def tripped(delivery: object) -> object:
             if delivery.offset == 1:  # type: ignore[attr-defined]
+                tries.append(1)
                 raise ZeroDivisionError("a bug")
             return read(delivery)  # type: ignore[arg-type]
 
+        tries: list[int] = []
         monkeypatch.setattr(store.recorder, "read", tripped)
         await store.detect(detected(1, 0), detected(2, 100))
         assert store.detections.buried == [(1, "INTERNAL")]
         assert await store.counts("media") == [1]
+        assert len(tries) == 1 + ATTEMPTS  # with its batch, then alone
+
+    async def test_that_trips_the_code_once_is_stored(
+        self, store: Recorded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = store.recorder.write
+        trips = iter([True, True])
+
+        async def tripped(*arguments: object) -> object:
+            effect: object = await write(*arguments)  # type: ignore[arg-type]
+            if next(trips, False):
+                raise ZeroDivisionError("a hiccup")
+            return effect
+
+        monkeypatch.setattr(store.recorder, "write", tripped)
+        await store.detect(detected(1, 0))
+        assert store.detections.buried == []
+        assert await store.counts("media", "feed") == [1, 1]
 
     async def test_a_bug_in_the_tables_stops_the_worker(self, store: Recorded) -> None:
         """Nothing is buried that a repaired database would take."""

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.context import Context
 from gateway.endpoint import GraphQLEndpoint
@@ -114,12 +114,30 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         yield opened
 
 
+class Switch:
+    """Serves the application of the test that runs: a server takes long to end, and there is one."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp | None = None
+        self.url = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+async def switch() -> AsyncIterator[Switch]:
+    switch = Switch()
+    async with listening(switch, Config(gateway_listen="127.0.0.1:0")) as switch.url:
+        yield switch
+
+
 @pytest.fixture
-async def served(gateway: Gateway) -> AsyncIterator[Gateway]:
+async def served(gateway: Gateway, switch: Switch) -> Gateway:
     """The same behind a real socket."""
-    async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
-        gateway.url = url
-        yield gateway
+    switch.app, gateway.url = gateway.app, switch.url
+    return gateway
 
 
 @pytest.fixture(scope="session")

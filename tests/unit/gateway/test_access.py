@@ -3,8 +3,9 @@
 import asyncio
 from pathlib import Path
 
-import httpx
 import pytest
+import websockets
+from websockets.asyncio.client import connect
 
 from mesh.problems import Unavailable
 from mesh.security import Caller
@@ -120,7 +121,17 @@ async def test_a_socket_opens_by_its_first_message_or_its_headers(served: Gatewa
         assert await client.receive() == {"type": "connection_ack"}
 
 
-@pytest.mark.parametrize("payload", [{}, {"x-api-key": "lares_wrong"}, {"x-api-key": 5}, {"x-api-key": ""}])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"x-api-key": "lares_wrong"},
+        {"x-api-key": 5},
+        {"x-api-key": ""},
+        {"x-api-key": "ключ"},
+        {"ключ": "a"},
+    ],
+)
 async def test_a_socket_without_a_good_key_is_closed(served: Gateway, payload: dict[str, object]) -> None:
     async with connected(served.url) as client:
         await client.send(type="connection_init", payload=payload)
@@ -142,26 +153,32 @@ async def test_a_socket_comes_back_later_where_nobody_can_tell(served: Gateway) 
 
 
 async def test_a_revoked_key_closes_what_it_opened(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.keys.REMEMBERED_SECONDS", 0.05)
-    monkeypatch.setattr("gateway.sockets.RECHECK_SECONDS", 0.02)
+    monkeypatch.setattr("mesh.keys.REMEMBERED_SECONDS", 0.0)
     served.store.secrets["lares_other"] = uuid("other key")
-    checking = asyncio.create_task(served.sockets.recheck())
-    try:
-        async with connected(served.url) as client, connected(served.url) as other:
-            await client.init(**{"x-api-key": SECRET})
-            await client.subscribe("subscription { eventChanged { cursor } }")
-            await other.init(**{"x-api-key": "lares_other"})
-            await until(lambda: served.feed.watching == 1)
-            del served.store.secrets[SECRET]
-            assert await client.closed() == (4403, "Forbidden")
-            await until(lambda: served.feed.watching == 0)
-            await other.send(type="ping")
-            assert await other.receive() == {"type": "pong"}
-            body = {"query": "{ __typename }"}
-            async with httpx.AsyncClient(base_url=served.url, headers={"x-api-key": SECRET}) as http:
-                assert (await http.post("/graphql", json=body)).status_code == 401
-    finally:
-        checking.cancel()
+    async with connected(served.url) as client, connected(served.url) as other:
+        await client.init(**{"x-api-key": SECRET})
+        await client.subscribe("subscription { eventChanged { cursor } }")
+        await other.init(**{"x-api-key": "lares_other"})
+        await until(lambda: served.feed.watching == 1)
+        del served.store.secrets[SECRET]
+        await served.sockets.recheck()
+        assert await client.closed() == (4403, "Forbidden")
+        await until(lambda: served.feed.watching == 0)
+        await other.send(type="ping")
+        assert await other.receive() == {"type": "pong"}
+        assert (await served.client.post("/graphql", json={"query": "{ __typename }"})).status_code == 401
+
+
+async def test_keys_are_checked_again_and_again(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.keys.REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.sockets.RECHECK_SECONDS", 0.01)
+    checking = asyncio.create_task(served.sockets.keep_checking())
+    async with connected(served.url) as client:
+        await client.init(**{"x-api-key": SECRET})
+        await until(lambda: served.store.calls["VerifyKey"] >= 3)
+        del served.store.secrets[SECRET]
+        assert await client.closed() == (4403, "Forbidden")
+    checking.cancel()
 
 
 async def test_a_store_that_is_away_closes_no_socket(
@@ -171,12 +188,24 @@ async def test_a_store_that_is_away_closes_no_socket(
     async with connected(served.url) as client:
         await client.init(**{"x-api-key": SECRET})
         served.store.failing["VerifyKey"] = Unavailable("not now", "AWAY")
-        monkeypatch.setattr("gateway.sockets.RECHECK_SECONDS", 0.01)
-        checking = asyncio.create_task(served.sockets.recheck())
-        await until(lambda: served.store.calls["VerifyKey"] >= 3)
+        await served.sockets.recheck()
         await client.send(type="ping")
         assert await client.receive() == {"type": "pong"}
-        checking.cancel()
+
+
+async def test_a_socket_that_has_not_greeted_yet_is_left_alone(served: Gateway) -> None:
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.send(type="ping")
+        assert await client.receive() == {"type": "pong"}
+        await served.sockets.recheck()
+        await client.init()
+
+
+async def test_there_is_no_other_socket(served: Gateway) -> None:
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        async with connect(served.url.replace("http", "ws") + "/media/x"):
+            pass
+    assert refused.value.response.status_code == 403
 
 
 async def test_with_authentication_off_everybody_is_in_but_other_sites(tmp_path: Path) -> None:

@@ -15,6 +15,11 @@ DEEP = """{ events { edges { node { detections { edges { node { media { detectio
   media { camera { id } } } } } } } } } } } } }"""
 HUGE = """{ events(first: 200) { edges { node { media { detections(first: 500) { edges { node {
   id label } } } } } } } }"""
+# Deep by fragments, which the parser's own bound does not see.
+CHAIN = '{ media(id: "x") { ...F0 } } fragment F38 on Media { id } ' + " ".join(
+    f"fragment F{i} on Media {{ detections {{ edges {{ node {{ media {{ ...F{i + 1} }} }} }} }} }}"
+    for i in range(38)
+)
 
 
 async def test_a_bug_is_masked_and_can_be_found_by_its_request_id(gateway: Gateway) -> None:
@@ -127,7 +132,9 @@ async def test_a_wrong_text_is_explained_without_suggestions(gateway: Gateway, q
         ("{ mediaList(first: 201) { edges { cursor } } }", "BAD_PAGE_SIZE"),
         (DEEP, "TOO_DEEP"),
         (HUGE, "TOO_COSTLY"),
+        (CHAIN, "TOO_DEEP"),
         ("{ " + " ".join(f"a{i}: cameras {{ id }}" for i in range(300)) + " }", "BAD_GRAPHQL"),
+        ("{ cameras " + "{ id " * 300 + "} " * 300 + "}", "BAD_GRAPHQL"),
         ("#" * 33_000 + "\n{ cameras { id } }", "QUERY_TOO_LONG"),
         ("query a { cameras { id } } query b { cameras { id } }", "NO_OPERATION"),
         ("subscription { eventChanged { cursor } }", "NEEDS_WEBSOCKET"),

@@ -100,6 +100,18 @@ async def test_a_hung_child_is_killed_and_the_others_calls_go_on(deed: str) -> N
         await until(lambda: not psutil.pid_exists(pid))
 
 
+async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mesh.sandbox._Child._kill", lambda _: None)  # so that it does come
+    async with Sandbox(f"{TARGETS}:after", depth=2, seconds=0.3) as sandbox:
+        outcomes = await asyncio.gather(
+            sandbox.run(0.6, "late"), sandbox.run(0, "next"), return_exceptions=True
+        )
+    assert isinstance(outcomes[0], Hung)
+    assert outcomes[1] == "next"
+
+
 async def test_too_much_memory_is_an_error_not_the_end_of_the_host() -> None:
     async with Sandbox(OBEY) as sandbox:
         with pytest.raises(Internal, match="MemoryError"):
