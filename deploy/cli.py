@@ -145,4 +145,3 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
             runner.run(work)
         except asyncio.CancelledError:
             sys.exit(130)
-
