@@ -25,7 +25,7 @@ check: .venv/.installed proto/third_party/.fetched  ## Format, lint, types, pack
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
-	$(BIN)/buf format --diff --exit-code proto/lares
+	$(BIN)/buf format --diff --exit-code --path proto/lares
 	proto/generate.sh build/gen && diff -r --exclude=__pycache__ build/gen proto/gen
 	$(BIN)/python -m deploy.pages --check
 
