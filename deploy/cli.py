@@ -35,8 +35,6 @@ def main(arguments: list[str] | None = None) -> None:
         options.run(config, options)
     except Problem as problem:
         sys.exit(f"lares: {problem.message}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -114,7 +114,7 @@ def _tell(fact: Fact, seconds: float) -> None:
     if isinstance(fact, Photo):
         path = fact.file.path if fact.file else "(upload)"
         ms = round(seconds * 1000)
-        log.info("photo ingested", camera=fact.camera.id, path=path, media=fact.id, ms=ms)
+        log.debug("photo ingested", camera=fact.camera.id, path=path, media=fact.id, ms=ms)
     else:
         refusal = fact.refusal
         log.warning("file rejected", path=fact.file.path, reason=refusal.reason.value, detail=refusal.detail)

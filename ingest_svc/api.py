@@ -1,6 +1,6 @@
 """The servicer of lares.ingest.v1.IngestService: thin."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC
 from typing import Any
 
@@ -20,7 +20,7 @@ from mesh.telemetry import outgoing
 
 
 class IngestServicer(IngestServiceServicer):
-    def __init__(self, uploads: Uploads, status: Callable[[], Status]) -> None:
+    def __init__(self, uploads: Uploads, status: Callable[[], Awaitable[Status]]) -> None:
         self._uploads, self._status = uploads, status
 
     async def UploadMedia(
@@ -36,7 +36,7 @@ class IngestServicer(IngestServiceServicer):
 
     async def GetIngestStatus(self, request: GetIngestStatusRequest, context: Any) -> GetIngestStatusResponse:
         require_caller()
-        status = self._status()
+        status = await self._status()
         return GetIngestStatusResponse(
             settling=status.settling,
             unannounced=status.unannounced + self._uploads.under_way,

@@ -12,7 +12,7 @@ from ingest_svc.photo import Camera, Fact, Rejection
 from ingest_svc.refusal import Refusal
 
 MOST_IN_HAND = 64
-MOST_REMEMBERED = 100_000
+MOST_REMEMBERED = 20_000
 
 
 class Desk:
@@ -33,6 +33,11 @@ class Desk:
         return file.same_state(self._in_hand.get(file.path)) or file.same_state(
             self._announced.get(file.path)
         )
+
+    def forget(self, folder: str) -> None:
+        """What was announced of this folder may be announced again."""
+        for path in [path for path in self._announced if path.startswith(f"{folder}/")]:
+            del self._announced[path]
 
     async def room(self) -> None:
         """Waits until `submit` may be called once."""

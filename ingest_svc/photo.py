@@ -37,11 +37,6 @@ class Photo:
     def id(self) -> str:
         return media_id(self.camera.id, self.sha256)
 
-    @property
-    def line(self) -> str:
-        """Facts of one line are announced in order."""
-        return self.camera.id
-
 
 @dataclass(frozen=True)
 class Rejection:
@@ -55,10 +50,6 @@ class Rejection:
     @property
     def id(self) -> str:
         return rejection_id(self.camera_id, printable(self.file.path), self.file.size, self.file.mtime_ns)
-
-    @property
-    def line(self) -> str:
-        return self.camera_id or self.file.path
 
 
 Fact = Photo | Rejection

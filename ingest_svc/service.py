@@ -59,7 +59,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         cameras = await stack.enter_async_context(open_cameras(mesh.bus))
         catalogue = Catalogue(mesh.channel("store"))
         ingest = await stack.enter_async_context(composed(config, cameras, catalogue, mesh.blobs, mesh.bus))
-        servicer = IngestServicer(ingest.uploads, ingest.worker.status)
+        servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
         mesh.server.add(add_IngestServiceServicer_to_server, servicer, SERVICE)
         mesh.checks["cameras folder"] = readable(config.cameras_folder)
         for name, work in (

@@ -111,7 +111,7 @@ class Uploads:
         return _photo(content, header, declared, camera)
 
     async def _announced(self, photo: Photo, headers: Mapping[str, str]) -> str:
-        announcement = self._announcer.submit(photo.line, _itself(photo), headers=headers)
+        announcement = self._announcer.submit(photo.camera.id, _itself(photo), headers=headers)
         try:
             async with asyncio.timeout(ANNOUNCE_SECONDS):
                 await asyncio.shield(announcement.done)

@@ -10,6 +10,7 @@ from pathlib import Path
 from watchdog import events
 from watchdog.observers.api import BaseObserver
 
+from ingest_svc.fence import NAME, Fence
 from ingest_svc.settling import Sign
 from ingest_svc.sightings import FolderSign, Sighting, Sightings
 from ingest_svc.tree import ignored
@@ -43,8 +44,10 @@ class _Handler(events.FileSystemEventHandler):
         root: Path,
         meaning: dict[type[events.FileSystemEvent], Sign | FolderSign],
         sightings: Sightings,
+        fence: Fence,
     ) -> None:
         self._prefix, self._meaning, self._sightings = f"{root}{os.sep}", meaning, sightings
+        self._fence = fence
 
     def dispatch(self, event: events.FileSystemEvent) -> None:
         sign = self._meaning.get(type(event))
@@ -62,7 +65,9 @@ class _Handler(events.FileSystemEventHandler):
     def _put(self, full: str, sign: Sign | FolderSign) -> None:
         path = full.removeprefix(self._prefix) if full.startswith(self._prefix) else ""
         path = path.replace(os.sep, "/")
-        if not ignored(path):
+        if path == NAME:
+            self._fence.passed()
+        elif not ignored(path):
             self._sightings.put(Sighting(path, sign))
 
 
@@ -73,6 +78,7 @@ class Watch:
 
     root: Path
     sightings: Sightings
+    fence: Fence
     observer: BaseObserver
     closes: bool
     inode: int | None
@@ -81,6 +87,11 @@ class Watch:
         """Whether somebody still has it open for writing; None where the system cannot tell now, but will
         when it is closed."""
         return open_for_writing(path) if self.closes else False
+
+    async def caught_up(self) -> None:
+        """Returns when all that happened before is sighted, where the system tells it at once."""
+        if self.inode is not None:
+            await self.fence.wait()
 
     def check(self) -> None:
         """Raises Unavailable where nobody watches any more, as when the folder was removed."""
@@ -97,9 +108,9 @@ class Watch:
 async def watching(root: Path, poll_seconds: float | None) -> AsyncIterator[Watch]:
     """Whatever changes after the block is entered is sighted. `root` is absolute and free of links.
     `poll_seconds` None: native events. Raises Unavailable where the system grants no watch."""
-    sightings = Sightings()
+    sightings, fence = Sightings(), Fence(root)
     observer, meaning = _observer(poll_seconds, sightings)
-    handler = _Handler(root, meaning, sightings)
+    handler = _Handler(root, meaning, sightings, fence)
     try:
         observer.schedule(handler, str(root), recursive=True, event_filter=list(meaning))
         await asyncio.to_thread(observer.start)
@@ -111,7 +122,7 @@ async def watching(root: Path, poll_seconds: float | None) -> AsyncIterator[Watc
         ) from None
     try:
         inode = None if poll_seconds is not None else root.stat().st_ino
-        yield Watch(root, sightings, observer, meaning is CLOSING, inode)
+        yield Watch(root, sightings, fence, observer, meaning is CLOSING, inode)
     finally:
         observer.stop()
         await asyncio.to_thread(observer.join, JOIN_SECONDS)

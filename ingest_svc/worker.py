@@ -72,7 +72,14 @@ class Worker:
         self._scans: dict[str, None] = {"": None}
         self._listings: dict[str, None] = {}
         self._changed: dict[str, None] = {configured.camera.id: None for configured in cameras.all()}
+        # When each camera was made, last we knew: another time means that it was deleted and made again.
+        self._made: dict[str, int] = {}
         self._scanned_at = time.monotonic()
+
+    async def caught_up(self) -> Status:
+        """The status, with all counted that happened before this call."""
+        await self._watch.caught_up()
+        return self.status()
 
     def status(self) -> Status:
         settling = len(self._watch.sightings) + len(self._settling) + len(self._listings)
@@ -114,15 +121,21 @@ class Worker:
         """Every camera has a folder; one that may send again is scanned."""
         for camera_id in list(self._changed):
             del self._changed[camera_id]
-            known = self._cameras.get(camera_id)
-            folder = self._folders.folder(camera_id)
-            if known is None or known.deleted:
+            known, folder = self._cameras.get(camera_id), self._folders.folder(camera_id)
+            if known is None:
+                continue
+            made = known.camera.create_time.ToNanoseconds()
+            revived = self._made.setdefault(camera_id, made) != made
+            if known.deleted:
                 continue
             if folder is None:
                 await self._make(camera_id)
-            elif camera_id in self._admission.left_alone and self._admission.active(camera_id):
+            elif revived or (camera_id in self._admission.left_alone and self._admission.active(camera_id)):
+                if revived:  # what we announced before we heard that it was deleted, the store has dropped
+                    self._desk.forget(folder)
                 self._admission.left_alone.discard(camera_id)
                 self._scans[folder] = None
+            self._made[camera_id] = made
 
     async def _make(self, camera_id: str) -> None:
         try:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from mesh.identity import event_id
 from store_svc.evidence import History, Past
+from store_svc.ids import parse_uuid
 from store_svc.times import SECOND
 
 HISTORY_SPAN = 3600 * SECOND
@@ -89,7 +90,8 @@ class Timeline:
             insort(self._spans, chosen, key=_place)
             return chosen.id, None
         history = self._started(frame.at - HISTORY_SPAN, frame.at - 1)
-        opened = Span(UUID(event_id(frame.media_id, frame.index)), frame.at, frame.at, frame.detections)
+        id = parse_uuid(event_id(frame.media_id, frame.index))
+        opened = Span(id, frame.at, frame.at, frame.detections)
         insort(self._spans, opened, key=_place)
         return opened.id, tuple(Past(span.id, span.started_at) for span in history)
 

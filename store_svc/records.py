@@ -4,11 +4,9 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from typing import TypeAlias
 from uuid import UUID
 
-from asyncpg.pgproto.pgproto import UUID as FastUUID
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.detect.v1.detection_pb2 import Detection
@@ -17,6 +15,7 @@ from lares.ingest.v1.media_pb2 import FileFingerprint
 from mesh.problems import Invalid
 from store_svc.assembly import Frame
 from store_svc.files import file_id
+from store_svc.ids import parse_uuid
 from store_svc.times import SECOND, micros, moment
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -82,12 +81,12 @@ def arrival(message: MediaDetected, partition: int) -> Arrival:
 
 
 def _frames(message: MediaDetected, at: int) -> list[tuple[Frame, tuple[DetectionRow, ...]]]:
-    detections = sorted(message.detections, key=lambda detection: detection.frame)
-    frames = []
-    for index, members in groupby(detections, key=lambda detection: detection.frame):
-        rows = tuple(_detection(detection) for detection in members)
-        frames.append((Frame(message.media.id, index, at, len(rows)), rows))
-    return frames
+    frames: dict[int, list[DetectionRow]] = {}
+    for detection in message.detections:
+        row = _detection(detection)
+        frames.setdefault(row[1], []).append(row)
+    media_id = message.media.id
+    return [(Frame(media_id, index, at, len(rows)), tuple(rows)) for index, rows in sorted(frames.items())]
 
 
 def _detection(detection: Detection) -> DetectionRow:
@@ -106,9 +105,8 @@ def fingerprint(file: FileFingerprint | None) -> tuple[object, ...]:
 
 
 def uuid(text: str, field: str) -> UUID:
-    """asyncpg's kind, which is read and written several times as fast."""
     try:
-        return FastUUID(text)
+        return parse_uuid(text)
     except ValueError:
         raise broken(f"{field} {text!r} is no UUID") from None
 

@@ -56,7 +56,9 @@ async def load_spans(
     """By camera and id, the events started within its windows (camera, from, to: microseconds, inclusive)."""
     listed = list(windows)
     rows = await connection.fetch(
-        "SELECT e.id, e.camera_id, e.started_at, e.ended_at, e.detection_count"
+        "SELECT e.id, e.camera_id, e.detection_count,"
+        " (extract(epoch FROM e.started_at) * 1000000)::bigint,"  # numeric, so exact
+        " (extract(epoch FROM e.ended_at) * 1000000)::bigint"
         " FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS w(camera_id, earliest, latest)"
         " JOIN events e ON e.camera_id = w.camera_id AND e.started_at BETWEEN w.earliest AND w.latest",
         [camera for camera, _, _ in listed],
@@ -64,8 +66,8 @@ async def load_spans(
         [moment(latest) for _, _, latest in listed],
     )
     spans: dict[str, dict[UUID, Span]] = {}
-    for id, camera, started_at, ended_at, count in rows:
-        spans.setdefault(camera, {})[id] = Span(id, micros(started_at), micros(ended_at), count)
+    for id, camera, count, started_at, ended_at in rows:
+        spans.setdefault(camera, {})[id] = Span(id, started_at, ended_at, count)
     return spans
 
 

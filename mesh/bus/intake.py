@@ -18,6 +18,7 @@ from aiokafka.errors import (
 )
 from google.protobuf.message import DecodeError
 
+from mesh.bus.closing import end
 from mesh.bus.cluster import RETRY_SECONDS, Cluster
 from mesh.bus.ledger import Entry, Ledger
 from mesh.bus.record import dead_letter, decode, is_for
@@ -30,8 +31,8 @@ log = structlog.get_logger(__name__)
 POLL_MS = 100
 POLL_LIMIT_MS = 60_000
 SESSION_MS = 10_000
+REQUEST_MS = 2 * SESSION_MS  # a request to join is answered when members that died have been given up
 COMMIT_SECONDS = 3.0
-CLOSE_SECONDS = 3.0
 REVOKE_SECONDS = 2.0
 UNDECODABLE = "UNDECODABLE"
 
@@ -103,7 +104,7 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             max_poll_interval_ms=POLL_LIMIT_MS,
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=3_000,
-            **self._cluster.address.options(f"{self._place.group}"),
+            **self._cluster.address.options(self._place.group) | {"request_timeout_ms": REQUEST_MS},
         )
         await self.consumer.start()
         self.consumer.subscribe([self._place.topic.name], listener=self)
@@ -205,7 +206,7 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
 
     async def commit(self, positions: dict[int, int]) -> bool:
         """Whether the group's coordinator has them."""
-        if self.consumer is None or not await self._committed():
+        if not await self._committed() or self.consumer is None:
             return False
         name = self._place.topic.name
         offsets = {TopicPartition(name, partition): at for partition, at in positions.items()}
@@ -247,14 +248,3 @@ def out_of_range(topic: str, partition: int, offset: int, who: str) -> Conflict:
         partition=str(partition),
         offset=str(offset),
     )
-
-
-async def end(consumer: Any) -> None:
-    """Closes a consumer, which without a broker may take its time: no longer than we have."""
-    stopping = asyncio.ensure_future(consumer.stop())
-    await asyncio.wait([stopping], timeout=CLOSE_SECONDS)
-    if not stopping.done():
-        stopping.cancel()
-        await asyncio.wait([stopping], timeout=1.0)
-    elif not stopping.cancelled() and (error := stopping.exception()) and not isinstance(error, KafkaError):
-        log.warning("consumer did not close well", error=repr(error))

@@ -11,8 +11,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 from google.protobuf.message import DecodeError
 
+from mesh.bus.closing import end
 from mesh.bus.cluster import RETRY_SECONDS, Cluster
-from mesh.bus.intake import end, out_of_range
+from mesh.bus.intake import out_of_range
 from mesh.bus.record import decode
 from mesh.bus.watchdog import LOOK_SECONDS, Watchdog
 from mesh.delivery import Delivery, Start

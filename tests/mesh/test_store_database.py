@@ -123,6 +123,24 @@ async def test_a_connection_that_dies_is_unavailable_and_replaced(database: Data
     assert await coins(database) == [100, 100]
 
 
+async def test_a_connection_in_no_known_state_is_unavailable_and_replaced(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What asyncpg says at times when its server dies in the middle of something."""
+    monkeypatch.setattr(database_module, "CONNECTIONS", 1)
+
+    async def work(connection: asyncpg.Connection) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+
+    async with open_database(postgres_url) as database:
+        async with database.session() as connection:
+            before = connection.get_server_pid()
+        with pytest.raises(Unavailable):
+            await database.fast(work)
+        async with database.session() as connection:
+            assert connection.get_server_pid() != before
+
+
 async def test_dead_connections_in_the_pool_are_not_handed_out(database: Database) -> None:
     """As after a restart of the server: nobody has to fail first."""
     held = [database.session() for _ in range(5)]

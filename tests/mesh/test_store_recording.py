@@ -12,6 +12,8 @@ from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.event_pb2 import EVENT_STATUS_PENDING
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.problems import Unavailable
+from store_svc import detected as detected_module
+from store_svc import stubs
 from store_svc.cameras import Cameras
 from store_svc.database import open_database
 from store_svc.event import URGENT
@@ -355,11 +357,20 @@ class TestOrder:
         for n in range(10):
             await store.detect(detected(n, n * 1000, camera=f"cam{partition}"), partition=partition)
 
-    async def test_two_processes_on_one_camera_take_turns(self, postgres_url: str) -> None:
+    async def test_two_processes_on_one_camera_take_turns(
+        self, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """What one opens, the other sees, and joins."""
+        begun, lock = asyncio.Barrier(2), stubs.lock_or_make_cameras
+
+        async def together(*arguments: object) -> object:
+            await begun.wait()
+            return await lock(*arguments)  # type: ignore[arg-type]
+
         async with open_recorded(postgres_url) as one:
             two = Recorded(one.database)
             await one.detect(detected(100, -1000))
+            monkeypatch.setattr(detected_module, "lock_or_make_cameras", together)
             for n in range(15):
                 await asyncio.gather(
                     one.detect(detected(2 * n, n * 1000), partition=0),

@@ -54,7 +54,17 @@ class TestClosing:
         await store.sweep(after=1000)
         assert sequences(await store.feed()) == [1, 2]
 
-    async def test_by_several_at_once_happens_once(self, store: Recorded) -> None:
+    async def test_by_several_at_once_happens_once(
+        self, store: Recorded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All have found the same events before one of them has a lock."""
+        found, lock = asyncio.Barrier(4), repository.lock_cameras
+
+        async def together(*arguments: object) -> object:
+            await found.wait()
+            return await lock(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(sweep, "lock_cameras", together)
         await store.detect(*(detected(n, n * 1000, camera=f"cam{n % 3}") for n in range(12)))
         others = [Recorded(store.database, now=NOON, detections=store.detections) for _ in range(4)]
         await asyncio.gather(*(other.sweep(after=30) for other in others))

@@ -14,7 +14,10 @@ def echo(*args: object) -> list[object]:
 
 
 def obey(order: str) -> str:
-    """Does what photos do to decoders."""
+    """Does what photos do to decoders. `deed@folder` makes the folder first: a sign of having begun."""
+    order, _, sign = order.partition("@")
+    if sign:
+        os.mkdir(sign)
     if order == "crash":
         os.abort()
     if order == "read address zero":
@@ -31,7 +34,7 @@ def obey(order: str) -> str:
         print("noise on standard output")
         print("noise on standard error", file=sys.stderr)
     if order == "devour":
-        bytearray(1 << 40)
+        bytearray(3 << 30)  # more than the limit, less than most machines have
     if order == "speak nonsense":
         os.write(_answers(), b"\0\0\0\4\0\0\0\0nope")
     return order

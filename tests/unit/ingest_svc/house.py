@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.service import Ingest, composed
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
@@ -28,10 +30,12 @@ class FakeBus:
         self.rejections: list[MediaRejected] = []
         self.batches: list[int] = []
         self.failures: list[Exception] = []
+        self.attempts = 0
         self.open = asyncio.Event()
         self.open.set()
 
     async def publish(self, topic: Topic[M], *messages: M) -> None:
+        self.attempts += 1
         await self.open.wait()
         if self.failures:
             raise self.failures.pop(0)
@@ -49,9 +53,18 @@ class FakeCameras:
         self._changes: asyncio.Queue[CameraConfigured] = asyncio.Queue()
 
     def configure(
-        self, camera_id: str, *, enabled: bool = True, deleted: bool = False, time_zone: str = ""
+        self,
+        camera_id: str,
+        *,
+        enabled: bool = True,
+        deleted: bool = False,
+        time_zone: str = "",
+        made: int = 1,
     ) -> None:
-        camera = Camera(id=camera_id, enabled=enabled, time_zone=time_zone)
+        """`made`: when, in seconds."""
+        camera = Camera(
+            id=camera_id, enabled=enabled, time_zone=time_zone, create_time=Timestamp(seconds=made)
+        )
         self._table[camera_id] = CameraConfigured(camera=camera, deleted=deleted)
         self._changes.put_nowait(self._table[camera_id])
 

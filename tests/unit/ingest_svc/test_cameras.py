@@ -51,6 +51,23 @@ async def test_a_deleted_cameras_folder_is_ignored_until_it_is_made_again(house:
     assert house.refused == {"door/bad.jpg": "NOT_AN_IMAGE"}
 
 
+async def test_what_was_announced_of_a_camera_just_deleted_is_announced_when_it_is_made_again(
+    house: House,
+) -> None:
+    """We hear of a deletion a little late; the store drops what we announce meanwhile."""
+    house.cameras.configure("door")
+    async with house.running():
+        await until(lambda: house.idle)
+        house.drop("door/kept.jpg", jpeg("kept"))
+        house.drop("door/dropped.jpg", jpeg("dropped"))
+        await until(lambda: house.idle and len(house.paths) == 2)
+        house.store.knows(house.root, "door/kept.jpg")
+        house.cameras.configure("door", time_zone="Asia/Tokyo")  # changes nothing
+        house.cameras.configure("door", made=2)
+        await until(lambda: house.idle and len(house.paths) == 3)
+    assert house.paths == ["door/kept.jpg", "door/dropped.jpg", "door/dropped.jpg"]
+
+
 async def test_a_disabled_cameras_files_wait_until_it_is_enabled(house: House) -> None:
     async with house.running():
         await until(lambda: house.idle)
@@ -58,6 +75,7 @@ async def test_a_disabled_cameras_files_wait_until_it_is_enabled(house: House) -
         await until(lambda: house.paths)
         house.cameras.configure("door", enabled=False)
         house.drop("door/two.jpg", jpeg("two"))
+        await until(lambda: house.ingest.worker._admission.left_alone == {"door"})
         await until(lambda: house.idle)
         house.cameras.configure("door", enabled=True)
         await until(lambda: house.idle and len(house.paths) == 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_svc.lock import locked
+from ingest_svc.lock import Lock, locked
 from ingest_svc.writers import open_for_writing
 from mesh.problems import Conflict
 from tests.unit.ingest_svc.house import House, until
@@ -25,13 +25,37 @@ def age(*files: Path) -> None:
 
 
 async def test_what_came_while_it_was_down_is_announced_in_capture_order_then_path(house: House) -> None:
+    expected = ["door/z.jpg", "door/a.jpg", "door/c.jpg", "door/deep/b.jpg"]
     house.drop("door/c.jpg", jpeg("c"), mtime=1_000)
     house.drop("door/z.jpg", jpeg("z"), mtime=500)
     house.drop("door/deep/b.jpg", jpeg("b"), mtime=1_000)
     house.drop("door/a.jpg", jpeg("a", exif=tiff("1970:01:01 00:12:30")), mtime=9_000)
+    for index in range(20):
+        path = f"door/{index * 7919 % 1000}/{index}.jpg"
+        house.drop(path, jpeg(path), mtime=2_000 + index)
+        expected.append(path)
+    async with house.running():
+        await until(lambda: house.idle and len(house.paths) == len(expected))
+    assert house.paths == expected
+
+
+async def test_what_came_after_the_watch_began_is_the_watchs_even_if_it_is_listed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(3):
+        house.drop(f"door/{index}.jpg", jpeg(str(index)), mtime=5_000 + index)
+    clock = Lock.clock
+
+    def clock_and_drop(lock: Lock) -> int:
+        now = clock(lock)
+        if not (house.root / "door" / "early.jpg").exists():
+            house.drop("door/early.jpg", jpeg("early"), mtime=1_000)
+        return now
+
+    monkeypatch.setattr(Lock, "clock", clock_and_drop)
     async with house.running():
         await until(lambda: house.idle and len(house.paths) == 4)
-    assert house.paths == ["door/z.jpg", "door/a.jpg", "door/c.jpg", "door/deep/b.jpg"]
+    assert house.paths == [*(f"door/{index}.jpg" for index in range(3)), "door/early.jpg"]
 
 
 async def test_what_the_store_knows_is_not_announced_again(house: House) -> None:
@@ -72,6 +96,7 @@ async def test_what_comes_while_it_scans_waits_for_what_was_there(house: House) 
 async def test_the_store_is_asked_in_pages(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest_svc.scan.PAGE", 10)
     house.store.page = 10
+    house.settings["ingest_settle_seconds"] = 0.001
     paths = [f"door/{index:02}.jpg" for index in range(35)]
     for path in paths:
         house.drop(path, b"x")
@@ -104,7 +129,7 @@ async def test_files_from_a_future_that_the_clock_was_set_back_from_are_not_lost
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.drop("door/one.jpg", jpeg("one"))
-    monkeypatch.setattr("ingest_svc.lock.Lock.clock", lambda _: 1_000)
+    monkeypatch.setattr(Lock, "clock", lambda _: 1_000)
     async with house.running():
         await until(lambda: house.idle and house.paths)
     assert house.paths == ["door/one.jpg"]
@@ -161,7 +186,7 @@ async def test_only_one_ingest_has_a_cameras_folder(house: House) -> None:
 async def test_a_killed_process_leaves_no_lock(house: House) -> None:
     code = (
         "import asyncio, sys, pathlib\n"
-        "from ingest_svc.lock import locked\n"
+        "from ingest_svc.lock import Lock, locked\n"
         "async def main():\n"
         "    async with locked(pathlib.Path(sys.argv[1])):\n"
         "        print('held', flush=True); await asyncio.sleep(60)\n"

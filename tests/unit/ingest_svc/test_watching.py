@@ -3,11 +3,15 @@
 import asyncio
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, WatchDescriptor
 
+from ingest_svc.fingerprint import fingerprint
 from ingest_svc.service import composed
+from ingest_svc.sightings import FolderSign
+from ingest_svc.tree import walk
 from mesh.identity import media_id
 from mesh.problems import Unavailable
 from tests.unit.ingest_svc.house import House, until
@@ -209,6 +213,23 @@ async def test_links_may_not_leave_the_folder(house: House) -> None:
     assert sorted(house.paths) == ["door/in.jpg", "door/real.jpg"]
 
 
+async def test_nothing_behind_a_linked_folder_counts(tmp_path: Path) -> None:
+    root = (tmp_path / "cameras").resolve()
+    for real in (root / "door" / "real", tmp_path / "elsewhere"):
+        real.mkdir(parents=True)
+        (real / "one.jpg").write_bytes(jpeg())
+    (root / "door" / "out").symlink_to(tmp_path / "elsewhere")
+    (root / "door" / "in").symlink_to(root / "door" / "real")
+    assert fingerprint(root, "door/real/one.jpg") is not None
+    for folder in ("door/out", "door/in"):
+        assert fingerprint(root, f"{folder}/one.jpg") is None
+        assert list(walk(root, folder)) == []
+    assert {(file.path, file.outside) for file in walk(root)} == {
+        ("door/real/one.jpg", False),
+        ("door/out", True),
+    }
+
+
 async def test_files_beside_the_camera_folders_are_refused(house: House) -> None:
     async with house.running():
         await started(house)
@@ -259,7 +280,7 @@ async def test_take_removes_the_original_after_it_was_announced(house: House) ->
         await started(house)
         house.bus.open.clear()
         good, bad = house.drop("door/good.jpg", jpeg("good")), house.drop("door/bad.jpg", b"bad")
-        await until(lambda: house.ingest.worker.status().unannounced == 2)
+        await until(lambda: house.bus.attempts and house.ingest.worker.status().unannounced == 2)
         assert good.exists()
         house.bus.open.set()
         await until(lambda: house.idle and not good.exists())
@@ -282,6 +303,36 @@ async def test_polling_finds_new_changed_and_nested_files(
         (house.root / "door" / "empty.jpg").touch()
         await until(lambda: len(house.paths) == 3 and house.refused and house.idle)
     assert house.refused == {"door/empty.jpg": "ZERO_BYTE"}
+
+
+async def test_the_status_counts_what_happened_before_it_was_asked(house: House) -> None:
+    (house.root / "door").mkdir()
+    async with house.running() as ingest:
+        await started(house)
+        house.bus.open.clear()
+        for index in range(50):
+            house.drop(f"door/{index}.jpg", jpeg(str(index)))
+            status = await ingest.worker.caught_up()
+            assert status.settling + status.unannounced == index + 1
+        house.bus.open.set()
+        await until(lambda: len(house.paths) == 50)
+        await asyncio.gather(*(ingest.worker.caught_up() for _ in range(20)))
+        (house.root / ".lares.fence").unlink()
+        await ingest.worker.caught_up()
+        assert (house.root / ".lares.fence").exists()
+
+
+async def test_a_new_folder_is_looked_through_for_what_nobody_saw(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (house.root / "door").mkdir()
+    async with house.running() as ingest:
+        await started(house)
+        sightings = ingest.worker._watch.sightings
+        put = sightings.put
+        monkeypatch.setattr(sightings, "put", lambda s: put(s) if isinstance(s.sign, FolderSign) else None)
+        house.drop("door/deep/one.jpg", jpeg("one"))
+        await until(lambda: house.paths == ["door/deep/one.jpg"])
 
 
 async def test_lost_events_lead_to_a_look_at_everything(house: House) -> None:

@@ -9,23 +9,24 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mesh.child import ALARM_GRACE_SECONDS, pack
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
-from mesh.sandbox import Crashed, Hung, Sandbox
+from mesh.sandbox import MAIN, Crashed, Hung, Sandbox, _Child
 from tests.support.waiting import until
 
 TARGETS = "tests.support.sandboxed"
 OBEY = f"{TARGETS}:obey"
 
 PARENT = """
-import asyncio, sys
+import asyncio, os, sys
 from mesh.sandbox import Sandbox
 
 async def main():
-    async with Sandbox("tests.support.sandboxed:obey", size=2) as sandbox:
-        busy = asyncio.create_task(sandbox.run(sys.argv[1]))
-        await asyncio.sleep(0)
+    async with Sandbox("tests.support.sandboxed:obey", size=2, seconds=600) as sandbox:
+        call = asyncio.create_task(sandbox.run(sys.argv[1]))
+        while not os.path.exists(sys.argv[1].partition("@")[2]):
+            await asyncio.sleep(0.01)
         print(*sandbox.pids, flush=True)
-        await asyncio.wait([busy])
         await asyncio.sleep(600)
 
 asyncio.run(main())
@@ -103,7 +104,9 @@ async def test_a_hung_child_is_killed_and_the_others_calls_go_on(deed: str) -> N
 async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mesh.sandbox._Child._kill", lambda _: None)  # so that it does come
+    kill = _Child._kill
+    # So that it does come: the child is only killed when it is stopped.
+    monkeypatch.setattr(_Child, "_kill", lambda child: kill(child) if child._stopping else None)
     async with Sandbox(f"{TARGETS}:after", depth=2, seconds=0.3) as sandbox:
         outcomes = await asyncio.gather(
             sandbox.run(0.6, "late"), sandbox.run(0, "next"), return_exceptions=True
@@ -192,10 +195,29 @@ async def test_leaving_the_block_ends_the_children_and_the_calls() -> None:
     assert call.cancelled()
 
 
+@pytest.mark.parametrize("deed", ["hang", "hold the interpreter"])
+async def test_a_child_that_nobody_kills_ends_by_its_own_alarm(deed: str) -> None:
+    """What ends it where a parent's death is no signal."""
+    seconds = 0.3 - ALARM_GRACE_SECONDS
+    order = {"target": OBEY, "setup": None, "memory_bytes": 1 << 31, "nice": 0, "seconds": seconds}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        MAIN,
+        str(os.getpid()),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert child.stdin
+    child.stdin.write(pack(order) + pack([deed]))
+    assert await asyncio.wait_for(child.wait(), 20) == -signal.SIGALRM
+
+
 @pytest.mark.parametrize("deed", ["rest", "hang", "hold the interpreter"])
-async def test_a_parent_killed_by_9_leaves_no_child(deed: str) -> None:
+async def test_a_parent_killed_by_9_leaves_no_child(deed: str, tmp_path: Path) -> None:
+    order = f"{deed}@{tmp_path / 'begun'}"
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PARENT, deed, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", PARENT, order, stdout=asyncio.subprocess.PIPE
     )
     assert parent.stdout
     pids = [int(pid) for pid in (await asyncio.wait_for(parent.stdout.readline(), 20)).split()]

@@ -1,0 +1,96 @@
+"""IngestService over gRPC, by pytest-grpc: what a third party's synchronous client sees."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from ingest_svc.api import IngestServicer
+from lares.ingest.v1.ingest_service_pb2 import GetIngestStatusRequest, UploadHeader, UploadMediaRequest
+from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub, add_IngestServiceServicer_to_server
+from mesh.identity import media_id
+from tests.support.served import LoopThread
+from tests.unit.ingest_svc.house import House
+from tests.unit.ingest_svc.photos import jpeg
+
+
+@asynccontextmanager
+async def open_house(home: Path) -> AsyncIterator[House]:
+    house = House(home)
+    async with house.running():
+        yield house
+    house.blobs.close()
+
+
+@pytest.fixture(scope="module")
+def house(served: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> House:
+    return served.enter(open_house(tmp_path_factory.mktemp("ingest") / "home"))
+
+
+@pytest.fixture(scope="module")
+def grpc_servicer(house: House) -> IngestServicer:
+    return IngestServicer(house.ingest.uploads, house.ingest.worker.caught_up)
+
+
+@pytest.fixture(scope="module")
+def grpc_add_to_server() -> Any:
+    return add_IngestServiceServicer_to_server
+
+
+@pytest.fixture(scope="module")
+def grpc_stub_cls() -> Any:
+    return IngestServiceStub
+
+
+def parts(content: bytes, *chunks: bytes) -> Iterator[UploadMediaRequest]:
+    sha256 = hashlib.sha256(content).hexdigest()
+    yield UploadMediaRequest(header=UploadHeader(camera_id="porch", sha256=sha256, size_bytes=len(content)))
+    for chunk in chunks or (content,):
+        yield UploadMediaRequest(chunk=chunk)
+
+
+def test_an_upload_and_a_dropped_file_of_one_content_are_one_media(grpc_stub: Any, house: House) -> None:
+    content = jpeg("both")
+    id = media_id("porch", hashlib.sha256(content).hexdigest())
+    assert grpc_stub.UploadMedia(parts(content), timeout=10).media_id == id
+    house.drop("Porch/both.jpg", content)
+    status = grpc_stub.GetIngestStatus(GetIngestStatusRequest(), timeout=10)
+    while status.settling or status.unannounced or status.scanning:
+        status = grpc_stub.GetIngestStatus(GetIngestStatusRequest(), timeout=10)
+    assert [media.id for media in house.bus.media] == [id, id]
+    assert [media.camera_name for media in house.bus.media] == ["porch", "Porch"]
+
+
+def test_a_bad_upload_says_why(grpc_stub: Any) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_stub.UploadMedia(parts(jpeg()[:-2]), timeout=10)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details() == "the JPEG file's end is missing"
+
+
+def test_an_empty_chunk_is_against_the_contract(grpc_stub: Any) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_stub.UploadMedia(parts(jpeg(), b""), timeout=10)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_an_upload_given_up_leaves_nothing(grpc_stub: Any, house: House, served: LoopThread) -> None:
+    def given_up() -> Iterator[UploadMediaRequest]:
+        yield from parts(jpeg(), jpeg()[:10])
+        raise RuntimeError("the client dies")
+
+    with pytest.raises(grpc.RpcError):
+        grpc_stub.UploadMedia(given_up(), timeout=10)
+
+    async def gone() -> None:
+        async with asyncio.timeout(10):
+            while house.ingest.uploads.under_way:
+                await asyncio.sleep(0.01)
+
+    served.run(gone())
+    assert list((house.home / "media" / ".uploads").iterdir()) == []
