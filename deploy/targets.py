@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -28,16 +29,16 @@ class Target:
     module: str
     database: bool = False
 
-    def open(self, config: Config, mesh: Mesh) -> AbstractAsyncContextManager[None]:
-        # Imported here, so that a process holds only the code of the targets it runs.
+    def load(self) -> Opener:
+        """Imported here, so that a process holds only the code of the targets it runs."""
         opener: Opener = importlib.import_module(self.module).open
-        return opener(config, mesh)
+        return opener
 
 
-# In the order in which they open; they close in reverse.
+# In the order in which they open, those first whose own start takes longest; they close in reverse.
 TARGETS: dict[str, Target] = {
-    "store": Target("store_svc.service", database=True),
     "detect": Target("detect_svc.service"),
+    "store": Target("store_svc.service", database=True),
     "reason": Target("reason_svc.service"),
     "ingest": Target("ingest_svc.service"),
     "gateway": Target("gateway.service"),
@@ -58,11 +59,15 @@ def chosen(names: Collection[str]) -> list[str]:
 async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Mesh]:
     """Everything that `names` need, up and ready. Raises a Problem that says what is missing."""
     targets = chosen(names)
+    database = any(TARGETS[name].database for name in targets)
     async with AsyncExitStack() as stack:
-        database = any(TARGETS[name].database for name in targets)
+        # The services' code is read while Kafka starts, and while those before open: each takes seconds.
+        reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="loading"))
+        loop = asyncio.get_running_loop()
+        openers = [loop.run_in_executor(reader, TARGETS[name].load) for name in targets]
         mesh = await stack.enter_async_context(open_mesh(config, targets, database=database))
-        for name in targets:
-            await stack.enter_async_context(TARGETS[name].open(config, mesh))
+        for opener in openers:
+            await stack.enter_async_context((await opener)(config, mesh))
         if config.grpc_reflection:
             mesh.server.add_reflection()
         await mesh.server.start()

@@ -2,29 +2,53 @@
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from store_svc.database import problems
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 log = structlog.get_logger(__name__)
 
 # Any number that all versions of Lares share: whoever holds it migrates, the others wait for it.
 LOCK = 0x1A7E5
 LOCK_SECONDS = 60
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 async def migrate(url: str) -> None:
     """Applies what is missing, in one transaction under an advisory lock: several may start at once, and one
     that dies midway leaves nothing half done. Alembic is synchronous, so it gets a thread, with its own loop.
     """
-    await asyncio.to_thread(lambda: asyncio.run(_migrate(url)))
+    if await _revision(url) != newest():
+        await asyncio.to_thread(lambda: asyncio.run(_migrate(url)))
+
+
+def newest() -> str:
+    """The last revision of this version of Lares."""
+    return max(path.name for path in VERSIONS.glob("[0-9]*.py")).partition("_")[0]
+
+
+async def _revision(url: str) -> str | None:
+    """The database's own; None for an empty one. Asked for without Alembic, whose code takes long to read."""
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        with problems():
+            async with engine.connect() as connection:
+                if await connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+                    return None
+                revision: str | None = await connection.scalar(
+                    text("SELECT version_num FROM alembic_version")
+                )
+                return revision
+    finally:
+        await engine.dispose()
 
 
 async def _migrate(url: str) -> None:
@@ -40,6 +64,9 @@ async def _migrate(url: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.runtime.migration import MigrationContext
+
     before = MigrationContext.configure(connection).get_current_revision()
     config = alembic_config()
     config.attributes["connection"] = connection
@@ -49,7 +76,9 @@ def _upgrade(connection: Connection) -> None:
         log.info("database migrated", before=before, after=after)
 
 
-def alembic_config() -> Config:
+def alembic_config() -> "Config":
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(VERSIONS.parent))
     return config

@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 R = TypeVar("R")
 
 BATCH = 100
+# Under load, records gather meanwhile and share a transaction; after a quiet time the first one goes at once.
+BREATH_SECONDS = 0.05
 ATTEMPTS = 3
 BACKOFF_MOST_SECONDS = 5.0
 SWEEP_SECONDS = 1.0
@@ -48,6 +50,8 @@ class Consumer(Generic[M, Item]):
     async def run(self, stream: Stream[M]) -> None:
         async for batch in stream.batches(BATCH):
             await self.take(stream, batch)
+            if len(batch) < BATCH:
+                await asyncio.sleep(BREATH_SECONDS)
 
     async def take(self, stream: Stream[M], batch: Sequence[Delivery[M]], attempt: int = 1) -> None:
         """Returns when each record is stored or buried, or will come again."""

@@ -114,7 +114,7 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         self.joined, self._unplaced = False, frozenset()
         self._ledger.revoke()
         if consumer is not None:
-            await end(consumer)
+            await asyncio.shield(asyncio.ensure_future(end(consumer)))
         committing, self._committing = self._committing, None
         if committing is not None:
             committing.cancel()

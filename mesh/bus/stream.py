@@ -117,16 +117,6 @@ class Stream(Generic[M]):
         if partition in self._ledger.assigned():
             self._intake.place(partition, offset)
 
-    async def close(self, running: "asyncio.Task[None]") -> None:
-        """Publishes and commits what is done, if that is possible in 3 s, and leaves the group."""
-        self._closed = True
-        self._ledger.arrived.set()
-        with suppress(TimeoutError, Problem):
-            await asyncio.wait_for(self._settle(), CLOSE_SECONDS)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await self._intake.leave()
-
     # The stream's own tasks.
 
     async def run(self) -> None:
@@ -138,6 +128,16 @@ class Stream(Generic[M]):
         except* Exception as failures:
             self._failure = failures.exceptions[0]
             self._ledger.arrived.set()
+
+    async def close(self, running: "asyncio.Task[None]") -> None:
+        """Publishes and commits what is done, if that is possible in 3 s, and leaves the group."""
+        self._closed = True
+        self._ledger.arrived.set()
+        with suppress(TimeoutError, Problem):
+            await asyncio.wait_for(self._settle(), CLOSE_SECONDS)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await self._intake.leave()
 
     async def _read(self) -> None:
         while True:

@@ -413,5 +413,38 @@ async def test_a_stream_of_a_closed_block_ends(bus: Bus) -> None:
     assert await asyncio.wait_for(waiting, 20) is None
 
 
+async def test_a_stream_leaves_nothing_behind_however_it_ends(bus: Bus) -> None:
+    topic, group = await media_topic(bus, partitions=1), unique("group")
+    await bus.publish(topic, media("cam", 1))
+    before = asyncio.all_tasks()
+    async with bus.consume(topic, group):
+        pass  # ends while it joins
+    async with bus.consume(topic, unique("group"), offsets=Book({0: 9})) as failed:
+        with pytest.raises(Conflict):
+            await receive(failed, 1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.0), bus.consume(topic, group) as stream:
+            (delivery,) = await receive(stream, 1)
+            await asyncio.Event().wait()  # cancelled
+    stream.done(delivery)
+    await until(lambda: not [task for task in asyncio.all_tasks() - before if "aiokafka" in repr(task)], 20)
+
+
+async def test_a_member_that_is_still_being_let_in_can_leave(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.bus.closing.STOP_SECONDS", 0.05)
+    topic, group = await media_topic(bus, partitions=1), unique("group")
+    async with bus.consume(topic, group) as first:
+        await until(lambda: first.positions() == {0: 0}, 20)
+        before = asyncio.all_tasks()
+        async with bus.consume(topic, group) as second:  # waits for the first one's next heartbeat
+            await until(lambda: second._intake.consumer is not None, 20)
+            await until(lambda: second._intake.consumer._coordinator.member_id, 20)
+        await until(
+            lambda: not [task for task in asyncio.all_tasks() - before if "aiokafka" in repr(task)], 20
+        )
+
+
 async def test_the_cluster_answers(bus: Bus) -> None:
     await bus.check()
