@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"seed {options.seed}")
     drops = scenario(options.cameras, options.photos, options.seed)
-    kills = Kills(options.kills, random.Random(options.seed), longest=10.0)
+    kills = Kills(options.kills, random.Random(options.seed))
     with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
         golden, struck, wrong = asyncio.run(compare(Path(folder), drops, kills))
     for name, result in (("golden", golden), ("struck", struck)):

@@ -21,17 +21,22 @@ STORED = """query($after: String, $cameras: [ID!]) {
 
 @dataclass
 class Kills:
-    """kill -9 of the whole of Lares, `count` times, each at a random moment of its life."""
+    """kill -9 of the whole of Lares, `count` times: by turns in the middle of its start (the very first one
+    included) and while it works."""
 
     count: int
     chance: random.Random
-    longest: float
 
-    def moment(self, index: int) -> float:
-        """Seconds after the start; the very first start, and half of the others, are cut short early."""
-        if index == 0:
-            return self.chance.uniform(0.3, 2.5)
-        return self.chance.uniform(0.2, self.longest if index % 2 else self.longest / 3)
+    async def live(self, lares: Lares, index: int) -> bool:
+        """Returns at the moment of the next kill; whether Lares was ready then."""
+        if index % 2 == 0:
+            await asyncio.sleep(self.chance.uniform(0.2, 5.0))
+            assert lares.process is not None
+            assert lares.process.poll() is None, f"lares ended by itself:\n{lares.tail()}"
+            return False
+        await lares.ready()
+        await asyncio.sleep(self.chance.uniform(0.0, 5.0))
+        return True
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ async def perform(home: Path, drops: list[Drop], settings: dict[str, str], kills
     try:
         for index in range(kills.count if kills else 0):
             assert kills is not None
-            ready += await _live_for(lares, kills.moment(index))
+            ready += await kills.live(lares, index)
             lares.kill()
             await _gone(lares)
             lares.start()
@@ -73,18 +78,6 @@ async def perform(home: Path, drops: list[Drop], settings: dict[str, str], kills
         await subscriber.close()
         await asyncio.gather(dropping, return_exceptions=True)
         await lares.close()
-
-
-async def _live_for(lares: Lares, seconds: float) -> bool:
-    """Whether Lares became ready within the time it was given."""
-    try:
-        remaining = seconds - await lares.ready(seconds)
-    except AssertionError:
-        assert lares.process is not None
-        assert lares.process.poll() is None, f"lares ended by itself:\n{lares.tail()}"
-        return False
-    await asyncio.sleep(max(0.0, remaining))
-    return True
 
 
 async def _gone(lares: Lares) -> None:
