@@ -84,7 +84,8 @@ class Uploads:
 
     async def _write(self, file: Path, size: int, chunks: AsyncIterator[bytes]) -> None:
         received = 0
-        with await self._threads.run(lambda: file.open("xb")) as target:
+        # Opened here: a thread would still make the file after an upload that is given up was cleaned away.
+        with file.open("xb") as target:
             while chunk := await self._next(chunks):
                 received += len(chunk)
                 if received > size:
