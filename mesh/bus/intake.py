@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 POLL_MS = 100
 POLL_LIMIT_MS = 60_000
 SESSION_MS = 10_000
+HEARTBEAT_MS = 3_000
 REQUEST_MS = 2 * SESSION_MS  # a request to join is answered when members that died have been given up
 COMMIT_SECONDS = 3.0
 REVOKE_SECONDS = 2.0
@@ -103,7 +104,7 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             max_partition_fetch_bytes=256 * 1024,
             max_poll_interval_ms=POLL_LIMIT_MS,
             session_timeout_ms=SESSION_MS,
-            heartbeat_interval_ms=3_000,
+            heartbeat_interval_ms=HEARTBEAT_MS,
             **self._cluster.address.options(self._place.group) | {"request_timeout_ms": REQUEST_MS},
         )
         await self.consumer.start()

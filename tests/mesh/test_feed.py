@@ -37,7 +37,7 @@ async def test_no_gap_and_no_double_whenever_one_comes(
     bus: Bus, seat: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mesh.feed.SEAT", seat)
-    book, total = Book(), 800
+    book, total = Book(), 500
     async with open_feed(bus, book.backlog) as feed:
         writing = asyncio.create_task(relay(book, total, partial(bus.publish, FEED)))
         watching = [asyncio.create_task(subscribe(feed, book, total)) for _ in range(20)]
