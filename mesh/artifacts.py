@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from mesh.durable import sync_folder
 from mesh.problems import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -86,9 +87,9 @@ def fetch_jars(cache: Path, lock: Path, stop: threading.Event | None = None) -> 
             for _ in pool.map(lambda pin: _fetch_jar(partial, pin[0], pin[1], stop), pins.items()):
                 advance()
         shutil.rmtree(partial / "maven", ignore_errors=True)
-        _sync_folder(partial)
+        sync_folder(partial)
         partial.rename(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     return target
 
 
@@ -174,12 +175,4 @@ def _put(source: Path, target: Path) -> None:
     with source.open("rb") as file:
         os.fsync(file.fileno())
     source.replace(target)
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(target.parent)

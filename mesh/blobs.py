@@ -12,6 +12,7 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
+from mesh.durable import sync_folder
 from mesh.problems import Conflict, Invalid, NotFound
 
 FICLONE = 0x40049409  # linux/fs.h: share the extents of another file, where the file system can
@@ -66,7 +67,7 @@ class Blobs:
             return
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         partial = path.with_name(f".{uuid4().hex}.part")
         try:
             with partial.open("wb+") as target:
@@ -80,7 +81,7 @@ class Blobs:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def open_blobs(url: str, home: Path) -> Blobs:
@@ -98,11 +99,3 @@ def _copy(original: BinaryIO, target: BinaryIO) -> None:
         fcntl.ioctl(target.fileno(), FICLONE, original.fileno())
     except OSError:
         shutil.copyfileobj(original, target, 1 << 20)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,10 +18,10 @@ import structlog
 
 from deploy.embedded.broker import Broker, install
 from deploy.embedded.child import open_child
-from deploy.embedded.home import sync_folder
 from deploy.embedded.java import Java
 from deploy.embedded.ports import free_port
 from deploy.embedded.tether import run_tethered
+from mesh.durable import sync_folder
 from mesh.problems import Problem
 
 log = structlog.get_logger(__name__)

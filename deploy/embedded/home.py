@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mesh.durable import sync_folder
 from mesh.problems import Conflict, Denied
 
 # A Unix socket's path holds 107 bytes; the longest name we put into the folder is `.s.PGSQL.5432`.
@@ -74,12 +75,3 @@ def write_private(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     partial.replace(path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
