@@ -41,6 +41,8 @@ faults: .venv/.installed  ## Kill Lares KILLS times at random and compare with a
 lock: .venv/.installed  ## Resolve the lock files anew.
 	$(COMPILE) --all-extras pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
+	$(COMPILE) --group triton-server -o requirements-triton-server.lock
+	$(COMPILE) --group export --override <(printf "%s; sys_platform == 'never'\n" triton nvidia-cusolver) -o requirements-export.lock
 
 format: .venv/.installed  ## Format, and mend what ruff can mend.
 	$(BIN)/ruff check --fix --quiet .

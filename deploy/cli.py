@@ -77,7 +77,7 @@ def print_config(config: Config) -> None:
             value = ",".join(f"{key}={number}" for key, number in value.items())
         if isinstance(value, list):
             value = ",".join(value)
-        shown = redact(None, "", {"value": "" if value is None else str(value)})["value"]
+        shown = redact(None, "", {name: str(value)})[name] if value not in (None, "") else ""
         print(f"LARES_{name.upper()}={shown}")
 
 

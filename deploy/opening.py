@@ -47,7 +47,18 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         stack.callback(blobs.close)
         if config.bus_url == EMBEDDED:
             addresses["kafka"] = config.kafka_listen
-        yield Mesh(config, bus, blobs, server, channels, keys, database_url, addresses, {"kafka": bus.check})
+        yield Mesh(
+            config,
+            bus,
+            blobs,
+            server,
+            channels,
+            keys,
+            database_url,
+            config.reasoner_url,
+            addresses,
+            {"kafka": bus.check},
+        )
 
 
 def mesh_socket(home: Path) -> str:

@@ -38,8 +38,18 @@ class Config(BaseSettings):
     )
     bus_url: str = Field("embedded:", description="`embedded:` or `kafka://host:9092,...`.", repr=False)
     blobs_url: str = Field("", description="`file:///folder`; empty: `media/` in the home.")
-    detector_url: str = Field("litert:efficientdet-lite0", description="The detector.")
-    reasoner_url: str = Field("rules:", description="The judge.")
+    detector_url: str = Field(
+        "litert:efficientdet-lite0",
+        description="`litert:efficientdet-lite0`, `onnx:/path/model.onnx` or `triton://host:8001,.../model`.",
+        repr=False,
+    )
+    detector_ca: Path | None = Field(None, description="CA (PEM) of Triton, for `tls=true`.")
+    reasoner_url: str = Field(
+        "rules:",
+        description="`rules:`, `openai+http(s)://host:port/v1?model=...` or `llama:/path/model.gguf`.",
+        repr=False,
+    )
+    reasoner_ca: Path | None = Field(None, description="CA (PEM) of the LLM server.")
 
     gateway_listen: str = Field("127.0.0.1:8000", description="GraphQL, media, health and metrics over HTTP.")
     grpc_listen: str = Field("127.0.0.1:50051", description="gRPC for clients.")
@@ -80,13 +90,17 @@ class Config(BaseSettings):
     )
     detect_batch: int = Field(8, ge=1, le=64, description="Photos decoded and detected together.")
 
+    detect_seconds: float = Field(10, gt=0, description="Longest wait for a Triton's answer to one photo.")
+
     event_gap_seconds: float = Field(30, gt=0, description="Longest pause inside one event.")
     event_span_seconds: float = Field(90, gt=0, description="Longest event.")
     event_max_detections: int = Field(500, ge=1, description="Most detections in one event.")
     severity_medium: int = Field(30, ge=1, le=100, description="Least score of MEDIUM.")
     severity_high: int = Field(60, ge=1, le=100, description="Least score of HIGH.")
     severity_critical: int = Field(85, ge=1, le=100, description="Least score of CRITICAL.")
-    reason_concurrency: int = Field(4, ge=1, le=64, description="Events judged at the same time.")
+    reason_concurrency: int = Field(4, ge=1, le=64, description="Most events judged at the same time.")
+    reason_prompt: str = Field("v1", description="Version of the prompt for an LLM.")
+    reason_seconds: float = Field(120, gt=0, description="Longest wait for one judgement.")
     lease_seconds: float = Field(15, gt=0, description="How long a judge may keep an event without a word.")
 
     _lists = field_validator("detect_classes", "detect_fast_classes", mode="before")(_split)

@@ -34,6 +34,8 @@ class Mesh:
     channels: Channels
     keys: Keys
     database_url: str = ""
+    # LARES_REASONER_URL, or where an LLM server of our own listens.
+    reasoner_url: str = ""
     # Where this process can be reached, by kind: `gateway`, `grpc`, `kafka`.
     addresses: dict[str, str] = field(default_factory=dict)
     # Readiness, by part: raises while the part is not ready.

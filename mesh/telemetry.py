@@ -15,7 +15,7 @@ REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 
 _SECRET_NAMES = re.compile(r"secret|password|token|authorization|api.?key", re.IGNORECASE)
-_SECRET_VALUES = re.compile(r"lares_[A-Za-z0-9_-]{20,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
+_SECRET_VALUES = re.compile(r"lares_[A-Za-z0-9_-]{20,}|(?<=://)[^/@\s]*:[^/@\s]+(?=@)")
 
 
 def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

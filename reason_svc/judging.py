@@ -8,9 +8,10 @@ from datetime import datetime
 from google.protobuf.duration_pb2 import Duration
 
 from lares.reason.v1 import assessment_pb2, evidence_pb2
+from lares.store.v1.event_service_pb2 import ReassessmentRequest
 from mesh.identity import assessment_id
 from reason_svc.messages import evidence_of, factor_message, stamp
-from reason_svc.reasoner import Reasoner
+from reason_svc.reasoner import Reasoner, Wish
 from reason_svc.severity import Thresholds
 
 
@@ -22,17 +23,23 @@ class Judge:
     thresholds: Thresholds
     clock: Callable[[], datetime]
 
-    async def assess(self, evidence: evidence_pb2.Evidence) -> assessment_pb2.Assessment:
-        """Raises Invalid for evidence that cannot be judged, and what the reasoner raises."""
+    async def assess(
+        self, evidence: evidence_pb2.Evidence, request: ReassessmentRequest | None = None
+    ) -> assessment_pb2.Assessment:
+        """`request` is that of somebody who asked again. Raises Invalid for evidence that cannot be judged,
+        and what the reasoner raises."""
         began = time.monotonic_ns()
-        verdict = await self.reasoner.judge(evidence_of(evidence))
+        request = request or ReassessmentRequest()
+        verdict = await self.reasoner.judge(evidence_of(evidence), Wish(request.model, request.prompt))
         # Rules have no model: their name and version stand for it, so that newer rules give another id.
-        model = verdict.model or self.reasoner.name
+        model = verdict.model or verdict.reasoner
         severity = self.thresholds.severity(verdict.score)
         duration = Duration()
         duration.FromNanoseconds(time.monotonic_ns() - began)
         return assessment_pb2.Assessment(
-            id=assessment_id(evidence.event_id, evidence.digest, model, verdict.prompt_hash, ""),
+            id=assessment_id(
+                evidence.event_id, evidence.digest, model, verdict.prompt_hash, request.request_id
+            ),
             event_id=evidence.event_id,
             evidence_revision=evidence.revision,
             evidence_digest=evidence.digest,
@@ -40,9 +47,15 @@ class Judge:
             severity=assessment_pb2.Severity.Value(f"SEVERITY_{severity}"),
             summary=verdict.summary,
             factors=map(factor_message, verdict.factors),
-            reasoner=self.reasoner.name,
+            reasoner=verdict.reasoner,
             model=verdict.model,
             prompt_hash=verdict.prompt_hash,
+            request_id=request.request_id,
             duration=duration,
             assessed_at=stamp(self.clock()),
+            rules_score=verdict.rules_score,
+            prompt_tokens=verdict.tokens.prompt,
+            cached_tokens=verdict.tokens.cached,
+            completion_tokens=verdict.tokens.completion,
+            raw_answer=verdict.raw_answer,
         )

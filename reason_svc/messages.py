@@ -12,6 +12,7 @@ from lares.store.v1.event_service_pb2 import EventLease
 from mesh.identity import NAMESPACE
 from mesh.problems import Invalid
 from reason_svc.evidence import Evidence, Sighting, plain_text
+from reason_svc.reasoner import UNKNOWN_MODEL, UNKNOWN_PROMPT
 from reason_svc.verdict import Factor
 
 MOST_LABEL = 64
@@ -44,7 +45,9 @@ def assessed(evidence: evidence_pb2.Evidence, assessment: assessment_pb2.Assessm
 
 
 def failed(lease: EventLease, reason: str, detail: str, at: datetime) -> EventAssessed:
-    """The failed attempt of a lease; the same attempt has the same id however often it is told."""
+    """The failed attempt of a lease; the same attempt has the same id however often it is told. A wish that
+    can never be met is given up."""
+    given_up = lease.request.request_id if reason in (UNKNOWN_MODEL, UNKNOWN_PROMPT) else ""
     fact = _about(lease.evidence)
     fact.failure.CopyFrom(
         JudgementFailure(
@@ -52,6 +55,7 @@ def failed(lease: EventLease, reason: str, detail: str, at: datetime) -> EventAs
             reason=reason,
             detail=plain_text(detail, MOST_DETAIL),
             failed_at=stamp(at),
+            given_up_request_id=given_up,
         )
     )
     return fact

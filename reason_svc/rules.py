@@ -1,19 +1,36 @@
 """The rules: a score that anybody can check by adding up. Pure and deterministic."""
 
+from datetime import UTC, datetime
+
+from mesh.problems import Invalid
 from reason_svc.evidence import Evidence
+from reason_svc.reasoner import UNKNOWN_MODEL, UNKNOWN_PROMPT, Report, State, Wish
 from reason_svc.scene import Scene, ids, read_scene
 from reason_svc.summary import before, counted, lasting, summarise
 from reason_svc.verdict import Factor, Verdict
 from reason_svc.weights import CONFIDENCE, hour_points, points_at
 
+NAME = "rules/v1"
+
 
 class Rules:
-    """One factor of each name, always; those that add nothing say so."""
+    """A Reasoner. One factor of each name, always; those that add nothing say so."""
 
-    name = "rules/v1"
+    name = NAME
+    slots = 64  # they judge faster than they could wait
 
-    async def judge(self, evidence: Evidence) -> Verdict:
+    def __init__(self) -> None:
+        self._since = datetime.now(UTC)
+
+    async def judge(self, evidence: Evidence, wish: Wish) -> Verdict:
+        if wish.model not in ("", NAME):
+            raise Invalid(f"there is no model {wish.model!r}: {NAME} judge here", UNKNOWN_MODEL)
+        if wish.prompt:
+            raise Invalid("rules have no prompt", UNKNOWN_PROMPT)
         return judge(evidence)
+
+    def report(self) -> Report:
+        return Report(State.READY, self._since, models=(NAME,))
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -29,7 +46,7 @@ def judge(evidence: Evidence) -> Verdict:
         _repeat(scene, past),
     )
     score = sum(factor.points for factor in factors)
-    return Verdict(score, summarise(scene, evidence.place, past), factors)
+    return Verdict(NAME, score, summarise(scene, evidence.place, past), factors, rules_score=score)
 
 
 def _class(scene: Scene) -> Factor:

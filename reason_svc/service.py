@@ -34,6 +34,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         publish,
         concurrency=config.reason_concurrency,
         lease_seconds=config.lease_seconds,
+        judge_seconds=config.reason_seconds,
     )
     servicer = ReasonServicer(judge, config.event_max_detections)
     mesh.server.add(add_ReasonServiceServicer_to_server, servicer, "lares.reason.v1.ReasonService")

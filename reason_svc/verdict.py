@@ -17,11 +17,31 @@ class Factor:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """`score` is 0..100; `summary` one or two sentences. `model` and `prompt_hash` are empty for rules."""
+class Tokens:
+    """`cached` are those of the prompt that the model had read before."""
 
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(
+            self.prompt + other.prompt, self.cached + other.cached, self.completion + other.completion
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`score` is 0..100; `summary` one or two sentences. `factors` are those of the rules, whose points add
+    up to `rules_score`, then a model's own reasons, of no points. The rest is empty for rules; `raw_answer`
+    is at most 8 KiB of what the model said."""
+
+    reasoner: str
     score: int
     summary: str
     factors: tuple[Factor, ...]
+    rules_score: int
     model: str = ""
     prompt_hash: str = ""
+    tokens: Tokens = Tokens()
+    raw_answer: str = ""

@@ -18,7 +18,6 @@ from reason_svc.messages import assessed, failed
 
 log = structlog.get_logger(__name__)
 
-JUDGE_SECONDS = 120.0
 PAUSES = (0.5, 30.0)
 
 
@@ -37,12 +36,14 @@ class Worker:
         *,
         concurrency: int,
         lease_seconds: float,
+        judge_seconds: float,
     ) -> None:
         self._leases = leases
         self._judge = judge
         self._publish = publish
         self._concurrency = concurrency
         self._renew_seconds = lease_seconds / 3
+        self._judge_seconds = judge_seconds
         self._held: dict[str, asyncio.Task[None]] = {}
         self._backoff = Backoff(*PAUSES)
         self._resume_at = 0.0
@@ -54,7 +55,7 @@ class Worker:
                 group.create_task(self._renew())
                 while True:
                     await self._until_wanted()
-                    for lease in await self._leases.take(self._concurrency - len(self._held)):
+                    for lease in await self._leases.take(self._room()):
                         self._held[lease.lease_id] = group.create_task(self._settle(lease))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
@@ -64,9 +65,13 @@ class Worker:
 
     async def _until_wanted(self) -> None:
         """Until there is room for another event and the judge is not being left alone."""
-        if len(self._held) >= self._concurrency:
+        while self._room() <= 0:
             await asyncio.wait(self._held.values(), return_when=asyncio.FIRST_COMPLETED)
         await asyncio.sleep(self._resume_at - asyncio.get_running_loop().time())
+
+    def _room(self) -> int:
+        """How many more events may be in hand: as many as the judge has slots, within our own bound."""
+        return min(self._concurrency, self._judge.reasoner.slots) - len(self._held)
 
     async def _settle(self, lease: EventLease) -> None:
         enter({})
@@ -85,14 +90,14 @@ class Worker:
     async def _attempt(self, lease: EventLease) -> EventAssessed:
         """The judgement, or the failure. Raises a retryable Problem: nobody was there to judge."""
         try:
-            async with asyncio.timeout(JUDGE_SECONDS):
-                return assessed(lease.evidence, await self._judge.assess(lease.evidence))
+            async with asyncio.timeout(self._judge_seconds):
+                return assessed(lease.evidence, await self._judge.assess(lease.evidence, lease.request))
         except Problem as problem:
             if problem.retryable:
                 raise
             reason, detail = problem.reason, problem.message
         except TimeoutError:
-            reason, detail = "TIMEOUT", f"no judgement within {JUDGE_SECONDS:g} s"
+            reason, detail = "TIMEOUT", f"no judgement within {self._judge_seconds:g} s"
         except Exception:
             log.exception("the judge broke", event_id=lease.evidence.event_id)
             reason, detail = "INTERNAL", "the judge broke"

@@ -82,7 +82,7 @@ async def perform(home: Path, drops: list[Drop], settings: dict[str, str], kills
 
 async def _gone(lares: Lares) -> None:
     """No child of the killed parent is left; its home is known from the command lines."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while True:
         left = []
         for process in psutil.process_iter(["pid", "cmdline"]):

@@ -35,7 +35,7 @@ class Subscriber:
                     self.connections += 1
                 self.seen.append(answer.change.sequence)
 
-    async def caught_up(self, head: int, seconds: float = 30.0) -> None:
+    async def caught_up(self, head: int, seconds: float = 90.0) -> None:
         async with asyncio.timeout(seconds):
             while not self.seen or self.seen[-1] < head:
                 await asyncio.sleep(0.05)

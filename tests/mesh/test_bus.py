@@ -141,7 +141,7 @@ async def test_batches_are_never_empty_nor_too_large_and_linger_fills_them(bus: 
         waiting = asyncio.ensure_future(anext(stream.batches(2, linger=30)))
         await bus.publish(topic, media("cam", 10))
         await bus.publish(topic, media("cam", 11))
-        assert numbers(await asyncio.wait_for(waiting, 20)) == [10, 11]
+        assert numbers(await asyncio.wait_for(waiting, 90)) == [10, 11]
 
 
 async def test_groups_are_independent_and_a_late_one_misses_nothing(bus: Bus) -> None:
@@ -213,7 +213,7 @@ async def test_a_record_is_not_finished_before_its_outputs_are_durable(
         (delivery,) = await receive(stream, 1)
         monkeypatch.setattr(bus._publisher, "send", slow_send)
         stream.done(delivery, (outputs, MediaRejected(camera_id="cam")))
-        await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.wait_for(asked.wait(), 90)
         assert stream.positions() == {0: 0}
         assert await stream.lag() == 1
         let.set()
@@ -414,7 +414,7 @@ async def test_a_stream_of_a_closed_block_ends(bus: Bus) -> None:
     async with bus.consume(topic, unique("group")) as stream:
         waiting = asyncio.ensure_future(anext(stream.batches(1), None))
         await until(lambda: stream.positions() == {0: 0})
-    assert await asyncio.wait_for(waiting, 20) is None
+    assert await asyncio.wait_for(waiting, 90) is None
 
 
 async def test_a_stream_leaves_nothing_behind_however_it_ends(bus: Bus) -> None:

@@ -55,7 +55,7 @@ async def member(
 
 async def lines(process: asyncio.subprocess.Process, count: int) -> list[int]:
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         return [int(await process.stdout.readline()) for _ in range(count)]
 
 
@@ -112,7 +112,7 @@ async def test_the_partitions_of_a_killed_member_move(bus: Bus, kafka_url: str) 
         killed.kill()
         await killed.wait()
         seen: set[int] = set()
-        async with bus.consume(topic, group) as stream, asyncio.timeout(30):
+        async with bus.consume(topic, group) as stream, asyncio.timeout(90):
             while not {1, 3, 5, 7} <= seen:
                 seen |= set(numbers(await anext(stream.batches(8))))
 

@@ -22,7 +22,7 @@ async def bus(kafka_url: str) -> AsyncIterator[Bus]:
 
 
 async def read(tail: Tail[MediaIngested], count: int) -> list[int]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         return numbers([await anext(tail) for _ in range(count)])
 
 
@@ -74,17 +74,17 @@ async def test_caught_up_is_when_all_that_was_there_has_been_processed(bus: Bus)
 
     async with bus.tail(topic, start="beginning") as tail:
         following = asyncio.create_task(follow(tail))
-        await asyncio.wait_for(tail.caught_up(), 20)
+        await asyncio.wait_for(tail.caught_up(), 90)
         assert sorted(seen) == list(range(200))
         await bus.publish(topic, media("cam", 200))
         await until(lambda: seen[-1] == 200)
-    await asyncio.wait_for(following, 20)  # a tail ends with its block
+    await asyncio.wait_for(following, 90)  # a tail ends with its block
 
 
 async def test_an_empty_topic_is_caught_up_with_at_once(bus: Bus) -> None:
     topic = await media_topic(bus)
     async with bus.tail(topic, start="beginning") as tail:
-        await asyncio.wait_for(tail.caught_up(), 20)
+        await asyncio.wait_for(tail.caught_up(), 90)
 
 
 async def test_undecodable_bytes_are_passed_over(bus: Bus, kafka_url: str) -> None:

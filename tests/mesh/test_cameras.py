@@ -47,7 +47,7 @@ async def test_the_table_is_complete_when_it_opens_and_follows(bus: Bus) -> None
         assert cameras.get(yard) is None
         changes = cameras.subscribe()
         await bus.publish(CAMERAS, camera(yard, "Yard", 1), camera(porch, "Porch", 3))
-        came = [await asyncio.wait_for(anext(changes), 20) for _ in range(2)]
+        came = [await asyncio.wait_for(anext(changes), 90) for _ in range(2)]
         assert [configured.camera.id for configured in came] == [yard, porch]
         assert name_of(cameras, porch) == "Porch"
 

@@ -92,7 +92,7 @@ class House:
             dead_letters(self.group), MediaIngested, lambda m: m.media.camera_id, "", 1, None, (), ()
         )
         async with self.bus.tail(letters, start="beginning") as tail:
-            return await asyncio.wait_for(anext(tail), 10)
+            return await asyncio.wait_for(anext(tail), 90)
 
 
 def record(camera: str, index: int, photo: bytes) -> MediaIngested:
@@ -107,7 +107,7 @@ def record(camera: str, index: int, photo: bytes) -> MediaIngested:
 async def first(tail: Tail[M], camera: str, count: int) -> list[M]:
     """The next `count` messages of the camera."""
     found: list[M] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while len(found) < count:
             delivery = await anext(tail)
             if delivery.key == camera:
@@ -136,7 +136,7 @@ async def test_each_photo_is_told_once_in_the_order_of_its_camera(house: House) 
     async with house.working():
         sent = await asyncio.gather(*(house.ingest(camera, varied(12)) for camera in cameras))
         told: dict[str, list[MediaDetected]] = {camera: [] for camera in cameras}
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             while sum(map(len, told.values())) < 36:
                 delivery = await anext(house.detected)
                 if delivery.key in told:
@@ -202,7 +202,7 @@ async def test_what_was_under_way_when_the_worker_ended_comes_again_and_is_the_s
         async with house.working():
             told += await house.detections(camera, 4)
     async with house.working() as stream:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while {one.media.id for one in told} != set(ids):
                 told += await house.detections(camera, 1)
         await no_lag(stream)

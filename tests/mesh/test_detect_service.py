@@ -84,7 +84,7 @@ async def test_a_photo_on_the_topic_becomes_a_detection_with_the_cameras_thresho
     usual = unique("usual")
     found: dict[str, list[str]] = {}
     await mesh.blobs.put_bytes(sha256, photo)
-    async with mesh.bus.tail(DETECTED) as tail, asyncio.timeout(30):
+    async with mesh.bus.tail(DETECTED) as tail, asyncio.timeout(90):
         for camera in (strict, usual):
             media = Media(id=media_id(camera, sha256), camera_id=camera, sha256=sha256)
             await mesh.bus.publish(INGESTED, MediaIngested(media=media))

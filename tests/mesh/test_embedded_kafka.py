@@ -58,7 +58,7 @@ async def read(url: str, topic: str, count: int, group: str | None = None) -> li
     consumer = AIOKafkaConsumer(topic, **options(url, group_id=group, auto_offset_reset="earliest"))
     await consumer.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             return [(await consumer.getone()).value for _ in range(count)]
     finally:
         await consumer.stop()
@@ -66,7 +66,7 @@ async def read(url: str, topic: str, count: int, group: str | None = None) -> li
 
 async def until_it_answers(url: str) -> None:
     client = AIOKafkaClient(**options(url))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             try:
                 await client.bootstrap()
@@ -80,7 +80,7 @@ async def until_it_answers(url: str) -> None:
 @asynccontextmanager
 async def refused(kind: type[KafkaError]) -> AsyncIterator[None]:
     with pytest.raises(kind):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             yield
 
 

@@ -38,7 +38,7 @@ class Parent:
     async def urls(self) -> dict[str, str]:
         """Once both parts are ready."""
         assert self.process.stdout
-        line = await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), 60)
+        line = await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), 90)
         urls: dict[str, str] = json.loads(line)
         return urls
 

@@ -38,7 +38,7 @@ async def answers(url: str) -> bool:
 
 
 async def until_it_answers(url: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not await answers(url):
             await asyncio.sleep(0.05)
 

@@ -220,23 +220,23 @@ async def test_a_lease_id_that_is_none_is_refused(queue: Queue) -> None:
 async def test_who_waits_is_woken(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store_svc.leases.POLL_SECONDS", 60.0)
     waiting = asyncio.create_task(queue.leases.take(1, 30.0))
-    await asyncio.wait_for(queue.due.waited.wait(), 10)
+    await asyncio.wait_for(queue.due.waited.wait(), 90)
     event_id = await queue.put()
     queue.due.notify()
-    (lease,) = await asyncio.wait_for(waiting, 10)
+    (lease,) = await asyncio.wait_for(waiting, 90)
     assert lease.evidence.event_id == event_id
 
 
 async def test_who_waits_finds_what_another_process_wrote(queue: Queue) -> None:
     waiting = asyncio.create_task(queue.leases.take(1, 30.0))
-    await asyncio.wait_for(queue.due.waited.wait(), 10)
+    await asyncio.wait_for(queue.due.waited.wait(), 90)
     event_id = await queue.put()
-    (lease,) = await asyncio.wait_for(waiting, 10)
+    (lease,) = await asyncio.wait_for(waiting, 90)
     assert lease.evidence.event_id == event_id
 
 
 async def test_nobody_waits_longer_than_asked(queue: Queue) -> None:
-    assert await asyncio.wait_for(queue.leases.take(1, 0.2), 10) == []
+    assert await asyncio.wait_for(queue.leases.take(1, 0.2), 90) == []
 
 
 async def test_nothing_is_handed_out_before_the_assessments_are_read(queue: Queue) -> None:
@@ -245,7 +245,7 @@ async def test_nothing_is_handed_out_before_the_assessments_are_read(queue: Queu
     assert await queue.leases.take(1, 0.1) == []
     waiting = asyncio.create_task(queue.leases.take(1, 30.0))
     queue.ready.set()
-    (lease,) = await asyncio.wait_for(waiting, 10)
+    (lease,) = await asyncio.wait_for(waiting, 90)
     assert lease.evidence.event_id == event_id
 
 

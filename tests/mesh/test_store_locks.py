@@ -40,7 +40,7 @@ async def test_a_change_waits_for_its_camera(
         async with holder.transaction():
             await holder.execute("SELECT FROM cameras FOR UPDATE")
             task = asyncio.ensure_future(change(store))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 while not (task.done() or await waiting(store)):
                     await asyncio.sleep(0.01)
             assert not task.done()

@@ -63,7 +63,7 @@ async def pending(store: Recorded) -> int:
 
 
 async def empty(store: Recorded) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while await pending(store):
             await asyncio.sleep(0.02)
 
@@ -124,7 +124,7 @@ async def test_goes_on_after_the_bus_was_away_and_leaves_nothing_out(
     await store.detect(*(detected(n, n * 1000) for n in range(6)))
     await cameras.update("front", {"enabled": False}, ["enabled"])
     async with relaying(store, bus):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while len(bus.published) < 2:
                 await asyncio.sleep(0.02)
         ((entries, cameras_told),) = await store.rows(

@@ -79,7 +79,7 @@ async def serving(log: Log, url: str, home: Path, **settings: Any) -> AsyncItera
         assert not mesh.failure.done()
 
 
-async def until_counts(look: Recorded, table: str, wanted: int, seconds: float = 60.0) -> None:
+async def until_counts(look: Recorded, table: str, wanted: int, seconds: float = 90.0) -> None:
     async with asyncio.timeout(seconds):
         while (await look.counts(table))[0] < wanted:
             await asyncio.sleep(0.02)
@@ -88,7 +88,7 @@ async def until_counts(look: Recorded, table: str, wanted: int, seconds: float =
 async def published(log: Log, wanted: int) -> list[int]:
     """The sequences on the feed's topic, until that one has come."""
     seen: list[int] = []
-    async with log.bus.tail(log.feed, start="beginning") as tail, asyncio.timeout(60):
+    async with log.bus.tail(log.feed, start="beginning") as tail, asyncio.timeout(90):
         async for delivery in tail:
             seen.append(delivery.message.sequence)
             if seen[-1] == wanted:
@@ -148,6 +148,6 @@ async def test_a_broken_record_stops_nobody(
     async with serving(log, postgres_url, tmp_path):
         await log.bus.publish(log.detections, detected(1, 0), broken, detected(3, 1000))
         await until_counts(look, "media", 2)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while [row[0] for row in await look.rows("SELECT next_offset FROM offsets")] != [3]:
                 await asyncio.sleep(0.02)

@@ -60,7 +60,7 @@ async def subscribe(lares: Lares, after: str | None, until: int) -> list[dict[st
         payload = {"query": CHANGES, "variables": {"after": after}}
         await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
         while len(seen) < until:
-            message = json.loads(await asyncio.wait_for(socket.recv(), 30))
+            message = json.loads(await asyncio.wait_for(socket.recv(), 90))
             if message["type"] == "next":
                 seen.append(message["payload"]["data"]["eventChanged"])
     return seen
@@ -182,7 +182,7 @@ async def run_example(name: str, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable, f"examples/{name}", *arguments, cwd=ROOT, stdout=-1, stderr=-1
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0, err.decode()
     return out.decode()
 
@@ -202,7 +202,7 @@ async def test_keys_are_made_listed_and_revoked(lares: Lares) -> None:
     assert secret not in listed
     assert (await lares.get("/metrics", **{"x-api-key": secret})).status_code == 200
     await asyncio.to_thread(keys, "revoke", line.split()[0])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 90
     while (await lares.get("/metrics", **{"x-api-key": secret})).status_code != 401:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.2)
@@ -224,7 +224,7 @@ async def test_a_deleted_camera_is_ignored_until_it_is_made_again(lares: Lares) 
     async def seen() -> bool:
         return len((await lares.graphql(listed % "shed"))["mediaList"]["edges"]) == 1
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not await seen():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
@@ -237,7 +237,7 @@ async def test_bytes_that_are_no_message_go_to_the_dead_letters(lares: Lares) ->
     async with AIOKafkaConsumer(
         dead_letters("detect_svc"), auto_offset_reset="earliest", **options
     ) as consumer:
-        buried = await asyncio.wait_for(consumer.getone(), 20)
+        buried = await asyncio.wait_for(consumer.getone(), 90)
     assert buried.value == b"\xff\xfe not protobuf"
     headers = dict(buried.headers)
     assert (headers["origin-topic"], headers["origin-offset"]) == (

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 T = TypeVar("T")
-SECONDS = 10.0
+SECONDS = 90.0
 
 
 class AioServer:

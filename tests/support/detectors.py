@@ -101,6 +101,6 @@ class FakeStream:
 
     async def settled(self, count: int) -> None:
         """Until so many records are done or buried; fails after 10 s."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(90):
             while len(self.order) < count:
                 await asyncio.sleep(0.005)

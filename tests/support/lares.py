@@ -128,7 +128,7 @@ class Lares:
         """Waits for the banner: for a Lares without a gateway."""
         await until(lambda: "Lares is ready" in self.tail(), seconds, self.tail)
 
-    async def until_stored(self, count: int, seconds: float = 60.0) -> None:
+    async def until_stored(self, count: int, seconds: float = 90.0) -> None:
         """Waits until so many media are in the store."""
         deadline = time.monotonic() + seconds
         query = "{ mediaList(first: 200) { edges { node { id } } } }"
@@ -145,7 +145,7 @@ class Lares:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, seconds: float = 15.0) -> float:
+    def stop(self, seconds: float = 90.0) -> float:
         """Ctrl-C; returns how many seconds it took to end. Raises TimeoutExpired."""
         assert self.process is not None
         began = time.monotonic()
@@ -193,7 +193,7 @@ class Lares:
 
 async def until(
     condition: Callable[[], bool],
-    seconds: float = 10.0,
+    seconds: float = 90.0,
     what: Callable[[], str] = lambda: "it did not happen",
 ) -> None:
     """Waits for a condition; raises AssertionError with `what` to say."""

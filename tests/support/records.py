@@ -41,7 +41,7 @@ def numbers(deliveries: list[Delivery[MediaIngested]]) -> list[int]:
 
 
 async def receive(
-    stream: Stream[MediaIngested], count: int, seconds: float = 20.0
+    stream: Stream[MediaIngested], count: int, seconds: float = 90.0
 ) -> list[Delivery[MediaIngested]]:
     """The next `count` records, none of them done; TimeoutError if they do not come."""
     received: list[Delivery[MediaIngested]] = []
@@ -51,7 +51,7 @@ async def receive(
     return received
 
 
-async def no_lag(stream: Stream[MediaIngested], seconds: float = 20.0) -> None:
+async def no_lag(stream: Stream[MediaIngested], seconds: float = 90.0) -> None:
     """Waits until everything is done, and the outputs durable."""
     deadline = time.monotonic() + seconds
     while (lag := await stream.lag()) > 0:

@@ -10,7 +10,7 @@ import grpc
 
 T = TypeVar("T")
 
-SECONDS = 60.0
+SECONDS = 90.0
 
 
 class LoopThread:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+async def until(condition: Callable[[], object], seconds: float = 90.0, what: str = "") -> None:
     """Polls until `condition` holds; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -9,7 +9,7 @@ from typing import Any
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-SECONDS = 5.0
+SECONDS = 90.0
 
 
 class Client:

@@ -19,7 +19,7 @@ from mesh.blobs import Blobs
 from mesh.config import Config, load_config
 from mesh.topics import M, Topic
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 90.0
 
 
 class FakeBus:

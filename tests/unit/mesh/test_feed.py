@@ -58,7 +58,7 @@ async def opened(book: Book) -> AsyncIterator[tuple[Feed, FakeBus]]:
 
 
 async def take(watching: AsyncIterator[EventChanged], count: int) -> list[int]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         return [(await anext(watching)).sequence for _ in range(count)]
 
 

@@ -210,7 +210,7 @@ async def test_a_child_that_nobody_kills_ends_by_its_own_alarm(deed: str) -> Non
     )
     assert child.stdin
     child.stdin.write(pack(order) + pack([deed]))
-    assert await asyncio.wait_for(child.wait(), 20) == -signal.SIGALRM
+    assert await asyncio.wait_for(child.wait(), 90) == -signal.SIGALRM
 
 
 @pytest.mark.parametrize("deed", ["rest", "hang", "hold the interpreter"])
@@ -220,7 +220,7 @@ async def test_a_parent_killed_by_9_leaves_no_child(deed: str, tmp_path: Path) -
         sys.executable, "-c", PARENT, order, stdout=asyncio.subprocess.PIPE
     )
     assert parent.stdout
-    pids = [int(pid) for pid in (await asyncio.wait_for(parent.stdout.readline(), 20)).split()]
+    pids = [int(pid) for pid in (await asyncio.wait_for(parent.stdout.readline(), 90)).split()]
     assert len(pids) == 2
     assert all(map(psutil.pid_exists, pids))
     parent.kill()

@@ -21,7 +21,7 @@ from mesh.topics import ASSESSED, Topic
 from reason_svc import service
 from tests.support.evidence import evidence_message
 
-SECONDS = 20.0
+SECONDS = 90.0
 
 
 class FakeStore:

@@ -170,7 +170,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await server.stop(0)
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "this did not come about"

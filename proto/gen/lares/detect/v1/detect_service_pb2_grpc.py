@@ -50,6 +50,11 @@ class DetectServiceStub:
                 request_serializer=lares_dot_detect_dot_v1_dot_detect__service__pb2.GetDetectStatusRequest.SerializeToString,
                 response_deserializer=lares_dot_detect_dot_v1_dot_detect__service__pb2.GetDetectStatusResponse.FromString,
                 _registered_method=True)
+        self.ListGpus = channel.unary_unary(
+                '/lares.detect.v1.DetectService/ListGpus',
+                request_serializer=lares_dot_detect_dot_v1_dot_detect__service__pb2.ListGpusRequest.SerializeToString,
+                response_deserializer=lares_dot_detect_dot_v1_dot_detect__service__pb2.ListGpusResponse.FromString,
+                _registered_method=True)
 
 
 class DetectServiceServicer:
@@ -75,6 +80,13 @@ class DetectServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGpus(self, request, context):
+        """The GPUs of the machine where detect_svc runs, now and in the last minutes. No GPU is a normal state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DetectServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_DetectServiceServicer_to_server(servicer, server):
                     servicer.GetDetectStatus,
                     request_deserializer=lares_dot_detect_dot_v1_dot_detect__service__pb2.GetDetectStatusRequest.FromString,
                     response_serializer=lares_dot_detect_dot_v1_dot_detect__service__pb2.GetDetectStatusResponse.SerializeToString,
+            ),
+            'ListGpus': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGpus,
+                    request_deserializer=lares_dot_detect_dot_v1_dot_detect__service__pb2.ListGpusRequest.FromString,
+                    response_serializer=lares_dot_detect_dot_v1_dot_detect__service__pb2.ListGpusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +193,33 @@ class DetectService:
             '/lares.detect.v1.DetectService/GetDetectStatus',
             lares_dot_detect_dot_v1_dot_detect__service__pb2.GetDetectStatusRequest.SerializeToString,
             lares_dot_detect_dot_v1_dot_detect__service__pb2.GetDetectStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGpus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.detect.v1.DetectService/ListGpus',
+            lares_dot_detect_dot_v1_dot_detect__service__pb2.ListGpusRequest.SerializeToString,
+            lares_dot_detect_dot_v1_dot_detect__service__pb2.ListGpusResponse.FromString,
             options,
             channel_credentials,
             insecure,

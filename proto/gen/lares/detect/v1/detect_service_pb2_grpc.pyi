@@ -37,6 +37,8 @@ class DetectServiceStub:
     """Finds objects in one JPEG or PNG, with the thresholds the pipeline uses. Nothing is stored."""
     GetDetector: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectorRequest, _detect_service_pb2.GetDetectorResponse]
     GetDetectStatus: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectStatusRequest, _detect_service_pb2.GetDetectStatusResponse]
+    ListGpus: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.ListGpusRequest, _detect_service_pb2.ListGpusResponse]
+    """The GPUs of the machine where detect_svc runs, now and in the last minutes. No GPU is a normal state."""
 
 @_typing.type_check_only
 class DetectServiceAsyncStub(DetectServiceStub):
@@ -47,6 +49,8 @@ class DetectServiceAsyncStub(DetectServiceStub):
     """Finds objects in one JPEG or PNG, with the thresholds the pipeline uses. Nothing is stored."""
     GetDetector: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectorRequest, _detect_service_pb2.GetDetectorResponse]  # type: ignore[assignment]
     GetDetectStatus: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectStatusRequest, _detect_service_pb2.GetDetectStatusResponse]  # type: ignore[assignment]
+    ListGpus: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.ListGpusRequest, _detect_service_pb2.ListGpusResponse]  # type: ignore[assignment]
+    """The GPUs of the machine where detect_svc runs, now and in the last minutes. No GPU is a normal state."""
 
 class DetectServiceServicer(metaclass=_abc_1.ABCMeta):
     """The detector, for programs that bring their own images."""
@@ -72,5 +76,13 @@ class DetectServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _detect_service_pb2.GetDetectStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_detect_service_pb2.GetDetectStatusResponse, _abc.Awaitable[_detect_service_pb2.GetDetectStatusResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListGpus(
+        self,
+        request: _detect_service_pb2.ListGpusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_detect_service_pb2.ListGpusResponse, _abc.Awaitable[_detect_service_pb2.ListGpusResponse]]:
+        """The GPUs of the machine where detect_svc runs, now and in the last minutes. No GPU is a normal state."""
 
 def add_DetectServiceServicer_to_server(servicer: DetectServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

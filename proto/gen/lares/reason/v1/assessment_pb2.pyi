@@ -62,6 +62,11 @@ class Assessment(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     ASSESSED_AT_FIELD_NUMBER: _builtins.int
+    RULES_SCORE_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    RAW_ANSWER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv5(event, evidence digest, model, prompt hash, request id)."""
     event_id: _builtins.str
@@ -79,8 +84,18 @@ class Assessment(_message.Message):
     prompt_hash: _builtins.str
     request_id: _builtins.str
     """The request that asked for a re-judgement; empty for the first."""
+    rules_score: _builtins.int
+    """What the rules say of the same evidence: the sum of the factors' points."""
+    prompt_tokens: _builtins.int
+    """Of all calls to the model that this took; `cached` ones it had read before. 0 for rules."""
+    cached_tokens: _builtins.int
+    completion_tokens: _builtins.int
+    raw_answer: _builtins.str
+    """The model's answer as it came, cut to 8 KiB; empty for rules."""
     @_builtins.property
-    def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]: ...
+    def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]:
+        """Those of the rules, which stay beside every verdict; then a model's own reasons, `reason`, of no points."""
+
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -102,10 +117,15 @@ class Assessment(_message.Message):
         request_id: _builtins.str = ...,
         duration: _duration_pb2.Duration | None = ...,
         assessed_at: _timestamp_pb2.Timestamp | None = ...,
+        rules_score: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
+        raw_answer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assessed_at", b"assessed_at", "duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessed_at", b"assessed_at", "duration", b"duration", "event_id", b"event_id", "evidence_digest", b"evidence_digest", "evidence_revision", b"evidence_revision", "factors", b"factors", "id", b"id", "model", b"model", "prompt_hash", b"prompt_hash", "reasoner", b"reasoner", "request_id", b"request_id", "score", b"score", "severity", b"severity", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessed_at", b"assessed_at", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "duration", b"duration", "event_id", b"event_id", "evidence_digest", b"evidence_digest", "evidence_revision", b"evidence_revision", "factors", b"factors", "id", b"id", "model", b"model", "prompt_hash", b"prompt_hash", "prompt_tokens", b"prompt_tokens", "raw_answer", b"raw_answer", "reasoner", b"reasoner", "request_id", b"request_id", "rules_score", b"rules_score", "score", b"score", "severity", b"severity", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -122,7 +142,7 @@ class Factor(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     DETECTION_IDS_FIELD_NUMBER: _builtins.int
     factor: _builtins.str
-    """Stable name: `class`, `count`, `confidence`, `hour`, `dwell`, `repeat`."""
+    """Stable name: `class`, `count`, `confidence`, `hour`, `dwell`, `repeat`; `reason` for a model's own."""
     points: _builtins.int
     """Added to the score; may be negative."""
     text: _builtins.str

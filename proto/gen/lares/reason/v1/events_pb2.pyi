@@ -66,11 +66,14 @@ class JudgementFailure(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     FAILED_AT_FIELD_NUMBER: _builtins.int
+    GIVEN_UP_REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv5(lease id, attempt): a repeated delivery counts once."""
     reason: _builtins.str
     """Machine-readable, `BAD_ANSWER`."""
     detail: _builtins.str
+    given_up_request_id: _builtins.str
+    """The request for a re-judgement that it answers, where it can never be met; else empty."""
     @_builtins.property
     def failed_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -80,10 +83,11 @@ class JudgementFailure(_message.Message):
         reason: _builtins.str = ...,
         detail: _builtins.str = ...,
         failed_at: _timestamp_pb2.Timestamp | None = ...,
+        given_up_request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failed_at", b"failed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "failed_at", b"failed_at", "id", b"id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "failed_at", b"failed_at", "given_up_request_id", b"given_up_request_id", "id", b"id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,8 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lares.reason.v1 import assessment_pb2 as _assessment_pb2
 from lares.reason.v1 import evidence_pb2 as _evidence_pb2
 import builtins as _builtins
@@ -17,6 +21,31 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _JudgeState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JudgeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JudgeState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JUDGE_STATE_UNSPECIFIED: _JudgeState.ValueType  # 0
+    JUDGE_STATE_READY: _JudgeState.ValueType  # 1
+    JUDGE_STATE_LOADING: _JudgeState.ValueType  # 2
+    """It answers, but has not read its model yet."""
+    JUDGE_STATE_UNREACHABLE: _JudgeState.ValueType  # 3
+    JUDGE_STATE_FAILING: _JudgeState.ValueType  # 4
+    """It answers, but not in a way that could be used."""
+
+class JudgeState(_JudgeState, metaclass=_JudgeStateEnumTypeWrapper): ...
+
+JUDGE_STATE_UNSPECIFIED: JudgeState.ValueType  # 0
+JUDGE_STATE_READY: JudgeState.ValueType  # 1
+JUDGE_STATE_LOADING: JudgeState.ValueType  # 2
+"""It answers, but has not read its model yet."""
+JUDGE_STATE_UNREACHABLE: JudgeState.ValueType  # 3
+JUDGE_STATE_FAILING: JudgeState.ValueType  # 4
+"""It answers, but not in a way that could be used."""
+Global___JudgeState: _TypeAlias = JudgeState  # noqa: Y015
 
 @_typing.final
 class AssessEventRequest(_message.Message):
@@ -57,3 +86,90 @@ class AssessEventResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssessEventResponse: _TypeAlias = AssessEventResponse  # noqa: Y015
+
+@_typing.final
+class GetReasonStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReasonStatusRequest: _TypeAlias = GetReasonStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetReasonStatusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASONER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    JUDGING_FIELD_NUMBER: _builtins.int
+    JUDGED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    reasoner: _builtins.str
+    """`rules/v1`, `llama.cpp`, `trtllm`, `vllm`, `ollama` or `openai`."""
+    state: Global___JudgeState.ValueType
+    detail: _builtins.str
+    """Why it is not ready, in words; empty otherwise."""
+    model: _builtins.str
+    """The model that judges unless another is asked for; empty for rules."""
+    prompt: _builtins.str
+    """The prompt that is used unless another is asked for; empty for rules."""
+    slots: _builtins.int
+    """Events that it takes at the same time, and those in hand now."""
+    judging: _builtins.int
+    judged: _builtins.int
+    """Since the start of the process."""
+    failed: _builtins.int
+    prompt_tokens: _builtins.int
+    cached_tokens: _builtins.int
+    completion_tokens: _builtins.int
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those that a re-judgement may ask for."""
+
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        reasoner: _builtins.str = ...,
+        state: Global___JudgeState.ValueType = ...,
+        detail: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        model: _builtins.str = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        prompt: _builtins.str = ...,
+        prompts: _abc.Iterable[_builtins.str] | None = ...,
+        slots: _builtins.int = ...,
+        judging: _builtins.int = ...,
+        judged: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "detail", b"detail", "failed", b"failed", "judged", b"judged", "judging", b"judging", "model", b"model", "models", b"models", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "prompts", b"prompts", "reasoner", b"reasoner", "since", b"since", "slots", b"slots", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReasonStatusResponse: _TypeAlias = GetReasonStatusResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class ReasonServiceStub:
                 request_serializer=lares_dot_reason_dot_v1_dot_reason__service__pb2.AssessEventRequest.SerializeToString,
                 response_deserializer=lares_dot_reason_dot_v1_dot_reason__service__pb2.AssessEventResponse.FromString,
                 _registered_method=True)
+        self.GetReasonStatus = channel.unary_unary(
+                '/lares.reason.v1.ReasonService/GetReasonStatus',
+                request_serializer=lares_dot_reason_dot_v1_dot_reason__service__pb2.GetReasonStatusRequest.SerializeToString,
+                response_deserializer=lares_dot_reason_dot_v1_dot_reason__service__pb2.GetReasonStatusResponse.FromString,
+                _registered_method=True)
 
 
 class ReasonServiceServicer:
@@ -53,6 +58,13 @@ class ReasonServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReasonStatus(self, request, context):
+        """Who judges, and how that goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReasonServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_ReasonServiceServicer_to_server(servicer, server):
                     servicer.AssessEvent,
                     request_deserializer=lares_dot_reason_dot_v1_dot_reason__service__pb2.AssessEventRequest.FromString,
                     response_serializer=lares_dot_reason_dot_v1_dot_reason__service__pb2.AssessEventResponse.SerializeToString,
+            ),
+            'GetReasonStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReasonStatus,
+                    request_deserializer=lares_dot_reason_dot_v1_dot_reason__service__pb2.GetReasonStatusRequest.FromString,
+                    response_serializer=lares_dot_reason_dot_v1_dot_reason__service__pb2.GetReasonStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class ReasonService:
             '/lares.reason.v1.ReasonService/AssessEvent',
             lares_dot_reason_dot_v1_dot_reason__service__pb2.AssessEventRequest.SerializeToString,
             lares_dot_reason_dot_v1_dot_reason__service__pb2.AssessEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReasonStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.reason.v1.ReasonService/GetReasonStatus',
+            lares_dot_reason_dot_v1_dot_reason__service__pb2.GetReasonStatusRequest.SerializeToString,
+            lares_dot_reason_dot_v1_dot_reason__service__pb2.GetReasonStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class ReasonServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ReasonServiceAsyncStub: ...
     AssessEvent: _grpc.UnaryUnaryMultiCallable[_reason_service_pb2.AssessEventRequest, _reason_service_pb2.AssessEventResponse]
     """Judges one piece of evidence. Nothing is stored."""
+    GetReasonStatus: _grpc.UnaryUnaryMultiCallable[_reason_service_pb2.GetReasonStatusRequest, _reason_service_pb2.GetReasonStatusResponse]
+    """Who judges, and how that goes."""
 
 @_typing.type_check_only
 class ReasonServiceAsyncStub(ReasonServiceStub):
@@ -43,6 +45,8 @@ class ReasonServiceAsyncStub(ReasonServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AssessEvent: _aio.UnaryUnaryMultiCallable[_reason_service_pb2.AssessEventRequest, _reason_service_pb2.AssessEventResponse]  # type: ignore[assignment]
     """Judges one piece of evidence. Nothing is stored."""
+    GetReasonStatus: _aio.UnaryUnaryMultiCallable[_reason_service_pb2.GetReasonStatusRequest, _reason_service_pb2.GetReasonStatusResponse]  # type: ignore[assignment]
+    """Who judges, and how that goes."""
 
 class ReasonServiceServicer(metaclass=_abc_1.ABCMeta):
     """The judge, for programs that bring their own evidence."""
@@ -54,5 +58,13 @@ class ReasonServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reason_service_pb2.AssessEventResponse, _abc.Awaitable[_reason_service_pb2.AssessEventResponse]]:
         """Judges one piece of evidence. Nothing is stored."""
+
+    @_abc_1.abstractmethod
+    def GetReasonStatus(
+        self,
+        request: _reason_service_pb2.GetReasonStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reason_service_pb2.GetReasonStatusResponse, _abc.Awaitable[_reason_service_pb2.GetReasonStatusResponse]]:
+        """Who judges, and how that goes."""
 
 def add_ReasonServiceServicer_to_server(servicer: ReasonServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -31,7 +31,7 @@ from lares.store.v1 import event_pb2 as lares_dot_store_dot_v1_dot_event__pb2
 from lares.store.v1 import events_pb2 as lares_dot_store_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/event_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/reason/v1/assessment.proto\x1a\x1elares/reason/v1/evidence.proto\x1a\x1alares/store/v1/event.proto\x1a\x1blares/store/v1/events.proto\"-\n\x0fGetEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"8\n\x10GetEventResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.lares.store.v1.Event\"\x9f\x02\n\x0b\x45ventFilter\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x18\n\x06labels\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x37\n\nseverities\x18\x03 \x03(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x37\n\x08statuses\x18\x04 \x03(\x0e\x32\x1b.lares.store.v1.EventStatusB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x31\n\rstarted_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estarted_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x11ListEventsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.EventFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x12ListEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.lares.store.v1.Event\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x8b\x01\n\x12WatchEventsRequest\x12\x1b\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12\x1d\n\ncamera_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12/\n\x0cmin_severity\x18\x03 \x01(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\n\x06_after\"C\n\x13WatchEventsResponse\x12,\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1c.lares.store.v1.EventChanged\"K\n\x12ListChangesRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"R\n\x13ListChangesResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventChanged\x12\x0c\n\x04head\x18\x02 \x01(\x03\"\\\n\x12LeaseEventsRequest\x12\x1d\n\nmax_events\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8c\x01\n\nEventLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.lares.reason.v1.Evidence\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\"A\n\x13LeaseEventsResponse\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventLease\"1\n\x12RenewLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"X\n\x13RenewLeasesResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x14ReleaseLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\x17\n\x15ReleaseLeasesResponse\"\x17\n\x15GetStoreStatusRequest\"\xf6\x01\n\x16GetStoreStatusResponse\x12\x16\n\x0e\x64\x65tections_lag\x18\x01 \x01(\x03\x12\x16\n\x0erejections_lag\x18\x02 \x01(\x03\x12\x17\n\x0f\x61ssessments_lag\x18\x03 \x01(\x03\x12\x13\n\x0bopen_events\x18\x04 \x01(\x03\x12\x12\n\ndue_events\x18\x05 \x01(\x03\x12\x15\n\rleased_events\x18\x06 \x01(\x03\x12\x31\n\roldest_due_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06outbox\x18\x08 \x01(\x03\x12\x10\n\x08sequence\x18\t \x01(\x03\x32\xd3\x05\n\x0c\x45ventService\x12M\n\x08GetEvent\x12\x1f.lares.store.v1.GetEventRequest\x1a .lares.store.v1.GetEventResponse\x12S\n\nListEvents\x12!.lares.store.v1.ListEventsRequest\x1a\".lares.store.v1.ListEventsResponse\x12X\n\x0bWatchEvents\x12\".lares.store.v1.WatchEventsRequest\x1a#.lares.store.v1.WatchEventsResponse0\x01\x12V\n\x0bListChanges\x12\".lares.store.v1.ListChangesRequest\x1a#.lares.store.v1.ListChangesResponse\x12V\n\x0bLeaseEvents\x12\".lares.store.v1.LeaseEventsRequest\x1a#.lares.store.v1.LeaseEventsResponse\x12V\n\x0bRenewLeases\x12\".lares.store.v1.RenewLeasesRequest\x1a#.lares.store.v1.RenewLeasesResponse\x12\\\n\rReleaseLeases\x12$.lares.store.v1.ReleaseLeasesRequest\x1a%.lares.store.v1.ReleaseLeasesResponse\x12_\n\x0eGetStoreStatus\x12%.lares.store.v1.GetStoreStatusRequest\x1a&.lares.store.v1.GetStoreStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/event_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/reason/v1/assessment.proto\x1a\x1elares/reason/v1/evidence.proto\x1a\x1alares/store/v1/event.proto\x1a\x1blares/store/v1/events.proto\"-\n\x0fGetEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"8\n\x10GetEventResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.lares.store.v1.Event\"\x9f\x02\n\x0b\x45ventFilter\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x18\n\x06labels\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x37\n\nseverities\x18\x03 \x03(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x37\n\x08statuses\x18\x04 \x03(\x0e\x32\x1b.lares.store.v1.EventStatusB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x31\n\rstarted_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estarted_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x11ListEventsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.EventFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x12ListEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.lares.store.v1.Event\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x8b\x01\n\x12WatchEventsRequest\x12\x1b\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12\x1d\n\ncamera_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12/\n\x0cmin_severity\x18\x03 \x01(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\n\x06_after\"C\n\x13WatchEventsResponse\x12,\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1c.lares.store.v1.EventChanged\"K\n\x12ListChangesRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"R\n\x13ListChangesResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventChanged\x12\x0c\n\x04head\x18\x02 \x01(\x03\"\\\n\x12LeaseEventsRequest\x12\x1d\n\nmax_events\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc2\x01\n\nEventLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.lares.reason.v1.Evidence\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x34\n\x07request\x18\x05 \x01(\x0b\x32#.lares.store.v1.ReassessmentRequest\"H\n\x13ReassessmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"A\n\x13LeaseEventsResponse\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventLease\"1\n\x12RenewLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"X\n\x13RenewLeasesResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x14ReleaseLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\x17\n\x15ReleaseLeasesResponse\"\x85\x01\n\x14ReassessEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x17\n\x06prompt\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"Q\n\x15ReassessEventResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.lares.store.v1.Event\"f\n\x16ListAssessmentsRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x17ListAssessmentsResponse\x12\x30\n\x0b\x61ssessments\x18\x01 \x03(\x0b\x32\x1b.lares.reason.v1.Assessment\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x17\n\x15GetStoreStatusRequest\"\xb7\x02\n\x16GetStoreStatusResponse\x12\x16\n\x0e\x64\x65tections_lag\x18\x01 \x01(\x03\x12\x16\n\x0erejections_lag\x18\x02 \x01(\x03\x12\x17\n\x0f\x61ssessments_lag\x18\x03 \x01(\x03\x12\x13\n\x0bopen_events\x18\x04 \x01(\x03\x12\x12\n\ndue_events\x18\x05 \x01(\x03\x12\x15\n\rleased_events\x18\x06 \x01(\x03\x12\x31\n\roldest_due_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06outbox\x18\x08 \x01(\x03\x12\x10\n\x08sequence\x18\t \x01(\x03\x12\x17\n\x0frecently_judged\x18\n \x01(\x03\x12&\n\x03\x65ta\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration2\x95\x07\n\x0c\x45ventService\x12M\n\x08GetEvent\x12\x1f.lares.store.v1.GetEventRequest\x1a .lares.store.v1.GetEventResponse\x12S\n\nListEvents\x12!.lares.store.v1.ListEventsRequest\x1a\".lares.store.v1.ListEventsResponse\x12X\n\x0bWatchEvents\x12\".lares.store.v1.WatchEventsRequest\x1a#.lares.store.v1.WatchEventsResponse0\x01\x12V\n\x0bListChanges\x12\".lares.store.v1.ListChangesRequest\x1a#.lares.store.v1.ListChangesResponse\x12V\n\x0bLeaseEvents\x12\".lares.store.v1.LeaseEventsRequest\x1a#.lares.store.v1.LeaseEventsResponse\x12V\n\x0bRenewLeases\x12\".lares.store.v1.RenewLeasesRequest\x1a#.lares.store.v1.RenewLeasesResponse\x12\\\n\rReleaseLeases\x12$.lares.store.v1.ReleaseLeasesRequest\x1a%.lares.store.v1.ReleaseLeasesResponse\x12\\\n\rReassessEvent\x12$.lares.store.v1.ReassessEventRequest\x1a%.lares.store.v1.ReassessEventResponse\x12\x62\n\x0fListAssessments\x12&.lares.store.v1.ListAssessmentsRequest\x1a\'.lares.store.v1.ListAssessmentsResponse\x12_\n\x0eGetStoreStatus\x12%.lares.store.v1.GetStoreStatusRequest\x1a&.lares.store.v1.GetStoreStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,6 +64,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWLEASESREQUEST'].fields_by_name['lease_ids']._serialized_options = b'\272H\005\222\001\002\020d'
   _globals['_RELEASELEASESREQUEST'].fields_by_name['lease_ids']._loaded_options = None
   _globals['_RELEASELEASESREQUEST'].fields_by_name['lease_ids']._serialized_options = b'\272H\005\222\001\002\020d'
+  _globals['_REASSESSEVENTREQUEST'].fields_by_name['event_id']._loaded_options = None
+  _globals['_REASSESSEVENTREQUEST'].fields_by_name['event_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_REASSESSEVENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REASSESSEVENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_REASSESSEVENTREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_REASSESSEVENTREQUEST'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_REASSESSEVENTREQUEST'].fields_by_name['prompt']._loaded_options = None
+  _globals['_REASSESSEVENTREQUEST'].fields_by_name['prompt']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_LISTASSESSMENTSREQUEST'].fields_by_name['event_id']._loaded_options = None
+  _globals['_LISTASSESSMENTSREQUEST'].fields_by_name['event_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_LISTASSESSMENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTASSESSMENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\006\032\004\030d(\000'
   _globals['_GETEVENTREQUEST']._serialized_start=271
   _globals['_GETEVENTREQUEST']._serialized_end=316
   _globals['_GETEVENTRESPONSE']._serialized_start=318
@@ -85,21 +97,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASEEVENTSREQUEST']._serialized_start=1262
   _globals['_LEASEEVENTSREQUEST']._serialized_end=1354
   _globals['_EVENTLEASE']._serialized_start=1357
-  _globals['_EVENTLEASE']._serialized_end=1497
-  _globals['_LEASEEVENTSRESPONSE']._serialized_start=1499
-  _globals['_LEASEEVENTSRESPONSE']._serialized_end=1564
-  _globals['_RENEWLEASESREQUEST']._serialized_start=1566
-  _globals['_RENEWLEASESREQUEST']._serialized_end=1615
-  _globals['_RENEWLEASESRESPONSE']._serialized_start=1617
-  _globals['_RENEWLEASESRESPONSE']._serialized_end=1705
-  _globals['_RELEASELEASESREQUEST']._serialized_start=1707
-  _globals['_RELEASELEASESREQUEST']._serialized_end=1758
-  _globals['_RELEASELEASESRESPONSE']._serialized_start=1760
-  _globals['_RELEASELEASESRESPONSE']._serialized_end=1783
-  _globals['_GETSTORESTATUSREQUEST']._serialized_start=1785
-  _globals['_GETSTORESTATUSREQUEST']._serialized_end=1808
-  _globals['_GETSTORESTATUSRESPONSE']._serialized_start=1811
-  _globals['_GETSTORESTATUSRESPONSE']._serialized_end=2057
-  _globals['_EVENTSERVICE']._serialized_start=2060
-  _globals['_EVENTSERVICE']._serialized_end=2783
+  _globals['_EVENTLEASE']._serialized_end=1551
+  _globals['_REASSESSMENTREQUEST']._serialized_start=1553
+  _globals['_REASSESSMENTREQUEST']._serialized_end=1625
+  _globals['_LEASEEVENTSRESPONSE']._serialized_start=1627
+  _globals['_LEASEEVENTSRESPONSE']._serialized_end=1692
+  _globals['_RENEWLEASESREQUEST']._serialized_start=1694
+  _globals['_RENEWLEASESREQUEST']._serialized_end=1743
+  _globals['_RENEWLEASESRESPONSE']._serialized_start=1745
+  _globals['_RENEWLEASESRESPONSE']._serialized_end=1833
+  _globals['_RELEASELEASESREQUEST']._serialized_start=1835
+  _globals['_RELEASELEASESREQUEST']._serialized_end=1886
+  _globals['_RELEASELEASESRESPONSE']._serialized_start=1888
+  _globals['_RELEASELEASESRESPONSE']._serialized_end=1911
+  _globals['_REASSESSEVENTREQUEST']._serialized_start=1914
+  _globals['_REASSESSEVENTREQUEST']._serialized_end=2047
+  _globals['_REASSESSEVENTRESPONSE']._serialized_start=2049
+  _globals['_REASSESSEVENTRESPONSE']._serialized_end=2130
+  _globals['_LISTASSESSMENTSREQUEST']._serialized_start=2132
+  _globals['_LISTASSESSMENTSREQUEST']._serialized_end=2234
+  _globals['_LISTASSESSMENTSRESPONSE']._serialized_start=2236
+  _globals['_LISTASSESSMENTSRESPONSE']._serialized_end=2357
+  _globals['_GETSTORESTATUSREQUEST']._serialized_start=2359
+  _globals['_GETSTORESTATUSREQUEST']._serialized_end=2382
+  _globals['_GETSTORESTATUSRESPONSE']._serialized_start=2385
+  _globals['_GETSTORESTATUSRESPONSE']._serialized_end=2696
+  _globals['_EVENTSERVICE']._serialized_start=2699
+  _globals['_EVENTSERVICE']._serialized_end=3616
 # @@protoc_insertion_point(module_scope)

@@ -297,6 +297,7 @@ class EventLease(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     attempt: _builtins.int
     """From 1."""
@@ -304,6 +305,10 @@ class EventLease(_message.Message):
     def evidence(self) -> _evidence_pb2.Evidence: ...
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def request(self) -> Global___ReassessmentRequest:
+        """Set where somebody asked for this judgement."""
+
     def __init__(
         self,
         *,
@@ -311,14 +316,43 @@ class EventLease(_message.Message):
         evidence: _evidence_pb2.Evidence | None = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         attempt: _builtins.int = ...,
+        request: Global___ReassessmentRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "expires_at", b"expires_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "expires_at", b"expires_at", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "evidence", b"evidence", "expires_at", b"expires_at", "lease_id", b"lease_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "evidence", b"evidence", "expires_at", b"expires_at", "lease_id", b"lease_id", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventLease: _TypeAlias = EventLease  # noqa: Y015
+
+@_typing.final
+class ReassessmentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID; part of the assessment's identity."""
+    model: _builtins.str
+    """Empty means the configured one."""
+    prompt: _builtins.str
+    """A prompt's version; empty means the configured one."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "prompt", b"prompt", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReassessmentRequest: _TypeAlias = ReassessmentRequest  # noqa: Y015
 
 @_typing.final
 class LeaseEventsResponse(_message.Message):
@@ -420,6 +454,115 @@ class ReleaseLeasesResponse(_message.Message):
 Global___ReleaseLeasesResponse: _TypeAlias = ReleaseLeasesResponse  # noqa: Y015
 
 @_typing.final
+class ReassessEventRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    request_id: _builtins.str
+    """A UUID that the caller chooses: the same request twice is one. Empty means a fresh one."""
+    model: _builtins.str
+    prompt: _builtins.str
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "model", b"model", "prompt", b"prompt", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReassessEventRequest: _TypeAlias = ReassessEventRequest  # noqa: Y015
+
+@_typing.final
+class ReassessEventResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    @_builtins.property
+    def event(self) -> _event_pb2.Event: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        event: _event_pb2.Event | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReassessEventResponse: _TypeAlias = ReassessEventResponse  # noqa: Y015
+
+@_typing.final
+class ListAssessmentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    page_size: _builtins.int
+    """0 means 20."""
+    page_token: _builtins.str
+    """Of an earlier answer."""
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAssessmentsRequest: _TypeAlias = ListAssessmentsRequest  # noqa: Y015
+
+@_typing.final
+class ListAssessmentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSESSMENTS_FIELD_NUMBER: _builtins.int
+    PAGE_TOKENS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def assessments(self) -> _containers.RepeatedCompositeFieldContainer[_assessment_pb2.Assessment]: ...
+    @_builtins.property
+    def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One token per assessment: the page that starts after it."""
+
+    def __init__(
+        self,
+        *,
+        assessments: _abc.Iterable[_assessment_pb2.Assessment] | None = ...,
+        page_tokens: _abc.Iterable[_builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments", b"assessments", "next_page_token", b"next_page_token", "page_tokens", b"page_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAssessmentsResponse: _TypeAlias = ListAssessmentsResponse  # noqa: Y015
+
+@_typing.final
 class GetStoreStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -447,6 +590,8 @@ class GetStoreStatusResponse(_message.Message):
     OLDEST_DUE_AT_FIELD_NUMBER: _builtins.int
     OUTBOX_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    RECENTLY_JUDGED_FIELD_NUMBER: _builtins.int
+    ETA_FIELD_NUMBER: _builtins.int
     detections_lag: _builtins.int
     """Records not yet in the store."""
     rejections_lag: _builtins.int
@@ -459,8 +604,14 @@ class GetStoreStatusResponse(_message.Message):
     """Feed entries and camera changes not yet on their topics."""
     sequence: _builtins.int
     """The feed's head."""
+    recently_judged: _builtins.int
+    """Judgements recorded in the last five minutes."""
     @_builtins.property
     def oldest_due_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def eta(self) -> _duration_pb2.Duration:
+        """When the backlog will be judged at that pace; absent where there is no pace to tell by. 0 where nothing is due."""
+
     def __init__(
         self,
         *,
@@ -473,10 +624,12 @@ class GetStoreStatusResponse(_message.Message):
         oldest_due_at: _timestamp_pb2.Timestamp | None = ...,
         outbox: _builtins.int = ...,
         sequence: _builtins.int = ...,
+        recently_judged: _builtins.int = ...,
+        eta: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_due_at", b"oldest_due_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "oldest_due_at", b"oldest_due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "rejections_lag", b"rejections_lag", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_judged", b"recently_judged", "rejections_lag", b"rejections_lag", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

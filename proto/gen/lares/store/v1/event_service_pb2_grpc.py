@@ -70,6 +70,16 @@ class EventServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesResponse.FromString,
                 _registered_method=True)
+        self.ReassessEvent = channel.unary_unary(
+                '/lares.store.v1.EventService/ReassessEvent',
+                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReassessEventRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReassessEventResponse.FromString,
+                _registered_method=True)
+        self.ListAssessments = channel.unary_unary(
+                '/lares.store.v1.EventService/ListAssessments',
+                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsResponse.FromString,
+                _registered_method=True)
         self.GetStoreStatus = channel.unary_unary(
                 '/lares.store.v1.EventService/GetStoreStatus',
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetStoreStatusRequest.SerializeToString,
@@ -129,6 +139,21 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReassessEvent(self, request, context):
+        """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
+        of before stay in the history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAssessments(self, request, context):
+        """An event's judgements, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStoreStatus(self, request, context):
         """What is in flight in the store.
         """
@@ -173,6 +198,16 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ReleaseLeases,
                     request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesResponse.SerializeToString,
+            ),
+            'ReassessEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReassessEvent,
+                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReassessEventRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReassessEventResponse.SerializeToString,
+            ),
+            'ListAssessments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAssessments,
+                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsResponse.SerializeToString,
             ),
             'GetStoreStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStoreStatus,
@@ -370,6 +405,60 @@ class EventService:
             '/lares.store.v1.EventService/ReleaseLeases',
             lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReassessEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.EventService/ReassessEvent',
+            lares_dot_store_dot_v1_dot_event__service__pb2.ReassessEventRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_event__service__pb2.ReassessEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAssessments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.EventService/ListAssessments',
+            lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,12 @@ class EventServiceStub:
     """For siblings: keeps leases; those that are lost are not returned."""
     ReleaseLeases: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReleaseLeasesRequest, _event_service_pb2.ReleaseLeasesResponse]
     """For siblings: gives leases back untouched, when the judge could not be reached."""
+    ReassessEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]
+    """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
+    of before stay in the history.
+    """
+    ListAssessments: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]
+    """An event's judgements, newest first."""
     GetStoreStatus: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]
     """What is in flight in the store."""
 
@@ -67,6 +73,12 @@ class EventServiceAsyncStub(EventServiceStub):
     """For siblings: keeps leases; those that are lost are not returned."""
     ReleaseLeases: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReleaseLeasesRequest, _event_service_pb2.ReleaseLeasesResponse]  # type: ignore[assignment]
     """For siblings: gives leases back untouched, when the judge could not be reached."""
+    ReassessEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]  # type: ignore[assignment]
+    """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
+    of before stay in the history.
+    """
+    ListAssessments: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]  # type: ignore[assignment]
+    """An event's judgements, newest first."""
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]  # type: ignore[assignment]
     """What is in flight in the store."""
 
@@ -127,6 +139,24 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ReleaseLeasesResponse, _abc.Awaitable[_event_service_pb2.ReleaseLeasesResponse]]:
         """For siblings: gives leases back untouched, when the judge could not be reached."""
+
+    @_abc_1.abstractmethod
+    def ReassessEvent(
+        self,
+        request: _event_service_pb2.ReassessEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.ReassessEventResponse, _abc.Awaitable[_event_service_pb2.ReassessEventResponse]]:
+        """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
+        of before stay in the history.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAssessments(
+        self,
+        request: _event_service_pb2.ListAssessmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.ListAssessmentsResponse, _abc.Awaitable[_event_service_pb2.ListAssessmentsResponse]]:
+        """An event's judgements, newest first."""
 
     @_abc_1.abstractmethod
     def GetStoreStatus(
