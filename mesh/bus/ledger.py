@@ -156,6 +156,11 @@ class Ledger(Generic[M]):
             self.moved.set()
 
     @property
+    def waiting(self) -> int:
+        """How many records nobody has taken yet."""
+        return len(self._waiting)
+
+    @property
     def room(self) -> int:
         return self.capacity - sum(partition.unfinished for partition in self._partitions.values())
 

@@ -20,7 +20,9 @@ from mesh.topics import M
 
 log = structlog.get_logger(__name__)
 
-COMMIT_SECONDS = 0.05
+COMMIT_SECONDS = 0.25
+# While more is waiting, what is done gathers: a record's delay matters less than what each request costs.
+GATHER_SECONDS = 0.25
 BACKOFF_SECONDS = 0.5
 CLOSE_SECONDS = 3.0
 
@@ -184,6 +186,8 @@ class Stream(Generic[M]):
     async def _publish(self) -> None:
         while True:
             await self._ledger.publishable.wait()
+            if self._ledger.waiting:
+                await asyncio.sleep(GATHER_SECONDS)
             self._ledger.publishable.clear()
             try:
                 await self._flush()

@@ -1,11 +1,20 @@
-"""pytest-grpc with async servicers: its server, overridden."""
+"""A bus on the session's broker; pytest-grpc with async servicers: its server, overridden."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from mesh.boundary import Boundary
+from mesh.bus import Bus, open_bus
 from tests.support.served import LoopThread, Served
+
+
+@pytest.fixture(scope="module")
+async def bus(kafka_url: str) -> AsyncIterator[Bus]:
+    """With all the topics."""
+    async with open_bus(kafka_url, client_id="test") as bus:
+        await bus.create_topics()
+        yield bus
 
 
 @pytest.fixture(scope="module")

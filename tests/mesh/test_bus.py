@@ -2,30 +2,23 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, cast
 
 import pytest
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
-from mesh.bus import Bus, Delivery, open_bus
+from mesh.bus import Bus, Delivery
 from mesh.bus.address import Address
 from mesh.problems import Conflict, Invalid, NotFound
 from mesh.topics import CAMERAS, DEAD_LETTER_SERVICES, INGESTED, TOPICS, Topic, dead_letters
-from tests.support.records import media, media_topic, no_lag, numbers, receive, rejection_topic, unique
+from tests.support.records import media, media_topic, no_lag, numbers, raw, receive, rejection_topic, unique
 from tests.support.waiting import until
-
-
-@pytest.fixture(scope="module")
-async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    async with open_bus(kafka_url, client_id="test") as bus:
-        yield bus
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +27,6 @@ async def admin(kafka_url: str) -> AsyncIterator[Any]:
     await admin.start()
     yield admin
     await admin.close()
-
-
-async def write_raw(url: str, topic: str, value: bytes, key: bytes) -> None:
-    producer = AIOKafkaProducer(**Address.parse(url).options("raw"))
-    await producer.start()
-    try:
-        await producer.send_and_wait(topic, value, key)
-    finally:
-        await producer.stop()
-
-
-def raw(name: str) -> Topic[MediaIngested]:
-    """Dead letters that happen to parse."""
-    return Topic(name, MediaIngested, lambda m: m.media.camera_id, "camera id", 1, None, (), ())
 
 
 async def settings(admin: Any, topic: str) -> dict[str, str]:
@@ -222,6 +201,31 @@ async def test_a_record_is_not_finished_before_its_outputs_are_durable(
             assert await after.lag() == 1
 
 
+async def test_while_more_waits_outputs_gather_into_few_requests(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, outputs = await media_topic(bus, partitions=1), await rejection_topic(bus)
+    await bus.publish(topic, *(media("cam", n) for n in range(41)))
+    requests: list[int] = []
+    send = bus._publisher.send
+
+    async def counted(records: Sequence[Any], **options: Any) -> None:
+        requests.append(len(records))
+        await send(records, **options)
+
+    monkeypatch.setattr(bus._publisher, "send", counted)
+    async with bus.consume(topic, unique("group")) as stream:
+        await until(lambda: stream._ledger.waiting == 41, what="all are fetched")
+        async for (delivery,) in stream.batches(1):
+            stream.done(delivery, (outputs, MediaRejected(camera_id="cam")))
+            if stream._ledger.waiting == 0:
+                break
+            await asyncio.sleep(0.001)
+        await no_lag(stream)
+    assert sum(requests) == 41
+    assert len(requests) < 10
+
+
 async def test_a_producer_that_cannot_go_on_is_replaced(bus: Bus) -> None:
     topic = await media_topic(bus, partitions=1)
     await bus.publish(topic, media("cam", 1))
@@ -256,74 +260,6 @@ async def test_a_slow_consumer_pushes_back_and_stays_in_its_group(
             stream.done(delivery)
         await no_lag(stream)
     assert sorted(numbers(came)) == list(range(1, 300))
-
-
-async def test_undecodable_bytes_go_to_the_dead_letters_and_hold_nobody_up(bus: Bus, kafka_url: str) -> None:
-    topic, service = await media_topic(bus, partitions=1), unique("svc")
-    await bus.create_topics([], [service])
-    await bus.publish(topic, media("cam", 1))
-    await write_raw(kafka_url, topic.name, b"\xff\xffnot protobuf", b"cam")
-    await bus.publish(topic, media("cam", 3))
-    async with bus.consume(topic, service) as stream:
-        for delivery in await receive(stream, 2):
-            stream.done(delivery)
-        await no_lag(stream)
-    async with bus.tail(raw(dead_letters(service)), start="beginning") as tail:
-        with pytest.raises(TimeoutError):  # it is as undecodable there
-            await asyncio.wait_for(anext(tail), 1.0)
-    letters = await read_raw(kafka_url, dead_letters(service))
-    ((value, headers),) = letters
-    assert value == b"\xff\xffnot protobuf"
-    assert headers == {
-        "origin-topic": topic.name,
-        "origin-partition": "0",
-        "origin-offset": "1",
-        "reason": "UNDECODABLE",
-        "attempts": "1",
-    }
-
-
-async def read_raw(url: str, topic: str) -> list[tuple[bytes, dict[str, str]]]:
-    consumer = AIOKafkaConsumer(topic, auto_offset_reset="earliest", **Address.parse(url).options("raw"))
-    await consumer.start()
-    try:
-        found = await consumer.getmany(timeout_ms=10_000)
-    finally:
-        await consumer.stop()
-    return [
-        (record.value, {name: value.decode() for name, value in record.headers})
-        for records in found.values()
-        for record in records
-    ]
-
-
-async def test_a_buried_record_is_kept_with_its_bytes_and_done(bus: Bus) -> None:
-    topic, service = await media_topic(bus, partitions=1), unique("svc")
-    await bus.create_topics([], [service])
-    await bus.publish(topic, media("cam", 7), headers={"x-request-id": "r7"})
-    async with bus.consume(topic, service) as stream:
-        (delivery,) = await receive(stream, 1)
-        await stream.bury(delivery, "DECODER_CRASHED", attempts=3)
-        assert await stream.lag() == 0
-    async with bus.tail(raw(dead_letters(service)), start="beginning") as tail:
-        letter = await anext(tail)
-    assert letter.message == media("cam", 7)
-    assert letter.headers["x-request-id"] == "r7"
-    assert (letter.headers["reason"], letter.headers["attempts"]) == ("DECODER_CRASHED", "3")
-    assert (letter.headers["origin-topic"], letter.headers["origin-offset"]) == (topic.name, "0")
-
-
-async def test_a_requeued_record_reaches_its_service_only(bus: Bus) -> None:
-    topic, mine, other = await media_topic(bus, partitions=1), unique("mine"), unique("other")
-    await bus.publish(topic, media("cam", 1), headers={"requeue-for": mine})
-    await bus.publish(topic, media("cam", 2))
-    async with bus.consume(topic, mine) as stream:
-        assert numbers(await receive(stream, 2)) == [1, 2]
-    async with bus.consume(topic, other) as stream:
-        (delivery,) = await receive(stream, 1)
-        assert delivery.message.media.size_bytes == 2
-        stream.done(delivery)
-        await no_lag(stream)
 
 
 async def test_request_id_and_trace_go_with_a_message_and_with_what_follows_from_it(bus: Bus) -> None:

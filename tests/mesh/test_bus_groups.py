@@ -18,12 +18,6 @@ from tests.support.waiting import until
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    async with open_bus(kafka_url, client_id="test") as bus:
-        yield bus
-
-
 async def work(stream: Stream[MediaIngested], seen: list[int]) -> None:
     async for batch in stream.batches(20):
         for delivery in batch:

@@ -1,7 +1,6 @@
 """A broker that is killed, and a consumer that stalls: everything waits, nothing is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import psutil
 import pytest
@@ -23,12 +22,6 @@ def kill_broker(url: str) -> None:
             child.kill()
             return
     raise AssertionError(f"no child listens on {port}")
-
-
-@pytest.fixture(scope="module")
-async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    async with open_bus(kafka_url, client_id="test") as bus:
-        yield bus
 
 
 async def follow(tail: Tail[MediaRejected], seen: list[int]) -> None:

@@ -1,24 +1,17 @@
 """Tails on a real broker: fan-out, replay, tables."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from lares.ingest.v1.events_pb2 import MediaIngested
-from mesh.bus import Bus, Tail, open_bus
+from mesh.bus import Bus, Tail
 from mesh.bus.address import Address
 from mesh.problems import Invalid
 from tests.support.records import media, media_topic, numbers
 from tests.support.waiting import until
-
-
-@pytest.fixture(scope="module")
-async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    async with open_bus(kafka_url, client_id="test") as bus:
-        yield bus
 
 
 async def read(tail: Tail[MediaIngested], count: int) -> list[int]:

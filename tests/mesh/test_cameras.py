@@ -1,23 +1,15 @@
 """The cameras' table on a real broker."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from lares.store.v1.events_pb2 import CameraConfigured
-from mesh.bus import Bus, open_bus
+from mesh.bus import Bus
 from mesh.cameras import Cameras, open_cameras
 from mesh.topics import CAMERAS
 from tests.support.records import unique
 from tests.support.waiting import until
-
-
-@pytest.fixture(scope="module")
-async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    async with open_bus(kafka_url, client_id="test") as bus:
-        await bus.create_topics()
-        yield bus
 
 
 def camera(camera_id: str, name: str, revision: int, deleted: bool = False) -> CameraConfigured:

@@ -2,22 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
 
-from mesh.bus import Bus, open_bus
+from mesh.bus import Bus
 from mesh.feed import Feed, open_feed
 from mesh.topics import FEED
 from tests.support.feeding import Book, relay
-
-
-@pytest.fixture(scope="module")
-async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    async with open_bus(kafka_url, client_id="test") as bus:
-        await bus.create_topics()
-        yield bus
 
 
 async def subscribe(feed: Feed, book: Book, total: int) -> tuple[int, list[int]]:

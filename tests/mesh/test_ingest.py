@@ -18,7 +18,7 @@ from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
 from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
 from mesh.boundary import Boundary
-from mesh.bus import Bus, Tail, open_bus
+from mesh.bus import Bus, Tail
 from mesh.problems import Conflict
 from mesh.rpc import Channels, Server, call
 from mesh.topics import CAMERAS, INGESTED, REJECTED
@@ -29,13 +29,6 @@ from tests.unit.ingest_svc.photos import jpeg
 
 ROOT = Path(__file__).parents[2]
 KILLS = 5
-
-
-@pytest.fixture(scope="module")
-async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    async with open_bus(kafka_url, client_id="ingest-test") as bus:
-        await bus.create_topics()
-        yield bus
 
 
 class Log:

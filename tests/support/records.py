@@ -57,3 +57,8 @@ async def no_lag(stream: Stream[MediaIngested], seconds: float = 90.0) -> None:
     while (lag := await stream.lag()) > 0:
         assert time.monotonic() < deadline, f"still {lag} not done after {seconds} s"
         await asyncio.sleep(0.01)
+
+
+def raw(name: str) -> Topic[MediaIngested]:
+    """Dead letters that happen to parse."""
+    return Topic(name, MediaIngested, lambda m: m.media.camera_id, "camera id", 1, None, (), ())
