@@ -1,6 +1,5 @@
 """The `lares` command, also `python -m deploy`."""
 
-import gc
 import os
 import sys
 
@@ -9,8 +8,6 @@ def main() -> None:
     # gRPC reads these when it is imported. Our children exec at once: it need not prepare for forks.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Reading our code makes a million objects that stay: looking through them meanwhile is a fifth of the start.
-    gc.disable()
     try:
         from deploy.cli import main as run
 
