@@ -17,12 +17,17 @@ REMEMBERED_SECONDS = 0.5
 
 
 class Health:
-    """`missing` asks every dependency, and says why of those that are not ready; `parts` names them all."""
+    """`missing` asks every dependency, and says why of those that are not ready; `parts` names them all.
+    `refresh` is awaited before the metrics are written; it never fails."""
 
     def __init__(
-        self, missing: Callable[[], Awaitable[dict[str, str]]], parts: Collection[str], metrics: Metrics
+        self,
+        missing: Callable[[], Awaitable[dict[str, str]]],
+        parts: Collection[str],
+        metrics: Metrics,
+        refresh: Callable[[], Awaitable[None]],
     ) -> None:
-        self._missing, self._parts, self._metrics = missing, parts, metrics
+        self._missing, self._parts, self._metrics, self._refresh = missing, parts, metrics, refresh
         self._known: dict[str, str] = {}
         self._until = 0.0
         self._asking = asyncio.Lock()
@@ -37,7 +42,7 @@ class Health:
         return JSONResponse({"ready": not missing, "checks": checks}, 503 if missing else 200)
 
     async def metrics(self, _: Request) -> Response:
-        await self._ask()
+        await asyncio.gather(self._ask(), self._refresh())
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def _ask(self) -> dict[str, str]:

@@ -28,8 +28,13 @@ DEPTH = 12
 # Fields that the answer may have where everything named is there: about a second of work. The largest page of
 # media with the largest page of detections of each, all their fields read, stays just below.
 COST = 1_500_000
+# What a field costs that is a call to the store of its own for every parent.
+CALL = 1_000
+CALLS = {("Event", "assessments")}
 # How long a list is taken to be that nobody bounds.
 LIST = 10
+# An hour of samples, one in 5 s.
+LONG_LISTS = {("Gpu", "history"): 720}
 
 
 class Measure(NamedTuple):
@@ -100,8 +105,9 @@ class _Walk:
         if "first" in field.args:
             times = self._first(node)
         elif _is_list(field.type) and not parent.name.endswith("Connection"):
-            times = LIST
-        return Measure(1 + inner.cost * times, depth)
+            times = LONG_LISTS.get((parent.name, node.name.value), LIST)
+        own = CALL if (parent.name, node.name.value) in CALLS else 1
+        return Measure(own + inner.cost * times, depth)
 
     def _first(self, node: FieldNode) -> int:
         given = next(

@@ -1,19 +1,34 @@
-"""What one request loads in batches: a page of events costs a call per kind, not per event."""
+"""What one request loads in batches: a page of events costs a call per kind, not per event.
+
+But for the history of its judgements, of which the store has no batch: gateway.limits counts those calls.
+"""
+
+import asyncio
 
 from strawberry.dataloader import DataLoader
 
 from gateway.siblings import Siblings
-from lares.store.v1 import camera_pb2, camera_service_pb2, detection_service_pb2, media_service_pb2
+from lares.store.v1 import (
+    camera_pb2,
+    camera_service_pb2,
+    detection_service_pb2,
+    event_service_pb2,
+    media_service_pb2,
+)
 from mesh.rpc import call
 
 # The store's bounds for one batch.
 CAMERAS = MEDIA = 1000
 EVENTS = 200
+# How many calls a request makes at the same time where there is no batch.
+TOGETHER = 8
 
 Camera = camera_pb2.Camera
 Media = media_service_pb2.StoredMedia
 Page = detection_service_pb2.DetectionPage
+History = event_service_pb2.ListAssessmentsResponse
 Key = tuple[str, int]  # parent's id, page size
+HistoryKey = tuple[str, int, str]  # event's id, page size, page token
 
 
 class Loaders:
@@ -22,10 +37,12 @@ class Loaders:
 
     def __init__(self, siblings: Siblings) -> None:
         self._siblings = siblings
+        self._turns = asyncio.Semaphore(TOGETHER)
         self.camera = DataLoader[str, Camera | None](self._cameras, max_batch_size=CAMERAS)
         self.media = DataLoader[str, Media | None](self._media, max_batch_size=MEDIA)
         self.event_media = DataLoader[str, list[Media]](self._event_media, max_batch_size=EVENTS)
         self.event_detections = DataLoader[Key, Page](self._event_detections, max_batch_size=EVENTS)
+        self.assessments = DataLoader[HistoryKey, History](self._assessments, max_batch_size=EVENTS)
         self.media_detections = DataLoader[Key, Page](self._media_detections, max_batch_size=MEDIA)
 
     async def _cameras(self, ids: list[str]) -> list[Camera | None]:
@@ -51,6 +68,17 @@ class Loaders:
 
     async def _media_detections(self, keys: list[Key]) -> list[Page]:
         return await self._pages("media_ids", keys)
+
+    async def _assessments(self, keys: list[HistoryKey]) -> list[History | BaseException]:
+        return await asyncio.gather(*map(self._history, keys), return_exceptions=True)
+
+    async def _history(self, key: HistoryKey) -> History:
+        event_id, size, token = key
+        request = event_service_pb2.ListAssessmentsRequest(
+            event_id=event_id, page_size=size, page_token=token
+        )
+        async with self._turns:
+            return await call(self._siblings.events.ListAssessments, request)
 
     async def _pages(self, parents: str, keys: list[Key]) -> list[Page]:
         known: dict[Key, Page] = {}

@@ -13,7 +13,9 @@ FIRST_PARTS = frozenset({"graphql", "media", "health", "ready", "metrics"})
 
 
 class Metrics(Collector):
-    def __init__(self) -> None:
+    """`others` are collected with it."""
+
+    def __init__(self, *others: Collector) -> None:
         self._own = CollectorRegistry()
         self._requests = Counter(
             "lares_http_requests", "Requests answered.", ["path", "status"], registry=self._own
@@ -28,7 +30,8 @@ class Metrics(Collector):
         self.sockets = Gauge("lares_sockets", "WebSockets open now.", registry=self._own)
         # Counted by hand: a Counter's lock costs as much as the rest of a delivery.
         self.deliveries = 0
-        self._own.register(self)
+        for collector in (self, *others):
+            self._own.register(collector)
         self.lag = Gauge("lares_event_loop_lag_seconds", "How late the event loop runs.", registry=self._own)
         self._ready = Gauge(
             "lares_dependency_ready", "1 where a dependency is ready.", ["dependency"], registry=self._own

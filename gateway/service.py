@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from gateway.backlog import Backlog
 from gateway.context import Context
 from gateway.endpoint import GraphQLEndpoint
 from gateway.engine import Engine
@@ -32,10 +33,11 @@ DRAWING_IDLE_SECONDS = 60.0
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     """Serves until the block ends; the address in fact bound is `mesh.addresses["gateway"]`."""
     siblings = Siblings(mesh.channel)
-    metrics = Metrics()
+    backlog = Backlog(siblings)
+    metrics = Metrics(backlog)
     doorkeeper = Doorkeeper(mesh.keys if config.auth else None)
 
-    async def backlog(after: int, limit: int) -> tuple[list[EventChanged], int]:
+    async def changes(after: int, limit: int) -> tuple[list[EventChanged], int]:
         answer = await call(siblings.events.ListChanges, ListChangesRequest(after=after, page_size=limit))
         return list(answer.changes), answer.head
 
@@ -43,7 +45,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         await call(siblings.events.GetStoreStatus, GetStoreStatusRequest(), timeout=2.0)
 
     async with AsyncExitStack() as stack:
-        feed = await stack.enter_async_context(open_feed(mesh.bus, backlog))
+        feed = await stack.enter_async_context(open_feed(mesh.bus, changes))
         drawing = Sandbox("gateway.drawing:draw", idle_seconds=DRAWING_IDLE_SECONDS)
         await stack.enter_async_context(drawing)
         engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
@@ -54,7 +56,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
             GraphQLEndpoint(engine),
             sockets,
             MediaFiles(siblings, mesh.blobs, thumbnails),
-            Health(mesh.missing, mesh.checks, metrics),
+            Health(mesh.missing, mesh.checks, metrics, backlog.ask),
             doorkeeper,
             metrics,
         )

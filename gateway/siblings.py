@@ -7,6 +7,7 @@ import grpc
 
 from lares.detect.v1 import detect_service_pb2_grpc as detect_rpc
 from lares.ingest.v1 import ingest_service_pb2_grpc as ingest_rpc
+from lares.reason.v1 import reason_service_pb2_grpc as reason_rpc
 from lares.store.v1 import camera_service_pb2_grpc as cameras_rpc
 from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
@@ -14,8 +15,8 @@ from lares.store.v1 import media_service_pb2_grpc as media_rpc
 
 
 class Siblings:
-    """`channel` gives the channel to a service by name; the store must be known, ingest and detect are looked
-    up when first asked (NO_PEER where the settings do not say where they run)."""
+    """`channel` gives the channel to a service by name; the store must be known, the others are looked up
+    when first asked (NO_PEER where the settings do not say where they run)."""
 
     def __init__(self, channel: Callable[[str], grpc.aio.Channel]) -> None:
         self._channel = channel
@@ -32,3 +33,7 @@ class Siblings:
     @cached_property
     def detect(self) -> "detect_rpc.DetectServiceAsyncStub":
         return detect_rpc.DetectServiceStub(self._channel("detect"))
+
+    @cached_property
+    def reason(self) -> "reason_rpc.ReasonServiceAsyncStub":
+        return reason_rpc.ReasonServiceStub(self._channel("reason"))

@@ -13,32 +13,37 @@ from mesh.topics import ASSESSED
 from store_svc.event import Judgement, StoredEvent
 from store_svc.recording import Effect
 from store_svc.records import broken, time, uuid
-from store_svc.repository import load_events, lock_cameras, write_events
+from store_svc.repository import load_events, lock_cameras, write_events, write_unseen
 from store_svc.times import moment
 
 _KEEP = """
 INSERT INTO assessments
-    (id, event_id, evidence_revision, evidence_digest, score, severity, body, assessed_at, recorded_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING
+    (id, event_id, evidence_revision, evidence_digest, request_id, score, severity, body, assessed_at,
+    recorded_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
 """
 _KEPT = """
-SELECT id, evidence_revision, evidence_digest, severity, body FROM assessments WHERE id = ANY($1::uuid[])
+SELECT id, evidence_revision, evidence_digest, severity, body, request_id
+FROM assessments WHERE id = ANY($1::uuid[])
 """
 _FAIL = """
 INSERT INTO judgement_failures
-    (id, event_id, evidence_revision, evidence_digest, reason, detail, failed_at, recorded_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id
+    (id, event_id, evidence_revision, evidence_digest, given_up_request_id, reason, detail, failed_at,
+    recorded_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING id
 """
 _DELETED = "SELECT id FROM tombstones WHERE kind = 'event' AND id = ANY($1::uuid[])"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`row` is that of the assessment, or of the failure where `failed`, but for its time of recording."""
+    """`row` is that of the assessment, or of the failure where `failed`, but for its time of recording.
+    `request_id` is that of the request which it answers, or gives up."""
 
     id: UUID
     event_id: UUID
     evidence_digest: str
+    request_id: UUID | None
     failed: bool
     row: tuple[object, ...]
 
@@ -56,9 +61,11 @@ class AssessedRecorder:
         failed = message.WhichOneof("outcome") == "failure"
         event_id = uuid(message.event_id, "event_id")
         id = uuid(message.failure.id if failed else message.assessment.id, "outcome's id")
-        head = (id, event_id, message.evidence_revision, message.evidence_digest)
+        asked = message.failure.given_up_request_id if failed else message.assessment.request_id
+        request_id = uuid(asked, "request_id") if asked else None
+        head = (id, event_id, message.evidence_revision, message.evidence_digest, request_id)
         row = (*head, *(_failure(message) if failed else _assessment(message)))
-        return Verdict(id, event_id, message.evidence_digest, failed, row)
+        return Verdict(id, event_id, message.evidence_digest, request_id, failed, row)
 
     async def write(self, connection: "asyncpg.Connection", items: Sequence[Verdict]) -> Effect:
         now = self._clock()
@@ -68,20 +75,29 @@ class AssessedRecorder:
         judgements = await _keep(connection, [item for item in items if not item.failed], now)
         failures = await _keep_failures(connection, [item for item in items if item.failed], now)
         events = await load_events(connection, {item.event_id for item in items})
+        revisions = {event.id: event.revision for event in events.values()}
         changed: dict[UUID, StoredEvent] = {}
         for item in items:
             event = events.get(item.event_id)
-            if event is None:
+            if event is None or (item.failed and item.id not in failures):
                 continue
-            if item.failed and item.id in failures:
+            if item.failed:
                 failures.remove(item.id)  # a repetition counts once
-                matters = event.fail(item.evidence_digest, now)
+                matters = _fail(event, item, now)
             else:
-                matters = not item.failed and event.judge(judgements[item.id])
+                matters = event.judge(judgements[item.id])
             if matters:
                 changed[event.id] = event
-        await write_events(connection, [], list(changed.values()), names, now)
-        return Effect(outbox=bool(changed), due=any(event.due_at for event in changed.values()))
+        seen = [event for event in changed.values() if event.revision > revisions[event.id]]
+        await write_unseen(connection, [e for e in changed.values() if e.revision == revisions[e.id]])
+        await write_events(connection, [], seen, names, now)
+        return Effect(outbox=bool(seen), due=any(event.due_at for event in changed.values()))
+
+
+def _fail(event: StoredEvent, failure: Verdict, now: datetime) -> bool:
+    if failure.request_id:
+        return event.give_up(failure.request_id)
+    return event.fail(failure.evidence_digest, now)
 
 
 async def _keep(

@@ -9,7 +9,8 @@ from store_svc.evidence import History, digest
 
 # store.v1.EventStatus
 PENDING, ASSESSED, FAILED = 1, 2, 3
-URGENT = 1
+# Higher is judged first: somebody waits for what was asked for.
+URGENT, ASKED = 1, 2
 
 RETRY_SECONDS = 1.0  # doubled by every failed attempt,
 RETRY_MOST_SECONDS = 300.0  # up to this
@@ -36,19 +37,32 @@ class Growth:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """Somebody asks for another judgement. Empty `model` and `prompt` mean the configured ones."""
+
+    id: UUID
+    model: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
+    """`request_id` is that of the request it answers."""
+
     id: UUID
     evidence_revision: int
     evidence_digest: str
     severity: int
     body: bytes
+    request_id: UUID | None = None
 
 
 @dataclass(slots=True)
 class StoredEvent:
     """A row of `events`, with the body of its current assessment. Times of capture in microseconds.
 
-    The lease's columns belong to the lease alone, but for `released`: the next write ends it.
+    The lease's columns belong to the lease alone, but for `released`: the next write ends it. `due_at` is set
+    while there is something to judge or a request to answer. What people see changes only with `revision`.
     """
 
     id: UUID
@@ -76,6 +90,7 @@ class StoredEvent:
     urgent_done: bool = False
     priority: int = 0
     attempts: int = 0
+    request: Request | None = None
     released: bool = False
     assessment: bytes | None = field(default=None, repr=False)
 
@@ -89,7 +104,8 @@ class StoredEvent:
             self.labels |= addition.labels
             self.media_count += addition.first_of_media
             if addition.urgent and not self.urgent_done:
-                self.urgent_done, self.priority, self.due_at = True, URGENT, now
+                self.urgent_done, self.due_at = True, now
+                self.priority = max(self.priority, URGENT)
         self.detection_count = len(ids)
         self.time_zone, self.partition = growth.time_zone, growth.partition
         self.last_recorded_at, self.closed = now, False
@@ -101,38 +117,78 @@ class StoredEvent:
         """Due, unless this very evidence has been judged."""
         self.closed = True
         self.revision += 1
-        if self.evidence_digest != self.assessed_digest and self.due_at is None:
+        if self._unjudged and self.due_at is None:
             self.due_at = now
 
+    def ask(self, request: Request, now: datetime) -> None:
+        """Due at once, before all others, until the request is answered or given up. Nobody sees a change."""
+        self.request, self.priority, self.due_at = request, ASKED, now
+
     def judge(self, judgement: Judgement) -> bool:
-        """Makes it the current assessment if it wins; whether it did.
+        """Makes it the current assessment if it wins, and ends the request that it answers; whether it did
+        any of this.
 
         The highest evidence revision wins. So does the only one that judged the evidence of now: the same
-        assessment may come from an earlier life of this store, with other revisions.
+        assessment may come from an earlier life of this store, with other revisions. And so does the answer
+        to the request, but for one of outgrown evidence after a judgement of newer. A request is answered
+        once: what answers it again, however late, takes over from nobody.
         """
         current = judgement.evidence_digest == self.evidence_digest
         alone = current and self.assessed_digest != self.evidence_digest
-        if judgement.evidence_revision <= self.assessed_revision and not alone:
-            return False
-        self.assessment_id, self.assessment = judgement.id, judgement.body
-        self.assessed_digest, self.severity = judgement.evidence_digest, judgement.severity
-        self.assessed_revision = max(self.assessed_revision, judgement.evidence_revision)
-        self.status, self.attempts, self.released = ASSESSED, 0, True
-        if current or not self.closed:
-            self.due_at = None  # an open event comes again when it is closed
-        self.revision += 1
-        return True
+        newer = judgement.evidence_revision > self.assessed_revision
+        asked = self._ends(judgement.request_id)
+        as_new = current or judgement.evidence_revision == self.assessed_revision
+        wins = newer or alone or (asked and as_new)
+        if wins:
+            self.assessment_id, self.assessment = judgement.id, judgement.body
+            self.assessed_digest, self.severity = judgement.evidence_digest, judgement.severity
+            self.assessed_revision = max(self.assessed_revision, judgement.evidence_revision)
+            self.status, self.attempts = ASSESSED, 0
+            self.revision += 1
+        if wins or asked:
+            self._settle()
+        return wins or asked
 
     def fail(self, evidence_digest: str, now: datetime) -> bool:
         """Counts a failed attempt, to be tried again later; whether it mattered: not after a judgement of the
-        same evidence, nor where nothing is due."""
-        if self.due_at is None or evidence_digest == self.assessed_digest:
+        same evidence, nor where nothing is due. What was judged stays so while only a request is not met."""
+        if self.due_at is None or (evidence_digest == self.assessed_digest and self.request is None):
             return False
         self.attempts += 1
-        self.status, self.released = FAILED, True
+        self.released = True
         self.due_at = now + retry_after(self.attempts)
-        self.revision += 1
+        if self.request is None or self._unjudged:
+            self.status = FAILED
+            self.revision += 1
         return True
+
+    def give_up(self, request_id: UUID) -> bool:
+        """Ends a request that can never be met, and is no failed attempt; whether it was still waiting."""
+        ended = self._ends(request_id)
+        if ended:
+            self._settle()
+        return ended
+
+    @property
+    def _unjudged(self) -> bool:
+        """Due without any request: an open event only by the fast path, until its first judgement."""
+        if self.closed:
+            return self.evidence_digest != self.assessed_digest
+        return self.urgent_done and self.assessment_id is None
+
+    def _ends(self, request_id: UUID | None) -> bool:
+        """Whether it was waiting for this one; it no longer is."""
+        if self.request is None or self.request.id != request_id:
+            return False
+        self.request, self.priority = None, URGENT if self.urgent_done else 0
+        return True
+
+    def _settle(self) -> None:
+        """Ends the lease, and leaves the queue where nothing more is to be judged: an open event comes again
+        when it is closed."""
+        self.released = True
+        if self.request is None and not self._unjudged:
+            self.due_at, self.attempts = None, 0
 
 
 def retry_after(attempts: int) -> timedelta:

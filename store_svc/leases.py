@@ -13,7 +13,7 @@ from store_svc import messages
 from store_svc.database import Database
 from store_svc.event import RETRY_MOST_SECONDS, StoredEvent
 from store_svc.repository import load_events
-from store_svc.snapshots import evidence_message
+from store_svc.snapshots import evidence_message, request_message
 from store_svc.times import stamp
 from store_svc.wakeups import Signal, wait
 
@@ -113,4 +113,5 @@ def _lease(row: asyncpg.Record, event: StoredEvent, detections: Iterable[asyncpg
         evidence=evidence_message(event, row["camera_name"], found),
         expires_at=stamp(row["leased_until"]),
         attempt=event.attempts + 1,
+        request=request_message(event.request) if event.request else None,
     )

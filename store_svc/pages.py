@@ -36,6 +36,7 @@ class Kind:
 TIME = Kind("q", micros, moment)
 ID = Kind("16s", lambda id: id.bytes, lambda raw: UUID(bytes=raw))
 SCORE = Kind("d", float, float)
+NUMBER = Kind("q", int, int)
 SLUG = Kind("64p", str.encode, bytes.decode)
 
 

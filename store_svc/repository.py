@@ -13,7 +13,7 @@ import asyncpg
 
 from lares.store.v1.events_pb2 import EventChanged
 from store_svc.assembly import Span
-from store_svc.event import StoredEvent
+from store_svc.event import Request, StoredEvent
 from store_svc.evidence import dump_history, load_history
 from store_svc.snapshots import event_message
 from store_svc.tables import events, feed
@@ -22,6 +22,9 @@ from store_svc.times import micros, moment, stamp
 # What `_row` gives, in its order, and what `_values` gives.
 _FIXED = ["id", "camera_id", "history", "lease_id", "leased_until"]
 _CHANGING = [column.name for column in events.columns if column.name not in _FIXED]
+_REQUEST = ["request_id", "request_model", "request_prompt"]
+_NOBODY = (None, None, None)
+_PLAIN = ["id", "camera_id", *(name for name in _CHANGING if name not in _REQUEST)]
 _UPDATE = f"""
 UPDATE events SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_CHANGING, 3))},
     lease_id = CASE WHEN $2 THEN NULL ELSE lease_id END,
@@ -108,6 +111,12 @@ async def write_events(
     await connection.copy_records_to_table("feed", records=entries, columns=feed.columns.keys())
 
 
+async def write_unseen(connection: "asyncpg.Connection", changed: Sequence[StoredEvent]) -> None:
+    """Writes events of which nothing changed but their place in the queue: without an entry in the feed."""
+    if changed:
+        await connection.executemany(_UPDATE, [_change(event) for event in changed])
+
+
 def _entry(event: StoredEvent, camera_name: str, now: datetime) -> tuple[object, ...]:
     snapshot = event_message(event, camera_name)
     change = EventChanged(sequence=event.sequence, event=snapshot, recorded_at=stamp(now))
@@ -147,16 +156,18 @@ def _values(event: StoredEvent) -> tuple[object, ...]:
         event.urgent_done,
         event.priority,
         event.attempts,
+        *((event.request.id, event.request.model, event.request.prompt) if event.request else _NOBODY),
     )
 
 
 def _event(row: "asyncpg.Record") -> StoredEvent:
-    fields: dict[str, Any] = {name: row[name] for name in ("id", "camera_id", *_CHANGING)}
+    fields: dict[str, Any] = {name: row[name] for name in _PLAIN}
     fields |= {
         "started_at": micros(row["started_at"]),
         "ended_at": micros(row["ended_at"]),
         "labels": frozenset(row["labels"]),
         "history": load_history(row["history"]),
         "assessment": row["assessment"],
+        "request": Request(*asked) if (asked := [row[name] for name in _REQUEST])[0] else None,
     }
     return StoredEvent(**fields)

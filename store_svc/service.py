@@ -29,6 +29,7 @@ from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.outbox import Outbox
 from store_svc.queries.feed import list_changes
+from store_svc.reassessments import Reassessments
 from store_svc.rejected import RejectedRecorder
 from store_svc.status import StoreStatus
 from store_svc.sweep import Sweep
@@ -87,7 +88,8 @@ async def _add_services(
     feed = await stack.enter_async_context(open_feed(mesh.bus, partial(list_changes, database)))
     leases = Leases(database, wakeups.due, status.assessments_read, config.lease_seconds, now)
     cameras = CameraServicer(database, Cameras(database, wakeups, now), config.detect_classes)
-    events = EventServicer(database, feed, leases, status, now)
+    reassessments = Reassessments(database, wakeups.due, now)
+    events = EventServicer(database, feed, leases, reassessments, status, now)
     add, package = mesh.server.add, "lares.store.v1"
     add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")
     add(add_EventServiceServicer_to_server, events, f"{package}.EventService")

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from lares.reason.v1.evidence_pb2 import Evidence, EvidenceDetection, PastEvent
 from lares.store.v1.camera_pb2 import Camera as CameraMessage
 from lares.store.v1.event_pb2 import Event
+from lares.store.v1.event_service_pb2 import ReassessmentRequest
 from lares.store.v1.events_pb2 import CameraConfigured
 from store_svc.camera import Camera
-from store_svc.event import StoredEvent
+from store_svc.event import Request, StoredEvent
 from store_svc.times import stamp
 
 
@@ -47,6 +48,10 @@ def evidence_message(
         detections=detections,
         history=[PastEvent(event_id=str(p.event_id), started_at=stamp(p.started_at)) for p in event.history],
     )
+
+
+def request_message(request: Request) -> ReassessmentRequest:
+    return ReassessmentRequest(request_id=str(request.id), model=request.model, prompt=request.prompt)
 
 
 def camera_message(camera: Camera) -> CameraMessage:

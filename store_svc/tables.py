@@ -140,6 +140,10 @@ events = Table(
     Column("attempts", Integer, nullable=False),  # failed ones since the last success
     Column("lease_id", Uuid),
     Column("leased_until", TIME),
+    # Somebody asks for another judgement and waits for it; all NULL where nobody does.
+    Column("request_id", Uuid),
+    Column("request_model", Text),
+    Column("request_prompt", Text),
     Index("events_newest", text("started_at DESC"), text("id DESC")),
     Index("events_newest_of_camera", "camera_id", text("started_at DESC"), text("id DESC")),
     Index("events_labels", "labels", postgresql_using="gin"),
@@ -166,7 +170,11 @@ assessments = Table(
     Column("body", LargeBinary, nullable=False),  # serialised reason.v1.Assessment
     Column("assessed_at", TIME, nullable=False),
     Column("recorded_at", TIME, nullable=False),
-    Index("assessments_of_event", "event_id", text("evidence_revision DESC")),
+    Column("request_id", Uuid),  # of the request that it answers
+    # Drawn under the camera's row lock, so those of one event are in the order of recording.
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Index("assessments_of_event", "event_id", text("number DESC")),
+    Index("assessments_recorded", "recorded_at"),
 )
 
 judgement_failures = Table(
@@ -180,6 +188,7 @@ judgement_failures = Table(
     Column("detail", Text, nullable=False),
     Column("failed_at", TIME, nullable=False),
     Column("recorded_at", TIME, nullable=False),
+    Column("given_up_request_id", Uuid),  # of the request that can never be met
     Index("judgement_failures_of_event", "event_id"),
 )
 

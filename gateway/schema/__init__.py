@@ -4,7 +4,7 @@ import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 from strawberry.schema.config import StrawberryConfig
 
-from gateway.schema.camera import Mutation
+from gateway.schema.mutation import Mutation
 from gateway.schema.query import Query
 from gateway.schema.reading import timestamp, written
 from gateway.schema.subscription import Subscription

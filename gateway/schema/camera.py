@@ -93,45 +93,40 @@ async def list_cameras(info: Info) -> list[Camera]:
             return cameras
 
 
-@strawberry.type
-class Mutation:
-    @strawberry.mutation(description="Makes a camera and its folder.")
-    async def create_camera(self, info: Info, input: CreateCameraInput) -> CameraPayload:
-        camera = camera_pb2.Camera(
-            id=input.id,
-            display_name=input.name or input.id,
-            time_zone=input.time_zone,
-            enabled=input.enabled,
-            thresholds=_thresholds(input.thresholds),
-        )
-        request = camera_service_pb2.CreateCameraRequest(camera=camera)
-        answer = await call(info.context.siblings.cameras.CreateCamera, request)
-        return CameraPayload(camera=Camera(message=answer.camera))
-
-    @strawberry.mutation
-    async def update_camera(self, info: Info, input: UpdateCameraInput) -> CameraPayload:
-        values: dict[str, Any] = {
-            "display_name": input.name,
-            "time_zone": input.time_zone,
-            "enabled": input.enabled,
-            "thresholds": None if input.thresholds is None else _thresholds(input.thresholds),
-        }
-        given = {name: value for name, value in values.items() if value is not None}
-        if not given:
-            raise Invalid("give at least one value", "NOTHING_TO_UPDATE")
-        request = camera_service_pb2.UpdateCameraRequest(
-            camera=camera_pb2.Camera(id=input.id, **given), update_mask=FieldMask(paths=list(given))
-        )
-        answer = await call(info.context.siblings.cameras.UpdateCamera, request)
-        return CameraPayload(camera=Camera(message=answer.camera))
-
-    @strawberry.mutation(
-        description="Its events stay; its folder is ignored until the camera is created again."
+async def create_camera(info: Info, input: CreateCameraInput) -> CameraPayload:
+    camera = camera_pb2.Camera(
+        id=input.id,
+        display_name=input.name or input.id,
+        time_zone=input.time_zone,
+        enabled=input.enabled,
+        thresholds=_thresholds(input.thresholds),
     )
-    async def delete_camera(self, info: Info, id: strawberry.ID) -> DeleteCameraPayload:
-        request = camera_service_pb2.DeleteCameraRequest(camera_id=id)
-        await call(info.context.siblings.cameras.DeleteCamera, request)
-        return DeleteCameraPayload(id=id)
+    request = camera_service_pb2.CreateCameraRequest(camera=camera)
+    answer = await call(info.context.siblings.cameras.CreateCamera, request)
+    return CameraPayload(camera=Camera(message=answer.camera))
+
+
+async def update_camera(info: Info, input: UpdateCameraInput) -> CameraPayload:
+    values: dict[str, Any] = {
+        "display_name": input.name,
+        "time_zone": input.time_zone,
+        "enabled": input.enabled,
+        "thresholds": None if input.thresholds is None else _thresholds(input.thresholds),
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    if not given:
+        raise Invalid("give at least one value", "NOTHING_TO_UPDATE")
+    request = camera_service_pb2.UpdateCameraRequest(
+        camera=camera_pb2.Camera(id=input.id, **given), update_mask=FieldMask(paths=list(given))
+    )
+    answer = await call(info.context.siblings.cameras.UpdateCamera, request)
+    return CameraPayload(camera=Camera(message=answer.camera))
+
+
+async def delete_camera(info: Info, id: strawberry.ID) -> DeleteCameraPayload:
+    request = camera_service_pb2.DeleteCameraRequest(camera_id=id)
+    await call(info.context.siblings.cameras.DeleteCamera, request)
+    return DeleteCameraPayload(id=id)
 
 
 def _thresholds(given: list[ThresholdInput]) -> dict[str, float]:

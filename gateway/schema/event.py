@@ -11,6 +11,7 @@ from gateway.context import Info
 from gateway.schema.camera import Camera
 from gateway.schema.media import Detection, Media, connect_detections, load_camera
 from gateway.schema.paging import (
+    LARGEST_ASSESSMENT_PAGE,
     LARGEST_DETECTION_PAGE,
     PAGE,
     Connection,
@@ -18,7 +19,7 @@ from gateway.schema.paging import (
     page_size,
 )
 from gateway.schema.reading import known_form, read
-from lares.reason.v1 import assessment_pb2
+from gateway.schema.risk import Risk, Severity
 from lares.store.v1 import event_pb2, event_service_pb2
 from lares.store.v1.detection_service_pb2 import ListDetectionsRequest
 from mesh.problems import NotFound
@@ -30,37 +31,6 @@ class EventStatus(Enum):
     PENDING = event_pb2.EVENT_STATUS_PENDING
     ASSESSED = event_pb2.EVENT_STATUS_ASSESSED
     FAILED = event_pb2.EVENT_STATUS_FAILED
-
-
-@strawberry.enum
-class Severity(Enum):
-    LOW = assessment_pb2.SEVERITY_LOW
-    MEDIUM = assessment_pb2.SEVERITY_MEDIUM
-    HIGH = assessment_pb2.SEVERITY_HIGH
-    CRITICAL = assessment_pb2.SEVERITY_CRITICAL
-
-
-@strawberry.type(description="One reason for the score.")
-class Factor:
-    message: strawberry.Private[assessment_pb2.Factor]
-    factor: str = read("factor")
-    points: int = read("points", description="Added to the score; may be negative.")
-    text: str = read("text")
-    detection_ids: list[strawberry.ID] = read("detection_ids", list, description="What it rests on.")
-
-
-@strawberry.type
-class Risk:
-    message: strawberry.Private[assessment_pb2.Assessment]
-    score: int = read("score", description="0..100.")
-    severity: Severity = read("severity")
-    summary: str = read("summary")
-    reasoner: str = read("reasoner", description="`rules/v1`, or the kind of server that judged.")
-    assessed_at: Timestamp = read("assessed_at")
-
-    @strawberry.field
-    def evidence(self) -> list[Factor]:
-        return [Factor(message=factor) for factor in self.message.factors]
 
 
 @strawberry.type
@@ -78,6 +48,16 @@ class Event:
     @strawberry.field(description="Null until somebody has judged.")
     def risk(self) -> Risk | None:
         return Risk(message=self.message.assessment) if self.message.HasField("assessment") else None
+
+    @strawberry.field(
+        description="All judgements, the last recorded first; `risk` is not always the first of them."
+    )
+    async def assessments(
+        self, info: Info, first: int | None = PAGE, after: str | None = None
+    ) -> Connection[Risk]:
+        size = page_size(first, LARGEST_ASSESSMENT_PAGE)
+        page = await info.context.loaders.assessments.load((self.message.id, size, after or ""))
+        return connect(Risk, page.assessments, page)
 
     @strawberry.field
     async def camera(self, info: Info) -> Camera:

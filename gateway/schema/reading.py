@@ -25,6 +25,17 @@ def read(path: str, then: Read | None = None, *, description: str | None = None)
     return strawberry.field(resolver=_plain(whole), description=description, metadata={READ: whole})
 
 
+def read_if_set(name: str, then: Read | None = None, *, description: str | None = None) -> Any:
+    """The same for a field of `self.message` that may be absent: then it is null."""
+    get: Read = attrgetter(name)
+    whole = _chain(get, then) if then else get
+
+    def resolve(self: Any) -> Any:
+        return whole(self.message) if self.message.HasField(name) else None
+
+    return strawberry.field(resolver=resolve, description=description, metadata={READ: resolve})
+
+
 def _plain(get: Read) -> Read:
     return lambda self: get(self)
 

@@ -1,14 +1,23 @@
+# mypy: disable-error-code="untyped-decorator"
+# (Strawberry types its decorators as Any where they are given a description.)
 """What is in flight, read in the order of the flow: nothing can slip past behind the reader's back."""
 
 import strawberry
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
-from gateway.schema.reading import read
+from gateway.schema.gpu import Gpu, list_gpus
+from gateway.schema.judge import ReasonStatus, read_judge
+from gateway.schema.reading import read, read_if_set
 from lares.detect.v1 import detect_service_pb2
 from lares.ingest.v1 import ingest_service_pb2
 from lares.store.v1 import event_service_pb2
 from mesh.rpc import call
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.ToTimedelta().total_seconds()
 
 
 @strawberry.type
@@ -23,10 +32,27 @@ class IngestStatus:
         return bool(self.message.settling or self.message.unannounced or self.message.scanning)
 
 
+@strawberry.type(description="A server that the detector asks.")
+class DetectorServer:
+    message: strawberry.Private[detect_service_pb2.DetectorServer]
+    address: str = read("address")
+    available: bool = read("available", description="False while it is left alone after failures.")
+    in_flight: int = read("in_flight")
+    answered: float = read("answered", description="Since the start of the process.")
+    failed: float = read("failed", description="Since the start of the process.")
+
+
 @strawberry.type
 class DetectStatus:
     message: strawberry.Private[detect_service_pb2.GetDetectStatusResponse]
     lag: int = read("lag", description="Announced photos not yet looked at.")
+    detector: str = read("detector", description="Name and weights digest.")
+    ready: bool = read("ready", description="Whether it could detect now.")
+    detail: str = read("detail", description="Why it is not ready; empty otherwise.")
+
+    @strawberry.field(description="Empty for a detector in the service's own process.")
+    def servers(self) -> list[DetectorServer]:
+        return [DetectorServer(message=server) for server in self.message.servers]
 
     @property
     def busy(self) -> bool:
@@ -44,10 +70,11 @@ class StoreStatus:
     leased_events: int = read("leased_events")
     outbox: int = read("outbox", description="Changes not yet on their topics.")
     sequence: str = read("sequence", str, description="The newest cursor.")
-
-    @strawberry.field
-    def oldest_due_at(self) -> Timestamp | None:
-        return self.message.oldest_due_at if self.message.HasField("oldest_due_at") else None
+    oldest_due_at: Timestamp | None = read_if_set("oldest_due_at")
+    recently_judged: int = read("recently_judged", description="Judgements of the last five minutes.")
+    eta_seconds: float | None = read_if_set(
+        "eta", _seconds, description="When all are judged at that pace; null while there is none."
+    )
 
     @property
     def busy(self) -> bool:
@@ -62,6 +89,11 @@ class Status:
     ingest: IngestStatus
     detect: DetectStatus
     store: StoreStatus
+    # No part of `idle`, and asked for only where they are selected.
+    reason: ReasonStatus = strawberry.field(resolver=read_judge)
+    gpus: list[Gpu] | None = strawberry.field(
+        resolver=list_gpus, description="Where the detector runs, with up to 60 minutes of history."
+    )
 
 
 async def read_status(info: Info) -> Status:

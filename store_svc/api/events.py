@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import datetime
+from uuid import uuid4
 
 from lares.reason.v1.assessment_pb2 import Severity
 from lares.store.v1 import event_service_pb2 as pb
@@ -11,8 +12,11 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
 from mesh.security import require_caller, require_sibling
 from store_svc.database import Database
+from store_svc.event import Request
+from store_svc.ids import parse_uuid
 from store_svc.leases import Leases
-from store_svc.queries import counts, events, feed
+from store_svc.queries import assessments, counts, events, feed
+from store_svc.reassessments import Reassessments
 from store_svc.status import StoreStatus
 from store_svc.times import stamp
 
@@ -25,12 +29,14 @@ class EventServicer(EventServiceServicer):
         database: Database,
         live: Feed,
         leases: Leases,
+        reassessments: Reassessments,
         status: StoreStatus,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._live = live
         self._leases = leases
+        self._reassessments = reassessments
         self._status = status
         self._clock = clock
 
@@ -76,6 +82,22 @@ class EventServicer(EventServiceServicer):
         require_sibling()
         await self._leases.release(request.lease_ids)
         return pb.ReleaseLeasesResponse()
+
+    async def ReassessEvent(
+        self, request: pb.ReassessEventRequest, context: object
+    ) -> pb.ReassessEventResponse:
+        require_caller()
+        id = parse_uuid(request.request_id) if request.request_id else uuid4()
+        wish = Request(id, request.model, request.prompt)
+        event = await self._reassessments.ask(parse_uuid(request.event_id), wish)
+        return pb.ReassessEventResponse(request_id=str(id), event=event)
+
+    async def ListAssessments(
+        self, request: pb.ListAssessmentsRequest, context: object
+    ) -> pb.ListAssessmentsResponse:
+        require_caller()
+        size = request.page_size or 20
+        return await assessments.list_assessments(self._database, request.event_id, size, request.page_token)
 
     async def GetStoreStatus(
         self, request: pb.GetStoreStatusRequest, context: object

@@ -29,10 +29,21 @@ PROMISED = [
       id cameraId path reason detail rejectedAt } } } }""",
     """{ status { idle ingest { settling unannounced scanning } detect { lag } store {
       detectionsLag rejectionsLag assessmentsLag openEvents dueEvents leasedEvents outbox sequence } } }""",
+    """query($minutes: Int) { status {
+      store { recentlyJudged etaSeconds }
+      detect { detector ready detail servers { address available inFlight answered failed } }
+      reason { reasoner state detail since model models prompt prompts slots judging judged failed
+        promptTokens cachedTokens completionTokens }
+      gpus(minutes: $minutes) { index uuid name memoryTotalBytes now { ...S } history { ...S } } } }
+    fragment S on GpuSample { at utilization memoryUsedBytes temperatureCelsius powerWatts }""",
     """mutation { createCamera(input: {id: "a", name: "A", timeZone: "UTC", enabled: true,
       thresholds: [{label: "*", score: 0.5}]}) { camera { id } } }""",
     """mutation { updateCamera(input: {id: "a", name: "B"}) { camera { id } }
       deleteCamera(id: "a") { id } }""",
+    """mutation { reassess(input: {eventId: "x", requestId: "y", model: "m", prompt: "v2"}) {
+      requestId event { id assessments(first: 9, after: "x") { edges { cursor node { id score evidenceDigest
+        model promptHash promptTokens cachedTokens completionTokens durationSeconds rawAnswer rulesScore
+        requestId } } pageInfo { hasNextPage endCursor } } } } }""",
     """subscription($after: String, $ids: [ID!], $least: Severity) {
       eventChanged(after: $after, cameraIds: $ids, minSeverity: $least) { cursor event { id } } }""",
 ]

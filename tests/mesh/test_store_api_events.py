@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.store.v1 import event_service_pb2 as pb
@@ -18,6 +19,7 @@ from mesh.problems import Denied, Invalid, NotFound
 from store_svc import tables
 from store_svc.api.events import EventServicer
 from store_svc.leases import Leases
+from store_svc.reassessments import Reassessments
 from store_svc.status import Lag, StoreStatus
 from store_svc.times import stamp
 from store_svc.wakeups import Wakeups
@@ -65,8 +67,10 @@ def status() -> StoreStatus:
 @pytest.fixture(scope="module")
 def grpc_servicer(stored: Stored, live: ScriptedFeed, status: StoreStatus) -> EventServicer:
     status.assessments_read.set()
-    leases = Leases(stored.database, Wakeups().due, status.assessments_read, 60.0, lambda: NOON)
-    return EventServicer(stored.database, live, leases, status, lambda: NOON)
+    due = Wakeups().due
+    leases = Leases(stored.database, due, status.assessments_read, 60.0, lambda: NOON)
+    reassessments = Reassessments(stored.database, due, lambda: NOON)
+    return EventServicer(stored.database, live, leases, reassessments, status, lambda: NOON)
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +348,7 @@ def test_a_lease_over_the_wire(events: EventServiceStub, stored: Stored) -> None
 def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: Stored) -> None:
     lags: dict[str, Any] = {"detections_lag": 17, "rejections_lag": 18, "assessments_lag": 19}
     idle = events.GetStoreStatus(pb.GetStoreStatusRequest(), metadata=AS_KEY)
-    assert idle == pb.GetStoreStatusResponse(**lags)
+    assert idle == pb.GetStoreStatusResponse(**lags, eta=Duration())
     stored.write(
         tables.events,
         event_row(),

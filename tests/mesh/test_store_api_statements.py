@@ -70,7 +70,7 @@ def as_sibling() -> Iterator[None]:
 def asked(database: Database) -> list[tuple[Any, Any]]:
     cameras, detections = CameraServicer(database, nothing, ()), DetectionServicer(database)
     status = StoreStatus(no_lag, no_lag, no_lag)
-    events = EventServicer(database, nothing, nothing, status, lambda: NOON)
+    events = EventServicer(database, nothing, nothing, nothing, status, lambda: NOON)
     media, keys = MediaServicer(database), KeyServicer(Keys(database, lambda: NOON))
     files = [FileFingerprint(path=str(n)) for n in range(100)]
     return [
@@ -78,6 +78,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
         (events.ListEvents, events_pb.ListEventsRequest()),
         (events.ListEvents, events_pb.ListEventsRequest(filter=FILTER)),
         (events.ListChanges, events_pb.ListChangesRequest()),
+        (events.ListAssessments, events_pb.ListAssessmentsRequest(event_id=str(EVENT))),
         (events.GetStoreStatus, events_pb.GetStoreStatusRequest()),
         (detections.ListDetections, detections_pb.ListDetectionsRequest(event_id=str(EVENT))),
         (

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
@@ -14,8 +17,11 @@ from sqlalchemy.pool import NullPool
 
 from mesh.problems import Unavailable
 from store_svc import migration
+from store_svc.database import open_database
 from store_svc.migration import migrate
-from store_svc.tables import metadata
+from store_svc.repository import load_events
+from store_svc.tables import assessments, metadata
+from tests.support.book import NOON, assessment_row, write
 
 
 @pytest.fixture
@@ -100,3 +106,51 @@ async def test_does_not_hold_up_the_loop(postgres_url: str, monkeypatch: pytest.
     monkeypatch.setattr(migration, "_upgrade", watched)
     await migrate(postgres_url)
     assert turned.is_set()
+
+
+async def test_a_database_of_the_version_before_keeps_what_it_has(
+    postgres_url: str, engine: AsyncEngine
+) -> None:
+    """Events in the queue, and judgements of which only the times tell the order; another one goes on."""
+    await upgrade(engine, "0001")
+    async with engine.begin() as connection:
+        await connection.execute(text(EVENT_OF_0001), {"id": EVENT, "assessment": UUID(int=1)})
+        for id, minute in ((3, 0), (1, 2), (2, 1)):
+            values = {"id": UUID(int=id), "event": EVENT, "at": NOON + timedelta(minutes=minute)}
+            await connection.execute(text(ASSESSMENT_OF_0001), values)
+    await migrate(postgres_url)
+    assert await differences(engine) == []
+    async with open_database(postgres_url) as database:
+        event = (await database.fast(lambda connection: load_events(connection, [EVENT])))[EVENT]
+        assert (event.due_at, event.attempts, event.request, event.assessment) == (NOON, 2, None, b"1")
+        await write(database, assessments, assessment_row(UUID(int=4), EVENT, 1))
+    async with engine.connect() as connection:
+        rows = await connection.execute(text("SELECT id, request_id FROM assessments ORDER BY number"))
+        assert rows.all() == [(UUID(int=id), None) for id in (3, 2, 1, 4)]
+
+
+async def upgrade(engine: AsyncEngine, revision: str) -> None:
+    def work(connection: Connection) -> None:
+        config = migration.alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    async with engine.begin() as connection:
+        await connection.run_sync(work)
+
+
+EVENT = UUID(int=9)
+EVENT_OF_0001 = """
+    INSERT INTO events (id, camera_id, partition, status, revision, sequence, started_at, ended_at, closed,
+        labels, detection_count, media_count, last_recorded_at, history, time_zone, evidence_digest,
+        evidence_revision, assessment_id, assessed_digest, assessed_revision, severity, due_at, urgent_done,
+        priority, attempts)
+    VALUES (:id, 'front', 0, 3, 4, 4, '2026-06-01T12:00Z', '2026-06-01T12:00Z', true, '{person}', 1, 1,
+        '2026-06-01T12:00Z', '[]', 'UTC', 'digest', 3, :assessment, 'older', 1, 2, '2026-06-01T12:00Z', true,
+        1, 2)
+"""
+ASSESSMENT_OF_0001 = """
+    INSERT INTO assessments (id, event_id, evidence_revision, evidence_digest, score, severity, body,
+        assessed_at, recorded_at)
+    VALUES (:id, :event, 1, 'older', 40, 2, '1', :at, :at)
+"""

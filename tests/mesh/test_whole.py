@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import websockets
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from mesh.topics import dead_letters
-from tests.support.lares import ROOT, Lares, running_lares, until
+from tests.support.lares import ROOT, Lares, Refused, running_lares, until
 from tests.support.photos import empty_photo, person_photo
 
 PERSON_EVENT = """{ events(first: 5, filter: {labels: ["person"]}) { edges { node {
@@ -83,6 +84,46 @@ async def test_a_photo_becomes_a_scored_event_live(lares: Lares) -> None:
     assert [entry["cursor"] for entry in seen] == ["1", "2"]
     assert seen[0]["event"]["status"] == "PENDING"  # type: ignore[index]
     assert seen[0]["event"]["risk"] is None  # type: ignore[index]
+
+
+REASSESS = """mutation($input: ReassessInput!) { reassess(input: $input) {
+  requestId event { id status risk { requestId } } } }"""
+HISTORY = """query($id: ID!) { event(id: $id) { status risk { id requestId score }
+  assessments { edges { node { id requestId score reasoner evidenceDigest } } } } }"""
+
+
+async def test_another_judgement_is_added_to_the_history(lares: Lares) -> None:
+    (edge,) = (await lares.graphql(PERSON_EVENT))["events"]["edges"]
+    id, request = edge["node"]["id"], str(uuid4())
+    for _ in range(2):  # again, it is the same request
+        asked = (await lares.graphql(REASSESS, input={"eventId": id, "requestId": request}))["reassess"]
+        assert (asked["requestId"], asked["event"]["status"]) == (request, "ASSESSED")
+        await lares.idle()
+    event = (await lares.graphql(HISTORY, id=id))["event"]
+    second, first = [edge["node"] for edge in event["assessments"]["edges"]]
+    assert (first["requestId"], second["requestId"]) == (None, request)
+    assert event["risk"] == {"id": second["id"], "requestId": request, "score": first["score"]}
+    assert (second["reasoner"], second["evidenceDigest"]) == ("rules/v1", first["evidenceDigest"])
+    with pytest.raises(Refused):
+        await lares.graphql(REASSESS, input={"eventId": id, "model": "nobody's"})
+
+
+STATUS = """{ status { store { recentlyJudged etaSeconds } detect { detector ready servers { address } }
+  reason { reasoner state detail judged } gpus(minutes: 1) { name now { at } } } }"""
+
+
+async def test_it_tells_who_judges_and_who_detects(lares: Lares) -> None:
+    await lares.idle()
+    status = (await lares.graphql(STATUS))["status"]
+    assert status["store"]["recentlyJudged"] >= 1
+    assert status["store"]["etaSeconds"] == 0
+    assert status["detect"]["ready"]
+    assert status["detect"]["detector"].startswith("efficientdet-lite0@")
+    assert (status["reason"]["reasoner"], status["reason"]["state"]) == ("rules/v1", "READY")
+    assert status["reason"]["judged"] >= 1
+    assert isinstance(status["gpus"], list)
+    lines = (await lares.get("/metrics", **{"x-api-key": lares.key})).text.splitlines()
+    assert {"lares_backlog_events 0.0", 'lares_judge_state{state="ready"} 1.0'} <= set(lines)
 
 
 async def test_its_media_is_served_with_boxes(lares: Lares) -> None:

@@ -84,7 +84,7 @@ def rejected(n: int, camera: str = "front") -> MediaRejected:
 
 
 def assessed(
-    event: str, id: str, revision: int, digest: str, score: int = 40, severity: int = 2
+    event: str, id: str, revision: int, digest: str, score: int = 40, severity: int = 2, request: str = ""
 ) -> EventAssessed:
     assessment = Assessment(
         id=id,
@@ -95,6 +95,7 @@ def assessed(
         severity=severity,  # type: ignore[arg-type]
         summary="A person at the door.",
         reasoner="rules/v1",
+        request_id=request,
         assessed_at=stamp(at(60)),
     )
     return EventAssessed(
@@ -106,8 +107,14 @@ def assessed(
     )
 
 
-def failed(event: str, id: str, revision: int, digest: str) -> EventAssessed:
-    failure = JudgementFailure(id=id, reason="BAD_ANSWER", detail="no JSON", failed_at=stamp(at(60)))
+def failed(event: str, id: str, revision: int, digest: str, given_up: str = "") -> EventAssessed:
+    failure = JudgementFailure(
+        id=id,
+        reason="BAD_ANSWER",
+        detail="no JSON",
+        failed_at=stamp(at(60)),
+        given_up_request_id=given_up,
+    )
     return EventAssessed(
         event_id=event, camera_id="front", evidence_revision=revision, evidence_digest=digest, failure=failure
     )

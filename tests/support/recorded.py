@@ -20,6 +20,7 @@ from store_svc.database import Database, open_database
 from store_svc.detected import DetectedRecorder
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
+from store_svc.reassessments import Reassessments
 from store_svc.rejected import RejectedRecorder
 from store_svc.sweep import Sweep
 from store_svc.wakeups import Wakeups
@@ -78,6 +79,7 @@ class Recorded:
         self.detected = Consumer(self.database, self.offsets, self.wakeups, self.recorder)
         self.rejected = Consumer(self.database, self.offsets, self.wakeups, RejectedRecorder(clock))
         self.assessed = Consumer(self.database, self.offsets, self.wakeups, AssessedRecorder(clock))
+        self.reassessments = Reassessments(self.database, self.wakeups.due, clock)
         self.sweeper = Sweep(self.database, self.limits.gap / 1_000_000, clock)
 
     async def detect(self, *messages: MediaDetected, partition: int = 0, first: int | None = None) -> None:

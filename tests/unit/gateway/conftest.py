@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.backlog import Backlog
 from gateway.context import Context
 from gateway.endpoint import GraphQLEndpoint
 from gateway.engine import Engine
@@ -78,8 +79,10 @@ async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gate
     store.add_to(server)
     address = await server.listen(f"unix:{folder}/grpc.sock")
     await server.start()
-    channels = Channels(dict.fromkeys(("store", "ingest", "detect"), address), {})
-    siblings, feed, metrics = Siblings(channels.to), FakeFeed(store.changes), Metrics()
+    channels = Channels(dict.fromkeys(("store", "ingest", "detect", "reason"), address), {})
+    siblings, feed = Siblings(channels.to), FakeFeed(store.changes)
+    backlog = Backlog(siblings)
+    metrics = Metrics(backlog)
     blobs = Blobs(folder)
     doorkeeper = Doorkeeper(Keys(channels.to("store")) if auth else None)
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
@@ -94,7 +97,7 @@ async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gate
             GraphQLEndpoint(engine),
             sockets,
             MediaFiles(siblings, blobs, Thumbnails(blobs, drawing.run, 10_000_000)),
-            Health(ask_missing, ["kafka", "store"], metrics),
+            Health(ask_missing, ["kafka", "store"], metrics, backlog.ask),
             doorkeeper,
             metrics,
         )

@@ -1,4 +1,4 @@
-"""FakeStore: the store's contracts (and two status calls) over plain dictionaries, and a count of calls."""
+"""FakeStore: the store's contracts (and three status calls) over plain dictionaries, and a count of calls."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ from lares.detect.v1 import detect_service_pb2, detection_pb2
 from lares.detect.v1 import detect_service_pb2_grpc as detect_rpc
 from lares.ingest.v1 import ingest_service_pb2, media_pb2
 from lares.ingest.v1 import ingest_service_pb2_grpc as ingest_rpc
-from lares.reason.v1 import assessment_pb2
+from lares.reason.v1 import assessment_pb2, reason_service_pb2
+from lares.reason.v1 import reason_service_pb2_grpc as reason_rpc
 from lares.store.v1 import (
     camera_pb2,
     camera_service_pb2,
@@ -58,6 +59,11 @@ class FakeStore:
     detect: detect_service_pb2.GetDetectStatusResponse = field(
         default_factory=detect_service_pb2.GetDetectStatusResponse
     )
+    gpus: detect_service_pb2.ListGpusResponse = field(default_factory=detect_service_pb2.ListGpusResponse)
+    reason: reason_service_pb2.GetReasonStatusResponse = field(
+        default_factory=reason_service_pb2.GetReasonStatusResponse
+    )
+    assessments: dict[str, list[assessment_pb2.Assessment]] = field(default_factory=dict)  # newest first
     status: event_service_pb2.GetStoreStatusResponse = field(
         default_factory=event_service_pb2.GetStoreStatusResponse
     )
@@ -95,6 +101,7 @@ class FakeStore:
             (keys_rpc.add_KeyServiceServicer_to_server, _Keys(self), "store.v1.KeyService"),  # type: ignore[abstract]
             (ingest_rpc.add_IngestServiceServicer_to_server, _Ingest(self), "ingest.v1.IngestService"),  # type: ignore[abstract]
             (detect_rpc.add_DetectServiceServicer_to_server, _Detect(self), "detect.v1.DetectService"),  # type: ignore[abstract]
+            (reason_rpc.add_ReasonServiceServicer_to_server, _Reason(self), "reason.v1.ReasonService"),  # type: ignore[abstract]
         ]
         for register, servicer, name in servicers:
             server.add(register, servicer, f"lares.{name}")
@@ -243,9 +250,12 @@ class _Cameras(_Servicer, cameras_rpc.CameraServiceServicer):
 class _Events(_Servicer, events_rpc.EventServiceServicer):
     async def GetEvent(self, request: Any, context: Any) -> Any:
         self.store.seen("GetEvent", request)
+        return event_service_pb2.GetEventResponse(event=self._known(request.event_id))
+
+    def _known(self, id: str) -> event_pb2.Event:
         for event in self.store.events:
-            if event.id == request.event_id:
-                return event_service_pb2.GetEventResponse(event=event)
+            if event.id == id:
+                return event
         raise NotFound("there is no such event", "EVENT_NOT_FOUND")
 
     async def ListEvents(self, request: Any, context: Any) -> Any:
@@ -254,6 +264,20 @@ class _Events(_Servicer, events_rpc.EventServiceServicer):
         events = [event for event in self.store.events if not wanted or event.camera_id in wanted]
         chosen, tokens, after = page(events, request.page_size, request.page_token)
         return event_service_pb2.ListEventsResponse(events=chosen, page_tokens=tokens, next_page_token=after)
+
+    async def ReassessEvent(self, request: Any, context: Any) -> Any:
+        self.store.seen("ReassessEvent", request)
+        return event_service_pb2.ReassessEventResponse(
+            request_id=request.request_id or uuid("request"), event=self._known(request.event_id)
+        )
+
+    async def ListAssessments(self, request: Any, context: Any) -> Any:
+        self.store.seen("ListAssessments", request)
+        history = self.store.assessments.get(request.event_id, [])
+        chosen, tokens, after = page(history, request.page_size or 20, request.page_token)
+        return event_service_pb2.ListAssessmentsResponse(
+            assessments=chosen, page_tokens=tokens, next_page_token=after
+        )
 
     async def ListChanges(self, request: Any, context: Any) -> Any:
         self.store.seen("ListChanges", request)
@@ -351,3 +375,13 @@ class _Detect(_Servicer, detect_rpc.DetectServiceServicer):
     async def GetDetectStatus(self, request: Any, context: Any) -> Any:
         self.store.seen("GetDetectStatus", request)
         return self.store.detect
+
+    async def ListGpus(self, request: Any, context: Any) -> Any:
+        self.store.seen("ListGpus", request)
+        return self.store.gpus
+
+
+class _Reason(_Servicer, reason_rpc.ReasonServiceServicer):
+    async def GetReasonStatus(self, request: Any, context: Any) -> Any:
+        self.store.seen("GetReasonStatus", request)
+        return self.store.reason

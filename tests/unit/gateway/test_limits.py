@@ -5,7 +5,7 @@ from graphql import OperationDefinitionNode, parse, validate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.limits import COST, Limits, _sizes, _Walk
+from gateway.limits import CALL, COST, Limits, _sizes, _Walk
 from gateway.schema import make_schema
 from mesh.problems import Invalid
 
@@ -33,6 +33,12 @@ def measure(text: str, **variables: object) -> tuple[int, int]:
         ("{ events { edges { cursor } } }", 1 + 50 * 2, 3),
         ("{ events(first: 2) { edges { node { media { id } } } } }", 1 + 2 * (2 + 1 + 10), 5),
         ("{ a: events(first: 1) { edges { cursor } } b: events(first: 1) { edges { cursor } } }", 6, 3),
+        # A history is a call to the store for every event.
+        (
+            "{ events(first: 2) { edges { node { assessments(first: 3) { edges { cursor } } } } } }",
+            1 + 2 * (2 + CALL + 3 * 2),
+            6,
+        ),
         ("{ cameras { ...F } } fragment F on Camera { id name }", 21, 2),
         ("{ cameras { ... on Camera { id name } } }", 21, 2),
         ("{ __schema { types { fields { name } } } }", 1 + 1 + 10 * (1 + 10 * 1), 1),

@@ -5,7 +5,19 @@ from uuid import UUID
 
 import pytest
 
-from store_svc.event import ASSESSED, FAILED, PENDING, Addition, Growth, Judgement, StoredEvent, retry_after
+from store_svc.event import (
+    ASKED,
+    ASSESSED,
+    FAILED,
+    PENDING,
+    URGENT,
+    Addition,
+    Growth,
+    Judgement,
+    Request,
+    StoredEvent,
+    retry_after,
+)
 from store_svc.evidence import digest
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -168,6 +180,176 @@ class TestFail:
         judged.close(LATER)
         judged.fail(judged.evidence_digest, LATER)
         assert (judged.status, judged.severity, judged.assessment) == (FAILED, 2, b"b")
+
+
+REQUEST = Request(UUID(int=71), "another", "v2")
+OTHER = Request(UUID(int=72))
+
+
+def settled() -> StoredEvent:
+    """Closed and judged (by assessment 1): nothing is due."""
+    done = event()
+    done.close(NOON)
+    done.judge(judgement(done))
+    return done
+
+
+def answer(of: StoredEvent, id: int = 2, **changes: object) -> Judgement:
+    return judgement(of, id, **({"request_id": REQUEST.id} | changes))
+
+
+class TestAsk:
+    def test_makes_due_before_all_others_and_is_no_change_that_people_see(self) -> None:
+        asked = settled()
+        revision = asked.revision
+        asked.ask(REQUEST, LATER)
+        assert (asked.due_at, asked.priority, asked.request) == (LATER, ASKED, REQUEST)
+        assert ASKED > URGENT
+        assert (asked.status, asked.revision, asked.severity) == (ASSESSED, revision, 2)
+
+    def test_waits_no_longer_for_a_retry(self) -> None:
+        asked = event(addition(0, urgent=True))
+        asked.fail(asked.evidence_digest, NOON)
+        asked.ask(REQUEST, NOON)
+        assert asked.due_at == NOON
+
+    def test_the_answer_takes_over_from_a_judgement_of_the_same_evidence(self) -> None:
+        asked = settled()
+        revision = asked.revision
+        asked.ask(REQUEST, LATER)
+        assert asked.judge(answer(asked, severity=4))
+        assert (asked.assessment_id, asked.severity, asked.revision) == (UUID(int=2), 4, revision + 1)
+        assert (asked.request, asked.due_at, asked.priority, asked.released) == (None, None, 0, True)
+
+    def test_once(self) -> None:
+        """A worker may tell the same twice, or another one tell it late: that takes over from nobody."""
+        asked = settled()
+        asked.ask(REQUEST, LATER)
+        first = answer(asked)
+        asked.judge(first)
+        asked.ask(OTHER, LATER)
+        asked.judge(answer(asked, 3, request_id=OTHER.id))
+        for late in (first, answer(asked, 4)):
+            assert not asked.judge(late)
+            assert asked.assessment_id == UUID(int=3)
+
+    def test_a_late_answer_to_one_before_leaves_the_next_waiting(self) -> None:
+        asked = settled()
+        asked.ask(OTHER, LATER)
+        assert not asked.judge(answer(asked))
+        assert (asked.assessment_id, asked.request, asked.due_at) == (UUID(int=1), OTHER, LATER)
+
+    def test_never_over_newer_evidence_but_it_is_answered(self) -> None:
+        asked = event()
+        old = answer(asked)
+        asked.grow(growth(addition(1)), IDS[:1], LATER)
+        asked.close(LATER)
+        asked.ask(REQUEST, LATER)
+        asked.judge(judgement(asked, 1))
+        revision = asked.revision
+        assert asked.judge(old)
+        assert (asked.assessment_id, asked.revision) == (UUID(int=1), revision)
+        assert (asked.request, asked.due_at, asked.priority, asked.released) == (None, None, 0, True)
+
+    def test_of_this_evidence_takes_over_whatever_revisions_an_earlier_life_gave(self) -> None:
+        asked = settled()
+        asked.assessed_revision = 9
+        asked.ask(REQUEST, LATER)
+        asked.judge(answer(asked))
+        assert (asked.assessment_id, asked.assessed_revision) == (UUID(int=2), 9)
+
+    def test_a_judgement_that_was_under_way_leaves_it_waiting(self) -> None:
+        asked = event()
+        asked.close(NOON)
+        asked.ask(REQUEST, LATER)
+        assert asked.judge(judgement(asked))
+        assert (asked.status, asked.assessment_id, asked.released) == (ASSESSED, UUID(int=1), True)
+        assert (asked.request, asked.due_at, asked.priority) == (REQUEST, LATER, ASKED)
+
+    def test_rides_on_as_the_event_grows(self) -> None:
+        asked = settled()
+        asked.ask(REQUEST, LATER)
+        asked.grow(growth(addition(1, urgent=True)), IDS[:1], LATER)
+        assert (asked.request, asked.priority) == (REQUEST, ASKED)
+        asked.judge(answer(asked))
+        assert (asked.due_at, asked.priority) == (None, URGENT)
+        asked.close(LATER)
+        assert asked.due_at is None
+
+    def test_an_answer_of_outgrown_evidence_leaves_a_closed_event_due(self) -> None:
+        asked = settled()
+        asked.ask(REQUEST, LATER)
+        old = answer(asked)
+        asked.grow(growth(addition(1)), IDS[:1], LATER)
+        asked.close(LATER)
+        asked.judge(old)
+        assert (asked.assessment_id, asked.request, asked.priority) == (UUID(int=2), None, 0)
+        assert asked.due_at == LATER
+
+    def test_a_failed_attempt_is_tried_again_and_the_event_stays_judged(self) -> None:
+        asked = settled()
+        revision = asked.revision
+        asked.ask(REQUEST, LATER)
+        assert asked.fail(asked.evidence_digest, LATER)
+        assert (asked.status, asked.revision, asked.released) == (ASSESSED, revision, True)
+        assert (asked.request, asked.attempts, asked.due_at) == (REQUEST, 1, LATER + timedelta(seconds=1))
+
+    def test_a_failed_attempt_is_seen_where_nobody_judged_this_evidence(self) -> None:
+        asked = event()
+        asked.close(NOON)
+        asked.ask(REQUEST, LATER)
+        asked.fail(asked.evidence_digest, LATER)
+        assert (asked.status, asked.request) == (FAILED, REQUEST)
+
+
+class TestGiveUp:
+    def test_leaves_the_event_as_it_was(self) -> None:
+        asked = settled()
+        before = (
+            asked.status,
+            asked.revision,
+            asked.assessment_id,
+            asked.due_at,
+            asked.priority,
+            asked.attempts,
+        )
+        asked.ask(REQUEST, LATER)
+        asked.fail(asked.evidence_digest, LATER)
+        assert asked.give_up(REQUEST.id)
+        after = (
+            asked.status,
+            asked.revision,
+            asked.assessment_id,
+            asked.due_at,
+            asked.priority,
+            asked.attempts,
+        )
+        assert after == before
+        assert (asked.request, asked.released) == (None, True)
+
+    @pytest.mark.parametrize("closed", [True, False])
+    def test_leaves_an_unjudged_event_due_if_it_was(self, closed: bool) -> None:
+        """By its closing, or by the fast path."""
+        asked = event(addition(0, urgent=not closed))
+        if closed:
+            asked.close(NOON)
+        priority = asked.priority
+        asked.ask(REQUEST, LATER)
+        asked.give_up(REQUEST.id)
+        assert (asked.status, asked.due_at, asked.priority, asked.attempts) == (PENDING, LATER, priority, 0)
+
+    def test_leaves_an_open_event_to_its_closing(self) -> None:
+        asked = event()
+        asked.ask(REQUEST, LATER)
+        asked.give_up(REQUEST.id)
+        assert (asked.status, asked.due_at) == (PENDING, None)
+
+    def test_of_another_request_is_nothing(self) -> None:
+        asked = settled()
+        assert not asked.give_up(REQUEST.id)
+        asked.ask(OTHER, LATER)
+        assert not asked.give_up(REQUEST.id)
+        assert (asked.request, asked.due_at, asked.released) == (OTHER, LATER, True)
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(1, 1), (2, 2), (9, 256), (10, 300), (1_000_000, 300)])

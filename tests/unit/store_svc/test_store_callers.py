@@ -28,7 +28,7 @@ nothing = cast(Any, None)  # touching any part of the store would fail
 SERVICERS = {
     camera_service_pb2: CameraServicer(nothing, nothing, ()),
     detection_service_pb2: DetectionServicer(nothing),
-    event_service_pb2: EventServicer(nothing, nothing, nothing, nothing, nothing),
+    event_service_pb2: EventServicer(nothing, nothing, nothing, nothing, nothing, nothing),
     key_service_pb2: KeyServicer(nothing),
     media_service_pb2: MediaServicer(nothing),
 }
@@ -53,7 +53,7 @@ def name(value: object) -> str | None:
 
 
 def test_every_method_of_the_contracts_is_here() -> None:
-    assert len(METHODS) == 26
+    assert len(METHODS) == 28
     assert {method.name for _, method in METHODS} > SIBLINGS_ONLY
 
 

@@ -1,0 +1,55 @@
+"""What people ask for again: another judgement of an event, perhaps by another model or prompt."""
+
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from lares.store.v1.event_pb2 import Event
+from mesh.problems import Conflict, NotFound
+from store_svc.database import Database
+from store_svc.event import Request
+from store_svc.repository import load_events, lock_cameras, write_unseen
+from store_svc.snapshots import event_message
+from store_svc.wakeups import Signal
+
+_ENDED = """
+SELECT EXISTS (SELECT FROM assessments WHERE event_id = $1 AND request_id = $2)
+    OR EXISTS (SELECT FROM judgement_failures WHERE event_id = $1 AND given_up_request_id = $2)
+"""
+
+
+class Reassessments:
+    """A request waits with its event, which goes before all others in the queue, until an assessment answers
+    it or the judge gives it up. It changes nothing that people see, so it is no entry of the feed."""
+
+    def __init__(self, database: Database, due: Signal, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._due = due
+        self._clock = clock
+
+    async def ask(self, event_id: UUID, request: Request) -> Event:
+        """The event as it is now. The same request again, though it has ended since, is no other one, and the
+        wishes of the first count. Raises NotFound EVENT_NOT_FOUND, and Conflict REASSESSMENT_PENDING while
+        another one waits."""
+        event = await self._database.fast(lambda connection: self._ask(connection, event_id, request))
+        self._due.notify()
+        return event
+
+    async def _ask(self, connection: asyncpg.Connection, event_id: UUID, request: Request) -> Event:
+        names = await lock_cameras(connection, [event_id])
+        event = (await load_events(connection, [event_id])).get(event_id)
+        if event is None:
+            raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=str(event_id))
+        ended = await connection.fetchval(_ENDED, event_id, request.id)
+        if not ended and event.request is None:
+            event.ask(request, self._clock())
+            await write_unseen(connection, [event])
+        elif not ended and event.request and event.request.id != request.id:
+            raise Conflict(
+                "another judgement of this event was asked for, and waits",
+                "REASSESSMENT_PENDING",
+                request_id=str(event.request.id),
+            )
+        return event_message(event, names.get(event.camera_id, event.camera_id))

@@ -1,0 +1,180 @@
+"""Re-judgements and their history by EventService over gRPC, on a real PostgreSQL."""
+
+from datetime import timedelta
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from lares.store.v1 import event_service_pb2 as pb
+from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
+from mesh.problems import Conflict, Invalid, NotFound
+from store_svc import tables
+from store_svc.api.events import EventServicer
+from store_svc.reassessments import Reassessments
+from store_svc.status import StoreStatus
+from store_svc.wakeups import Wakeups
+from tests.support.book import NOON, Row, assessment_row, at, camera_row, due_row, judged
+from tests.support.served import LoopThread
+from tests.support.stored import AS_KEY, Stored, refused
+
+REQUEST, OTHER = str(uuid4()), str(uuid4())
+
+nothing = cast(Any, None)
+
+
+async def no_lag() -> int:
+    return 0
+
+
+@pytest.fixture(scope="module")
+def stored(served: LoopThread, postgres_server: str) -> Stored:
+    return Stored(served, postgres_server)
+
+
+@pytest.fixture(scope="module")
+def grpc_servicer(stored: Stored) -> EventServicer:
+    reassessments = Reassessments(stored.database, Wakeups().due, lambda: NOON)
+    status = StoreStatus(no_lag, no_lag, no_lag)
+    return EventServicer(stored.database, nothing, nothing, reassessments, status, lambda: NOON)
+
+
+@pytest.fixture(scope="module")
+def grpc_add_to_server() -> Any:
+    return add_EventServiceServicer_to_server
+
+
+@pytest.fixture(scope="module")
+def grpc_stub_cls() -> Any:
+    return EventServiceStub
+
+
+@pytest.fixture
+def events(grpc_stub: EventServiceStub, stored: Stored) -> EventServiceStub:
+    stored.clear()
+    return grpc_stub
+
+
+@pytest.fixture
+def event(events: EventServiceStub, stored: Stored) -> str:
+    """A judged one, of a camera with a name."""
+    row, assessment = judged(3)
+    stored.write(tables.cameras, camera_row("front", display_name="Front door"))
+    stored.write(tables.events, row)
+    stored.write(tables.assessments, assessment)
+    return str(row["id"])
+
+
+# Asking
+
+
+def test_a_key_may_ask_and_hears_of_the_event(events: EventServiceStub, event: str) -> None:
+    request = pb.ReassessEventRequest(event_id=event, request_id=REQUEST, model="m", prompt="v2")
+    answer = events.ReassessEvent(request, metadata=AS_KEY)
+    assert (answer.request_id, answer.event.id, answer.event.camera_name) == (REQUEST, event, "Front door")
+    assert answer.event == events.GetEvent(pb.GetEventRequest(event_id=event)).event
+
+
+def test_whoever_names_no_request_gets_a_fresh_one(events: EventServiceStub, event: str) -> None:
+    first = events.ReassessEvent(pb.ReassessEventRequest(event_id=event)).request_id
+    assert str(UUID(first)) == first
+    with refused(Conflict, "REASSESSMENT_PENDING"):
+        events.ReassessEvent(pb.ReassessEventRequest(event_id=event))
+
+
+def test_a_request_has_one_way_to_be_written(events: EventServiceStub, event: str) -> None:
+    for written in (REQUEST.upper(), REQUEST):
+        request = pb.ReassessEventRequest(event_id=event.upper(), request_id=written)
+        assert events.ReassessEvent(request).request_id == REQUEST
+
+
+def test_nobody_asks_in_vain(events: EventServiceStub, event: str) -> None:
+    with refused(NotFound, "EVENT_NOT_FOUND"):
+        events.ReassessEvent(pb.ReassessEventRequest(event_id=str(uuid4())))
+    bad: list[dict[str, str]] = [
+        {"event_id": "x"},
+        {"request_id": "x"},
+        {"model": "m" * 257},
+        {"prompt": "p" * 65},
+    ]
+    for wrong in bad:
+        with refused(Invalid, "BAD_REQUEST"):
+            events.ReassessEvent(pb.ReassessEventRequest(**({"event_id": event} | wrong)))
+
+
+# The history
+
+
+def history(event_id: str, count: int) -> list[Row]:
+    """In the order of recording, which neither the times nor the ids tell."""
+    rows = [assessment_row(UUID(int=count - n), UUID(event_id), 1 + n % 4) for n in range(count)]
+    return [row | {"recorded_at": at(-n % 3)} for n, row in enumerate(rows)]
+
+
+def listed(events: EventServiceStub, event_id: str, **request: Any) -> list[str]:
+    answer = events.ListAssessments(pb.ListAssessmentsRequest(event_id=event_id, **request))
+    return [assessment.id for assessment in answer.assessments]
+
+
+def test_the_last_recorded_comes_first_and_pages_make_the_whole(
+    events: EventServiceStub, stored: Stored
+) -> None:
+    event_id = str(uuid4())
+    rows = history(event_id, 25)
+    stored.write(tables.assessments, *rows, assessment_row(uuid4(), uuid4(), 1))
+    newest_first = [str(row["id"]) for row in reversed(rows)]
+    assert listed(events, event_id) == newest_first[:20]
+    assert listed(events, event_id, page_size=100) == newest_first
+    whole = events.ListAssessments(
+        pb.ListAssessmentsRequest(event_id=event_id, page_size=25), metadata=AS_KEY
+    )
+    assert whole.next_page_token == ""
+    for place, token in enumerate(whole.page_tokens, 1):
+        assert listed(events, event_id, page_size=25, page_token=token) == newest_first[place:]
+    first = events.ListAssessments(pb.ListAssessmentsRequest(event_id=event_id, page_size=24))
+    assert listed(events, event_id, page_token=first.next_page_token) == newest_first[24:]
+
+
+def test_comes_as_it_was_told(events: EventServiceStub, stored: Stored, event: str) -> None:
+    (told,) = events.ListAssessments(pb.ListAssessmentsRequest(event_id=event)).assessments
+    assert told == events.GetEvent(pb.GetEventRequest(event_id=event)).event.assessment
+
+
+def test_an_event_nobody_knows_has_none(events: EventServiceStub) -> None:
+    assert events.ListAssessments(pb.ListAssessmentsRequest(event_id=OTHER)) == pb.ListAssessmentsResponse()
+
+
+def test_a_token_is_good_for_its_event_alone(events: EventServiceStub, stored: Stored) -> None:
+    event_id = str(uuid4())
+    stored.write(tables.assessments, *history(event_id, 3))
+    page = events.ListAssessments(pb.ListAssessmentsRequest(event_id=event_id, page_size=1))
+    with refused(Invalid, "BAD_PAGE_TOKEN"):
+        listed(events, OTHER, page_token=page.next_page_token)
+    with refused(Invalid, "BAD_REQUEST"):
+        listed(events, event_id, page_size=101)
+
+
+# The pace
+
+
+def test_the_backlog_is_done_at_the_pace_of_the_last_five_minutes(
+    events: EventServiceStub, stored: Stored
+) -> None:
+    def told() -> tuple[int, timedelta | None]:
+        status = events.GetStoreStatus(pb.GetStoreStatusRequest())
+        return status.recently_judged, status.eta.ToTimedelta() if status.HasField("eta") else None
+
+    def judge(*seconds: float) -> None:
+        rows = [assessment_row(uuid4(), uuid4(), 1) | {"recorded_at": at(second)} for second in seconds]
+        stored.write(tables.assessments, *rows)
+
+    assert told() == (0, Duration().ToTimedelta())
+    stored.write(tables.events, *[due_row() for _ in range(9)])
+    assert told() == (0, None)
+    judge(-300, -301, 1)  # too long ago, and by a clock since set back
+    assert told() == (0, None)
+    judge(-299, -60, 0)
+    assert told() == (3, timedelta(seconds=900))
+    stored.execute("UPDATE events SET due_at = NULL")
+    assert told() == (3, timedelta(0))

@@ -1,0 +1,150 @@
+"""What /metrics tells of the siblings, with how many calls, and when they are away."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.backlog import Backlog
+from gateway.siblings import Siblings
+from lares.reason.v1 import reason_service_pb2
+from mesh.problems import Unavailable
+from mesh.rpc import Channels
+from tests.unit.gateway.conftest import Gateway
+
+PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
+ASKED = ("GetStoreStatus", "GetReasonStatus", "GetDetectStatus", "ListGpus")
+
+
+@pytest.fixture
+def _ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.backlog.REMEMBERED_SECONDS", 0.0)
+
+
+async def lines(gateway: Gateway) -> list[str]:
+    answer = await gateway.client.get("/metrics")
+    assert answer.status_code == 200
+    found = ("lares_backlog", "lares_judge", "lares_detector", "lares_gpu")
+    return [line for line in answer.text.splitlines() if line.startswith(found)]
+
+
+def busy(gateway: Gateway) -> None:
+    store = gateway.store
+    store.status.due_events = 5
+    store.status.oldest_due_at.GetCurrentTime()
+    store.status.oldest_due_at.seconds -= 100
+    store.status.eta.FromMilliseconds(90_500)
+    store.reason = reason_service_pb2.GetReasonStatusResponse(
+        state=reason_service_pb2.JUDGE_STATE_FAILING, prompt_tokens=70, cached_tokens=60, completion_tokens=5
+    )
+    store.detect.servers.add(address="a:8001", available=True)
+    store.detect.servers.add(address="b:8001")
+    gpu = store.gpus.gpus.add(index=0, name="H200", memory_total_bytes=2**37)
+    gpu.now.utilization, gpu.now.memory_used_bytes, gpu.now.power_watts = 0.5, 2**36, 0.0
+    store.gpus.gpus.add(index=1, name="T4").now.SetInParent()
+
+
+async def test_everything_that_the_siblings_tell(gateway: Gateway) -> None:
+    busy(gateway)
+    told = await lines(gateway)
+    (oldest,) = [line for line in told if line.startswith("lares_backlog_oldest_seconds ")]
+    assert 100 <= float(oldest.split()[1]) < 300
+    told.remove(oldest)
+    assert sorted(told) == [
+        "lares_backlog_eta_seconds 90.5",
+        "lares_backlog_events 5.0",
+        'lares_detector_server_available{address="a:8001"} 1.0',
+        'lares_detector_server_available{address="b:8001"} 0.0',
+        'lares_gpu_memory_total_bytes{index="0",name="H200"} 1.37438953472e+11',
+        'lares_gpu_memory_used_bytes{index="0",name="H200"} 6.8719476736e+10',
+        'lares_gpu_power_watts{index="0",name="H200"} 0.0',
+        'lares_gpu_utilization_ratio{index="0",name="H200"} 0.5',
+        'lares_judge_state{state="failing"} 1.0',
+        'lares_judge_state{state="loading"} 0.0',
+        'lares_judge_state{state="ready"} 0.0',
+        'lares_judge_state{state="unreachable"} 0.0',
+        'lares_judge_tokens_total{kind="cached"} 60.0',
+        'lares_judge_tokens_total{kind="completion"} 5.0',
+        'lares_judge_tokens_total{kind="prompt"} 70.0',
+    ]
+
+
+async def test_the_page_names_every_metric(gateway: Gateway) -> None:
+    busy(gateway)
+    text = (await gateway.client.get("/metrics")).text
+    told = set(re.findall(r"^# TYPE (lares_\w+)", text, re.MULTILINE))
+    named = set(re.findall(r"^\| `(lares_\w+)", PAGE.read_text(), re.MULTILINE))
+    assert {name for name in told if not name.endswith("_created")} == named
+
+
+async def test_nothing_waits(gateway: Gateway) -> None:
+    told = await lines(gateway)
+    assert "lares_backlog_events 0.0" in told
+    assert "lares_backlog_oldest_seconds 0.0" in told
+    assert not any("eta" in line for line in told)
+
+
+async def test_what_was_scheduled_for_later_has_waited_for_nothing(gateway: Gateway) -> None:
+    gateway.store.status.oldest_due_at.GetCurrentTime()
+    gateway.store.status.oldest_due_at.seconds += 500
+    assert "lares_backlog_oldest_seconds 0.0" in await lines(gateway)
+
+
+async def test_scrapes_that_follow_each_other_closely_are_one(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.backlog.REMEMBERED_SECONDS", 600.0)
+    first, *others = await asyncio.gather(*(lines(gateway) for _ in range(5)))
+    assert [line.split()[0] for line in first] == [line.split()[0] for line in others[-1]]
+    assert {method: gateway.store.calls[method] for method in ASKED} == dict.fromkeys(ASKED, 1)
+
+
+@pytest.mark.usefixtures("_ask_anew")
+@pytest.mark.parametrize(
+    ("method", "gone"),
+    [
+        ("GetStoreStatus", "lares_backlog"),
+        ("GetReasonStatus", "lares_judge"),
+        ("GetDetectStatus", "lares_detector_server"),
+        ("ListGpus", "lares_gpu"),
+    ],
+)
+async def test_a_sibling_that_is_away_takes_its_own_numbers_with_it(
+    gateway: Gateway, method: str, gone: str
+) -> None:
+    busy(gateway)
+    before = {line.split()[0] for line in await lines(gateway)}
+    gateway.store.failing[method] = Unavailable("no route", "AWAY")
+    with capture_logs() as logs:
+        for _ in range(2):
+            told = {line.split()[0] for line in await lines(gateway)}
+    assert told == {name for name in before if not name.startswith(gone)}
+    assert len([line for line in logs if line["event"] == "metrics without"]) == 1
+    del gateway.store.failing[method]
+    assert {line.split()[0] for line in await lines(gateway)} == before
+
+
+async def test_a_sibling_that_does_not_answer_in_time_is_away(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy(gateway)
+    monkeypatch.setattr("gateway.backlog.DEADLINE_SECONDS", 1e-6)
+    assert await lines(gateway) == []
+
+
+async def test_where_nobody_is_and_nobody_said_where_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    channels = Channels({"store": f"unix:{tmp_path}/nobody"}, {})
+    backlog = Backlog(Siblings(channels.to))
+    with capture_logs() as logs:
+        await backlog.ask()
+    assert list(backlog.collect()) == []
+    assert logs[0]["away"].keys() == {"store", "reason", "detect", "gpus"}
+    await channels.close()
+
+
+async def test_strangers_are_not_told(gateway: Gateway) -> None:
+    answer = await gateway.client.get("/metrics", headers={"x-api-key": "wrong"})
+    assert answer.status_code == 401
+    assert not gateway.store.calls["GetReasonStatus"]

@@ -1,0 +1,227 @@
+"""Asking for another judgement, and the history of those there are."""
+
+import asyncio
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from gateway.loaders import Loaders
+from lares.reason.v1.assessment_pb2 import Assessment
+from lares.reason.v1.reason_service_pb2 import (
+    JUDGE_STATE_LOADING,
+    JUDGE_STATE_READY,
+    JUDGE_STATE_UNREACHABLE,
+    GetReasonStatusResponse,
+)
+from lares.store.v1.event_service_pb2 import (
+    ListAssessmentsRequest,
+    ListAssessmentsResponse,
+    ReassessEventRequest,
+)
+from mesh.problems import Conflict, Invalid, Unavailable
+from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.fake_store import NOON, uuid
+
+REASSESS = """mutation($input: ReassessInput!) { reassess(input: $input) {
+  requestId event { id status risk { score } } } }"""
+HISTORY = """query($id: ID!, $first: Int, $after: String) { event(id: $id) {
+  assessments(first: $first, after: $after) {
+    edges { cursor node { id score } } pageInfo { hasNextPage endCursor } } } }"""
+REQUEST = uuid("a request")
+LLM = GetReasonStatusResponse(
+    reasoner="llama.cpp",
+    state=JUDGE_STATE_READY,
+    model="nano",
+    models=["nano", "super"],
+    prompt="v1",
+    prompts=["v1", "v2"],
+)
+
+
+def assessments(count: int) -> list[Assessment]:
+    """Newest first."""
+    return [Assessment(id=uuid("assessment", n), score=n, severity=1) for n in reversed(range(count))]  # type: ignore[arg-type]
+
+
+async def test_the_store_is_asked_and_the_event_told(gateway: Gateway) -> None:
+    event = gateway.store.add_event(1, score=72)
+    gateway.store.reason = LLM
+    wish = {"eventId": event.id, "requestId": REQUEST, "model": "super", "prompt": "v2"}
+    answer = (await gateway.ask(REASSESS, input=wish))["reassess"]
+    assert answer == {
+        "requestId": REQUEST,
+        "event": {"id": event.id, "status": "ASSESSED", "risk": {"score": 72}},
+    }
+    asked = [each for each in gateway.store.requests if isinstance(each, ReassessEventRequest)]
+    assert asked == [ReassessEventRequest(event_id=event.id, request_id=REQUEST, model="super", prompt="v2")]
+
+
+@pytest.mark.parametrize("wish", [{}, {"model": None, "prompt": None}, {"model": "", "prompt": ""}])
+async def test_without_a_wish_the_judge_may_be_away(gateway: Gateway, wish: dict[str, Any]) -> None:
+    gateway.store.failing["GetReasonStatus"] = Unavailable("nobody is there", "GONE")
+    event = gateway.store.add_event(1)
+    answer = await gateway.ask(REASSESS, input={"eventId": event.id} | wish)
+    assert answer["reassess"]["requestId"] == uuid("request")
+    assert gateway.store.calls["GetReasonStatus"] == 0
+
+
+async def test_with_a_wish_the_judge_must_be_there(gateway: Gateway) -> None:
+    gateway.store.failing["GetReasonStatus"] = Unavailable("nobody is there", "GONE")
+    event = gateway.store.add_event(1)
+    error = await gateway.error(REASSESS, input={"eventId": event.id, "model": "nano"})
+    assert error["extensions"]["code"] == "UNAVAILABLE"
+    assert gateway.store.calls["ReassessEvent"] == 0
+
+
+@pytest.mark.parametrize(
+    ("wish", "reason", "known"),
+    [
+        ({"model": "giga"}, "UNKNOWN_MODEL", "nano, super"),
+        ({"prompt": "v9"}, "UNKNOWN_PROMPT", "v1, v2"),
+        ({"model": "super", "prompt": "v9"}, "UNKNOWN_PROMPT", "v1, v2"),
+    ],
+)
+async def test_a_wish_that_nobody_can_meet_is_refused(
+    gateway: Gateway, wish: dict[str, Any], reason: str, known: str
+) -> None:
+    gateway.store.reason = LLM
+    event = gateway.store.add_event(1)
+    error = await gateway.error(REASSESS, input={"eventId": event.id} | wish)
+    assert error["extensions"] == {"code": "INVALID_ARGUMENT", "reason": reason, "metadata": {"known": known}}
+    assert known in error["message"]
+    assert gateway.store.calls["ReassessEvent"] == 0
+
+
+async def test_rules_have_no_models_to_choose_from(gateway: Gateway) -> None:
+    gateway.store.reason = GetReasonStatusResponse(reasoner="rules/v1", state=JUDGE_STATE_READY)
+    event = gateway.store.add_event(1)
+    error = await gateway.error(REASSESS, input={"eventId": event.id, "model": "nano"})
+    assert error["extensions"]["reason"] == "UNKNOWN_MODEL"
+    assert "rules/v1 has none to choose from" in error["message"]
+
+
+@pytest.mark.parametrize("state", [JUDGE_STATE_LOADING, JUDGE_STATE_UNREACHABLE])
+async def test_a_judge_that_cannot_tell_yet_is_asked_again_later(gateway: Gateway, state: Any) -> None:
+    gateway.store.reason = GetReasonStatusResponse(state=state, model="nano")
+    event = gateway.store.add_event(1)
+    error = await gateway.error(REASSESS, input={"eventId": event.id, "model": "super"})
+    assert (error["extensions"]["code"], error["extensions"]["reason"]) == (
+        "UNAVAILABLE",
+        "JUDGE_UNAVAILABLE",
+    )
+    await gateway.ask(REASSESS, input={"eventId": event.id, "model": "nano"})  # the configured one it knows
+
+
+async def test_what_the_store_refuses_is_told(gateway: Gateway) -> None:
+    event = gateway.store.add_event(1)
+    gateway.store.failing["ReassessEvent"] = Conflict("one waits", "REASSESSMENT_PENDING", request_id=REQUEST)
+    error = await gateway.error(REASSESS, input={"eventId": event.id})
+    assert error["extensions"] == {
+        "code": "FAILED_PRECONDITION",
+        "reason": "REASSESSMENT_PENDING",
+        "metadata": {"request_id": REQUEST},
+    }
+
+
+async def test_everything_about_a_judgement(gateway: Gateway) -> None:
+    event = gateway.store.add_event(1)
+    told = Assessment(
+        id=uuid("assessment"),
+        evidence_digest="ab" * 32,
+        score=71,
+        severity=3,  # type: ignore[arg-type]
+        reasoner="llama.cpp",
+        model="nano",
+        prompt_hash="cd" * 32,
+        request_id=REQUEST,
+        rules_score=40,
+        prompt_tokens=812,
+        cached_tokens=700,
+        completion_tokens=90,
+        raw_answer='{"score": 71}',
+    )
+    told.duration.FromMilliseconds(1250)
+    told.assessed_at.FromDatetime(NOON)
+    rules = Assessment(id=uuid("rules"), score=40, severity=2, reasoner="rules/v1", rules_score=40)  # type: ignore[arg-type]
+    gateway.store.assessments[event.id] = [told, rules]
+    query = """query($id: ID!) { event(id: $id) { assessments { edges { node {
+      id evidenceDigest score severity reasoner model promptHash requestId rulesScore
+      promptTokens cachedTokens completionTokens durationSeconds rawAnswer } } } } }"""
+    edges = (await gateway.ask(query, id=event.id))["event"]["assessments"]["edges"]
+    assert edges[0]["node"] == {
+        "id": uuid("assessment"),
+        "evidenceDigest": "ab" * 32,
+        "score": 71,
+        "severity": "HIGH",
+        "reasoner": "llama.cpp",
+        "model": "nano",
+        "promptHash": "cd" * 32,
+        "requestId": REQUEST,
+        "rulesScore": 40,
+        "promptTokens": 812,
+        "cachedTokens": 700,
+        "completionTokens": 90,
+        "durationSeconds": 1.25,
+        "rawAnswer": '{"score": 71}',
+    }
+    plain = edges[1]["node"]
+    assert (plain["model"], plain["requestId"], plain["rawAnswer"], plain["promptTokens"]) == (
+        "",
+        None,
+        "",
+        0,
+    )
+
+
+async def test_pages_of_the_history_follow_each_other(gateway: Gateway) -> None:
+    event = gateway.store.add_event(1)
+    gateway.store.assessments[event.id] = assessments(5)
+    seen, after = [], None
+    for more in (True, True, False):
+        found = (await gateway.ask(HISTORY, id=event.id, first=2, after=after))["event"]["assessments"]
+        seen += [edge["node"]["score"] for edge in found["edges"]]
+        after = found["pageInfo"]["endCursor"]
+        assert found["pageInfo"]["hasNextPage"] is more
+    assert seen == [4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("first", [0, -1, 101])
+async def test_a_page_of_the_history_is_bounded(gateway: Gateway, first: int) -> None:
+    event = gateway.store.add_event(1)
+    error = await gateway.error(HISTORY, id=event.id, first=first)
+    assert error["extensions"]["reason"] == "BAD_PAGE_SIZE"
+
+
+async def test_a_list_with_histories_costs_a_call_for_each_event_and_no_more(gateway: Gateway) -> None:
+    for index in range(60):
+        event = gateway.store.add_event(index)
+        gateway.store.assessments[event.id] = assessments(index % 3)
+    query = """{ events(first: 50) { edges { node {
+      a: assessments(first: 3) { edges { node { score } } }
+      b: assessments(first: 3) { edges { node { id } } } } } } }"""
+    edges = (await gateway.ask(query))["events"]["edges"]
+    assert [len(edge["node"]["a"]["edges"]) for edge in edges[:4]] == [2, 1, 0, 2]
+    assert gateway.store.calls["ListAssessments"] == 50
+
+
+async def test_one_history_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def call(method: object, request: ListAssessmentsRequest) -> ListAssessmentsResponse:
+        if request.page_token:
+            raise Invalid("this page token belongs to another list or filter", "BAD_PAGE_TOKEN")
+        return ListAssessmentsResponse(assessments=assessments(1))
+
+    monkeypatch.setattr("gateway.loaders.call", call)
+    loaders = Loaders(MagicMock())
+    keys = [("event", 3, ""), ("event", 3, "another's")]
+    good, bad = await asyncio.gather(*map(loaders.assessments.load, keys), return_exceptions=True)
+    assert isinstance(good, ListAssessmentsResponse)
+    assert isinstance(bad, Invalid)
+
+
+async def test_more_histories_than_the_store_can_bear_are_refused(gateway: Gateway) -> None:
+    gateway.store.add_event(1)
+    fields = " ".join(f"a{n}: assessments(first: {n + 1}) {{ edges {{ cursor }} }}" for n in range(8))
+    error = await gateway.error(f"{{ events(first: 200) {{ edges {{ node {{ {fields} }} }} }} }}")
+    assert error["extensions"]["reason"] == "TOO_COSTLY"
+    assert gateway.store.calls["ListEvents"] == 0

@@ -1,0 +1,180 @@
+"""The judge, the detector's servers and the GPUs in `status`, and what asking for them costs."""
+
+from typing import Any
+
+import pytest
+
+from gateway.schema.judge import JudgeState
+from lares.reason.v1 import reason_service_pb2
+from mesh.problems import Unavailable
+from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.fake_store import NOON
+
+FLOW = {"GetIngestStatus": 1, "GetDetectStatus": 1, "GetStoreStatus": 1}
+REASON = """{ status { reason { reasoner state detail since model models prompt prompts slots judging judged
+  failed promptTokens cachedTokens completionTokens } } }"""
+GPUS = """query($minutes: Int) { status { gpus(minutes: $minutes) { index uuid name memoryTotalBytes
+  now { at utilization memoryUsedBytes temperatureCelsius powerWatts }
+  history { at utilization } } } }"""
+
+
+async def test_only_what_is_selected_is_asked_for(gateway: Gateway) -> None:
+    gateway.store.reason.state = reason_service_pb2.JUDGE_STATE_READY
+    cases: list[tuple[str, dict[str, int]]] = [
+        ("idle", {}),
+        ("idle ingest { settling } detect { lag servers { address } } store { etaSeconds }", {}),
+        ("idle reason { state }", {"GetReasonStatus": 1}),
+        ("gpus { name } reason { state }", {"GetReasonStatus": 1, "ListGpus": 1}),
+    ]
+    for fields, more in cases:
+        gateway.store.forget()
+        await gateway.ask(f"{{ status {{ {fields} }} }}")
+        del gateway.store.calls["VerifyKey"]
+        assert gateway.store.calls == FLOW | more, fields
+
+
+async def test_the_judge(gateway: Gateway) -> None:
+    judge = reason_service_pb2.GetReasonStatusResponse(
+        reasoner="llama.cpp",
+        state=reason_service_pb2.JUDGE_STATE_LOADING,
+        detail="it reads its model",
+        model="smol",
+        models=["smol", "large"],
+        prompt="v1",
+        prompts=["v1"],
+        slots=4,
+        judging=2,
+        judged=7,
+        failed=1,
+        prompt_tokens=2**40,
+        cached_tokens=2**39,
+        completion_tokens=5,
+    )
+    judge.since.FromDatetime(NOON)
+    gateway.store.reason = judge
+    status = (await gateway.ask(REASON))["status"]["reason"]
+    assert status == {
+        "reasoner": "llama.cpp",
+        "state": "LOADING",
+        "detail": "it reads its model",
+        "since": "2026-11-21T12:00:00+00:00",
+        "model": "smol",
+        "models": ["smol", "large"],
+        "prompt": "v1",
+        "prompts": ["v1"],
+        "slots": 4,
+        "judging": 2,
+        "judged": 7,
+        "failed": 1,
+        "promptTokens": 2**40,
+        "cachedTokens": 2**39,
+        "completionTokens": 5,
+    }
+
+
+async def test_a_judge_that_is_away_is_a_state_and_nothing_else_fails(gateway: Gateway) -> None:
+    gateway.store.failing["GetReasonStatus"] = Unavailable("no route", "AWAY")
+    answer = await gateway.ask("{ status { idle reason { state detail since reasoner slots } } }")
+    assert answer["status"] == {
+        "idle": True,
+        "reason": {
+            "state": "UNREACHABLE",
+            "detail": "reason_svc does not answer: no route",
+            "since": None,
+            "reasoner": "",
+            "slots": 0,
+        },
+    }
+
+
+def sampled(gpu: Any, second: int, **values: Any) -> Any:
+    gpu.at.FromSeconds(1_700_000_000 + second)
+    for name, value in values.items():
+        setattr(gpu, name, value)
+    return gpu
+
+
+async def test_gpus_and_their_history(gateway: Gateway) -> None:
+    gpu = gateway.store.gpus.gpus.add(index=0, uuid="GPU-1", name="H200", memory_total_bytes=150 * 10**9)
+    values = {"utilization": 0.37, "memory_used_bytes": 149 * 10**9, "temperature_celsius": 61.5}
+    sampled(gpu.now, 9, power_watts=212.345, **values)
+    sampled(gpu.history.add(), 4, utilization=0.0)
+    gateway.store.gpus.gpus.add(index=1).now.SetInParent()
+    first, second = (await gateway.ask(GPUS, minutes=7))["status"]["gpus"]
+    assert first == {
+        "index": 0,
+        "uuid": "GPU-1",
+        "name": "H200",
+        "memoryTotalBytes": 150e9,
+        "now": {
+            "at": "2023-11-14T22:13:29+00:00",
+            "utilization": 0.37,
+            "memoryUsedBytes": 149e9,
+            "temperatureCelsius": 61.5,
+            "powerWatts": 212.345,
+        },
+        "history": [{"at": "2023-11-14T22:13:24+00:00", "utilization": 0.0}],
+    }
+    assert second["memoryTotalBytes"] is None
+    assert set(second["now"].values()) == {"1970-01-01T00:00:00+00:00", None}
+    request: Any = gateway.store.requests[-1]
+    assert request.minutes == 7
+
+
+@pytest.mark.parametrize("variables", [{}, {"minutes": None}])
+async def test_no_gpu_and_no_history_are_normal(gateway: Gateway, variables: dict[str, None]) -> None:
+    assert await gateway.ask(GPUS, **variables) == {"status": {"gpus": []}}
+    request: Any = gateway.store.requests[-1]
+    assert request.minutes == 0
+
+
+async def test_gpus_that_cannot_be_told_are_null_with_an_error(gateway: Gateway) -> None:
+    gateway.store.failing["ListGpus"] = Unavailable("too slow", "AWAY")
+    answer = await gateway.post("{ status { idle gpus { name } } }")
+    assert answer["data"] == {"status": {"idle": True, "gpus": None}}
+    assert answer["errors"][0]["path"] == ["status", "gpus"]
+    del gateway.store.failing["ListGpus"]
+    (error,) = (await gateway.post(GPUS, minutes=61))["errors"]
+    assert error["extensions"]["reason"] == "BAD_REQUEST"
+
+
+async def test_a_history_is_counted_as_long_as_it_can_be(gateway: Gateway) -> None:
+    sample = "fragment F on Gpu { history { at utilization memoryUsedBytes temperatureCelsius powerWatts } }"
+    aliases = " ".join(f"a{index}: gpus(minutes: 60) {{ ...F }}" for index in range(80))
+    error = await gateway.error(f"{{ status {{ {aliases} }} }} {sample}")
+    assert error["extensions"]["reason"] == "TOO_COSTLY"
+    assert not gateway.store.calls["ListGpus"]
+
+
+async def test_the_detector_and_its_servers(gateway: Gateway) -> None:
+    gateway.store.detect.detector, gateway.store.detect.detail = "rtdetrv2-r18@abc", "no server answers"
+    gateway.store.detect.servers.add(address="gpu-1:8001", in_flight=8, answered=2**33, failed=3)
+    query = """{ status { detect { detector ready detail servers {
+      address available inFlight answered failed } } } }"""
+    assert (await gateway.ask(query))["status"]["detect"] == {
+        "detector": "rtdetrv2-r18@abc",
+        "ready": False,
+        "detail": "no server answers",
+        "servers": [
+            {"address": "gpu-1:8001", "available": False, "inFlight": 8, "answered": 2**33, "failed": 3}
+        ],
+    }
+
+
+async def test_the_pace_and_what_it_leads_to(gateway: Gateway) -> None:
+    query = "{ status { store { recentlyJudged etaSeconds } } }"
+    assert (await gateway.ask(query))["status"]["store"] == {"recentlyJudged": 0, "etaSeconds": None}
+    gateway.store.status.recently_judged = 12
+    gateway.store.status.eta.FromMilliseconds(90_500)
+    assert (await gateway.ask(query))["status"]["store"] == {"recentlyJudged": 12, "etaSeconds": 90.5}
+    gateway.store.status.eta.FromMilliseconds(0)
+    assert (await gateway.ask(query))["status"]["store"]["etaSeconds"] == 0.0
+
+
+def test_the_states_are_those_of_the_contract() -> None:
+    named = {state.name: state.value for state in JudgeState}
+    assert named == {
+        name.removeprefix("JUDGE_STATE_"): number
+        for name, number in reason_service_pb2.JudgeState.items()
+        if number
+    }
