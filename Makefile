@@ -3,12 +3,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 KILLS ?= 20
+# Where there is a wheel of it; elsewhere the tests that need a real Triton say that they are left out.
+TRITON := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-triton-server/.installed)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
-.PHONY: help run demo test check proto bench faults lock format
+.PHONY: help run demo test test-export check proto bench faults model-export lock format
 
 help:  ## This list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 run: .venv/.installed  ## Start Lares with a PostgreSQL and a Kafka of its own.
 	@exec $(BIN)/lares up
@@ -16,7 +18,7 @@ run: .venv/.installed  ## Start Lares with a PostgreSQL and a Kafka of its own.
 demo: .venv/.installed  ## Put sample photos into a camera's folder of the running Lares, show the events.
 	@exec $(BIN)/lares demo
 
-test: .venv/.installed  ## Every test, on a real Kafka and a real PostgreSQL.
+test: .venv/.installed $(TRITON)  ## Every test, on a real Kafka and a real PostgreSQL.
 	$(BIN)/pytest
 
 check: .venv/.installed proto/third_party/.fetched  ## Format, lint, types, package rules, contracts, pages.
@@ -38,6 +40,14 @@ bench: .venv/.installed  ## Every speed, as a ratio to a peer or a limit of the 
 faults: .venv/.installed  ## Kill Lares KILLS times at random and compare with a run without faults.
 	$(BIN)/python -m tests.faults --kills $(KILLS)
 
+# FROM: a folder or a model's id on the hub; OUT: a new folder; NAME, if wanted. docs/models.md
+model-export: .venv/.installed .venv-export/.installed  ## A trained RT-DETRv2 as a model repository for Triton: FROM=... OUT=...
+	@test -n "$(FROM)" -a -n "$(OUT)" || { echo "say FROM=folder-or-id and OUT=new-folder" >&2; exit 2; }
+	$(BIN)/lares model export --from "$(FROM)" --out "$(OUT)" $(if $(NAME),--name "$(NAME)")
+
+test-export: .venv/.installed .venv-export/.installed  ## The export, where torch is: makes the tests' tiny model anew and compares.
+	$(BIN)/pytest -rP tests/export
+
 lock: .venv/.installed  ## Resolve the lock files anew.
 	$(COMPILE) --all-extras pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
@@ -54,6 +64,17 @@ format: .venv/.installed  ## Format, and mend what ruff can mend.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements-bootstrap.lock requirements.lock requirements-dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+# torch is large (3.9 GB) and only the export needs it.
+.venv-export/.installed: requirements-export.lock | .venv/.installed
+	test -x .venv-export/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-export
+	$(BIN)/uv pip sync --quiet --python .venv-export/bin/python --require-hashes requirements-export.lock
+	touch $@
+
+.venv-triton-server/.installed: requirements-triton-server.lock .venv/.installed
+	test -x .venv-triton-server/bin/python || $(BIN)/python -m venv --without-pip .venv-triton-server
+	$(BIN)/uv pip sync --quiet --python .venv-triton-server/bin/python --require-hashes requirements-triton-server.lock
 	touch $@
 
 proto/third_party/.fetched: proto/third_party.lock .venv/.installed

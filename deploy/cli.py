@@ -65,7 +65,32 @@ def parser() -> argparse.ArgumentParser:
     revoke.add_argument("id")
     for command, action in ((create, "create"), (keys.choices["list"], "list"), (revoke, "revoke")):
         command.set_defaults(run=_keys, action=action)
+    _add_model(commands.add_parser("model", help="the detector's model: export it, check it"))
     return top
+
+
+def _add_model(model: argparse.ArgumentParser) -> None:
+    commands = model.add_subparsers(required=True, metavar="COMMAND")
+    export = commands.add_parser(
+        "export", help="a trained RT-DETRv2 as a model repository for Triton (see docs/models.md)"
+    )
+    export.add_argument("--from", dest="source", required=True, help="folder, or a model's id on the hub")
+    export.add_argument("--out", required=True, help="the model repository, a new folder")
+    export.add_argument("--name", default="", help="the model's name; else by its backbone, or the folder's")
+    export.set_defaults(run=_export, home=None)
+
+    check = commands.add_parser("check", help="send a photo to a detector, print boxes and timings")
+    check.add_argument("--url", help="as LARES_DETECTOR_URL, which it is by default")
+    check.add_argument("--photo", type=Path, help="JPEG or PNG; a sample without it")
+    check.add_argument("--calls", type=_calls, default=21, help="how often it is sent (21)")
+    check.set_defaults(run=_check, home=None)
+
+
+def _calls(text: str) -> int:
+    calls = int(text)
+    if not 1 <= calls <= 10_000:
+        raise argparse.ArgumentTypeError("1 to 10000")
+    return calls
 
 
 def print_config(config: Config) -> None:
@@ -127,6 +152,21 @@ def _demo(config: Config, options: argparse.Namespace) -> None:
     from deploy.demo import show
 
     _run(show(config, options.camera))
+
+
+def _export(_: Config, options: argparse.Namespace) -> None:
+    from deploy.model.environment import export
+
+    name = ["--name", options.name] if options.name else []
+    export(["--from", options.source, "--out", options.out, *name])
+
+
+def _check(config: Config, options: argparse.Namespace) -> None:
+    from deploy.model.check import check
+
+    if options.url:
+        config = config.model_copy(update={"detector_url": options.url})
+    _run(check(config, options.photo, options.calls))
 
 
 def _keys(config: Config, options: argparse.Namespace) -> None:

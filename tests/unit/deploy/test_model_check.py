@@ -1,0 +1,78 @@
+"""`lares model check`: what it prints of a detector, and what it says when there is none."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.model.check import check, findings, timings
+from detect_svc.detector import Found, Sight
+from mesh.config import Config
+from mesh.problems import Invalid, Unavailable
+from tests.support.photos import CACHE
+
+TINY = Path(__file__).parents[2] / "fixtures" / "rtdetrv2-tiny.onnx"
+
+
+def config(url: str) -> Config:
+    return Config(detector_url=url, cache=CACHE)
+
+
+async def test_a_sample_through_the_tiny_model(capsys: pytest.CaptureFixture[str]) -> None:
+    await check(config(f"onnx:{TINY}?processes=1"), None, 3)
+    printed = capsys.readouterr().out
+    assert "rtdetrv2-tiny@a7981a8a7c61: 80 classes, 160 x 160 pixels" in printed
+    assert "000000193245.jpg, 500 x 375 pixels" in printed
+    assert "found of score 0.50 or more, " in printed
+    assert "first call " in printed
+    assert "2 more, one after another: median " in printed
+
+
+async def test_a_photo_that_is_none_or_not_there(tmp_path: Path) -> None:
+    url = f"onnx:{TINY}?processes=1"
+    with pytest.raises(Invalid, match=r"nothing\.jpg: No such file"):
+        await check(config(url), tmp_path / "nothing.jpg", 1)
+    (tmp_path / "text.jpg").write_text("no photo")
+    with pytest.raises(Invalid, match="neither a JPEG nor a PNG"):
+        await check(config(url), tmp_path / "text.jpg", 1)
+
+
+async def test_a_model_that_is_not_there() -> None:
+    with pytest.raises(Invalid, match=r"no file /nowhere\.onnx"):
+        await check(config("onnx:/nowhere.onnx"), None, 1)
+
+
+async def test_a_server_that_is_not_there_is_named_without_its_token() -> None:
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9") as away:
+        await check(config("triton://:t0ken@127.0.0.1:9/rtdetrv2-r18"), None, 1)
+    assert "t0ken" not in str(away.value)
+
+
+def test_the_address_is_printed_without_its_token() -> None:
+    from deploy.model.check import address
+
+    assert address("triton://:t0ken@host:8001/m") == "triton://***@host:8001/m"
+
+
+def test_findings_of_the_threshold_and_more() -> None:
+    sight = Sight(
+        [Found(0, "person", 0.91, (0.1, 0.2, 0.3, 0.4)), Found(1, "dog", 0.3, (0, 0, 1, 1))], 640, 480
+    )
+    text = findings(sight, 0.5)
+    assert "0.91  person          0.100  0.200  0.300  0.400" in text
+    assert "dog" not in text
+    assert "1 found of score 0.50 or more, 1 below" in text
+
+
+def test_where_nothing_is_sure_the_best_are_shown() -> None:
+    text = findings(Sight([Found(0, "dog", 0.3, (0, 0, 1, 1))], 640, 480), 0.5)
+    assert "0.30  dog" in text
+    assert "nothing found of score 0.50 or more, 1 below" in text
+    assert findings(Sight([], 640, 480), 0.5).strip() == "nothing found of score 0.50 or more, 0 below"
+
+
+def test_timings() -> None:
+    assert timings([0.2]) == "first call 200.0 ms"
+    later = [number / 1000 for number in range(1, 101)]
+    assert timings([0.2, *later]) == (
+        "first call 200.0 ms; 100 more, one after another: median 50.5 ms, p95 96.0 ms"
+    )
