@@ -77,9 +77,9 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
 
 
 async def until_ready(mesh: Mesh) -> None:
-    """Waits for every part to answer; raises Unavailable with the last answers after 60 s."""
+    """Waits for every part of ours to answer; raises Unavailable with the last answers after 60 s."""
     deadline = asyncio.get_running_loop().time() + READY_SECONDS
-    while missing := await mesh.missing():
+    while missing := {part: why for part, why in (await mesh.missing()).items() if part not in mesh.awaited}:
         if mesh.failure.done():
             mesh.failure.result()
         if asyncio.get_running_loop().time() > deadline:

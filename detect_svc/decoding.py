@@ -2,6 +2,7 @@
 
 import io
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -34,8 +35,18 @@ class Picture(NamedTuple):
     height: int
 
 
-def decode(data: bytes, least: int, max_pixels: int) -> Picture:
-    """The picture with its longer side at `least` pixels or more, where the photo has as many.
+def content_of(photo: bytes | str) -> bytes:
+    """The content itself, or what lies at the path. Raises Refused BLOB_NOT_FOUND where nothing does."""
+    if isinstance(photo, bytes):
+        return photo
+    try:
+        return Path(photo).read_bytes()
+    except FileNotFoundError:
+        raise Refused("this media's content is gone", "BLOB_NOT_FOUND") from None
+
+
+def decode(data: bytes, least: int, max_pixels: int, *, both: bool = False) -> Picture:
+    """The picture with its longer side (or `both`) at `least` pixels or more, where the photo has as many.
 
     Raises Refused with the name of a RejectionReason: ZERO_BYTE, NOT_AN_IMAGE, TOO_MANY_PIXELS, TRUNCATED,
     CORRUPT.
@@ -43,18 +54,19 @@ def decode(data: bytes, least: int, max_pixels: int) -> Picture:
     if not data:
         raise Refused("the file is empty", "ZERO_BYTE")
     if data.startswith(JPEG_SIGNATURE):
-        return _decode_jpeg(data, least, max_pixels)
+        return _decode_jpeg(data, least, max_pixels, both)
     if data.startswith(PNG_SIGNATURE):
         return _decode_png(data, max_pixels)
     raise Refused("neither a JPEG nor a PNG", "NOT_AN_IMAGE")
 
 
-def _decode_jpeg(data: bytes, least: int, max_pixels: int) -> Picture:
+def _decode_jpeg(data: bytes, least: int, max_pixels: int, both: bool) -> Picture:
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
         _bound(width, height, max_pixels)
-        # Only the longer side counts: the other one follows.
-        pixels = _pixels_of_jpeg(data, {"min_width" if width >= height else "min_height": least})
+        longer = "min_width" if width >= height else "min_height"
+        names = ("min_width", "min_height") if both else (longer,)
+        pixels = _pixels_of_jpeg(data, dict.fromkeys(names, least))
     except (ValueError, KeyError) as error:
         raise _broken_jpeg(data, str(error)) from None
     way = orientation(data)

@@ -5,10 +5,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import parse_qsl, urlsplit
 
 from mesh.config import Config
-from mesh.problems import Invalid
+from mesh.problems import Unavailable
 
 Photo = bytes | Path
 
@@ -35,6 +34,21 @@ class Sight:
     height: int
 
 
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """A server that a detector asks. `available` is False while it is left alone after failures."""
+
+    address: str
+    available: bool
+    in_flight: int
+    answered: int
+    failed: int
+
+
+class Away(Unavailable):
+    """No server of the detector's is there yet; it may come later."""
+
+
 class Detector(Protocol):
     """Finds objects in photos. An answer depends on the photo and the weights alone: not on neighbours in
     flight, threads, or what came before. Safe to be called concurrently."""
@@ -43,19 +57,25 @@ class Detector(Protocol):
     digest: str  # hex SHA-256 of the weights
     labels: tuple[str, ...]  # canonical names of all that it can find
     input_size: tuple[int, int]  # width, height in pixels
-    threshold: float  # least score that is worth telling, by measurement
-    fast_threshold: float  # least score at which a person is judged at once, by measurement
+    threshold: float  # least score that is worth telling
+    fast_threshold: float  # least score at which a person is judged at once
+    photos_in_flight: int  # how many at the same time keep it busy
 
     async def detect(self, photo: Photo) -> Sight:
         """`photo`: the content of a JPEG or PNG, or the path where it lies.
 
-        Raises Invalid whose reason names a RejectionReason when the photo is at fault; NotFound when nothing
-        lies at the path; sandbox.Crashed and sandbox.Hung; Unavailable when the detector cannot be reached.
+        Raises Invalid whose reason names a RejectionReason when the photo is at fault, and any other Invalid
+        when only this photo cannot be detected; NotFound when nothing lies at the path; sandbox.Crashed and
+        sandbox.Hung; Unavailable when the detector cannot be reached or fails.
         """
         ...
 
     async def check(self) -> None:
         """Raises Unavailable while it could not detect."""
+        ...
+
+    def servers(self) -> Sequence[ServerState]:
+        """Those that it asks; none for a detector in this process."""
         ...
 
 
@@ -65,27 +85,25 @@ def identity(detector: Detector) -> str:
 
 
 def open_detector(config: Config) -> AbstractAsyncContextManager[Detector]:
-    """The one that LARES_DETECTOR_URL names: `litert:efficientdet-lite0[?processes=2&threads=1]`.
+    """The one that LARES_DETECTOR_URL names; docs/detector.md has the forms of the URL.
 
-    Raises Invalid BAD_SETTING for what is not there.
+    Raises Invalid BAD_SETTING for what is not there or makes no sense, Invalid MODEL_DOES_NOT_FIT, and, as
+    the block is entered, Away while the servers that it names are not there yet.
     """
-    parts = urlsplit(config.detector_url)
-    if parts.scheme != "litert" or parts.path != "efficientdet-lite0":
-        raise Invalid(
-            f"LARES_DETECTOR_URL: {config.detector_url!r} is not here; litert:efficientdet-lite0 is",
-            "BAD_SETTING",
-        )
-    from detect_svc.litert import open_efficientdet_lite0
+    from detect_svc.endpoint import FORMS, bad_setting, endpoint_of
 
-    options = _options(parts.query, ("processes", "threads"))
-    return open_efficientdet_lite0(config.cache, config.ingest_max_pixels, **options)
+    scheme, _, rest = config.detector_url.partition(":")
+    path, _, query = rest.partition("?")
+    if (scheme, path) == ("litert", "efficientdet-lite0"):
+        from detect_svc.litert import open_litert
 
+        return open_litert(config, query)
+    if scheme == "onnx" and path:
+        from detect_svc.onnx import open_onnx
 
-def _options(query: str, known: tuple[str, ...]) -> dict[str, int]:
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    for name, value in options.items():
-        if name not in known or not value.isdigit() or not 1 <= int(value) <= 64:
-            raise Invalid(
-                f"LARES_DETECTOR_URL: {name}={value} is not one of {', '.join(known)}, 1 to 64", "BAD_SETTING"
-            )
-    return {name: int(value) for name, value in options.items()}
+        return open_onnx(config, Path(path), query)
+    if scheme == "triton":
+        from detect_svc.remote import open_remote
+
+        return open_remote(config, endpoint_of(config.detector_url))
+    raise bad_setting(f"{scheme}: is no detector; there are {FORMS}")

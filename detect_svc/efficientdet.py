@@ -10,9 +10,8 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from detect_svc.boxes import Floats, Indices, anchors, decoded, distinct
-from detect_svc.decoding import decode
+from detect_svc.decoding import content_of, decode
 from detect_svc.labels import UNNAMED, labels_in
-from mesh.child import Refused
 
 SIDE = 320
 ANCHOR_SCALE = 3.0
@@ -93,16 +92,7 @@ def load(model: str, threads: int, max_pixels: int) -> Callable[[bytes | str], d
     detector = EfficientDet(Path(model), threads)
 
     def detect(photo: bytes | str) -> dict[str, Any]:
-        picture = decode(_content(photo), SIDE, max_pixels)
+        picture = decode(content_of(photo), SIDE, max_pixels)
         return {"found": detector.detect(picture.pixels), "width": picture.width, "height": picture.height}
 
     return detect
-
-
-def _content(photo: bytes | str) -> bytes:
-    if isinstance(photo, bytes):
-        return photo
-    try:
-        return Path(photo).read_bytes()
-    except FileNotFoundError:
-        raise Refused("this media's content is gone", "BLOB_NOT_FOUND") from None

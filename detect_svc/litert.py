@@ -1,28 +1,25 @@
 """EfficientDet-Lite0 in processes of its own: the adapter for `litert:`."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog
 
-from detect_svc.detector import Found, Photo, Sight
+from detect_svc.children import DEPTH, NICE, PHOTO_SECONDS, shown, usual_processes
+from detect_svc.detector import Found, Photo, ServerState, Sight
+from detect_svc.endpoint import number, options
 from detect_svc.labels import UNNAMED, labels_in
 from mesh.artifacts import efficientdet_lite0, sha256_of
-from mesh.problems import Invalid, NotFound, Unavailable
+from mesh.config import Config
+from mesh.problems import Unavailable
 from mesh.sandbox import Sandbox
 
 log = structlog.get_logger(__name__)
 
 TARGET = "detect_svc.efficientdet:load"
 FETCH_SECONDS = 600.0
-PHOTO_SECONDS = 20.0
-# Two calls in each process's pipe, so that it starts the next photo while this event loop is busy.
-DEPTH = 2
-# People who look are answered while a backlog is worked off.
-NICE = 5
+OPTIONS = {"processes": number(64), "threads": number(64)}
 
 
 class EfficientDetLite0:
@@ -35,14 +32,10 @@ class EfficientDetLite0:
 
     def __init__(self, sandbox: Sandbox, digest: str, labels: tuple[str, ...]) -> None:
         self._sandbox, self.digest, self.labels = sandbox, digest, labels
+        self.photos_in_flight = len(sandbox.pids) * DEPTH
 
     async def detect(self, photo: Photo) -> Sight:
-        try:
-            seen = await self._sandbox.run(photo if isinstance(photo, bytes) else str(photo))
-        except Invalid as problem:
-            if problem.reason == "BLOB_NOT_FOUND":
-                raise NotFound(problem.message, problem.reason) from None
-            raise
+        seen = await shown(self._sandbox, photo)
         found = [Found(rank, label, score, (*box,)) for rank, (label, score, box) in enumerate(seen["found"])]
         return Sight(found, seen["width"], seen["height"])
 
@@ -50,19 +43,22 @@ class EfficientDetLite0:
         if not self._sandbox.pids:
             raise Unavailable("no detector process runs", "DETECTOR_DOWN")
 
+    def servers(self) -> Sequence[ServerState]:
+        return ()
+
 
 @asynccontextmanager
-async def open_efficientdet_lite0(
-    cache: Path, max_pixels: int, processes: int = 0, threads: int = 1
-) -> AsyncIterator[EfficientDetLite0]:
-    """Fetches the weights once. Two processes of one thread each find more photos a second than one of two,
-    and hide no decoding behind detection. `processes` 0: two, or one on a machine of one core."""
-    model = await asyncio.wait_for(asyncio.to_thread(efficientdet_lite0, cache), FETCH_SECONDS)
+async def open_litert(config: Config, query: str) -> AsyncIterator[EfficientDetLite0]:
+    """`query`: the URL's. Fetches the weights once. Two processes of one thread each find more photos a
+    second than one of two, and hide no decoding behind detection. Raises Invalid BAD_SETTING."""
+    said = options(query, OPTIONS)
+    processes = usual_processes(said.get("processes", 0))
+    model = await asyncio.wait_for(asyncio.to_thread(efficientdet_lite0, config.cache), FETCH_SECONDS)
     digest = await asyncio.to_thread(sha256_of, model)
     sandbox = Sandbox(
         TARGET,
-        setup=[str(model), threads, max_pixels],
-        size=processes or min(2, os.cpu_count() or 1),
+        setup=[str(model), said.get("threads", 1), config.ingest_max_pixels],
+        size=processes,
         depth=DEPTH,
         seconds=PHOTO_SECONDS,
         nice=NICE,

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from detect_svc.api import DetectServicer
-from detect_svc.detector import open_detector
-from detect_svc.filter import Filter
+from detect_svc.gpu import GpuMonitor
+from detect_svc.lookout import Lookout
+from detect_svc.nvml import Driver
 from detect_svc.worker import Worker
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from mesh.cameras import open_cameras
@@ -19,15 +20,24 @@ SERVICE = "lares.detect.v1.DetectService"
 
 @asynccontextmanager
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
-    """Serves DetectService and detects what ingest.media.v1 brings, until the block ends."""
+    """Serves DetectService and detects what ingest.media.v1 brings, until the block ends. Servers of the
+    detector's that are away hold up neither the start nor the other services (see Lookout)."""
     async with AsyncExitStack() as stack:
-        detector = await stack.enter_async_context(open_detector(config))
-        rule = Filter.of(config, detector)
-        mesh.checks["detector"] = detector.check
+        lookout = await stack.enter_async_context(Lookout(config))
+        mesh.checks["detector"] = lookout.check
+        if not lookout.is_there:
+            mesh.awaited.add("detector")
         cameras = await stack.enter_async_context(open_cameras(mesh.bus))
         stream = await stack.enter_async_context(mesh.bus.consume(INGESTED, NAME))
-        servicer = DetectServicer(detector, rule, cameras.get, stream.lag)
+        gpus = GpuMonitor(Driver().read)
+        servicer = DetectServicer(lookout.duty, cameras.get, stream.lag, gpus.gpus)
         mesh.server.add(rpc.add_DetectServiceServicer_to_server, servicer, SERVICE)
-        worker = Worker(stream, detector, rule, cameras.get, mesh.blobs, config.detect_batch)
-        await stack.enter_async_context(mesh.running(NAME, worker.run()))
+
+        async def work() -> None:
+            detector, rule = await lookout.until_there()
+            window = max(config.detect_batch, detector.photos_in_flight)
+            await Worker(stream, detector, rule, cameras.get, mesh.blobs, window).run()
+
+        await stack.enter_async_context(mesh.running("GPUs", gpus.run()))
+        await stack.enter_async_context(mesh.running(NAME, work()))
         yield

@@ -68,6 +68,9 @@ def main() -> None:
         order = _read(requests)
         function = _load(order["target"], order["setup"])
         _limit(order["memory_bytes"], order["nice"])
+    except Refused as refusal:
+        _write(answers, pack({"refused": refusal.message, "reason": refusal.reason}))
+        os._exit(1)
     except Exception as error:
         _write(answers, pack({"failed": f"{type(error).__name__}: {error}"}))
         os._exit(1)
@@ -106,9 +109,10 @@ def _load(target: str, setup: list[object] | None) -> Callable[..., object]:
     return function if setup is None else function(*setup)
 
 
-def _limit(memory_bytes: int, niceness: int) -> None:
+def _limit(memory_bytes: int | None, niceness: int) -> None:
     """Bounds what broken native code can do to its host: memory, core dumps, files."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     os.nice(niceness)

@@ -90,7 +90,7 @@ class Config(BaseSettings):
     )
     detect_batch: int = Field(8, ge=1, le=64, description="Photos decoded and detected together.")
 
-    detect_seconds: float = Field(10, gt=0, description="Longest wait for a Triton's answer to one photo.")
+    detect_seconds: float = Field(30, gt=0, description="Longest wait for a Triton's answer to one photo.")
 
     event_gap_seconds: float = Field(30, gt=0, description="Longest pause inside one event.")
     event_span_seconds: float = Field(90, gt=0, description="Longest event.")

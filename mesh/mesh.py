@@ -40,6 +40,8 @@ class Mesh:
     addresses: dict[str, str] = field(default_factory=dict)
     # Readiness, by part: raises while the part is not ready.
     checks: dict[str, Check] = field(default_factory=dict)
+    # Parts of yours that may come later: readiness waits for them, the start does not.
+    awaited: set[str] = field(default_factory=set)
     failure: "asyncio.Future[None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )

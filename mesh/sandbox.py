@@ -46,12 +46,13 @@ class Sandbox:
     """A pool of children, each of which runs `target`, call by call, in the order in which they came.
 
     `target` is "module:function". With `setup` it is called once in every child, with these arguments, and
-    what it returns is the function. Arguments and results: what JSON can say, and bytes; tuples become lists.
+    what it returns is the function; what it refuses ends the start. Arguments and results: what JSON can
+    say, and bytes; tuples become lists.
 
     `size` children, each with up to `depth` calls sent ahead so that it need not wait for this event loop;
     `waiting` more callers may wait. `seconds` is the deadline of one call, `memory_bytes` bounds a child's
-    address space. With `idle_seconds` children start with the first call and end after so long without one;
-    otherwise they start with the block and stay.
+    address space (None: nothing does, as GPU drivers need it). With `idle_seconds` children start with the
+    first call and end after so long without one; otherwise they start with the block and stay.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Sandbox:
         waiting: int = 64,
         seconds: float = 10.0,
         start_seconds: float = 30.0,
-        memory_bytes: int = 2 * 2**30,
+        memory_bytes: int | None = 2 * 2**30,
         nice: int = 0,
         idle_seconds: float | None = None,
     ) -> None:
@@ -225,7 +226,8 @@ class _Child:
 
     @classmethod
     async def start(cls, order: dict[str, Any], start_seconds: float) -> Self:
-        """A child that has taken its order; raises Unavailable, and Internal where the target is no good."""
+        """A child that has taken its order. Raises Unavailable, Invalid where its set-up refuses, and
+        Internal where the target is no good."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-c", MAIN, str(os.getpid())),

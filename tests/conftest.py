@@ -10,14 +10,26 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "proto" / "gen")) if path not in sys.path]
 
+from tests.support.llama import running_llama, smollm2_file  # noqa: E402
 from tests.support.parts import fetch_parts, fresh_database, running_kafka, running_postgres  # noqa: E402
+from tests.support.triton import (  # noqa: E402
+    Triton,
+    add_graph,
+    add_slow,
+    add_wrong,
+    require_triton,
+    running_triton,
+)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Before the first test, whose time limit it would exceed on a slow line."""
-    whole = any(item.path.is_relative_to(ROOT / "tests" / "mesh") for item in session.items)
-    if whole and not session.config.option.collectonly:
+    if session.config.option.collectonly:
+        return
+    if any(item.path.is_relative_to(ROOT / "tests" / "mesh") for item in session.items):
         asyncio.run(fetch_parts())
+    if any("smollm2" in getattr(item, "fixturenames", ()) for item in session.items):
+        smollm2_file()
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +51,27 @@ async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
     """`postgresql+asyncpg://...` of an empty database of this test's own."""
     async with fresh_database(postgres_server) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """A small LLM, as a GGUF file."""
+    return smollm2_file()
+
+
+@pytest.fixture(scope="session")
+async def llama_url(smollm2: Path) -> AsyncIterator[str]:
+    """LARES_REASONER_URL of the session's llama.cpp, with two slots of 4096 tokens."""
+    async with running_llama(smollm2) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Triton]:
+    """The session's, with the models `rtdetrv2-tiny`, `slow` and `wrong`. Who stops it starts it again."""
+    require_triton()
+    scratch = tmp_path_factory.mktemp("triton")
+    for add in (add_graph, add_slow, add_wrong):
+        add(scratch / "models")
+    async with running_triton(scratch / "models", scratch) as server:
+        yield server

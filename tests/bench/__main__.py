@@ -7,7 +7,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-MEASURES = ("pipeline", "latency", "store", "events", "subscriptions", "start")
+MEASURES = (
+    "pipeline",
+    "latency",
+    "store",
+    "events",
+    "subscriptions",
+    "start",
+    "triton",
+    "in_flight",
+    "prompts",
+)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from detect_svc.litert import open_efficientdet_lite0
+from detect_svc.detector import open_detector
 from mesh.bus import open_bus
 from mesh.config import load_config
 from mesh.topics import DETECTED
@@ -51,8 +51,7 @@ def _photos(staging: Path) -> list[Path]:
 
 async def _alone(files: list[Path]) -> float:
     """Seconds that the detector's own processes take for all files, never waiting for work."""
-    config = load_config()
-    async with open_efficientdet_lite0(config.cache, config.ingest_max_pixels) as detector:
+    async with open_detector(load_config()) as detector:
         for file in files[:10]:
             await detector.detect(file)
         room = asyncio.Semaphore(IN_FLIGHT)

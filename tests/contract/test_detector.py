@@ -14,21 +14,38 @@ from mesh.artifacts import EFFICIENTDET_SHA256, efficientdet_lite0, sha256_of
 from mesh.config import load_config
 from mesh.problems import Invalid, NotFound
 from tests.support.photos import animals, empty_photo, people, person_photo, vehicles
+from tests.support.triton import TINY, Triton
 
-# By adapter: its URL with several workers, and with one.
+# By adapter: its URL with several workers, and with one. `TRITON` stands for the address of the real server.
 ADAPTERS = {
     "litert": (
         "litert:efficientdet-lite0?processes=2&threads=2",
         "litert:efficientdet-lite0?processes=1&threads=1",
-    )
+    ),
+    "onnx": (f"onnx:{TINY}?processes=2&threads=2", f"onnx:{TINY}?processes=1&provider=cpu"),
+    "triton": (
+        "triton://TRITON/rtdetrv2-tiny?processes=2",
+        "triton://:no%20secret@TRITON/rtdetrv2-tiny?processes=1&in_flight=1&version=1",
+    ),
 }
+# Held to what needs a model that has learnt something, too; no trained RT-DETRv2 can be fetched here.
+trained = pytest.mark.parametrize("adapter", ["litert"], indirect=True, scope="module")
 # Where the walker is, by COCO's annotators.
 WALKER = (0.157, 0.462, 0.294, 1.0)
 
 
 @pytest.fixture(scope="module", params=ADAPTERS)
-def urls(request: pytest.FixtureRequest) -> tuple[str, str]:
-    return ADAPTERS[request.param]
+def adapter(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def urls(adapter: str, request: pytest.FixtureRequest) -> tuple[str, str]:
+    several, one = ADAPTERS[adapter]
+    if adapter != "triton":
+        return several, one
+    triton: Triton = request.getfixturevalue("triton")
+    return several.replace("TRITON", triton.address), one.replace("TRITON", triton.address)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +59,7 @@ def told(detector: Detector, found: object, label: str) -> list[Found]:
     return [one for one in found if one.label == label and one.score >= detector.threshold]
 
 
+@trained
 async def test_a_person_is_found_where_the_person_is(detector: Detector) -> None:
     sight = await detector.detect(person_photo())
     best = told(detector, sight.found, "person")[0]
@@ -50,6 +68,7 @@ async def test_a_person_is_found_where_the_person_is(detector: Detector) -> None
     assert (sight.width, sight.height) == (1920, 1080)
 
 
+@trained
 @pytest.mark.parametrize(
     ("photo", "label", "count"),
     [
@@ -69,6 +88,7 @@ async def test_things_are_called_by_their_names(
     assert len(told(detector, (await detector.detect(path)).found, label)) == count
 
 
+@trained
 async def test_nobody_is_found_where_nobody_is(detector: Detector) -> None:
     found = (await detector.detect(empty_photo())).found
     assert [
@@ -109,7 +129,9 @@ async def test_labels_are_canonical_and_the_identity_names_the_weights(detector:
     assert identity(detector) == f"{detector.name}@{detector.digest[:12]}"
     assert len(detector.digest) == 64
     assert 0 < detector.threshold <= detector.fast_threshold <= 1
+    assert detector.photos_in_flight >= 1
     await detector.check()
+    assert all(one.available for one in detector.servers())
 
 
 async def test_a_bad_photo_is_refused_by_reason_and_never_seen_as_empty(detector: Detector) -> None:
@@ -137,19 +159,38 @@ async def test_another_one_of_its_kind_gives_the_same_answer(
 @pytest.mark.parametrize(
     "url",
     [
-        "triton://host:8001/rtdetrv2",
-        "litert:yolo",
-        "onnx:/x.onnx",
         "",
+        "yolo:v9",
+        "litert:yolo",
         "litert:efficientdet-lite0?threads=0",
         "litert:efficientdet-lite0?nice=1",
+        "onnx:",
+        "onnx:/x.onnx",
+        f"onnx:{TINY}?provider=vulkan",
+        f"onnx:{TINY}?provider=cuda",
+        f"onnx:{TINY}?provider=tensorrt",
+        f"onnx:{Path(__file__)}",
+        "triton://host:8001",
+        "triton://host/rtdetrv2",
+        "triton:///rtdetrv2",
+        "triton://host:8001,host:8001/rtdetrv2",
+        "triton://host:8001/rtdetrv2?batch=8",
+        "triton://host:8001/rtdetrv2?in_flight=0",
+        "triton://host:8001/rtdetrv2?tls=yes",
+        "triton://[::1/rtdetrv2",
     ],
 )
-async def test_a_url_that_names_no_detector_says_what_there_is(url: str) -> None:
+async def test_a_url_that_names_no_detector_names_the_setting(url: str) -> None:
     with pytest.raises(Invalid, match="LARES_DETECTOR_URL") as refused:
         async with open_detector(load_config(detector_url=url)):
             pass
     assert refused.value.reason == "BAD_SETTING"
+
+
+async def test_a_url_that_names_no_detector_says_what_there_is_and_no_secret() -> None:
+    with pytest.raises(Invalid, match=r"litert:.*onnx:.*triton:") as refused:
+        open_detector(load_config(detector_url="tritium://:s3cret@host:8001/rtdetrv2"))
+    assert "s3cret" not in refused.value.message
 
 
 def test_the_digest_is_that_of_the_weights() -> None:

@@ -108,6 +108,17 @@ async def test_a_photo_on_the_topic_becomes_a_detection_with_the_cameras_thresho
     assert status.lag >= 0
 
 
+async def test_the_gpus_of_this_machine_or_why_there_are_none(stub: "rpc.DetectServiceAsyncStub") -> None:
+    async with asyncio.timeout(90):
+        while True:
+            answer = await call(stub.ListGpus, messages.ListGpusRequest(minutes=1))
+            if answer.detail != "not read yet":
+                break
+            await asyncio.sleep(0.05)
+    assert bool(answer.gpus) != bool(answer.detail)
+    assert all(gpu.uuid and gpu.history for gpu in answer.gpus)
+
+
 async def test_a_bad_image_is_refused_over_the_wire(stub: "rpc.DetectServiceAsyncStub") -> None:
     with pytest.raises(Invalid) as refused:
         await call(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from detect_svc.detector import Found, Photo, Sight
+from detect_svc.detector import Found, Photo, ServerState, Sight
 from detect_svc.labels import CANONICAL
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import FileFingerprint, Media
@@ -30,12 +30,15 @@ class FakeDetector:
     labels: tuple[str, ...] = CANONICAL
     input_size = (320, 320)
     threshold, fast_threshold = 0.5, 0.8
+    photos_in_flight = 8
 
     def __init__(self) -> None:
         self.answers: dict[str, Sight | Exception | list[Sight | Exception]] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.asked: list[str] = []
         self.busy = self.busiest = 0
+        self.problem: Unavailable | None = None
+        self.states: list[ServerState] = []
 
     async def detect(self, photo: Photo) -> Sight:
         name = photo.name if isinstance(photo, Path) else photo.decode()
@@ -55,7 +58,12 @@ class FakeDetector:
             self.busy -= 1
 
     async def check(self) -> None:
-        """Always ready."""
+        """Ready unless it has a `problem`."""
+        if self.problem:
+            raise self.problem
+
+    def servers(self) -> list[ServerState]:
+        return self.states
 
 
 class FakeStream:

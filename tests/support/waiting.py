@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 
 async def until(condition: Callable[[], object], seconds: float = 90.0, what: str = "") -> None:
@@ -11,3 +11,11 @@ async def until(condition: Callable[[], object], seconds: float = 90.0, what: st
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
         await asyncio.sleep(0.02)
+
+
+async def until_async(condition: Callable[[], Awaitable[object]], seconds: float = 90.0) -> None:
+    """The same for a condition that must be asked for."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
+        await asyncio.sleep(0.05)

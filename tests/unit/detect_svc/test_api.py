@@ -6,13 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from detect_svc.api import MAX_CALLS, DetectServicer
-from detect_svc.detector import Sight
+from detect_svc.detector import ServerState, Sight
 from detect_svc.filter import Filter
+from detect_svc.lookout import Duty
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.config import load_config
-from mesh.problems import Exhausted, Internal, Invalid, NotFound, Unauthenticated
+from mesh.problems import Exhausted, Internal, Invalid, NotFound, Unauthenticated, Unavailable
 from mesh.security import ANONYMOUS, Caller, caller
 from tests.support.detectors import FakeDetector, person
 
@@ -24,16 +25,21 @@ def known_caller() -> Iterator[None]:
     caller.reset(token)
 
 
+async def lag_of_seven() -> int:
+    return 7
+
+
 def servicer(detector: FakeDetector) -> DetectServicer:
     cameras = {
         "strict": CameraConfigured(camera=Camera(id="strict", thresholds={"person": 0.8})),
         "gone": CameraConfigured(camera=Camera(id="gone"), deleted=True),
     }
 
-    async def lag() -> int:
-        return 7
+    def gpus(minutes: int) -> messages.ListGpusResponse:
+        return messages.ListGpusResponse(detail=f"none in {minutes} minutes")
 
-    return DetectServicer(detector, Filter.of(load_config(), detector), cameras.get, lag)
+    duty = Duty(detector, Filter.of(load_config(), detector))
+    return DetectServicer(lambda: duty, cameras.get, lag_of_seven, gpus)
 
 
 def seeing(*scores: float) -> FakeDetector:
@@ -119,6 +125,40 @@ async def test_the_lag_is_the_streams() -> None:
     assert (await servicer(FakeDetector()).GetDetectStatus(messages.GetDetectStatusRequest(), None)).lag == 7
 
 
+async def test_the_status_names_the_detector_and_its_servers() -> None:
+    detector = FakeDetector()
+    detector.states = [ServerState("host:8001", False, 3, 7, 2)]
+    status = await servicer(detector).GetDetectStatus(messages.GetDetectStatusRequest(), None)
+    assert (status.detector, status.ready, status.detail) == ("fake@abababababab", True, "")
+    (server,) = status.servers
+    assert (server.address, server.available) == ("host:8001", False)
+    assert (server.in_flight, server.answered, server.failed) == (3, 7, 2)
+    detector.problem = Unavailable("host:8001: down", "DETECTOR_AWAY")
+    status = await servicer(detector).GetDetectStatus(messages.GetDetectStatusRequest(), None)
+    assert (status.ready, status.detail) == (False, "host:8001: down")
+    assert len(status.servers) == 1
+
+
+async def test_while_no_detector_is_there_the_status_says_why_and_calls_are_for_later() -> None:
+    def away() -> Duty:
+        raise Unavailable("host:8001: no such host", "DETECTOR_AWAY")
+
+    api = DetectServicer(away, lambda _: None, lag_of_seven, lambda _: messages.ListGpusResponse())
+    status = await api.GetDetectStatus(messages.GetDetectStatusRequest(), None)
+    assert (status.lag, status.ready, status.detail) == (7, False, "host:8001: no such host")
+    for call in (
+        api.DetectObjects(ask(), None),
+        api.GetDetector(messages.GetDetectorRequest(), None),
+    ):
+        with pytest.raises(Unavailable):
+            await call
+
+
+async def test_the_gpus_are_the_monitors() -> None:
+    answer = await servicer(FakeDetector()).ListGpus(messages.ListGpusRequest(minutes=9), None)
+    assert answer.detail == "none in 9 minutes"
+
+
 async def test_nobody_unknown_may_ask() -> None:
     caller.set(ANONYMOUS)
     api = servicer(seeing(0.9))
@@ -126,6 +166,7 @@ async def test_nobody_unknown_may_ask() -> None:
         api.DetectObjects(ask(), None),
         api.GetDetector(messages.GetDetectorRequest(), None),
         api.GetDetectStatus(messages.GetDetectStatusRequest(), None),
+        api.ListGpus(messages.ListGpusRequest(), None),
     ):
         with pytest.raises(Unauthenticated):
             await call

@@ -8,6 +8,7 @@ import pytest
 from detect_svc.api import DetectServicer
 from detect_svc.detector import Sight
 from detect_svc.filter import Filter
+from detect_svc.lookout import Duty
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from mesh.boundary import Boundary
@@ -41,7 +42,11 @@ def grpc_servicer() -> DetectServicer:
     async def lag() -> int:
         return 3
 
-    return DetectServicer(detector, Filter.of(load_config(), detector), lambda _: None, lag)
+    def gpus(minutes: int) -> messages.ListGpusResponse:
+        return messages.ListGpusResponse(gpus=[messages.Gpu(name="a GPU")])
+
+    duty = Duty(detector, Filter.of(load_config(), detector))
+    return DetectServicer(lambda: duty, lambda _: None, lag, gpus)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,14 @@ def test_an_image_in_detections_out(grpc_stub: Any) -> None:
     assert (answer.width, answer.height) == (64, 48)
     assert grpc_stub.GetDetectStatus(messages.GetDetectStatusRequest(), metadata=KEY).lag == 3
     assert "person" in grpc_stub.GetDetector(messages.GetDetectorRequest(), metadata=KEY).watched
+
+
+def test_gpus_of_an_hour_at_most(grpc_stub: Any) -> None:
+    (gpu,) = grpc_stub.ListGpus(messages.ListGpusRequest(minutes=60), metadata=KEY).gpus
+    assert gpu.name == "a GPU"
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_stub.ListGpus(messages.ListGpusRequest(minutes=61), metadata=KEY)
+    assert problem_of(cast(grpc.aio.AioRpcError, refused.value)).reason == "BAD_REQUEST"
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,8 @@ async def test_a_bad_upload_is_a_rejection_without_a_file() -> None:
         (NotFound("gone", "BLOB_NOT_FOUND"), "BLOB_NOT_FOUND", 5),
         (Internal("MemoryError", "CHILD_FAILED"), "CHILD_FAILED", 1),
         (Invalid("what is this", "NO_SUCH_REASON"), "NO_SUCH_REASON", 1),
+        (Invalid("unexpected shape", "DETECTOR_REFUSED"), "DETECTOR_REFUSED", 1),
+        (Internal("numbers that are none", "DETECTOR_NONSENSE"), "DETECTOR_NONSENSE", 1),
         (RuntimeError("a bug"), "UNEXPECTED", 1),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),

@@ -1,0 +1,29 @@
+"""Asking a sandbox about a photo, as all adapters do."""
+
+import os
+from typing import Any
+
+from detect_svc.detector import Photo
+from mesh.problems import Invalid, NotFound
+from mesh.sandbox import Sandbox
+
+# Two calls in each process's pipe, so that it starts the next photo while this event loop is busy.
+DEPTH = 2
+# People who look are answered while a backlog is worked off.
+NICE = 5
+PHOTO_SECONDS = 20.0
+
+
+async def shown(sandbox: Sandbox, photo: Photo) -> Any:
+    """What the child says to a photo. Raises what Sandbox.run raises; NotFound where no photo is."""
+    try:
+        return await sandbox.run(photo if isinstance(photo, bytes) else str(photo))
+    except Invalid as problem:
+        if problem.reason == "BLOB_NOT_FOUND":
+            raise NotFound(problem.message, problem.reason) from None
+        raise
+
+
+def usual_processes(processes: int) -> int:
+    """`processes`; 0: two, or one on a machine of one core."""
+    return processes or min(2, os.cpu_count() or 1)

@@ -1,0 +1,103 @@
+"""What an LLM is given to read: prompt tokens by size of the event, and how many of them its server knew
+already. On the genuine llama.cpp with a small model, whose answers and speed are of no interest here."""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+
+from mesh.config import load_config
+from mesh.problems import Internal
+from reason_svc.evidence import Evidence
+from reason_svc.prompt import load_prompts
+from reason_svc.reasoner import Reasoner, State, Wish
+from reason_svc.reasoners import open_reasoner
+from reason_svc.verdict import Tokens
+from tests.bench.measure import Row
+from tests.support.evidence import NIGHT, evidence, sightings
+from tests.support.llama import running_llama, smollm2_file
+
+SLOTS, CONTEXT = 2, 4096  # the latter of one slot; the default
+ANSWER = 1024  # tokens that the judge leaves free for it
+JUDGE_SECONDS, LOAD_SECONDS = 1200.0, 300.0  # on a CPU
+# The last one is as large as an event can be.
+SIZES: dict[str, Evidence] = {
+    "1 detection": evidence(sightings(["person"], at=NIGHT)),
+    "20 detections": evidence(sightings(*[["person", "dog"]] * 10, every=3), past=2),
+    "500 detections": evidence(sightings(*[["person"] * 12 + ["car"] * 8] * 25, every=3), past=10),
+}
+
+
+async def measure(folder: Path) -> list[Row]:
+    model = await asyncio.to_thread(smollm2_file)
+    config = load_config(home=folder, reason_seconds=JUDGE_SECONDS)
+    async with (
+        running_llama(model, context=CONTEXT * SLOTS, parallel=SLOTS) as url,
+        open_reasoner(config, url) as reasoner,
+    ):
+        await _until_read(reasoner)
+        prefix = await _length(url, load_prompts()[config.reason_prompt].text)
+        await _judge(reasoner, _visit(0), _visit(1))
+        next_ones = await _judge(reasoner, _visit(2), _visit(3))
+        sizes = {name: await _judge(reasoner, event) for name, event in SIZES.items()}
+    cached = next_ones.cached
+    return [
+        *(_size(name, tokens.prompt) for name, tokens in sizes.items()),
+        _known("prompt cache, next events", cached, 2 * prefix, "common prefix", 0.95),
+        _known("prompt cache, next events", cached, next_ones.prompt, "whole prompt", 0.75),
+    ]
+
+
+def _visit(number: int) -> Evidence:
+    """An ordinary event, each at another time and camera."""
+    at = NIGHT + timedelta(minutes=7 * number)
+    return evidence(
+        sightings(["person"], ["person"], at=at, every=4), past=number % 3, place=f"Camera {number}"
+    )
+
+
+async def _judge(reasoner: Reasoner, *events: Evidence) -> Tokens:
+    """Judges them together; the tokens that this took. What a small model answers does not matter."""
+    before = reasoner.report().tokens
+
+    async def one(event: Evidence) -> None:
+        with suppress(Internal):
+            await reasoner.judge(event, Wish())
+
+    await asyncio.gather(*map(one, events))
+    after = reasoner.report().tokens
+    return Tokens(
+        after.prompt - before.prompt, after.cached - before.cached, after.completion - before.completion
+    )
+
+
+async def _until_read(reasoner: Reasoner) -> None:
+    async with asyncio.timeout(LOAD_SECONDS):
+        while reasoner.report().state is not State.READY:
+            await asyncio.sleep(0.1)
+
+
+async def _length(url: str, text: str) -> int:
+    """In tokens, by the server's own count."""
+    at = httpx.URL(url.removeprefix("openai+"))
+    headers = {"authorization": f"Bearer {at.password}"}
+    async with httpx.AsyncClient(timeout=60, headers=headers) as client:
+        answer = await client.post(
+            at.copy_with(userinfo=b"", path="/tokenize", query=None), json={"content": text}
+        )
+    return len(answer.raise_for_status().json()["tokens"])
+
+
+def _size(name: str, tokens: int) -> Row:
+    room = CONTEXT - ANSWER
+    share = tokens / room
+    return Row(
+        f"prompt tokens, event of {name}", f"{tokens}", f"room {room}", f"{share:.2f}x", "<= 1x", share <= 1
+    )
+
+
+def _known(measure: str, cached: int, of: int, what: str, least: float) -> Row:
+    ratio = cached / of
+    return Row(measure, f"{cached}", f"{what} {of}", f"{ratio:.2f}x", f">= {least:g}x", ratio >= least)

@@ -1,0 +1,43 @@
+# mypy: disable-error-code="import-not-found"
+"""An RT-DETRv2-r18 of random weights: as much work as a trained one.
+
+Runs in the export environment: `python -m tests.bench.r18 FOLDER` writes it there, in the hub's form and as a
+Triton repository.
+"""
+
+import sys
+from pathlib import Path
+
+from transformers import RTDetrResNetConfig, RTDetrV2Config
+
+from deploy.model.export import export
+from deploy.model.tiny import write_model
+from detect_svc.labels import CANONICAL
+
+SIDE, SEED = 640, 37
+
+
+def config() -> RTDetrV2Config:
+    """Of the published r18."""
+    return RTDetrV2Config(
+        backbone_config=RTDetrResNetConfig(
+            hidden_sizes=[64, 128, 256, 512],
+            depths=[2, 2, 2, 2],
+            layer_type="basic",
+            out_indices=[2, 3, 4],
+        ),
+        encoder_in_channels=[128, 256, 512],
+        hidden_expansion=0.5,
+        decoder_layers=3,
+        id2label=dict(enumerate(CANONICAL)),
+        label2id={label: number for number, label in enumerate(CANONICAL)},
+    )
+
+
+def main(folder: Path) -> None:
+    write_model(config(), SIDE, SEED, folder / "checkpoint")
+    export(str(folder / "checkpoint"), folder / "repository")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
