@@ -1,20 +1,28 @@
 """lares.reason.v1.ReasonService."""
 
+from collections.abc import Callable
+
 from lares.reason.v1 import reason_service_pb2 as pb
 from lares.reason.v1.reason_service_pb2_grpc import ReasonServiceServicer
-from mesh.problems import Invalid
+from mesh.problems import Exhausted, Invalid
 from mesh.security import require_caller
 from reason_svc.judging import Judge
+from reason_svc.messages import stamp
+from reason_svc.tally import Tally
 
 # More than a camera's hour can hold when photos come as they should.
 MOST_HISTORY = 3600
+# Judgements for programs at the same time: a model that is slow must stay there for the events.
+MOST_ASKED = 8
 
 
 class ReasonServicer(ReasonServiceServicer):
-    """`most_detections` is as much as an event of this Lares may have."""
+    """`most_detections` is as much as an event of this Lares may have; `tally` is the worker's."""
 
-    def __init__(self, judge: Judge, most_detections: int) -> None:
+    def __init__(self, judge: Judge, most_detections: int, tally: Callable[[], Tally]) -> None:
         self._judge = judge
+        self._tally = tally
+        self._asked = 0
         self._most_detections = most_detections
 
     async def AssessEvent(self, request: pb.AssessEventRequest, context: object) -> pb.AssessEventResponse:
@@ -25,4 +33,34 @@ class ReasonServicer(ReasonServiceServicer):
                 f"evidence holds at most {self._most_detections} detections and {MOST_HISTORY} past events",
                 "TOO_MUCH_EVIDENCE",
             )
-        return pb.AssessEventResponse(assessment=await self._judge.assess(evidence))
+        if self._asked >= MOST_ASKED:
+            raise Exhausted(f"{MOST_ASKED} judgements are under way already", "TOO_MANY_JUDGEMENTS")
+        self._asked += 1
+        try:
+            return pb.AssessEventResponse(assessment=await self._judge.assess(evidence))
+        finally:
+            self._asked -= 1
+
+    async def GetReasonStatus(
+        self, request: pb.GetReasonStatusRequest, context: object
+    ) -> pb.GetReasonStatusResponse:
+        require_caller()
+        reasoner = self._judge.reasoner
+        report, tally = reasoner.report(), self._tally()
+        return pb.GetReasonStatusResponse(
+            reasoner=reasoner.name,
+            state=pb.JudgeState.Value(f"JUDGE_STATE_{report.state.value}"),
+            detail=report.detail,
+            since=stamp(report.since),
+            model=report.model,
+            models=report.models,
+            prompt=report.prompt,
+            prompts=report.prompts,
+            slots=reasoner.slots,
+            judging=tally.judging,
+            judged=tally.judged,
+            failed=tally.failed,
+            prompt_tokens=report.tokens.prompt,
+            cached_tokens=report.tokens.cached,
+            completion_tokens=report.tokens.completion,
+        )

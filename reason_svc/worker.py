@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
@@ -15,17 +16,21 @@ from reason_svc.backoff import Backoff
 from reason_svc.judging import Judge
 from reason_svc.leases import Leases
 from reason_svc.messages import assessed, failed
+from reason_svc.reasoner import State
+from reason_svc.tally import Tally
 
 log = structlog.get_logger(__name__)
 
 PAUSES = (0.5, 30.0)
+LOOK_SECONDS = 0.25
+AWAY = (State.UNREACHABLE, State.LOADING)
 
 
 class Worker:
     """Judges up to `concurrency` events at once. `publish` returns when the fact is durable.
 
     An event is in the store's queue until its fact is read back from the log, so nothing here can be lost: a
-    worker that dies leaves leases that expire.
+    worker that dies leaves leases that expire. While the judge says that it is away, nothing is leased.
     """
 
     def __init__(
@@ -45,8 +50,13 @@ class Worker:
         self._renew_seconds = lease_seconds / 3
         self._judge_seconds = judge_seconds
         self._held: dict[str, asyncio.Task[None]] = {}
+        self._tally = Tally()
         self._backoff = Backoff(*PAUSES)
         self._resume_at = 0.0
+
+    def tally(self) -> Tally:
+        """As of now; a copy."""
+        return replace(self._tally, judging=len(self._held))
 
     async def run(self) -> None:
         """Until cancelled; raises what no waiting can mend. What was in hand goes back to the store."""
@@ -67,7 +77,18 @@ class Worker:
         """Until there is room for another event and the judge is not being left alone."""
         while self._room() <= 0:
             await asyncio.wait(self._held.values(), return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.sleep(self._resume_at - asyncio.get_running_loop().time())
+        while (away := self._away()) or self._pause() > 0:
+            await asyncio.sleep(LOOK_SECONDS if away else min(LOOK_SECONDS, self._pause()))
+            if away and not self._away():  # it is back: no pause that it earned before still counts
+                self._resume_at = 0.0
+                self._backoff.worked()
+
+    def _away(self) -> bool:
+        return self._judge.reasoner.report().state in AWAY
+
+    def _pause(self) -> float:
+        """Seconds for which the judge is still left alone."""
+        return self._resume_at - asyncio.get_running_loop().time()
 
     def _room(self) -> int:
         """How many more events may be in hand: as many as the judge has slots, within our own bound."""
@@ -84,6 +105,10 @@ class Worker:
             await self._put_off(lease, problem)
         else:
             self._backoff.worked()
+            if fact.HasField("failure"):
+                self._tally.failed += 1
+            else:
+                self._tally.judged += 1
             _say(fact)
         self._held.pop(lease.lease_id, None)
 

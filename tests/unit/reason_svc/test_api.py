@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.reason.v1.assessment_pb2 import SEVERITY_HIGH
 from lares.reason.v1.evidence_pb2 import Evidence, EvidenceDetection, PastEvent
-from lares.reason.v1.reason_service_pb2 import AssessEventRequest
+from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, AssessEventRequest, GetReasonStatusRequest
 from lares.reason.v1.reason_service_pb2_grpc import (
     ReasonServiceStub,
     add_ReasonServiceServicer_to_server,
@@ -23,6 +23,7 @@ from reason_svc.judging import Judge
 from reason_svc.messages import stamp
 from reason_svc.rules import Rules
 from reason_svc.severity import Thresholds
+from reason_svc.tally import Tally
 from tests.support.aio_server import _grpc_server  # noqa: F401
 from tests.support.evidence import NIGHT, evidence_message
 
@@ -38,7 +39,8 @@ def grpc_add_to_server() -> Any:
 
 @pytest.fixture(scope="module")
 def grpc_servicer() -> ReasonServicer:
-    return ReasonServicer(Judge(Rules(), Thresholds(), lambda: JUDGED_AT), MOST)
+    judge = Judge(Rules(), Thresholds(), lambda: JUDGED_AT)
+    return ReasonServicer(judge, MOST, lambda: Tally(judging=1, judged=20, failed=3))
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +131,13 @@ def test_nobody_without_a_key(grpc_stub: Any, metadata: Any, reason: str) -> Non
         grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence_message()), metadata=metadata, timeout=10)
     problem = problem_of(cast(Any, refused.value))
     assert (type(problem), problem.reason) == (Unauthenticated, reason)
+
+
+def test_a_caller_may_ask_who_judges_and_how_that_goes(grpc_stub: Any) -> None:
+    status = grpc_stub.GetReasonStatus(GetReasonStatusRequest(), metadata=KEY, timeout=10)
+    assert (status.reasoner, status.state, status.detail) == ("rules/v1", JUDGE_STATE_READY, "")
+    assert (status.model, list(status.models), list(status.prompts)) == ("", ["rules/v1"], [])
+    assert (status.slots, status.judging, status.judged, status.failed) == (64, 1, 20, 3)
+    assert status.HasField("since")
+    with pytest.raises(grpc.RpcError):
+        grpc_stub.GetReasonStatus(GetReasonStatusRequest(), timeout=10)

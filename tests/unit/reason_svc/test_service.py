@@ -1,25 +1,29 @@
 """The judge as the composition root opens it: its settings reach the place where they count."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from lares.reason.v1.assessment_pb2 import SEVERITY_CRITICAL
+from lares.reason.v1 import reason_service_pb2_grpc as rpc
+from lares.reason.v1.assessment_pb2 import SEVERITY_CRITICAL, SEVERITY_MEDIUM
 from lares.reason.v1.events_pb2 import EventAssessed
-from lares.reason.v1.reason_service_pb2 import AssessEventRequest
-from lares.reason.v1.reason_service_pb2_grpc import ReasonServiceStub
+from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, AssessEventRequest, GetReasonStatusRequest
 from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
 from mesh.boundary import Boundary
-from mesh.config import load_config
+from mesh.config import Config, load_config
 from mesh.mesh import Mesh
-from mesh.problems import Invalid
+from mesh.problems import Exhausted, Invalid
 from mesh.rpc import Channels, Server, call
 from mesh.topics import ASSESSED, Topic
 from reason_svc import service
+from reason_svc.api import MOST_ASKED
 from tests.support.evidence import evidence_message
+from tests.support.scripted_llm import MODEL, hangs, scripted
 
 SECONDS = 90.0
 
@@ -51,33 +55,76 @@ class FakeBus:
             self.published.put_nowait((topic, message))
 
 
-async def test_it_judges_for_the_store_and_for_programs(tmp_path: Path) -> None:
-    config = load_config(
-        home=tmp_path, severity_medium=5, severity_high=10, severity_critical=40, event_max_detections=2
-    )
+@asynccontextmanager
+async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.ReasonServiceAsyncStub"]]:
+    """The service as `lares up` opens it, with a fake store; what it published, and a client of it."""
+    folder = config.home
     bus, server = FakeBus(), Server([Boundary(None)])
     server.add(add_EventServiceServicer_to_server, cast(Any, FakeStore()), "lares.store.v1.EventService")
-    address = await server.listen(f"unix:{tmp_path}/s")
+    address = await server.listen(f"unix:{folder}/s")
     channels = Channels({"store": address, "reason": address}, {})
-    mesh = Mesh(config, cast(Any, bus), cast(Any, None), server, channels, cast(Any, None))
+    mesh = Mesh(config, cast(Any, bus), cast(Any, None), server, channels, cast(Any, None), reasoner_url=url)
     async with service.open(config, mesh):
         await server.start()
-        topic, fact = await asyncio.wait_for(bus.published.get(), SECONDS)
-        assert topic is ASSESSED
-        assert fact.assessment.severity == SEVERITY_CRITICAL
-        stub = ReasonServiceStub(mesh.channel("reason"))
-        evidence = evidence_message()
-        assert (await call(stub.AssessEvent, AssessEventRequest(evidence=evidence))).assessment.score == 40
-        evidence.detections.extend(2 * [evidence.detections[0]])
-        with pytest.raises(Invalid, match="at most 2 detections"):
-            await call(stub.AssessEvent, AssessEventRequest(evidence=evidence))
+        yield bus, rpc.ReasonServiceStub(mesh.channel("reason"))
     assert not mesh.failure.done()
     await channels.close()
     await server.stop(0)
 
 
+async def test_it_judges_for_the_store_and_for_programs(tmp_path: Path) -> None:
+    config = load_config(
+        home=tmp_path, severity_medium=5, severity_high=10, severity_critical=40, event_max_detections=2
+    )
+    async with opened(config, "rules:") as (bus, stub):
+        topic, fact = await asyncio.wait_for(bus.published.get(), SECONDS)
+        assert topic is ASSESSED
+        assert fact.assessment.severity == SEVERITY_CRITICAL
+        evidence = evidence_message()
+        assert (await call(stub.AssessEvent, AssessEventRequest(evidence=evidence))).assessment.score == 40
+        evidence.detections.extend(2 * [evidence.detections[0]])
+        with pytest.raises(Invalid, match="at most 2 detections"):
+            await call(stub.AssessEvent, AssessEventRequest(evidence=evidence))
+
+
+async def test_an_llm_judges_for_both_and_says_how_it_does(tmp_path: Path) -> None:
+    # The URL of the settings is not the one that counts: deploy may serve a model of its own.
+    config = load_config(home=tmp_path, reasoner_url="llama:/model.gguf")
+    async with scripted() as llm, opened(config, llm.url()) as (bus, stub):
+        _, fact = await asyncio.wait_for(bus.published.get(), SECONDS)
+        answer = await call(stub.AssessEvent, AssessEventRequest(evidence=evidence_message()))
+        for judged in (fact.assessment, answer.assessment):
+            assert (judged.score, judged.severity) == (55, SEVERITY_MEDIUM)
+            assert (judged.reasoner, judged.model, judged.rules_score) == ("llama.cpp", MODEL, 40)
+            assert (judged.prompt_tokens, judged.cached_tokens, judged.completion_tokens) == (100, 60, 10)
+            assert len(judged.prompt_hash) == 64
+            assert judged.raw_answer
+            assert [factor.factor for factor in judged.factors[5:]] == ["repeat", "reason"]
+            assert list(judged.factors[-1].detection_ids) == [evidence_message().detections[0].id]
+        status = await call(stub.GetReasonStatus, GetReasonStatusRequest())
+        assert (status.reasoner, status.state, status.slots) == ("llama.cpp", JUDGE_STATE_READY, 3)
+        assert (status.model, list(status.models)) == (MODEL, [MODEL, "rules/v1"])
+        assert (status.prompt, list(status.prompts)) == ("v1", ["v1", "v1-short"])
+        assert (status.judged, status.failed, status.prompt_tokens) == (1, 0, 200)
+
+
+async def test_programs_that_ask_too_much_at_once_are_refused(tmp_path: Path) -> None:
+    config, request = load_config(home=tmp_path), AssessEventRequest(evidence=evidence_message())
+    async with scripted() as llm, opened(config, llm.url()) as (bus, stub):
+        await asyncio.wait_for(bus.published.get(), SECONDS)
+        llm.always = hangs
+        asked = [asyncio.ensure_future(call(stub.AssessEvent, request)) for _ in range(MOST_ASKED + 1)]
+        done, waiting = await asyncio.wait(asked, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        assert len(waiting) == MOST_ASKED
+        with pytest.raises(Exhausted, match="under way already"):
+            done.pop().result()
+
+
 async def test_an_unknown_judge_stops_the_start(tmp_path: Path) -> None:
-    config = load_config(home=tmp_path, reasoner_url="oracle:delphi")
+    config, nothing = load_config(home=tmp_path), cast(Any, None)
+    mesh = Mesh(config, nothing, nothing, nothing, nothing, nothing, reasoner_url="oracle:delphi")
     with pytest.raises(Invalid, match="LARES_REASONER_URL"):
-        async with service.open(config, cast(Any, None)):
+        async with service.open(config, mesh):
             raise AssertionError("opened")

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from reason_svc.evidence import Evidence
 from reason_svc.judging import Judge
 from reason_svc.leases import Leases
 from reason_svc.messages import stamp
+from reason_svc.reasoner import Report, State, Wish
 from reason_svc.rules import Rules
 from reason_svc.severity import Thresholds
+from reason_svc.tally import Tally
 from reason_svc.verdict import Verdict
 from reason_svc.worker import Worker
 from tests.support.evidence import evidence_message
@@ -48,12 +50,15 @@ class FakeStore(EventServiceServicer):
         self.refused = 0
         self.lost: set[str] = set()
 
-    def due(self, name: str, attempt: int = 1) -> pb.EventLease:
+    def due(
+        self, name: str, attempt: int = 1, request: pb.ReassessmentRequest | None = None
+    ) -> pb.EventLease:
         lease = pb.EventLease(
             lease_id=f"lease of {name}",
             evidence=evidence_message(name),
             expires_at=stamp(NOW + timedelta(seconds=LEASE_SECONDS)),
             attempt=attempt,
+            request=request,
         )
         self.queue.put_nowait(lease)
         return lease
@@ -88,14 +93,20 @@ class FakeStore(EventServiceServicer):
         raise AssertionError("the judge has no business here")
 
     GetEvent = ListEvents = WatchEvents = ListChanges = GetStoreStatus = _unused  # type: ignore[assignment]
+    ReassessEvent = ListAssessments = _unused  # type: ignore[assignment]
 
 
 class FakeReasoner:
-    """Judges by the rules once `open` is set; raises `error` instead while there is one."""
+    """Judges by the rules once `open` is set; raises `error` instead while there is one. `state` is what it
+    says of itself, whatever it does."""
 
     name = "fake/v1"
 
     def __init__(self) -> None:
+        self.slots = 64
+        self.state = State.READY
+        self.reports = 0
+        self.wishes: list[Wish] = []
         self.open = asyncio.Event()
         self.open.set()
         self.error: Exception | None = None
@@ -103,7 +114,12 @@ class FakeReasoner:
         self.begun = 0
         self.cancelled = 0
 
-    async def judge(self, evidence: Evidence) -> Verdict:
+    def report(self) -> Report:
+        self.reports += 1
+        return Report(self.state, NOW)
+
+    async def judge(self, evidence: Evidence, wish: Wish) -> Verdict:
+        self.wishes.append(wish)
         self.begun += 1
         self.judging += 1
         try:
@@ -115,7 +131,7 @@ class FakeReasoner:
             self.judging -= 1
         if self.error:
             raise self.error
-        return await Rules().judge(evidence)
+        return replace(await Rules().judge(evidence, Wish()), reasoner=self.name)
 
 
 @dataclass
@@ -164,6 +180,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         log.publish,
         concurrency=CONCURRENCY,
         lease_seconds=LEASE_SECONDS,
+        judge_seconds=120,
     )
     yield Bench(store, reasoner, log, worker)
     await channels.close()
@@ -293,6 +310,104 @@ async def test_a_judge_that_cannot_be_reached_is_no_attempt(bench: Bench, error:
         bench.reasoner.error = None
         bench.store.due("one")
         await until(lambda: bench.log.facts)
+
+
+@pytest.mark.parametrize("state", [State.LOADING, State.UNREACHABLE])
+async def test_nothing_is_leased_while_the_judge_is_away(bench: Bench, state: State) -> None:
+    bench.reasoner.state = state
+    bench.store.due("one")
+    async with bench.running():
+        await until(lambda: bench.reasoner.reports >= 4)
+        assert bench.store.asked == []
+        bench.reasoner.state = State.READY
+        await until(lambda: bench.log.facts)
+    assert bench.store.released == []
+
+
+async def test_a_judge_that_is_back_is_not_left_alone_any_longer(bench: Bench) -> None:
+    bench.worker._backoff._next = 7200
+    bench.reasoner.error = Unavailable("it is away", "NO_ANSWER")
+    bench.reasoner.slots = 1
+    bench.store.due("one")
+    async with bench.running():
+        await until(lambda: bench.store.released)
+        bench.reasoner.state = State.UNREACHABLE
+        reports = bench.reasoner.reports
+        await until(lambda: bench.reasoner.reports >= reports + 4)
+        bench.reasoner.error, bench.reasoner.state = None, State.READY
+        bench.store.due("one")
+        await until(lambda: bench.log.facts)  # within two hours, but for the word that it is back
+
+
+async def test_a_judge_that_was_never_away_is_left_alone(bench: Bench) -> None:
+    bench.worker._backoff._next = 7200
+    bench.reasoner.error = Exhausted("too many", "RATE")
+    bench.reasoner.slots = 1
+    bench.store.due("one")
+    async with bench.running():
+        await until(lambda: bench.store.released)
+        bench.store.due("one")
+        reports = bench.reasoner.reports
+        await until(lambda: bench.reasoner.reports >= reports + 4)
+        assert (bench.store.asked, bench.reasoner.begun) == ([1], 1)
+
+
+async def test_no_more_at_once_than_the_judge_has_slots(bench: Bench) -> None:
+    bench.reasoner.open.clear()
+    bench.reasoner.slots = 1
+    for name in ("one", "two", "three"):
+        bench.store.due(name)
+    async with bench.running():
+        await until(lambda: len(bench.store.renewed) > 2)
+        assert (bench.reasoner.begun, bench.store.asked) == (1, [1])
+        assert bench.worker.tally() == Tally(judging=1)
+        bench.reasoner.slots = 2
+        bench.reasoner.open.set()
+        await until(lambda: len(bench.log.facts) == 3)
+        assert max(bench.store.asked) == 2
+
+
+async def test_it_counts_what_it_does(bench: Bench) -> None:
+    bench.reasoner.error = Invalid("no JSON", "BAD_ANSWER")
+    bench.store.due("bad")
+    async with bench.running():
+        await until(lambda: bench.worker.tally().failed == 1)
+        bench.reasoner.error = None
+        bench.store.due("good")
+        await until(lambda: bench.worker.tally() == Tally(judging=0, judged=1, failed=1))
+
+
+async def test_a_judge_without_a_deadline_of_its_own_has_ours(bench: Bench) -> None:
+    bench.worker._judge_seconds = 0.1
+    bench.reasoner.open.clear()
+    bench.store.due("slow")
+    async with bench.running():
+        await until(lambda: bench.log.facts)
+    assert bench.log.facts[0].failure.reason == "TIMEOUT"
+    assert bench.reasoner.cancelled == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "given_up"), [("UNKNOWN_MODEL", "again"), ("UNKNOWN_PROMPT", "again"), ("BAD_ANSWER", "")]
+)
+async def test_a_wish_is_told_to_the_judge_and_given_up_if_it_can_never_be_met(
+    bench: Bench, reason: str, given_up: str
+) -> None:
+    bench.reasoner.error = Invalid("no", reason)
+    bench.store.due("one", request=pb.ReassessmentRequest(request_id="again", model="m", prompt="p"))
+    async with bench.running():
+        await until(lambda: bench.log.facts)
+    assert bench.reasoner.wishes == [Wish("m", "p")]
+    assert bench.log.facts[0].failure.given_up_request_id == given_up
+
+
+async def test_a_wished_judgement_says_whose_it_is(bench: Bench) -> None:
+    lease = bench.store.due("one", request=pb.ReassessmentRequest(request_id="again"))
+    async with bench.running():
+        await until(lambda: bench.log.facts)
+    assessment, evidence = bench.log.facts[0].assessment, lease.evidence
+    assert assessment.request_id == "again"
+    assert assessment.id == assessment_id(evidence.event_id, evidence.digest, "fake/v1", "", "again")
 
 
 async def test_a_log_that_is_away_gives_the_event_back(bench: Bench) -> None:

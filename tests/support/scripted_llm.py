@@ -1,0 +1,224 @@
+"""A fake LLM server: plays llama.cpp, trtllm-serve, vLLM, Ollama or another on the wire, with every fault.
+
+It judges nothing. What it is asked is recorded; what it is told to do next, it does once.
+"""
+
+import asyncio
+import json
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from reason_svc.address import Kind
+from tests.support.trtllm_form import ChatRequest
+
+KEY = "a-secret-key"
+MODEL = "scripted"
+GOOD = {
+    "reasons": [{"text": "something moved", "detections": [1]}],
+    "score": 55,
+    "summary": "Something moved at the door.",
+}
+OWNERS = {
+    Kind.LLAMA_CPP: "llamacpp",
+    Kind.TRTLLM: "tensorrt_llm",
+    Kind.VLLM: "vllm",
+    Kind.OLLAMA: "library",
+    Kind.OPENAI: "somebody",
+}
+LOADING = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
+
+Turn = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ScriptedLlm:
+    """`context` is in words, which are its tokens; `loading` answers 503 to everything, `silent` nothing."""
+
+    def __init__(self, kind: Kind = Kind.LLAMA_CPP, model: str = MODEL, context: int = 8192) -> None:
+        self.kind, self.model, self.context = kind, model, context
+        self.slots = 3
+        self.loading = self.silent = False
+        self.turns: deque[Turn] = deque()
+        self.always: Turn | None = None
+        self.asked: list[dict[str, Any]] = []
+        self.looks = 0
+        self.judging = 0
+        self.port = 0
+        self.tls: ssl.SSLContext | None = None
+        self._runner: web.AppRunner | None = None
+
+    def url(self, **options: object) -> str:
+        named = "".join(f"&{name}={value}" for name, value in options.items())
+        scheme = "https" if self.tls else "http"
+        return f"openai+{scheme}://:{KEY}@127.0.0.1:{self.port}/v1?model={self.model}{named}"
+
+    async def start(self) -> None:
+        """On the port that it had before."""
+        app = web.Application(middlewares=[self._front])
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        if self.kind is Kind.LLAMA_CPP:
+            app.router.add_get("/props", self._props)
+            app.router.add_post("/tokenize", self._tokenize)
+        if self.kind is Kind.OLLAMA:
+            app.router.add_get("/api/version", self._version)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _front(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {KEY}":
+            return answered(401, {"error": {"message": f"no such key: {KEY}"}})
+        if self.silent:
+            return await hangs(request)
+        if self.loading:
+            return answered(503, LOADING)
+        answer: web.StreamResponse = await handler(request)
+        if self.kind is Kind.LLAMA_CPP:
+            answer.headers["Server"] = "llama.cpp"
+        return answer
+
+    async def _models(self, request: web.Request) -> web.Response:
+        self.looks += 1
+        card: dict[str, Any] = {"id": self.model, "object": "model", "owned_by": OWNERS[self.kind]}
+        if self.kind is Kind.VLLM:
+            card["max_model_len"] = self.context
+        return answered(200, {"object": "list", "data": [card]})
+
+    async def _props(self, request: web.Request) -> web.Response:
+        settings = {"n_ctx": self.context}
+        return answered(200, {"total_slots": self.slots, "default_generation_settings": settings})
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return answered(200, {"version": "0.13.0"})
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        text = (await request.json())["content"]
+        return answered(200, {"tokens": list(range(len(text.split())))})
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.asked.append(body)
+        self.judging += 1
+        try:
+            if self.kind is Kind.TRTLLM:
+                try:
+                    ChatRequest.model_validate(body)
+                except ValidationError as error:
+                    return answered(400, {"error": str(error)})
+            words = sum(len(message["content"].split()) for message in body["messages"])
+            if words + body["max_tokens"] > self.context:
+                return too_long(self.kind)
+            turn = self.turns.popleft() if self.turns else self.always or says(json.dumps(GOOD))
+            return await turn(request)
+        finally:
+            self.judging -= 1
+
+
+@asynccontextmanager
+async def scripted(
+    kind: Kind = Kind.LLAMA_CPP, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[ScriptedLlm]:
+    server = ScriptedLlm(kind, **options)
+    server.tls = tls
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def answered(status: int, body: object) -> web.Response:
+    return web.Response(status=status, text=json.dumps(body), content_type="application/json")
+
+
+def too_long(kind: Kind) -> web.Response:
+    if kind is Kind.LLAMA_CPP:
+        error = {"code": 400, "message": "request exceeds", "type": "exceed_context_size_error"}
+        return answered(400, {"error": error})
+    message = "This model's maximum context length is 512 tokens"
+    return answered(400, {"object": "error", "message": message, "type": "BadRequestError", "code": 400})
+
+
+def says(content: object, finish: str = "stop", **more: object) -> Turn:
+    """A completion of this content, of 100 + 10 tokens of which 60 were cached."""
+
+    async def turn(request: web.Request) -> web.Response:
+        choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content}}
+        usage = {
+            "prompt_tokens": 100,
+            "completion_tokens": 10,
+            "prompt_tokens_details": {"cached_tokens": 60},
+        }
+        return answered(200, {"object": "chat.completion", "choices": [choice], "usage": usage, **more})
+
+    return turn
+
+
+def replies(status: int, body: object) -> Turn:
+    async def turn(request: web.Request) -> web.Response:
+        return answered(status, body)
+
+    return turn
+
+
+async def redirects(request: web.Request) -> web.Response:
+    return web.Response(status=307, headers={"Location": str(request.rel_url)})
+
+
+def raw(content: bytes) -> Turn:
+    async def turn(request: web.Request) -> web.Response:
+        return web.Response(body=content)
+
+    return turn
+
+
+async def hangs(request: web.Request) -> web.StreamResponse:
+    return await asyncio.Future()
+
+
+async def drips(request: web.Request) -> web.StreamResponse:
+    """A byte now and then, without an end."""
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    while True:
+        await answer.write(b" ")
+        await asyncio.sleep(0.05)
+
+
+async def pours(request: web.Request) -> web.StreamResponse:
+    """Far more than anybody wants."""
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    for _ in range(2000):
+        await answer.write(b"x" * 2**16)
+    return answer
+
+
+async def drops(request: web.Request) -> web.StreamResponse:
+    """The connection, without a word."""
+    assert request.transport
+    request.transport.abort()
+    return await asyncio.Future()
+
+
+async def breaks_off(request: web.Request) -> web.StreamResponse:
+    """The connection, in the middle of the answer."""
+    answer = web.StreamResponse(headers={"Content-Length": "1000"})
+    await answer.prepare(request)
+    await answer.write(b'{"choices": [')
+    assert request.transport
+    request.transport.abort()
+    return answer
