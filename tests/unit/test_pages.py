@@ -107,7 +107,7 @@ def test_the_queries_of_the_readme_fit_the_schema() -> None:
     text = (pages.ROOT / "README.md").read_text()
     written = re.findall(r"```graphql\n(.*?)```", text, re.DOTALL)
     sent = [json.loads(body)["query"] for body in re.findall(r"-d '(\{.*?\})'", text, re.DOTALL)]
-    assert len(written) == 3
+    assert len(written) == 5
     assert len(sent) == 2
     schema = make_schema()._schema
     for query in [*written, *sent]:

@@ -1,5 +1,6 @@
 """FakeStore: the store's contracts (and three status calls) over plain dictionaries, and a count of calls."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,10 @@ class FakeStore:
     requests: list[Message] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
     failing: dict[str, Exception] = field(default_factory=dict)  # method -> what it raises
+    answering: asyncio.Event = field(default_factory=asyncio.Event)  # status calls wait until it is set
+
+    def __post_init__(self) -> None:
+        self.answering.set()
 
     def seen(self, method: str, request: Message) -> None:
         self.calls[method] += 1
@@ -288,6 +293,7 @@ class _Events(_Servicer, events_rpc.EventServiceServicer):
 
     async def GetStoreStatus(self, request: Any, context: Any) -> Any:
         self.store.seen("GetStoreStatus", request)
+        await self.store.answering.wait()
         return self.store.status
 
 
@@ -374,14 +380,17 @@ class _Ingest(_Servicer, ingest_rpc.IngestServiceServicer):
 class _Detect(_Servicer, detect_rpc.DetectServiceServicer):
     async def GetDetectStatus(self, request: Any, context: Any) -> Any:
         self.store.seen("GetDetectStatus", request)
+        await self.store.answering.wait()
         return self.store.detect
 
     async def ListGpus(self, request: Any, context: Any) -> Any:
         self.store.seen("ListGpus", request)
+        await self.store.answering.wait()
         return self.store.gpus
 
 
 class _Reason(_Servicer, reason_rpc.ReasonServiceServicer):
     async def GetReasonStatus(self, request: Any, context: Any) -> Any:
         self.store.seen("GetReasonStatus", request)
+        await self.store.answering.wait()
         return self.store.reason

@@ -130,7 +130,8 @@ async def test_a_sibling_that_does_not_answer_in_time_is_away(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy(gateway)
-    monkeypatch.setattr("gateway.backlog.DEADLINE_SECONDS", 1e-6)
+    monkeypatch.setattr("gateway.backlog.DEADLINE_SECONDS", 0.3)
+    gateway.store.answering.clear()
     assert await lines(gateway) == []
 
 
