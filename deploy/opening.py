@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import grpc
 
 from deploy.embedded.home import lock_home, private_socket_folder
 from deploy.embedded.kafka import open_kafka
+from deploy.embedded.llama import SCHEME, model_of, open_llama
 from deploy.embedded.postgres import open_postgres
 from mesh.blobs import open_blobs
 from mesh.boundary import Boundary
@@ -38,7 +39,7 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         keys = Keys(channels.to("store"))
         server = Server([Boundary(keys.verify if config.auth else None)])
         addresses = await _listen(config, server, socket)
-        bus_url, database_url = await _open_parts(config, stack, database)
+        bus_url, database_url, reasoner_url = await _open_parts(config, stack, targets, database)
         # Our own Kafka has no other member: one that was killed gets its partitions back at once.
         instance = "lares" if config.bus_url == EMBEDDED else None
         bus = await stack.enter_async_context(open_bus(bus_url, client_id="lares", instance=instance))
@@ -55,7 +56,7 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
             channels,
             keys,
             database_url,
-            config.reasoner_url,
+            reasoner_url,
             addresses,
             {"kafka": bus.check},
         )
@@ -74,17 +75,24 @@ async def _listen(config: Config, server: Server, socket: str) -> dict[str, str]
     return addresses
 
 
-async def _open_parts(config: Config, stack: AsyncExitStack, database: bool) -> tuple[str, str]:
-    """Kafka and PostgreSQL come up at the same time. Returns their URLs."""
-    parts = []
+async def _open_parts(
+    config: Config, stack: AsyncExitStack, targets: Collection[str], database: bool
+) -> tuple[str, str, str]:
+    """What is ours comes up at the same time. Returns the URLs of bus, database and judge, ours or yours."""
+    parts: dict[str, AbstractAsyncContextManager[str]] = {}
+    if "reason" in targets and config.reasoner_url.startswith(SCHEME):
+        parts["reasoner"] = open_llama(config.home, model_of(config.reasoner_url))
     if config.bus_url == EMBEDDED:
-        parts.append(open_kafka(config.home, config.kafka_listen, config.cache))
+        parts["bus"] = open_kafka(config.home, config.kafka_listen, config.cache)
     if database and config.database_url == EMBEDDED:
-        parts.append(open_postgres(config.home))
-    urls = iter(await _together([stack.enter_async_context(part) for part in parts]))
-    bus_url = next(urls) if config.bus_url == EMBEDDED else config.bus_url
-    database_url = next(urls) if database and config.database_url == EMBEDDED else config.database_url
-    return bus_url, database_url
+        parts["database"] = open_postgres(config.home)
+    starts = [stack.enter_async_context(part) for part in parts.values()]
+    urls = dict(zip(parts, await _together(starts), strict=True))
+    return (
+        urls.get("bus", config.bus_url),
+        urls.get("database", config.database_url),
+        urls.get("reasoner", config.reasoner_url),
+    )
 
 
 async def _together(starts: list[Coroutine[Any, Any, str]]) -> list[str]:

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+POLL_SECONDS = 0.05
+
 
 async def until(condition: Callable[[], object], seconds: float = 90.0, what: str = "") -> None:
     """Polls until `condition` holds; AssertionError after `seconds`."""
@@ -18,4 +20,4 @@ async def until_async(condition: Callable[[], Awaitable[object]], seconds: float
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(POLL_SECONDS)

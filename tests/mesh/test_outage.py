@@ -1,0 +1,215 @@
+"""The LLM server is gone while ten minutes of photos come in: unreachable, then answering badly."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import pytest
+from aiohttp import web
+
+from lares.detect.v1.events_pb2 import MediaDetected
+from lares.reason.v1.reason_service_pb2 import (
+    JUDGE_STATE_FAILING,
+    JUDGE_STATE_READY,
+    JUDGE_STATE_UNREACHABLE,
+    GetReasonStatusRequest,
+    GetReasonStatusResponse,
+)
+from lares.reason.v1.reason_service_pb2_grpc import ReasonServiceStub
+from lares.store.v1.event_pb2 import (
+    EVENT_STATUS_ASSESSED,
+    EVENT_STATUS_FAILED,
+    EVENT_STATUS_PENDING,
+    Event,
+)
+from mesh.rpc import call
+from reason_svc import worker
+from store_svc import leases
+from store_svc.event import RETRY_MOST_SECONDS
+from tests.support.facts import at, detected
+from tests.support.judging import Judging, open_judging
+from tests.support.recorded import Recorded, open_recorded
+from tests.support.scripted_llm import ScriptedLlm, breaks_off, raw, replies, says
+from tests.support.waiting import POLL_SECONDS, until_async
+
+CAMERAS = ("front", "garden", "street", "yard")
+URGENT = ("front", "garden")
+GAP = 30.0
+NONSENSE = (
+    replies(500, {"error": {"message": "out of memory"}}),
+    says("I would say that it is fine."),
+    says('{"score": 9'),
+    says('{"score": "very high", "summary": "run"}'),
+    says('{"reasons": [', finish="length"),
+    breaks_off,
+    raw(b"\xff\x00"),
+)
+
+
+class Oracle(ScriptedLlm):
+    """An LLM server that comes and goes. Remembers each judgement that it gave, and for which prompt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slots = 1  # so that it is asked in the order in which the store hands out
+        self.given: dict[str, str] = {}
+        self._nonsense = itertools.cycle(NONSENSE)
+
+    @asynccontextmanager
+    async def there(self, *, well: bool = True) -> AsyncIterator[None]:
+        self.always = self._judgement if well else self._something
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def _judgement(self, request: web.Request) -> web.StreamResponse:
+        number = len(self.given) + 1
+        reasons = [{"text": f"reason {number}", "detections": [1]}]
+        content = json.dumps({"reasons": reasons, "score": number % 101, "summary": f"answer {number}"})
+        self.given[content] = (await request.json())["messages"][1]["content"]
+        return await says(content)(request)
+
+    async def _something(self, request: web.Request) -> web.StreamResponse:
+        return await next(self._nonsense)(request)
+
+
+def minute(number: int) -> list[MediaDetected]:
+    """Two photos of every camera, five seconds apart: one event each, no two at the same time."""
+    return [
+        detected(2 * number + n, began(camera, number) + 5 * n, camera=camera, urgent=camera in URGENT)
+        for n, camera in itertools.product((0, 1), CAMERAS)
+    ]
+
+
+def began(camera: str, number: int) -> float:
+    return 60 * number + CAMERAS.index(camera)
+
+
+def event_of(camera: str, number: int) -> str:
+    """How the prompt tells that event apart."""
+    return f"camera: {camera.title()}\nbegan: {at(began(camera, number)):%A %Y-%m-%d %H:%M:%S}"
+
+
+async def pass_minutes(judging: Judging, look: Recorded, minutes: Sequence[int]) -> None:
+    """All of their events are recorded and closed."""
+    for number in minutes:
+        await judging.publish(*minute(number))
+        await until_async(partial(counted, look, "media", 8 * (number + 1)))
+        judging.turn(60)
+    judging.turn(GAP)
+    await until_async(lambda: counted(look, "events WHERE closed", 4 * (minutes[-1] + 1)))
+    judging.turn(-GAP)
+
+
+async def counted(look: Recorded, what: str, wanted: int) -> bool:
+    return await look.counts(what) == [wanted]
+
+
+async def state(judging: Judging) -> int:
+    stub = ReasonServiceStub(judging.mesh.channel("reason"))
+    status = cast(GetReasonStatusResponse, await call(stub.GetReasonStatus, GetReasonStatusRequest()))
+    return status.state
+
+
+async def left_alone(judging: Judging, look: Recorded) -> None:
+    """Waits until all that is unjudged is due, and stays so for longer than a judge's last look at the queue
+    takes that it began before it saw that nobody is there."""
+    seen = 0
+
+    async def due() -> bool:
+        nonlocal seen
+        judging.turn(1)
+        rows = await look.rows("SELECT due_at, lease_id FROM events WHERE status <> 2")
+        quiet = all(row["lease_id"] is None and row["due_at"] <= judging.now for row in rows)
+        seen = seen + 1 if quiet and await state(judging) == JUDGE_STATE_UNREACHABLE else 0
+        return seen * POLL_SECONDS > 4 * leases.POLL_SECONDS
+
+    await until_async(due)
+
+
+async def all_are(judging: Judging, *statuses: int) -> list[Event]:
+    """The events, once all have one of these. The clock goes on meanwhile: what was released waits a second."""
+    judging.turn(POLL_SECONDS)
+    events = await judging.events()
+    return events if all(event.status in statuses for event in events) else []
+
+
+@pytest.fixture
+async def look(postgres_url: str) -> AsyncIterator[Recorded]:
+    async with open_recorded(postgres_url) as recorded:
+        yield recorded
+
+
+async def test_what_comes_while_the_llm_is_gone_is_judged_when_it_returns(
+    monkeypatch: pytest.MonkeyPatch, kafka_url: str, postgres_url: str, look: Recorded, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(worker, "PAUSES", (0.05, 0.5))
+    oracle = Oracle()
+    async with AsyncExitStack() as stack:
+        async with oracle.there():
+            settings = {"reasoner_url": oracle.url(), "event_gap_seconds": GAP}
+            judging = await stack.enter_async_context(
+                open_judging(monkeypatch, kafka_url, postgres_url, tmp_path / "home", **settings)
+            )
+            await pass_minutes(judging, look, [0])
+            await until_async(lambda: all_are(judging, EVENT_STATUS_ASSESSED))
+        before = {event.id: event.assessment for event in await judging.events()}
+
+        # Five minutes without anybody at the other end.
+        await pass_minutes(judging, look, range(1, 6))
+        assert await state(judging) == JUDGE_STATE_UNREACHABLE
+        unjudged(await judging.events(), before, {EVENT_STATUS_PENDING})
+
+        # Five minutes of nonsense.
+        given = len(oracle.given)
+        async with oracle.there(well=False):
+            await pass_minutes(judging, look, range(6, 11))
+            await until_async(lambda: counted(look, "events WHERE status = 3 AND attempts > 0", 40))
+            assert await state(judging) == JUDGE_STATE_FAILING
+        unjudged(await judging.events(), before, {EVENT_STATUS_FAILED})
+        assert len(oracle.given) == given
+
+        judging.turn(RETRY_MOST_SECONDS)
+        await left_alone(judging, look)
+        async with oracle.there():
+            await until_async(lambda: all_are(judging, EVENT_STATUS_ASSESSED))
+            assert await state(judging) == JUDGE_STATE_READY
+        prompts = list(oracle.given.values())[given:]
+        wanted = [event_of(camera, number) for camera, number in newest_urgent_first(range(1, 11))]
+        assert [told.partition(" local time")[0].partition("\n")[2] for told in prompts] == wanted
+        events = await judging.events()
+        assert {event.id: event.assessment for event in events if event.id in before} == before
+        await judged_once_by_what_was_said(look, oracle, events)
+
+
+def newest_urgent_first(minutes: Collection[int]) -> list[tuple[str, int]]:
+    events = [(camera, number) for number in minutes for camera in CAMERAS]
+    return sorted(events, key=lambda event: (event[0] in URGENT, began(*event)), reverse=True)
+
+
+def unjudged(events: Sequence[Event], before: Collection[str], statuses: set[int]) -> None:
+    """Those of the outage are there for everybody to see, and nobody made up a score."""
+    during = [event for event in events if event.id not in before]
+    assert during
+    assert {event.status for event in during} == statuses
+    assert not [event for event in during if event.HasField("assessment")]
+    assert all(event.detection_count == 2 and event.labels == ["person"] for event in during)
+
+
+async def judged_once_by_what_was_said(look: Recorded, oracle: Oracle, events: Sequence[Event]) -> None:
+    """One assessment for each piece of evidence, and behind each one an answer given for that very event."""
+    rows = await look.rows("SELECT event_id, evidence_digest FROM assessments")
+    assert max(Counter((row["event_id"], row["evidence_digest"]) for row in rows).values()) == 1
+    assert {str(row["event_id"]) for row in rows} == {event.id for event in events}
+    for event in events:
+        prompt = oracle.given[event.assessment.raw_answer]
+        assert event_of(event.camera_id, event.started_at.ToDatetime().minute) in prompt
+        assert json.loads(event.assessment.raw_answer)["score"] == event.assessment.score
+    assert len({event.assessment.raw_answer for event in events}) == len(events) == 44
