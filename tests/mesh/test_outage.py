@@ -135,7 +135,7 @@ async def left_alone(judging: Judging, look: Recorded) -> None:
 
 
 async def all_are(judging: Judging, *statuses: int) -> list[Event]:
-    """The events, once all have one of these. The clock goes on meanwhile: what was released waits a second."""
+    """The events, once all have one of these. The clock goes on: what was released waits a second of it."""
     judging.turn(POLL_SECONDS)
     events = await judging.events()
     return events if all(event.status in statuses for event in events) else []
