@@ -11,7 +11,14 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "proto" / "gen")) if path not in sys.path]
 
 from tests.support.llama import running_llama, smollm2_file  # noqa: E402
-from tests.support.parts import fetch_parts, fresh_database, running_kafka, running_postgres  # noqa: E402
+from tests.support.parts import (  # noqa: E402
+    MIGRATED,
+    fetch_parts,
+    fresh_database,
+    migrated_template,
+    running_kafka,
+    running_postgres,
+)
 from tests.support.triton import (  # noqa: E402
     Triton,
     add_graph,
@@ -43,12 +50,20 @@ async def kafka_url() -> AsyncIterator[str]:
 async def postgres_server() -> AsyncIterator[str]:
     """The session's server; use `postgres_url`."""
     async with running_postgres() as url:
+        await migrated_template(url)
         yield url
 
 
 @pytest.fixture
 async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """`postgresql+asyncpg://...` of an empty database of this test's own."""
+    """`postgresql+asyncpg://...` of a database of this test's own, with the tables of this version."""
+    async with fresh_database(postgres_server, MIGRATED) as url:
+        yield url
+
+
+@pytest.fixture
+async def empty_postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """The same without any table."""
     async with fresh_database(postgres_server) as url:
         yield url
 

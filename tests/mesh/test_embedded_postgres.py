@@ -55,10 +55,11 @@ def home() -> Iterator[Path]:
         yield Path(folder) / "home"
 
 
-async def test_every_test_has_a_database_of_its_own(postgres_url: str) -> None:
+async def test_every_database_is_a_test_s_own(postgres_url: str, empty_postgres_url: str) -> None:
     async with connected(postgres_url) as connection:
-        assert await connection.fetch("SELECT 1 FROM pg_tables WHERE schemaname = 'public'") == []
         await connection.execute("CREATE TABLE only_here (id int)")
+    async with connected(empty_postgres_url) as connection:
+        assert await connection.fetch("SELECT 1 FROM pg_tables WHERE schemaname = 'public'") == []
 
 
 async def test_it_is_durable_and_private(postgres_server: str) -> None:

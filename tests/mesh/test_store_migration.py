@@ -25,8 +25,8 @@ from tests.support.book import NOON, assessment_row, write
 
 
 @pytest.fixture
-async def engine(postgres_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(postgres_url, poolclass=NullPool)
+async def engine(empty_postgres_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(empty_postgres_url, poolclass=NullPool)
     yield engine
     await engine.dispose()
 
@@ -49,29 +49,31 @@ async def heads(engine: AsyncEngine) -> list[tuple[int, ...]]:
         return [tuple(row) for row in rows]
 
 
-async def test_an_empty_database_gets_the_tables_in_code(postgres_url: str, engine: AsyncEngine) -> None:
-    await migrate(postgres_url)
+async def test_an_empty_database_gets_the_tables_in_code(
+    empty_postgres_url: str, engine: AsyncEngine
+) -> None:
+    await migrate(empty_postgres_url)
     assert await differences(engine) == []
     assert await heads(engine) == [(0, 0)]
 
 
-async def test_an_up_to_date_one_is_left_alone(postgres_url: str, engine: AsyncEngine) -> None:
-    await migrate(postgres_url)
+async def test_an_up_to_date_one_is_left_alone(empty_postgres_url: str, engine: AsyncEngine) -> None:
+    await migrate(empty_postgres_url)
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE feed_head SET sequence = 7"))
-    await migrate(postgres_url)
+    await migrate(empty_postgres_url)
     assert await differences(engine) == []
     assert await heads(engine) == [(7, 0)]
 
 
-async def test_several_may_start_at_once(postgres_url: str, engine: AsyncEngine) -> None:
-    await asyncio.gather(*(migrate(postgres_url) for _ in range(4)))
+async def test_several_may_start_at_once(empty_postgres_url: str, engine: AsyncEngine) -> None:
+    await asyncio.gather(*(migrate(empty_postgres_url) for _ in range(4)))
     assert await differences(engine) == []
     assert await heads(engine) == [(0, 0)]
 
 
 async def test_one_that_dies_midway_leaves_nothing(
-    postgres_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    empty_postgres_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second start finds an empty database, not half of one."""
     upgrade = migration._upgrade
@@ -83,14 +85,14 @@ async def test_one_that_dies_midway_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(migration, "_upgrade", dies)
         with pytest.raises((Unavailable, DBAPIError)):
-            await migrate(postgres_url)
+            await migrate(empty_postgres_url)
     async with engine.connect() as connection:
         assert (await connection.execute(text("SELECT to_regclass('events')"))).scalar() is None
-    await migrate(postgres_url)
+    await migrate(empty_postgres_url)
     assert await differences(engine) == []
 
 
-async def test_does_not_hold_up_the_loop(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_does_not_hold_up_the_loop(empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alembic runs in a thread: the loop turns while it works."""
     loop = asyncio.get_running_loop()
     turned = asyncio.Event()
@@ -104,12 +106,12 @@ async def test_does_not_hold_up_the_loop(postgres_url: str, monkeypatch: pytest.
         turned.set()
 
     monkeypatch.setattr(migration, "_upgrade", watched)
-    await migrate(postgres_url)
+    await migrate(empty_postgres_url)
     assert turned.is_set()
 
 
 async def test_a_database_of_the_version_before_keeps_what_it_has(
-    postgres_url: str, engine: AsyncEngine
+    empty_postgres_url: str, engine: AsyncEngine
 ) -> None:
     """Events in the queue, and judgements of which only the times tell the order; another one goes on."""
     await upgrade(engine, "0001")
@@ -118,9 +120,9 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
         for id, minute in ((3, 0), (1, 2), (2, 1)):
             values = {"id": UUID(int=id), "event": EVENT, "at": NOON + timedelta(minutes=minute)}
             await connection.execute(text(ASSESSMENT_OF_0001), values)
-    await migrate(postgres_url)
+    await migrate(empty_postgres_url)
     assert await differences(engine) == []
-    async with open_database(postgres_url) as database:
+    async with open_database(empty_postgres_url) as database:
         event = (await database.fast(lambda connection: load_events(connection, [EVENT])))[EVENT]
         assert (event.due_at, event.attempts, event.request, event.assessment) == (NOON, 2, None, b"1")
         await write(database, assessments, assessment_row(UUID(int=4), EVENT, 1))

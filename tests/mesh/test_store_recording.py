@@ -21,7 +21,7 @@ from store_svc.evidence import Past, digest, load_history
 from store_svc.files import file_id
 from store_svc.times import SECOND, micros, stamp
 from tests.support.facts import NOON, at, detected, fingerprint, found, opened_by, photo
-from tests.support.parts import fresh_database
+from tests.support.parts import MIGRATED, fresh_database
 from tests.support.recorded import Recorded, open_recorded, sequences
 
 EVERYTHING = ("media", "files", "detections", "events", "feed", "cameras", "camera_outbox")
@@ -302,7 +302,7 @@ class TestOrder:
         results = []
         for sizes in ([1], [60], [7, 1, 13, 2]):
             async with AsyncExitStack() as stack:
-                url = await stack.enter_async_context(fresh_database(postgres_server))
+                url = await stack.enter_async_context(fresh_database(postgres_server, MIGRATED))
                 store = await stack.enter_async_context(open_recorded(url))
                 results.append(await self._record(store, log, sizes))
         assert results[0] == results[1] == results[2]

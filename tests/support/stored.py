@@ -12,7 +12,7 @@ from mesh.rpc import CALLER_ID, problem_of
 from store_svc.database import Database
 from store_svc.tables import metadata
 from tests.support.book import Row, open_book, write
-from tests.support.parts import fresh_database
+from tests.support.parts import MIGRATED, fresh_database
 from tests.support.served import LoopThread
 
 # Sent with a call, it comes from a person with a key.
@@ -22,7 +22,7 @@ AS_KEY = ((CALLER_ID, "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"),)
 class Stored:
     def __init__(self, thread: LoopThread, server: str) -> None:
         self._thread = thread
-        self.database: Database = thread.enter(open_book(thread.enter(fresh_database(server))))
+        self.database: Database = thread.enter(open_book(thread.enter(fresh_database(server, MIGRATED))))
 
     def write(self, table: Any, *rows: Row) -> None:
         self._thread.run(write(self.database, table, *rows))
