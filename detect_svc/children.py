@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from detect_svc.detector import Photo
-from mesh.problems import Invalid, NotFound
+from mesh.problems import Invalid, NotFound, Unavailable
 from mesh.sandbox import Sandbox
 
 # Two calls in each process's pipe, so that it starts the next photo while this event loop is busy.
@@ -22,6 +22,12 @@ async def shown(sandbox: Sandbox, photo: Photo) -> Any:
         if problem.reason == "BLOB_NOT_FOUND":
             raise NotFound(problem.message, problem.reason) from None
         raise
+
+
+def require_one(sandbox: Sandbox) -> None:
+    """Raises Unavailable while no child runs."""
+    if not sandbox.pids:
+        raise Unavailable("no detector process runs", "DETECTOR_DOWN")
 
 
 def usual_processes(processes: int) -> int:

@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from detect_svc.children import DEPTH, NICE, PHOTO_SECONDS, shown, usual_processes
+from detect_svc.children import DEPTH, NICE, PHOTO_SECONDS, require_one, shown, usual_processes
 from detect_svc.detector import Found, Photo, ServerState, Sight
 from detect_svc.endpoint import number, options
 from detect_svc.labels import UNNAMED, labels_in
 from mesh.artifacts import efficientdet_lite0, sha256_of
 from mesh.config import Config
-from mesh.problems import Unavailable
 from mesh.sandbox import Sandbox
 
 log = structlog.get_logger(__name__)
@@ -40,8 +39,7 @@ class EfficientDetLite0:
         return Sight(found, seen["width"], seen["height"])
 
     async def check(self) -> None:
-        if not self._sandbox.pids:
-            raise Unavailable("no detector process runs", "DETECTOR_DOWN")
+        require_one(self._sandbox)
 
     def servers(self) -> Sequence[ServerState]:
         return ()

@@ -8,7 +8,7 @@ import numpy as np
 import structlog
 
 from detect_svc.card import Card
-from detect_svc.children import DEPTH, NICE, PHOTO_SECONDS, shown, usual_processes
+from detect_svc.children import DEPTH, NICE, PHOTO_SECONDS, require_one, shown, usual_processes
 from detect_svc.detector import Photo, ServerState, Sight
 from detect_svc.endpoint import number, one_of, options
 from detect_svc.labels import UNNAMED
@@ -51,8 +51,7 @@ class OnnxDetector:
         return Sight(found, seen["width"], seen["height"])
 
     async def check(self) -> None:
-        if not self._sandbox.pids:
-            raise Unavailable("no detector process runs", "DETECTOR_DOWN")
+        require_one(self._sandbox)
 
     def servers(self) -> Sequence[ServerState]:
         return ()

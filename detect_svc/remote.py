@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from detect_svc.card import Card, Misfit
-from detect_svc.children import DEPTH, NICE, PHOTO_SECONDS, shown, usual_processes
+from detect_svc.children import DEPTH, NICE, PHOTO_SECONDS, require_one, shown, usual_processes
 from detect_svc.detector import Away, Photo, ServerState, Sight
 from detect_svc.endpoint import Endpoint, bad_setting
 from detect_svc.labels import UNNAMED
@@ -48,8 +48,7 @@ class RemoteDetector:
         return Sight(findings(*raw, self._card.labels), seen["width"], seen["height"])
 
     async def check(self) -> None:
-        if not self._sandbox.pids:
-            raise Unavailable("no process decodes photos", "DETECTOR_DOWN")
+        require_one(self._sandbox)
         self._pool.require()
 
     def servers(self) -> Sequence[ServerState]:

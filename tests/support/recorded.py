@@ -128,6 +128,12 @@ class Recorded:
             found.setdefault(str(row["event_id"]), []).append(str(row["id"]))
         return found
 
+    async def next_offsets(self) -> list[int]:
+        return [
+            row["next_offset"]
+            for row in await self.rows("SELECT next_offset FROM offsets ORDER BY partition")
+        ]
+
     async def counts(self, *tables: str) -> list[int]:
         return [(await self.rows(f"SELECT count(*) FROM {table}"))[0][0] for table in tables]
 
