@@ -105,17 +105,17 @@ async def pass_minutes(judging: Judging, look: Recorded, minutes: Sequence[int])
         judging.turn(60)
     judging.turn(GAP)
     await until_async(lambda: counted(look, "events WHERE closed", 4 * (minutes[-1] + 1)))
-    judging.turn(-GAP)
 
 
 async def counted(look: Recorded, what: str, wanted: int) -> bool:
     return await look.counts(what) == [wanted]
 
 
-async def state(judging: Judging) -> int:
+async def is_in(judging: Judging, wanted: int) -> bool:
+    """Whether the judge says so of itself."""
     stub = ReasonServiceStub(judging.mesh.channel("reason"))
     status = cast(GetReasonStatusResponse, await call(stub.GetReasonStatus, GetReasonStatusRequest()))
-    return status.state
+    return status.state == wanted
 
 
 async def left_alone(judging: Judging, look: Recorded) -> None:
@@ -128,7 +128,7 @@ async def left_alone(judging: Judging, look: Recorded) -> None:
         judging.turn(1)
         rows = await look.rows("SELECT due_at, lease_id FROM events WHERE status <> 2")
         quiet = all(row["lease_id"] is None and row["due_at"] <= judging.now for row in rows)
-        seen = seen + 1 if quiet and await state(judging) == JUDGE_STATE_UNREACHABLE else 0
+        seen = seen + 1 if quiet and await is_in(judging, JUDGE_STATE_UNREACHABLE) else 0
         return seen * POLL_SECONDS > 4 * leases.POLL_SECONDS
 
     await until_async(due)
@@ -164,7 +164,7 @@ async def test_what_comes_while_the_llm_is_gone_is_judged_when_it_returns(
 
         # Five minutes without anybody at the other end.
         await pass_minutes(judging, look, range(1, 6))
-        assert await state(judging) == JUDGE_STATE_UNREACHABLE
+        await until_async(lambda: is_in(judging, JUDGE_STATE_UNREACHABLE))
         unjudged(await judging.events(), before, {EVENT_STATUS_PENDING})
 
         # Five minutes of nonsense.
@@ -172,7 +172,7 @@ async def test_what_comes_while_the_llm_is_gone_is_judged_when_it_returns(
         async with oracle.there(well=False):
             await pass_minutes(judging, look, range(6, 11))
             await until_async(lambda: counted(look, "events WHERE status = 3 AND attempts > 0", 40))
-            assert await state(judging) == JUDGE_STATE_FAILING
+            await until_async(lambda: is_in(judging, JUDGE_STATE_FAILING))
         unjudged(await judging.events(), before, {EVENT_STATUS_FAILED})
         assert len(oracle.given) == given
 
@@ -180,7 +180,7 @@ async def test_what_comes_while_the_llm_is_gone_is_judged_when_it_returns(
         await left_alone(judging, look)
         async with oracle.there():
             await until_async(lambda: all_are(judging, EVENT_STATUS_ASSESSED))
-            assert await state(judging) == JUDGE_STATE_READY
+            await until_async(lambda: is_in(judging, JUDGE_STATE_READY))
         prompts = list(oracle.given.values())[given:]
         wanted = [event_of(camera, number) for camera, number in newest_urgent_first(range(1, 11))]
         assert [told.partition(" local time")[0].partition("\n")[2] for told in prompts] == wanted
