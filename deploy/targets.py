@@ -62,7 +62,8 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
     database = any(TARGETS[name].database for name in targets)
     async with AsyncExitStack() as stack:
         # The services' code is read while Kafka starts, and while those before open: each takes seconds.
-        reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="loading"))
+        reader = ThreadPoolExecutor(1, thread_name_prefix="loading")
+        stack.callback(reader.shutdown, wait=False, cancel_futures=True)
         loop = asyncio.get_running_loop()
         openers = [loop.run_in_executor(reader, TARGETS[name].load) for name in targets]
         mesh = await stack.enter_async_context(open_mesh(config, targets, database=database))

@@ -109,7 +109,7 @@ async def test_ctrl_c_during_the_start_ends_it_too(tmp_path: Path) -> None:
     assert lares.process is not None
     await asyncio.sleep(1.5)
     lares.process.send_signal(signal.SIGINT)
-    code = await asyncio.to_thread(lares.process.wait, 15)
+    code = await asyncio.to_thread(lares.process.wait, 90)
     assert code in (130, -signal.SIGINT)  # the second: before Python itself was up
     lares.start()
     await lares.ready()
