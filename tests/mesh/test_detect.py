@@ -15,7 +15,7 @@ from detect_svc.litert import EfficientDetLite0
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import RejectionReason
 from mesh.artifacts import efficientdet_lite0
-from mesh.bus import Bus, open_bus
+from mesh.bus import Bus
 from mesh.config import load_config
 from mesh.sandbox import Sandbox
 from tests.support.house import House, first, open_house, record, varied
@@ -25,13 +25,6 @@ from tests.support.sandboxed import MAGIC
 from tests.support.waiting import until
 
 FRAGILE = "tests.support.sandboxed:fragile"
-
-
-@pytest.fixture(scope="module")
-async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    async with open_bus(kafka_url, client_id="detect-test") as bus:
-        await bus.create_topics()
-        yield bus
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import Blobs
 from mesh.boundary import Boundary
-from mesh.bus import Bus, open_bus
+from mesh.bus import Bus
 from mesh.config import load_config
 from mesh.identity import media_id
 from mesh.keys import Keys
@@ -29,13 +29,6 @@ from mesh.topics import CAMERAS, DETECTED, INGESTED
 from tests.support.photos import person_photo
 from tests.support.records import unique
 from tests.support.waiting import until
-
-
-@pytest.fixture(scope="module")
-async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    async with open_bus(kafka_url, client_id="detect-service-test") as bus:
-        await bus.create_topics()
-        yield bus
 
 
 @pytest.fixture(scope="module")
