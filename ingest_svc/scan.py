@@ -63,8 +63,8 @@ class Scan:
         files = walk(self._root, below)
         while page := await self._looks.run(list, islice(files, PAGE)):
             wanted = [file for file in page if not skip(file) and self._admission.of_file(file)]
-            found.unsettled += [file.path for file in wanted if file.ctime_ns > started]
-            wanted = [file for file in wanted if file.ctime_ns <= started]
+            found.unsettled += [file.path for file in wanted if file.ctime_ns >= started]
+            wanted = [file for file in wanted if file.ctime_ns < started]
             ripe = await self._looks.run(self._ripe, wanted, started)
             young += [file for file in wanted if file not in ripe]
             await self._ask(found, [file for file in wanted if file in ripe])

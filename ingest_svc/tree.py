@@ -22,6 +22,11 @@ def ignored(path: str) -> bool:
     )
 
 
+def camera_folder(path: str) -> str:
+    """The first level of a path relative to the cameras folder."""
+    return path.partition("/")[0]
+
+
 def camera_folders(root: Path) -> list[str]:
     """The names of the folders of the first level."""
     with os.scandir(root) as entries:

@@ -19,7 +19,7 @@ from ingest_svc.scan import Scan
 from ingest_svc.settling import Complete, Settling, Sign
 from ingest_svc.sightings import FolderSign
 from ingest_svc.threads import Threads
-from ingest_svc.tree import camera_folders, walk
+from ingest_svc.tree import camera_folder, camera_folders, walk
 from ingest_svc.watch import Watch
 from lares.store.v1.events_pb2 import CameraConfigured
 
@@ -68,9 +68,10 @@ class Worker:
         self._folders, self._admission, self._cameras = folders, admission, cameras
         self._changes = cameras.subscribe()  # before `all`: nothing falls between
         self._scan, self._desk = scan, Desk(intake, announcer, self._again)
-        # Folders to scan, folders to list, cameras to attend to, in the order in which that was asked for.
+        # Folders to scan, folders to list with the turn of their files, cameras to attend to, in the order in
+        # which that was asked for.
         self._scans: dict[str, None] = {"": None}
-        self._listings: dict[str, None] = {}
+        self._listings: dict[str, int] = {}
         self._changed: dict[str, None] = {configured.camera.id: None for configured in cameras.all()}
         # When each camera was made, last we knew: another time means that it was deleted and made again.
         self._made: dict[str, int] = {}
@@ -112,8 +113,8 @@ class Worker:
         for below in list(self._scans):
             await self._scan_below(below)
         await self._see()
-        for folder in list(self._listings):
-            await self._list(folder)
+        for folder, turn in list(self._listings.items()):
+            await self._list(folder, turn)
         await self._look()
         await self._submit()
 
@@ -148,7 +149,8 @@ class Worker:
     async def _look_at_folders(self) -> None:
         change = self._folders.look(await self._looks.run(camera_folders, self._root))
         if "" not in self._scans:  # which will come to them anyway, and ask the store first
-            self._listings.update(dict.fromkeys(change.gained))
+            for folder in change.gained:
+                self._listings.setdefault(folder, self._settling.turn())
         for folder, refusal in change.refused.items():
             await self._desk.room()
             self._desk.submit(Fingerprint(folder), refusal, time.monotonic())
@@ -170,22 +172,22 @@ class Worker:
             self._scans[""] = None
         now, folders_changed = time.monotonic(), False
         for sighting in seen:
-            folder, slash, _ = sighting.path.partition("/")
-            folders_changed |= bool(slash) and not self._folders.known(folder)
+            folder = camera_folder(sighting.path)
+            folders_changed |= folder != sighting.path and not self._folders.known(folder)
             if isinstance(sighting.sign, Sign):
                 self._settling.see(sighting.path, sighting.sign, now)
                 continue
-            folders_changed |= not slash
+            folders_changed |= folder == sighting.path
             if sighting.sign is FolderSign.APPEARED and sighting.path:
-                self._listings[sighting.path] = None
+                self._listings.setdefault(sighting.path, self._settling.turn())
         if folders_changed:
             await self._look_at_folders()
 
-    async def _list(self, folder: str) -> None:
+    async def _list(self, folder: str, turn: int) -> None:
         """A new folder may hold what came before anybody watched it."""
         files = await self._looks.run(lambda: [file.path for file in walk(self._root, folder)])
         for path in files:
-            self._settling.see(path, Sign.FOUND, time.monotonic())
+            self._settling.see(path, Sign.FOUND, time.monotonic(), turn)
         del self._listings[folder]
 
     async def _look(self) -> None:
@@ -214,12 +216,11 @@ class Worker:
             self._settling.take(entry)
 
     async def _in_order(self, complete: list[Complete], there: dict[str, Fingerprint]) -> list[Complete]:
-        """By completion; those that were found to be complete at the same moment by capture."""
-        guessed = [there[entry.path] for entry in complete if not entry.said and entry.path in there]
-        if not guessed:
-            return complete
-        rank = {file.path: at for at, file in enumerate(await self._scan.in_capture_order(guessed), 1)}
-        return sorted(complete, key=lambda entry: (entry.at, rank.get(entry.path, 0)))
+        """By completion; a camera's by capture where it is a guess when one of them was complete."""
+        guessed = {camera_folder(entry.path) for entry in complete if not entry.said}
+        unsure = [there[e.path] for e in complete if camera_folder(e.path) in guessed and e.path in there]
+        rank = {file.path: at for at, file in enumerate(await self._scan.in_capture_order(unsure), 1)}
+        return sorted(complete, key=lambda entry: rank.get(entry.path, 0))
 
     def _again(self, path: str) -> None:
         """It became another, or went, while it was in hand."""

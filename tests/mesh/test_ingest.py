@@ -159,7 +159,7 @@ async def test_kill_9_loses_nothing_and_keeps_every_cameras_order(
             await asyncio.sleep(chance.uniform(0, 0.3))
             process.kill()
         else:
-            await until(lambda: all(set(log.first(c)) == set(paths[c]) for c in cameras), 30)
+            await until(lambda: all(set(log.first(c)) == set(paths[c]) for c in cameras))
             process.terminate()
         await process.wait()
     assert {camera: log.first(camera) for camera in cameras} == paths

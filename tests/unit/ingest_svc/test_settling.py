@@ -110,3 +110,33 @@ def test_the_pause_is_until_the_next_look() -> None:
     settling.see("a.jpg", Sign.FOUND, 1.0)
     settling.look("a.jpg", state(10), False, 1.0)
     assert settling.pause(1.05) == pytest.approx(0.2)
+
+
+def test_a_complete_file_does_not_overtake_one_that_only_needs_to_stand_still() -> None:
+    settling = Settling(0.25)
+    turn = settling.turn()  # a folder came, and can be listed only later
+    settling.see("door/second.jpg", Sign.COMPLETE, 1.0)
+    settling.see("door/new/first.jpg", Sign.FOUND, 1.1, turn)
+    settling.see("garage/other.jpg", Sign.COMPLETE, 1.1)
+    assert paths(settling) == ["garage/other.jpg"]
+    settling.take(settling.complete()[0])
+    settling.look("door/new/first.jpg", state(10), False, 1.1)
+    assert settling.pause(1.2) == pytest.approx(0.15)
+    settling.look("door/new/first.jpg", state(10), False, 1.35)
+    assert set(paths(settling)) == {"door/second.jpg", "door/new/first.jpg"}
+
+
+@pytest.mark.parametrize("sign", [Sign.FOUND, Sign.WRITTEN])
+def test_a_complete_file_waits_for_no_writer(sign: Sign) -> None:
+    settling = Settling(0.25, patience=30)
+    settling.see("door/slow.jpg", sign, 1.0)
+    settling.look("door/slow.jpg", state(10), True, 1.0)
+    settling.see("door/quick.jpg", Sign.COMPLETE, 1.1)
+    assert paths(settling) == ["door/quick.jpg"]
+
+
+def test_a_complete_file_waits_for_none_that_came_later() -> None:
+    settling = Settling(0.25)
+    settling.see("door/first.jpg", Sign.COMPLETE, 1.0)
+    settling.see("door/new/second.jpg", Sign.FOUND, 1.0)
+    assert paths(settling) == ["door/first.jpg"]

@@ -105,6 +105,27 @@ async def test_a_folder_moved_in_is_announced_in_capture_order(house: House) -> 
     assert house.paths == ["door/b.jpg", "door/c.jpg", "door/a.jpg"]
 
 
+async def test_a_photo_that_came_with_its_folder_is_not_overtaken(house: House) -> None:
+    prepared = house.home / "prepared"
+    prepared.mkdir()
+    (prepared / "first.jpg").write_bytes(jpeg("first"))
+    os.utime(prepared / "first.jpg", (1_000, 1_000))
+    async with house.running():
+        await started(house)
+        (house.root / "door" / "here").mkdir(parents=True)
+        house.drop("door/here/before.jpg", jpeg("before"), 999)
+        await until(lambda: house.paths)
+        prepared.rename(house.root / "door" / "new")
+        house.drop("door/here/second.jpg", jpeg("second"), 1_001)
+        house.drop("garage/other.jpg", jpeg("other"), 1_002)
+        await until(lambda: len(house.paths) == 4)
+    assert [path for path in house.paths if path != "garage/other.jpg"] == [
+        "door/here/before.jpg",
+        "door/new/first.jpg",
+        "door/here/second.jpg",
+    ]
+
+
 async def test_one_cameras_photos_are_announced_in_order_of_completion(house: House) -> None:
     names = [f"door/{index:02}.jpg" for index in range(40)]
     (house.root / "door").mkdir()
