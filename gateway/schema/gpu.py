@@ -47,6 +47,13 @@ class Gpu:
 
 
 async def list_gpus(info: Info, minutes: int | None = 0) -> list[Gpu]:
-    request = detect_service_pb2.ListGpusRequest(minutes=minutes or 0)
-    answer = await call(info.context.siblings.detect.ListGpus, request)
-    return [Gpu(message=gpu) for gpu in answer.gpus]
+    return [Gpu(message=gpu) for gpu in (await _asked(info, minutes or 0)).gpus]
+
+
+async def why_no_gpu(info: Info) -> str | None:
+    return (await _asked(info, 0)).detail or None
+
+
+async def _asked(info: Info, minutes: int) -> detect_service_pb2.ListGpusResponse:
+    request = detect_service_pb2.ListGpusRequest(minutes=minutes)
+    return await call(info.context.siblings.detect.ListGpus, request)

@@ -7,7 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
-from gateway.schema.gpu import Gpu, list_gpus
+from gateway.schema.gpu import Gpu, list_gpus, why_no_gpu
 from gateway.schema.judge import ReasonStatus, read_judge
 from gateway.schema.reading import read, read_if_set
 from lares.detect.v1 import detect_service_pb2
@@ -93,6 +93,9 @@ class Status:
     reason: ReasonStatus = strawberry.field(resolver=read_judge)
     gpus: list[Gpu] | None = strawberry.field(
         resolver=list_gpus, description="Where the detector runs, with up to 60 minutes of history."
+    )
+    no_gpu: str | None = strawberry.field(
+        resolver=why_no_gpu, description="Why `gpus` is empty: no driver, or one that fails."
     )
 
 

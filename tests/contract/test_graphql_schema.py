@@ -34,7 +34,7 @@ PROMISED = [
       detect { detector ready detail servers { address available inFlight answered failed } }
       reason { reasoner state detail since model models prompt prompts slots judging judged failed
         promptTokens cachedTokens completionTokens }
-      gpus(minutes: $minutes) { index uuid name memoryTotalBytes now { ...S } history { ...S } } } }
+      noGpu gpus(minutes: $minutes) { index uuid name memoryTotalBytes now { ...S } history { ...S } } } }
     fragment S on GpuSample { at utilization memoryUsedBytes temperatureCelsius powerWatts }""",
     """mutation { createCamera(input: {id: "a", name: "A", timeZone: "UTC", enabled: true,
       thresholds: [{label: "*", score: 0.5}]}) { camera { id } } }""",

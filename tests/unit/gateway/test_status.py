@@ -128,6 +128,12 @@ async def test_no_gpu_and_no_history_are_normal(gateway: Gateway, variables: dic
     assert request.minutes == 0
 
 
+async def test_why_there_is_no_gpu_is_told(gateway: Gateway) -> None:
+    assert await gateway.ask("{ status { noGpu } }") == {"status": {"noGpu": None}}
+    gateway.store.gpus.detail = "the driver hangs"
+    assert await gateway.ask("{ status { noGpu } }") == {"status": {"noGpu": "the driver hangs"}}
+
+
 async def test_gpus_that_cannot_be_told_are_null_with_an_error(gateway: Gateway) -> None:
     gateway.store.failing["ListGpus"] = Unavailable("too slow", "AWAY")
     answer = await gateway.post("{ status { idle gpus { name } } }")
