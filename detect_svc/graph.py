@@ -69,6 +69,8 @@ def _session(model: str, provider: str, threads: int, engines: str) -> onnxrunti
             "install onnxruntime-gpu in its place",
             "BAD_SETTING",
         )
+    if provider != "cpu":
+        onnxruntime.preload_dlls()  # what pip brought of CUDA lies on no search path
     if not os.path.isfile(model):
         raise Refused(f"LARES_DETECTOR_URL: there is no file {model}", "BAD_SETTING")
     options = onnxruntime.SessionOptions()

@@ -29,7 +29,7 @@ def findings(
     """
     if scores.shape != kinds.shape or boxes.shape != (*scores.shape, 4):
         raise _nonsense(f"shapes {scores.shape}, {kinds.shape}, {boxes.shape}")
-    if not (np.isfinite(boxes).all() and (scores >= 0).all() and (scores <= 1).all()):
+    if not sound(scores, boxes):
         raise _nonsense("scores outside 0..1, or boxes that are no numbers")
     if kinds.size and not 0 <= kinds.min() <= kinds.max() < len(labels):
         raise _nonsense(f"classes {kinds.min()} to {kinds.max()} of {len(labels)}")
@@ -42,6 +42,11 @@ def findings(
         Found(rank, labels[kinds[at]], float(scores[at]), tuple(inside[at].tolist()))
         for rank, at in enumerate(order)
     ]
+
+
+def sound(scores: NDArray[np.float32], boxes: NDArray[np.float32]) -> bool:
+    """Whether a model can mean these numbers: one that is computed in too few bits says none at all."""
+    return bool(np.isfinite(boxes).all() and (scores >= 0).all() and (scores <= 1).all())
 
 
 def _nonsense(what: str) -> Internal:

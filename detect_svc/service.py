@@ -35,8 +35,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
 
         async def work() -> None:
             detector, rule = await lookout.until_there()
-            window = max(config.detect_batch, detector.photos_in_flight)
-            await Worker(stream, detector, rule, cameras.get, mesh.blobs, window).run()
+            await Worker(stream, detector, rule, cameras.get, mesh.blobs, config.detect_batch).run()
 
         await stack.enter_async_context(mesh.running("GPUs", gpus.run()))
         await stack.enter_async_context(mesh.running(NAME, work()))

@@ -14,6 +14,7 @@ from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from detect_svc.card import IMAGES, OUTPUTS, Card, Misfit, Tensor, card_of
 from detect_svc.endpoint import Endpoint
+from detect_svc.rtdetr import sound
 from mesh.problems import Invalid, Problem, Unavailable
 
 LOOK_SECONDS = 5.0
@@ -56,6 +57,7 @@ class TritonServer:
     def __init__(self, address: str, endpoint: Endpoint, seconds: float, authority: Path | None) -> None:
         self.address, self._endpoint, self._seconds = address, endpoint, seconds
         self.card: Card | None = None
+        self._dazed = False
         self._headers = _headers(endpoint.token)
         self._client = InferenceServerClient(
             address,
@@ -101,11 +103,27 @@ class TritonServer:
                 f"{self.card.name}@{self.card.digest[:12]}: restart Lares to detect with it",
                 "MODEL_CHANGED",
             )
+        if self._dazed and self.card:
+            blank = await self._infer(bytes(self.card.side**2 * 3))
+            if not sound(blank.scores, blank.boxes):
+                raise Unavailable(
+                    f"{self.address}: {self._model} makes no sense even of a blank picture: "
+                    "does it need more than FP16?",
+                    "DETECTOR_NONSENSE",
+                )
+            self._dazed = False
         return in_flight
 
     async def ask(self, request: Pixels) -> Raw:
-        """`request`: one image, uint8 [side, side, 3]. Raises Invalid DETECTOR_REFUSED for this image alone,
-        Unavailable for everything else."""
+        """`request`: one image, uint8 [side, side, 3]. Raises Invalid DETECTOR_REFUSED and DETECTOR_NONSENSE,
+        which may be for this image alone: a `look` tells; Unavailable for everything else."""
+        raw = await self._infer(request)
+        if not sound(raw.scores, raw.boxes):
+            self._dazed = True
+            raise Invalid(f"{self.address}: the model's answer makes no sense", "DETECTOR_NONSENSE")
+        return raw
+
+    async def _infer(self, request: Pixels) -> Raw:
         assert self.card
         shape = (1, self.card.side, self.card.side, 3)
         images = InferInput(IMAGES, shape, "UINT8")

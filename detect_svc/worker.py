@@ -28,7 +28,8 @@ DEAD_REASONS: dict[type[Problem], str] = {Crashed: "DECODER_CRASHED", Hung: "DEC
 
 
 class Worker:
-    """Keeps up to `window` photos in flight; they may finish in any order, the stream restores it."""
+    """Keeps `batch` photos in flight, or as many as keep the detector busy; they may finish in any order, the
+    stream restores it."""
 
     def __init__(
         self,
@@ -37,10 +38,11 @@ class Worker:
         rule: Filter,
         camera: Callable[[str], CameraConfigured | None],
         blobs: Blobs,
-        window: int,
+        batch: int,
     ) -> None:
         self._stream, self._detector, self._rule = stream, detector, rule
-        self._camera, self._blobs, self._window = camera, blobs, window
+        self._camera, self._blobs = camera, blobs
+        self._window = max(batch, detector.photos_in_flight)
 
     async def run(self) -> None:
         room = asyncio.Semaphore(self._window)

@@ -273,6 +273,20 @@ async def test_an_image_that_it_refuses_is_that_images_fault(triton: Triton) -> 
     assert (type(refused.value), refused.value.reason) == (Invalid, "DETECTOR_REFUSED")
 
 
+async def test_numbers_that_are_none_are_the_photos_fault_only_where_a_blank_one_has_some(
+    triton: Triton,
+) -> None:
+    async with open_detector(asking(triton, model="dazzled")) as detector:
+        with pytest.raises(Invalid) as refused:
+            await detector.detect(person_photo())
+        assert refused.value.reason == "DETECTOR_NONSENSE"
+        assert available(detector) == [True]
+    async with open_detector(asking(triton, model="dazed")) as detector:
+        with pytest.raises(Unavailable, match="blank picture"):
+            await detector.detect(person_photo())
+        assert available(detector) == [False]
+
+
 async def test_tls_and_a_token(tmp_path: Path) -> None:
     require_triton()
     authority = trustme.CA()

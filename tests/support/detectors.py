@@ -30,7 +30,7 @@ class FakeDetector:
     labels: tuple[str, ...] = CANONICAL
     input_size = (320, 320)
     threshold, fast_threshold = 0.5, 0.8
-    photos_in_flight = 8
+    photos_in_flight = 2
 
     def __init__(self) -> None:
         self.answers: dict[str, Sight | Exception | list[Sight | Exception]] = {}

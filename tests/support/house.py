@@ -21,7 +21,7 @@ from mesh.topics import DETECTED, REJECTED, M, Topic, dead_letters
 from tests.support.photos import animals, empty_photo, people, renumbered
 from tests.support.records import media_topic, unique
 
-WINDOW = 8
+BATCH = 8
 
 
 @dataclass
@@ -48,9 +48,8 @@ class House:
     @asynccontextmanager
     async def working(self, detector: Detector) -> AsyncIterator[Stream[MediaIngested]]:
         rule = Filter.of(self.config, detector)
-        window = max(WINDOW, detector.photos_in_flight)
         async with self.bus.consume(self.topic, self.group) as stream:
-            work = Worker(stream, detector, rule, lambda _: None, self.blobs, window).run()
+            work = Worker(stream, detector, rule, lambda _: None, self.blobs, BATCH).run()
             task = asyncio.create_task(work)
             try:
                 yield stream

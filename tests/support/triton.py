@@ -80,6 +80,13 @@ def add_slow(repository: Path) -> None:
     _add(repository, "slow", "slow.py", words, batch=2, dims="32, 32, 3", queries=1, batching=QUEUE_OF_FOUR)
 
 
+def add_dazed(repository: Path) -> None:
+    """A model "dazed", whose numbers are none; one "dazzled", where only a blank picture has any."""
+    for name in ("dazed", "dazzled"):
+        words = {"name": name, "digest": "ab" * 32, "labels": json.dumps(["person"])}
+        _add(repository, name, "dazed.py", words, batch=8, dims="32, 32, 3", queries=1)
+
+
 def add_wrong(repository: Path) -> None:
     """A model "wrong": planes of floats, and silent about its labels."""
     words = {"name": "wrong", "digest": "ab" * 32}

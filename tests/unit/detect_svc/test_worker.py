@@ -25,8 +25,9 @@ from mesh.problems import Exhausted, Internal, Invalid, NotFound, Unavailable
 from mesh.sandbox import Crashed, Hung
 from mesh.topics import DETECTED, REJECTED
 from tests.support.detectors import FakeDetector, FakeStream, person
+from tests.support.waiting import until
 
-WINDOW = 3
+BATCH = 3
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ async def running(
 ) -> AsyncIterator[None]:
     rule = Filter.of(load_config(), detector)
     blobs = Blobs(Path("/nowhere"))
-    worker = Worker(cast(Stream[MediaIngested], stream), detector, rule, (cameras or {}).get, blobs, WINDOW)
+    worker = Worker(cast(Stream[MediaIngested], stream), detector, rule, (cameras or {}).get, blobs, BATCH)
     task = asyncio.create_task(worker.run())
     try:
         yield
@@ -207,7 +208,7 @@ async def test_a_detector_that_is_away_stops_the_intake() -> None:
         async with asyncio.timeout(90):
             while len(detector.asked) < 30:
                 await asyncio.sleep(0.005)
-        assert set(detector.asked) == set(names[:WINDOW])
+        assert set(detector.asked) == set(names[:BATCH])
         assert not stream.order
         detector.answers.clear()
         await stream.settled(10)
@@ -223,7 +224,20 @@ async def test_photos_are_in_flight_together_and_one_does_not_hold_up_the_others
         assert sorted(stream.order) == [1, 2, 3, 4]
         detector.gates["slow"].set()
         await stream.settled(5)
-    assert 1 < detector.busiest <= WINDOW
+    assert 1 < detector.busiest <= BATCH
+
+
+async def test_as_many_are_in_flight_as_keep_the_detector_busy() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.photos_in_flight = BATCH + 2
+    names = [f"p{index}" for index in range(9)]
+    detector.gates = dict.fromkeys(names, asyncio.Event())
+    async with running(stream, detector):
+        stream.put(*names)
+        await until(lambda: detector.busy == BATCH + 2)
+        detector.gates["p0"].set()
+        await stream.settled(9)
+    assert detector.busiest == BATCH + 2
 
 
 async def test_a_burial_waits_for_the_bus() -> None:
