@@ -49,6 +49,7 @@ def read_address(url: str) -> Address:
         parts = urlsplit(url.removeprefix("openai+"))
         host, port, user, key = parts.hostname, parts.port, parts.username, parts.password
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        (host or "").encode("idna")
     except ValueError:
         raise _wrong("it is no URL") from None
     options = dict(pairs)
@@ -56,6 +57,8 @@ def read_address(url: str) -> Address:
         raise _wrong("it is no URL of a server")
     if user or (parts.username is not None and not key):
         raise _wrong("a key is written as `:key@`, with nothing before the colon")
+    if not unquote(key or "").isprintable():
+        raise _wrong("a key has no control characters")
     if len(options) < len(pairs) or not options.keys() <= set(OPTIONS):
         raise _wrong(f"its options are {', '.join(OPTIONS)}, each once")
     if not options.get("model"):

@@ -12,8 +12,6 @@ from reason_svc.tally import Tally
 
 # More than a camera's hour can hold when photos come as they should.
 MOST_HISTORY = 3600
-# Judgements for programs at the same time: a model that is slow must stay there for the events.
-MOST_ASKED = 8
 
 
 class ReasonServicer(ReasonServiceServicer):
@@ -33,11 +31,14 @@ class ReasonServicer(ReasonServiceServicer):
                 f"evidence holds at most {self._most_detections} detections and {MOST_HISTORY} past events",
                 "TOO_MUCH_EVIDENCE",
             )
-        if self._asked >= MOST_ASKED:
-            raise Exhausted(f"{MOST_ASKED} judgements are under way already", "TOO_MANY_JUDGEMENTS")
+        # Half of the slots: a model that is slow must stay there for the events.
+        most = max(1, self._judge.reasoner.slots // 2)
+        if self._asked >= most:
+            raise Exhausted(f"judgements asked for and not yet made: {most}", "TOO_MANY_JUDGEMENTS")
         self._asked += 1
         try:
-            return pb.AssessEventResponse(assessment=await self._judge.assess(evidence))
+            async with self._judge.turn():
+                return pb.AssessEventResponse(assessment=await self._judge.assess(evidence))
         finally:
             self._asked -= 1
 

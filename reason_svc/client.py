@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from mesh.problems import Internal, Invalid, Unavailable
-from reason_svc.replies import Reply
+from reason_svc.replies import ANSWER_TOO_LONG, Reply
 
 CONNECT_SECONDS = 5.0
 MOST_BYTES = 256 * 2**10
@@ -85,7 +85,7 @@ async def _once(session: aiohttp.ClientSession, method: str, url: str, body: obj
         async for chunk in answer.content.iter_chunked(2**16):
             content += chunk
             if len(content) > MOST_BYTES:
-                raise Internal(f"the LLM server's answer exceeds {MOST_BYTES} bytes", "ANSWER_TOO_LONG")
+                raise Internal(f"the LLM server's answer exceeds {MOST_BYTES} bytes", ANSWER_TOO_LONG)
         return Reply(answer.status, answer.headers.get("Server", ""), _json(bytes(content)))
 
 

@@ -1,8 +1,9 @@
 """One piece of evidence in, one assessment out: what the servicer and the worker share."""
 
+import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 from google.protobuf.duration_pb2 import Duration
@@ -15,13 +16,26 @@ from reason_svc.reasoner import Reasoner, Wish
 from reason_svc.severity import Thresholds
 
 
-@dataclass(frozen=True)
 class Judge:
     """A reasoner with the words for its scores. `clock` (aware, UTC) only says when it was judged."""
 
-    reasoner: Reasoner
-    thresholds: Thresholds
-    clock: Callable[[], datetime]
+    def __init__(self, reasoner: Reasoner, thresholds: Thresholds, clock: Callable[[], datetime]) -> None:
+        self.reasoner, self.thresholds, self.clock = reasoner, thresholds, clock
+        self._under_way = 0
+        self._freed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """For one `assess`: as many at once as the reasoner has slots, in the order in which they came."""
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._under_way < self.reasoner.slots)
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            async with self._freed:
+                self._freed.notify_all()
 
     async def assess(
         self, evidence: evidence_pb2.Evidence, request: ReassessmentRequest | None = None

@@ -8,6 +8,7 @@ from reason_svc.evidence import plain_text
 from reason_svc.verdict import Tokens
 
 MOST_TOKENS = 2**30
+ANSWER_TOO_LONG = "ANSWER_TOO_LONG"  # to be read at all
 TOO_LONG = ("context length", "context size", "max_seq_len", "max_num_tokens", "max_input_len", "too long")
 
 

@@ -4,15 +4,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mesh.problems import Internal
 from reason_svc.address import Address, Kind
 from reason_svc.answer import SCHEMA
+from reason_svc.evidence import plain_text
 from reason_svc.families import Family
-from reason_svc.replies import Reply, member, members, refusal, whole
+from reason_svc.replies import ANSWER_TOO_LONG, Reply, member, members, refusal, whole
 
 DEFAULT_CONTEXT = 4096  # Ollama's own, which it cuts a prompt to without a word
 DEFAULT_SLOTS = {Kind.OLLAMA: 1}
 SLOTS = 4  # of servers that batch by themselves
 MOST_MODELS = 64
+MOST_NAME = 256
 
 OWNERS = {"llamacpp": Kind.LLAMA_CPP, "tensorrt_llm": Kind.TRTLLM, "vllm": Kind.VLLM, "library": Kind.OLLAMA}
 
@@ -37,12 +40,12 @@ class Server:
 async def look(get: Get, address: Address) -> Server:
     """Asks the server what it is. Raises what its refusal means: a key that is not taken, a model that is
     being read."""
-    listing = await get(f"{address.base}/models")
+    listing = await _listing(get, address)
     if listing.status in (401, 403, 429) or listing.status >= 500:
         raise refusal(listing)
     cards = [card for card in members(listing.body, "data") if isinstance(card, dict)][:MOST_MODELS]
     kind = address.kind or await _recognise(get, address, listing, cards)
-    names = tuple(str(card["id"]) for card in cards if card.get("id"))
+    names = tuple(plain_text(str(card["id"]), MOST_NAME) for card in cards if card.get("id"))
     context = next((card["max_model_len"] for card in cards if whole(card.get("max_model_len"))), 0)
     slots = DEFAULT_SLOTS.get(kind, SLOTS)
     if kind is Kind.LLAMA_CPP:
@@ -81,6 +84,15 @@ def chat_body(
     elif family is Family.NEMOTRON_3_NANO:
         body["chat_template_kwargs"] = {"enable_thinking": False}
     return body
+
+
+async def _listing(get: Get, address: Address) -> Reply:
+    try:
+        return await get(f"{address.base}/models")
+    except Internal as problem:
+        if problem.reason != ANSWER_TOO_LONG:
+            raise
+        return Reply(200, "", None)  # a router of very many models still judges with ours
 
 
 async def _recognise(get: Get, address: Address, listing: Reply, cards: list[dict[str, Any]]) -> Kind:

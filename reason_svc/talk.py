@@ -61,10 +61,13 @@ class Talk:
         )
 
     async def _answered(self, model: str, messages: list[Message], account: Account) -> Outcome:
-        raw = await self._say(model, messages)
+        raw = ""
         try:
+            raw = await self._say(model, messages)
             return Outcome(read_answer(raw), account, raw)
         except Internal as problem:
+            if problem.reason != BAD_ANSWER:
+                raise
             again = _repair(messages, raw, problem)
         try:
             raw = await self._say(model, again)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from mesh.problems import Exhausted, Problem, Unavailable
+from mesh.problems import Exhausted, Internal, Problem, Unavailable
 from reason_svc.address import Address
 from reason_svc.reasoner import State
 from reason_svc.servers import Get, Server, look
@@ -71,6 +71,9 @@ class Watch:
             self._absent = Unavailable(
                 f"the LLM server says nothing for {LOOK_SECONDS:g} s", "LLM_UNREACHABLE"
             )
+        except Exception:  # who no longer looks would never see the server come back
+            log.exception("looking at the LLM server broke")
+            self._absent = Internal("looking at the LLM server broke", "LLM_FAILED")
         if isinstance(self._absent, Unavailable):
             self._failure = None
         self._settle()

@@ -115,7 +115,7 @@ class Worker:
     async def _attempt(self, lease: EventLease) -> EventAssessed:
         """The judgement, or the failure. Raises a retryable Problem: nobody was there to judge."""
         try:
-            async with asyncio.timeout(self._judge_seconds):
+            async with self._judge.turn(), asyncio.timeout(self._judge_seconds):
                 return assessed(lease.evidence, await self._judge.assess(lease.evidence, lease.request))
         except Problem as problem:
             if problem.retryable:

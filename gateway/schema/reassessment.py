@@ -64,6 +64,8 @@ def _check(judge: Judge, model: str, prompt: str) -> None:
         raise _unknown(judge, "model", model, judge.models)
     if prompt and prompt != judge.prompt and prompt not in judge.prompts:
         raise _unknown(judge, "prompt", prompt, judge.prompts)
+    if prompt and model.startswith("rules/"):
+        raise Invalid(f"{model} is asked by no prompt", "UNKNOWN_PROMPT")
 
 
 def _unknown(judge: Judge, kind: str, wish: str, known: Sequence[str]) -> Invalid | Unavailable:

@@ -225,3 +225,12 @@ async def test_more_histories_than_the_store_can_bear_are_refused(gateway: Gatew
     error = await gateway.error(f"{{ events(first: 200) {{ edges {{ node {{ {fields} }} }} }} }}")
     assert error["extensions"]["reason"] == "TOO_COSTLY"
     assert gateway.store.calls["ListEvents"] == 0
+
+
+async def test_the_rules_are_asked_by_no_prompt(gateway: Gateway) -> None:
+    gateway.store.reason = GetReasonStatusResponse(models=["nano", "rules/v1"], prompts=["v1"])
+    wish = {"eventId": gateway.store.add_event(1).id, "model": "rules/v1"}
+    assert (await gateway.error(REASSESS, input=wish | {"prompt": "v1"}))["extensions"]["reason"] == (
+        "UNKNOWN_PROMPT"
+    )
+    assert await gateway.ask(REASSESS, input=wish)

@@ -47,6 +47,8 @@ def test_the_least_that_must_be_said() -> None:
         ("openai+http://host:99999/v1?model=m", "no URL"),
         ("openai+http://[::1/v1?model=m", "no URL"),
         ("openai+http://host/v1?model=m#x", "no URL"),
+        (f"openai+http://{64 * 'h'}/v1?model=m", "no URL"),
+        ("openai+http://:SECRET%0A@host/v1?model=m", "no control characters"),
         ("openai+http://SECRET@host/v1?model=m", "`:key@`"),
         ("openai+http://me:SECRET@host/v1?model=m", "`:key@`"),
         ("openai+http://:@host/v1?model=m", "`:key@`"),

@@ -54,7 +54,7 @@ async def test_a_look_at_anything_finds_a_server_that_can_be_asked(a: Any, b: An
     assert server.slots > 0
     assert server.context > 0
     assert server.models[0] == "m"
-    assert all(isinstance(name, str) for name in server.models)
+    assert all(name.isprintable() and len(name) <= 256 for name in server.models)
 
 
 @given(BODIES, st.integers(201, 599))
@@ -111,3 +111,21 @@ def test_cached_tokens_are_found_where_each_server_puts_them(body: Any, cached: 
 )
 def test_refusals_are_told_apart(status: int, body: Any, kind: type[Problem]) -> None:
     assert type(refusal(Reply(status, "", body))) is kind
+
+
+async def test_a_listing_too_long_to_read_is_none() -> None:
+    async def get(url: str) -> Reply:
+        if url.endswith("/models"):
+            raise Internal("the LLM server's answer exceeds 1 bytes", "ANSWER_TOO_LONG")
+        return Reply(404, "", None)
+
+    assert (await look(get, ADDRESS)).models == ("m",)
+
+
+async def test_the_name_of_a_model_is_one_line_that_can_be_sent_on() -> None:
+    async def get(url: str) -> Reply:
+        return Reply(200, "", {"data": [{"id": "a\ud800\nb" + 300 * "c", "owned_by": "vllm"}]})
+
+    _, name = (await look(get, ADDRESS)).models
+    assert name.encode()
+    assert (name[:4], len(name)) == ("a bc", 256)

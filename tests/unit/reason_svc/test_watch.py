@@ -1,5 +1,7 @@
 """What is thought of a server, look by look and judgement by judgement."""
 
+import asyncio
+
 import pytest
 
 from mesh.problems import Exhausted, Internal, Problem, Unavailable
@@ -7,6 +9,7 @@ from reason_svc.address import Address
 from reason_svc.reasoner import State
 from reason_svc.replies import Reply
 from reason_svc.watch import Watch
+from tests.support.waiting import until
 
 FAILED = Internal("nonsense", "BAD_ANSWER")
 GONE = Unavailable("gone", "LLM_UNREACHABLE")
@@ -18,8 +21,11 @@ class Server:
 
     def __init__(self) -> None:
         self.status = 200
+        self.broken = False
 
     async def get(self, url: str) -> Reply:
+        if self.broken:
+            raise ValueError("nobody thought of this")
         if not self.status:
             raise Unavailable("no connection", "LLM_UNREACHABLE")
         return Reply(self.status, "", {"data": [{"id": "m", "owned_by": "vllm"}]})
@@ -112,3 +118,13 @@ async def test_busy_is_no_state(watch: Watch, server: Server) -> None:
     server.status = 429
     await watch.look()
     assert (watch.state, watch.since) == (State.READY, since)
+
+
+async def test_a_look_that_breaks_is_not_the_last_one(server: Server) -> None:
+    server.broken = True
+    watch = Watch(server.get, Address("http://host/v1", "m"), away=0.01)
+    looking = asyncio.create_task(watch.run())
+    await until(lambda: watch.state is State.FAILING)
+    server.broken = False
+    await until(lambda: watch.state is State.READY)
+    looking.cancel()
