@@ -65,8 +65,8 @@ class _Handler(events.FileSystemEventHandler):
     def _put(self, full: str, sign: Sign | FolderSign) -> None:
         path = full.removeprefix(self._prefix) if full.startswith(self._prefix) else ""
         path = path.replace(os.sep, "/")
-        if path == NAME:
-            self._fence.passed()
+        if path.startswith(NAME):
+            self._fence.passed(path)
         elif not ignored(path):
             self._sightings.put(Sighting(path, sign))
 
@@ -88,10 +88,9 @@ class Watch:
         when it is closed."""
         return open_for_writing(path) if self.closes else False
 
-    async def caught_up(self) -> None:
-        """Returns when all that happened before is sighted, where the system tells it at once."""
-        if self.inode is not None:
-            await self.fence.wait()
+    async def caught_up(self) -> bool:
+        """Whether all that happened before is sighted, where the system tells it at once."""
+        return self.inode is None or await self.fence.wait()
 
     def check(self) -> None:
         """Raises Unavailable where nobody watches any more, as when the folder was removed."""

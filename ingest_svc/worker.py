@@ -3,7 +3,7 @@ plain; only the reading and storing of files is parallel."""
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -41,7 +41,8 @@ class CameraTable(Protocol):
 
 @dataclass(frozen=True)
 class Status:
-    """What was seen and is not yet durably announced. Never all zero while there is any."""
+    """What was seen and is not yet durably announced. Never all zero while there is any, nor while the watch
+    lags behind: then it is `scanning`, too."""
 
     settling: int
     unannounced: int
@@ -79,8 +80,9 @@ class Worker:
 
     async def caught_up(self) -> Status:
         """The status, with all counted that happened before this call."""
-        await self._watch.caught_up()
-        return self.status()
+        seen_all = await self._watch.caught_up()
+        status = self.status()
+        return status if seen_all else replace(status, scanning=True)
 
     def status(self) -> Status:
         settling = len(self._watch.sightings) + len(self._settling) + len(self._listings)

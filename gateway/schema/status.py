@@ -25,7 +25,10 @@ class IngestStatus:
     message: strawberry.Private[ingest_service_pb2.GetIngestStatusResponse]
     settling: int = read("settling", description="Files whose size has not settled.")
     unannounced: int = read("unannounced", description="Complete files not yet announced.")
-    scanning: bool = read("scanning", description="True until the scan made at start has ended.")
+    scanning: bool = read(
+        "scanning",
+        description="True until the scan made at start has ended, and while the watch lags behind.",
+    )
 
     @property
     def busy(self) -> bool:

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
+from watchdog.observers.api import EventQueue
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, WatchDescriptor
 
 from ingest_svc.fingerprint import fingerprint
@@ -61,6 +63,7 @@ async def test_a_slow_write_with_pauses_is_one_whole_photo(house: House) -> None
         with (house.root / "door" / "slow.jpg").open("wb", buffering=0) as camera:
             for start in range(0, len(content), 2000):
                 camera.write(content[start : start + 2000])
+                await until(lambda: not house.idle)
                 await asyncio.sleep(0.6)  # longer than it takes to settle
                 assert not house.bus.media
                 assert not house.idle
@@ -74,6 +77,7 @@ async def test_an_empty_file_still_open_is_not_refused(house: House) -> None:
     async with house.running():
         await started(house)
         with (house.root / "door" / "slow.jpg").open("wb", buffering=0) as camera:
+            await until(lambda: not house.idle)
             await asyncio.sleep(0.6)
             camera.write(jpeg("late"))
         await until(lambda: house.idle and house.bus.media)
@@ -326,7 +330,10 @@ async def test_polling_finds_new_changed_and_nested_files(
     assert house.refused == {"door/empty.jpg": "ZERO_BYTE"}
 
 
-async def test_the_status_counts_what_happened_before_it_was_asked(house: House) -> None:
+async def test_the_status_counts_what_happened_before_it_was_asked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest_svc.fence.WAIT_SECONDS", 90.0)
     (house.root / "door").mkdir()
     async with house.running() as ingest:
         await started(house)
@@ -338,9 +345,46 @@ async def test_the_status_counts_what_happened_before_it_was_asked(house: House)
         house.bus.open.set()
         await until(lambda: len(house.paths) == 50)
         await asyncio.gather(*(ingest.worker.caught_up() for _ in range(20)))
-        (house.root / ".lares.fence").unlink()
-        await ingest.worker.caught_up()
-        assert (house.root / ".lares.fence").exists()
+    assert {file.name for file in house.root.iterdir()} == {"door", ".lares.lock"}
+
+
+async def test_the_status_is_never_idle_while_the_watch_lags_behind(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late its threads are: what a photo's event waits behind is no word of the photo."""
+    (house.root / "door").mkdir()
+    async with house.running() as ingest:
+        await started(house)
+        observer, fence = ingest.worker._watch.observer, ingest.worker._watch.fence
+        dispatch, passed = observer.dispatch_events, fence.passed
+        steps, passes = threading.Semaphore(0), list[str]()
+
+        def one_step(events: EventQueue) -> None:
+            steps.acquire()
+            dispatch(events)
+
+        def noted(name: str) -> None:
+            passed(name)
+            passes.append(name)
+
+        monkeypatch.setattr(observer, "dispatch_events", one_step)
+        monkeypatch.setattr(fence, "passed", noted)
+        (house.root / ".one").touch()  # its first event frees the thread that waits in the plain method
+        monkeypatch.setattr("ingest_svc.fence.WAIT_SECONDS", 0.01)
+        assert (await ingest.worker.caught_up()).scanning
+        house.drop("door/one.jpg", jpeg("one"))
+        monkeypatch.setattr("ingest_svc.fence.WAIT_SECONDS", 90.0)
+        asking = asyncio.create_task(ingest.worker.caught_up())
+        await until(fence._one_at_a_time.locked)
+        while not passes:  # that of the first question
+            steps.release()
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(lambda: None)
+        assert not asking.done()
+        steps.release(1000)
+        status = await asking
+        assert (status.scanning, status.settling + status.unannounced + len(house.paths)) == (False, 1)
+        await until(lambda: house.idle and house.paths)
 
 
 async def test_a_new_folder_is_looked_through_for_what_nobody_saw(

@@ -120,7 +120,7 @@ class GetIngestStatusResponse(_message.Message):
     unannounced: _builtins.int
     """Complete files (and uploads) not yet durably announced."""
     scanning: _builtins.bool
-    """True until the scan made at start has ended."""
+    """True until the scan made at start has ended, and while the watch lags behind."""
     def __init__(
         self,
         *,
