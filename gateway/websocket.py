@@ -22,7 +22,7 @@ from mesh.problems import Exhausted, Invalid, Problem
 from mesh.security import caller
 
 PROTOCOL = "graphql-transport-ws"
-INIT_SECONDS = 3.0
+INIT_SECONDS = 10.0
 MOST_OPERATIONS = 50
 LONGEST_ID = 128
 

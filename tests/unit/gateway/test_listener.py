@@ -40,7 +40,8 @@ async def test_a_port_that_stays_taken_is_a_clear_error(
         assert address in taken.value.message
 
 
-async def test_a_port_that_becomes_free_is_taken(gateway: Gateway) -> None:
+async def test_a_port_that_becomes_free_is_taken(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.listener.PATIENCE_SECONDS", 90.0)
     async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
         waiting = asyncio.create_task(_serve_once(gateway, url.removeprefix("http://")))
         await asyncio.sleep(0)

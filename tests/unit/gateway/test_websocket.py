@@ -1,6 +1,9 @@
 """The protocol graphql-transport-ws, spoken by a client that is not ours."""
 
+from contextlib import suppress
+
 import pytest
+from websockets import ConnectionClosed
 
 from tests.unit.gateway.client import connected, until
 from tests.unit.gateway.conftest import SECRET, Gateway
@@ -123,8 +126,8 @@ async def test_an_id_in_use_closes_the_socket(served: Gateway) -> None:
 async def test_a_silent_client_is_closed(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.websocket.INIT_SECONDS", 0.05)
     async with connected(served.url, x_api_key=SECRET) as client:
-        await client.send(type="ping")
-        assert await client.receive() == {"type": "pong"}
+        with suppress(ConnectionClosed):
+            await client.send(type="ping")  # which is no greeting
         assert await client.closed() == (4408, "Connection initialisation timeout")
 
 
