@@ -16,7 +16,7 @@ from mesh.problems import Invalid, Unavailable
 
 log = structlog.get_logger(__name__)
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 GRACE_SECONDS = 1.0
 
 Opener = Callable[[Config, Mesh], AbstractAsyncContextManager[None]]
@@ -78,7 +78,7 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
 
 
 async def until_ready(mesh: Mesh) -> None:
-    """Waits for every part of ours to answer; raises Unavailable with the last answers after 60 s."""
+    """Waits for every part of ours to answer; raises Unavailable with the last answers after 120 s."""
     deadline = asyncio.get_running_loop().time() + READY_SECONDS
     while missing := {part: why for part, why in (await mesh.missing()).items() if part not in mesh.awaited}:
         if mesh.failure.done():

@@ -64,7 +64,7 @@ class Sandbox:
         depth: int = 1,
         waiting: int = 64,
         seconds: float = 10.0,
-        start_seconds: float = 30.0,
+        start_seconds: float = 90.0,
         memory_bytes: int | None = 2 * 2**30,
         nice: int = 0,
         idle_seconds: float | None = None,

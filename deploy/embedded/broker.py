@@ -19,7 +19,7 @@ from deploy.embedded.tether import run_tethered
 from mesh.bus.acls import grant_read
 from mesh.durable import sync_folder
 
-READY_SECONDS = 45.0
+READY_SECONDS = 120.0
 # What a process that is just dying still holds.
 PASSING = ("Failed to acquire lock on file", "Address already in use")
 

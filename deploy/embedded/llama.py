@@ -19,7 +19,7 @@ SCHEME = "llama:"
 SCRIPT = Path(__file__).with_name("llama_server.py")
 HOST = "127.0.0.1"
 MAGIC = b"GGUF"
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 # A file that llama.cpp cannot read ends it within moments; after these, it is loading what it can.
 SETTLE_SECONDS = 3.0
 AUTOMATIC = -1

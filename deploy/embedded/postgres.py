@@ -20,7 +20,7 @@ from mesh.durable import sync_folder
 from mesh.problems import Unavailable
 
 USER = DATABASE = "lares"
-READY_SECONDS = 30.0  # recovery after kill -9 included
+READY_SECONDS = 120.0  # recovery after kill -9 included
 
 SETTINGS = {
     "listen_addresses": "",

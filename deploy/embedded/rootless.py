@@ -54,7 +54,7 @@ async def find_rootless(*, namespaces: bool = True) -> Rootless:
         return Rootless()
     if namespaces and sys.platform == "linux" and shutil.which("unshare"):
         try:
-            await run_tethered(["true"], NAMESPACE, seconds=10)
+            await run_tethered(["true"], NAMESPACE, seconds=60)
         except Unavailable:
             pass
         else:

@@ -30,7 +30,7 @@ async def run_tethered(
     command: Sequence[str],
     within: Sequence[str] = (),
     *,
-    seconds: float = 60.0,
+    seconds: float = 180.0,
     environment: Mapping[str, str] | None = None,
 ) -> None:
     """Runs a command to its end; raises Unavailable COMMAND_FAILED with the end of what it said."""
