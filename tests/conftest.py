@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "proto" / "gen")) if path not in sys.path]
@@ -28,6 +29,12 @@ from tests.support.triton import (  # noqa: E402
     require_triton,
     running_triton,
 )
+
+# On a slow machine an example may take any time; and a change is judged by the same examples in every run.
+settings.register_profile(
+    "lares", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("lares")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

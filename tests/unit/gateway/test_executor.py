@@ -74,7 +74,7 @@ def selections(kind: GraphQLObjectType, depth: int) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(selections(SCHEMA.type_map["EventConnection"], 4))  # type: ignore[arg-type]
 def test_any_selection_is_answered_alike(selection: str) -> None:
     text = f"query($yes: Boolean = true) {{ __typename @include(if: $yes) events {selection} }}"

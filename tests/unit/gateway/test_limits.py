@@ -63,7 +63,7 @@ def test_sizes_come_from_variables(declared: str, given: dict[str, object], size
     assert measure(text, **given)[0] == 1 + 2 * size
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 40))
 def test_a_chain_of_fragments_that_doubles_is_measured_at_once(length: int) -> None:
     fragments = [

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -62,7 +62,6 @@ def test_a_host_whose_clock_was_wrong_on_arrival_does_not_distrust_the_camera() 
     ) == (Captured(datetime(2026, 7, 1, 11, tzinfo=UTC), Source.EXIF))
 
 
-@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
 def test_no_file_time_surprises_it(mtime_ns: int, ctime_ns: int) -> None:
     answer = captured(taken=None, zone=BERLIN, mtime_ns=mtime_ns, ctime_ns=ctime_ns, now=NOW)
@@ -74,7 +73,6 @@ def test_instants_are_floored_to_the_microsecond() -> None:
     assert instant(10**30) is None
 
 
-@settings(deadline=None)
 @given(st.datetimes(), st.one_of(st.none(), st.timedeltas(timedelta(hours=-24), timedelta(hours=24))))
 def test_no_calendar_date_surprises_it(local: datetime, offset: timedelta | None) -> None:
     assert when(exif=Taken(local, offset)).at.tzinfo is UTC
@@ -111,7 +109,6 @@ def test_malformed_exif_is_passed_over(exif: bytes, expected: Taken | None) -> N
     assert taken(jpeg(exif=exif)) == expected
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_no_exif_surprises_it(exif: bytes) -> None:
     taken(jpeg(exif=exif))
@@ -119,7 +116,6 @@ def test_no_exif_surprises_it(exif: bytes) -> None:
     taken(b"\xff\xd8" + exif)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_no_damage_to_exif_surprises_it(data: st.DataObject) -> None:
     exif = bytearray(tiff("2026:05:04 03:02:01", "+05:30", "25"))

@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -104,13 +104,11 @@ def test_the_thumbnails_end_is_not_the_photos() -> None:
     assert reason(jpeg(exif=tiff("2026:01:01 00:00:00") + jpeg("thumbnail"))[:-2]) is Reason.TRUNCATED
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_no_bytes_surprise_it(content: bytes) -> None:
     assert isinstance(inspect(content, LIMITS), Header | Refusal)
 
 
-@settings(deadline=None)
 @given(st.sampled_from([jpeg("m", exif=tiff("2026:01:01 00:00:00")), png()]), st.data())
 def test_no_damage_surprises_it(content: bytes, data: st.DataObject) -> None:
     damaged = bytearray(content)

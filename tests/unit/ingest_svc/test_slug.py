@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest_svc.slug import PATTERN, slug
@@ -34,7 +34,6 @@ def test_names_become_slugs(name: str, expected: str | None) -> None:
     assert slug(name) == expected
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec=None, exclude_characters="/")))
 def test_a_slug_is_a_slug_or_none_and_stays_itself(name: str) -> None:
     made = slug(name)

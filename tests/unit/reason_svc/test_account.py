@@ -139,7 +139,7 @@ LABELS = st.sampled_from(["person", "car", "dog", "cat"]) | st.text(min_size=1, 
 EVENTS = st.lists(st.lists(LABELS, min_size=1, max_size=12), min_size=1, max_size=20)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(EVENTS, st.integers(0, 3000))
 def test_no_detection_is_dropped_at_any_length(photos: list[list[str]], past: int) -> None:
     case = evidence(sightings(*photos, every=2), past=min(past, 700))
