@@ -17,6 +17,13 @@ async def bus(kafka_url: str) -> AsyncIterator[Bus]:
         yield bus
 
 
+@pytest.fixture
+def patient_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leaves a group, or gives partitions away, commits what is done however slow the machine is."""
+    for name in ("stream.CLOSE_SECONDS", "intake.REVOKE_SECONDS", "intake.COMMIT_SECONDS"):
+        monkeypatch.setattr(f"mesh.bus.{name}", 90.0)
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[LoopThread]:
     """The thread that the module's servicers live on."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, cast
 
@@ -13,12 +14,14 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
-from mesh.bus import Bus, Delivery
+from mesh.bus import Bus, Delivery, Stream
 from mesh.bus.address import Address
 from mesh.problems import Conflict, Invalid, NotFound
 from mesh.topics import CAMERAS, DEAD_LETTER_SERVICES, INGESTED, TOPICS, Topic, dead_letters
 from tests.support.records import media, media_topic, no_lag, numbers, raw, receive, rejection_topic, unique
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.usefixtures("patient_members")
 
 
 @pytest.fixture(scope="module")
@@ -235,30 +238,35 @@ async def test_a_producer_that_cannot_go_on_is_replaced(bus: Bus) -> None:
         assert sorted(numbers(await receive(stream, 9))) == list(range(1, 10))
 
 
-async def test_a_slow_consumer_pushes_back_and_stays_in_its_group(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mesh.bus.intake.POLL_LIMIT_MS", 1000)
-    monkeypatch.setattr("mesh.bus.intake.HEARTBEAT_MS", 200)
+async def test_a_slow_consumer_pushes_back_and_stays_in_its_group(bus: Bus) -> None:
     topic, group = await media_topic(bus), unique("group")
     await bus.publish(topic, media("cam", 0))
     async with bus.consume(topic, group) as stream:  # aiokafka counts idle time once the group has offsets
         stream.done((await receive(stream, 1))[0])
     await bus.publish(topic, *(media(f"cam-{n % 30}", n) for n in range(1, 300)))
     async with bus.consume(topic, group, buffer=20) as stream:
-        held = await receive(stream, 20)
-        with pytest.raises(TimeoutError):
-            await receive(stream, 1, seconds=2.5)  # heartbeats look at how long ago it polled
+        held, since = await receive(stream, 20), time.monotonic()
+        more = asyncio.ensure_future(anext(stream.batches(20)))
+
+        def polls() -> bool:
+            """Who is idle for a minute is put out of its group."""
+            idle: float = stream._intake.consumer._subscription.fetcher_idle_time
+            return idle < (time.monotonic() - since) / 2
+
+        await until(lambda: time.monotonic() - since > 1 and polls())
+        assert not more.done()
         assert len(stream.positions()) == 12
         came = list(held)
         while len(came) < 299:
             for delivery in held:
                 stream.done(delivery)
-            held = await anext(stream.batches(20))
+            held = await more
             came += held
+            more = asyncio.ensure_future(anext(stream.batches(20), []))
         for delivery in held:
             stream.done(delivery)
         await no_lag(stream)
+    assert await more == []
     assert sorted(numbers(came)) == list(range(1, 300))
 
 
@@ -362,12 +370,20 @@ async def test_a_stream_leaves_nothing_behind_however_it_ends(bus: Bus) -> None:
     async with bus.consume(topic, unique("group"), offsets=Book({0: 9})) as failed:
         with pytest.raises(Conflict):
             await receive(failed, 1)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.0), bus.consume(topic, group) as stream:
-            (delivery,) = await receive(stream, 1)
+    held: list[tuple[Stream[MediaIngested], Delivery[MediaIngested]]] = []
+
+    async def hold() -> None:
+        async with bus.consume(topic, group) as stream:
+            held.append((stream, (await receive(stream, 1))[0]))
             await asyncio.Event().wait()  # cancelled
+
+    holding = asyncio.create_task(hold())
+    await until(lambda: held)
+    holding.cancel()
+    await asyncio.wait([holding])
+    stream, delivery = held[0]
     stream.done(delivery)
-    await until(lambda: not [task for task in asyncio.all_tasks() - before if "aiokafka" in repr(task)], 20)
+    await until(lambda: not [task for task in asyncio.all_tasks() - before if "aiokafka" in repr(task)])
 
 
 async def test_a_member_that_is_still_being_let_in_can_leave(
@@ -376,14 +392,12 @@ async def test_a_member_that_is_still_being_let_in_can_leave(
     monkeypatch.setattr("mesh.bus.closing.STOP_SECONDS", 0.05)
     topic, group = await media_topic(bus, partitions=1), unique("group")
     async with bus.consume(topic, group) as first:
-        await until(lambda: first.positions() == {0: 0}, 20)
+        await until(lambda: first.positions() == {0: 0})
         before = asyncio.all_tasks()
         async with bus.consume(topic, group) as second:  # waits for the first one's next heartbeat
-            await until(lambda: second._intake.consumer is not None, 20)
-            await until(lambda: second._intake.consumer._coordinator.member_id, 20)
-        await until(
-            lambda: not [task for task in asyncio.all_tasks() - before if "aiokafka" in repr(task)], 20
-        )
+            await until(lambda: second._intake.consumer is not None)
+            await until(lambda: second._intake.consumer._coordinator.member_id)
+        await until(lambda: not [task for task in asyncio.all_tasks() - before if "aiokafka" in repr(task)])
 
 
 async def test_the_cluster_answers(bus: Bus) -> None:

@@ -16,6 +16,7 @@ from tests.support.records import media, media_topic, no_lag, numbers, receive, 
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("patient_members")
 
 
 async def work(stream: Stream[MediaIngested], seen: list[int]) -> None:
@@ -27,9 +28,10 @@ async def work(stream: Stream[MediaIngested], seen: list[int]) -> None:
 
 @asynccontextmanager
 async def member(
-    url: str, topic: Topic[MediaIngested], group: str, instance: str = ""
+    url: str, topic: Topic[MediaIngested], group: str, instance: str = "", session_ms: int = 6_000
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    arguments = (url, topic.name, str(topic.partitions), group, instance)
+    """The broker gives it up `session_ms` after it was killed: 6 s are the least."""
+    arguments = (url, topic.name, str(topic.partitions), group, instance, str(session_ms))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -62,17 +64,17 @@ async def test_members_share_the_partitions_and_take_over_from_one_that_leaves(
     two_saw: list[int] = []
     async with bus.consume(topic, group) as one:
         working = [asyncio.create_task(work(one, one_saw))]
-        await until(lambda: len(one.positions()) == 12, 20)
+        await until(lambda: len(one.positions()) == 12)
         await bus.publish(topic, *(media(f"cam-{n % 40}", n) for n in range(400)))
         async with bus.consume(topic, group) as two:
             working.append(asyncio.create_task(work(two, two_saw)))
-            await until(lambda: len(one.positions()) == len(two.positions()) == 6, 20)
+            await until(lambda: len(one.positions()) == len(two.positions()) == 6)
             assert not one.positions().keys() & two.positions().keys()
             await bus.publish(topic, *(media(f"cam-{n % 40}", n) for n in range(400, 800)))
-            await until(lambda: sum({**one.positions(), **two.positions()}.values()) == 800, 20)
-        await until(lambda: len(one.positions()) == 12, 20)
+            await until(lambda: sum({**one.positions(), **two.positions()}.values()) == 800)
+        await until(lambda: len(one.positions()) == 12)
         await bus.publish(topic, *(media(f"cam-{n % 40}", n) for n in range(800, 900)))
-        await until(lambda: len({*one_saw, *two_saw}) == 900, 20)
+        await until(lambda: len({*one_saw, *two_saw}) == 900)
         await no_lag(one)
     await asyncio.gather(*working)
     assert any(n >= 400 for n in two_saw)
@@ -88,7 +90,7 @@ async def test_what_was_in_hand_when_partitions_moved_is_not_finished_by_the_one
     async with bus.consume(topic, group) as one:
         held = await receive(one, 60)
         async with bus.consume(topic, group) as two:
-            await until(lambda: len(two.positions()) == 6, 20)
+            await until(lambda: len(two.positions()) == 6)
             for delivery in held:
                 one.done(delivery)
             assert await one.lag() == 60
@@ -114,7 +116,7 @@ async def test_the_partitions_of_a_killed_member_move(bus: Bus, kafka_url: str) 
 async def test_a_member_with_a_name_takes_its_partitions_back_at_once(bus: Bus, kafka_url: str) -> None:
     topic, group = await media_topic(bus, partitions=2), unique("group")
     await bus.publish(topic, media("cam", 1))
-    async with member(kafka_url, topic, group, "home") as killed:
+    async with member(kafka_url, topic, group, "home", session_ms=20 * 60_000) as killed:
         assert await lines(killed, 1) == [1]
         killed.kill()
         await killed.wait()
@@ -123,6 +125,6 @@ async def test_a_member_with_a_name_takes_its_partitions_back_at_once(bus: Bus, 
         again.consume(topic, group) as stream,
     ):
         # Sooner than the broker would give the killed one up.
-        assert numbers(await receive(stream, 1, seconds=5)) == [1]
+        assert numbers(await receive(stream, 1)) == [1]
         async with again.consume(topic, group) as second:
-            await until(lambda: len(stream.positions()) == len(second.positions()) == 1, 20)
+            await until(lambda: len(stream.positions()) == len(second.positions()) == 1)

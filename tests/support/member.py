@@ -23,5 +23,5 @@ async def main(url: str, name: str, partitions: int, group: str, instance: str) 
 
 
 if __name__ == "__main__":
-    intake.SESSION_MS = 6_000  # the least a broker allows
+    intake.SESSION_MS = int(sys.argv[6])
     asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]))
