@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 
 def options(url: str, **more: Any) -> dict[str, Any]:
-    return Address.parse(url).options("test") | {"request_timeout_ms": 30_000} | more
+    return Address.parse(url).options("test") | {"request_timeout_ms": 90_000} | more
 
 
 def reader_url(home: Path) -> str:

@@ -15,6 +15,7 @@ from deploy.embedded.postgres import open_postgres
 from deploy.embedded.tether import birth
 from tests.mesh.test_embedded_kafka import create, read, write
 from tests.mesh.test_embedded_postgres import answers, connected
+from tests.support.parent import HELD
 from tests.support.parts import CACHE
 from tests.support.waiting import until
 
@@ -25,10 +26,10 @@ ANY_PORT = "127.0.0.1:0"
 class Parent:
     """`tests.support.parent` on a home."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, held: str = "") -> None:
         path = os.pathsep.join([str(ROOT), str(ROOT / "proto" / "gen")])
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.parent", str(home), ANY_PORT],
+            [sys.executable, "-m", "tests.support.parent", str(home), ANY_PORT, held],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=ROOT,
@@ -41,6 +42,15 @@ class Parent:
         line = await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), 90)
         urls: dict[str, str] = json.loads(line)
         return urls
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the tool hangs that was told to."""
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+            return any(child.cmdline() == HELD.split() for child in children)
+        except psutil.NoSuchProcess:  # one that just ended
+            return False
 
     async def kill(self) -> None:
         """kill -9; AssertionError when a descendant outlives it."""
@@ -71,12 +81,20 @@ async def test_nothing_outlives_the_parent_and_nothing_is_lost(home: Path) -> No
         assert await read(kafka, "kept", 1) == [b"written"]
 
 
-@pytest.mark.parametrize("moment", ["postgres.new-*/password", "postgres.new-*/data/base", "kafka.new-*"])
-async def test_a_half_made_home_is_remade(home: Path, moment: str) -> None:
-    parent = Parent(home)
-    await until(lambda: any(home.glob(moment)), seconds=60, what=moment)
+@pytest.mark.parametrize(
+    ("held", "left"),
+    [
+        ("postgres.before", "postgres.new-*/password"),
+        ("postgres.after", "postgres.new-*/data/base"),
+        ("kafka.after", "kafka.new-*/data"),
+    ],
+)
+async def test_a_half_made_home_is_remade(home: Path, held: str, left: str) -> None:
+    parent = Parent(home, held)
+    await until(lambda: parent.is_held)
     await parent.kill()
-    part = moment.partition(".")[0]
+    part = held.partition(".")[0]
+    assert any(home.glob(left))
     assert not (home / part).exists()
     if part == "kafka":
         async with open_kafka(home, ANY_PORT, CACHE) as url:
@@ -91,7 +109,7 @@ async def test_two_parents_on_one_home_is_a_clear_error(home: Path) -> None:
     first = Parent(home)
     await until(lambda: (home / "run" / "lares.lock").exists() and (home / "run" / "lares.lock").read_text())
     second = Parent(home)
-    _, said = await asyncio.to_thread(second.process.communicate, None, 60)
+    _, said = await asyncio.to_thread(second.process.communicate, None, 90)
     assert second.process.returncode == 1
     assert f"another Lares (pid {first.process.pid}) runs on {home}" in said.decode()
     await first.kill()

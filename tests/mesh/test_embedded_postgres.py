@@ -26,7 +26,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
     try:
         yield connection
     finally:
-        await connection.close(timeout=5)
+        await connection.close(timeout=90)
 
 
 async def answers(url: str) -> bool:
@@ -93,7 +93,7 @@ async def test_it_comes_back_after_kill_9(home: Path) -> None:
         work = asyncio.create_task(busy.execute("SELECT count(*) FROM generate_series(1, 3000000)"))
         first = server_pid(home)
         os.kill(first, signal.SIGKILL)
-        await asyncio.wait([work], timeout=30)
+        await asyncio.wait([work], timeout=90)
         busy.terminate()
         assert work.exception() is None or isinstance(work.exception(), (OSError, asyncpg.PostgresError))
         await until(lambda: birth(first) is None)

@@ -1,28 +1,48 @@
-"""A process that owns embedded parts, to be killed: `python -m tests.support.parent HOME KAFKA_LISTEN`.
+"""A process that owns embedded parts, to be killed: `python -m tests.support.parent HOME KAFKA_LISTEN HELD`.
 
-Prints their URLs as JSON once both are ready, then waits to be ended.
+Prints their URLs as JSON once both are ready, then waits to be ended. HELD is empty, or `postgres.before`,
+`postgres.after`, `kafka.after`: then the tool that makes that part's folder hangs before or after its work.
 """
 
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+from deploy.embedded import broker, postgres
 from deploy.embedded.home import lock_home
 from deploy.embedded.kafka import open_kafka
 from deploy.embedded.postgres import open_postgres
 from tests.support.parts import CACHE
 
+# How a child that hangs is told from others.
+HELD = "sleep 31536000"
+SCRIPTS = {"before": f"exec {HELD}", "after": f'"$@" && exec {HELD}'}
 
-async def main(home: Path, listen: str) -> None:
+
+def hold(part: str, moment: str) -> None:
+    module: Any = {"postgres": postgres, "kafka": broker}[part]
+    run = module.run_tethered
+
+    async def held(command: Sequence[str], *arguments: Any, **options: Any) -> None:
+        await run(["sh", "-c", SCRIPTS[moment], part, *command], *arguments, **options)
+
+    module.run_tethered = held
+
+
+async def main(home: Path, listen: str, held: str) -> None:
+    if held:
+        hold(*held.split("."))
     with lock_home(home):
         async with AsyncExitStack() as stack:
-            postgres = await stack.enter_async_context(open_postgres(home))
+            database = await stack.enter_async_context(open_postgres(home))
             kafka = await stack.enter_async_context(open_kafka(home, listen, CACHE))
-            print(json.dumps({"postgres": postgres, "kafka": kafka}), flush=True)
+            print(json.dumps({"postgres": database, "kafka": kafka}), flush=True)
             await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))

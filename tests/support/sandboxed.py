@@ -87,8 +87,3 @@ def fragile(*setup: object) -> Callable[[str], dict[str, object]]:
         return detect(photo)
 
     return look
-
-
-def after(seconds: float, word: str) -> str:
-    time.sleep(seconds)
-    return word
