@@ -9,7 +9,7 @@ from tests.faults.__main__ import compare, scenario
 from tests.faults.run import Kills
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 async def test_kills_change_nothing(tmp_path: Path) -> None:
     drops = scenario(cameras=5, photos=16, seed=7)
     golden, struck, wrong = await compare(tmp_path, drops, Kills(3, random.Random(7)))

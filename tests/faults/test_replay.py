@@ -4,8 +4,6 @@ import asyncio
 import random
 from pathlib import Path
 
-import pytest
-
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.bus import open_bus
 from mesh.topics import DETECTED
@@ -20,7 +18,6 @@ GAP, SPAN, MOST = 4, 12, 8
 PHOTOS = 40
 
 
-@pytest.mark.timeout(240)
 async def test_shuffled_drops_are_what_a_replay_of_the_log_makes(tmp_path: Path) -> None:
     chance = random.Random(11)
     drops = long_visit(small_photos(), PHOTOS, GAP, SPAN, chance)

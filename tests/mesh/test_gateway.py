@@ -65,7 +65,7 @@ async def opened(kafka_url: str, tmp_path: Path) -> AsyncIterator[Opened]:
 
 
 async def test_it_is_ready_and_says_so(opened: Opened) -> None:
-    async with httpx.AsyncClient(base_url=opened.url) as client:
+    async with httpx.AsyncClient(base_url=opened.url, timeout=90) as client:
         assert (await client.get("/ready")).json() == {"ready": True, "checks": {"store": True}}
 
 
@@ -106,6 +106,6 @@ async def test_its_end_ends_the_sockets(opened: Opened) -> None:
         await client.init()
         await client.subscribe(CHANGES)
         await until(lambda: opened.store.calls["ListChanges"])
-    async with httpx.AsyncClient(base_url=opened.url, headers={"x-api-key": SECRET}) as http:
+    async with httpx.AsyncClient(base_url=opened.url, headers={"x-api-key": SECRET}, timeout=90) as http:
         await until(lambda: opened.store.calls["VerifyKey"])
         assert "lares_sockets 0.0" in (await http.get("/metrics")).text.splitlines()

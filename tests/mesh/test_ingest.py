@@ -122,7 +122,7 @@ async def test_the_service_watches_takes_uploads_and_answers(
             camera_id=f"{prefix}-up", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
         )
         requests = iter([UploadMediaRequest(header=header), UploadMediaRequest(chunk=content)])
-        answer = await stub.UploadMedia(requests, timeout=10)
+        answer = await stub.UploadMedia(requests, timeout=90)
         await until(lambda: len(log.media) == 2)
         assert log.media[1].id == answer.media_id
         status = await call(stub.GetIngestStatus, GetIngestStatusRequest())

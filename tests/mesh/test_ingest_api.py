@@ -57,25 +57,25 @@ def parts(content: bytes, *chunks: bytes) -> Iterator[UploadMediaRequest]:
 def test_an_upload_and_a_dropped_file_of_one_content_are_one_media(grpc_stub: Any, house: House) -> None:
     content = jpeg("both")
     id = media_id("porch", hashlib.sha256(content).hexdigest())
-    assert grpc_stub.UploadMedia(parts(content), timeout=10).media_id == id
+    assert grpc_stub.UploadMedia(parts(content), timeout=90).media_id == id
     house.drop("Porch/both.jpg", content)
-    status = grpc_stub.GetIngestStatus(GetIngestStatusRequest(), timeout=10)
+    status = grpc_stub.GetIngestStatus(GetIngestStatusRequest(), timeout=90)
     while status.settling or status.unannounced or status.scanning:
-        status = grpc_stub.GetIngestStatus(GetIngestStatusRequest(), timeout=10)
+        status = grpc_stub.GetIngestStatus(GetIngestStatusRequest(), timeout=90)
     assert [media.id for media in house.bus.media] == [id, id]
     assert [media.camera_name for media in house.bus.media] == ["porch", "Porch"]
 
 
 def test_a_bad_upload_says_why(grpc_stub: Any) -> None:
     with pytest.raises(grpc.RpcError) as refused:
-        grpc_stub.UploadMedia(parts(jpeg()[:-2]), timeout=10)
+        grpc_stub.UploadMedia(parts(jpeg()[:-2]), timeout=90)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details() == "the JPEG file's end is missing"
 
 
 def test_an_empty_chunk_is_against_the_contract(grpc_stub: Any) -> None:
     with pytest.raises(grpc.RpcError) as refused:
-        grpc_stub.UploadMedia(parts(jpeg(), b""), timeout=10)
+        grpc_stub.UploadMedia(parts(jpeg(), b""), timeout=90)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -85,7 +85,7 @@ def test_an_upload_given_up_leaves_nothing(grpc_stub: Any, house: House, served:
         raise RuntimeError("the client dies")
 
     with pytest.raises(grpc.RpcError):
-        grpc_stub.UploadMedia(given_up(), timeout=10)
+        grpc_stub.UploadMedia(given_up(), timeout=90)
 
     async def gone() -> None:
         async with asyncio.timeout(90):

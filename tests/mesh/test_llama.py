@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from deploy.embedded import llama
 from deploy.embedded.llama import Model, open_llama
 from deploy.embedded.tether import birth
 from mesh.problems import Unavailable
@@ -149,7 +150,11 @@ async def test_it_dies_with_a_killed_parent(tmp_path: Path, smollm2: Path) -> No
     assert await asking.status("/health") == 0
 
 
-async def test_a_broken_model_is_a_clear_error(tmp_path: Path, smollm2: Path) -> None:
+async def test_a_broken_model_is_a_clear_error(
+    tmp_path: Path, smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama, "SETTLE_SECONDS", 90.0)
+    monkeypatch.setattr(llama, "READY_SECONDS", 120.0)
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(smollm2.read_bytes()[:1_000_000])
     with pytest.raises(Unavailable, match="llama ended") as refused:

@@ -99,7 +99,7 @@ async def test_does_not_hold_up_the_loop(empty_postgres_url: str, monkeypatch: p
     upgrade = migration._upgrade
 
     def watched(connection: Connection) -> None:
-        asyncio.run_coroutine_threadsafe(turn(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(turn(), loop).result(timeout=90)
         upgrade(connection)
 
     async def turn() -> None:

@@ -51,7 +51,7 @@ async def test_two_on_one_home_is_a_clear_error(lares: Lares) -> None:
     second.log = lares.home.with_name("second.log")
     second.start()
     assert second.process is not None
-    code = await asyncio.to_thread(second.process.wait, 30)
+    code = await asyncio.to_thread(second.process.wait, 90)
     assert code == 1
     assert f"another Lares (pid {lares.process.pid})" in second.tail()  # type: ignore[union-attr]
     assert "Traceback" not in second.tail()
@@ -62,7 +62,7 @@ async def test_a_taken_port_is_a_clear_error(lares: Lares, tmp_path: Path) -> No
     second = Lares(tmp_path / "home", {"LARES_GATEWAY_LISTEN": lares.http})
     second.start()
     assert second.process is not None
-    code = await asyncio.to_thread(second.process.wait, 60)
+    code = await asyncio.to_thread(second.process.wait, 90)
     assert code == 1
     assert lares.http in second.tail()
     assert "Traceback" not in second.tail()
@@ -84,7 +84,7 @@ async def test_kill_9_of_the_parent_leaves_nobody_behind(lares: Lares) -> None:
     children = lares.children()
     assert {"java", "postgres"} <= {child.name() for child in children}
     lares.kill()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 60)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 90)
     assert alive == []
     lares.start()
     await lares.ready()
@@ -95,7 +95,7 @@ async def test_kill_9_of_the_parent_leaves_nobody_behind(lares: Lares) -> None:
 async def test_ctrl_c_ends_all_of_it(lares: Lares) -> None:
     children = lares.children()
     await asyncio.to_thread(lares.stop, 90)
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 60)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 90)
     assert alive == []
     assert lares.process is not None
     assert lares.process.returncode == 0
@@ -120,7 +120,7 @@ def test_a_bad_setting_is_named() -> None:
     environment = os.environ | {"LARES_TIME_ZONE": "Mars/Olympus"}
     done = subprocess.run(
         [sys.executable, "-m", "deploy", "up"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "LARES_TIME_ZONE" in done.stderr
@@ -131,7 +131,7 @@ def test_the_settings_are_printed_without_secrets() -> None:
     environment = os.environ | {"LARES_BUS_URL": "kafka://me:hunter2@127.0.0.1:9"}
     done = subprocess.run(
         [sys.executable, "-m", "deploy", "config"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=True,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=True,
     )  # fmt: skip
     assert "LARES_GRPC_LISTEN=127.0.0.1:50051" in done.stdout
     assert "kafka://***@127.0.0.1:9" in done.stdout

@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parents[2]
-READY_SECONDS = 90.0
+READY_SECONDS = 240.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -61,7 +61,7 @@ class Lares:
         authority = self._settings.get("LARES_TLS_CA")
         self._client = httpx.AsyncClient(
             base_url=f"{'https' if authority else 'http'}://{self.http}",
-            timeout=30,
+            timeout=90,
             verify=ssl.create_default_context(cafile=authority) if authority else True,
         )
 
@@ -132,7 +132,7 @@ class Lares:
         """Waits until so many media are in the store."""
         deadline = time.monotonic() + seconds
         query = "{ mediaList(first: 200) { edges { node { id } } } }"
-        while len((await self.graphql(query))["mediaList"]["edges"]) < count:
+        while len(await self._patiently(query, "mediaList", "edges") or ()) < count:
             assert time.monotonic() < deadline, self.tail()
             await asyncio.sleep(0.1)
 
@@ -184,11 +184,23 @@ class Lares:
         status: Any = None
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            status = (await self.graphql("{ status { idle } }"))["status"]
-            if status["idle"]:
+            status = await self._patiently("{ status { idle } }", "status", "idle")
+            if status:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError(f"not idle after {seconds} s: {status}\n{self.tail()}")
+
+    async def _patiently(self, query: str, *path: str) -> Any:
+        """What lies there in the answer; None where a part is away, or too slow at the moment."""
+        try:
+            answer = await self.graphql(query)
+        except Refused as refused:
+            if refused.codes != {"UNAVAILABLE"}:
+                raise
+            return None
+        for name in path:
+            answer = answer[name]
+        return answer
 
 
 async def until(

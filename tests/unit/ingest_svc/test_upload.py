@@ -52,7 +52,7 @@ def parts(content: bytes, camera: str = "porch", **header: object) -> Iterator[U
 
 async def upload(stub: "IngestServiceStub", requests: Iterator[UploadMediaRequest]) -> UploadMediaResponse:
     try:
-        return await stub.UploadMedia(requests, timeout=10)  # type: ignore[misc, no-any-return]
+        return await stub.UploadMedia(requests, timeout=90)  # type: ignore[misc, no-any-return]
     except grpc.aio.AioRpcError as error:
         raise problem_of(error) from None
 

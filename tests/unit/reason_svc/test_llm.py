@@ -268,8 +268,8 @@ async def test_a_failing_server_that_dies_is_away_and_starts_anew(server: Script
 async def test_a_server_that_hangs_altogether_is_soon_away(
     server: ScriptedLlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.3)
     async with judging(server, seconds=0.3) as reasoner:
+        monkeypatch.setattr(watch, "LOOK_SECONDS", 0.3)
         server.silent = True
         problem = await refused(reasoner)
         assert (type(problem), problem.reason) == (Internal, "ANSWER_TIMEOUT")

@@ -17,7 +17,8 @@ from tests.support.judge_bench import CONCURRENCY, NOW, Bench, open_bench
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr("reason_svc.leases.PARTING_SECONDS", 90.0)
     async with open_bench(tmp_path) as opened:
         yield opened
 
