@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -19,9 +20,11 @@ def signal_broker(url: str, number: signal.Signals = signal.SIGKILL) -> None:
     """kill -9, if not told otherwise; its parent, this process, starts it again."""
     port = int(url.rpartition(":")[2])
     for child in psutil.Process().children(recursive=True):
-        if any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in child.net_connections("tcp")):
-            child.send_signal(number)
-            return
+        with suppress(psutil.NoSuchProcess):  # it just ended
+            found = child.net_connections("tcp")
+            if any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in found):
+                child.send_signal(number)
+                return
     raise AssertionError(f"no child listens on {port}")
 
 

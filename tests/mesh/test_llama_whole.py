@@ -84,7 +84,7 @@ def the_rules_stay_beside_it(risk: Any, detections: set[str]) -> None:
 
 
 async def test_nobody_reads_its_key(lares: Lares) -> None:
-    (server,) = [child for child in lares.children() if "llama_server.py" in " ".join(child.cmdline())]
+    (server,) = lares.children("llama_server.py")
     key = psutil.Process(server.pid).environ()["LLAMA_KEY"]
     assert len(key) > 20
     assert key not in lares.log.read_text(errors="replace")
@@ -92,7 +92,7 @@ async def test_nobody_reads_its_key(lares: Lares) -> None:
 
 
 async def test_it_goes_with_lares(lares: Lares) -> None:
-    servers = [child for child in lares.children() if "llama_server.py" in " ".join(child.cmdline())]
+    servers = lares.children("llama_server.py")
     lares.stop()
     assert servers
     assert not any(server.is_running() for server in servers)

@@ -153,9 +153,11 @@ class Lares:
         self.process.wait(seconds)
         return time.monotonic() - began
 
-    def children(self) -> list[psutil.Process]:
+    def children(self, program: str = "") -> list[psutil.Process]:
+        """All that are alive, or those of a program or Python script."""
         assert self.process is not None
-        return psutil.Process(self.process.pid).children(recursive=True)
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if not program or program in _programs(child)]
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -201,6 +203,15 @@ class Lares:
         for name in path:
             answer = answer[name]
         return answer
+
+
+def _programs(process: psutil.Process) -> list[str]:
+    """What it runs; nothing where it just ended, as PostgreSQL's do all the time."""
+    try:
+        scripts = [Path(word).name for word in process.cmdline() if word.endswith(".py")]
+        return [process.name(), *scripts]
+    except psutil.NoSuchProcess:
+        return []
 
 
 async def until(
