@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 MAIN = "from mesh.child import main; main()"
 MAX_ANSWER_BYTES = 64 * 2**20
 SAID_BYTES = 2000
-STOP_SECONDS = 5.0
+STOP_SECONDS = 30.0
 RESTART_SECONDS = 1.0
 
 

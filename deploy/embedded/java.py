@@ -56,7 +56,7 @@ async def _version(program: str) -> int:
     process = await asyncio.create_subprocess_exec(
         program, "-version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         said, _ = await process.communicate()
     found = re.search(r'version "(\d+)', said.decode(errors="replace"))
     return int(found[1]) if found else 0
