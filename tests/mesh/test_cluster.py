@@ -30,8 +30,8 @@ async def do_the_job(tmp_path: Path, kafka_url: str, postgres_url: str) -> None:
         "LARES_BUS_URL": kafka_url,
         "LARES_DATABASE_URL": postgres_url,
         "LARES_BLOBS_URL": f"file://{tmp_path}/blobs",
-        "LARES_EVENT_GAP_SECONDS": "2",
-        "LARES_EVENT_SPAN_SECONDS": "6",
+        "LARES_EVENT_GAP_SECONDS": "1",
+        "LARES_EVENT_SPAN_SECONDS": "3",
     }
     front = Lares(
         tmp_path / "front",

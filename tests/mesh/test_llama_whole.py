@@ -42,8 +42,8 @@ async def lares(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Asyn
         "LARES_REASONER_URL": f"llama:{smollm2}?ctx=2048&parallel=1",
         "LARES_REASON_PROMPT": PROMPT,
         "LARES_REASON_SECONDS": "270",
-        "LARES_EVENT_GAP_SECONDS": "2",
-        "LARES_EVENT_SPAN_SECONDS": "6",
+        "LARES_EVENT_GAP_SECONDS": "1",
+        "LARES_EVENT_SPAN_SECONDS": "3",
     }
     async with running_lares(tmp_path_factory.mktemp("judged") / "home", settings) as started:
         yield started

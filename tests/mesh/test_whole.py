@@ -34,8 +34,8 @@ CHANGES = """subscription($after: String) { eventChanged(after: $after) { cursor
 async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares]:
     home = tmp_path_factory.mktemp("whole") / "home"
     settings = {
-        "LARES_EVENT_GAP_SECONDS": "2",
-        "LARES_EVENT_SPAN_SECONDS": "6",
+        "LARES_EVENT_GAP_SECONDS": "1",
+        "LARES_EVENT_SPAN_SECONDS": "3",
         "LARES_GRPC_REFLECTION": "true",
     }
     async with running_lares(home, settings) as started:

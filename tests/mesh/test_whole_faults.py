@@ -14,7 +14,7 @@ import pytest
 from tests.support.lares import ROOT, Lares, running_lares
 from tests.support.photos import person_photo, renumbered
 
-SETTINGS = {"LARES_EVENT_GAP_SECONDS": "2", "LARES_EVENT_SPAN_SECONDS": "6"}
+SETTINGS = {"LARES_EVENT_GAP_SECONDS": "1", "LARES_EVENT_SPAN_SECONDS": "3"}
 COUNTED = "{ mediaList(first: 200) { edges { node { id } } } }"
 
 
