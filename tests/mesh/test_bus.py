@@ -390,12 +390,16 @@ async def test_a_member_that_is_still_being_let_in_can_leave(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mesh.bus.closing.STOP_SECONDS", 0.05)
+    # The first one's next heartbeat lets the second one in: not before it has left, however slow that is.
+    monkeypatch.setattr("mesh.bus.intake.HEARTBEAT_MS", 100_000)
+    monkeypatch.setattr("mesh.bus.intake.SESSION_MS", 300_000)
     topic, group = await media_topic(bus, partitions=1), unique("group")
     async with bus.consume(topic, group) as first:
         await until(lambda: first.positions() == {0: 0})
         before = asyncio.all_tasks()
-        async with bus.consume(topic, group) as second:  # waits for the first one's next heartbeat
-            await until(lambda: second._intake.consumer is not None)
+        async with bus.consume(topic, group) as second:
+            # Its coordinator is found only while it starts.
+            await until(lambda: getattr(second._intake.consumer, "_coordinator", None))
             await until(lambda: second._intake.consumer._coordinator.member_id)
         await until(lambda: not [task for task in asyncio.all_tasks() - before if "aiokafka" in repr(task)])
 
