@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -18,8 +19,18 @@ from mesh.bus import Bus, Delivery, Stream
 from mesh.bus.address import Address
 from mesh.problems import Conflict, Invalid, NotFound
 from mesh.topics import CAMERAS, DEAD_LETTER_SERVICES, INGESTED, TOPICS, Topic, dead_letters
-from tests.support.records import media, media_topic, no_lag, numbers, raw, receive, rejection_topic, unique
-from tests.support.waiting import until
+from tests.support.records import (
+    answers,
+    media,
+    media_topic,
+    no_lag,
+    numbers,
+    raw,
+    receive,
+    rejection_topic,
+    unique,
+)
+from tests.support.waiting import until, until_async
 
 pytestmark = pytest.mark.usefixtures("patient_members")
 
@@ -405,4 +416,4 @@ async def test_a_member_that_is_still_being_let_in_can_leave(
 
 
 async def test_the_cluster_answers(bus: Bus) -> None:
-    await bus.check()
+    await until_async(partial(answers, bus))

@@ -13,7 +13,16 @@ from mesh.bus import Bus, Stream, Tail, open_bus
 from mesh.bus.record import encode
 from mesh.problems import Unavailable
 from mesh.topics import Topic
-from tests.support.records import media, media_topic, no_lag, numbers, receive, rejection_topic, unique
+from tests.support.records import (
+    answers,
+    media,
+    media_topic,
+    no_lag,
+    numbers,
+    receive,
+    rejection_topic,
+    unique,
+)
 from tests.support.waiting import until, until_async
 
 
@@ -93,13 +102,6 @@ async def test_a_bus_closes_without_its_broker(kafka_url: str, monkeypatch: pyte
     monkeypatch.setattr("mesh.bus.bus.CONNECT_SECONDS", 200.0)
     async with open_bus(kafka_url, client_id="again") as bus:  # waits for the broker to be back
         await until_async(partial(answers, bus))
-
-
-async def answers(bus: Bus) -> bool:
-    with suppress(Unavailable):
-        await bus.check()
-        return True
-    return False
 
 
 async def committed(bus: Bus, stream: Stream[MediaIngested]) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.lares import ROOT, Lares, running_lares
+from tests.support.lares import READY_SECONDS, ROOT, Lares, running_lares
 from tests.support.photos import person_photo, renumbered
 
 SETTINGS = {"LARES_EVENT_GAP_SECONDS": "1", "LARES_EVENT_SPAN_SECONDS": "3"}
@@ -50,7 +50,7 @@ async def test_two_on_one_home_is_a_clear_error(lares: Lares) -> None:
     second.log = lares.home.with_name("second.log")
     second.start()
     assert second.process is not None
-    code = await asyncio.to_thread(second.process.wait, 90)
+    code = await asyncio.to_thread(second.process.wait, READY_SECONDS)
     assert code == 1
     assert f"another Lares (pid {lares.process.pid})" in second.tail()  # type: ignore[union-attr]
     assert "Traceback" not in second.tail()
@@ -61,7 +61,7 @@ async def test_a_taken_port_is_a_clear_error(lares: Lares, tmp_path: Path) -> No
     second = Lares(tmp_path / "home", {"LARES_GATEWAY_LISTEN": lares.http})
     second.start()
     assert second.process is not None
-    code = await asyncio.to_thread(second.process.wait, 90)
+    code = await asyncio.to_thread(second.process.wait, READY_SECONDS)
     assert code == 1
     assert lares.http in second.tail()
     assert "Traceback" not in second.tail()

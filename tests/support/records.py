@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from mesh.bus import Bus, Delivery, Stream
+from mesh.problems import Unavailable
 from mesh.topics import Topic
 
 
@@ -57,6 +58,15 @@ async def no_lag(stream: Stream[MediaIngested], seconds: float = 90.0) -> None:
     while (lag := await stream.lag()) > 0:
         assert time.monotonic() < deadline, f"still {lag} not done after {seconds} s"
         await asyncio.sleep(0.01)
+
+
+async def answers(bus: Bus) -> bool:
+    """Whether the cluster does so in the two seconds that it has."""
+    try:
+        await bus.check()
+    except Unavailable:
+        return False
+    return True
 
 
 def raw(name: str) -> Topic[MediaIngested]:
