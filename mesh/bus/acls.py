@@ -13,7 +13,7 @@ LITERAL, ALLOW = 3, 3
 READ, DESCRIBE = 3, 8
 READER = ((TOPIC, READ), (TOPIC, DESCRIBE), (GROUP, READ))
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 async def grant_read(url: str, user: str) -> None:

@@ -30,6 +30,8 @@ T = TypeVar("T")
 # What ListOffsets takes for a time, besides milliseconds since 1970.
 END, BEGINNING = -1, -2
 RETRY_SECONDS = 0.1
+# A broker that has just started on a slow disk takes long to lead every new partition.
+PATIENCE_SECONDS = 60.0
 TOPIC_SECONDS = 1.5  # a topic just made by another process may not be seen at once
 
 
@@ -85,7 +87,7 @@ class Cluster:
         """Sends to the controller."""
         return await self.ask(lambda: self._command(request))
 
-    async def ask(self, question: Callable[[], Awaitable[T]], *, patience: float = 10.0) -> T:
+    async def ask(self, question: Callable[[], Awaitable[T]], *, patience: float = PATIENCE_SECONDS) -> T:
         """Asks until there is an answer, but no longer than `patience` seconds, and `TOPIC_SECONDS` where the
         answer is that there is no such topic."""
         loop, unknown, last = asyncio.get_running_loop(), None, None

@@ -12,7 +12,7 @@ from mesh.problems import Conflict, Internal
 from mesh.topics import DEAD_LETTER_RETENTION_SECONDS, Topic, dead_letters
 
 REPLICAS = 3
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 async def create_topics(cluster: Cluster, topics: Iterable[Topic[Any]], services: Iterable[str]) -> None:
