@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,9 +21,10 @@ UNREADABLE = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOL
 
 @dataclass(frozen=True)
 class Examined:
-    """`source` is the file itself, without links."""
+    """`source` is the file itself, without links; `content` is what was read from it."""
 
     source: Path
+    content: bytes = field(repr=False)
     sha256: str
     header: Header
     captured: Captured
@@ -48,7 +49,7 @@ def examine(root: Path, file: Fingerprint, camera: Camera, limits: Limits) -> Ex
     if isinstance(header, Refusal):
         return header
     when = _captured(content, header.kind, file, camera)
-    return Examined(source, hashlib.sha256(content).hexdigest(), header, when)
+    return Examined(source, content, hashlib.sha256(content).hexdigest(), header, when)
 
 
 def when_captured(root: Path, file: Fingerprint, camera: Camera) -> datetime:
@@ -74,15 +75,13 @@ def _captured(content: bytes, kind: Kind, file: Fingerprint, camera: Camera) -> 
 
 def _read(source: Path, file: Fingerprint, limits: Limits) -> bytes | None:
     """The whole file, or its beginning where it is too large; None where it is another by now."""
-    with open(source, "rb", buffering=0, opener=_open) as stream:
+    with open(source, "rb", opener=_open) as stream:
         if not file.same_state(of_open(file.path, stream.fileno())):
             return None
         if file.size > limits.bytes:
-            return stream.read(LOOKED_AT) or b""
-        content = bytearray()
-        while len(content) <= file.size and (more := stream.read(file.size + 1 - len(content))):
-            content += more
-        return bytes(content) if len(content) == file.size else None
+            return stream.read(LOOKED_AT)
+        content = stream.read(file.size + 1)
+        return content if len(content) == file.size else None
 
 
 def _open(path: str, flags: int) -> int:

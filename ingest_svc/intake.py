@@ -22,7 +22,11 @@ log = structlog.get_logger(__name__)
 class BlobStore(Protocol):
     """The part of mesh.blobs.Blobs that is needed here."""
 
-    async def put(self, sha256: str, source: Path) -> None: ...
+    async def put(self, sha256: str, source: Path, content: bytes) -> None: ...
+
+
+# Each is held in memory from its reading until it is stored.
+MOST_AT_ONCE = 8
 
 
 class Intake:
@@ -30,26 +34,15 @@ class Intake:
 
     def __init__(self, root: Path, blobs: BlobStore, limits: Limits, reads: Threads, looks: Threads) -> None:
         self._root, self._blobs, self._limits, self._reads, self._looks = root, blobs, limits, reads, looks
+        self._room = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def take(self, file: Fingerprint, camera: Camera) -> Fact | None:
         """A photo whose blob is durable, or a rejection; None where the file is gone or has changed. Repeats
         until it knows: disks that fail or are full are waited for."""
         for pause in pauses():
             try:
-                verdict = await self._reads.run(examine, self._root, file, camera, self._limits)
-                if isinstance(verdict, Refusal):
-                    return Rejection(camera.id, file, verdict, datetime.now(UTC))
-                if verdict is None or not await self._store(verdict, file):
-                    return None
-                return Photo(
-                    camera=camera,
-                    sha256=verdict.sha256,
-                    size=file.size,
-                    header=verdict.header,
-                    captured=verdict.captured,
-                    ingested_at=datetime.now(UTC),
-                    file=file,
-                )
+                async with self._room:
+                    return await self._taken(file, camera)
             except (OSError, Problem) as error:
                 if isinstance(error, Problem) and not error.retryable:
                     raise
@@ -57,10 +50,26 @@ class Intake:
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
 
+    async def _taken(self, file: Fingerprint, camera: Camera) -> Fact | None:
+        verdict = await self._reads.run(examine, self._root, file, camera, self._limits)
+        if isinstance(verdict, Refusal):
+            return Rejection(camera.id, file, verdict, datetime.now(UTC))
+        if verdict is None or not await self._store(verdict, file):
+            return None
+        return Photo(
+            camera=camera,
+            sha256=verdict.sha256,
+            size=file.size,
+            header=verdict.header,
+            captured=verdict.captured,
+            ingested_at=datetime.now(UTC),
+            file=file,
+        )
+
     async def _store(self, photo: Examined, file: Fingerprint) -> bool:
         """False where the file is another by now: then its capture time may be, too."""
         try:
-            await self._blobs.put(photo.sha256, photo.source)
+            await self._blobs.put(photo.sha256, photo.source, photo.content)
         except Conflict:
             return False
         except FileNotFoundError:

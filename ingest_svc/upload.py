@@ -73,8 +73,9 @@ class Uploads:
         self.under_way += 1
         try:
             await self._write(file, declared.size, chunks)
-            photo = await self._checked(file, declared, camera)
-            await self._blobs.put(photo.sha256, file)
+            content = await self._threads.run(file.read_bytes)
+            photo = await self._checked(content, declared, camera)
+            await self._blobs.put(photo.sha256, file, content)
             return await self._announced(photo, headers)
         except OSError as error:
             raise Unavailable(f"it cannot be stored now: {error.strerror}", "STORAGE_FAILED") from None
@@ -101,8 +102,7 @@ class Uploads:
         except TimeoutError:
             raise Unavailable(f"nothing came for {self._chunk_seconds:g} s", "UPLOAD_STALLED") from None
 
-    async def _checked(self, file: Path, declared: Declared, camera: Camera) -> Photo:
-        content = await self._threads.run(file.read_bytes)
+    async def _checked(self, content: bytes, declared: Declared, camera: Camera) -> Photo:
         digest = await self._threads.run(lambda: hashlib.sha256(content).hexdigest())
         if digest != declared.sha256:
             raise Invalid("the content is not what the header's sha256 says", "SHA256_MISMATCH")

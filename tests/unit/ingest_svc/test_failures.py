@@ -33,12 +33,12 @@ class FakeBlobs(Blobs):
         self.before: Callable[[Path], object] = lambda _: None
         self.after: Callable[[Path], object] = lambda _: None
 
-    async def put(self, sha256: str, source: Path) -> None:
+    async def put(self, sha256: str, source: Path, content: bytes) -> None:
         await self.open.wait()
         if self.failures:
             raise self.failures.pop(0)
         self.before(source)
-        await super().put(sha256, source)
+        await super().put(sha256, source, content)
         self.after(source)
 
 
@@ -74,10 +74,10 @@ async def test_nothing_is_announced_before_its_blob_is_durable(house: House, blo
 async def test_one_cameras_stuck_photo_does_not_hold_another_camera(house: House, blobs: FakeBlobs) -> None:
     stuck = asyncio.Event()
 
-    async def put(sha256: str, source: Path) -> None:
+    async def put(sha256: str, source: Path, content: bytes) -> None:
         if source.name == "stuck.jpg":
             await stuck.wait()
-        await Blobs.put(blobs, sha256, source)
+        await Blobs.put(blobs, sha256, source, content)
 
     blobs.put = put  # type: ignore[method-assign]
     (house.root / "door").mkdir()

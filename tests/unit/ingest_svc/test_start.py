@@ -155,7 +155,8 @@ async def test_take_removes_at_start_what_was_announced_but_not_what_was_refused
     house.store.knows(house.root, "door/announced.jpg", "door/refused.jpg", "door/unkept.jpg")
     from hashlib import sha256
 
-    await house.blobs.put(sha256(announced.read_bytes()).hexdigest(), announced)
+    content = announced.read_bytes()
+    await house.blobs.put(sha256(content).hexdigest(), announced, content)
     async with house.running():
         await until(lambda: house.idle)
     assert not announced.exists()

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def source(tmp_path: Path) -> Path:
 
 
 async def test_what_is_put_is_read(blobs: Blobs, source: Path) -> None:
-    await blobs.put(NAME, source)
-    await blobs.put(NAME, source)
+    await blobs.put(NAME, source, CONTENT)
+    await blobs.put(NAME, source, CONTENT)
     assert await blobs.read(NAME) == CONTENT
     assert blobs.path(NAME).read_bytes() == CONTENT
     assert source.exists()
@@ -41,7 +42,7 @@ async def test_bytes_are_put_too(blobs: Blobs) -> None:
 async def test_a_file_that_changed_meanwhile_is_refused(blobs: Blobs, source: Path) -> None:
     source.write_bytes(b"another photo")
     with pytest.raises(Conflict) as changed:
-        await blobs.put(NAME, source)
+        await blobs.put(NAME, source, CONTENT)
     assert changed.value.reason == "CONTENT_CHANGED"
     assert not blobs.path(NAME).exists()
     assert list(blobs.path(NAME).parent.iterdir()) == []
@@ -49,7 +50,7 @@ async def test_a_file_that_changed_meanwhile_is_refused(blobs: Blobs, source: Pa
 
 async def test_a_file_that_went_away_leaves_no_trace(blobs: Blobs, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        await blobs.put(NAME, tmp_path / "gone.jpg")
+        await blobs.put(NAME, tmp_path / "gone.jpg", CONTENT)
     assert list(blobs.path(NAME).parent.iterdir()) == []
 
 
@@ -67,3 +68,20 @@ def test_a_folder_by_url(tmp_path: Path) -> None:
 def test_another_kind_of_url_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="LARES_BLOBS_URL"):
         open_blobs("ftp://host/x", tmp_path)
+
+
+@pytest.mark.parametrize("shared", [CONTENT, b"another photo", CONTENT + b"!"])
+async def test_a_file_system_that_shares_extents_is_not_trusted_either(
+    blobs: Blobs, source: Path, monkeypatch: pytest.MonkeyPatch, shared: bytes
+) -> None:
+    """`shared` is what the file holds by the time that its extents are shared."""
+    monkeypatch.setattr(
+        "mesh.blobs.fcntl.ioctl", lambda target, *_: os.write(target, shared) and os.lseek(target, 0, 0)
+    )
+    if shared == CONTENT:
+        await blobs.put(NAME, source, CONTENT)
+        assert await blobs.read(NAME) == CONTENT
+    else:
+        with pytest.raises(Conflict):
+            await blobs.put(NAME, source, CONTENT)
+        assert list(blobs.path(NAME).parent.iterdir()) == []
