@@ -28,7 +28,8 @@ from mesh.topics import M, Topic
 
 log = structlog.get_logger(__name__)
 
-POLL_MS = 100
+# Partitions that were assigned wait for the next poll to be placed.
+JOINING_POLL_MS, POLL_MS = 100, 500
 POLL_LIMIT_MS = 60_000
 SESSION_MS = 10_000
 HEARTBEAT_MS = 3_000
@@ -100,7 +101,7 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             group_instance_id=self._place.instance,
             auto_offset_reset="none",
             enable_auto_commit=False,
-            fetch_max_wait_ms=250,
+            fetch_max_wait_ms=500,
             max_partition_fetch_bytes=256 * 1024,
             max_poll_interval_ms=POLL_LIMIT_MS,
             session_timeout_ms=SESSION_MS,
@@ -129,9 +130,9 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             if self._ledger.room <= 0:
                 await self._wait_for_room()
                 continue
-            room = self._ledger.room
+            room, wait = self._ledger.room, POLL_MS if self.joined else JOINING_POLL_MS
             try:
-                fetched = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=room)
+                fetched = await self.consumer.getmany(timeout_ms=wait, max_records=room)
             except NoOffsetForPartitionError:
                 continue  # aiokafka has looked before we have said where to begin
             except OffsetOutOfRangeError as error:

@@ -73,17 +73,19 @@ class Partition(Generic[M]):
 class Ledger(Generic[M]):
     """Bounded: at most `capacity` records are fetched and unfinished at a time.
 
-    The events wake whoever waits: `arrived` something to hand out, `drained` room again, `publishable`
-    outputs to publish, `moved` a position to commit. They may wake in vain.
+    The events wake whoever waits: `arrived` something to hand out, `taken` nothing to hand out any more,
+    `drained` room again, `publishable` outputs to publish, `moved` a position to commit. They may wake in
+    vain.
     """
 
     def __init__(self, capacity: int) -> None:
-        self.arrived, self.drained = asyncio.Event(), asyncio.Event()
+        self.arrived, self.taken, self.drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.publishable, self.moved = asyncio.Event(), asyncio.Event()
         self.capacity = capacity
         self._generation = 0
         self._partitions: dict[int, Partition[M]] = {}
         self._waiting: deque[Delivery[M]] = deque()
+        self.taken.set()
 
     def assign(self, partition: int, position: int) -> None:
         """Starts the partition anew: what was known of it is forgotten, answers to it come too late."""
@@ -94,6 +96,7 @@ class Ledger(Generic[M]):
     def revoke(self) -> None:
         self._partitions.clear()
         self._waiting.clear()
+        self.taken.set()
         self.drained.set()
 
     def generation(self, partition: int) -> int | None:
@@ -107,6 +110,7 @@ class Ledger(Generic[M]):
         if entry.delivery is not None:
             self._waiting.append(entry.delivery)
             self.arrived.set()
+            self.taken.clear()
         else:
             self._settle(partition)
 
@@ -119,6 +123,7 @@ class Ledger(Generic[M]):
                 taken.append(delivery)
         if not self._waiting:
             self.arrived.clear()
+            self.taken.set()
         return taken
 
     def find(self, delivery: Delivery[M]) -> Entry[M] | None:
@@ -154,11 +159,6 @@ class Ledger(Generic[M]):
         if partition is not None and not partition.unfinished and position > partition.fetched:
             partition.fetched = position
             self.moved.set()
-
-    @property
-    def waiting(self) -> int:
-        """How many records nobody has taken yet."""
-        return len(self._waiting)
 
     @property
     def room(self) -> int:

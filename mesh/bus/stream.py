@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 COMMIT_SECONDS = 0.25
 # While more is waiting, what is done gathers: a record's delay matters less than what each request costs.
-GATHER_SECONDS = 0.25
+GATHER_SECONDS = 1.0
 BACKOFF_SECONDS = 0.5
 CLOSE_SECONDS = 3.0
 
@@ -186,8 +186,9 @@ class Stream(Generic[M]):
     async def _publish(self) -> None:
         while True:
             await self._ledger.publishable.wait()
-            if self._ledger.waiting:
-                await asyncio.sleep(GATHER_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_SECONDS):
+                    await self._ledger.taken.wait()
             self._ledger.publishable.clear()
             try:
                 await self._flush()

@@ -104,7 +104,7 @@ class Tail(Generic[M]):
             group_id=None,
             auto_offset_reset="none",
             enable_auto_commit=False,
-            fetch_max_wait_ms=250,
+            fetch_max_wait_ms=1000,
             **self._cluster.address.options("tail"),
         )
         try:

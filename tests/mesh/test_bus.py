@@ -229,10 +229,10 @@ async def test_while_more_waits_outputs_gather_into_few_requests(
 
     monkeypatch.setattr(bus._publisher, "send", counted)
     async with bus.consume(topic, unique("group")) as stream:
-        await until(lambda: stream._ledger.waiting == 41, what="all are fetched")
+        await until(lambda: len(stream._ledger._waiting) == 41, what="all are fetched")
         async for (delivery,) in stream.batches(1):
             stream.done(delivery, (outputs, MediaRejected(camera_id="cam")))
-            if stream._ledger.waiting == 0:
+            if stream._ledger.taken.is_set():
                 break
             await asyncio.sleep(0.001)
         await no_lag(stream)

@@ -156,3 +156,18 @@ def test_a_stretch_without_records_counts_only_where_nothing_is_unfinished() -> 
     ledger.done(ledger.take(1)[0], ())
     ledger.skip(0, 9)
     assert ledger.positions() == {0: 9}
+
+
+def test_it_says_when_everything_is_taken_or_gone() -> None:
+    ledger = Ledger[MediaIngested](10)
+    assert ledger.taken.is_set()
+    ledger.assign(0, 0)
+    fill(ledger, 0, 0, 1)
+    ledger.take(1)
+    assert not ledger.taken.is_set()
+    ledger.take(1)
+    assert ledger.taken.is_set()
+    fill(ledger, 0, 2)
+    assert not ledger.taken.is_set()
+    ledger.revoke()
+    assert ledger.taken.is_set()
