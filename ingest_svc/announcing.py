@@ -17,6 +17,8 @@ from mesh.telemetry import enter
 log = structlog.get_logger(__name__)
 
 MOST_AT_ONCE = 100
+# With so many on their way, what is worked out gathers between two announcements: each costs a request.
+BACKLOG, GATHER_SECONDS = 32, 0.2
 
 
 @dataclass(eq=False)
@@ -72,6 +74,8 @@ class Announcer:
                 self._ready.clear()
                 while batch := self._next():
                     await self._announce(batch)
+                    if self.pending > BACKLOG:
+                        await asyncio.sleep(GATHER_SECONDS)
         finally:
             await self._abandon(batch)
 

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def fingerprint(root: Path, path: str) -> Fingerprint | None:
     """None where there is no such file now, or it is no file: a folder, a pipe, a link to a folder inside,
     anything behind a linked folder. `root` is free of links."""
     return listed(root, path) if real_folder(root, path.rpartition("/")[0]) else None
+
+
+def fingerprints(root: Path, paths: Iterable[str]) -> dict[str, Fingerprint]:
+    """By path, of those for which there is one; each folder is looked at once."""
+    real: dict[str, bool] = {}
+    found: dict[str, Fingerprint] = {}
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        if folder not in real:
+            real[folder] = real_folder(root, folder)
+        if real[folder] and (file := listed(root, path)) is not None:
+            found[path] = file
+    return found
 
 
 def real_folder(root: Path, folder: str) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from functools import cached_property
 
 from ingest_svc.capture import Captured
 from ingest_svc.fingerprint import Fingerprint, printable
@@ -33,7 +34,7 @@ class Photo:
     ingested_at: datetime
     file: Fingerprint | None = None
 
-    @property
+    @cached_property
     def id(self) -> str:
         return media_id(self.camera.id, self.sha256)
 

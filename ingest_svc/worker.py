@@ -12,7 +12,7 @@ import structlog
 from ingest_svc.admission import Admission
 from ingest_svc.announcing import Announcer
 from ingest_svc.desk import Desk
-from ingest_svc.fingerprint import Fingerprint, fingerprint
+from ingest_svc.fingerprint import Fingerprint, fingerprints
 from ingest_svc.folders import Folders
 from ingest_svc.intake import Intake
 from ingest_svc.scan import Scan
@@ -199,9 +199,9 @@ class Worker:
                 self._settling.look(path, file, busy, now)
 
     def _states(self, paths: list[str]) -> list[tuple[str, Fingerprint | None, bool]]:
-        states = []
+        states, files = [], fingerprints(self._root, paths)
         for path in paths:
-            file = fingerprint(self._root, path)
+            file = files.get(path)
             writing = self._watch.writing(self._root / path) if file is not None else False
             # Where nobody can tell, an empty file is one that was just made.
             states.append((path, file, file is not None and file.size == 0 if writing is None else writing))
@@ -209,8 +209,7 @@ class Worker:
 
     async def _submit(self) -> None:
         complete = self._settling.complete()
-        files = await self._looks.run(lambda: [fingerprint(self._root, entry.path) for entry in complete])
-        there = {file.path: file for file in files if file is not None}
+        there = await self._looks.run(fingerprints, self._root, [entry.path for entry in complete])
         for entry in await self._in_order(complete, there):
             file = there.get(entry.path)
             if file is not None and not self._desk.knows(file):

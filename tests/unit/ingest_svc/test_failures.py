@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest_svc.announcing import Announcer
+from ingest_svc.announcing import BACKLOG, Announcer
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.photo import Fact, Rejection
 from ingest_svc.refusal import LINK
@@ -244,6 +244,34 @@ async def test_facts_of_a_line_keep_their_order_and_lines_do_not_wait() -> None:
     gates["a1"].set()
     await until(lambda: published == ["b1", "a1", "a2"])
     assert announcer.pending == 0
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_of_many_at_once_the_first_goes_out_at_once_and_the_others_in_few_requests() -> None:
+    requests: list[int] = []
+
+    async def publish(facts: list[Fact]) -> None:
+        requests.append(len(facts))
+
+    announcer = Announcer(publish)
+    turns = [asyncio.Event() for _ in range(BACKLOG + 8)]
+
+    async def work(turn: asyncio.Event) -> Fact:
+        await turn.wait()
+        return Rejection("", Fingerprint("a"), LINK, datetime.now(UTC))
+
+    for turn in turns:
+        announcer.submit("a", work(turn))
+    running = asyncio.create_task(announcer.run())
+    turns[0].set()
+    await until(lambda: requests == [1])
+    for turn in turns[1:]:
+        turn.set()
+        await asyncio.sleep(0)
+    await until(lambda: announcer.pending == 0)
+    assert sum(requests) == len(turns)
+    assert len(requests) < 10
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
