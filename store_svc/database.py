@@ -101,6 +101,7 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         url,
         pool_size=CONNECTIONS,
         max_overflow=0,
+        pool_use_lifo=True,  # each connection prepares its own statements: better few that know them
         pool_timeout=WAIT_SECONDS,
         connect_args={
             "timeout": WAIT_SECONDS,

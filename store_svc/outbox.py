@@ -54,7 +54,7 @@ class Outbox:
                 connection.terminate()
 
     async def relay(self, connection: asyncpg.Connection) -> bool:
-        """Publishes a page of each; whether there was anything. Raises Unavailable."""
+        """Publishes a page of each; whether there may be more. Raises Unavailable."""
         cameras = await connection.fetch(_CAMERAS, PAGE)
         if cameras:
             await self._bus.publish(CAMERAS, *(CameraConfigured.FromString(row["body"]) for row in cameras))
@@ -65,4 +65,4 @@ class Outbox:
             await self._bus.publish(FEED, *(EventChanged.FromString(row["body"]) for row in changes))
             head = changes[-1]["sequence"]
             await connection.execute("UPDATE feed_published SET sequence = $1 WHERE sequence < $1", head)
-        return bool(cameras or changes)
+        return PAGE in (len(cameras), len(changes))
