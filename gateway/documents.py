@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import (
@@ -15,6 +15,7 @@ from graphql import (
     validate,
 )
 
+from gateway.executor import Plans
 from gateway.faults import Refused
 from gateway.limits import Limits
 from mesh.problems import Invalid
@@ -32,6 +33,8 @@ class Document:
     text: str
     tree: DocumentNode
     limits: Limits
+    # Of its operations without variables: the same for every request.
+    plans: Plans = field(default_factory=dict)
 
     def operation(self, name: str | None, variables: Mapping[str, Any]) -> OperationDefinitionNode:
         """The operation meant by `name`, which may be None where there is one only; within the limits.

@@ -99,7 +99,10 @@ class Engine:
         )
         if isinstance(executor, list):
             raise Refused(executor)
-        return cast("PlanningExecutor", executor)
+        planning = cast("PlanningExecutor", executor)
+        if not planning.operation.variable_definitions:
+            planning.plans = document.plans
+        return planning
 
 
 def _answer(result: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from gateway.schema.event import Event
 from gateway.schema.paging import Connection, Edge, PageInfo, connect
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_pb2, event_service_pb2
+from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.fake_store import FakeStore
 
 SCHEMA = make_schema()._schema
@@ -117,6 +118,30 @@ def test_what_needs_no_resolver_is_not_resolved() -> None:
       risk { score severity evidence { factor detectionIds } } } } } }"""
     run(Watching, text, answer())
     assert slow == ["events"]
+
+
+@pytest.mark.parametrize("declared", ["", "($yes: Boolean = true)"])
+async def test_plans_stay_with_their_text_where_no_variable_can_change_them(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, declared: str
+) -> None:
+    planned: list[str] = []
+    plan = PlanningExecutor._read_field
+
+    def watched(self: PlanningExecutor, parent: GraphQLObjectType, selection: Any) -> Any:
+        planned.append(selection[0].node.name.value)
+        return plan(self, parent, selection)
+
+    monkeypatch.setattr(PlanningExecutor, "_read_field", watched)
+    gateway.store.add_event(0)
+    flag = " @include(if: $yes)" if declared else ""
+    text = f"query {declared} {{ events {{ edges {{ node {{ id closed{flag} }} }} }} }}"
+    first = await gateway.post(text)
+    assert planned
+    planned.clear()
+    assert await gateway.post(text) == first
+    assert bool(planned) == bool(declared)
+    if declared:
+        assert await gateway.post(text, yes=False) != first
 
 
 def test_a_connection_keeps_its_tokens() -> None:
