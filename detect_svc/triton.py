@@ -25,7 +25,7 @@ BATCHES_AHEAD, MOST_IN_FLIGHT = 4, 64
 # that vanished without a word is noticed by the keep-alive.
 CHANNEL = [
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # how long one attempt may take
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),

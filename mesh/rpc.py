@@ -35,8 +35,9 @@ OPTIONS = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # By its name a pause, in fact how long one attempt to connect may take.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
 ]
 
 

@@ -222,3 +222,24 @@ async def test_a_server_that_is_gone_is_unavailable(tmp_path: Path) -> None:
 def test_kinds_are_told_apart_by_code() -> None:
     assert len(KINDS) == 8
     assert KINDS[grpc.StatusCode.NOT_FOUND] is NotFound
+
+
+async def test_a_server_may_be_slow_to_greet(harness: Harness, tmp_path: Path) -> None:
+    """As on a machine that stalls: one that accepts a connection is not given up within moments."""
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(2**16):
+            writer.write(data)
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1)
+        there, back = await asyncio.open_unix_connection(tmp_path / "s")
+        await asyncio.gather(relay(reader, back), relay(there, writer))
+
+    async with await asyncio.start_unix_server(accept, tmp_path / "slow.sock"):
+        channels = Channels({"store": f"unix:{tmp_path / 'slow.sock'}"}, {})
+        stub = keys_rpc.KeyServiceStub(channels.to("store"))
+        answer = await call(stub.ListKeys, keys.ListKeysRequest())
+        await channels.close()
+    assert answer.keys[0].name == "sibling:"
