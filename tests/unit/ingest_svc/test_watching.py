@@ -10,7 +10,7 @@ import pytest
 from watchdog.observers.api import EventQueue
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, WatchDescriptor
 
-from ingest_svc.fingerprint import fingerprint
+from ingest_svc.fingerprint import fingerprint, fingerprints
 from ingest_svc.service import composed
 from ingest_svc.sightings import FolderSign
 from ingest_svc.tree import walk
@@ -249,6 +249,8 @@ async def test_nothing_behind_a_linked_folder_counts(tmp_path: Path) -> None:
     for folder in ("door/out", "door/in"):
         assert fingerprint(root, f"{folder}/one.jpg") is None
         assert list(walk(root, folder)) == []
+    paths = [f"door/{folder}/one.jpg" for folder in ("in", "real", "out", "gone")]
+    assert fingerprints(root, paths).keys() == {"door/real/one.jpg"}
     assert {(file.path, file.outside) for file in walk(root)} == {
         ("door/real/one.jpg", False),
         ("door/out", True),
