@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lares.detect.v1.detection_pb2 import Detection
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import FileFingerprint
+from mesh import times
 from mesh.problems import Invalid
 from store_svc.assembly import Frame
 from store_svc.files import file_id
@@ -19,9 +20,7 @@ from store_svc.ids import parse_uuid
 from store_svc.times import SECOND, micros, moment
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-# What both PostgreSQL and Python can hold, with room for an hour around it.
-EARLIEST = micros(datetime.fromisoformat("0001-01-02T00:00:00Z"))
-LATEST = micros(datetime.fromisoformat("9999-12-30T00:00:00Z"))
+EARLIEST, LATEST = micros(times.EARLIEST), micros(times.LATEST)
 
 # id, frame, label, score, box
 DetectionRow: TypeAlias = tuple[UUID, int, str, float, list[float]]

@@ -5,12 +5,15 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
 from ingest_svc.capture import Captured, Source, captured, instant
 from ingest_svc.exif import Taken, taken
+from ingest_svc.messages import timestamp
+from mesh.times import EARLIEST, LATEST
+from store_svc.records import time
 from tests.unit.ingest_svc.photos import jpeg, tiff
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -62,10 +65,40 @@ def test_a_host_whose_clock_was_wrong_on_arrival_does_not_distrust_the_camera() 
     ) == (Captured(datetime(2026, 7, 1, 11, tzinfo=UTC), Source.EXIF))
 
 
-@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
-def test_no_file_time_surprises_it(mtime_ns: int, ctime_ns: int) -> None:
-    answer = captured(taken=None, zone=BERLIN, mtime_ns=mtime_ns, ctime_ns=ctime_ns, now=NOW)
+@pytest.mark.parametrize("at", [EARLIEST, LATEST])
+def test_a_time_that_no_fact_may_tell_is_not_believed(at: datetime) -> None:
+    beyond = at + timedelta(microseconds=1 if at == LATEST else -1)
+    exif, mtime = Taken(beyond.replace(tzinfo=None), timedelta(0)), NOW - timedelta(hours=1)
+    assert when(declared=at, mtime=mtime, ctime=LATEST) == Captured(at, Source.DECLARED)
+    assert when(declared=beyond, mtime=mtime, ctime=LATEST) == Captured(mtime, Source.MTIME)
+    assert when(exif=exif, mtime=mtime, ctime=LATEST) == Captured(mtime, Source.MTIME)
+
+
+NANOSECONDS = st.integers(-(10**21), 10**21)
+
+
+@given(
+    st.one_of(st.none(), st.datetimes(timezones=st.just(UTC))),
+    st.one_of(st.none(), st.datetimes()),
+    NANOSECONDS,
+    NANOSECONDS,
+)
+@example(datetime(1, 1, 1, tzinfo=UTC), None, 0, 0)
+@example(None, datetime(1, 1, 1), 0, 0)
+@example(None, None, ns(datetime(1, 1, 1, tzinfo=UTC)), ns(datetime(9999, 12, 31, tzinfo=UTC)))
+def test_whatever_the_sources_say_the_store_keeps_it(
+    declared: datetime | None, exif: datetime | None, mtime_ns: int, ctime_ns: int
+) -> None:
+    answer = captured(
+        declared=declared,
+        taken=Taken(exif, None) if exif else None,
+        zone=BERLIN,
+        mtime_ns=mtime_ns,
+        ctime_ns=ctime_ns,
+        now=NOW,
+    )
     assert answer.at.tzinfo is UTC
+    time(timestamp(answer.at), "captured_at")
 
 
 def test_instants_are_floored_to_the_microsecond() -> None:

@@ -1,0 +1,6 @@
+"""The times that a fact may tell: what both PostgreSQL and Python can hold, in every time zone."""
+
+from datetime import UTC, datetime
+
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+LATEST = datetime(9999, 12, 30, tzinfo=UTC)
