@@ -50,16 +50,21 @@ def inherited(delivery: Delivery[Any]) -> dict[str, str]:
 
 
 def decode(topic: Topic[M], record: Any, generation: int = 0) -> Delivery[M]:
-    """A record as aiokafka gives it; raises DecodeError where the bytes are no such message."""
+    """A record as aiokafka gives it; raises DecodeError where the bytes are no such message, or its time is
+    none."""
     if record.value is None:
         raise DecodeError("a record without a value")
+    try:
+        timestamp = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # whichever the platform's calendar ends with
+        raise DecodeError(f"no calendar holds the time {record.timestamp} ms") from None
     return Delivery(
         message=topic.message.FromString(record.value),
         key=(record.key or b"").decode(errors="replace"),
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        timestamp=timestamp,
         headers={name: (value or b"").decode(errors="replace") for name, value in record.headers},
         generation=generation,
     )

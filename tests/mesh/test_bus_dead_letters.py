@@ -11,11 +11,11 @@ from mesh.topics import dead_letters
 from tests.support.records import media, media_topic, no_lag, numbers, raw, receive, unique
 
 
-async def write_raw(url: str, topic: str, value: bytes, key: bytes) -> None:
+async def write_raw(url: str, topic: str, value: bytes, key: bytes, at_ms: int | None = None) -> None:
     producer = AIOKafkaProducer(**Address.parse(url).options("raw"))
     await producer.start()
     try:
-        await producer.send_and_wait(topic, value, key)
+        await producer.send_and_wait(topic, value, key, timestamp_ms=at_ms)
     finally:
         await producer.stop()
 
@@ -46,6 +46,23 @@ async def test_undecodable_bytes_go_to_the_dead_letters_and_hold_nobody_up(bus: 
         "reason": "UNDECODABLE",
         "attempts": "1",
     }
+
+
+async def test_so_does_a_record_of_a_time_that_no_calendar_holds(bus: Bus, kafka_url: str) -> None:
+    topic, service = await media_topic(bus, partitions=1), unique("svc")
+    await bus.create_topics([], [service])
+    await write_raw(kafka_url, topic.name, media("cam", 1).SerializeToString(), b"cam", -(10**15))
+    await bus.publish(topic, media("cam", 2))
+    async with bus.consume(topic, service) as stream:
+        (delivery,) = await receive(stream, 1)
+        assert delivery.message.media.size_bytes == 2
+        stream.done(delivery)
+        await no_lag(stream)
+    async with bus.tail(topic, start="beginning") as tail:
+        assert (await anext(tail)).message.media.size_bytes == 2
+    ((value, headers),) = await read_raw(kafka_url, dead_letters(service))
+    assert value == media("cam", 1).SerializeToString()
+    assert (headers["reason"], headers["origin-offset"]) == ("UNDECODABLE", "0")
 
 
 async def read_raw(url: str, topic: str) -> list[tuple[bytes, dict[str, str]]]:

@@ -68,6 +68,14 @@ def test_bytes_that_are_no_message(value: bytes | None) -> None:
         decode(INGESTED, record(value))
 
 
+@pytest.mark.parametrize("milliseconds", [-(10**15), 10**15, -(2**63), 2**63 - 1])
+def test_a_time_that_no_calendar_holds(milliseconds: int) -> None:
+    misdated = record(MediaIngested().SerializeToString())
+    misdated.timestamp = milliseconds
+    with pytest.raises(DecodeError, match="time"):
+        decode(INGESTED, misdated)
+
+
 def test_a_requeued_record_is_for_the_service_it_names() -> None:
     assert is_for(record(b""), "store_svc")
     assert is_for(record(b"", (("requeue-for", b"store_svc"),)), "store_svc")
