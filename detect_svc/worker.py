@@ -16,6 +16,7 @@ from mesh.blobs import Blobs
 from mesh.bus import Delivery, Stream
 from mesh.problems import Internal, NotFound, Problem
 from mesh.sandbox import Crashed, Hung
+from mesh.tasks import together
 from mesh.telemetry import enter
 from mesh.topics import DETECTED, REJECTED
 
@@ -45,8 +46,9 @@ class Worker:
         self._window = max(batch, detector.photos_in_flight)
 
     async def run(self) -> None:
+        """Until cancelled; raises what stops the stream."""
         room = asyncio.Semaphore(self._window)
-        async with asyncio.TaskGroup() as photos:
+        async with together() as photos:
             async for batch in self._stream.batches(self._window):
                 for delivery in batch:
                     # A photo that waits for its next try keeps its place, so a detector that is away stops

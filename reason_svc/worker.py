@@ -11,6 +11,7 @@ from lares.reason.v1.assessment_pb2 import Severity
 from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.v1.event_service_pb2 import EventLease
 from mesh.problems import Problem
+from mesh.tasks import together
 from mesh.telemetry import enter
 from reason_svc.backoff import Backoff
 from reason_svc.judging import Judge
@@ -61,14 +62,12 @@ class Worker:
     async def run(self) -> None:
         """Until cancelled; raises what no waiting can mend. What was in hand goes back to the store."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with together() as group:
                 group.create_task(self._renew())
                 while True:
                     await self._until_wanted()
                     for lease in await self._leases.take(self._room()):
                         self._held[lease.lease_id] = group.create_task(self._settle(lease))
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
         finally:
             if self._held:
                 await self._leases.release(self._held)

@@ -16,6 +16,7 @@ from mesh.bus.record import dead_letter, encode, inherited
 from mesh.bus.watchdog import LOOK_SECONDS, Watchdog
 from mesh.delivery import Delivery, Output
 from mesh.problems import Problem, Unavailable
+from mesh.tasks import together
 from mesh.topics import M
 
 log = structlog.get_logger(__name__)
@@ -124,11 +125,11 @@ class Stream(Generic[M]):
     async def run(self) -> None:
         tasks = [self._read(), self._publish(), self._commit()]
         try:
-            async with asyncio.TaskGroup() as group:
+            async with together() as group:
                 for task in tasks:
                     group.create_task(task)
-        except* Exception as failures:
-            self._failure = failures.exceptions[0]
+        except Exception as failure:
+            self._failure = failure
             self._ledger.arrived.set()
 
     async def close(self, running: "asyncio.Task[None]") -> None:

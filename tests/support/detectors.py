@@ -11,7 +11,7 @@ from detect_svc.labels import CANONICAL
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import FileFingerprint, Media
 from mesh.bus import Delivery, Output
-from mesh.problems import Unavailable
+from mesh.problems import Problem, Unavailable
 from mesh.topics import INGESTED
 
 EMPTY = Sight([], 640, 480)
@@ -66,13 +66,19 @@ class FakeDetector:
         return self.states
 
 
+def _delivery(item: Delivery[MediaIngested] | Problem) -> Delivery[MediaIngested]:
+    if isinstance(item, Problem):
+        raise item
+    return item
+
+
 class FakeStream:
     """What the bus's stream does, without a bus: remembers what is done and buried, in order."""
 
     topic_id = "fake"
 
     def __init__(self) -> None:
-        self.waiting: asyncio.Queue[Delivery[MediaIngested]] = asyncio.Queue()
+        self.waiting: asyncio.Queue[Delivery[MediaIngested] | Problem] = asyncio.Queue()
         self.outputs: dict[int, tuple[Output, ...]] = {}
         self.buried: dict[int, tuple[str, int]] = {}
         self.order: list[int] = []
@@ -89,12 +95,16 @@ class FakeStream:
                 Delivery(MediaIngested(media=media), "door", INGESTED.name, 0, offset, datetime.now(UTC), {})
             )
 
+    def stop(self, problem: Problem) -> None:
+        """Nothing comes any more."""
+        self.waiting.put_nowait(problem)
+
     async def batches(self, max_records: int, linger: float = 0.0) -> AsyncIterator[list[Delivery[Any]]]:
         while True:
             batch = [await self.waiting.get()]
             while len(batch) < max_records and not self.waiting.empty():
                 batch.append(self.waiting.get_nowait())
-            yield batch
+            yield [_delivery(item) for item in batch]
 
     def done(self, delivery: Delivery[Any], *outputs: Output) -> None:
         self.outputs[delivery.offset] = outputs

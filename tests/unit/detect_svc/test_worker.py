@@ -21,7 +21,7 @@ from mesh.blobs import Blobs
 from mesh.bus import Stream
 from mesh.config import load_config
 from mesh.identity import detection_id
-from mesh.problems import Exhausted, Internal, Invalid, NotFound, Unavailable
+from mesh.problems import Conflict, Exhausted, Internal, Invalid, NotFound, Unavailable
 from mesh.sandbox import Crashed, Hung
 from mesh.topics import DETECTED, REJECTED
 from tests.support.detectors import FakeDetector, FakeStream, person
@@ -37,20 +37,28 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def running(
+async def started(
     stream: FakeStream, detector: FakeDetector, cameras: dict[str, CameraConfigured] | None = None
-) -> AsyncIterator[None]:
+) -> AsyncIterator["asyncio.Task[None]"]:
     rule = Filter.of(load_config(), detector)
     blobs = Blobs(Path("/nowhere"))
     worker = Worker(cast(Stream[MediaIngested], stream), detector, rule, (cameras or {}).get, blobs, BATCH)
     task = asyncio.create_task(worker.run())
     try:
-        yield
-        assert not task.done()
+        yield task
     finally:
         task.cancel()
         await asyncio.wait([task])
         blobs.close()
+
+
+@asynccontextmanager
+async def running(
+    stream: FakeStream, detector: FakeDetector, cameras: dict[str, CameraConfigured] | None = None
+) -> AsyncIterator[None]:
+    async with started(stream, detector, cameras) as task:
+        yield
+        assert not task.done()
 
 
 def detected(stream: FakeStream, offset: int) -> MediaDetected:
@@ -238,6 +246,17 @@ async def test_as_many_are_in_flight_as_keep_the_detector_busy() -> None:
         detector.gates["p0"].set()
         await stream.settled(9)
     assert detector.busiest == BATCH + 2
+
+
+async def test_what_stops_the_stream_stops_the_loop_as_it_is() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.gates["slow"] = asyncio.Event()
+    async with started(stream, detector) as task:
+        stream.put("slow")
+        await until(lambda: detector.asked == ["slow"])
+        stream.stop(Conflict("another log", "OFFSET_OUT_OF_RANGE"))
+        with pytest.raises(Conflict, match="another log"):
+            await asyncio.wait_for(task, 90)
 
 
 async def test_a_burial_waits_for_the_bus() -> None:
