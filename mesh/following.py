@@ -12,7 +12,7 @@ from mesh.topics import M, Topic
 
 log = structlog.get_logger(__name__)
 
-AGAIN_SECONDS = 1.0
+AGAIN_SECONDS, LONGEST_AGAIN_SECONDS = 1.0, 30.0
 
 
 @asynccontextmanager
@@ -22,8 +22,9 @@ async def following(
     """Hands every message from `start` on to `take`; within the block, what was there at entry has been
     taken.
 
-    A reading that fails later begins anew at `start`: `take` must not mind. `entered` is called when the
-    reading has begun, each time. Raises what the first one raises: Unavailable, NotFound, Denied.
+    A reading that fails later, by whatever, begins anew at `start`: `take` must not mind. `entered` is
+    called when the reading has begun, each time. Raises what the first one raises: Unavailable, NotFound,
+    Denied.
     """
     complete = asyncio.Event()
     reading = asyncio.create_task(
@@ -49,6 +50,7 @@ async def _read(
     entered: Callable[[], None],
     complete: asyncio.Event,
 ) -> None:
+    pause = AGAIN_SECONDS
     while True:
         try:
             async with bus.tail(topic, start=start) as tail:
@@ -59,9 +61,13 @@ async def _read(
                     async for delivery in tail:
                         take(delivery.message)
                 finally:
+                    if caught_up.done():
+                        pause = AGAIN_SECONDS
                     caught_up.cancel()
-        except Problem as problem:
+        except Exception as error:
             if not complete.is_set():
                 raise
-            log.warning("reading anew", topic=topic.name, reason=problem.reason, error=problem.message)
-            await asyncio.sleep(AGAIN_SECONDS)
+            told = {"reason": error.reason} if isinstance(error, Problem) else {"exc_info": error}
+            log.warning("reading anew", topic=topic.name, error=str(error), **told)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_AGAIN_SECONDS)

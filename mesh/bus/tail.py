@@ -83,6 +83,11 @@ class Tail(Generic[M]):
             if self._consumer is None:
                 await self._open()
             fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=CHUNK)
+            for records in fetched.values():
+                self._fetched.extend(records)
+            if not fetched and not self._closed.is_set():
+                self._emptied += 1
+                await self._look()
         except OffsetOutOfRangeError as error:
             ((at, offset),) = error.args[0].items()
             raise out_of_range(at.topic, at.partition, offset, "this reader") from None
@@ -91,12 +96,6 @@ class Tail(Generic[M]):
         except (KafkaError, OSError) as error:
             log.warning("reader failed: opening it anew", topic=self._topic.name, error=repr(error))
             await self._reopen()
-            return
-        for records in fetched.values():
-            self._fetched.extend(records)
-        if not fetched and not self._closed.is_set():
-            self._emptied += 1
-            await self._look()
 
     async def _open(self) -> None:
         partitions = {TopicPartition(self._topic.name, number): at for number, at in self._positions.items()}

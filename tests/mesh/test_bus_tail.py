@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import IllegalStateError
 
 from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.bus import Bus, Tail
@@ -89,6 +90,21 @@ async def test_undecodable_bytes_are_passed_over(bus: Bus, kafka_url: str) -> No
     await bus.publish(topic, media("cam", 1))
     async with bus.tail(topic, start="beginning") as tail:
         assert await read(tail, 1) == [1]
+
+
+async def test_a_reader_that_lost_its_place_is_opened_anew(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = await media_topic(bus, partitions=1)
+
+    async def lost(*_: object) -> int:
+        raise IllegalStateError("not assigned")
+
+    async with bus.tail(topic) as tail:
+        consumer = tail._consumer
+        monkeypatch.setattr(consumer, "position", lost)
+        reading = asyncio.create_task(read(tail, 1))
+        await until(lambda: reading.done() or tail._consumer is not consumer)
+        await bus.publish(topic, media("cam", 1))
+        assert await reading == [1]
 
 
 async def test_a_tail_that_is_given_up_waiting_loses_nothing(bus: Bus) -> None:

@@ -10,18 +10,18 @@ import pytest
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.bus import Bus, Delivery
 from mesh.feed import Feed, open_feed
-from mesh.problems import Conflict, Invalid, Problem, Unavailable
+from mesh.problems import Conflict, Invalid, Unavailable
 from tests.support.feeding import Book, change
 from tests.support.waiting import until
 
 
 class FakeTail:
-    """What a bus's tail does, fed by hand; a Problem put in is raised."""
+    """What a bus's tail does, fed by hand; an exception put in is raised."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[EventChanged | Problem] = asyncio.Queue()
+        self._queue: asyncio.Queue[EventChanged | Exception] = asyncio.Queue()
 
-    def put(self, item: EventChanged | Problem) -> None:
+    def put(self, item: EventChanged | Exception) -> None:
         self._queue.put_nowait(item)
 
     def empty(self) -> bool:
@@ -32,7 +32,7 @@ class FakeTail:
 
     async def __anext__(self) -> Delivery[EventChanged]:
         item = await self._queue.get()
-        if isinstance(item, Problem):
+        if isinstance(item, Exception):
             raise item
         return cast(Delivery[EventChanged], type("Delivered", (), {"message": item}))
 
@@ -182,8 +182,9 @@ async def test_all_are_handed_the_same_object() -> None:
         assert one is two
 
 
+@pytest.mark.parametrize("failure", [Conflict("gone", "OFFSET_OUT_OF_RANGE"), RuntimeError("not assigned")])
 async def test_a_tail_that_fails_is_entered_again_and_what_was_missed_is_read(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     monkeypatch.setattr("mesh.following.AGAIN_SECONDS", 0.0)
     book = written(1)
@@ -192,7 +193,7 @@ async def test_a_tail_that_fails_is_entered_again_and_what_was_missed_is_read(
         waiting = asyncio.ensure_future(take(watching, 1))
         await seated(feed)
         book.write()  # relayed while nobody listened
-        bus.tails[0].put(Conflict("gone", "OFFSET_OUT_OF_RANGE"))
+        bus.tails[0].put(failure)
         assert await waiting == [2]
         bus.tails[1].put(book.write())
         assert await take(watching, 1) == [3]
