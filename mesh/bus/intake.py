@@ -136,7 +136,7 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             except NoOffsetForPartitionError:
                 continue  # aiokafka has looked before we have said where to begin
             except OffsetOutOfRangeError as error:
-                self._refuse_range(error)
+                await self._go_on_with_what_is_kept(error)
             except (TopicAuthorizationFailedError, GroupAuthorizationFailedError) as error:
                 raise Denied(f"Kafka refuses us: {error}", "BUS_DENIED") from None
             else:
@@ -200,11 +200,25 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
                 await self.consumer.getmany(timeout_ms=0)
         self.consumer.resume(*self.consumer.paused())
 
-    def _refuse_range(self, error: Any) -> None:
-        ((partition, offset),) = error.args[0].items()
-        if self._ledger.generation(partition.partition) is None:
+    async def _go_on_with_what_is_kept(self, error: Any) -> None:
+        """Retention has overtaken us. Raises Conflict where the log ends before the offset: another log."""
+        ((at, first),) = error.args[0].items()
+        topic, number, group = at.topic, at.partition, self._place.group
+        generation = self._ledger.generation(number)
+        if generation is None:
             return  # aiokafka's own idea of where to begin; ours comes
-        raise out_of_range(partition.topic, partition.partition, offset, f"group {self._place.group}")
+        try:
+            oldest = (await self._cluster.beginnings(topic))[number]
+        except Unavailable as problem:
+            log.warning("positions unknown", topic=topic, group=group, error=problem.message)
+            return  # and is told again
+        if first > oldest:
+            raise out_of_range(topic, number, first, f"group {group}")
+        if self._ledger.generation(number) == generation:
+            where = {"topic": topic, "partition": number, "group": group, "first": first}
+            log.error("records lost: retention took them unread", lost=oldest - first, **where)
+            self.consumer.seek(at, oldest)
+            self._ledger.skip(number, oldest)
 
     async def commit(self, positions: dict[int, int]) -> bool:
         """Whether the group's coordinator has them."""

@@ -48,9 +48,10 @@ class Stream(Generic[M]):
     async def batches(self, max_records: int, linger: float = 0.0) -> AsyncIterator[list[Delivery[M]]]:
         """1 to `max_records` records, as soon as there are any; `linger` seconds more to fill the batch.
 
-        Records of one partition come in log order. Raises Conflict (OFFSET_OUT_OF_RANGE) where the log no
-        longer holds the next record, Denied, NotFound; a cluster that is away only makes it wait. It ends
-        with the stream's block.
+        Records of one partition come in log order; those that retention took unread are passed over with an
+        error line. Raises Conflict (OFFSET_OUT_OF_RANGE) where the log ends before the next record, and so is
+        another one; Denied, NotFound; a cluster that is away only makes it wait. It ends with the stream's
+        block.
         """
         while not self._closed:
             if batch := await self._batch(max_records, linger):

@@ -349,19 +349,68 @@ async def test_offsets_of_another_topic_of_that_name_stop_the_stream(bus: Bus) -
     assert stopped.value.reason == "TOPIC_CHANGED"
 
 
-@pytest.mark.parametrize("offset", [2, 50])
-async def test_an_offset_the_log_does_not_hold_stops_the_stream(bus: Bus, admin: Any, offset: int) -> None:
+async def expire(admin: Any, topic: Topic[Any], before: int) -> None:
+    """What retention does to partition 0."""
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(before_offset=before)})
+
+
+async def test_an_offset_beyond_the_log_stops_the_stream(bus: Bus, admin: Any) -> None:
     topic = await media_topic(bus, partitions=1)
     await bus.publish(topic, *(media("cam", n) for n in range(10)))
-    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(before_offset=5)})
-    async with bus.consume(topic, unique("group"), offsets=Book({0: offset})) as stream:
+    await expire(admin, topic, 5)
+    async with bus.consume(topic, unique("group"), offsets=Book({0: 50})) as stream:
         for _ in range(2):  # and it stays stopped
             with pytest.raises(Conflict) as stopped:
                 await receive(stream, 1)
             assert stopped.value.reason == "OFFSET_OUT_OF_RANGE"
-            assert stopped.value.metadata["offset"] == str(offset)
+            assert stopped.value.metadata["offset"] == "50"
     async with bus.consume(topic, unique("new")) as stream:
         assert numbers(await receive(stream, 5)) == [5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("kept", [5, 0])
+async def test_who_is_overtaken_by_retention_says_so_and_goes_on_with_what_is_kept(
+    bus: Bus, admin: Any, kept: int
+) -> None:
+    topic = await media_topic(bus, partitions=1)
+    await bus.publish(topic, *(media("cam", n) for n in range(10)))
+    await expire(admin, topic, 10 - kept)
+    group, book = unique("group"), Book({0: 2})
+    with structlog.testing.capture_logs() as lines:
+        async with bus.consume(topic, group, offsets=book) as stream:
+            came = await receive(stream, kept)
+            assert numbers(came) == list(range(10 - kept, 10))
+            for delivery in came:
+                stream.done(delivery)
+            await no_lag(stream)
+            assert stream.positions() == {0: 10}
+    (line,) = [line for line in lines if line["log_level"] == "error"]
+    assert (line["topic"], line["group"], line["first"], line["lost"]) == (topic.name, group, 2, 8 - kept)
+    async with bus.consume(topic, group) as stream:
+        await until(lambda: stream.positions() == {0: 10}, what="Kafka has the position too")
+
+
+async def test_what_is_in_hand_while_retention_overtakes_is_done_as_ever(bus: Bus, admin: Any) -> None:
+    topic, outputs = await media_topic(bus, partitions=1), await rejection_topic(bus)
+    await bus.publish(topic, *(media("cam", n) for n in range(4)))
+    async with bus.consume(topic, unique("group"), buffer=4) as stream:
+        held = await receive(stream, 4)
+        consumer = stream._intake.consumer
+        await until(lambda: consumer.paused() and not consumer._fetcher._in_flight, what="it fetches no more")
+        await bus.publish(topic, *(media("cam", n) for n in range(4, 10)))
+        await expire(admin, topic, 8)
+        stream.done(held[0])
+        after = await receive(stream, 1)
+        assert numbers(after) == [8]
+        for delivery in held[1:]:
+            size = str(delivery.message.media.size_bytes)
+            stream.done(delivery, (outputs, MediaRejected(camera_id="cam", detail=size)))
+        after += await receive(stream, 1)
+        for delivery in after:
+            stream.done(delivery)
+        await no_lag(stream)
+    async with bus.tail(outputs, start="beginning") as tail:
+        assert [(await anext(tail)).message.detail for _ in range(3)] == ["1", "2", "3"]
 
 
 async def test_a_stream_of_a_closed_block_ends(bus: Bus) -> None:
