@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 DUMP_SECONDS = 180.0
 TRAINING = "training-"
-KEPT = 2
+UNUSED_SECONDS = 30 * 24 * 3600.0
 RETRY_SECONDS = 24 * 3600.0
 
 
@@ -79,12 +79,13 @@ async def _make(archive: Path, java: Java) -> None:
 
 
 def _tidy(cache: Path) -> None:
-    """Removes what a killed training left, and all archives (65 MB each) but those used last."""
+    """Removes what a killed training left, and archives (65 MB each) that nobody has used for 30 days. Not by
+    their number: several checkouts, each with a Java of its own, share one cache."""
     for left in cache.glob(f"{TRAINING}*"):
         shutil.rmtree(left, ignore_errors=True)
-    archives = sorted(cache.glob("kafka-*.jsa"), key=lambda path: path.stat().st_mtime)
-    for old in archives[:-KEPT]:
-        old.unlink()
+    for archive in cache.glob("kafka-*.jsa"):
+        if time.time() - archive.stat().st_mtime > UNUSED_SECONDS:
+            archive.unlink()
 
 
 async def _train(java: Java, folder: Path) -> None:

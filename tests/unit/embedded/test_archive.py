@@ -1,0 +1,71 @@
+"""Which class archives are kept: one cache serves many checkouts. No Java: the making is played."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import archive as archives
+from deploy.embedded.archive import UNUSED_SECONDS, class_archive
+from deploy.embedded.java import Java
+
+OPTION = "-XX:SharedArchiveFile="
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The archives that were made, in order."""
+    made: list[str] = []
+
+    async def dump(command: Sequence[str], **_: object) -> None:
+        (path,) = (word.removeprefix(OPTION) for word in command if word.startswith(OPTION))
+        Path(path).write_bytes(b"classes")
+        made.append(path)
+
+    async def train(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(archives, "run_tethered", dump)
+    monkeypatch.setattr(archives, "_train", train)
+    return made
+
+
+def java(folder: Path) -> Java:
+    """The Java of a checkout of its own."""
+    folder.mkdir()
+    (folder / "java").touch()
+    return Java(folder / "java", 25, folder)
+
+
+def used(cache: Path, name: str, seconds_ago: float) -> Path:
+    path = cache / f"kafka-{name}.jsa"
+    path.write_bytes(b"classes")
+    os.utime(path, (time.time() - seconds_ago,) * 2)
+    return path
+
+
+async def test_checkouts_that_share_a_cache_keep_each_others_archives(
+    tmp_path: Path, made: list[str]
+) -> None:
+    checkouts = [java(tmp_path / f"checkout-{number}") for number in range(4)]
+    options = [await class_archive(checkout, tmp_path) for checkout in checkouts]
+    assert [await class_archive(checkout, tmp_path) for checkout in checkouts] == options
+    assert len(set(options)) == len(made) == 4
+
+
+async def test_what_nobody_has_used_for_long_goes(tmp_path: Path, made: list[str]) -> None:
+    stale = used(tmp_path, "stale", UNUSED_SECONDS + 3600)
+    fresh = used(tmp_path, "fresh", UNUSED_SECONDS - 3600)
+    assert await class_archive(java(tmp_path / "checkout"), tmp_path)
+    assert (stale.exists(), fresh.exists()) == (False, True)
+
+
+async def test_what_is_used_stays(tmp_path: Path, made: list[str]) -> None:
+    mine = java(tmp_path / "mine")
+    path = Path((await class_archive(mine, tmp_path))[0].removeprefix(OPTION))
+    os.utime(path, (time.time() - UNUSED_SECONDS - 3600,) * 2)
+    await class_archive(mine, tmp_path)
+    await class_archive(java(tmp_path / "theirs"), tmp_path)
+    assert path.exists()
