@@ -15,14 +15,18 @@ from mesh.rpc import Channels, call
 
 @asynccontextmanager
 async def running_lares(config: Config) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to the Lares that runs on this home, as one of its own services. Raises Unavailable."""
+    """A channel to the Lares that runs on this home, as one of its own services. Raises Unavailable, where
+    nobody listens there NOT_RUNNING."""
     channels = Channels({"store": mesh_socket(config.home)}, {})
     try:
         yield channels.to("store")
-    except Unavailable:
-        raise Unavailable(
-            f"no Lares runs on {config.home}: start it with `lares up`", "NOT_RUNNING"
-        ) from None
+    except Unavailable as problem:
+        # gRPC's own word for it; what Lares itself says has another reason.
+        if problem.reason == grpc.StatusCode.UNAVAILABLE.name:
+            message = f"no Lares runs on {config.home}: start it with `lares up`"
+            raise Unavailable(message, "NOT_RUNNING") from None
+        message = f"Lares runs on {config.home}, but does not do this now: {problem.message}"
+        raise Unavailable(message, problem.reason) from None
     finally:
         await channels.close()
 

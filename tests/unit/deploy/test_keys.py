@@ -1,0 +1,52 @@
+"""`lares keys` without an answer: it says why."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.home import private_folder
+from deploy.keys import print_all
+from deploy.opening import mesh_socket
+from lares.store.v1 import key_service_pb2 as keys
+from lares.store.v1 import key_service_pb2_grpc as keys_rpc
+from mesh.boundary import Boundary
+from mesh.config import Config, load_config
+from mesh.problems import Unavailable
+from mesh.rpc import Server
+
+
+class FailingKeys(keys_rpc.KeyServiceServicer):
+    """Those of a Lares whose database is away."""
+
+    async def ListKeys(self, request: keys.ListKeysRequest, context: object) -> keys.ListKeysResponse:
+        raise Unavailable("the database cannot be reached: gone", "DATABASE_UNAVAILABLE")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    private_folder(tmp_path / "home", "run")
+    return load_config(home=tmp_path / "home")
+
+
+@pytest.fixture
+async def failing(config: Config) -> AsyncIterator[None]:
+    server = Server([Boundary(None)])
+    server.add(keys_rpc.add_KeyServiceServicer_to_server, FailingKeys(), "lares.store.v1.KeyService")
+    await server.listen(mesh_socket(config.home))
+    await server.start()
+    yield
+    await server.stop(0)
+
+
+async def test_no_lares_is_said(config: Config) -> None:
+    with pytest.raises(Unavailable, match=f"no Lares runs on {config.home}") as problem:
+        await print_all(config)
+    assert problem.value.reason == "NOT_RUNNING"
+
+
+async def test_a_lares_that_cannot_says_why(config: Config, failing: None) -> None:
+    with pytest.raises(Unavailable, match="the database cannot be reached: gone") as problem:
+        await print_all(config)
+    assert problem.value.reason == "DATABASE_UNAVAILABLE"
+    assert "no Lares runs" not in problem.value.message
