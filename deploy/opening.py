@@ -47,7 +47,7 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         blobs = open_blobs(config.blobs_url, config.home)
         stack.callback(blobs.close)
         if config.bus_url == EMBEDDED:
-            addresses["kafka"] = config.kafka_listen
+            addresses["kafka"] = f"{config.kafka_listen.rpartition(':')[0]}:{bus_url.rpartition(':')[2]}"
         yield Mesh(
             config,
             bus,

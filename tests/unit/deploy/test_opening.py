@@ -1,10 +1,13 @@
 """What a process may listen on, and where its siblings are."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from deploy.opening import guard_listening, is_loopback, mesh_socket, peer_credentials
+from deploy import opening
+from deploy.opening import guard_listening, is_loopback, mesh_socket, open_mesh, peer_credentials
 from mesh.config import load_config
 from mesh.problems import Invalid
 
@@ -59,3 +62,32 @@ def test_a_long_home_has_a_short_socket(tmp_path: Path) -> None:
     assert len(mesh_socket(home).removeprefix("unix:")) <= 107
     assert mesh_socket(home) == mesh_socket(home)
     assert mesh_socket(home) != mesh_socket(tmp_path)
+
+
+class FakeBus:
+    async def create_topics(self) -> None:
+        return None
+
+    async def check(self) -> None:
+        return None
+
+
+async def test_port_zero_is_shown_as_the_one_that_it_became(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def kafka(*_: object) -> AsyncIterator[str]:
+        yield "kafka://lares:secret@127.0.0.1:41234"
+
+    @asynccontextmanager
+    async def bus(*_: object, **__: object) -> AsyncIterator[FakeBus]:
+        yield FakeBus()
+
+    monkeypatch.setattr(opening, "open_kafka", kafka)
+    monkeypatch.setattr(opening, "open_bus", bus)
+    config = load_config(
+        home=tmp_path / "home", kafka_listen="0.0.0.0:0", grpc_listen="127.0.0.1:0", allow_plaintext=True
+    )
+    async with open_mesh(config, ["store"], database=False) as mesh:
+        assert mesh.addresses["kafka"] == "0.0.0.0:41234"
+        assert mesh.addresses["grpc"].rpartition(":")[2] != "0"
