@@ -13,7 +13,7 @@ import uvloop
 
 from mesh.config import Config, load_config
 from mesh.problems import Problem
-from mesh.telemetry import configure_logging
+from mesh.telemetry import configure_logging, hidden
 
 BANNER = """
 Lares is ready.
@@ -97,16 +97,13 @@ def _calls(text: str) -> int:
 
 def print_config(config: Config) -> None:
     """One setting a line, as `.env` would hold it; URLs with credentials are hidden."""
-    from mesh.telemetry import redact
-
     for name in type(config).model_fields:
         value = getattr(config, name)
         if isinstance(value, dict):
             value = ",".join(f"{key}={number}" for key, number in value.items())
         if isinstance(value, list):
             value = ",".join(value)
-        shown = redact(None, "", {name: str(value)})[name] if value not in (None, "") else ""
-        print(f"LARES_{name.upper()}={shown}")
+        print(f"LARES_{name.upper()}={'' if value is None else hidden(str(value))}")
 
 
 async def _up(config: Config, targets: list[str]) -> None:

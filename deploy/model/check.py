@@ -9,7 +9,7 @@ from deploy.samples import ANNOTATED, samples
 from detect_svc.detector import Detector, Sight, identity, open_detector
 from mesh.config import Config
 from mesh.problems import Invalid
-from mesh.telemetry import redact
+from mesh.telemetry import hidden
 
 # A walker in a park, others behind him.
 SAMPLE = "000000193245.jpg"
@@ -24,7 +24,7 @@ async def check(config: Config, photo: Path | None, calls: int) -> None:
     """
     content = await asyncio.to_thread(_content, config, photo)
     async with open_detector(config) as detector:
-        print(f"{address(config.detector_url)}\n{described(detector)}", flush=True)
+        print(f"{hidden(config.detector_url)}\n{described(detector)}", flush=True)
         sight, seconds = await ask(detector, content, calls)
         print(f"\n{photo.name if photo else SAMPLE}, {sight.width} x {sight.height} pixels")
         print(findings(sight, detector.threshold))
@@ -47,10 +47,6 @@ async def ask(detector: Detector, content: bytes, calls: int) -> tuple[Sight, li
         sight = await detector.detect(content)
         seconds.append(time.perf_counter() - begun)
     return sight, seconds
-
-
-def address(url: str) -> str:
-    return str(redact(None, "", {"url": url})["url"])
 
 
 def described(detector: Detector) -> str:

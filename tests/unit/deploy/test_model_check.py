@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.model.check import check, findings, timings
-from detect_svc.detector import Found, Sight
+from detect_svc.detector import Found, Sight, open_detector
 from mesh.config import Config
 from mesh.problems import Invalid, Unavailable
 from tests.support.photos import CACHE
@@ -47,10 +47,13 @@ async def test_a_server_that_is_not_there_is_named_without_its_token() -> None:
     assert "t0ken" not in str(away.value)
 
 
-def test_the_address_is_printed_without_its_token() -> None:
-    from deploy.model.check import address
-
-    assert address("triton://:t0ken@host:8001/m") == "triton://***@host:8001/m"
+async def test_the_address_is_printed_without_its_token(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = open_detector(config(f"onnx:{TINY}?processes=1"))
+    monkeypatch.setattr("deploy.model.check.open_detector", lambda _: tiny)
+    await check(config("triton://:t0/ken@host:8001/m"), None, 1)
+    assert "\ntriton://:***@host:8001/m\n" in "\n" + capsys.readouterr().out
 
 
 def test_findings_of_the_threshold_and_more() -> None:
