@@ -118,7 +118,7 @@ class _Walk:
 
 def _size(given: ValueNode | None, variables: Mapping[str, int]) -> int:
     if isinstance(given, IntValueNode):
-        return min(int(given.value), LARGEST_DETECTION_PAGE)
+        return _page(int(given.value))
     if isinstance(given, VariableNode):
         return variables.get(given.name.value, PAGE)
     return PAGE
@@ -130,12 +130,13 @@ def _sizes(operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> 
         definition.variable.name.value: _size(definition.default_value, {})
         for definition in operation.variable_definitions or ()
     }
-    given = {
-        name: min(value, LARGEST_DETECTION_PAGE)
-        for name, value in variables.items()
-        if isinstance(value, int)
-    }
+    given = {name: _page(value) for name, value in variables.items() if isinstance(value, int)}
     return defaults | given
+
+
+def _page(asked: int) -> int:
+    """Sizes that no page may have are refused later. Here, one below 0 must not pay for other fields."""
+    return max(0, min(asked, LARGEST_DETECTION_PAGE))
 
 
 def _is_list(kind: Any) -> bool:

@@ -39,6 +39,8 @@ def measure(text: str, **variables: object) -> tuple[int, int]:
             1 + 2 * (2 + CALL + 3 * 2),
             6,
         ),
+        # What is below nothing pays for nothing.
+        ("{ events(first: -2000000000) { edges { cursor } } cameras { id } }", 1 + 11, 3),
         ("{ cameras { ...F } } fragment F on Camera { id name }", 21, 2),
         ("{ cameras { ... on Camera { id name } } }", 21, 2),
         ("{ __schema { types { fields { name } } } }", 1 + 1 + 10 * (1 + 10 * 1), 1),
@@ -56,6 +58,8 @@ def test_costs(text: str, cost: int, depth: int) -> None:
         ("Int", {}, 50),
         ("Int = 3", {"n": None}, 3),
         ("Int", {"n": 10**9}, 500),
+        ("Int", {"n": -(10**9)}, 0),
+        ("Int = -7", {}, 0),
     ],
 )
 def test_sizes_come_from_variables(declared: str, given: dict[str, object], size: int) -> None:
