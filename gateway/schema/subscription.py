@@ -15,6 +15,7 @@ from lares.store.v1 import events_pb2
 from mesh.problems import Invalid
 
 LARGEST_CURSOR = 2**63 - 1
+DIGITS = len(str(LARGEST_CURSOR))
 
 
 @strawberry.type(description="One entry of the feed.")
@@ -53,7 +54,8 @@ class Subscription:
 def _sequence(after: str | None) -> int | None:
     if after is None:
         return None
-    if not (after.isascii() and after.isdigit()) or int(after[:20]) > LARGEST_CURSOR:
+    # The length first: reading a number takes the square of it.
+    if len(after) > DIGITS or not (after.isascii() and after.isdigit()) or int(after) > LARGEST_CURSOR:
         raise Invalid("after must be a cursor: a decimal number", "BAD_CURSOR")
     return int(after)
 

@@ -134,6 +134,7 @@ async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list
         ("٣", "INVALID_ARGUMENT", "BAD_CURSOR"),
         ("9223372036854775808", "INVALID_ARGUMENT", "BAD_CURSOR"),
         ("1" * 5000, "INVALID_ARGUMENT", "BAD_CURSOR"),
+        ("0" * 20 + "9" * 30, "INVALID_ARGUMENT", "BAD_CURSOR"),
     ],
 )
 async def test_cursors_that_lead_nowhere(served: Gateway, after: str, code: str, reason: str) -> None:
