@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from detect_svc.labels import canonical
+from mesh.labels import canonical
 
 IMAGES = "images"
 OUTPUTS = ("scores", "labels", "boxes")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from detect_svc.detector import Detector, Found
-from detect_svc.labels import canonical
 from mesh.config import Config
+from mesh.labels import canonical
 from mesh.problems import Invalid
 
 EVERY_OTHER = "*"

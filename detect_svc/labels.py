@@ -1,7 +1,9 @@
-"""The names of the COCO-80 classes, and the other names they go by."""
+"""The names of the COCO-80 classes, and where a model file carries its own."""
 
 import zipfile
 from pathlib import Path
+
+from mesh.labels import canonical
 
 CANONICAL = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -15,30 +17,7 @@ CANONICAL = (
     "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 
-# As Pascal VOC, Darknet and some checkpoints print them.
-ALIASES = {
-    "aeroplane": "airplane",
-    "motorbike": "motorcycle",
-    "sofa": "couch",
-    "tvmonitor": "tv",
-    "tv monitor": "tv",
-    "television": "tv",
-    "diningtable": "dining table",
-    "pottedplant": "potted plant",
-    "doughnut": "donut",
-    "hair dryer": "hair drier",
-    "cellphone": "cell phone",
-    "mobile phone": "cell phone",
-    "bike": "bicycle",
-}
-
 UNNAMED = "???"
-
-
-def canonical(name: str) -> str:
-    """The COCO name of a class, whatever its spelling; a name that COCO does not know stays as it is."""
-    plain = " ".join(name.replace("_", " ").lower().split())
-    return ALIASES.get(plain, plain)
 
 
 def labels_in(model: Path) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detect_svc.labels import canonical
+from mesh.labels import canonical
 
 KIND = "rt_detr_v2"
 FILES = ("config.json", "preprocessor_config.json")

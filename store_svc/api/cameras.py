@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from lares.store.v1 import camera_service_pb2 as pb
 from lares.store.v1.camera_service_pb2_grpc import CameraServiceServicer
+from mesh.labels import canonical
 from mesh.problems import Invalid
 from mesh.security import require_caller
 from store_svc.camera import SETTINGS
@@ -15,10 +16,10 @@ from store_svc.snapshots import camera_message
 
 class CameraServicer(CameraServiceServicer):
     def __init__(self, database: Database, stored: Cameras, labels: Iterable[str]) -> None:
-        """`labels`: the watched classes, which alone can have thresholds."""
+        """`labels`: the watched classes, which alone can have thresholds, under any name they go by."""
         self._database = database
         self._stored = stored
-        self._labels = frozenset(labels) | {"*"}
+        self._labels = frozenset(map(canonical, labels)) | {"*"}
 
     async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
         require_caller()
@@ -64,5 +65,5 @@ class CameraServicer(CameraServiceServicer):
         return pb.DeleteCameraResponse()
 
     def _check(self, thresholds: Iterable[str]) -> None:
-        if unknown := sorted(set(thresholds) - self._labels):
+        if unknown := sorted(label for label in thresholds if canonical(label) not in self._labels):
             raise Invalid(f"no watched class is called {unknown[0]!r}", "BAD_LABEL", label=unknown[0])

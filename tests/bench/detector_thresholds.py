@@ -15,10 +15,10 @@ import numpy as np
 from deploy.samples import ANNOTATED, SKIMAGE, Package, samples
 from detect_svc.boxes import overlaps
 from detect_svc.efficientdet import load
-from detect_svc.labels import canonical
 from detect_svc.litert import EfficientDetLite0
 from mesh.artifacts import efficientdet_lite0
 from mesh.config import WATCHED, load_config
+from mesh.labels import canonical
 
 SAME = 0.5
 THRESHOLDS = [0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80]

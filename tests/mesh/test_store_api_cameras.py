@@ -29,7 +29,7 @@ def stored(served: LoopThread, postgres_server: str) -> Stored:
 @pytest.fixture(scope="module")
 def grpc_servicer(stored: Stored) -> CameraServicer:
     cameras = Cameras(stored.database, Wakeups(), lambda: NOON)
-    return CameraServicer(stored.database, cameras, ["person", "cat"])
+    return CameraServicer(stored.database, cameras, ["person", "cat", "motorbike"])
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,11 @@ def test_a_camera_comes_back_as_it_was_created(cameras: CameraServiceStub) -> No
     assert dict(created.thresholds) == thresholds
     assert (created.display_name, created.time_zone, created.enabled) == ("Front Door", "Europe/Berlin", True)
     assert get(cameras, "front-door") == created
+
+
+@pytest.mark.parametrize("label", ["motorcycle", "motorbike", "Motorcycle"])
+def test_a_watched_class_may_go_by_any_of_its_names(cameras: CameraServiceStub, label: str) -> None:
+    assert dict(create(cameras, "drive", thresholds={label: 0.5}).thresholds) == {label: 0.5}
 
 
 def test_a_camera_is_created_once(cameras: CameraServiceStub) -> None:

@@ -4,8 +4,9 @@ import pytest
 
 from detect_svc.detector import Found
 from detect_svc.filter import Filter
-from detect_svc.labels import ALIASES, CANONICAL, canonical
+from detect_svc.labels import CANONICAL
 from mesh.config import load_config
+from mesh.labels import ALIASES, canonical
 from mesh.problems import Invalid
 from tests.support.detectors import FakeDetector
 
