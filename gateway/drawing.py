@@ -36,14 +36,17 @@ COLOURS = {
 }
 
 
-def draw(content: bytes, boxes: list[Box], most_pixels: int) -> bytes:
-    """A JPEG of at most 640 pixels either way, upright. Raises Refused for what cannot be read."""
+def draw(path: str, boxes: list[Box], most_pixels: int) -> bytes:
+    """The photo at `path` as a JPEG of at most 640 pixels either way, upright. Raises Refused: BLOB_NOT_FOUND
+    where there is none, NOT_DRAWABLE for what cannot be read."""
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     Image.MAX_IMAGE_PIXELS = most_pixels
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as photo:
+        with Image.open(path, formats=("JPEG", "PNG")) as photo:
             photo.draft("RGB", (2 * PIXELS, 2 * PIXELS))
             small = ImageOps.exif_transpose(photo).convert("RGB")
+    except FileNotFoundError:
+        raise Refused("this media's content is gone", "BLOB_NOT_FOUND") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Refused("this photo cannot be drawn", "NOT_DRAWABLE") from None
     small.thumbnail((PIXELS, PIXELS))

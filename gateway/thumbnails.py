@@ -7,10 +7,12 @@ from functools import partial
 
 from gateway.drawing import Box
 from mesh.blobs import Blobs
+from mesh.problems import Invalid, NotFound
 
 MOST_BYTES = 24 * 2**20
 
-Draw = Callable[[bytes, list[Box], int], Awaitable[bytes]]
+# The original's path, what to draw on it, and the most pixels it may have.
+Draw = Callable[[str, list[Box], int], Awaitable[bytes]]
 
 
 class Thumbnails:
@@ -42,7 +44,13 @@ class Thumbnails:
             task.exception()  # seen, also where everybody has left
 
     async def _make(self, name: str, sha256: str, boxes: list[Box]) -> bytes:
-        picture = await self._draw(await self._blobs.read(sha256), boxes, self._most_pixels)
+        # The path, not the bytes: however many wait to be drawn, none lies in this process's memory.
+        try:
+            picture = await self._draw(str(self._blobs.path(sha256)), boxes, self._most_pixels)
+        except Invalid as problem:
+            if problem.reason == "BLOB_NOT_FOUND":
+                raise NotFound(problem.message, problem.reason) from None
+            raise
         self._kept[name] = picture
         self._bytes += len(picture)
         while self._bytes > self._most_bytes:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from mesh.durable import sync_folder
-from mesh.problems import Conflict, Invalid, NotFound
+from mesh.problems import Conflict, Invalid
 
 FICLONE = 0x40049409  # linux/fs.h: share the extents of another file, where the file system can
 THREADS = 4
@@ -49,13 +49,6 @@ class Blobs:
             target.write(data)
 
         await self._run(self._put, sha256, write)
-
-    async def read(self, sha256: str) -> bytes:
-        """The whole content; raises NotFound."""
-        try:
-            return await self._run(self.path(sha256).read_bytes)
-        except FileNotFoundError:
-            raise NotFound("this media's content is gone", "BLOB_NOT_FOUND", sha256=sha256) from None
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)

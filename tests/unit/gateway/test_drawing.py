@@ -1,11 +1,13 @@
 """Thumbnails, pixel by pixel where it matters."""
 
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from gateway.drawing import COLOURS, draw
+from gateway import drawing
+from gateway.drawing import COLOURS, Box
 from mesh.child import Refused
 
 GREY = (128, 128, 128)
@@ -18,6 +20,16 @@ def photo(size: tuple[int, int] = (800, 400), kind: str = "JPEG", orientation: i
     written = io.BytesIO()
     Image.new("RGB", size, GREY).save(written, kind, exif=exif)
     return written.getvalue()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "photo"
+
+
+def draw(file: Path, content: bytes, boxes: list[Box]) -> bytes:
+    file.write_bytes(content)
+    return drawing.draw(str(file), boxes, MOST)
 
 
 def look(picture: bytes) -> Image.Image:
@@ -36,23 +48,25 @@ def near(seen: object, colour: tuple[int, int, int]) -> bool:
     [((800, 400), (640, 320)), ((400, 800), (320, 640)), ((100, 50), (100, 50)), ((3000, 3), (640, 1))],
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_it_fits_and_is_never_enlarged(size: tuple[int, int], small: tuple[int, int], kind: str) -> None:
-    assert look(draw(photo(size, kind), [], MOST)).size == small
+def test_it_fits_and_is_never_enlarged(
+    file: Path, size: tuple[int, int], small: tuple[int, int], kind: str
+) -> None:
+    assert look(draw(file, photo(size, kind), [])).size == small
 
 
-def test_boxes_lie_on_the_upright_photo() -> None:
+def test_boxes_lie_on_the_upright_photo(file: Path) -> None:
     """Stored lying on its side; the box is the upper left quarter of the upright picture."""
-    picture = look(draw(photo((800, 400), orientation=6), [("dog", 0.9, 0.0, 0.0, 0.5, 0.5)], MOST))
+    picture = look(draw(file, photo((800, 400), orientation=6), [("dog", 0.9, 0.0, 0.0, 0.5, 0.5)]))
     assert picture.size == (320, 640)
     assert near(picture.getpixel((80, 318)), COLOURS["dog"])
     assert near(picture.getpixel((158, 200)), COLOURS["dog"])
     assert near(picture.getpixel((250, 500)), GREY)
 
 
-def test_the_best_is_drawn_on_top() -> None:
-    boxes = [("person", 0.9, 0.2, 0.4, 0.8, 0.8), ("car", 0.5, 0.2, 0.4, 0.8, 0.8)]
+def test_the_best_is_drawn_on_top(file: Path) -> None:
+    boxes: list[Box] = [("person", 0.9, 0.2, 0.4, 0.8, 0.8), ("car", 0.5, 0.2, 0.4, 0.8, 0.8)]
     for order in (boxes, boxes[::-1]):
-        picture = look(draw(photo(), order, MOST))
+        picture = look(draw(file, photo(), order))
         assert near(picture.getpixel((129, 200)), COLOURS["person"])
 
 
@@ -66,8 +80,8 @@ def test_the_best_is_drawn_on_top() -> None:
         ("a class that nobody knows ☂ " * 5, 0.5, 0.99, 0.0, 1.0, 0.01),
     ],
 )
-def test_no_box_is_too_odd_to_be_drawn(box: tuple[str, float, float, float, float, float]) -> None:
-    assert look(draw(photo(), [box], MOST)).size == (640, 320)
+def test_no_box_is_too_odd_to_be_drawn(file: Path, box: Box) -> None:
+    assert look(draw(file, photo(), [box])).size == (640, 320)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +96,13 @@ def test_no_box_is_too_odd_to_be_drawn(box: tuple[str, float, float, float, floa
     ],
     ids=["empty", "text", "cut jpeg", "cut png", "too many pixels", "gif"],
 )
-def test_what_is_no_photo_is_refused(content: bytes) -> None:
+def test_what_is_no_photo_is_refused(file: Path, content: bytes) -> None:
     with pytest.raises(Refused) as refused:
-        draw(content, [], MOST)
+        draw(file, content, [])
     assert refused.value.reason == "NOT_DRAWABLE"
+
+
+def test_a_photo_that_is_gone_is_refused_as_such(file: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        drawing.draw(str(file), [], MOST)
+    assert refused.value.reason == "BLOB_NOT_FOUND"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.blobs import Blobs, open_blobs
-from mesh.problems import Conflict, Invalid, NotFound
+from mesh.problems import Conflict, Invalid
 
 CONTENT = b"a photo" * 100_000
 NAME = hashlib.sha256(CONTENT).hexdigest()
@@ -29,14 +29,13 @@ def source(tmp_path: Path) -> Path:
 async def test_what_is_put_is_read(blobs: Blobs, source: Path) -> None:
     await blobs.put(NAME, source, CONTENT)
     await blobs.put(NAME, source, CONTENT)
-    assert await blobs.read(NAME) == CONTENT
     assert blobs.path(NAME).read_bytes() == CONTENT
     assert source.exists()
 
 
 async def test_bytes_are_put_too(blobs: Blobs) -> None:
     await blobs.put_bytes(NAME, CONTENT)
-    assert await blobs.read(NAME) == CONTENT
+    assert blobs.path(NAME).read_bytes() == CONTENT
 
 
 async def test_a_file_that_changed_meanwhile_is_refused(blobs: Blobs, source: Path) -> None:
@@ -52,11 +51,6 @@ async def test_a_file_that_went_away_leaves_no_trace(blobs: Blobs, tmp_path: Pat
     with pytest.raises(FileNotFoundError):
         await blobs.put(NAME, tmp_path / "gone.jpg", CONTENT)
     assert list(blobs.path(NAME).parent.iterdir()) == []
-
-
-async def test_what_is_not_there_is_said(blobs: Blobs) -> None:
-    with pytest.raises(NotFound):
-        await blobs.read(NAME)
 
 
 def test_a_folder_by_url(tmp_path: Path) -> None:
