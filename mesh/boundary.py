@@ -1,7 +1,8 @@
 """The one server interceptor: who calls, what they may send, how failures leave."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 OPEN = "/grpc.health.v1.Health/"
 API_KEY = "x-api-key"
 UNARY_SECONDS = 60.0
+# With the seconds that a key is remembered, the streams of a revoked one end after less than 5.
+RECHECK_SECONDS = 1.0
 
 Verify = Callable[[str], Awaitable[Caller]]
 
@@ -64,20 +67,65 @@ class Boundary(grpc.aio.ServerInterceptor):
         return unary
 
     def _streaming(
-        self, behaviour: Callable[..., AsyncIterator[Any]], method: str
+        self, behaviour: Callable[..., AsyncGenerator[Any, None]], method: str
     ) -> Callable[..., AsyncIterator[Any]]:
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 await self._admit(context)
-                async for response in behaviour(_checked(request), context):
-                    yield response
+                async with aclosing(behaviour(_checked(request), context)) as responses:
+                    async for response in self._while_welcome(responses, context):
+                        yield response
             except Exception as error:
                 await _leave(context, method, error)
 
         return streaming
 
+    async def _while_welcome(
+        self, responses: AsyncGenerator[Any, None], context: Any
+    ) -> AsyncGenerator[Any, None]:
+        """The same, for as long as the caller's key opens the door, whether or not anything comes."""
+        stream, waiting = asyncio.current_task(), False
+        assert stream
+
+        async def watch() -> None:
+            try:
+                await self._until_unwelcome(context)
+            finally:
+                if waiting:
+                    stream.cancel()
+
+        watching = asyncio.create_task(watch())
+        try:
+            while not watching.done():
+                waiting = True
+                try:
+                    response = await anext(responses, None)
+                except asyncio.CancelledError:
+                    if not watching.done():
+                        raise
+                    stream.uncancel()
+                    break
+                finally:
+                    waiting = False
+                if response is None:
+                    return
+                yield response
+            watching.result()
+        finally:
+            watching.cancel()
+
+    async def _until_unwelcome(self, context: Any) -> None:
+        """Raises Unauthenticated once the caller's key is revoked."""
+        while True:
+            await asyncio.sleep(RECHECK_SECONDS)
+            try:
+                await self._caller(context, _headers(context))
+            except Problem as problem:
+                if not problem.retryable:  # a store that is away is no reason to doubt a key
+                    raise
+
     async def _admit(self, context: Any) -> None:
-        headers: dict[str, Any] = dict(context.invocation_metadata() or ())
+        headers = _headers(context)
         enter({name: value for name, value in headers.items() if isinstance(value, str)})
         caller.set(await self._caller(context, headers))
 
@@ -92,6 +140,10 @@ class Boundary(grpc.aio.ServerInterceptor):
         if not secret:
             raise Unauthenticated("an API key is needed: send it as x-api-key", "NO_API_KEY")
         return await self._verify(secret)
+
+
+def _headers(context: Any) -> dict[str, Any]:
+    return dict(context.invocation_metadata() or ())
 
 
 def _is_sibling(context: Any) -> bool:

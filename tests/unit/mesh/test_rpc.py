@@ -1,8 +1,9 @@
 """The server boundary and the client function, over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.boundary import Boundary
 from mesh.problems import KINDS, Conflict, Internal, Invalid, NotFound, Problem, Unauthenticated, Unavailable
-from mesh.rpc import Channels, Server, call, stream
+from mesh.rpc import Channels, Server, call, problem_of, stream
 from mesh.security import Caller, caller, require_caller, require_sibling
+from tests.support.waiting import until
 
 KEY_ID = "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"
 
@@ -46,16 +48,28 @@ class FakeKeyServicer(keys_rpc.KeyServiceServicer):
 
 
 class FakeEventServicer(events_rpc.EventServiceServicer):
-    """One of the service's methods is enough here."""
+    """One of the service's methods is enough here. With `rest` it does not end, and rests between answers."""
+
+    def __init__(self) -> None:
+        self.rest: Callable[[], Awaitable[object]] | None = None
+        self.watching = 0
 
     async def WatchEvents(
         self, request: events.WatchEventsRequest, context: object
     ) -> AsyncIterator[events.WatchEventsResponse]:
         require_caller()
-        for sequence in range(request.after + 1, request.after + 4):
-            answer = events.WatchEventsResponse()
-            answer.change.sequence = sequence
-            yield answer
+        self.watching += 1
+        try:
+            for sequence in count(request.after + 1):
+                if sequence == request.after + 4 and not self.rest:
+                    break
+                if sequence > request.after + 3 and self.rest:
+                    await self.rest()
+                answer = events.WatchEventsResponse()
+                answer.change.sequence = sequence
+                yield answer
+        finally:
+            self.watching -= 1
         raise Conflict("the cursor is gone", "CURSOR_EXPIRED", oldest="7")
 
 
@@ -64,17 +78,20 @@ class Harness:
     servicer: FakeKeyServicer
     private: grpc.aio.Channel
     public: grpc.aio.Channel
+    watched: FakeEventServicer
     verified: list[str] = field(default_factory=list)
+    # What becomes of those who show the key "good".
+    refusal: Problem | None = None
 
 
 @pytest.fixture
 async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
-    verified: list[str] = []
-
     async def verify(secret: str) -> Caller:
-        verified.append(secret)
+        harness.verified.append(secret)
         if secret != "good":
             raise Unauthenticated("this key is not known", "BAD_API_KEY")
+        if harness.refusal:
+            raise harness.refusal
         return Caller("key", "k1", "Ann")
 
     server = Server([Boundary(verify)])
@@ -86,7 +103,8 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     public = await server.listen("127.0.0.1:0")
     await server.start()
     channels = Channels({"store": private}, {"outside": public})
-    yield Harness(servicer, channels.to("store"), channels.to("outside"), verified)
+    harness = Harness(servicer, channels.to("store"), channels.to("outside"), watched)
+    yield harness
     await channels.close()
     await server.stop(0)
 
@@ -126,8 +144,6 @@ async def test_strangers_are_refused(
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await keys_rpc.KeyServiceStub(harness.public).ListKeys(keys.ListKeysRequest(), metadata=metadata)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    from mesh.rpc import problem_of
-
     assert problem_of(refused.value).reason == reason
 
 
@@ -178,6 +194,55 @@ async def test_streams_are_guarded_too(harness: Harness) -> None:
         async for _ in under_way:
             raise AssertionError("an answer without a key")
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def nothing_more() -> None:
+    await asyncio.Event().wait()
+
+
+async def at_once() -> None:
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("rest", [nothing_more, at_once])
+async def test_a_stream_ends_with_its_key_and_not_with_the_store(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, rest: Callable[[], Awaitable[object]]
+) -> None:
+    monkeypatch.setattr("mesh.boundary.RECHECK_SECONDS", 0.01)
+    harness.watched.rest = rest
+    stub = events_rpc.EventServiceStub(harness.public)
+    under_way = stub.WatchEvents(events.WatchEventsRequest(), metadata=(("x-api-key", "good"),))
+    seen: list[int] = []
+
+    async def read() -> None:
+        async for answer in under_way:
+            seen.append(answer.change.sequence)
+
+    reading = asyncio.create_task(read())
+    await until(lambda: len(seen) >= 3)
+    harness.refusal = Unavailable("the store is away", "DATABASE_UNAVAILABLE")
+    asked = len(harness.verified)
+    await until(lambda: len(harness.verified) >= asked + 3)
+    assert not reading.done()
+    harness.refusal = Unauthenticated("this key is not known", "BAD_API_KEY")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await asyncio.wait_for(reading, 90)
+    assert (refused.value.code(), problem_of(refused.value).reason) == (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "BAD_API_KEY",
+    )
+    await until(lambda: harness.watched.watching == 0)
+    assert seen == list(range(1, len(seen) + 1))
+
+
+async def test_who_leaves_a_stream_ends_it(harness: Harness) -> None:
+    harness.watched.rest = nothing_more
+    stub = events_rpc.EventServiceStub(harness.public)
+    under_way = stub.WatchEvents(events.WatchEventsRequest(), metadata=(("x-api-key", "good"),))
+    assert (await under_way.read()).change.sequence == 1
+    assert harness.watched.watching == 1
+    under_way.cancel()
+    await until(lambda: harness.watched.watching == 0)
 
 
 async def test_every_call_has_a_deadline(harness: Harness) -> None:
