@@ -14,7 +14,7 @@ from deploy.embedded.kafka import open_kafka
 from deploy.embedded.llama import SCHEME, model_of, open_llama
 from deploy.embedded.postgres import open_postgres
 from mesh.blobs import open_blobs
-from mesh.boundary import Boundary
+from mesh.boundary import Boundary, Doorstep
 from mesh.bus import open_bus
 from mesh.config import Config, split_address
 from mesh.keys import Keys
@@ -37,7 +37,8 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         channels = Channels(dict.fromkeys(targets, socket), config.peers, peer_credentials(config))
         stack.push_async_callback(channels.close)
         keys = Keys(channels.to("store"))
-        server = Server([Boundary(keys.verify if config.auth else None)])
+        verify = keys.verify if config.auth else None
+        server = Server([Boundary(verify)], [Doorstep(verify)] if verify else [])
         addresses = await _listen(config, server, socket)
         bus_url, database_url, reasoner_url = await _open_parts(config, stack, targets, database)
         # Our own Kafka has no other member: one that was killed gets its partitions back at once.
@@ -71,7 +72,9 @@ async def _listen(config: Config, server: Server, socket: str) -> dict[str, str]
     await server.listen(socket)
     addresses = {"grpc": await server.listen(config.grpc_listen, client_credentials(config))}
     if config.mesh_listen:
-        addresses["mesh"] = await server.listen(config.mesh_listen, sibling_credentials(config))
+        addresses["mesh"] = await server.listen(
+            config.mesh_listen, sibling_credentials(config), siblings=True
+        )
     return addresses
 
 

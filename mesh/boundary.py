@@ -1,4 +1,4 @@
-"""The one server interceptor: who calls, what they may send, how failures leave."""
+"""The server interceptors: who calls, what they may send, how failures leave."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -25,6 +25,23 @@ UNARY_SECONDS = 60.0
 RECHECK_SECONDS = 1.0
 
 Verify = Callable[[str], Awaitable[Caller]]
+
+
+class Doorstep(grpc.aio.ServerInterceptor):
+    """Clients without a good key get no further, and nothing that they send is read: the Boundary, which can
+    tell who calls, is asked when the whole message is here."""
+
+    def __init__(self, verify: Verify) -> None:
+        self._verify = verify
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        method = handler_call_details.method
+        try:
+            if not method.startswith(OPEN):
+                await self._verify(_secret(dict(handler_call_details.invocation_metadata or ())))
+        except Exception as error:
+            return _refusal(method, error)
+        return await continuation(handler_call_details)
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -136,14 +153,18 @@ class Boundary(grpc.aio.ServerInterceptor):
             return Caller("key", headers[CALLER_ID], headers.get(CALLER_NAME, b"").decode())
         if self._verify is None:
             return replace(ANONYMOUS, kind="key", name="authentication is off")
-        secret = headers.get(API_KEY, "")
-        if not secret:
-            raise Unauthenticated("an API key is needed: send it as x-api-key", "NO_API_KEY")
-        return await self._verify(secret)
+        return await self._verify(_secret(headers))
 
 
 def _headers(context: Any) -> dict[str, Any]:
     return dict(context.invocation_metadata() or ())
+
+
+def _secret(headers: dict[str, Any]) -> str:
+    secret: str = headers.get(API_KEY, "")
+    if not secret:
+        raise Unauthenticated("an API key is needed: send it as x-api-key", "NO_API_KEY")
+    return secret
 
 
 def _is_sibling(context: Any) -> bool:
@@ -170,6 +191,15 @@ def _check(request: Message) -> None:
         protovalidate.validate(request)
     except protovalidate.ValidationError as error:
         raise Invalid(str(error), "BAD_REQUEST") from None
+
+
+def _refusal(method: str, error: Exception) -> Any:
+    """A handler of any method: a stream's may answer without having read."""
+
+    async def refuse(_: object, context: Any) -> None:
+        await _leave(context, method, error)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 async def _leave(context: Any, method: str, error: Exception) -> None:

@@ -1,7 +1,7 @@
 """gRPC, the same way everywhere: one server boundary, one client function, one map of errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -25,10 +25,16 @@ Servicer = TypeVar("Servicer")
 CALLER_ID, CALLER_NAME = "x-lares-caller-id", "x-lares-caller-name-bin"
 DETAILS = "grpc-status-details-bin"
 PORT_PATIENCE_SECONDS = 5.0
+# A thousand pages of detections, which siblings ask for at once.
 MESSAGE_BYTES = 64 * 2**20
+# The largest that a client may say: DetectObjects with an image of 32 MiB.
+CLIENT_BYTES = 32 * 2**20 + 64 * 2**10
+# Streams included: each program that watches is one.
+CLIENT_CALLS = 256
 
+RECEIVE = "grpc.max_receive_message_length"
 OPTIONS = [
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    (RECEIVE, MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 30_000),
@@ -42,37 +48,55 @@ OPTIONS = [
 
 
 class Server:
-    """This process's servicers, on any number of addresses. Add everything, then listen, then start."""
+    """This process's servicers, on any number of addresses, behind two doors. That of the clients has bounds;
+    that of the siblings has none, so that Lares's own calls go on however many clients there are. Add
+    everything, then listen, then start."""
 
-    def __init__(self, interceptors: Iterable[grpc.aio.ServerInterceptor]) -> None:
-        self._server = grpc.aio.server(interceptors=list(interceptors), options=OPTIONS)
+    def __init__(
+        self,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        doorstep: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
+        """`doorstep`: what clients meet before the other interceptors, siblings never."""
+        self._siblings = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+        self._clients = grpc.aio.server(
+            interceptors=[*doorstep, *interceptors],
+            options=[*(dict(OPTIONS) | {RECEIVE: CLIENT_BYTES}).items()],
+            maximum_concurrent_rpcs=CLIENT_CALLS,
+        )
+        self._doors = (self._siblings, self._clients)
         self._health = health_aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.services: list[str] = []
+        for door in self._doors:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, door)
 
     def add(
         self, register: Callable[[Servicer, grpc.aio.Server], None], servicer: Servicer, name: str
     ) -> None:
         """`register` is the generated add_XServicer_to_server, `name` the full name, `lares.store.v1.X`."""
-        register(servicer, self._server)
+        for door in self._doors:
+            register(servicer, door)
         self.services.append(name)
 
     def add_reflection(self) -> None:
         from grpc_reflection.v1alpha import reflection
 
         names = [*self.services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
-        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._clients)
 
-    async def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
-        """Binds `host:port` or `unix:path` and returns the address with the port in fact bound. Raises
-        Conflict PORT_TAKEN when it is still taken after 5 s."""
+    async def listen(
+        self, address: str, credentials: grpc.ServerCredentials | None = None, *, siblings: bool = False
+    ) -> str:
+        """Binds `host:port`, or `unix:path`, which is always the siblings', and returns the address with the
+        port in fact bound. Raises Conflict PORT_TAKEN when it is still taken after 5 s."""
+        door = self._siblings if siblings or address.startswith("unix:") else self._clients
         deadline = asyncio.get_running_loop().time() + PORT_PATIENCE_SECONDS
         while True:
             try:
                 port = (
-                    self._server.add_secure_port(address, credentials)
+                    door.add_secure_port(address, credentials)
                     if credentials
-                    else self._server.add_insecure_port(address)
+                    else door.add_insecure_port(address)
                 )
                 return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
             except RuntimeError:
@@ -81,14 +105,15 @@ class Server:
                 await asyncio.sleep(0.2)
 
     async def start(self) -> None:
-        await self._server.start()
+        for door in self._doors:
+            await door.start()
         for name in ["", *self.services]:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, grace: float) -> None:
         """Refuses new calls, gives those under way `grace` seconds, then cancels them."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        await asyncio.gather(*(door.stop(grace) for door in self._doors))
 
 
 class Channels:

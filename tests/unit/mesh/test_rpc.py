@@ -11,15 +11,16 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from lares.detect.v1.detect_service_pb2 import DetectObjectsRequest
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
-from mesh.boundary import Boundary
+from mesh.boundary import Boundary, Doorstep
 from mesh.problems import KINDS, Conflict, Internal, Invalid, NotFound, Problem, Unauthenticated, Unavailable
-from mesh.rpc import Channels, Server, call, problem_of, stream
+from mesh.rpc import CLIENT_BYTES, Channels, Server, call, problem_of, stream
 from mesh.security import Caller, caller, require_caller, require_sibling
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 KEY_ID = "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"
 
@@ -94,7 +95,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
             raise harness.refusal
         return Caller("key", "k1", "Ann")
 
-    server = Server([Boundary(verify)])
+    server = Server([Boundary(verify)], [Doorstep(verify)])
     servicer = FakeKeyServicer()
     server.add(keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService")
     watched = FakeEventServicer()  # type: ignore[abstract]
@@ -259,6 +260,63 @@ async def test_health_is_open_by_name_and_whole(harness: Harness) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as unknown:
         await stub.Check(health_pb2.HealthCheckRequest(service="lares.nothing"))
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_what_strangers_send_is_not_read(harness: Harness) -> None:
+    too_much = keys.RevokeKeyRequest(key_id="x" * (CLIENT_BYTES + 1))
+    revoke = keys_rpc.KeyServiceStub(harness.public).RevokeKey
+    for metadata, code in (
+        ((), grpc.StatusCode.UNAUTHENTICATED),
+        ((("x-api-key", "bad"),), grpc.StatusCode.UNAUTHENTICATED),
+        ((("x-api-key", "good"),), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await revoke(too_much, metadata=metadata)
+        assert refused.value.code() is code
+
+
+async def test_the_largest_that_the_contracts_allow_comes_through(harness: Harness) -> None:
+    image = DetectObjectsRequest(image=bytes(32 * 2**20), camera_id="x" * 63)
+    request = keys.RevokeKeyRequest(key_id="x" * image.ByteSize())
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await keys_rpc.KeyServiceStub(harness.public).RevokeKey(request, metadata=(("x-api-key", "good"),))
+    assert problem_of(refused.value).reason == "BAD_REQUEST"  # read, and looked at
+
+
+@pytest.fixture
+def few_calls(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("mesh.rpc.CLIENT_CALLS", 3)
+    return 3
+
+
+async def test_clients_are_bounded_and_siblings_are_not(few_calls: int, harness: Harness) -> None:
+    harness.watched.rest = nothing_more
+    stub = events_rpc.EventServiceStub(harness.public)
+    good = (("x-api-key", "good"),)
+    watching = [stub.WatchEvents(events.WatchEventsRequest(), metadata=good) for _ in range(few_calls)]
+    await until(lambda: harness.watched.watching == few_calls)
+    ask = keys_rpc.KeyServiceStub(harness.public).ListKeys
+    with pytest.raises(grpc.aio.AioRpcError) as full:
+        await ask(keys.ListKeysRequest(), metadata=good)
+    assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    ours = [
+        events_rpc.EventServiceStub(harness.private).WatchEvents(events.WatchEventsRequest())
+        for _ in range(2 * few_calls)
+    ]
+    await until(lambda: harness.watched.watching == 3 * few_calls)
+    await call(keys_rpc.KeyServiceStub(harness.private).ListKeys, keys.ListKeysRequest())
+    watching[0].cancel()
+    await until(lambda: harness.watched.watching == 3 * few_calls - 1)
+
+    async def there_is_room() -> bool:
+        try:
+            return bool(await ask(keys.ListKeysRequest(), metadata=good))
+        except grpc.aio.AioRpcError:
+            return False
+
+    await until_async(there_is_room)
+    for under_way in (*watching, *ours):
+        under_way.cancel()
 
 
 async def test_a_taken_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
