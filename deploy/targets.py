@@ -35,13 +35,14 @@ class Target:
         return opener
 
 
+GATEWAY = "gateway"
 # In the order in which they open, those first whose own start takes longest; they close in reverse.
 TARGETS: dict[str, Target] = {
     "detect": Target("detect_svc.service"),
     "store": Target("store_svc.service", database=True),
     "reason": Target("reason_svc.service"),
     "ingest": Target("ingest_svc.service"),
-    "gateway": Target("gateway.service"),
+    GATEWAY: Target("gateway.service"),
 }
 
 
@@ -65,14 +66,18 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
         reader = ThreadPoolExecutor(1, thread_name_prefix="loading")
         stack.callback(reader.shutdown, wait=False, cancel_futures=True)
         loop = asyncio.get_running_loop()
-        openers = [loop.run_in_executor(reader, TARGETS[name].load) for name in targets]
+        openers = {name: loop.run_in_executor(reader, TARGETS[name].load) for name in targets}
+        gateway = openers.pop(GATEWAY, None)
         mesh = await stack.enter_async_context(open_mesh(config, targets, database=database))
-        for opener in openers:
+        for opener in openers.values():
             await stack.enter_async_context((await opener)(config, mesh))
         if config.grpc_reflection:
             mesh.server.add_reflection()
         await mesh.server.start()
         stack.push_async_callback(mesh.server.stop, GRACE_SECONDS)
+        # It offers no gRPC and asks by it: so it opens once there is a server, and closes while there is one.
+        if gateway:
+            await stack.enter_async_context((await gateway)(config, mesh))
         await until_ready(mesh)
         yield mesh
 

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from deploy.targets import TARGETS, chosen, until_ready
+from deploy.targets import TARGETS, Opener, chosen, open_lares, until_ready
+from mesh.config import Config
 from mesh.mesh import Mesh
 from mesh.problems import Internal, Invalid, Unavailable
 
@@ -116,3 +118,66 @@ async def test_a_check_that_hangs_is_not_ready(monkeypatch: pytest.MonkeyPatch) 
 
     mesh.checks["kafka"] = hangs
     assert await mesh.missing() == {"kafka": "TimeoutError"}
+
+
+class FakeServer:
+    """Notes when it starts and stops."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self.notes = notes
+
+    async def start(self) -> None:
+        self.notes.append("server started")
+
+    async def stop(self, grace: float) -> None:
+        self.notes.append("server stopped")
+
+
+@dataclass
+class FakeTarget:
+    """Notes when it opens and closes."""
+
+    name: str
+    notes: list[str]
+    database: bool = False
+
+    def load(self) -> Opener:
+        return self.open
+
+    @asynccontextmanager
+    async def open(self, config: Config, mesh: Mesh) -> AsyncIterator[None]:
+        self.notes.append(f"{self.name} opened")
+        yield
+        self.notes.append(f"{self.name} closed")
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
+    """That of the Lares that this test opens, whose services are fakes and note what becomes of them, too."""
+    server: Any = FakeServer([])
+    mesh = bare_mesh()
+    mesh.server = server
+
+    @asynccontextmanager
+    async def open_mesh(*_: object, **__: object) -> AsyncIterator[Mesh]:
+        yield mesh
+
+    monkeypatch.setattr("deploy.targets.open_mesh", open_mesh)
+    for name in TARGETS:
+        monkeypatch.setitem(TARGETS, name, FakeTarget(name, server.notes))  # type: ignore[arg-type]
+    return server  # type: ignore[no-any-return]
+
+
+async def test_the_gateway_ends_before_the_server_that_it_asks(server: FakeServer) -> None:
+    async with open_lares(Config(), ["store", "gateway"]):
+        pass
+    assert server.notes == [
+        *("store opened", "server started", "gateway opened"),
+        *("gateway closed", "server stopped", "store closed"),
+    ]
+
+
+async def test_a_lares_without_a_gateway_has_a_server(server: FakeServer) -> None:
+    async with open_lares(Config(), ["store"]):
+        pass
+    assert server.notes == ["store opened", "server started", "server stopped", "store closed"]
