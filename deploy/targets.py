@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 READY_SECONDS = 120.0
 GRACE_SECONDS = 1.0
+HEALTH_SECONDS = 2.0
 
 Opener = Callable[[Config, Mesh], AbstractAsyncContextManager[None]]
 
@@ -79,6 +80,7 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
         if gateway:
             await stack.enter_async_context((await gateway)(config, mesh))
         await until_ready(mesh)
+        await stack.enter_async_context(mesh.running("gRPC health", keep_telling(mesh)))
         yield mesh
 
 
@@ -91,3 +93,10 @@ async def until_ready(mesh: Mesh) -> None:
         if asyncio.get_running_loop().time() > deadline:
             raise Unavailable(f"not ready: {missing}", "NOT_READY")
         await asyncio.sleep(0.05)
+
+
+async def keep_telling(mesh: Mesh) -> None:
+    """Runs for ever: gRPC health says what `/ready` says."""
+    while True:
+        await mesh.server.tell(await mesh.missing())
+        await asyncio.sleep(HEALTH_SECONDS)

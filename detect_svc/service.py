@@ -31,7 +31,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         stream = await stack.enter_async_context(mesh.bus.consume(INGESTED, NAME))
         gpus = GpuMonitor(Driver().read)
         servicer = DetectServicer(lookout.duty, cameras.get, stream.lag, gpus.gpus)
-        mesh.server.add(rpc.add_DetectServiceServicer_to_server, servicer, SERVICE)
+        mesh.server.add(rpc.add_DetectServiceServicer_to_server, servicer, SERVICE, needs=["detector"])
 
         async def work() -> None:
             detector, rule = await lookout.until_there()

@@ -1,7 +1,7 @@
 """gRPC, the same way everywhere: one server boundary, one client function, one map of errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -31,6 +31,8 @@ MESSAGE_BYTES = 64 * 2**20
 CLIENT_BYTES = 32 * 2**20 + 64 * 2**10
 # Streams included: each program that watches is one.
 CLIENT_CALLS = 256
+
+ANSWERS = health_pb2.HealthCheckResponse
 
 RECEIVE = "grpc.max_receive_message_length"
 OPTIONS = [
@@ -66,22 +68,28 @@ class Server:
         )
         self._doors = (self._siblings, self._clients)
         self._health = health_aio.HealthServicer()
-        self.services: list[str] = []
+        self._needs: dict[str, frozenset[str]] = {}
         for door in self._doors:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, door)
 
     def add(
-        self, register: Callable[[Servicer, grpc.aio.Server], None], servicer: Servicer, name: str
+        self,
+        register: Callable[[Servicer, grpc.aio.Server], None],
+        servicer: Servicer,
+        name: str,
+        *,
+        needs: Collection[str] = (),
     ) -> None:
-        """`register` is the generated add_XServicer_to_server, `name` the full name, `lares.store.v1.X`."""
+        """`register` is the generated add_XServicer_to_server, `name` the full name, `lares.store.v1.X`;
+        `needs`: the parts of Mesh.checks without which it cannot serve."""
         for door in self._doors:
             register(servicer, door)
-        self.services.append(name)
+        self._needs[name] = frozenset(needs)
 
     def add_reflection(self) -> None:
         from grpc_reflection.v1alpha import reflection
 
-        names = [*self.services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+        names = [*self._needs, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._clients)
 
     async def listen(
@@ -105,10 +113,17 @@ class Server:
                 await asyncio.sleep(0.2)
 
     async def start(self) -> None:
+        """Nothing serves, as health has it, until `tell` says what does."""
+        for name in ["", *self._needs]:
+            await self._health.set(name, ANSWERS.NOT_SERVING)
         for door in self._doors:
             await door.start()
-        for name in ["", *self.services]:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def tell(self, missing: Collection[str]) -> None:
+        """These parts are missing: health says so of the whole, and of the services that need one of them."""
+        for name, needs in [("", frozenset(missing)), *self._needs.items()]:
+            serving = needs.isdisjoint(missing)
+            await self._health.set(name, ANSWERS.SERVING if serving else ANSWERS.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
         """Refuses new calls, gives those under way `grace` seconds, then cancels them."""

@@ -90,7 +90,7 @@ async def _add_services(
     cameras = CameraServicer(database, Cameras(database, wakeups, now), config.detect_classes)
     reassessments = Reassessments(database, wakeups.due, now)
     events = EventServicer(database, feed, leases, reassessments, status, now)
-    add, package = mesh.server.add, "lares.store.v1"
+    add, package = partial(mesh.server.add, needs=["postgres"]), "lares.store.v1"
     add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")
     add(add_EventServiceServicer_to_server, events, f"{package}.EventService")
     add(add_MediaServiceServicer_to_server, MediaServicer(database), f"{package}.MediaService")

@@ -1,7 +1,7 @@
 """Which services a process runs, and what happens when one of them fails."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from deploy.targets import TARGETS, Opener, chosen, open_lares, until_ready
 from mesh.config import Config
 from mesh.mesh import Mesh
 from mesh.problems import Internal, Invalid, Unavailable
+from tests.support.waiting import until
 
 
 def bare_mesh() -> Mesh:
@@ -121,16 +122,20 @@ async def test_a_check_that_hangs_is_not_ready(monkeypatch: pytest.MonkeyPatch) 
 
 
 class FakeServer:
-    """Notes when it starts and stops."""
+    """Notes when it starts and stops, and what it is told last."""
 
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
+        self.told: Collection[str] | None = None
 
     async def start(self) -> None:
         self.notes.append("server started")
 
     async def stop(self, grace: float) -> None:
         self.notes.append("server stopped")
+
+    async def tell(self, missing: Collection[str]) -> None:
+        self.told = list(missing)
 
 
 @dataclass
@@ -181,3 +186,20 @@ async def test_a_lares_without_a_gateway_has_a_server(server: FakeServer) -> Non
     async with open_lares(Config(), ["store"]):
         pass
     assert server.notes == ["store opened", "server started", "server stopped", "store closed"]
+
+
+async def test_grpc_health_says_what_is_missing(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.targets.HEALTH_SECONDS", 0.01)
+    missing = False
+
+    async def check() -> None:
+        if missing:
+            raise Unavailable("no server answers", "DATABASE_UNAVAILABLE")
+
+    async with open_lares(Config(), ["store"]) as mesh:
+        mesh.checks["postgres"] = check
+        await until(lambda: server.told == [])
+        missing = True
+        await until(lambda: server.told == ["postgres"])
+        missing = False
+        await until(lambda: server.told == [])

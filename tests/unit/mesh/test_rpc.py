@@ -18,7 +18,7 @@ from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.boundary import Boundary, Doorstep
 from mesh.problems import KINDS, Conflict, Internal, Invalid, NotFound, Problem, Unauthenticated, Unavailable
-from mesh.rpc import CLIENT_BYTES, Channels, Server, call, problem_of, stream
+from mesh.rpc import ANSWERS, CLIENT_BYTES, Channels, Server, call, problem_of, stream
 from mesh.security import Caller, caller, require_caller, require_sibling
 from tests.support.waiting import until, until_async
 
@@ -76,6 +76,7 @@ class FakeEventServicer(events_rpc.EventServiceServicer):
 
 @dataclass
 class Harness:
+    server: Server
     servicer: FakeKeyServicer
     private: grpc.aio.Channel
     public: grpc.aio.Channel
@@ -97,14 +98,15 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
 
     server = Server([Boundary(verify)], [Doorstep(verify)])
     servicer = FakeKeyServicer()
-    server.add(keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService")
+    add_keys = keys_rpc.add_KeyServiceServicer_to_server
+    server.add(add_keys, servicer, "lares.store.v1.KeyService", needs=["postgres"])
     watched = FakeEventServicer()  # type: ignore[abstract]
     server.add(events_rpc.add_EventServiceServicer_to_server, watched, "lares.store.v1.EventService")
     private = await server.listen(f"unix:{tmp_path}/s")
     public = await server.listen("127.0.0.1:0")
     await server.start()
     channels = Channels({"store": private}, {"outside": public})
-    harness = Harness(servicer, channels.to("store"), channels.to("outside"), watched)
+    harness = Harness(server, servicer, channels.to("store"), channels.to("outside"), watched)
     yield harness
     await channels.close()
     await server.stop(0)
@@ -254,9 +256,21 @@ async def test_every_call_has_a_deadline(harness: Harness) -> None:
 
 async def test_health_is_open_by_name_and_whole(harness: Harness) -> None:
     stub: Any = health_pb2_grpc.HealthStub(harness.public)
-    for name in ("", "lares.store.v1.KeyService"):
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service=name))
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    names = ("", "lares.store.v1.KeyService", "lares.store.v1.EventService")
+
+    async def serving() -> list[str]:
+        answers = [await stub.Check(health_pb2.HealthCheckRequest(service=name)) for name in names]
+        return [name for name, answer in zip(names, answers, strict=True) if answer.status == ANSWERS.SERVING]
+
+    assert await serving() == []
+    for missing, left in (
+        ([], list(names)),
+        (["postgres"], ["lares.store.v1.EventService"]),
+        (["kafka"], list(names[1:])),
+        ([], list(names)),
+    ):
+        await harness.server.tell(missing)
+        assert await serving() == left
     with pytest.raises(grpc.aio.AioRpcError) as unknown:
         await stub.Check(health_pb2.HealthCheckRequest(service="lares.nothing"))
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
