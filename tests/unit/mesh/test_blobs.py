@@ -74,7 +74,7 @@ async def test_a_file_system_that_shares_extents_is_not_trusted_either(
     )
     if shared == CONTENT:
         await blobs.put(NAME, source, CONTENT)
-        assert await blobs.read(NAME) == CONTENT
+        assert blobs.path(NAME).read_bytes() == CONTENT
     else:
         with pytest.raises(Conflict):
             await blobs.put(NAME, source, CONTENT)
