@@ -44,8 +44,8 @@ def is_rejection(problem: Problem) -> bool:
     return isinstance(problem, Invalid) and REASON_PREFIX + problem.reason in REASONS
 
 
-def rejected(media: Media, problem: Problem) -> MediaRejected:
-    """`problem.reason` names a RejectionReason. An upload has no path: its media id stands for one."""
+def rejected(media: Media, reason: str, detail: str) -> MediaRejected:
+    """`reason` is the name of a RejectionReason. An upload has no path: its media id stands for one."""
     file = media.file if media.HasField("file") else None
     path, size, mtime = (
         (file.path, file.size_bytes, file.mtime_ns) if file else (media.id, media.size_bytes, 0)
@@ -54,8 +54,8 @@ def rejected(media: Media, problem: Problem) -> MediaRejected:
         rejection_id=rejection_id(media.camera_id, path, size, mtime),
         camera_id=media.camera_id,
         file=file,
-        reason=RejectionReason.Value(REASON_PREFIX + problem.reason),
-        detail=problem.message,
+        reason=RejectionReason.Value(REASON_PREFIX + reason),
+        detail=detail,
         media_id=media.id,
     )
     message.rejected_at.FromDatetime(datetime.now(UTC))

@@ -13,8 +13,8 @@ from detect_svc.messages import detected, is_rejection, own_thresholds, rejected
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import Blobs
-from mesh.bus import Delivery, Stream
-from mesh.problems import Internal, NotFound, Problem
+from mesh.bus import Delivery, Output, Stream
+from mesh.problems import Internal, Invalid, NotFound, Problem
 from mesh.sandbox import Crashed, Hung
 from mesh.tasks import together
 from mesh.telemetry import enter
@@ -26,6 +26,9 @@ BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 10.0
 # How often a photo is tried whose failure may be its own fault, or may pass.
 PATIENCE: dict[type[Problem], int] = {NotFound: 5, Hung: 3}
 DEAD_REASONS: dict[type[Problem], str] = {Crashed: "DECODER_CRASHED", Hung: "DECODER_HUNG"}
+# What the photo is at fault for, so that its file need not be looked at again. Content that is gone may come
+# back, and a bug be mended: the store hears nothing of such a photo, and its file is announced again.
+ITS_FAULT = (Invalid, Hung)  # a crash is Invalid, too
 
 
 class Worker:
@@ -84,7 +87,7 @@ class Worker:
         except Problem as problem:
             if not is_rejection(problem):
                 raise
-            self._stream.done(delivery, (REJECTED, rejected(media, problem)))
+            self._stream.done(delivery, (REJECTED, rejected(media, problem.reason, problem.message)))
             log.info("photo rejected", camera=media.camera_id, media=media.id, reason=problem.reason)
             return
         kept = self._rule.kept(sight.found, own_thresholds(self._camera(media.camera_id)))
@@ -100,8 +103,10 @@ class Worker:
             return False
         reason = DEAD_REASONS.get(type(problem), problem.reason)
         tried = problem.attempts if isinstance(problem, Crashed) else attempts
-        await self._stream.bury(delivery, reason, attempts=tried)
-        media = delivery.message.media
+        media, outputs = delivery.message.media, list[Output]()
+        if isinstance(problem, ITS_FAULT):
+            outputs.append((REJECTED, rejected(media, "UNDETECTABLE", f"{reason}: {problem.message}")))
+        await self._stream.bury(delivery, reason, *outputs, attempts=tried)
         log.error("photo buried", camera=media.camera_id, media=media.id, reason=reason, attempts=tried)
         return True
 

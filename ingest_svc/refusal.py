@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """The names of lares.ingest.v1.RejectionReason, without their prefix."""
+    """Those of lares.ingest.v1.RejectionReason that show before a detector looks, without their prefix."""
 
     ZERO_BYTE = "ZERO_BYTE"
     TRUNCATED = "TRUNCATED"

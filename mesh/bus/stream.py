@@ -86,13 +86,13 @@ class Stream(Generic[M]):
         headers = inherited(delivery)
         self._ledger.done(delivery, tuple(encode(topic, message, headers) for topic, message in outputs))
 
-    async def bury(self, delivery: Delivery[M], reason: str, *, attempts: int = 1) -> None:
+    async def bury(self, delivery: Delivery[M], reason: str, *outputs: Output, attempts: int = 1) -> None:
         """The record can never be processed: puts its original bytes into the group's dead letters; then it
-        is done. `reason` is UPPER_SNAKE. Raises Unavailable."""
+        is `done`, with `outputs`. `reason` is UPPER_SNAKE. Raises Unavailable."""
         entry = self._ledger.find(delivery)
         if entry is not None:
             await self._publisher.send([dead_letter(entry.record, self._place.group, reason, attempts)])
-            self._ledger.done(delivery, ())
+            self.done(delivery, *outputs)
 
     async def lag(self) -> int:
         """How many records, over all partitions, are not done for this group: 0 only if all that were in the

@@ -81,6 +81,8 @@ async def test_a_photo_that_crashes_its_decoder_is_a_dead_letter_and_the_others_
     assert letter.headers["reason"] == "DECODER_CRASHED"
     assert letter.headers["attempts"] == "2"
     assert letter.headers["origin-topic"] == house.topic.name
+    (rejection,) = await first(house.rejected, camera, 1)
+    assert (rejection.media_id, rejection.reason) == (ids[2], RejectionReason.REJECTION_REASON_UNDETECTABLE)
 
 
 async def test_bad_photos_are_rejections_and_never_empty_results(house: House, detector: Detector) -> None:

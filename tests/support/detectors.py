@@ -110,11 +110,13 @@ class FakeStream:
         self.outputs[delivery.offset] = outputs
         self.order.append(delivery.offset)
 
-    async def bury(self, delivery: Delivery[Any], reason: str, *, attempts: int = 1) -> None:
+    async def bury(self, delivery: Delivery[Any], reason: str, *outputs: Output, attempts: int = 1) -> None:
         if self.broken_burials:
             self.broken_burials -= 1
             raise Unavailable("no broker", "BUS_DOWN")
         self.buried[delivery.offset] = (reason, attempts)
+        if outputs:
+            self.outputs[delivery.offset] = outputs
         self.order.append(delivery.offset)
 
     async def settled(self, count: int) -> None:

@@ -179,9 +179,26 @@ async def test_a_photo_that_cannot_be_detected_is_buried_and_the_others_go_on(
         stream.put("a", "bad", "b", "c", "d")
         await stream.settled(5)
     assert stream.buried == {1: (reason, attempts)}
+    rejection = stream.outputs.pop(1, None)
+    # Whatever may go better with content put back, or with another version, is no rejection: it comes again.
+    assert (rejection is not None) == isinstance(problem, Invalid | Hung)
     assert {offset: detected(stream, offset).media.id for offset in stream.outputs} == {
         0: "id-a", 2: "id-b", 3: "id-c", 4: "id-d"
     }  # fmt: skip
+
+
+async def test_a_photo_that_no_detector_survives_is_a_rejection_of_its_file_too() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.answers["bad"] = Crashed("this input crashes it", "CHILD_CRASHED")
+    async with running(stream, detector):
+        stream.put("bad")
+        await stream.settled(1)
+    ((topic, message),) = stream.outputs[0]
+    assert topic is REJECTED
+    assert isinstance(message, MediaRejected)
+    assert RejectionReason.Name(message.reason) == "REJECTION_REASON_UNDETECTABLE"
+    assert message.detail == "DECODER_CRASHED: this input crashes it"
+    assert (message.media_id, message.file.path) == ("id-bad", "door/bad.jpg")
 
 
 @pytest.mark.parametrize(

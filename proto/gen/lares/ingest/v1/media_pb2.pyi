@@ -47,7 +47,7 @@ class _CapturedAtSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capt
     CAPTURED_AT_SOURCE_EXIF: _CapturedAtSource.ValueType  # 2
     CAPTURED_AT_SOURCE_MTIME: _CapturedAtSource.ValueType  # 3
     CAPTURED_AT_SOURCE_CTIME: _CapturedAtSource.ValueType  # 4
-    """The other sources lay more than 24 h ahead."""
+    """The other sources lay more than 24 h ahead, or where no calendar keeps them."""
 
 class CapturedAtSource(_CapturedAtSource, metaclass=_CapturedAtSourceEnumTypeWrapper):
     """Where captured_at was read from, best first."""
@@ -58,7 +58,7 @@ CAPTURED_AT_SOURCE_DECLARED: CapturedAtSource.ValueType  # 1
 CAPTURED_AT_SOURCE_EXIF: CapturedAtSource.ValueType  # 2
 CAPTURED_AT_SOURCE_MTIME: CapturedAtSource.ValueType  # 3
 CAPTURED_AT_SOURCE_CTIME: CapturedAtSource.ValueType  # 4
-"""The other sources lay more than 24 h ahead."""
+"""The other sources lay more than 24 h ahead, or where no calendar keeps them."""
 Global___CapturedAtSource: _TypeAlias = CapturedAtSource  # noqa: Y015
 
 class _RejectionReason:
@@ -84,6 +84,8 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     REJECTION_REASON_CAMERA_NAME: _RejectionReason.ValueType  # 10
     """No slug can be made of the folder's name."""
     REJECTION_REASON_UNREADABLE: _RejectionReason.ValueType  # 11
+    REJECTION_REASON_UNDETECTABLE: _RejectionReason.ValueType  # 12
+    """The detector dies, hangs or refuses to answer because of it. It is in detect.dead.v1, too."""
 
 class RejectionReason(_RejectionReason, metaclass=_RejectionReasonEnumTypeWrapper):
     """Why a file was not taken."""
@@ -105,6 +107,8 @@ REJECTION_REASON_CAMERA_CONFLICT: RejectionReason.ValueType  # 9
 REJECTION_REASON_CAMERA_NAME: RejectionReason.ValueType  # 10
 """No slug can be made of the folder's name."""
 REJECTION_REASON_UNREADABLE: RejectionReason.ValueType  # 11
+REJECTION_REASON_UNDETECTABLE: RejectionReason.ValueType  # 12
+"""The detector dies, hangs or refuses to answer because of it. It is in detect.dead.v1, too."""
 Global___RejectionReason: _TypeAlias = RejectionReason  # noqa: Y015
 
 @_typing.final
