@@ -9,11 +9,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -94,10 +94,19 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
 
+def engine_of(url: str, **options: Any) -> AsyncEngine:
+    """Raises Invalid BAD_SETTING, without repeating the URL."""
+    try:
+        return create_async_engine(url, **options)
+    except (ArgumentError, ValueError):
+        form = "postgresql+asyncpg://user:password@host:port/name"
+        raise Invalid(f"LARES_DATABASE_URL: it reads {form}", "BAD_SETTING") from None
+
+
 @asynccontextmanager
 async def open_database(url: str) -> AsyncIterator[Database]:
     """`url` is `postgresql+asyncpg://user:password@host/name`, or `...@/name?host=/socket/folder`."""
-    engine = create_async_engine(
+    engine = engine_of(
         url,
         pool_size=CONNECTIONS,
         max_overflow=0,
@@ -140,7 +149,11 @@ def _problem(error: BaseException) -> Problem | _Again | None:
     if state[:2] in {"22", "23", "54"}:
         return Invalid(f"the database refuses this: {cause}", "BAD_DATA")
     gone = isinstance(error, (InterfaceError, *_BROKEN))
-    if gone or state[:2] in {"08", "53", "57", "58"} or getattr(error, "connection_invalidated", False):
+    if (
+        gone
+        or state[:2] in {"08", "28", "3D", "53", "57", "58"}
+        or getattr(error, "connection_invalidated", False)
+    ):
         return Unavailable(f"the database cannot be reached: {cause}", "DATABASE_UNAVAILABLE")
     return None
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from store_svc.database import problems
+from mesh.problems import Invalid
+from store_svc.database import engine_of, problems
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -37,7 +37,7 @@ def newest() -> str:
 
 async def _revision(url: str) -> str | None:
     """The database's own; None for an empty one. Asked for without Alembic, whose code takes long to read."""
-    engine = create_async_engine(url, poolclass=NullPool)
+    engine = engine_of(url, poolclass=NullPool)
     try:
         with problems():
             async with engine.connect() as connection:
@@ -47,12 +47,14 @@ async def _revision(url: str) -> str | None:
                     text("SELECT version_num FROM alembic_version")
                 )
                 return revision
+    except TypeError as error:  # asyncpg's word for a parameter that it does not know
+        raise Invalid(f"LARES_DATABASE_URL: {error}", "BAD_SETTING") from None
     finally:
         await engine.dispose()
 
 
 async def _migrate(url: str) -> None:
-    engine = create_async_engine(url, poolclass=NullPool)
+    engine = engine_of(url, poolclass=NullPool)
     try:
         with problems():
             async with engine.begin() as connection:

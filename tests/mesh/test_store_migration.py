@@ -10,12 +10,12 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from mesh.problems import Unavailable
+from mesh.problems import Invalid, Unavailable
 from store_svc import migration
 from store_svc.database import open_database
 from store_svc.migration import migrate
@@ -156,3 +156,24 @@ ASSESSMENT_OF_0001 = """
         assessed_at, recorded_at)
     VALUES (:id, :event, 1, 'older', 40, 2, '1', :at, :at)
 """
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+asyncpg://me:hunter2@h:port/db", "postgresql+asyncpg:me:hunter2@"]
+)
+async def test_a_url_that_does_not_fit_is_said_but_not_repeated(url: str) -> None:
+    with pytest.raises(Invalid, match="LARES_DATABASE_URL") as refused:
+        await migrate(url)
+    assert "hunter2" not in refused.value.message
+
+
+async def test_a_parameter_that_there_is_not_is_said(empty_postgres_url: str) -> None:
+    url = make_url(empty_postgres_url).update_query_dict({"colour": "red"})
+    with pytest.raises(Invalid, match=r"LARES_DATABASE_URL: .*colour"):
+        await migrate(url.render_as_string(hide_password=False))
+
+
+async def test_a_database_that_there_is_not_is_said(empty_postgres_url: str) -> None:
+    url = make_url(empty_postgres_url).set(database="nowhere")
+    with pytest.raises(Unavailable, match='database "nowhere" does not exist'):
+        await migrate(url.render_as_string(hide_password=False))
