@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import gc
+import re
 import signal
 import sys
 from collections.abc import Coroutine
@@ -11,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from mesh.config import Config, load_config
+from mesh.config import Config, as_text, load_config, setting
 from mesh.problems import Problem
 from mesh.telemetry import configure_logging, hidden
 
@@ -96,14 +97,16 @@ def _calls(text: str) -> int:
 
 
 def print_config(config: Config) -> None:
-    """One setting a line, as `.env` would hold it; URLs with credentials are hidden."""
+    """One setting a line, as `.env` would hold it; secrets in URLs are hidden."""
     for name in type(config).model_fields:
-        value = getattr(config, name)
-        if isinstance(value, dict):
-            value = ",".join(f"{key}={number}" for key, number in value.items())
-        if isinstance(value, list):
-            value = ",".join(value)
-        print(f"LARES_{name.upper()}={'' if value is None else hidden(str(value))}")
+        print(f"{setting(name)}={_quoted(hidden(as_text(getattr(config, name))))}")
+
+
+def _quoted(text: str) -> str:
+    """For `.env`, where some characters end a value, or begin something else."""
+    if not re.search(r"[\s#'\"\\]", text):
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 async def _up(config: Config, targets: list[str]) -> None:
@@ -153,11 +156,11 @@ def _demo(config: Config, options: argparse.Namespace) -> None:
     _run(show(config, options.camera))
 
 
-def _export(_: Config, options: argparse.Namespace) -> None:
+def _export(config: Config, options: argparse.Namespace) -> None:
     from deploy.model.environment import export
 
     name = ["--name", options.name] if options.name else []
-    export(["--from", options.source, "--out", options.out, *name])
+    export(["--from", options.source, "--out", options.out, *name], config.export_python)
 
 
 def _check(config: Config, options: argparse.Namespace) -> None:

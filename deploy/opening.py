@@ -1,6 +1,7 @@
 """Opens the mesh of one process. Only this code knows whether its parts are embedded or yours."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
@@ -16,7 +17,7 @@ from deploy.embedded.postgres import open_postgres
 from mesh.blobs import open_blobs
 from mesh.boundary import Boundary, Doorstep
 from mesh.bus import open_bus
-from mesh.config import Config, split_address
+from mesh.config import Config, naming, split_address
 from mesh.keys import Keys
 from mesh.mesh import Mesh
 from mesh.problems import Invalid
@@ -33,6 +34,8 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_home(config.home))
         config.cameras_folder.mkdir(exist_ok=True)
+        blobs = open_blobs(config.blobs_url, config.home)
+        stack.callback(blobs.close)
         socket = mesh_socket(config.home)
         channels = Channels(dict.fromkeys(targets, socket), config.peers, peer_credentials(config))
         stack.push_async_callback(channels.close)
@@ -45,8 +48,6 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         instance = "lares" if config.bus_url == EMBEDDED else None
         bus = await stack.enter_async_context(open_bus(bus_url, client_id="lares", instance=instance))
         await bus.create_topics()
-        blobs = open_blobs(config.blobs_url, config.home)
-        stack.callback(blobs.close)
         if config.bus_url == EMBEDDED:
             addresses["kafka"] = f"{config.kafka_listen.rpartition(':')[0]}:{bus_url.rpartition(':')[2]}"
         yield Mesh(
@@ -69,12 +70,14 @@ def mesh_socket(home: Path) -> str:
 
 
 async def _listen(config: Config, server: Server, socket: str) -> dict[str, str]:
+    clients = client_credentials(config)
+    siblings = sibling_credentials(config) if config.mesh_listen else None
     await server.listen(socket)
-    addresses = {"grpc": await server.listen(config.grpc_listen, client_credentials(config))}
+    with naming("grpc_listen"):
+        addresses = {"grpc": await server.listen(config.grpc_listen, clients)}
     if config.mesh_listen:
-        addresses["mesh"] = await server.listen(
-            config.mesh_listen, sibling_credentials(config), siblings=True
-        )
+        with naming("mesh_listen"):
+            addresses["mesh"] = await server.listen(config.mesh_listen, siblings, siblings=True)
     return addresses
 
 
@@ -133,21 +136,14 @@ def is_loopback(address: str) -> bool:
 
 
 def client_credentials(config: Config) -> grpc.ServerCredentials | None:
-    """What gRPC clients meet: TLS where a certificate is set."""
-    if not (config.tls_cert and config.tls_key):
-        return None
-    return grpc.ssl_server_credentials([(config.tls_key.read_bytes(), config.tls_cert.read_bytes())])
+    """What gRPC clients meet: TLS where a certificate is set. Raises Invalid BAD_CERTIFICATE."""
+    return grpc.ssl_server_credentials([certificate(config)]) if config.tls_cert else None
 
 
 def sibling_credentials(config: Config) -> grpc.ServerCredentials:
     """What siblings of other processes meet: both sides show a certificate of our CA."""
-    assert config.tls_cert
-    assert config.tls_key
-    assert config.tls_ca
     return grpc.ssl_server_credentials(
-        [(config.tls_key.read_bytes(), config.tls_cert.read_bytes())],
-        root_certificates=config.tls_ca.read_bytes(),
-        require_client_auth=True,
+        [certificate(config)], root_certificates=authority(config), require_client_auth=True
     )
 
 
@@ -157,6 +153,28 @@ def peer_credentials(config: Config) -> grpc.ChannelCredentials | None:
         return None
     if not (config.tls_cert and config.tls_key and config.tls_ca):
         raise Invalid("LARES_PEERS needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY", "BAD_SETTING")
-    return grpc.ssl_channel_credentials(
-        config.tls_ca.read_bytes(), config.tls_key.read_bytes(), config.tls_cert.read_bytes()
-    )
+    return grpc.ssl_channel_credentials(authority(config), *certificate(config))
+
+
+def certificate(config: Config) -> tuple[bytes, bytes]:
+    """The private key and the chain that fits it, in PEM. Raises Invalid BAD_CERTIFICATE, where gRPC would
+    only say that it cannot listen."""
+    assert config.tls_cert
+    assert config.tls_key
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # A key that needs a password is refused: without one here, the terminal would be asked for it.
+        context.load_cert_chain(config.tls_cert, config.tls_key, password="-")  # noqa: S106
+    except OSError as error:  # ssl.SSLError is one
+        raise Invalid(f"LARES_TLS_CERT, LARES_TLS_KEY: {error}", "BAD_CERTIFICATE") from None
+    return config.tls_key.read_bytes(), config.tls_cert.read_bytes()
+
+
+def authority(config: Config) -> bytes:
+    """The CA of the siblings, in PEM. Raises Invalid BAD_CERTIFICATE."""
+    assert config.tls_ca
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(config.tls_ca)
+    except OSError as error:
+        raise Invalid(f"LARES_TLS_CA: {error}", "BAD_CERTIFICATE") from None
+    return config.tls_ca.read_bytes()

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from gateway.schema import make_schema
-from mesh.config import Config
+from mesh.config import Config, as_text, setting
 from mesh.problems import Invalid
 from mesh.topics import (
     DAYS,
@@ -82,7 +82,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def settings() -> str:
-    rows = ((code(f"LARES_{name.upper()}"), *_setting(field)) for name, field in Config.model_fields.items())
+    rows = ((code(setting(name)), *_setting(field)) for name, field in Config.model_fields.items())
     return table(["Setting", "Default", "Meaning"], rows)
 
 
@@ -90,20 +90,7 @@ def _setting(field: FieldInfo) -> tuple[str, str]:
     meaning = field.description or ""
     if get_origin(field.annotation) is Literal:
         meaning += f" One of {', '.join(code(choice) for choice in get_args(field.annotation))}."
-    return code(_plain(field.default)), meaning
-
-
-def _plain(value: Any) -> str:
-    """As it would stand in `.env`."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return ",".join(value)
-    if isinstance(value, dict):
-        return ",".join(f"{name}={number}" for name, number in value.items())
-    return str(value)
+    return code(as_text(field.default)), meaning
 
 
 def topics() -> str:

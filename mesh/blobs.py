@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from uuid import uuid4
 
 from mesh.durable import sync_folder
@@ -74,12 +74,12 @@ class Blobs:
 
 
 def open_blobs(url: str, home: Path) -> Blobs:
-    """`file:///folder`, or `media/` in the home when the URL is empty. Raises Invalid for other kinds."""
-    parts = urlsplit(url)
-    if url and parts.scheme != "file":
-        raise Invalid(f"LARES_BLOBS_URL: {parts.scheme}: is not one of file:", "BAD_SETTING")
-    folder = Path(unquote(parts.path)) if url else home / "media"
-    folder.mkdir(parents=True, exist_ok=True)
+    """`file:///folder`, or `media/` in the home when the URL is empty. Raises Invalid BAD_SETTING."""
+    folder = Path(unquote(url.removeprefix("file://"))) if url else home / "media"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Invalid(f"LARES_BLOBS_URL: cannot make {folder}: {error.strerror}", "BAD_SETTING") from None
     return Blobs(folder)
 
 

@@ -1,15 +1,27 @@
 """Settings: `LARES_*` from the environment and `.env`, validated once, at start."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 
-from mesh.problems import Invalid
+from mesh.problems import Conflict, Invalid
 
 WATCHED = "person,bicycle,car,motorcycle,bus,truck,bird,cat,dog,horse,sheep,cow,bear"  # canonical COCO names
+SIBLINGS = ("ingest", "detect", "reason", "store")
+# What the URL of a part of yours begins with.
+SCHEMES = {"database_url": "postgresql+asyncpg://", "bus_url": "kafka://", "blobs_url": "file:///"}
 
 
 def _split(value: object) -> object:
@@ -23,13 +35,39 @@ def _pairs(value: object) -> object:
     return {name.strip(): number.strip() for name, _, number in pairs}
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"there is no user {path.parts[0]}") from None
+
+
+def _readable(path: Path) -> Path:
+    path = _absolute(path)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    return path
+
+
+Folder = Annotated[Path, AfterValidator(_absolute)]
+File = Annotated[Path, AfterValidator(_readable)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Score = Annotated[float, Field(ge=0, le=1)]
+
+
 class Config(BaseSettings):
     """Every setting of Lares. A field `grpc_listen` is the setting `LARES_GRPC_LISTEN`."""
 
-    model_config = SettingsConfigDict(env_prefix="LARES_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LARES_", env_file=".env", extra="ignore", frozen=True, validate_default=True
+    )
 
-    home: Path = Field(Path("data"), description="Folder of everything that Lares keeps.")
-    cache: Path = Field(Path("~/.cache/lares"), description="Folder of what is fetched: jars, model weights.")
+    home: Folder = Field(Path("data"), description="Folder of everything that Lares keeps.")
+    cache: Folder = Field(
+        Path("~/.cache/lares"), description="Folder of what is fetched: jars, model weights."
+    )
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
@@ -43,21 +81,21 @@ class Config(BaseSettings):
         description="`litert:efficientdet-lite0`, `onnx:/path/model.onnx` or `triton://host:8001,.../model`.",
         repr=False,
     )
-    detector_ca: Path | None = Field(None, description="CA (PEM) of Triton, for `tls=true`.")
+    detector_ca: File | None = Field(None, description="CA (PEM) of Triton, for `tls=true`.")
     reasoner_url: str = Field(
         "rules:",
         description="`rules:`, `openai+http(s)://host:port/v1?model=...` or `llama:/path/model.gguf`.",
         repr=False,
     )
-    reasoner_ca: Path | None = Field(None, description="CA (PEM) of the LLM server.")
+    reasoner_ca: File | None = Field(None, description="CA (PEM) of the LLM server.")
 
     gateway_listen: str = Field("127.0.0.1:8000", description="GraphQL, media, health and metrics over HTTP.")
     grpc_listen: str = Field("127.0.0.1:50051", description="gRPC for clients.")
     kafka_listen: str = Field("127.0.0.1:9092", description="The embedded Kafka.")
     grpc_reflection: bool = Field(False, description="Serve gRPC reflection.")
-    tls_cert: Path | None = Field(None, description="Certificate chain (PEM) for HTTP and gRPC.")
-    tls_key: Path | None = Field(None, description="Its private key (PEM).")
-    tls_ca: Path | None = Field(None, description="CA (PEM) that signs sibling services, for mutual TLS.")
+    tls_cert: File | None = Field(None, description="Certificate chain (PEM) for HTTP and gRPC.")
+    tls_key: File | None = Field(None, description="Its private key (PEM).")
+    tls_ca: File | None = Field(None, description="CA (PEM) that signs sibling services, for mutual TLS.")
     allow_plaintext: bool = Field(False, description="Explicit word to listen beyond loopback without TLS.")
     mesh_listen: str = Field("", description="Address for sibling services of other processes (mutual TLS).")
     peers: Annotated[dict[str, str], NoDecode] = Field(
@@ -65,46 +103,65 @@ class Config(BaseSettings):
     )
     auth: bool = Field(True, description="Ask every caller for an API key.")
 
+    export_python: Path | None = Field(
+        None, description="Python of `lares model export`; empty: `.venv-export` beside the code."
+    )
+
     time_zone: str = Field("UTC", description="IANA name, for cameras that have none of their own.")
     ingest_polling: bool = Field(False, description="Poll the cameras folder (network mounts).")
-    ingest_poll_seconds: float = Field(1.0, gt=0, description="Pause between two polls.")
-    ingest_settle_seconds: float = Field(0.25, gt=0, description="How long a size must stand still.")
+    ingest_poll_seconds: Seconds = Field(1.0, description="Pause between two polls.")
+    ingest_settle_seconds: Seconds = Field(0.25, description="How long a size must stand still.")
     ingest_originals: Literal["keep", "take"] = Field("keep", description="take: remove once durable.")
     ingest_max_bytes: int = Field(32 * 2**20, gt=0, description="Largest file taken.")
     ingest_max_pixels: int = Field(64_000_000, gt=0, description="Largest photo taken, width x height.")
 
     detect_classes: Annotated[list[str], NoDecode] = Field(
-        WATCHED.split(","), description="Watched classes, canonical COCO names."
+        WATCHED.split(","), min_length=1, description="Watched classes, canonical COCO names."
     )
-    detect_threshold: float | None = Field(
-        None, ge=0, le=1, description="Least score; empty: the detector's."
-    )
-    detect_thresholds: Annotated[dict[str, float], NoDecode] = Field(
+    detect_threshold: Score | None = Field(None, description="Least score; empty: the detector's.")
+    detect_thresholds: Annotated[dict[str, Score], NoDecode] = Field(
         {}, description="Least score by class: `person=0.5,car=0.6`."
     )
     detect_fast_classes: Annotated[list[str], NoDecode] = Field(
         ["person"], description="Classes that are judged at once."
     )
-    detect_fast_threshold: float | None = Field(
-        None, ge=0, le=1, description="Least score for that; empty: the detector's."
+    detect_fast_threshold: Score | None = Field(
+        None, description="Least score for that; empty: the detector's."
     )
     detect_batch: int = Field(8, ge=1, le=64, description="Photos decoded and detected together.")
 
-    detect_seconds: float = Field(30, gt=0, description="Longest wait for a Triton's answer to one photo.")
+    detect_seconds: Seconds = Field(30, description="Longest wait for a Triton's answer to one photo.")
 
-    event_gap_seconds: float = Field(30, gt=0, description="Longest pause inside one event.")
-    event_span_seconds: float = Field(90, gt=0, description="Longest event.")
+    event_gap_seconds: Seconds = Field(30, description="Longest pause inside one event.")
+    event_span_seconds: Seconds = Field(90, description="Longest event.")
     event_max_detections: int = Field(500, ge=1, description="Most detections in one event.")
     severity_medium: int = Field(30, ge=1, le=100, description="Least score of MEDIUM.")
     severity_high: int = Field(60, ge=1, le=100, description="Least score of HIGH.")
     severity_critical: int = Field(85, ge=1, le=100, description="Least score of CRITICAL.")
     reason_concurrency: int = Field(4, ge=1, le=64, description="Most events judged at the same time.")
     reason_prompt: str = Field("v1", description="Version of the prompt for an LLM.")
-    reason_seconds: float = Field(120, gt=0, description="Longest wait for one judgement.")
-    lease_seconds: float = Field(15, gt=0, description="How long a judge may keep an event without a word.")
+    reason_seconds: Seconds = Field(120, description="Longest wait for one judgement.")
+    lease_seconds: Seconds = Field(15, description="How long a judge may keep an event without a word.")
 
     _lists = field_validator("detect_classes", "detect_fast_classes", mode="before")(_split)
     _maps = field_validator("detect_thresholds", "peers", mode="before")(_pairs)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_the_default(cls, value: object, info: ValidationInfo) -> object:
+        """Of all but lists, which may be empty."""
+        default = cls.model_fields[info.field_name or ""].default
+        return default if value == "" and not isinstance(default, list) else value
+
+    @field_validator(*SCHEMES)
+    @classmethod
+    def _known_scheme(cls, value: str, info: ValidationInfo) -> str:
+        name = info.field_name or ""
+        default = cls.model_fields[name].default
+        if value != default and not value.startswith(SCHEMES[name]):
+            # The value stays unsaid, for it may hold a password.
+            raise ValueError(f"it is {default or 'empty'} or begins with {SCHEMES[name]}")
+        return value
 
     @field_validator("time_zone")
     @classmethod
@@ -115,10 +172,20 @@ class Config(BaseSettings):
             raise ValueError(f"{value!r} is no IANA time zone, such as Europe/Berlin") from None
         return value
 
-    @field_validator("gateway_listen", "grpc_listen", "kafka_listen")
+    @field_validator("gateway_listen", "grpc_listen", "kafka_listen", "mesh_listen")
     @classmethod
     def _address(cls, value: str) -> str:
-        split_address(value)
+        if value:
+            split_address(value)
+        return value
+
+    @field_validator("peers")
+    @classmethod
+    def _siblings(cls, value: dict[str, str]) -> dict[str, str]:
+        for service, address in value.items():
+            if service not in SIBLINGS:
+                raise ValueError(f"{service!r} is not one of {', '.join(SIBLINGS)}")
+            split_address(address)
         return value
 
     @model_validator(mode="after")
@@ -129,6 +196,12 @@ class Config(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> "Config":
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("LARES_TLS_CERT and LARES_TLS_KEY go together")
+        return self
+
     @property
     def cameras_folder(self) -> Path:
         return self.home / "cameras"
@@ -137,20 +210,69 @@ class Config(BaseSettings):
 def split_address(value: str) -> tuple[str, int]:
     """`host:port` -> (host, port); IPv6 hosts in brackets. Raises ValueError."""
     host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not colon or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise ValueError(f"{value!r} is not host:port")
+    try:
+        host.encode("idna")  # as whoever looks it up
+    except UnicodeError:
+        raise ValueError(f"{value!r} is not host:port") from None
     return host.strip("[]"), int(port)
 
 
 def load_config(**overrides: object) -> Config:
-    """Reads the settings; raises Invalid with one line per setting that does not fit."""
+    """Reads the settings; raises Invalid with a line for each that does not fit, or that there is not."""
+    lines = _unknown()
     try:
         config = Config(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [
-            f"LARES_{'_'.join(str(part) for part in e['loc'][:1]).upper() or '*'}: {e['msg']}"
+        lines += [
+            f"{setting(*(str(part) for part in e['loc'][:1]))}: {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         ]
-        raise Invalid("\n".join(lines), "BAD_SETTING") from None
-    folders = {"home": config.home.expanduser().absolute(), "cache": config.cache.expanduser().absolute()}
-    return config.model_copy(update=folders)
+    if lines:
+        raise Invalid("\n".join(lines), "BAD_SETTING")
+    return config
+
+
+def _unknown() -> list[str]:
+    """What is set and means nothing: misspelt, most likely."""
+    said = {*EnvSettingsSource(Config).env_vars, *DotEnvSettingsSource(Config).env_vars}
+    names = sorted(name.removeprefix("lares_") for name in said if name.startswith("lares_"))
+    return [
+        f"{setting(name)}: there is no such setting; the nearest is {setting(*_nearest(name))}"
+        for name in names
+        if name not in Config.model_fields
+    ]
+
+
+def _nearest(name: str) -> list[str]:
+    return get_close_matches(name, list(Config.model_fields), 1, cutoff=0.0)
+
+
+def setting(name: str = "*") -> str:
+    """The variable of a field."""
+    return f"LARES_{name.upper()}"
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as it would stand in `.env`."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(value)
+    if isinstance(value, dict):
+        return ",".join(f"{name}={number}" for name, number in value.items())
+    return str(value)
+
+
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """What cannot be had within says whose setting that is."""
+    try:
+        yield
+    except (Invalid, Conflict) as problem:
+        raise type(problem)(
+            f"{setting(field)}: {problem.message}", problem.reason, **problem.metadata
+        ) from None

@@ -1,6 +1,8 @@
 """gRPC, the same way everywhere: one server boundary, one client function, one map of errors."""
 
 import asyncio
+import errno
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +14,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
+from mesh.config import split_address
 from mesh.problems import DOMAIN, KINDS, TRANSPORT_KINDS, Conflict, Internal, Invalid, Problem
 from mesh.security import Caller, caller
 from mesh.telemetry import outgoing
@@ -96,7 +99,8 @@ class Server:
         self, address: str, credentials: grpc.ServerCredentials | None = None, *, siblings: bool = False
     ) -> str:
         """Binds `host:port`, or `unix:path`, which is always the siblings', and returns the address with the
-        port in fact bound. Raises Conflict PORT_TAKEN when it is still taken after 5 s."""
+        port in fact bound. Raises Conflict PORT_TAKEN when it is still taken after 5 s, Invalid BAD_ADDRESS
+        where it never could."""
         door = self._siblings if siblings or address.startswith("unix:") else self._clients
         deadline = asyncio.get_running_loop().time() + PORT_PATIENCE_SECONDS
         while True:
@@ -108,6 +112,9 @@ class Server:
                 )
                 return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
             except RuntimeError:
+                # It does not say why.
+                if why := _refusal(address):
+                    raise Invalid(f"cannot listen on {address}: {why}", "BAD_ADDRESS") from None
                 if asyncio.get_running_loop().time() > deadline:
                     raise Conflict(f"{address} is taken by another program", "PORT_TAKEN") from None
                 await asyncio.sleep(0.2)
@@ -129,6 +136,20 @@ class Server:
         """Refuses new calls, gives those under way `grace` seconds, then cancels them."""
         await self._health.enter_graceful_shutdown()
         await asyncio.gather(*(door.stop(grace) for door in self._doors))
+
+
+def _refusal(address: str) -> str:
+    """Why nobody could ever listen there; empty where it is taken only."""
+    if address.startswith("unix:"):
+        return ""
+    host, port = split_address(address)
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(place)
+    except OSError as error:
+        return "" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+    return ""
 
 
 class Channels:

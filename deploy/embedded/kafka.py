@@ -12,7 +12,7 @@ from deploy.embedded.home import private_folder
 from deploy.embedded.java import find_java
 from deploy.embedded.ports import free_port, until_free
 from mesh.artifacts import fetch_jars, fetching
-from mesh.config import split_address
+from mesh.config import naming, split_address
 
 JARS = Path(__file__).with_name("jars.lock")
 
@@ -26,8 +26,9 @@ async def open_kafka(home: Path, listen: str, cache: Path) -> AsyncIterator[str]
     Unavailable: no Java, jars that cannot be had, or the end of the broker's log.
     """
     host, port = split_address(listen)
-    port = port or free_port(host)
-    await until_free(host, port)
+    with naming("kafka_listen"):
+        port = port or free_port(host)
+        await until_free(host, port)
     java = await find_java(await fetching(partial(fetch_jars, cache, JARS)))
     archive = await class_archive(java, cache)
     folder = private_folder(home, "run").with_name("kafka")

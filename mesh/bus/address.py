@@ -22,12 +22,12 @@ class Address:
         login, at, hosts = rest.rpartition("@")
         servers = tuple(hosts.rstrip("/").split(","))
         if scheme != "kafka" or not mark or not all(_is_server(server) for server in servers):
-            raise Invalid("a bus URL reads kafka://[user:password@]host:port[,host:port]", "BAD_BUS_URL")
+            raise _wrong("it reads kafka://[user:password@]host:port[,host:port]")
         if not at:
             return cls(servers)
         user, colon, password = login.partition(":")
         if not user or not colon:
-            raise Invalid("a bus URL with a user needs a password: kafka://user:password@host", "BAD_BUS_URL")
+            raise _wrong("a user needs a password: kafka://user:password@host:port")
         return cls(servers, unquote(user), unquote(password))
 
     def options(self, client_id: str) -> dict[str, Any]:
@@ -51,3 +51,7 @@ class Address:
 def _is_server(server: str) -> bool:
     host, colon, port = server.rpartition(":")
     return bool(host and colon) and port.isdigit() and 0 < int(port) < 65536
+
+
+def _wrong(why: str) -> Invalid:
+    return Invalid(f"LARES_BUS_URL: {why}", "BAD_BUS_URL")

@@ -131,15 +131,27 @@ async def test_ctrl_c_ends_a_start_that_waits_for_another_fetch(tmp_path: Path) 
     await lares.close()
 
 
-def test_a_bad_setting_is_named() -> None:
-    environment = os.environ | {"LARES_TIME_ZONE": "Mars/Olympus"}
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("LARES_TIME_ZONE", "Mars/Olympus"),
+        ("LARES_CACHE", "/dev/null/x"),
+        ("LARES_BLOBS_URL", "file:///dev/null/x"),
+        ("LARES_BUS_URL", "kafka://me:hunter2@h"),
+        ("LARES_DATABASE_URL", "postgresql+asyncpg://me:hunter2@h:port/db"),
+    ],
+)
+def test_a_bad_setting_is_named(tmp_path: Path, setting: str, value: str) -> None:
+    addresses = {f"LARES_{kind}_LISTEN": "127.0.0.1:0" for kind in ("GATEWAY", "GRPC", "KAFKA")}
+    environment = os.environ | addresses | {"LARES_HOME": str(tmp_path / "home"), setting: value}
     done = subprocess.run(
         [sys.executable, "-m", "deploy", "up"],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "LARES_TIME_ZONE" in done.stderr
+    assert f"lares: {setting}: " in done.stderr
     assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
 
 
 def test_the_settings_are_printed_without_secrets() -> None:

@@ -55,10 +55,10 @@ def test_the_export_becomes_the_other_python_and_ends_as_it_ends(tmp_path: Path)
 
 def test_the_environment_beside_the_project_is_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"\.venv-export/bin/python"):
-        command_of([], {}, tmp_path)
+        command_of([], None, tmp_path)
     (tmp_path / ".venv-export" / "bin").mkdir(parents=True)
     python = executable(tmp_path / ".venv-export" / "bin" / "python", "")
-    command = command_of(["--out", "x"], {}, tmp_path)
+    command = command_of(["--out", "x"], None, tmp_path)
     assert (command[0], command[-3:]) == (str(python), [str(tmp_path), "--out", "x"])
 
 

@@ -59,9 +59,10 @@ def test_a_folder_by_url(tmp_path: Path) -> None:
     blobs.close()
 
 
-def test_another_kind_of_url_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="LARES_BLOBS_URL"):
-        open_blobs("ftp://host/x", tmp_path)
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Invalid, match=rf"LARES_BLOBS_URL: cannot make {tmp_path}/file/x: Not a directory"):
+        open_blobs(f"file://{tmp_path}/file/x", Path("/nowhere"))
 
 
 @pytest.mark.parametrize("shared", [CONTENT, b"another photo", CONTENT + b"!"])

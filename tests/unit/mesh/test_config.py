@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.config import load_config, split_address
+from mesh.config import Config, load_config, split_address
 from mesh.problems import Invalid
 
 
@@ -45,7 +45,28 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("LARES_INGEST_ORIGINALS", "burn"),
         ("LARES_DETECT_THRESHOLD", "1.5"),
         ("LARES_DETECT_THRESHOLDS", "person=high"),
+        ("LARES_DETECT_THRESHOLDS", "person=50"),
+        ("LARES_DETECT_THRESHOLDS", "person=nan"),
+        ("LARES_DETECT_THRESHOLDS", "person"),
+        ("LARES_DETECT_CLASSES", ""),
         ("LARES_EVENT_GAP_SECONDS", "0"),
+        ("LARES_EVENT_GAP_SECONDS", "inf"),
+        ("LARES_EVENT_GAP_SECONDS", "1e300"),
+        ("LARES_DATABASE_URL", "foo"),
+        ("LARES_DATABASE_URL", "postgresql://lares@host/db"),
+        ("LARES_BUS_URL", "foo"),
+        ("LARES_BLOBS_URL", "ftp://host/x"),
+        ("LARES_BLOBS_URL", "file://media/photos"),
+        ("LARES_PEERS", "x"),
+        ("LARES_PEERS", "store=x"),
+        ("LARES_PEERS", "stroe=127.0.0.1:1"),
+        ("LARES_MESH_LISTEN", "foo"),
+        ("LARES_GRPC_LISTEN", "a..b:80"),
+        ("LARES_TLS_CERT", "/nowhere/cert.pem"),
+        ("LARES_TLS_KEY", "/nowhere/key.pem"),
+        ("LARES_TLS_CERT", __file__),  # without its key
+        ("LARES_DETECTOR_CA", "/nowhere/ca.pem"),
+        ("LARES_CACHE", "~nobody-of-this-name/cache"),
     ],
 )
 def test_an_error_names_the_setting(monkeypatch: pytest.MonkeyPatch, setting: str, value: str) -> None:
@@ -53,6 +74,40 @@ def test_an_error_names_the_setting(monkeypatch: pytest.MonkeyPatch, setting: st
     with pytest.raises(Invalid, match=setting) as invalid:
         load_config()
     assert invalid.value.reason == "BAD_SETTING"
+
+
+def test_a_url_that_does_not_fit_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LARES_DATABASE_URL", "postgres://lares:hunter2@host/db")
+    with pytest.raises(Invalid, match="LARES_DATABASE_URL") as invalid:
+        load_config()
+    assert "hunter2" not in invalid.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("LARES_DETECT_TRESHOLD", "LARES_DETECT_THRESHOLD"), ("lares_grpc_listn", "LARES_GRPC_LISTEN")],
+)
+def test_what_is_misspelt_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+) -> None:
+    said = rf"^{name.upper()}: there is no such setting; the nearest is {nearest}$"
+    with monkeypatch.context() as environment:
+        environment.setenv(name, "1")
+        with pytest.raises(Invalid, match=said):
+            load_config()
+    load_config()
+    (tmp_path / ".env").write_text(f"OTHERS={name}\n{name}=1\n")
+    with pytest.raises(Invalid, match=said):
+        load_config()
+
+
+def test_empty_is_the_default_but_for_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = load_config()
+    for name in Config.model_fields.keys() - {"detect_classes", "detect_fast_classes"}:
+        monkeypatch.setenv(f"LARES_{name.upper()}", "")
+    assert load_config() == default
+    monkeypatch.setenv("LARES_DETECT_FAST_CLASSES", "")
+    assert load_config().detect_fast_classes == []
 
 
 def test_severities_must_ascend(monkeypatch: pytest.MonkeyPatch) -> None:

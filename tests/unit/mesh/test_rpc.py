@@ -344,6 +344,15 @@ async def test_a_taken_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     await second.stop(0)
 
 
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
+async def test_an_address_that_nobody_has_is_not_said_to_be_taken(host: str) -> None:
+    server = Server([])
+    with pytest.raises(Invalid, match=f"cannot listen on {host}:50051: ") as refused:
+        await server.listen(f"{host}:50051")
+    assert refused.value.reason == "BAD_ADDRESS"
+    await server.stop(0)
+
+
 async def test_a_service_that_is_nowhere_is_said() -> None:
     with pytest.raises(Invalid, match="LARES_PEERS"):
         Channels({}, {}).to("store")
