@@ -52,6 +52,14 @@ OPTIONS = [
 ]
 
 
+SENTENCES = {
+    grpc.StatusCode.UNAVAILABLE: "a part of Lares cannot be reached now",
+    grpc.StatusCode.CANCELLED: "a part of Lares ended this call",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "this took too long",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "this is too large, or too much is under way",
+}
+
+
 class Server:
     """This process's servicers, on any number of addresses, behind two doors. That of the clients has bounds;
     that of the siblings has none, so that Lares's own calls go on however many clients there are. Add
@@ -226,7 +234,8 @@ def status_of(problem: Problem) -> Status:
 
 
 def problem_of(error: grpc.aio.AioRpcError) -> Problem:
-    """The Problem that the far side raised, from its code and reason; gRPC's own codes are mapped."""
+    """The Problem that the far side raised, from its code and reason. gRPC's own codes are mapped; what it
+    says of them names sockets and peers, so that is for the log."""
     code = error.code()
     kind = KINDS.get(code) or TRANSPORT_KINDS.get(code, Internal)
     for key, value in error.trailing_metadata() or ():
@@ -236,4 +245,5 @@ def problem_of(error: grpc.aio.AioRpcError) -> Problem:
                 info = ErrorInfo()
                 if detail.Unpack(info) and info.domain == DOMAIN:
                     return kind(status.message, info.reason, **dict(info.metadata))
-    return kind(error.details() or code.name, code.name)
+    log.info("a call failed on its way", code=code.name, details=error.details())
+    return kind(SENTENCES.get(code, "a part of Lares did not answer as it should"), code.name)

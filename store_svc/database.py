@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, cast
 
 import asyncpg
+import structlog
 from sqlalchemy import event, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -19,13 +20,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from mesh.problems import Exhausted, Invalid, Problem, Unavailable
 
+log = structlog.get_logger(__name__)
+
 R = TypeVar("R")
 
 CONNECTIONS = 16
 WAIT_SECONDS = 10.0  # for a connection, from the pool or from the server
 STATEMENT_SECONDS = 30.0
 ATTEMPTS = 6
+REFUSED = "the database refuses this value"
 _AGAIN = {"40001", "40P01"}  # serialisation failure, deadlock: the same work may succeed next time
+_NUL = {"22021", "22P05"}  # in text, in JSON: the one character that PostgreSQL has no room for
 # What asyncpg raises when a connection goes under, depending on what it was doing.
 _BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 _SETTINGS = {
@@ -43,7 +48,8 @@ class _Again(Exception):
 
 class Database:
     """All access to PostgreSQL. Whatever fails for want of a server raises Unavailable, for the data itself
-    Invalid (reason BAD_DATA); other database errors are bugs and come out as they are."""
+    Invalid (reason BAD_DATA); other database errors are bugs and come out as they are. What the database says
+    is for the log: it names hosts, files, and other people's rows."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
@@ -133,7 +139,8 @@ def problems() -> Iterator[None]:
     except PoolTimeout:
         raise Exhausted("all database connections are in use", "DATABASE_BUSY") from None
     except OverflowError as error:  # how asyncpg's COPY refuses a number
-        raise Invalid(f"the database refuses this: {error}", "BAD_DATA") from error
+        log.info("the database refused a value", error=str(error))
+        raise Invalid(REFUSED, "BAD_DATA") from error
     except (DBAPIError, asyncpg.PostgresError, *_BROKEN) as error:
         found = _problem(error)
         if found is None:
@@ -147,14 +154,16 @@ def _problem(error: BaseException) -> Problem | _Again | None:
     if state in _AGAIN:
         return _Again()
     if state[:2] in {"22", "23", "54"}:
-        return Invalid(f"the database refuses this: {cause}", "BAD_DATA")
+        log.info("the database refused a value", state=state, error=str(cause))
+        return Invalid("text must not hold the character NUL" if state in _NUL else REFUSED, "BAD_DATA")
     gone = isinstance(error, (InterfaceError, *_BROKEN))
     if (
         gone
         or state[:2] in {"08", "28", "3D", "53", "57", "58"}
         or getattr(error, "connection_invalidated", False)
     ):
-        return Unavailable(f"the database cannot be reached: {cause}", "DATABASE_UNAVAILABLE")
+        log.warning("the database cannot be reached", error=str(cause))
+        return Unavailable("the database cannot be reached now", "DATABASE_UNAVAILABLE")
     return None
 
 

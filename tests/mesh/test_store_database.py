@@ -94,6 +94,9 @@ async def test_what_the_data_is_to_blame_for_is_invalid(database: Database, stat
     with pytest.raises(Invalid) as slow:
         await database.transaction(lambda connection: connection.execute(text(statement)))
     assert fast.value.reason == slow.value.reason == "BAD_DATA"
+    assert (
+        fast.value.message == slow.value.message == database_module.REFUSED
+    )  # and not what is in the tables
     assert await coins(database) == [100, 100]
 
 
@@ -102,6 +105,19 @@ async def test_an_argument_that_does_not_fit_is_invalid(database: Database) -> N
         await database.fast(lambda connection: connection.execute("SELECT $1::int", 2**40))
     with pytest.raises(Invalid):
         await database.fast(lambda connection: connection.copy_records_to_table("pots", records=[(3, 2**40)]))
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonb"])
+async def test_text_with_a_nul_is_invalid_and_says_so(database: Database, kind: str) -> None:
+    given = "a\0b" if kind == "text" else '"a\\u0000b"'
+    with pytest.raises(Invalid) as fast:
+        await database.fast(lambda connection: connection.execute(f"SELECT $1::{kind}", given))
+    with pytest.raises(Invalid) as slow:
+        await database.transaction(
+            lambda connection: connection.execute(text(f"SELECT CAST(:given AS {kind})"), {"given": given})
+        )
+    assert (fast.value.message, fast.value.reason) == ("text must not hold the character NUL", "BAD_DATA")
+    assert slow.value.message == fast.value.message
 
 
 async def test_a_bug_comes_out_as_it_is(database: Database) -> None:
@@ -171,8 +187,9 @@ async def test_who_finds_all_connections_in_use_is_told(
 
 async def test_no_server_is_unavailable(tmp_path: object) -> None:
     async with open_database(f"postgresql+asyncpg://lares:none@/lares?host={tmp_path}") as database:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable) as gone:
             await database.check()
+    assert gone.value.message == "the database cannot be reached now"  # and not where it should be
 
 
 async def test_what_was_read_with_is_rolled_back(database: Database) -> None:

@@ -250,8 +250,9 @@ async def test_who_leaves_a_stream_ends_it(harness: Harness) -> None:
 
 async def test_every_call_has_a_deadline(harness: Harness) -> None:
     stub = keys_rpc.KeyServiceStub(harness.private)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as late:
         await call(stub.CreateKey, keys.CreateKeyRequest(name="slow"), timeout=0.1)
+    assert late.value.message == "this took too long"
 
 
 async def test_health_is_open_by_name_and_whole(harness: Harness) -> None:
@@ -360,9 +361,11 @@ async def test_a_service_that_is_nowhere_is_said() -> None:
 
 async def test_a_server_that_is_gone_is_unavailable(tmp_path: Path) -> None:
     channels = Channels({"store": f"unix:{tmp_path}/nobody"}, {})
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as gone:
         await call(keys_rpc.KeyServiceStub(channels.to("store")).ListKeys, keys.ListKeysRequest(), timeout=1)
     await channels.close()
+    # A client may see this, and need not know where the socket is.
+    assert (gone.value.message, gone.value.reason) == ("a part of Lares cannot be reached now", "UNAVAILABLE")
 
 
 def test_kinds_are_told_apart_by_code() -> None:
