@@ -113,6 +113,7 @@ def rejection(row: Record) -> Rejection:
         reason=row["reason"],
         detail=row["detail"],
         rejected_at=stamp(row["rejected_at"]),
+        media_id=str(row["media_id"] or ""),
     )
 
 

@@ -36,7 +36,12 @@ class Rejection:
     camera_id: strawberry.ID | None = read(
         "camera_id", lambda id: id or None, description="Null where the folder has no camera."
     )
-    path: str = read("path", description="In the cameras folder.")
+    media_id: strawberry.ID | None = read(
+        "media_id",
+        lambda id: id or None,
+        description="Set where it was taken and could not be read afterwards: what UploadMedia answered.",
+    )
+    path: str = read("path", description="In the cameras folder; empty for uploads.")
     reason: RejectionReason = read("reason")
     detail: str = read("detail", description="One sentence.")
     rejected_at: Timestamp = read("rejected_at")

@@ -134,7 +134,8 @@ async def test_the_media_of_events(media: MediaServicer, database: Database) -> 
 
 
 async def test_rejections_are_listed_newest_first(media: MediaServicer, database: Database) -> None:
-    rows = [rejection_row(rejected_at=at(n // 2), path=f"front/{n}.jpg") for n in range(9)]
+    rows = [rejection_row(rejected_at=at(n // 2), path=f"front/{n}.jpg") for n in range(8)]
+    rows.append(rejection_row(rejected_at=at(4), path="", media_id=uuid4()))  # an upload
     await write(database, tables.rejections, *rows)
     order = sorted(rows, key=lambda row: (row["rejected_at"], row["id"].bytes), reverse=True)
     answer = await media.ListRejections(pb.ListRejectionsRequest(), None)
@@ -146,7 +147,9 @@ async def test_rejections_are_listed_newest_first(media: MediaServicer, database
         reason=REJECTION_REASON_TRUNCATED,
         detail="The file ends in the middle.",
         rejected_at=stamp(at(4)),
+        media_id=str(rows[-1]["media_id"]),
     )
+    assert not answer.rejections[1].media_id
     assert await walk(media.ListRejections, pb.ListRejectionsRequest(page_size=4)) == ids(order)
 
 

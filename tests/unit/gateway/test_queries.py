@@ -201,18 +201,23 @@ async def test_null_arguments_are_as_if_left_out(gateway: Gateway) -> None:
     assert (request.page_size, request.HasField("filter")) == (50, False)
 
 
-async def test_rejections(gateway: Gateway) -> None:
+@pytest.mark.parametrize("media_id", ["", uuid("media")])
+async def test_rejections(gateway: Gateway, media_id: str) -> None:
     rejection = media_service_pb2.Rejection(
         id=uuid("rejection"),
+        media_id=media_id,
         path="Front Door/a.jpg",
         reason=media_pb2.REJECTION_REASON_TRUNCATED,
         detail="It ends.",
     )
     gateway.store.rejections.append(rejection)
-    query = "{ rejections(first: 5) { edges { node { id cameraId path reason detail rejectedAt } } } }"
+    query = (
+        "{ rejections(first: 5) { edges { node { id cameraId mediaId path reason detail rejectedAt } } } }"
+    )
     assert (await gateway.ask(query))["rejections"]["edges"][0]["node"] == {
         "id": uuid("rejection"),
         "cameraId": None,
+        "mediaId": media_id or None,
         "path": "Front Door/a.jpg",
         "reason": "TRUNCATED",
         "detail": "It ends.",

@@ -62,11 +62,15 @@ class Rejection(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     REJECTED_AT_FIELD_NUMBER: _builtins.int
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     camera_id: _builtins.str
     path: _builtins.str
+    """Empty for uploads."""
     reason: _media_pb2.RejectionReason.ValueType
     detail: _builtins.str
+    media_id: _builtins.str
+    """Set where ingest_svc took it, and detect_svc could not read it; what UploadMedia answered."""
     @_builtins.property
     def rejected_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -78,10 +82,11 @@ class Rejection(_message.Message):
         reason: _media_pb2.RejectionReason.ValueType = ...,
         detail: _builtins.str = ...,
         rejected_at: _timestamp_pb2.Timestamp | None = ...,
+        media_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rejected_at", b"rejected_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "detail", b"detail", "id", b"id", "path", b"path", "reason", b"reason", "rejected_at", b"rejected_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "detail", b"detail", "id", b"id", "media_id", b"media_id", "path", b"path", "reason", b"reason", "rejected_at", b"rejected_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
