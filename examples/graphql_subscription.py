@@ -9,7 +9,9 @@ Needs `websockets`, nothing of Lares.
 import argparse
 import asyncio
 import json
+import ssl
 from pathlib import Path
+from typing import Any
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -39,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--url", default="ws://127.0.0.1:8000/graphql")
     parser.add_argument("--key-file", type=Path, default=Path("data/admin.key"), help="holds an API key")
+    parser.add_argument("--tls-ca", type=Path, help="for wss://: this PEM file tells whom to trust")
     parser.add_argument("--after", help="a cursor, to go on after it; 0 is the oldest kept")
     parser.add_argument("--count", type=int, default=0, help="end after so many changes")
     return parser
@@ -46,7 +49,10 @@ def parser() -> argparse.ArgumentParser:
 
 async def subscribe(options: argparse.Namespace) -> None:
     key = options.key_file.read_text().strip()
-    async with connect(options.url, subprotocols=[Subprotocol("graphql-transport-ws")]) as socket:
+    tls: dict[str, Any] = {}
+    if options.tls_ca:
+        tls["ssl"] = ssl.create_default_context(cafile=options.tls_ca)
+    async with connect(options.url, subprotocols=[Subprotocol("graphql-transport-ws")], **tls) as socket:
         await socket.send(json.dumps({"type": "connection_init", "payload": {"x-api-key": key}}))
         payload = {"query": CHANGES, "variables": {"after": options.after}}
         printed = 0

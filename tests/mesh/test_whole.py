@@ -233,6 +233,11 @@ async def test_the_examples_show_the_event(lares: Lares) -> None:
         "grpc_client.py", "--address", lares.grpc, "--key-file", str(lares.home / "admin.key")
     )
     assert event in client
+    subscription = await run_example(
+        "graphql_subscription.py", "--url", f"ws://{lares.http}/graphql",
+        "--key-file", str(lares.home / "admin.key"), "--after", "0", "--count", "2",
+    )  # fmt: skip
+    assert event in subscription
 
 
 async def run_example(name: str, *arguments: str) -> str:

@@ -1,7 +1,9 @@
 """The address: bound, refused, given back."""
 
 import asyncio
+import json
 import ssl
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from mesh.config import Config
 from mesh.problems import Conflict, Invalid
 from tests.unit.gateway.client import connected, until
 from tests.unit.gateway.conftest import SECRET, Gateway
+
+ROOT = Path(__file__).parents[3]
 
 
 async def test_port_zero_is_any_free_port(gateway: Gateway) -> None:
@@ -53,23 +57,55 @@ async def _serve_once(gateway: Gateway, address: str) -> str:
         return url
 
 
-async def test_with_a_certificate_it_speaks_tls(gateway: Gateway, tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+@pytest.fixture
+def tls(tmp_path: Path) -> dict[str, Path]:
+    """Files: the certificate that the gateway shows, its key, and the authority that signed it."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
-    issued.private_key_pem.write_to_path(key)
-    issued.cert_chain_pems[0].write_to_path(cert)
+    files = {name: tmp_path / f"{name}.pem" for name in ("cert", "key", "ca")}
+    issued.cert_chain_pems[0].write_to_path(files["cert"])
+    issued.private_key_pem.write_to_path(files["key"])
+    authority.cert_pem.write_to_path(files["ca"])
+    return files
+
+
+async def test_with_a_certificate_it_speaks_tls(gateway: Gateway, tls: dict[str, Path]) -> None:
+    cert, key = tls["cert"], tls["key"]
     config = Config(gateway_listen="127.0.0.1:0", tls_cert=cert, tls_key=key)
     async with listening(gateway.app, config) as url:
         assert url.startswith("https://127.0.0.1:")
-        context = ssl.create_default_context()
-        authority.configure_trust(context)
+        context = ssl.create_default_context(cafile=tls["ca"])
         async with httpx.AsyncClient(base_url=url, verify=context) as client:
             assert (await client.get("/health")).status_code == 200
     broken = Config(gateway_listen="127.0.0.1:0", tls_cert=key, tls_key=key)
     with pytest.raises(Invalid, match="LARES_TLS_CERT"):
         async with listening(gateway.app, broken):
             pass
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_the_example_shows_the_feed(
+    gateway: Gateway, tls: dict[str, Path], tmp_path: Path, secure: bool
+) -> None:
+    event = gateway.store.add_event(1, score=57)
+    for _ in range(3):
+        gateway.store.add_change(event)
+    (tmp_path / "api.key").write_text(SECRET + "\n")
+    files = (tls["cert"], tls["key"]) if secure else (None, None)
+    config = Config(gateway_listen="127.0.0.1:0", tls_cert=files[0], tls_key=files[1])
+    async with listening(gateway.app, config) as url:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "examples/graphql_subscription.py", "--after", "1", "--count", "2"),
+            *("--url", url.replace("http", "ws") + "/graphql", "--key-file", tmp_path / "api.key"),
+            *(("--tls-ca", tls["ca"]) if secure else ()),
+            cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode == 0, err.decode()
+    changes = [json.loads(line) for line in out.decode().splitlines()]
+    assert [change["cursor"] for change in changes] == ["2", "3"]
+    assert changes[0]["event"]["id"] == event.id
+    assert changes[0]["event"]["risk"]["score"] == 57
 
 
 async def test_it_ends_soon_though_somebody_listens(gateway: Gateway) -> None:

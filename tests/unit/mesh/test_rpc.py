@@ -9,7 +9,10 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from lares.detect.v1.detect_service_pb2 import DetectObjectsRequest
 from lares.store.v1 import event_service_pb2 as events
@@ -102,6 +105,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     server.add(add_keys, servicer, "lares.store.v1.KeyService", needs=["postgres"])
     watched = FakeEventServicer()  # type: ignore[abstract]
     server.add(events_rpc.add_EventServiceServicer_to_server, watched, "lares.store.v1.EventService")
+    server.add_reflection()
     private = await server.listen(f"unix:{tmp_path}/s")
     public = await server.listen("127.0.0.1:0")
     await server.start()
@@ -332,6 +336,29 @@ async def test_clients_are_bounded_and_siblings_are_not(few_calls: int, harness:
     await until_async(there_is_room)
     for under_way in (*watching, *ours):
         under_way.cancel()
+
+
+async def test_reflection_tells_the_contracts_to_who_has_a_key(harness: Harness) -> None:
+    wishes = [
+        ServerReflectionRequest(list_services=""),
+        ServerReflectionRequest(file_containing_symbol="lares.store.v1.KeyService"),
+    ]
+    stub = ServerReflectionStub(harness.public)  # type: ignore[no-untyped-call]
+    answers = [
+        answer async for answer in stub.ServerReflectionInfo(iter(wishes), metadata=(("x-api-key", "good"),))
+    ]
+    assert {service.name for service in answers[0].list_services_response.service} == {
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+        "lares.store.v1.EventService",
+        "lares.store.v1.KeyService",
+    }
+    file = FileDescriptorProto.FromString(answers[1].file_descriptor_response.file_descriptor_proto[0])
+    assert file.name == "lares/store/v1/key_service.proto"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        async for _ in stub.ServerReflectionInfo(iter(wishes)):
+            raise AssertionError("an answer without a key")
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_taken_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
