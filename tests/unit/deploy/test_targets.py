@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -159,9 +159,9 @@ class FakeTarget:
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     """That of the Lares that this test opens, whose services are fakes and note what becomes of them, too."""
-    server: Any = FakeServer([])
+    server = FakeServer([])
     mesh = bare_mesh()
-    mesh.server = server
+    mesh.server = cast(Any, server)
 
     @asynccontextmanager
     async def open_mesh(*_: object, **__: object) -> AsyncIterator[Mesh]:
@@ -169,8 +169,8 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
 
     monkeypatch.setattr("deploy.targets.open_mesh", open_mesh)
     for name in TARGETS:
-        monkeypatch.setitem(TARGETS, name, FakeTarget(name, server.notes))  # type: ignore[arg-type]
-    return server  # type: ignore[no-any-return]
+        monkeypatch.setitem(TARGETS, name, FakeTarget(name, server.notes))
+    return server
 
 
 async def test_the_gateway_ends_before_the_server_that_it_asks(server: FakeServer) -> None:

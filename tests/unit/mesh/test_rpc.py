@@ -92,11 +92,11 @@ class Harness:
 @pytest.fixture
 async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     async def verify(secret: str) -> Caller:
-        harness.verified.append(secret)
+        made.verified.append(secret)
         if secret != "good":
             raise Unauthenticated("this key is not known", "BAD_API_KEY")
-        if harness.refusal:
-            raise harness.refusal
+        if made.refusal:
+            raise made.refusal
         return Caller("key", "k1", "Ann")
 
     server = Server([Boundary(verify)], [Doorstep(verify)])
@@ -110,8 +110,8 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     public = await server.listen("127.0.0.1:0")
     await server.start()
     channels = Channels({"store": private}, {"outside": public})
-    harness = Harness(server, servicer, channels.to("store"), channels.to("outside"), watched)
-    yield harness
+    made = Harness(server, servicer, channels.to("store"), channels.to("outside"), watched)
+    yield made
     await channels.close()
     await server.stop(0)
 
@@ -246,7 +246,8 @@ async def test_who_leaves_a_stream_ends_it(harness: Harness) -> None:
     harness.watched.rest = nothing_more
     stub = events_rpc.EventServiceStub(harness.public)
     under_way = stub.WatchEvents(events.WatchEventsRequest(), metadata=(("x-api-key", "good"),))
-    assert (await under_way.read()).change.sequence == 1
+    first: Any = await under_way.read()
+    assert first.change.sequence == 1
     assert harness.watched.watching == 1
     under_way.cancel()
     await until(lambda: harness.watched.watching == 0)
@@ -343,7 +344,7 @@ async def test_reflection_tells_the_contracts_to_who_has_a_key(harness: Harness)
         ServerReflectionRequest(list_services=""),
         ServerReflectionRequest(file_containing_symbol="lares.store.v1.KeyService"),
     ]
-    stub = ServerReflectionStub(harness.public)  # type: ignore[no-untyped-call]
+    stub: Any = ServerReflectionStub(harness.public)  # type: ignore[arg-type]
     answers = [
         answer async for answer in stub.ServerReflectionInfo(iter(wishes), metadata=(("x-api-key", "good"),))
     ]
