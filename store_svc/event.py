@@ -62,7 +62,8 @@ class StoredEvent:
     """A row of `events`, with the body of its current assessment. Times of capture in microseconds.
 
     The lease's columns belong to the lease alone, but for `released`: the next write ends it. `due_at` is set
-    while there is something to judge or a request to answer. What people see changes only with `revision`.
+    while there is something to judge or a request to answer: since `waiting_since`, however often it was
+    tried in vain. What people see changes only with `revision`.
     """
 
     id: UUID
@@ -87,6 +88,7 @@ class StoredEvent:
     assessed_revision: int = 0
     severity: int | None = None
     due_at: datetime | None = None
+    waiting_since: datetime | None = None
     urgent_done: bool = False
     priority: int = 0
     attempts: int = 0
@@ -104,8 +106,8 @@ class StoredEvent:
             self.labels |= addition.labels
             self.media_count += addition.first_of_media
             if addition.urgent and not self.urgent_done:
-                self.urgent_done, self.due_at = True, now
-                self.priority = max(self.priority, URGENT)
+                self.urgent_done, self.priority = True, max(self.priority, URGENT)
+                self._want(now)
         self.detection_count = len(ids)
         self.time_zone, self.partition = growth.time_zone, growth.partition
         self.last_recorded_at, self.closed = now, False
@@ -118,11 +120,12 @@ class StoredEvent:
         self.closed = True
         self.revision += 1
         if self._unjudged and self.due_at is None:
-            self.due_at = now
+            self._want(now)
 
     def ask(self, request: Request, now: datetime) -> None:
         """Due at once, before all others, until the request is answered or given up. Nobody sees a change."""
-        self.request, self.priority, self.due_at = request, ASKED, now
+        self.request, self.priority = request, ASKED
+        self._want(now)
 
     def judge(self, judgement: Judgement) -> bool:
         """Makes it the current assessment if it wins, and ends the request that it answers; whether it did
@@ -176,6 +179,9 @@ class StoredEvent:
             return self.evidence_digest != self.assessed_digest
         return self.urgent_done and self.assessment_id is None
 
+    def _want(self, now: datetime) -> None:
+        self.due_at, self.waiting_since = now, self.waiting_since or now
+
     def _ends(self, request_id: UUID | None) -> bool:
         """Whether it was waiting for this one; it no longer is."""
         if self.request is None or self.request.id != request_id:
@@ -188,7 +194,7 @@ class StoredEvent:
         when it is closed."""
         self.released = True
         if self.request is None and not self._unjudged:
-            self.due_at, self.attempts = None, 0
+            self.due_at, self.waiting_since, self.attempts = None, None, 0
 
 
 def retry_after(attempts: int) -> timedelta:

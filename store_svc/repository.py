@@ -153,6 +153,7 @@ def _values(event: StoredEvent) -> tuple[object, ...]:
         event.assessed_revision,
         event.severity,
         event.due_at,
+        event.waiting_since,
         event.urgent_done,
         event.priority,
         event.attempts,

@@ -135,6 +135,7 @@ events = Table(
     Column("severity", SmallInteger),  # reason.v1.Severity of the current assessment
     # The queue. NULL `due_at`: nothing to judge; it stays set while the event is leased.
     Column("due_at", TIME),
+    Column("waiting_since", TIME),  # when it was NULL last; retries do not move it
     Column("urgent_done", Boolean, nullable=False),  # the fast path was taken
     Column("priority", SmallInteger, nullable=False),  # higher is judged first
     Column("attempts", Integer, nullable=False),  # failed ones since the last success

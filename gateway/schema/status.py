@@ -73,7 +73,9 @@ class StoreStatus:
     leased_events: int = read("leased_events")
     outbox: int = read("outbox", description="Changes not yet on their topics.")
     sequence: str = read("sequence", str, description="The newest cursor.")
-    oldest_due_at: Timestamp | None = read_if_set("oldest_due_at")
+    oldest_due_at: Timestamp | None = read_if_set(
+        "oldest_due_at", description="Since when the first of them waits, tried in vain or not."
+    )
     recently_judged: int = read("recently_judged", description="Judgements of the last five minutes.")
     eta_seconds: float | None = read_if_set(
         "eta", _seconds, description="When all are judged at that pace; null while there is none."

@@ -19,7 +19,8 @@ _COUNTS = """
         (SELECT count(*) FROM assessments WHERE recorded_at > $1 - $2::interval AND recorded_at <= $1)
             AS recently_judged
     FROM feed_head head, feed_published published, (
-        SELECT count(*) AS events, count(*) FILTER (WHERE leased_until > $1) AS leased, min(due_at) AS oldest
+        SELECT count(*) AS events, count(*) FILTER (WHERE leased_until > $1) AS leased,
+            min(waiting_since) AS oldest
         FROM events WHERE due_at IS NOT NULL
     ) due
 """

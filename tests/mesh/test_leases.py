@@ -205,6 +205,7 @@ async def test_a_released_event_comes_again_and_no_attempt_counts(queue: Queue) 
     event_id = await queue.put(attempts=1)
     (lease,) = await queue.take()
     await queue.leases.release([lease.lease_id])
+    assert (await queue.row(event_id))["waiting_since"] == NOON
     assert await queue.take() == []
     assert (await queue.leases.renew([lease.lease_id]))[0] == []
     queue.now += timedelta(seconds=2)

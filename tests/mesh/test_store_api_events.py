@@ -354,6 +354,7 @@ def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: S
         event_row(),
         event_row(closed=True),
         due_row(due_at=at(-10)),
+        due_row(due_at=at(280), waiting_since=at(-1100)),  # tried in vain, and to be tried again
         due_row(due_at=at(-20), lease_id=uuid4(), leased_until=at(5)),
         due_row(due_at=at(-10), lease_id=uuid4(), leased_until=at(-5)),
     )
@@ -363,9 +364,9 @@ def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: S
     assert events.GetStoreStatus(pb.GetStoreStatusRequest()) == pb.GetStoreStatusResponse(
         **lags,
         open_events=1,
-        due_events=3,
+        due_events=4,
         leased_events=1,
-        oldest_due_at=stamp(at(-20)),
+        oldest_due_at=stamp(at(-1100)),
         outbox=4,
         sequence=12,
     )

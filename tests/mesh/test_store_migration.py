@@ -124,7 +124,8 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
     assert await differences(engine) == []
     async with open_database(empty_postgres_url) as database:
         event = (await database.fast(lambda connection: load_events(connection, [EVENT])))[EVENT]
-        assert (event.due_at, event.attempts, event.request, event.assessment) == (NOON, 2, None, b"1")
+        assert (event.due_at, event.attempts, event.request, event.assessment) == (DUE, 2, None, b"1")
+        assert event.waiting_since == NOON  # its last detection: more nobody wrote down
         await write(database, assessments, assessment_row(UUID(int=4), EVENT, 1))
     async with engine.connect() as connection:
         rows = await connection.execute(text("SELECT id, request_id FROM assessments ORDER BY number"))
@@ -142,13 +143,14 @@ async def upgrade(engine: AsyncEngine, revision: str) -> None:
 
 
 EVENT = UUID(int=9)
+DUE = NOON + timedelta(minutes=5)
 EVENT_OF_0001 = """
     INSERT INTO events (id, camera_id, partition, status, revision, sequence, started_at, ended_at, closed,
         labels, detection_count, media_count, last_recorded_at, history, time_zone, evidence_digest,
         evidence_revision, assessment_id, assessed_digest, assessed_revision, severity, due_at, urgent_done,
         priority, attempts)
     VALUES (:id, 'front', 0, 3, 4, 4, '2026-06-01T12:00Z', '2026-06-01T12:00Z', true, '{person}', 1, 1,
-        '2026-06-01T12:00Z', '[]', 'UTC', 'digest', 3, :assessment, 'older', 1, 2, '2026-06-01T12:00Z', true,
+        '2026-06-01T12:00Z', '[]', 'UTC', 'digest', 3, :assessment, 'older', 1, 2, '2026-06-01T12:05Z', true,
         1, 2)
 """
 ASSESSMENT_OF_0001 = """

@@ -120,6 +120,7 @@ def event_row(**changes: Any) -> Row:
         "assessed_revision": 0,
         "severity": None,
         "due_at": None,
+        "waiting_since": None,
         "urgent_done": False,
         "priority": 0,
         "attempts": 0,
@@ -130,7 +131,8 @@ def event_row(**changes: Any) -> Row:
 
 
 def due_row(**changes: Any) -> Row:
-    return event_row(**({"closed": True, "due_at": NOON} | changes))
+    row = event_row(**({"closed": True, "due_at": NOON} | changes))
+    return row | {"waiting_since": changes.get("waiting_since", row["due_at"])}
 
 
 def judged(severity: int, **changes: Any) -> tuple[Row, Row]:

@@ -86,7 +86,8 @@ async def test_nothing_waits(gateway: Gateway) -> None:
     assert not any("eta" in line for line in told)
 
 
-async def test_what_was_scheduled_for_later_has_waited_for_nothing(gateway: Gateway) -> None:
+async def test_nothing_has_waited_since_a_time_to_come(gateway: Gateway) -> None:
+    """Such is the store's clock where it runs ahead of ours."""
     gateway.store.status.oldest_due_at.GetCurrentTime()
     gateway.store.status.oldest_due_at.seconds += 500
     assert "lares_backlog_oldest_seconds 0.0" in await lines(gateway)

@@ -72,7 +72,7 @@ class TestGrow:
         grown.grow(growth(addition(1)), IDS[:1], LATER)
         assert (grown.closed, grown.due_at, grown.status) == (False, None, ASSESSED)
         grown.close(LATER)
-        assert grown.due_at == LATER
+        assert (grown.due_at, grown.waiting_since) == (LATER, LATER)
 
     def test_takes_the_time_zone_of_then(self) -> None:
         grown = event()
@@ -153,6 +153,16 @@ class TestFail:
             assert failed.fail(failed.evidence_digest, LATER)
             assert (failed.status, failed.attempts) == (FAILED, attempts)
             assert failed.due_at == LATER + timedelta(seconds=seconds)
+
+    def test_has_waited_all_the_while(self) -> None:
+        failed = event(addition(0, urgent=True))
+        failed.fail(failed.evidence_digest, LATER)
+        failed.ask(REQUEST, LATER)
+        failed.fail(failed.evidence_digest, LATER)
+        failed.give_up(REQUEST.id)
+        assert failed.waiting_since == NOON
+        failed.judge(judgement(failed))
+        assert failed.waiting_since is None
 
     def test_a_success_ends_it(self) -> None:
         failed = event(addition(0, urgent=True))

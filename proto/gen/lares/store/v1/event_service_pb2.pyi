@@ -607,7 +607,9 @@ class GetStoreStatusResponse(_message.Message):
     recently_judged: _builtins.int
     """Judgements recorded in the last five minutes."""
     @_builtins.property
-    def oldest_due_at(self) -> _timestamp_pb2.Timestamp: ...
+    def oldest_due_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when the first of them waits, whatever was tried meanwhile."""
+
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:
         """When the backlog will be judged at that pace; absent where there is no pace to tell by. 0 where nothing is due."""

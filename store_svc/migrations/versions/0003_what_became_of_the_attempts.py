@@ -1,0 +1,28 @@
+"""what became of the attempts"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0003"
+down_revision: str | None = "0002"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+# Nobody wrote down when they became due: soon after the last detection, or when somebody asked.
+_WAITING = """
+UPDATE events SET waiting_since = CASE
+    WHEN request_id IS NULL THEN least(due_at, last_recorded_at) ELSE least(due_at, now())
+END
+WHERE due_at IS NOT NULL
+"""
+
+
+def upgrade() -> None:
+    op.add_column("events", sa.Column("waiting_since", sa.TIMESTAMP(timezone=True)))
+    op.execute(_WAITING)
+
+
+def downgrade() -> None:
+    op.drop_column("events", "waiting_since")
