@@ -32,6 +32,10 @@ INSERT INTO judgement_failures
     recorded_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING id
 """
+# What was given up stays: its request, told again, is no other one.
+_FORGET = """
+DELETE FROM judgement_failures WHERE event_id = $1 AND id <> $2 AND given_up_request_id IS NULL
+"""
 _DELETED = "SELECT id FROM tombstones WHERE kind = 'event' AND id = ANY($1::uuid[])"
 
 
@@ -112,9 +116,11 @@ async def _keep(
 async def _keep_failures(
     connection: "asyncpg.Connection", items: Sequence[Verdict], now: datetime
 ) -> set[UUID]:
-    """Writes those not there yet; their ids."""
-    written = [await connection.fetchval(_FAIL, *item.row, now) for item in items]
-    return {id for id in written if id is not None}
+    """Writes those not there yet, each in place of the event's one before; their ids."""
+    written = [item for item in items if await connection.fetchval(_FAIL, *item.row, now) is not None]
+    last = {item.event_id: item.id for item in written}
+    await connection.executemany(_FORGET, list(last.items()))
+    return {item.id for item in written}
 
 
 def _assessment(message: EventAssessed) -> tuple[object, ...]:

@@ -154,13 +154,14 @@ class StoredEvent:
 
     def fail(self, evidence_digest: str, now: datetime) -> bool:
         """Counts a failed attempt, to be tried again later; whether it mattered: not after a judgement of the
-        same evidence, nor where nothing is due. What was judged stays so while only a request is not met."""
+        same evidence, nor where nothing is due. What was judged stays so while only a request is not met.
+        Of several in a row only the first is a change that people see."""
         if self.due_at is None or (evidence_digest == self.assessed_digest and self.request is None):
             return False
         self.attempts += 1
         self.released = True
         self.due_at = now + retry_after(self.attempts)
-        if self.request is None or self._unjudged:
+        if self.status != FAILED and (self.request is None or self._unjudged):
             self.status = FAILED
             self.revision += 1
         return True

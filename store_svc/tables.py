@@ -178,6 +178,7 @@ assessments = Table(
     Index("assessments_recorded", "recorded_at"),
 )
 
+# The last failure of each event, and those that ended a request.
 judgement_failures = Table(
     "judgement_failures",
     metadata,

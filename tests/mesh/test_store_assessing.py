@@ -12,7 +12,7 @@ from tests.support.facts import assessed, at, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded, sequences
 
 EVENT = opened_by(1)
-FIRST, SECOND = str(UUID(int=1)), str(UUID(int=2))
+FIRST, SECOND, THIRD, FOURTH = (str(UUID(int=n)) for n in (1, 2, 3, 4))
 
 
 @pytest.fixture
@@ -149,6 +149,17 @@ class TestFailure:
             "SELECT reason, detail, failed_at FROM judgement_failures"
         )
         assert (reason, detail, failed_at) == ("BAD_ANSWER", "no JSON", at(60))
+
+    async def test_again_is_no_entry_of_the_feed_and_the_last_one_is_kept(self, store: Recorded) -> None:
+        known = await evidence(store)
+        other = failed(opened_by(9), THIRD, 1, "digest")
+        await store.assess(failed(EVENT, FIRST, *known), other)
+        feed = await store.feed()
+        await store.assess(failed(EVENT, SECOND, *known), failed(EVENT, FOURTH, *known))
+        assert (await store.event(EVENT))["attempts"] == 3
+        assert await store.feed() == feed
+        rows = await store.rows("SELECT id FROM judgement_failures ORDER BY id")
+        assert [str(row["id"]) for row in rows] == [THIRD, FOURTH]
 
     async def test_counts_once_for_each_id(self, store: Recorded) -> None:
         known = await evidence(store)

@@ -164,6 +164,19 @@ class TestFail:
         failed.judge(judgement(failed))
         assert failed.waiting_since is None
 
+    def test_only_the_first_is_a_change_that_people_see(self) -> None:
+        failed = event(addition(0, urgent=True))
+        before = failed.revision
+        for _ in range(3):
+            assert failed.fail(failed.evidence_digest, LATER)
+            assert failed.revision == before + 1
+        failed.judge(judgement(failed))
+        failed.grow(growth(addition(1)), IDS[:1], LATER)
+        failed.close(LATER)
+        before = failed.revision
+        failed.fail(failed.evidence_digest, LATER)
+        assert (failed.status, failed.revision) == (FAILED, before + 1)
+
     def test_a_success_ends_it(self) -> None:
         failed = event(addition(0, urgent=True))
         failed.fail(failed.evidence_digest, LATER)
