@@ -32,6 +32,7 @@ INSERT INTO judgement_failures
     recorded_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING id
 """
+_GIVE_UP = "UPDATE judgement_failures SET given_up_request_id = $2 WHERE id = $1"
 # What was given up stays: its request, told again, is no other one.
 _FORGET = """
 DELETE FROM judgement_failures WHERE event_id = $1 AND id <> $2 AND given_up_request_id IS NULL
@@ -78,20 +79,27 @@ class AssessedRecorder:
         items = [item for item in items if item.event_id not in deleted]
         judgements = await _keep(connection, [item for item in items if not item.failed], now)
         failures = await _keep_failures(connection, [item for item in items if item.failed], now)
+        last = {item.event_id: item.id for item in items if item.id in failures}
         events = await load_events(connection, {item.event_id for item in items})
         revisions = {event.id: event.revision for event in events.values()}
         changed: dict[UUID, StoredEvent] = {}
+        given_up: list[tuple[UUID, UUID]] = []
         for item in items:
             event = events.get(item.event_id)
             if event is None or (item.failed and item.id not in failures):
                 continue
             if item.failed:
                 failures.remove(item.id)  # a repetition counts once
+                waited = event.request
                 matters = _fail(event, item, now)
+                if waited and not event.request:
+                    given_up.append((item.id, waited.id))
             else:
                 matters = event.judge(judgements[item.id])
             if matters:
                 changed[event.id] = event
+        await connection.executemany(_GIVE_UP, given_up)
+        await connection.executemany(_FORGET, list(last.items()))
         seen = [event for event in changed.values() if event.revision > revisions[event.id]]
         await write_unseen(connection, [e for e in changed.values() if e.revision == revisions[e.id]])
         await write_events(connection, [], seen, names, now)
@@ -116,11 +124,9 @@ async def _keep(
 async def _keep_failures(
     connection: "asyncpg.Connection", items: Sequence[Verdict], now: datetime
 ) -> set[UUID]:
-    """Writes those not there yet, each in place of the event's one before; their ids."""
-    written = [item for item in items if await connection.fetchval(_FAIL, *item.row, now) is not None]
-    last = {item.event_id: item.id for item in written}
-    await connection.executemany(_FORGET, list(last.items()))
-    return {item.id for item in written}
+    """Writes those not there yet; their ids."""
+    written = [await connection.fetchval(_FAIL, *item.row, now) for item in items]
+    return {id for id in written if id is not None}
 
 
 def _assessment(message: EventAssessed) -> tuple[object, ...]:

@@ -9,11 +9,12 @@ from store_svc.evidence import History, digest
 
 # store.v1.EventStatus
 PENDING, ASSESSED, FAILED = 1, 2, 3
-# Higher is judged first: somebody waits for what was asked for.
+# Higher is judged first: somebody waits for what was asked for, but nobody for what failed already.
 URGENT, ASKED = 1, 2
 
 RETRY_SECONDS = 1.0  # doubled by every failed attempt,
 RETRY_MOST_SECONDS = 300.0  # up to this
+REQUEST_ATTEMPTS = 5  # then a request is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,10 @@ class StoredEvent:
             self._want(now)
 
     def ask(self, request: Request, now: datetime) -> None:
-        """Due at once, before all others, until the request is answered or given up. Nobody sees a change."""
-        self.request, self.priority = request, ASKED
+        """Due at once, before all others, until the request is answered or given up. It replaces one that
+        waits, and whoever judges for that one may stop. Nobody sees a change."""
+        self.released |= self.request is not None
+        self.request, self.priority, self.attempts = request, ASKED, 0
         self._want(now)
 
     def judge(self, judgement: Judgement) -> bool:
@@ -155,19 +158,22 @@ class StoredEvent:
     def fail(self, evidence_digest: str, now: datetime) -> bool:
         """Counts a failed attempt, to be tried again later; whether it mattered: not after a judgement of the
         same evidence, nor where nothing is due. What was judged stays so while only a request is not met.
-        Of several in a row only the first is a change that people see."""
+        Of several in a row only the first is a change that people see; a request bears no more than
+        REQUEST_ATTEMPTS."""
         if self.due_at is None or (evidence_digest == self.assessed_digest and self.request is None):
             return False
         self.attempts += 1
         self.released = True
-        self.due_at = now + retry_after(self.attempts)
+        self.due_at, self.priority = now + retry_after(self.attempts), self._rank
         if self.status != FAILED and (self.request is None or self._unjudged):
             self.status = FAILED
             self.revision += 1
+        if self.request and self.attempts >= REQUEST_ATTEMPTS:
+            self.give_up(self.request.id)
         return True
 
     def give_up(self, request_id: UUID) -> bool:
-        """Ends a request that can never be met, and is no failed attempt; whether it was still waiting."""
+        """Ends a request that is not met; whether it was still waiting."""
         ended = self._ends(request_id)
         if ended:
             self._settle()
@@ -180,6 +186,11 @@ class StoredEvent:
             return self.evidence_digest != self.assessed_digest
         return self.urgent_done and self.assessment_id is None
 
+    @property
+    def _rank(self) -> int:
+        """Its priority where nobody asked."""
+        return URGENT if self.urgent_done else 0
+
     def _want(self, now: datetime) -> None:
         self.due_at, self.waiting_since = now, self.waiting_since or now
 
@@ -187,7 +198,7 @@ class StoredEvent:
         """Whether it was waiting for this one; it no longer is."""
         if self.request is None or self.request.id != request_id:
             return False
-        self.request, self.priority = None, URGENT if self.urgent_done else 0
+        self.request, self.priority = None, self._rank
         return True
 
     def _settle(self) -> None:

@@ -7,13 +7,16 @@ from uuid import UUID
 import asyncpg
 
 from lares.store.v1.event_pb2 import Event
-from mesh.problems import Conflict, NotFound
+from mesh.problems import Exhausted, NotFound
 from store_svc.database import Database
 from store_svc.event import Request
 from store_svc.repository import load_events, lock_cameras, write_unseen
 from store_svc.snapshots import event_message
 from store_svc.wakeups import Signal
 
+MOST = 1000  # requests that wait at the same time, give or take those who ask in this moment
+
+_WAITING = "SELECT count(*) FROM events WHERE request_id IS NOT NULL"
 _ENDED = """
 SELECT EXISTS (SELECT FROM assessments WHERE event_id = $1 AND request_id = $2)
     OR EXISTS (SELECT FROM judgement_failures WHERE event_id = $1 AND given_up_request_id = $2)
@@ -21,8 +24,9 @@ SELECT EXISTS (SELECT FROM assessments WHERE event_id = $1 AND request_id = $2)
 
 
 class Reassessments:
-    """A request waits with its event, which goes before all others in the queue, until an assessment answers
-    it or the judge gives it up. It changes nothing that people see, so it is no entry of the feed."""
+    """A request waits with its event, which goes before all others in the queue until its first failure. It
+    ends with the assessment that answers it, when it is given up, or when a newer one replaces it. It changes
+    nothing that people see, so it is no entry of the feed."""
 
     def __init__(self, database: Database, due: Signal, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -30,9 +34,9 @@ class Reassessments:
         self._clock = clock
 
     async def ask(self, event_id: UUID, request: Request) -> Event:
-        """The event as it is now. The same request again, though it has ended since, is no other one, and the
-        wishes of the first count. Raises NotFound EVENT_NOT_FOUND, and Conflict REASSESSMENT_PENDING while
-        another one waits."""
+        """The event as it is now. The same request again, though it was answered or given up since, is no
+        other one, and the wishes of the first count. Raises NotFound EVENT_NOT_FOUND, and Exhausted
+        TOO_MANY_REASSESSMENTS while as many wait as may."""
         event = await self._database.fast(lambda connection: self._ask(connection, event_id, request))
         self._due.notify()
         return event
@@ -43,13 +47,9 @@ class Reassessments:
         if event is None:
             raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=str(event_id))
         ended = await connection.fetchval(_ENDED, event_id, request.id)
-        if not ended and event.request is None:
+        if not ended and (event.request is None or event.request.id != request.id):
+            if event.request is None and await connection.fetchval(_WAITING) >= MOST:
+                raise Exhausted(f"{MOST} reassessments wait for the judge already", "TOO_MANY_REASSESSMENTS")
             event.ask(request, self._clock())
             await write_unseen(connection, [event])
-        elif not ended and event.request and event.request.id != request.id:
-            raise Conflict(
-                "another judgement of this event was asked for, and waits",
-                "REASSESSMENT_PENDING",
-                request_id=str(event.request.id),
-            )
         return event_message(event, names.get(event.camera_id, event.camera_id))

@@ -156,6 +156,7 @@ events = Table(
         postgresql_where=text("due_at IS NOT NULL"),
     ),
     Index("events_leased", "lease_id", postgresql_where=text("lease_id IS NOT NULL")),
+    Index("events_asked", "request_id", postgresql_where=text("request_id IS NOT NULL")),
 )
 
 # All judgements, also superseded ones and those of events not yet seen.

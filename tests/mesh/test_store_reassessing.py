@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from lares.store.v1.event_service_pb2 import EventLease, ReassessmentRequest
-from mesh.problems import Conflict, NotFound
-from store_svc.event import ASKED, ASSESSED, Request
+from mesh.problems import Exhausted, NotFound
+from store_svc.event import ASKED, ASSESSED, REQUEST_ATTEMPTS, Request
 from store_svc.leases import Leases
 from tests.support.facts import assessed, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded
@@ -128,15 +128,18 @@ class TestTwice:
         (lease,) = await take(store)
         assert (lease.evidence.event_id, lease.request.request_id) == (opened_by(2), str(WISH.id))
 
-    async def test_another_one_is_refused_while_one_waits(self, store: Recorded) -> None:
+    async def test_another_one_replaces_it_and_is_leased_at_once(self, store: Recorded) -> None:
+        """Though a judge has the one before in hand: it may go on, but nobody waits for it any more."""
         await ask(store)
-        with pytest.raises(Conflict) as refused:
-            await ask(store, OTHER)
-        assert (refused.value.reason, refused.value.metadata) == (
-            "REASSESSMENT_PENDING",
-            {"request_id": str(WISH.id)},
-        )
-        assert (await waiting(store))[0] == WISH.id
+        await take(store)
+        await ask(store, OTHER)
+        (lease,) = await take(store)
+        assert lease.request.request_id == str(OTHER.id)
+        await answer(store, SECOND, WISH)
+        assert (await waiting(store))[0] == OTHER.id
+        await answer(store, THIRD, OTHER)
+        assert str((await store.event(EVENT))["assessment_id"]) == THIRD
+        assert await waiting(store) == NOBODY
 
     async def test_an_answered_one_again_is_no_matter_to_the_one_that_waits(self, store: Recorded) -> None:
         await ask(store)
@@ -145,13 +148,23 @@ class TestTwice:
         await ask(store)
         assert (await waiting(store))[0] == OTHER.id
 
-    async def test_of_many_who_ask_at_once_one_is_first(self, store: Recorded) -> None:
+    async def test_of_many_who_ask_at_once_one_is_last(self, store: Recorded) -> None:
         requests = [Request(UUID(int=80 + n % 4)) for n in range(12)]
-        answers = await asyncio.gather(*(ask(store, each) for each in requests), return_exceptions=True)
-        taken = {each.id for each, answer in zip(requests, answers, strict=True) if answer is None}
-        assert taken == {(await waiting(store))[0]}
-        assert all(isinstance(answer, Conflict) for answer in answers if answer is not None)
-        assert answers.count(None) == 3
+        await asyncio.gather(*(ask(store, each) for each in requests))
+        (lease,) = await take(store)
+        assert lease.request.request_id in {str(each.id) for each in requests}
+
+
+async def test_no_more_may_wait_than_can_be_judged(store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store_svc.reassessments.MOST", 1)
+    await store.detect(detected(2, 500))
+    await ask(store)
+    with pytest.raises(Exhausted) as refused:
+        await store.reassessments.ask(UUID(opened_by(2)), OTHER)
+    assert refused.value.reason == "TOO_MANY_REASSESSMENTS"
+    await ask(store, OTHER)  # in place of the one before
+    await answer(store, SECOND, OTHER)
+    await store.reassessments.ask(UUID(opened_by(2)), WISH)
 
 
 class TestAnswer:
@@ -223,6 +236,22 @@ async def test_a_failed_attempt_is_tried_again_and_nobody_sees_it(store: Recorde
     store.now += timedelta(seconds=1)
     (again,) = await take(store)
     assert (again.request.request_id, again.attempt) == (str(WISH.id), 2)
+
+
+async def test_what_failed_once_goes_before_nobody_and_ends(store: Recorded) -> None:
+    await ask(store)
+    feed = await store.feed()
+    for attempt in range(REQUEST_ATTEMPTS):
+        assert (await waiting(store))[0] == WISH.id
+        await store.assess(failed(EVENT, str(UUID(int=30 + attempt)), *await evidence(store)))
+        assert (await waiting(store))[4] == 0
+    assert await waiting(store) == NOBODY
+    assert await store.feed() == feed
+    await store.assess(failed(EVENT, THIRD, *await evidence(store)))
+    rows = await store.rows("SELECT id, given_up_request_id FROM judgement_failures ORDER BY id")
+    assert [(id.int, request) for id, request in rows] == [(3, None), (34, WISH.id)]
+    await ask(store)  # the same once more: it has ended
+    assert await waiting(store) == NOBODY
 
 
 async def test_given_up_leaves_the_event_as_it_was(store: Recorded) -> None:

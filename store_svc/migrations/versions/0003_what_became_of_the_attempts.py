@@ -22,7 +22,11 @@ WHERE due_at IS NOT NULL
 def upgrade() -> None:
     op.add_column("events", sa.Column("waiting_since", sa.TIMESTAMP(timezone=True)))
     op.execute(_WAITING)
+    op.create_index(
+        "events_asked", "events", ["request_id"], postgresql_where=sa.text("request_id IS NOT NULL")
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("events_asked", "events")
     op.drop_column("events", "waiting_since")

@@ -19,7 +19,7 @@ from lares.store.v1.event_service_pb2 import (
     ListAssessmentsResponse,
     ReassessEventRequest,
 )
-from mesh.problems import Conflict, Invalid, Unavailable
+from mesh.problems import Exhausted, Invalid, Unavailable
 from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.fake_store import NOON, uuid
 
@@ -115,12 +115,12 @@ async def test_a_judge_that_cannot_tell_yet_is_asked_again_later(gateway: Gatewa
 
 async def test_what_the_store_refuses_is_told(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
-    gateway.store.failing["ReassessEvent"] = Conflict("one waits", "REASSESSMENT_PENDING", request_id=REQUEST)
+    gateway.store.failing["ReassessEvent"] = Exhausted("many wait", "TOO_MANY_REASSESSMENTS", most="9")
     error = await gateway.error(REASSESS, input={"eventId": event.id})
     assert error["extensions"] == {
-        "code": "FAILED_PRECONDITION",
-        "reason": "REASSESSMENT_PENDING",
-        "metadata": {"request_id": REQUEST},
+        "code": "RESOURCE_EXHAUSTED",
+        "reason": "TOO_MANY_REASSESSMENTS",
+        "metadata": {"most": "9"},
     }
 
 

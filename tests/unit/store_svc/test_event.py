@@ -10,6 +10,7 @@ from store_svc.event import (
     ASSESSED,
     FAILED,
     PENDING,
+    REQUEST_ATTEMPTS,
     URGENT,
     Addition,
     Growth,
@@ -316,6 +317,49 @@ class TestAsk:
         assert asked.fail(asked.evidence_digest, LATER)
         assert (asked.status, asked.revision, asked.released) == (ASSESSED, revision, True)
         assert (asked.request, asked.attempts, asked.due_at) == (REQUEST, 1, LATER + timedelta(seconds=1))
+
+    def test_replaces_one_that_waits_and_ends_its_lease(self) -> None:
+        asked = settled()
+        asked.released = False
+        asked.ask(REQUEST, NOON)
+        assert not asked.released
+        asked.fail(asked.evidence_digest, NOON)
+        asked.released = False
+        asked.ask(OTHER, LATER)
+        assert (asked.request, asked.due_at, asked.waiting_since) == (OTHER, LATER, NOON)
+        assert (asked.priority, asked.attempts, asked.released) == (ASKED, 0, True)
+        assert not asked.judge(answer(asked))
+
+    @pytest.mark.parametrize("urgent", [True, False])
+    def test_nobody_waits_for_what_failed_once(self, urgent: bool) -> None:
+        asked = event(addition(0, urgent=urgent))
+        asked.close(NOON)
+        asked.ask(REQUEST, LATER)
+        asked.fail(asked.evidence_digest, LATER)
+        assert (asked.request, asked.priority) == (REQUEST, URGENT if urgent else 0)
+
+    def test_ends_after_some_failed_attempts(self) -> None:
+        asked = settled()
+        asked.ask(REQUEST, LATER)
+        for attempt in range(1, REQUEST_ATTEMPTS):
+            asked.fail(asked.evidence_digest, LATER)
+            assert (asked.request, asked.attempts) == (REQUEST, attempt)
+        asked.released = False
+        assert asked.fail(asked.evidence_digest, LATER)
+        assert (asked.request, asked.due_at, asked.attempts, asked.released) == (None, None, 0, True)
+        assert (asked.status, asked.assessment_id) == (ASSESSED, UUID(int=1))
+
+    def test_ends_after_attempts_of_its_own_and_leaves_an_unjudged_event_its_retries(self) -> None:
+        asked = event(addition(0, urgent=True))
+        for _ in range(REQUEST_ATTEMPTS):
+            asked.fail(asked.evidence_digest, NOON)
+        asked.ask(REQUEST, LATER)
+        asked.fail(asked.evidence_digest, LATER)
+        assert asked.request == REQUEST
+        for _ in range(1, REQUEST_ATTEMPTS):
+            asked.fail(asked.evidence_digest, LATER)
+        assert (asked.request, asked.status, asked.waiting_since) == (None, FAILED, NOON)
+        assert asked.due_at == LATER + retry_after(REQUEST_ATTEMPTS)
 
     def test_a_failed_attempt_is_seen_where_nobody_judged_this_evidence(self) -> None:
         asked = event()
