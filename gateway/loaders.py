@@ -26,6 +26,7 @@ TOGETHER = 8
 Camera = camera_pb2.Camera
 Media = media_service_pb2.StoredMedia
 Page = detection_service_pb2.DetectionPage
+Failure = event_service_pb2.EventFailure
 History = event_service_pb2.ListAssessmentsResponse
 Key = tuple[str, int]  # parent's id, page size
 HistoryKey = tuple[str, int, str]  # event's id, page size, page token
@@ -42,6 +43,7 @@ class Loaders:
         self.media = DataLoader[str, Media | None](self._media, max_batch_size=MEDIA)
         self.event_media = DataLoader[str, list[Media]](self._event_media, max_batch_size=EVENTS)
         self.event_detections = DataLoader[Key, Page](self._event_detections, max_batch_size=EVENTS)
+        self.failure = DataLoader[str, Failure | None](self._failures, max_batch_size=EVENTS)
         self.assessments = DataLoader[HistoryKey, History](self._assessments, max_batch_size=EVENTS)
         self.media_detections = DataLoader[Key, Page](self._media_detections, max_batch_size=MEDIA)
 
@@ -55,6 +57,12 @@ class Loaders:
         request = media_service_pb2.BatchGetMediaRequest(media_ids=ids)
         answer = await call(self._siblings.media.BatchGetMedia, request)
         known = {stored.media.id: stored for stored in answer.media}
+        return [known.get(id) for id in ids]
+
+    async def _failures(self, ids: list[str]) -> list[Failure | None]:
+        request = event_service_pb2.BatchGetFailuresRequest(event_ids=ids)
+        answer = await call(self._siblings.events.BatchGetFailures, request)
+        known = {failure.event_id: failure for failure in answer.failures}
         return [known.get(id) for id in ids]
 
     async def _event_media(self, ids: list[str]) -> list[list[Media]]:

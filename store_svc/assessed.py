@@ -79,11 +79,11 @@ class AssessedRecorder:
         items = [item for item in items if item.event_id not in deleted]
         judgements = await _keep(connection, [item for item in items if not item.failed], now)
         failures = await _keep_failures(connection, [item for item in items if item.failed], now)
-        last = {item.event_id: item.id for item in items if item.id in failures}
         events = await load_events(connection, {item.event_id for item in items})
         revisions = {event.id: event.revision for event in events.values()}
         changed: dict[UUID, StoredEvent] = {}
         given_up: list[tuple[UUID, UUID]] = []
+        last: dict[UUID, UUID] = {}
         for item in items:
             event = events.get(item.event_id)
             if event is None or (item.failed and item.id not in failures):
@@ -94,6 +94,8 @@ class AssessedRecorder:
                 matters = _fail(event, item, now)
                 if waited and not event.request:
                     given_up.append((item.id, waited.id))
+                if matters:
+                    last[event.id] = item.id
             else:
                 matters = event.judge(judgements[item.id])
             if matters:
@@ -108,8 +110,8 @@ class AssessedRecorder:
 
 def _fail(event: StoredEvent, failure: Verdict, now: datetime) -> bool:
     if failure.request_id:
-        return event.give_up(failure.request_id)
-    return event.fail(failure.evidence_digest, now)
+        return event.give_up(failure.id, failure.request_id)
+    return event.fail(failure.id, failure.evidence_digest, now)
 
 
 async def _keep(

@@ -64,7 +64,8 @@ class StoredEvent:
 
     The lease's columns belong to the lease alone, but for `released`: the next write ends it. `due_at` is set
     while there is something to judge or a request to answer: since `waiting_since`, however often it was
-    tried in vain. What people see changes only with `revision`.
+    tried in vain. `failure_id` is that of the last failure, until something succeeds. What people see changes
+    only with `revision`.
     """
 
     id: UUID
@@ -93,6 +94,7 @@ class StoredEvent:
     urgent_done: bool = False
     priority: int = 0
     attempts: int = 0
+    failure_id: UUID | None = None
     request: Request | None = None
     released: bool = False
     assessment: bytes | None = field(default=None, repr=False)
@@ -152,10 +154,11 @@ class StoredEvent:
             self.status, self.attempts = ASSESSED, 0
             self.revision += 1
         if wins or asked:
+            self.failure_id = None
             self._settle()
         return wins or asked
 
-    def fail(self, evidence_digest: str, now: datetime) -> bool:
+    def fail(self, failure_id: UUID, evidence_digest: str, now: datetime) -> bool:
         """Counts a failed attempt, to be tried again later; whether it mattered: not after a judgement of the
         same evidence, nor where nothing is due. What was judged stays so while only a request is not met.
         Of several in a row only the first is a change that people see; a request bears no more than
@@ -163,19 +166,20 @@ class StoredEvent:
         if self.due_at is None or (evidence_digest == self.assessed_digest and self.request is None):
             return False
         self.attempts += 1
-        self.released = True
+        self.failure_id, self.released = failure_id, True
         self.due_at, self.priority = now + retry_after(self.attempts), self._rank
         if self.status != FAILED and (self.request is None or self._unjudged):
             self.status = FAILED
             self.revision += 1
         if self.request and self.attempts >= REQUEST_ATTEMPTS:
-            self.give_up(self.request.id)
+            self.give_up(failure_id, self.request.id)
         return True
 
-    def give_up(self, request_id: UUID) -> bool:
+    def give_up(self, failure_id: UUID, request_id: UUID) -> bool:
         """Ends a request that is not met; whether it was still waiting."""
         ended = self._ends(request_id)
         if ended:
+            self.failure_id = failure_id
             self._settle()
         return ended
 

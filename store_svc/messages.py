@@ -11,6 +11,7 @@ from lares.reason.v1.evidence_pb2 import EvidenceDetection
 from lares.store.v1.camera_pb2 import Camera as CameraMessage
 from lares.store.v1.detection_service_pb2 import StoredDetection
 from lares.store.v1.event_pb2 import Event
+from lares.store.v1.event_service_pb2 import EventFailure
 from lares.store.v1.key_service_pb2 import Key
 from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
 from mesh.problems import Invalid
@@ -114,6 +115,17 @@ def rejection(row: Record) -> Rejection:
         detail=row["detail"],
         rejected_at=stamp(row["rejected_at"]),
         media_id=str(row["media_id"] or ""),
+    )
+
+
+def failure(row: Record) -> EventFailure:
+    request_id = row["given_up_request_id"]
+    return EventFailure(
+        event_id=str(row["event_id"]),
+        reason=row["reason"],
+        detail=row["detail"],
+        failed_at=stamp(row["failed_at"]),
+        given_up_request_id=str(request_id) if request_id else "",
     )
 
 

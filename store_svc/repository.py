@@ -157,6 +157,7 @@ def _values(event: StoredEvent) -> tuple[object, ...]:
         event.urgent_done,
         event.priority,
         event.attempts,
+        event.failure_id,
         *((event.request.id, event.request.model, event.request.prompt) if event.request else _NOBODY),
     )
 

@@ -139,6 +139,7 @@ events = Table(
     Column("urgent_done", Boolean, nullable=False),  # the fast path was taken
     Column("priority", SmallInteger, nullable=False),  # higher is judged first
     Column("attempts", Integer, nullable=False),  # failed ones since the last success
+    Column("failure_id", Uuid),  # the last of them, and what gave up a request; NULL after a success
     Column("lease_id", Uuid),
     Column("leased_until", TIME),
     # Somebody asks for another judgement and waits for it; all NULL where nobody does.

@@ -19,7 +19,7 @@ from gateway.schema.paging import (
     page_size,
 )
 from gateway.schema.reading import known_form, read
-from gateway.schema.risk import Risk, Severity
+from gateway.schema.risk import Failure, Risk, Severity
 from lares.store.v1 import event_pb2, event_service_pb2
 from lares.store.v1.detection_service_pb2 import ListDetectionsRequest
 from mesh.problems import NotFound
@@ -58,6 +58,11 @@ class Event:
         size = page_size(first, LARGEST_ASSESSMENT_PAGE)
         page = await info.context.loaders.assessments.load((self.message.id, size, after or ""))
         return connect(Risk, page.assessments, page)
+
+    @strawberry.field(description="Null where none came after the last judgement that succeeded.")
+    async def last_failure(self, info: Info) -> Failure | None:
+        failure = await info.context.loaders.failure.load(self.message.id)
+        return Failure(message=failure) if failure else None
 
     @strawberry.field
     async def camera(self, info: Info) -> Camera:

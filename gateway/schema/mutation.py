@@ -25,5 +25,6 @@ class Mutation:
     reassess: ReassessPayload = strawberry.mutation(
         resolver=reassess,
         description="Asks for another judgement of an event, before all others that wait. It becomes the "
-        "event's `risk`; the history keeps those of before.",
+        "event's `risk`; the history keeps those of before. A newer request replaces one that waits. One "
+        "that failed five times is given up: see `lastFailure`.",
     )

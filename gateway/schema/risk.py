@@ -1,6 +1,6 @@
 # mypy: disable-error-code="untyped-decorator"
 # (Strawberry types its decorators as Any where they are given a description.)
-"""What a judge said of an event."""
+"""What a judge said of an event, or why it could not."""
 
 from enum import Enum
 
@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.schema.reading import read
 from lares.reason.v1 import assessment_pb2
+from lares.store.v1 import event_service_pb2
 
 
 @strawberry.enum
@@ -57,3 +58,16 @@ class Risk:
     @strawberry.field
     def evidence(self) -> list[Factor]:
         return [Factor(message=factor) for factor in self.message.factors]
+
+
+@strawberry.type(description="A judgement that came to nothing.")
+class Failure:
+    message: strawberry.Private[event_service_pb2.EventFailure]
+    reason: str = read("reason", description="A stable code, as docs/judging.md lists them.")
+    detail: str = read("detail", description="One sentence.")
+    failed_at: Timestamp = read("failed_at")
+    given_up_request_id: strawberry.ID | None = read(
+        "given_up_request_id",
+        lambda id: id or None,
+        description="Of the `reassess` that was given up with it; null where none was.",
+    )

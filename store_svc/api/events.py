@@ -15,7 +15,7 @@ from store_svc.database import Database
 from store_svc.event import Request
 from store_svc.ids import parse_uuid
 from store_svc.leases import Leases
-from store_svc.queries import assessments, counts, events, feed
+from store_svc.queries import assessments, counts, events, failures, feed
 from store_svc.reassessments import Reassessments
 from store_svc.status import StoreStatus
 from store_svc.times import stamp
@@ -98,6 +98,12 @@ class EventServicer(EventServiceServicer):
         require_caller()
         size = request.page_size or 20
         return await assessments.list_assessments(self._database, request.event_id, size, request.page_token)
+
+    async def BatchGetFailures(
+        self, request: pb.BatchGetFailuresRequest, context: object
+    ) -> pb.BatchGetFailuresResponse:
+        require_caller()
+        return await failures.get_failures(self._database, request.event_ids)
 
     async def GetStoreStatus(
         self, request: pb.GetStoreStatusRequest, context: object

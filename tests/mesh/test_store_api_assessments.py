@@ -12,10 +12,22 @@ from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventSer
 from mesh.problems import Invalid, NotFound
 from store_svc import tables
 from store_svc.api.events import EventServicer
+from store_svc.event import FAILED
 from store_svc.reassessments import Reassessments
 from store_svc.status import StoreStatus
+from store_svc.times import stamp
 from store_svc.wakeups import Wakeups
-from tests.support.book import NOON, Row, assessment_row, at, camera_row, due_row, judged
+from tests.support.book import (
+    NOON,
+    Row,
+    assessment_row,
+    at,
+    camera_row,
+    due_row,
+    event_row,
+    failure_row,
+    judged,
+)
 from tests.support.served import LoopThread
 from tests.support.stored import AS_KEY, Stored, refused
 
@@ -152,6 +164,29 @@ def test_a_token_is_good_for_its_event_alone(events: EventServiceStub, stored: S
         listed(events, OTHER, page_token=page.next_page_token)
     with refused(Invalid, "BAD_REQUEST"):
         listed(events, event_id, page_size=101)
+
+
+# The failures
+
+
+def test_a_page_of_events_is_told_what_failed_last(events: EventServiceStub, stored: Stored) -> None:
+    failed, asked, well = event_row(status=FAILED), event_row(), event_row()
+    last, given_up = failure_row(failed["id"]), failure_row(asked["id"], given_up_request_id=UUID(REQUEST))
+    failed["failure_id"], asked["failure_id"] = last["id"], given_up["id"]
+    stored.write(tables.events, failed, asked, well)
+    stored.write(
+        tables.judgement_failures, last, given_up, failure_row(failed["id"]), failure_row(well["id"])
+    )
+    ids = [str(row["id"]) for row in (failed, asked, well)]
+    request = pb.BatchGetFailuresRequest(event_ids=[*ids, str(uuid4())])
+    answer = events.BatchGetFailures(request, metadata=AS_KEY)
+    told = {"reason": "BAD_ANSWER", "detail": "no JSON", "failed_at": stamp(NOON)}
+    assert {failure.event_id: failure for failure in answer.failures} == {
+        ids[0]: pb.EventFailure(event_id=ids[0], **told),  # type: ignore[arg-type]
+        ids[1]: pb.EventFailure(event_id=ids[1], given_up_request_id=REQUEST, **told),  # type: ignore[arg-type]
+    }
+    with refused(Invalid, "BAD_REQUEST"):
+        events.BatchGetFailures(pb.BatchGetFailuresRequest(event_ids=["x"]))
 
 
 # The pace

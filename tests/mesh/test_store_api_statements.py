@@ -79,6 +79,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
         (events.ListEvents, events_pb.ListEventsRequest(filter=FILTER)),
         (events.ListChanges, events_pb.ListChangesRequest()),
         (events.ListAssessments, events_pb.ListAssessmentsRequest(event_id=str(EVENT))),
+        (events.BatchGetFailures, events_pb.BatchGetFailuresRequest(event_ids=MANY)),
         (events.GetStoreStatus, events_pb.GetStoreStatusRequest()),
         (detections.ListDetections, detections_pb.ListDetectionsRequest(event_id=str(EVENT))),
         (

@@ -160,6 +160,17 @@ class TestFailure:
         assert await store.feed() == feed
         rows = await store.rows("SELECT id FROM judgement_failures ORDER BY id")
         assert [str(row["id"]) for row in rows] == [THIRD, FOURTH]
+        assert str((await store.event(EVENT))["failure_id"]) == FOURTH
+
+    async def test_that_does_not_matter_is_in_place_of_none(self, store: Recorded) -> None:
+        old = await evidence(store)
+        await store.assess(assessed(EVENT, FIRST, *old))
+        await store.detect(detected(2, 10))
+        await store.sweep(after=30)
+        await store.assess(failed(EVENT, SECOND, *await evidence(store)))
+        await store.assess(failed(EVENT, THIRD, *old))
+        rows = await store.rows("SELECT f.id FROM events e JOIN judgement_failures f ON f.id = e.failure_id")
+        assert [str(row["id"]) for row in rows] == [SECOND]
 
     async def test_counts_once_for_each_id(self, store: Recorded) -> None:
         known = await evidence(store)

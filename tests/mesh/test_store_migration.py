@@ -120,16 +120,22 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
         for id, minute in ((3, 0), (1, 2), (2, 1)):
             values = {"id": UUID(int=id), "event": EVENT, "at": NOON + timedelta(minutes=minute)}
             await connection.execute(text(ASSESSMENT_OF_0001), values)
+        for id, minute in ((21, 0), (22, 2), (23, 1)):
+            values = {"id": UUID(int=id), "event": EVENT, "at": NOON + timedelta(minutes=minute)}
+            await connection.execute(text(FAILURE_OF_0001), values)
     await migrate(empty_postgres_url)
     assert await differences(engine) == []
     async with open_database(empty_postgres_url) as database:
         event = (await database.fast(lambda connection: load_events(connection, [EVENT])))[EVENT]
         assert (event.due_at, event.attempts, event.request, event.assessment) == (DUE, 2, None, b"1")
         assert event.waiting_since == NOON  # its last detection: more nobody wrote down
+        assert event.failure_id == UUID(int=22)
         await write(database, assessments, assessment_row(UUID(int=4), EVENT, 1))
     async with engine.connect() as connection:
         rows = await connection.execute(text("SELECT id, request_id FROM assessments ORDER BY number"))
         assert rows.all() == [(UUID(int=id), None) for id in (3, 2, 1, 4)]
+        rows = await connection.execute(text("SELECT id FROM judgement_failures"))
+        assert rows.all() == [(UUID(int=22),)]
 
 
 async def upgrade(engine: AsyncEngine, revision: str) -> None:
@@ -157,6 +163,11 @@ ASSESSMENT_OF_0001 = """
     INSERT INTO assessments (id, event_id, evidence_revision, evidence_digest, score, severity, body,
         assessed_at, recorded_at)
     VALUES (:id, :event, 1, 'older', 40, 2, '1', :at, :at)
+"""
+FAILURE_OF_0001 = """
+    INSERT INTO judgement_failures (id, event_id, evidence_revision, evidence_digest, reason, detail,
+        failed_at, recorded_at)
+    VALUES (:id, :event, 1, 'older', 'BAD_ANSWER', 'no JSON', :at, :at)
 """
 
 

@@ -260,7 +260,7 @@ async def test_given_up_leaves_the_event_as_it_was(store: Recorded) -> None:
     await take(store)
     gone = failed(EVENT, THIRD, *await evidence(store), given_up=str(WISH.id))
     await store.assess(gone, gone)
-    assert await store.event(EVENT) == before
+    assert dict(await store.event(EVENT)) == dict(before) | {"failure_id": UUID(THIRD)}
     assert await store.feed() == feed
     assert await take(store) == []
     ((request,),) = await store.rows("SELECT given_up_request_id FROM judgement_failures")

@@ -124,6 +124,7 @@ def event_row(**changes: Any) -> Row:
         "urgent_done": False,
         "priority": 0,
         "attempts": 0,
+        "failure_id": None,
         "lease_id": None,
         "leased_until": None,
     } | changes
@@ -165,6 +166,20 @@ def assessment_row(id: UUID, event_id: UUID, severity: int) -> Row:
         "assessed_at": NOON,
         "recorded_at": NOON,
     }
+
+
+def failure_row(event_id: UUID, **changes: Any) -> Row:
+    return {
+        "id": uuid4(),
+        "event_id": event_id,
+        "evidence_revision": 1,
+        "evidence_digest": "",
+        "reason": "BAD_ANSWER",
+        "detail": "no JSON",
+        "failed_at": NOON,
+        "recorded_at": NOON,
+        "given_up_request_id": None,
+    } | changes
 
 
 def rejection_row(**changes: Any) -> Row:

@@ -17,11 +17,25 @@ UPDATE events SET waiting_since = CASE
 END
 WHERE due_at IS NOT NULL
 """
+_LAST_FAILURE = """
+UPDATE events SET failure_id = (
+    SELECT id FROM judgement_failures
+    WHERE event_id = events.id AND given_up_request_id IS NULL ORDER BY recorded_at DESC, id LIMIT 1
+)
+WHERE status = 3
+"""
+_FORGET = """
+DELETE FROM judgement_failures WHERE given_up_request_id IS NULL
+AND NOT EXISTS (SELECT FROM events WHERE failure_id = judgement_failures.id)
+"""
 
 
 def upgrade() -> None:
     op.add_column("events", sa.Column("waiting_since", sa.TIMESTAMP(timezone=True)))
     op.execute(_WAITING)
+    op.add_column("events", sa.Column("failure_id", sa.Uuid()))
+    op.execute(_LAST_FAILURE)
+    op.execute(_FORGET)
     op.create_index(
         "events_asked", "events", ["request_id"], postgresql_where=sa.text("request_id IS NOT NULL")
     )
@@ -29,4 +43,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("events_asked", "events")
+    op.drop_column("events", "failure_id")
     op.drop_column("events", "waiting_since")

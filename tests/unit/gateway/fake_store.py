@@ -65,6 +65,7 @@ class FakeStore:
         default_factory=reason_service_pb2.GetReasonStatusResponse
     )
     assessments: dict[str, list[assessment_pb2.Assessment]] = field(default_factory=dict)  # newest first
+    failures: dict[str, event_service_pb2.EventFailure] = field(default_factory=dict)
     status: event_service_pb2.GetStoreStatusResponse = field(
         default_factory=event_service_pb2.GetStoreStatusResponse
     )
@@ -283,6 +284,11 @@ class _Events(_Servicer, events_rpc.EventServiceServicer):
         return event_service_pb2.ListAssessmentsResponse(
             assessments=chosen, page_tokens=tokens, next_page_token=after
         )
+
+    async def BatchGetFailures(self, request: Any, context: Any) -> Any:
+        self.store.seen("BatchGetFailures", request)
+        failures = [self.store.failures[id] for id in request.event_ids if id in self.store.failures]
+        return event_service_pb2.BatchGetFailuresResponse(failures=failures)
 
     async def ListChanges(self, request: Any, context: Any) -> Any:
         self.store.seen("ListChanges", request)

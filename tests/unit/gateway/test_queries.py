@@ -10,12 +10,13 @@ from gateway.schema.risk import Severity
 from lares.ingest.v1 import media_pb2
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_pb2, media_service_pb2
+from lares.store.v1.event_service_pb2 import EventFailure
 from mesh.problems import NotFound
 from tests.unit.gateway.conftest import Gateway
-from tests.unit.gateway.fake_store import uuid
+from tests.unit.gateway.fake_store import NOON, uuid
 
 PAGE = """{ events(first: 50) { edges { cursor node { id status camera { id name }
-  risk { score severity evidence { factor } }
+  risk { score severity evidence { factor } } lastFailure { reason }
   media { id url thumbnailUrl camera { name } }
   detections { edges { node { id label score box { xMin yMax } media { id } } } } } }
   pageInfo { hasNextPage endCursor } } }"""
@@ -31,10 +32,28 @@ async def test_a_page_of_events_costs_a_call_per_kind(gateway: Gateway) -> None:
     del gateway.store.calls["VerifyKey"]
     assert gateway.store.calls == {
         "ListEvents": 1,
+        "BatchGetFailures": 1,
         "BatchGetCameras": 1,
         "BatchListEventMedia": 1,
         "BatchListDetections": 1,
         "BatchGetMedia": 1,
+    }
+
+
+async def test_why_an_event_failed_and_what_was_given_up(gateway: Gateway) -> None:
+    failed, asked, well = (gateway.store.add_event(index) for index in range(3))
+    told = {"reason": "BAD_ANSWER", "detail": "no JSON"}
+    for event, request in ((failed, ""), (asked, uuid("request"))):
+        failure = EventFailure(event_id=event.id, given_up_request_id=request, **told)  # type: ignore[arg-type]
+        failure.failed_at.FromDatetime(NOON)
+        gateway.store.failures[event.id] = failure
+    query = "{ events { edges { node { id lastFailure { reason detail failedAt givenUpRequestId } } } } }"
+    edges = (await gateway.ask(query))["events"]["edges"]
+    told["failedAt"] = "2026-11-21T12:00:00+00:00"
+    assert {edge["node"]["id"]: edge["node"]["lastFailure"] for edge in edges} == {
+        failed.id: told | {"givenUpRequestId": None},
+        asked.id: told | {"givenUpRequestId": uuid("request")},
+        well.id: None,
     }
 
 

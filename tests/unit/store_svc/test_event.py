@@ -24,6 +24,7 @@ from store_svc.evidence import digest
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=40)
 IDS = [UUID(int=n) for n in range(10)]
+FAILURE = UUID(int=61)
 
 
 def addition(n: int, at: int = 0, urgent: bool = False, label: str = "person") -> Addition:
@@ -151,16 +152,16 @@ class TestFail:
     def test_waits_longer_each_time(self) -> None:
         failed = event(addition(0, urgent=True))
         for attempts, seconds in ((1, 1), (2, 2), (3, 4)):
-            assert failed.fail(failed.evidence_digest, LATER)
+            assert failed.fail(FAILURE, failed.evidence_digest, LATER)
             assert (failed.status, failed.attempts) == (FAILED, attempts)
             assert failed.due_at == LATER + timedelta(seconds=seconds)
 
     def test_has_waited_all_the_while(self) -> None:
         failed = event(addition(0, urgent=True))
-        failed.fail(failed.evidence_digest, LATER)
+        failed.fail(FAILURE, failed.evidence_digest, LATER)
         failed.ask(REQUEST, LATER)
-        failed.fail(failed.evidence_digest, LATER)
-        failed.give_up(REQUEST.id)
+        failed.fail(FAILURE, failed.evidence_digest, LATER)
+        failed.give_up(FAILURE, REQUEST.id)
         assert failed.waiting_since == NOON
         failed.judge(judgement(failed))
         assert failed.waiting_since is None
@@ -169,18 +170,31 @@ class TestFail:
         failed = event(addition(0, urgent=True))
         before = failed.revision
         for _ in range(3):
-            assert failed.fail(failed.evidence_digest, LATER)
+            assert failed.fail(FAILURE, failed.evidence_digest, LATER)
             assert failed.revision == before + 1
         failed.judge(judgement(failed))
         failed.grow(growth(addition(1)), IDS[:1], LATER)
         failed.close(LATER)
         before = failed.revision
-        failed.fail(failed.evidence_digest, LATER)
+        failed.fail(FAILURE, failed.evidence_digest, LATER)
         assert (failed.status, failed.revision) == (FAILED, before + 1)
+
+    def test_the_last_one_is_remembered_until_a_success(self) -> None:
+        failed = event(addition(0, urgent=True))
+        assert failed.failure_id is None
+        for n in (1, 2):
+            failed.fail(UUID(int=n), failed.evidence_digest, LATER)
+            assert failed.failure_id == UUID(int=n)
+        failed.grow(growth(addition(1)), IDS[:1], LATER)
+        assert failed.failure_id == UUID(int=2)
+        failed.judge(judgement(failed))
+        assert failed.failure_id is None
+        assert not failed.fail(UUID(int=3), failed.evidence_digest, LATER)
+        assert failed.failure_id is None
 
     def test_a_success_ends_it(self) -> None:
         failed = event(addition(0, urgent=True))
-        failed.fail(failed.evidence_digest, LATER)
+        failed.fail(FAILURE, failed.evidence_digest, LATER)
         failed.judge(judgement(failed))
         assert (failed.status, failed.attempts, failed.due_at) == (ASSESSED, 0, None)
 
@@ -189,12 +203,12 @@ class TestFail:
         judged.judge(judgement(judged))
         judged.grow(growth(addition(1)), IDS[:1], LATER)
         judged.close(LATER)
-        assert not judged.fail(judged.assessed_digest or "", LATER)
+        assert not judged.fail(FAILURE, judged.assessed_digest or "", LATER)
         assert (judged.status, judged.attempts) == (ASSESSED, 0)
 
     def test_does_not_matter_where_nothing_is_due(self) -> None:
         idle = event()
-        assert not idle.fail(idle.evidence_digest, LATER)
+        assert not idle.fail(FAILURE, idle.evidence_digest, LATER)
         assert (idle.status, idle.due_at) == (PENDING, None)
 
     def test_keeps_the_risk(self) -> None:
@@ -202,7 +216,7 @@ class TestFail:
         judged.judge(judgement(judged))
         judged.grow(growth(addition(1)), IDS[:1], LATER)
         judged.close(LATER)
-        judged.fail(judged.evidence_digest, LATER)
+        judged.fail(FAILURE, judged.evidence_digest, LATER)
         assert (judged.status, judged.severity, judged.assessment) == (FAILED, 2, b"b")
 
 
@@ -233,7 +247,7 @@ class TestAsk:
 
     def test_waits_no_longer_for_a_retry(self) -> None:
         asked = event(addition(0, urgent=True))
-        asked.fail(asked.evidence_digest, NOON)
+        asked.fail(FAILURE, asked.evidence_digest, NOON)
         asked.ask(REQUEST, NOON)
         assert asked.due_at == NOON
 
@@ -314,7 +328,7 @@ class TestAsk:
         asked = settled()
         revision = asked.revision
         asked.ask(REQUEST, LATER)
-        assert asked.fail(asked.evidence_digest, LATER)
+        assert asked.fail(FAILURE, asked.evidence_digest, LATER)
         assert (asked.status, asked.revision, asked.released) == (ASSESSED, revision, True)
         assert (asked.request, asked.attempts, asked.due_at) == (REQUEST, 1, LATER + timedelta(seconds=1))
 
@@ -323,7 +337,7 @@ class TestAsk:
         asked.released = False
         asked.ask(REQUEST, NOON)
         assert not asked.released
-        asked.fail(asked.evidence_digest, NOON)
+        asked.fail(FAILURE, asked.evidence_digest, NOON)
         asked.released = False
         asked.ask(OTHER, LATER)
         assert (asked.request, asked.due_at, asked.waiting_since) == (OTHER, LATER, NOON)
@@ -335,29 +349,29 @@ class TestAsk:
         asked = event(addition(0, urgent=urgent))
         asked.close(NOON)
         asked.ask(REQUEST, LATER)
-        asked.fail(asked.evidence_digest, LATER)
+        asked.fail(FAILURE, asked.evidence_digest, LATER)
         assert (asked.request, asked.priority) == (REQUEST, URGENT if urgent else 0)
 
     def test_ends_after_some_failed_attempts(self) -> None:
         asked = settled()
         asked.ask(REQUEST, LATER)
         for attempt in range(1, REQUEST_ATTEMPTS):
-            asked.fail(asked.evidence_digest, LATER)
+            asked.fail(FAILURE, asked.evidence_digest, LATER)
             assert (asked.request, asked.attempts) == (REQUEST, attempt)
         asked.released = False
-        assert asked.fail(asked.evidence_digest, LATER)
+        assert asked.fail(FAILURE, asked.evidence_digest, LATER)
         assert (asked.request, asked.due_at, asked.attempts, asked.released) == (None, None, 0, True)
         assert (asked.status, asked.assessment_id) == (ASSESSED, UUID(int=1))
 
     def test_ends_after_attempts_of_its_own_and_leaves_an_unjudged_event_its_retries(self) -> None:
         asked = event(addition(0, urgent=True))
         for _ in range(REQUEST_ATTEMPTS):
-            asked.fail(asked.evidence_digest, NOON)
+            asked.fail(FAILURE, asked.evidence_digest, NOON)
         asked.ask(REQUEST, LATER)
-        asked.fail(asked.evidence_digest, LATER)
-        assert asked.request == REQUEST
+        asked.fail(FAILURE, asked.evidence_digest, LATER)
+        assert (asked.request, asked.attempts) == (REQUEST, 1)
         for _ in range(1, REQUEST_ATTEMPTS):
-            asked.fail(asked.evidence_digest, LATER)
+            asked.fail(FAILURE, asked.evidence_digest, LATER)
         assert (asked.request, asked.status, asked.waiting_since) == (None, FAILED, NOON)
         assert asked.due_at == LATER + retry_after(REQUEST_ATTEMPTS)
 
@@ -365,7 +379,7 @@ class TestAsk:
         asked = event()
         asked.close(NOON)
         asked.ask(REQUEST, LATER)
-        asked.fail(asked.evidence_digest, LATER)
+        asked.fail(FAILURE, asked.evidence_digest, LATER)
         assert (asked.status, asked.request) == (FAILED, REQUEST)
 
 
@@ -381,8 +395,8 @@ class TestGiveUp:
             asked.attempts,
         )
         asked.ask(REQUEST, LATER)
-        asked.fail(asked.evidence_digest, LATER)
-        assert asked.give_up(REQUEST.id)
+        asked.fail(FAILURE, asked.evidence_digest, LATER)
+        assert asked.give_up(FAILURE, REQUEST.id)
         after = (
             asked.status,
             asked.revision,
@@ -392,7 +406,10 @@ class TestGiveUp:
             asked.attempts,
         )
         assert after == before
-        assert (asked.request, asked.released) == (None, True)
+        assert (asked.request, asked.released, asked.failure_id) == (None, True, FAILURE)
+        asked.ask(OTHER, LATER)
+        asked.judge(answer(asked, request_id=OTHER.id))
+        assert asked.failure_id is None
 
     @pytest.mark.parametrize("closed", [True, False])
     def test_leaves_an_unjudged_event_due_if_it_was(self, closed: bool) -> None:
@@ -402,20 +419,20 @@ class TestGiveUp:
             asked.close(NOON)
         priority = asked.priority
         asked.ask(REQUEST, LATER)
-        asked.give_up(REQUEST.id)
+        asked.give_up(FAILURE, REQUEST.id)
         assert (asked.status, asked.due_at, asked.priority, asked.attempts) == (PENDING, LATER, priority, 0)
 
     def test_leaves_an_open_event_to_its_closing(self) -> None:
         asked = event()
         asked.ask(REQUEST, LATER)
-        asked.give_up(REQUEST.id)
+        asked.give_up(FAILURE, REQUEST.id)
         assert (asked.status, asked.due_at) == (PENDING, None)
 
     def test_of_another_request_is_nothing(self) -> None:
         asked = settled()
-        assert not asked.give_up(REQUEST.id)
+        assert not asked.give_up(FAILURE, REQUEST.id)
         asked.ask(OTHER, LATER)
-        assert not asked.give_up(REQUEST.id)
+        assert not asked.give_up(FAILURE, REQUEST.id)
         assert (asked.request, asked.due_at, asked.released) == (OTHER, LATER, True)
 
 

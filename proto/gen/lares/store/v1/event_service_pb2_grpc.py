@@ -80,6 +80,11 @@ class EventServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsResponse.FromString,
                 _registered_method=True)
+        self.BatchGetFailures = channel.unary_unary(
+                '/lares.store.v1.EventService/BatchGetFailures',
+                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresResponse.FromString,
+                _registered_method=True)
         self.GetStoreStatus = channel.unary_unary(
                 '/lares.store.v1.EventService/GetStoreStatus',
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetStoreStatusRequest.SerializeToString,
@@ -141,7 +146,7 @@ class EventServiceServicer:
 
     def ReassessEvent(self, request, context):
         """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
-        of before stay in the history.
+        of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,6 +154,13 @@ class EventServiceServicer:
 
     def ListAssessments(self, request, context):
         """An event's judgements, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetFailures(self, request, context):
+        """Why the last attempts at judging these events failed; none of those whose last attempt succeeded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,6 +220,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ListAssessments,
                     request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsResponse.SerializeToString,
+            ),
+            'BatchGetFailures': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetFailures,
+                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresResponse.SerializeToString,
             ),
             'GetStoreStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStoreStatus,
@@ -459,6 +476,33 @@ class EventService:
             '/lares.store.v1.EventService/ListAssessments',
             lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetFailures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.EventService/BatchGetFailures',
+            lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,10 +48,12 @@ class EventServiceStub:
     """For siblings: gives leases back untouched, when the judge could not be reached."""
     ReassessEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]
     """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
-    of before stay in the history.
+    of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
     """
     ListAssessments: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]
     """An event's judgements, newest first."""
+    BatchGetFailures: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.BatchGetFailuresRequest, _event_service_pb2.BatchGetFailuresResponse]
+    """Why the last attempts at judging these events failed; none of those whose last attempt succeeded."""
     GetStoreStatus: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]
     """What is in flight in the store."""
 
@@ -75,10 +77,12 @@ class EventServiceAsyncStub(EventServiceStub):
     """For siblings: gives leases back untouched, when the judge could not be reached."""
     ReassessEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]  # type: ignore[assignment]
     """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
-    of before stay in the history.
+    of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
     """
     ListAssessments: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]  # type: ignore[assignment]
     """An event's judgements, newest first."""
+    BatchGetFailures: _aio.UnaryUnaryMultiCallable[_event_service_pb2.BatchGetFailuresRequest, _event_service_pb2.BatchGetFailuresResponse]  # type: ignore[assignment]
+    """Why the last attempts at judging these events failed; none of those whose last attempt succeeded."""
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]  # type: ignore[assignment]
     """What is in flight in the store."""
 
@@ -147,7 +151,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ReassessEventResponse, _abc.Awaitable[_event_service_pb2.ReassessEventResponse]]:
         """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
-        of before stay in the history.
+        of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
         """
 
     @_abc_1.abstractmethod
@@ -157,6 +161,14 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ListAssessmentsResponse, _abc.Awaitable[_event_service_pb2.ListAssessmentsResponse]]:
         """An event's judgements, newest first."""
+
+    @_abc_1.abstractmethod
+    def BatchGetFailures(
+        self,
+        request: _event_service_pb2.BatchGetFailuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.BatchGetFailuresResponse, _abc.Awaitable[_event_service_pb2.BatchGetFailuresResponse]]:
+        """Why the last attempts at judging these events failed; none of those whose last attempt succeeded."""
 
     @_abc_1.abstractmethod
     def GetStoreStatus(
