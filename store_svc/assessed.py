@@ -13,7 +13,7 @@ from mesh.topics import ASSESSED
 from store_svc.event import Judgement, StoredEvent
 from store_svc.recording import Effect
 from store_svc.records import broken, time, uuid
-from store_svc.repository import load_events, lock_cameras, write_events, write_unseen
+from store_svc.repository import hasten, load_events, lock_cameras, write_events, write_unseen
 from store_svc.times import moment
 
 _KEEP = """
@@ -54,7 +54,12 @@ class Verdict:
 
 
 class AssessedRecorder:
-    """The first record of an assessment's (or failure's) id wins whole. One of an unknown event is kept."""
+    """The first record of an assessment's (or failure's) id wins whole. One of an unknown event is kept.
+
+    A judgement shows that the judge works: what failed before is due again, so that everything goes in its
+    order, and not as its pauses end. Each event once: one that fails by itself must not be tried at every
+    success.
+    """
 
     topic = ASSESSED
 
@@ -84,6 +89,7 @@ class AssessedRecorder:
         changed: dict[UUID, StoredEvent] = {}
         given_up: list[tuple[UUID, UUID]] = []
         last: dict[UUID, UUID] = {}
+        judged = False
         for item in items:
             event = events.get(item.event_id)
             if event is None or (item.failed and item.id not in failures):
@@ -98,6 +104,8 @@ class AssessedRecorder:
                     last[event.id] = item.id
             else:
                 matters = event.judge(judgements[item.id])
+                # What was asked for may be answered by another judge, while the usual one still fails.
+                judged |= matters and not item.request_id
             if matters:
                 changed[event.id] = event
         await connection.executemany(_GIVE_UP, given_up)
@@ -105,7 +113,8 @@ class AssessedRecorder:
         seen = [event for event in changed.values() if event.revision > revisions[event.id]]
         await write_unseen(connection, [e for e in changed.values() if e.revision == revisions[e.id]])
         await write_events(connection, [], seen, names, now)
-        return Effect(outbox=bool(seen), due=any(event.due_at for event in changed.values()))
+        hastened = judged and await hasten(connection, now)
+        return Effect(outbox=bool(seen), due=hastened or any(event.due_at for event in changed.values()))
 
 
 def _fail(event: StoredEvent, failure: Verdict, now: datetime) -> bool:

@@ -65,7 +65,7 @@ class StoredEvent:
     The lease's columns belong to the lease alone, but for `released`: the next write ends it. `due_at` is set
     while there is something to judge or a request to answer: since `waiting_since`, however often it was
     tried in vain. `failure_id` is that of the last failure, until something succeeds. What people see changes
-    only with `revision`.
+    only with `revision`. `hastened` is set by the first success elsewhere after it failed.
     """
 
     id: UUID
@@ -94,6 +94,7 @@ class StoredEvent:
     urgent_done: bool = False
     priority: int = 0
     attempts: int = 0
+    hastened: bool = False
     failure_id: UUID | None = None
     request: Request | None = None
     released: bool = False
@@ -151,7 +152,7 @@ class StoredEvent:
             self.assessment_id, self.assessment = judgement.id, judgement.body
             self.assessed_digest, self.severity = judgement.evidence_digest, judgement.severity
             self.assessed_revision = max(self.assessed_revision, judgement.evidence_revision)
-            self.status, self.attempts = ASSESSED, 0
+            self.status, self.attempts, self.hastened = ASSESSED, 0, False
             self.revision += 1
         if wins or asked:
             self.failure_id = None

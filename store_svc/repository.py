@@ -1,7 +1,8 @@
 """The event rows and the feed, below SQLAlchemy: loaded and written many at a time.
 
 Whoever changes an event holds its camera's row lock first (cameras in id order), so what is read here stays
-true until the commit; only a lease's columns change without it, and are written here only to end the lease.
+true until the commit. Only a lease's columns change without it, and are written here only to end the lease;
+and the time of a retry, which whoever writes the event may set back.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import asyncpg
 
 from lares.store.v1.events_pb2 import EventChanged
 from store_svc.assembly import Span
-from store_svc.event import Request, StoredEvent
+from store_svc.event import FAILED, Request, StoredEvent
 from store_svc.evidence import dump_history, load_history
 from store_svc.snapshots import event_message
 from store_svc.tables import events, feed
@@ -30,6 +31,15 @@ UPDATE events SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_CHANGING
     lease_id = CASE WHEN $2 THEN NULL ELSE lease_id END,
     leased_until = CASE WHEN $2 THEN NULL ELSE leased_until END
 WHERE id = $1
+"""  # noqa: S608
+
+MOST_HASTENED = 200  # by one judgement: the feed waits for it
+_HASTEN = f"""
+UPDATE events SET due_at = least(due_at, $1), hastened = true WHERE id IN (
+    SELECT id FROM events WHERE status = {FAILED} AND NOT hastened
+    AND due_at IS NOT NULL AND (lease_id IS NULL OR leased_until <= $1)
+    ORDER BY priority DESC, started_at DESC LIMIT $2 FOR UPDATE SKIP LOCKED
+) RETURNING id
 """  # noqa: S608
 
 
@@ -111,6 +121,13 @@ async def write_events(
     await connection.copy_records_to_table("feed", records=entries, columns=feed.columns.keys())
 
 
+async def hasten(connection: "asyncpg.Connection", now: datetime) -> bool:
+    """Makes events due that failed and are not in hand, each once until it is judged; whether there were any.
+    It needs no camera's lock, for it waits for no event's; but call it after write_events, whose writers wait
+    for events while they hold the feed's."""
+    return bool(await connection.fetch(_HASTEN, now, MOST_HASTENED))
+
+
 async def write_unseen(connection: "asyncpg.Connection", changed: Sequence[StoredEvent]) -> None:
     """Writes events of which nothing changed but their place in the queue: without an entry in the feed."""
     if changed:
@@ -157,6 +174,7 @@ def _values(event: StoredEvent) -> tuple[object, ...]:
         event.urgent_done,
         event.priority,
         event.attempts,
+        event.hastened,
         event.failure_id,
         *((event.request.id, event.request.model, event.request.prompt) if event.request else _NOBODY),
     )

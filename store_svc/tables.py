@@ -139,6 +139,7 @@ events = Table(
     Column("urgent_done", Boolean, nullable=False),  # the fast path was taken
     Column("priority", SmallInteger, nullable=False),  # higher is judged first
     Column("attempts", Integer, nullable=False),  # failed ones since the last success
+    Column("hastened", Boolean, nullable=False, server_default=text("false")),  # once, by a success elsewhere
     Column("failure_id", Uuid),  # the last of them, and what gave up a request; NULL after a success
     Column("lease_id", Uuid),
     Column("leased_until", TIME),
@@ -155,6 +156,12 @@ events = Table(
         text("priority DESC"),
         text("started_at DESC"),
         postgresql_where=text("due_at IS NOT NULL"),
+    ),
+    Index(
+        "events_failed",
+        text("priority DESC"),
+        text("started_at DESC"),
+        postgresql_where=text("status = 3 AND NOT hastened"),
     ),
     Index("events_leased", "lease_id", postgresql_where=text("lease_id IS NOT NULL")),
     Index("events_asked", "request_id", postgresql_where=text("request_id IS NOT NULL")),

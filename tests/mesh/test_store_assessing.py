@@ -1,13 +1,16 @@
 """EventAssessed into the book of record, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING
-from store_svc.event import ASSESSED, FAILED, PENDING
+from store_svc.event import ASSESSED, FAILED, PENDING, Request
+from store_svc.tables import events
+from tests.support.book import due_row, write
 from tests.support.facts import assessed, at, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded, sequences
 
@@ -198,3 +201,73 @@ class TestFailure:
         await store.assess(failed(opened_by(9), FIRST, 1, "digest"))
         assert await store.counts("judgement_failures", "feed") == [1, 1]
         assert (await store.event(EVENT))["status"] == PENDING
+
+
+class TestRecovery:
+    """A judgement succeeds while other events wait for their next attempt."""
+
+    async def put(self, store: Recorded, **changes: Any) -> str:
+        row = due_row(**({"status": FAILED, "attempts": 9, "due_at": later(store)} | changes))
+        await write(store.database, events, row)
+        return str(row["id"])
+
+    async def succeed(self, store: Recorded, event: str = EVENT, id: str = FIRST, **changes: Any) -> None:
+        row = await store.event(event)
+        await store.assess(assessed(event, id, row["evidence_revision"], row["evidence_digest"], **changes))
+
+    async def test_makes_due_what_failed_and_wakes_the_judges(self, store: Recorded) -> None:
+        failed = [await self.put(store) for _ in range(3)]
+        upcoming = store.wakeups.due.upcoming()
+        await self.succeed(store)
+        assert upcoming.is_set()
+        assert {(await store.event(id))["due_at"] for id in failed} == {store.now}
+        assert {(await store.event(id))["attempts"] for id in failed} == {9}
+        assert len(await store.feed()) == 2
+
+    async def test_each_event_once_until_it_is_judged(self, store: Recorded) -> None:
+        """One that fails by itself must not be tried at every success."""
+        hopeless = await self.put(store)
+        await store.detect(detected(2, 500, urgent=True), detected(3, 1000, urgent=True))
+        await self.succeed(store)
+        row = await store.event(hopeless)
+        await store.assess(failed(hopeless, FOURTH, row["evidence_revision"], row["evidence_digest"]))
+        after = (await store.event(hopeless))["due_at"]
+        assert after == later(store)
+        await self.succeed(store, opened_by(2), SECOND)
+        assert (await store.event(hopeless))["due_at"] == after
+        await self.succeed(store, hopeless, THIRD)
+        assert not (await store.event(hopeless))["hastened"]
+
+    async def test_one_that_is_in_hand_waits_for_the_next(self, store: Recorded) -> None:
+        """Its attempt began before: if it fails, that says nothing."""
+        held = {"due_at": store.now, "lease_id": uuid4(), "leased_until": later(store)}
+        in_hand = await self.put(store, **held)
+        await self.succeed(store)
+        row = await store.event(in_hand)
+        assert (row["due_at"], row["hastened"], row["lease_id"]) == (store.now, False, held["lease_id"])
+
+    async def test_is_of_a_bounded_number(self, store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("store_svc.repository.MOST_HASTENED", 2)
+        old = await self.put(store, started_at=at(-9))
+        new, urgent = await self.put(store), await self.put(store, started_at=at(-99), priority=1)
+        await self.succeed(store)
+        assert [(await store.event(id))["hastened"] for id in (old, new, urgent)] == [False, True, True]
+
+    async def test_what_was_asked_for_shows_nothing(self, store: Recorded) -> None:
+        """It may have been judged by rules, while the model still fails."""
+        waits, request = await self.put(store), uuid4()
+        await store.reassessments.ask(UUID(EVENT), Request(request, "rules/v1"))
+        await self.succeed(store, request=str(request))
+        row = await store.event(waits)
+        assert ((await store.event(EVENT))["status"], row["due_at"]) == (ASSESSED, later(store))
+
+    async def test_what_did_not_fail_is_as_it_was(self, store: Recorded) -> None:
+        released = await self.put(store, status=PENDING)
+        settled = await self.put(store, due_at=None)
+        await self.succeed(store)
+        assert (await store.event(released))["due_at"] == later(store)
+        assert (await store.event(settled))["due_at"] is None
+
+
+def later(store: Recorded) -> datetime:
+    return store.now + timedelta(seconds=300)

@@ -34,8 +34,17 @@ def upgrade() -> None:
     op.add_column("events", sa.Column("waiting_since", sa.TIMESTAMP(timezone=True)))
     op.execute(_WAITING)
     op.add_column("events", sa.Column("failure_id", sa.Uuid()))
+    op.add_column(
+        "events", sa.Column("hastened", sa.Boolean(), nullable=False, server_default=sa.text("false"))
+    )
     op.execute(_LAST_FAILURE)
     op.execute(_FORGET)
+    op.create_index(
+        "events_failed",
+        "events",
+        [sa.text("priority DESC"), sa.text("started_at DESC")],
+        postgresql_where=sa.text("status = 3 AND NOT hastened"),
+    )
     op.create_index(
         "events_asked", "events", ["request_id"], postgresql_where=sa.text("request_id IS NOT NULL")
     )
@@ -43,5 +52,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("events_asked", "events")
+    op.drop_index("events_failed", "events")
+    op.drop_column("events", "hastened")
     op.drop_column("events", "failure_id")
     op.drop_column("events", "waiting_since")

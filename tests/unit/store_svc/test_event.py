@@ -195,8 +195,10 @@ class TestFail:
     def test_a_success_ends_it(self) -> None:
         failed = event(addition(0, urgent=True))
         failed.fail(FAILURE, failed.evidence_digest, LATER)
+        failed.hastened = True
         failed.judge(judgement(failed))
         assert (failed.status, failed.attempts, failed.due_at) == (ASSESSED, 0, None)
+        assert not failed.hastened
 
     def test_does_not_matter_after_a_judgement_of_the_same_evidence(self) -> None:
         judged = event(addition(0, urgent=True))
