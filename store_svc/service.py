@@ -23,6 +23,7 @@ from store_svc.assessed import AssessedRecorder
 from store_svc.cameras import Cameras
 from store_svc.database import Database, open_database
 from store_svc.detected import DetectedRecorder
+from store_svc.judge import ask_judge
 from store_svc.keys import Keys, ensure_admin_key
 from store_svc.leases import Leases
 from store_svc.migration import migrate
@@ -61,7 +62,8 @@ async def _start_workers(
     detected = await stack.enter_async_context(mesh.bus.consume(DETECTED, SERVICE, offsets=offsets))
     rejected = await stack.enter_async_context(mesh.bus.consume(REJECTED, SERVICE, offsets=offsets))
     assessed = await stack.enter_async_context(mesh.bus.consume(ASSESSED, SERVICE, offsets=offsets))
-    status = StoreStatus(detected.lag, rejected.lag, assessed.lag)
+    judge = partial(ask_judge, partial(mesh.channel, "reason"))
+    status = StoreStatus(detected.lag, rejected.lag, assessed.lag, judge)
     detections = Consumer(database, offsets, wakeups, DetectedRecorder(limits(config), config.time_zone, now))
     rejections = Consumer(database, offsets, wakeups, RejectedRecorder(now))
     assessments = Consumer(database, offsets, wakeups, AssessedRecorder(now))

@@ -116,6 +116,8 @@ class EventServicer(EventServiceServicer):
             assessments_lag=await self._status.assessments_lag(),
         )
         lags.MergeFrom(await counts.count(self._database, self._clock()))
+        judge = await self._status.judge()
+        lags.judge_state, lags.judge_detail = judge.state, judge.detail
         return lags
 
 

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, GetReasonStatusResponse
 from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
 from mesh.problems import Invalid, NotFound
@@ -40,6 +41,10 @@ async def no_lag() -> int:
     return 0
 
 
+async def ready() -> GetReasonStatusResponse:
+    return GetReasonStatusResponse(state=JUDGE_STATE_READY)
+
+
 @pytest.fixture(scope="module")
 def stored(served: LoopThread, postgres_server: str) -> Stored:
     return Stored(served, postgres_server)
@@ -48,7 +53,7 @@ def stored(served: LoopThread, postgres_server: str) -> Stored:
 @pytest.fixture(scope="module")
 def grpc_servicer(stored: Stored) -> EventServicer:
     reassessments = Reassessments(stored.database, Wakeups().due, lambda: NOON)
-    status = StoreStatus(no_lag, no_lag, no_lag)
+    status = StoreStatus(no_lag, no_lag, no_lag, ready)
     return EventServicer(stored.database, nothing, nothing, reassessments, status, lambda: NOON)
 
 

@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_FAILING, GetReasonStatusResponse
 from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING, Event
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
@@ -61,7 +62,10 @@ def status() -> StoreStatus:
 
         return read
 
-    return StoreStatus(lag(17), lag(18), lag(19))
+    async def judge() -> GetReasonStatusResponse:
+        return GetReasonStatusResponse(state=JUDGE_STATE_FAILING, detail="no JSON")
+
+    return StoreStatus(lag(17), lag(18), lag(19), judge)
 
 
 @pytest.fixture(scope="module")
@@ -346,9 +350,10 @@ def test_a_lease_over_the_wire(events: EventServiceStub, stored: Stored) -> None
 
 
 def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: Stored) -> None:
-    lags: dict[str, Any] = {"detections_lag": 17, "rejections_lag": 18, "assessments_lag": 19}
+    others: dict[str, Any] = {"detections_lag": 17, "rejections_lag": 18, "assessments_lag": 19}
+    others |= {"judge_state": JUDGE_STATE_FAILING, "judge_detail": "no JSON"}
     idle = events.GetStoreStatus(pb.GetStoreStatusRequest(), metadata=AS_KEY)
-    assert idle == pb.GetStoreStatusResponse(**lags, eta=Duration())
+    assert idle == pb.GetStoreStatusResponse(**others, eta=Duration())
     stored.write(
         tables.events,
         event_row(),
@@ -362,7 +367,7 @@ def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: S
     stored.execute("UPDATE feed_head SET sequence = 12")
     stored.execute("UPDATE feed_published SET sequence = 9")
     assert events.GetStoreStatus(pb.GetStoreStatusRequest()) == pb.GetStoreStatusResponse(
-        **lags,
+        **others,
         open_events=1,
         due_events=4,
         leased_events=1,

@@ -8,6 +8,7 @@ import pytest
 
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.reason.v1.assessment_pb2 import SEVERITY_HIGH, SEVERITY_MEDIUM
+from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, GetReasonStatusResponse
 from lares.store.v1 import camera_service_pb2 as cameras_pb
 from lares.store.v1 import detection_service_pb2 as detections_pb
 from lares.store.v1 import event_service_pb2 as events_pb
@@ -49,6 +50,10 @@ async def no_lag() -> int:
     return 0
 
 
+async def ready() -> GetReasonStatusResponse:
+    return GetReasonStatusResponse(state=JUDGE_STATE_READY)
+
+
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[Database]:
     async with open_book(postgres_url) as database:
@@ -69,7 +74,7 @@ def as_sibling() -> Iterator[None]:
 
 def asked(database: Database) -> list[tuple[Any, Any]]:
     cameras, detections = CameraServicer(database, nothing, ()), DetectionServicer(database)
-    status = StoreStatus(no_lag, no_lag, no_lag)
+    status = StoreStatus(no_lag, no_lag, no_lag, ready)
     events = EventServicer(database, nothing, nothing, nothing, status, lambda: NOON)
     media, keys = MediaServicer(database), KeyServicer(Keys(database, lambda: NOON))
     files = [FileFingerprint(path=str(n)) for n in range(100)]

@@ -27,11 +27,12 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lares.reason.v1 import assessment_pb2 as lares_dot_reason_dot_v1_dot_assessment__pb2
 from lares.reason.v1 import evidence_pb2 as lares_dot_reason_dot_v1_dot_evidence__pb2
+from lares.reason.v1 import reason_service_pb2 as lares_dot_reason_dot_v1_dot_reason__service__pb2
 from lares.store.v1 import event_pb2 as lares_dot_store_dot_v1_dot_event__pb2
 from lares.store.v1 import events_pb2 as lares_dot_store_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/event_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/reason/v1/assessment.proto\x1a\x1elares/reason/v1/evidence.proto\x1a\x1alares/store/v1/event.proto\x1a\x1blares/store/v1/events.proto\"-\n\x0fGetEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"8\n\x10GetEventResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.lares.store.v1.Event\"\x9f\x02\n\x0b\x45ventFilter\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x18\n\x06labels\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x37\n\nseverities\x18\x03 \x03(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x37\n\x08statuses\x18\x04 \x03(\x0e\x32\x1b.lares.store.v1.EventStatusB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x31\n\rstarted_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estarted_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x11ListEventsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.EventFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x12ListEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.lares.store.v1.Event\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x8b\x01\n\x12WatchEventsRequest\x12\x1b\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12\x1d\n\ncamera_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12/\n\x0cmin_severity\x18\x03 \x01(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\n\x06_after\"C\n\x13WatchEventsResponse\x12,\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1c.lares.store.v1.EventChanged\"K\n\x12ListChangesRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"R\n\x13ListChangesResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventChanged\x12\x0c\n\x04head\x18\x02 \x01(\x03\"\\\n\x12LeaseEventsRequest\x12\x1d\n\nmax_events\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc2\x01\n\nEventLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.lares.reason.v1.Evidence\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x34\n\x07request\x18\x05 \x01(\x0b\x32#.lares.store.v1.ReassessmentRequest\"H\n\x13ReassessmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"A\n\x13LeaseEventsResponse\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventLease\"1\n\x12RenewLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"X\n\x13RenewLeasesResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x14ReleaseLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\x17\n\x15ReleaseLeasesResponse\"\x85\x01\n\x14ReassessEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x17\n\x06prompt\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"Q\n\x15ReassessEventResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.lares.store.v1.Event\"f\n\x16ListAssessmentsRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x17ListAssessmentsResponse\x12\x30\n\x0b\x61ssessments\x18\x01 \x03(\x0b\x32\x1b.lares.reason.v1.Assessment\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\">\n\x17\x42\x61tchGetFailuresRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"J\n\x18\x42\x61tchGetFailuresResponse\x12.\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventFailure\"\x8c\x01\n\x0c\x45ventFailure\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12-\n\tfailed_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13given_up_request_id\x18\x05 \x01(\t\"\x17\n\x15GetStoreStatusRequest\"\xb7\x02\n\x16GetStoreStatusResponse\x12\x16\n\x0e\x64\x65tections_lag\x18\x01 \x01(\x03\x12\x16\n\x0erejections_lag\x18\x02 \x01(\x03\x12\x17\n\x0f\x61ssessments_lag\x18\x03 \x01(\x03\x12\x13\n\x0bopen_events\x18\x04 \x01(\x03\x12\x12\n\ndue_events\x18\x05 \x01(\x03\x12\x15\n\rleased_events\x18\x06 \x01(\x03\x12\x31\n\roldest_due_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06outbox\x18\x08 \x01(\x03\x12\x10\n\x08sequence\x18\t \x01(\x03\x12\x17\n\x0frecently_judged\x18\n \x01(\x03\x12&\n\x03\x65ta\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration2\xfc\x07\n\x0c\x45ventService\x12M\n\x08GetEvent\x12\x1f.lares.store.v1.GetEventRequest\x1a .lares.store.v1.GetEventResponse\x12S\n\nListEvents\x12!.lares.store.v1.ListEventsRequest\x1a\".lares.store.v1.ListEventsResponse\x12X\n\x0bWatchEvents\x12\".lares.store.v1.WatchEventsRequest\x1a#.lares.store.v1.WatchEventsResponse0\x01\x12V\n\x0bListChanges\x12\".lares.store.v1.ListChangesRequest\x1a#.lares.store.v1.ListChangesResponse\x12V\n\x0bLeaseEvents\x12\".lares.store.v1.LeaseEventsRequest\x1a#.lares.store.v1.LeaseEventsResponse\x12V\n\x0bRenewLeases\x12\".lares.store.v1.RenewLeasesRequest\x1a#.lares.store.v1.RenewLeasesResponse\x12\\\n\rReleaseLeases\x12$.lares.store.v1.ReleaseLeasesRequest\x1a%.lares.store.v1.ReleaseLeasesResponse\x12\\\n\rReassessEvent\x12$.lares.store.v1.ReassessEventRequest\x1a%.lares.store.v1.ReassessEventResponse\x12\x62\n\x0fListAssessments\x12&.lares.store.v1.ListAssessmentsRequest\x1a\'.lares.store.v1.ListAssessmentsResponse\x12\x65\n\x10\x42\x61tchGetFailures\x12\'.lares.store.v1.BatchGetFailuresRequest\x1a(.lares.store.v1.BatchGetFailuresResponse\x12_\n\x0eGetStoreStatus\x12%.lares.store.v1.GetStoreStatusRequest\x1a&.lares.store.v1.GetStoreStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/event_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/reason/v1/assessment.proto\x1a\x1elares/reason/v1/evidence.proto\x1a$lares/reason/v1/reason_service.proto\x1a\x1alares/store/v1/event.proto\x1a\x1blares/store/v1/events.proto\"-\n\x0fGetEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"8\n\x10GetEventResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.lares.store.v1.Event\"\x9f\x02\n\x0b\x45ventFilter\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x18\n\x06labels\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x37\n\nseverities\x18\x03 \x03(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x37\n\x08statuses\x18\x04 \x03(\x0e\x32\x1b.lares.store.v1.EventStatusB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x31\n\rstarted_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estarted_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x11ListEventsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.EventFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x12ListEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.lares.store.v1.Event\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x8b\x01\n\x12WatchEventsRequest\x12\x1b\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12\x1d\n\ncamera_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12/\n\x0cmin_severity\x18\x03 \x01(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\n\x06_after\"C\n\x13WatchEventsResponse\x12,\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1c.lares.store.v1.EventChanged\"K\n\x12ListChangesRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"R\n\x13ListChangesResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventChanged\x12\x0c\n\x04head\x18\x02 \x01(\x03\"\\\n\x12LeaseEventsRequest\x12\x1d\n\nmax_events\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc2\x01\n\nEventLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.lares.reason.v1.Evidence\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x34\n\x07request\x18\x05 \x01(\x0b\x32#.lares.store.v1.ReassessmentRequest\"H\n\x13ReassessmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"A\n\x13LeaseEventsResponse\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventLease\"1\n\x12RenewLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"X\n\x13RenewLeasesResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x14ReleaseLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\x17\n\x15ReleaseLeasesResponse\"\x85\x01\n\x14ReassessEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x17\n\x06prompt\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"Q\n\x15ReassessEventResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.lares.store.v1.Event\"f\n\x16ListAssessmentsRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x17ListAssessmentsResponse\x12\x30\n\x0b\x61ssessments\x18\x01 \x03(\x0b\x32\x1b.lares.reason.v1.Assessment\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\">\n\x17\x42\x61tchGetFailuresRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"J\n\x18\x42\x61tchGetFailuresResponse\x12.\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventFailure\"\x8c\x01\n\x0c\x45ventFailure\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12-\n\tfailed_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13given_up_request_id\x18\x05 \x01(\t\"\x17\n\x15GetStoreStatusRequest\"\xff\x02\n\x16GetStoreStatusResponse\x12\x16\n\x0e\x64\x65tections_lag\x18\x01 \x01(\x03\x12\x16\n\x0erejections_lag\x18\x02 \x01(\x03\x12\x17\n\x0f\x61ssessments_lag\x18\x03 \x01(\x03\x12\x13\n\x0bopen_events\x18\x04 \x01(\x03\x12\x12\n\ndue_events\x18\x05 \x01(\x03\x12\x15\n\rleased_events\x18\x06 \x01(\x03\x12\x31\n\roldest_due_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06outbox\x18\x08 \x01(\x03\x12\x10\n\x08sequence\x18\t \x01(\x03\x12\x17\n\x0frecently_judged\x18\n \x01(\x03\x12&\n\x03\x65ta\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x0bjudge_state\x18\x0c \x01(\x0e\x32\x1b.lares.reason.v1.JudgeState\x12\x14\n\x0cjudge_detail\x18\r \x01(\t2\xfc\x07\n\x0c\x45ventService\x12M\n\x08GetEvent\x12\x1f.lares.store.v1.GetEventRequest\x1a .lares.store.v1.GetEventResponse\x12S\n\nListEvents\x12!.lares.store.v1.ListEventsRequest\x1a\".lares.store.v1.ListEventsResponse\x12X\n\x0bWatchEvents\x12\".lares.store.v1.WatchEventsRequest\x1a#.lares.store.v1.WatchEventsResponse0\x01\x12V\n\x0bListChanges\x12\".lares.store.v1.ListChangesRequest\x1a#.lares.store.v1.ListChangesResponse\x12V\n\x0bLeaseEvents\x12\".lares.store.v1.LeaseEventsRequest\x1a#.lares.store.v1.LeaseEventsResponse\x12V\n\x0bRenewLeases\x12\".lares.store.v1.RenewLeasesRequest\x1a#.lares.store.v1.RenewLeasesResponse\x12\\\n\rReleaseLeases\x12$.lares.store.v1.ReleaseLeasesRequest\x1a%.lares.store.v1.ReleaseLeasesResponse\x12\\\n\rReassessEvent\x12$.lares.store.v1.ReassessEventRequest\x1a%.lares.store.v1.ReassessEventResponse\x12\x62\n\x0fListAssessments\x12&.lares.store.v1.ListAssessmentsRequest\x1a\'.lares.store.v1.ListAssessmentsResponse\x12\x65\n\x10\x42\x61tchGetFailures\x12\'.lares.store.v1.BatchGetFailuresRequest\x1a(.lares.store.v1.BatchGetFailuresResponse\x12_\n\x0eGetStoreStatus\x12%.lares.store.v1.GetStoreStatusRequest\x1a&.lares.store.v1.GetStoreStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -78,58 +79,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTASSESSMENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\006\032\004\030d(\000'
   _globals['_BATCHGETFAILURESREQUEST'].fields_by_name['event_ids']._loaded_options = None
   _globals['_BATCHGETFAILURESREQUEST'].fields_by_name['event_ids']._serialized_options = b'\272H\r\222\001\n\020\310\001\"\005r\003\260\001\001'
-  _globals['_GETEVENTREQUEST']._serialized_start=271
-  _globals['_GETEVENTREQUEST']._serialized_end=316
-  _globals['_GETEVENTRESPONSE']._serialized_start=318
-  _globals['_GETEVENTRESPONSE']._serialized_end=374
-  _globals['_EVENTFILTER']._serialized_start=377
-  _globals['_EVENTFILTER']._serialized_end=664
-  _globals['_LISTEVENTSREQUEST']._serialized_start=666
-  _globals['_LISTEVENTSREQUEST']._serialized_end=781
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=783
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=888
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=891
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=1030
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1032
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1099
-  _globals['_LISTCHANGESREQUEST']._serialized_start=1101
-  _globals['_LISTCHANGESREQUEST']._serialized_end=1176
-  _globals['_LISTCHANGESRESPONSE']._serialized_start=1178
-  _globals['_LISTCHANGESRESPONSE']._serialized_end=1260
-  _globals['_LEASEEVENTSREQUEST']._serialized_start=1262
-  _globals['_LEASEEVENTSREQUEST']._serialized_end=1354
-  _globals['_EVENTLEASE']._serialized_start=1357
-  _globals['_EVENTLEASE']._serialized_end=1551
-  _globals['_REASSESSMENTREQUEST']._serialized_start=1553
-  _globals['_REASSESSMENTREQUEST']._serialized_end=1625
-  _globals['_LEASEEVENTSRESPONSE']._serialized_start=1627
-  _globals['_LEASEEVENTSRESPONSE']._serialized_end=1692
-  _globals['_RENEWLEASESREQUEST']._serialized_start=1694
-  _globals['_RENEWLEASESREQUEST']._serialized_end=1743
-  _globals['_RENEWLEASESRESPONSE']._serialized_start=1745
-  _globals['_RENEWLEASESRESPONSE']._serialized_end=1833
-  _globals['_RELEASELEASESREQUEST']._serialized_start=1835
-  _globals['_RELEASELEASESREQUEST']._serialized_end=1886
-  _globals['_RELEASELEASESRESPONSE']._serialized_start=1888
-  _globals['_RELEASELEASESRESPONSE']._serialized_end=1911
-  _globals['_REASSESSEVENTREQUEST']._serialized_start=1914
-  _globals['_REASSESSEVENTREQUEST']._serialized_end=2047
-  _globals['_REASSESSEVENTRESPONSE']._serialized_start=2049
-  _globals['_REASSESSEVENTRESPONSE']._serialized_end=2130
-  _globals['_LISTASSESSMENTSREQUEST']._serialized_start=2132
-  _globals['_LISTASSESSMENTSREQUEST']._serialized_end=2234
-  _globals['_LISTASSESSMENTSRESPONSE']._serialized_start=2236
-  _globals['_LISTASSESSMENTSRESPONSE']._serialized_end=2357
-  _globals['_BATCHGETFAILURESREQUEST']._serialized_start=2359
-  _globals['_BATCHGETFAILURESREQUEST']._serialized_end=2421
-  _globals['_BATCHGETFAILURESRESPONSE']._serialized_start=2423
-  _globals['_BATCHGETFAILURESRESPONSE']._serialized_end=2497
-  _globals['_EVENTFAILURE']._serialized_start=2500
-  _globals['_EVENTFAILURE']._serialized_end=2640
-  _globals['_GETSTORESTATUSREQUEST']._serialized_start=2642
-  _globals['_GETSTORESTATUSREQUEST']._serialized_end=2665
-  _globals['_GETSTORESTATUSRESPONSE']._serialized_start=2668
-  _globals['_GETSTORESTATUSRESPONSE']._serialized_end=2979
-  _globals['_EVENTSERVICE']._serialized_start=2982
-  _globals['_EVENTSERVICE']._serialized_end=4002
+  _globals['_GETEVENTREQUEST']._serialized_start=309
+  _globals['_GETEVENTREQUEST']._serialized_end=354
+  _globals['_GETEVENTRESPONSE']._serialized_start=356
+  _globals['_GETEVENTRESPONSE']._serialized_end=412
+  _globals['_EVENTFILTER']._serialized_start=415
+  _globals['_EVENTFILTER']._serialized_end=702
+  _globals['_LISTEVENTSREQUEST']._serialized_start=704
+  _globals['_LISTEVENTSREQUEST']._serialized_end=819
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=821
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=926
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=929
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1068
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1070
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1137
+  _globals['_LISTCHANGESREQUEST']._serialized_start=1139
+  _globals['_LISTCHANGESREQUEST']._serialized_end=1214
+  _globals['_LISTCHANGESRESPONSE']._serialized_start=1216
+  _globals['_LISTCHANGESRESPONSE']._serialized_end=1298
+  _globals['_LEASEEVENTSREQUEST']._serialized_start=1300
+  _globals['_LEASEEVENTSREQUEST']._serialized_end=1392
+  _globals['_EVENTLEASE']._serialized_start=1395
+  _globals['_EVENTLEASE']._serialized_end=1589
+  _globals['_REASSESSMENTREQUEST']._serialized_start=1591
+  _globals['_REASSESSMENTREQUEST']._serialized_end=1663
+  _globals['_LEASEEVENTSRESPONSE']._serialized_start=1665
+  _globals['_LEASEEVENTSRESPONSE']._serialized_end=1730
+  _globals['_RENEWLEASESREQUEST']._serialized_start=1732
+  _globals['_RENEWLEASESREQUEST']._serialized_end=1781
+  _globals['_RENEWLEASESRESPONSE']._serialized_start=1783
+  _globals['_RENEWLEASESRESPONSE']._serialized_end=1871
+  _globals['_RELEASELEASESREQUEST']._serialized_start=1873
+  _globals['_RELEASELEASESREQUEST']._serialized_end=1924
+  _globals['_RELEASELEASESRESPONSE']._serialized_start=1926
+  _globals['_RELEASELEASESRESPONSE']._serialized_end=1949
+  _globals['_REASSESSEVENTREQUEST']._serialized_start=1952
+  _globals['_REASSESSEVENTREQUEST']._serialized_end=2085
+  _globals['_REASSESSEVENTRESPONSE']._serialized_start=2087
+  _globals['_REASSESSEVENTRESPONSE']._serialized_end=2168
+  _globals['_LISTASSESSMENTSREQUEST']._serialized_start=2170
+  _globals['_LISTASSESSMENTSREQUEST']._serialized_end=2272
+  _globals['_LISTASSESSMENTSRESPONSE']._serialized_start=2274
+  _globals['_LISTASSESSMENTSRESPONSE']._serialized_end=2395
+  _globals['_BATCHGETFAILURESREQUEST']._serialized_start=2397
+  _globals['_BATCHGETFAILURESREQUEST']._serialized_end=2459
+  _globals['_BATCHGETFAILURESRESPONSE']._serialized_start=2461
+  _globals['_BATCHGETFAILURESRESPONSE']._serialized_end=2535
+  _globals['_EVENTFAILURE']._serialized_start=2538
+  _globals['_EVENTFAILURE']._serialized_end=2678
+  _globals['_GETSTORESTATUSREQUEST']._serialized_start=2680
+  _globals['_GETSTORESTATUSREQUEST']._serialized_end=2703
+  _globals['_GETSTORESTATUSRESPONSE']._serialized_start=2706
+  _globals['_GETSTORESTATUSRESPONSE']._serialized_end=3089
+  _globals['_EVENTSERVICE']._serialized_start=3092
+  _globals['_EVENTSERVICE']._serialized_end=4112
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from lares.reason.v1 import assessment_pb2 as _assessment_pb2
 from lares.reason.v1 import evidence_pb2 as _evidence_pb2
+from lares.reason.v1 import reason_service_pb2 as _reason_service_pb2
 from lares.store.v1 import event_pb2 as _event_pb2
 from lares.store.v1 import events_pb2 as _events_pb2
 import builtins as _builtins
@@ -669,6 +670,8 @@ class GetStoreStatusResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     RECENTLY_JUDGED_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
+    JUDGE_STATE_FIELD_NUMBER: _builtins.int
+    JUDGE_DETAIL_FIELD_NUMBER: _builtins.int
     detections_lag: _builtins.int
     """Records not yet in the store."""
     rejections_lag: _builtins.int
@@ -683,6 +686,10 @@ class GetStoreStatusResponse(_message.Message):
     """The feed's head."""
     recently_judged: _builtins.int
     """Judgements recorded in the last five minutes."""
+    judge_state: _reason_service_pb2.JudgeState.ValueType
+    """What the judge says of itself now; UNREACHABLE also where reason_svc, which asks it, does not answer."""
+    judge_detail: _builtins.str
+    """Why it is not ready, in words; empty otherwise."""
     @_builtins.property
     def oldest_due_at(self) -> _timestamp_pb2.Timestamp:
         """Since when the first of them waits, whatever was tried meanwhile."""
@@ -705,10 +712,12 @@ class GetStoreStatusResponse(_message.Message):
         sequence: _builtins.int = ...,
         recently_judged: _builtins.int = ...,
         eta: _duration_pb2.Duration | None = ...,
+        judge_state: _reason_service_pb2.JudgeState.ValueType = ...,
+        judge_detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "oldest_due_at", b"oldest_due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_judged", b"recently_judged", "rejections_lag", b"rejections_lag", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "judge_detail", b"judge_detail", "judge_state", b"judge_state", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_judged", b"recently_judged", "rejections_lag", b"rejections_lag", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
