@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.pool import NullPool
 
-from mesh.problems import Invalid
+from mesh.problems import Invalid, Unavailable
 from store_svc.database import engine_of, problems
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ async def _revision(url: str) -> str | None:
                 return revision
     except TypeError as error:  # asyncpg's word for a parameter that it does not know
         raise Invalid(f"LARES_DATABASE_URL: {error}", "BAD_SETTING") from None
+    except Unavailable as gone:  # who starts Lares is told why; clients are not
+        why = getattr(gone.__cause__, "orig", gone.__cause__)
+        raise Unavailable(f"the database cannot be reached: {why}", gone.reason) from None
     finally:
         await engine.dispose()
 
