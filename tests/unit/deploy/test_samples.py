@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.samples import ANNOTATED, DEMO, SKIMAGE, sample_photos, samples
-from mesh.problems import Unavailable
+from mesh.problems import Denied, Unavailable
 from tests.support.photos import CACHE
 
 
@@ -31,3 +31,9 @@ def test_a_failed_fetch_says_what_failed_and_leaves_nothing(tmp_path: Path) -> N
         samples(tmp_path, nowhere)
     assert refused.value.reason == "FETCH_FAILED"
     assert [path for path in (tmp_path / "samples").rglob("*") if path.is_file()] == []
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Denied, match=f"LARES_CACHE: cannot write into {tmp_path}/file/cache"):
+        samples(tmp_path / "file" / "cache", SKIMAGE)

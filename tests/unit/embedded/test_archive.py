@@ -69,3 +69,19 @@ async def test_what_is_used_stays(tmp_path: Path, made: list[str]) -> None:
     await class_archive(mine, tmp_path)
     await class_archive(java(tmp_path / "theirs"), tmp_path)
     assert path.exists()
+
+
+async def test_an_archive_of_another_user_serves_too(
+    tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = java(tmp_path / "mine")
+    options = await class_archive(mine, tmp_path)
+    (tmp_path / "archive.lock").unlink()
+    (tmp_path / "archive.lock").mkdir()  # cannot be opened, not even by root
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.utime", refuse)
+    assert await class_archive(mine, tmp_path) == options
+    assert await class_archive(java(tmp_path / "theirs"), tmp_path) == ()
