@@ -93,8 +93,7 @@ async def composed(
             worker = Worker(
                 root, watch, settling, folders, admission, scan, intake, announcer, cameras, looks
             )
-            spool = blobs.path("00").parents[1] / ".uploads"
-            yield Ingest(announcer, worker, Uploads(spool, admission, limits, blobs, announcer, reads))
+            yield Ingest(announcer, worker, Uploads(blobs.spool, admission, limits, blobs, announcer, reads))
 
 
 def publishing(bus: Publisher, originals: Originals) -> Callable[[list[Fact]], Awaitable[None]]:

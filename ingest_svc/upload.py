@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
+from typing import BinaryIO
 
 from ingest_svc import exif
 from ingest_svc.admission import Admission
@@ -18,6 +18,7 @@ from ingest_svc.photo import Camera, Fact, Photo
 from ingest_svc.refusal import Reason, Refusal
 from ingest_svc.threads import Threads
 from mesh.problems import Exhausted, Invalid, Unavailable
+from mesh.spool import Spool
 
 MOST_AT_ONCE = 8
 CHUNK_SECONDS = 30.0
@@ -35,11 +36,11 @@ class Declared:
 
 
 class Uploads:
-    """`spool` is a folder of the blobs' file system; what a killed process left there goes."""
+    """`spool` is of the blobs' file system."""
 
     def __init__(
         self,
-        spool: Path,
+        spool: Spool,
         admission: Admission,
         limits: Limits,
         blobs: BlobStore,
@@ -51,9 +52,6 @@ class Uploads:
         self._blobs, self._announcer, self._threads = blobs, announcer, threads
         self._chunk_seconds = chunk_seconds
         self.under_way = 0
-        spool.mkdir(parents=True, exist_ok=True)
-        for left in spool.iterdir():
-            left.unlink()
 
     async def receive(
         self, declared: Declared, chunks: AsyncIterator[bytes], headers: Mapping[str, str]
@@ -69,29 +67,29 @@ class Uploads:
                 f"{declared.size} bytes; {self._limits.bytes} are allowed", Reason.TOO_MANY_BYTES.value
             )
         camera = self._admission.of_upload(declared.camera_id)
-        file = self._spool / uuid4().hex
         self.under_way += 1
         try:
-            await self._write(file, declared.size, chunks)
-            content = await self._threads.run(file.read_bytes)
-            photo = await self._checked(content, declared, camera)
-            await self._blobs.put(photo.sha256, file, content)
+            # Opened here: a thread would still make it after an upload that is given up was cleaned away.
+            with self._spool.file() as file:
+                await self._write(file, declared.size, chunks)
+                path = Path(file.name)
+                content = await self._threads.run(path.read_bytes)
+                photo = await self._checked(content, declared, camera)
+                await self._blobs.put(photo.sha256, path, content)
             return await self._announced(photo, headers)
         except OSError as error:
             raise Unavailable(f"it cannot be stored now: {error.strerror}", "STORAGE_FAILED") from None
         finally:
             self.under_way -= 1
-            file.unlink(missing_ok=True)
 
-    async def _write(self, file: Path, size: int, chunks: AsyncIterator[bytes]) -> None:
+    async def _write(self, file: BinaryIO, size: int, chunks: AsyncIterator[bytes]) -> None:
         received = 0
-        # Opened here: a thread would still make the file after an upload that is given up was cleaned away.
-        with file.open("xb") as target:
-            while chunk := await self._next(chunks):
-                received += len(chunk)
-                if received > size:
-                    break
-                await self._threads.run(target.write, chunk)
+        while chunk := await self._next(chunks):
+            received += len(chunk)
+            if received > size:
+                break
+            await self._threads.run(file.write, chunk)
+        await self._threads.run(file.flush)
         if received != size:
             raise Invalid(f"the header says {size} bytes, but {received} came", "SIZE_MISMATCH")
 

@@ -5,13 +5,14 @@ import fcntl
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import unquote
-from uuid import uuid4
 
 from mesh.durable import sync_folder
 from mesh.problems import Conflict, Invalid
+from mesh.spool import Spool
 
 FICLONE = 0x40049409  # linux/fs.h: share the extents of another file, where the file system can
 THREADS = 4
@@ -25,6 +26,11 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="blobs")
+
+    @cached_property
+    def spool(self) -> Spool:
+        """Of the same file system. Made when it is asked for: whoever only reads writes nothing."""
+        return Spool(self._folder / ".spool")
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
@@ -60,16 +66,11 @@ class Blobs:
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             sync_folder(self._folder)
-        partial = path.with_name(f".{uuid4().hex}.part")
-        try:
-            with partial.open("wb+") as target:
-                write(target)
-                target.flush()
-                os.fsync(target.fileno())
-            partial.rename(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with self.spool.file() as partial:
+            write(partial)
+            partial.flush()
+            os.fsync(partial.fileno())
+            os.rename(partial.name, path)
         sync_folder(path.parent)
 
 

@@ -93,4 +93,4 @@ def test_an_upload_given_up_leaves_nothing(grpc_stub: Any, house: House, served:
                 await asyncio.sleep(0.01)
 
     served.run(gone())
-    assert list((house.home / "media" / ".uploads").iterdir()) == []
+    assert list((house.home / "media" / ".spool").iterdir()) == []

@@ -72,7 +72,7 @@ async def test_an_upload_is_durably_announced_when_it_returns(house: House) -> N
         assert again.media_id == answer.media_id
         status = await call(stub.GetIngestStatus, GetIngestStatusRequest())  # type: ignore[arg-type,var-annotated]
         assert (status.settling, status.unannounced, status.scanning) == (0, 0, False)
-    assert list((house.home / "media" / ".uploads").iterdir()) == []
+    assert list((house.home / "media" / ".spool").iterdir()) == []
 
 
 async def test_without_a_declared_time_exif_counts_and_then_the_arrival(house: House) -> None:
@@ -114,7 +114,7 @@ async def test_refusals(house: House, requests: object, kind: type[Problem], rea
     assert type(refused.value) is kind
     assert refused.value.reason == reason
     assert not house.bus.media
-    assert list((house.home / "media" / ".uploads").iterdir()) == []
+    assert list((house.home / "media" / ".spool").iterdir()) == []
 
 
 async def test_uploads_at_once_are_bounded(house: House) -> None:
@@ -144,7 +144,7 @@ async def test_a_stalled_upload_gives_up(house: House) -> None:
 
 
 async def test_what_a_killed_process_left_is_cleared(house: House) -> None:
-    spool = house.home / "media" / ".uploads"
+    spool = house.home / "media" / ".spool"
     spool.mkdir()
     (spool / "left").write_bytes(b"half")
     async with house.running():

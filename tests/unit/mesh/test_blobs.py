@@ -1,5 +1,8 @@
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,14 @@ from mesh.problems import Conflict, Invalid
 
 CONTENT = b"a photo" * 100_000
 NAME = hashlib.sha256(CONTENT).hexdigest()
+ROOT = Path(__file__).parents[3]
+KILLED_WHILE_COPYING = """
+import asyncio, os, pathlib, signal, stat, sys
+from mesh.blobs import open_blobs
+os.fsync = lambda file: stat.S_ISREG(os.fstat(file).st_mode) and os.kill(os.getpid(), signal.SIGKILL)
+home, source = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[3])
+asyncio.run(open_blobs("", home).put(sys.argv[2], source, source.read_bytes()))
+"""
 
 
 @pytest.fixture
@@ -26,6 +37,10 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 async def test_what_is_put_is_read(blobs: Blobs, source: Path) -> None:
     await blobs.put(NAME, source, CONTENT)
     await blobs.put(NAME, source, CONTENT)
@@ -38,19 +53,29 @@ async def test_bytes_are_put_too(blobs: Blobs) -> None:
     assert blobs.path(NAME).read_bytes() == CONTENT
 
 
-async def test_a_file_that_changed_meanwhile_is_refused(blobs: Blobs, source: Path) -> None:
+async def test_a_file_that_changed_meanwhile_is_refused(blobs: Blobs, source: Path, tmp_path: Path) -> None:
     source.write_bytes(b"another photo")
     with pytest.raises(Conflict) as changed:
         await blobs.put(NAME, source, CONTENT)
     assert changed.value.reason == "CONTENT_CHANGED"
     assert not blobs.path(NAME).exists()
-    assert list(blobs.path(NAME).parent.iterdir()) == []
+    assert files(tmp_path / "media") == []
 
 
 async def test_a_file_that_went_away_leaves_no_trace(blobs: Blobs, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await blobs.put(NAME, tmp_path / "gone.jpg", CONTENT)
-    assert list(blobs.path(NAME).parent.iterdir()) == []
+    assert files(tmp_path / "media") == []
+
+
+async def test_a_kill_leaves_nothing_that_stays(tmp_path: Path, source: Path) -> None:
+    command = [sys.executable, "-c", KILLED_WHILE_COPYING, str(tmp_path), NAME, str(source)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert len(files(tmp_path / "media")) == 1
+    blobs = open_blobs("", tmp_path)
+    await blobs.put(NAME, source, CONTENT)
+    blobs.close()
+    assert files(tmp_path / "media") == [blobs.path(NAME)]
 
 
 def test_a_folder_by_url(tmp_path: Path) -> None:

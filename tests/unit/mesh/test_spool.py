@@ -1,0 +1,42 @@
+import fcntl
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from mesh.spool import Spool
+
+
+def test_a_file_goes_with_its_block_unless_it_was_renamed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    with spool.file() as file:
+        file.write(b"kept")
+        Path(file.name).rename(tmp_path / "kept")
+    with pytest.raises(OSError, match="full"), spool.file() as file:
+        raise OSError("full")
+    assert list((tmp_path / "spool").iterdir()) == []
+    assert (tmp_path / "kept").read_bytes() == b"kept"
+
+
+def test_what_another_still_writes_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "left").write_bytes(b"half")
+    with Spool(tmp_path).file() as file:
+        Spool(tmp_path)
+        assert list(tmp_path.iterdir()) == [Path(file.name)]
+
+
+def test_a_file_that_is_cleared_before_it_has_its_lock_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, lock, cleared = Spool(tmp_path), fcntl.flock, list[str]()
+
+    def too_late(file: BinaryIO, how: int) -> None:
+        if not cleared:
+            Path(file.name).unlink()
+            cleared.append(file.name)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    with spool.file() as file:
+        assert list(tmp_path.iterdir()) == [Path(file.name)]
+    assert cleared
