@@ -26,6 +26,7 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="blobs")
+        self._named: set[Path] = set()  # the folders in it whose names are durable
 
     @cached_property
     def spool(self) -> Spool:
@@ -61,17 +62,18 @@ class Blobs:
 
     def _put(self, sha256: str, write: Callable[[BinaryIO], None]) -> None:
         path = self.path(sha256)
-        if path.exists():
-            return
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sync_folder(self._folder)
-        with self.spool.file() as partial:
-            write(partial)
-            partial.flush()
-            os.fsync(partial.fileno())
-            os.rename(partial.name, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with self.spool.file() as partial:
+                write(partial)
+                partial.flush()
+                os.fsync(partial.fileno())
+                os.rename(partial.name, path)
+        # Of what is there already, too: whoever put it there may have been killed before he came to this.
         sync_folder(path.parent)
+        if path.parent not in self._named:
+            sync_folder(self._folder)
+            self._named.add(path.parent)
 
 
 def open_blobs(url: str, home: Path) -> Blobs:

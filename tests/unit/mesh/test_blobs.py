@@ -78,6 +78,21 @@ async def test_a_kill_leaves_nothing_that_stays(tmp_path: Path, source: Path) ->
     assert files(tmp_path / "media") == [blobs.path(NAME)]
 
 
+async def test_what_a_killed_process_put_is_made_durable(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been killed right after the renaming."""
+    synced: list[Path] = []
+    monkeypatch.setattr("mesh.blobs.sync_folder", synced.append)
+    for _ in range(2):
+        blobs = open_blobs("", tmp_path)
+        await blobs.put(NAME, source, CONTENT)
+        await blobs.put(NAME, source, CONTENT)
+        blobs.close()
+    shelf = blobs.path(NAME).parent
+    assert synced == [shelf, shelf.parent, shelf] * 2
+
+
 def test_a_folder_by_url(tmp_path: Path) -> None:
     blobs = open_blobs(f"file://{tmp_path}/a%20b", Path("/nowhere"))
     assert blobs.path("abcd") == tmp_path / "a b" / "ab" / "abcd"
