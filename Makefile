@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 KILLS ?= 20
+ORIGINALS ?= keep
 # Where there is a wheel of it; elsewhere the tests that need a real Triton say that they are left out.
 TRITON := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-triton-server/.installed)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
@@ -38,7 +39,7 @@ bench: .venv/.installed  ## Every speed, as a ratio to a peer or a limit of the 
 	$(BIN)/python -m tests.bench
 
 faults: .venv/.installed  ## Kill Lares KILLS times at random and compare with a run without faults.
-	$(BIN)/python -m tests.faults --kills $(KILLS)
+	$(BIN)/python -m tests.faults --kills $(KILLS) --originals $(ORIGINALS)
 
 # FROM: a folder or a model's id on the hub; OUT: a new folder; NAME, if wanted. docs/models.md
 model-export: .venv/.installed .venv-export/.installed  ## A trained RT-DETRv2 as a model repository for Triton: FROM=... OUT=...

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.faults.run import Kills, Result, perform
-from tests.faults.scenario import Drop, lonely, long_visit
+from tests.faults.scenario import Drop, flawed, lonely, long_visit
 from tests.support.photos import small_photos
 
 GAP, SPAN = 4.0, 12.0
@@ -25,21 +25,29 @@ def settings() -> dict[str, str]:
 
 
 def scenario(cameras: int, photos: int, seed: int) -> list[Drop]:
-    samples = small_photos()
-    return [
-        *long_visit(samples, photos, GAP, SPAN, random.Random(seed)),
-        *lonely(samples, cameras),
-    ]
+    samples, chance = small_photos(), random.Random(seed)
+    visit = long_visit(samples, photos, GAP, SPAN, chance)
+    others = [*lonely(samples, cameras), *flawed(samples, max(3, cameras // 3))]
+    return [*visit, *chance.sample(others, len(others))]
 
 
-async def compare(folder: Path, drops: list[Drop], kills: Kills) -> tuple[Result, Result, list[str]]:
-    """The golden run, the run under kills, and what is wrong with the second."""
+async def compare(
+    folder: Path, drops: list[Drop], kills: Kills, originals: str
+) -> tuple[Result, Result, list[str]]:
+    """The golden run, the run under kills (with `originals` as the setting), and what is wrong with them."""
     golden = await perform(folder / "golden", drops, settings(), None)
-    struck = await perform(folder / "struck", drops, settings(), kills)
+    with_originals = settings() | {"LARES_INGEST_ORIGINALS": originals}
+    struck = await perform(folder / "struck", drops, with_originals, kills)
     wrong = golden.outcome.differences(struck.outcome)
-    wrong += [f"golden: media {len(golden.outcome.media)}, dropped {len(drops)}"] * (
-        len(golden.outcome.media) != len(drops)
-    )
+    sound = sum(drop.flaw is None for drop in drops)
+    if len(golden.outcome.media) != sound:
+        wrong.append(f"golden: media {len(golden.outcome.media)}, sound photos dropped {sound}")
+    rejected = {(node["path"], node["reason"]) for node in golden.outcome.rejections.values()}
+    if rejected != {(drop.path, drop.flaw.reason) for drop in drops if drop.flaw}:
+        wrong.append(f"golden: rejected {sorted(rejected)}")
+    kept = {drop.path for drop in drops if originals == "keep" or (drop.flaw and drop.flaw.plain)}
+    if struck.originals != kept:
+        wrong.append(f"struck: with {originals}, these are left or gone: {struck.originals ^ kept}")
     for name, result in (("golden", golden), ("struck", struck)):
         if result.sequences != list(range(1, result.head + 1)):
             wrong.append(f"{name}: a subscriber saw {result.sequences}, the head is {result.head}")
@@ -54,13 +62,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--cameras", type=int, default=30)
     parser.add_argument("--photos", type=int, default=60)
+    parser.add_argument("--originals", choices=("keep", "take"), default="keep")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     print(f"seed {options.seed}")
     drops = scenario(options.cameras, options.photos, options.seed)
     kills = Kills(options.kills, random.Random(options.seed))
     with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
-        golden, struck, wrong = asyncio.run(compare(Path(folder), drops, kills))
+        golden, struck, wrong = asyncio.run(compare(Path(folder), drops, kills, options.originals))
     for name, result in (("golden", golden), ("struck", struck)):
         print(
             f"{name}: {result.killed} kills ({result.killed_while_ready} while ready), "

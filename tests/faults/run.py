@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from ingest_svc.tree import walk
 from tests.faults.outcome import Outcome, pages, read_outcome
 from tests.faults.scenario import LONG_CAMERA, Drop
 from tests.faults.subscriber import Subscriber
@@ -41,7 +42,10 @@ class Kills:
 
 @dataclass(frozen=True)
 class Result:
+    """`originals`: the paths that lie in the cameras folder at the end."""
+
     outcome: Outcome
+    originals: set[str]
     sequences: list[int]
     head: int
     seconds: float
@@ -71,8 +75,9 @@ async def perform(home: Path, drops: list[Drop], settings: dict[str, str], kills
         head = int((await lares.graphql("{ status { store { sequence } } }"))["status"]["store"]["sequence"])
         await subscriber.caught_up(head)
         outcome = await read_outcome(lares)
+        originals = {file.path for file in walk(lares.cameras.resolve())}
         killed = kills.count if kills else 0
-        return Result(outcome, subscriber.seen, head, time.monotonic() - began, killed, ready)
+        return Result(outcome, originals, subscriber.seen, head, time.monotonic() - began, killed, ready)
     finally:
         dropping.cancel()
         await subscriber.close()

@@ -2,12 +2,38 @@
 
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.photos import renumbered
+
 # 2026-01-05 12:00:00 UTC; photos without EXIF are captured at their file's mtime.
 START = 1_767_614_400.0
-LONG_CAMERA = "long"
+LONG_CAMERA, FLAWED_CAMERA = "long", "flawed"
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """What is wrong with a file, and the reason for which it is rejected. `plain`: ingest_svc sees it;
+    otherwise it takes the file, and only the decoder sees it."""
+
+    reason: str
+    spoil: Callable[[bytes], bytes]
+    plain: bool
+
+
+def _holed(content: bytes) -> bytes:
+    """Half of the pixels are gone; its header and its end are those of a sound JPEG."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(len(content) - middle - 2) + content[-2:]
+
+
+FLAWS = (
+    Flaw("ZERO_BYTE", lambda _: b"", plain=True),
+    Flaw("TRUNCATED", lambda content: content[: len(content) // 2], plain=True),
+    Flaw("CORRUPT", _holed, plain=False),
+)
 
 
 @dataclass(frozen=True)
@@ -21,12 +47,16 @@ class Drop:
     captured_at: float
     serial: int
     late: bool = False
+    flaw: Flaw | None = None
+
+    @property
+    def path(self) -> str:
+        return f"{self.camera}/{self.name}"
 
     def content(self) -> bytes:
-        """The sample with its serial number in a JPEG comment: same pixels, another photo."""
-        original = self.sample.read_bytes()
-        comment = f"serial {self.serial}".encode()
-        return original[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + original[2:]
+        """The sample with its serial number, which makes it another photo, and with its flaw."""
+        whole = renumbered(self.sample, self.serial)
+        return self.flaw.spoil(whole) if self.flaw else whole
 
     def put(self, cameras: Path) -> None:
         """Moves the photo into its camera's folder, complete, with its capture time."""
@@ -42,6 +72,21 @@ def lonely(samples: list[Path], count: int) -> list[Drop]:
     """One photo in each of `count` cameras."""
     return [
         Drop(f"cam-{index:02}", "only.jpg", samples[index % len(samples)], START + 7 * index, 10_000 + index)
+        for index in range(count)
+    ]
+
+
+def flawed(samples: list[Path], count: int) -> list[Drop]:
+    """One camera's files, each with another flaw than the one before."""
+    return [
+        Drop(
+            FLAWED_CAMERA,
+            f"{index:03}.jpg",
+            samples[index % len(samples)],
+            START + index,
+            30_000 + index,
+            flaw=FLAWS[index % len(FLAWS)],
+        )
         for index in range(count)
     ]
 
