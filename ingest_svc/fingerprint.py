@@ -29,6 +29,10 @@ class Fingerprint:
             == (other.path, other.size, other.mtime_ns, other.ctime_ns, other.outside)
         )
 
+    def renamed(self, other: "Fingerprint | None") -> bool:
+        """Whether `other` may well be this file under another name: a renaming sets the ctime."""
+        return other is not None and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+
 
 def fingerprint(root: Path, path: str) -> Fingerprint | None:
     """None where there is no such file now, or it is no file: a folder, a pipe, a link to a folder inside,

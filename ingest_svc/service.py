@@ -86,6 +86,7 @@ async def composed(
             admission = Admission(folders, cameras, config.time_zone)
             take = config.ingest_originals == "take"
             originals = Originals(root, take, admission, limits, blobs, reads)
+            await originals.recover()
             announcer = Announcer(publishing(bus, originals))
             intake = Intake(root, blobs, limits, reads, looks)
             settle = config.ingest_settle_seconds

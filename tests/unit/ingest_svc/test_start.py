@@ -147,24 +147,6 @@ async def test_a_restart_announces_only_what_is_new(house: House) -> None:
     assert house.paths == ["door/one.jpg", "door/two.jpg"]
 
 
-async def test_take_removes_at_start_what_was_announced_but_not_what_was_refused(house: House) -> None:
-    house.settings["ingest_originals"] = "take"
-    announced = house.drop("door/announced.jpg", jpeg("announced"))
-    refused = house.drop("door/refused.jpg", b"bad")
-    unkept = house.drop("door/unkept.jpg", jpeg("its blob is not there"))
-    house.store.knows(house.root, "door/announced.jpg", "door/refused.jpg", "door/unkept.jpg")
-    from hashlib import sha256
-
-    content = announced.read_bytes()
-    await house.blobs.put(sha256(content).hexdigest(), announced, content)
-    async with house.running():
-        await until(lambda: house.idle)
-    assert not announced.exists()
-    assert refused.exists()
-    assert unkept.exists()
-    assert house.paths == []
-
-
 async def test_two_slugs_at_start_go_to_the_first_by_name(house: House) -> None:
     house.drop("front door/2.jpg", jpeg("2"))
     house.drop("Front Door/1.jpg", jpeg("1"))

@@ -301,20 +301,6 @@ async def test_names_that_are_no_text_are_taken(house: House) -> None:
     assert house.paths == ["door/caf\\xe9.jpg"]
 
 
-async def test_take_removes_the_original_after_it_was_announced(house: House) -> None:
-    house.settings["ingest_originals"] = "take"
-    async with house.running():
-        await started(house)
-        house.bus.open.clear()
-        good, bad = house.drop("door/good.jpg", jpeg("good")), house.drop("door/bad.jpg", b"bad")
-        await until(lambda: house.bus.attempts and house.ingest.worker.status().unannounced == 2)
-        assert good.exists()
-        house.bus.open.set()
-        await until(lambda: house.idle and not good.exists())
-    assert bad.exists()
-    assert house.paths == ["door/good.jpg"]
-
-
 async def test_polling_finds_new_changed_and_nested_files(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
