@@ -86,7 +86,7 @@ def _side(length: float) -> int:
 def load(model: str, threads: int, max_pixels: int) -> Callable[[bytes | str], dict[str, Any]]:
     """The sandbox's target: what it returns takes a photo's content, or the path where it lies.
 
-    Refuses what `decode` refuses, and NOT_FOUND where nothing lies at the path.
+    Refuses what `decode` refuses, and BLOB_NOT_FOUND where nothing lies at the path.
     """
     cv2.setNumThreads(1)
     detector = EfficientDet(Path(model), threads)

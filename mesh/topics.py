@@ -13,7 +13,7 @@ from lares.store.v1 import events_pb2 as store
 
 M = TypeVar("M", bound=Message)
 
-# Every topic keyed by camera has the same number, so that a camera has the same partition in all of them.
+# Of every topic on a photo's way into the store, so that a camera has the same partition in all of them.
 CAMERA_PARTITIONS = 12
 DAYS = 24 * 3600
 

@@ -134,7 +134,7 @@ class GetDetectorResponse(_message.Message):
 
     @_builtins.property
     def thresholds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """By label; `*` is the rest."""
+        """Of each watched class, by label."""
 
     def __init__(
         self,
