@@ -44,28 +44,17 @@ class Blobs:
         """Keeps `content`, which was read from `source` and hashed (reflink where the file system can).
         Raises Conflict CONTENT_CHANGED when `source` holds something else by now, OSError when the disk
         refuses; either leaves no trace."""
-
-        def write(target: BinaryIO) -> None:
-            with source.open("rb") as original:
-                _copy(original, target, content)
-
-        await self._run(self._put, sha256, write)
-
-    async def put_bytes(self, sha256: str, data: bytes) -> None:
-        def write(target: BinaryIO) -> None:
-            target.write(data)
-
-        await self._run(self._put, sha256, write)
+        await self._run(self._put, sha256, source, content)
 
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
 
-    def _put(self, sha256: str, write: Callable[[BinaryIO], None]) -> None:
+    def _put(self, sha256: str, source: Path, content: bytes) -> None:
         path = self.path(sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            with self.spool.file() as partial:
-                write(partial)
+            with self.spool.file() as partial, source.open("rb") as original:
+                _copy(original, partial, content)
                 partial.flush()
                 os.fsync(partial.fileno())
                 os.rename(partial.name, path)

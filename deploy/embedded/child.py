@@ -70,20 +70,15 @@ class Child:
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.restarts = 0
         self._journal = Journal(part.folder / f"{part.name}.log")
         self._record = part.folder / f"{part.name}.pid"
         self._process: asyncio.subprocess.Process | None = None
-        self._ready = asyncio.Event()
+        self._ready = False
 
     @property
     def pid(self) -> int:
         """Of the running child; 0 between two lives."""
         return self._process.pid if self._process and self._process.returncode is None else 0
-
-    async def until_ready(self) -> None:
-        """Returns at once while the child is up, else when it is up again."""
-        await self._ready.wait()
 
     async def start(self) -> None:
         """Starts the child and waits until it is ready; raises Unavailable, and then nothing runs."""
@@ -93,7 +88,7 @@ class Child:
         while True:
             await self._spawn()
             if await self._becomes_ready(deadline):
-                self._ready.set()
+                self._ready = True
                 return
             ended = self.pid == 0
             await self.stop()
@@ -114,19 +109,18 @@ class Child:
             await self.stop()
             log.error("child died", part=self.part.name, status=status, log=str(self._journal.path))
             pause = FIRST_PAUSE if loop.time() - since > STEADY_SECONDS else pause
-            while not self._ready.is_set():
+            while not self._ready:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 try:
                     await self.start()
                 except (Problem, OSError) as error:
                     log.error("child does not come back", part=self.part.name, problem=str(error))
-            self.restarts += 1
             log.warning("child is back", part=self.part.name, pid=self.pid)
 
     async def stop(self) -> None:
         """Asks the child to end, and kills it when it does not in `stop_seconds`. Takes a dead one too."""
-        self._ready.clear()
+        self._ready = False
         process, self._process = self._process, None
         if process is None:
             return

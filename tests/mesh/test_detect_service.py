@@ -26,6 +26,7 @@ from mesh.mesh import Mesh
 from mesh.problems import Invalid, NotFound
 from mesh.rpc import Channels, Server, call
 from mesh.topics import CAMERAS, DETECTED, INGESTED
+from tests.support.blobs import keep_blob
 from tests.support.photos import person_photo
 from tests.support.records import unique
 from tests.support.waiting import until
@@ -76,7 +77,7 @@ async def test_a_photo_on_the_topic_becomes_a_detection_with_the_cameras_thresho
     sha256 = hashlib.sha256(photo).hexdigest()
     usual = unique("usual")
     found: dict[str, list[str]] = {}
-    await mesh.blobs.put_bytes(sha256, photo)
+    await keep_blob(mesh.blobs, photo)
     async with mesh.bus.tail(DETECTED) as tail, asyncio.timeout(90):
         for camera in (strict, usual):
             media = Media(id=media_id(camera, sha256), camera_id=camera, sha256=sha256)

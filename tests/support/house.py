@@ -18,6 +18,7 @@ from mesh.bus import Bus, Delivery, Stream, Tail
 from mesh.config import Config
 from mesh.identity import media_id
 from mesh.topics import DETECTED, REJECTED, M, Topic, dead_letters
+from tests.support.blobs import keep_blob
 from tests.support.photos import animals, empty_photo, people, renumbered
 from tests.support.records import media_topic, unique
 
@@ -40,8 +41,8 @@ class House:
         """As ingest_svc does: the blobs, then the records. Returns the media ids, in order."""
         records = [record(camera, index, photo) for index, photo in enumerate(photos)]
         if stored:
-            for one, photo in zip(records, photos, strict=True):
-                await self.blobs.put_bytes(one.media.sha256, photo)
+            for photo in photos:
+                await keep_blob(self.blobs, photo)
         await self.bus.publish(self.topic, *records)
         return [one.media.id for one in records]
 

@@ -4,7 +4,6 @@ import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from mesh.config import Config
 from mesh.keys import Keys
 from mesh.rpc import Channels, Server
 from mesh.sandbox import Sandbox
+from tests.support.blobs import keep_blob
 from tests.unit.gateway.fake_feed import FakeFeed
 from tests.unit.gateway.fake_store import FakeStore, uuid
 
@@ -153,6 +153,5 @@ def photo() -> bytes:
 
 async def keep(gateway: Gateway, content: bytes, **media: Any) -> str:
     """Puts a photo into the blobs and the store; returns its media id."""
-    name = sha256(content).hexdigest()
-    await gateway.blobs.put_bytes(name, content)
+    name = await keep_blob(gateway.blobs, content)
     return gateway.store.add_media(0, sha256=name, **media).media.id

@@ -10,6 +10,7 @@ from gateway.drawing import Box
 from gateway.thumbnails import Thumbnails
 from mesh.blobs import Blobs
 from mesh.problems import Invalid
+from tests.support.blobs import keep_blob
 
 CONTENT = b"a photo"
 NAME = sha256(CONTENT).hexdigest()
@@ -33,7 +34,7 @@ class Drawing:
 @pytest.fixture
 async def blobs(tmp_path: Path) -> Blobs:
     blobs = Blobs(tmp_path)
-    await blobs.put_bytes(NAME, CONTENT)
+    await keep_blob(blobs, CONTENT)
     return blobs
 
 

@@ -48,11 +48,6 @@ async def test_what_is_put_is_read(blobs: Blobs, source: Path) -> None:
     assert source.exists()
 
 
-async def test_bytes_are_put_too(blobs: Blobs) -> None:
-    await blobs.put_bytes(NAME, CONTENT)
-    assert blobs.path(NAME).read_bytes() == CONTENT
-
-
 async def test_a_file_that_changed_meanwhile_is_refused(blobs: Blobs, source: Path, tmp_path: Path) -> None:
     source.write_bytes(b"another photo")
     with pytest.raises(Conflict) as changed:
