@@ -219,8 +219,8 @@ rejections = Table(
     Index("rejections_newest", text("rejected_at DESC"), text("id DESC")),
 )
 
-# What was deleted for good: late facts of it are dropped. A deleted camera's tombstone is cameras.deleted_at,
-# a deleted file's its row in files.
+# What was deleted for good: late facts of it are dropped. Nobody writes it before there is retention. The
+# tombstone of a camera is cameras.deleted_at, that of a file its row in files.
 tombstones = Table(
     "tombstones",
     metadata,
