@@ -9,11 +9,11 @@ from typing import TypeAlias
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.bus import Bus
 from mesh.following import following
-from mesh.problems import Invalid, Problem, Unavailable
+from mesh.problems import Problem, Unavailable
 from mesh.topics import FEED
 
 # (after, limit) -> (changes in order, head sequence). Raises Conflict CURSOR_EXPIRED where `after` is too
-# old.
+# old, Invalid CURSOR_BEYOND_HEAD where there is no such cursor yet.
 Backlog: TypeAlias = Callable[[int, int], Awaitable[tuple[list[EventChanged], int]]]
 
 PAGE = 200
@@ -103,10 +103,6 @@ class Feed:
         """From the backlog, up to its head as it is at the end."""
         while True:
             changes, head = await self._backlog(cursor, PAGE)
-            if cursor > head:
-                raise Invalid(
-                    f"the feed ends at {head}, before {cursor}", "CURSOR_BEYOND_HEAD", head=str(head)
-                )
             for change in changes:
                 cursor = change.sequence
                 yield change

@@ -4,7 +4,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from lares.store.v1.events_pb2 import EventChanged
-from mesh.problems import Conflict
+from mesh.problems import Conflict, Invalid
 
 
 def change(sequence: int) -> EventChanged:
@@ -31,6 +31,8 @@ class Book:
 
     async def backlog(self, after: int, limit: int) -> tuple[list[EventChanged], int]:
         self.reads += 1
+        if after > self.head:
+            raise Invalid(f"the feed ends at {self.head}", "CURSOR_BEYOND_HEAD")
         if 0 < after < self.expired:
             raise Conflict(f"kept from {self.expired}", "CURSOR_EXPIRED")
         return self.changes[max(after, self.expired) : max(after, self.expired) + limit], self.head
