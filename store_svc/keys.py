@@ -1,12 +1,12 @@
 """API keys. Their plain text is told once; the store keeps their SHA-256."""
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4, uuid5
 
 from lares.store.v1.key_service_pb2 import Key
+from mesh.durable import write_private
 from mesh.identity import NAMESPACE
 from mesh.problems import NotFound, Unauthenticated
 from mesh.security import digest, new_secret
@@ -72,7 +72,7 @@ async def ensure_admin_key(database: Database, file: Path) -> None:
             file.chmod(0o600)
             return
         secret = new_secret()
-        _write(file, secret)
+        write_private(file, f"{secret}\n")
         await connection.execute(_REPLACE_ADMIN, ADMIN_ID, digest(secret), datetime.now(UTC))
 
 
@@ -81,19 +81,3 @@ def _read(file: Path) -> str:
         return file.read_text().strip()
     except (FileNotFoundError, UnicodeDecodeError):
         return ""
-
-
-def _write(file: Path, secret: str) -> None:
-    """Whole or not at all, and never readable by others."""
-    partial = file.with_name(f".{file.name}.part")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as target:
-        target.write(f"{secret}\n")
-        target.flush()
-        os.fsync(target.fileno())
-    partial.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

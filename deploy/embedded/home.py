@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mesh.durable import sync_folder
 from mesh.problems import Conflict, Denied
 
 # A Unix socket's path holds 107 bytes; the longest name we put into the folder is `.s.PGSQL.5432`.
@@ -63,15 +62,3 @@ def private_socket_folder(home: Path, name: str = "run", *, owner: int | None = 
         message = f"{base / short} belongs to someone else, or is open to others: remove it"
         raise Denied(message, "SOCKET_FOLDER")
     return base / short
-
-
-def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, durably, by rename: never half, never open for a moment."""
-    partial = path.with_name(path.name + ".part")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)

@@ -1,5 +1,6 @@
 """`python -m tests.support.admin_key_kills URL FOLDER`: makes the admin key, killed at one line of
-store_svc/keys.py after the other, from every state there can be. Prints how often it was killed.
+store_svc/keys.py and mesh/durable.py after the other, from every state there can be. Prints how often it was
+killed.
 
 A process of its own, since it forks: the kill is a real end, without any cleaning up.
 """
@@ -15,12 +16,14 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from mesh import durable
 from mesh.security import digest
 from store_svc import keys
 from store_svc.database import Database, open_database
 from store_svc.keys import ensure_admin_key
 
 KILLED = 9
+CODE = (keys.__file__, durable.__file__)
 
 
 def recover(file: Path, state: str) -> Callable[[Database], Awaitable[None]]:
@@ -43,7 +46,7 @@ def recover(file: Path, state: str) -> Callable[[Database], Awaitable[None]]:
 
 
 def forked(url: str, work: Callable[[Database], Awaitable[None]], kill_at: int = 0) -> int:
-    """Runs `work` in a child, killed at the `kill_at`th line of keys.py; its exit status."""
+    """Runs `work` in a child, killed at the `kill_at`th line of CODE; its exit status."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -51,7 +54,7 @@ def forked(url: str, work: Callable[[Database], Awaitable[None]], kill_at: int =
 
     def trace(frame: FrameType, happening: str, _: Any) -> Any:
         nonlocal lines
-        if frame.f_code.co_filename != keys.__file__:
+        if frame.f_code.co_filename not in CODE:
             return None
         lines += happening == "line"
         if lines == kill_at:

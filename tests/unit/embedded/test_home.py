@@ -12,7 +12,6 @@ from deploy.embedded.home import (
     lock_home,
     private_folder,
     private_socket_folder,
-    write_private,
 )
 from mesh.problems import Conflict, Denied
 
@@ -97,13 +96,3 @@ def test_a_short_folder_that_others_can_enter_is_not_used(
     folder.symlink_to(tmp_path)
     with pytest.raises(Denied):
         private_socket_folder(long)
-
-
-def test_secrets_are_for_the_owner(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    (tmp_path / "secret.part").write_text("left by a kill")
-    write_private(path, "one")
-    write_private(path, "two")
-    assert path.read_text() == "two"
-    assert mode(path) == 0o600
-    assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]
