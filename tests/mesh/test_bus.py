@@ -181,7 +181,7 @@ async def test_finishing_out_of_order_commits_the_prefix_and_publishes_in_the_or
         stream.done(deliveries[25], (outputs, rejected(deliveries[25])))
         assert stream.positions() == {0: 0}
         stream.done(first, (outputs, rejected(first)), (outputs, rejected(first)))
-        await until(lambda: stream.positions() == {0: 20}, what="the prefix is finished")
+        await until(lambda: stream.positions() == {0: 20}, what=lambda: "the prefix is finished")
         assert await stream.lag() == 20
     async with bus.consume(topic, group) as stream:
         assert numbers(await receive(stream, 20)) == list(range(20, 40))
@@ -229,7 +229,7 @@ async def test_while_more_waits_outputs_gather_into_few_requests(
 
     monkeypatch.setattr(bus._publisher, "send", counted)
     async with bus.consume(topic, unique("group")) as stream:
-        await until(lambda: len(stream._ledger._waiting) == 41, what="all are fetched")
+        await until(lambda: len(stream._ledger._waiting) == 41, what=lambda: "all are fetched")
         async for (delivery,) in stream.batches(1):
             stream.done(delivery, (outputs, MediaRejected(camera_id="cam")))
             if stream._ledger.taken.is_set():
@@ -338,7 +338,7 @@ async def test_offsets_kept_elsewhere_are_the_truth_and_are_mirrored(bus: Bus) -
             stream.done(delivery)
         await no_lag(stream)
     async with bus.consume(topic, group) as stream:
-        await until(lambda: stream.positions() == ends, what="Kafka has the positions too")
+        await until(lambda: stream.positions() == ends, what=lambda: "Kafka has the positions too")
 
 
 async def test_offsets_of_another_topic_of_that_name_stop_the_stream(bus: Bus) -> None:
@@ -387,7 +387,7 @@ async def test_who_is_overtaken_by_retention_says_so_and_goes_on_with_what_is_ke
     (line,) = [line for line in lines if line["log_level"] == "error"]
     assert (line["topic"], line["group"], line["first"], line["lost"]) == (topic.name, group, 2, 8 - kept)
     async with bus.consume(topic, group) as stream:
-        await until(lambda: stream.positions() == {0: 10}, what="Kafka has the position too")
+        await until(lambda: stream.positions() == {0: 10}, what=lambda: "Kafka has the position too")
 
 
 async def test_what_is_in_hand_while_retention_overtakes_is_done_as_ever(bus: Bus, admin: Any) -> None:
@@ -396,7 +396,9 @@ async def test_what_is_in_hand_while_retention_overtakes_is_done_as_ever(bus: Bu
     async with bus.consume(topic, unique("group"), buffer=4) as stream:
         held = await receive(stream, 4)
         consumer = stream._intake.consumer
-        await until(lambda: consumer.paused() and not consumer._fetcher._in_flight, what="it fetches no more")
+        await until(
+            lambda: consumer.paused() and not consumer._fetcher._in_flight, what=lambda: "it fetches no more"
+        )
         await bus.publish(topic, *(media("cam", n) for n in range(4, 10)))
         await expire(admin, topic, 8)
         stream.done(held[0])

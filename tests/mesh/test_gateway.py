@@ -17,7 +17,8 @@ from mesh.keys import Keys
 from mesh.mesh import Mesh
 from mesh.rpc import Channels, Server
 from mesh.topics import FEED
-from tests.unit.gateway.client import connected, until
+from tests.support.waiting import until
+from tests.unit.gateway.client import connected
 from tests.unit.gateway.fake_store import FakeStore, uuid
 
 SECRET = "lares_the-key-of-the-tests"

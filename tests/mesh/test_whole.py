@@ -17,9 +17,9 @@ import websockets
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from mesh.topics import dead_letters
-from tests.support.lares import ROOT, Lares, Refused, running_lares, until
+from tests.support.lares import ROOT, Lares, Refused, running_lares
 from tests.support.photos import empty_photo, person_photo
-from tests.support.waiting import until_async
+from tests.support.waiting import until, until_async
 
 PERSON_EVENT = """{ events(first: 5, filter: {labels: ["person"]}) { edges { node {
   id status labels closed startedAt sequence camera { id name }

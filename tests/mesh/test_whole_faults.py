@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.lares import READY_SECONDS, ROOT, Lares, running_lares, until
+from tests.support.lares import READY_SECONDS, ROOT, Lares, running_lares
 from tests.support.photos import person_photo, renumbered
+from tests.support.waiting import until
 
 SETTINGS = {"LARES_EVENT_GAP_SECONDS": "1", "LARES_EVENT_SPAN_SECONDS": "3"}
 COUNTED = "{ mediaList(first: 200) { edges { node { id } } } }"

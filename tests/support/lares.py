@@ -9,13 +9,15 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 240.0
@@ -212,18 +214,6 @@ def _programs(process: psutil.Process) -> list[str]:
         return [process.name(), *scripts]
     except psutil.NoSuchProcess:
         return []
-
-
-async def until(
-    condition: Callable[[], bool],
-    seconds: float = 90.0,
-    what: Callable[[], str] = lambda: "it did not happen",
-) -> None:
-    """Waits for a condition; raises AssertionError with `what` to say."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

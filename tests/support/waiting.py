@@ -7,11 +7,15 @@ from collections.abc import Awaitable, Callable
 POLL_SECONDS = 0.05
 
 
-async def until(condition: Callable[[], object], seconds: float = 90.0, what: str = "") -> None:
-    """Polls until `condition` holds; AssertionError after `seconds`."""
+async def until(
+    condition: Callable[[], object],
+    seconds: float = 90.0,
+    what: Callable[[], str] = lambda: "it did not happen",
+) -> None:
+    """Polls until `condition` holds; AssertionError after `seconds`, with `what` to say."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
         await asyncio.sleep(0.02)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -56,9 +56,3 @@ async def connected(
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     async with connect(address, subprotocols=protocols, additional_headers=names, compression=None) as socket:
         yield Client(socket)
-
-
-async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -9,7 +9,8 @@ from websockets.asyncio.client import connect
 
 from mesh.problems import Unavailable
 from mesh.security import Caller
-from tests.unit.gateway.client import connected, until
+from tests.support.waiting import until
+from tests.unit.gateway.client import connected
 from tests.unit.gateway.conftest import SECRET, Gateway, open_gateway
 from tests.unit.gateway.fake_store import uuid
 

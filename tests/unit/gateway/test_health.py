@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.unit.gateway.client import connected, until
+from tests.support.waiting import until
+from tests.unit.gateway.client import connected
 from tests.unit.gateway.conftest import SECRET, Gateway
 
 

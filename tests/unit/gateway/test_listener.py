@@ -14,7 +14,8 @@ import trustme
 from gateway.listener import listening
 from mesh.config import Config
 from mesh.problems import Conflict, Invalid
-from tests.unit.gateway.client import connected, until
+from tests.support.waiting import until
+from tests.unit.gateway.client import connected
 from tests.unit.gateway.conftest import SECRET, Gateway
 
 ROOT = Path(__file__).parents[3]

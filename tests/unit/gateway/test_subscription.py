@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mesh.problems import Unavailable
-from tests.unit.gateway.client import Client, connected, until
+from tests.support.waiting import until
+from tests.unit.gateway.client import Client, connected
 from tests.unit.gateway.conftest import SECRET, Gateway
 from tests.unit.gateway.fake_store import judge, uuid
 

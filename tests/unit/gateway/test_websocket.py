@@ -5,7 +5,8 @@ from contextlib import suppress
 import pytest
 from websockets import ConnectionClosed
 
-from tests.unit.gateway.client import connected, until
+from tests.support.waiting import until
+from tests.unit.gateway.client import connected
 from tests.unit.gateway.conftest import SECRET, Gateway
 
 CHANGES = "subscription { eventChanged { cursor } }"

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,8 +18,6 @@ from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import Blobs
 from mesh.config import Config, load_config
 from mesh.topics import M, Topic
-
-PATIENCE_SECONDS = 90.0
 
 
 class FakeBus:
@@ -157,11 +155,3 @@ class House:
             rejection.file.path: RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_")
             for rejection in self.bus.rejections
         }
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Waits for what must come true, and fails when it does not."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.005)

@@ -9,7 +9,8 @@ from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.folders import Folders
 from ingest_svc.photo import Camera
 from mesh.problems import Conflict
-from tests.unit.ingest_svc.house import FakeCameras, House, until
+from tests.support.waiting import until
+from tests.unit.ingest_svc.house import FakeCameras, House
 from tests.unit.ingest_svc.photos import jpeg, tiff
 
 

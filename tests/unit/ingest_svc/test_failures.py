@@ -18,7 +18,8 @@ from ingest_svc.settling import Sign
 from ingest_svc.sightings import Sighting
 from mesh.blobs import Blobs
 from mesh.problems import Internal, Unavailable
-from tests.unit.ingest_svc.house import House, until
+from tests.support.waiting import until
+from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg
 
 

@@ -13,7 +13,8 @@ import pytest
 from ingest_svc.lock import Lock, locked
 from ingest_svc.writers import open_for_writing
 from mesh.problems import Conflict
-from tests.unit.ingest_svc.house import House, until
+from tests.support.waiting import until
+from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg, tiff
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from ingest_svc import originals
 from ingest_svc.fingerprint import Fingerprint, fingerprint, listed
-from tests.unit.ingest_svc.house import House, until
+from tests.support.waiting import until
+from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg
 
 Look = Callable[[Path, str], Fingerprint | None]

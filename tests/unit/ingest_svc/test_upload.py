@@ -22,7 +22,8 @@ from mesh.boundary import Boundary
 from mesh.identity import media_id
 from mesh.problems import Conflict, Exhausted, Invalid, Problem, Unavailable
 from mesh.rpc import Server, call, problem_of
-from tests.unit.ingest_svc.house import House, until
+from tests.support.waiting import until
+from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg, tiff
 
 

@@ -11,7 +11,8 @@ from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, WatchDe
 from ingest_svc.service import composed
 from ingest_svc.sightings import FolderSign
 from mesh.problems import Unavailable
-from tests.unit.ingest_svc.house import House, until
+from tests.support.waiting import until
+from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg
 
 

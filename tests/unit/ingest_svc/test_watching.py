@@ -8,7 +8,8 @@ from pathlib import Path
 from ingest_svc.fingerprint import fingerprint, fingerprints
 from ingest_svc.tree import walk
 from mesh.identity import media_id
-from tests.unit.ingest_svc.house import House, until
+from tests.support.waiting import until
+from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg, png
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from tests.support.scripted_llm import (
     says,
     scripted,
 )
+from tests.support.waiting import until
 
 CASE = evidence(sightings(["person", "dog"], ["person"], at=NIGHT, every=4))
 WELL = json.dumps(GOOD)
@@ -55,12 +56,6 @@ async def judging(llm: ScriptedLlm, seconds: float = SECONDS, **options: object)
 async def server() -> AsyncIterator[ScriptedLlm]:
     async with scripted() as server:
         yield server
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def refused(reasoner: Reasoner, case: Evidence = CASE, wish: Wish | None = None) -> Problem:

@@ -1,8 +1,6 @@
 """The judge's loop against a store that keeps its promises, over a real socket."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from reason_svc.messages import stamp
 from reason_svc.reasoner import State, Wish
 from reason_svc.tally import Tally
 from tests.support.judge_bench import CONCURRENCY, NOW, Bench, open_bench
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -21,13 +20,6 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setattr("reason_svc.leases.PARTING_SECONDS", 90.0)
     async with open_bench(tmp_path) as opened:
         yield opened
-
-
-async def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this did not come about"
-        await asyncio.sleep(0.005)
 
 
 async def test_a_due_event_is_judged_and_told(bench: Bench) -> None:
