@@ -142,7 +142,8 @@ async def test_where_nobody_is_and_nobody_said_where_there_is_nothing_to_tell(tm
     with capture_logs() as logs:
         await backlog.ask()
     assert list(backlog.collect()) == []
-    assert logs[0]["away"].keys() == {"store", "reason", "detect", "gpus"}
+    (told,) = [line for line in logs if line["event"] == "metrics without"]
+    assert told["away"].keys() == {"store", "reason", "detect", "gpus"}
     await channels.close()
 
 
