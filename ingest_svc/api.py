@@ -45,7 +45,10 @@ class IngestServicer(IngestServiceServicer):
 
 
 def _declared(header: UploadHeader) -> Declared:
-    captured_at = header.captured_at.ToDatetime(UTC) if header.HasField("captured_at") else None
+    try:
+        captured_at = header.captured_at.ToDatetime(UTC) if header.HasField("captured_at") else None
+    except (ValueError, OverflowError):
+        raise Invalid("captured_at is in no calendar", "BAD_REQUEST") from None
     return Declared(header.camera_id, header.sha256, header.size_bytes, captured_at)
 
 

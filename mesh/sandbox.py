@@ -311,6 +311,8 @@ class _Child:
             self._arm()
             self._requests.close()
         code = await self._process.wait()
+        with contextlib.suppress(OSError):
+            await self._answers.read()  # to its end, unheard: only then asyncio lets go of the process
         self.gone.set()
         if not self._stopping:
             said = self._said.decode(errors="replace").strip()[-300:]

@@ -159,7 +159,6 @@ async def test_another_one_of_its_kind_gives_the_same_answer(
 @pytest.mark.parametrize(
     "url",
     [
-        "",
         "yolo:v9",
         "litert:yolo",
         "litert:efficientdet-lite0?threads=0",

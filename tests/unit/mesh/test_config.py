@@ -102,9 +102,15 @@ def test_what_is_misspelt_is_refused(
 
 
 def test_empty_is_the_default_but_for_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [
+        f"LARES_{name.upper()}"
+        for name in Config.model_fields.keys() - {"detect_classes", "detect_fast_classes"}
+    ]
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
     default = load_config()
-    for name in Config.model_fields.keys() - {"detect_classes", "detect_fast_classes"}:
-        monkeypatch.setenv(f"LARES_{name.upper()}", "")
+    for name in names:
+        monkeypatch.setenv(name, "")
     assert load_config() == default
     monkeypatch.setenv("LARES_DETECT_FAST_CLASSES", "")
     assert load_config().detect_fast_classes == []
