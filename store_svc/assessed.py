@@ -108,8 +108,9 @@ class AssessedRecorder:
                 judged |= matters and not item.request_id
             if matters:
                 changed[event.id] = event
-        await connection.executemany(_GIVE_UP, given_up)
-        await connection.executemany(_FORGET, list(last.items()))
+        if last:  # a round trip each, within the transaction: most batches have no failure
+            await connection.executemany(_GIVE_UP, given_up)
+            await connection.executemany(_FORGET, list(last.items()))
         seen = [event for event in changed.values() if event.revision > revisions[event.id]]
         await write_unseen(connection, [e for e in changed.values() if e.revision == revisions[e.id]])
         await write_events(connection, [], seen, names, now)

@@ -1,5 +1,6 @@
 """lares.store.v1.EventService."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import datetime
@@ -115,8 +116,10 @@ class EventServicer(EventServiceServicer):
             rejections_lag=await self._status.rejections_lag(),
             assessments_lag=await self._status.assessments_lag(),
         )
-        lags.MergeFrom(await counts.count(self._database, self._clock()))
-        judge = await self._status.judge()
+        counted, judge = await asyncio.gather(
+            counts.count(self._database, self._clock()), self._status.judge()
+        )
+        lags.MergeFrom(counted)
         lags.judge_state, lags.judge_detail = judge.state, judge.detail
         return lags
 
