@@ -26,20 +26,32 @@ class DetectObjectsRequest(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     CAMERA_ID_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     camera_id: _builtins.str
-    """Uses this camera's thresholds; empty means the global ones."""
+    """Only part of the detections' ids; empty for none."""
+    min_score: _builtins.float
+    """Least score; absent means the detector's own threshold. Below 0.1 the detector reports nothing."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these, by any name of theirs; empty means everything that the detector finds."""
+
     def __init__(
         self,
         *,
         image: _builtins.bytes = ...,
         camera_id: _builtins.str = ...,
+        min_score: _builtins.float | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "camera_id", b"camera_id", "image", b"image", "labels", b"labels", "min_score", b"min_score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
+    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
 
 Global___DetectObjectsRequest: _TypeAlias = DetectObjectsRequest  # noqa: Y015
 

@@ -22,15 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flares/detect/v1/detection.proto\x12\x0flares.detect.v1\"Q\n\tDetection\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x0b\n\x03\x62ox\x18\x04 \x03(\x02\x12\r\n\x05\x66rame\x18\x05 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flares/detect/v1/detection.proto\x12\x0flares.detect.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x01\n\tDetection\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x0f\n\x03\x62ox\x18\x04 \x03(\x02\x42\x02\x18\x01\x12\r\n\x05\x66rame\x18\x05 \x01(\x05\x12\x32\n\x0c\x62ounding_box\x18\x06 \x01(\x0b\x32\x1c.lares.detect.v1.BoundingBox\"I\n\x0b\x42oundingBox\x12\r\n\x05x_min\x18\x01 \x01(\x02\x12\r\n\x05y_min\x18\x02 \x01(\x02\x12\r\n\x05x_max\x18\x03 \x01(\x02\x12\r\n\x05y_max\x18\x04 \x01(\x02\"\xb8\x01\n\x05\x46rame\x12\r\n\x05index\x18\x01 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x1b\n\x13motion_significance\x18\x05 \x01(\x02\x12\x33\n\ndetections\x18\x06 \x03(\x0b\x32\x1f.lares.detect.v1.FrameDetection\"p\n\x0e\x46rameDetection\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x32\n\x0c\x62ounding_box\x18\x04 \x01(\x0b\x32\x1c.lares.detect.v1.BoundingBox\"V\n\rDetectorModel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x11\n\tthreshold\x18\x03 \x01(\x02\x12\x16\n\x0e\x66\x61st_threshold\x18\x04 \x01(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.detect.v1.detection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DETECTION']._serialized_start=52
-  _globals['_DETECTION']._serialized_end=133
+  _globals['_DETECTION'].fields_by_name['box']._loaded_options = None
+  _globals['_DETECTION'].fields_by_name['box']._serialized_options = b'\030\001'
+  _globals['_DETECTION']._serialized_start=86
+  _globals['_DETECTION']._serialized_end=223
+  _globals['_BOUNDINGBOX']._serialized_start=225
+  _globals['_BOUNDINGBOX']._serialized_end=298
+  _globals['_FRAME']._serialized_start=301
+  _globals['_FRAME']._serialized_end=485
+  _globals['_FRAMEDETECTION']._serialized_start=487
+  _globals['_FRAMEDETECTION']._serialized_end=599
+  _globals['_DETECTORMODEL']._serialized_start=601
+  _globals['_DETECTORMODEL']._serialized_end=687
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -15,6 +16,11 @@ if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -29,6 +35,7 @@ class Detection(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
+    BOUNDING_BOX_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv5(media, frame, rank in the detector's raw output, detector)."""
     label: _builtins.str
@@ -38,9 +45,12 @@ class Detection(_message.Message):
     frame: _builtins.int
     """0 for a photo."""
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """[x_min, y_min, x_max, y_max], normalised to 0..1 of the upright photo."""
+        """Written by earlier versions, instead of bounding_box: [x_min, y_min, x_max, y_max]."""
 
+    @_builtins.property
+    def bounding_box(self) -> Global___BoundingBox: ...
     def __init__(
         self,
         *,
@@ -49,11 +59,155 @@ class Detection(_message.Message):
         score: _builtins.float = ...,
         box: _abc.Iterable[_builtins.float] | None = ...,
         frame: _builtins.int = ...,
+        bounding_box: Global___BoundingBox | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "frame", b"frame", "id", b"id", "label", b"label", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "box", b"box", "frame", b"frame", "id", b"id", "label", b"label", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Detection: _TypeAlias = Detection  # noqa: Y015
+
+@_typing.final
+class BoundingBox(_message.Message):
+    """Normalised to 0..1 of the upright picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    X_MIN_FIELD_NUMBER: _builtins.int
+    Y_MIN_FIELD_NUMBER: _builtins.int
+    X_MAX_FIELD_NUMBER: _builtins.int
+    Y_MAX_FIELD_NUMBER: _builtins.int
+    x_min: _builtins.float
+    y_min: _builtins.float
+    x_max: _builtins.float
+    y_max: _builtins.float
+    def __init__(
+        self,
+        *,
+        x_min: _builtins.float = ...,
+        y_min: _builtins.float = ...,
+        x_max: _builtins.float = ...,
+        y_max: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["x_max", b"x_max", "x_min", b"x_min", "y_max", b"y_max", "y_min", b"y_min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoundingBox: _TypeAlias = BoundingBox  # noqa: Y015
+
+@_typing.final
+class Frame(_message.Message):
+    """One picture of a media, with everything that the detector found in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CAPTURED_AT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    MOTION_SIGNIFICANCE_FIELD_NUMBER: _builtins.int
+    DETECTIONS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """0 for a photo."""
+    width: _builtins.int
+    """Pixels, upright."""
+    height: _builtins.int
+    motion_significance: _builtins.float
+    """How much moved since the frame before, 0..1; 0 for a photo."""
+    @_builtins.property
+    def captured_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrameDetection]:
+        """The detector's raw output: scores of 0.1 and above, best first, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        captured_at: _timestamp_pb2.Timestamp | None = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        motion_significance: _builtins.float = ...,
+        detections: _abc.Iterable[Global___FrameDetection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "detections", b"detections", "height", b"height", "index", b"index", "motion_significance", b"motion_significance", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Frame: _TypeAlias = Frame  # noqa: Y015
+
+@_typing.final
+class FrameDetection(_message.Message):
+    """One object as the detector reported it. Media, frame, rank and model give its id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    BOUNDING_BOX_FIELD_NUMBER: _builtins.int
+    rank: _builtins.int
+    """Its place in the detector's raw output."""
+    label: _builtins.str
+    """Canonical COCO name."""
+    score: _builtins.float
+    """0..1."""
+    @_builtins.property
+    def bounding_box(self) -> Global___BoundingBox: ...
+    def __init__(
+        self,
+        *,
+        rank: _builtins.int = ...,
+        label: _builtins.str = ...,
+        score: _builtins.float = ...,
+        bounding_box: Global___BoundingBox | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "label", b"label", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrameDetection: _TypeAlias = FrameDetection  # noqa: Y015
+
+@_typing.final
+class DetectorModel(_message.Message):
+    """The model that looked at a media."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    FAST_THRESHOLD_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Name and weights digest, `efficientdet-lite0@1a2b3c4d5e6f`."""
+    threshold: _builtins.float
+    """Its least score of a detection that counts, where nothing else is configured."""
+    fast_threshold: _builtins.float
+    """Its least score for the fast path, where nothing else is configured."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Everything that it can find."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        threshold: _builtins.float = ...,
+        fast_threshold: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fast_threshold", b"fast_threshold", "id", b"id", "labels", b"labels", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetectorModel: _TypeAlias = DetectorModel  # noqa: Y015

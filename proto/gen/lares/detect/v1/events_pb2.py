@@ -27,13 +27,17 @@ from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detecti
 from lares.ingest.v1 import media_pb2 as lares_dot_ingest_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clares/detect/v1/events.proto\x12\x0flares.detect.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1blares/ingest/v1/media.proto\"\xb9\x01\n\rMediaDetected\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12.\n\ndetections\x18\x02 \x03(\x0b\x32\x1a.lares.detect.v1.Detection\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12/\n\x0b\x64\x65tected_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06urgent\x18\x05 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clares/detect/v1/events.proto\x12\x0flares.detect.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1blares/ingest/v1/media.proto\"\x98\x02\n\rMediaDetected\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12\x32\n\ndetections\x18\x02 \x03(\x0b\x32\x1a.lares.detect.v1.DetectionB\x02\x18\x01\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12/\n\x0b\x64\x65tected_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x06urgent\x18\x05 \x01(\x08\x42\x02\x18\x01\x12&\n\x06\x66rames\x18\x06 \x03(\x0b\x32\x16.lares.detect.v1.Frame\x12-\n\x05model\x18\x07 \x01(\x0b\x32\x1e.lares.detect.v1.DetectorModelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.detect.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_MEDIADETECTED'].fields_by_name['detections']._loaded_options = None
+  _globals['_MEDIADETECTED'].fields_by_name['detections']._serialized_options = b'\030\001'
+  _globals['_MEDIADETECTED'].fields_by_name['urgent']._loaded_options = None
+  _globals['_MEDIADETECTED'].fields_by_name['urgent']._serialized_options = b'\030\001'
   _globals['_MEDIADETECTED']._serialized_start=145
-  _globals['_MEDIADETECTED']._serialized_end=330
+  _globals['_MEDIADETECTED']._serialized_end=425
 # @@protoc_insertion_point(module_scope)

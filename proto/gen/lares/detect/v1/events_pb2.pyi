@@ -19,11 +19,16 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class MediaDetected(_message.Message):
-    """Topic detect.detections.v1, key camera_id. No detections is a result; a failure is never one."""
+    """Topic detect.detections.v1, key camera_id. A frame without detections is a result; a failure is never one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,18 +37,37 @@ class MediaDetected(_message.Message):
     DETECTOR_FIELD_NUMBER: _builtins.int
     DETECTED_AT_FIELD_NUMBER: _builtins.int
     URGENT_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     detector: _builtins.str
     """Name and weights digest, `efficientdet-lite0@1a2b3c4d5e6f`."""
-    urgent: _builtins.bool
-    """Whether a detection of a fast-path class reached the detector's fast threshold."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def urgent(self) -> _builtins.bool:
+        """Written by earlier versions, beside detections."""
+
+    @urgent.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def urgent(self, value: _builtins.bool) -> None:
+        """Written by earlier versions, beside detections."""
+
     @_builtins.property
     def media(self) -> _media_pb2.Media: ...
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[_detection_pb2.Detection]:
-        """Above their thresholds, of watched classes, best first."""
+        """Written by earlier versions, which filtered by themselves, instead of frames: all of them count."""
 
     @_builtins.property
     def detected_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_detection_pb2.Frame]:
+        """What the model sees, unfiltered: store_svc decides what counts. In order of index; one for a photo."""
+
+    @_builtins.property
+    def model(self) -> _detection_pb2.DetectorModel:
+        """The model that saw it; its id is also in `detector`."""
+
     def __init__(
         self,
         *,
@@ -52,10 +76,12 @@ class MediaDetected(_message.Message):
         detector: _builtins.str = ...,
         detected_at: _timestamp_pb2.Timestamp | None = ...,
         urgent: _builtins.bool = ...,
+        frames: _abc.Iterable[_detection_pb2.Frame] | None = ...,
+        model: _detection_pb2.DetectorModel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "media", b"media"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "media", b"media", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "detections", b"detections", "detector", b"detector", "media", b"media", "urgent", b"urgent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "detections", b"detections", "detector", b"detector", "frames", b"frames", "media", b"media", "model", b"model", "urgent", b"urgent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lares/ingest/v1/ingest_service.proto\x12\x0flares.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"r\n\x12UploadMediaRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.lares.ingest.v1.UploadHeaderH\x00\x12\x1c\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@H\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xb9\x01\n\x0cUploadHeader\x12\x34\n\tcamera_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12/\n\x0b\x63\x61ptured_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x13UploadMediaResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\"\x18\n\x16GetIngestStatusRequest\"R\n\x17GetIngestStatusResponse\x12\x10\n\x08settling\x18\x01 \x01(\x03\x12\x13\n\x0bunannounced\x18\x02 \x01(\x03\x12\x10\n\x08scanning\x18\x03 \x01(\x08\x32\xd1\x01\n\rIngestService\x12Z\n\x0bUploadMedia\x12#.lares.ingest.v1.UploadMediaRequest\x1a$.lares.ingest.v1.UploadMediaResponse(\x01\x12\x64\n\x0fGetIngestStatus\x12\'.lares.ingest.v1.GetIngestStatusRequest\x1a(.lares.ingest.v1.GetIngestStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lares/ingest/v1/ingest_service.proto\x12\x0flares.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\"r\n\x12UploadMediaRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.lares.ingest.v1.UploadHeaderH\x00\x12\x1c\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@H\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xb9\x01\n\x0cUploadHeader\x12\x34\n\tcamera_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12/\n\x0b\x63\x61ptured_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x13UploadMediaResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\"\x18\n\x16GetIngestStatusRequest\"R\n\x17GetIngestStatusResponse\x12\x10\n\x08settling\x18\x01 \x01(\x03\x12\x13\n\x0bunannounced\x18\x02 \x01(\x03\x12\x10\n\x08scanning\x18\x03 \x01(\x08\x32\xdd\x01\n\rIngestService\x12`\n\x0bUploadMedia\x12#.lares.ingest.v1.UploadMediaRequest\x1a$.lares.ingest.v1.UploadMediaResponse\"\x04\xa8\xe3\x18\x02(\x01\x12j\n\x0fGetIngestStatus\x12\'.lares.ingest.v1.GetIngestStatusRequest\x1a(.lares.ingest.v1.GetIngestStatusResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,16 +44,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADHEADER'].fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
   _globals['_UPLOADHEADER'].fields_by_name['size_bytes']._loaded_options = None
   _globals['_UPLOADHEADER'].fields_by_name['size_bytes']._serialized_options = b'\272H\004\"\002 \000'
-  _globals['_UPLOADMEDIAREQUEST']._serialized_start=119
-  _globals['_UPLOADMEDIAREQUEST']._serialized_end=233
-  _globals['_UPLOADHEADER']._serialized_start=236
-  _globals['_UPLOADHEADER']._serialized_end=421
-  _globals['_UPLOADMEDIARESPONSE']._serialized_start=423
-  _globals['_UPLOADMEDIARESPONSE']._serialized_end=462
-  _globals['_GETINGESTSTATUSREQUEST']._serialized_start=464
-  _globals['_GETINGESTSTATUSREQUEST']._serialized_end=488
-  _globals['_GETINGESTSTATUSRESPONSE']._serialized_start=490
-  _globals['_GETINGESTSTATUSRESPONSE']._serialized_end=572
-  _globals['_INGESTSERVICE']._serialized_start=575
-  _globals['_INGESTSERVICE']._serialized_end=784
+  _globals['_INGESTSERVICE'].methods_by_name['UploadMedia']._loaded_options = None
+  _globals['_INGESTSERVICE'].methods_by_name['UploadMedia']._serialized_options = b'\250\343\030\002'
+  _globals['_INGESTSERVICE'].methods_by_name['GetIngestStatus']._loaded_options = None
+  _globals['_INGESTSERVICE'].methods_by_name['GetIngestStatus']._serialized_options = b'\250\343\030\001'
+  _globals['_UPLOADMEDIAREQUEST']._serialized_start=153
+  _globals['_UPLOADMEDIAREQUEST']._serialized_end=267
+  _globals['_UPLOADHEADER']._serialized_start=270
+  _globals['_UPLOADHEADER']._serialized_end=455
+  _globals['_UPLOADMEDIARESPONSE']._serialized_start=457
+  _globals['_UPLOADMEDIARESPONSE']._serialized_end=496
+  _globals['_GETINGESTSTATUSREQUEST']._serialized_start=498
+  _globals['_GETINGESTSTATUSREQUEST']._serialized_end=522
+  _globals['_GETINGESTSTATUSRESPONSE']._serialized_start=524
+  _globals['_GETINGESTSTATUSRESPONSE']._serialized_end=606
+  _globals['_INGESTSERVICE']._serialized_start=609
+  _globals['_INGESTSERVICE']._serialized_end=830
 # @@protoc_insertion_point(module_scope)

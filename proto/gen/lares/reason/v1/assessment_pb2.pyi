@@ -19,6 +19,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _Severity:
@@ -90,8 +95,16 @@ class Assessment(_message.Message):
     """Of all calls to the model that this took; `cached` ones it had read before. 0 for rules."""
     cached_tokens: _builtins.int
     completion_tokens: _builtins.int
-    raw_answer: _builtins.str
-    """The model's answer as it came, cut to 8 KiB; empty for rules."""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def raw_answer(self) -> _builtins.str:
+        """Written by earlier versions; now EventAssessed.raw_answer, and read by EventService.GetRawAnswer."""
+
+    @raw_answer.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def raw_answer(self, value: _builtins.str) -> None:
+        """Written by earlier versions; now EventAssessed.raw_answer, and read by EventService.GetRawAnswer."""
+
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]:
         """Those of the rules, which stay beside every verdict; then a model's own reasons, `reason`, of no points."""

@@ -30,10 +30,13 @@ class EventAssessed(_message.Message):
     EVIDENCE_DIGEST_FIELD_NUMBER: _builtins.int
     ASSESSMENT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    RAW_ANSWER_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     camera_id: _builtins.str
     evidence_revision: _builtins.int
     evidence_digest: _builtins.str
+    raw_answer: _builtins.str
+    """The model's response as it came, cut to 8 KiB; empty for rules."""
     @_builtins.property
     def assessment(self) -> _assessment_pb2.Assessment: ...
     @_builtins.property
@@ -47,10 +50,11 @@ class EventAssessed(_message.Message):
         evidence_digest: _builtins.str = ...,
         assessment: _assessment_pb2.Assessment | None = ...,
         failure: Global___JudgementFailure | None = ...,
+        raw_answer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "camera_id", b"camera_id", "event_id", b"event_id", "evidence_digest", b"evidence_digest", "evidence_revision", b"evidence_revision", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "camera_id", b"camera_id", "event_id", b"event_id", "evidence_digest", b"evidence_digest", "evidence_revision", b"evidence_revision", "failure", b"failure", "outcome", b"outcome", "raw_answer", b"raw_answer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["assessment", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

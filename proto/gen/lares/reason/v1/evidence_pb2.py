@@ -23,19 +23,22 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detection__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elares/reason/v1/evidence.proto\x12\x0flares.reason.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x02\n\x08\x45vidence\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tcamera_id\x18\x04 \x01(\t\x12\x13\n\x0b\x63\x61mera_name\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\ndetections\x18\t \x03(\x0b\x32\".lares.reason.v1.EvidenceDetection\x12+\n\x07history\x18\n \x03(\x0b\x32\x1a.lares.reason.v1.PastEvent\"\x8d\x01\n\x11\x45videnceDetection\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x0b\n\x03\x62ox\x18\x04 \x03(\x02\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x06 \x01(\t\"M\n\tPastEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elares/reason/v1/evidence.proto\x12\x0flares.reason.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flares/detect/v1/detection.proto\"\xbc\x02\n\x08\x45vidence\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tcamera_id\x18\x04 \x01(\t\x12\x13\n\x0b\x63\x61mera_name\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\ndetections\x18\t \x03(\x0b\x32\".lares.reason.v1.EvidenceDetection\x12+\n\x07history\x18\n \x03(\x0b\x32\x1a.lares.reason.v1.PastEvent\"\xc5\x01\n\x11\x45videnceDetection\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x0f\n\x03\x62ox\x18\x04 \x03(\x02\x42\x02\x18\x01\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x06 \x01(\t\x12\x32\n\x0c\x62ounding_box\x18\x07 \x01(\x0b\x32\x1c.lares.detect.v1.BoundingBox\"M\n\tPastEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.reason.v1.evidence_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVIDENCE']._serialized_start=85
-  _globals['_EVIDENCE']._serialized_end=401
-  _globals['_EVIDENCEDETECTION']._serialized_start=404
-  _globals['_EVIDENCEDETECTION']._serialized_end=545
-  _globals['_PASTEVENT']._serialized_start=547
-  _globals['_PASTEVENT']._serialized_end=624
+  _globals['_EVIDENCEDETECTION'].fields_by_name['box']._loaded_options = None
+  _globals['_EVIDENCEDETECTION'].fields_by_name['box']._serialized_options = b'\030\001'
+  _globals['_EVIDENCE']._serialized_start=118
+  _globals['_EVIDENCE']._serialized_end=434
+  _globals['_EVIDENCEDETECTION']._serialized_start=437
+  _globals['_EVIDENCEDETECTION']._serialized_end=634
+  _globals['_PASTEVENT']._serialized_start=636
+  _globals['_PASTEVENT']._serialized_end=713
 # @@protoc_insertion_point(module_scope)

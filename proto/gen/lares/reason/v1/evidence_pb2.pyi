@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from lares.detect.v1 import detection_pb2 as _detection_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -16,6 +17,11 @@ if sys.version_info >= (3, 11):
     from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -87,16 +93,20 @@ class EvidenceDetection(_message.Message):
     BOX_FIELD_NUMBER: _builtins.int
     CAPTURED_AT_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
+    BOUNDING_BOX_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     label: _builtins.str
     score: _builtins.float
     media_id: _builtins.str
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """[x_min, y_min, x_max, y_max], 0..1."""
+        """Written by earlier clients, instead of bounding_box: [x_min, y_min, x_max, y_max]."""
 
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def bounding_box(self) -> _detection_pb2.BoundingBox: ...
     def __init__(
         self,
         *,
@@ -106,10 +116,11 @@ class EvidenceDetection(_message.Message):
         box: _abc.Iterable[_builtins.float] | None = ...,
         captured_at: _timestamp_pb2.Timestamp | None = ...,
         media_id: _builtins.str = ...,
+        bounding_box: _detection_pb2.BoundingBox | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "captured_at", b"captured_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "captured_at", b"captured_at", "id", b"id", "label", b"label", "media_id", b"media_id", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "box", b"box", "captured_at", b"captured_at", "id", b"id", "label", b"label", "media_id", b"media_id", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

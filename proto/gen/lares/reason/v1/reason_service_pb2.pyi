@@ -72,16 +72,20 @@ class AssessEventResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ASSESSMENT_FIELD_NUMBER: _builtins.int
+    RAW_ANSWER_FIELD_NUMBER: _builtins.int
+    raw_answer: _builtins.str
+    """The model's response as it came, cut to 8 KiB; empty for rules."""
     @_builtins.property
     def assessment(self) -> _assessment_pb2.Assessment: ...
     def __init__(
         self,
         *,
         assessment: _assessment_pb2.Assessment | None = ...,
+        raw_answer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "raw_answer", b"raw_answer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

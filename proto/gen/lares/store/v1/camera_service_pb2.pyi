@@ -7,7 +7,10 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lares.detect.v1 import detection_pb2 as _detection_pb2
 from lares.store.v1 import camera_pb2 as _camera_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +22,36 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PolicyDecision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PolicyDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyDecision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLICY_DECISION_UNSPECIFIED: _PolicyDecision.ValueType  # 0
+    POLICY_DECISION_KEPT: _PolicyDecision.ValueType  # 1
+    POLICY_DECISION_NOT_WATCHED: _PolicyDecision.ValueType  # 2
+    """Its label is not watched."""
+    POLICY_DECISION_BELOW_THRESHOLD: _PolicyDecision.ValueType  # 3
+    POLICY_DECISION_SIZE: _PolicyDecision.ValueType  # 4
+    """A size filter of the camera excludes it."""
+    POLICY_DECISION_MASKED: _PolicyDecision.ValueType  # 5
+    """Its foot point lies in a mask."""
+
+class PolicyDecision(_PolicyDecision, metaclass=_PolicyDecisionEnumTypeWrapper):
+    """Why a finding of the detector counts, or does not. The numbers are stored."""
+
+POLICY_DECISION_UNSPECIFIED: PolicyDecision.ValueType  # 0
+POLICY_DECISION_KEPT: PolicyDecision.ValueType  # 1
+POLICY_DECISION_NOT_WATCHED: PolicyDecision.ValueType  # 2
+"""Its label is not watched."""
+POLICY_DECISION_BELOW_THRESHOLD: PolicyDecision.ValueType  # 3
+POLICY_DECISION_SIZE: PolicyDecision.ValueType  # 4
+"""A size filter of the camera excludes it."""
+POLICY_DECISION_MASKED: PolicyDecision.ValueType  # 5
+"""Its foot point lies in a mask."""
+Global___PolicyDecision: _TypeAlias = PolicyDecision  # noqa: Y015
 
 @_typing.final
 class CreateCameraRequest(_message.Message):
@@ -196,7 +229,9 @@ class UpdateCameraRequest(_message.Message):
     def camera(self) -> _camera_pb2.Camera: ...
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of display_name, time_zone, enabled, thresholds; empty means all of them."""
+        """Of display_name, time_zone, enabled, thresholds. Absent means the fields that are set: a map or a list changes
+        only when the mask names it. `*` replaces everything.
+        """
 
     def __init__(
         self,
@@ -231,6 +266,125 @@ class UpdateCameraResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateCameraResponse: _TypeAlias = UpdateCameraResponse  # noqa: Y015
+
+@_typing.final
+class PreviewPolicyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    MAX_FRAMES_FIELD_NUMBER: _builtins.int
+    max_frames: _builtins.int
+    """The newest frames of this camera; 0 means 20."""
+    @_builtins.property
+    def camera(self) -> _camera_pb2.Camera:
+        """The proposed configuration, as in UpdateCamera; `id` names the camera."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask: ...
+    def __init__(
+        self,
+        *,
+        camera: _camera_pb2.Camera | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        max_frames: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera", b"camera", "max_frames", b"max_frames", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewPolicyRequest: _TypeAlias = PreviewPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PreviewPolicyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    CURRENT_POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    PROPOSED_POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    current_policy_digest: _builtins.str
+    """The configuration that decided when the newest frame was recorded, and the proposed one."""
+    proposed_policy_digest: _builtins.str
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___FramePreview]:
+        """Newest capture first. Frames recorded by versions that kept no raw output are left out."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[Global___FramePreview] | None = ...,
+        current_policy_digest: _builtins.str = ...,
+        proposed_policy_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_policy_digest", b"current_policy_digest", "frames", b"frames", "proposed_policy_digest", b"proposed_policy_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewPolicyResponse: _TypeAlias = PreviewPolicyResponse  # noqa: Y015
+
+@_typing.final
+class FramePreview(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    CAPTURED_AT_FIELD_NUMBER: _builtins.int
+    DETECTIONS_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    index: _builtins.int
+    @_builtins.property
+    def captured_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___DetectionPreview]:
+        """In order of rank."""
+
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        index: _builtins.int = ...,
+        captured_at: _timestamp_pb2.Timestamp | None = ...,
+        detections: _abc.Iterable[Global___DetectionPreview] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "detections", b"detections", "index", b"index", "media_id", b"media_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FramePreview: _TypeAlias = FramePreview  # noqa: Y015
+
+@_typing.final
+class DetectionPreview(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DETECTION_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    PROPOSED_FIELD_NUMBER: _builtins.int
+    recorded: Global___PolicyDecision.ValueType
+    """As decided when it was recorded."""
+    proposed: Global___PolicyDecision.ValueType
+    """As the proposed configuration would decide."""
+    @_builtins.property
+    def detection(self) -> _detection_pb2.FrameDetection: ...
+    def __init__(
+        self,
+        *,
+        detection: _detection_pb2.FrameDetection | None = ...,
+        recorded: Global___PolicyDecision.ValueType = ...,
+        proposed: Global___PolicyDecision.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detection", b"detection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detection", b"detection", "proposed", b"proposed", "recorded", b"recorded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetectionPreview: _TypeAlias = DetectionPreview  # noqa: Y015
 
 @_typing.final
 class DeleteCameraRequest(_message.Message):

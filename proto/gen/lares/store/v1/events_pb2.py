@@ -23,19 +23,27 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detection__pb2
+from lares.ingest.v1 import media_pb2 as lares_dot_ingest_dot_v1_dot_media__pb2
 from lares.store.v1 import camera_pb2 as lares_dot_store_dot_v1_dot_camera__pb2
 from lares.store.v1 import event_pb2 as lares_dot_store_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blares/store/v1/events.proto\x12\x0elares.store.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blares/store/v1/camera.proto\x1a\x1alares/store/v1/event.proto\"\x88\x01\n\x0c\x45ventChanged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.lares.store.v1.Event\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x12/\n\x0brecorded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"]\n\x10\x43\x61meraConfigured\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blares/store/v1/events.proto\x12\x0elares.store.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1blares/ingest/v1/media.proto\x1a\x1blares/store/v1/camera.proto\x1a\x1alares/store/v1/event.proto\"\x88\x01\n\x0c\x45ventChanged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.lares.store.v1.Event\x12\x0f\n\x07\x64\x65leted\x18\x03 \x01(\x08\x12/\n\x0brecorded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"]\n\x10\x43\x61meraConfigured\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\x12\x10\n\x08revision\x18\x03 \x01(\x03\"\x81\x02\n\tMediaKept\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12\x10\n\x08\x64\x65tector\x18\x02 \x01(\t\x12/\n\x0b\x64\x65tected_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06\x66rames\x18\x04 \x03(\x0b\x32\x19.lares.store.v1.KeptFrame\x12\x17\n\x0f\x63\x61mera_revision\x18\x05 \x01(\x03\x12\x15\n\rpolicy_digest\x18\x06 \x01(\t\x12/\n\x0brecorded_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\tKeptFrame\x12\r\n\x05index\x18\x01 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x31\n\ndetections\x18\x05 \x03(\x0b\x32\x1d.lares.store.v1.KeptDetection\x12\x15\n\rdropped_count\x18\x06 \x01(\x05\"\x91\x01\n\rKeptDetection\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x32\n\x0c\x62ounding_box\x18\x04 \x01(\x0b\x32\x1c.lares.detect.v1.BoundingBox\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x10\n\x08zone_ids\x18\x06 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.store.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTCHANGED']._serialized_start=138
-  _globals['_EVENTCHANGED']._serialized_end=274
-  _globals['_CAMERACONFIGURED']._serialized_start=276
-  _globals['_CAMERACONFIGURED']._serialized_end=369
+  _globals['_EVENTCHANGED']._serialized_start=200
+  _globals['_EVENTCHANGED']._serialized_end=336
+  _globals['_CAMERACONFIGURED']._serialized_start=338
+  _globals['_CAMERACONFIGURED']._serialized_end=431
+  _globals['_MEDIAKEPT']._serialized_start=434
+  _globals['_MEDIAKEPT']._serialized_end=691
+  _globals['_KEPTFRAME']._serialized_start=694
+  _globals['_KEPTFRAME']._serialized_end=874
+  _globals['_KEPTDETECTION']._serialized_start=877
+  _globals['_KEPTDETECTION']._serialized_end=1022
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from lares.detect.v1 import detection_pb2 as _detection_pb2
+from lares.ingest.v1 import media_pb2 as _media_pb2
 from lares.store.v1 import camera_pb2 as _camera_pb2
 from lares.store.v1 import event_pb2 as _event_pb2
 import builtins as _builtins
@@ -82,3 +86,128 @@ class CameraConfigured(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CameraConfigured: _TypeAlias = CameraConfigured  # noqa: Y015
+
+@_typing.final
+class MediaKept(_message.Message):
+    """Topic store.kept.v1, key camera_id: what counted of one media, decided by the watch policy when it was recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_FIELD_NUMBER: _builtins.int
+    DETECTOR_FIELD_NUMBER: _builtins.int
+    DETECTED_AT_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    CAMERA_REVISION_FIELD_NUMBER: _builtins.int
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    RECORDED_AT_FIELD_NUMBER: _builtins.int
+    detector: _builtins.str
+    """Name and weights digest."""
+    camera_revision: _builtins.int
+    """The camera's configuration that decided."""
+    policy_digest: _builtins.str
+    """Hex SHA-256 of the whole policy that decided."""
+    @_builtins.property
+    def media(self) -> _media_pb2.Media: ...
+    @_builtins.property
+    def detected_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptFrame]:
+        """All frames of the media, also those of which nothing was kept."""
+
+    @_builtins.property
+    def recorded_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        media: _media_pb2.Media | None = ...,
+        detector: _builtins.str = ...,
+        detected_at: _timestamp_pb2.Timestamp | None = ...,
+        frames: _abc.Iterable[Global___KeptFrame] | None = ...,
+        camera_revision: _builtins.int = ...,
+        policy_digest: _builtins.str = ...,
+        recorded_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "media", b"media", "recorded_at", b"recorded_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_revision", b"camera_revision", "detected_at", b"detected_at", "detector", b"detector", "frames", b"frames", "media", b"media", "policy_digest", b"policy_digest", "recorded_at", b"recorded_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MediaKept: _TypeAlias = MediaKept  # noqa: Y015
+
+@_typing.final
+class KeptFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CAPTURED_AT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    DETECTIONS_FIELD_NUMBER: _builtins.int
+    DROPPED_COUNT_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    width: _builtins.int
+    height: _builtins.int
+    dropped_count: _builtins.int
+    """How many findings of the detector did not count."""
+    @_builtins.property
+    def captured_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptDetection]:
+        """Best first."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        captured_at: _timestamp_pb2.Timestamp | None = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        detections: _abc.Iterable[Global___KeptDetection] | None = ...,
+        dropped_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "detections", b"detections", "dropped_count", b"dropped_count", "height", b"height", "index", b"index", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptFrame: _TypeAlias = KeptFrame  # noqa: Y015
+
+@_typing.final
+class KeptDetection(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    BOUNDING_BOX_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    label: _builtins.str
+    score: _builtins.float
+    event_id: _builtins.str
+    @_builtins.property
+    def bounding_box(self) -> _detection_pb2.BoundingBox: ...
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The zones that hold its foot point."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        label: _builtins.str = ...,
+        score: _builtins.float = ...,
+        bounding_box: _detection_pb2.BoundingBox | None = ...,
+        event_id: _builtins.str = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "event_id", b"event_id", "id", b"id", "label", b"label", "score", b"score", "zone_ids", b"zone_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptDetection: _TypeAlias = KeptDetection  # noqa: Y015

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 from lares.ingest.v1 import media_pb2 as lares_dot_ingest_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/media_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blares/ingest/v1/media.proto\"\x90\x01\n\x0bStoredMedia\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12/\n\x0b\x64\x65tected_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65tection_count\x18\x04 \x01(\x05\"\xbd\x01\n\tRejection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x30\n\x06reason\x18\x04 \x01(\x0e\x32 .lares.ingest.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12/\n\x0brejected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x07 \x01(\t\"-\n\x0fGetMediaRequest\x12\x1a\n\x08media_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\">\n\x10GetMediaResponse\x12*\n\x05media\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.StoredMedia\"d\n\x10ListMediaRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"m\n\x11ListMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\";\n\x14\x42\x61tchGetMediaRequest\x12#\n\tmedia_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"C\n\x15\x42\x61tchGetMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"A\n\x1a\x42\x61tchListEventMediaRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"I\n\x1b\x42\x61tchListEventMediaResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventMedia\"J\n\nEventMedia\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12*\n\x05media\x18\x02 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"J\n\x15ListRejectionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"u\n\x16ListRejectionsResponse\x12-\n\nrejections\x18\x01 \x03(\x0b\x32\x19.lares.store.v1.Rejection\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"U\n\x17ListUnknownFilesRequest\x12:\n\x05\x66iles\x18\x01 \x03(\x0b\x32 .lares.ingest.v1.FileFingerprintB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"+\n\x18ListUnknownFilesResponse\x12\x0f\n\x07unknown\x18\x01 \x03(\x05\x32\xc5\x04\n\x0cMediaService\x12M\n\x08GetMedia\x12\x1f.lares.store.v1.GetMediaRequest\x1a .lares.store.v1.GetMediaResponse\x12P\n\tListMedia\x12 .lares.store.v1.ListMediaRequest\x1a!.lares.store.v1.ListMediaResponse\x12\\\n\rBatchGetMedia\x12$.lares.store.v1.BatchGetMediaRequest\x1a%.lares.store.v1.BatchGetMediaResponse\x12n\n\x13\x42\x61tchListEventMedia\x12*.lares.store.v1.BatchListEventMediaRequest\x1a+.lares.store.v1.BatchListEventMediaResponse\x12_\n\x0eListRejections\x12%.lares.store.v1.ListRejectionsRequest\x1a&.lares.store.v1.ListRejectionsResponse\x12\x65\n\x10ListUnknownFiles\x12\'.lares.store.v1.ListUnknownFilesRequest\x1a(.lares.store.v1.ListUnknownFilesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/media_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1blares/ingest/v1/media.proto\"\x90\x01\n\x0bStoredMedia\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12/\n\x0b\x64\x65tected_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65tection_count\x18\x04 \x01(\x05\"\xbd\x01\n\tRejection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x30\n\x06reason\x18\x04 \x01(\x0e\x32 .lares.ingest.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12/\n\x0brejected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x07 \x01(\t\"-\n\x0fGetMediaRequest\x12\x1a\n\x08media_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\">\n\x10GetMediaResponse\x12*\n\x05media\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.StoredMedia\"d\n\x10ListMediaRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"m\n\x11ListMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\";\n\x14\x42\x61tchGetMediaRequest\x12#\n\tmedia_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"C\n\x15\x42\x61tchGetMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"A\n\x1a\x42\x61tchListEventMediaRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"I\n\x1b\x42\x61tchListEventMediaResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventMedia\"J\n\nEventMedia\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12*\n\x05media\x18\x02 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"J\n\x15ListRejectionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"u\n\x16ListRejectionsResponse\x12-\n\nrejections\x18\x01 \x03(\x0b\x32\x19.lares.store.v1.Rejection\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"U\n\x17ListUnknownFilesRequest\x12:\n\x05\x66iles\x18\x01 \x03(\x0b\x32 .lares.ingest.v1.FileFingerprintB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"+\n\x18ListUnknownFilesResponse\x12\x0f\n\x07unknown\x18\x01 \x03(\x05\x32\xe9\x04\n\x0cMediaService\x12S\n\x08GetMedia\x12\x1f.lares.store.v1.GetMediaRequest\x1a .lares.store.v1.GetMediaResponse\"\x04\xa8\xe3\x18\x01\x12V\n\tListMedia\x12 .lares.store.v1.ListMediaRequest\x1a!.lares.store.v1.ListMediaResponse\"\x04\xa8\xe3\x18\x01\x12\x62\n\rBatchGetMedia\x12$.lares.store.v1.BatchGetMediaRequest\x1a%.lares.store.v1.BatchGetMediaResponse\"\x04\xa8\xe3\x18\x01\x12t\n\x13\x42\x61tchListEventMedia\x12*.lares.store.v1.BatchListEventMediaRequest\x1a+.lares.store.v1.BatchListEventMediaResponse\"\x04\xa8\xe3\x18\x01\x12\x65\n\x0eListRejections\x12%.lares.store.v1.ListRejectionsRequest\x1a&.lares.store.v1.ListRejectionsResponse\"\x04\xa8\xe3\x18\x01\x12k\n\x10ListUnknownFiles\x12\'.lares.store.v1.ListUnknownFilesRequest\x1a(.lares.store.v1.ListUnknownFilesResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,36 +49,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTREJECTIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTUNKNOWNFILESREQUEST'].fields_by_name['files']._loaded_options = None
   _globals['_LISTUNKNOWNFILESREQUEST'].fields_by_name['files']._serialized_options = b'\272H\006\222\001\003\020\350\007'
-  _globals['_STOREDMEDIA']._serialized_start=146
-  _globals['_STOREDMEDIA']._serialized_end=290
-  _globals['_REJECTION']._serialized_start=293
-  _globals['_REJECTION']._serialized_end=482
-  _globals['_GETMEDIAREQUEST']._serialized_start=484
-  _globals['_GETMEDIAREQUEST']._serialized_end=529
-  _globals['_GETMEDIARESPONSE']._serialized_start=531
-  _globals['_GETMEDIARESPONSE']._serialized_end=593
-  _globals['_LISTMEDIAREQUEST']._serialized_start=595
-  _globals['_LISTMEDIAREQUEST']._serialized_end=695
-  _globals['_LISTMEDIARESPONSE']._serialized_start=697
-  _globals['_LISTMEDIARESPONSE']._serialized_end=806
-  _globals['_BATCHGETMEDIAREQUEST']._serialized_start=808
-  _globals['_BATCHGETMEDIAREQUEST']._serialized_end=867
-  _globals['_BATCHGETMEDIARESPONSE']._serialized_start=869
-  _globals['_BATCHGETMEDIARESPONSE']._serialized_end=936
-  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_start=938
-  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_end=1003
-  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_start=1005
-  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_end=1078
-  _globals['_EVENTMEDIA']._serialized_start=1080
-  _globals['_EVENTMEDIA']._serialized_end=1154
-  _globals['_LISTREJECTIONSREQUEST']._serialized_start=1156
-  _globals['_LISTREJECTIONSREQUEST']._serialized_end=1230
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=1232
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=1349
-  _globals['_LISTUNKNOWNFILESREQUEST']._serialized_start=1351
-  _globals['_LISTUNKNOWNFILESREQUEST']._serialized_end=1436
-  _globals['_LISTUNKNOWNFILESRESPONSE']._serialized_start=1438
-  _globals['_LISTUNKNOWNFILESRESPONSE']._serialized_end=1481
-  _globals['_MEDIASERVICE']._serialized_start=1484
-  _globals['_MEDIASERVICE']._serialized_end=2065
+  _globals['_MEDIASERVICE'].methods_by_name['GetMedia']._loaded_options = None
+  _globals['_MEDIASERVICE'].methods_by_name['GetMedia']._serialized_options = b'\250\343\030\001'
+  _globals['_MEDIASERVICE'].methods_by_name['ListMedia']._loaded_options = None
+  _globals['_MEDIASERVICE'].methods_by_name['ListMedia']._serialized_options = b'\250\343\030\001'
+  _globals['_MEDIASERVICE'].methods_by_name['BatchGetMedia']._loaded_options = None
+  _globals['_MEDIASERVICE'].methods_by_name['BatchGetMedia']._serialized_options = b'\250\343\030\001'
+  _globals['_MEDIASERVICE'].methods_by_name['BatchListEventMedia']._loaded_options = None
+  _globals['_MEDIASERVICE'].methods_by_name['BatchListEventMedia']._serialized_options = b'\250\343\030\001'
+  _globals['_MEDIASERVICE'].methods_by_name['ListRejections']._loaded_options = None
+  _globals['_MEDIASERVICE'].methods_by_name['ListRejections']._serialized_options = b'\250\343\030\001'
+  _globals['_MEDIASERVICE'].methods_by_name['ListUnknownFiles']._loaded_options = None
+  _globals['_MEDIASERVICE'].methods_by_name['ListUnknownFiles']._serialized_options = b'\250\343\030\007'
+  _globals['_STOREDMEDIA']._serialized_start=180
+  _globals['_STOREDMEDIA']._serialized_end=324
+  _globals['_REJECTION']._serialized_start=327
+  _globals['_REJECTION']._serialized_end=516
+  _globals['_GETMEDIAREQUEST']._serialized_start=518
+  _globals['_GETMEDIAREQUEST']._serialized_end=563
+  _globals['_GETMEDIARESPONSE']._serialized_start=565
+  _globals['_GETMEDIARESPONSE']._serialized_end=627
+  _globals['_LISTMEDIAREQUEST']._serialized_start=629
+  _globals['_LISTMEDIAREQUEST']._serialized_end=729
+  _globals['_LISTMEDIARESPONSE']._serialized_start=731
+  _globals['_LISTMEDIARESPONSE']._serialized_end=840
+  _globals['_BATCHGETMEDIAREQUEST']._serialized_start=842
+  _globals['_BATCHGETMEDIAREQUEST']._serialized_end=901
+  _globals['_BATCHGETMEDIARESPONSE']._serialized_start=903
+  _globals['_BATCHGETMEDIARESPONSE']._serialized_end=970
+  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_start=972
+  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_end=1037
+  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_start=1039
+  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_end=1112
+  _globals['_EVENTMEDIA']._serialized_start=1114
+  _globals['_EVENTMEDIA']._serialized_end=1188
+  _globals['_LISTREJECTIONSREQUEST']._serialized_start=1190
+  _globals['_LISTREJECTIONSREQUEST']._serialized_end=1264
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=1266
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=1383
+  _globals['_LISTUNKNOWNFILESREQUEST']._serialized_start=1385
+  _globals['_LISTUNKNOWNFILESREQUEST']._serialized_end=1470
+  _globals['_LISTUNKNOWNFILESRESPONSE']._serialized_start=1472
+  _globals['_LISTUNKNOWNFILESRESPONSE']._serialized_end=1515
+  _globals['_MEDIASERVICE']._serialized_start=1518
+  _globals['_MEDIASERVICE']._serialized_end=2135
 # @@protoc_insertion_point(module_scope)
