@@ -33,7 +33,7 @@ async def measure(folder: Path) -> list[Row]:
         headers = {"x-api-key": lares.key}
         async with httpx.AsyncClient(base_url=f"http://{lares.http}", headers=headers, timeout=30) as client:
             body = (await client.post("/graphql", json={"query": QUERY})).content
-            ours = await _cpu_per_request(process, client, "POST", "/graphql", {"query": QUERY})
+            ours = await cpu_per_request(process, client, "POST", "/graphql", {"query": QUERY})
         answer = folder / "events.json"
         answer.write_bytes(body)
     theirs = await _fastapi(answer)
@@ -50,7 +50,7 @@ async def measure(folder: Path) -> list[Row]:
     ]
 
 
-async def _cpu_per_request(
+async def cpu_per_request(
     process: psutil.Process, client: httpx.AsyncClient, method: str, path: str, body: object
 ) -> float:
     async def one() -> None:
@@ -83,7 +83,7 @@ async def _fastapi(answer: Path) -> float:
                     break
                 except httpx.TransportError:
                     await asyncio.sleep(0.05)
-            return await _cpu_per_request(psutil.Process(server.pid), client, "GET", "/events", None)
+            return await cpu_per_request(psutil.Process(server.pid), client, "GET", "/events", None)
     finally:
         server.terminate()
         server.wait()

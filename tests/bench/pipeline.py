@@ -89,11 +89,11 @@ async def _whole(lares: Lares, staging: Path) -> tuple[float, dict[str, float]]:
         seconds = time.monotonic() - began
     cpu: dict[str, float] = {}
     for process in tree:
-        name = _program(process)
+        name = program(process)
         cpu[name] = cpu.get(name, 0.0) + cpu_seconds([process]) - before[process.pid]
     return seconds, cpu
 
 
-def _program(process: psutil.Process) -> str:
+def program(process: psutil.Process) -> str:
     line = " ".join(process.cmdline())
     return "detector" if "mesh.child" in line else "lares" if "-m deploy" in line else process.name()

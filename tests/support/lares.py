@@ -44,9 +44,15 @@ class Lares:
     """One home and its addresses; the process on it may come and go."""
 
     def __init__(
-        self, home: Path, settings: Mapping[str, str] | None = None, targets: Sequence[str] = ()
+        self,
+        home: Path,
+        settings: Mapping[str, str] | None = None,
+        targets: Sequence[str] = (),
+        tree: Path = ROOT,
     ) -> None:
+        """`tree`: the checkout whose code runs."""
         self.home = home
+        self._tree = tree
         self._targets = [word for target in targets for word in ("--target", target)]
         http, grpc, kafka = free_ports(3)
         self.http, self.grpc, self.kafka = (f"127.0.0.1:{port}" for port in (http, grpc, kafka))
@@ -105,7 +111,7 @@ class Lares:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy", "up", *self._targets],
-                cwd=ROOT,
+                cwd=self._tree,
                 env=environment | self._settings,
                 stdout=log,
                 stderr=log,
