@@ -1,0 +1,81 @@
+"""Names that lie in homes, logs and databases which exist: a change of any of them is a change of identity.
+
+Each expected value was written down from version 0.1 before it was released. Where one of these tests fails,
+the code is wrong, not the test.
+"""
+
+from uuid import UUID
+
+from lares.ingest.v1.media_pb2 import FileFingerprint
+from mesh.identity import assessment_id, detection_id, event_id, media_id, rejection_id
+from mesh.topics import DEAD_LETTER_SERVICES, TOPICS, dead_letters
+from reason_svc.prompt import load_prompts
+from reason_svc.rules import judge
+from store_svc import migration, outbox
+from store_svc.evidence import Past, digest
+from store_svc.files import file_id
+from tests.support.evidence import NIGHT, evidence, sightings
+
+MEDIA = "e281dfb0-b669-5939-85e5-66acd245a50a"
+EVENT = "9604f6e9-2537-5c57-8e13-85de5f15c60a"
+
+
+def test_ids_are_made_as_ever() -> None:
+    assert media_id("front-door", "ab" * 32) == MEDIA
+    detector = "efficientdet-lite0@1a2b3c4d5e6f"
+    assert detection_id(MEDIA, 0, 3, detector) == "10beba78-0c0b-5b39-9b33-7e15242f9e18"
+    assert event_id(MEDIA, 0) == EVENT
+    rejection = rejection_id("front-door", "front-door/a.jpg", 12, 34)
+    assert rejection == "087b79ab-fb1e-524f-becf-1a6b240c9a6f"
+    assessment = assessment_id(EVENT, "cd" * 32, "rules/v1", "", "")
+    assert assessment == "295b34b4-4017-590a-8fd5-9d484685b72e"
+    file = FileFingerprint(path="front-door/a.jpg", size_bytes=1, mtime_ns=2, ctime_ns=3, inode=4)
+    assert file_id(file) == UUID("b108940f-30d0-b7c6-1c67-fde3a0bed481")
+
+
+def test_the_digest_of_evidence_is_made_as_ever() -> None:
+    past = [Past(UUID(EVENT), 1_700_000_000_000_000)]
+    expected = "55d98af79b417af9f756e19c75e28174f9b2c3703224d954bf57f38fc53711bc"
+    assert digest([UUID(MEDIA)], past, "Europe/Berlin") == expected
+
+
+def test_topics_keep_their_names() -> None:
+    names = {topic.name for topic in TOPICS} | {dead_letters(service) for service in DEAD_LETTER_SERVICES}
+    assert names >= {
+        "ingest.media.v1",
+        "ingest.rejections.v1",
+        "detect.detections.v1",
+        "reason.assessments.v1",
+        "store.feed.v1",
+        "store.cameras.v1",
+        "detect.dead.v1",
+        "store.dead.v1",
+    }
+
+
+def test_advisory_locks_keep_their_numbers() -> None:
+    assert migration.LOCK == 0x1A7E5
+    assert outbox.LOCK == 0x1A7E6
+
+
+def test_released_prompts_keep_their_hashes() -> None:
+    hashes = {prompt.version: prompt.digest for prompt in load_prompts().values()}
+    assert hashes["v1"] == "ba3e9732a7187726978467b29cb3e983a345fbc1d82bd04c0c2b0031e9164c33"
+    assert hashes["v1-short"] == "01508eee00d6390d266e919ce61ebae44f05e7a519f41778fe6584d99173d194"
+
+
+def test_rules_v1_keep_their_factors_and_texts() -> None:
+    found = sightings(["person", "person"], ["person"], ["person", "car"], at=NIGHT, every=20)
+    verdict = judge(evidence(found, past=2, zone="Europe/Berlin"))
+    assert (verdict.reasoner, verdict.score) == ("rules/v1", 87)
+    assert verdict.summary == (
+        "Two people and one car for 40 s at night at Front Door. 2 other events here in the hour before."
+    )
+    assert [(factor.name, factor.points, factor.text) for factor in verdict.factors] == [
+        ("class", 40, "person, the weightiest of what was seen (also car)"),
+        ("count", 8, "two people in one photo"),
+        ("confidence", 0, "the detector is 70% sure of the best person"),
+        ("hour", 25, "first seen at 00:30 (Europe/Berlin): night"),
+        ("dwell", 9, "seen over 40 s"),
+        ("repeat", 5, "2 other events here in the hour before"),
+    ]
