@@ -30,10 +30,12 @@ check: .venv/.installed proto/third_party/.fetched  ## Format, lint, types, pack
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/lares
 	proto/generate.sh build/gen && diff -r --exclude=__pycache__ build/gen proto/gen
+	$(BIN)/python -m deploy.contracts --check
 	$(BIN)/python -m deploy.pages --check
 
-proto: .venv/.installed proto/third_party/.fetched  ## Write proto/gen anew from the contracts.
+proto: .venv/.installed proto/third_party/.fetched  ## Write proto/gen anew from the contracts, and their image.
 	proto/generate.sh proto/gen
+	$(BIN)/python -m deploy.contracts
 
 bench: .venv/.installed  ## Every speed, as a ratio to a peer or a limit of the same run.
 	$(BIN)/python -m tests.bench

@@ -1,0 +1,190 @@
+"""Compares the contracts with their images: what lies on topics and in stored columns stays readable.
+
+`python -m deploy.contracts --check` exits with 1 where something that any image in proto/released has is
+gone, retyped or renumbered, or where none of them is that of the contracts as they are. Without `--check` it
+writes that image, unless the contracts break an earlier one.
+
+An image is a FileDescriptorSet of the messages and enums that can be reached from the topics and from what
+store_svc stores beside them. It has none of their options (no rules of buf/validate), and no services.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from lares.store.internal.v1 import job_service_pb2
+from lares.store.v1 import camera_service_pb2
+from mesh.topics import TOPICS
+
+ROOT = Path(__file__).parent.parent
+IMAGES = ROOT / "proto" / "released"
+OWN = "lares/"
+# What images refer to and do not contain.
+FOREIGN = (Duration, Timestamp)
+
+Type = Descriptor | EnumDescriptor
+
+# Stored in a column, and on no topic.
+STORED: tuple[Type, ...] = (
+    camera_service_pb2.PolicyDecision.DESCRIPTOR,
+    job_service_pb2.JobKind.DESCRIPTOR,
+    job_service_pb2.ReassessmentRequest.DESCRIPTOR,
+)
+
+
+def today() -> FileDescriptorSet:
+    """The contracts that lie on topics and in columns, as the generated code has them."""
+    return image([*(topic.message.DESCRIPTOR for topic in TOPICS), *STORED])
+
+
+def image(roots: Iterable[Type]) -> FileDescriptorSet:
+    """`roots` and everything of Lares's own that they contain, in order of name."""
+    reached: dict[str, Type] = {}
+    for root in roots:
+        _reach(root, reached)
+    files: dict[str, FileDescriptorProto] = {}
+    for _, kind in sorted(reached.items()):
+        if kind.containing_type is None:  # else it comes with the message that it lies in
+            _add(files.setdefault(kind.file.name, FileDescriptorProto()), kind)
+    for name, file in files.items():
+        file.name, file.syntax = name, "proto3"
+        needed = {
+            field.type_name
+            for message in file.message_type
+            for _, one in _nested("", message)
+            for field in one.field
+        }
+        homes = {reached[type[1:]].file.name for type in needed if type[1:] in reached}
+        homes |= {one.DESCRIPTOR.file.name for one in FOREIGN if f".{one.DESCRIPTOR.full_name}" in needed}
+        file.dependency.extend(sorted(homes - {name}))
+    return FileDescriptorSet(file=[files[name] for name in sorted(files)])
+
+
+def moved_names(old: FileDescriptorSet, new: FileDescriptorSet) -> list[str]:
+    """Fields and enum values whose names are another number's now. buf takes two names that changed places
+    for two renames."""
+    numbers = dict(_numbers(new))
+    return [
+        f"{name} was {number} and is {numbers[name]}"
+        for name, number in _numbers(old)
+        if numbers.get(name, number) != number
+    ]
+
+
+def breaking(old: FileDescriptorSet, new: FileDescriptorSet) -> list[str]:
+    """How `new` breaks `old`, a line each."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, f"{name}.binpb") for name in ("old", "new")]
+        for path, files in zip(paths, (old, new), strict=True):
+            path.write_bytes(_whole(files).SerializeToString())
+        command = [
+            str(Path(sys.executable).parent / "buf"),
+            "breaking",
+            str(paths[1]),
+            "--against",
+            str(paths[0]),
+        ]
+        ended = subprocess.run(  # noqa: S603
+            [*command, "--config", ROOT / "buf.yaml"], capture_output=True, text=True, check=False
+        )
+    lines = (ended.stdout + ended.stderr).splitlines()
+    if ended.returncode and not lines:
+        raise RuntimeError(f"buf breaking ended with {ended.returncode}")
+    return [*(line.replace(f"{folder}/", "") for line in lines), *moved_names(old, new)]
+
+
+def main(arguments: list[str]) -> int:
+    contracts = today()
+    images = {
+        path: FileDescriptorSet.FromString(path.read_bytes()) for path in sorted(IMAGES.glob("*.binpb"))
+    }
+    broken = [f"{path.name}: {line}" for path, old in images.items() for line in breaking(old, contracts)]
+    if broken:
+        print("\n".join(broken), file=sys.stderr)
+        return 1
+    if contracts in images.values():
+        return 0
+    if "--check" in arguments:
+        print("proto/released has no image of these contracts: run `make proto`", file=sys.stderr)
+        return 1
+    target = IMAGES / f"{datetime.now(UTC):%Y-%m-%d}.binpb"
+    target.write_bytes(contracts.SerializeToString(deterministic=True))
+    return 0
+
+
+def _reach(kind: Type, reached: dict[str, Type]) -> None:
+    if kind.full_name in reached or not kind.file.name.startswith(OWN):
+        return
+    reached[kind.full_name] = kind
+    if isinstance(kind, Descriptor):
+        for field in kind.fields:
+            inner = field.message_type or field.enum_type
+            if inner is not None:
+                _reach(inner, reached)
+
+
+def _add(file: FileDescriptorProto, kind: Type) -> None:
+    file.package = kind.file.package
+    if isinstance(kind, Descriptor):
+        message = file.message_type.add()
+        kind.CopyToProto(message)
+        _strip(message)
+    else:
+        enum = file.enum_type.add()
+        kind.CopyToProto(enum)
+        enum.ClearField("options")
+        for value in enum.value:
+            value.ClearField("options")
+
+
+def _strip(message: DescriptorProto) -> None:
+    """Without options, but for what makes a map a map."""
+    if not message.options.map_entry:
+        message.ClearField("options")
+    for field in message.field:
+        field.ClearField("options")
+    for oneof in message.oneof_decl:
+        oneof.ClearField("options")
+    for nested in message.nested_type:
+        _strip(nested)
+
+
+def _nested(scope: str, message: DescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
+    """The message and those declared in it, by full name."""
+    name = f"{scope}.{message.name}"
+    yield name, message
+    for inner in message.nested_type:
+        yield from _nested(name, inner)
+
+
+def _numbers(files: FileDescriptorSet) -> Iterator[tuple[str, int]]:
+    """The number of each field and enum value, by full name."""
+    for file in files.file:
+        messages = [pair for message in file.message_type for pair in _nested(file.package, message)]
+        enums = [(file.package, enum) for enum in file.enum_type]
+        enums += [(name, enum) for name, message in messages for enum in message.enum_type]
+        for name, message in messages:
+            yield from ((f"{name}.{field.name}", field.number) for field in message.field)
+        for scope, enum in enums:
+            yield from ((f"{scope}.{enum.name}.{value.name}", value.number) for value in enum.value)
+
+
+def _whole(files: FileDescriptorSet) -> FileDescriptorSet:
+    """With the files that an image refers to and does not contain."""
+    whole = FileDescriptorSet()
+    for one in FOREIGN:
+        one.DESCRIPTOR.file.CopyToProto(whole.file.add())
+    whole.MergeFrom(files)
+    return whole
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
