@@ -63,7 +63,7 @@ def line(change: EventChanged) -> str:
         f"{', '.join(event.labels)} ({event.detection_count} found) {status}"
     )
     if event.HasField("assessment"):
-        risk = event.assessment
-        severity = Severity.Name(risk.severity).removeprefix("SEVERITY_")
-        text += f" | risk {risk.score} {severity}: {risk.summary}"
+        assessment = event.assessment
+        severity = Severity.Name(assessment.severity).removeprefix("SEVERITY_")
+        text += f" | risk {assessment.score} {severity}: {assessment.summary}"
     return text

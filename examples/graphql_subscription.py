@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 CHANGES = """subscription ($after: String) {
   eventChanged(after: $after) {
     cursor
-    event { id status startedAt labels camera { name } risk { score severity summary } }
+    event { id status startedAt labels camera { name } assessment { score severity summary } }
   }
 }"""
 

@@ -106,9 +106,9 @@ def line(event: Event) -> str:
     began = event.started_at.ToJsonString()
     text = f"{event.id} {began} {event.camera_id} {','.join(event.labels)} {status}"
     if event.HasField("assessment"):
-        risk = event.assessment
-        severity = Severity.Name(risk.severity).removeprefix("SEVERITY_")
-        text += f" {risk.score} {severity}: {risk.summary}"
+        assessment = event.assessment
+        severity = Severity.Name(assessment.severity).removeprefix("SEVERITY_")
+        text += f" {assessment.score} {severity}: {assessment.summary}"
     return text
 
 

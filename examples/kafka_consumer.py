@@ -87,9 +87,9 @@ def line(change: EventChanged) -> str:
     status = EventStatus.Name(event.status).removeprefix("EVENT_STATUS_")
     text = f"{change.sequence} {event.id} {event.camera_id} {','.join(event.labels)} {status}"
     if event.HasField("assessment"):
-        risk = event.assessment
-        severity = Severity.Name(risk.severity).removeprefix("SEVERITY_")
-        text += f" {risk.score} {severity}: {risk.summary}"
+        assessment = event.assessment
+        severity = Severity.Name(assessment.severity).removeprefix("SEVERITY_")
+        text += f" {assessment.score} {severity}: {assessment.summary}"
     return text
 
 

@@ -8,6 +8,7 @@ import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
+from gateway.schema.assessment import Assessment, Failure, Severity
 from gateway.schema.camera import Camera
 from gateway.schema.media import Detection, Media, connect_detections, load_camera
 from gateway.schema.paging import (
@@ -19,7 +20,6 @@ from gateway.schema.paging import (
     page_size,
 )
 from gateway.schema.reading import known_form, read
-from gateway.schema.risk import Failure, Risk, Severity
 from lares.store.v1 import event_pb2, event_service_pb2
 from lares.store.v1.detection_service_pb2 import ListDetectionsRequest
 from mesh.problems import NotFound
@@ -46,18 +46,18 @@ class Event:
     labels: list[str] = read("labels", list, description="Sorted, distinct.")
 
     @strawberry.field(description="Null until somebody has judged.")
-    def risk(self) -> Risk | None:
-        return Risk(message=self.message.assessment) if self.message.HasField("assessment") else None
+    def assessment(self) -> Assessment | None:
+        return Assessment(message=self.message.assessment) if self.message.HasField("assessment") else None
 
     @strawberry.field(
-        description="All judgements, the last recorded first; `risk` is not always the first of them."
+        description="All judgements, the last recorded first; `assessment` is not always the first of them."
     )
     async def assessments(
         self, info: Info, first: int | None = PAGE, after: str | None = None
-    ) -> Connection[Risk]:
+    ) -> Connection[Assessment]:
         size = page_size(first, LARGEST_ASSESSMENT_PAGE)
         page = await info.context.loaders.assessments.load((self.message.id, size, after or ""))
-        return connect(Risk, page.assessments, page)
+        return connect(Assessment, page.assessments, page)
 
     @strawberry.field(description="Null where none came after the last judgement that succeeded.")
     async def last_failure(self, info: Info) -> Failure | None:

@@ -9,7 +9,7 @@ from gateway.schema.camera import (
     delete_camera,
     update_camera,
 )
-from gateway.schema.reassessment import ReassessPayload, reassess
+from gateway.schema.reassessment import ReassessEventPayload, reassess_event
 
 
 @strawberry.type
@@ -22,9 +22,9 @@ class Mutation:
         resolver=delete_camera,
         description="Its events stay; its folder is ignored until the camera is created again.",
     )
-    reassess: ReassessPayload = strawberry.mutation(
-        resolver=reassess,
+    reassess_event: ReassessEventPayload = strawberry.mutation(
+        resolver=reassess_event,
         description="Asks for another judgement of an event, before all others that wait. It becomes the "
-        "event's `risk`; the history keeps those of before. A newer request replaces one that waits. One "
-        "that failed five times is given up: see `lastFailure`.",
+        "event's `assessment`; the history keeps those of before. A newer request replaces one that waits. "
+        "One that failed five times is given up: see `lastFailure`.",
     )

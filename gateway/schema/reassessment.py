@@ -18,7 +18,7 @@ Judge = reason_service_pb2.GetReasonStatusResponse
 
 
 @strawberry.input
-class ReassessInput:
+class ReassessEventInput:
     event_id: strawberry.ID
     request_id: strawberry.ID | None = strawberry.field(
         default=None,
@@ -33,12 +33,12 @@ class ReassessInput:
 
 
 @strawberry.type
-class ReassessPayload:
-    request_id: strawberry.ID = strawberry.field(description="The `requestId` of the `Risk` to come.")
+class ReassessEventPayload:
+    request_id: strawberry.ID = strawberry.field(description="The `requestId` of the assessment to come.")
     event: Event = strawberry.field(description="As it is now: nobody has judged again yet.")
 
 
-async def reassess(info: Info, input: ReassessInput) -> ReassessPayload:
+async def reassess_event(info: Info, input: ReassessEventInput) -> ReassessEventPayload:
     """Raises Invalid UNKNOWN_MODEL or UNKNOWN_PROMPT, and Unavailable where somebody wishes for one of them
     and the judge cannot be asked. Without a wish the judge may be away: the request waits for it."""
     if input.model or input.prompt:
@@ -50,7 +50,9 @@ async def reassess(info: Info, input: ReassessInput) -> ReassessPayload:
         prompt=input.prompt or "",
     )
     answer = await call(info.context.siblings.events.ReassessEvent, request)
-    return ReassessPayload(request_id=strawberry.ID(answer.request_id), event=Event(message=answer.event))
+    return ReassessEventPayload(
+        request_id=strawberry.ID(answer.request_id), event=Event(message=answer.event)
+    )
 
 
 async def _judge(info: Info) -> Judge:

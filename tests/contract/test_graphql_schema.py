@@ -16,10 +16,12 @@ PROMISED = [
         edges { cursor node { ...E } } pageInfo { hasNextPage endCursor } }
       event(id: "x") { ...E } }
     fragment E on Event { id camera { id name } status revision sequence startedAt endedAt closed labels
-      risk { score severity summary evidence { factor points text detectionIds } reasoner assessedAt }
+      assessment { score severity summary factors { name points text detectionIds } reasoner assessedAt }
       detections(first: 9, after: "x") { edges { cursor node { id label score box { xMin yMin xMax yMax }
         capturedAt media { id } } } pageInfo { hasNextPage endCursor } }
       media { id url thumbnailUrl capturedAt detectedAt } }""",
+    """{ event(id: "x") { assessment { id score severity summary reasoner model promptHash assessedAt
+      durationSeconds rulesScore factors { name points text detectionIds } } } }""",
     """{ events(filter: {cameraIds: ["a"], labels: ["person"], severities: [LOW, MEDIUM, HIGH, CRITICAL],
       statuses: [PENDING, ASSESSED, FAILED], startedAfter: "2026-11-21T12:00:00Z",
       startedBefore: "2026-11-21T12:00:00Z"}) { edges { cursor } } }""",
@@ -40,12 +42,20 @@ PROMISED = [
       thresholds: [{label: "*", score: 0.5}]}) { camera { id } } }""",
     """mutation { updateCamera(input: {id: "a", name: "B"}) { camera { id } }
       deleteCamera(id: "a") { id } }""",
-    """mutation { reassess(input: {eventId: "x", requestId: "y", model: "m", prompt: "v2"}) {
+    """mutation { reassessEvent(input: {eventId: "x", requestId: "y", model: "m", prompt: "v2"}) {
       requestId event { id assessments(first: 9, after: "x") { edges { cursor node { id score evidenceDigest
         model promptHash promptTokens cachedTokens completionTokens durationSeconds rawAnswer rulesScore
         requestId } } pageInfo { hasNextPage endCursor } } } } }""",
     """subscription($after: String, $ids: [ID!], $least: Severity) {
       eventChanged(after: $after, cameraIds: $ids, minSeverity: $least) { cursor event { id } } }""",
+]
+
+# What clients must not find any more: words that were retired before the first release.
+RETIRED = [
+    "{ events { edges { node { risk { score } } } } }",
+    "{ events { edges { node { assessment { evidence { points } } } } } }",
+    "{ events { edges { node { assessment { factors { factor } } } } } }",
+    """mutation { reassess(input: {eventId: "x"}) { requestId } }""",
 ]
 
 
@@ -58,3 +68,10 @@ def test_the_promised_names_are_there() -> None:
     schema = build_schema(PRINTED.read_text())
     for text in PROMISED:
         assert not validate(schema, parse(text)), text
+
+
+def test_the_retired_names_are_gone() -> None:
+    schema = build_schema(PRINTED.read_text())
+    for text in RETIRED:
+        assert validate(schema, parse(text)), text
+    assert not {"Risk", "RiskConnection", "ReassessInput", "ReassessPayload"} & schema.type_map.keys()

@@ -10,7 +10,7 @@ MEDIA = """query($after: String) { mediaList(first: 200, after: $after) {
   pageInfo { hasNextPage endCursor } } }"""
 EVENTS = """query($after: String) { events(first: 50, after: $after) {
   edges { node { id camera { id } status closed startedAt endedAt labels
-    risk { score severity summary reasoner evidence { factor points text detectionIds } }
+    assessment { score severity summary reasoner factors { name points text detectionIds } }
     detections(first: 500) { edges { node { id } } } media { id } } }
   pageInfo { hasNextPage endCursor } } }"""
 REJECTIONS = """query($after: String) { rejections(first: 200, after: $after) {

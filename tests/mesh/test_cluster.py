@@ -13,7 +13,8 @@ from tests.support.lares import Lares, free_ports
 from tests.support.parts import running_kafka
 from tests.support.photos import person_photo
 
-FOUND = "{ events(first: 5) { edges { node { camera { id } status labels risk { score } media { url } } } } }"
+FOUND = """{ events(first: 5) { edges { node {
+  camera { id } status labels assessment { score } media { url } } } } }"""
 
 
 async def test_services_in_two_processes_do_the_same_job(tmp_path: Path, postgres_url: str) -> None:

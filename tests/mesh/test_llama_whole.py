@@ -14,8 +14,8 @@ from tests.support.llama import NAME
 from tests.support.photos import person_photo
 
 JUDGED = """{ events(first: 5) { edges { node { id status closed detections { edges { node { id label } } }
-  risk { score severity summary reasoner model promptHash promptTokens completionTokens durationSeconds
-         rawAnswer rulesScore evidence { factor points text detectionIds } }
+  assessment { score severity summary reasoner model promptHash promptTokens completionTokens durationSeconds
+         rawAnswer rulesScore factors { name points text detectionIds } }
 } } } status { reason { reasoner state model models prompt slots judged failed promptTokens } } }"""
 # The shorter one, for a machine without a GPU reads some dozens of tokens in a second.
 PROMPT = "v1-short"
@@ -58,29 +58,29 @@ async def test_a_photo_is_judged_by_a_model(lares: Lares) -> None:
     seen = await lares.graphql(JUDGED)
     (edge,) = seen["events"]["edges"]
     event = edge["node"]
-    risk = event["risk"]
+    assessment = event["assessment"]
     assert (event["status"], event["closed"]) == ("ASSESSED", True)
-    assert (risk["reasoner"], risk["model"]) == ("llama.cpp", NAME)
-    assert risk["promptHash"] == load_prompts()[PROMPT].digest
-    assert risk["promptTokens"] > 100
-    assert risk["completionTokens"] > 10
-    assert risk["durationSeconds"] > 0
-    answer = Answer.model_validate_json(risk["rawAnswer"])
-    assert risk["score"] == answer.score
-    the_rules_stay_beside_it(risk, {found["node"]["id"] for found in event["detections"]["edges"]})
+    assert (assessment["reasoner"], assessment["model"]) == ("llama.cpp", NAME)
+    assert assessment["promptHash"] == load_prompts()[PROMPT].digest
+    assert assessment["promptTokens"] > 100
+    assert assessment["completionTokens"] > 10
+    assert assessment["durationSeconds"] > 0
+    answer = Answer.model_validate_json(assessment["rawAnswer"])
+    assert assessment["score"] == answer.score
+    the_rules_stay_beside_it(assessment, {found["node"]["id"] for found in event["detections"]["edges"]})
     judge = seen["status"]["reason"]
     assert (judge["reasoner"], judge["state"], judge["model"]) == ("llama.cpp", "READY", NAME)
     assert (judge["prompt"], judge["slots"], judge["judged"], judge["failed"]) == (PROMPT, 1, 1, 0)
-    assert judge["promptTokens"] == risk["promptTokens"]
+    assert judge["promptTokens"] == assessment["promptTokens"]
 
 
-def the_rules_stay_beside_it(risk: Any, detections: set[str]) -> None:
-    points = sum(factor["points"] for factor in risk["evidence"])
-    assert points == risk["rulesScore"] > 0
-    by_model = [factor for factor in risk["evidence"] if factor["factor"] == "reason"]
+def the_rules_stay_beside_it(assessment: Any, detections: set[str]) -> None:
+    points = sum(factor["points"] for factor in assessment["factors"])
+    assert points == assessment["rulesScore"] > 0
+    by_model = [factor for factor in assessment["factors"] if factor["name"] == "reason"]
     assert by_model
     assert not any(factor["points"] for factor in by_model)
-    assert {id for factor in risk["evidence"] for id in factor["detectionIds"]} <= detections
+    assert {id for factor in assessment["factors"] for id in factor["detectionIds"]} <= detections
 
 
 async def test_nobody_reads_its_key(lares: Lares) -> None:

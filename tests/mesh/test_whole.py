@@ -23,11 +23,11 @@ from tests.support.waiting import until, until_async
 
 PERSON_EVENT = """{ events(first: 5, filter: {labels: ["person"]}) { edges { node {
   id status labels closed startedAt sequence camera { id name }
-  risk { score severity summary reasoner evidence { factor points text detectionIds } }
+  assessment { score severity summary reasoner factors { name points text detectionIds } }
   detections(first: 50) { edges { node { id label score box { xMin yMin xMax yMax } media { id } } } }
   media { id url thumbnailUrl } } } } }"""
 CHANGES = """subscription($after: String) { eventChanged(after: $after) { cursor event {
-  id status labels risk { score severity } camera { id } } } }"""
+  id status labels assessment { score severity } camera { id } } } }"""
 
 
 @pytest.fixture(scope="module")
@@ -78,20 +78,20 @@ async def test_a_photo_becomes_a_scored_event_live(lares: Lares) -> None:
     event = edge["node"]
     assert event["camera"] == {"id": "front-door", "name": "Front Door"}
     assert (event["status"], event["closed"]) == ("ASSESSED", True)
-    assert event["risk"]["reasoner"] == "rules/v1"
-    assert sum(factor["points"] for factor in event["risk"]["evidence"]) == event["risk"]["score"]
+    assert event["assessment"]["reasoner"] == "rules/v1"
+    assert sum(factor["points"] for factor in event["assessment"]["factors"]) == event["assessment"]["score"]
     people = [e["node"] for e in event["detections"]["edges"] if e["node"]["label"] == "person"]
     assert people
-    assert people[0]["id"] in [d for factor in event["risk"]["evidence"] for d in factor["detectionIds"]]
+    assert people[0]["id"] in [d for factor in event["assessment"]["factors"] for d in factor["detectionIds"]]
     seen = await watching
     assert [entry["cursor"] for entry in seen] == ["1", "2"]
     assert seen[0]["event"]["status"] == "PENDING"  # type: ignore[index]
-    assert seen[0]["event"]["risk"] is None  # type: ignore[index]
+    assert seen[0]["event"]["assessment"] is None  # type: ignore[index]
 
 
-REASSESS = """mutation($input: ReassessInput!) { reassess(input: $input) {
-  requestId event { id status risk { requestId } } } }"""
-HISTORY = """query($id: ID!) { event(id: $id) { status risk { id requestId score }
+REASSESS = """mutation($input: ReassessEventInput!) { reassessEvent(input: $input) {
+  requestId event { id status assessment { requestId } } } }"""
+HISTORY = """query($id: ID!) { event(id: $id) { status assessment { id requestId score }
   assessments { edges { node { id requestId score reasoner evidenceDigest } } } } }"""
 
 
@@ -99,13 +99,13 @@ async def test_another_judgement_is_added_to_the_history(lares: Lares) -> None:
     (edge,) = (await lares.graphql(PERSON_EVENT))["events"]["edges"]
     id, request = edge["node"]["id"], str(uuid4())
     for _ in range(2):  # again, it is the same request
-        asked = (await lares.graphql(REASSESS, input={"eventId": id, "requestId": request}))["reassess"]
+        asked = (await lares.graphql(REASSESS, input={"eventId": id, "requestId": request}))["reassessEvent"]
         assert (asked["requestId"], asked["event"]["status"]) == (request, "ASSESSED")
         await lares.idle()
     event = (await lares.graphql(HISTORY, id=id))["event"]
     second, first = [edge["node"] for edge in event["assessments"]["edges"]]
     assert (first["requestId"], second["requestId"]) == (None, request)
-    assert event["risk"] == {"id": second["id"], "requestId": request, "score": first["score"]}
+    assert event["assessment"] == {"id": second["id"], "requestId": request, "score": first["score"]}
     assert (second["reasoner"], second["evidenceDigest"]) == ("rules/v1", first["evidenceDigest"])
     with pytest.raises(Refused):
         await lares.graphql(REASSESS, input={"eventId": id, "model": "nobody's"})

@@ -17,7 +17,7 @@ CAMERAS = ("door", "garden")
 # What either model finds in these photos; the tiny one has learnt nothing and finds furniture.
 CLASSES = "person,cat,bird,cow,couch,train,handbag"
 MEDIA = "{ mediaList(first: 100) { edges { node { id detector camera { id } } } } }"
-EVENTS = "{ events(first: 100) { edges { node { id status risk { score } } } } }"
+EVENTS = "{ events(first: 100) { edges { node { id status assessment { score } } } } }"
 DETECT = "{ status { detect { lag detector ready detail servers { address available answered } } } }"
 SETTINGS = {
     "LARES_DETECT_CLASSES": CLASSES,
@@ -83,7 +83,7 @@ async def assert_all_detected(lares: Lares, detector: str) -> None:
     assert {one["detector"] for one in media} == {status["detector"]}
     events = await nodes(lares, EVENTS, "events")
     assert events
-    assert all(event["status"] == "ASSESSED" and event["risk"] for event in events)
+    assert all(event["status"] == "ASSESSED" and event["assessment"] for event in events)
 
 
 @pytest.mark.parametrize("kind", ["litert", "onnx"])

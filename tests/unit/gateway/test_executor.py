@@ -64,7 +64,7 @@ def selections(kind: GraphQLObjectType, depth: int) -> st.SearchStrategy[str]:
         inner = get_named_type(field.type)
         if not isinstance(inner, GraphQLObjectType):
             leaves.append(name)
-        elif inner.name in ("EventEdge", "Event", "Risk", "Factor", "PageInfo") and depth:
+        elif inner.name in ("EventEdge", "Event", "Assessment", "Factor", "PageInfo") and depth:
             objects.append(st.tuples(st.just(name + " "), selections(inner, depth - 1)).map("".join))
     fields = st.one_of(st.sampled_from(leaves), *objects)
     aliased = st.tuples(st.sampled_from(["", "a: ", "b: "]), fields).map("".join)
@@ -84,14 +84,14 @@ def test_any_selection_is_answered_alike(selection: str) -> None:
         both(text, answer())
 
 
-@pytest.mark.parametrize("field", ["status", "revision", "risk { severity }", "risk { score }"])
+@pytest.mark.parametrize("field", ["status", "revision", "assessment { severity }", "assessment { score }"])
 def test_a_value_that_does_not_fit_is_the_same_error(field: str) -> None:
     messages = answer()
     messages.events[2].status = event_pb2.EVENT_STATUS_UNSPECIFIED
     messages.events[2].revision = 2**40
     messages.events[0].assessment.severity = assessment_pb2.SEVERITY_UNSPECIFIED
     data, errors = both(f"{{ events {{ edges {{ node {{ id {field} closed }} }} }} }}", messages)
-    if field != "risk { score }":
+    if field != "assessment { score }":
         assert errors
         assert data != both("{ events { edges { node { id } } } }", messages)[0]
 
@@ -99,10 +99,10 @@ def test_a_value_that_does_not_fit_is_the_same_error(field: str) -> None:
 def test_the_error_is_at_its_own_place_and_the_rest_is_answered() -> None:
     messages = answer()
     messages.events[0].assessment.severity = assessment_pb2.SEVERITY_UNSPECIFIED
-    data, errors = both("{ events { edges { node { id risk { severity } } } } }", messages)
-    assert [path for _, path in errors] == [["events", "edges", 0, "node", "risk", "severity"]]
-    assert data["events"]["edges"][0]["node"]["risk"] is None
-    assert data["events"]["edges"][2]["node"]["risk"] == {"severity": "LOW"}
+    data, errors = both("{ events { edges { node { id assessment { severity } } } } }", messages)
+    assert [path for _, path in errors] == [["events", "edges", 0, "node", "assessment", "severity"]]
+    assert data["events"]["edges"][0]["node"]["assessment"] is None
+    assert data["events"]["edges"][2]["node"]["assessment"] == {"severity": "LOW"}
 
 
 def test_what_needs_no_resolver_is_not_resolved() -> None:
@@ -115,7 +115,7 @@ def test_what_needs_no_resolver_is_not_resolved() -> None:
             return super().build_resolve_info(field_def, field_nodes, *rest)
 
     text = """{ events { pageInfo { endCursor } edges { cursor node { __typename id status startedAt labels
-      risk { score severity evidence { factor detectionIds } } } } } }"""
+      assessment { score severity factors { name detectionIds } } } } } }"""
     run(Watching, text, answer())
     assert slow == ["events"]
 

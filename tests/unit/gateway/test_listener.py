@@ -106,7 +106,7 @@ async def test_the_example_shows_the_feed(
     changes = [json.loads(line) for line in out.decode().splitlines()]
     assert [change["cursor"] for change in changes] == ["2", "3"]
     assert changes[0]["event"]["id"] == event.id
-    assert changes[0]["event"]["risk"]["score"] == 57
+    assert changes[0]["event"]["assessment"]["score"] == 57
 
 
 async def test_it_ends_soon_though_somebody_listens(gateway: Gateway) -> None:

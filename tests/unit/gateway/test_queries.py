@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from gateway.schema.assessment import Severity
 from gateway.schema.event import EventStatus
 from gateway.schema.rejection import RejectionReason
-from gateway.schema.risk import Severity
 from lares.ingest.v1 import media_pb2
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_pb2, media_service_pb2
@@ -16,7 +16,7 @@ from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.fake_store import NOON, uuid
 
 PAGE = """{ events(first: 50) { edges { cursor node { id status camera { id name }
-  risk { score severity evidence { factor } } lastFailure { reason }
+  assessment { score severity factors { name } } lastFailure { reason }
   media { id url thumbnailUrl camera { name } }
   detections { edges { node { id label score box { xMin yMax } media { id } } } } } }
   pageInfo { hasNextPage endCursor } } }"""
@@ -74,7 +74,7 @@ async def test_everything_about_one_event(gateway: Gateway) -> None:
     query = """query($id: ID!) { event(id: $id) {
       __typename id status revision sequence startedAt endedAt closed labels
       camera { id name timeZone enabled thresholds { label score } }
-      risk { score severity summary reasoner assessedAt evidence { factor points text detectionIds } }
+      assessment { score severity summary reasoner assessedAt factors { name points text detectionIds } }
       detections(first: 1) { edges { cursor node { id label score capturedAt box { xMin yMin xMax yMax }
         media { id } } } pageInfo { hasNextPage endCursor } }
       media { id url thumbnailUrl capturedAt detectedAt width height detector } } }"""
@@ -104,15 +104,15 @@ async def test_everything_about_one_event(gateway: Gateway) -> None:
             "enabled": True,
             "thresholds": [],
         },
-        "risk": {
+        "assessment": {
             "score": 72,
             "severity": "HIGH",
             "summary": "A person came to the door.",
             "reasoner": "rules/v1",
             "assessedAt": "2026-11-21T12:00:00+00:00",
-            "evidence": [
+            "factors": [
                 {
-                    "factor": "class",
+                    "name": "class",
                     "points": 72,
                     "text": "a person",
                     "detectionIds": [uuid("detection", 0, 0)],
@@ -138,12 +138,12 @@ async def test_everything_about_one_event(gateway: Gateway) -> None:
     }
 
 
-async def test_risk_is_null_until_somebody_has_judged(gateway: Gateway) -> None:
+async def test_the_assessment_is_null_until_somebody_has_judged(gateway: Gateway) -> None:
     gateway.store.add_event(1)
-    (edge,) = (await gateway.ask("{ events { edges { node { status risk { score } } } } }"))["events"][
+    (edge,) = (await gateway.ask("{ events { edges { node { status assessment { score } } } } }"))["events"][
         "edges"
     ]
-    assert edge["node"] == {"status": "PENDING", "risk": None}
+    assert edge["node"] == {"status": "PENDING", "assessment": None}
 
 
 async def test_pages_follow_each_other_by_cursor(gateway: Gateway) -> None:

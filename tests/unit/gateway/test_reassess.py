@@ -23,8 +23,8 @@ from mesh.problems import Exhausted, Invalid, Unavailable
 from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.fake_store import NOON, uuid
 
-REASSESS = """mutation($input: ReassessInput!) { reassess(input: $input) {
-  requestId event { id status risk { score } } } }"""
+REASSESS = """mutation($input: ReassessEventInput!) { reassessEvent(input: $input) {
+  requestId event { id status assessment { score } } } }"""
 HISTORY = """query($id: ID!, $first: Int, $after: String) { event(id: $id) {
   assessments(first: $first, after: $after) {
     edges { cursor node { id score } } pageInfo { hasNextPage endCursor } } } }"""
@@ -48,10 +48,10 @@ async def test_the_store_is_asked_and_the_event_told(gateway: Gateway) -> None:
     event = gateway.store.add_event(1, score=72)
     gateway.store.reason = LLM
     wish = {"eventId": event.id, "requestId": REQUEST, "model": "super", "prompt": "v2"}
-    answer = (await gateway.ask(REASSESS, input=wish))["reassess"]
+    answer = (await gateway.ask(REASSESS, input=wish))["reassessEvent"]
     assert answer == {
         "requestId": REQUEST,
-        "event": {"id": event.id, "status": "ASSESSED", "risk": {"score": 72}},
+        "event": {"id": event.id, "status": "ASSESSED", "assessment": {"score": 72}},
     }
     asked = [each for each in gateway.store.requests if isinstance(each, ReassessEventRequest)]
     assert asked == [ReassessEventRequest(event_id=event.id, request_id=REQUEST, model="super", prompt="v2")]
@@ -62,7 +62,7 @@ async def test_without_a_wish_the_judge_may_be_away(gateway: Gateway, wish: dict
     gateway.store.failing["GetReasonStatus"] = Unavailable("nobody is there", "GONE")
     event = gateway.store.add_event(1)
     answer = await gateway.ask(REASSESS, input={"eventId": event.id} | wish)
-    assert answer["reassess"]["requestId"] == uuid("request")
+    assert answer["reassessEvent"]["requestId"] == uuid("request")
     assert gateway.store.calls["GetReasonStatus"] == 0
 
 

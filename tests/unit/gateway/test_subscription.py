@@ -55,7 +55,7 @@ async def test_scalars_are_those_of_the_entry_not_of_today(served: Gateway) -> N
         await client.init()
         await client.subscribe(
             """subscription { eventChanged(after: "0") { cursor deleted eventId event {
-            id status revision sequence closed risk { score severity } camera { name } } } }"""
+            id status revision sequence closed assessment { score severity } camera { name } } } }"""
         )
         first, second = [(await client.next())["data"]["eventChanged"] for _ in range(2)]
     assert first == {
@@ -68,12 +68,12 @@ async def test_scalars_are_those_of_the_entry_not_of_today(served: Gateway) -> N
             "revision": 1,
             "sequence": "1",
             "closed": False,
-            "risk": None,
+            "assessment": None,
             "camera": {"name": "Front-Door"},
         },
     }
     assert second["event"]["status"] == "ASSESSED"
-    assert second["event"]["risk"] == {"score": 90, "severity": "CRITICAL"}
+    assert second["event"]["assessment"] == {"score": 90, "severity": "CRITICAL"}
     assert (second["event"]["revision"], second["event"]["sequence"], second["event"]["closed"]) == (
         2,
         "2",

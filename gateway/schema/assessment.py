@@ -23,14 +23,14 @@ class Severity(Enum):
 @strawberry.type(description="One reason for the score.")
 class Factor:
     message: strawberry.Private[assessment_pb2.Factor]
-    factor: str = read("factor")
+    name: str = read("factor", description="Stable: `class`, `hour`, ...; `reason` for a model's own.")
     points: int = read("points", description="Added to the score; may be negative.")
     text: str = read("text")
     detection_ids: list[strawberry.ID] = read("detection_ids", list, description="What it rests on.")
 
 
 @strawberry.type
-class Risk:
+class Assessment:
     message: strawberry.Private[assessment_pb2.Assessment]
     id: strawberry.ID = read("id")
     score: int = read("score", description="0..100.")
@@ -52,11 +52,11 @@ class Risk:
     request_id: strawberry.ID | None = read(
         "request_id",
         lambda id: id or None,
-        description="Of the `reassess` that asked for it; null where nobody did.",
+        description="Of the `reassessEvent` that asked for it; null where nobody did.",
     )
 
     @strawberry.field
-    def evidence(self) -> list[Factor]:
+    def factors(self) -> list[Factor]:
         return [Factor(message=factor) for factor in self.message.factors]
 
 
@@ -69,5 +69,5 @@ class Failure:
     given_up_request_id: strawberry.ID | None = read(
         "given_up_request_id",
         lambda id: id or None,
-        description="Of the `reassess` that was given up with it; null where none was.",
+        description="Of the `reassessEvent` that was given up with it; null where none was.",
     )
