@@ -41,8 +41,8 @@ async def print_all(config: Config) -> None:
     async with running_lares(config) as store:
         answer = await call(keys_rpc.KeyServiceStub(store).ListKeys, keys.ListKeysRequest())
     for key in answer.keys:
-        state = "revoked" if key.HasField("revoke_time") else "valid"
-        print(f"{key.id}  {key.create_time.ToJsonString()}  {state:8}{key.name}")
+        state = "revoked" if key.HasField("revoked_at") else "valid"
+        print(f"{key.id}  {key.created_at.ToJsonString()}  {state:8}{key.name}")
 
 
 async def revoke(config: Config, key_id: str) -> None:

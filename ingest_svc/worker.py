@@ -127,7 +127,7 @@ class Worker:
             known, folder = self._cameras.get(camera_id), self._folders.folder(camera_id)
             if known is None:
                 continue
-            made = known.camera.create_time.ToNanoseconds()
+            made = known.camera.created_at.ToNanoseconds()
             revived = self._made.setdefault(camera_id, made) != made
             if known.deleted:
                 continue

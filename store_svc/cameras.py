@@ -1,6 +1,6 @@
 """The cameras in the database. Every change goes onto store.cameras.v1 by the outbox, in its transaction."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.problems import Conflict, NotFound
-from store_svc.camera import SETTINGS, Camera
+from store_svc.camera import Camera
 from store_svc.database import Database
 from store_svc.snapshots import camera_configured
 from store_svc.tables import camera_outbox, cameras
@@ -46,12 +46,11 @@ class Cameras:
 
         return await self._changed(work)
 
-    async def update(self, id: str, changes: Mapping[str, Any], paths: Collection[str] = ()) -> Camera:
-        """Sets those of `changes` that `paths` names (of SETTINGS; none: all). Raises NotFound, Invalid."""
-        wanted = {name: changes[name] for name in (paths or SETTINGS) if name in SETTINGS}
+    async def update(self, id: str, changes: Mapping[str, Any]) -> Camera:
+        """Sets `changes`, by the names in SETTINGS. Raises NotFound, Invalid."""
 
         async def work(connection: AsyncConnection) -> Camera:
-            return await _change(connection, id, self._clock(), **wanted)
+            return await _change(connection, id, self._clock(), **changes)
 
         return await self._changed(work)
 

@@ -138,6 +138,6 @@ def key(row: Record) -> Key:
     return Key(
         id=str(row["id"]),
         name=row["name"],
-        create_time=stamp(row["created_at"]),
-        revoke_time=stamp(revoked) if revoked else None,
+        created_at=stamp(row["created_at"]),
+        revoked_at=stamp(revoked) if revoked else None,
     )

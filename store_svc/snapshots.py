@@ -61,8 +61,8 @@ def camera_message(camera: Camera) -> CameraMessage:
         time_zone=camera.time_zone,
         enabled=camera.enabled,
         thresholds=dict(camera.thresholds),
-        create_time=stamp(camera.created_at),
-        update_time=stamp(camera.updated_at),
+        created_at=stamp(camera.created_at),
+        updated_at=stamp(camera.updated_at),
     )
 
 

@@ -7,7 +7,7 @@ from lares.store.v1.camera_service_pb2_grpc import CameraServiceServicer
 from mesh.labels import canonical
 from mesh.problems import Invalid
 from mesh.security import require_caller
-from store_svc.camera import SETTINGS
+from store_svc.camera_changes import changes_of, settings_of
 from store_svc.cameras import Cameras
 from store_svc.database import Database
 from store_svc.queries import cameras
@@ -23,11 +23,9 @@ class CameraServicer(CameraServiceServicer):
 
     async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
         require_caller()
-        camera = request.camera
-        self._check(camera.thresholds)
-        stored = await self._stored.create(
-            camera.id, camera.display_name, camera.time_zone, camera.enabled, camera.thresholds
-        )
+        settings = settings_of(request.camera)
+        self._check(settings["thresholds"])
+        stored = await self._stored.create(request.camera.id, **settings)
         return pb.CreateCameraResponse(camera=camera_message(stored))
 
     async def GetCamera(self, request: pb.GetCameraRequest, context: object) -> pb.GetCameraResponse:
@@ -47,16 +45,9 @@ class CameraServicer(CameraServiceServicer):
 
     async def UpdateCamera(self, request: pb.UpdateCameraRequest, context: object) -> pb.UpdateCameraResponse:
         require_caller()
-        camera, paths = request.camera, request.update_mask.paths or SETTINGS
-        if unknown := set(paths).difference(SETTINGS):
-            raise Invalid(
-                f"these are no settings of a camera: {', '.join(sorted(unknown))}", "BAD_FIELD_MASK"
-            )
-        changes = {path: getattr(camera, path) for path in paths}
-        if "thresholds" in changes:
-            self._check(camera.thresholds)
-            changes["thresholds"] = dict(camera.thresholds)
-        stored = await self._stored.update(camera.id, changes, paths)
+        changes = changes_of(request.camera, request.update_mask)
+        self._check(changes.get("thresholds", ()))
+        stored = await self._stored.update(request.camera.id, changes)
         return pb.UpdateCameraResponse(camera=camera_message(stored))
 
     async def DeleteCamera(self, request: pb.DeleteCameraRequest, context: object) -> pb.DeleteCameraResponse:

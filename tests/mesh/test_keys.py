@@ -31,7 +31,7 @@ async def test_a_new_key_opens_and_only_its_digest_is_kept(keys: Keys, database:
     key, secret = await keys.create("phone")
     assert (await keys.verify(digest(secret))).id == key.id
     assert key.name == "phone"
-    assert not key.HasField("revoke_time")
+    assert not key.HasField("revoked_at")
     async with database.session() as connection:
         row = await connection.fetchrow("SELECT * FROM api_keys")
     assert row is not None
@@ -53,7 +53,7 @@ async def test_a_revoked_key_is_refused_and_stays_listed(keys: Keys) -> None:
     key, secret = await keys.create("old phone")
     other, other_secret = await keys.create("new phone")
     revoked = await keys.revoke(key.id)
-    assert revoked.HasField("revoke_time")
+    assert revoked.HasField("revoked_at")
     with pytest.raises(Unauthenticated) as refused:
         await keys.verify(digest(secret))
     assert refused.value.reason == "BAD_API_KEY"

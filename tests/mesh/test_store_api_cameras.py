@@ -54,6 +54,11 @@ def create(cameras: CameraServiceStub, id: str, **settings: Any) -> Camera:
     ).camera
 
 
+def update(cameras: CameraServiceStub, camera: Camera, *paths: str) -> Camera:
+    mask = FieldMask(paths=paths) if paths else None
+    return cameras.UpdateCamera(pb.UpdateCameraRequest(camera=camera, update_mask=mask)).camera
+
+
 def get(cameras: CameraServiceStub, id: str) -> Camera:
     return cameras.GetCamera(pb.GetCameraRequest(camera_id=id)).camera
 
@@ -68,7 +73,7 @@ def test_a_camera_comes_back_as_it_was_created(cameras: CameraServiceStub) -> No
         enabled=True,
         thresholds=thresholds,
     )
-    assert created.create_time.ToDatetime(NOON.tzinfo) == NOON
+    assert created.created_at.ToDatetime(NOON.tzinfo) == NOON
     assert dict(created.thresholds) == thresholds
     assert (created.display_name, created.time_zone, created.enabled) == ("Front Door", "Europe/Berlin", True)
     assert get(cameras, "front-door") == created
@@ -103,7 +108,7 @@ def test_a_bad_setting_is_refused_and_changes_nothing(
         create(cameras, "front", **settings)
     before = create(cameras, "back")
     with refused(Invalid, reason):
-        cameras.UpdateCamera(pb.UpdateCameraRequest(camera=Camera(id="back", **settings)))
+        update(cameras, Camera(id="back", **settings), "*")
     assert list(cameras.ListCameras(pb.ListCamerasRequest()).cameras) == [before]
 
 
@@ -116,23 +121,63 @@ def test_an_id_is_a_slug(cameras: CameraServiceStub, id: str) -> None:
 def test_an_update_changes_what_its_mask_names(cameras: CameraServiceStub) -> None:
     create(cameras, "front", display_name="Front", enabled=True, thresholds={"cat": 0.5})
     asked = Camera(id="front", display_name="Porch", time_zone="Asia/Tokyo", thresholds={"person": 0.25})
-    updated = cameras.UpdateCamera(
-        pb.UpdateCameraRequest(camera=asked, update_mask=FieldMask(paths=["time_zone", "thresholds"]))
-    ).camera
+    updated = update(cameras, asked, "time_zone", "thresholds")
     assert (updated.display_name, updated.time_zone, updated.enabled) == ("Front", "Asia/Tokyo", True)
     assert dict(updated.thresholds) == {"person": 0.25}
     assert get(cameras, "front") == updated
 
 
-def test_an_update_without_a_mask_changes_everything(cameras: CameraServiceStub) -> None:
-    create(cameras, "front", display_name="Front", enabled=True, thresholds={"cat": 0.5})
-    updated = cameras.UpdateCamera(
-        pb.UpdateCameraRequest(camera=Camera(id="front", display_name="Porch"))
-    ).camera
-    assert (updated.display_name, updated.enabled, dict(updated.thresholds)) == ("Porch", False, {})
+def test_an_update_without_a_mask_changes_the_fields_that_are_set(cameras: CameraServiceStub) -> None:
+    create(cameras, "front", display_name="Front", time_zone="UTC", thresholds={"cat": 0.5})
+    porch = update(cameras, Camera(id="front", display_name="Porch", enabled=False))
+    assert (porch.display_name, porch.time_zone, porch.enabled) == ("Porch", "UTC", False)
+    assert dict(porch.thresholds) == {"cat": 0.5}
+    empty = update(cameras, Camera(id="front", time_zone="", thresholds={"person": 0.25}))
+    assert (empty.display_name, empty.time_zone, empty.enabled) == ("Porch", "", False)
+    assert dict(empty.thresholds) == {"cat": 0.5}  # a map changes only when the mask names it
 
 
-@pytest.mark.parametrize("path", ["id", "create_time", "thresholds.person", "*", "nonsense"])
+@pytest.mark.parametrize("camera", [Camera(id="front"), Camera(id="front", thresholds={"person": 0.25})])
+def test_an_update_that_sets_nothing_is_refused(cameras: CameraServiceStub, camera: Camera) -> None:
+    before = create(cameras, "front", thresholds={"cat": 0.5})
+    with refused(Invalid, "NOTHING_TO_UPDATE"):
+        update(cameras, camera)
+    assert get(cameras, "front") == before
+
+
+def test_a_star_replaces_everything(cameras: CameraServiceStub) -> None:
+    create(cameras, "front", display_name="Front", time_zone="UTC", enabled=False, thresholds={"cat": 0.5})
+    updated = update(cameras, Camera(id="front", time_zone="Asia/Tokyo"), "*")
+    assert (updated.display_name, updated.time_zone, updated.enabled) == ("front", "Asia/Tokyo", True)
+    assert dict(updated.thresholds) == {}
+
+
+def test_what_a_mask_names_and_nobody_sets_gets_its_default(cameras: CameraServiceStub) -> None:
+    create(cameras, "front", display_name="Front", time_zone="UTC", enabled=False, thresholds={"cat": 0.5})
+    updated = update(cameras, Camera(id="front"), "display_name", "enabled", "thresholds")
+    assert (updated.display_name, updated.time_zone, updated.enabled) == ("front", "UTC", True)
+    assert dict(updated.thresholds) == {}
+
+
+def test_a_camera_is_created_with_defaults(cameras: CameraServiceStub) -> None:
+    created = create(cameras, "front")
+    assert (created.display_name, created.time_zone, created.enabled) == ("front", "", True)
+    assert create(cameras, "back", enabled=False).enabled is False
+
+
+def test_a_client_of_before_a_field_existed_cannot_erase_it(cameras: CameraServiceStub) -> None:
+    """It reads the camera, changes the name and sends all that it knows: its id (1) and its name (2)."""
+    create(cameras, "front", display_name="Front", time_zone="UTC", enabled=False, thresholds={"cat": 0.5})
+    id, name = b"\x0a\x05front", b"\x12\x05Porch"
+    camera = id + name
+    request = pb.UpdateCameraRequest.FromString(b"\x0a" + bytes([len(camera)]) + camera)
+    updated = cameras.UpdateCamera(request).camera
+    assert (updated.display_name, updated.time_zone, updated.enabled) == ("Porch", "UTC", False)
+    assert dict(updated.thresholds) == {"cat": 0.5}
+    assert get(cameras, "front") == updated
+
+
+@pytest.mark.parametrize("path", ["id", "created_at", "thresholds.person", "displayName", "*", "nonsense"])
 def test_an_update_of_anything_else_is_refused(cameras: CameraServiceStub, path: str) -> None:
     create(cameras, "front")
     mask = FieldMask(paths=["enabled", path])
@@ -147,7 +192,7 @@ def test_a_deleted_camera_is_gone_until_it_is_created_again(cameras: CameraServi
     for call, request in [
         (cameras.GetCamera, pb.GetCameraRequest(camera_id="front")),
         (cameras.DeleteCamera, pb.DeleteCameraRequest(camera_id="front")),
-        (cameras.UpdateCamera, pb.UpdateCameraRequest(camera=Camera(id="front"))),
+        (cameras.UpdateCamera, pb.UpdateCameraRequest(camera=Camera(id="front", enabled=True))),
     ]:
         with refused(NotFound, "CAMERA_NOT_FOUND"):
             call(request)  # type: ignore[operator]

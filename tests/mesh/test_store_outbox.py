@@ -122,7 +122,7 @@ async def test_goes_on_after_the_bus_was_away_and_leaves_nothing_out(
     bus.without = topics
     cameras = Cameras(store.database, store.wakeups, lambda: store.now)
     await store.detect(*(detected(n, n * 1000) for n in range(6)))
-    await cameras.update("front", {"enabled": False}, ["enabled"])
+    await cameras.update("front", {"enabled": False})
     async with relaying(store, bus):
         async with asyncio.timeout(90):
             while len(bus.published) < 2:

@@ -145,7 +145,7 @@ class TestGrowing:
         await store.detect(detected(1, 0))
         before = (await store.event(opened_by(1)))["evidence_digest"]
         cameras = Cameras(store.database, store.wakeups, lambda: store.now)
-        await cameras.update("front", {"time_zone": "Asia/Tokyo"}, ["time_zone"])
+        await cameras.update("front", {"time_zone": "Asia/Tokyo"})
         row = await store.event(opened_by(1))
         assert (row["evidence_digest"], row["due_at"]) == (
             before,

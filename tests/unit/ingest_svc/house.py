@@ -61,7 +61,7 @@ class FakeCameras:
     ) -> None:
         """`made`: when, in seconds."""
         camera = Camera(
-            id=camera_id, enabled=enabled, time_zone=time_zone, create_time=Timestamp(seconds=made)
+            id=camera_id, enabled=enabled, time_zone=time_zone, created_at=Timestamp(seconds=made)
         )
         self._table[camera_id] = CameraConfigured(camera=camera, deleted=deleted)
         self._changes.put_nowait(self._table[camera_id])

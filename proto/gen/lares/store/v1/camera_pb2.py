@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blares/store/v1/camera.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\x03\n\x06\x43\x61mera\x12-\n\x02id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12#\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01H\x00\x88\x01\x01\x12\x1f\n\ttime_zone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x01\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12Z\n\nthresholds\x18\x05 \x03(\x0b\x32&.lares.store.v1.Camera.ThresholdsEntryB\x1e\xbaH\x1b\x9a\x01\x18\x10\x64\"\x06r\x04\x10\x01\x18@*\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0f\n\r_display_nameB\x0c\n\n_time_zoneB\n\n\x08_enabledb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blares/store/v1/camera.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x03\n\x06\x43\x61mera\x12-\n\x02id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12#\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01H\x00\x88\x01\x01\x12\x1f\n\ttime_zone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x01\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12Z\n\nthresholds\x18\x05 \x03(\x0b\x32&.lares.store.v1.Camera.ThresholdsEntryB\x1e\xbaH\x1b\x9a\x01\x18\x10\x64\"\x06r\x04\x10\x01\x18@*\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0f\n\r_display_nameB\x0c\n\n_time_zoneB\n\n\x08_enabledb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,7 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAMERA'].fields_by_name['thresholds']._loaded_options = None
   _globals['_CAMERA'].fields_by_name['thresholds']._serialized_options = b'\272H\033\232\001\030\020d\"\006r\004\020\001\030@*\014\n\n\035\000\000\200?-\000\000\000\000'
   _globals['_CAMERA']._serialized_start=110
-  _globals['_CAMERA']._serialized_end=541
-  _globals['_CAMERA_THRESHOLDSENTRY']._serialized_start=449
-  _globals['_CAMERA_THRESHOLDSENTRY']._serialized_end=498
+  _globals['_CAMERA']._serialized_end=539
+  _globals['_CAMERA_THRESHOLDSENTRY']._serialized_start=447
+  _globals['_CAMERA_THRESHOLDSENTRY']._serialized_end=496
 # @@protoc_insertion_point(module_scope)

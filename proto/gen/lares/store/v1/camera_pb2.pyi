@@ -50,8 +50,8 @@ class Camera(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
     THRESHOLDS_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Immutable slug."""
     display_name: _builtins.str
@@ -59,14 +59,15 @@ class Camera(_message.Message):
     time_zone: _builtins.str
     """IANA name; empty means the host's setting LARES_TIME_ZONE."""
     enabled: _builtins.bool
+    """By default true."""
     @_builtins.property
     def thresholds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Least score by label, `*` for every other; wins over the global thresholds."""
 
     @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def update_time(self) -> _timestamp_pb2.Timestamp: ...
+    def updated_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -75,12 +76,12 @@ class Camera(_message.Message):
         time_zone: _builtins.str | None = ...,
         enabled: _builtins.bool | None = ...,
         thresholds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        update_time: _timestamp_pb2.Timestamp | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        updated_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_enabled", b"_enabled", "_time_zone", b"_time_zone", "create_time", b"create_time", "display_name", b"display_name", "enabled", b"enabled", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_enabled", b"_enabled", "_time_zone", b"_time_zone", "created_at", b"created_at", "display_name", b"display_name", "enabled", b"enabled", "time_zone", b"time_zone", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_enabled", b"_enabled", "_time_zone", b"_time_zone", "create_time", b"create_time", "display_name", b"display_name", "enabled", b"enabled", "id", b"id", "thresholds", b"thresholds", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_enabled", b"_enabled", "_time_zone", b"_time_zone", "created_at", b"created_at", "display_name", b"display_name", "enabled", b"enabled", "id", b"id", "thresholds", b"thresholds", "time_zone", b"time_zone", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015

@@ -229,8 +229,9 @@ class UpdateCameraRequest(_message.Message):
     def camera(self) -> _camera_pb2.Camera: ...
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of display_name, time_zone, enabled, thresholds. Absent means the fields that are set: a map or a list changes
-        only when the mask names it. `*` replaces everything.
+        """Of display_name, time_zone, enabled, thresholds; `*` alone means all of them. What it names and `camera` does not
+        set gets the value that CreateCamera would give it. Absent means the fields that are set: a map or a list changes
+        only when the mask names it.
         """
 
     def __init__(

@@ -72,7 +72,8 @@ class CameraServiceServicer:
     """
 
     def CreateCamera(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """What the request leaves out: the display name is the id, the time zone the host's, and the camera is enabled.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -34,6 +34,7 @@ class CameraServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CameraServiceAsyncStub: ...
     CreateCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.CreateCameraRequest, _camera_service_pb2.CreateCameraResponse]
+    """What the request leaves out: the display name is the id, the time zone the host's, and the camera is enabled."""
     GetCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.GetCameraRequest, _camera_service_pb2.GetCameraResponse]
     BatchGetCameras: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.BatchGetCamerasRequest, _camera_service_pb2.BatchGetCamerasResponse]
     ListCameras: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.ListCamerasRequest, _camera_service_pb2.ListCamerasResponse]
@@ -48,6 +49,7 @@ class CameraServiceAsyncStub(CameraServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.CreateCameraRequest, _camera_service_pb2.CreateCameraResponse]  # type: ignore[assignment]
+    """What the request leaves out: the display name is the id, the time zone the host's, and the camera is enabled."""
     GetCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.GetCameraRequest, _camera_service_pb2.GetCameraResponse]  # type: ignore[assignment]
     BatchGetCameras: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.BatchGetCamerasRequest, _camera_service_pb2.BatchGetCamerasResponse]  # type: ignore[assignment]
     ListCameras: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.ListCamerasRequest, _camera_service_pb2.ListCamerasResponse]  # type: ignore[assignment]
@@ -64,7 +66,8 @@ class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _camera_service_pb2.CreateCameraRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_camera_service_pb2.CreateCameraResponse, _abc.Awaitable[_camera_service_pb2.CreateCameraResponse]]: ...
+    ) -> _typing.Union[_camera_service_pb2.CreateCameraResponse, _abc.Awaitable[_camera_service_pb2.CreateCameraResponse]]:
+        """What the request leaves out: the display name is the id, the time zone the host's, and the camera is enabled."""
 
     @_abc_1.abstractmethod
     def GetCamera(
