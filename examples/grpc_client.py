@@ -3,6 +3,7 @@
     .venv/bin/python examples/grpc_client.py                        the newest events
     .venv/bin/python examples/grpc_client.py --watch                every change from now on
     .venv/bin/python examples/grpc_client.py --watch --after 0      every change that is kept, then live
+    .venv/bin/python examples/grpc_client.py --watch --camera front-door
     .venv/bin/python examples/grpc_client.py --upload photo.jpg --camera front-door
 
 Needs `grpcio` and Lares's generated code (proto/gen), nothing else of Lares.
@@ -35,9 +36,9 @@ def main() -> None:
         with open_channel(options.address, options.tls_ca) as channel:
             metadata = (("x-api-key", key),)
             if options.upload:
-                upload(channel, metadata, options.camera, options.upload)
+                upload(channel, metadata, options.camera or "front-door", options.upload)
             elif options.watch:
-                watch(channel, metadata, options.after)
+                watch(channel, metadata, options.after, [options.camera] if options.camera else [])
             else:
                 list_events(channel, metadata, options.count)
     except KeyboardInterrupt:
@@ -60,7 +61,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--watch", action="store_true", help="follow the changes")
     parser.add_argument("--after", type=int, help="a cursor, to go on after it; 0 is the oldest kept")
     parser.add_argument("--upload", type=Path, metavar="PHOTO")
-    parser.add_argument("--camera", default="front-door", help="the camera's id, for --upload")
+    parser.add_argument(
+        "--camera",
+        help="a camera's id: where --upload puts it (by default front-door), or the "
+        "only one that --watch follows",
+    )
     return parser
 
 
@@ -77,10 +82,14 @@ def list_events(channel: grpc.Channel, metadata: Metadata, count: int) -> None:
         print(line(event))
 
 
-def watch(channel: grpc.Channel, metadata: Metadata, after: int | None) -> None:
-    """No deadline: it goes on. Who remembers the last cursor misses nothing and sees nothing twice."""
-    request = WatchEventsRequest(after=after)
+def watch(channel: grpc.Channel, metadata: Metadata, after: int | None, cameras: list[str]) -> None:
+    """No deadline: it goes on. Who remembers the last cursor misses nothing and sees nothing twice. With
+    --camera there are bookmarks between the changes: they are cursors, too, and nearer to now."""
+    request = WatchEventsRequest(after=after, camera_ids=cameras)
     for answer in EventServiceStub(channel).WatchEvents(request, metadata=metadata):
+        if answer.HasField("bookmark"):
+            print(answer.bookmark, "examined", flush=True)
+            continue
         change = answer.change
         print(change.sequence, "deleted" if change.deleted else line(change.event), flush=True)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.bus import Bus
@@ -46,9 +46,12 @@ class Seat:
         self._failure = failure
         self._arrived.set()
 
-    async def next(self) -> EventChanged | None:
-        """None once there is something in the backlog that comes first."""
-        await self._arrived.wait()
+    async def next(self, seconds: float | None) -> EventChanged | None:
+        """None once there is something in the backlog that comes first. Raises TimeoutError when nothing came
+        for `seconds`."""
+        if not self._arrived.is_set():
+            async with asyncio.timeout(seconds):
+                await self._arrived.wait()
         if self._failure is not None:
             raise self._failure
         change = self._changes.popleft() if self._changes else None
@@ -64,12 +67,25 @@ class Feed:
         self._backlog = backlog
         self._seats: set[Seat] = set()
 
-    async def watch(self, after: int | None) -> AsyncGenerator[EventChanged, None]:
+    def watch(self, after: int | None) -> AsyncGenerator[EventChanged, None]:
         """The changes after the cursor, then live, each once and in order of sequence; None starts now.
 
         Raises Invalid CURSOR_BEYOND_HEAD, Conflict CURSOR_EXPIRED, and Unavailable: then go on with the
         sequence of the last change that came.
         """
+        return cast("AsyncGenerator[EventChanged, None]", self._watch(after, None))
+
+    def watch_with_positions(
+        self, after: int | None, idle_seconds: float
+    ) -> AsyncGenerator[EventChanged | int, None]:
+        """The same. In between, whenever the backlog is read to its end and whenever nothing came for
+        `idle_seconds`, the sequence to go on after: every change up to it has come."""
+        return self._watch(after, idle_seconds)
+
+    async def _watch(
+        self, after: int | None, idle_seconds: float | None
+    ) -> AsyncGenerator[EventChanged | int, None]:
+        """Without positions where `idle_seconds` is None."""
         seat = Seat()
         self._seats.add(seat)  # before the backlog is read: so there is no gap between the two
         try:
@@ -80,7 +96,13 @@ class Feed:
                     async for change in self._catch_up(cursor):
                         cursor = change.sequence
                         yield change
-                live = await seat.next()
+                    if idle_seconds is not None:
+                        yield cursor
+                try:
+                    live = await seat.next(idle_seconds)
+                except TimeoutError:
+                    yield cursor
+                    continue
                 if live is None:
                     continue
                 if live.sequence > cursor + 1:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from uuid import uuid4
 
 from lares.reason.v1.assessment_pb2 import Severity
@@ -12,6 +13,7 @@ from lares.store.v1.event_service_pb2_grpc import EventServiceServicer
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
 from mesh.security import require_caller, require_sibling
+from store_svc.bookmarks import with_bookmarks
 from store_svc.database import Database
 from store_svc.event import Request
 from store_svc.ids import parse_uuid
@@ -22,6 +24,8 @@ from store_svc.status import StoreStatus
 from store_svc.times import stamp
 
 WAIT_MOST_SECONDS = 30.0
+# Together below the 30 s within which a bookmark was promised.
+BOOKMARK_SECONDS, IDLE_SECONDS = 15.0, 10.0
 
 
 class EventServicer(EventServiceServicer):
@@ -54,12 +58,23 @@ class EventServicer(EventServiceServicer):
         self, request: pb.WatchEventsRequest, context: object
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         require_caller()
-        camera_ids = frozenset(request.camera_ids)
         after = request.after if request.HasField("after") else None
-        async with aclosing(self._live.watch(after)) as changes:
-            async for change in changes:
-                if _wanted(change, camera_ids, request.min_severity):
+        if not (request.camera_ids or request.min_severity):
+            async with aclosing(self._live.watch(after)) as changes:
+                async for change in changes:
                     yield pb.WatchEventsResponse(change=change)
+            return
+        wanted = partial(_wanted, camera_ids=frozenset(request.camera_ids), min_severity=request.min_severity)
+        async with (
+            aclosing(self._live.watch_with_positions(after, IDLE_SECONDS)) as watched,
+            aclosing(with_bookmarks(watched, wanted, BOOKMARK_SECONDS)) as contents,
+        ):
+            async for content in contents:
+                yield (
+                    pb.WatchEventsResponse(bookmark=content)
+                    if isinstance(content, int)
+                    else pb.WatchEventsResponse(change=content)
+                )
 
     async def ListChanges(self, request: pb.ListChangesRequest, context: object) -> pb.ListChangesResponse:
         require_caller()

@@ -1,6 +1,9 @@
 """The feed by EventService, a page at a time and live, on a real PostgreSQL."""
 
+import asyncio
+import random
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from typing import Any, cast
 
@@ -25,23 +28,23 @@ class Changes:
     """A feed of one's own making, and what is told of it."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
         self.live = Feed(partial(list_changes, database))
-        self._servicer = EventServicer(database, self.live, nothing, nothing, nothing, nothing)
+        self.servicer = EventServicer(database, self.live, nothing, nothing, nothing, nothing)
 
     async def keep(self, *sequences: int, head: int) -> None:
         if sequences:
-            await write(self._database, tables.feed, *[feed_row(sequence) for sequence in sequences])
-        async with self._database.session() as connection:
+            await write(self.database, tables.feed, *[feed_row(sequence) for sequence in sequences])
+        async with self.database.session() as connection:
             await connection.execute("UPDATE feed_head SET sequence = $1", head)
 
     async def page(self, after: int, size: int = 0) -> pb.ListChangesResponse:
         with calling_as(SIBLING):
-            return await self._servicer.ListChanges(pb.ListChangesRequest(after=after, page_size=size), None)
+            return await self.servicer.ListChanges(pb.ListChangesRequest(after=after, page_size=size), None)
 
     async def watch(self, after: int) -> AsyncGenerator[int, None]:
         with calling_as(SIBLING):
-            async for answer in self._servicer.WatchEvents(pb.WatchEventsRequest(after=after), None):
+            async for answer in self.servicer.WatchEvents(pb.WatchEventsRequest(after=after), None):
                 yield answer.change.sequence
 
     async def after(self, cursor: int, size: int = 0) -> tuple[list[int], int]:
@@ -117,3 +120,66 @@ async def test_watching_from_a_cursor_that_is_no_more_is_refused(changes: Change
         await anext(changes.watch(after=2))
     with pytest.raises(Invalid):
         await anext(changes.watch(after=10))
+
+
+async def test_who_goes_on_at_a_bookmark_misses_nothing_and_sees_nothing_twice(
+    changes: Changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watcher of one camera loses its connection at every bookmark, while changes are written."""
+    monkeypatch.setattr("store_svc.api.events.IDLE_SECONDS", 0.001)
+    monkeypatch.setattr("store_svc.api.events.BOOKMARK_SECONDS", 0.005)
+    total = 300
+    wanted = [sequence for sequence in range(1, total + 1) if sequence % 7 == 0]
+
+    async def write_and_relay() -> None:
+        for first in range(1, total, 10):
+            rows = [
+                feed_row(n, camera_id="back" if n % 7 == 0 else "front") for n in range(first, first + 10)
+            ]
+            async with changes.database.session() as connection, connection.transaction():
+                await connection.executemany(
+                    "INSERT INTO feed (sequence, event_id, camera_id, status, deleted, body, recorded_at)"
+                    " VALUES ($1, $2, $3, 1, false, $4, $5)",
+                    [
+                        [row[k] for k in ("sequence", "event_id", "camera_id", "body", "recorded_at")]
+                        for row in rows
+                    ],
+                )
+                await connection.execute("UPDATE feed_head SET sequence = $1", first + 9)
+            for row in rows:
+                changes.live.put(EventChanged.FromString(row["body"]))
+                await asyncio.sleep(random.choice([0, 0, 0.002]))
+
+    seen: list[int] = []
+    after: int | None = None
+    bookmarks = 0
+    first_bookmark = asyncio.Event()
+
+    async def begin() -> None:
+        await first_bookmark.wait()
+        await write_and_relay()
+
+    writing = asyncio.create_task(begin())
+    with calling_as(SIBLING):
+        async with asyncio.timeout(90):
+            while len(seen) < len(wanted):
+                request = pb.WatchEventsRequest(after=after, camera_ids=["back"])
+                watching = changes.servicer.WatchEvents(request, None)
+                async with aclosing(
+                    cast("AsyncGenerator[pb.WatchEventsResponse, None]", watching)
+                ) as answers:
+                    async for answer in answers:
+                        if answer.HasField("change"):
+                            after = answer.change.sequence
+                            seen.append(after)
+                            if len(seen) == len(wanted):
+                                break
+                            continue
+                        assert answer.bookmark >= (after or 0)
+                        first_bookmark.set()
+                        if answer.bookmark != after:
+                            after, bookmarks = answer.bookmark, bookmarks + 1
+                            break
+    await writing
+    assert seen == wanted
+    assert bookmarks > 5

@@ -43,6 +43,13 @@ class ScriptedFeed(Feed):
         for change in self.changes:
             yield change
 
+    async def watch_with_positions(
+        self, after: int | None, idle_seconds: float
+    ) -> AsyncGenerator[EventChanged | int, None]:
+        async for change in self.watch(after):
+            yield change
+        yield self.changes[-1].sequence if self.changes else after or 0
+
 
 @pytest.fixture(scope="module")
 def stored(served: LoopThread, postgres_server: str) -> Stored:
@@ -288,7 +295,8 @@ def test_a_time_beyond_the_calendar_is_refused(events: EventServiceStub, seconds
 
 
 def watched(events: EventServiceStub, **request: Any) -> list[int]:
-    return [answer.change.sequence for answer in events.WatchEvents(pb.WatchEventsRequest(**request))]
+    answers = list(events.WatchEvents(pb.WatchEventsRequest(**request)))
+    return [answer.change.sequence for answer in answers if answer.HasField("change")]
 
 
 @pytest.mark.parametrize(
@@ -315,6 +323,17 @@ def test_watching_withholds_what_is_not_asked_for(
     ]
     live.changes = [EventChanged.FromString(row["body"]) for row in rows]
     assert watched(events, **request_) == wanted
+
+
+def test_only_a_filtered_watch_is_told_how_far_it_was_examined(
+    events: EventServiceStub, live: ScriptedFeed
+) -> None:
+    live.changes = [EventChanged.FromString(feed_row(sequence)["body"]) for sequence in (1, 2, 3)]
+    for request in ({"camera_ids": ["back"]}, {"min_severity": HIGH}):
+        (answer,) = events.WatchEvents(pb.WatchEventsRequest(**request))
+        assert (answer.WhichOneof("content"), answer.bookmark) == ("bookmark", 3)
+    answers = list(events.WatchEvents(pb.WatchEventsRequest()))
+    assert [answer.WhichOneof("content") for answer in answers] == ["change"] * 3
 
 
 def test_watching_from_zero_is_not_watching_from_now(events: EventServiceStub, live: ScriptedFeed) -> None:

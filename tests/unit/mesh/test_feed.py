@@ -127,6 +127,57 @@ async def test_without_a_cursor_it_starts_now() -> None:
         assert await waiting == [4]
 
 
+async def take_any(watching: AsyncIterator[EventChanged | int], count: int) -> list[int | str]:
+    """Changes as numbers, positions as text."""
+    async with asyncio.timeout(90):
+        items = [await anext(watching) for _ in range(count)]
+    return [str(item) if isinstance(item, int) else item.sequence for item in items]
+
+
+async def test_positions_come_after_the_backlog_and_while_nothing_happens() -> None:
+    book = written(3)
+    async with opened(book) as (feed, bus):
+        watching = feed.watch_with_positions(1, 0.01)
+        assert await take_any(watching, 5) == [2, 3, "3", "3", "3"]
+        bus.tails[0].put(book.write())
+        came = await take_any(watching, 1)
+        while came[-1] != 4:
+            assert came == ["3"]
+            came = await take_any(watching, 1)
+        assert await take_any(watching, 2) == ["4", "4"]
+
+
+async def test_without_a_cursor_the_first_position_is_the_head() -> None:
+    async with opened(written(3)) as (feed, _):
+        assert await take_any(feed.watch_with_positions(None, 90), 1) == ["3"]
+
+
+async def test_no_position_is_ahead_of_a_change_to_come() -> None:
+    """Whatever the pace: what has come up to a position is everything up to it."""
+    book = written(300)
+    async with opened(book) as (feed, bus):
+        watching = feed.watch_with_positions(0, 0.001)
+
+        async def relay() -> None:
+            for _ in range(300):
+                bus.tails[0].put(book.write())
+                await asyncio.sleep(0.002 * (book.head % 3))
+
+        relaying = asyncio.create_task(relay())
+        seen, positions = 0, 0
+        async with asyncio.timeout(90):
+            while seen < 600:
+                item = await anext(watching)
+                if isinstance(item, int):
+                    assert item == seen
+                    positions += 1
+                else:
+                    assert item.sequence == seen + 1
+                    seen = item.sequence
+        await relaying
+        assert positions > 10
+
+
 async def test_cursors_that_cannot_be() -> None:
     book = written(5)
     book.expired = 3

@@ -200,14 +200,16 @@ Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
 
 @_typing.final
 class WatchEventsResponse(_message.Message):
-    """A change, or a bookmark; a bookmark comes at least every 30 s while a filter withholds changes."""
+    """A change, or a bookmark. Bookmarks come where the request filters: when what was kept is read, then whenever nothing
+    else came for 30 s at most.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHANGE_FIELD_NUMBER: _builtins.int
     BOOKMARK_FIELD_NUMBER: _builtins.int
     bookmark: _builtins.int
-    """The last sequence that was examined for this watcher: go on after it when reconnecting."""
+    """The last sequence that was examined for this watcher: as `after` it misses nothing."""
     @_builtins.property
     def change(self) -> _events_pb2.EventChanged: ...
     def __init__(

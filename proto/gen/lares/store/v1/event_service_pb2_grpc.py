@@ -110,7 +110,7 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Every change after a cursor, then live, each once and in order.
+        """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,7 @@ class EventServiceStub:
     ListEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]
     """Newest first."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_event_service_pb2.WatchEventsRequest, _event_service_pb2.WatchEventsResponse]
-    """Every change after a cursor, then live, each once and in order."""
+    """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld."""
     ListChanges: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListChangesRequest, _event_service_pb2.ListChangesResponse]
     """The feed's entries after a cursor, a page at a time."""
     LeaseEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.LeaseEventsRequest, _event_service_pb2.LeaseEventsResponse]
@@ -66,7 +66,7 @@ class EventServiceAsyncStub(EventServiceStub):
     ListEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Newest first."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_event_service_pb2.WatchEventsRequest, _event_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """Every change after a cursor, then live, each once and in order."""
+    """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld."""
     ListChanges: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListChangesRequest, _event_service_pb2.ListChangesResponse]  # type: ignore[assignment]
     """The feed's entries after a cursor, a page at a time."""
     LeaseEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.LeaseEventsRequest, _event_service_pb2.LeaseEventsResponse]  # type: ignore[assignment]
@@ -110,7 +110,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_service_pb2.WatchEventsResponse], _abc.AsyncIterator[_event_service_pb2.WatchEventsResponse]]:
-        """Every change after a cursor, then live, each once and in order."""
+        """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld."""
 
     @_abc_1.abstractmethod
     def ListChanges(
