@@ -1,0 +1,61 @@
+"""A home of before issue 7 comes up with today's code, and ends where the code of its time brought it.
+
+In it are events pending, leased, failed, hastened and asked about, raw answers, own thresholds, dead letters,
+and records on all four topics that nobody had read: see tests/homes.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from lares.store.v1 import event_service_pb2 as events
+from lares.store.v1.event_service_pb2_grpc import EventServiceStub
+from tests.homes import script
+from tests.homes.home import SETTINGS, golden, unpack
+from tests.homes.outcome import differences, read_outcome
+from tests.support.jobs_left import jobs_left
+from tests.support.lares import Lares, running_lares
+from tests.support.scripted_llm import scripted
+
+
+@pytest.fixture(scope="module")
+async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares]:
+    """At rest, with a model that always answers."""
+    home = tmp_path_factory.mktemp("upgrade") / "home"
+    await unpack(home)
+    async with scripted() as llm:
+        llm.always = script.answers
+        async with running_lares(home, SETTINGS | {"LARES_REASONER_URL": llm.url()}) as started:
+            try:
+                await started.idle()
+            except AssertionError as error:
+                error.add_note(f"jobs left: {await jobs_left(home)}")
+                raise
+            yield started
+
+
+async def test_it_ends_where_the_code_of_its_time_brought_it(lares: Lares) -> None:
+    wanted = golden()
+    assert differences(wanted, await read_outcome(lares, wanted)) == []
+
+
+async def test_its_feed_goes_on_without_a_gap(lares: Lares) -> None:
+    changes: list[events.ListChangesResponse] = []
+    async with grpc.aio.insecure_channel(lares.grpc) as channel:
+        stub, after = EventServiceStub(channel), 0
+        while not changes or after < changes[-1].head:
+            request = events.ListChangesRequest(after=after)
+            changes.append(await stub.ListChanges(request, metadata=(("x-api-key", lares.key),), timeout=30))
+            after = changes[-1].changes[-1].sequence
+    feed = [change for page in changes for change in page.changes]
+    assert [change.sequence for change in feed] == list(range(1, after + 1))
+    last = {change.event.id: change.event.assessment.id for change in feed}
+    assert last == {id: event["assessment"] for id, event in golden()["events"].items()}
+
+
+async def test_every_photo_is_still_there(lares: Lares) -> None:
+    for id, media in golden()["media"].items():
+        answer = await lares.get(f"/media/{id}")
+        assert hashlib.sha256(answer.content).hexdigest() == media["sha256"]

@@ -1,0 +1,27 @@
+"""The work that a store has left, as its database holds it. The only place in the tests of whole homes that
+knows where the queue lies."""
+
+from pathlib import Path
+
+import asyncpg
+
+from deploy.embedded.home import private_socket_folder
+
+_LEFT = """
+SELECT id, status, due_at IS NOT NULL AS due, lease_id, request_id FROM events
+WHERE due_at IS NOT NULL OR lease_id IS NOT NULL OR request_id IS NOT NULL
+"""
+
+
+async def jobs_left(home: Path) -> list[str]:
+    """One line for each event that is due, leased or asked about, in the embedded PostgreSQL of a home."""
+    connection = await asyncpg.connect(
+        host=str(private_socket_folder(home, "postgres")),
+        user="lares",
+        database="lares",
+        password=(home / "postgres" / "password").read_text().strip(),
+    )
+    try:
+        return [str(dict(row)) for row in await connection.fetch(_LEFT)]
+    finally:
+        await connection.close()
