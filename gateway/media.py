@@ -15,6 +15,7 @@ from lares.ingest.v1 import media_pb2
 from lares.store.v1.detection_service_pb2 import BatchListDetectionsRequest, StoredDetection
 from lares.store.v1.media_service_pb2 import GetMediaRequest
 from mesh.blobs import Blobs
+from mesh.boxes import edges_of
 from mesh.problems import NotFound
 from mesh.rpc import call
 
@@ -72,7 +73,7 @@ class MediaFiles:
 
 
 def _box(found: StoredDetection) -> Box:
-    x_min, y_min, x_max, y_max = map(fraction, found.detection.box)
+    x_min, y_min, x_max, y_max = map(fraction, edges_of(found.detection))
     return (found.detection.label, fraction(found.detection.score), x_min, y_min, x_max, y_max)
 
 

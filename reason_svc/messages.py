@@ -1,5 +1,6 @@
 """Between the contracts and the domain."""
 
+import math
 from datetime import UTC, datetime
 from uuid import uuid5
 from zoneinfo import ZoneInfo
@@ -9,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lares.reason.v1 import assessment_pb2, evidence_pb2
 from lares.reason.v1.events_pb2 import EventAssessed, JudgementFailure
 from lares.store.v1.event_service_pb2 import EventLease
+from mesh.boxes import edges_of
 from mesh.identity import NAMESPACE
 from mesh.problems import Invalid
 from reason_svc.evidence import Evidence, Sighting, plain_text
@@ -20,7 +22,7 @@ MOST_DETAIL = 500
 
 
 def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
-    """Raises Invalid: NO_DETECTIONS, BAD_TIME_ZONE, BAD_TIME, BAD_SCORE, BAD_LABEL."""
+    """Raises Invalid: NO_DETECTIONS, BAD_TIME_ZONE, BAD_TIME, BAD_SCORE, BAD_LABEL, BAD_BOX."""
     if not message.detections:
         raise Invalid("evidence needs at least one detection", "NO_DETECTIONS")
     zone = _zone(message.time_zone)
@@ -83,6 +85,9 @@ def _sighting(message: evidence_pb2.EvidenceDetection, zone: ZoneInfo) -> Sighti
         raise Invalid("a detection has no label", "BAD_LABEL")
     if not 0 <= message.score <= 1:
         raise Invalid(f"a detection's score is {message.score:g}, not between 0 and 1", "BAD_SCORE")
+    box = edges_of(message)
+    if box and (len(box) != 4 or not all(map(math.isfinite, box))):
+        raise Invalid("a detection's box is not made of four numbers", "BAD_BOX")
     at = _time(message.captured_at, zone) if message.HasField("captured_at") else None
     if at is None:
         raise Invalid("a detection has no captured_at", "BAD_TIME")

@@ -14,6 +14,7 @@ from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2 import EventFailure
 from lares.store.v1.key_service_pb2 import Key
 from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
+from mesh.boxes import bounding_box
 from mesh.problems import Invalid
 from store_svc.camera import Camera
 from store_svc.snapshots import camera_message
@@ -86,7 +87,11 @@ def _file(row: Record) -> FileFingerprint | None:
 def stored_detection(row: Record) -> StoredDetection:
     return StoredDetection(
         detection=Detection(
-            id=str(row["id"]), label=row["label"], score=row["score"], box=row["box"], frame=row["frame"]
+            id=str(row["id"]),
+            label=row["label"],
+            score=row["score"],
+            bounding_box=bounding_box(row["box"]),
+            frame=row["frame"],
         ),
         media_id=str(row["media_id"]),
         event_id=str(row["event_id"]),
@@ -100,7 +105,7 @@ def evidence_detection(row: Record) -> EvidenceDetection:
         id=str(row["id"]),
         label=row["label"],
         score=row["score"],
-        box=row["box"],
+        bounding_box=bounding_box(row["box"]),
         captured_at=stamp(row["captured_at"]),
         media_id=str(row["media_id"]),
     )

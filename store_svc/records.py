@@ -13,6 +13,7 @@ from lares.detect.v1.detection_pb2 import Detection
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from mesh import times
+from mesh.boxes import edges_of
 from mesh.problems import Invalid
 from store_svc.assembly import Frame
 from store_svc.files import file_id
@@ -89,7 +90,7 @@ def _frames(message: MediaDetected, at: int) -> list[tuple[Frame, tuple[Detectio
 
 
 def _detection(detection: Detection) -> DetectionRow:
-    box, label, score = list(detection.box), detection.label, detection.score
+    box, label, score = edges_of(detection), detection.label, detection.score
     if not label or not 0 <= score <= 1:
         raise broken(f"detection {detection.id} has no label, or a score outside 0..1")
     if len(box) != 4 or not all(map(math.isfinite, box)):

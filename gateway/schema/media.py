@@ -2,8 +2,6 @@
 # (Strawberry types its decorators as Any where they are given a description.)
 """Photos that were looked at, and what was found in them."""
 
-from collections.abc import Sequence
-
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -17,6 +15,7 @@ from gateway.schema.paging import (
     page_size,
 )
 from gateway.schema.reading import fraction, known_form, read
+from lares.detect.v1 import detection_pb2
 from lares.store.v1 import camera_pb2, media_service_pb2
 from lares.store.v1.detection_service_pb2 import (
     DetectionPage,
@@ -24,6 +23,7 @@ from lares.store.v1.detection_service_pb2 import (
     ListDetectionsResponse,
     StoredDetection,
 )
+from mesh.boxes import edges_of
 from mesh.problems import NotFound
 from mesh.rpc import call
 
@@ -36,8 +36,8 @@ class Box:
     y_max: float
 
     @classmethod
-    def of(cls, edges: Sequence[float]) -> "Box":
-        x_min, y_min, x_max, y_max = map(fraction, edges)
+    def of(cls, found: detection_pb2.Detection) -> "Box":
+        x_min, y_min, x_max, y_max = map(fraction, edges_of(found))
         return cls(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
 
 
@@ -47,7 +47,7 @@ class Detection:
     id: strawberry.ID = read("detection.id")
     label: str = read("detection.label", description="Canonical COCO name.")
     score: float = read("detection.score", fraction, description="0..1.")
-    box: Box = read("detection.box", Box.of)
+    box: Box = read("detection", Box.of)
     captured_at: Timestamp = read("captured_at")
 
     @strawberry.field

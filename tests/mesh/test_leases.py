@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from lares.store.v1.event_service_pb2 import EventLease
+from mesh.boxes import bounding_box
 from mesh.problems import Invalid
 from store_svc import tables
 from store_svc.database import Database
@@ -148,7 +149,7 @@ async def test_a_lease_says_all_of_the_evidence(queue: Queue) -> None:
         at(2),
     )
     assert [detection.id for detection in evidence.detections] == [str(ids[2]), str(ids[1]), str(ids[0])]
-    assert list(evidence.detections[0].box) == [0.25, 0.25, 0.5, 0.75]
+    assert evidence.detections[0].bounding_box == bounding_box([0.25, 0.25, 0.5, 0.75])
     assert [(p.event_id, p.started_at.ToMicroseconds()) for p in evidence.history] == [
         (str(past.event_id), past.started_at)
     ]

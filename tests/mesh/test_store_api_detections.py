@@ -8,6 +8,7 @@ import pytest
 
 from lares.detect.v1.detection_pb2 import Detection
 from lares.store.v1 import detection_service_pb2 as pb
+from mesh.boxes import bounding_box
 from mesh.problems import Invalid
 from mesh.security import SIBLING
 from store_svc import tables
@@ -55,7 +56,11 @@ async def test_a_detection_comes_back_whole(detections: DetectionServicer, datab
     assert list(answer.detections) == [
         pb.StoredDetection(
             detection=Detection(
-                id=str(row["id"]), label="cat", score=0.75, box=[0.0, 0.125, 0.5, 1.0], frame=2
+                id=str(row["id"]),
+                label="cat",
+                score=0.75,
+                bounding_box=bounding_box([0.0, 0.125, 0.5, 1.0]),
+                frame=2,
             ),
             media_id=str(row["media_id"]),
             event_id=str(row["event_id"]),

@@ -7,6 +7,7 @@ import pytest
 
 from lares.store.v1.event_pb2 import EVENT_STATUS_PENDING
 from lares.store.v1.events_pb2 import CameraConfigured
+from mesh.boxes import bounding_box
 from store_svc.cameras import Cameras
 from store_svc.event import URGENT
 from store_svc.evidence import Past, digest, load_history
@@ -65,6 +66,16 @@ class TestPhoto:
             [0.25, 0.25, 0.5, 0.75],
         )
         assert (str(detection["media_id"]), detection["captured_at"]) == (photo(7), at(5))
+
+    async def test_of_a_detection_in_todays_form_is_kept_alike(self, store: Recorded) -> None:
+        """Facts as earlier versions wrote them have `box`."""
+        one, other = detected(1, 5), detected(2, 6)
+        assert list(one.detections[0].box) == [0.25, 0.25, 0.5, 0.75]
+        other.detections[0].bounding_box.CopyFrom(bounding_box(other.detections[0].box))
+        other.detections[0].ClearField("box")
+        await store.detect(one, other)
+        rows = await store.rows("SELECT box FROM detections")
+        assert [row["box"] for row in rows] == [[0.25, 0.25, 0.5, 0.75]] * 2
 
     async def test_without_detections_is_kept_and_makes_no_event(self, store: Recorded) -> None:
         await store.detect(detected(1, 5, labels=[]))

@@ -43,6 +43,14 @@ def bad_box(message: MediaDetected) -> None:
     del message.detections[0].box[2:]
 
 
+def no_box(message: MediaDetected) -> None:
+    message.detections[0].ClearField("box")
+
+
+def bad_bounding_box(message: MediaDetected) -> None:
+    message.detections[0].bounding_box.x_max = float("inf")
+
+
 def no_time(message: MediaDetected) -> None:
     message.media.captured_at.seconds = 10**15
 
@@ -72,6 +80,8 @@ class TestBrokenRecord:
             (no_detection_id, "BAD_RECORD"),
             (bad_score, "BAD_RECORD"),
             (bad_box, "BAD_RECORD"),
+            (no_box, "BAD_RECORD"),
+            (bad_bounding_box, "BAD_RECORD"),
             (no_time, "BAD_RECORD"),
             (nul_in_text, "BAD_DATA"),
             (size_beyond, "BAD_DATA"),

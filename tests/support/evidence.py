@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from lares.reason.v1 import evidence_pb2
+from mesh.boxes import bounding_box
 from mesh.identity import detection_id, event_id, media_id
 from reason_svc.evidence import Evidence, Sighting
 from reason_svc.messages import stamp
@@ -56,7 +57,7 @@ def evidence_message(name: str = "one", label: str = "person", at: datetime = DA
                 id=found.id,
                 label=label,
                 score=found.score,
-                box=[0.1, 0.1, 0.5, 0.9],
+                bounding_box=bounding_box([0.1, 0.1, 0.5, 0.9]),
                 captured_at=stamp(at),
                 media_id=found.media_id,
             )

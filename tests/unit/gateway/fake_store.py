@@ -31,6 +31,7 @@ from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from lares.store.v1 import media_service_pb2_grpc as media_rpc
+from mesh.boxes import bounding_box
 from mesh.problems import Conflict, NotFound, Unauthenticated
 from mesh.rpc import Server
 from mesh.security import Caller, caller, digest, require_sibling
@@ -162,7 +163,7 @@ class FakeStore:
                 id=uuid("detection", index, rank),
                 label="person",
                 score=0.9 - rank / 100,
-                box=[0.1, 0.2, 0.3, 0.4],
+                bounding_box=bounding_box([0.1, 0.2, 0.3, 0.4]),
             )
             self.detections.append(
                 detection_service_pb2.StoredDetection(

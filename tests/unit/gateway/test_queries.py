@@ -138,6 +138,17 @@ async def test_everything_about_one_event(gateway: Gateway) -> None:
     }
 
 
+async def test_a_box_of_an_earlier_store_looks_alike(gateway: Gateway) -> None:
+    event = gateway.store.add_event(1)
+    for stored in gateway.store.detections:
+        stored.detection.ClearField("bounding_box")
+        stored.detection.box.extend([0.1, 0.2, 0.3, 0.4])
+    query = """query($id: ID!) { event(id: $id) { detections { edges { node {
+      box { xMin yMin xMax yMax } } } } } }"""
+    edges = (await gateway.ask(query, id=event.id))["event"]["detections"]["edges"]
+    assert edges[0]["node"] == {"box": {"xMin": 0.1, "yMin": 0.2, "xMax": 0.3, "yMax": 0.4}}
+
+
 async def test_the_assessment_is_null_until_somebody_has_judged(gateway: Gateway) -> None:
     gateway.store.add_event(1)
     (edge,) = (await gateway.ask("{ events { edges { node { status assessment { score } } } } }"))["events"][

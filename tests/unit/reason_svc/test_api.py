@@ -7,6 +7,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lares.detect.v1.detection_pb2 import BoundingBox
 from lares.reason.v1.assessment_pb2 import SEVERITY_HIGH
 from lares.reason.v1.evidence_pb2 import Evidence, EvidenceDetection, PastEvent
 from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, AssessEventRequest, GetReasonStatusRequest
@@ -94,6 +95,19 @@ def test_no_camera_name_means_its_id_and_no_zone_means_utc(grpc_stub: Any) -> No
     assert answer.assessment.summary == "One person at night at front-door."
 
 
+@pytest.mark.parametrize("form", ["today's", "an earlier client's", "none"])
+def test_a_box_may_have_either_form(grpc_stub: Any, form: str) -> None:
+    evidence = evidence_message(at=NIGHT)
+    (found,) = evidence.detections
+    assert found.HasField("bounding_box")
+    if form != "today's":
+        found.ClearField("bounding_box")
+    if form == "an earlier client's":
+        found.box.extend([0.1, 0.1, 0.5, 0.9])
+    answer = grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90)
+    assert answer.assessment.score == 65
+
+
 NO_LABEL = EvidenceDetection(id="a", captured_at=Timestamp(seconds=1))
 NO_TIME = EvidenceDetection(id="a", label="cat")
 FIRST_YEAR = EvidenceDetection(id="a", label="cat", captured_at=Timestamp(seconds=-62_135_596_800))
@@ -112,6 +126,15 @@ FIRST_YEAR = EvidenceDetection(id="a", label="cat", captured_at=Timestamp(second
         (Evidence(detections=[NO_TIME], time_zone="Europe"), "BAD_TIME_ZONE"),
         (Evidence(detections=[EvidenceDetection(label="cat", score=1.5)]), "BAD_SCORE"),
         (Evidence(detections=[EvidenceDetection(label="cat", score=float("nan"))]), "BAD_SCORE"),
+        (Evidence(detections=[EvidenceDetection(label="cat", box=[0.1, 0.2, 0.3])]), "BAD_BOX"),
+        (Evidence(detections=[EvidenceDetection(label="cat", box=[0.1] * 5)]), "BAD_BOX"),
+        (Evidence(detections=[EvidenceDetection(label="cat", box=[0.1, 0.2, 0.3, float("nan")])]), "BAD_BOX"),
+        (
+            Evidence(
+                detections=[EvidenceDetection(label="cat", bounding_box=BoundingBox(y_max=float("inf")))]
+            ),
+            "BAD_BOX",
+        ),
         (Evidence(detections=[NO_TIME] * (MOST + 1)), "TOO_MUCH_EVIDENCE"),
         (Evidence(detections=[NO_TIME], history=[PastEvent()] * (MOST_HISTORY + 1)), "TOO_MUCH_EVIDENCE"),
     ],
