@@ -13,6 +13,7 @@ from deploy.opening import open_mesh
 from mesh.config import Config
 from mesh.mesh import Mesh
 from mesh.problems import Invalid, Unavailable
+from mesh.tracing import open_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,8 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
     targets = chosen(names)
     database = any(TARGETS[name].database for name in targets)
     async with AsyncExitStack() as stack:
+        name = "lares" if len(targets) == len(TARGETS) else f"lares-{'-'.join(targets)}"
+        await stack.enter_async_context(open_tracing(name))
         # The services' code is read while Kafka starts, and while those before open: each takes seconds.
         reader = ThreadPoolExecutor(1, thread_name_prefix="loading")
         stack.callback(reader.shutdown, wait=False, cancel_futures=True)

@@ -21,6 +21,7 @@ from detect_svc.triton import Raw, TritonServer
 from mesh.config import Config
 from mesh.problems import Invalid, Unavailable
 from mesh.sandbox import Sandbox
+from mesh.spans import CLIENT, span
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +44,10 @@ class RemoteDetector:
 
     async def detect(self, photo: Photo) -> Sight:
         self._pool.require()  # before the photo is decoded for nobody
-        seen = await shown(self._sandbox, photo)
-        raw = await self._pool.ask(seen["pixels"])
+        with span("decode photo"):
+            seen = await shown(self._sandbox, photo)
+        with span("ask detector server", kind=CLIENT):
+            raw = await self._pool.ask(seen["pixels"])
         return Sight(findings(*raw, self._card.labels), seen["width"], seen["height"])
 
     async def check(self) -> None:

@@ -16,8 +16,8 @@ from mesh.blobs import Blobs
 from mesh.bus import Delivery, Output, Stream
 from mesh.problems import Internal, Invalid, NotFound, Problem
 from mesh.sandbox import Crashed, Hung
+from mesh.spans import processing, span
 from mesh.tasks import together
-from mesh.telemetry import enter
 from mesh.topics import DETECTED, REJECTED
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,12 @@ class Worker:
                     task.add_done_callback(lambda _: room.release())
 
     async def _process(self, delivery: Delivery[MediaIngested]) -> None:
-        enter(delivery.headers)
+        with processing(delivery) as span:
+            span.set_attribute("lares.camera.id", delivery.message.media.camera_id)
+            span.set_attribute("lares.media.id", delivery.message.media.id)
+            await self._finish(delivery)
+
+    async def _finish(self, delivery: Delivery[MediaIngested]) -> None:
         attempts = 0
         while True:
             attempts += 1
@@ -83,7 +88,9 @@ class Worker:
     async def _answer(self, delivery: Delivery[MediaIngested]) -> None:
         media, began = delivery.message.media, time.perf_counter()
         try:
-            sight = await self._detector.detect(self._blobs.path(media.sha256))
+            with span("detect objects", {"lares.detector": identity(self._detector)}) as detecting:
+                sight = await self._detector.detect(self._blobs.path(media.sha256))
+                detecting.set_attribute("lares.detections.found", len(sight.found))
         except Problem as problem:
             if not is_rejection(problem):
                 raise

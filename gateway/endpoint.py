@@ -3,6 +3,7 @@
 import asyncio
 from http import HTTPStatus
 
+from opentelemetry import trace
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -10,9 +11,11 @@ from gateway import faults
 from gateway.engine import Engine, encode
 from gateway.operation import Operation, read_json
 from mesh.problems import Exhausted, Invalid, Unavailable
+from mesh.telemetry import redacted
 
 LARGEST_BODY = 256 * 1024
 BODY_SECONDS = 10.0
+LONGEST_NAME = 64
 JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 
@@ -38,7 +41,10 @@ class GraphQLEndpoint:
             return faults.response(late, HTTPStatus.REQUEST_TIMEOUT)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
-        answer = await self._engine.answer(Operation.of(read_json(body)))
+        operation = Operation.of(read_json(body))
+        name = redacted(operation.name or "")[:LONGEST_NAME]
+        trace.get_current_span().set_attribute("graphql.operation.name", name)
+        answer = await self._engine.answer(operation)
         strict = GRAPHQL_JSON in request.headers.get("accept", "")
         status = HTTPStatus.BAD_REQUEST if strict and "data" not in answer else HTTPStatus.OK
         return Response(encode(answer), status, media_type=GRAPHQL_JSON if strict else JSON)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from opentelemetry.trace import StatusCode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,9 +15,12 @@ from gateway.metrics import Metrics
 from mesh.keys import Keys
 from mesh.problems import Denied
 from mesh.security import Caller, caller
-from mesh.telemetry import REQUEST_ID, TRACEPARENT, enter
+from mesh.spans import entered
+from mesh.telemetry import REQUEST_ID, TRACEPARENT, enter, redacted
 
 OPEN = frozenset({"/health", "/ready"})
+# Asked for every few seconds, by programs.
+UNTRACED = OPEN | {"/metrics"}
 EVERYBODY = Caller("key", name="authentication is off")
 # What may go into gRPC metadata and logs as it came.
 HARMLESS = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -47,13 +51,24 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        enter({name: value for name in (REQUEST_ID, TRACEPARENT) if (value := _harmless(headers.get(name)))})
-        if scope["type"] == "http":
+        ids = {name: value for name in (REQUEST_ID, TRACEPARENT) if (value := _harmless(headers.get(name)))}
+        if scope["type"] != "http":
+            enter(ids)
+            await self._app(scope, receive, send)
+        elif scope["path"] in UNTRACED:
+            enter(ids)
             await self._answer(scope, receive, send, headers)
         else:
-            await self._app(scope, receive, send)
+            method, path = scope["method"], redacted(scope["path"])
+            about = {"http.request.method": method, "url.path": path}
+            with entered(ids, f"{method} /{path.split('/')[1]}", about) as span:
+                status = await self._answer(scope, receive, send, headers)
+                span.set_attribute("http.response.status_code", status)
+                if status >= 500:
+                    span.set_status(StatusCode.ERROR)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> int:
+        """Returns the status of the response."""
         began, status = time.monotonic(), 0
 
         async def answer(message: Message) -> None:
@@ -73,6 +88,7 @@ class Guard:
             await response(masked(error))(scope, receive, answer)
         finally:
             self._metrics.answered(scope["path"], status, time.monotonic() - began)
+        return status
 
 
 def secret_of(headers: Mapping[str, str]) -> str:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from opentelemetry.trace import Span
 
 from ingest_svc.photo import Fact, Photo
 from ingest_svc.retry import until_done
+from mesh.spans import begin, within
 from mesh.telemetry import enter
 
 log = structlog.get_logger(__name__)
@@ -25,22 +27,23 @@ BACKLOG, GATHER_SECONDS = 32, 0.2
 class Announcement:
     """`fact` is being worked out; `done` gives it once it is durably announced, None where there was none;
     `finished` is called with it just before. `headers` tell the request that it belongs to; `begun` is in
-    monotonic seconds."""
+    monotonic seconds; `span` lasts from then until it is announced."""
 
     fact: "asyncio.Future[Fact | None]"
     headers: Mapping[str, str]
     begun: float
     finished: Callable[[Fact | None], None]
+    span: Span
     done: "asyncio.Future[Fact | None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
 
-Publish = Callable[[list[Fact]], Awaitable[None]]
+Publish = Callable[[list[Fact], list[Span]], Awaitable[None]]
 
 
 class Announcer:
-    """`run` is its loop. `publish` returns when all is durable."""
+    """`run` is its loop. `publish` returns when all is durable; it is given the span of each fact, too."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
@@ -59,7 +62,10 @@ class Announcer:
     ) -> Announcement:
         """Takes the next place of this line at once; `work` may end when it will."""
         begun = time.monotonic() if begun is None else begun
-        announcement = Announcement(asyncio.ensure_future(work), headers or {}, begun, finished)
+        span = begin("ingest media", {"lares.camera.id": line}, begun)
+        with within(span):
+            fact = asyncio.ensure_future(work)
+        announcement = Announcement(fact, headers or {}, begun, finished, span)
         announcement.fact.add_done_callback(lambda _: self._ready.set())
         self._lines.setdefault(line, deque()).append(announcement)
         self.pending += 1
@@ -92,13 +98,16 @@ class Announcer:
         return batch
 
     async def _announce(self, batch: list[Announcement]) -> None:
-        facts = [fact for entry in batch if (fact := entry.fact.result()) is not None]
+        told = [(fact, entry.span) for entry in batch if (fact := entry.fact.result()) is not None]
         enter(batch[0].headers)
-        if facts:
-            await until_done(lambda: self._publish(facts), "announcing")
+        if told:
+            facts, spans = [fact for fact, _ in told], [span for _, span in told]
+            await until_done(lambda: self._publish(facts, spans), "announcing")
         for entry in batch:
             if fact := entry.fact.result():
-                _tell(fact, time.monotonic() - entry.begun)
+                with within(entry.span):
+                    _tell(fact, time.monotonic() - entry.begun, entry.span)
+            entry.span.end()
             entry.finished(fact)
             self.pending -= 1  # after: whatever follows from it counts by then
             if not entry.done.done():
@@ -113,12 +122,14 @@ class Announcer:
             await asyncio.gather(*(entry.fact for entry in left), return_exceptions=True)
 
 
-def _tell(fact: Fact, seconds: float) -> None:
+def _tell(fact: Fact, seconds: float, span: Span) -> None:
     """The one line of a photo. `seconds` from complete to durably announced."""
     if isinstance(fact, Photo):
+        span.set_attribute("lares.media.id", fact.id)
         path = fact.file.path if fact.file else "(upload)"
         ms = round(seconds * 1000)
         log.debug("photo ingested", camera=fact.camera.id, path=path, media=fact.id, ms=ms)
     else:
         refusal = fact.refusal
+        span.set_attribute("lares.rejection.reason", refusal.reason.value)
         log.warning("file rejected", path=fact.file.path, reason=refusal.reason.value, detail=refusal.detail)

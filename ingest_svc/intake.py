@@ -15,6 +15,7 @@ from ingest_svc.refusal import Refusal
 from ingest_svc.retry import pauses
 from ingest_svc.threads import Threads
 from mesh.problems import Conflict, Problem
+from mesh.spans import span
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,8 @@ class Intake:
         raise AssertionError("pauses never end")
 
     async def _taken(self, file: Fingerprint, camera: Camera) -> Fact | None:
-        verdict = await self._reads.run(examine, self._root, file, camera, self._limits)
+        with span("examine file"):
+            verdict = await self._reads.run(examine, self._root, file, camera, self._limits)
         if isinstance(verdict, Refusal):
             return Rejection(camera.id, file, verdict, datetime.now(UTC))
         if verdict is None or not await self._store(verdict, file):
@@ -69,7 +71,8 @@ class Intake:
     async def _store(self, photo: Examined, file: Fingerprint) -> bool:
         """False where the file is another by now: then its capture time may be, too."""
         try:
-            await self._blobs.put(photo.sha256, photo.source, photo.content)
+            with span("store blob", {"lares.bytes": file.size}):
+                await self._blobs.put(photo.sha256, photo.source, photo.content)
         except Conflict:
             return False
         except FileNotFoundError:

@@ -1,14 +1,16 @@
 """Composes ingest_svc."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from opentelemetry.trace import Span
+
 from ingest_svc.admission import Admission
-from ingest_svc.announcing import Announcer
+from ingest_svc.announcing import Announcer, Publish
 from ingest_svc.api import IngestServicer
 from ingest_svc.catalogue import Catalogue
 from ingest_svc.folders import Folders
@@ -39,7 +41,7 @@ SERVICE = "lares.ingest.v1.IngestService"
 class Publisher(Protocol):
     """The part of mesh.bus.Bus that is needed here."""
 
-    async def publish(self, topic: Topic[M], *messages: M) -> None: ...
+    async def publish(self, topic: Topic[M], *messages: M, parents: Sequence[Span] = ()) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,20 @@ async def composed(
             yield Ingest(announcer, worker, Uploads(blobs.spool, admission, limits, blobs, announcer, reads))
 
 
-def publishing(bus: Publisher, originals: Originals) -> Callable[[list[Fact]], Awaitable[None]]:
+def publishing(bus: Publisher, originals: Originals) -> Publish:
     """What makes facts durable and known, and then lets go of their originals."""
 
-    async def publish(facts: list[Fact]) -> None:
-        photos = [fact for fact in facts if isinstance(fact, Photo)]
-        rejections = [fact for fact in facts if isinstance(fact, Rejection)]
+    async def publish(facts: list[Fact], spans: list[Span]) -> None:
+        told = list(zip(facts, spans, strict=True))
+        photos = [(fact, span) for fact, span in told if isinstance(fact, Photo)]
+        rejections = [(fact, span) for fact, span in told if isinstance(fact, Rejection)]
         if photos:
-            await bus.publish(INGESTED, *map(ingested, photos))
+            messages = [ingested(photo) for photo, _ in photos]
+            await bus.publish(INGESTED, *messages, parents=[span for _, span in photos])
         if rejections:
-            await bus.publish(REJECTED, *map(rejected, rejections))
-        await originals.announced([photo.file for photo in photos if photo.file])
+            refused = [rejected(rejection) for rejection, _ in rejections]
+            await bus.publish(REJECTED, *refused, parents=[span for _, span in rejections])
+        await originals.announced([photo.file for photo, _ in photos if photo.file])
 
     return publish
 

@@ -18,6 +18,7 @@ from ingest_svc.photo import Camera, Fact, Photo
 from ingest_svc.refusal import Reason, Refusal
 from ingest_svc.threads import Threads
 from mesh.problems import Exhausted, Invalid, Unavailable
+from mesh.spans import span
 from mesh.spool import Spool
 
 MOST_AT_ONCE = 8
@@ -75,7 +76,8 @@ class Uploads:
                 path = Path(file.name)
                 content = await self._threads.run(path.read_bytes)
                 photo = await self._checked(content, declared, camera)
-                await self._blobs.put(photo.sha256, path, content)
+                with span("store blob", {"lares.bytes": photo.size}):
+                    await self._blobs.put(photo.sha256, path, content)
             return await self._announced(photo, headers)
         except OSError as error:
             raise Unavailable(f"it cannot be stored now: {error.strerror}", "STORAGE_FAILED") from None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,12 @@ import grpc
 import protovalidate
 import structlog
 from google.protobuf.message import Message
+from opentelemetry.trace import Span
 
 from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
 from mesh.rpc import CALLER_ID, CALLER_NAME, DETAILS, status_of
 from mesh.security import ANONYMOUS, SIBLING, Caller, caller
-from mesh.telemetry import enter
+from mesh.spans import entered
 
 log = structlog.get_logger(__name__)
 
@@ -74,10 +75,11 @@ class Boundary(grpc.aio.ServerInterceptor):
     def _unary(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
         async def unary(request: Any, context: Any) -> Any:
             try:
-                await self._admit(context)
-                remaining = context.time_remaining()
-                async with asyncio.timeout(UNARY_SECONDS if remaining is None else remaining):
-                    return await behaviour(_checked(request), context)
+                with _serving(context, method):
+                    await self._admit(context)
+                    remaining = context.time_remaining()
+                    async with asyncio.timeout(UNARY_SECONDS if remaining is None else remaining):
+                        return await behaviour(_checked(request), context)
             except Exception as error:
                 return await _leave(context, method, error)
 
@@ -88,10 +90,11 @@ class Boundary(grpc.aio.ServerInterceptor):
     ) -> Callable[..., AsyncIterator[Any]]:
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
-                await self._admit(context)
-                async with aclosing(behaviour(_checked(request), context)) as responses:
-                    async for response in self._while_welcome(responses, context):
-                        yield response
+                with _serving(context, method):
+                    await self._admit(context)
+                    async with aclosing(behaviour(_checked(request), context)) as responses:
+                        async for response in self._while_welcome(responses, context):
+                            yield response
             except Exception as error:
                 await _leave(context, method, error)
 
@@ -142,9 +145,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                     raise
 
     async def _admit(self, context: Any) -> None:
-        headers = _headers(context)
-        enter({name: value for name, value in headers.items() if isinstance(value, str)})
-        caller.set(await self._caller(context, headers))
+        caller.set(await self._caller(context, _headers(context)))
 
     async def _caller(self, context: Any, headers: dict[str, Any]) -> Caller:
         if _is_sibling(context):
@@ -154,6 +155,12 @@ class Boundary(grpc.aio.ServerInterceptor):
         if self._verify is None:
             return replace(ANONYMOUS, kind="key", name="authentication is off")
         return await self._verify(_secret(headers))
+
+
+def _serving(context: Any, method: str) -> AbstractContextManager[Span]:
+    """The call as part of the request that its metadata name, under a span of its own."""
+    headers = {name: value for name, value in _headers(context).items() if isinstance(value, str)}
+    return entered(headers, method.removeprefix("/"), {"rpc.system": "grpc"})
 
 
 def _headers(context: Any) -> dict[str, Any]:

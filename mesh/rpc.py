@@ -17,6 +17,7 @@ from grpc_health.v1.health import aio as health_aio
 from mesh.config import split_address
 from mesh.problems import DOMAIN, KINDS, TRANSPORT_KINDS, Conflict, Internal, Invalid, Problem
 from mesh.security import Caller, caller
+from mesh.spans import calling
 from mesh.telemetry import outgoing
 
 log = structlog.get_logger(__name__)
@@ -198,10 +199,11 @@ async def call(
 ) -> Response:
     """One unary call: a deadline in seconds, the request's ids, the end caller; raises the far side's
     Problem. `wait`: until the deadline for a server that is not up yet."""
-    try:
-        return await method(request, timeout=timeout, metadata=metadata(), wait_for_ready=wait)
-    except grpc.aio.AioRpcError as error:
-        raise problem_of(error) from None
+    with calling(request):
+        try:
+            return await method(request, timeout=timeout, metadata=metadata(), wait_for_ready=wait)
+        except grpc.aio.AioRpcError as error:
+            raise problem_of(error) from None
 
 
 async def stream(

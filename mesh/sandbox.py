@@ -345,6 +345,6 @@ def _result(answer: Any) -> Any:
 
 def _environment() -> dict[str, str]:
     """This one's, less every setting of Lares (they hold secrets), and one thread for numpy's algebra."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LARES_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LARES_", "OTEL_"))}
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     return kept | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

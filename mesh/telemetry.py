@@ -35,13 +35,18 @@ def hidden(url: str) -> str:
     return _CREDENTIALS.sub(r"\1***", _PARAMETERS.sub(parameter, url))
 
 
+def redacted(text: str) -> str:
+    """Without API keys, and with the URLs in it as `hidden` shows them."""
+    return _URLS.sub(lambda url: hidden(url[0]), _KEYS.sub("***", text))
+
+
 def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A structlog processor: no API key, password or credential in a URL reaches a log."""
     for name, value in event.items():
         if _SECRET_NAMES.search(name):
             event[name] = "***"
         elif isinstance(value, str):
-            event[name] = _URLS.sub(lambda url: hidden(url[0]), _KEYS.sub("***", value))
+            event[name] = redacted(value)
     return event
 
 
@@ -105,6 +110,11 @@ def enter(headers: Mapping[str, str]) -> None:
     structlog.contextvars.bind_contextvars(request_id=request_id)
     entered = TraceContextTextMapPropagator().extract(dict(headers), context=context.Context())
     if not trace.get_current_span(entered).get_span_context().is_valid:
-        span = trace.SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False)
-        entered = trace.set_span_in_context(trace.NonRecordingSpan(span), entered)
+        entered = trace.set_span_in_context(unsampled(), entered)
     context.attach(entered)
+
+
+def unsampled() -> trace.Span:
+    """The ids of a new trace that nobody records."""
+    ids = trace.SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False)
+    return trace.NonRecordingSpan(ids)

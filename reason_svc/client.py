@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from mesh.problems import Internal, Invalid, Unavailable
+from mesh.spans import CLIENT, span
 from reason_svc.replies import ANSWER_TOO_LONG, Reply
 
 CONNECT_SECONDS = 5.0
@@ -38,6 +40,18 @@ class Client:
         return await self._ask("POST", url, body)
 
     async def _ask(self, method: str, url: str, body: object) -> Reply:
+        place = urlsplit(url)
+        about = {
+            "http.request.method": method,
+            "server.address": place.hostname or "",
+            "url.path": place.path,
+        }
+        with span(f"{method} {place.path}", about, CLIENT) as asking:
+            reply = await self._answer(method, url, body)
+            asking.set_attribute("http.response.status_code", reply.status)
+            return reply
+
+    async def _answer(self, method: str, url: str, body: object) -> Reply:
         try:
             try:
                 return await _once(self._pooled, method, url, body)

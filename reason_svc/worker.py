@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import structlog
+from opentelemetry.trace import Span
 
 from lares.reason.v1.assessment_pb2 import Severity
 from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.v1.event_service_pb2 import EventLease
 from mesh.problems import Problem
+from mesh.spans import INTERNAL, Attributes, entered, fail
 from mesh.tasks import together
-from mesh.telemetry import enter
 from reason_svc.backoff import Backoff
 from reason_svc.judging import Judge
 from reason_svc.leases import Leases
@@ -67,7 +68,7 @@ class Worker:
                 while True:
                     await self._until_wanted()
                     for lease in await self._leases.take(self._room()):
-                        self._held[lease.lease_id] = group.create_task(self._settle(lease))
+                        self._held[lease.lease_id] = group.create_task(self._handle(lease))
         finally:
             if self._held:
                 await self._leases.release(self._held)
@@ -93,16 +94,22 @@ class Worker:
         """How many more events may be in hand: as many as the judge has slots, within our own bound."""
         return min(self._concurrency, self._judge.reasoner.slots) - len(self._held)
 
-    async def _settle(self, lease: EventLease) -> None:
-        enter({})
+    async def _handle(self, lease: EventLease) -> None:
+        about: Attributes = {"lares.event.id": lease.evidence.event_id, "lares.attempt": lease.attempt}
+        with entered({}, "assess event", about, INTERNAL) as span:
+            await self._settle(lease, span)
+
+    async def _settle(self, lease: EventLease, span: Span) -> None:
         try:
             fact = await self._attempt(lease)
             await self._publish(fact)
         except Problem as problem:
             if not problem.retryable:
                 raise
+            fail(span, problem)
             await self._put_off(lease, problem)
         else:
+            span.set_attributes(_outcome(fact))
             self._backoff.worked()
             if fact.HasField("failure"):
                 self._tally.failed += 1
@@ -146,6 +153,13 @@ class Worker:
                 if task := self._held.pop(lost, None):
                     log.info("lease lost", lease_id=lost)
                     task.cancel()
+
+
+def _outcome(fact: EventAssessed) -> dict[str, str | int]:
+    if fact.HasField("failure"):
+        return {"lares.failure.reason": fact.failure.reason}
+    made = fact.assessment
+    return {"lares.reasoner": made.reasoner, "lares.model": made.model, "lares.score": made.score}
 
 
 def _say(fact: EventAssessed) -> None:

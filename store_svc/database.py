@@ -19,6 +19,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mesh.problems import Exhausted, Invalid, Problem, Unavailable
+from mesh.spans import tracing
+from store_svc.query_spans import TracedConnection, trace_statements
 
 log = structlog.get_logger(__name__)
 
@@ -112,6 +114,7 @@ def engine_of(url: str, **options: Any) -> AsyncEngine:
 @asynccontextmanager
 async def open_database(url: str) -> AsyncIterator[Database]:
     """`url` is `postgresql+asyncpg://user:password@host/name`, or `...@/name?host=/socket/folder`."""
+    traced: dict[str, Any] = {"connection_class": TracedConnection} if tracing() else {}
     engine = engine_of(
         url,
         pool_size=CONNECTIONS,
@@ -122,8 +125,11 @@ async def open_database(url: str) -> AsyncIterator[Database]:
             "timeout": WAIT_SECONDS,
             "command_timeout": STATEMENT_SECONDS + 5,
             "server_settings": _SETTINGS,
+            **traced,
         },
     )
+    if traced:
+        trace_statements(engine)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     try:
         yield Database(engine)

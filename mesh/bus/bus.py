@@ -1,9 +1,11 @@
 """The way in: one cluster, one producer, streams and tails."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from itertools import count
 from typing import Any
+
+from opentelemetry.trace import Span
 
 from mesh.bus.address import Address
 from mesh.bus.cluster import Cluster, open_cluster
@@ -15,6 +17,8 @@ from mesh.bus.record import encode
 from mesh.bus.stream import Stream, open_stream
 from mesh.bus.tail import Tail, open_tail
 from mesh.delivery import OffsetStore, Start
+from mesh.problems import Problem
+from mesh.spans import end
 from mesh.telemetry import outgoing
 from mesh.topics import DEAD_LETTER_SERVICES, TOPICS, M, Topic
 
@@ -37,17 +41,33 @@ class Bus:
         alone. Raises Conflict where one has another number of partitions."""
         await create_topics(self._cluster, topics, dead_letter_services)
 
-    async def publish(self, topic: Topic[M], *messages: M, headers: Mapping[str, str] | None = None) -> None:
+    async def publish(
+        self,
+        topic: Topic[M],
+        *messages: M,
+        headers: Mapping[str, str] | None = None,
+        parents: Sequence[Span] = (),
+    ) -> None:
         """Returns when all are durable (acks=all). In order for each key; at least once, should the producer
         have to be replaced. The current request id and trace go along as headers; `headers` are added to
-        them.
+        them. `parents`, if there are any: the span that each message follows from.
 
         Raises Invalid for a message that is none of the topic's or too large, NotFound where the topic is
         missing, Unavailable when the cluster does not take it for 60 s: it may have been written, or may yet
         be.
         """
         told = outgoing() | dict(headers or {})
-        await self._publisher.send([encode(topic, message, told) for message in messages])
+        whose: Sequence[Span | None] = parents or [None] * len(messages)
+        records = [
+            encode(topic, message, told, parent) for message, parent in zip(messages, whose, strict=True)
+        ]
+        spans = [record.span for record in records]
+        try:
+            await self._publisher.send(records)
+        except Problem as problem:
+            end(spans, problem)
+            raise
+        end(spans)
 
     def consume(
         self, topic: Topic[M], group: str, *, offsets: OffsetStore | None = None, buffer: int = 1000

@@ -1,14 +1,16 @@
 """Messages as Kafka records, and back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.message import DecodeError
+from opentelemetry.trace import Span
 
 from mesh.delivery import Delivery
 from mesh.problems import Invalid
+from mesh.spans import publishing, traceparent_of
 from mesh.telemetry import REQUEST_ID, TRACEPARENT
 from mesh.topics import M, Topic, dead_letters
 
@@ -26,10 +28,13 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+    # From its making until it is durable.
+    span: Span | None = field(default=None, compare=False)
 
 
-def encode(topic: Topic[M], message: M, headers: Mapping[str, str]) -> Outgoing:
-    """Raises Invalid where the message is none of this topic's, or too large for it."""
+def encode(topic: Topic[M], message: M, headers: Mapping[str, str], parent: Span | None = None) -> Outgoing:
+    """`parent`: the span that the record follows from; the current one if none is given. Raises Invalid where
+    the message is none of this topic's, or too large for it."""
     if not isinstance(message, topic.message):
         raise Invalid(
             f"{topic.name} carries {topic.message.__name__}, not {type(message).__name__}", "WRONG_MESSAGE"
@@ -39,8 +44,11 @@ def encode(topic: Topic[M], message: M, headers: Mapping[str, str]) -> Outgoing:
         raise Invalid(
             f"{len(value)} bytes are too many for {topic.name}", "MESSAGE_TOO_LARGE", topic=topic.name
         )
+    span = publishing(topic.name, parent)
+    if span:
+        headers = {**headers, TRACEPARENT: traceparent_of(span)}
     return Outgoing(
-        topic.name, topic.key(message).encode(), value, [(k, v.encode()) for k, v in headers.items()]
+        topic.name, topic.key(message).encode(), value, [(k, v.encode()) for k, v in headers.items()], span
     )
 
 

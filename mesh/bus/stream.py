@@ -16,6 +16,7 @@ from mesh.bus.record import dead_letter, encode, inherited
 from mesh.bus.watchdog import LOOK_SECONDS, Watchdog
 from mesh.delivery import Delivery, Output
 from mesh.problems import Problem, Unavailable
+from mesh.spans import end
 from mesh.tasks import together
 from mesh.topics import M
 
@@ -77,7 +78,8 @@ class Stream(Generic[M]):
         return batch
 
     def done(self, delivery: Delivery[M], *outputs: Output) -> None:
-        """The record is processed; `outputs` follow from it, and carry on its request id and trace.
+        """The record is processed; `outputs` follow from it, and carry on its request id and trace: under the
+        current span, where it is recorded.
 
         In any order: outputs are published in the records' order within each partition, and a record is
         committed once it and all before it are done and their outputs durable. Ignored where the record is no
@@ -202,9 +204,9 @@ class Stream(Generic[M]):
         """Makes the outputs of what is done durable. One at a time, so that their order holds."""
         async with self._publishing:
             ready = list(self._ledger.ready())
-            await self._publisher.send(
-                [o for _, _, entries in ready for e in entries for o in e.outputs or ()]
-            )
+            outputs = [o for _, _, entries in ready for e in entries for o in e.outputs or ()]
+            await self._publisher.send(outputs)
+            end(output.span for output in outputs)
             for partition, generation, entries in ready:
                 self._ledger.finish(partition, generation, len(entries))
 

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from opentelemetry.trace import Span
 
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.service import Ingest, composed
@@ -32,7 +33,7 @@ class FakeBus:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def publish(self, topic: Topic[M], *messages: M) -> None:
+    async def publish(self, topic: Topic[M], *messages: M, parents: Sequence[Span] = ()) -> None:
         self.attempts += 1
         await self.open.wait()
         if self.failures:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from opentelemetry.trace import Span
 
 from ingest_svc.announcing import BACKLOG, Announcer
 from ingest_svc.fingerprint import Fingerprint
@@ -225,7 +226,7 @@ async def test_the_status_is_never_idle_while_something_seen_is_unannounced(hous
 async def test_facts_of_a_line_keep_their_order_and_lines_do_not_wait() -> None:
     published: list[str] = []
 
-    async def publish(facts: list[Fact]) -> None:
+    async def publish(facts: list[Fact], _: list[Span]) -> None:
         published.extend(fact.file.path for fact in facts if fact.file)
 
     announcer = Announcer(publish)
@@ -252,7 +253,7 @@ async def test_facts_of_a_line_keep_their_order_and_lines_do_not_wait() -> None:
 async def test_of_many_at_once_the_first_goes_out_at_once_and_the_others_in_few_requests() -> None:
     requests: list[int] = []
 
-    async def publish(facts: list[Fact]) -> None:
+    async def publish(facts: list[Fact], _: list[Span]) -> None:
         requests.append(len(facts))
 
     announcer = Announcer(publish)
@@ -278,7 +279,7 @@ async def test_of_many_at_once_the_first_goes_out_at_once_and_the_others_in_few_
 
 
 async def test_a_bug_ends_the_loop_instead_of_being_waited_out() -> None:
-    async def publish(_: list[Fact]) -> None:
+    async def publish(_: list[Fact], __: list[Span]) -> None:
         raise Internal("no such topic", "INTERNAL")
 
     async def work() -> Fact:
