@@ -65,7 +65,7 @@ class Collector(rpc.TraceServiceServicer):
 def running_collector(port: int = 0) -> Iterator[Collector]:
     server = grpc.server(ThreadPoolExecutor(2))
     collector = Collector()
-    rpc.add_TraceServiceServicer_to_server(collector, server)
+    rpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
     collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     server.start()
     try:

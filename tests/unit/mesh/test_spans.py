@@ -5,6 +5,7 @@ import contextvars
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -13,9 +14,9 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
+from lares.ingest.v1 import ingest_service_pb2 as pb
+from lares.ingest.v1 import ingest_service_pb2_grpc as rpc
 from lares.ingest.v1.events_pb2 import MediaIngested
-from lares.store.v1 import key_service_pb2 as keys
-from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.boundary import Boundary
 from mesh.bus.record import encode
 from mesh.delivery import Delivery
@@ -174,42 +175,47 @@ def test_no_secret_reaches_a_span(recorded: RecordedSpans) -> None:
 
 def test_a_call_of_nobody_begins_no_trace_elsewhere(recorded: RecordedSpans) -> None:
     def work() -> None:
-        with calling(keys.ListKeysRequest()):
-            assert dict(metadata())[TRACEPARENT].endswith("-00")
+        with calling(pb.GetIngestStatusRequest()):
+            assert str(dict(metadata())[TRACEPARENT]).endswith("-00")
         assert not trace.get_current_span().get_span_context().is_valid
-        with entered({}, "request"), calling(keys.ListKeysRequest()):
-            assert dict(metadata())[TRACEPARENT].endswith("-03")  # sampled, and random
+        with entered({}, "request"), calling(pb.GetIngestStatusRequest()):
+            assert str(dict(metadata())[TRACEPARENT]).endswith("-03")  # sampled, and random
 
     alone(work)
-    assert [each.name for each in recorded.all()] == ["lares.store.v1.ListKeys", "request"]
+    assert [each.name for each in recorded.all()] == ["lares.ingest.v1.GetIngestStatus", "request"]
 
 
-class Servicer(keys_rpc.KeyServiceServicer):
+class Servicer(rpc.IngestServiceServicer):
     """Raises what it is told to."""
 
     failure: Exception | None = None
 
-    async def ListKeys(self, request: keys.ListKeysRequest, context: object) -> keys.ListKeysResponse:
+    async def GetIngestStatus(
+        self, request: pb.GetIngestStatusRequest, context: object
+    ) -> pb.GetIngestStatusResponse:
         if self.failure:
             raise self.failure
         with span("handler's"):
-            return keys.ListKeysResponse()
+            return pb.GetIngestStatusResponse()
+
+    async def UploadMedia(self, request_iterator: object, context: object) -> pb.UploadMediaResponse:
+        raise AssertionError("nobody uploads here")
 
 
 async def test_both_sides_of_a_call_are_spans_and_say_how_it_failed(
     recorded: RecordedSpans, tmp_path: Path
 ) -> None:
     server, servicer, address = Server([Boundary(None)]), Servicer(), f"unix:{tmp_path / 's'}"
-    server.add(keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService")
+    server.add(rpc.add_IngestServiceServicer_to_server, servicer, "lares.ingest.v1.IngestService")
     await server.listen(address)
     await server.start()
-    channels = Channels({"store": address}, {})
-    stub = keys_rpc.KeyServiceStub(channels.to("store"))
+    channels = Channels({"ingest": address}, {})
+    stub = rpc.IngestServiceStub(channels.to("ingest"))
 
     async def ask(failure: Exception | None) -> None:
         servicer.failure = failure
         with entered({}, "request"):
-            await call(stub.ListKeys, keys.ListKeysRequest())
+            await call(stub.GetIngestStatus, pb.GetIngestStatusRequest())
 
     try:
         await asyncio.create_task(ask(None))
@@ -219,8 +225,8 @@ async def test_both_sides_of_a_call_are_spans_and_say_how_it_failed(
     finally:
         await channels.close()
         await server.stop(0)
-    clients = recorded.named("lares.store.v1.ListKeys")
-    servers = recorded.named("lares.store.v1.KeyService/ListKeys")
+    clients = recorded.named("lares.ingest.v1.GetIngestStatus")
+    servers = recorded.named("lares.ingest.v1.IngestService/GetIngestStatus")
     assert [parent_of(each) for each in servers] == [id_of(each) for each in clients]
     assert parent_of(recorded.one("handler's")) == id_of(servers[0])
     assert [failure_of(each) for each in servers] == [
@@ -243,7 +249,8 @@ async def test_health_is_no_span(recorded: RecordedSpans, tmp_path: Path) -> Non
     await server.start()
     try:
         async with grpc.aio.insecure_channel(address) as channel:
-            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            await stub.Check(health_pb2.HealthCheckRequest())
     finally:
         await server.stop(0)
     assert recorded.all() == []
