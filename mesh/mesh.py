@@ -66,20 +66,28 @@ class Mesh:
 
     @asynccontextmanager
     async def running(self, name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-        """Runs `work` until the block ends, then cancels and awaits it. If it fails, or just ends, the
-        process stops with that error: a worker that is gone must not go unnoticed."""
+        """Runs `work` until the block ends, then cancels and awaits it. If it fails, is cancelled by anything
+        else or just ends, the process stops with that error: a worker that is gone must not go unnoticed."""
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._watch)
+        closing = False
+
+        def watch(ended: "asyncio.Task[None]") -> None:
+            if not (closing and ended.cancelled()):
+                self._fail(ended)
+
+        task.add_done_callback(watch)
         try:
             yield
         finally:
+            closing = not task.done()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def _watch(self, task: "asyncio.Task[None]") -> None:
-        if task.cancelled() or self.failure.done():
+    def _fail(self, task: "asyncio.Task[None]") -> None:
+        if self.failure.done():
             return
-        error = task.exception() or RuntimeError("ended by itself")
+        cancelled = RuntimeError("cancelled, but not by its block")
+        error = cancelled if task.cancelled() else task.exception() or RuntimeError("ended by itself")
         if not isinstance(error, Problem):
             log.error("worker failed", worker=task.get_name(), exc_info=error)
             error = Internal(f"{task.get_name()}: {error!r}", "WORKER_FAILED")

@@ -59,6 +59,42 @@ async def test_a_worker_that_just_ends_is_a_failure_too() -> None:
         mesh.failure.result()
 
 
+@pytest.mark.parametrize("ends_first", [True, False])
+async def test_a_worker_that_ends_cancelled_while_its_block_is_open_is_a_failure_too(
+    ends_first: bool,
+) -> None:
+    mesh = bare_mesh()
+
+    async def work() -> None:
+        # As an awaited call of another loop, or a task of a library, may end.
+        raise asyncio.CancelledError
+
+    async with mesh.running("reason worker", work()):
+        if ends_first:
+            await asyncio.wait([mesh.failure], timeout=90)
+        else:
+            # The block ends in the same step as the worker.
+            await asyncio.sleep(0)
+    with pytest.raises(Internal, match=r"reason worker.*cancelled") as told:
+        mesh.failure.result()
+    assert told.value.reason == "WORKER_FAILED"
+
+
+async def test_a_worker_that_fails_while_its_block_ends_is_a_failure_too() -> None:
+    mesh = bare_mesh()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("a bug")
+
+    async with mesh.running("reason worker", work()):
+        await asyncio.sleep(0)
+    with pytest.raises(Internal, match=r"reason worker.*a bug"):
+        mesh.failure.result()
+
+
 async def test_a_problem_is_kept_as_it_is() -> None:
     mesh = bare_mesh()
 
