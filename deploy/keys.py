@@ -1,51 +1,58 @@
-"""`lares keys`: over the private socket of a running Lares, so that no key is needed to make one."""
+"""`lares keys`: over the operator socket of a running Lares, so that no key is needed to make one."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import grpc
 
-from deploy.opening import mesh_socket
+from deploy.opening import operator_socket
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.config import Config
 from mesh.problems import Unavailable
-from mesh.rpc import Channels, call
+from mesh.rpc import Metadata, call
+
+# Who comes over the operator socket need not say who they are.
+HEADERS: Metadata = ()
 
 
 @asynccontextmanager
-async def running_lares(config: Config) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to the Lares that runs on this home, as one of its own services. Raises Unavailable, where
-    nobody listens there NOT_RUNNING."""
-    channels = Channels({"store": mesh_socket(config.home)}, {})
+async def key_service(config: Config) -> AsyncIterator["keys_rpc.KeyServiceAsyncStub"]:
+    """The keys of the Lares that runs on this home. Raises Unavailable, where nobody listens NOT_RUNNING."""
+    async with grpc.aio.insecure_channel(operator_socket(config.home)) as channel:
+        with saying_where(f"on {config.home}"):
+            yield keys_rpc.KeyServiceStub(channel)
+
+
+@contextmanager
+def saying_where(place: str) -> Iterator[None]:
+    """What is unavailable in the block is said of the Lares that runs at `place`."""
     try:
-        yield channels.to("store")
+        yield
     except Unavailable as problem:
         # gRPC's own word for it; what Lares itself says has another reason.
         if problem.reason == grpc.StatusCode.UNAVAILABLE.name:
-            message = f"no Lares runs on {config.home}: start it with `lares up`"
+            message = f"no Lares runs {place}: start it with `lares up`"
             raise Unavailable(message, "NOT_RUNNING") from None
-        message = f"Lares runs on {config.home}, but does not do this now: {problem.message}"
+        message = f"Lares runs {place}, but does not do this now: {problem.message}"
         raise Unavailable(message, problem.reason) from None
-    finally:
-        await channels.close()
 
 
 async def create(config: Config, name: str) -> None:
-    async with running_lares(config) as store:
-        answer = await call(keys_rpc.KeyServiceStub(store).CreateKey, keys.CreateKeyRequest(name=name))
+    async with key_service(config) as service:
+        answer = await call(service.CreateKey, keys.CreateKeyRequest(name=name), headers=HEADERS)
     print(answer.secret)
 
 
 async def print_all(config: Config) -> None:
-    async with running_lares(config) as store:
-        answer = await call(keys_rpc.KeyServiceStub(store).ListKeys, keys.ListKeysRequest())
+    async with key_service(config) as service:
+        answer = await call(service.ListKeys, keys.ListKeysRequest(), headers=HEADERS)
     for key in answer.keys:
         state = "revoked" if key.HasField("revoked_at") else "valid"
         print(f"{key.id}  {key.created_at.ToJsonString()}  {state:8}{key.name}")
 
 
 async def revoke(config: Config, key_id: str) -> None:
-    async with running_lares(config) as store:
-        await call(keys_rpc.KeyServiceStub(store).RevokeKey, keys.RevokeKeyRequest(key_id=key_id))
+    async with key_service(config) as service:
+        await call(service.RevokeKey, keys.RevokeKeyRequest(key_id=key_id), headers=HEADERS)
     print(f"{key_id} revoked")

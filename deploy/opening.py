@@ -15,13 +15,14 @@ from deploy.embedded.kafka import open_kafka
 from deploy.embedded.llama import SCHEME, model_of, open_llama
 from deploy.embedded.postgres import open_postgres
 from mesh.blobs import open_blobs
-from mesh.boundary import Boundary, Doorstep
+from mesh.boundary import Boundary
 from mesh.bus import open_bus
 from mesh.config import Config, naming, split_address
 from mesh.keys import Keys
 from mesh.mesh import Mesh
 from mesh.problems import Invalid
 from mesh.rpc import Channels, Server
+from mesh.security import Door
 
 EMBEDDED = "embedded:"
 
@@ -41,8 +42,8 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         stack.push_async_callback(channels.close)
         keys = Keys(channels.to("store"))
         verify = keys.verify if config.auth else None
-        server = Server([Boundary(verify)], [Doorstep(verify)] if verify else [])
-        addresses = await _listen(config, server, socket)
+        server = Server(lambda door: Boundary(door, verify))
+        addresses = await _listen(config, server, socket, "store" in targets)
         bus_url, database_url, reasoner_url = await _open_parts(config, stack, targets, database)
         # Our own Kafka has no other member: one that was killed gets its partitions back at once.
         instance = "lares" if config.bus_url == EMBEDDED else None
@@ -65,19 +66,27 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
 
 
 def mesh_socket(home: Path) -> str:
-    """The private socket over which the services of one process, and `lares keys`, speak gRPC."""
+    """The private socket over which the services of one process speak gRPC."""
     return f"unix:{private_socket_folder(home) / 'mesh.sock'}"
 
 
-async def _listen(config: Config, server: Server, socket: str) -> dict[str, str]:
+def operator_socket(home: Path) -> str:
+    """The private socket over which `lares keys` asks for keys, and can ask for nothing else."""
+    return f"unix:{private_socket_folder(home) / 'operator.sock'}"
+
+
+async def _listen(config: Config, server: Server, socket: str, keys: bool) -> dict[str, str]:
+    """`keys`: this process has them. Returns what `Mesh.addresses` has of it."""
     clients = client_credentials(config)
     siblings = sibling_credentials(config) if config.mesh_listen else None
-    await server.listen(socket)
+    await server.listen(socket, door=Door.SIBLINGS)
+    if keys:
+        await server.listen(operator_socket(config.home), door=Door.OPERATOR)
     with naming("grpc_listen"):
         addresses = {"grpc": await server.listen(config.grpc_listen, clients)}
     if config.mesh_listen:
         with naming("mesh_listen"):
-            addresses["mesh"] = await server.listen(config.mesh_listen, siblings, siblings=True)
+            addresses["mesh"] = await server.listen(config.mesh_listen, siblings, door=Door.SIBLINGS)
     return addresses
 
 

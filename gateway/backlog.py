@@ -24,6 +24,7 @@ from lares.reason.v1.reason_service_pb2 import GetReasonStatusRequest, GetReason
 from lares.store.v1.event_service_pb2 import GetStoreStatusRequest, GetStoreStatusResponse
 from mesh.problems import Problem
 from mesh.rpc import call
+from mesh.security import as_itself
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,12 @@ class Backlog(Collector):
         self._away: dict[str, str] = {}
 
     async def ask(self) -> None:
-        """All siblings at once; remembered for a moment. Never fails."""
+        """All siblings at once; remembered for a moment. Never fails. The gateway asks as itself, since the
+        answers are for everybody."""
+        with as_itself():
+            await self._ask()
+
+    async def _ask(self) -> None:
         async with self._asking:
             if time.monotonic() >= self._until:
                 away: dict[str, str] = {}

@@ -19,8 +19,9 @@ from gateway.faults import Refused, failure, format_errors
 from gateway.operation import Operation
 from gateway.renderings import Rendering
 from gateway.schema.subscription import EventChange
+from mesh.permissions import READ
 from mesh.problems import Invalid
-from mesh.security import caller
+from mesh.security import current_caller
 
 SECONDS = 15.0
 
@@ -54,7 +55,9 @@ class Engine:
             return {"errors": failure(error)}
 
     async def subscribe(self, operation: Operation) -> AsyncGenerator[str, None]:
-        """The answers of a subscription, as JSON. Raises what ends it: Problems, Refused."""
+        """The answers of a subscription, as JSON. Raises what ends it: Problems, Refused. The feed is this
+        process's own, so it is here that the caller's permission is looked at."""
+        current_caller().require(READ)
         document = self._documents.read(operation.text)
         document.operation(operation.name, operation.variables)
         stream = create_source_event_stream(self._executor(document, operation, None))
@@ -70,7 +73,7 @@ class Engine:
 
     def _rendering(self, document: Document, operation: Operation) -> Rendering:
         """Shared by all who ask the same and may see the same."""
-        key = (caller.get(), *operation.key)
+        key = (current_caller(), *operation.key)
         rendering = self._renderings.get(key)
         if rendering is None:
             render = partial(self._render, document, operation)

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gateway.metrics import Metrics
+from mesh.permissions import READ
+from mesh.security import current_caller
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +44,8 @@ class Health:
         return JSONResponse({"ready": not missing, "checks": checks}, 503 if missing else 200)
 
     async def metrics(self, _: Request) -> Response:
+        """Raises Denied. The answers are shared, so it is here that the caller's permission is looked at."""
+        current_caller().require(READ)
         await asyncio.gather(self._ask(), self._refresh())
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 

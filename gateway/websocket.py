@@ -19,7 +19,7 @@ from gateway.guard import Doorkeeper, secret_of
 from gateway.metrics import Metrics
 from gateway.operation import Operation, read_json
 from mesh.problems import Exhausted, Invalid, Problem
-from mesh.security import caller
+from mesh.security import Caller, caller
 
 PROTOCOL = "graphql-transport-ws"
 INIT_SECONDS = 10.0
@@ -54,7 +54,9 @@ class Socket:
         scope, self._receive, self._transmit = connection
         self._headers = Headers(scope=scope)
         self._offered = scope["subprotocols"]
-        self._secret: str | None = None  # what let this socket in; None until it is in
+        # What let this socket in, and as whom; None until it is in.
+        self._secret: str | None = None
+        self._caller: Caller | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
@@ -78,14 +80,14 @@ class Socket:
             await self._transmit({"type": "websocket.close", "code": code, "reason": reason})
 
     async def is_welcome(self) -> bool:
-        """Whether its key still opens the door; a store that is away is no reason to doubt it."""
+        """Whether its key still opens the door, for a caller who may do what it could at first; a store that
+        is away is no reason to doubt it."""
         if self._secret is None:
             return True
         try:
-            await self._doorkeeper.admit(self._secret, self._headers)
+            return await self._doorkeeper.admit(self._secret, self._headers) == self._caller
         except Problem as problem:
             return problem.retryable
-        return True
 
     async def _open(self) -> None:
         await self._receive()  # websocket.connect
@@ -111,11 +113,12 @@ class Socket:
         shown = {name.lower(): value for name, value in payload.items() if isinstance(value, str)}
         secret = secret_of(shown) or secret_of(self._headers)
         try:
-            caller.set(await self._doorkeeper.admit(secret, self._headers))
+            self._caller = await self._doorkeeper.admit(secret, self._headers)
         except Problem as problem:
             if problem.retryable:
                 raise Closing(1013, "Try again later") from None
             raise Closing(4403, "Forbidden") from None
+        caller.set(self._caller)
         self._secret = secret
 
     async def _message(self) -> dict[str, Any]:

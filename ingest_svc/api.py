@@ -15,7 +15,6 @@ from lares.ingest.v1.ingest_service_pb2 import (
 )
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from mesh.problems import Invalid
-from mesh.security import require_caller
 from mesh.telemetry import outgoing
 
 
@@ -26,7 +25,6 @@ class IngestServicer(IngestServiceServicer):
     async def UploadMedia(
         self, request_iterator: AsyncIterator[UploadMediaRequest], context: Any
     ) -> UploadMediaResponse:
-        require_caller()
         first = await anext(request_iterator, UploadMediaRequest())
         if first.WhichOneof("part") != "header":
             raise Invalid("the first message must be the header", "HEADER_MISSING")
@@ -35,7 +33,6 @@ class IngestServicer(IngestServiceServicer):
         return UploadMediaResponse(media_id=media_id)
 
     async def GetIngestStatus(self, request: GetIngestStatusRequest, context: Any) -> GetIngestStatusResponse:
-        require_caller()
         status = await self._status()
         return GetIngestStatusResponse(
             settling=status.settling,

@@ -7,8 +7,8 @@ import grpc
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.messages import file_fingerprint
 from ingest_svc.retry import until_done
-from lares.store.v1.media_service_pb2 import ListUnknownFilesRequest
-from lares.store.v1.media_service_pb2_grpc import MediaServiceStub
+from lares.store.internal.v1.file_service_pb2 import ListUnknownFilesRequest
+from lares.store.internal.v1.file_service_pb2_grpc import FileServiceStub
 from mesh.rpc import call
 
 PAGE = 1000
@@ -19,7 +19,7 @@ class Catalogue:
     """Waits as long as it takes for a store that is not up."""
 
     def __init__(self, store: grpc.aio.Channel) -> None:
-        self._store = MediaServiceStub(store)
+        self._store = FileServiceStub(store)
 
     async def unknown(self, files: Sequence[Fingerprint]) -> list[Fingerprint]:
         """Those the store has never seen in this state, neither as media nor as a rejection, deleted or

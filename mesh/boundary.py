@@ -1,70 +1,62 @@
-"""The server interceptors: who calls, what they may send, how failures leave."""
+"""The server interceptor: who calls, whether they may, what they may send, how failures leave."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing
-from dataclasses import replace
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Any, TypeAlias, cast
 
 import grpc
 import protovalidate
 import structlog
 from google.protobuf.message import Message
-from opentelemetry.trace import Span
 
+from mesh.permissions import HEALTH, OF_A_KEY, Permission, permission_of
 from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
-from mesh.rpc import CALLER_ID, CALLER_NAME, DETAILS, status_of
-from mesh.security import ANONYMOUS, SIBLING, Caller, caller
+from mesh.rpc import API_KEY, AS_ITSELF, CALLER_ID, CALLER_NAME, CALLER_PERMISSIONS, DETAILS, status_of
+from mesh.security import EVERYBODY, OPERATOR, SIBLING, Caller, Door, caller
 from mesh.spans import entered
 
 log = structlog.get_logger(__name__)
 
-OPEN = "/grpc.health.v1.Health/"
-API_KEY = "x-api-key"
+OPEN = f"/{HEALTH}/"
 UNARY_SECONDS = 60.0
 # With the seconds that a key is remembered, the streams of a revoked one end after less than 5.
 RECHECK_SECONDS = 1.0
 
 Verify = Callable[[str], Awaitable[Caller]]
-
-
-class Doorstep(grpc.aio.ServerInterceptor):
-    """Clients without a good key get no further, and nothing that they send is read: the Boundary, which can
-    tell who calls, is asked when the whole message is here."""
-
-    def __init__(self, verify: Verify) -> None:
-        self._verify = verify
-
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        method = handler_call_details.method
-        try:
-            if not method.startswith(OPEN):
-                await self._verify(_secret(dict(handler_call_details.invocation_metadata or ())))
-        except Exception as error:
-            return _refusal(method, error)
-        return await continuation(handler_call_details)
+Headers: TypeAlias = dict[str, Any]
 
 
 class Boundary(grpc.aio.ServerInterceptor):
-    """Wraps every method. `verify` turns an API key into its caller; None takes everybody in."""
+    """Wraps every method behind one door. Who calls, and whether they may, is decided by the metadata and the
+    method's name, before a message is read. `verify` turns an API key into its caller, on the clients' door;
+    None takes everybody in."""
 
-    def __init__(self, verify: Verify | None) -> None:
-        self._verify = verify
+    def __init__(self, door: Door, verify: Verify | None = None) -> None:
+        self._door, self._verify = door, verify
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(OPEN):
-            return handler
+        if method.startswith(OPEN):
+            return await continuation(handler_call_details)
+        headers = dict(handler_call_details.invocation_metadata or ())
+        try:
+            who = await self._caller(headers)
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            who.require(permission_of(method))
+        except Exception as error:
+            return _refusal(method, error)
         if handler.response_streaming:
-            streaming = self._streaming(handler.unary_stream or handler.stream_stream, method)
+            streaming = self._streaming(handler.unary_stream or handler.stream_stream, method, headers, who)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
             return make(streaming, handler.request_deserializer, handler.response_serializer)
-        unary = self._unary(handler.unary_unary or handler.stream_unary, method)
+        unary = self._unary(handler.unary_unary or handler.stream_unary, method, headers, who)
         make = (
             grpc.stream_unary_rpc_method_handler
             if handler.request_streaming
@@ -72,11 +64,12 @@ class Boundary(grpc.aio.ServerInterceptor):
         )
         return make(unary, handler.request_deserializer, handler.response_serializer)
 
-    def _unary(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+    def _unary(
+        self, behaviour: Callable[..., Awaitable[Any]], method: str, headers: Headers, who: Caller
+    ) -> Callable[..., Awaitable[Any]]:
         async def unary(request: Any, context: Any) -> Any:
             try:
-                with _serving(context, method):
-                    await self._admit(context)
+                with _serving(method, headers, who):
                     remaining = context.time_remaining()
                     async with asyncio.timeout(UNARY_SECONDS if remaining is None else remaining):
                         return await behaviour(_checked(request), context)
@@ -86,14 +79,13 @@ class Boundary(grpc.aio.ServerInterceptor):
         return unary
 
     def _streaming(
-        self, behaviour: Callable[..., AsyncGenerator[Any, None]], method: str
+        self, behaviour: Callable[..., AsyncGenerator[Any, None]], method: str, headers: Headers, who: Caller
     ) -> Callable[..., AsyncIterator[Any]]:
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
-                with _serving(context, method):
-                    await self._admit(context)
+                with _serving(method, headers, who):
                     async with aclosing(behaviour(_checked(request), context)) as responses:
-                        async for response in self._while_welcome(responses, context):
+                        async for response in self._while_welcome(responses, method, headers, who):
                             yield response
             except Exception as error:
                 await _leave(context, method, error)
@@ -101,15 +93,15 @@ class Boundary(grpc.aio.ServerInterceptor):
         return streaming
 
     async def _while_welcome(
-        self, responses: AsyncGenerator[Any, None], context: Any
+        self, responses: AsyncGenerator[Any, None], method: str, headers: Headers, who: Caller
     ) -> AsyncGenerator[Any, None]:
-        """The same, for as long as the caller's key opens the door, whether or not anything comes."""
+        """The same, for as long as the caller may do what it could at first, even while nothing comes."""
         stream, waiting = asyncio.current_task(), False
         assert stream
 
         async def watch() -> None:
             try:
-                await self._until_unwelcome(context)
+                await self._until_unwelcome(method, headers, who)
             finally:
                 if waiting:
                     stream.cancel()
@@ -134,50 +126,61 @@ class Boundary(grpc.aio.ServerInterceptor):
         finally:
             watching.cancel()
 
-    async def _until_unwelcome(self, context: Any) -> None:
-        """Raises Unauthenticated once the caller's key is revoked."""
+    async def _until_unwelcome(self, method: str, headers: Headers, who: Caller) -> None:
+        """Raises Unauthenticated once the caller's key is revoked, Denied once it no longer permits this, and
+        Unavailable CALLER_CHANGED once it permits other things than before."""
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
             try:
-                await self._caller(context, _headers(context))
+                now = await self._caller(headers)
             except Problem as problem:
                 if not problem.retryable:  # a store that is away is no reason to doubt a key
                     raise
+                continue
+            now.require(permission_of(method))
+            if now != who:
+                raise Unavailable("this caller's permissions have changed: call again", "CALLER_CHANGED")
 
-    async def _admit(self, context: Any) -> None:
-        caller.set(await self._caller(context, _headers(context)))
-
-    async def _caller(self, context: Any, headers: dict[str, Any]) -> Caller:
-        if _is_sibling(context):
-            if CALLER_ID not in headers:
-                return SIBLING
-            return Caller("key", headers[CALLER_ID], headers.get(CALLER_NAME, b"").decode())
+    async def _caller(self, headers: Headers) -> Caller:
+        """The door decides which of the headers count."""
+        if self._door is Door.SIBLINGS:
+            return _named(headers)
+        if self._door is Door.OPERATOR:
+            return OPERATOR
         if self._verify is None:
-            return replace(ANONYMOUS, kind="key", name="authentication is off")
+            return EVERYBODY
         return await self._verify(_secret(headers))
 
 
-def _serving(context: Any, method: str) -> AbstractContextManager[Span]:
-    """The call as part of the request that its metadata name, under a span of its own."""
-    headers = {name: value for name, value in _headers(context).items() if isinstance(value, str)}
-    return entered(headers, method.removeprefix("/"), {"rpc.system": "grpc"})
+def _named(headers: Headers) -> Caller:
+    """For whom a sibling says that it calls. Raises Unauthenticated where it does not say exactly one."""
+    if (CALLER_ID in headers) == (AS_ITSELF in headers):
+        raise Unauthenticated(
+            "a call between services must name its end caller, or say that it is the service's own",
+            "CALLER_UNCLEAR",
+        )
+    if AS_ITSELF in headers:
+        return SIBLING
+    named = (int(number) for number in headers.get(CALLER_PERMISSIONS, "").split(",") if number.isdecimal())
+    # What only siblings may do, no end caller can.
+    permissions = OF_A_KEY & frozenset(cast("Iterable[Permission]", named))
+    return Caller("key", headers[CALLER_ID], headers.get(CALLER_NAME, b"").decode(), permissions)
 
 
-def _headers(context: Any) -> dict[str, Any]:
-    return dict(context.invocation_metadata() or ())
+@contextmanager
+def _serving(method: str, headers: Headers, who: Caller) -> Iterator[None]:
+    """The block is part of the request that the metadata name, under a span of its own, and its caller's."""
+    ids = {name: value for name, value in headers.items() if isinstance(value, str)}
+    with entered(ids, method.removeprefix("/"), {"rpc.system": "grpc"}):
+        caller.set(who)
+        yield
 
 
-def _secret(headers: dict[str, Any]) -> str:
+def _secret(headers: Headers) -> str:
     secret: str = headers.get(API_KEY, "")
     if not secret:
         raise Unauthenticated("an API key is needed: send it as x-api-key", "NO_API_KEY")
     return secret
-
-
-def _is_sibling(context: Any) -> bool:
-    """The private socket lies in a folder that only Lares may enter; a client certificate is only asked for,
-    and only accepted from our CA, on the address for siblings."""
-    return context.peer().startswith("unix:") or "x509_pem_cert" in (context.auth_context() or {})
 
 
 def _checked(request: Any) -> Any:

@@ -1,6 +1,6 @@
 """The far end of a sandbox: runs one function over what comes down a pipe, in a process that may die.
 
-Imports nothing but the standard library, so that a child holds no more than its function needs.
+Imports little but the standard library, so that a child holds no more than its function needs.
 A frame is two lengths (big-endian uint32), JSON, and the bytes that the JSON refers to.
 """
 
@@ -14,6 +14,8 @@ import struct
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
+
+from mesh.seccomp import deny_connections
 
 SIZES = struct.Struct("!II")
 BYTES = "__bytes__"
@@ -68,13 +70,15 @@ def main() -> None:
         order = _read(requests)
         function = _load(order["target"], order["setup"])
         _limit(order["memory_bytes"], order["nice"])
+        # Last, for what the set-up does is not of others' making: a GPU's driver may have to be asked.
+        confined = deny_connections()
     except Refused as refusal:
         _write(answers, pack({"refused": refusal.message, "reason": refusal.reason}))
         os._exit(1)
     except Exception as error:
         _write(answers, pack({"failed": f"{type(error).__name__}: {error}"}))
         os._exit(1)
-    _write(answers, pack({"result": os.getpid()}))
+    _write(answers, pack({"result": {"confined": confined}}))
     seconds = order["seconds"] + ALARM_GRACE_SECONDS
     while (request := _read(requests)) is not None:
         # The default action of this signal ends the process, in the midst of native code too.

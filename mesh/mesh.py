@@ -15,6 +15,7 @@ from mesh.config import Config
 from mesh.keys import Keys
 from mesh.problems import Internal, Problem
 from mesh.rpc import Channels, Server
+from mesh.security import as_itself
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,8 @@ class Mesh:
         return self.channels.to(service)
 
     async def missing(self) -> dict[str, str]:
-        """What is not ready: part -> why. Empty when everything is."""
+        """What is not ready: part -> why. Empty when everything is. Whoever wants to know, the process asks
+        as itself."""
 
         async def ask(check: Check) -> str:
             try:
@@ -61,14 +63,17 @@ class Mesh:
                 return str(error) or type(error).__name__
             return ""
 
-        answers = await asyncio.gather(*(ask(check) for check in self.checks.values()))
+        with as_itself():
+            answers = await asyncio.gather(*(ask(check) for check in self.checks.values()))
         return {part: why for part, why in zip(self.checks, answers, strict=True) if why}
 
     @asynccontextmanager
     async def running(self, name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-        """Runs `work` until the block ends, then cancels and awaits it. If it fails, is cancelled by anything
-        else or just ends, the process stops with that error: a worker that is gone must not go unnoticed."""
-        task = asyncio.create_task(work, name=name)
+        """Runs `work` until the block ends, then cancels and awaits it. It calls siblings as the service
+        itself. If it fails, is cancelled by anything else or just ends, the process stops with that error: a
+        worker that is gone must not go unnoticed."""
+        with as_itself():
+            task = asyncio.create_task(work, name=name)
         closing = False
 
         def watch(ended: "asyncio.Task[None]") -> None:

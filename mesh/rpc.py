@@ -3,20 +3,24 @@
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import structlog
+from google.protobuf import descriptor_pool
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from mesh.config import split_address
+from mesh.permissions import HEALTH, REFLECTION, require_declared
 from mesh.problems import DOMAIN, KINDS, TRANSPORT_KINDS, Conflict, Internal, Invalid, Problem
-from mesh.security import Caller, caller
+from mesh.security import Door, current_caller
 from mesh.spans import calling
 from mesh.telemetry import outgoing
 
@@ -25,8 +29,13 @@ log = structlog.get_logger(__name__)
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Servicer = TypeVar("Servicer")
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
+API_KEY = "x-api-key"
+# A call between siblings has either the first three of these, or the last.
 CALLER_ID, CALLER_NAME = "x-lares-caller-id", "x-lares-caller-name-bin"
+CALLER_PERMISSIONS = "x-lares-caller-permissions"
+AS_ITSELF = "x-lares-as-itself"
 DETAILS = "grpc-status-details-bin"
 PORT_PATIENCE_SECONDS = 5.0
 # A thousand pages of detections, which siblings ask for at once.
@@ -62,27 +71,25 @@ SENTENCES = {
 
 
 class Server:
-    """This process's servicers, on any number of addresses, behind two doors. That of the clients has bounds;
-    that of the siblings has none, so that Lares's own calls go on however many clients there are. Add
-    everything, then listen, then start."""
+    """This process's servicers, on any number of addresses, behind three doors. That of the clients has
+    bounds. That of the siblings has none, so that Lares's own calls go on however many clients there are.
+    That of the operator leads to the keys alone. Add everything, then listen, then start."""
 
-    def __init__(
-        self,
-        interceptors: Sequence[grpc.aio.ServerInterceptor],
-        doorstep: Sequence[grpc.aio.ServerInterceptor] = (),
-    ) -> None:
-        """`doorstep`: what clients meet before the other interceptors, siblings never."""
-        self._siblings = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
-        self._clients = grpc.aio.server(
-            interceptors=[*doorstep, *interceptors],
-            options=[*(dict(OPTIONS) | {RECEIVE: CLIENT_BYTES}).items()],
-            maximum_concurrent_rpcs=CLIENT_CALLS,
-        )
-        self._doors = (self._siblings, self._clients)
+    def __init__(self, boundary: Callable[[Door], grpc.aio.ServerInterceptor]) -> None:
+        """`boundary` makes the interceptor of a door: it is told which, and nothing else tells it."""
+        self._doors = {
+            Door.SIBLINGS: grpc.aio.server(interceptors=[boundary(Door.SIBLINGS)], options=OPTIONS),
+            Door.CLIENTS: grpc.aio.server(
+                interceptors=[boundary(Door.CLIENTS)],
+                options=[*(dict(OPTIONS) | {RECEIVE: CLIENT_BYTES}).items()],
+                maximum_concurrent_rpcs=CLIENT_CALLS,
+            ),
+            Door.OPERATOR: grpc.aio.server(interceptors=[boundary(Door.OPERATOR)], options=OPTIONS),
+        }
         self._health = health_aio.HealthServicer()
         self._needs: dict[str, frozenset[str]] = {}
-        for door in self._doors:
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, door)
+        for door in (Door.SIBLINGS, Door.CLIENTS):
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._doors[door])
 
     def add(
         self,
@@ -91,33 +98,44 @@ class Server:
         name: str,
         *,
         needs: Collection[str] = (),
+        operator: bool = False,
     ) -> None:
         """`register` is the generated add_XServicer_to_server, `name` the full name, `lares.store.v1.X`;
-        `needs`: the parts of Mesh.checks without which it cannot serve."""
-        for door in self._doors:
-            register(servicer, door)
+        `needs`: the parts of Mesh.checks without which it cannot serve. A service of an `internal` package is
+        behind the siblings' door alone; with `operator`, a service is behind the operator's door, too. Raises
+        Internal PERMISSION_NOT_DECLARED."""
+        require_declared(name)
+        register(servicer, self._doors[Door.SIBLINGS])
+        if not _is_internal(name):
+            register(servicer, self._doors[Door.CLIENTS])
+        if operator:
+            register(servicer, self._doors[Door.OPERATOR])
         self._needs[name] = frozenset(needs)
 
     def add_reflection(self) -> None:
+        """Of what clients can call, and of nothing else."""
         from grpc_reflection.v1alpha import reflection
 
-        names = [*self._needs, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
-        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._clients)
+        names = [*filter(lambda name: not _is_internal(name), self._needs), HEALTH, REFLECTION]
+        reflection.enable_server_reflection(names, self._doors[Door.CLIENTS], pool=_pool_of(names))
 
     async def listen(
-        self, address: str, credentials: grpc.ServerCredentials | None = None, *, siblings: bool = False
+        self,
+        address: str,
+        credentials: grpc.ServerCredentials | None = None,
+        *,
+        door: Door = Door.CLIENTS,
     ) -> str:
-        """Binds `host:port`, or `unix:path`, which is always the siblings', and returns the address with the
-        port in fact bound. Raises Conflict PORT_TAKEN when it is still taken after 5 s, Invalid BAD_ADDRESS
-        where it never could."""
-        door = self._siblings if siblings or address.startswith("unix:") else self._clients
+        """Binds `host:port` or `unix:path` and returns the address with the port in fact bound. Raises
+        Conflict PORT_TAKEN when it is still taken after 5 s, Invalid BAD_ADDRESS where it never could."""
+        server = self._doors[door]
         deadline = asyncio.get_running_loop().time() + PORT_PATIENCE_SECONDS
         while True:
             try:
                 port = (
-                    door.add_secure_port(address, credentials)
+                    server.add_secure_port(address, credentials)
                     if credentials
-                    else door.add_insecure_port(address)
+                    else server.add_insecure_port(address)
                 )
                 return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
             except RuntimeError:
@@ -132,7 +150,7 @@ class Server:
         """Nothing serves, as health has it, until `tell` says what does."""
         for name in ["", *self._needs]:
             await self._health.set(name, ANSWERS.NOT_SERVING)
-        for door in self._doors:
+        for door in self._doors.values():
             await door.start()
 
     async def tell(self, missing: Collection[str]) -> None:
@@ -144,7 +162,27 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Refuses new calls, gives those under way `grace` seconds, then cancels them."""
         await self._health.enter_graceful_shutdown()
-        await asyncio.gather(*(door.stop(grace) for door in self._doors))
+        await asyncio.gather(*(door.stop(grace) for door in self._doors.values()))
+
+
+def _is_internal(service: str) -> bool:
+    return "internal" in service.split(".")
+
+
+def _pool_of(services: Iterable[str]) -> DescriptorPool:
+    """The files of these services and what they import: reflection gives away all that its pool holds."""
+    every, known, pool = descriptor_pool.Default(), set[str](), DescriptorPool()
+
+    def add(file: FileDescriptor) -> None:
+        if file.name not in known:
+            known.add(file.name)
+            for imported in file.dependencies:
+                add(imported)
+            pool.AddSerializedFile(file.serialized_pb)
+
+    for service in services:
+        add(every.FindServiceByName(service).file)
+    return pool
 
 
 def _refusal(address: str) -> str:
@@ -196,21 +234,29 @@ async def call(
     *,
     timeout: float = 10.0,
     wait: bool = False,
+    headers: Metadata | None = None,
 ) -> Response:
-    """One unary call: a deadline in seconds, the request's ids, the end caller; raises the far side's
-    Problem. `wait`: until the deadline for a server that is not up yet."""
+    """One unary call, with a deadline in seconds; raises the far side's Problem. `wait`: until the deadline
+    for a server that is not up yet. `headers`: what a client sends. Without them it is a call to a sibling,
+    and raises NoCaller where nobody has said for whom the task works."""
     with calling(request):
+        sent = metadata() if headers is None else headers
         try:
-            return await method(request, timeout=timeout, metadata=metadata(), wait_for_ready=wait)
+            return await method(request, timeout=timeout, metadata=sent, wait_for_ready=wait)
         except grpc.aio.AioRpcError as error:
             raise problem_of(error) from None
 
 
 async def stream(
-    method: Callable[..., Any], request: object, *, timeout: float | None = None
+    method: Callable[..., Any],
+    request: object,
+    *,
+    timeout: float | None = None,
+    headers: Metadata | None = None,
 ) -> AsyncIterator[Any]:
-    """The answers of one server-streaming call; raises the far side's Problem, cancels when left."""
-    under_way = method(request, timeout=timeout, metadata=metadata())
+    """The answers of one server-streaming call; raises the far side's Problem, cancels when left. `headers`
+    as in `call`."""
+    under_way = method(request, timeout=timeout, metadata=metadata() if headers is None else headers)
     try:
         async for response in under_way:
             yield response
@@ -220,13 +266,19 @@ async def stream(
         under_way.cancel()
 
 
-def metadata() -> tuple[tuple[str, str | bytes], ...]:
-    """What goes with every call to a sibling."""
-    current: Caller = caller.get()
-    who: list[tuple[str, str | bytes]] = []
-    if current.kind == "key":
-        who = [(CALLER_ID, current.id), (CALLER_NAME, current.name.encode())]
-    return (*outgoing().items(), *who)
+def metadata() -> Metadata:
+    """What goes with every call to a sibling: the request's ids, and either the end caller or the word that
+    the call is this service's own. Raises NoCaller."""
+    who = current_caller()
+    if who.kind == "sibling":
+        return (*outgoing().items(), (AS_ITSELF, "1"))
+    permissions = ",".join(str(permission) for permission in sorted(who.permissions))
+    return (
+        *outgoing().items(),
+        (CALLER_ID, who.id),
+        (CALLER_NAME, who.name.encode()),
+        (CALLER_PERMISSIONS, permissions),
+    )
 
 
 def status_of(problem: Problem) -> Status:

@@ -1,7 +1,9 @@
 """Child processes that run one function over foreign bytes and may die of it.
 
 Native code that parses what others made (decoders, embedded detectors) runs here. A child is owned: it ends
-with its parent, also under kill -9. It gets no settings of Lares and can write no file.
+with its parent, also under kill -9. It gets no settings of Lares and can write no file. On Linux it can
+connect to nothing, neither to this Lares nor to the network. It runs as the same user, though, and can read
+what that user can.
 """
 
 import asyncio
@@ -238,13 +240,15 @@ class _Child:
         )
         child = cls(process, order["target"], start_seconds)
         try:
-            await child.ask(pack(order))
+            state = await child.ask(pack(order))
         except (_Died, Hung):
             await child.stop()
             raise Unavailable(f"{order['target']} does not start", "CHILD_NOT_STARTED") from None
         except BaseException:
             await child.stop()
             raise
+        if not state["confined"]:
+            log.warning("this system cannot keep a child from connecting", target=order["target"])
         child.seconds = order["seconds"]
         return child
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from lares.reason.v1 import reason_service_pb2 as pb
 from lares.reason.v1.reason_service_pb2_grpc import ReasonServiceServicer
 from mesh.problems import Exhausted, Invalid
-from mesh.security import require_caller
 from reason_svc.judging import Judge
 from reason_svc.messages import stamp
 from reason_svc.tally import Tally
@@ -24,7 +23,6 @@ class ReasonServicer(ReasonServiceServicer):
         self._most_detections = most_detections
 
     async def AssessEvent(self, request: pb.AssessEventRequest, context: object) -> pb.AssessEventResponse:
-        require_caller()
         evidence = request.evidence
         if len(evidence.detections) > self._most_detections or len(evidence.history) > MOST_HISTORY:
             raise Invalid(
@@ -45,7 +43,6 @@ class ReasonServicer(ReasonServiceServicer):
     async def GetReasonStatus(
         self, request: pb.GetReasonStatusRequest, context: object
     ) -> pb.GetReasonStatusResponse:
-        require_caller()
         reasoner = self._judge.reasoner
         report, tally = reasoner.report(), self._tally()
         return pb.GetReasonStatusResponse(

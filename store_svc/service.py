@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+from lares.store.internal.v1.file_service_pb2_grpc import add_FileServiceServicer_to_server
+from lares.store.internal.v1.key_check_service_pb2_grpc import add_KeyCheckServiceServicer_to_server
 from lares.store.v1.camera_service_pb2_grpc import add_CameraServiceServicer_to_server
 from lares.store.v1.detection_service_pb2_grpc import add_DetectionServiceServicer_to_server
 from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
@@ -16,6 +18,8 @@ from mesh.topics import ASSESSED, DETECTED, REJECTED
 from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
 from store_svc.api.events import EventServicer
+from store_svc.api.files import FileServicer
+from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
 from store_svc.assembly import Limits
@@ -92,12 +96,16 @@ async def _add_services(
     cameras = CameraServicer(database, Cameras(database, wakeups, now), config.detect_classes)
     reassessments = Reassessments(database, wakeups.due, now)
     events = EventServicer(database, feed, leases, reassessments, status, now)
+    keys = Keys(database, now)
     add, package = partial(mesh.server.add, needs=["postgres"]), "lares.store.v1"
     add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")
     add(add_EventServiceServicer_to_server, events, f"{package}.EventService")
     add(add_MediaServiceServicer_to_server, MediaServicer(database), f"{package}.MediaService")
     add(add_DetectionServiceServicer_to_server, DetectionServicer(database), f"{package}.DetectionService")
-    add(add_KeyServiceServicer_to_server, KeyServicer(Keys(database, now)), f"{package}.KeyService")
+    add(add_KeyServiceServicer_to_server, KeyServicer(keys), f"{package}.KeyService", operator=True)
+    internal = "lares.store.internal.v1"
+    add(add_KeyCheckServiceServicer_to_server, KeyCheckServicer(keys), f"{internal}.KeyCheckService")
+    add(add_FileServiceServicer_to_server, FileServicer(database), f"{internal}.FileService")
 
 
 def limits(config: Config) -> Limits:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "proto" / "gen")) if path not in sys.path]
 
+from mesh.security import as_itself  # noqa: E402
 from tests.support.llama import running_llama, smollm2_file  # noqa: E402
 from tests.support.parts import (  # noqa: E402
     MIGRATED,
@@ -45,6 +46,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         asyncio.run(fetch_parts())
     if any("smollm2" in getattr(item, "fixturenames", ()) for item in session.items):
         smollm2_file()
+
+
+@pytest.fixture
+def calling_as_itself() -> Iterator[None]:
+    """The test calls siblings as a service of Lares does."""
+    with as_itself():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""The store's gRPC servicers: who may ask, then messages to calls and back."""
+"""The store's gRPC servicers: messages to calls and back. Who may ask, the contracts declare."""

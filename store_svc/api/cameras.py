@@ -6,7 +6,6 @@ from lares.store.v1 import camera_service_pb2 as pb
 from lares.store.v1.camera_service_pb2_grpc import CameraServiceServicer
 from mesh.labels import canonical
 from mesh.problems import Invalid
-from mesh.security import require_caller
 from store_svc.camera_changes import changes_of, settings_of
 from store_svc.cameras import Cameras
 from store_svc.database import Database
@@ -22,36 +21,30 @@ class CameraServicer(CameraServiceServicer):
         self._labels = frozenset(map(canonical, labels)) | {"*"}
 
     async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
-        require_caller()
         settings = settings_of(request.camera)
         self._check(settings["thresholds"])
         stored = await self._stored.create(request.camera.id, **settings)
         return pb.CreateCameraResponse(camera=camera_message(stored))
 
     async def GetCamera(self, request: pb.GetCameraRequest, context: object) -> pb.GetCameraResponse:
-        require_caller()
         return pb.GetCameraResponse(camera=await cameras.get_camera(self._database, request.camera_id))
 
     async def BatchGetCameras(
         self, request: pb.BatchGetCamerasRequest, context: object
     ) -> pb.BatchGetCamerasResponse:
-        require_caller()
         found = await cameras.batch_cameras(self._database, request.camera_ids)
         return pb.BatchGetCamerasResponse(cameras=found)
 
     async def ListCameras(self, request: pb.ListCamerasRequest, context: object) -> pb.ListCamerasResponse:
-        require_caller()
         return await cameras.list_cameras(self._database, request.page_size or 50, request.page_token)
 
     async def UpdateCamera(self, request: pb.UpdateCameraRequest, context: object) -> pb.UpdateCameraResponse:
-        require_caller()
         changes = changes_of(request.camera, request.update_mask)
         self._check(changes.get("thresholds", ()))
         stored = await self._stored.update(request.camera.id, changes)
         return pb.UpdateCameraResponse(camera=camera_message(stored))
 
     async def DeleteCamera(self, request: pb.DeleteCameraRequest, context: object) -> pb.DeleteCameraResponse:
-        require_caller()
         await self._stored.delete(request.camera_id)
         return pb.DeleteCameraResponse()
 

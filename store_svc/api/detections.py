@@ -2,7 +2,6 @@
 
 from lares.store.v1 import detection_service_pb2 as pb
 from lares.store.v1.detection_service_pb2_grpc import DetectionServiceServicer
-from mesh.security import require_caller
 from store_svc.database import Database
 from store_svc.queries import detections
 
@@ -14,7 +13,6 @@ class DetectionServicer(DetectionServiceServicer):
     async def ListDetections(
         self, request: pb.ListDetectionsRequest, context: object
     ) -> pb.ListDetectionsResponse:
-        require_caller()
         parent = request.WhichOneof("parent") or "event_id"
         page = await detections.list_detections(
             self._database, parent, getattr(request, parent), request.page_size or 50, request.page_token
@@ -26,7 +24,6 @@ class DetectionServicer(DetectionServiceServicer):
     async def BatchListDetections(
         self, request: pb.BatchListDetectionsRequest, context: object
     ) -> pb.BatchListDetectionsResponse:
-        require_caller()
         pages = await detections.first_detections(
             self._database, request.event_ids, request.media_ids, request.page_size or 50
         )

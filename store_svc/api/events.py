@@ -12,7 +12,6 @@ from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_service_pb2_grpc import EventServiceServicer
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
-from mesh.security import require_caller, require_sibling
 from store_svc.bookmarks import with_bookmarks
 from store_svc.database import Database
 from store_svc.event import Request
@@ -46,18 +45,15 @@ class EventServicer(EventServiceServicer):
         self._clock = clock
 
     async def GetEvent(self, request: pb.GetEventRequest, context: object) -> pb.GetEventResponse:
-        require_caller()
         return pb.GetEventResponse(event=await events.get_event(self._database, request.event_id))
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: object) -> pb.ListEventsResponse:
-        require_caller()
         size = request.page_size or 50
         return await events.list_events(self._database, request.filter, size, request.page_token)
 
     async def WatchEvents(
         self, request: pb.WatchEventsRequest, context: object
     ) -> AsyncIterator[pb.WatchEventsResponse]:
-        require_caller()
         after = request.after if request.HasField("after") else None
         if not (request.camera_ids or request.min_severity):
             async with aclosing(self._live.watch(after)) as changes:
@@ -77,32 +73,27 @@ class EventServicer(EventServiceServicer):
                 )
 
     async def ListChanges(self, request: pb.ListChangesRequest, context: object) -> pb.ListChangesResponse:
-        require_caller()
         changes, head = await feed.list_changes(self._database, request.after, request.page_size or 200)
         return pb.ListChangesResponse(changes=changes, head=head)
 
     async def LeaseEvents(self, request: pb.LeaseEventsRequest, context: object) -> pb.LeaseEventsResponse:
-        require_sibling()
         wait = request.wait.seconds + request.wait.nanos / 1e9
         patience = min(max(wait, 0.0), WAIT_MOST_SECONDS)
         return pb.LeaseEventsResponse(leases=await self._leases.take(request.max_events, patience))
 
     async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
-        require_sibling()
         held, until = await self._leases.renew(request.lease_ids)
         return pb.RenewLeasesResponse(lease_ids=held, expires_at=stamp(until))
 
     async def ReleaseLeases(
         self, request: pb.ReleaseLeasesRequest, context: object
     ) -> pb.ReleaseLeasesResponse:
-        require_sibling()
         await self._leases.release(request.lease_ids)
         return pb.ReleaseLeasesResponse()
 
     async def ReassessEvent(
         self, request: pb.ReassessEventRequest, context: object
     ) -> pb.ReassessEventResponse:
-        require_caller()
         id = parse_uuid(request.request_id) if request.request_id else uuid4()
         wish = Request(id, request.model, request.prompt)
         event = await self._reassessments.ask(parse_uuid(request.event_id), wish)
@@ -111,21 +102,18 @@ class EventServicer(EventServiceServicer):
     async def ListAssessments(
         self, request: pb.ListAssessmentsRequest, context: object
     ) -> pb.ListAssessmentsResponse:
-        require_caller()
         size = request.page_size or 20
         return await assessments.list_assessments(self._database, request.event_id, size, request.page_token)
 
     async def BatchGetFailures(
         self, request: pb.BatchGetFailuresRequest, context: object
     ) -> pb.BatchGetFailuresResponse:
-        require_caller()
         return await failures.get_failures(self._database, request.event_ids)
 
     async def GetStoreStatus(
         self, request: pb.GetStoreStatusRequest, context: object
     ) -> pb.GetStoreStatusResponse:
         """The lags are read first: what leaves a topic in between is then counted in the store."""
-        require_caller()
         lags = pb.GetStoreStatusResponse(
             detections_lag=await self._status.detections_lag(),
             rejections_lag=await self._status.rejections_lag(),

@@ -2,7 +2,6 @@
 
 from lares.store.v1 import media_service_pb2 as pb
 from lares.store.v1.media_service_pb2_grpc import MediaServiceServicer
-from mesh.security import require_caller, require_sibling
 from store_svc.database import Database
 from store_svc.queries import media
 
@@ -12,35 +11,24 @@ class MediaServicer(MediaServiceServicer):
         self._database = database
 
     async def GetMedia(self, request: pb.GetMediaRequest, context: object) -> pb.GetMediaResponse:
-        require_caller()
         return pb.GetMediaResponse(media=await media.get_media(self._database, request.media_id))
 
     async def ListMedia(self, request: pb.ListMediaRequest, context: object) -> pb.ListMediaResponse:
-        require_caller()
         size = request.page_size or 50
         return await media.list_media(self._database, request.camera_ids, size, request.page_token)
 
     async def BatchGetMedia(
         self, request: pb.BatchGetMediaRequest, context: object
     ) -> pb.BatchGetMediaResponse:
-        require_caller()
         return pb.BatchGetMediaResponse(media=await media.batch_media(self._database, request.media_ids))
 
     async def BatchListEventMedia(
         self, request: pb.BatchListEventMediaRequest, context: object
     ) -> pb.BatchListEventMediaResponse:
-        require_caller()
         found = await media.media_of_events(self._database, request.event_ids)
         return pb.BatchListEventMediaResponse(events=found)
 
     async def ListRejections(
         self, request: pb.ListRejectionsRequest, context: object
     ) -> pb.ListRejectionsResponse:
-        require_caller()
         return await media.list_rejections(self._database, request.page_size or 50, request.page_token)
-
-    async def ListUnknownFiles(
-        self, request: pb.ListUnknownFilesRequest, context: object
-    ) -> pb.ListUnknownFilesResponse:
-        require_sibling()
-        return pb.ListUnknownFilesResponse(unknown=await media.unknown_files(self._database, request.files))

@@ -1,11 +1,16 @@
 """A bus on the session's broker; pytest-grpc with async servicers: its server, overridden."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
+import grpc
 import pytest
 
 from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
+from mesh.security import Door
+from tests.support.callers import AsItself
 from tests.support.served import LoopThread, Served
 
 
@@ -33,13 +38,21 @@ def served() -> Iterator[LoopThread]:
 
 @pytest.fixture(scope="module")
 def grpc_addr(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A private socket: who calls is a sibling, and whoever it names."""
+    """A private socket."""
     return f"unix:{tmp_path_factory.mktemp('grpc', numbered=True) / 'socket'}"
 
 
 @pytest.fixture(scope="module")
 def grpc_interceptors() -> list[Boundary]:
-    return [Boundary(None)]
+    """The siblings' door."""
+    return [Boundary(Door.SIBLINGS)]
+
+
+@pytest.fixture(scope="module")
+def grpc_channel(grpc_create_channel: Callable[[], AbstractContextManager[grpc.Channel]]) -> Iterator[Any]:
+    """Of a sibling that calls as itself, unless a call names an end caller."""
+    with grpc_create_channel() as channel:
+        yield grpc.intercept_channel(channel, AsItself())
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,14 @@ from mesh.keys import Keys
 from mesh.mesh import Mesh
 from mesh.problems import Invalid, NotFound
 from mesh.rpc import Channels, Server, call
+from mesh.security import Door
 from mesh.topics import CAMERAS, DETECTED, INGESTED
 from tests.support.blobs import keep_blob
 from tests.support.photos import person_photo
 from tests.support.records import unique
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.usefixtures("calling_as_itself")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +51,10 @@ async def mesh(bus: Bus, strict: str, tmp_path_factory: pytest.TempPathFactory) 
     async with AsyncExitStack() as stack:
         channels = Channels({"detect": socket, "store": socket}, {})
         stack.push_async_callback(channels.close)
-        server, blobs = Server([Boundary(None)]), Blobs(folder / "media")
+        server, blobs = Server(Boundary), Blobs(folder / "media")
         stack.callback(blobs.close)
         mesh = Mesh(config, bus, blobs, server, channels, Keys(channels.to("store")))
-        await server.listen(socket)
+        await server.listen(socket, door=Door.SIBLINGS)
         await stack.enter_async_context(service.open(config, mesh))
         await server.start()
         stack.push_async_callback(server.stop, 1.0)
@@ -127,7 +130,7 @@ async def test_a_bad_image_is_refused_over_the_wire(stub: "rpc.DetectServiceAsyn
 async def test_a_class_it_cannot_find_stops_it_at_start(bus: Bus, tmp_path: Path) -> None:
     config = load_config(detect_classes=["person", "burglar"])
     blobs, channels = Blobs(tmp_path), Channels({"store": "unix:nowhere"}, {})
-    mesh = Mesh(config, bus, blobs, Server([]), channels, Keys(channels.to("store")))
+    mesh = Mesh(config, bus, blobs, Server(Boundary), channels, Keys(channels.to("store")))
     before = set(psutil.Process().children())
     with pytest.raises(Invalid, match="burglar"):
         async with service.open(config, mesh):

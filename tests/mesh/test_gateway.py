@@ -16,6 +16,7 @@ from mesh.config import Config
 from mesh.keys import Keys
 from mesh.mesh import Mesh
 from mesh.rpc import Channels, Server
+from mesh.security import Door
 from mesh.topics import FEED
 from tests.support.waiting import until
 from tests.unit.gateway.client import connected
@@ -47,9 +48,9 @@ async def opened(kafka_url: str, tmp_path: Path) -> AsyncIterator[Opened]:
     store = FakeStore(secrets={SECRET: uuid("key")})
     for index in range(3):
         store.add_event(index)
-    server = Server([Boundary(None)])
+    server = Server(Boundary)
     store.add_to(server)
-    address = await server.listen(f"unix:{tmp_path}/grpc.sock")
+    address = await server.listen(f"unix:{tmp_path}/grpc.sock", door=Door.SIBLINGS)
     await server.start()
     channels = Channels(dict.fromkeys(("store", "ingest", "detect"), address), {})
     config = Config(home=tmp_path, gateway_listen="127.0.0.1:0")

@@ -14,15 +14,16 @@ from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.ingest_service_pb2 import GetIngestStatusRequest, UploadHeader, UploadMediaRequest
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
+from lares.store.internal.v1.file_service_pb2_grpc import add_FileServiceServicer_to_server
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
-from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
 from mesh.boundary import Boundary
 from mesh.bus import Bus, Tail
 from mesh.problems import Conflict
-from mesh.rpc import Channels, Server, call
+from mesh.rpc import Channels, Server, call, metadata
+from mesh.security import Door
 from mesh.topics import CAMERAS, INGESTED, REJECTED
-from tests.support.ingesting import FakeMediaService, ingesting
+from tests.support.ingesting import FakeFileService, ingesting
 from tests.support.records import unique
 from tests.support.waiting import until
 from tests.unit.ingest_svc.photos import jpeg
@@ -34,7 +35,7 @@ KILLS = 5
 class Log:
     """What is on ingest_svc's topics for this test's cameras, in order."""
 
-    def __init__(self, prefix: str, store: FakeMediaService) -> None:
+    def __init__(self, prefix: str, store: FakeFileService) -> None:
         self._prefix, self._store = prefix, store
         self.media: list[Media] = []
         self.rejections: list[MediaRejected] = []
@@ -62,12 +63,12 @@ async def prefix() -> str:
 
 
 @pytest.fixture
-async def store() -> FakeMediaService:
-    return FakeMediaService()  # type: ignore[abstract]
+async def store() -> FakeFileService:
+    return FakeFileService()
 
 
 @pytest.fixture
-async def log(bus: Bus, prefix: str, store: FakeMediaService) -> AsyncIterator[Log]:
+async def log(bus: Bus, prefix: str, store: FakeFileService) -> AsyncIterator[Log]:
     log = Log(prefix, store)
     async with bus.tail(INGESTED) as media, bus.tail(REJECTED) as rejections:
         reading = [
@@ -81,10 +82,10 @@ async def log(bus: Bus, prefix: str, store: FakeMediaService) -> AsyncIterator[L
 
 
 @pytest.fixture
-async def store_socket(store: FakeMediaService, tmp_path: Path) -> AsyncIterator[str]:
-    server = Server([Boundary(None)])
-    server.add(add_MediaServiceServicer_to_server, store, "lares.store.v1.MediaService")
-    address = await server.listen(f"unix:{tmp_path / 'store.sock'}")
+async def store_socket(store: FakeFileService, tmp_path: Path) -> AsyncIterator[str]:
+    server = Server(Boundary)
+    server.add(add_FileServiceServicer_to_server, store, "lares.store.internal.v1.FileService")
+    address = await server.listen(f"unix:{tmp_path / 'store.sock'}", door=Door.SIBLINGS)
     await server.start()
     yield address
     await server.stop(0)
@@ -98,19 +99,20 @@ def drop(home: Path, path: str, content: bytes, mtime: float) -> None:
     partial.rename(target)
 
 
+@pytest.mark.usefixtures("calling_as_itself")
 async def test_the_service_watches_takes_uploads_and_answers(
     bus: Bus, log: Log, prefix: str, store_socket: str, tmp_path: Path
 ) -> None:
     made, address = f"{prefix}-made", f"unix:{tmp_path / 'ingest.sock'}"
     await bus.publish(CAMERAS, CameraConfigured(camera=Camera(id=made, enabled=True), revision=1))
-    server, channels = Server([Boundary(None)]), Channels({"ingest": address}, {})
-    await server.listen(address)
+    server, channels = Server(Boundary), Channels({"ingest": address}, {})
+    await server.listen(address, door=Door.SIBLINGS)
     stub = IngestServiceStub(channels.to("ingest"))
     async with ingesting(bus, tmp_path, store_socket, server) as mesh:
         await server.start()
         assert await mesh.missing() == {}
         with pytest.raises(Conflict) as refused:
-            async with ingesting(bus, tmp_path, store_socket, Server([Boundary(None)])):
+            async with ingesting(bus, tmp_path, store_socket, Server(Boundary)):
                 pass
         assert refused.value.reason == "INGEST_RUNNING"
         await until((tmp_path / "cameras" / made).is_dir)
@@ -122,7 +124,7 @@ async def test_the_service_watches_takes_uploads_and_answers(
             camera_id=f"{prefix}-up", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
         )
         requests = iter([UploadMediaRequest(header=header), UploadMediaRequest(chunk=content)])
-        answer = await stub.UploadMedia(requests, timeout=90)
+        answer = await stub.UploadMedia(requests, timeout=90, metadata=metadata())
         await until(lambda: len(log.media) == 2)
         assert log.media[1].id == answer.media_id
         status = await call(stub.GetIngestStatus, GetIngestStatusRequest())

@@ -29,6 +29,7 @@ from lares.store.v1.event_pb2 import (
     Event,
 )
 from mesh.rpc import call
+from mesh.security import as_itself
 from reason_svc import worker
 from store_svc import leases
 from tests.support.facts import at, detected
@@ -124,7 +125,8 @@ async def counted(look: Recorded, what: str, wanted: int) -> bool:
 async def is_in(judging: Judging, wanted: int) -> bool:
     """Whether the judge says so of itself."""
     stub = ReasonServiceStub(judging.mesh.channel("reason"))
-    status = cast(GetReasonStatusResponse, await call(stub.GetReasonStatus, GetReasonStatusRequest()))
+    with as_itself():
+        status = cast(GetReasonStatusResponse, await call(stub.GetReasonStatus, GetReasonStatusRequest()))
     return status.state == wanted
 
 

@@ -13,13 +13,11 @@ from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
 from mesh.problems import Conflict, Invalid
-from mesh.security import SIBLING
 from store_svc import tables
 from store_svc.api.events import EventServicer
 from store_svc.database import Database
 from store_svc.queries.feed import list_changes
 from tests.support.book import feed_row, open_book, write
-from tests.support.callers import calling_as
 
 nothing = cast(Any, None)
 
@@ -39,13 +37,11 @@ class Changes:
             await connection.execute("UPDATE feed_head SET sequence = $1", head)
 
     async def page(self, after: int, size: int = 0) -> pb.ListChangesResponse:
-        with calling_as(SIBLING):
-            return await self.servicer.ListChanges(pb.ListChangesRequest(after=after, page_size=size), None)
+        return await self.servicer.ListChanges(pb.ListChangesRequest(after=after, page_size=size), None)
 
     async def watch(self, after: int) -> AsyncGenerator[int, None]:
-        with calling_as(SIBLING):
-            async for answer in self.servicer.WatchEvents(pb.WatchEventsRequest(after=after), None):
-                yield answer.change.sequence
+        async for answer in self.servicer.WatchEvents(pb.WatchEventsRequest(after=after), None):
+            yield answer.change.sequence
 
     async def after(self, cursor: int, size: int = 0) -> tuple[list[int], int]:
         answer = await self.page(cursor, size)

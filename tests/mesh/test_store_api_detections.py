@@ -1,6 +1,6 @@
 """DetectionService on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from random import Random
 from uuid import UUID, uuid4
 
@@ -10,13 +10,11 @@ from lares.detect.v1.detection_pb2 import Detection
 from lares.store.v1 import detection_service_pb2 as pb
 from mesh.boxes import bounding_box
 from mesh.problems import Invalid
-from mesh.security import SIBLING
 from store_svc import tables
 from store_svc.api.detections import DetectionServicer
 from store_svc.database import Database
 from store_svc.times import stamp
 from tests.support.book import NOON, Row, at, detection_row, open_book, write
-from tests.support.callers import calling_as
 
 
 @pytest.fixture
@@ -26,9 +24,8 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def detections(database: Database) -> Iterator[DetectionServicer]:
-    with calling_as(SIBLING):
-        yield DetectionServicer(database)
+def detections(database: Database) -> DetectionServicer:
+    return DetectionServicer(database)
 
 
 def some(count: int, **parents: UUID) -> list[Row]:

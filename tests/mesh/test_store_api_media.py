@@ -1,6 +1,6 @@
 """MediaService on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -14,16 +14,16 @@ from lares.ingest.v1.media_pb2 import (
     FileFingerprint,
     Media,
 )
+from lares.store.internal.v1 import file_service_pb2
 from lares.store.v1 import media_service_pb2 as pb
 from mesh.problems import Invalid, NotFound
-from mesh.security import SIBLING
 from store_svc import tables
+from store_svc.api.files import FileServicer
 from store_svc.api.media import MediaServicer
 from store_svc.database import Database
 from store_svc.files import file_id
 from store_svc.times import stamp
 from tests.support.book import NOON, Row, at, detection_row, media_row, open_book, rejection_row, write
-from tests.support.callers import calling_as
 
 
 @pytest.fixture
@@ -33,9 +33,8 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def media(database: Database) -> Iterator[MediaServicer]:
-    with calling_as(SIBLING):
-        yield MediaServicer(database)
+def media(database: Database) -> MediaServicer:
+    return MediaServicer(database)
 
 
 def ids(rows: list[Row]) -> list[str]:
@@ -154,8 +153,9 @@ async def test_rejections_are_listed_newest_first(media: MediaServicer, database
 
 
 async def test_only_files_never_seen_in_this_state_are_unknown(
-    media: MediaServicer, database: Database
+    database: Database,
 ) -> None:
+    files = FileServicer(database)
     known = FileFingerprint(path="front/a.jpg", size_bytes=1, mtime_ns=2, ctime_ns=3, inode=4)
     await write(database, tables.files, {"id": file_id(known), "path": known.path})
     others = []
@@ -165,9 +165,9 @@ async def test_only_files_never_seen_in_this_state_are_unknown(
         setattr(other, field, value)
         others.append(other)
     asked = [known, *others, known, others[0]]
-    answer = await media.ListUnknownFiles(pb.ListUnknownFilesRequest(files=asked), None)
+    answer = await files.ListUnknownFiles(file_service_pb2.ListUnknownFilesRequest(files=asked), None)
     assert list(answer.unknown) == [1, 2, 3, 4, 6]
-    nothing = await media.ListUnknownFiles(pb.ListUnknownFilesRequest(), None)
+    nothing = await files.ListUnknownFiles(file_service_pb2.ListUnknownFilesRequest(), None)
     assert list(nothing.unknown) == []
 
 

@@ -8,10 +8,8 @@ import pytest
 
 from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_pb2 import Event
-from mesh.security import SIBLING
 from store_svc.api.events import EventServicer
 from store_svc.cameras import Cameras
-from tests.support.callers import calling_as
 from tests.support.facts import NOON, assessed, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded
 
@@ -53,13 +51,11 @@ async def test_one_event_is_the_same_in_the_list(store: Recorded, kept: str) -> 
 
 
 async def in_list(store: Recorded) -> list[Event]:
-    with calling_as(SIBLING):
-        return list((await servicer(store).ListEvents(pb.ListEventsRequest(), None)).events)
+    return list((await servicer(store).ListEvents(pb.ListEventsRequest(), None)).events)
 
 
 async def alone(store: Recorded, id: str) -> Event:
-    with calling_as(SIBLING):
-        return (await servicer(store).GetEvent(pb.GetEventRequest(event_id=id), None)).event
+    return (await servicer(store).GetEvent(pb.GetEventRequest(event_id=id), None)).event
 
 
 def servicer(store: Recorded) -> EventServicer:

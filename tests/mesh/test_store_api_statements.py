@@ -1,6 +1,6 @@
 """Every read of the store is one statement, however many rows and parents it is asked for."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, cast
 from uuid import uuid4
 
@@ -9,16 +9,17 @@ import pytest
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.reason.v1.assessment_pb2 import SEVERITY_HIGH, SEVERITY_MEDIUM
 from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, GetReasonStatusResponse
+from lares.store.internal.v1 import file_service_pb2 as files_pb
 from lares.store.v1 import camera_service_pb2 as cameras_pb
 from lares.store.v1 import detection_service_pb2 as detections_pb
 from lares.store.v1 import event_service_pb2 as events_pb
 from lares.store.v1 import key_service_pb2 as keys_pb
 from lares.store.v1 import media_service_pb2 as media_pb
-from mesh.security import SIBLING
 from store_svc import tables
 from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
 from store_svc.api.events import EventServicer
+from store_svc.api.files import FileServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
 from store_svc.database import Database
@@ -35,7 +36,6 @@ from tests.support.book import (
     write,
     write_judged,
 )
-from tests.support.callers import calling_as
 
 EVENT = uuid4()
 MANY = [str(uuid4()) for _ in range(20)] + [str(EVENT)]
@@ -66,12 +66,6 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-@pytest.fixture
-def as_sibling() -> Iterator[None]:
-    with calling_as(SIBLING):
-        yield
-
-
 def asked(database: Database) -> list[tuple[Any, Any]]:
     cameras, detections = CameraServicer(database, nothing, ()), DetectionServicer(database)
     status = StoreStatus(no_lag, no_lag, no_lag, ready)
@@ -95,7 +89,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
         (media.BatchGetMedia, media_pb.BatchGetMediaRequest(media_ids=MANY)),
         (media.BatchListEventMedia, media_pb.BatchListEventMediaRequest(event_ids=MANY)),
         (media.ListRejections, media_pb.ListRejectionsRequest()),
-        (media.ListUnknownFiles, media_pb.ListUnknownFilesRequest(files=files)),
+        (FileServicer(database).ListUnknownFiles, files_pb.ListUnknownFilesRequest(files=files)),
         (cameras.GetCamera, cameras_pb.GetCameraRequest(camera_id="front")),
         (cameras.BatchGetCameras, cameras_pb.BatchGetCamerasRequest(camera_ids=["front", "back", "none"])),
         (cameras.ListCameras, cameras_pb.ListCamerasRequest()),
@@ -103,7 +97,6 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
     ]
 
 
-@pytest.mark.usefixtures("as_sibling")
 async def test_one_statement_each(database: Database) -> None:
     statements: list[str] = []
     async with database.session() as connection:

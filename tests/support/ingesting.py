@@ -9,8 +9,8 @@ from typing import Any
 
 from ingest_svc import service
 from lares.ingest.v1.media_pb2 import FileFingerprint
-from lares.store.v1.media_service_pb2 import ListUnknownFilesRequest, ListUnknownFilesResponse
-from lares.store.v1.media_service_pb2_grpc import MediaServiceServicer
+from lares.store.internal.v1.file_service_pb2 import ListUnknownFilesRequest, ListUnknownFilesResponse
+from lares.store.internal.v1.file_service_pb2_grpc import FileServiceServicer
 from mesh.blobs import Blobs
 from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
@@ -20,7 +20,7 @@ from mesh.mesh import Mesh
 from mesh.rpc import Channels, Server
 
 
-class FakeMediaService(MediaServiceServicer):
+class FakeFileService(FileServiceServicer):
     """Knows the files it was told of."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class FakeMediaService(MediaServiceServicer):
 async def ingesting(
     bus: Bus, home: Path, store: str, server: Server, **settings: object
 ) -> AsyncIterator[Mesh]:
-    """The service as the composition root opens it; `store` is the address of a MediaService. `server` is
+    """The service as the composition root opens it; `store` is the address of a FileService. `server` is
     the caller's, to start and stop."""
     async with AsyncExitStack() as stack:
         channels = Channels({"store": store}, {})
@@ -59,7 +59,7 @@ async def ingesting(
 async def main(url: str, home: str, store: str) -> None:
     async with (
         open_bus(url, client_id="ingesting") as bus,
-        ingesting(bus, Path(home), store, Server([Boundary(None)])) as mesh,
+        ingesting(bus, Path(home), store, Server(Boundary)) as mesh,
     ):
         await mesh.failure
 

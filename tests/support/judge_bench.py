@@ -16,7 +16,7 @@ from lares.store.v1.event_service_pb2_grpc import (
 from mesh.boundary import Boundary
 from mesh.problems import Problem
 from mesh.rpc import Channels, Server
-from mesh.security import require_sibling
+from mesh.security import Door, as_itself
 from reason_svc.evidence import Evidence
 from reason_svc.judging import Judge
 from reason_svc.leases import Leases
@@ -59,7 +59,6 @@ class FakeStore(EventServiceServicer):
         return lease
 
     async def LeaseEvents(self, request: pb.LeaseEventsRequest, context: object) -> pb.LeaseEventsResponse:
-        require_sibling()
         assert 0 < request.wait.seconds <= 30
         self.asked.append(request.max_events)
         if self.problem:
@@ -70,7 +69,6 @@ class FakeStore(EventServiceServicer):
         return pb.LeaseEventsResponse(leases=leases)
 
     async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
-        require_sibling()
         if self.problem:
             self.refused += 1
             raise self.problem
@@ -80,7 +78,6 @@ class FakeStore(EventServiceServicer):
     async def ReleaseLeases(
         self, request: pb.ReleaseLeasesRequest, context: object
     ) -> pb.ReleaseLeasesResponse:
-        require_sibling()
         self.released.extend(request.lease_ids)
         return pb.ReleaseLeasesResponse()
 
@@ -153,7 +150,8 @@ class Bench:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
-        task = asyncio.create_task(self.worker.run())
+        with as_itself():
+            task = asyncio.create_task(self.worker.run())
         try:
             yield task
         finally:
@@ -164,9 +162,9 @@ class Bench:
 @asynccontextmanager
 async def open_bench(folder: Path) -> AsyncIterator[Bench]:
     store, reasoner, log = FakeStore(), FakeReasoner(), Log()
-    server = Server([Boundary(None)])
+    server = Server(Boundary)
     server.add(add_EventServiceServicer_to_server, store, "lares.store.v1.EventService")
-    channels = Channels({"store": await server.listen(f"unix:{folder}/s")}, {})
+    channels = Channels({"store": await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)}, {})
     await server.start()
     judge = Judge(reasoner, Thresholds(), lambda: NOW)
     worker = Worker(

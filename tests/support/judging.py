@@ -21,6 +21,7 @@ from mesh.bus import Bus, open_bus
 from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.rpc import Channels, Server, call
+from mesh.security import Door, as_itself
 from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, REJECTED, Topic
 from store_svc import outbox
 from store_svc.assessed import AssessedRecorder
@@ -60,7 +61,8 @@ class Judging:
     async def events(self) -> list[Event]:
         """As a client sees them, newest first; at most 200."""
         stub = EventServiceStub(self.mesh.channel("store"))
-        answer = cast(ListEventsResponse, await call(stub.ListEvents, ListEventsRequest(page_size=200)))
+        with as_itself():
+            answer = cast(ListEventsResponse, await call(stub.ListEvents, ListEventsRequest(page_size=200)))
         return list(answer.events)
 
 
@@ -77,9 +79,9 @@ async def open_judging(
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_bus(kafka_url, client_id="judging"))
         await bus.create_topics(list(own.values()))
-        socket, server = f"unix:{home / 'mesh.sock'}", Server([Boundary(None)])
+        socket, server = f"unix:{home / 'mesh.sock'}", Server(Boundary)
         home.mkdir(exist_ok=True)
-        await server.listen(socket)
+        await server.listen(socket, door=Door.SIBLINGS)
         channels = Channels(dict.fromkeys(("store", "reason"), socket), {})
         stack.push_async_callback(channels.close)
         nothing = cast(Any, None)

@@ -7,8 +7,9 @@ from typing import Any
 import grpc
 import pytest
 
+from mesh.permissions import OF_A_KEY
 from mesh.problems import Problem
-from mesh.rpc import CALLER_ID, problem_of
+from mesh.rpc import CALLER_ID, CALLER_PERMISSIONS, problem_of
 from store_svc.database import Database
 from store_svc.tables import metadata
 from tests.support.book import Row, open_book, write
@@ -16,7 +17,10 @@ from tests.support.parts import MIGRATED, fresh_database
 from tests.support.served import LoopThread
 
 # Sent with a call, it comes from a person with a key.
-AS_KEY = ((CALLER_ID, "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"),)
+AS_KEY = (
+    (CALLER_ID, "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"),
+    (CALLER_PERMISSIONS, ",".join(map(str, OF_A_KEY))),
+)
 
 
 class Stored:

@@ -7,13 +7,14 @@ import pytest
 
 from deploy.embedded.home import private_folder
 from deploy.keys import print_all
-from deploy.opening import mesh_socket
+from deploy.opening import operator_socket
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.boundary import Boundary
 from mesh.config import Config, load_config
 from mesh.problems import Unavailable
 from mesh.rpc import Server
+from mesh.security import Door
 
 
 class FailingKeys(keys_rpc.KeyServiceServicer):
@@ -31,9 +32,11 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 async def failing(config: Config) -> AsyncIterator[None]:
-    server, servicer = Server([Boundary(None)]), FailingKeys()  # type: ignore[abstract]
-    server.add(keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService")
-    await server.listen(mesh_socket(config.home))
+    server, servicer = Server(Boundary), FailingKeys()  # type: ignore[abstract]
+    server.add(
+        keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService", operator=True
+    )
+    await server.listen(operator_socket(config.home), door=Door.OPERATOR)
     await server.start()
     yield
     await server.stop(0)

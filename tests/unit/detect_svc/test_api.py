@@ -1,7 +1,6 @@
 """DetectService as callers see it, without a wire."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,16 +12,8 @@ from lares.detect.v1 import detect_service_pb2 as messages
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.config import load_config
-from mesh.problems import Exhausted, Internal, Invalid, NotFound, Unauthenticated, Unavailable
-from mesh.security import ANONYMOUS, Caller, caller
+from mesh.problems import Exhausted, Internal, Invalid, NotFound, Unavailable
 from tests.support.detectors import FakeDetector, person
-
-
-@pytest.fixture(autouse=True)
-def known_caller() -> Iterator[None]:
-    token = caller.set(Caller("key", "1", "someone"))
-    yield
-    caller.reset(token)
 
 
 async def lag_of_seven() -> int:
@@ -157,16 +148,3 @@ async def test_while_no_detector_is_there_the_status_says_why_and_calls_are_for_
 async def test_the_gpus_are_the_monitors() -> None:
     answer = await servicer(FakeDetector()).ListGpus(messages.ListGpusRequest(minutes=9), None)
     assert answer.detail == "none in 9 minutes"
-
-
-async def test_nobody_unknown_may_ask() -> None:
-    caller.set(ANONYMOUS)
-    api = servicer(seeing(0.9))
-    for call in (
-        api.DetectObjects(ask(), None),
-        api.GetDetector(messages.GetDetectorRequest(), None),
-        api.GetDetectStatus(messages.GetDetectStatusRequest(), None),
-        api.ListGpus(messages.ListGpusRequest(), None),
-    ):
-        with pytest.raises(Unauthenticated):
-            await call

@@ -16,7 +16,7 @@ from mesh.config import load_config
 from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
 from mesh.rpc import problem_of
 from mesh.sandbox import Crashed, Hung
-from mesh.security import Caller
+from mesh.security import Caller, Door
 from tests.support.aio_server import _grpc_server  # noqa: F401
 from tests.support.detectors import FakeDetector, person
 
@@ -59,9 +59,9 @@ def grpc_interceptors() -> list[grpc.aio.ServerInterceptor]:
     async def verify(secret: str) -> Caller:
         if secret != "good":
             raise Unauthenticated("this key is not known", "BAD_API_KEY")
-        return Caller("key", "1", "Ann")
+        return Caller.of_key("1", "Ann")
 
-    return [Boundary(verify)]
+    return [Boundary(Door.CLIENTS, verify)]
 
 
 def problem(stub: Any, image: bytes, metadata: Any = KEY) -> Problem:

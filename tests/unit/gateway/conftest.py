@@ -33,6 +33,7 @@ from mesh.config import Config
 from mesh.keys import Keys
 from mesh.rpc import Channels, Server
 from mesh.sandbox import Sandbox
+from mesh.security import Door
 from tests.support.blobs import keep_blob
 from tests.unit.gateway.fake_feed import FakeFeed
 from tests.unit.gateway.fake_store import FakeStore, uuid
@@ -75,9 +76,9 @@ class Gateway:
 @asynccontextmanager
 async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gateway]:
     store = FakeStore(secrets={SECRET: uuid("key")})
-    server = Server([Boundary(None)])
+    server = Server(Boundary)
     store.add_to(server)
-    address = await server.listen(f"unix:{folder}/grpc.sock")
+    address = await server.listen(f"unix:{folder}/grpc.sock", door=Door.SIBLINGS)
     await server.start()
     channels = Channels(dict.fromkeys(("store", "ingest", "detect", "reason"), address), {})
     siblings, feed = Siblings(channels.to), FakeFeed(store.changes)

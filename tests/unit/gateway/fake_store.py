@@ -16,6 +16,8 @@ from lares.ingest.v1 import ingest_service_pb2, media_pb2
 from lares.ingest.v1 import ingest_service_pb2_grpc as ingest_rpc
 from lares.reason.v1 import assessment_pb2, reason_service_pb2
 from lares.reason.v1 import reason_service_pb2_grpc as reason_rpc
+from lares.store.internal.v1 import key_check_service_pb2
+from lares.store.internal.v1 import key_check_service_pb2_grpc as key_checks_rpc
 from lares.store.v1 import (
     camera_pb2,
     camera_service_pb2,
@@ -23,18 +25,16 @@ from lares.store.v1 import (
     event_pb2,
     event_service_pb2,
     events_pb2,
-    key_service_pb2,
     media_service_pb2,
 )
 from lares.store.v1 import camera_service_pb2_grpc as cameras_rpc
 from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
-from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from lares.store.v1 import media_service_pb2_grpc as media_rpc
 from mesh.boxes import bounding_box
 from mesh.problems import Conflict, NotFound, Unauthenticated
 from mesh.rpc import Server
-from mesh.security import Caller, caller, digest, require_sibling
+from mesh.security import Caller, caller, digest
 
 T = TypeVar("T")
 
@@ -99,13 +99,17 @@ class FakeStore:
         servicers: list[tuple[Callable[..., None], _Servicer, str]] = [
             (cameras_rpc.add_CameraServiceServicer_to_server, _Cameras(self), "store.v1.CameraService"),
             (events_rpc.add_EventServiceServicer_to_server, _Events(self), "store.v1.EventService"),  # type: ignore[abstract]
-            (media_rpc.add_MediaServiceServicer_to_server, _Media(self), "store.v1.MediaService"),  # type: ignore[abstract]
+            (media_rpc.add_MediaServiceServicer_to_server, _Media(self), "store.v1.MediaService"),
             (
                 detections_rpc.add_DetectionServiceServicer_to_server,
                 _Detections(self),
                 "store.v1.DetectionService",
             ),
-            (keys_rpc.add_KeyServiceServicer_to_server, _Keys(self), "store.v1.KeyService"),  # type: ignore[abstract]
+            (
+                key_checks_rpc.add_KeyCheckServiceServicer_to_server,
+                _KeyChecks(self),
+                "store.internal.v1.KeyCheckService",
+            ),
             (ingest_rpc.add_IngestServiceServicer_to_server, _Ingest(self), "ingest.v1.IngestService"),  # type: ignore[abstract]
             (detect_rpc.add_DetectServiceServicer_to_server, _Detect(self), "detect.v1.DetectService"),  # type: ignore[abstract]
             (reason_rpc.add_ReasonServiceServicer_to_server, _Reason(self), "reason.v1.ReasonService"),  # type: ignore[abstract]
@@ -368,13 +372,12 @@ class _Detections(_Servicer, detections_rpc.DetectionServiceServicer):
         return answer
 
 
-class _Keys(_Servicer, keys_rpc.KeyServiceServicer):
+class _KeyChecks(_Servicer, key_checks_rpc.KeyCheckServiceServicer):
     async def VerifyKey(self, request: Any, context: Any) -> Any:
         self.store.seen("VerifyKey", request)
-        require_sibling()
         for secret, id in self.store.secrets.items():
             if digest(secret) == request.sha256:
-                return key_service_pb2.VerifyKeyResponse(key=key_service_pb2.Key(id=id, name="a test"))
+                return key_check_service_pb2.VerifyKeyResponse(key_id=id, name="a test")
         raise Unauthenticated("this API key is not known", "UNKNOWN_KEY")
 
 

@@ -86,7 +86,7 @@ async def test_a_key_in_the_address_does_not(gateway: Gateway) -> None:
 async def test_the_caller_goes_with_every_call(gateway: Gateway) -> None:
     await gateway.ask("{ cameras { id } }")
     callers = dict(zip(gateway.store.order, gateway.store.callers, strict=True))
-    assert callers["ListCameras"] == Caller("key", uuid("key"), "a test")
+    assert callers["ListCameras"] == Caller.of_key(uuid("key"), "a test")
     assert callers["VerifyKey"].kind == "sibling"
 
 

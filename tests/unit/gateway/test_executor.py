@@ -18,6 +18,8 @@ from lares.store.v1 import event_pb2, event_service_pb2
 from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.fake_store import FakeStore
 
+pytestmark = pytest.mark.usefixtures("calling_as_itself")
+
 SCHEMA = make_schema()._schema
 
 

@@ -31,7 +31,7 @@ from tests.unit.ingest_svc.photos import jpeg, tiff
 @asynccontextmanager
 async def serving(house: House) -> AsyncIterator["IngestServiceStub"]:
     async with house.running() as ingest:
-        server = Server([Boundary(None)])
+        server = Server(Boundary)
         servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
         server.add(add_IngestServiceServicer_to_server, servicer, "lares.ingest.v1.IngestService")
         address = await server.listen("127.0.0.1:0")

@@ -19,11 +19,14 @@ from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
-from mesh.boundary import Boundary, Doorstep
+from mesh.boundary import Boundary
 from mesh.problems import KINDS, Conflict, Internal, Invalid, NotFound, Problem, Unauthenticated, Unavailable
-from mesh.rpc import ANSWERS, CLIENT_BYTES, Channels, Server, call, problem_of, stream
-from mesh.security import Caller, caller, require_caller, require_sibling
+from mesh.rpc import ANSWERS, CLIENT_BYTES, Channels, Server, call, metadata, problem_of, stream
+from mesh.security import Caller, Door, current_caller
+from tests.support.callers import calling_as
 from tests.support.waiting import until, until_async
+
+pytestmark = pytest.mark.usefixtures("calling_as_itself")
 
 KEY_ID = "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"
 
@@ -35,7 +38,7 @@ class FakeKeyServicer(keys_rpc.KeyServiceServicer):
         self.problem: Exception | None = None
 
     async def ListKeys(self, request: keys.ListKeysRequest, context: object) -> keys.ListKeysResponse:
-        who = require_caller()
+        who = current_caller()
         return keys.ListKeysResponse(keys=[keys.Key(id=who.id, name=f"{who.kind}:{who.name}")])
 
     async def RevokeKey(self, request: keys.RevokeKeyRequest, context: object) -> keys.RevokeKeyResponse:
@@ -45,10 +48,6 @@ class FakeKeyServicer(keys_rpc.KeyServiceServicer):
     async def CreateKey(self, request: keys.CreateKeyRequest, context: object) -> keys.CreateKeyResponse:
         await asyncio.sleep(30)
         raise AssertionError("the deadline did not end the call")
-
-    async def VerifyKey(self, request: keys.VerifyKeyRequest, context: object) -> keys.VerifyKeyResponse:
-        require_sibling()
-        return keys.VerifyKeyResponse()
 
 
 class FakeEventServicer(events_rpc.EventServiceServicer):
@@ -61,7 +60,6 @@ class FakeEventServicer(events_rpc.EventServiceServicer):
     async def WatchEvents(
         self, request: events.WatchEventsRequest, context: object
     ) -> AsyncIterator[events.WatchEventsResponse]:
-        require_caller()
         self.watching += 1
         try:
             for sequence in count(request.after + 1):
@@ -86,6 +84,7 @@ class Harness:
     watched: FakeEventServicer
     verified: list[str] = field(default_factory=list)
     # What becomes of those who show the key "good".
+    known: Caller = field(default_factory=lambda: Caller.of_key("k1", "Ann"))
     refusal: Problem | None = None
 
 
@@ -97,16 +96,16 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
             raise Unauthenticated("this key is not known", "BAD_API_KEY")
         if made.refusal:
             raise made.refusal
-        return Caller("key", "k1", "Ann")
+        return made.known
 
-    server = Server([Boundary(verify)], [Doorstep(verify)])
+    server = Server(lambda door: Boundary(door, verify))
     servicer = FakeKeyServicer()
     add_keys = keys_rpc.add_KeyServiceServicer_to_server
     server.add(add_keys, servicer, "lares.store.v1.KeyService", needs=["postgres"])
     watched = FakeEventServicer()  # type: ignore[abstract]
     server.add(events_rpc.add_EventServiceServicer_to_server, watched, "lares.store.v1.EventService")
     server.add_reflection()
-    private = await server.listen(f"unix:{tmp_path}/s")
+    private = await server.listen(f"unix:{tmp_path}/s", door=Door.SIBLINGS)
     public = await server.listen("127.0.0.1:0")
     await server.start()
     channels = Channels({"store": private}, {"outside": public})
@@ -116,24 +115,16 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     await server.stop(0)
 
 
-async def test_the_private_socket_makes_a_sibling(harness: Harness) -> None:
+async def test_a_service_calls_as_itself(harness: Harness) -> None:
     answer = await call(keys_rpc.KeyServiceStub(harness.private).ListKeys, keys.ListKeysRequest())
     assert answer.keys[0].name == "sibling:"
     assert harness.verified == []
 
 
 async def test_a_sibling_passes_the_end_caller_on(harness: Harness) -> None:
-    token = caller.set(Caller("key", "k9", "Zoë"))
-    try:
+    with calling_as(Caller.of_key("k9", "Zoë")):
         answer = await call(keys_rpc.KeyServiceStub(harness.private).ListKeys, keys.ListKeysRequest())
-        with pytest.raises(Problem) as denied:
-            await call(
-                keys_rpc.KeyServiceStub(harness.private).VerifyKey, keys.VerifyKeyRequest(sha256="0" * 64)
-            )
-    finally:
-        caller.reset(token)
     assert (answer.keys[0].id, answer.keys[0].name) == ("k9", "key:Zoë")
-    assert denied.value.reason == "SIBLINGS_ONLY"
 
 
 @pytest.mark.parametrize(
@@ -285,13 +276,13 @@ async def test_health_is_open_by_name_and_whole(harness: Harness) -> None:
 async def test_what_strangers_send_is_not_read(harness: Harness) -> None:
     too_much = keys.RevokeKeyRequest(key_id="x" * (CLIENT_BYTES + 1))
     revoke = keys_rpc.KeyServiceStub(harness.public).RevokeKey
-    for metadata, code in (
+    for headers, code in (
         ((), grpc.StatusCode.UNAUTHENTICATED),
         ((("x-api-key", "bad"),), grpc.StatusCode.UNAUTHENTICATED),
         ((("x-api-key", "good"),), grpc.StatusCode.RESOURCE_EXHAUSTED),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await revoke(too_much, metadata=metadata)
+            await revoke(too_much, metadata=headers)
         assert refused.value.code() is code
 
 
@@ -320,7 +311,9 @@ async def test_clients_are_bounded_and_siblings_are_not(few_calls: int, harness:
         await ask(keys.ListKeysRequest(), metadata=good)
     assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     ours = [
-        events_rpc.EventServiceStub(harness.private).WatchEvents(events.WatchEventsRequest())
+        events_rpc.EventServiceStub(harness.private).WatchEvents(
+            events.WatchEventsRequest(), metadata=metadata()
+        )
         for _ in range(2 * few_calls)
     ]
     await until(lambda: harness.watched.watching == 3 * few_calls)
@@ -361,7 +354,7 @@ async def test_reflection_tells_the_contracts_to_who_has_a_key(harness: Harness)
 
 async def test_a_taken_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh.rpc.PORT_PATIENCE_SECONDS", 0.3)
-    first, second = Server([]), Server([])
+    first, second = Server(Boundary), Server(Boundary)
     address = await first.listen("127.0.0.1:0")
     with pytest.raises(Conflict, match=address) as taken:
         await second.listen(address)
@@ -372,7 +365,7 @@ async def test_a_taken_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
 async def test_an_address_that_nobody_has_is_not_said_to_be_taken(host: str) -> None:
-    server = Server([])
+    server = Server(Boundary)
     with pytest.raises(Invalid, match=f"cannot listen on {host}:50051: ") as refused:
         await server.listen(f"{host}:50051")
     assert refused.value.reason == "BAD_ADDRESS"

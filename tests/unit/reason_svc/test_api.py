@@ -18,7 +18,7 @@ from lares.reason.v1.reason_service_pb2_grpc import (
 from mesh.boundary import Boundary
 from mesh.problems import Invalid, Unauthenticated
 from mesh.rpc import problem_of
-from mesh.security import Caller
+from mesh.security import Caller, Door
 from reason_svc.api import MOST_HISTORY, ReasonServicer
 from reason_svc.judging import Judge
 from reason_svc.messages import stamp
@@ -54,9 +54,9 @@ def grpc_interceptors() -> list[grpc.aio.ServerInterceptor]:
     async def verify(secret: str) -> Caller:
         if secret != "good":
             raise Unauthenticated("this key is not known", "BAD_API_KEY")
-        return Caller("key", "1", "Ann")
+        return Caller.of_key("1", "Ann")
 
-    return [Boundary(verify)]
+    return [Boundary(Door.CLIENTS, verify)]
 
 
 def test_evidence_in_assessment_out(grpc_stub: Any) -> None:

@@ -19,10 +19,13 @@ from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.problems import Exhausted, Invalid
 from mesh.rpc import Channels, Server, call
+from mesh.security import Door
 from mesh.topics import ASSESSED, Topic
 from reason_svc import service
 from tests.support.evidence import evidence_message
 from tests.support.scripted_llm import MODEL, hangs, scripted
+
+pytestmark = pytest.mark.usefixtures("calling_as_itself")
 
 SECONDS = 90.0
 
@@ -58,9 +61,9 @@ class FakeBus:
 async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.ReasonServiceAsyncStub"]]:
     """The service as `lares up` opens it, with a fake store; what it published, and a client of it."""
     folder = config.home
-    bus, server = FakeBus(), Server([Boundary(None)])
+    bus, server = FakeBus(), Server(Boundary)
     server.add(add_EventServiceServicer_to_server, cast(Any, FakeStore()), "lares.store.v1.EventService")
-    address = await server.listen(f"unix:{folder}/s")
+    address = await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)
     channels = Channels({"store": address, "reason": address}, {})
     mesh = Mesh(config, cast(Any, bus), cast(Any, None), server, channels, cast(Any, None), reasoner_url=url)
     async with service.open(config, mesh):

@@ -20,7 +20,10 @@ from lares.reason.v1.reason_service_pb2_grpc import (
 )
 from mesh.boundary import Boundary
 from mesh.rpc import Channels, Server
+from mesh.security import Door
 from store_svc.judge import ask_judge
+
+pytestmark = pytest.mark.usefixtures("calling_as_itself")
 
 SAID = GetReasonStatusResponse(state=JUDGE_STATE_FAILING, detail="no JSON", judged=7)
 
@@ -42,9 +45,11 @@ class Judge(ReasonServiceServicer):
 
 @pytest.fixture
 async def judge(tmp_path: Path) -> AsyncIterator[tuple[Judge, Channels]]:
-    servicer, server = Judge(), Server([Boundary(None)])
+    servicer, server = Judge(), Server(Boundary)
     server.add(add_ReasonServiceServicer_to_server, servicer, "lares.reason.v1.ReasonService")
-    channels = Channels({"reason": await server.listen(f"unix:{tmp_path}/reason.sock")}, {})
+    channels = Channels(
+        {"reason": await server.listen(f"unix:{tmp_path}/reason.sock", door=Door.SIBLINGS)}, {}
+    )
     await server.start()
     yield servicer, channels
     await channels.close()

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lares/store/v1/key_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\"\x7f\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x10\x43reateKeyRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\"E\n\x11\x43reateKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.lares.store.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x11\n\x0fListKeysRequest\"5\n\x10ListKeysResponse\x12!\n\x04keys\x18\x01 \x03(\x0b\x32\x13.lares.store.v1.Key\",\n\x10RevokeKeyRequest\x12\x18\n\x06key_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"5\n\x11RevokeKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.lares.store.v1.Key\"9\n\x10VerifyKeyRequest\x12%\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"5\n\x11VerifyKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.lares.store.v1.Key2\xe9\x02\n\nKeyService\x12V\n\tCreateKey\x12 .lares.store.v1.CreateKeyRequest\x1a!.lares.store.v1.CreateKeyResponse\"\x04\xa8\xe3\x18\x06\x12S\n\x08ListKeys\x12\x1f.lares.store.v1.ListKeysRequest\x1a .lares.store.v1.ListKeysResponse\"\x04\xa8\xe3\x18\x06\x12V\n\tRevokeKey\x12 .lares.store.v1.RevokeKeyRequest\x1a!.lares.store.v1.RevokeKeyResponse\"\x04\xa8\xe3\x18\x06\x12V\n\tVerifyKey\x12 .lares.store.v1.VerifyKeyRequest\x1a!.lares.store.v1.VerifyKeyResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lares/store/v1/key_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\"\x7f\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"+\n\x10\x43reateKeyRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\"E\n\x11\x43reateKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.lares.store.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x11\n\x0fListKeysRequest\"5\n\x10ListKeysResponse\x12!\n\x04keys\x18\x01 \x03(\x0b\x32\x13.lares.store.v1.Key\",\n\x10RevokeKeyRequest\x12\x18\n\x06key_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"5\n\x11RevokeKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.lares.store.v1.Key2\x91\x02\n\nKeyService\x12V\n\tCreateKey\x12 .lares.store.v1.CreateKeyRequest\x1a!.lares.store.v1.CreateKeyResponse\"\x04\xa8\xe3\x18\x06\x12S\n\x08ListKeys\x12\x1f.lares.store.v1.ListKeysRequest\x1a .lares.store.v1.ListKeysResponse\"\x04\xa8\xe3\x18\x06\x12V\n\tRevokeKey\x12 .lares.store.v1.RevokeKeyRequest\x1a!.lares.store.v1.RevokeKeyResponse\"\x04\xa8\xe3\x18\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +38,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEKEYREQUEST'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030d'
   _globals['_REVOKEKEYREQUEST'].fields_by_name['key_id']._loaded_options = None
   _globals['_REVOKEKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\272H\005r\003\260\001\001'
-  _globals['_VERIFYKEYREQUEST'].fields_by_name['sha256']._loaded_options = None
-  _globals['_VERIFYKEYREQUEST'].fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
   _globals['_KEYSERVICE'].methods_by_name['CreateKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['CreateKey']._serialized_options = b'\250\343\030\006'
   _globals['_KEYSERVICE'].methods_by_name['ListKeys']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['ListKeys']._serialized_options = b'\250\343\030\006'
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._serialized_options = b'\250\343\030\006'
-  _globals['_KEYSERVICE'].methods_by_name['VerifyKey']._loaded_options = None
-  _globals['_KEYSERVICE'].methods_by_name['VerifyKey']._serialized_options = b'\250\343\030\007'
   _globals['_KEY']._serialized_start=148
   _globals['_KEY']._serialized_end=275
   _globals['_CREATEKEYREQUEST']._serialized_start=277
@@ -62,10 +58,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEKEYREQUEST']._serialized_end=511
   _globals['_REVOKEKEYRESPONSE']._serialized_start=513
   _globals['_REVOKEKEYRESPONSE']._serialized_end=566
-  _globals['_VERIFYKEYREQUEST']._serialized_start=568
-  _globals['_VERIFYKEYREQUEST']._serialized_end=625
-  _globals['_VERIFYKEYRESPONSE']._serialized_start=627
-  _globals['_VERIFYKEYRESPONSE']._serialized_end=680
-  _globals['_KEYSERVICE']._serialized_start=683
-  _globals['_KEYSERVICE']._serialized_end=1044
+  _globals['_KEYSERVICE']._serialized_start=569
+  _globals['_KEYSERVICE']._serialized_end=842
 # @@protoc_insertion_point(module_scope)

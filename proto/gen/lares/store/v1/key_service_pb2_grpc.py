@@ -50,11 +50,6 @@ class KeyServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_key__service__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_key__service__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
-        self.VerifyKey = channel.unary_unary(
-                '/lares.store.v1.KeyService/VerifyKey',
-                request_serializer=lares_dot_store_dot_v1_dot_key__service__pb2.VerifyKeyRequest.SerializeToString,
-                response_deserializer=lares_dot_store_dot_v1_dot_key__service__pb2.VerifyKeyResponse.FromString,
-                _registered_method=True)
 
 
 class KeyServiceServicer:
@@ -80,13 +75,6 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def VerifyKey(self, request, context):
-        """For siblings: whose key this is.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -104,11 +92,6 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=lares_dot_store_dot_v1_dot_key__service__pb2.RevokeKeyRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_key__service__pb2.RevokeKeyResponse.SerializeToString,
-            ),
-            'VerifyKey': grpc.unary_unary_rpc_method_handler(
-                    servicer.VerifyKey,
-                    request_deserializer=lares_dot_store_dot_v1_dot_key__service__pb2.VerifyKeyRequest.FromString,
-                    response_serializer=lares_dot_store_dot_v1_dot_key__service__pb2.VerifyKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -193,33 +176,6 @@ class KeyService:
             '/lares.store.v1.KeyService/RevokeKey',
             lares_dot_store_dot_v1_dot_key__service__pb2.RevokeKeyRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_key__service__pb2.RevokeKeyResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def VerifyKey(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/lares.store.v1.KeyService/VerifyKey',
-            lares_dot_store_dot_v1_dot_key__service__pb2.VerifyKeyRequest.SerializeToString,
-            lares_dot_store_dot_v1_dot_key__service__pb2.VerifyKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

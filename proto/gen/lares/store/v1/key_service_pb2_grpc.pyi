@@ -37,8 +37,6 @@ class KeyServiceStub:
     """The plain text is in this answer and nowhere else."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]
-    VerifyKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.VerifyKeyRequest, _key_service_pb2.VerifyKeyResponse]
-    """For siblings: whose key this is."""
 
 @_typing.type_check_only
 class KeyServiceAsyncStub(KeyServiceStub):
@@ -49,8 +47,6 @@ class KeyServiceAsyncStub(KeyServiceStub):
     """The plain text is in this answer and nowhere else."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]  # type: ignore[assignment]
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
-    VerifyKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.VerifyKeyRequest, _key_service_pb2.VerifyKeyResponse]  # type: ignore[assignment]
-    """For siblings: whose key this is."""
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """API keys. Only their SHA-256 is stored."""
@@ -76,13 +72,5 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.RevokeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.RevokeKeyResponse, _abc.Awaitable[_key_service_pb2.RevokeKeyResponse]]: ...
-
-    @_abc_1.abstractmethod
-    def VerifyKey(
-        self,
-        request: _key_service_pb2.VerifyKeyRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_key_service_pb2.VerifyKeyResponse, _abc.Awaitable[_key_service_pb2.VerifyKeyResponse]]:
-        """For siblings: whose key this is."""
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -60,11 +60,6 @@ class MediaServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_media__service__pb2.ListRejectionsRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_media__service__pb2.ListRejectionsResponse.FromString,
                 _registered_method=True)
-        self.ListUnknownFiles = channel.unary_unary(
-                '/lares.store.v1.MediaService/ListUnknownFiles',
-                request_serializer=lares_dot_store_dot_v1_dot_media__service__pb2.ListUnknownFilesRequest.SerializeToString,
-                response_deserializer=lares_dot_store_dot_v1_dot_media__service__pb2.ListUnknownFilesResponse.FromString,
-                _registered_method=True)
 
 
 class MediaServiceServicer:
@@ -104,13 +99,6 @@ class MediaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListUnknownFiles(self, request, context):
-        """For siblings: of these files, those the store has never seen in this state.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_MediaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,11 +126,6 @@ def add_MediaServiceServicer_to_server(servicer, server):
                     servicer.ListRejections,
                     request_deserializer=lares_dot_store_dot_v1_dot_media__service__pb2.ListRejectionsRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_media__service__pb2.ListRejectionsResponse.SerializeToString,
-            ),
-            'ListUnknownFiles': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListUnknownFiles,
-                    request_deserializer=lares_dot_store_dot_v1_dot_media__service__pb2.ListUnknownFilesRequest.FromString,
-                    response_serializer=lares_dot_store_dot_v1_dot_media__service__pb2.ListUnknownFilesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -281,33 +264,6 @@ class MediaService:
             '/lares.store.v1.MediaService/ListRejections',
             lares_dot_store_dot_v1_dot_media__service__pb2.ListRejectionsRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_media__service__pb2.ListRejectionsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListUnknownFiles(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/lares.store.v1.MediaService/ListUnknownFiles',
-            lares_dot_store_dot_v1_dot_media__service__pb2.ListUnknownFilesRequest.SerializeToString,
-            lares_dot_store_dot_v1_dot_media__service__pb2.ListUnknownFilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

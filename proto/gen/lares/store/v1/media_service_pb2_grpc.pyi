@@ -41,8 +41,6 @@ class MediaServiceStub:
     """The media of each of several events, oldest capture first."""
     ListRejections: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.ListRejectionsRequest, _media_service_pb2.ListRejectionsResponse]
     """Newest first."""
-    ListUnknownFiles: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.ListUnknownFilesRequest, _media_service_pb2.ListUnknownFilesResponse]
-    """For siblings: of these files, those the store has never seen in this state."""
 
 @_typing.type_check_only
 class MediaServiceAsyncStub(MediaServiceStub):
@@ -57,8 +55,6 @@ class MediaServiceAsyncStub(MediaServiceStub):
     """The media of each of several events, oldest capture first."""
     ListRejections: _aio.UnaryUnaryMultiCallable[_media_service_pb2.ListRejectionsRequest, _media_service_pb2.ListRejectionsResponse]  # type: ignore[assignment]
     """Newest first."""
-    ListUnknownFiles: _aio.UnaryUnaryMultiCallable[_media_service_pb2.ListUnknownFilesRequest, _media_service_pb2.ListUnknownFilesResponse]  # type: ignore[assignment]
-    """For siblings: of these files, those the store has never seen in this state."""
 
 class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
     """Photos that were looked at, and files that were refused."""
@@ -100,13 +96,5 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.ListRejectionsResponse, _abc.Awaitable[_media_service_pb2.ListRejectionsResponse]]:
         """Newest first."""
-
-    @_abc_1.abstractmethod
-    def ListUnknownFiles(
-        self,
-        request: _media_service_pb2.ListUnknownFilesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_media_service_pb2.ListUnknownFilesResponse, _abc.Awaitable[_media_service_pb2.ListUnknownFilesResponse]]:
-        """For siblings: of these files, those the store has never seen in this state."""
 
 def add_MediaServiceServicer_to_server(servicer: MediaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,52 @@
+"""Which permission each RPC needs, as its contract declares it."""
+
+from functools import cache
+from typing import TypeAlias
+
+from google.protobuf import descriptor_pool
+
+from lares.access.v1 import permission_pb2
+from mesh.problems import Internal
+
+Permission: TypeAlias = permission_pb2.Permission.ValueType
+
+READ = permission_pb2.PERMISSION_READ
+SIBLING = permission_pb2.PERMISSION_SIBLING
+MANAGE_KEYS = permission_pb2.PERMISSION_MANAGE_KEYS
+UNDECLARED = permission_pb2.PERMISSION_UNSPECIFIED
+
+EVERY: frozenset[Permission] = frozenset(permission_pb2.Permission.values()) - {UNDECLARED}
+# Until there are roles, this is what a key gives.
+OF_A_KEY = EVERY - {SIBLING}
+
+# The contracts of these services are not ours: they declare nothing. Health is open to everybody.
+HEALTH = "grpc.health.v1.Health"
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+
+
+@cache
+def permission_of(method: str) -> Permission:
+    """Of `/package.Service/Method`; UNDECLARED where it declares none, or where there is no such method."""
+    service, _, name = method.removeprefix("/").partition("/")
+    if service == REFLECTION:
+        return READ
+    try:
+        found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    except KeyError:
+        return UNDECLARED
+    permission: Permission = found.GetOptions().Extensions[permission_pb2.permission]
+    return permission
+
+
+def require_declared(service: str) -> None:
+    """Raises Internal PERMISSION_NOT_DECLARED if a method of this service (its full name) declares none."""
+    for method in descriptor_pool.Default().FindServiceByName(service).methods:
+        if permission_of(f"/{service}/{method.name}") not in EVERY:
+            raise Internal(
+                f"{method.full_name} does not declare which permission it needs", "PERMISSION_NOT_DECLARED"
+            )
+
+
+def short_name(permission: Permission) -> str:
+    """`READ` of PERMISSION_READ."""
+    return permission_pb2.Permission.Name(permission).removeprefix("PERMISSION_")

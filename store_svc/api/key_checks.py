@@ -1,0 +1,14 @@
+"""lares.store.internal.v1.KeyCheckService."""
+
+from lares.store.internal.v1 import key_check_service_pb2 as pb
+from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceServicer
+from store_svc.keys import Keys
+
+
+class KeyCheckServicer(KeyCheckServiceServicer):
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    async def VerifyKey(self, request: pb.VerifyKeyRequest, context: object) -> pb.VerifyKeyResponse:
+        key = await self._keys.verify(request.sha256)
+        return pb.VerifyKeyResponse(key_id=key.id, name=key.name)
