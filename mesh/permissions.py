@@ -11,6 +11,7 @@ from mesh.problems import Internal
 Permission: TypeAlias = permission_pb2.Permission.ValueType
 
 READ = permission_pb2.PERMISSION_READ
+UPLOAD = permission_pb2.PERMISSION_UPLOAD
 SIBLING = permission_pb2.PERMISSION_SIBLING
 MANAGE_KEYS = permission_pb2.PERMISSION_MANAGE_KEYS
 UNDECLARED = permission_pb2.PERMISSION_UNSPECIFIED

@@ -1,10 +1,16 @@
 """What the sandbox's tests run in its children."""
 
+import contextlib
 import ctypes
+import errno
 import os
+import socket
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from mesh.child import Refused
 
@@ -68,6 +74,73 @@ def counter(start: int) -> Callable[[], int]:
 
 def broken_setup(_: str) -> Callable[[], None]:
     raise ValueError("no such weights")
+
+
+def reach(places: list[list[object]], parent: int) -> dict[str, str]:
+    """Tries to talk to each place (a path, or host and port) and to act through the parent. Returns what came
+    of each attempt."""
+    outcome: dict[str, str] = {}
+
+    def attempt(name: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+            outcome[name] = "done"
+        except OSError as error:
+            outcome[name] = errno.errorcode[error.errno or 0]
+
+    for place in places:
+        talk = partial(connect, place)
+        attempt(f"connect {place}", talk)
+        thread = threading.Thread(target=attempt, args=(f"connect {place} in a thread", talk))
+        thread.start()
+        thread.join()
+        order = [sys.executable, "-c", f"from {__name__} import connect; connect({place!r})"]
+        said = subprocess.run(order, capture_output=True, text=True, check=False).stderr
+        outcome[f"connect {place} in a process"] = "EPERM" if "[Errno 1]" in said else said or "done"
+    attempt("a pair of sockets", socket.socketpair)
+    for name, numbers in CALLS.items():
+        attempt(name, partial(system_call, *numbers, parent))
+    return outcome
+
+
+def connect(place: list[object]) -> None:
+    """Raises OSError. A listener that takes the connection sends something: HTTP/2's settings."""
+    path_or_host, *port = place
+    family, address = (socket.AF_INET, (path_or_host, *port)) if port else (socket.AF_UNIX, path_or_host)
+    with socket.socket(family, socket.SOCK_STREAM) as opened:
+        opened.settimeout(60)
+        opened.connect(address)  # type: ignore[arg-type]
+        opened.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        assert opened.recv(1)
+
+
+# On x86-64. The last ones are of its second table, of which there need not be any in a kernel.
+CALLS = {
+    "socket": (41, 1, 1, 0),
+    "connect": (42, 0, 0, 0),
+    "io_uring_setup": (425, 1, 0),
+    "ptrace": (101, 16),  # PTRACE_ATTACH
+    "process_vm_readv": (310,),
+    "process_vm_writev": (311,),
+    "pidfd_getfd": (438, 0, 0, 0),
+    "x32 socket": (0x40000000 + 41, 1, 1, 0),
+}
+
+
+def system_call(*numbers: int) -> None:
+    """Without Python's or the C library's own functions between. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(*map(ctypes.c_long, numbers)) < 0:
+        raise OSError(ctypes.get_errno(), "")
+
+
+def descriptors() -> list[str]:
+    """What the child's file descriptors lead to."""
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the folder's own
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    return links
 
 
 MAGIC = b"this photo crashes its decoder"

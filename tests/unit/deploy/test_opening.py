@@ -43,10 +43,10 @@ def test_beyond_loopback_needs_tls_or_a_word(setting: str) -> None:
     guard_listening(load_config(**{setting: "0.0.0.0:7777", "allow_plaintext": True}))
 
 
-def write_pems(folder: Path) -> dict[str, object]:
+def write_pems(folder: Path, name: str = "127.0.0.1") -> dict[str, object]:
     """A CA and a certificate of it, and their settings."""
     ca = trustme.CA()
-    issued = ca.issue_cert("127.0.0.1")
+    issued = ca.issue_cert(name)
     ca.cert_pem.write_to_path(folder / "ca.pem")
     issued.private_key_pem.write_to_path(folder / "key.pem")
     issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")

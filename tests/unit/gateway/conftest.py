@@ -49,6 +49,7 @@ class Gateway:
     store: FakeStore
     feed: FakeFeed
     blobs: Blobs
+    siblings: Siblings
     engine: Engine
     sockets: Sockets
     client: httpx.AsyncClient
@@ -106,7 +107,7 @@ async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gate
         async with httpx.AsyncClient(
             transport=transport, base_url="http://gateway", headers={"x-api-key": SECRET}
         ) as client:
-            yield Gateway(app, store, feed, blobs, engine, sockets, client, missing=missing)
+            yield Gateway(app, store, feed, blobs, siblings, engine, sockets, client, missing=missing)
     await channels.close()
     await server.stop(0)
     blobs.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.boundary import Boundary
+from mesh.permissions import OF_A_KEY, READ, Permission
 from mesh.problems import KINDS, Conflict, Internal, Invalid, NotFound, Problem, Unauthenticated, Unavailable
 from mesh.rpc import ANSWERS, CLIENT_BYTES, Channels, Server, call, metadata, problem_of, stream
 from mesh.security import Caller, Door, current_caller
@@ -231,6 +232,35 @@ async def test_a_stream_ends_with_its_key_and_not_with_the_store(
     )
     await until(lambda: harness.watched.watching == 0)
     assert seen == list(range(1, len(seen) + 1))
+
+
+@pytest.mark.parametrize(
+    ("permissions", "code", "reason"),
+    [
+        (OF_A_KEY - {READ}, grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"),
+        (frozenset({READ}), grpc.StatusCode.UNAVAILABLE, "CALLER_CHANGED"),
+    ],
+)
+async def test_a_stream_ends_when_its_caller_may_do_other_things_than_before(
+    harness: Harness,
+    monkeypatch: pytest.MonkeyPatch,
+    permissions: frozenset[Permission],
+    code: grpc.StatusCode,
+    reason: str,
+) -> None:
+    monkeypatch.setattr("mesh.boundary.RECHECK_SECONDS", 0.01)
+    harness.watched.rest = nothing_more
+    stub = events_rpc.EventServiceStub(harness.public)
+    under_way = stub.WatchEvents(events.WatchEventsRequest(), metadata=(("x-api-key", "good"),))
+    for _ in range(3):
+        await under_way.read()
+    asked = len(harness.verified)
+    await until(lambda: len(harness.verified) >= asked + 3)
+    harness.known = replace(harness.known, permissions=permissions)
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await asyncio.wait_for(under_way.read(), 90)
+    assert (ended.value.code(), problem_of(ended.value).reason) == (code, reason)
+    await until(lambda: harness.watched.watching == 0)
 
 
 async def test_who_leaves_a_stream_ends_it(harness: Harness) -> None:

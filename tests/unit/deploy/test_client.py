@@ -1,0 +1,58 @@
+"""What `lares demo` sees the running Lares through: the clients' door, with and without TLS."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from deploy.client import open_client
+from deploy.opening import client_credentials
+from lares.store.v1 import event_service_pb2 as events
+from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from mesh.boundary import Boundary
+from mesh.config import Config, load_config
+from mesh.problems import Unauthenticated, Unavailable
+from mesh.rpc import Server, call
+from mesh.security import Caller
+from tests.support.contracts import add_every_service
+from tests.unit.deploy.test_opening import write_pems
+
+
+async def verify(secret: str) -> Caller:
+    if secret != "lares_admin":
+        raise Unauthenticated("this key is not known", "BAD_API_KEY")
+    return Caller.of_key("1", "admin")
+
+
+@pytest.fixture(params=["plain", "tls"])
+async def config(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Config]:
+    """Of a Lares that serves."""
+    monkeypatch.chdir(tmp_path)
+    certificate = write_pems(tmp_path, "lares.home") if request.param == "tls" else {}
+    config = load_config(home=tmp_path, grpc_listen="0.0.0.0:0", allow_plaintext=True, **certificate)
+    (tmp_path / "admin.key").write_text("lares_admin\n")
+    server = Server(lambda door: Boundary(door, verify))
+    add_every_service(server, lambda _: None)
+    address = await server.listen(config.grpc_listen, client_credentials(config))
+    await server.start()
+    yield config.model_copy(update={"grpc_listen": address})
+    await server.stop(0)
+
+
+async def test_it_comes_in_with_the_admin_key(config: Config) -> None:
+    async with open_client(config) as (channel, key):
+        status = events_rpc.EventServiceStub(channel).GetStoreStatus
+        await call(status, events.GetStoreStatusRequest(), headers=key)
+        with pytest.raises(Unauthenticated):
+            await call(status, events.GetStoreStatusRequest(), headers=())
+
+
+async def test_no_lares_is_said(config: Config) -> None:
+    elsewhere = config.model_copy(update={"grpc_listen": "127.0.0.1:1"})
+    with pytest.raises(Unavailable, match=f"no Lares runs on {config.home} and 127.0.0.1:1") as problem:
+        async with open_client(elsewhere) as (channel, key):
+            status = events_rpc.EventServiceStub(channel).GetStoreStatus
+            await call(status, events.GetStoreStatusRequest(), headers=key)
+    assert problem.value.reason == "NOT_RUNNING"

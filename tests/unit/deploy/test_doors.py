@@ -1,0 +1,106 @@
+"""The doors of one process as `open_mesh` opens them, and a child that parses foreign bytes before them."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from deploy import opening
+from deploy.keys import print_all
+from deploy.opening import open_mesh, operator_socket
+from mesh.config import Config, load_config
+from mesh.mesh import Mesh
+from mesh.sandbox import Sandbox
+from tests.support import sandboxed
+from tests.support.contracts import add_every_service
+from tests.unit.deploy.test_opening import write_pems
+
+TARGETS = "tests.support.sandboxed"
+
+
+class FakeBus:
+    async def create_topics(self) -> None:
+        return None
+
+    async def check(self) -> None:
+        return None
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load_config(home=tmp_path / "home", grpc_listen="127.0.0.1:0", bus_url="kafka://nowhere:9092")
+
+
+@pytest.fixture
+def fake_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def bus(*_: object, **__: object) -> AsyncIterator[Any]:
+        yield FakeBus()
+
+    monkeypatch.setattr(opening, "open_bus", bus)
+
+
+@pytest.fixture
+async def mesh(config: Config, fake_bus: None) -> AsyncIterator[Mesh]:
+    """All targets in this process, without what they do."""
+    targets = ["detect", "store", "reason", "ingest", "gateway"]
+    async with open_mesh(config, targets, database=False) as mesh:
+        add_every_service(mesh.server, lambda _: None)
+        await mesh.server.start()
+        yield mesh
+        await mesh.server.stop(0)
+
+
+async def test_a_child_reaches_no_door(config: Config, mesh: Mesh) -> None:
+    host, _, port = mesh.addresses["grpc"].rpartition(":")
+    sockets = sorted(map(str, (config.home / "run").glob("*.sock")))
+    assert operator_socket(config.home).removeprefix("unix:") in sockets
+    places: list[list[object]] = [[host, int(port)]]
+    places += [[path] for path in sockets]
+    # The very same attempts succeed outside of a sandbox.
+    outside = await asyncio.to_thread(sandboxed.reach, places, 0)
+    connections = {name for name in outside if name.startswith(("connect [", "a pair", "socket"))}
+    assert {outside[name] for name in connections} == {"done"}
+    assert len(connections) == 3 * len(places) + 2
+    async with Sandbox(f"{TARGETS}:reach") as sandbox:
+        inside = await sandbox.run(places, os.getpid())
+    assert inside.keys() == outside.keys()
+    assert set(inside.values()) == {"EPERM"}
+
+
+async def test_a_child_inherits_no_door(mesh: Mesh) -> None:
+    channel = grpc.aio.insecure_channel(mesh.addresses["grpc"])
+    await channel.channel_ready()
+    ours = {link for link in sandboxed.descriptors() if link.startswith("socket:")}
+    assert len(ours) >= 4  # the listeners, and both ends of the connection
+    async with Sandbox(f"{TARGETS}:descriptors") as sandbox:
+        theirs = await sandbox.run()
+    await channel.close()
+    assert ours & set(theirs) == set()
+
+
+async def test_keys_come_over_the_operators_socket(
+    config: Config, mesh: Mesh, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await print_all(config)
+    assert capsys.readouterr().out == ""  # an answer without keys
+
+
+async def test_a_process_without_the_store_has_no_operators_socket(
+    tmp_path: Path, fake_bus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(
+        home=tmp_path / "home",
+        grpc_listen="127.0.0.1:0",
+        bus_url="kafka://nowhere:9092",
+        peers={"store": "127.0.0.1:1"},
+        **write_pems(tmp_path),
+    )
+    async with open_mesh(config, ["detect"], database=False):
+        assert not Path(operator_socket(config.home).removeprefix("unix:")).exists()

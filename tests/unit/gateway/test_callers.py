@@ -1,0 +1,267 @@
+"""For whom the gateway asks: nothing is answered where that was forgotten, and rights are never mixed up."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Iterator
+from contextvars import Context as Empty
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from graphql import (
+    GraphQLField,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLType,
+    get_named_type,
+    graphql,
+    is_required_argument,
+)
+
+from gateway.context import Context
+from gateway.engine import encode
+from gateway.loaders import Loaders
+from gateway.operation import Operation
+from gateway.schema import make_schema
+from lares.ingest.v1.media_pb2 import REJECTION_REASON_CORRUPT
+from lares.reason.v1 import reason_service_pb2
+from lares.store.v1 import event_service_pb2, media_service_pb2
+from mesh.permissions import EVERY, OF_A_KEY, READ, UPLOAD, Permission
+from mesh.security import Caller, NoCaller, caller
+from tests.support.callers import calling_as
+from tests.support.waiting import until
+from tests.unit.gateway.client import connected
+from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.fake_store import NOON, uuid
+
+ANN = Caller.of_key(uuid("key"), "Ann")
+ITSELF = Caller("sibling", permissions=EVERY)
+EVENT = uuid("event", 0)
+REJECTION = media_service_pb2.Rejection(id=uuid("rejection"), path="a.jpg", reason=REJECTION_REASON_CORRUPT)
+# Arguments without which a field cannot be asked for. The walk fails where a new one is missing here.
+ARGUMENTS: dict[str, str] = {
+    "Query.camera": '(id: "front-door")',
+    "Query.event": f'(id: "{EVENT}")',
+    "Query.media": f'(id: "{uuid("media", 0)}")',
+    "Mutation.createCamera": '(input: {id: "new"})',
+    "Mutation.updateCamera": '(input: {id: "front-door", name: "Front"})',
+    "Mutation.deleteCamera": '(id: "gone")',
+    "Mutation.reassessEvent": f'(input: {{eventId: "{EVENT}"}})',
+}
+
+
+class Walk:
+    """Asks for every field as Ann, and before that in a context in which nobody has said for whom."""
+
+    def __init__(self, gateway: Gateway, schema: GraphQLSchema) -> None:
+        self._gateway, self._schema = gateway, schema
+        self._one_at_a_time = asyncio.Lock()  # so that it is clear which field has called
+        self.visited: set[str] = set()
+        self.calling: set[str] = set()
+        self.answered: set[str] = set()
+        for type_ in object_types(schema):
+            for name, field in type_.fields.items():
+                field.resolve = self._watched(f"{type_.name}.{name}", field)
+
+    def _watched(self, place: str, field: GraphQLField) -> Any:
+        resolve = field.resolve
+        assert resolve, place
+
+        async def resolved(source: Any, info: Any, **arguments: Any) -> Any:
+            self.visited.add(place)
+            pages = [{"after": "AAAA"}] if "after" in field.args else []
+            async with self._one_at_a_time:
+                for more in ({}, *pages):
+                    await self._for_nobody(place, resolve, source, info, arguments | more)
+                before = len(self._gateway.store.order)
+                answer = resolve(source, info, **arguments)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+                if len(self._gateway.store.order) > before:
+                    self.calling.add(place)
+            return answer
+
+        return resolved
+
+    async def _for_nobody(self, place: str, resolve: Any, source: Any, info: Any, arguments: Any) -> None:
+        siblings = self._gateway.siblings
+        fresh = info._replace(context=Context(siblings, Loaders(siblings), self._gateway.feed))
+
+        async def ask() -> object:
+            assert caller.get(None) is None
+            answer = resolve(source, fresh, **arguments)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        before = len(self._gateway.store.order)
+        try:
+            await asyncio.create_task(ask(), context=Empty())
+        except NoCaller:
+            pass
+        else:
+            self.answered.add(place)
+        assert len(self._gateway.store.order) == before, f"{place} asked a sibling for nobody"
+
+    async def ask(self, operation: str, type_: GraphQLObjectType) -> None:
+        text = f"{operation} {self._selection(type_, ())}"
+        siblings = self._gateway.siblings
+        context = Context(siblings, Loaders(siblings), self._gateway.feed)
+        with calling_as(ANN):
+            result = await graphql(self._schema, text, context_value=context)
+        assert result.errors is None, result.errors
+
+    def _selection(self, type_: GraphQLType, above: tuple[str, ...]) -> str:
+        named = get_named_type(type_)
+        if not isinstance(named, GraphQLObjectType):
+            return ""
+        fields = []
+        for name, field in named.fields.items():
+            inner = get_named_type(field.type)
+            if isinstance(inner, GraphQLObjectType) and inner.name in above:
+                continue
+            place = f"{named.name}.{name}"
+            needed = any(map(is_required_argument, field.args.values()))
+            assert needed == (place in ARGUMENTS), f"{place}: say in ARGUMENTS how to ask for it"
+            fields.append(
+                f"{name}{ARGUMENTS.get(place, '')} {self._selection(field.type, (*above, named.name))}"
+            )
+        return "{" + " ".join(fields) + "}"
+
+
+def object_types(schema: GraphQLSchema) -> Iterator[GraphQLObjectType]:
+    for type_ in schema.type_map.values():
+        if not isinstance(type_, GraphQLObjectType) or type_.name.startswith("__"):
+            continue
+        if type_ is not schema.subscription_type:
+            yield type_
+
+
+async def test_no_field_is_answered_by_a_sibling_where_the_caller_was_forgotten(gateway: Gateway) -> None:
+    store = gateway.store
+    store.add_event(0, score=40)
+    store.add_event(1, camera="gone")
+    store.assessments[EVENT] = [store.events[-1].assessment]
+    store.cameras["front-door"].thresholds["person"] = 0.5
+    store.failures[EVENT] = event_service_pb2.EventFailure(event_id=EVENT)
+    store.failures[EVENT].failed_at.FromDatetime(NOON)
+    store.rejections.append(REJECTION)
+    store.detect.servers.add(address="gpu:8001")
+    store.gpus.gpus.add(index=0, uuid="GPU-1").history.add().at.FromDatetime(NOON)
+    store.reason.state = reason_service_pb2.JUDGE_STATE_READY
+    schema = make_schema()._schema
+    walk = Walk(gateway, schema)
+    assert schema.query_type
+    assert schema.mutation_type
+    await walk.ask("query", schema.query_type)
+    await walk.ask("mutation", schema.mutation_type)
+    every = {f"{type_.name}.{name}" for type_ in object_types(schema) for name in type_.fields}
+    unreached = {place for place in every if place.startswith("EventChange.")}
+    assert every - unreached - walk.visited == set()
+    assert walk.calling >= {place for place in every if place.startswith(("Query.", "Mutation."))}
+    assert walk.calling & walk.answered == set()
+    assert {who.id for who in store.callers} == {ANN.id}
+
+
+async def test_nor_is_a_subscription_heard(gateway: Gateway) -> None:
+    gateway.store.add_change(gateway.store.add_event(0))
+    for after in (None, "0"):
+        operation = Operation(f"subscription {{ eventChanged(after: {encode(after)}) {{ cursor }} }}")
+        with pytest.raises(NoCaller):
+            await anext(gateway.engine.subscribe(operation))
+    assert gateway.feed.watching == 0
+
+
+@pytest.mark.parametrize("path", ["/graphql", "/media/{id}", "/media/{id}/thumbnail", "/metrics"])
+async def test_a_door_that_forgets_the_caller_lets_nobody_through(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("gateway.guard.caller", ContextVar("another"))
+    media = gateway.store.add_media(0)
+    path = path.format(id=media.media.id)
+    query = {"query": "{ cameras { id } }"}
+    answer = await (gateway.client.post(path, json=query) if path == "/graphql" else gateway.client.get(path))
+    (error,) = answer.json()["errors"]
+    assert error["extensions"]["code"] == "INTERNAL"
+    assert not [who for who in gateway.store.callers if who != ITSELF]
+    assert gateway.store.order == ["VerifyKey"]
+
+
+async def test_what_is_for_everybody_is_asked_for_as_itself(gateway: Gateway) -> None:
+    await gateway.client.get("/metrics")
+    assert {"GetStoreStatus", "ListGpus"} <= set(gateway.store.order)
+    assert set(gateway.store.callers) == {ITSELF}
+
+
+def may(*permissions: Permission) -> Caller:
+    """Ann, with these permissions."""
+    return replace(ANN, permissions=frozenset(permissions))
+
+
+class Admitted:
+    """A doorkeeper that lets everybody in as `caller`."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+    async def admit(self, secret: str, headers: object) -> Caller:
+        return self.caller
+
+
+async def test_the_feed_and_the_metrics_need_the_permission_to_read(
+    served: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.guard.Doorkeeper.admit", Admitted(may(UPLOAD)).admit)
+    async with connected(served.url) as client:
+        await client.init()
+        await client.subscribe("subscription { eventChanged { cursor } }")
+        message = await client.receive()
+        assert message["type"] == "error"
+        (error,) = message["payload"]
+        assert error["extensions"] == {
+            "code": "PERMISSION_DENIED",
+            "reason": "NOT_PERMITTED",
+            "metadata": {"permission": "READ"},
+        }
+        await client.subscribe("{ cameras { id } }")
+        (error,) = (await client.next())["errors"]
+        assert error["extensions"]["reason"] == "NOT_PERMITTED"
+    answer = await served.client.get("/metrics")
+    assert answer.status_code == 403
+    assert served.feed.watching == 0
+
+
+@pytest.mark.parametrize("now", [may(READ), may(*OF_A_KEY - {READ}), replace(ANN, id="another")])
+async def test_a_socket_ends_when_its_caller_may_do_other_things_than_before(
+    served: Gateway, monkeypatch: pytest.MonkeyPatch, now: Caller
+) -> None:
+    admitted = Admitted(ANN)
+    monkeypatch.setattr("gateway.guard.Doorkeeper.admit", admitted.admit)
+    async with connected(served.url) as client:
+        await client.init()
+        await client.subscribe("subscription { eventChanged { cursor } }")
+        await until(lambda: served.feed.watching == 1)
+        await served.sockets.recheck()
+        await client.send(type="ping")
+        assert await client.receive() == {"type": "pong"}
+        admitted.caller = now
+        await served.sockets.recheck()
+        assert await client.closed() == (4403, "Forbidden")
+        await until(lambda: served.feed.watching == 0)
+
+
+async def test_renderings_are_shared_by_those_who_may_see_the_same_and_by_no_others(gateway: Gateway) -> None:
+    """The same person, the same words; but what the store shows depends on what the caller may do."""
+    operation = Operation('subscription { eventChanged(after: "0") { event { camera { name } } } }')
+    gateway.store.add_change(gateway.store.add_event(0))
+
+    async def first(who: Caller) -> AsyncGenerator[str, None]:
+        with calling_as(who):
+            answers = gateway.engine.subscribe(operation)
+            await anext(answers)
+        return answers
+
+    kept = [await first(who) for who in (ANN, ANN, may(READ), may(READ), replace(ANN, id="another"))]
+    asked = [who for who in gateway.store.callers if who.kind == "key"]
+    assert asked == [ANN, may(READ), replace(ANN, id="another")]
+    for answers in kept:
+        await answers.aclose()
