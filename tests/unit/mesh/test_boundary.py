@@ -49,8 +49,9 @@ class Doors:
         self, channel: grpc.aio.Channel, name: str, headers: Metadata, body: bytes = b""
     ) -> tuple[grpc.StatusCode, str]:
         """The code and the reason that a call of this method ends with."""
-        method: Any = channel.stream_stream(name)
-        under_way = method(iter([body]), metadata=headers, timeout=90)
+        # On the wire, a stream of one message is no other than one message.
+        method: Any = channel.unary_stream(name)
+        under_way = method(body, metadata=headers, timeout=90)
         try:
             async for _ in under_way:
                 pass
