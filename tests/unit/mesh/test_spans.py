@@ -22,7 +22,7 @@ from mesh.bus.record import encode
 from mesh.delivery import Delivery
 from mesh.problems import Internal, NotFound, Problem, Unavailable
 from mesh.rpc import Channels, Server, call, metadata
-from mesh.security import new_secret
+from mesh.security import Door, as_itself, new_secret
 from mesh.spans import begin, calling, end, entered, processing_batch, span, traceparent_of, tracing, within
 from mesh.telemetry import TRACEPARENT, enter, outgoing
 from mesh.topics import INGESTED
@@ -175,10 +175,10 @@ def test_no_secret_reaches_a_span(recorded: RecordedSpans) -> None:
 
 def test_a_call_of_nobody_begins_no_trace_elsewhere(recorded: RecordedSpans) -> None:
     def work() -> None:
-        with calling(pb.GetIngestStatusRequest()):
+        with as_itself(), calling(pb.GetIngestStatusRequest()):
             assert str(dict(metadata())[TRACEPARENT]).endswith("-00")
         assert not trace.get_current_span().get_span_context().is_valid
-        with entered({}, "request"), calling(pb.GetIngestStatusRequest()):
+        with as_itself(), entered({}, "request"), calling(pb.GetIngestStatusRequest()):
             assert str(dict(metadata())[TRACEPARENT]).endswith("-03")  # sampled, and random
 
     alone(work)
@@ -205,16 +205,16 @@ class Servicer(rpc.IngestServiceServicer):
 async def test_both_sides_of_a_call_are_spans_and_say_how_it_failed(
     recorded: RecordedSpans, tmp_path: Path
 ) -> None:
-    server, servicer, address = Server([Boundary(None)]), Servicer(), f"unix:{tmp_path / 's'}"
+    server, servicer, address = Server(Boundary), Servicer(), f"unix:{tmp_path / 's'}"
     server.add(rpc.add_IngestServiceServicer_to_server, servicer, "lares.ingest.v1.IngestService")
-    await server.listen(address)
+    await server.listen(address, door=Door.SIBLINGS)
     await server.start()
     channels = Channels({"ingest": address}, {})
     stub = rpc.IngestServiceStub(channels.to("ingest"))
 
     async def ask(failure: Exception | None) -> None:
         servicer.failure = failure
-        with entered({}, "request"):
+        with entered({}, "request"), as_itself():
             await call(stub.GetIngestStatus, pb.GetIngestStatusRequest())
 
     try:
@@ -244,8 +244,8 @@ async def test_both_sides_of_a_call_are_spans_and_say_how_it_failed(
 
 
 async def test_health_is_no_span(recorded: RecordedSpans, tmp_path: Path) -> None:
-    server, address = Server([Boundary(None)]), f"unix:{tmp_path / 's'}"
-    await server.listen(address)
+    server, address = Server(Boundary), f"unix:{tmp_path / 's'}"
+    await server.listen(address, door=Door.SIBLINGS)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(address) as channel:
