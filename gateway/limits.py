@@ -30,7 +30,7 @@ DEPTH = 12
 COST = 1_500_000
 # What a field costs that is a call to the store of its own for every parent.
 CALL = 1_000
-CALLS = {("Event", "assessments")}
+CALLS = {("Event", "assessments"), ("Assessment", "rawAnswer")}
 # How long a list is taken to be that nobody bounds.
 LIST = 10
 # An hour of samples, one in 5 s.
@@ -95,8 +95,9 @@ class _Walk:
 
     def _field(self, node: FieldNode, parent: Any) -> Measure:
         field = self._schema.get_field(parent, node.name.value)
+        own = CALL if (parent.name, node.name.value) in CALLS else 1
         if field is None or node.selection_set is None:
-            return Measure(1, 1)
+            return Measure(own, 1)
         kind = get_named_type(field.type)
         inner = self.selection(node.selection_set, kind)
         # Introspection is deep by nature and has a rule of its own in graphql-core.
@@ -106,7 +107,6 @@ class _Walk:
             times = self._first(node)
         elif _is_list(field.type) and not parent.name.endswith("Connection"):
             times = LONG_LISTS.get((parent.name, node.name.value), LIST)
-        own = CALL if (parent.name, node.name.value) in CALLS else 1
         return Measure(own + inner.cost * times, depth)
 
     def _first(self, node: FieldNode) -> int:

@@ -1,6 +1,7 @@
 """What one request loads in batches: a page of events costs a call per kind, not per event.
 
-But for the history of its judgements, of which the store has no batch: gateway.limits counts those calls.
+But for the history of its judgements and raw answers, of which the store has no batch: gateway.limits counts
+those calls.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from lares.store.v1 import (
     event_service_pb2,
     media_service_pb2,
 )
+from mesh.problems import NotFound
 from mesh.rpc import call
 
 # The store's bounds for one batch.
@@ -45,6 +47,7 @@ class Loaders:
         self.event_detections = DataLoader[Key, Page](self._event_detections, max_batch_size=EVENTS)
         self.failure = DataLoader[str, Failure | None](self._failures, max_batch_size=EVENTS)
         self.assessments = DataLoader[HistoryKey, History](self._assessments, max_batch_size=EVENTS)
+        self.raw_answer = DataLoader[str, str](self._raw_answers, max_batch_size=EVENTS)
         self.media_detections = DataLoader[Key, Page](self._media_detections, max_batch_size=MEDIA)
 
     async def _cameras(self, ids: list[str]) -> list[Camera | None]:
@@ -87,6 +90,17 @@ class Loaders:
         )
         async with self._turns:
             return await call(self._siblings.events.ListAssessments, request)
+
+    async def _raw_answers(self, assessment_ids: list[str]) -> list[str | BaseException]:
+        return await asyncio.gather(*map(self._raw_answer, assessment_ids), return_exceptions=True)
+
+    async def _raw_answer(self, assessment_id: str) -> str:
+        request = event_service_pb2.GetRawAnswerRequest(assessment_id=assessment_id)
+        try:
+            async with self._turns:
+                return (await call(self._siblings.events.GetRawAnswer, request)).raw_answer
+        except NotFound:
+            return ""
 
     async def _pages(self, parents: str, keys: list[Key]) -> list[Page]:
         known: dict[Key, Page] = {}

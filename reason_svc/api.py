@@ -36,7 +36,8 @@ class ReasonServicer(ReasonServiceServicer):
         self._asked += 1
         try:
             async with self._judge.turn():
-                return pb.AssessEventResponse(assessment=await self._judge.assess(evidence))
+                assessment, raw_answer = await self._judge.assess(evidence)
+                return pb.AssessEventResponse(assessment=assessment, raw_answer=raw_answer)
         finally:
             self._asked -= 1
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -14,6 +15,13 @@ from mesh.identity import assessment_id
 from reason_svc.messages import evidence_of, factor_message, stamp
 from reason_svc.reasoner import Reasoner, Wish
 from reason_svc.severity import Thresholds
+
+
+class Assessed(NamedTuple):
+    """`raw_answer` is what the model said, empty for rules."""
+
+    assessment: assessment_pb2.Assessment
+    raw_answer: str
 
 
 class Judge:
@@ -39,7 +47,7 @@ class Judge:
 
     async def assess(
         self, evidence: evidence_pb2.Evidence, request: ReassessmentRequest | None = None
-    ) -> assessment_pb2.Assessment:
+    ) -> Assessed:
         """`request` is that of somebody who asked again. Raises Invalid for evidence that cannot be judged,
         and what the reasoner raises."""
         began = time.monotonic_ns()
@@ -50,7 +58,7 @@ class Judge:
         severity = self.thresholds.severity(verdict.score)
         duration = Duration()
         duration.FromNanoseconds(time.monotonic_ns() - began)
-        return assessment_pb2.Assessment(
+        assessment = assessment_pb2.Assessment(
             id=assessment_id(
                 evidence.event_id, evidence.digest, model, verdict.prompt_hash, request.request_id
             ),
@@ -71,5 +79,5 @@ class Judge:
             prompt_tokens=verdict.tokens.prompt,
             cached_tokens=verdict.tokens.cached,
             completion_tokens=verdict.tokens.completion,
-            raw_answer=verdict.raw_answer,
         )
+        return Assessed(assessment, verdict.raw_answer)

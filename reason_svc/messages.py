@@ -40,9 +40,12 @@ def factor_message(factor: Factor) -> assessment_pb2.Factor:
     )
 
 
-def assessed(evidence: evidence_pb2.Evidence, assessment: assessment_pb2.Assessment) -> EventAssessed:
+def assessed(
+    evidence: evidence_pb2.Evidence, assessment: assessment_pb2.Assessment, raw_answer: str
+) -> EventAssessed:
     fact = _about(evidence)
     fact.assessment.CopyFrom(assessment)
+    fact.raw_answer = raw_answer
     return fact
 
 

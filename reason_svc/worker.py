@@ -122,7 +122,7 @@ class Worker:
         """The judgement, or the failure. Raises a retryable Problem: nobody was there to judge."""
         try:
             async with self._judge.turn(), asyncio.timeout(self._judge_seconds):
-                return assessed(lease.evidence, await self._judge.assess(lease.evidence, lease.request))
+                return assessed(lease.evidence, *await self._judge.assess(lease.evidence, lease.request))
         except Problem as problem:
             if problem.retryable:
                 raise

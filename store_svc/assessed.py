@@ -10,6 +10,7 @@ import asyncpg
 from lares.reason.v1.events_pb2 import EventAssessed
 from mesh.delivery import Delivery
 from mesh.topics import ASSESSED
+from store_svc.assessment_body import raw_answer_of, stored_body
 from store_svc.event import Judgement, StoredEvent
 from store_svc.recording import Effect
 from store_svc.records import broken, time, uuid
@@ -17,10 +18,13 @@ from store_svc.repository import hasten, load_events, lock_cameras, write_events
 from store_svc.times import moment
 
 _KEEP = """
-INSERT INTO assessments
-    (id, event_id, evidence_revision, evidence_digest, request_id, score, severity, body, assessed_at,
-    recorded_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
+WITH kept AS (
+    INSERT INTO assessments
+        (id, event_id, evidence_revision, evidence_digest, request_id, score, severity, body, assessed_at,
+        recorded_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING RETURNING id
+)
+INSERT INTO raw_answers (assessment_id, body) SELECT id, $11 FROM kept WHERE $11::bytea IS NOT NULL
 """
 _KEPT = """
 SELECT id, evidence_revision, evidence_digest, severity, body, request_id
@@ -43,7 +47,7 @@ _DELETED = "SELECT id FROM tombstones WHERE kind = 'event' AND id = ANY($1::uuid
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`row` is that of the assessment, or of the failure where `failed`, but for its time of recording.
-    `request_id` is that of the request which it answers, or gives up."""
+    `request_id` is that of the request which it answers, or gives up; `raw_answer` what the model said."""
 
     id: UUID
     event_id: UUID
@@ -51,6 +55,7 @@ class Verdict:
     request_id: UUID | None
     failed: bool
     row: tuple[object, ...]
+    raw_answer: bytes | None
 
 
 class AssessedRecorder:
@@ -75,7 +80,8 @@ class AssessedRecorder:
         request_id = uuid(asked, "request_id") if asked else None
         head = (id, event_id, message.evidence_revision, message.evidence_digest, request_id)
         row = (*head, *(_failure(message) if failed else _assessment(message)))
-        return Verdict(id, event_id, message.evidence_digest, request_id, failed, row)
+        raw_answer = None if failed else raw_answer_of(message)
+        return Verdict(id, event_id, message.evidence_digest, request_id, failed, row, raw_answer)
 
     async def write(self, connection: "asyncpg.Connection", items: Sequence[Verdict]) -> Effect:
         now = self._clock()
@@ -128,7 +134,7 @@ async def _keep(
     connection: "asyncpg.Connection", items: Sequence[Verdict], now: datetime
 ) -> dict[UUID, Judgement]:
     """Writes those not there yet; what is there now, by id."""
-    await connection.executemany(_KEEP, [(*item.row, now) for item in items])
+    await connection.executemany(_KEEP, [(*item.row, now, item.raw_answer) for item in items])
     rows = await connection.fetch(_KEPT, [item.id for item in items])
     return {row["id"]: Judgement(*row) for row in rows}
 
@@ -146,7 +152,7 @@ def _assessment(message: EventAssessed) -> tuple[object, ...]:
     if not 0 <= assessment.score <= 100 or not assessment.severity:
         raise broken("the outcome has no score in 0..100, or no severity")
     assessed_at = moment(time(assessment.assessed_at, "assessed_at"))
-    return assessment.score, assessment.severity, assessment.SerializeToString(), assessed_at
+    return assessment.score, assessment.severity, stored_body(assessment), assessed_at
 
 
 def _failure(message: EventAssessed) -> tuple[object, ...]:

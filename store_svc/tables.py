@@ -177,7 +177,9 @@ assessments = Table(
     Column("evidence_digest", Text, nullable=False),
     Column("score", SmallInteger, nullable=False),
     Column("severity", SmallInteger, nullable=False),
-    Column("body", LargeBinary, nullable=False),  # serialised reason.v1.Assessment
+    # Serialised reason.v1.Assessment, without its raw answer and without unknown fields: it is copied into
+    # every list and every feed entry.
+    Column("body", LargeBinary, nullable=False),
     Column("assessed_at", TIME, nullable=False),
     Column("recorded_at", TIME, nullable=False),
     Column("request_id", Uuid),  # of the request that it answers
@@ -185,6 +187,14 @@ assessments = Table(
     Column("number", BigInteger, Identity(always=True), nullable=False),
     Index("assessments_of_event", "event_id", text("number DESC")),
     Index("assessments_recorded", "recorded_at"),
+)
+
+# What models answered, word by word; only of assessments that have one.
+raw_answers = Table(
+    "raw_answers",
+    metadata,
+    Column("assessment_id", Uuid, primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # UTF-8; a model may say what PostgreSQL's text cannot hold
 )
 
 # The last failure of each event, and those that ended a request.

@@ -7,6 +7,7 @@ from enum import Enum
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway.context import Info
 from gateway.schema.reading import read
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_service_pb2
@@ -46,14 +47,18 @@ class Assessment:
     cached_tokens: int = read("cached_tokens", description="Those of the prompt that it had read before.")
     completion_tokens: int = read("completion_tokens")
     duration_seconds: float = read("duration", lambda duration: duration.seconds + duration.nanos / 1e9)
-    raw_answer: str = read(
-        "raw_answer", description="The model's answer as it came, cut to 8 KiB; empty for rules."
-    )
     request_id: strawberry.ID | None = read(
         "request_id",
         lambda id: id or None,
         description="Of the `reassessEvent` that asked for it; null where nobody did.",
     )
+
+    @strawberry.field(
+        description="The model's answer as it came, cut to 8 KiB; empty for rules. It costs as much as 1000 "
+        "other fields."
+    )
+    async def raw_answer(self, info: Info) -> str:
+        return await info.context.loaders.raw_answer.load(self.message.id) if self.message.model else ""
 
     @strawberry.field
     def factors(self) -> list[Factor]:

@@ -17,7 +17,7 @@ from store_svc.database import Database
 from store_svc.event import Request
 from store_svc.ids import parse_uuid
 from store_svc.leases import Leases
-from store_svc.queries import assessments, counts, events, failures, feed
+from store_svc.queries import assessments, counts, events, failures, feed, raw_answers
 from store_svc.reassessments import Reassessments
 from store_svc.status import StoreStatus
 from store_svc.times import stamp
@@ -104,6 +104,10 @@ class EventServicer(EventServiceServicer):
     ) -> pb.ListAssessmentsResponse:
         size = request.page_size or 20
         return await assessments.list_assessments(self._database, request.event_id, size, request.page_token)
+
+    async def GetRawAnswer(self, request: pb.GetRawAnswerRequest, context: object) -> pb.GetRawAnswerResponse:
+        raw_answer = await raw_answers.get_raw_answer(self._database, request.assessment_id)
+        return pb.GetRawAnswerResponse(raw_answer=raw_answer)
 
     async def BatchGetFailures(
         self, request: pb.BatchGetFailuresRequest, context: object

@@ -181,7 +181,9 @@ class _Reader:
         }
 
     async def _raw_answer(self, message: Assessment) -> str:
-        return message.raw_answer
+        request = events.GetRawAnswerRequest(assessment_id=message.id)
+        answer = await self._events.GetRawAnswer(request, metadata=self._metadata, timeout=30)
+        return answer.raw_answer
 
     async def failures(self, event_ids: list[str]) -> Outcome:
         request = events.BatchGetFailuresRequest(event_ids=event_ids)

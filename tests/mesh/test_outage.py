@@ -239,10 +239,13 @@ def unjudged(events: Sequence[Event], before: Collection[str], statuses: set[int
 async def judged_once_by_what_was_said(look: Recorded, oracle: Oracle, events: Sequence[Event]) -> None:
     """One assessment for each piece of evidence, and behind each one an answer given for that very event."""
     rows = await look.rows("SELECT event_id, evidence_digest FROM assessments")
+    raw = await look.rows("SELECT assessment_id, body FROM raw_answers")
+    answers = {str(row["assessment_id"]): row["body"].decode() for row in raw}
     assert max(Counter((row["event_id"], row["evidence_digest"]) for row in rows).values()) == 1
     assert {str(row["event_id"]) for row in rows} == {event.id for event in events}
     for event in events:
-        prompt = oracle.given[event.assessment.raw_answer]
+        answer = answers[event.assessment.id]
+        prompt = oracle.given[answer]
         assert event_of(event.camera_id, event.started_at.ToDatetime().minute) in prompt
-        assert json.loads(event.assessment.raw_answer)["score"] == event.assessment.score
-    assert len({event.assessment.raw_answer for event in events}) == len(events) == 52
+        assert json.loads(answer)["score"] == event.assessment.score
+    assert len({answers[event.assessment.id] for event in events}) == len(events) == 52

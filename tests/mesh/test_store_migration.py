@@ -10,15 +10,24 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from lares.reason.v1.assessment_pb2 import Assessment
+from lares.store.v1.event_pb2 import Event
+from lares.store.v1.event_service_pb2 import EventFilter
+from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import Invalid, Unavailable
 from store_svc import migration
 from store_svc.database import open_database
 from store_svc.migration import migrate
+from store_svc.queries.assessments import list_assessments
+from store_svc.queries.events import get_event, list_events
+from store_svc.queries.feed import list_changes
+from store_svc.queries.raw_answers import get_raw_answer
 from store_svc.repository import load_events
 from store_svc.tables import assessments, metadata
 from tests.support.book import NOON, assessment_row, write
@@ -119,7 +128,7 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
         await connection.execute(text(EVENT_OF_0001), {"id": EVENT, "assessment": UUID(int=1)})
         for id, minute in ((3, 0), (1, 2), (2, 1)):
             values = {"id": UUID(int=id), "event": EVENT, "at": NOON + timedelta(minutes=minute)}
-            await connection.execute(text(ASSESSMENT_OF_0001), values)
+            await connection.execute(text(ASSESSMENT_OF_0001), values | {"body": b"1"})
         for id, minute in ((21, 0), (22, 2), (23, 1)):
             values = {"id": UUID(int=id), "event": EVENT, "at": NOON + timedelta(minutes=minute)}
             await connection.execute(text(FAILURE_OF_0001), values)
@@ -138,6 +147,70 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
         assert rows.all() == [(UUID(int=22),)]
 
 
+async def test_raw_answers_move_out_of_what_is_listed(empty_postgres_url: str, engine: AsyncEngine) -> None:
+    """More than one round of rows, of which the last has a raw answer as earlier versions wrote it."""
+    await upgrade(engine, "0001")
+    raw_answer = "a man at the door\0" * 400
+    others = 600
+    old = Assessment(id=str(UUID(int=1)), event_id=str(EVENT), score=40, summary="A man.", model="m")
+    event = Event(id=str(EVENT), camera_id="front", sequence=4, assessment=old)
+    for assessment in (old, event.assessment):
+        assessment.raw_answer = raw_answer
+        assessment.MergeFromString(UNKNOWN)
+    entry = EventChanged(sequence=others + 4, event=event).SerializeToString()
+    async with engine.begin() as connection:
+        await connection.execute(text(EVENT_OF_0001), {"id": EVENT, "assessment": UUID(int=1)})
+        await connection.execute(text("UPDATE events SET sequence = :n"), {"n": others + 4})
+        await connection.execute(text("UPDATE feed_head SET sequence = :n"), {"n": others + 4})
+        row = {"event": EVENT, "at": NOON}
+        plain = [row | {"id": UUID(int=n), "body": b""} for n in range(2, others)]
+        await connection.execute(text(ASSESSMENT_OF_0001), plain)
+        last = row | {"id": UUID(int=others), "body": old.SerializeToString()}
+        await connection.execute(text(ASSESSMENT_OF_0001), last | {"id": UUID(int=1)})
+        await connection.execute(text(ASSESSMENT_OF_0001), last)
+        entries = [row | {"n": n, "body": b"", "severity": 2} for n in range(1, others)]
+        await connection.execute(
+            text(ENTRY_OF_0001), [*entries, row | {"n": others + 4, "body": entry, "severity": 2}]
+        )
+    await migrate(empty_postgres_url)
+    assert await differences(engine) == []
+    async with engine.connect() as connection:
+        moved = (await connection.execute(text("SELECT * FROM raw_answers ORDER BY assessment_id"))).all()
+    assert moved == [(UUID(int=n), raw_answer.encode()) for n in (1, others)]
+    async with open_database(empty_postgres_url) as database:
+        assert await get_raw_answer(database, str(UUID(int=1))) == raw_answer
+        (listed,) = (await list_events(database, EventFilter(), 50, "")).events
+        one = await get_event(database, str(EVENT))
+        history = (await list_assessments(database, str(EVENT), 100, "")).assessments
+        changes, _ = await list_changes(database, others, 10)
+    told = [listed.assessment, one.assessment, history[0], changes[0].event.assessment]
+    for assessment in told:
+        assert (assessment.summary, assessment.raw_answer, assessment.ByteSize()) == ("A man.", "", WEIGHT)
+        assert b"alien" not in assessment.SerializeToString()
+    await downgrade_to_before_raw_answers(engine)
+    async with engine.connect() as connection:
+        body = (
+            await connection.execute(text("SELECT body FROM assessments WHERE id = :id"), {"id": UUID(int=1)})
+        ).scalar()
+    assert Assessment.FromString(body or b"").raw_answer == raw_answer
+
+
+async def downgrade_to_before_raw_answers(engine: AsyncEngine) -> None:
+    def work(connection: Connection) -> None:
+        config = migration.alembic_config()
+        config.attributes["connection"] = connection
+        (of_raw_answers,) = [
+            script
+            for script in ScriptDirectory.from_config(config).walk_revisions()
+            if script.doc == "raw answers"
+        ]
+        assert isinstance(of_raw_answers.down_revision, str)
+        command.downgrade(config, of_raw_answers.down_revision)
+
+    async with engine.begin() as connection:
+        await connection.run_sync(work)
+
+
 async def upgrade(engine: AsyncEngine, revision: str) -> None:
     def work(connection: Connection) -> None:
         config = migration.alembic_config()
@@ -149,6 +222,14 @@ async def upgrade(engine: AsyncEngine, revision: str) -> None:
 
 
 EVENT = UUID(int=9)
+# A field that no contract of ours ever had: number 999, 5 bytes.
+UNKNOWN = b"\xba\x3e\x05alien"
+# Of two ids, a summary, a model and a score.
+WEIGHT = 38 + 38 + 8 + 3 + 2
+ENTRY_OF_0001 = """
+    INSERT INTO feed (sequence, event_id, camera_id, status, severity, deleted, body, recorded_at)
+    VALUES (:n, :event, 'front', 2, :severity, false, :body, :at)
+"""
 DUE = NOON + timedelta(minutes=5)
 EVENT_OF_0001 = """
     INSERT INTO events (id, camera_id, partition, status, revision, sequence, started_at, ended_at, closed,
@@ -162,7 +243,7 @@ EVENT_OF_0001 = """
 ASSESSMENT_OF_0001 = """
     INSERT INTO assessments (id, event_id, evidence_revision, evidence_digest, score, severity, body,
         assessed_at, recorded_at)
-    VALUES (:id, :event, 1, 'older', 40, 2, '1', :at, :at)
+    VALUES (:id, :event, 1, 'older', 40, 2, :body, :at, :at)
 """
 FAILURE_OF_0001 = """
     INSERT INTO judgement_failures (id, event_id, evidence_revision, evidence_digest, reason, detail,

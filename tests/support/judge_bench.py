@@ -85,7 +85,7 @@ class FakeStore(EventServiceServicer):
         raise AssertionError("the judge has no business here")
 
     GetEvent = ListEvents = WatchEvents = ListChanges = GetStoreStatus = _unused  # type: ignore[assignment]
-    ReassessEvent = ListAssessments = BatchGetFailures = _unused  # type: ignore[assignment]
+    ReassessEvent = ListAssessments = GetRawAnswer = BatchGetFailures = _unused  # type: ignore[assignment]
 
 
 class FakeReasoner:

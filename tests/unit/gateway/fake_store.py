@@ -66,6 +66,7 @@ class FakeStore:
         default_factory=reason_service_pb2.GetReasonStatusResponse
     )
     assessments: dict[str, list[assessment_pb2.Assessment]] = field(default_factory=dict)  # newest first
+    raw_answers: dict[str, str] = field(default_factory=dict)  # by assessment
     failures: dict[str, event_service_pb2.EventFailure] = field(default_factory=dict)
     status: event_service_pb2.GetStoreStatusResponse = field(
         default_factory=event_service_pb2.GetStoreStatusResponse
@@ -289,6 +290,13 @@ class _Events(_Servicer, events_rpc.EventServiceServicer):
         return event_service_pb2.ListAssessmentsResponse(
             assessments=chosen, page_tokens=tokens, next_page_token=after
         )
+
+    async def GetRawAnswer(self, request: Any, context: Any) -> Any:
+        self.store.seen("GetRawAnswer", request)
+        if request.assessment_id not in self.store.raw_answers:
+            raise NotFound("there is no such assessment", "ASSESSMENT_NOT_FOUND")
+        raw_answer = self.store.raw_answers[request.assessment_id]
+        return event_service_pb2.GetRawAnswerResponse(raw_answer=raw_answer)
 
     async def BatchGetFailures(self, request: Any, context: Any) -> Any:
         self.store.seen("BatchGetFailures", request)

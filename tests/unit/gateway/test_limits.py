@@ -39,6 +39,12 @@ def measure(text: str, **variables: object) -> tuple[int, int]:
             1 + 2 * (2 + CALL + 3 * 2),
             6,
         ),
+        # So is a raw answer for every assessment.
+        (
+            "{ events(first: 2) { edges { node { assessment { score rawAnswer } } } } }",
+            1 + 2 * (2 + 1 + 1 + CALL),
+            5,
+        ),
         # What is below nothing pays for nothing.
         ("{ events(first: -2000000000) { edges { cursor } } cameras { id } }", 1 + 11, 3),
         ("{ cameras { ...F } } fragment F on Camera { id name }", 21, 2),

@@ -139,8 +139,8 @@ async def test_everything_about_a_judgement(gateway: Gateway) -> None:
         prompt_tokens=812,
         cached_tokens=700,
         completion_tokens=90,
-        raw_answer='{"score": 71}',
     )
+    gateway.store.raw_answers[told.id] = '{"score": 71}'
     told.duration.FromMilliseconds(1250)
     told.assessed_at.FromDatetime(NOON)
     rules = Assessment(id=uuid("rules"), score=40, severity=2, reasoner="rules/v1", rules_score=40)  # type: ignore[arg-type]
@@ -165,6 +165,7 @@ async def test_everything_about_a_judgement(gateway: Gateway) -> None:
         "durationSeconds": 1.25,
         "rawAnswer": '{"score": 71}',
     }
+    assert gateway.store.calls["GetRawAnswer"] == 1  # rules have none
     plain = edges[1]["node"]
     assert (plain["model"], plain["requestId"], plain["rawAnswer"], plain["promptTokens"]) == (
         "",
@@ -172,6 +173,29 @@ async def test_everything_about_a_judgement(gateway: Gateway) -> None:
         "",
         0,
     )
+
+
+async def test_a_raw_answer_that_is_gone_is_empty(gateway: Gateway) -> None:
+    event = gateway.store.add_event(1, score=72)
+    event.assessment.id, event.assessment.model = uuid("assessment"), "nano"
+    query = "query($id: ID!) { event(id: $id) { assessment { score rawAnswer } } }"
+    answer = await gateway.ask(query, id=event.id)
+    assert answer["event"]["assessment"] == {"score": 72, "rawAnswer": ""}
+
+
+async def test_raw_answers_are_asked_for_only_where_they_are_selected(gateway: Gateway) -> None:
+    for index in range(3):
+        event = gateway.store.add_event(index, score=72)
+        event.assessment.id, event.assessment.model = uuid("assessment", index), "nano"
+        gateway.store.raw_answers[event.assessment.id] = f"answer {index}"
+    await gateway.ask("{ events { edges { node { assessment { score } } } } }")
+    assert gateway.store.calls["GetRawAnswer"] == 0
+    edges = (await gateway.ask("{ events { edges { node { assessment { rawAnswer } } } } }"))["events"][
+        "edges"
+    ]
+    told = {edge["node"]["assessment"]["rawAnswer"] for edge in edges}
+    assert told == {"answer 0", "answer 1", "answer 2"}
+    assert gateway.store.calls["GetRawAnswer"] == 3
 
 
 async def test_pages_of_the_history_follow_each_other(gateway: Gateway) -> None:

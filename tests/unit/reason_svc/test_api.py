@@ -61,9 +61,9 @@ def grpc_interceptors() -> list[grpc.aio.ServerInterceptor]:
 
 def test_evidence_in_assessment_out(grpc_stub: Any) -> None:
     evidence = evidence_message(at=NIGHT)
-    assessment = grpc_stub.AssessEvent(
-        AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90
-    ).assessment
+    answer = grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90)
+    assert answer.raw_answer == ""
+    assessment = answer.assessment
     assert assessment.event_id == evidence.event_id
     assert (assessment.evidence_revision, assessment.evidence_digest) == (3, evidence.digest)
     assert (assessment.score, assessment.severity) == (65, SEVERITY_HIGH)

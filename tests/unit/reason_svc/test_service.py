@@ -100,9 +100,11 @@ async def test_an_llm_judges_for_both_and_says_how_it_does(tmp_path: Path) -> No
             assert (judged.reasoner, judged.model, judged.rules_score) == ("llama.cpp", MODEL, 40)
             assert (judged.prompt_tokens, judged.cached_tokens, judged.completion_tokens) == (100, 60, 10)
             assert len(judged.prompt_hash) == 64
-            assert judged.raw_answer
+            assert not judged.raw_answer
             assert [factor.factor for factor in judged.factors[5:]] == ["repeat", "reason"]
             assert list(judged.factors[-1].detection_ids) == [evidence_message().detections[0].id]
+        for told in (fact, answer):
+            assert told.raw_answer.startswith("{")
         status = await call(stub.GetReasonStatus, GetReasonStatusRequest())
         assert (status.reasoner, status.state, status.slots) == ("llama.cpp", JUDGE_STATE_READY, 3)
         assert (status.model, list(status.models)) == (MODEL, [MODEL, "rules/v1"])

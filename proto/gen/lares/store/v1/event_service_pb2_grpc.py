@@ -80,6 +80,11 @@ class EventServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsResponse.FromString,
                 _registered_method=True)
+        self.GetRawAnswer = channel.unary_unary(
+                '/lares.store.v1.EventService/GetRawAnswer',
+                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetRawAnswerRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetRawAnswerResponse.FromString,
+                _registered_method=True)
         self.BatchGetFailures = channel.unary_unary(
                 '/lares.store.v1.EventService/BatchGetFailures',
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresRequest.SerializeToString,
@@ -159,6 +164,13 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRawAnswer(self, request, context):
+        """What a model answered, word by word; empty for rules.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def BatchGetFailures(self, request, context):
         """Why the last attempts at judging these events failed; none of those whose last attempt succeeded.
         """
@@ -220,6 +232,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.ListAssessments,
                     request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsResponse.SerializeToString,
+            ),
+            'GetRawAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRawAnswer,
+                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetRawAnswerRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetRawAnswerResponse.SerializeToString,
             ),
             'BatchGetFailures': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchGetFailures,
@@ -476,6 +493,33 @@ class EventService:
             '/lares.store.v1.EventService/ListAssessments',
             lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_event__service__pb2.ListAssessmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRawAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.EventService/GetRawAnswer',
+            lares_dot_store_dot_v1_dot_event__service__pb2.GetRawAnswerRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_event__service__pb2.GetRawAnswerResponse.FromString,
             options,
             channel_credentials,
             insecure,

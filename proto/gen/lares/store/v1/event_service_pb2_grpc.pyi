@@ -52,6 +52,8 @@ class EventServiceStub:
     """
     ListAssessments: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]
     """An event's judgements, newest first."""
+    GetRawAnswer: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetRawAnswerRequest, _event_service_pb2.GetRawAnswerResponse]
+    """What a model answered, word by word; empty for rules."""
     BatchGetFailures: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.BatchGetFailuresRequest, _event_service_pb2.BatchGetFailuresResponse]
     """Why the last attempts at judging these events failed; none of those whose last attempt succeeded."""
     GetStoreStatus: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]
@@ -81,6 +83,8 @@ class EventServiceAsyncStub(EventServiceStub):
     """
     ListAssessments: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]  # type: ignore[assignment]
     """An event's judgements, newest first."""
+    GetRawAnswer: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetRawAnswerRequest, _event_service_pb2.GetRawAnswerResponse]  # type: ignore[assignment]
+    """What a model answered, word by word; empty for rules."""
     BatchGetFailures: _aio.UnaryUnaryMultiCallable[_event_service_pb2.BatchGetFailuresRequest, _event_service_pb2.BatchGetFailuresResponse]  # type: ignore[assignment]
     """Why the last attempts at judging these events failed; none of those whose last attempt succeeded."""
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]  # type: ignore[assignment]
@@ -161,6 +165,14 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ListAssessmentsResponse, _abc.Awaitable[_event_service_pb2.ListAssessmentsResponse]]:
         """An event's judgements, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetRawAnswer(
+        self,
+        request: _event_service_pb2.GetRawAnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.GetRawAnswerResponse, _abc.Awaitable[_event_service_pb2.GetRawAnswerResponse]]:
+        """What a model answered, word by word; empty for rules."""
 
     @_abc_1.abstractmethod
     def BatchGetFailures(
