@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.faults.asking import Ask, asks
 from tests.faults.run import Kills, Result, perform
 from tests.faults.scenario import Drop, flawed, lonely, long_visit
 from tests.support.photos import small_photos
@@ -16,11 +17,13 @@ GAP, SPAN = 4.0, 12.0
 
 
 def settings() -> dict[str, str]:
-    """Short gaps, so that events close soon; few detections to an event, so that its count limit is met."""
+    """Short gaps, so that events close soon; few detections to an event, so that its count limit is met; and
+    short leases, for each kill leaves some."""
     return {
         "LARES_EVENT_GAP_SECONDS": str(GAP),
         "LARES_EVENT_SPAN_SECONDS": str(SPAN),
         "LARES_EVENT_MAX_DETECTIONS": "8",
+        "LARES_LEASE_SECONDS": "6",
     }
 
 
@@ -32,12 +35,12 @@ def scenario(cameras: int, photos: int, seed: int) -> list[Drop]:
 
 
 async def compare(
-    folder: Path, drops: list[Drop], kills: Kills, originals: str
+    folder: Path, drops: list[Drop], asks: list[Ask], kills: Kills, originals: str
 ) -> tuple[Result, Result, list[str]]:
     """The golden run, the run under kills (with `originals` as the setting), and what is wrong with them."""
-    golden = await perform(folder / "golden", drops, settings(), None)
+    golden = await perform(folder / "golden", drops, asks, settings(), None)
     with_originals = settings() | {"LARES_INGEST_ORIGINALS": originals}
-    struck = await perform(folder / "struck", drops, with_originals, kills)
+    struck = await perform(folder / "struck", drops, asks, with_originals, kills)
     wrong = golden.outcome.differences(struck.outcome)
     sound = sum(drop.flaw is None for drop in drops)
     if len(golden.outcome.media) != sound:
@@ -49,12 +52,30 @@ async def compare(
     if struck.originals != kept:
         wrong.append(f"struck: with {originals}, these are left or gone: {struck.originals ^ kept}")
     for name, result in (("golden", golden), ("struck", struck)):
-        if result.sequences != list(range(1, result.head + 1)):
-            wrong.append(f"{name}: a subscriber saw {result.sequences}, the head is {result.head}")
-        unjudged = [event["id"] for event in result.outcome.events.values() if event["status"] != "ASSESSED"]
-        if unjudged or not result.outcome.events:
-            wrong.append(f"{name}: {len(result.outcome.events)} events, not judged: {unjudged}")
+        wrong += [f"{name}: {line}" for line in unsound(result, asks)]
+    if not (struck.fired.while_ready and struck.fired.while_judging and struck.fired.asked_before_a_kill):
+        wrong.append(f"struck: a fault never fired: {struck.fired}")
     return golden, struck, wrong
+
+
+def unsound(result: Result, asks: list[Ask]) -> list[str]:
+    """What is wrong with one run, whatever the other one did."""
+    outcome, wrong = result.outcome, []
+    if result.sequences != list(range(1, result.head + 1)):
+        wrong.append(f"a subscriber saw {result.sequences}, the head is {result.head}")
+    unjudged = [event["id"] for event in outcome.events.values() if event["status"] != "ASSESSED"]
+    if unjudged or not outcome.events:
+        wrong.append(f"{len(outcome.events)} events, not judged: {unjudged}")
+    ends = {ask.request_id: ask.end for ask in asks}
+    if outcome.requests != ends:
+        wrong.append(f"requests ended {outcome.requests}, and should {ends}")
+    if outcome.twice:
+        wrong.append(f"judged more than once: {outcome.twice}")
+    if outcome.jobs:
+        wrong.append(f"jobs left: {outcome.jobs}")
+    if not result.fired.spoilt:
+        wrong.append("the model never failed")
+    return wrong
 
 
 def main() -> None:
@@ -65,21 +86,27 @@ def main() -> None:
     parser.add_argument("--originals", choices=("keep", "take"), default="keep")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
+    if options.kills < 2:
+        parser.error("the second kill is the first one while Lares works: say --kills 2 or more")
     print(f"seed {options.seed}")
     drops = scenario(options.cameras, options.photos, options.seed)
     kills = Kills(options.kills, random.Random(options.seed))
+    wanted = asks(drops, stubborn=3)
     with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
-        golden, struck, wrong = asyncio.run(compare(Path(folder), drops, kills, options.originals))
+        golden, struck, wrong = asyncio.run(compare(Path(folder), drops, wanted, kills, options.originals))
     for name, result in (("golden", golden), ("struck", struck)):
         print(
-            f"{name}: {result.killed} kills ({result.killed_while_ready} while ready), "
-            f"{result.seconds:.0f} s, "
+            f"{name}: {result.fired}, {result.seconds:.0f} s, "
             f"{len(result.outcome.media)} media, {len(result.outcome.events)} events, "
-            f"{len(result.outcome.rejections)} rejections, feed head {result.head}"
+            f"{len(result.outcome.rejections)} rejections, {len(result.outcome.requests)} requests, "
+            f"feed head {result.head}"
         )
     if wrong:
         sys.exit("\n".join(["NOT THE SAME:", *wrong]))
-    print("the same media, detections, events, labels, rejections and judgements; no gap in either feed")
+    print(
+        "the same media, detections, events, labels, rejections and judgements, none of them twice; every "
+        "request answered or given up; no job left; no gap in either feed"
+    )
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
 """What a run left in Lares, without what may differ between two honest runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from tests.support.jobs_left import jobs_left
 from tests.support.lares import Lares
+from tests.support.topic_values import assessed_times
 
 MEDIA = """query($after: String) { mediaList(first: 200, after: $after) {
   edges { node { id capturedAt detections(first: 500) { edges { node { id label score } } } } }
   pageInfo { hasNextPage endCursor } } }"""
 EVENTS = """query($after: String) { events(first: 50, after: $after) {
   edges { node { id camera { id } status closed startedAt endedAt labels
-    assessment { score severity summary reasoner factors { name points text detectionIds } }
+    assessment { evidenceDigest requestId score severity summary reasoner
+      factors { name points text detectionIds } }
+    assessments(first: 50) { edges { node { evidenceDigest requestId score model } } }
+    lastFailure { reason givenUpRequestId }
     detections(first: 500) { edges { node { id } } } media { id } } }
   pageInfo { hasNextPage endCursor } } }"""
 REJECTIONS = """query($after: String) { rejections(first: 200, after: $after) {
@@ -19,14 +24,23 @@ REJECTIONS = """query($after: String) { rejections(first: 200, after: $after) {
 
 @dataclass(frozen=True)
 class Outcome:
+    """By id. `requests` says how each reassessment ended. `assessed` counts the assessments on the log by
+    event, evidence and request. What was judged of evidence that still grew is in neither run's the same; so
+    both it and an event's `assessments` hold those of its last evidence alone, but `twice` all that the log
+    holds more than once."""
+
     media: dict[str, Any]
     events: dict[str, Any]
     rejections: dict[str, Any]
+    requests: dict[str, str]
+    assessed: dict[str, int]
+    twice: dict[str, int]
+    jobs: list[str]
 
     def differences(self, other: "Outcome") -> list[str]:
         """One line per thing that is not the same in both."""
         lines = []
-        for kind in ("media", "events", "rejections"):
+        for kind in (field.name for field in fields(self) if field.name not in ("twice", "jobs")):
             mine, theirs = getattr(self, kind), getattr(other, kind)
             for name in sorted(mine.keys() | theirs.keys()):
                 if mine.get(name) != theirs.get(name):
@@ -37,14 +51,33 @@ class Outcome:
 async def read_outcome(lares: Lares) -> Outcome:
     """Everything, page by page, by id."""
     media = {node["id"]: _flat(node, "detections") for node in await pages(lares, MEDIA, "mediaList")}
-    events = {}
+    events, requests, last = {}, {}, {}
     for node in await pages(lares, EVENTS, "events"):
-        node = _flat(node, "detections")
+        node = _flat(_flat(node, "detections"), "assessments")
         node["detections"] = sorted(found["id"] for found in node["detections"])
         node["media"] = sorted(one["id"] for one in node["media"])
+        last[node["id"]] = node["assessment"] and node["assessment"]["evidenceDigest"]
+        for assessment in node["assessments"]:
+            if assessment["requestId"]:
+                requests[assessment["requestId"]] = "answered"
+        if node["lastFailure"] and node["lastFailure"]["givenUpRequestId"]:
+            requests[node["lastFailure"]["givenUpRequestId"]] = "given up"
+        node["assessments"] = sorted(
+            (one for one in node["assessments"] if one["evidenceDigest"] == last[node["id"]]),
+            key=lambda one: str(one["requestId"]),
+        )
         events[node["id"]] = node
     rejections = {node["id"]: node for node in await pages(lares, REJECTIONS, "rejections")}
-    return Outcome(media, events, rejections)
+    times = await assessed_times(lares)
+    return Outcome(
+        media,
+        events,
+        rejections,
+        requests,
+        {" ".join(judged): count for judged, count in times.items() if judged[1] == last.get(judged[0])},
+        {" ".join(judged): count for judged, count in times.items() if count > 1},
+        await jobs_left(lares.home),
+    )
 
 
 async def pages(lares: Lares, query: str, field: str, **variables: Any) -> list[Any]:

@@ -10,34 +10,54 @@ import httpx
 import psutil
 
 from ingest_svc.tree import walk
+from tests.faults.asking import Ask, Asking
+from tests.faults.model import FitfulModel, fitful_model
 from tests.faults.outcome import Outcome, pages, read_outcome
 from tests.faults.scenario import LONG_CAMERA, Drop
 from tests.faults.subscriber import Subscriber
 from tests.support.lares import Lares, Refused
+from tests.support.waiting import until
 
 STORED = """query($after: String, $cameras: [ID!]) {
   mediaList(first: 200, after: $after, cameraIds: $cameras) {
     edges { node { capturedAt } } pageInfo { hasNextPage endCursor } } }"""
 
 
-@dataclass
 class Kills:
     """kill -9 of the whole of Lares, `count` times: by turns in the middle of its start (the very first one
-    included) and while it works."""
+    included) and while it works. The second comes while a reassessment waits and the model has a judgement in
+    hand; from then on chance decides."""
 
-    count: int
-    chance: random.Random
+    def __init__(self, count: int, chance: random.Random) -> None:
+        self.count = count
+        self._chance = chance
 
-    async def live(self, lares: Lares, index: int) -> bool:
+    async def live(self, lares: Lares, index: int, asking: Asking, model: FitfulModel) -> bool:
         """Returns at the moment of the next kill; whether Lares was ready then."""
         if index % 2 == 0:
-            await asyncio.sleep(self.chance.uniform(0.2, 5.0))
+            await asyncio.sleep(self._chance.uniform(0.2, 5.0))
             assert lares.process is not None
             assert lares.process.poll() is None, f"lares ended by itself:\n{lares.tail()}"
             return False
         await lares.ready()
-        await asyncio.sleep(self.chance.uniform(0.0, 5.0))
+        if index == 1:
+            await until(lambda: asking.acknowledged and model.judging, 120, lares.tail)
+        else:
+            await asyncio.sleep(self._chance.uniform(0.0, 5.0))
         return True
+
+
+@dataclass
+class Fired:
+    """The faults that happened: kills, those of them while Lares was ready, those while the model had a
+    judgement in hand; requests that the store had taken before the last kill; attempts that the model
+    spoilt."""
+
+    kills: int = 0
+    while_ready: int = 0
+    while_judging: int = 0
+    asked_before_a_kill: int = 0
+    spoilt: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,38 +69,57 @@ class Result:
     sequences: list[int]
     head: int
     seconds: float
-    killed: int
-    killed_while_ready: int
+    fired: Fired
 
 
-async def perform(home: Path, drops: list[Drop], settings: dict[str, str], kills: Kills | None) -> Result:
-    """Drops the photos, kills as told, waits until all is quiet, reads everything."""
+async def perform(
+    home: Path, drops: list[Drop], asks: list[Ask], settings: dict[str, str], kills: Kills | None
+) -> Result:
+    """Drops the photos and asks for reassessments, kills as told, waits until all is quiet, reads
+    everything."""
+    async with fitful_model() as model:
+        return await _perform(home, drops, asks, settings | {"LARES_REASONER_URL": model.url}, kills, model)
+
+
+async def _perform(
+    home: Path,
+    drops: list[Drop],
+    asks: list[Ask],
+    settings: dict[str, str],
+    kills: Kills | None,
+    model: FitfulModel,
+) -> Result:
     began = time.monotonic()
     lares = Lares(home, settings)
     lares.cameras.mkdir(parents=True)
     lares.start()
-    subscriber = Subscriber(lares)
+    subscriber, asking = Subscriber(lares), Asking(lares, asks)
     dropping = asyncio.create_task(_drop_all(lares, drops))
-    ready = 0
+    fired = Fired()
     try:
         for index in range(kills.count if kills else 0):
             assert kills is not None
-            ready += await kills.live(lares, index)
+            fired.while_ready += await kills.live(lares, index, asking, model)
             lares.kill()
+            fired.kills += 1
+            fired.while_judging += model.judging > 0
+            fired.asked_before_a_kill = len(asking.acknowledged)
             await _gone(lares)
             lares.start()
         await lares.ready()
         await dropping
+        await asking.done()
         await lares.idle()
         head = int((await lares.graphql("{ status { store { sequence } } }"))["status"]["store"]["sequence"])
         await subscriber.caught_up(head)
         outcome = await read_outcome(lares)
         originals = {file.path for file in walk(lares.cameras.resolve())}
-        killed = kills.count if kills else 0
-        return Result(outcome, originals, subscriber.seen, head, time.monotonic() - began, killed, ready)
+        fired.spoilt = model.failed
+        return Result(outcome, originals, subscriber.seen, head, time.monotonic() - began, fired)
     finally:
         dropping.cancel()
         await subscriber.close()
+        await asking.close()
         await asyncio.gather(dropping, return_exceptions=True)
         await lares.close()
 

@@ -11,6 +11,7 @@ from tests.support.photos import renumbered
 # 2026-01-05 12:00:00 UTC; photos without EXIF are captured at their file's mtime.
 START = 1_767_614_400.0
 LONG_CAMERA, FLAWED_CAMERA = "long", "flawed"
+LONELY = "only.jpg"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Drop:
     def path(self) -> str:
         return f"{self.camera}/{self.name}"
 
+    @property
+    def lonely(self) -> bool:
+        """Whether it is its camera's only one."""
+        return self.name == LONELY
+
     def content(self) -> bytes:
         """The sample with its serial number, which makes it another photo, and with its flaw."""
         whole = renumbered(self.sample, self.serial)
@@ -71,7 +77,7 @@ class Drop:
 def lonely(samples: list[Path], count: int) -> list[Drop]:
     """One photo in each of `count` cameras."""
     return [
-        Drop(f"cam-{index:02}", "only.jpg", samples[index % len(samples)], START + 7 * index, 10_000 + index)
+        Drop(f"cam-{index:02}", LONELY, samples[index % len(samples)], START + 7 * index, 10_000 + index)
         for index in range(count)
     ]
 

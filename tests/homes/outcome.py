@@ -5,7 +5,6 @@ out: revisions, sequences, times of the wall clock, and what was judged of evide
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC
 from typing import Any
@@ -15,7 +14,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.detect.v1.detection_pb2 import Detection
 from lares.reason.v1.assessment_pb2 import Assessment
-from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.v1 import camera_service_pb2 as cameras
 from lares.store.v1 import detection_service_pb2 as detections
 from lares.store.v1 import event_service_pb2 as events
@@ -26,10 +24,10 @@ from lares.store.v1.detection_service_pb2_grpc import DetectionServiceStub
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from lares.store.v1.key_service_pb2_grpc import KeyServiceStub
 from lares.store.v1.media_service_pb2_grpc import MediaServiceStub
-from mesh.topics import ASSESSED, DEAD_LETTER_SERVICES, dead_letters
+from mesh.topics import DEAD_LETTER_SERVICES, dead_letters
 from tests.support.jobs_left import jobs_left
 from tests.support.lares import Lares
-from tests.support.topic_values import topic_values
+from tests.support.topic_values import assessed_times, topic_values
 
 Outcome = dict[str, Any]
 
@@ -52,27 +50,15 @@ async def read_outcome(lares: Lares, known: Outcome) -> Outcome:
                 if assessment.evidence_digest == event["digest"] or assessment.id in known["assessments"]:
                     outcome["assessments"][assessment.id] = await reader.assessment(assessment)
     outcome["left"] = await jobs_left(lares.home)
+    times = {" ".join(judged): count for judged, count in (await assessed_times(lares)).items()}
     outcome["published"] = {
-        name: count
-        for name, count in (await published(lares)).items()
-        if count > 1 or name in known["published"]
+        judged: count for judged, count in times.items() if count > 1 or judged in known["published"]
     }
     outcome["dead_letters"] = {
         service: sorted({_sha256(value) for value in await topic_values(lares, dead_letters(service))})
         for service in DEAD_LETTER_SERVICES
     }
     return outcome
-
-
-async def published(lares: Lares) -> Counter[str]:
-    """How often the log holds an assessment of each event, evidence and request: more than once is judged
-    twice, though the store keeps one."""
-    counts: Counter[str] = Counter()
-    for value in await topic_values(lares, ASSESSED.name):
-        fact = EventAssessed.FromString(value)
-        if fact.HasField("assessment"):
-            counts[f"{fact.event_id} {fact.evidence_digest} {fact.assessment.request_id}"] += 1
-    return counts
 
 
 def differences(wanted: Outcome, found: Outcome) -> list[str]:

@@ -41,6 +41,7 @@ class ScriptedLlm:
 
     def __init__(self, kind: Kind = Kind.LLAMA_CPP, model: str = MODEL, context: int = 8192) -> None:
         self.kind, self.model, self.context = kind, model, context
+        self.others: list[str] = []  # models that it has besides
         self.slots = 3
         self.loading = self.silent = False
         self.turns: deque[Turn] = deque()
@@ -92,10 +93,14 @@ class ScriptedLlm:
 
     async def _models(self, request: web.Request) -> web.Response:
         self.looks += 1
-        card: dict[str, Any] = {"id": self.model, "object": "model", "owned_by": OWNERS[self.kind]}
+        cards: list[dict[str, Any]] = [
+            {"id": model, "object": "model", "owned_by": OWNERS[self.kind]}
+            for model in (self.model, *self.others)
+        ]
         if self.kind is Kind.VLLM:
-            card["max_model_len"] = self.context
-        return answered(200, {"object": "list", "data": [card]})
+            for card in cards:
+                card["max_model_len"] = self.context
+        return answered(200, {"object": "list", "data": cards})
 
     async def _props(self, request: web.Request) -> web.Response:
         settings = {"n_ctx": self.context}

@@ -1,7 +1,11 @@
-"""What lies on a topic of a running Lares, as bytes."""
+"""What lies on a topic of a running Lares."""
+
+from collections import Counter
 
 from aiokafka import AIOKafkaConsumer
 
+from lares.reason.v1.events_pb2 import EventAssessed
+from mesh.topics import ASSESSED
 from tests.support.lares import Lares
 
 
@@ -14,3 +18,14 @@ async def topic_values(lares: Lares, topic: str) -> list[bytes]:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 found += [record.value for record in records]
     return found
+
+
+async def assessed_times(lares: Lares) -> Counter[tuple[str, str, str]]:
+    """How often the log holds an assessment of each event, evidence digest and request: what was judged twice
+    lies there twice, though the store keeps one. Failures count for none."""
+    facts = map(EventAssessed.FromString, await topic_values(lares, ASSESSED.name))
+    return Counter(
+        (fact.event_id, fact.evidence_digest, fact.assessment.request_id)
+        for fact in facts
+        if fact.HasField("assessment")
+    )
