@@ -52,7 +52,8 @@ def _answers() -> int:
 
 
 def pid_and_settings() -> dict[str, object]:
-    return {"pid": os.getpid(), "settings": [name for name in os.environ if name.startswith("LARES_")]}
+    settings = [name for name in os.environ if name.startswith(("LARES_", "OTEL_"))]
+    return {"pid": os.getpid(), "settings": settings}
 
 
 def write_file(path: str) -> int:

@@ -209,7 +209,7 @@ async def test_a_dead_collector_is_not_waited_for_at_the_end(
 ) -> None:
     (port,) = free_ports(1)
     environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-    environment.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    environment.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "4")
     async with open_tracing("lares"):
         await one_request()
         await until(lambda: ("warning", "spans are dropped") in lines())
