@@ -18,10 +18,13 @@ from pathlib import Path
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lares.reason.v1.assessment_pb2 import Assessment
 from lares.store.internal.v1 import job_service_pb2
 from lares.store.v1 import camera_service_pb2
+from lares.store.v1.events_pb2 import CameraConfigured, EventChanged
 from mesh.topics import TOPICS
 
 ROOT = Path(__file__).parent.parent
@@ -32,17 +35,22 @@ FOREIGN = (Duration, Timestamp)
 
 Type = Descriptor | EnumDescriptor
 
-# Stored in a column, and on no topic.
-STORED: tuple[Type, ...] = (
-    camera_service_pb2.PolicyDecision.DESCRIPTOR,
-    job_service_pb2.JobKind.DESCRIPTOR,
-    job_service_pb2.ReassessmentRequest.DESCRIPTOR,
-)
+# What the columns of bytes hold, by table and name; None for what is no message.
+COLUMNS: dict[str, type[Message] | None] = {
+    "assessments.body": Assessment,
+    "camera_outbox.body": CameraConfigured,
+    "feed.body": EventChanged,
+    "jobs.request": job_service_pb2.ReassessmentRequest,
+    "raw_answers.body": None,
+}
+# Enums of which the numbers are stored, and that are in no message above.
+NUMBERS = (camera_service_pb2.PolicyDecision.DESCRIPTOR, job_service_pb2.JobKind.DESCRIPTOR)
 
 
 def today() -> FileDescriptorSet:
     """The contracts that lie on topics and in columns, as the generated code has them."""
-    return image([*(topic.message.DESCRIPTOR for topic in TOPICS), *STORED])
+    messages = [*(topic.message for topic in TOPICS), *(held for held in COLUMNS.values() if held)]
+    return image([*(message.DESCRIPTOR for message in messages), *NUMBERS])
 
 
 def image(roots: Iterable[Type]) -> FileDescriptorSet:

@@ -10,9 +10,11 @@ from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorSet,
 )
+from sqlalchemy import LargeBinary
 
 from deploy import contracts
 from mesh.topics import TOPICS
+from store_svc.tables import metadata
 
 FIRST = contracts.IMAGES / "2026-11-21.binpb"
 
@@ -148,6 +150,13 @@ def test_an_image_has_every_message_on_a_topic_and_nothing_that_was_fetched() ->
     assert names >= {"lares.reason.v1.Assessment", "lares.store.v1.Camera", "lares.ingest.v1.Media"}
     for files in (image, *(read(path) for path in contracts.IMAGES.glob("*.binpb"))):
         assert {file.name.partition("/")[0] for file in files.file} == {"lares"}
+
+
+def test_every_column_of_bytes_says_what_it_holds() -> None:
+    """Else what it holds could be changed, and old rows misread."""
+    columns = [column for table in metadata.tables.values() for column in table.columns]
+    of_bytes = {f"{one.table.name}.{one.name}" for one in columns if isinstance(one.type, LargeBinary)}
+    assert of_bytes <= contracts.COLUMNS.keys(), "add it to deploy/contracts.py, and run `make proto`"
 
 
 def test_contracts_that_break_an_image_are_not_written_over_it(
