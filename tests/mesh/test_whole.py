@@ -240,6 +240,30 @@ async def test_the_examples_show_the_event(lares: Lares) -> None:
     assert event in subscription
 
 
+async def test_the_example_that_follows_one_camera_is_told_how_far_it_is(lares: Lares) -> None:
+    """Other cameras' changes are withheld: a bookmark says that they were looked at."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "examples/grpc_client.py", "--address", lares.grpc, "--key-file",
+        str(lares.home / "admin.key"), "--watch", "--after", "0", "--camera", "front-door",
+        cwd=ROOT, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines: list[str] = []
+    try:
+        async with asyncio.timeout(90):
+            while not lines or not lines[-1].endswith("examined"):
+                line = await process.stdout.readline()
+                assert line, "it ended"
+                lines.append(line.decode().strip())
+    finally:
+        process.terminate()
+        await process.communicate()
+    head = (await lares.graphql("{ status { store { sequence } } }"))["status"]["store"]["sequence"]
+    assert lines[-1] == f"{head} examined"
+    assert lines[:-1]
+    assert all(" front-door " in line for line in lines[:-1])
+
+
 async def run_example(name: str, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
         sys.executable, f"examples/{name}", *arguments, cwd=ROOT, stdout=-1, stderr=-1
