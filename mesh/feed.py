@@ -48,8 +48,10 @@ class Seat:
 
     async def next(self, seconds: float | None) -> EventChanged | None:
         """None once there is something in the backlog that comes first. Raises TimeoutError when nothing came
-        for `seconds`."""
-        if not self._arrived.is_set():
+        for `seconds`; None waits for ever."""
+        if seconds is None or self._arrived.is_set():
+            await self._arrived.wait()  # without the cost of a timeout: thousands may wait here
+        else:
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
         if self._failure is not None:
