@@ -19,12 +19,13 @@ from mesh.boundary import Boundary
 from mesh.bus import open_bus
 from mesh.config import Config, naming, split_address
 from mesh.keys import Keys
-from mesh.mesh import Mesh
+from mesh.mesh import Check, Mesh
 from mesh.problems import Invalid
 from mesh.rpc import Channels, Server
 from mesh.security import Door
 
 EMBEDDED = "embedded:"
+BLOB_USERS = {"ingest", "detect", "gateway"}
 
 
 @asynccontextmanager
@@ -35,7 +36,8 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_home(config.home))
         config.cameras_folder.mkdir(exist_ok=True)
-        blobs = open_blobs(config.blobs_url, config.home)
+        used = not BLOB_USERS.isdisjoint(targets)
+        blobs = await open_blobs(config, used=used)
         stack.callback(blobs.close)
         socket = mesh_socket(config.home)
         channels = Channels(dict.fromkeys(targets, socket), config.peers, peer_credentials(config))
@@ -51,6 +53,9 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         await bus.create_topics()
         if config.bus_url == EMBEDDED:
             addresses["kafka"] = f"{config.kafka_listen.rpartition(':')[0]}:{bus_url.rpartition(':')[2]}"
+        checks: dict[str, Check] = {"kafka": bus.check}
+        if used and config.blobs_url.startswith("s3://"):
+            checks["blobs"] = blobs.check
         yield Mesh(
             config,
             bus,
@@ -61,7 +66,7 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
             database_url,
             reasoner_url,
             addresses,
-            {"kafka": bus.check},
+            checks,
         )
 
 

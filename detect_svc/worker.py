@@ -89,7 +89,8 @@ class Worker:
         media, began = delivery.message.media, time.perf_counter()
         try:
             with span("detect objects", {"lares.detector": identity(self._detector)}) as detecting:
-                sight = await self._detector.detect(self._blobs.path(media.sha256))
+                async with self._blobs.local(media.sha256) as path:
+                    sight = await self._detector.detect(path)
                 detecting.set_attribute("lares.detections.found", len(sight.found))
         except Problem as problem:
             if not is_rejection(problem):

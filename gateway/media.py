@@ -1,11 +1,11 @@
 """Originals and thumbnails over HTTP."""
 
-import asyncio
 from hashlib import sha256
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
+from gateway.blob_response import BlobResponse
 from gateway.drawing import VERSION, Box
 from gateway.schema.paging import LARGEST_DETECTION_PAGE
 from gateway.schema.reading import fraction, known_form
@@ -35,18 +35,15 @@ class MediaFiles:
         self._siblings, self._blobs, self._thumbnails = siblings, blobs, thumbnails
 
     async def original(self, request: Request) -> Response:
-        """The bytes as they came, whole or in ranges. Raises NotFound."""
+        """The bytes as they came, whole or in ranges. Raises NotFound and what
+        the blobs raise."""
         media = await self._media(request)
         headers = HEADERS | {"etag": f'"{media.sha256}"'}
         if _has(request, headers["etag"]):
             return Response(status_code=304, headers=headers)
-        path = self._blobs.path(media.sha256)
-        try:
-            found = await asyncio.to_thread(path.stat)
-        except FileNotFoundError:
-            raise NotFound("this media's content is gone", "BLOB_NOT_FOUND") from None
+        size = await self._blobs.size(media.sha256)
         kind = TYPES.get(media.type, "application/octet-stream")
-        return FileResponse(path, headers=headers, media_type=kind, stat_result=found)
+        return BlobResponse(self._blobs, media.sha256, size, media.ingested_at.seconds, headers, kind)
 
     async def thumbnail(self, request: Request) -> Response:
         """A small JPEG with a box around everything found. Raises NotFound."""

@@ -46,7 +46,8 @@ class Thumbnails:
     async def _make(self, name: str, sha256: str, boxes: list[Box]) -> bytes:
         # The path, not the bytes: however many wait to be drawn, none lies in this process's memory.
         try:
-            picture = await self._draw(str(self._blobs.path(sha256)), boxes, self._most_pixels)
+            async with self._blobs.local(sha256) as path:
+                picture = await self._draw(str(path), boxes, self._most_pixels)
         except Invalid as problem:
             if problem.reason == "BLOB_NOT_FOUND":
                 raise NotFound(problem.message, problem.reason) from None

@@ -1,19 +1,24 @@
 """One look into one file: is it what was seen, is it a photo, what is its digest, when was it taken."""
 
 import errno
-import hashlib
 import os
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from io import FileIO
 from pathlib import Path
 
 from ingest_svc import exif
 from ingest_svc.capture import Captured, captured
+from ingest_svc.content import Content, FileContent
 from ingest_svc.fingerprint import Fingerprint, of_open
-from ingest_svc.inspection import Header, Kind, Limits, inspect
+from ingest_svc.inspection import Header, Kind, Limits, inspect, inspect_head
 from ingest_svc.photo import Camera
 from ingest_svc.refusal import LINK, Reason, Refusal
 from ingest_svc.signature import LOOKED_AT
+from mesh.blobs import Blob, Spooled
+from mesh.blobs.spool import SpoolFailed, digest, read_at
 
 # What an unchanged file answers for ever; other errors are the system's, and pass.
 UNREADABLE = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG}
@@ -21,35 +26,52 @@ UNREADABLE = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOL
 
 @dataclass(frozen=True)
 class Examined:
-    """`source` is the file itself, without links; `content` is what was read from it."""
-
-    source: Path
-    content: bytes = field(repr=False)
-    sha256: str
+    blob: Blob
     header: Header
     captured: Captured
 
 
-def examine(root: Path, file: Fingerprint, camera: Camera, limits: Limits) -> Examined | Refusal | None:
-    """None where the file is gone, or no longer in the state of `file`. Raises OSError for what passes."""
+def examine(
+    root: Path, file: Fingerprint, camera: Camera, limits: Limits, spooled: Spooled | None = None
+) -> Examined | Refusal | None:
+    """None where the file is gone, or no longer in the state of `file`. What may be a photo is written to
+    `spooled`, and it is the copy that is judged. Raises OSError for what passes."""
     if file.outside:
         return LINK
     try:
-        source = (root / file.path).resolve()
-        content = _read(source, file, limits)
+        with open((root / file.path).resolve(), "rb", buffering=0, opener=_open) as stream:
+            if not file.same_state(of_open(file.path, stream.fileno())):
+                return None
+            head = inspect_head(read_at(stream.fileno(), 0, LOOKED_AT), limits, file.size)
+            if isinstance(head, Refusal):
+                return head
+            return _examined(stream, file, camera, limits, spooled)
     except FileNotFoundError:
         return None
+    except SpoolFailed:
+        raise
     except OSError as error:
         if error.errno in UNREADABLE:
             return Refusal(Reason.UNREADABLE, f"it cannot be read: {error.strerror}")
         raise
-    if content is None:
+
+
+def _examined(
+    stream: FileIO, file: Fingerprint, camera: Camera, limits: Limits, spooled: Spooled | None
+) -> Examined | Refusal | None:
+    read: Callable[[int, int], bytes] = partial(read_at, stream.fileno())
+    if spooled is None:
+        blob = digest(stream, file.size + 1)
+    else:
+        spooled.copy(stream, file.size + 1)
+        blob, read = spooled.blob, spooled.read
+    if blob.size != file.size or not file.same_state(of_open(file.path, stream.fileno())):
         return None
-    header = inspect(content, limits, file.size)
+    content = FileContent(read, blob.size)
+    header = inspect(content, limits)
     if isinstance(header, Refusal):
         return header
-    when = _captured(content, header.kind, file, camera)
-    return Examined(source, content, hashlib.sha256(content).hexdigest(), header, when)
+    return Examined(blob, header, _captured(content, header.kind, file, camera))
 
 
 def when_captured(root: Path, file: Fingerprint, camera: Camera) -> datetime:
@@ -63,7 +85,7 @@ def when_captured(root: Path, file: Fingerprint, camera: Camera) -> datetime:
     return _captured(content, kind, file, camera).at
 
 
-def _captured(content: bytes, kind: Kind, file: Fingerprint, camera: Camera) -> Captured:
+def _captured(content: Content, kind: Kind, file: Fingerprint, camera: Camera) -> Captured:
     return captured(
         taken=exif.taken(content) if kind is Kind.JPEG else None,
         zone=camera.zone,
@@ -71,17 +93,6 @@ def _captured(content: bytes, kind: Kind, file: Fingerprint, camera: Camera) -> 
         ctime_ns=file.ctime_ns,
         now=datetime.now(UTC),
     )
-
-
-def _read(source: Path, file: Fingerprint, limits: Limits) -> bytes | None:
-    """The whole file, or its beginning where it is too large; None where it is another by now."""
-    with open(source, "rb", opener=_open) as stream:
-        if not file.same_state(of_open(file.path, stream.fileno())):
-            return None
-        if file.size > limits.bytes:
-            return stream.read(LOOKED_AT)
-        content = stream.read(file.size + 1)
-        return content if len(content) == file.size else None
 
 
 def _open(path: str, flags: int) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ingest_svc import jpeg
+from ingest_svc.content import Content
 
 # EXIF lies near the front; beyond this it is not looked for.
 LOOKED_AT = 256 * 1024
@@ -21,7 +22,7 @@ class Taken:
     offset: timedelta | None
 
 
-def taken(content: bytes) -> Taken | None:
+def taken(content: Content) -> Taken | None:
     """From a JPEG file, or its first LOOKED_AT bytes. None where it says nothing, or nothing that makes
     sense."""
     try:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ingest_svc import jpeg, png
+from ingest_svc.content import Content
 from ingest_svc.refusal import Reason, Refusal
 from ingest_svc.signature import LOOKED_AT, Family, Signature, signature
 
@@ -28,18 +29,22 @@ class Header:
     height: int
 
 
-def inspect(content: bytes, limits: Limits, size: int | None = None) -> Header | Refusal:
-    """`content` is the whole file, or at least its first LOOKED_AT bytes where it is larger than the limit;
-    then `size` says how large."""
-    size = len(content) if size is None else size
+def inspect(content: Content, limits: Limits) -> Header | Refusal:
+    """`content` is the whole file."""
+    kind = inspect_head(content[:LOOKED_AT], limits, len(content))
+    return _measured(content, kind, limits) if isinstance(kind, Kind) else kind
+
+
+def inspect_head(head: bytes, limits: Limits, size: int) -> Kind | Refusal:
+    """What can be said from a file's first LOOKED_AT bytes; `size` is that of the whole file."""
     if size == 0:
         return Refusal(Reason.ZERO_BYTE, "the file is empty")
-    kind = signature(content[:LOOKED_AT])
+    kind = signature(head)
     if kind.family not in (Family.JPEG, Family.PNG):
         return _not_taken(kind)
     if size > limits.bytes:
         return Refusal(Reason.TOO_MANY_BYTES, f"{size} bytes; {limits.bytes} are allowed")
-    return _measured(content, Kind(kind.family.name), limits)
+    return Kind(kind.family.name)
 
 
 def _not_taken(kind: Signature) -> Refusal:
@@ -50,7 +55,7 @@ def _not_taken(kind: Signature) -> Refusal:
     return Refusal(Reason.NOT_AN_IMAGE, "neither JPEG nor PNG")
 
 
-def _measured(content: bytes, kind: Kind, limits: Limits) -> Header | Refusal:
+def _measured(content: Content, kind: Kind, limits: Limits) -> Header | Refusal:
     try:
         width, height, ended = (jpeg if kind is Kind.JPEG else png).size(content)
     except jpeg.Cut:

@@ -1,6 +1,7 @@
 """Takes one complete file in: examines it and makes its content durable."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,8 @@ from ingest_svc.photo import Camera, Fact, Photo, Rejection
 from ingest_svc.refusal import Refusal
 from ingest_svc.retry import pauses
 from ingest_svc.threads import Threads
-from mesh.problems import Conflict, Problem
+from mesh.blobs import Spooled
+from mesh.problems import Problem
 from mesh.spans import span
 
 log = structlog.get_logger(__name__)
@@ -23,10 +25,10 @@ log = structlog.get_logger(__name__)
 class BlobStore(Protocol):
     """The part of mesh.blobs.Blobs that is needed here."""
 
-    async def put(self, sha256: str, source: Path, content: bytes) -> None: ...
+    def spooled(self) -> AbstractAsyncContextManager[Spooled]: ...
 
 
-# Each is held in memory from its reading until it is stored.
+# Each has a file in the spool until it is stored.
 MOST_AT_ONCE = 8
 
 
@@ -52,34 +54,26 @@ class Intake:
         raise AssertionError("pauses never end")
 
     async def _taken(self, file: Fingerprint, camera: Camera) -> Fact | None:
-        with span("examine file"):
-            verdict = await self._reads.run(examine, self._root, file, camera, self._limits)
+        async with self._blobs.spooled() as spooled:
+            with span("examine file"):
+                verdict = await self._reads.run(examine, self._root, file, camera, self._limits, spooled)
+            if isinstance(verdict, Examined):
+                with span("store blob", {"lares.bytes": file.size}):
+                    await spooled.store()
         if isinstance(verdict, Refusal):
             return Rejection(camera.id, file, verdict, datetime.now(UTC))
-        if verdict is None or not await self._store(verdict, file):
+        # Where the file is another by now, its capture time may be, too.
+        if verdict is None or not await self._unchanged(file):
             return None
         return Photo(
             camera=camera,
-            sha256=verdict.sha256,
-            size=file.size,
+            sha256=verdict.blob.sha256,
+            size=verdict.blob.size,
             header=verdict.header,
             captured=verdict.captured,
             ingested_at=datetime.now(UTC),
             file=file,
         )
-
-    async def _store(self, photo: Examined, file: Fingerprint) -> bool:
-        """False where the file is another by now: then its capture time may be, too."""
-        try:
-            with span("store blob", {"lares.bytes": file.size}):
-                await self._blobs.put(photo.sha256, photo.source, photo.content)
-        except Conflict:
-            return False
-        except FileNotFoundError:
-            if await self._unchanged(file):
-                raise
-            return False
-        return await self._unchanged(file)
 
     async def _unchanged(self, file: Fingerprint) -> bool:
         return file.same_state(await self._looks.run(fingerprint, self._root, file.path))

@@ -1,15 +1,15 @@
 """The outside of a JPEG file: its segments, its size in pixels, its end. No pixel is decoded."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from ingest_svc.content import Content
 
 SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 SOS, EOI, APP1 = 0xDA, 0xD9, 0xE1
 MOST_SEGMENTS = 4096
-
-_NO_FILL = re.compile(rb"[^\xff]")
+FILL_WINDOW_BYTES = 4096
 
 
 class Cut(Exception):
@@ -29,16 +29,16 @@ class Segment:
     end: int
 
 
-def segments(content: bytes) -> Iterator[Segment]:
+def segments(content: Content) -> Iterator[Segment]:
     """The segments up to and with the first scan's header. Raises Cut or Broken."""
     at = 2
     for _ in range(MOST_SEGMENTS):
         if content[at : at + 1] not in (b"\xff", b""):
             raise Broken("no marker where one must be")
-        code = _NO_FILL.search(content, at)
-        if code is None or code.start() + 3 > len(content):
+        code = _behind_fill(content, at)
+        if code + 3 > len(content):
             raise Cut
-        marker, at = code.group()[0], code.start() + 1
+        marker, at = content[code : code + 1][0], code + 1
         if marker in STANDALONE:
             continue
         length = int.from_bytes(content[at : at + 2], "big")
@@ -51,7 +51,16 @@ def segments(content: bytes) -> Iterator[Segment]:
     raise Broken("too many segments")
 
 
-def size(content: bytes) -> tuple[int, int, bool]:
+def _behind_fill(content: Content, at: int) -> int:
+    """Where the first byte from `at` on lies that is no fill byte; the content's end where none is."""
+    while window := content[at : at + FILL_WINDOW_BYTES]:
+        if rest := window.lstrip(b"\xff"):
+            return at + len(window) - len(rest)
+        at += len(window)
+    return at
+
+
+def size(content: Content) -> tuple[int, int, bool]:
     """(width, height, whether the end is there). Raises Cut where the file ends before its size is known,
     or Broken."""
     width = height = 0

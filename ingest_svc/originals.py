@@ -12,8 +12,11 @@ from ingest_svc.examination import Examined, examine
 from ingest_svc.fingerprint import Fingerprint, fingerprint, listed
 from ingest_svc.inspection import Limits
 from ingest_svc.photo import Camera
+from ingest_svc.retry import until_done
 from ingest_svc.threads import Threads
 from ingest_svc.writers import open_for_writing
+from mesh.blobs import Blob
+from mesh.problems import NotFound
 
 # The name of a file while it is taken: none that a camera uses, and one that the watch ignores.
 ASIDE = ".lares-taken-"
@@ -21,17 +24,17 @@ ASIDE = ".lares-taken-"
 log = structlog.get_logger(__name__)
 
 
-class BlobPaths(Protocol):
+class BlobSizes(Protocol):
     """The part of mesh.blobs.Blobs that is needed here."""
 
-    def path(self, sha256: str) -> Path: ...
+    async def size(self, sha256: str) -> int: ...
 
 
 class Originals:
     """With `take` false it does nothing."""
 
     def __init__(
-        self, root: Path, take: bool, admission: Admission, limits: Limits, blobs: BlobPaths, threads: Threads
+        self, root: Path, take: bool, admission: Admission, limits: Limits, blobs: BlobSizes, threads: Threads
     ) -> None:
         self._root, self._take, self._threads = root, take, threads
         self._admission, self._limits, self._blobs = admission, limits, blobs
@@ -50,7 +53,9 @@ class Originals:
         what is a photo whose content is kept goes."""
         if self._take:
             for file in files:
-                await self._threads.run(self._reclaim, file)
+                photo = await self._threads.run(self._examined, file)
+                if photo is not None and await self._is_kept(photo.blob):
+                    await self._threads.run(self._remove, [file])
 
     def _recover(self) -> None:
         for folder, _, names in os.walk(self._root):
@@ -58,17 +63,24 @@ class Originals:
                 if name.startswith(ASIDE):
                     _put_back(Path(folder, name))
 
-    def _reclaim(self, file: Fingerprint) -> None:
+    def _examined(self, file: Fingerprint) -> Examined | None:
         camera = self._admission.of_file(file)
         if not isinstance(camera, Camera):
-            return
+            return None
         try:
             verdict = examine(self._root, file, camera, self._limits)
         except OSError as error:
             log.warning("known file not taken", path=file.path, error=str(error))
-            return
-        if isinstance(verdict, Examined) and self._blobs.path(verdict.sha256).exists():
-            self._remove([file])
+            return None
+        return verdict if isinstance(verdict, Examined) else None
+
+    async def _is_kept(self, blob: Blob) -> bool:
+        """Waits as long as it takes for blobs that do not answer."""
+        try:
+            size = await until_done(lambda: self._blobs.size(blob.sha256), "asking for a blob")
+        except NotFound:
+            return False
+        return size == blob.size
 
     def _remove(self, files: list[Fingerprint]) -> None:
         for file in files:

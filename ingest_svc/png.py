@@ -2,6 +2,7 @@
 
 import zlib
 
+from ingest_svc.content import Content
 from ingest_svc.jpeg import Broken, Cut
 
 IEND = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
@@ -10,7 +11,7 @@ HEADER_END = 33
 LONGEST_SIDE = 2**31 - 1
 
 
-def size(content: bytes) -> tuple[int, int, bool]:
+def size(content: Content) -> tuple[int, int, bool]:
     """(width, height, whether the end is there). Raises Cut where the file ends in its header, or Broken."""
     if content[8:16] != HEADER[: len(content[8:16])]:
         raise Broken("it does not begin with a header")
@@ -21,4 +22,4 @@ def size(content: bytes) -> tuple[int, int, bool]:
     width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
     if not 0 < width <= LONGEST_SIDE or not 0 < height <= LONGEST_SIDE:
         raise Broken("a side of no pixels")
-    return width, height, content.find(IEND, HEADER_END) >= 0
+    return width, height, content.rfind(IEND, HEADER_END) >= 0

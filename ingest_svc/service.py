@@ -89,6 +89,7 @@ async def composed(
             take = config.ingest_originals == "take"
             originals = Originals(root, take, admission, limits, blobs, reads)
             await originals.recover()
+            await blobs.prepare()
             announcer = Announcer(publishing(bus, originals))
             intake = Intake(root, blobs, limits, reads, looks)
             settle = config.ingest_settle_seconds
@@ -96,7 +97,7 @@ async def composed(
             worker = Worker(
                 root, watch, settling, folders, admission, scan, intake, announcer, cameras, looks
             )
-            yield Ingest(announcer, worker, Uploads(blobs.spool, admission, limits, blobs, announcer, reads))
+            yield Ingest(announcer, worker, Uploads(admission, limits, blobs, announcer, reads))
 
 
 def publishing(bus: Publisher, originals: Originals) -> Publish:

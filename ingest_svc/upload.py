@@ -1,25 +1,23 @@
 """Photos that come by wire: received to a file, checked, and announced like any other."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import BinaryIO
 
 from ingest_svc import exif
 from ingest_svc.admission import Admission
 from ingest_svc.announcing import Announcer
 from ingest_svc.capture import captured
+from ingest_svc.content import Content, FileContent
 from ingest_svc.inspection import Header, Kind, Limits, inspect
 from ingest_svc.intake import BlobStore
 from ingest_svc.photo import Camera, Fact, Photo
 from ingest_svc.refusal import Reason, Refusal
 from ingest_svc.threads import Threads
+from mesh.blobs import Spooled
 from mesh.problems import Exhausted, Invalid, Unavailable
 from mesh.spans import span
-from mesh.spool import Spool
 
 MOST_AT_ONCE = 8
 CHUNK_SECONDS = 30.0
@@ -37,11 +35,8 @@ class Declared:
 
 
 class Uploads:
-    """`spool` is of the blobs' file system."""
-
     def __init__(
         self,
-        spool: Spool,
         admission: Admission,
         limits: Limits,
         blobs: BlobStore,
@@ -49,7 +44,7 @@ class Uploads:
         threads: Threads,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> None:
-        self._spool, self._admission, self._limits = spool, admission, limits
+        self._admission, self._limits = admission, limits
         self._blobs, self._announcer, self._threads = blobs, announcer, threads
         self._chunk_seconds = chunk_seconds
         self.under_way = 0
@@ -70,28 +65,24 @@ class Uploads:
         camera = self._admission.of_upload(declared.camera_id)
         self.under_way += 1
         try:
-            # Opened here: a thread would still make it after an upload that is given up was cleaned away.
-            with self._spool.file() as file:
-                await self._write(file, declared.size, chunks)
-                path = Path(file.name)
-                content = await self._threads.run(path.read_bytes)
-                photo = await self._checked(content, declared, camera)
+            async with self._blobs.spooled() as spooled:
+                await self._write(spooled, declared.size, chunks)
+                photo = await self._threads.run(_checked, spooled, self._limits, declared, camera)
                 with span("store blob", {"lares.bytes": photo.size}):
-                    await self._blobs.put(photo.sha256, path, content)
+                    await spooled.store()
             return await self._announced(photo, headers)
         except OSError as error:
             raise Unavailable(f"it cannot be stored now: {error.strerror}", "STORAGE_FAILED") from None
         finally:
             self.under_way -= 1
 
-    async def _write(self, file: BinaryIO, size: int, chunks: AsyncIterator[bytes]) -> None:
+    async def _write(self, spooled: Spooled, size: int, chunks: AsyncIterator[bytes]) -> None:
         received = 0
         while chunk := await self._next(chunks):
             received += len(chunk)
             if received > size:
                 break
-            await self._threads.run(file.write, chunk)
-        await self._threads.run(file.flush)
+            await self._threads.run(spooled.write, chunk)
         if received != size:
             raise Invalid(f"the header says {size} bytes, but {received} came", "SIZE_MISMATCH")
 
@@ -101,15 +92,6 @@ class Uploads:
                 return await anext(chunks, b"")
         except TimeoutError:
             raise Unavailable(f"nothing came for {self._chunk_seconds:g} s", "UPLOAD_STALLED") from None
-
-    async def _checked(self, content: bytes, declared: Declared, camera: Camera) -> Photo:
-        digest = await self._threads.run(lambda: hashlib.sha256(content).hexdigest())
-        if digest != declared.sha256:
-            raise Invalid("the content is not what the header's sha256 says", "SHA256_MISMATCH")
-        header = inspect(content, self._limits)
-        if isinstance(header, Refusal):
-            raise Invalid(header.detail, header.reason.value)
-        return _photo(content, header, declared, camera)
 
     async def _announced(self, photo: Photo, headers: Mapping[str, str]) -> str:
         announcement = self._announcer.submit(photo.camera.id, _itself(photo), headers=headers)
@@ -121,7 +103,17 @@ class Uploads:
         return photo.id
 
 
-def _photo(content: bytes, header: Header, declared: Declared, camera: Camera) -> Photo:
+def _checked(spooled: Spooled, limits: Limits, declared: Declared, camera: Camera) -> Photo:
+    if spooled.blob.sha256 != declared.sha256:
+        raise Invalid("the content is not what the header's sha256 says", "SHA256_MISMATCH")
+    content = FileContent(spooled.read, spooled.blob.size)
+    header = inspect(content, limits)
+    if isinstance(header, Refusal):
+        raise Invalid(header.detail, header.reason.value)
+    return _photo(content, header, declared, camera)
+
+
+def _photo(content: Content, header: Header, declared: Declared, camera: Camera) -> Photo:
     now = datetime.now(UTC)
     arrived = int(now.timestamp() * 1_000_000) * 1000
     when = captured(

@@ -21,7 +21,11 @@ from mesh.problems import Conflict, Invalid
 WATCHED = "person,bicycle,car,motorcycle,bus,truck,bird,cat,dog,horse,sheep,cow,bear"  # canonical COCO names
 SIBLINGS = ("ingest", "detect", "reason", "store")
 # What the URL of a part of yours begins with.
-SCHEMES = {"database_url": "postgresql+asyncpg://", "bus_url": "kafka://", "blobs_url": "file:///"}
+SCHEMES = {
+    "database_url": ("postgresql+asyncpg://",),
+    "bus_url": ("kafka://",),
+    "blobs_url": ("file:///", "s3://"),
+}
 
 
 def _split(value: object) -> object:
@@ -75,7 +79,12 @@ class Config(BaseSettings):
         "embedded:", description="`embedded:` or `postgresql+asyncpg://...`.", repr=False
     )
     bus_url: str = Field("embedded:", description="`embedded:` or `kafka://host:9092,...`.", repr=False)
-    blobs_url: str = Field("", description="`file:///folder`; empty: `media/` in the home.")
+    blobs_url: str = Field(
+        "", description="`file:///folder` or `s3://bucket/...`; empty: `media/` in the home.", repr=False
+    )
+    blobs_cache_bytes: int = Field(
+        2 * 2**30, gt=0, description="Most bytes of copies from `s3://`, in `LARES_CACHE`."
+    )
     detector_url: str = Field(
         "litert:efficientdet-lite0",
         description="`litert:efficientdet-lite0`, `onnx:/path/model.onnx` or `triton://host:8001,.../model`.",
@@ -160,7 +169,7 @@ class Config(BaseSettings):
         default = cls.model_fields[name].default
         if value != default and not value.startswith(SCHEMES[name]):
             # The value stays unsaid, for it may hold a password.
-            raise ValueError(f"it is {default or 'empty'} or begins with {SCHEMES[name]}")
+            raise ValueError(f"it is {default or 'empty'} or begins with {' or '.join(SCHEMES[name])}")
         return value
 
     @field_validator("time_zone")

@@ -21,6 +21,7 @@ from tests.support.parts import (  # noqa: E402
     running_kafka,
     running_postgres,
 )
+from tests.support.s3 import S3, running_s3  # noqa: E402
 from tests.support.triton import (  # noqa: E402
     Triton,
     add_dazed,
@@ -82,6 +83,14 @@ async def empty_postgres_url(postgres_server: str) -> AsyncIterator[str]:
     """The same without any table."""
     async with fresh_database(postgres_server) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """The session's S3 server with a bucket `lares`: use a prefix of your own."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        server.make_bucket("lares")
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import Media
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
-from mesh.blobs import Blobs
+from mesh.blobs import FileBlobs
 from mesh.boundary import Boundary
 from mesh.bus import Bus
 from mesh.config import load_config
@@ -51,7 +51,7 @@ async def mesh(bus: Bus, strict: str, tmp_path_factory: pytest.TempPathFactory) 
     async with AsyncExitStack() as stack:
         channels = Channels({"detect": socket, "store": socket}, {})
         stack.push_async_callback(channels.close)
-        server, blobs = Server(Boundary), Blobs(folder / "media")
+        server, blobs = Server(Boundary), FileBlobs(folder / "media")
         stack.callback(blobs.close)
         mesh = Mesh(config, bus, blobs, server, channels, Keys(channels.to("store")))
         await server.listen(socket, door=Door.SIBLINGS)
@@ -129,7 +129,7 @@ async def test_a_bad_image_is_refused_over_the_wire(stub: "rpc.DetectServiceAsyn
 
 async def test_a_class_it_cannot_find_stops_it_at_start(bus: Bus, tmp_path: Path) -> None:
     config = load_config(detect_classes=["person", "burglar"])
-    blobs, channels = Blobs(tmp_path), Channels({"store": "unix:nowhere"}, {})
+    blobs, channels = FileBlobs(tmp_path), Channels({"store": "unix:nowhere"}, {})
     mesh = Mesh(config, bus, blobs, Server(Boundary), channels, Keys(channels.to("store")))
     before = set(psutil.Process().children())
     with pytest.raises(Invalid, match="burglar"):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from gateway.service import open as open_service
-from mesh.blobs import Blobs
+from mesh.blobs import FileBlobs
 from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
 from mesh.config import Config
@@ -54,7 +54,7 @@ async def opened(kafka_url: str, tmp_path: Path) -> AsyncIterator[Opened]:
     await server.start()
     channels = Channels(dict.fromkeys(("store", "ingest", "detect"), address), {})
     config = Config(home=tmp_path, gateway_listen="127.0.0.1:0")
-    blobs = Blobs(tmp_path / "media")
+    blobs = FileBlobs(tmp_path / "media")
     async with open_bus(kafka_url, client_id="gateway-test") as bus:
         await bus.create_topics()
         mesh = Mesh(config, bus, blobs, server, channels, Keys(channels.to("store")))

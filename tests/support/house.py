@@ -13,7 +13,7 @@ from detect_svc.worker import Worker
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import FileFingerprint, Media
-from mesh.blobs import Blobs
+from mesh.blobs import Blobs, FileBlobs
 from mesh.bus import Bus, Delivery, Stream, Tail
 from mesh.config import Config
 from mesh.identity import media_id
@@ -72,7 +72,7 @@ class House:
 
 @asynccontextmanager
 async def open_house(bus: Bus, folder: Path, config: Config) -> AsyncIterator[House]:
-    group, blobs = unique("detect"), Blobs(folder)
+    group, blobs = unique("detect"), FileBlobs(folder)
     await bus.create_topics([], [group])
     async with AsyncExitStack() as stack:
         stack.callback(blobs.close)

@@ -11,7 +11,7 @@ from ingest_svc import service
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.store.internal.v1.file_service_pb2 import ListUnknownFilesRequest, ListUnknownFilesResponse
 from lares.store.internal.v1.file_service_pb2_grpc import FileServiceServicer
-from mesh.blobs import Blobs
+from mesh.blobs import FileBlobs
 from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
 from mesh.config import load_config
@@ -47,7 +47,7 @@ async def ingesting(
     async with AsyncExitStack() as stack:
         channels = Channels({"store": store}, {})
         stack.push_async_callback(channels.close)
-        blobs = Blobs(home / "media")
+        blobs = FileBlobs(home / "media")
         stack.callback(blobs.close)
         mesh = Mesh(
             load_config(home=home, **settings), bus, blobs, server, channels, Keys(channels.to("store"))

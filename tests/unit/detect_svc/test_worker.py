@@ -17,13 +17,13 @@ from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
-from mesh.blobs import Blobs
 from mesh.bus import Stream
 from mesh.config import load_config
 from mesh.identity import detection_id
 from mesh.problems import Conflict, Exhausted, Internal, Invalid, NotFound, Unavailable
 from mesh.sandbox import Crashed, Hung
 from mesh.topics import DETECTED, REJECTED
+from tests.support.blobs import NamedBlobs
 from tests.support.detectors import FakeDetector, FakeStream, person
 from tests.support.waiting import until
 
@@ -41,7 +41,7 @@ async def started(
     stream: FakeStream, detector: FakeDetector, cameras: dict[str, CameraConfigured] | None = None
 ) -> AsyncIterator["asyncio.Task[None]"]:
     rule = Filter.of(load_config(), detector)
-    blobs = Blobs(Path("/nowhere"))
+    blobs = NamedBlobs(Path("/nowhere"))
     worker = Worker(cast(Stream[MediaIngested], stream), detector, rule, (cameras or {}).get, blobs, BATCH)
     task = asyncio.create_task(worker.run())
     try:

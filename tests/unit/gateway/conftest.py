@@ -27,7 +27,7 @@ from gateway.schema import make_schema
 from gateway.siblings import Siblings
 from gateway.sockets import Sockets
 from gateway.thumbnails import Thumbnails
-from mesh.blobs import Blobs
+from mesh.blobs import Blobs, FileBlobs
 from mesh.boundary import Boundary
 from mesh.config import Config
 from mesh.keys import Keys
@@ -85,7 +85,7 @@ async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gate
     siblings, feed = Siblings(channels.to), FakeFeed(store.changes)
     backlog = Backlog(siblings)
     metrics = Metrics(backlog)
-    blobs = Blobs(folder)
+    blobs = FileBlobs(folder)
     doorkeeper = Doorkeeper(Keys(channels.to("store")) if auth else None)
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
     sockets = Sockets(engine, doorkeeper, metrics)

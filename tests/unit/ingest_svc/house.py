@@ -16,7 +16,7 @@ from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
-from mesh.blobs import Blobs
+from mesh.blobs import FileBlobs
 from mesh.config import Config, load_config
 from mesh.topics import M, Topic
 
@@ -108,7 +108,7 @@ class House:
         self.bus, self.cameras, self.store = FakeBus(), FakeCameras(), FakeStore()
         self.settings: dict[str, object] = {}
         (home / "media").mkdir(exist_ok=True)
-        self.blobs = Blobs(home / "media")
+        self.blobs = FileBlobs(home / "media")
         self.ingest: Ingest
 
     def config(self) -> Config:

@@ -6,7 +6,10 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from hashlib import sha256
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from opentelemetry.trace import Span
@@ -17,31 +20,33 @@ from ingest_svc.photo import Fact, Rejection
 from ingest_svc.refusal import LINK
 from ingest_svc.settling import Sign
 from ingest_svc.sightings import Sighting
-from mesh.blobs import Blobs
+from mesh.blobs import FileBlobs, Spooled
+from mesh.blobs.spool import Spool, read_at
 from mesh.problems import Internal, Unavailable
+from tests.support.blobs import content_of
 from tests.support.waiting import until
 from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg
 
 
-class FakeBlobs(Blobs):
-    """Real ones on a disk that fails, hangs, or under which the original changes."""
+class FakeBlobs(FileBlobs):
+    """Real ones on a disk that fails, hangs, or that takes so long that the original changes meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.failures: list[Exception] = []
         self.open = asyncio.Event()
         self.open.set()
-        self.before: Callable[[Path], object] = lambda _: None
-        self.after: Callable[[Path], object] = lambda _: None
+        self.before: Callable[[], object] = lambda: None
+        self.after: Callable[[], object] = lambda: None
 
-    async def put(self, sha256: str, source: Path, content: bytes) -> None:
+    async def _store(self, spooled: Spooled) -> None:
         await self.open.wait()
         if self.failures:
             raise self.failures.pop(0)
-        self.before(source)
-        await super().put(sha256, source, content)
-        self.after(source)
+        self.before()
+        await super()._store(spooled)
+        self.after()
 
 
 @pytest.fixture
@@ -76,12 +81,12 @@ async def test_nothing_is_announced_before_its_blob_is_durable(house: House, blo
 async def test_one_cameras_stuck_photo_does_not_hold_another_camera(house: House, blobs: FakeBlobs) -> None:
     stuck = asyncio.Event()
 
-    async def put(sha256: str, source: Path, content: bytes) -> None:
-        if source.name == "stuck.jpg":
+    async def store(spooled: Spooled) -> None:
+        if spooled.blob.sha256 == sha256(jpeg("stuck")).hexdigest():
             await stuck.wait()
-        await Blobs.put(blobs, sha256, source, content)
+        await FakeBlobs._store(blobs, spooled)
 
-    blobs.put = put  # type: ignore[method-assign]
+    blobs._store = store  # type: ignore[method-assign]
     (house.root / "door").mkdir()
     async with house.running():
         await until(lambda: house.idle)
@@ -94,27 +99,56 @@ async def test_one_cameras_stuck_photo_does_not_hold_another_camera(house: House
     assert house.paths == ["yard/one.jpg", "door/stuck.jpg", "door/next.jpg"]
 
 
-async def test_a_file_overwritten_while_it_is_copied_is_taken_as_it_became(
+async def test_a_file_overwritten_while_it_is_stored_is_taken_as_it_became(
     house: House, blobs: FakeBlobs
 ) -> None:
-    def overwrite(source: Path) -> None:
-        blobs.before = lambda _: None
-        source.write_bytes(jpeg("second"))
+    def overwrite() -> None:
+        blobs.before = lambda: None
+        (house.root / "door/latest.jpg").write_bytes(jpeg("second"))
 
     blobs.before = overwrite
     async with house.running():
         house.drop("door/latest.jpg", jpeg("first"))
         await until(lambda: house.idle and house.paths)
     (media,) = house.bus.media
-    assert blobs.path(media.sha256).read_bytes() == jpeg("second")
+    assert await content_of(blobs, media.sha256) == jpeg("second")
+
+
+@pytest.mark.parametrize("second", ["second", "second, and longer", ""])
+async def test_a_file_overwritten_while_it_is_copied_leaves_no_blob_behind(
+    house: House, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    copy, copied = Spooled.copy, list[str]()
+
+    def overwriting(spooled: Spooled, source: BinaryIO, most: int | None = None) -> None:
+        copy(spooled, source, most)
+        copied.append(spooled.blob.sha256)
+        if len(copied) == 1:
+            (house.root / "door/latest.jpg").write_bytes(jpeg(second))
+
+    monkeypatch.setattr(Spooled, "copy", overwriting)
+    async with house.running():
+        house.drop("door/latest.jpg", jpeg("first"))
+        await until(lambda: house.idle and house.paths)
+    assert copied[0] == sha256(jpeg("first")).hexdigest()
+    assert [name async for name in house.blobs.list()] == [sha256(jpeg(second)).hexdigest()]
+
+
+async def test_what_is_rejected_is_no_blob(house: House) -> None:
+    async with house.running():
+        house.drop("door/cut.jpg", jpeg("cut")[:-2])
+        await until(lambda: house.refused)
+    assert house.refused == {"door/cut.jpg": "TRUNCATED"}
+    assert [name async for name in house.blobs.list()] == []
+    assert list((house.home / "media" / ".spool").iterdir()) == []
 
 
 async def test_a_file_that_changes_in_hand_is_never_out_of_sight(
     house: House, blobs: FakeBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def overwrite(source: Path) -> None:
-        blobs.before = lambda _: None
-        source.write_bytes(jpeg("second"))
+    def overwrite() -> None:
+        blobs.before = lambda: None
+        (house.root / "door/latest.jpg").write_bytes(jpeg("second"))
 
     (house.root / "door").mkdir()
     async with house.running() as ingest:
@@ -131,9 +165,9 @@ async def test_a_file_that_changes_in_hand_is_never_out_of_sight(
 
 
 async def test_a_time_set_after_the_copy_still_counts(house: House, blobs: FakeBlobs) -> None:
-    def restamp(source: Path) -> None:
-        blobs.after = lambda _: None
-        os.utime(source, (1_000, 1_000))
+    def restamp() -> None:
+        blobs.after = lambda: None
+        os.utime(house.root / "door/one.jpg", (1_000, 1_000))
 
     blobs.after = restamp
     async with house.running():
@@ -144,7 +178,7 @@ async def test_a_time_set_after_the_copy_still_counts(house: House, blobs: FakeB
 
 
 async def test_a_file_that_goes_while_it_is_copied_is_no_error(house: House, blobs: FakeBlobs) -> None:
-    blobs.before = lambda source: source.unlink()
+    blobs.before = (house.root / "door/one.jpg").unlink
     async with house.running():
         house.drop("door/one.jpg", jpeg("one"))
         await until(lambda: not house.idle)
@@ -157,7 +191,7 @@ async def test_an_unreadable_file_is_refused(house: House, monkeypatch: pytest.M
     def denied(*_: object) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("ingest_svc.examination._read", denied)
+    monkeypatch.setattr("ingest_svc.examination.read_at", denied)
     async with house.running():
         house.drop("door/one.jpg", jpeg("one"))
         await until(lambda: house.refused)
@@ -167,20 +201,37 @@ async def test_an_unreadable_file_is_refused(house: House, monkeypatch: pytest.M
 async def test_what_only_the_system_lacks_is_no_fault_of_the_file(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ingest_svc import examination
+    read, failures = read_at, [OSError(errno.EMFILE, "Too many open files")] * 2
 
-    read, failures = examination._read, [OSError(errno.EMFILE, "Too many open files")] * 2
-
-    def sometimes(*args: object) -> bytes | None:
+    def sometimes(*args: int) -> bytes:
         if failures:
             raise failures.pop()
-        return read(*args)  # type: ignore[arg-type]
+        return read(*args)
 
-    monkeypatch.setattr(examination, "_read", sometimes)
+    monkeypatch.setattr("ingest_svc.examination.read_at", sometimes)
     async with house.running():
         house.drop("door/one.jpg", jpeg("one"))
         await until(lambda: house.paths)
     assert house.refused == {}
+
+
+async def test_a_spool_that_fails_is_no_fault_of_the_file(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the error is one that a file is refused for."""
+    create, failures = Spool.create, [OSError(errno.EIO, "Input/output error")] * 2
+
+    def sometimes(spool: Spool) -> FileIO:
+        if failures:
+            raise failures.pop()
+        return create(spool)
+
+    monkeypatch.setattr(Spool, "create", sometimes)
+    async with house.running():
+        house.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: house.paths)
+    assert house.refused == {}
+    assert not failures
 
 
 async def test_a_stop_in_the_middle_loses_nothing(house: House) -> None:

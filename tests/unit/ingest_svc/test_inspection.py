@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest_svc.inspection import Header, Kind, Limits, inspect
+from ingest_svc.inspection import Header, Kind, Limits, inspect, inspect_head
 from ingest_svc.refusal import Reason, Refusal
 from tests.unit.ingest_svc.photos import jpeg, png, tiff
 
@@ -87,7 +87,7 @@ def test_refusals(content: bytes, expected: Reason) -> None:
 
 def test_a_large_video_is_called_a_video() -> None:
     head = b"\x00\x00\x00\x18ftypisom" + bytes(16)
-    verdict = inspect(head, LIMITS, size=10**9)
+    verdict = inspect_head(head, LIMITS, 10**9)
     assert isinstance(verdict, Refusal)
     assert verdict.reason is Reason.VIDEO_NOT_YET
 

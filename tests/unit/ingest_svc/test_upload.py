@@ -23,6 +23,7 @@ from mesh.boundary import Boundary
 from mesh.identity import media_id
 from mesh.problems import Conflict, Exhausted, Invalid, Problem, Unavailable
 from mesh.rpc import Server, problem_of
+from tests.support.blobs import content_of
 from tests.support.waiting import until
 from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg, tiff
@@ -69,7 +70,7 @@ async def test_an_upload_is_durably_announced_when_it_returns(house: House) -> N
         answer = await upload(stub, parts(content, captured_at=captured_at))
         (media,) = house.bus.media
         assert answer.media_id == media.id == media_id("porch", hashlib.sha256(content).hexdigest())
-        assert house.blobs.path(media.sha256).read_bytes() == content
+        assert await content_of(house.blobs, media.sha256) == content
         assert media.captured_at == captured_at
         assert media.captured_at_source == CapturedAtSource.CAPTURED_AT_SOURCE_DECLARED
         assert (media.camera_id, media.camera_name, media.HasField("file")) == ("porch", "porch", False)
@@ -165,7 +166,7 @@ async def test_a_full_disk_is_said_to_pass(house: House, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     async with serving(house) as stub:
-        monkeypatch.setattr(house.blobs, "put", full)
+        monkeypatch.setattr(house.blobs, "_store", full)
         with pytest.raises(Unavailable) as refused:
             await upload(stub, parts(jpeg()))
     assert refused.value.reason == "STORAGE_FAILED"

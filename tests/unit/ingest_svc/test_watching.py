@@ -8,6 +8,7 @@ from pathlib import Path
 from ingest_svc.fingerprint import fingerprint, fingerprints
 from ingest_svc.tree import walk
 from mesh.identity import media_id
+from tests.support.blobs import content_of
 from tests.support.waiting import until
 from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg, png
@@ -27,7 +28,7 @@ async def test_a_photo_renamed_into_place_is_announced_with_its_blob(house: Hous
     assert (media.camera_id, media.camera_name) == ("front-door", "Front Door")
     assert media.id == media_id("front-door", media.sha256)
     assert (media.width, media.height, media.size_bytes) == (800, 600, len(content))
-    assert house.blobs.path(media.sha256).read_bytes() == content
+    assert await content_of(house.blobs, media.sha256) == content
     assert media.captured_at.ToNanoseconds() == 1_767_614_400_250_000_000
     status = file.stat()
     assert media.file.path == "Front Door/2026/one.jpg"

@@ -1,31 +1,33 @@
+"""Blobs in a folder: what is particular to it. tests/contract/test_blobs.py has what all blobs must do."""
+
+import asyncio
+import fcntl
 import hashlib
+import io
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+import stat
+import threading
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from mesh.blobs import Blobs, open_blobs
-from mesh.problems import Conflict, Invalid
+from mesh.blobs import Blob, FileBlobs, open_blobs
+from mesh.blobs import files as module
+from mesh.config import load_config
+from mesh.problems import Conflict, Invalid, Unavailable
+from tests.support.blobs import content_of
+from tests.support.waiting import until
 
 CONTENT = b"a photo" * 100_000
 NAME = hashlib.sha256(CONTENT).hexdigest()
-ROOT = Path(__file__).parents[3]
-KILLED_WHILE_COPYING = """
-import asyncio, os, pathlib, signal, stat, sys
-from mesh.blobs import open_blobs
-os.fsync = lambda file: stat.S_ISREG(os.fstat(file).st_mode) and os.kill(os.getpid(), signal.SIGKILL)
-home, source = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[3])
-asyncio.run(open_blobs("", home).put(sys.argv[2], source, source.read_bytes()))
-"""
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> Iterator[Blobs]:
-    opened = open_blobs("", tmp_path)
+async def blobs(tmp_path: Path) -> AsyncIterator[FileBlobs]:
+    opened = FileBlobs(tmp_path / "media")
     yield opened
     opened.close()
 
@@ -37,40 +39,9 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-async def test_what_is_put_is_read(blobs: Blobs, source: Path) -> None:
-    await blobs.put(NAME, source, CONTENT)
-    await blobs.put(NAME, source, CONTENT)
-    assert blobs.path(NAME).read_bytes() == CONTENT
-    assert source.exists()
-
-
-async def test_a_file_that_changed_meanwhile_is_refused(blobs: Blobs, source: Path, tmp_path: Path) -> None:
-    source.write_bytes(b"another photo")
-    with pytest.raises(Conflict) as changed:
-        await blobs.put(NAME, source, CONTENT)
-    assert changed.value.reason == "CONTENT_CHANGED"
-    assert not blobs.path(NAME).exists()
-    assert files(tmp_path / "media") == []
-
-
-async def test_a_file_that_went_away_leaves_no_trace(blobs: Blobs, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        await blobs.put(NAME, tmp_path / "gone.jpg", CONTENT)
-    assert files(tmp_path / "media") == []
-
-
-async def test_a_kill_leaves_nothing_that_stays(tmp_path: Path, source: Path) -> None:
-    command = [sys.executable, "-c", KILLED_WHILE_COPYING, str(tmp_path), NAME, str(source)]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
-    assert len(files(tmp_path / "media")) == 1
-    blobs = open_blobs("", tmp_path)
-    await blobs.put(NAME, source, CONTENT)
-    blobs.close()
-    assert files(tmp_path / "media") == [blobs.path(NAME)]
+def of_one_shelf(count: int) -> list[bytes]:
+    numbers = (str(number).encode() for number in range(10_000))
+    return [n for n in numbers if hashlib.sha256(n).hexdigest().startswith("ab")][:count]
 
 
 async def test_what_a_killed_process_put_is_made_durable(
@@ -78,40 +49,168 @@ async def test_what_a_killed_process_put_is_made_durable(
 ) -> None:
     """It may have been killed right after the renaming."""
     synced: list[Path] = []
-    monkeypatch.setattr("mesh.blobs.sync_folder", synced.append)
+    monkeypatch.setattr(module, "sync_folder", synced.append)
     for _ in range(2):
-        blobs = open_blobs("", tmp_path)
-        await blobs.put(NAME, source, CONTENT)
-        await blobs.put(NAME, source, CONTENT)
+        blobs = FileBlobs(tmp_path / "media")
+        await blobs.put(source)
+        await blobs.put(source)
         blobs.close()
-    shelf = blobs.path(NAME).parent
+    shelf = tmp_path / "media" / NAME[:2]
     assert synced == [shelf, shelf.parent, shelf] * 2
 
 
-def test_a_folder_by_url(tmp_path: Path) -> None:
-    blobs = open_blobs(f"file://{tmp_path}/a%20b", Path("/nowhere"))
-    assert blobs.path("abcd") == tmp_path / "a b" / "ab" / "abcd"
+async def test_puts_at_once_share_the_flushing_and_fail_one_by_one(
+    blobs: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = of_one_shelf(6)
+    bad = hashlib.sha256(others[2]).hexdigest()
+    steps: list[str] = []
+    committing, go_on = threading.Event(), threading.Event()
+    fsync, rename = os.fsync, os.rename
+
+    def flush(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            committing.set()
+            assert go_on.wait(90)
+            steps.append("content")
+        fsync(descriptor)
+
+    def name(here: str, there: Path) -> None:
+        if there.name == bad:
+            raise OSError("this one cannot be named")
+        steps.append("name")
+        rename(here, there)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "rename", name)
+    monkeypatch.setattr(module, "sync_folder", lambda folder: steps.append(folder.name))
+    puts = [asyncio.create_task(blobs.put(io.BytesIO(first)))]
+    await asyncio.to_thread(committing.wait, 90)
+    puts += [asyncio.create_task(blobs.put(io.BytesIO(content))) for content in others]
+    await until(lambda: len(blobs._commits._waiting) == 5)
+    assert not steps  # and nobody is told that it is durable
+    assert not any(put.done() for put in puts)
+    go_on.set()
+    outcome = await asyncio.gather(*puts, return_exceptions=True)
+    assert steps == ["content", "name", "ab", "media", *["content"] * 5, *["name"] * 4, "ab"]
+    assert [str(result) for result in outcome if isinstance(result, Exception)] == [
+        "this one cannot be named"
+    ]
+    assert isinstance(outcome[3], OSError)
+    assert len([name async for name in blobs.list()]) == 5
+    assert list((tmp_path / "media" / ".spool").iterdir()) == []
+
+
+async def test_of_folders_that_cannot_be_flushed_nothing_is_durable(
+    blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path) -> None:
+        raise OSError(f"{folder.name} fails")
+
+    monkeypatch.setattr(module, "sync_folder", fails)
+    for _ in range(2):
+        with pytest.raises(OSError, match="ab fails"):
+            await blobs.put(io.BytesIO(of_one_shelf(1)[0]))
+
+
+async def test_a_folder_by_url(tmp_path: Path) -> None:
+    blobs = await open_blobs(load_config(blobs_url=f"file://{tmp_path}/a%20b"))
+    name = (await blobs.put(io.BytesIO(CONTENT))).sha256
+    assert (tmp_path / "a b" / name[:2] / name).read_bytes() == CONTENT
     blobs.close()
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Invalid, match=rf"LARES_BLOBS_URL: cannot make {tmp_path}/file/x: Not a directory"):
-        open_blobs(f"file://{tmp_path}/file/x", Path("/nowhere"))
+        await open_blobs(load_config(blobs_url=f"file://{tmp_path}/file/x"))
 
 
 @pytest.mark.parametrize("shared", [CONTENT, b"another photo", CONTENT + b"!"])
-async def test_a_file_system_that_shares_extents_is_not_trusted_either(
-    blobs: Blobs, source: Path, monkeypatch: pytest.MonkeyPatch, shared: bytes
+async def test_of_a_file_whose_extents_are_shared_the_copy_counts(
+    blobs: FileBlobs, source: Path, monkeypatch: pytest.MonkeyPatch, shared: bytes
 ) -> None:
     """`shared` is what the file holds by the time that its extents are shared."""
     monkeypatch.setattr(
-        "mesh.blobs.fcntl.ioctl", lambda target, *_: os.write(target, shared) and os.lseek(target, 0, 0)
+        "mesh.blobs.spool.fcntl.ioctl", lambda target, *_: os.write(target, shared) and os.lseek(target, 0, 0)
     )
-    if shared == CONTENT:
-        await blobs.put(NAME, source, CONTENT)
-        assert blobs.path(NAME).read_bytes() == CONTENT
-    else:
+    if shared != CONTENT:
         with pytest.raises(Conflict):
-            await blobs.put(NAME, source, CONTENT)
-        assert list(blobs.path(NAME).parent.iterdir()) == []
+            await blobs.put(source, Blob(NAME, len(CONTENT)))
+        assert [name async for name in blobs.list()] == []
+    blob = await blobs.put(source)
+    assert blob == Blob(hashlib.sha256(shared).hexdigest(), len(shared))
+    assert await content_of(blobs, blob.sha256) == shared
+
+
+async def test_a_file_that_outgrew_what_is_wanted_of_it_is_not_shared(
+    blobs: FileBlobs, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.blobs.spool.fcntl.ioctl", lambda *_: pytest.fail("shared"))
+    async with blobs.spooled() as spooled:
+        with source.open("rb") as stream:
+            await asyncio.to_thread(spooled.copy, stream, 1000)
+        assert spooled.blob.size == 1000
+
+
+async def test_whoever_leaves_while_a_thread_still_copies_leaves_nothing(
+    blobs: FileBlobs, tmp_path: Path
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            reading.set()
+            assert go_on.wait(90)
+            return super().readinto(buffer)
+
+    putting = asyncio.create_task(blobs.put(Slow(CONTENT)))
+    await asyncio.to_thread(reading.wait, 90)
+    spool = tmp_path / "media" / ".spool"
+    assert len(list(spool.iterdir())) == 1
+    putting.cancel()
+    await asyncio.wait([putting])
+    assert len(list(spool.iterdir())) == 1  # the thread has it
+    go_on.set()
+    await until(lambda: not list(spool.iterdir()))
+
+
+async def test_where_files_cannot_be_locked_nothing_is_deleted(
+    blobs: FileBlobs, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(file: BinaryIO, how: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    await blobs.put(source)
+    with pytest.raises(Unavailable) as problem:
+        await blobs.delete(NAME, datetime.now(UTC))
+    assert problem.value.reason == "NO_LOCKS"
+    assert await content_of(blobs, NAME) == CONTENT
+
+
+async def test_a_deletion_waits_for_a_put_of_the_same_shelf(
+    blobs: FileBlobs, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The put has not yet given its name when the deletion begins: it looks at the time under the lock."""
+    await blobs.put(source)
+    os.utime(blobs._path(NAME), (1, 1))
+    naming, go_on, rename = threading.Event(), threading.Event(), os.rename
+
+    def slow(here: str, there: Path) -> None:
+        naming.set()
+        assert go_on.wait(90)
+        rename(here, there)
+
+    monkeypatch.setattr(os, "rename", slow)
+    putting = asyncio.create_task(blobs.put(source))
+    await asyncio.to_thread(naming.wait, 90)
+    other = FileBlobs(blobs._folder)
+    deleting = asyncio.create_task(other.delete(NAME, datetime.fromtimestamp(1000, UTC)))
+    done, _ = await asyncio.wait([deleting], timeout=0.2)
+    assert not done
+    go_on.set()
+    await putting
+    assert await deleting is False
+    other.close()
+    assert await content_of(blobs, NAME) == CONTENT

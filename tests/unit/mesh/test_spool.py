@@ -4,23 +4,12 @@ from typing import BinaryIO
 
 import pytest
 
-from mesh.spool import Spool
-
-
-def test_a_file_goes_with_its_block_unless_it_was_renamed(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool")
-    with spool.file() as file:
-        file.write(b"kept")
-        Path(file.name).rename(tmp_path / "kept")
-    with pytest.raises(OSError, match="full"), spool.file() as file:
-        raise OSError("full")
-    assert list((tmp_path / "spool").iterdir()) == []
-    assert (tmp_path / "kept").read_bytes() == b"kept"
+from mesh.blobs.spool import Spool
 
 
 def test_what_another_still_writes_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "left").write_bytes(b"half")
-    with Spool(tmp_path).file() as file:
+    with Spool(tmp_path).create() as file:
         Spool(tmp_path)
         assert list(tmp_path.iterdir()) == [Path(file.name)]
 
@@ -37,6 +26,6 @@ def test_a_file_that_is_cleared_before_it_has_its_lock_is_made_anew(
         lock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", too_late)
-    with spool.file() as file:
+    with spool.create() as file:
         assert list(tmp_path.iterdir()) == [Path(file.name)]
     assert cleared

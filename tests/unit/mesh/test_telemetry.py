@@ -41,6 +41,7 @@ def test_no_secret_reaches_a_log() -> None:
         ("openai+https://:sk/abc@h/v1?model=m", "openai+https://:***@h/v1?model=m"),
         ("openai+https://h/v1?model=m&api_key=sk/abc", "openai+https://h/v1?model=m&api_key=***"),
         ("triton://:tok/en@h:8001,i:8001/m?tls=true", "triton://:***@h:8001,i:8001/m?tls=true"),
+        ("s3://key:se/cret@bucket/p?endpoint=http://h:1", "s3://key:***@bucket/p?endpoint=http://h:1"),
         ("https://token@h", "https://***@h"),
         ("https://to/ken@h", "https://***@h"),
         # A password that looks like a parameter, and a parameter that looks like credentials.

@@ -1,0 +1,172 @@
+"""Blobs in a folder: `<folder>/ab/abcdef...`."""
+
+import fcntl
+import os
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import datetime
+from io import FileIO
+from pathlib import Path
+
+from mesh.blobs.group_commit import GroupCommit
+from mesh.blobs.port import Blobs, gone, require_range
+from mesh.blobs.spool import Spool, Spooled, read_at
+from mesh.durable import sync_folder
+from mesh.problems import Unavailable
+
+SHELF = re.compile(r"[0-9a-f]{2}")
+READ_BYTES = 256 * 1024
+NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class FileBlobs(Blobs):
+    """Puts that come at once share the flushing of the disk. A blob's time is the file's mtime."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        self._commits = GroupCommit(self._commit)
+        self._named: set[Path] = set()  # the shelves whose names are durable
+
+    def close(self) -> None:
+        self._commits.close()
+        super().close()
+
+    @asynccontextmanager
+    async def local(self, sha256: str) -> AsyncIterator[Path]:
+        path = self._path(sha256)
+        if not await self._run(path.exists):
+            raise gone()
+        yield path
+
+    async def open_range(self, sha256: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        file = await self._run(self._open, sha256)
+        try:
+            require_range(start, end, os.fstat(file.fileno()).st_size)
+            while start < end:
+                piece = await self._run(read_at, file.fileno(), start, min(READ_BYTES, end - start))
+                start += len(piece)
+                yield piece
+        finally:
+            file.close()
+
+    async def size(self, sha256: str) -> int:
+        try:
+            return (await self._run(self._path(sha256).stat)).st_size
+        except FileNotFoundError:
+            raise gone() from None
+
+    async def list(self) -> AsyncIterator[str]:
+        for shelf in await self._run(os.listdir, self._folder):
+            if SHELF.fullmatch(shelf):
+                for name in await self._run(os.listdir, self._folder / shelf):
+                    if NAME.fullmatch(name):
+                        yield name
+
+    async def delete(self, sha256: str, older_than: datetime) -> bool:
+        return await self._run(self._delete, self._path(sha256), older_than.timestamp())
+
+    async def check(self) -> None:
+        if not os.access(self._folder, os.R_OK | os.X_OK):
+            raise Unavailable(f"the folder {self._folder} cannot be read", "BLOBS_UNAVAILABLE")
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / sha256
+
+    def _make_spool(self) -> Spool:
+        return Spool(self._folder / ".spool")
+
+    def _open(self, sha256: str) -> FileIO:
+        try:
+            return self._path(sha256).open("rb", buffering=0)
+        except FileNotFoundError:
+            raise gone() from None
+
+    async def _store(self, spooled: Spooled) -> None:
+        await self._commits.commit(spooled)
+
+    def _commit(self, batch: Sequence[Spooled]) -> Sequence[Exception | None]:
+        """All contents are made durable, then all get their names, then these are made durable, each folder's
+        at once. Whatever fails on the way fails alone."""
+        failed: dict[int, Exception] = {}
+        paths = [self._path(spooled.blob.sha256) for spooled in batch]
+
+        def each(step: Callable[[int], object]) -> None:
+            for number in range(len(batch)):
+                if number not in failed:
+                    try:
+                        step(number)
+                    except Exception as error:
+                        failed[number] = error
+
+        each(lambda number: batch[number].sync())
+        each(lambda number: paths[number].parent.mkdir(parents=True, exist_ok=True))
+        with ExitStack() as stack:
+            locked = _Once(lambda shelf: stack.enter_context(self._shared(shelf)))
+            each(lambda number: locked(paths[number].parent))
+            each(lambda number: batch[number].rename(paths[number]))
+        synced = _Once(sync_folder)
+        each(lambda number: synced(paths[number].parent))
+        each(lambda number: synced(self._folder) if paths[number].parent not in self._named else None)
+        self._named |= {path.parent for number, path in enumerate(paths) if number not in failed}
+        return [failed.get(number) for number in range(len(batch))]
+
+    def _delete(self, path: Path, older_than: float) -> bool:
+        with self._alone(path.parent):
+            try:
+                if path.stat().st_mtime >= older_than:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
+                return False
+            sync_folder(path.parent)
+            return True
+
+    @contextmanager
+    def _shared(self, shelf: Path) -> Iterator[None]:
+        """Nobody deletes from this shelf within the block. Where files cannot be locked nobody deletes at
+        all (see `_alone`)."""
+        with self._lock(shelf) as lock:
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def _alone(self, shelf: Path) -> Iterator[None]:
+        """Nobody puts into this shelf, or deletes from it, within the block."""
+        with self._lock(shelf) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                raise Unavailable(
+                    f"nothing can be deleted where files cannot be locked: {error.strerror}", "NO_LOCKS"
+                ) from None
+            yield
+
+    def _lock(self, shelf: Path) -> FileIO:
+        path = self._folder / ".locks" / shelf.name
+        try:
+            return path.open("ab+", buffering=0)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("ab+", buffering=0)
+
+
+class _Once:
+    """Does a thing once for each folder, and says the same to all who ask for it."""
+
+    def __init__(self, work: Callable[[Path], object]) -> None:
+        self._work = work
+        self._said: dict[Path, Exception | None] = {}
+
+    def __call__(self, folder: Path) -> None:
+        if folder not in self._said:
+            try:
+                self._work(folder)
+            except OSError as error:
+                self._said[folder] = error
+            else:
+                self._said[folder] = None
+        if failure := self._said[folder]:
+            raise failure

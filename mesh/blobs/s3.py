@@ -1,0 +1,325 @@
+"""Blobs in an S3 bucket: `<prefix>/ab/abcdef...`. What needs a file gets a copy out of a cache."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from mesh.blobs.cache import Cache, Held
+from mesh.blobs.port import PIECE_BYTES, Blobs, gone, require_range
+from mesh.blobs.spool import Blob, Spool, Spooled
+from mesh.problems import Invalid, NotFound, Unavailable
+
+FORM = "s3://[key:secret@]bucket[/prefix][?endpoint=&region=], where a / in the secret is written %2F"
+NAME = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})")
+DELETING, PROBE = ".deleting", ".probe"
+
+# A small request is answered within this, or given up; of a large upload, each part.
+CALL_SECONDS, PART_SECONDS, CONNECT_SECONDS = 30.0, 60.0, 5.0
+MOST_RETRIES, RETRY_SECONDS = 3, 15.0
+CHECK_SECONDS, FRESH_SECONDS = 2.5, 10.0
+# What is larger goes up in parts of this size, the least that S3 takes.
+PART_BYTES = 5 * 2**20
+# A deletion that takes longer than the first is given up; a mark that stands longer than the second was left
+# by a process that was killed.
+DELETE_SECONDS, LEFT_SECONDS = 20.0, 40.0
+LOOK_SECONDS = 0.2
+MOST_PUTS = 5
+
+T = TypeVar("T")
+
+
+class Refused(Unavailable):
+    """The server answers, but not to this: the settings are wrong here or there."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What an `s3://` URL says. What is None is looked for in the environment (AWS_ACCESS_KEY_ID,
+    AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL and so on)."""
+
+    name: str
+    prefix: str
+    endpoint: str | None = None
+    region: str | None = None
+    key: str | None = None
+    secret: str | None = field(default=None, repr=False)
+
+
+def bucket_of(url: str) -> Bucket:
+    """Raises Invalid BAD_SETTING, without the secret in its words."""
+    try:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    except ValueError as error:
+        raise _bad_setting(str(error)) from None
+    credentials, at, name = parts.netloc.rpartition("@")
+    key, _, secret = credentials.partition(":")
+    unknown = options.keys() - {"endpoint", "region"}
+    endpoint = options.get("endpoint")
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or unknown or (at and not (key and secret)):
+        raise _bad_setting(f"expected {FORM}")
+    if endpoint is not None and not re.match(r"https?://[^/]", endpoint):
+        raise _bad_setting("the endpoint begins with https:// or http://")
+    return Bucket(
+        name,
+        unquote(parts.path).strip("/"),
+        endpoint,
+        options.get("region"),
+        unquote(key) or None,
+        unquote(secret) or None,
+    )
+
+
+def open_store(bucket: Bucket) -> S3Store:
+    """Asks nothing yet. Raises Invalid BAD_SETTING."""
+    said: dict[str, Any] = {
+        "endpoint": bucket.endpoint,
+        "region": bucket.region,
+        "access_key_id": bucket.key,
+        "secret_access_key": bucket.secret,
+    }
+    try:
+        return S3Store(
+            bucket.name,
+            prefix=bucket.prefix or None,
+            config={name: value for name, value in said.items() if value is not None},  # type: ignore[arg-type]
+            client_options={
+                "allow_http": bucket.endpoint is None or bucket.endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+                "timeout": timedelta(seconds=PART_SECONDS),
+            },
+            retry_config={
+                "max_retries": MOST_RETRIES,
+                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+                "backoff": {"max_backoff": timedelta(seconds=2)},
+            },
+        )
+    except (BaseError, ValueError) as error:
+        raise _bad_setting(_brief(error)) from None
+
+
+class S3Blobs(Blobs):
+    """S3 has no locks, so a deletion marks what it is about to delete, then looks whether it is old, and only
+    then deletes; and a put, once it has put, waits until nothing marks its content, then looks whether it is
+    there, and else puts it again. Either the deletion sees the new time, or the put sees the mark."""
+
+    def __init__(self, store: S3Store, cache: Cache) -> None:
+        super().__init__()
+        self._store_of, self._cache = store, cache
+        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._answered = -FRESH_SECONDS
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        key, content = f"{PROBE}/{uuid4().hex}", uuid4().bytes
+        try:
+            await self._ask(obstore.put_async(self._store_of, key, content))
+            read = await self._ask(obstore.get_range_async(self._store_of, key, start=0, end=len(content)))
+            await self._ask(obstore.delete_async(self._store_of, key))
+        except (Refused, NotFound) as problem:
+            raise _bad_setting(f"a probe was not written, read and deleted: {problem.message}") from None
+        if bytes(read) != content:
+            raise _bad_setting("a probe was not read as it was written")
+
+    async def require(self) -> None:
+        """As `check`, and raises Invalid BAD_SETTING where it will not pass by itself."""
+        try:
+            await self._require_bucket(CALL_SECONDS)
+        except Refused as problem:
+            raise _bad_setting(problem.message) from None
+
+    @asynccontextmanager
+    async def local(self, sha256: str) -> AsyncIterator[Path]:
+        held = self._cache.hold(sha256)
+        if held is None:
+            lock = self._fetching.setdefault(sha256, asyncio.Lock())
+            async with lock:
+                held = self._cache.hold(sha256) or await self._fetch(sha256)
+        try:
+            with held:
+                yield held.path
+        finally:
+            if self._cache.overfull:
+                await asyncio.shield(self._run(self._cache.make_room, 0))
+
+    async def open_range(self, sha256: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
+        require_range(start, end, await self.size(sha256))
+        while start < end:
+            upto = min(start + PIECE_BYTES, end)
+            key = _key(sha256)
+            piece = await self._ask(obstore.get_range_async(self._store_of, key, start=start, end=upto))
+            start = upto
+            yield bytes(piece)
+
+    async def size(self, sha256: str) -> int:
+        return (await self._ask(obstore.head_async(self._store_of, _key(sha256))))["size"]
+
+    async def list(self) -> AsyncIterator[str]:
+        async for key in self._keys():
+            if name := NAME.fullmatch(key):
+                yield name[1]
+
+    async def delete(self, sha256: str, older_than: datetime) -> bool:
+        if not await self._is_older(sha256, older_than):
+            return False
+        mark = f"{DELETING}/{sha256}/{uuid4().hex}"
+        try:
+            async with asyncio.timeout(DELETE_SECONDS):
+                await self._ask(obstore.put_async(self._store_of, mark, b""))
+                if not await self._is_older(sha256, older_than):
+                    return False
+                await self._ask(obstore.delete_async(self._store_of, _key(sha256)))
+        except TimeoutError:
+            raise Unavailable(f"not deleted within {DELETE_SECONDS:g} s", "BLOBS_UNAVAILABLE") from None
+        finally:
+            with suppress(Unavailable):
+                await asyncio.shield(self._ask(obstore.delete_async(self._store_of, mark)))
+        await self._run(self._cache.remove, sha256)
+        return True
+
+    async def check(self) -> None:
+        if time.monotonic() - self._answered >= FRESH_SECONDS:
+            await self._require_bucket(CHECK_SECONDS)
+
+    def _make_spool(self) -> Spool:
+        return self._cache.make_spool()
+
+    async def _store(self, spooled: Spooled) -> None:
+        blob = spooled.blob
+        for _ in range(MOST_PUTS):
+            await self._upload(spooled)
+            await self._until_unmarked(blob.sha256)
+            try:
+                if await self.size(blob.sha256) == blob.size:
+                    break
+            except NotFound:
+                pass
+        else:
+            raise Unavailable("others delete it again and again", "BLOBS_UNAVAILABLE")
+        # Most content is read on the machine where it came in.
+        with suppress(OSError):
+            (await self._run(self._cache.add, spooled)).release()
+
+    async def _upload(self, spooled: Spooled) -> None:
+        blob = spooled.blob
+        key = _key(blob.sha256)
+        try:
+            if blob.size <= PART_BYTES:
+                content = await self._run(spooled.read, 0, blob.size)
+                await self._ask(obstore.put_async(self._store_of, key, content), PART_SECONDS)
+            else:
+                parts = -(-blob.size // PART_BYTES)
+                put = obstore.put_async(
+                    self._store_of,
+                    key,
+                    self._parts(spooled),
+                    use_multipart=True,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=1,
+                )
+                await self._ask(put, PART_SECONDS * parts)
+        except NotFound as problem:
+            raise Unavailable(problem.message, "BLOBS_UNAVAILABLE") from None
+
+    async def _parts(self, spooled: Spooled) -> AsyncIterator[bytes]:
+        size, start = spooled.blob.size, 0
+        while start < size:
+            yield await self._run(spooled.read, start, PIECE_BYTES)
+            start += PIECE_BYTES
+
+    async def _until_unmarked(self, sha256: str) -> None:
+        began = time.monotonic()
+        while marks := [key async for key in self._keys(f"{DELETING}/{sha256}")]:
+            if time.monotonic() - began > LEFT_SECONDS:
+                await self._ask(obstore.delete_async(self._store_of, marks))
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _fetch(self, sha256: str) -> Held:
+        size = await self.size(sha256)
+        async with self.spooled() as spooled:
+            async for piece in self.open_range(sha256, 0, size):
+                await self._run(spooled.write, piece)
+            if spooled.blob != Blob(sha256, size):
+                raise NotFound("this media's content is damaged", "BLOB_DAMAGED")
+            return await self._run(self._cache.add, spooled)
+
+    async def _is_older(self, sha256: str, than: datetime) -> bool:
+        try:
+            found = await self._ask(obstore.head_async(self._store_of, _key(sha256)))
+        except NotFound:
+            return False
+        # Told in whole seconds, rounded down.
+        return found["last_modified"] + timedelta(seconds=1) <= than
+
+    async def _keys(self, prefix: str | None = None) -> AsyncIterator[str]:
+        pages = obstore.list(self._store_of, prefix, chunk_size=1000)
+        while page := await self._ask(_next(pages)):
+            for found in page:
+                yield found["path"]
+
+    async def _require_bucket(self, seconds: float) -> None:
+        """Raises Unavailable."""
+        pages = obstore.list(self._store_of, PROBE, chunk_size=1)
+        try:
+            async with asyncio.timeout(seconds):
+                await _next(pages)
+        except (BaseError, OSError) as error:  # TimeoutError is one
+            raise _unavailable(error) from None
+        self._answered = time.monotonic()
+
+    async def _ask(self, call: Awaitable[T], seconds: float = CALL_SECONDS) -> T:
+        """Raises NotFound where the bucket is there, but not what was asked for; else Unavailable."""
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await call
+        except FileNotFoundError:
+            # The same error for a key and for the whole bucket.
+            await self._require_bucket(CALL_SECONDS)
+            raise gone() from None
+        except (BaseError, OSError) as error:
+            raise _unavailable(error) from None
+        self._answered = time.monotonic()
+        return answer
+
+
+async def _next(pages: Any) -> Sequence[Any]:
+    try:
+        return await pages.__anext__()  # type: ignore[no-any-return]
+    except StopAsyncIteration:  # `anext` with a default fails on obstore 0.12's streams
+        return ()
+
+
+def _key(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}"
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    status = re.search(r"status code: (\d{3})", str(error))
+    refused = status is not None and status[1][0] in "34" and status[1] not in ("408", "429")
+    kind = Refused if refused else Unavailable
+    return kind(f"the bucket does not answer: {_brief(error)}", "BLOBS_UNAVAILABLE")
+
+
+def _brief(error: Exception) -> str:
+    """Without what the server says at length; TimeoutError says nothing at all."""
+    code = re.search(r"<Code>(\w+)</Code>", str(error))
+    line = str(error).partition("\n")[0].partition("<?xml")[0].strip(" :") or type(error).__name__
+    return f"{line[:200]} ({code[1]})" if code else line[:200]
+
+
+def _bad_setting(what: str) -> Invalid:
+    return Invalid(f"LARES_BLOBS_URL: {what}", "BAD_SETTING")

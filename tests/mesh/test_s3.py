@@ -1,0 +1,254 @@
+"""Blobs in a bucket: what only S3 can do wrong. tests/contract/test_blobs.py has what all blobs must do."""
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import obstore
+import pytest
+
+from mesh.blobs import open_blobs
+from mesh.blobs import s3 as module
+from mesh.blobs.s3 import Bucket, S3Blobs, bucket_of
+from mesh.config import load_config
+from mesh.problems import Invalid, NotFound, Unavailable
+from tests.support.lares import free_ports
+from tests.support.s3 import READER, READER_SECRET, S3, SECRET
+
+CONTENT = os.urandom(100_000)
+
+
+@asynccontextmanager
+async def opened(folder: Path, url: str, *, used: bool = True, **settings: object) -> AsyncIterator[S3Blobs]:
+    blobs = await open_blobs(load_config(cache=folder, blobs_url=url, **settings), used=used)
+    assert isinstance(blobs, S3Blobs)
+    try:
+        yield blobs
+    finally:
+        blobs.close()
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"s3/{uuid4().hex}"
+
+
+@pytest.fixture
+async def blobs(s3: S3, tmp_path: Path, prefix: str) -> AsyncIterator[S3Blobs]:
+    async with opened(tmp_path, s3.url("lares", prefix)) as blobs:
+        yield blobs
+
+
+async def local(blobs: S3Blobs, name: str) -> bytes:
+    async with blobs.local(name) as path:
+        return path.read_bytes()
+
+
+USES: list[Callable[[S3Blobs, str], Awaitable[object]]] = [
+    lambda blobs, name: blobs.size(name),
+    lambda blobs, name: local(blobs, name),
+    lambda blobs, name: anext(blobs.open_range(name, 0, 1)),
+    lambda blobs, name: blobs.put(io.BytesIO(CONTENT)),
+    lambda blobs, name: anext(blobs.list()),
+    lambda blobs, name: blobs.check(),
+]
+
+
+async def require_unavailable(blobs: S3Blobs, name: str) -> None:
+    """Whatever is asked for: it is never said to be gone."""
+    for use in USES:
+        with pytest.raises(Unavailable) as problem:
+            await use(blobs, name)
+        assert problem.value.reason == "BLOBS_UNAVAILABLE"
+        assert SECRET not in problem.value.message
+
+
+async def test_who_may_not_ask_hears_that_the_settings_are_wrong(
+    s3: S3, blobs: S3Blobs, tmp_path: Path, prefix: str
+) -> None:
+    name = (await blobs.put(io.BytesIO(CONTENT))).sha256
+    url = s3.url("lares", prefix, secret="wrong")
+    with pytest.raises(Invalid, match=r"LARES_BLOBS_URL: .*SignatureDoesNotMatch") as problem:
+        async with opened(tmp_path / "b", url):
+            pass
+    assert problem.value.reason == "BAD_SETTING"
+    async with opened(tmp_path / "b", url, used=False) as stranger:
+        await require_unavailable(stranger, name)
+
+
+async def test_a_missing_bucket_is_no_missing_blob(s3: S3, tmp_path: Path) -> None:
+    # Of this server's users, one who may do everything would make the bucket by writing to it.
+    url = s3.url("nowhere", key=READER, secret=READER_SECRET)
+    with pytest.raises(Invalid, match=r"LARES_BLOBS_URL: .*NoSuchBucket") as problem:
+        async with opened(tmp_path, url):
+            pass
+    assert problem.value.reason == "BAD_SETTING"
+    async with opened(tmp_path, url, used=False) as lost:
+        await require_unavailable(lost, "ab" * 32)
+    async with opened(tmp_path, s3.url("nowhere"), used=False) as lost:
+        with pytest.raises(Unavailable):
+            await lost.size("ab" * 32)
+
+
+async def test_whoever_may_only_read_can_do_that_and_says_so_before_a_put(
+    s3: S3, blobs: S3Blobs, tmp_path: Path, prefix: str
+) -> None:
+    name = (await blobs.put(io.BytesIO(CONTENT))).sha256
+    async with opened(tmp_path / "b", s3.url("lares", prefix, READER, READER_SECRET)) as reader:
+        assert await local(reader, name) == CONTENT
+        assert [found async for found in reader.list()] == [name]
+        with pytest.raises(Invalid, match="a probe was not written, read and deleted") as problem:
+            await reader.prepare()
+        assert problem.value.reason == "BAD_SETTING"
+        with pytest.raises(Unavailable):
+            await reader.put(io.BytesIO(b"more"))
+
+
+async def test_the_probe_leaves_nothing(s3: S3, blobs: S3Blobs, prefix: str) -> None:
+    await blobs.prepare()
+    assert [key async for key in blobs._keys()] == []
+
+
+async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    url = f"s3://key:secret@lares?endpoint=http://127.0.0.1:{port}&region=us-east-1"
+    with pytest.raises(Unavailable):
+        async with opened(tmp_path, url):
+            pass
+    async with opened(tmp_path, url, used=False) as blobs:
+        with pytest.raises(Unavailable):
+            await blobs.size("ab" * 32)
+
+
+async def test_a_server_that_never_answers_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CALL_SECONDS", "PART_SECONDS", "CHECK_SECONDS"):
+        monkeypatch.setattr(module, name, 0.3)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"s3://key:secret@lares?endpoint=http://127.0.0.1:{port}&region=us-east-1"
+    async with opened(tmp_path, url, used=False) as blobs:
+        await asyncio.wait_for(require_unavailable(blobs, "ab" * 32), 30)
+    server.close()
+
+
+async def test_what_is_damaged_is_not_handed_out(blobs: S3Blobs, s3: S3, tmp_path: Path, prefix: str) -> None:
+    name = (await blobs.put(io.BytesIO(CONTENT))).sha256
+    await obstore.put_async(blobs._store_of, f"{name[:2]}/{name}", b"x" * len(CONTENT))
+    async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
+        with pytest.raises(NotFound) as problem:
+            await local(reader, name)
+        assert problem.value.reason == "BLOB_DAMAGED"
+        await reader.put(io.BytesIO(CONTENT))  # which mends it
+        assert await local(reader, name) == CONTENT
+
+
+async def test_what_was_put_or_read_once_is_read_again_without_the_server(
+    blobs: S3Blobs, s3: S3, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = (await blobs.put(io.BytesIO(CONTENT))).sha256
+    async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
+        assert await local(reader, name) == CONTENT
+        monkeypatch.setattr(obstore, "head_async", lambda *_: pytest.fail("asked"))
+        monkeypatch.setattr(obstore, "get_range_async", lambda *_: pytest.fail("asked"))
+        assert await local(reader, name) == CONTENT
+        assert await local(blobs, name) == CONTENT
+
+
+async def test_many_who_want_a_copy_share_one_download(
+    blobs: S3Blobs, s3: S3, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = (await blobs.put(io.BytesIO(CONTENT))).sha256
+    get, got = obstore.get_range_async, list[str]()
+
+    async def counted(store: object, key: str, *, start: int, end: int) -> object:
+        got.append(key)
+        return await get(blobs._store_of, key, start=start, end=end)
+
+    monkeypatch.setattr(obstore, "get_range_async", counted)
+    async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
+        assert await asyncio.gather(*(local(reader, name) for _ in range(8))) == [CONTENT] * 8
+    assert len(got) == 1
+
+
+async def test_copies_are_bounded_by_the_setting(s3: S3, blobs: S3Blobs, tmp_path: Path, prefix: str) -> None:
+    names = [(await blobs.put(io.BytesIO(os.urandom(100_000)))).sha256 for _ in range(8)]
+    url = s3.url("lares", prefix)
+    async with opened(tmp_path / "b", url, blobs_cache_bytes=300_000) as reader:
+        for name in names:
+            assert len(await local(reader, name)) == 100_000
+        async with AsyncExitStack() as held:
+            paths = [await held.enter_async_context(reader.local(name)) for name in names[:5]]
+            assert all(path.exists() for path in paths)
+    copies = [path for path in (tmp_path / "b" / "blobs").rglob("*") if path.is_file()]
+    assert 0 < sum(path.stat().st_size for path in copies) <= 300_000
+
+
+async def test_the_check_asks_only_when_nothing_else_was_answered_lately(
+    blobs: S3Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await blobs.check()
+    monkeypatch.setattr(obstore, "list", lambda *_, **__: pytest.fail("asked"))
+    await blobs.check()
+    monkeypatch.setattr(module, "FRESH_SECONDS", 0)
+    with pytest.raises(pytest.fail.Exception):
+        await blobs.check()
+
+
+async def test_credentials_come_from_the_environment_where_the_url_has_none(
+    s3: S3, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "lares")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    async with opened(tmp_path, f"s3://lares/{prefix}") as blobs:
+        await blobs.prepare()
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket"),
+    [
+        ("s3://photos", Bucket("photos", "")),
+        ("s3://photos/a/b%20c/?region=eu-1", Bucket("photos", "a/b c", region="eu-1")),
+        (
+            "s3://me:se%2Fcr%40et@photos?endpoint=https://s3.example:9000",
+            Bucket("photos", "", "https://s3.example:9000", None, "me", "se/cr@et"),
+        ),
+    ],
+)
+def test_a_url_says_which_bucket(url: str, bucket: Bucket) -> None:
+    assert bucket_of(url) == bucket
+    assert "cr@et" not in repr(bucket)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://",
+        "s3:///photos",
+        "s3://photos?bucket=b",
+        "s3://photos?endpoint=s3.example",
+        "s3://me@photos",
+        "s3://me:@photos",
+        "s3://me:se/cret@photos",
+        "s3://[x",
+        "s3://pho tos",
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
+    with pytest.raises(Invalid, match="LARES_BLOBS_URL: ") as problem:
+        bucket_of(url)
+    assert problem.value.reason == "BAD_SETTING"

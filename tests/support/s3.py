@@ -1,0 +1,131 @@
+"""A real S3 server for tests: SeaweedFS on loopback, with throw-away data."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+from tests.support.lares import free_ports
+
+WEED = Path(sys.executable).with_name("weed")
+KEY, SECRET = "lares", "a/secret+of=the@tests"
+READER, READER_SECRET = "reader", "another-secret"
+START_SECONDS = 90.0
+# Each port has a twin for gRPC, so much higher, which must be free too.
+TWIN = 10_000
+
+
+@dataclass(frozen=True)
+class S3:
+    endpoint: str
+    log: Path
+    _shell: tuple[str, ...]
+
+    def url(self, bucket: str, prefix: str = "", key: str = KEY, secret: str = SECRET) -> str:
+        """As LARES_BLOBS_URL, with its credentials."""
+        path = f"/{prefix}" if prefix else ""
+        return f"s3://{key}:{quote(secret, safe='')}@{bucket}{path}?endpoint={self.endpoint}&region=us-east-1"
+
+    def make_bucket(self, name: str) -> None:
+        """Blocks until it is there; the server takes some seconds after its port is open."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            made = subprocess.run(
+                self._shell,
+                input=f"s3.bucket.create -name {name}\ns3.bucket.list\n",
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            if f" {name}\t" in made.stdout:
+                return
+            assert time.monotonic() < deadline, made.stdout + made.stderr
+            time.sleep(0.2)
+
+
+@contextmanager
+def running_s3(folder: Path) -> Iterator[S3]:
+    """Up when the block is entered, killed at its end: it takes long to stop by itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    identities = [
+        _identity(KEY, SECRET, "Admin", "Read", "Write", "List", "Tagging"),
+        _identity(READER, READER_SECRET, "Read", "List"),
+    ]
+    (folder / "identities.json").write_text(json.dumps({"identities": identities}))
+    s3, master, volume, filer = _ports(4)
+    log = folder / "weed.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                WEED,
+                f"-logdir={folder}",
+                "server",
+                "-s3",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                f"-dir={folder}",
+                f"-s3.config={folder}/identities.json",
+                f"-s3.port={s3}",
+                f"-master.port={master}",
+                f"-volume.port={volume}",
+                f"-filer.port={filer}",
+                "-volume.max=40",
+                "-master.volumeSizeLimitMB=64",
+                "-master.electionTimeout=1s",
+                "-s3.port.iceberg=0",
+            ],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        endpoint = f"http://127.0.0.1:{s3}"
+        _until_open(endpoint, process, log)
+        shell = (str(WEED), "shell", "-master", f"127.0.0.1:{master}", "-filer", f"127.0.0.1:{filer}")
+        yield S3(endpoint, log, shell)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _identity(key: str, secret: str, *actions: str) -> dict[str, object]:
+    return {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": list(actions)}
+
+
+def _ports(count: int) -> list[int]:
+    """Free ones whose twins are free now, too."""
+    import socket
+
+    found: list[int] = []
+    while len(found) < count:
+        (port,) = free_ports(1)
+        twin = port + TWIN if port + TWIN < 65_536 else 0
+        if not twin or port in found:
+            port = port - TWIN
+            twin = port + TWIN
+        try:
+            for number in (port, twin):
+                socket.create_server(("127.0.0.1", number)).close()
+        except OSError:
+            continue
+        found.append(port)
+    return found
+
+
+def _until_open(endpoint: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            httpx.get(endpoint, timeout=1)
+            return
+        except httpx.TransportError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
