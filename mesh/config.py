@@ -70,7 +70,8 @@ class Config(BaseSettings):
 
     home: Folder = Field(Path("data"), description="Folder of everything that Lares keeps.")
     cache: Folder = Field(
-        Path("~/.cache/lares"), description="Folder of what is fetched: jars, model weights."
+        Path("~/.cache/lares"),
+        description="Folder of what is fetched: jars, model weights, copies of photos from S3.",
     )
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")

@@ -351,9 +351,7 @@ def _environment() -> dict[str, str]:
     """This one's, less every setting of Lares, of S3 and of tracing (they hold secrets), and one thread for
     numpy's algebra."""
     kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("LARES_", "AWS_", "OTEL_"))
+        name: value for name, value in os.environ.items() if not name.startswith(("LARES_", "AWS_", "OTEL_"))
     }
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     return kept | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

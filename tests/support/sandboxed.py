@@ -52,7 +52,7 @@ def _answers() -> int:
 
 
 def pid_and_settings() -> dict[str, object]:
-    settings = [name for name in os.environ if name.startswith(("LARES_", "OTEL_"))]
+    settings = [name for name in os.environ if name.startswith(("LARES_", "AWS_", "OTEL_"))]
     return {"pid": os.getpid(), "settings": settings}
 
 

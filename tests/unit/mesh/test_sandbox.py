@@ -158,6 +158,7 @@ async def test_a_child_sees_no_settings_and_writes_no_files(
 ) -> None:
     monkeypatch.setenv("LARES_DATABASE_URL", "postgresql://lares:secret@db/lares")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     async with Sandbox(f"{TARGETS}:pid_and_settings") as sandbox:
         assert (await sandbox.run())["settings"] == []
     async with Sandbox(f"{TARGETS}:write_file") as sandbox:
