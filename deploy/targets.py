@@ -62,6 +62,7 @@ def chosen(names: Collection[str]) -> list[str]:
 async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Mesh]:
     """Everything that `names` need, up and ready. Raises a Problem that says what is missing."""
     targets = chosen(names)
+    heed_renamed(config, targets)
     database = any(TARGETS[name].database for name in targets)
     async with AsyncExitStack() as stack:
         name = "lares" if len(targets) == len(TARGETS) else f"lares-{'-'.join(targets)}"
@@ -85,6 +86,20 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
         await until_ready(mesh)
         await stack.enter_async_context(mesh.running("gRPC health", keep_telling(mesh)))
         yield mesh
+
+
+def heed_renamed(config: Config, targets: Collection[str]) -> None:
+    """Says which settings have a new name. Raises Invalid where they were set for detect_svc alone: the
+    process that decides now would never see them."""
+    moved = [f"{old} is {new} now" for old, new in config.renamed.items()]
+    if moved and "detect" in targets and "store" not in targets:
+        raise Invalid(
+            f"{', '.join(moved)}: store_svc decides what counts, so set it for the process that runs store,"
+            " and remove it here",
+            "BAD_SETTING",
+        )
+    for sentence in moved:
+        log.warning("a setting has a new name", setting=sentence)
 
 
 async def until_ready(mesh: Mesh) -> None:

@@ -2,19 +2,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 
 import structlog
 
 from detect_svc.detector import Detector, Sight, identity
-from detect_svc.lookout import Duty
-from detect_svc.messages import detections, own_thresholds
+from detect_svc.messages import detections
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
-from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.identity import media_id
-from mesh.problems import Exhausted, Internal, NotFound, Unavailable
+from mesh.labels import canonical
+from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -23,28 +22,27 @@ MAX_CALLS = 4
 
 
 class DetectServicer(rpc.DetectServiceServicer):
-    """`duty` raises Unavailable while no detector is there: so do the calls that need one."""
+    """`detector` raises Unavailable while none is there: so do the calls that need one."""
 
     def __init__(
         self,
-        duty: Callable[[], Duty],
-        camera: Callable[[str], CameraConfigured | None],
+        detector: Callable[[], Detector],
         lag: Callable[[], Awaitable[int]],
         gpus: Callable[[int], messages.ListGpusResponse],
     ) -> None:
-        self._duty, self._camera, self._lag = duty, camera, lag
-        self._gpus = gpus
+        self._detector, self._lag, self._gpus = detector, lag, gpus
         self._calls = 0
 
     async def DetectObjects(
         self, request: messages.DetectObjectsRequest, context: object
     ) -> messages.DetectObjectsResponse:
-        """Raises Invalid whose reason names a RejectionReason, NotFound for the camera, Exhausted, and
+        """Raises Invalid whose reason names a RejectionReason, Invalid UNKNOWN_LABEL, Exhausted, and
         Unavailable while the detector is away."""
-        detector, rule = self._duty()
-        camera = self._thresholds(request.camera_id)
+        detector = self._detector()
+        labels = _known(request.labels, detector)
+        least = request.min_score if request.HasField("min_score") else detector.threshold
         sight = await self._sight(detector, request.image)
-        kept = rule.kept(sight.found, camera)
+        kept = [one for one in sight.found if one.label in labels and one.score >= least]
         # The ids that the pipeline would give to the same photo of this camera.
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(request.image).hexdigest())
         name = identity(detector)
@@ -58,14 +56,13 @@ class DetectServicer(rpc.DetectServiceServicer):
     async def GetDetector(
         self, request: messages.GetDetectorRequest, context: object
     ) -> messages.GetDetectorResponse:
-        detector, rule = self._duty()
+        detector = self._detector()
         width, height = detector.input_size
         return messages.GetDetectorResponse(
             detector=identity(detector),
             labels=detector.labels,
-            watched=rule.watched,
-            thresholds=rule.thresholds,
-            fast_threshold=rule.fast_threshold,
+            threshold=detector.threshold,
+            fast_threshold=detector.fast_threshold,
             input_width=width,
             input_height=height,
         )
@@ -75,7 +72,7 @@ class DetectServicer(rpc.DetectServiceServicer):
     ) -> messages.GetDetectStatusResponse:
         answer = messages.GetDetectStatusResponse(lag=await self._lag())
         try:
-            detector = self._duty().detector
+            detector = self._detector()
             answer.detector = identity(detector)
             answer.servers.extend(messages.DetectorServer(**asdict(one)) for one in detector.servers())
             await detector.check()
@@ -86,12 +83,6 @@ class DetectServicer(rpc.DetectServiceServicer):
 
     async def ListGpus(self, request: messages.ListGpusRequest, context: object) -> messages.ListGpusResponse:
         return self._gpus(request.minutes)
-
-    def _thresholds(self, camera_id: str) -> Mapping[str, float]:
-        configured = self._camera(camera_id) if camera_id else None
-        if camera_id and (configured is None or configured.deleted):
-            raise NotFound(f"there is no camera {camera_id}", "CAMERA_NOT_FOUND", camera_id=camera_id)
-        return own_thresholds(configured)
 
     async def _sight(self, detector: Detector, image: bytes) -> Sight:
         if self._calls >= MAX_CALLS:
@@ -104,3 +95,12 @@ class DetectServicer(rpc.DetectServiceServicer):
             raise Internal("this image could not be read", "DETECTOR_FAILED") from None
         finally:
             self._calls -= 1
+
+
+def _known(names: Iterable[str], detector: Detector) -> frozenset[str]:
+    """The labels that these names mean; all of the detector's if none is named. Raises Invalid."""
+    labels = frozenset(map(canonical, names)) or frozenset(detector.labels)
+    if unknown := sorted(labels.difference(detector.labels)):
+        known = ", ".join(detector.labels)
+        raise Invalid(f"{detector.name} cannot find {', '.join(unknown)}; it finds {known}", "UNKNOWN_LABEL")
+    return labels

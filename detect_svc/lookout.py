@@ -1,15 +1,14 @@
-"""The detector, and the rule over what it finds, as soon as they are there."""
+"""The detector, as soon as it is there."""
 
 import asyncio
 import random
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import structlog
 
 from detect_svc.detector import Away, Detector, open_detector
-from detect_svc.filter import Filter
 from mesh.config import Config
 from mesh.problems import Unavailable
 
@@ -18,23 +17,18 @@ log = structlog.get_logger(__name__)
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.5, 10.0
 
 
-class Duty(NamedTuple):
-    detector: Detector
-    rule: Filter
-
-
 class Lookout:
     """Opens the detector that LARES_DETECTOR_URL names.
 
     Whose Triton comes up later than Lares wants the rest of Lares at once: then this waits, as long as it
     takes, photos stay in the log, and readiness says why. What waiting cannot mend (a setting, a model that
-    does not fit, a watched class that it cannot find) is an error: it stops the start, and later the process.
+    does not fit) is an error: it stops the start, and later the process.
     """
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stack = AsyncExitStack()
-        self._duty: Duty | None = None
+        self._detector: Detector | None = None
         self._why: Unavailable = Away("the detector has not been opened yet", "DETECTOR_AWAY")
 
     async def __aenter__(self) -> Self:
@@ -49,26 +43,26 @@ class Lookout:
 
     @property
     def is_there(self) -> bool:
-        return self._duty is not None
+        return self._detector is not None
 
-    def duty(self) -> Duty:
-        """Raises Unavailable until they are there."""
-        if self._duty is None:
+    def detector(self) -> Detector:
+        """Raises Unavailable until it is there."""
+        if self._detector is None:
             raise self._why
-        return self._duty
+        return self._detector
 
     async def check(self) -> None:
-        await self.duty().detector.check()
+        await self.detector().check()
 
-    async def until_there(self) -> Duty:
+    async def until_there(self) -> Detector:
         """Tries until it succeeds, less and less often. Raises Invalid."""
         pause = SHORTEST_SECONDS
-        while self._duty is None:
+        while self._detector is None:
             log.warning("detector not there yet", error=self._why.message)
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311
             pause = min(LONGEST_SECONDS, 2 * pause)
             await self._open()
-        return self._duty
+        return self._detector
 
     async def _open(self) -> None:
         async with AsyncExitStack() as stack:
@@ -77,6 +71,5 @@ class Lookout:
             except Away as away:
                 self._why = away
                 return
-            duty = Duty(detector, Filter.of(self._config, detector))
             self._stack = stack.pop_all()
-            self._duty = duty
+            self._detector = detector

@@ -1,14 +1,19 @@
 """What was found, as it is said on the bus and over gRPC."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from detect_svc.detector import Found
-from lares.detect.v1.detection_pb2 import Detection
+from detect_svc.detector import Detector, Found, Sight, identity
+from lares.detect.v1.detection_pb2 import (
+    BoundingBox,
+    Detection,
+    DetectorModel,
+    Frame,
+    FrameDetection,
+)
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
-from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.identity import detection_id, rejection_id
 from mesh.problems import Invalid, Problem
 
@@ -18,25 +23,49 @@ REASONS = frozenset(RejectionReason.keys())
 
 
 def detections(media_id: str, found: Iterable[Found], detector: str) -> list[Detection]:
-    """Each named by its rank in the raw output, so that thresholds and watched classes change no id."""
+    """Each named by its rank in the raw output, so that a least score and chosen labels change no id."""
     return [
         Detection(
             id=detection_id(media_id, PHOTO_FRAME, one.rank, detector),
             label=one.label,
             score=one.score,
-            box=one.box,
+            bounding_box=_bounding_box(one),
             frame=PHOTO_FRAME,
         )
         for one in found
     ]
 
 
-def detected(media: Media, kept: Iterable[Found], detector: str, *, urgent: bool) -> MediaDetected:
-    message = MediaDetected(
-        media=media, detections=detections(media.id, kept, detector), detector=detector, urgent=urgent
+def detected(media: Media, sight: Sight, detector: Detector) -> MediaDetected:
+    """Everything that the detector reports: what counts of it is decided by store_svc."""
+    model = DetectorModel(
+        id=identity(detector),
+        labels=detector.labels,
+        threshold=detector.threshold,
+        fast_threshold=detector.fast_threshold,
     )
+    message = MediaDetected(media=media, detector=model.id, model=model, frames=[_photo_frame(media, sight)])
     message.detected_at.FromDatetime(datetime.now(UTC))
     return message
+
+
+def _photo_frame(media: Media, sight: Sight) -> Frame:
+    found = [
+        FrameDetection(rank=one.rank, label=one.label, score=one.score, bounding_box=_bounding_box(one))
+        for one in sight.found
+    ]
+    return Frame(
+        index=PHOTO_FRAME,
+        captured_at=media.captured_at,
+        width=sight.width,
+        height=sight.height,
+        detections=found,
+    )
+
+
+def _bounding_box(found: Found) -> BoundingBox:
+    x_min, y_min, x_max, y_max = found.box
+    return BoundingBox(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
 
 
 def is_rejection(problem: Problem) -> bool:
@@ -60,8 +89,3 @@ def rejected(media: Media, reason: str, detail: str) -> MediaRejected:
     )
     message.rejected_at.FromDatetime(datetime.now(UTC))
     return message
-
-
-def own_thresholds(configured: CameraConfigured | None) -> Mapping[str, float]:
-    """A camera's least scores by label; none where it has no configuration, or none any more."""
-    return {} if configured is None or configured.deleted else configured.camera.thresholds

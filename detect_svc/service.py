@@ -9,7 +9,6 @@ from detect_svc.lookout import Lookout
 from detect_svc.nvml import Driver
 from detect_svc.worker import Worker
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
-from mesh.cameras import open_cameras
 from mesh.config import Config
 from mesh.mesh import Mesh
 from mesh.topics import INGESTED
@@ -27,15 +26,14 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         mesh.checks["detector"] = lookout.check
         if not lookout.is_there:
             mesh.awaited.add("detector")
-        cameras = await stack.enter_async_context(open_cameras(mesh.bus))
         stream = await stack.enter_async_context(mesh.bus.consume(INGESTED, NAME))
         gpus = GpuMonitor(Driver().read)
-        servicer = DetectServicer(lookout.duty, cameras.get, stream.lag, gpus.gpus)
+        servicer = DetectServicer(lookout.detector, stream.lag, gpus.gpus)
         mesh.server.add(rpc.add_DetectServiceServicer_to_server, servicer, SERVICE, needs=["detector"])
 
         async def work() -> None:
-            detector, rule = await lookout.until_there()
-            await Worker(stream, detector, rule, cameras.get, mesh.blobs, config.detect_batch).run()
+            detector = await lookout.until_there()
+            await Worker(stream, detector, mesh.blobs, config.detect_batch).run()
 
         await stack.enter_async_context(mesh.running("GPUs", gpus.run()))
         await stack.enter_async_context(mesh.running(NAME, work()))

@@ -3,15 +3,12 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
 
 import structlog
 
-from detect_svc.detector import Detector, identity
-from detect_svc.filter import Filter
-from detect_svc.messages import detected, is_rejection, own_thresholds, rejected
+from detect_svc.detector import Detector
+from detect_svc.messages import detected, is_rejection, rejected
 from lares.ingest.v1.events_pb2 import MediaIngested
-from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import Blobs
 from mesh.bus import Delivery, Output, Stream
 from mesh.problems import Internal, Invalid, NotFound, Problem
@@ -39,13 +36,10 @@ class Worker:
         self,
         stream: Stream[MediaIngested],
         detector: Detector,
-        rule: Filter,
-        camera: Callable[[str], CameraConfigured | None],
         blobs: Blobs,
         batch: int,
     ) -> None:
-        self._stream, self._detector, self._rule = stream, detector, rule
-        self._camera, self._blobs = camera, blobs
+        self._stream, self._detector, self._blobs = stream, detector, blobs
         self._window = max(batch, detector.photos_in_flight)
 
     async def run(self) -> None:
@@ -98,11 +92,9 @@ class Worker:
             self._stream.done(delivery, (REJECTED, rejected(media, problem.reason, problem.message)))
             log.info("photo rejected", camera=media.camera_id, media=media.id, reason=problem.reason)
             return
-        kept = self._rule.kept(sight.found, own_thresholds(self._camera(media.camera_id)))
-        message = detected(media, kept, identity(self._detector), urgent=self._rule.urgent(kept))
-        self._stream.done(delivery, (DETECTED, message))
+        self._stream.done(delivery, (DETECTED, detected(media, sight, self._detector)))
         took = round((time.perf_counter() - began) * 1000)
-        log.info("photo detected", camera=media.camera_id, media=media.id, found=len(kept), ms=took)
+        log.info("photo detected", camera=media.camera_id, media=media.id, found=len(sight.found), ms=took)
 
     async def _give_up(self, delivery: Delivery[MediaIngested], problem: Problem, attempts: int) -> bool:
         """Whether the photo was put to the dead letters; raises what the bus raises."""

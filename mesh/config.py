@@ -1,13 +1,21 @@
 """Settings: `LARES_*` from the environment and `.env`, validated once, at start."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -19,6 +27,14 @@ from pydantic_settings import (
 from mesh.problems import Conflict, Invalid
 
 WATCHED = "person,bicycle,car,motorcycle,bus,truck,bird,cat,dog,horse,sheep,cow,bear"  # canonical COCO names
+# Settings by their names of before, when detect_svc decided what counts; store_svc decides now.
+RENAMED = {
+    "detect_classes": "watch_classes",
+    "detect_threshold": "watch_threshold",
+    "detect_thresholds": "watch_thresholds",
+    "detect_fast_classes": "watch_fast_classes",
+    "detect_fast_threshold": "watch_fast_threshold",
+}
 SIBLINGS = ("ingest", "detect", "reason", "store")
 # What the URL of a part of yours begins with.
 SCHEMES = {
@@ -125,22 +141,23 @@ class Config(BaseSettings):
     ingest_max_bytes: int = Field(32 * 2**20, gt=0, description="Largest file taken.")
     ingest_max_pixels: int = Field(64_000_000, gt=0, description="Largest photo taken, width x height.")
 
-    detect_classes: Annotated[list[str], NoDecode] = Field(
-        WATCHED.split(","), min_length=1, description="Watched classes, canonical COCO names."
-    )
-    detect_threshold: Score | None = Field(None, description="Least score; empty: the detector's.")
-    detect_thresholds: Annotated[dict[str, Score], NoDecode] = Field(
-        {}, description="Least score by class: `person=0.5,car=0.6`."
-    )
-    detect_fast_classes: Annotated[list[str], NoDecode] = Field(
-        ["person"], description="Classes that are judged at once."
-    )
-    detect_fast_threshold: Score | None = Field(
-        None, description="Least score for that; empty: the detector's."
-    )
     detect_batch: int = Field(8, ge=1, le=64, description="Photos decoded and detected together.")
 
     detect_seconds: Seconds = Field(30, description="Longest wait for a Triton's answer to one photo.")
+
+    watch_classes: Annotated[list[str], NoDecode] = Field(
+        WATCHED.split(","), min_length=1, description="Watched classes, canonical COCO names."
+    )
+    watch_threshold: Score | None = Field(None, description="Least score; empty: the detector's.")
+    watch_thresholds: Annotated[dict[str, Score], NoDecode] = Field(
+        {}, description="Least score by class: `person=0.5,car=0.6`."
+    )
+    watch_fast_classes: Annotated[list[str], NoDecode] = Field(
+        ["person"], description="Classes that are judged at once."
+    )
+    watch_fast_threshold: Score | None = Field(
+        None, description="Least score for that; empty: the detector's."
+    )
 
     event_gap_seconds: Seconds = Field(30, description="Longest pause inside one event.")
     event_span_seconds: Seconds = Field(90, description="Longest event.")
@@ -153,8 +170,11 @@ class Config(BaseSettings):
     reason_seconds: Seconds = Field(120, description="Longest wait for one judgement.")
     lease_seconds: Seconds = Field(15, description="How long a judge may keep an event without a word.")
 
-    _lists = field_validator("detect_classes", "detect_fast_classes", mode="before")(_split)
-    _maps = field_validator("detect_thresholds", "peers", mode="before")(_pairs)
+    # Which settings were given by a name of before, by that name.
+    _renamed: tuple[str, ...] = PrivateAttr(())
+
+    _lists = field_validator("watch_classes", "watch_fast_classes", mode="before")(_split)
+    _maps = field_validator("watch_thresholds", "peers", mode="before")(_pairs)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -213,6 +233,11 @@ class Config(BaseSettings):
         return self
 
     @property
+    def renamed(self) -> dict[str, str]:
+        """The settings that were given by their names of before: old variable -> the one of now."""
+        return {setting(old): setting(RENAMED[old]) for old in self._renamed}
+
+    @property
     def cameras_folder(self) -> Path:
         return self.home / "cameras"
 
@@ -231,32 +256,52 @@ def split_address(value: str) -> tuple[str, int]:
 
 def load_config(**overrides: object) -> Config:
     """Reads the settings; raises Invalid with a line for each that does not fit, or that there is not."""
-    lines = _unknown()
+    said = _said()
+    lines = [*_unknown(said), *_doubled(said)]
+    renamed = {old: new for old, new in RENAMED.items() if old in said}
+    aliases = {new: said[old] for old, new in renamed.items()}
     try:
-        config = Config(**overrides)  # type: ignore[arg-type]
+        config = Config(**(aliases | overrides))  # type: ignore[arg-type]
     except ValidationError as error:
-        lines += [
-            f"{setting(*(str(part) for part in e['loc'][:1]))}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        ]
+        given = {new: old for old, new in renamed.items()}
+        for e in error.errors():
+            names = [given.get(str(part), str(part)) for part in e["loc"][:1]]
+            lines.append(f"{setting(*names)}: {e['msg'].removeprefix('Value error, ')}")
     if lines:
         raise Invalid("\n".join(lines), "BAD_SETTING")
+    config._renamed = tuple(renamed)
     return config
 
 
-def _unknown() -> list[str]:
+def _said() -> dict[str, str]:
+    """What the environment, or else `.env`, says: by the field's name, known or not."""
+    said = {**DotEnvSettingsSource(Config).env_vars, **EnvSettingsSource(Config).env_vars}
+    return {
+        name.removeprefix("lares_"): value or "" for name, value in said.items() if name.startswith("lares_")
+    }
+
+
+def _unknown(said: Iterable[str]) -> list[str]:
     """What is set and means nothing: misspelt, most likely."""
-    said = {*EnvSettingsSource(Config).env_vars, *DotEnvSettingsSource(Config).env_vars}
-    names = sorted(name.removeprefix("lares_") for name in said if name.startswith("lares_"))
     return [
         f"{setting(name)}: there is no such setting; the nearest is {setting(*_nearest(name))}"
-        for name in names
-        if name not in Config.model_fields
+        for name in sorted(said)
+        if name not in Config.model_fields and name not in RENAMED
+    ]
+
+
+def _doubled(said: Container[str]) -> list[str]:
+    """What is set by its name of before, and by that of now."""
+    return [
+        f"{setting(old)}: it is called {setting(new)} now, which is set, too: remove {setting(old)}"
+        for old, new in RENAMED.items()
+        if old in said and new in said
     ]
 
 
 def _nearest(name: str) -> list[str]:
-    return get_close_matches(name, list(Config.model_fields), 1, cutoff=0.0)
+    names = get_close_matches(name, [*Config.model_fields, *RENAMED], 1, cutoff=0.0)
+    return [RENAMED.get(found, found) for found in names]
 
 
 def setting(name: str = "*") -> str:

@@ -90,10 +90,20 @@ CAMERAS = Topic(
     partitions=1,
     retention_seconds=None,
     producers=("store_svc",),
-    consumers=("ingest_svc", "detect_svc"),
+    consumers=("ingest_svc",),
+)
+KEPT = Topic(
+    name="store.kept.v1",
+    message=store.MediaKept,
+    key=lambda m: m.media.camera_id,
+    key_name="camera id",
+    partitions=CAMERA_PARTITIONS,
+    retention_seconds=7 * DAYS,
+    producers=("store_svc",),
+    consumers=("analytics",),
 )
 
-TOPICS: tuple[Topic[Any], ...] = (INGESTED, REJECTED, DETECTED, ASSESSED, FEED, CAMERAS)
+TOPICS: tuple[Topic[Any], ...] = (INGESTED, REJECTED, DETECTED, ASSESSED, FEED, CAMERAS, KEPT)
 
 # Who keeps dead letters: `<service>.dead.v1`, raw bytes, so not among the typed topics.
 DEAD_LETTER_SERVICES = ("detect_svc", "store_svc")

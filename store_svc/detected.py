@@ -1,23 +1,32 @@
 """Records MediaDetected: media, detections, and the events that come of them."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 import asyncpg
 
 from lares.detect.v1.events_pb2 import MediaDetected
+from lares.store.v1.events_pb2 import MediaKept
 from mesh.delivery import Delivery
 from mesh.topics import DETECTED
-from store_svc.assembly import Frame, Limits, Timeline, windows
+from store_svc.assembly import Limits, Timeline, windows
+from store_svc.deciding import Decided, DecidedFrame, decide
+from store_svc.detectors import ReportedDetectors
 from store_svc.event import Addition, Growth, StoredEvent
 from store_svc.evidence import History
 from store_svc.recording import Effect, write_files
-from store_svc.records import Arrival, DetectionRow, arrival
+from store_svc.records import Arrival, arrival
 from store_svc.repository import load_detection_ids, load_events, load_spans, write_events
 from store_svc.stubs import CameraRow, lock_or_make_cameras
-from store_svc.tables import detections, media
+from store_svc.tables import detections, frames, media
+from store_svc.times import moment, stamp
+from store_svc.watch_policy import CameraWatch, ModelThresholds, WatchPolicy, WatchSettings
+
+MOST_POLICIES = 4096  # kept in memory: one for each configuration in use
 
 _KNOWN = """
 SELECT id FROM media WHERE id = ANY($1::uuid[])
@@ -40,11 +49,16 @@ class DetectedRecorder:
 
     topic = DETECTED
 
-    def __init__(self, limits: Limits, time_zone: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, limits: Limits, watch: WatchSettings, time_zone: str, clock: Callable[[], datetime]
+    ) -> None:
         """`time_zone`: IANA name, for cameras that have none."""
         self._limits = limits
+        self._watch = watch
         self._time_zone = time_zone
         self._clock = clock
+        self._detectors = ReportedDetectors()
+        self._policy = lru_cache(MOST_POLICIES)(self._make_policy)
 
     def read(self, delivery: Delivery[MediaDetected]) -> Arrival:
         return arrival(delivery.message, delivery.partition)
@@ -53,13 +67,13 @@ class DetectedRecorder:
         now = self._clock()
         cameras, stubs = await lock_or_make_cameras(connection, items, now)
         items = [item for item in items if not cameras[item.camera_id].deleted]
-        fresh = await _first_of_each(connection, items)
-        joined, rows = await self._assemble(connection, fresh)
-        await connection.copy_records_to_table(
-            "media",
-            records=[(item.media_id, item.camera_id, *item.row, now) for item in fresh],
-            columns=media.columns.keys(),
-        )
+        fresh = [
+            decide(item, self._policy_of(item, cameras[item.camera_id]))
+            for item in await _first_of_each(connection, items)
+        ]
+        joined, rows, kept = await self._assemble(connection, fresh)
+        await self._write_media(connection, fresh, cameras, now)
+        await _write_kept(connection, fresh, kept, cameras, now)
         await write_files(connection, (item.file for item in items))
         changed = await self._grow(connection, joined, cameras, now)
         await connection.copy_records_to_table("detections", records=rows, columns=detections.columns.keys())
@@ -69,29 +83,67 @@ class DetectedRecorder:
         await write_events(connection, opened, grown, names, now)
         return Effect(outbox=bool(changed or stubs), due=any(event.due_at for event in changed))
 
+    def _policy_of(self, item: Arrival, camera: CameraRow) -> WatchPolicy | None:
+        """The one that decides now, with what the camera's locked row says."""
+        model = item.model
+        if model is None:
+            return None
+        return self._policy(camera.thresholds, ModelThresholds(model.threshold, model.fast_threshold))
+
+    def _make_policy(self, thresholds: str, model: ModelThresholds) -> WatchPolicy:
+        return WatchPolicy.of(self._watch, CameraWatch(json.loads(thresholds)), model)
+
+    async def _write_media(
+        self,
+        connection: "asyncpg.Connection",
+        fresh: Sequence[Decided],
+        cameras: dict[str, CameraRow],
+        now: datetime,
+    ) -> None:
+        """The media and their frames, with what decided about them."""
+        await connection.copy_records_to_table(
+            "media",
+            records=[_media_row(item, cameras[item.arrival.camera_id], now) for item in fresh],
+            columns=media.columns.keys(),
+        )
+        decided = [item for item in fresh if item.policy]
+        rows = [_frame_row(item.arrival.media_id, frame) for item in decided for frame in item.frames]
+        if rows:
+            await connection.copy_records_to_table("frames", records=rows, columns=frames.columns.keys())
+        for item in decided[-1:]:
+            await self._detectors.report(connection, item.arrival.message.model, now)
+
     async def _assemble(
-        self, connection: "asyncpg.Connection", arrivals: Sequence[Arrival]
-    ) -> tuple[dict[UUID, _Joined], list[tuple[object, ...]]]:
-        """Places every frame; what each event gains, and the rows of the detections."""
-        frames = ((item.camera_id, item.at) for item in arrivals if item.found)
-        spans = await load_spans(connection, windows(frames, self._limits))
+        self, connection: "asyncpg.Connection", fresh: Sequence[Decided]
+    ) -> tuple[dict[UUID, _Joined], list[tuple[object, ...]], dict[tuple[UUID, int], UUID]]:
+        """Places every frame; what each event gains, the rows of the detections, and the event that each
+        frame (media, index) joined."""
+        placing = (
+            (item.arrival.camera_id, frame.frame.at) for item in fresh for frame in item.frames if frame.kept
+        )
+        spans = await load_spans(connection, windows(placing, self._limits))
         timelines: dict[str, Timeline] = {}
         joined: dict[UUID, _Joined] = {}
         rows: list[tuple[object, ...]] = []
-        for item in arrivals:
+        joined_by: dict[tuple[UUID, int], UUID] = {}
+        for decided in fresh:
+            item = decided.arrival
             timeline = timelines.get(item.camera_id)
             if timeline is None:
                 known = spans.get(item.camera_id, {}).values()
                 timeline = timelines[item.camera_id] = Timeline(known, self._limits)
             seen: set[UUID] = set()
-            for frame, found in item.found:
-                event_id, history = timeline.place(frame)
+            for frame in decided.frames:
+                if not frame.kept:
+                    continue
+                event_id, history = timeline.place(frame.placed(item.message.media.id))
                 event = joined.setdefault(event_id, _Joined(item.camera_id, item.partition, history))
-                event.additions.append(_addition(frame, found, item.urgent, event_id not in seen))
+                event.additions.append(_addition(frame, event_id not in seen))
                 seen.add(event_id)
-                place = (item.media_id, event_id, item.camera_id)
-                rows.extend((row[0], *place, *row[1:], item.captured_at) for row in found)
-        return joined, rows
+                joined_by[item.media_id, frame.frame.index] = event_id
+                place, captured_at = (item.media_id, event_id, item.camera_id), moment(frame.frame.at)
+                rows.extend((row[0], *place, *row[1:5], captured_at, row[5]) for row in frame.kept)
+        return joined, rows, joined_by
 
     async def _grow(
         self,
@@ -114,10 +166,63 @@ class DetectedRecorder:
         return list(events.values())
 
 
-def _addition(frame: Frame, found: Sequence[DetectionRow], urgent: bool, first: bool) -> Addition:
-    return Addition(
-        frame.at, tuple(row[0] for row in found), frozenset(row[2] for row in found), urgent, first
+def _addition(frame: DecidedFrame, first: bool) -> Addition:
+    ids, labels = tuple(row[0] for row in frame.kept), frozenset(row[2] for row in frame.kept)
+    return Addition(frame.frame.at, ids, labels, frame.urgent, first)
+
+
+def _media_row(item: Decided, camera: CameraRow, now: datetime) -> tuple[object, ...]:
+    arrival, policy = item.arrival, item.policy
+    return (
+        arrival.media_id,
+        arrival.camera_id,
+        *arrival.row,
+        item.kept_count,
+        *arrival.file_row,
+        now,
+        camera.revision if policy else None,
+        policy.digest if policy else None,
     )
+
+
+def _frame_row(media_id: UUID, decided: DecidedFrame) -> tuple[object, ...]:
+    frame = decided.frame
+    return (
+        media_id,
+        frame.index,
+        moment(frame.at),
+        frame.width,
+        frame.height,
+        frame.motion,
+        decided.packed(),
+    )
+
+
+async def _write_kept(
+    connection: "asyncpg.Connection",
+    fresh: Sequence[Decided],
+    joined: dict[tuple[UUID, int], UUID],
+    cameras: dict[str, CameraRow],
+    now: datetime,
+) -> None:
+    """The entries of store.kept.v1, for the relay. `joined`: the event that each frame joined."""
+    entries = []
+    for item in fresh:
+        arrival, message = item.arrival, item.arrival.message
+        kept = MediaKept(
+            media=message.media,
+            detector=message.detector,
+            detected_at=message.detected_at,
+            frames=[
+                frame.message(joined.get((arrival.media_id, frame.frame.index))) for frame in item.frames
+            ],
+            camera_revision=cameras[arrival.camera_id].revision if item.policy else 0,
+            policy_digest=item.policy.digest if item.policy else "",
+            recorded_at=stamp(now),
+        )
+        entries.append((arrival.camera_id, kept.SerializeToString()))
+    if entries:
+        await connection.copy_records_to_table("kept_outbox", records=entries, columns=["camera_id", "body"])
 
 
 async def _first_of_each(connection: "asyncpg.Connection", items: Sequence[Arrival]) -> list[Arrival]:

@@ -1,15 +1,18 @@
-"""The relay: what was committed goes onto store.feed.v1 and store.cameras.v1, in order, at least once.
+"""The relay: what was committed goes onto store.feed.v1, store.cameras.v1 and store.kept.v1, in order, at
+least once.
 
 One relay works at a time, whoever holds the advisory lock; it reads and ticks off on the connection that
 holds it, so one whose lock is lost cannot go on.
 """
 
+import asyncio
+
 import asyncpg
 import structlog
 
-from lares.store.v1.events_pb2 import CameraConfigured, EventChanged
+from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from mesh.bus import Bus
-from mesh.topics import CAMERAS, FEED
+from mesh.topics import CAMERAS, FEED, KEPT
 from store_svc.database import Database
 from store_svc.wakeups import Signal, wait
 from store_svc.worker import patiently
@@ -20,12 +23,15 @@ LOCK = 0x1A7E6
 PAGE = 500
 POLL_SECONDS = 0.5  # another process may have committed
 STANDBY_SECONDS = 1.0
+# Nobody waits for the kept media, so those of this while share a request: there are as many as photos.
+KEPT_SECONDS = 0.25
 
 _FEED = """
 SELECT sequence, body FROM feed WHERE sequence > (SELECT sequence FROM feed_published)
 ORDER BY sequence LIMIT $1
 """
 _CAMERAS = "SELECT id, body FROM camera_outbox ORDER BY id LIMIT $1"
+_KEPT = "SELECT id, body FROM kept_outbox ORDER BY id LIMIT $1"
 
 
 class Outbox:
@@ -33,6 +39,7 @@ class Outbox:
         self._database = database
         self._bus = bus
         self._feed = feed
+        self._kept_due = 0.0  # by the event loop's clock
 
     async def run(self) -> None:
         """Relays while it holds the lock, stands by while another does."""
@@ -54,7 +61,8 @@ class Outbox:
                 connection.terminate()
 
     async def relay(self, connection: asyncpg.Connection) -> bool:
-        """Publishes a page of each; whether there may be more. Raises Unavailable."""
+        """Publishes a page of each, of the kept media now and then; whether there may be more. Raises
+        Unavailable."""
         cameras = await connection.fetch(_CAMERAS, PAGE)
         if cameras:
             await self._bus.publish(CAMERAS, *(CameraConfigured.FromString(row["body"]) for row in cameras))
@@ -65,4 +73,19 @@ class Outbox:
             await self._bus.publish(FEED, *(EventChanged.FromString(row["body"]) for row in changes))
             head = changes[-1]["sequence"]
             await connection.execute("UPDATE feed_published SET sequence = $1 WHERE sequence < $1", head)
-        return PAGE in (len(cameras), len(changes))
+        kept = await self._relay_kept(connection)
+        return PAGE in (len(cameras), len(changes), kept)
+
+    async def _relay_kept(self, connection: asyncpg.Connection) -> int:
+        """How many were published; 0 also before they are due."""
+        now = asyncio.get_running_loop().time()
+        if now < self._kept_due:
+            return 0
+        kept = await connection.fetch(_KEPT, PAGE)
+        if kept:
+            await self._bus.publish(KEPT, *(MediaKept.FromString(row["body"]) for row in kept))
+            ids = [row["id"] for row in kept]
+            await connection.execute("DELETE FROM kept_outbox WHERE id = ANY($1::bigint[])", ids)
+        if len(kept) < PAGE:
+            self._kept_due = now + KEPT_SECONDS
+        return len(kept)

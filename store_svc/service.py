@@ -27,12 +27,14 @@ from store_svc.assessed import AssessedRecorder
 from store_svc.cameras import Cameras
 from store_svc.database import Database, open_database
 from store_svc.detected import DetectedRecorder
+from store_svc.detectors import Detectors
 from store_svc.judge import ask_judge
 from store_svc.keys import Keys, ensure_admin_key
 from store_svc.leases import Leases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.outbox import Outbox
+from store_svc.preview import Previews
 from store_svc.queries.feed import list_changes
 from store_svc.reassessments import Reassessments
 from store_svc.rejected import RejectedRecorder
@@ -40,6 +42,7 @@ from store_svc.status import StoreStatus
 from store_svc.sweep import Sweep
 from store_svc.times import SECOND, now
 from store_svc.wakeups import Wakeups
+from store_svc.watch_policy import WatchSettings
 from store_svc.worker import Consumer, sweeping
 
 SERVICE = "store_svc"
@@ -68,7 +71,8 @@ async def _start_workers(
     assessed = await stack.enter_async_context(mesh.bus.consume(ASSESSED, SERVICE, offsets=offsets))
     judge = partial(ask_judge, partial(mesh.channel, "reason"))
     status = StoreStatus(detected.lag, rejected.lag, assessed.lag, judge)
-    detections = Consumer(database, offsets, wakeups, DetectedRecorder(limits(config), config.time_zone, now))
+    recorder = DetectedRecorder(limits(config), watch_settings(config), config.time_zone, now)
+    detections = Consumer(database, offsets, wakeups, recorder)
     rejections = Consumer(database, offsets, wakeups, RejectedRecorder(now))
     assessments = Consumer(database, offsets, wakeups, AssessedRecorder(now))
     sweep = Sweep(database, config.event_gap_seconds, now)
@@ -93,7 +97,13 @@ async def _add_services(
 ) -> None:
     feed = await stack.enter_async_context(open_feed(mesh.bus, partial(list_changes, database)))
     leases = Leases(database, wakeups.due, status.assessments_read, config.lease_seconds, now)
-    cameras = CameraServicer(database, Cameras(database, wakeups, now), config.detect_classes)
+    watch = watch_settings(config)
+    detectors = Detectors(database, watch)
+    # What the detector can find counts all the same, and another detector may come: the start need not wait.
+    mesh.checks["watch_policy"] = detectors.check
+    mesh.awaited.add("watch_policy")
+    previews = Previews(database, watch, detectors)
+    cameras = CameraServicer(database, Cameras(database, wakeups, now), previews, config.watch_classes, now)
     reassessments = Reassessments(database, wakeups.due, now)
     events = EventServicer(database, feed, leases, reassessments, status, now)
     keys = Keys(database, now)
@@ -106,6 +116,16 @@ async def _add_services(
     internal = "lares.store.internal.v1"
     add(add_KeyCheckServiceServicer_to_server, KeyCheckServicer(keys), f"{internal}.KeyCheckService")
     add(add_FileServiceServicer_to_server, FileServicer(database), f"{internal}.FileService")
+
+
+def watch_settings(config: Config) -> WatchSettings:
+    return WatchSettings(
+        labels=config.watch_classes,
+        threshold=config.watch_threshold,
+        thresholds=config.watch_thresholds,
+        fast_labels=config.watch_fast_classes,
+        fast_threshold=config.watch_fast_threshold,
+    )
 
 
 def limits(config: Config) -> Limits:

@@ -12,7 +12,8 @@ from store_svc.records import Arrival
 from store_svc.snapshots import camera_configured
 
 _LOCK = """
-SELECT id, display_name, time_zone, deleted_at IS NOT NULL AS deleted
+SELECT id, display_name, time_zone, deleted_at IS NOT NULL AS deleted, revision,
+    thresholds::text AS thresholds
 FROM cameras WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE
 """
 _MAKE = """
@@ -23,10 +24,14 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id
 
 @dataclass(frozen=True, slots=True)
 class CameraRow:
+    """`thresholds` is the column's JSON text."""
+
     id: str
     display_name: str
     time_zone: str
     deleted: bool
+    revision: int
+    thresholds: str
 
 
 async def lock_or_make_cameras(

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     Identity,
     Index,
     Integer,
@@ -77,6 +78,9 @@ media = Table(
     Column("ctime_ns", BigInteger),
     Column("inode", BigInteger),
     Column("recorded_at", TIME, nullable=False),
+    # What decided which findings count; NULL where an earlier version of detect_svc had filtered them.
+    Column("camera_revision", BigInteger),
+    Column("policy_digest", Text),
     Index("media_newest", text("captured_at DESC"), text("id DESC")),
     Index("media_newest_of_camera", "camera_id", text("captured_at DESC"), text("id DESC")),
 )
@@ -91,6 +95,30 @@ files = Table(
     Column("path", Text, nullable=False),
 )
 
+# The frames of media whose findings the store has filtered. What counted is in `detections`.
+frames = Table(
+    "frames",
+    metadata,
+    Column("media_id", Uuid, primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("captured_at", TIME, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("motion_significance", REAL, nullable=False),
+    Column("dropped", LargeBinary, nullable=False),  # serialised store.v1.DroppedDetections
+)
+
+# The detectors that have reported, as of their latest record. That of the latest `reported_at` is in use.
+detectors = Table(
+    "detectors",
+    metadata,
+    Column("id", Text, primary_key=True),  # name and weights digest
+    Column("labels", ARRAY(Text), nullable=False),  # all that it can find
+    Column("threshold", Double, nullable=False),
+    Column("fast_threshold", Double, nullable=False),
+    Column("reported_at", TIME, nullable=False),
+)
+
 detections = Table(
     "detections",
     metadata,
@@ -103,6 +131,7 @@ detections = Table(
     Column("score", REAL, nullable=False),
     Column("box", ARRAY(REAL), nullable=False),  # [x_min, y_min, x_max, y_max], 0..1
     Column("captured_at", TIME, nullable=False),
+    Column("rank", Integer),  # in the detector's raw output; NULL where detect_svc had filtered it
     Index("detections_of_event", "event_id", "captured_at", text("score DESC"), "id"),
     Index("detections_of_media", "media_id"),
 )
@@ -278,6 +307,15 @@ camera_outbox = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("camera_id", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),  # serialised store.v1.CameraConfigured
+)
+
+# Not yet on store.kept.v1. As with camera_outbox, ids of one camera are in commit order.
+kept_outbox = Table(
+    "kept_outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("camera_id", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # serialised store.v1.MediaKept
 )
 
 # How far each topic was read, moved only by the transaction that holds the records' effect.

@@ -107,13 +107,7 @@ async def create_camera(info: Info, input: CreateCameraInput) -> CameraPayload:
 
 
 async def update_camera(info: Info, input: UpdateCameraInput) -> CameraPayload:
-    values: dict[str, Any] = {
-        "display_name": input.name,
-        "time_zone": input.time_zone,
-        "enabled": input.enabled,
-        "thresholds": None if input.thresholds is None else _thresholds(input.thresholds),
-    }
-    given = {name: value for name, value in values.items() if value is not None}
+    given = given_settings(input)
     if not given:
         raise Invalid("give at least one value", "NOTHING_TO_UPDATE")
     request = camera_service_pb2.UpdateCameraRequest(
@@ -121,6 +115,17 @@ async def update_camera(info: Info, input: UpdateCameraInput) -> CameraPayload:
     )
     answer = await call(info.context.siblings.cameras.UpdateCamera, request)
     return CameraPayload(camera=Camera(message=answer.camera))
+
+
+def given_settings(input: UpdateCameraInput) -> dict[str, Any]:
+    """The fields of the message that are to change."""
+    values: dict[str, Any] = {
+        "display_name": input.name,
+        "time_zone": input.time_zone,
+        "enabled": input.enabled,
+        "thresholds": None if input.thresholds is None else _thresholds(input.thresholds),
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 async def delete_camera(info: Info, id: strawberry.ID) -> DeleteCameraPayload:

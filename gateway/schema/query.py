@@ -6,6 +6,7 @@ from gateway.schema.camera import Camera, get_camera, list_cameras
 from gateway.schema.event import Event, get_event, list_events
 from gateway.schema.media import Media, get_media, list_media
 from gateway.schema.paging import Connection
+from gateway.schema.preview import PolicyPreview, preview_policy
 from gateway.schema.rejection import Rejection, list_rejections
 from gateway.schema.status import Status, read_status
 
@@ -20,5 +21,10 @@ class Query:
     media_list: Connection[Media] = strawberry.field(resolver=list_media, description="Newest capture first.")
     rejections: Connection[Rejection] = strawberry.field(
         resolver=list_rejections, description="Newest first."
+    )
+    preview_policy: PolicyPreview = strawberry.field(
+        resolver=preview_policy,
+        description="What would count of this camera's newest frames (20, or `frames` up to 200) with these "
+        "settings. Nothing is changed.",
     )
     status: Status = strawberry.field(resolver=read_status)

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gateway.context import Info
 from gateway.schema.gpu import Gpu, list_gpus, why_no_gpu
 from gateway.schema.judge import ReasonStatus, read_judge
+from gateway.schema.preview import why_unwatched
 from gateway.schema.reading import read, read_if_set
 from lares.detect.v1 import detect_service_pb2
 from lares.ingest.v1 import ingest_service_pb2
@@ -96,6 +97,10 @@ class Status:
     store: StoreStatus
     # No part of `idle`, and asked for only where they are selected.
     reason: ReasonStatus = strawberry.field(resolver=read_judge)
+    watch_problem: str | None = strawberry.field(
+        resolver=why_unwatched,
+        description="Which watched labels the detector cannot find; null where it can find all.",
+    )
     gpus: list[Gpu] | None = strawberry.field(
         resolver=list_gpus, description="Where the detector runs, with up to 60 minutes of history."
     )

@@ -1,23 +1,38 @@
 """lares.store.v1.CameraService."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
 
 from lares.store.v1 import camera_service_pb2 as pb
 from lares.store.v1.camera_service_pb2_grpc import CameraServiceServicer
 from mesh.labels import canonical
 from mesh.problems import Invalid
+from store_svc.camera import SETTINGS
 from store_svc.camera_changes import changes_of, settings_of
 from store_svc.cameras import Cameras
 from store_svc.database import Database
+from store_svc.preview import Previews
 from store_svc.queries import cameras
 from store_svc.snapshots import camera_message
 
+PREVIEWED_FRAMES = 20
+
 
 class CameraServicer(CameraServiceServicer):
-    def __init__(self, database: Database, stored: Cameras, labels: Iterable[str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        stored: Cameras,
+        previews: Previews,
+        labels: Iterable[str],
+        clock: Callable[[], datetime],
+    ) -> None:
         """`labels`: the watched classes, which alone can have thresholds, under any name they go by."""
         self._database = database
         self._stored = stored
+        self._previews = previews
+        self._clock = clock
         self._labels = frozenset(map(canonical, labels)) | {"*"}
 
     async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
@@ -44,6 +59,21 @@ class CameraServicer(CameraServiceServicer):
         stored = await self._stored.update(request.camera.id, changes)
         return pb.UpdateCameraResponse(camera=camera_message(stored))
 
+    async def GetWatchPolicy(
+        self, request: pb.GetWatchPolicyRequest, context: object
+    ) -> pb.GetWatchPolicyResponse:
+        id = request.camera_id
+        return await self._previews.policy(await cameras.stored_camera(self._database, id) if id else None)
+
+    async def PreviewPolicy(
+        self, request: pb.PreviewPolicyRequest, context: object
+    ) -> pb.PreviewPolicyResponse:
+        current = await cameras.stored_camera(self._database, request.camera.id)
+        changes = _proposed_changes(request)
+        self._check(changes.get("thresholds", ()))
+        proposed = current.changed(self._clock(), **changes)
+        return await self._previews.preview(current, proposed, request.max_frames or PREVIEWED_FRAMES)
+
     async def DeleteCamera(self, request: pb.DeleteCameraRequest, context: object) -> pb.DeleteCameraResponse:
         await self._stored.delete(request.camera_id)
         return pb.DeleteCameraResponse()
@@ -51,3 +81,11 @@ class CameraServicer(CameraServiceServicer):
     def _check(self, thresholds: Iterable[str]) -> None:
         if unknown := sorted(label for label in thresholds if canonical(label) not in self._labels):
             raise Invalid(f"no watched class is called {unknown[0]!r}", "BAD_LABEL", label=unknown[0])
+
+
+def _proposed_changes(request: pb.PreviewPolicyRequest) -> Mapping[str, Any]:
+    """As UpdateCamera takes them; none where the request names and sets nothing, which looks at what is."""
+    camera, mask = request.camera, request.update_mask
+    if not mask.paths and not any(field.name in SETTINGS for field, _ in camera.ListFields()):
+        return {}
+    return changes_of(camera, mask)

@@ -6,8 +6,10 @@ from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2 import ListCamerasResponse
 from mesh.problems import NotFound
 from store_svc import messages
+from store_svc.camera import Camera as StoredCamera
 from store_svc.database import Database
 from store_svc.pages import SLUG, Pages
+from store_svc.snapshots import camera_message
 
 _ONE = "SELECT * FROM cameras WHERE id = $1 AND deleted_at IS NULL"
 _BATCH = "SELECT * FROM cameras WHERE id = ANY($1::text[])"
@@ -17,11 +19,16 @@ _LIST = "SELECT * FROM cameras WHERE id > $1 AND deleted_at IS NULL ORDER BY id 
 
 async def get_camera(database: Database, camera_id: str) -> Camera:
     """Raises NotFound CAMERA_NOT_FOUND, for deleted ones too."""
+    return camera_message(await stored_camera(database, camera_id))
+
+
+async def stored_camera(database: Database, camera_id: str) -> StoredCamera:
+    """Raises NotFound CAMERA_NOT_FOUND, for deleted ones too."""
     async with database.session() as connection:
         row = await connection.fetchrow(_ONE, camera_id)
     if row is None:
         raise NotFound("there is no such camera", "CAMERA_NOT_FOUND", camera_id=camera_id)
-    return messages.camera(row)
+    return StoredCamera(**dict(row))
 
 
 async def batch_cameras(database: Database, camera_ids: Sequence[str]) -> list[Camera]:

@@ -14,7 +14,8 @@ _COUNTS = """
     SELECT
         (SELECT count(*) FROM events WHERE NOT closed) AS open_events,
         due.events AS due_events, due.leased AS leased_events, due.oldest AS oldest_due_at,
-        head.sequence - published.sequence + (SELECT count(*) FROM camera_outbox) AS outbox,
+        head.sequence - published.sequence + (SELECT count(*) FROM camera_outbox)
+            + (SELECT count(*) FROM kept_outbox) AS outbox,
         head.sequence AS sequence,
         (SELECT count(*) FROM assessments WHERE recorded_at > $1 - $2::interval AND recorded_at <= $1)
             AS recently_judged

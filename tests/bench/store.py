@@ -11,6 +11,7 @@ import psutil
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import CAPTURED_AT_SOURCE_MTIME, MEDIA_TYPE_JPEG
+from mesh.config import load_config
 from mesh.delivery import Delivery
 from mesh.identity import detection_id, media_id
 from mesh.topics import DETECTED
@@ -19,6 +20,7 @@ from store_svc.database import open_database
 from store_svc.detected import DetectedRecorder
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
+from store_svc.service import watch_settings
 from store_svc.tables import detections, events, feed, files, media
 from store_svc.times import now
 from store_svc.wakeups import Wakeups
@@ -73,7 +75,12 @@ async def _ours(url: str) -> float:
     async with open_database(url) as database:
         offsets = Offsets(database, "bench")
         await offsets.load(DETECTED.name, Stream.topic_id, [0])
-        consumer = Consumer(database, offsets, Wakeups(), DetectedRecorder(Limits(), "UTC", now))
+        consumer = Consumer(
+            database,
+            offsets,
+            Wakeups(),
+            DetectedRecorder(Limits(), watch_settings(load_config()), "UTC", now),
+        )
         stream: Any = Stream()
         for index in range(WARM):
             await consumer.take(stream, _decoded(_batch(index)))

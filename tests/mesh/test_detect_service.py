@@ -4,9 +4,8 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 
 from detect_svc import service
@@ -14,38 +13,26 @@ from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import Media
-from lares.store.v1.camera_pb2 import Camera
-from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import FileBlobs
 from mesh.boundary import Boundary
 from mesh.bus import Bus
 from mesh.config import load_config
-from mesh.identity import media_id
+from mesh.identity import detection_id, media_id
 from mesh.keys import Keys
 from mesh.mesh import Mesh
-from mesh.problems import Invalid, NotFound
+from mesh.problems import Invalid
 from mesh.rpc import Channels, Server, call
 from mesh.security import Door
-from mesh.topics import CAMERAS, DETECTED, INGESTED
+from mesh.topics import DETECTED, INGESTED
 from tests.support.blobs import keep_blob
 from tests.support.photos import person_photo
 from tests.support.records import unique
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("calling_as_itself")
 
 
 @pytest.fixture(scope="module")
-async def strict(bus: Bus) -> str:
-    """A camera that wants to be very sure; configured before the service starts."""
-    id = unique("strict")
-    configured = CameraConfigured(camera=Camera(id=id, thresholds={"person": 0.85}), revision=1)
-    await bus.publish(CAMERAS, configured)
-    return id
-
-
-@pytest.fixture(scope="module")
-async def mesh(bus: Bus, strict: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+async def mesh(bus: Bus, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     config, folder = load_config(), tmp_path_factory.mktemp("detect")
     socket = f"unix:{folder / 'mesh.sock'}"
     async with AsyncExitStack() as stack:
@@ -70,37 +57,38 @@ async def test_it_is_ready_and_says_what_it_is(mesh: Mesh, stub: "rpc.DetectServ
     assert await mesh.missing() == {}
     answer = await call(stub.GetDetector, messages.GetDetectorRequest())
     assert answer.detector.startswith("efficientdet-lite0@0720bf247bd7")
-    assert answer.thresholds["person"] == pytest.approx(0.5)
+    assert (answer.threshold, answer.fast_threshold) == pytest.approx((0.5, 0.6))
 
 
-async def test_a_photo_on_the_topic_becomes_a_detection_with_the_cameras_thresholds(
-    mesh: Mesh, strict: str, stub: "rpc.DetectServiceAsyncStub"
+async def test_a_photo_on_the_topic_becomes_a_frame_with_all_that_the_detector_reports(
+    mesh: Mesh, stub: "rpc.DetectServiceAsyncStub"
 ) -> None:
     photo = person_photo().read_bytes()
-    sha256 = hashlib.sha256(photo).hexdigest()
-    usual = unique("usual")
-    found: dict[str, list[str]] = {}
+    sha256, camera = hashlib.sha256(photo).hexdigest(), unique("cam")
     await keep_blob(mesh.blobs, photo)
     async with mesh.bus.tail(DETECTED) as tail, asyncio.timeout(90):
-        for camera in (strict, usual):
-            media = Media(id=media_id(camera, sha256), camera_id=camera, sha256=sha256)
-            await mesh.bus.publish(INGESTED, MediaIngested(media=media))
-        while len(found) < 2:
-            message = (await anext(tail)).message
-            if message.media.camera_id in (strict, usual):
-                assert message.urgent
-                found[message.media.camera_id] = [one.id for one in message.detections]
-    assert (len(found[strict]), len(found[usual])) == (1, 4)
+        media = Media(id=media_id(camera, sha256), camera_id=camera, sha256=sha256)
+        await mesh.bus.publish(INGESTED, MediaIngested(media=media))
+        while (message := (await anext(tail)).message).media.camera_id != camera:
+            pass
+    (frame,) = message.frames
+    assert (frame.width, frame.height) == (1920, 1080)
+    assert sum(one.score >= 0.5 for one in frame.detections) == 4
+    assert len(frame.detections) > 4
+    assert 0.1 <= min(one.score for one in frame.detections) < 0.3
 
-    async def asked(camera: str) -> list[str]:
-        request = messages.DetectObjectsRequest(image=photo, camera_id=camera)
-        return [one.id for one in (await call(stub.DetectObjects, request)).detections]
+    async def asked(**request: Any) -> list[str]:
+        answer = await call(stub.DetectObjects, messages.DetectObjectsRequest(image=photo, **request))
+        return [one.id for one in answer.detections]
 
     # Who asks with the same photo for the same camera gets the same answer, ids and all.
-    assert await asked(strict) == found[strict]
-    assert len(await asked("")) == 4
-    with pytest.raises(NotFound):
-        await asked(usual)  # never configured
+    assert await asked(camera_id=camera, min_score=0) == [
+        detection_id(media.id, 0, one.rank, message.detector) for one in frame.detections
+    ]
+    assert len(await asked()) == 4
+    assert await asked(labels=["dog"]) == []
+    with pytest.raises(Invalid, match="cannot find burglar"):
+        await asked(labels=["burglar"])
     status = await call(stub.GetDetectStatus, messages.GetDetectStatusRequest())
     assert status.lag >= 0
 
@@ -125,16 +113,3 @@ async def test_a_bad_image_is_refused_over_the_wire(stub: "rpc.DetectServiceAsyn
     with pytest.raises(Invalid) as refused:
         await call(stub.DetectObjects, messages.DetectObjectsRequest())
     assert refused.value.reason == "BAD_REQUEST"
-
-
-async def test_a_class_it_cannot_find_stops_it_at_start(bus: Bus, tmp_path: Path) -> None:
-    config = load_config(detect_classes=["person", "burglar"])
-    blobs, channels = FileBlobs(tmp_path), Channels({"store": "unix:nowhere"}, {})
-    mesh = Mesh(config, bus, blobs, Server(Boundary), channels, Keys(channels.to("store")))
-    before = set(psutil.Process().children())
-    with pytest.raises(Invalid, match="burglar"):
-        async with service.open(config, mesh):
-            pass
-    await until(lambda: set(psutil.Process().children()) <= before)
-    blobs.close()
-    await channels.close()

@@ -23,8 +23,11 @@ from store_svc.api.files import FileServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
 from store_svc.database import Database
+from store_svc.detectors import Detectors
 from store_svc.keys import Keys
+from store_svc.preview import Previews
 from store_svc.status import StoreStatus
+from store_svc.watch_policy import WatchSettings
 from tests.support.book import (
     NOON,
     at,
@@ -39,6 +42,7 @@ from tests.support.book import (
 
 EVENT = uuid4()
 MANY = [str(uuid4()) for _ in range(20)] + [str(EVENT)]
+WATCH = WatchSettings(["person"])
 FILTER = events_pb.EventFilter(
     camera_ids=["front", "back"], labels=["person"], severities=[SEVERITY_MEDIUM, SEVERITY_HIGH]
 )
@@ -67,7 +71,9 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 
 def asked(database: Database) -> list[tuple[Any, Any]]:
-    cameras, detections = CameraServicer(database, nothing, ()), DetectionServicer(database)
+    previews = Previews(database, WATCH, Detectors(database, WATCH))
+    cameras = CameraServicer(database, nothing, previews, (), lambda: NOON)
+    detections = DetectionServicer(database)
     status = StoreStatus(no_lag, no_lag, no_lag, ready)
     events = EventServicer(database, nothing, nothing, nothing, status, lambda: NOON)
     media, keys = MediaServicer(database), KeyServicer(Keys(database, lambda: NOON))
@@ -93,6 +99,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
         (cameras.GetCamera, cameras_pb.GetCameraRequest(camera_id="front")),
         (cameras.BatchGetCameras, cameras_pb.BatchGetCamerasRequest(camera_ids=["front", "back", "none"])),
         (cameras.ListCameras, cameras_pb.ListCamerasRequest()),
+        (cameras.GetWatchPolicy, cameras_pb.GetWatchPolicyRequest()),
         (keys.ListKeys, keys_pb.ListKeysRequest()),
     ]
 

@@ -122,7 +122,7 @@ async def test_killed_and_restarted_under_load_it_answers_every_photo_once(
         await detector.check()
         assert detector.servers()[0].failed >= 1
     assert [one.media.id for one in told] == ids
-    assert all(one.detections and one.detector == identity(detector) for one in told)
+    assert all(one.frames[0].detections and one.detector == identity(detector) for one in told)
 
 
 async def test_one_of_two_breaks_dies_and_comes_back_with_other_weights(

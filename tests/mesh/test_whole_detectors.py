@@ -20,8 +20,8 @@ MEDIA = "{ mediaList(first: 100) { edges { node { id detector camera { id } } } 
 EVENTS = "{ events(first: 100) { edges { node { id status assessment { score } } } } }"
 DETECT = "{ status { detect { lag detector ready detail servers { address available answered } } } }"
 SETTINGS = {
-    "LARES_DETECT_CLASSES": CLASSES,
-    "LARES_DETECT_THRESHOLD": "0.4",
+    "LARES_WATCH_CLASSES": CLASSES,
+    "LARES_WATCH_THRESHOLD": "0.4",
     "LARES_EVENT_GAP_SECONDS": "1",
     "LARES_EVENT_SPAN_SECONDS": "3",
 }

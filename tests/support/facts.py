@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from lares.detect.v1.detection_pb2 import Detection
+from detect_svc.labels import CANONICAL
+from lares.detect.v1.detection_pb2 import Detection, DetectorModel
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
 from lares.ingest.v1.media_pb2 import FileFingerprint
@@ -130,3 +131,26 @@ def deliveries(topic: str, *messages: M, first: int = 0, partition: int = 0) -> 
         "headers": {},
     }
     return [Delivery(message=m, offset=n, **fields) for n, m in enumerate(messages, first)]
+
+
+MODEL = DetectorModel(id=DETECTOR, labels=CANONICAL, threshold=0.5, fast_threshold=0.6)
+
+
+def reported(
+    n: int,
+    seconds: float,
+    *found: tuple[str, float],
+    camera: str = "front",
+    model: DetectorModel = MODEL,
+) -> MediaDetected:
+    """A camera's nth photo, captured that long after noon; the detector reports these labels and scores."""
+    message = detected(n, seconds, camera, labels=())
+    message.detector = model.id
+    message.model.CopyFrom(model)
+    frame = message.frames.add(width=1920, height=1080)
+    frame.captured_at.CopyFrom(message.media.captured_at)
+    for rank, (label, score) in enumerate(found):
+        one = frame.detections.add(rank=rank, label=label, score=score)
+        box = one.bounding_box
+        box.x_min, box.y_min, box.x_max, box.y_max = 0.25, 0.25, 0.5, 0.75
+    return message

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detect_svc.detector import Detector
-from detect_svc.filter import Filter
 from detect_svc.worker import Worker
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
@@ -48,9 +47,8 @@ class House:
 
     @asynccontextmanager
     async def working(self, detector: Detector) -> AsyncIterator[Stream[MediaIngested]]:
-        rule = Filter.of(self.config, detector)
         async with self.bus.consume(self.topic, self.group) as stream:
-            work = Worker(stream, detector, rule, lambda _: None, self.blobs, BATCH).run()
+            work = Worker(stream, detector, self.blobs, BATCH).run()
             task = asyncio.create_task(work)
             try:
                 yield stream

@@ -13,6 +13,7 @@ from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
 from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.v1.events_pb2 import EventChanged
+from mesh.config import load_config
 from mesh.delivery import Delivery
 from store_svc.assembly import Limits
 from store_svc.assessed import AssessedRecorder
@@ -22,8 +23,10 @@ from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.reassessments import Reassessments
 from store_svc.rejected import RejectedRecorder
+from store_svc.service import watch_settings
 from store_svc.sweep import Sweep
 from store_svc.wakeups import Wakeups
+from store_svc.watch_policy import WatchSettings
 from store_svc.worker import Consumer, sweep_once
 from tests.support.facts import NOON, deliveries
 
@@ -64,6 +67,7 @@ class Recorded:
     limits: Limits = field(default_factory=Limits)
     now: datetime = NOON
     time_zone: str = "UTC"
+    watch: WatchSettings = field(default_factory=lambda: watch_settings(load_config()))
     wakeups: Wakeups = field(default_factory=Wakeups)
     detections: FakeStream = field(default_factory=FakeStream)
     rejections: FakeStream = field(default_factory=FakeStream)
@@ -75,7 +79,7 @@ class Recorded:
             return self.now
 
         self.offsets = Offsets(self.database, "store_svc")
-        self.recorder = DetectedRecorder(self.limits, self.time_zone, clock)
+        self.recorder = DetectedRecorder(self.limits, self.watch, self.time_zone, clock)
         self.detected = Consumer(self.database, self.offsets, self.wakeups, self.recorder)
         self.rejected = Consumer(self.database, self.offsets, self.wakeups, RejectedRecorder(clock))
         self.assessed = Consumer(self.database, self.offsets, self.wakeups, AssessedRecorder(clock))

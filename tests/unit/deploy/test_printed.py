@@ -12,9 +12,9 @@ SETTINGS = {
     "BUS_URL": "kafka://h:9092,i:9092",
     "BLOBS_URL": "file:///a%20b",
     "PEERS": "store=127.0.0.1:7001,ingest=[::1]:7002",
-    "DETECT_THRESHOLD": "0.25",
-    "DETECT_THRESHOLDS": "person=0.5,traffic light=0.25",
-    "DETECT_FAST_CLASSES": "",
+    "WATCH_THRESHOLD": "0.25",
+    "WATCH_THRESHOLDS": "person=0.5,traffic light=0.25",
+    "WATCH_FAST_CLASSES": "",
     "GRPC_REFLECTION": "true",
     "EVENT_GAP_SECONDS": "0.5",
 }

@@ -1,18 +1,14 @@
 """DetectService as callers see it, without a wire."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from detect_svc.api import MAX_CALLS, DetectServicer
-from detect_svc.detector import ServerState, Sight
-from detect_svc.filter import Filter
-from detect_svc.lookout import Duty
+from detect_svc.detector import Detector, Found, ServerState, Sight
 from lares.detect.v1 import detect_service_pb2 as messages
-from lares.store.v1.camera_pb2 import Camera
-from lares.store.v1.events_pb2 import CameraConfigured
-from mesh.config import load_config
-from mesh.problems import Exhausted, Internal, Invalid, NotFound, Unavailable
+from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 from tests.support.detectors import FakeDetector, person
 
 
@@ -21,16 +17,10 @@ async def lag_of_seven() -> int:
 
 
 def servicer(detector: FakeDetector) -> DetectServicer:
-    cameras = {
-        "strict": CameraConfigured(camera=Camera(id="strict", thresholds={"person": 0.8})),
-        "gone": CameraConfigured(camera=Camera(id="gone"), deleted=True),
-    }
-
     def gpus(minutes: int) -> messages.ListGpusResponse:
         return messages.ListGpusResponse(detail=f"none in {minutes} minutes")
 
-    duty = Duty(detector, Filter.of(load_config(), detector))
-    return DetectServicer(lambda: duty, cameras.get, lag_of_seven, gpus)
+    return DetectServicer(lambda: detector, lag_of_seven, gpus)
 
 
 def seeing(*scores: float) -> FakeDetector:
@@ -39,32 +29,47 @@ def seeing(*scores: float) -> FakeDetector:
     return detector
 
 
-def ask(image: bytes = b"photo", camera: str = "") -> messages.DetectObjectsRequest:
-    return messages.DetectObjectsRequest(image=image, camera_id=camera)
+def ask(image: bytes = b"photo", **asked: Any) -> messages.DetectObjectsRequest:
+    return messages.DetectObjectsRequest(image=image, **asked)
 
 
-async def test_detections_come_with_the_pipelines_thresholds_and_the_size() -> None:
+async def test_detections_come_from_the_detectors_threshold_on_with_the_size() -> None:
     answer = await servicer(seeing(0.9, 0.5, 0.4)).DetectObjects(ask(), None)
     assert [round(one.score, 2) for one in answer.detections] == [0.9, 0.5]
     assert (answer.width, answer.height, answer.detector) == (64, 48, "fake@abababababab")
+    first = answer.detections[0]
+    box = first.bounding_box
+    assert (box.x_min, box.y_min, box.x_max, box.y_max) == pytest.approx((0.1, 0.2, 0.3, 0.4))
+    assert not first.box
 
 
-async def test_a_cameras_own_thresholds_are_used_when_it_is_named() -> None:
-    answer = await servicer(seeing(0.9, 0.5)).DetectObjects(ask(camera="strict"), None)
-    assert len(answer.detections) == 1
+@pytest.mark.parametrize(("least", "scores"), [(0.0, [0.9, 0.5, 0.1]), (0.5, [0.9, 0.5]), (0.95, [])])
+async def test_whoever_asks_may_say_the_least_score(least: float, scores: list[float]) -> None:
+    answer = await servicer(seeing(0.9, 0.5, 0.1)).DetectObjects(ask(min_score=least), None)
+    assert [round(one.score, 2) for one in answer.detections] == scores
 
 
-@pytest.mark.parametrize("camera", ["gone", "never-was"])
-async def test_a_camera_that_is_not_there_is_not_found(camera: str) -> None:
-    with pytest.raises(NotFound) as refused:
-        await servicer(seeing()).DetectObjects(ask(camera=camera), None)
-    assert refused.value.reason == "CAMERA_NOT_FOUND"
+async def test_whoever_asks_may_choose_labels_by_any_name() -> None:
+    detector, box = FakeDetector(), (0.0, 0.0, 1.0, 1.0)
+    labels = ("person", "motorcycle", "kite")
+    detector.answers["photo"] = Sight([Found(rank, each, 0.9, box) for rank, each in enumerate(labels)], 4, 3)
+    api = servicer(detector)
+
+    async def found(*labels: str) -> list[str]:
+        return [one.label for one in (await api.DetectObjects(ask(labels=labels), None)).detections]
+
+    assert await found() == ["person", "motorcycle", "kite"]
+    assert await found("Motorbike", "kite") == ["motorcycle", "kite"]
+    assert await found("dog") == []
+    with pytest.raises(Invalid, match="fake cannot find burglar; it finds person") as refused:
+        await found("person", "burglar")
+    assert refused.value.reason == "UNKNOWN_LABEL"
 
 
 async def test_ids_depend_on_the_photo_and_the_camera_alone() -> None:
     api = servicer(seeing(0.9))
     ids = [
-        (await api.DetectObjects(ask(camera=camera), None)).detections[0].id for camera in ("", "", "strict")
+        (await api.DetectObjects(ask(camera_id=camera), None)).detections[0].id for camera in ("", "", "door")
     ]
     assert ids[0] == ids[1] != ids[2]
 
@@ -104,10 +109,7 @@ async def test_the_detector_tells_what_it_is() -> None:
     answer = await servicer(FakeDetector()).GetDetector(messages.GetDetectorRequest(), None)
     assert answer.detector == "fake@abababababab"
     assert len(answer.labels) == 80
-    assert "person" in answer.watched
-    assert "kite" not in answer.watched
-    assert answer.thresholds["person"] == pytest.approx(0.5)
-    assert set(answer.thresholds) == set(answer.watched)
+    assert answer.threshold == pytest.approx(0.5)
     assert (answer.input_width, answer.input_height) == (320, 320)
     assert answer.fast_threshold == pytest.approx(0.8)
 
@@ -131,10 +133,10 @@ async def test_the_status_names_the_detector_and_its_servers() -> None:
 
 
 async def test_while_no_detector_is_there_the_status_says_why_and_calls_are_for_later() -> None:
-    def away() -> Duty:
+    def away() -> Detector:
         raise Unavailable("host:8001: no such host", "DETECTOR_AWAY")
 
-    api = DetectServicer(away, lambda _: None, lag_of_seven, lambda _: messages.ListGpusResponse())
+    api = DetectServicer(away, lag_of_seven, lambda _: messages.ListGpusResponse())
     status = await api.GetDetectStatus(messages.GetDetectStatusRequest(), None)
     assert (status.lag, status.ready, status.detail) == (7, False, "host:8001: no such host")
     for call in (

@@ -7,12 +7,9 @@ import pytest
 
 from detect_svc.api import DetectServicer
 from detect_svc.detector import Sight
-from detect_svc.filter import Filter
-from detect_svc.lookout import Duty
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from mesh.boundary import Boundary
-from mesh.config import load_config
 from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
 from mesh.rpc import problem_of
 from mesh.sandbox import Crashed, Hung
@@ -45,8 +42,7 @@ def grpc_servicer() -> DetectServicer:
     def gpus(minutes: int) -> messages.ListGpusResponse:
         return messages.ListGpusResponse(gpus=[messages.Gpu(name="a GPU")])
 
-    duty = Duty(detector, Filter.of(load_config(), detector))
-    return DetectServicer(lambda: duty, lambda _: None, lag, gpus)
+    return DetectServicer(lambda: detector, lag, gpus)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +71,7 @@ def test_an_image_in_detections_out(grpc_stub: Any) -> None:
     assert [one.label for one in answer.detections] == ["person"]
     assert (answer.width, answer.height) == (64, 48)
     assert grpc_stub.GetDetectStatus(messages.GetDetectStatusRequest(), metadata=KEY).lag == 3
-    assert "person" in grpc_stub.GetDetector(messages.GetDetectorRequest(), metadata=KEY).watched
+    assert "person" in grpc_stub.GetDetector(messages.GetDetectorRequest(), metadata=KEY).labels
 
 
 def test_gpus_of_an_hour_at_most(grpc_stub: Any) -> None:

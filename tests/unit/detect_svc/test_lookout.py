@@ -41,13 +41,12 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookout, "LONGEST_SECONDS", 0.01)
 
 
-async def test_one_that_is_there_is_on_duty_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_is_there_is_used_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     openings = Openings()
     monkeypatch.setattr(lookout, "open_detector", openings)
     async with Lookout(load_config()) as watching:
         assert watching.is_there
-        assert watching.duty().detector is openings.detector
-        assert "person" in watching.duty().rule.watched
+        assert watching.detector() is openings.detector
         await watching.check()
         openings.detector.problem = Unavailable("down", "DETECTOR_AWAY")
         with pytest.raises(Unavailable, match="down"):
@@ -65,10 +64,9 @@ async def test_one_that_comes_later_is_waited_for_and_says_why(monkeypatch: pyte
             with pytest.raises(Unavailable, match="down 0"):
                 await watching.check()
             with pytest.raises(Unavailable, match="down 0"):
-                watching.duty()
-        duty = await asyncio.wait_for(watching.until_there(), 90)
-        assert duty.detector is openings.detector
-        assert watching.duty() == duty
+                watching.detector()
+        assert await asyncio.wait_for(watching.until_there(), 90) is openings.detector
+        assert watching.detector() is openings.detector
     assert openings.open == 0
 
 
@@ -84,14 +82,3 @@ async def test_what_waiting_cannot_mend_is_an_error_at_once_and_later(
     async with Lookout(load_config()) as watching:
         with pytest.raises(Invalid, match="does not fit"):
             await asyncio.wait_for(watching.until_there(), 90)
-
-
-async def test_a_class_that_it_cannot_find_closes_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    openings = Openings(away("down"))
-    monkeypatch.setattr(lookout, "open_detector", openings)
-    async with Lookout(load_config(detect_classes=["burglar"])) as watching:
-        with pytest.raises(Invalid, match="burglar"):
-            await asyncio.wait_for(watching.until_there(), 90)
-        assert openings.open == 0
-        with pytest.raises(Unavailable):
-            watching.duty()

@@ -10,16 +10,11 @@ import pytest
 
 from detect_svc import worker as worker_module
 from detect_svc.detector import Found, Sight
-from detect_svc.filter import Filter
 from detect_svc.worker import Worker
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
-from lares.store.v1.camera_pb2 import Camera
-from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.bus import Stream
-from mesh.config import load_config
-from mesh.identity import detection_id
 from mesh.problems import Conflict, Exhausted, Internal, Invalid, NotFound, Unavailable
 from mesh.sandbox import Crashed, Hung
 from mesh.topics import DETECTED, REJECTED
@@ -37,12 +32,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def started(
-    stream: FakeStream, detector: FakeDetector, cameras: dict[str, CameraConfigured] | None = None
-) -> AsyncIterator["asyncio.Task[None]"]:
-    rule = Filter.of(load_config(), detector)
+async def started(stream: FakeStream, detector: FakeDetector) -> AsyncIterator["asyncio.Task[None]"]:
     blobs = NamedBlobs(Path("/nowhere"))
-    worker = Worker(cast(Stream[MediaIngested], stream), detector, rule, (cameras or {}).get, blobs, BATCH)
+    worker = Worker(cast(Stream[MediaIngested], stream), detector, blobs, BATCH)
     task = asyncio.create_task(worker.run())
     try:
         yield task
@@ -53,10 +45,8 @@ async def started(
 
 
 @asynccontextmanager
-async def running(
-    stream: FakeStream, detector: FakeDetector, cameras: dict[str, CameraConfigured] | None = None
-) -> AsyncIterator[None]:
-    async with started(stream, detector, cameras) as task:
+async def running(stream: FakeStream, detector: FakeDetector) -> AsyncIterator[None]:
+    async with started(stream, detector) as task:
         yield
         assert not task.done()
 
@@ -68,24 +58,34 @@ def detected(stream: FakeStream, offset: int) -> MediaDetected:
     return message
 
 
-async def test_what_is_found_is_told_with_its_media() -> None:
+async def test_everything_that_is_found_is_told_with_its_media_and_model() -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = Sight([person(0.9), Found(1, "kite", 0.9, (0, 0, 1, 1)), person(0.6, 2)], 4, 3)
+    kite = Found(1, "kite", 0.9, (0, 0, 1, 1))
+    detector.answers["a"] = Sight([person(0.9), kite, person(0.1, 2)], 4, 3)
+
+    def taken(media: Media) -> None:
+        media.captured_at.FromSeconds(1_767_614_400)
+
     async with running(stream, detector):
-        stream.put("a")
+        stream.put("a", change=taken)
         await stream.settled(1)
     message = detected(stream, 0)
     assert message.media.id == "id-a"
     assert message.media.file.path == "door/a.jpg"
-    assert message.detector == "fake@abababababab"
-    assert message.urgent
     assert message.HasField("detected_at")
-    assert [one.label for one in message.detections] == ["person", "person"]
-    assert message.detections[0].box == pytest.approx([0.1, 0.2, 0.3, 0.4])
-    # The rank in the raw output, where the kite is second.
-    assert [one.id for one in message.detections] == [
-        detection_id("id-a", 0, r, "fake@abababababab") for r in (0, 2)
-    ]
+    assert message.detector == message.model.id == "fake@abababababab"
+    assert list(message.model.labels) == list(FakeDetector.labels)
+    assert (message.model.threshold, message.model.fast_threshold) == (0.5, 0.8)
+    (frame,) = message.frames
+    assert (frame.index, frame.width, frame.height, frame.motion_significance) == (0, 4, 3, 0)
+    assert frame.captured_at.seconds == 1_767_614_400
+    assert [(one.rank, one.label) for one in frame.detections] == [(0, "person"), (1, "kite"), (2, "person")]
+    assert [one.score for one in frame.detections] == pytest.approx([0.9, 0.9, 0.1])
+    box = frame.detections[0].bounding_box
+    assert (box.x_min, box.y_min, box.x_max, box.y_max) == pytest.approx((0.1, 0.2, 0.3, 0.4))
+    # What earlier versions wrote, for readers of theirs, would say that this was filtered.
+    assert not message.detections
+    assert not message.urgent
 
 
 async def test_an_empty_result_is_a_result() -> None:
@@ -93,38 +93,19 @@ async def test_an_empty_result_is_a_result() -> None:
     async with running(stream, detector):
         stream.put("a")
         await stream.settled(1)
-    assert list(detected(stream, 0).detections) == []
-    assert not detected(stream, 0).urgent
+    (frame,) = detected(stream, 0).frames
+    assert list(frame.detections) == []
 
 
-async def test_thresholds_change_what_is_told_but_no_id() -> None:
+async def test_nothing_is_cut_off() -> None:
+    """RT-DETRv2 may report more than 100, and a camera's threshold may keep them all."""
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = detector.answers["b"] = Sight(
-        [person(0.9), person(0.7, 1), person(0.55, 2)], 4, 3
-    )
-    strict = CameraConfigured(camera=Camera(id="door", thresholds={"*": 0.6}))
-
-    def elsewhere(media: Media) -> None:
-        media.camera_id, media.id = "garden", "id-a"
-
-    async with running(stream, detector, {"door": strict}):
-        stream.put("a")
-        stream.put("b", change=elsewhere)
-        await stream.settled(2)
-    at_the_door = [one.id for one in detected(stream, 0).detections]
-    in_the_garden = [one.id for one in detected(stream, 1).detections]
-    assert (len(at_the_door), len(in_the_garden)) == (2, 3)
-    assert in_the_garden[:2] == at_the_door
-
-
-async def test_a_deleted_cameras_thresholds_count_no_more() -> None:
-    stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = Sight([person(0.55)], 4, 3)
-    gone = CameraConfigured(camera=Camera(id="door", thresholds={"*": 0.6}), deleted=True)
-    async with running(stream, detector, {"door": gone}):
+    detector.answers["a"] = Sight([person(0.9 - rank / 500, rank) for rank in range(300)], 4, 3)
+    async with running(stream, detector):
         stream.put("a")
         await stream.settled(1)
-    assert len(detected(stream, 0).detections) == 1
+    (frame,) = detected(stream, 0).frames
+    assert [one.rank for one in frame.detections] == list(range(300))
 
 
 @pytest.mark.parametrize("reason", ["TRUNCATED", "CORRUPT", "TOO_MANY_PIXELS", "NOT_AN_IMAGE"])
@@ -210,7 +191,7 @@ async def test_what_passes_is_tried_until_it_has_passed(passing: Exception) -> N
     async with running(stream, detector):
         stream.put("a")
         await stream.settled(1)
-    assert len(detected(stream, 0).detections) == 1
+    assert len(detected(stream, 0).frames[0].detections) == 1
     assert not stream.buried
 
 

@@ -71,6 +71,12 @@ class FakeStore:
     status: event_service_pb2.GetStoreStatusResponse = field(
         default_factory=event_service_pb2.GetStoreStatusResponse
     )
+    watch_policy: camera_service_pb2.GetWatchPolicyResponse = field(
+        default_factory=camera_service_pb2.GetWatchPolicyResponse
+    )
+    preview: camera_service_pb2.PreviewPolicyResponse = field(
+        default_factory=camera_service_pb2.PreviewPolicyResponse
+    )
     calls: Counter[str] = field(default_factory=Counter)
     order: list[str] = field(default_factory=list)
     requests: list[Message] = field(default_factory=list)
@@ -251,6 +257,14 @@ class _Cameras(_Servicer, cameras_rpc.CameraServiceServicer):
         known = self.store.cameras[request.camera.id]
         request.update_mask.MergeMessage(request.camera, known, True, True)
         return camera_service_pb2.UpdateCameraResponse(camera=known)
+
+    async def GetWatchPolicy(self, request: Any, context: Any) -> Any:
+        self.store.seen("GetWatchPolicy", request)
+        return self.store.watch_policy
+
+    async def PreviewPolicy(self, request: Any, context: Any) -> Any:
+        self.store.seen("PreviewPolicy", request)
+        return self.store.preview
 
     async def DeleteCamera(self, request: Any, context: Any) -> Any:
         self.store.seen("DeleteCamera", request)

@@ -15,17 +15,17 @@ def test_the_defaults_hold_together(tmp_path: Path) -> None:
     config = load_config()
     assert config.home == tmp_path / "data"
     assert config.cameras_folder == tmp_path / "data" / "cameras"
-    assert "person" in config.detect_classes
+    assert "person" in config.watch_classes
     assert config.auth
 
 
 def test_lists_and_maps_are_read_from_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LARES_DETECT_CLASSES", "person, dog")
-    monkeypatch.setenv("LARES_DETECT_THRESHOLDS", "person=0.5, dog=0.25")
+    monkeypatch.setenv("LARES_WATCH_CLASSES", "person, dog")
+    monkeypatch.setenv("LARES_WATCH_THRESHOLDS", "person=0.5, dog=0.25")
     monkeypatch.setenv("LARES_PEERS", "store=127.0.0.1:7001")
     config = load_config()
-    assert config.detect_classes == ["person", "dog"]
-    assert config.detect_thresholds == {"person": 0.5, "dog": 0.25}
+    assert config.watch_classes == ["person", "dog"]
+    assert config.watch_thresholds == {"person": 0.5, "dog": 0.25}
     assert config.peers == {"store": "127.0.0.1:7001"}
 
 
@@ -43,12 +43,12 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("LARES_GRPC_LISTEN", "localhost"),
         ("LARES_GATEWAY_LISTEN", "localhost:99999"),
         ("LARES_INGEST_ORIGINALS", "burn"),
-        ("LARES_DETECT_THRESHOLD", "1.5"),
-        ("LARES_DETECT_THRESHOLDS", "person=high"),
-        ("LARES_DETECT_THRESHOLDS", "person=50"),
-        ("LARES_DETECT_THRESHOLDS", "person=nan"),
-        ("LARES_DETECT_THRESHOLDS", "person"),
-        ("LARES_DETECT_CLASSES", ""),
+        ("LARES_WATCH_THRESHOLD", "1.5"),
+        ("LARES_WATCH_THRESHOLDS", "person=high"),
+        ("LARES_WATCH_THRESHOLDS", "person=50"),
+        ("LARES_WATCH_THRESHOLDS", "person=nan"),
+        ("LARES_WATCH_THRESHOLDS", "person"),
+        ("LARES_WATCH_CLASSES", ""),
         ("LARES_EVENT_GAP_SECONDS", "0"),
         ("LARES_EVENT_GAP_SECONDS", "inf"),
         ("LARES_EVENT_GAP_SECONDS", "1e300"),
@@ -85,7 +85,11 @@ def test_a_url_that_does_not_fit_is_not_repeated(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("LARES_DETECT_TRESHOLD", "LARES_DETECT_THRESHOLD"), ("lares_grpc_listn", "LARES_GRPC_LISTEN")],
+    [
+        ("LARES_WATCH_TRESHOLD", "LARES_WATCH_THRESHOLD"),
+        ("LARES_DETECT_TRESHOLD", "LARES_WATCH_THRESHOLD"),
+        ("lares_grpc_listn", "LARES_GRPC_LISTEN"),
+    ],
 )
 def test_what_is_misspelt_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
@@ -104,7 +108,7 @@ def test_what_is_misspelt_is_refused(
 def test_empty_is_the_default_but_for_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [
         f"LARES_{name.upper()}"
-        for name in Config.model_fields.keys() - {"detect_classes", "detect_fast_classes"}
+        for name in Config.model_fields.keys() - {"watch_classes", "watch_fast_classes"}
     ]
     for name in names:
         monkeypatch.delenv(name, raising=False)
@@ -112,8 +116,8 @@ def test_empty_is_the_default_but_for_lists(monkeypatch: pytest.MonkeyPatch) -> 
     for name in names:
         monkeypatch.setenv(name, "")
     assert load_config() == default
-    monkeypatch.setenv("LARES_DETECT_FAST_CLASSES", "")
-    assert load_config().detect_fast_classes == []
+    monkeypatch.setenv("LARES_WATCH_FAST_CLASSES", "")
+    assert load_config().watch_fast_classes == []
 
 
 def test_severities_must_ascend(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,3 +129,43 @@ def test_severities_must_ascend(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addresses_of_either_kind() -> None:
     assert split_address("[::1]:80") == ("::1", 80)
     assert split_address("localhost:0") == ("localhost", 0)
+
+
+OLD = {
+    "LARES_DETECT_CLASSES": "person, dog",
+    "LARES_DETECT_THRESHOLD": "0.25",
+    "LARES_DETECT_THRESHOLDS": "person=0.5",
+    "LARES_DETECT_FAST_CLASSES": "",
+    "LARES_DETECT_FAST_THRESHOLD": "0.75",
+}
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_settings_of_what_is_watched_are_read_by_their_names_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    if place == ".env":
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in OLD.items()))
+    else:
+        for name, value in OLD.items():
+            monkeypatch.setenv(name, value)
+    config = load_config()
+    assert config.watch_classes == ["person", "dog"]
+    assert (config.watch_threshold, config.watch_thresholds) == (0.25, {"person": 0.5})
+    assert (config.watch_fast_classes, config.watch_fast_threshold) == ([], 0.75)
+    assert config.renamed == {name: name.replace("DETECT", "WATCH") for name in OLD}
+    assert load_config(watch_threshold=0.5).watch_threshold == 0.5
+
+
+def test_both_names_of_a_setting_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_config().renamed == {}
+    (tmp_path / ".env").write_text("LARES_DETECT_THRESHOLD=0.5\n")
+    monkeypatch.setenv("LARES_WATCH_THRESHOLD", "0.5")
+    with pytest.raises(Invalid, match="LARES_DETECT_THRESHOLD: it is called LARES_WATCH_THRESHOLD now"):
+        load_config()
+
+
+def test_an_error_names_the_setting_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LARES_DETECT_THRESHOLD", "1.5")
+    with pytest.raises(Invalid, match="LARES_DETECT_THRESHOLD: Input should be less than"):
+        load_config()

@@ -28,7 +28,7 @@ from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permis
 from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detection__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lares/detect/v1/detect_service.proto\x12\x0flares.detect.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1flares/detect/v1/detection.proto\"\xa8\x01\n\x14\x44\x65tectObjectsRequest\x12\x1b\n\x05image\x18\x01 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x10\x12\x1a\n\tcamera_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\'\n\tmin_score\x18\x03 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00H\x00\x88\x01\x01\x12 \n\x06labels\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x64\"\x06r\x04\x10\x01\x18@B\x0c\n\n_min_score\"x\n\x15\x44\x65tectObjectsResponse\x12.\n\ndetections\x18\x01 \x03(\x0b\x32\x1a.lares.detect.v1.Detection\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x10\n\x08\x64\x65tector\x18\x04 \x01(\t\"\x14\n\x12GetDetectorRequest\"\x88\x02\n\x13GetDetectorResponse\x12\x10\n\x08\x64\x65tector\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x0f\n\x07watched\x18\x03 \x03(\t\x12H\n\nthresholds\x18\x04 \x03(\x0b\x32\x34.lares.detect.v1.GetDetectorResponse.ThresholdsEntry\x12\x16\n\x0e\x66\x61st_threshold\x18\x05 \x01(\x02\x12\x13\n\x0binput_width\x18\x06 \x01(\x05\x12\x14\n\x0cinput_height\x18\x07 \x01(\x05\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"\x18\n\x16GetDetectStatusRequest\"\x89\x01\n\x17GetDetectStatusResponse\x12\x0b\n\x03lag\x18\x01 \x01(\x03\x12\x10\n\x08\x64\x65tector\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x30\n\x07servers\x18\x05 \x03(\x0b\x32\x1f.lares.detect.v1.DetectorServer\"i\n\x0e\x44\x65tectorServer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x11\n\tin_flight\x18\x03 \x01(\x05\x12\x10\n\x08\x61nswered\x18\x04 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\"-\n\x0fListGpusRequest\x12\x1a\n\x07minutes\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18<(\x00\"F\n\x10ListGpusResponse\x12\"\n\x04gpus\x18\x01 \x03(\x0b\x32\x14.lares.detect.v1.Gpu\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\xa2\x01\n\x03Gpu\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\x04 \x01(\x03\x12\'\n\x03now\x18\x05 \x01(\x0b\x32\x1a.lares.detect.v1.GpuSample\x12+\n\x07history\x18\x06 \x03(\x0b\x32\x1a.lares.detect.v1.GpuSample\"\xf7\x01\n\tGpuSample\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0butilization\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x1e\n\x11memory_used_bytes\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12 \n\x13temperature_celsius\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x18\n\x0bpower_watts\x18\x05 \x01(\x02H\x03\x88\x01\x01\x42\x0e\n\x0c_utilizationB\x14\n\x12_memory_used_bytesB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts2\x98\x03\n\rDetectService\x12\x64\n\rDetectObjects\x12%.lares.detect.v1.DetectObjectsRequest\x1a&.lares.detect.v1.DetectObjectsResponse\"\x04\xa8\xe3\x18\x03\x12^\n\x0bGetDetector\x12#.lares.detect.v1.GetDetectorRequest\x1a$.lares.detect.v1.GetDetectorResponse\"\x04\xa8\xe3\x18\x01\x12j\n\x0fGetDetectStatus\x12\'.lares.detect.v1.GetDetectStatusRequest\x1a(.lares.detect.v1.GetDetectStatusResponse\"\x04\xa8\xe3\x18\x01\x12U\n\x08ListGpus\x12 .lares.detect.v1.ListGpusRequest\x1a!.lares.detect.v1.ListGpusResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lares/detect/v1/detect_service.proto\x12\x0flares.detect.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1flares/detect/v1/detection.proto\"\xa8\x01\n\x14\x44\x65tectObjectsRequest\x12\x1b\n\x05image\x18\x01 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x80\x80\x10\x12\x1a\n\tcamera_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\'\n\tmin_score\x18\x03 \x01(\x02\x42\x0f\xbaH\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00H\x00\x88\x01\x01\x12 \n\x06labels\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x64\"\x06r\x04\x10\x01\x18@B\x0c\n\n_min_score\"x\n\x15\x44\x65tectObjectsResponse\x12.\n\ndetections\x18\x01 \x03(\x0b\x32\x1a.lares.detect.v1.Detection\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\x10\n\x08\x64\x65tector\x18\x04 \x01(\t\"\x14\n\x12GetDetectorRequest\"\xae\x01\n\x13GetDetectorResponse\x12\x10\n\x08\x64\x65tector\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x16\n\x0e\x66\x61st_threshold\x18\x05 \x01(\x02\x12\x13\n\x0binput_width\x18\x06 \x01(\x05\x12\x14\n\x0cinput_height\x18\x07 \x01(\x05\x12\x11\n\tthreshold\x18\x08 \x01(\x02J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\x07watchedR\nthresholds\"\x18\n\x16GetDetectStatusRequest\"\x89\x01\n\x17GetDetectStatusResponse\x12\x0b\n\x03lag\x18\x01 \x01(\x03\x12\x10\n\x08\x64\x65tector\x18\x02 \x01(\t\x12\r\n\x05ready\x18\x03 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x30\n\x07servers\x18\x05 \x03(\x0b\x32\x1f.lares.detect.v1.DetectorServer\"i\n\x0e\x44\x65tectorServer\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x11\n\tin_flight\x18\x03 \x01(\x05\x12\x10\n\x08\x61nswered\x18\x04 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x05 \x01(\x03\"-\n\x0fListGpusRequest\x12\x1a\n\x07minutes\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18<(\x00\"F\n\x10ListGpusResponse\x12\"\n\x04gpus\x18\x01 \x03(\x0b\x32\x14.lares.detect.v1.Gpu\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\xa2\x01\n\x03Gpu\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\x04 \x01(\x03\x12\'\n\x03now\x18\x05 \x01(\x0b\x32\x1a.lares.detect.v1.GpuSample\x12+\n\x07history\x18\x06 \x03(\x0b\x32\x1a.lares.detect.v1.GpuSample\"\xf7\x01\n\tGpuSample\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0butilization\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x1e\n\x11memory_used_bytes\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12 \n\x13temperature_celsius\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x18\n\x0bpower_watts\x18\x05 \x01(\x02H\x03\x88\x01\x01\x42\x0e\n\x0c_utilizationB\x14\n\x12_memory_used_bytesB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts2\x98\x03\n\rDetectService\x12\x64\n\rDetectObjects\x12%.lares.detect.v1.DetectObjectsRequest\x1a&.lares.detect.v1.DetectObjectsResponse\"\x04\xa8\xe3\x18\x03\x12^\n\x0bGetDetector\x12#.lares.detect.v1.GetDetectorRequest\x1a$.lares.detect.v1.GetDetectorResponse\"\x04\xa8\xe3\x18\x01\x12j\n\x0fGetDetectStatus\x12\'.lares.detect.v1.GetDetectStatusRequest\x1a(.lares.detect.v1.GetDetectStatusResponse\"\x04\xa8\xe3\x18\x01\x12U\n\x08ListGpus\x12 .lares.detect.v1.ListGpusRequest\x1a!.lares.detect.v1.ListGpusResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,8 +43,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DETECTOBJECTSREQUEST'].fields_by_name['min_score']._serialized_options = b'\272H\014\n\n\035\000\000\200?-\000\000\000\000'
   _globals['_DETECTOBJECTSREQUEST'].fields_by_name['labels']._loaded_options = None
   _globals['_DETECTOBJECTSREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\r\222\001\n\020d\"\006r\004\020\001\030@'
-  _globals['_GETDETECTORRESPONSE_THRESHOLDSENTRY']._loaded_options = None
-  _globals['_GETDETECTORRESPONSE_THRESHOLDSENTRY']._serialized_options = b'8\001'
   _globals['_LISTGPUSREQUEST'].fields_by_name['minutes']._loaded_options = None
   _globals['_LISTGPUSREQUEST'].fields_by_name['minutes']._serialized_options = b'\272H\006\032\004\030<(\000'
   _globals['_DETECTSERVICE'].methods_by_name['DetectObjects']._loaded_options = None
@@ -62,23 +60,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDETECTORREQUEST']._serialized_start=479
   _globals['_GETDETECTORREQUEST']._serialized_end=499
   _globals['_GETDETECTORRESPONSE']._serialized_start=502
-  _globals['_GETDETECTORRESPONSE']._serialized_end=766
-  _globals['_GETDETECTORRESPONSE_THRESHOLDSENTRY']._serialized_start=717
-  _globals['_GETDETECTORRESPONSE_THRESHOLDSENTRY']._serialized_end=766
-  _globals['_GETDETECTSTATUSREQUEST']._serialized_start=768
-  _globals['_GETDETECTSTATUSREQUEST']._serialized_end=792
-  _globals['_GETDETECTSTATUSRESPONSE']._serialized_start=795
-  _globals['_GETDETECTSTATUSRESPONSE']._serialized_end=932
-  _globals['_DETECTORSERVER']._serialized_start=934
-  _globals['_DETECTORSERVER']._serialized_end=1039
-  _globals['_LISTGPUSREQUEST']._serialized_start=1041
-  _globals['_LISTGPUSREQUEST']._serialized_end=1086
-  _globals['_LISTGPUSRESPONSE']._serialized_start=1088
-  _globals['_LISTGPUSRESPONSE']._serialized_end=1158
-  _globals['_GPU']._serialized_start=1161
-  _globals['_GPU']._serialized_end=1323
-  _globals['_GPUSAMPLE']._serialized_start=1326
-  _globals['_GPUSAMPLE']._serialized_end=1573
-  _globals['_DETECTSERVICE']._serialized_start=1576
-  _globals['_DETECTSERVICE']._serialized_end=1984
+  _globals['_GETDETECTORRESPONSE']._serialized_end=676
+  _globals['_GETDETECTSTATUSREQUEST']._serialized_start=678
+  _globals['_GETDETECTSTATUSREQUEST']._serialized_end=702
+  _globals['_GETDETECTSTATUSRESPONSE']._serialized_start=705
+  _globals['_GETDETECTSTATUSRESPONSE']._serialized_end=842
+  _globals['_DETECTORSERVER']._serialized_start=844
+  _globals['_DETECTORSERVER']._serialized_end=949
+  _globals['_LISTGPUSREQUEST']._serialized_start=951
+  _globals['_LISTGPUSREQUEST']._serialized_end=996
+  _globals['_LISTGPUSRESPONSE']._serialized_start=998
+  _globals['_LISTGPUSRESPONSE']._serialized_end=1068
+  _globals['_GPU']._serialized_start=1071
+  _globals['_GPU']._serialized_end=1233
+  _globals['_GPUSAMPLE']._serialized_start=1236
+  _globals['_GPUSAMPLE']._serialized_end=1483
+  _globals['_DETECTSERVICE']._serialized_start=1486
+  _globals['_DETECTSERVICE']._serialized_end=1894
 # @@protoc_insertion_point(module_scope)

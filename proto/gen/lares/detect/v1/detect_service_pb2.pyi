@@ -104,64 +104,37 @@ Global___GetDetectorRequest: _TypeAlias = GetDetectorRequest  # noqa: Y015
 class GetDetectorResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class ThresholdsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.float
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.float = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     DETECTOR_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
-    WATCHED_FIELD_NUMBER: _builtins.int
-    THRESHOLDS_FIELD_NUMBER: _builtins.int
     FAST_THRESHOLD_FIELD_NUMBER: _builtins.int
     INPUT_WIDTH_FIELD_NUMBER: _builtins.int
     INPUT_HEIGHT_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
     detector: _builtins.str
     """Name and weights digest."""
     fast_threshold: _builtins.float
+    """Its own least score for the fast path."""
     input_width: _builtins.int
     input_height: _builtins.int
+    threshold: _builtins.float
+    """Its own least score of a detection that counts."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Everything the model can name."""
-
-    @_builtins.property
-    def watched(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is kept."""
-
-    @_builtins.property
-    def thresholds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Of each watched class, by label."""
 
     def __init__(
         self,
         *,
         detector: _builtins.str = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
-        watched: _abc.Iterable[_builtins.str] | None = ...,
-        thresholds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         fast_threshold: _builtins.float = ...,
         input_width: _builtins.int = ...,
         input_height: _builtins.int = ...,
+        threshold: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "fast_threshold", b"fast_threshold", "input_height", b"input_height", "input_width", b"input_width", "labels", b"labels", "thresholds", b"thresholds", "watched", b"watched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "fast_threshold", b"fast_threshold", "input_height", b"input_height", "input_width", b"input_width", "labels", b"labels", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -62,7 +62,7 @@ class DetectServiceServicer:
     """
 
     def DetectObjects(self, request, context):
-        """Finds objects in one JPEG or PNG, with the thresholds the pipeline uses. Nothing is stored.
+        """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class DetectServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DetectServiceAsyncStub: ...
     DetectObjects: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.DetectObjectsRequest, _detect_service_pb2.DetectObjectsResponse]
-    """Finds objects in one JPEG or PNG, with the thresholds the pipeline uses. Nothing is stored."""
+    """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied."""
     GetDetector: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectorRequest, _detect_service_pb2.GetDetectorResponse]
     GetDetectStatus: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectStatusRequest, _detect_service_pb2.GetDetectStatusResponse]
     ListGpus: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.ListGpusRequest, _detect_service_pb2.ListGpusResponse]
@@ -46,7 +46,7 @@ class DetectServiceAsyncStub(DetectServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     DetectObjects: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.DetectObjectsRequest, _detect_service_pb2.DetectObjectsResponse]  # type: ignore[assignment]
-    """Finds objects in one JPEG or PNG, with the thresholds the pipeline uses. Nothing is stored."""
+    """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied."""
     GetDetector: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectorRequest, _detect_service_pb2.GetDetectorResponse]  # type: ignore[assignment]
     GetDetectStatus: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectStatusRequest, _detect_service_pb2.GetDetectStatusResponse]  # type: ignore[assignment]
     ListGpus: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.ListGpusRequest, _detect_service_pb2.ListGpusResponse]  # type: ignore[assignment]
@@ -61,7 +61,7 @@ class DetectServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _detect_service_pb2.DetectObjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_detect_service_pb2.DetectObjectsResponse, _abc.Awaitable[_detect_service_pb2.DetectObjectsResponse]]:
-        """Finds objects in one JPEG or PNG, with the thresholds the pipeline uses. Nothing is stored."""
+        """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied."""
 
     @_abc_1.abstractmethod
     def GetDetector(

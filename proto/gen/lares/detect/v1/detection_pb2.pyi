@@ -122,7 +122,9 @@ class Frame(_message.Message):
     def captured_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrameDetection]:
-        """The detector's raw output: scores of 0.1 and above, best first, at most 100."""
+        """The detector's whole raw output, best first: scores of 0.1 and above, as many as the model can report (100 for
+        EfficientDet, one for each query of an RT-DETRv2, usually 300).
+        """
 
     def __init__(
         self,
@@ -189,7 +191,9 @@ class DetectorModel(_message.Message):
     id: _builtins.str
     """Name and weights digest, `efficientdet-lite0@1a2b3c4d5e6f`."""
     threshold: _builtins.float
-    """Its least score of a detection that counts, where nothing else is configured."""
+    """Its least score of a detection that counts, where nothing else is configured. Not a float: the nearest float may lie
+    above or below it, and a score may lie in between.
+    """
     fast_threshold: _builtins.float
     """Its least score for the fast path, where nothing else is configured."""
     @_builtins.property

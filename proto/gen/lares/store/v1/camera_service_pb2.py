@@ -30,7 +30,7 @@ from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detecti
 from lares.store.v1 import camera_pb2 as lares_dot_store_dot_v1_dot_camera__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lares/store/v1/camera_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1blares/store/v1/camera.proto\"E\n\x13\x43reateCameraRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\">\n\x14\x43reateCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\".\n\x10GetCameraRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\";\n\x11GetCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\"7\n\x16\x42\x61tchGetCamerasRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"B\n\x17\x42\x61tchGetCamerasResponse\x12\'\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x16.lares.store.v1.Camera\"G\n\x12ListCamerasRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x13ListCamerasResponse\x12\'\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x16.lares.store.v1.Camera\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x13UpdateCameraRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x14UpdateCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\"\x97\x01\n\x14PreviewPolicyRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1e\n\nmax_frames\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\"\x84\x01\n\x15PreviewPolicyResponse\x12,\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.FramePreview\x12\x1d\n\x15\x63urrent_policy_digest\x18\x02 \x01(\t\x12\x1e\n\x16proposed_policy_digest\x18\x03 \x01(\t\"\x96\x01\n\x0c\x46ramePreview\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\ndetections\x18\x04 \x03(\x0b\x32 .lares.store.v1.DetectionPreview\"\xaa\x01\n\x10\x44\x65tectionPreview\x12\x32\n\tdetection\x18\x01 \x01(\x0b\x32\x1f.lares.detect.v1.FrameDetection\x12\x30\n\x08recorded\x18\x02 \x01(\x0e\x32\x1e.lares.store.v1.PolicyDecision\x12\x30\n\x08proposed\x18\x03 \x01(\x0e\x32\x1e.lares.store.v1.PolicyDecision\"1\n\x13\x44\x65leteCameraRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x16\n\x14\x44\x65leteCameraResponse*\xc7\x01\n\x0ePolicyDecision\x12\x1f\n\x1bPOLICY_DECISION_UNSPECIFIED\x10\x00\x12\x18\n\x14POLICY_DECISION_KEPT\x10\x01\x12\x1f\n\x1bPOLICY_DECISION_NOT_WATCHED\x10\x02\x12#\n\x1fPOLICY_DECISION_BELOW_THRESHOLD\x10\x03\x12\x18\n\x14POLICY_DECISION_SIZE\x10\x04\x12\x1a\n\x16POLICY_DECISION_MASKED\x10\x05\x32\xd2\x04\n\rCameraService\x12_\n\x0c\x43reateCamera\x12#.lares.store.v1.CreateCameraRequest\x1a$.lares.store.v1.CreateCameraResponse\"\x04\xa8\xe3\x18\x05\x12V\n\tGetCamera\x12 .lares.store.v1.GetCameraRequest\x1a!.lares.store.v1.GetCameraResponse\"\x04\xa8\xe3\x18\x01\x12h\n\x0f\x42\x61tchGetCameras\x12&.lares.store.v1.BatchGetCamerasRequest\x1a\'.lares.store.v1.BatchGetCamerasResponse\"\x04\xa8\xe3\x18\x01\x12\\\n\x0bListCameras\x12\".lares.store.v1.ListCamerasRequest\x1a#.lares.store.v1.ListCamerasResponse\"\x04\xa8\xe3\x18\x01\x12_\n\x0cUpdateCamera\x12#.lares.store.v1.UpdateCameraRequest\x1a$.lares.store.v1.UpdateCameraResponse\"\x04\xa8\xe3\x18\x05\x12_\n\x0c\x44\x65leteCamera\x12#.lares.store.v1.DeleteCameraRequest\x1a$.lares.store.v1.DeleteCameraResponse\"\x04\xa8\xe3\x18\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lares/store/v1/camera_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1blares/store/v1/camera.proto\"E\n\x13\x43reateCameraRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\">\n\x14\x43reateCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\".\n\x10GetCameraRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\";\n\x11GetCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\"7\n\x16\x42\x61tchGetCamerasRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"B\n\x17\x42\x61tchGetCamerasResponse\x12\'\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x16.lares.store.v1.Camera\"G\n\x12ListCamerasRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x13ListCamerasResponse\x12\'\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x16.lares.store.v1.Camera\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x13UpdateCameraRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x14UpdateCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\"3\n\x15GetWatchPolicyRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\"\xfe\x01\n\x16GetWatchPolicyResponse\x12\x10\n\x08\x64\x65tector\x18\x01 \x01(\t\x12J\n\nthresholds\x18\x02 \x03(\x0b\x32\x36.lares.store.v1.GetWatchPolicyResponse.ThresholdsEntry\x12\x13\n\x0b\x66\x61st_labels\x18\x03 \x03(\t\x12\x16\n\x0e\x66\x61st_threshold\x18\x04 \x01(\x01\x12\x15\n\rpolicy_digest\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x97\x01\n\x14PreviewPolicyRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1e\n\nmax_frames\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\"\x84\x01\n\x15PreviewPolicyResponse\x12,\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.FramePreview\x12\x1d\n\x15\x63urrent_policy_digest\x18\x02 \x01(\t\x12\x1e\n\x16proposed_policy_digest\x18\x03 \x01(\t\"\x96\x01\n\x0c\x46ramePreview\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\ndetections\x18\x04 \x03(\x0b\x32 .lares.store.v1.DetectionPreview\"\xaa\x01\n\x10\x44\x65tectionPreview\x12\x32\n\tdetection\x18\x01 \x01(\x0b\x32\x1f.lares.detect.v1.FrameDetection\x12\x30\n\x08recorded\x18\x02 \x01(\x0e\x32\x1e.lares.store.v1.PolicyDecision\x12\x30\n\x08proposed\x18\x03 \x01(\x0e\x32\x1e.lares.store.v1.PolicyDecision\"1\n\x13\x44\x65leteCameraRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x16\n\x14\x44\x65leteCameraResponse*\xc7\x01\n\x0ePolicyDecision\x12\x1f\n\x1bPOLICY_DECISION_UNSPECIFIED\x10\x00\x12\x18\n\x14POLICY_DECISION_KEPT\x10\x01\x12\x1f\n\x1bPOLICY_DECISION_NOT_WATCHED\x10\x02\x12#\n\x1fPOLICY_DECISION_BELOW_THRESHOLD\x10\x03\x12\x18\n\x14POLICY_DECISION_SIZE\x10\x04\x12\x1a\n\x16POLICY_DECISION_MASKED\x10\x05\x32\x9d\x06\n\rCameraService\x12_\n\x0c\x43reateCamera\x12#.lares.store.v1.CreateCameraRequest\x1a$.lares.store.v1.CreateCameraResponse\"\x04\xa8\xe3\x18\x05\x12V\n\tGetCamera\x12 .lares.store.v1.GetCameraRequest\x1a!.lares.store.v1.GetCameraResponse\"\x04\xa8\xe3\x18\x01\x12h\n\x0f\x42\x61tchGetCameras\x12&.lares.store.v1.BatchGetCamerasRequest\x1a\'.lares.store.v1.BatchGetCamerasResponse\"\x04\xa8\xe3\x18\x01\x12\\\n\x0bListCameras\x12\".lares.store.v1.ListCamerasRequest\x1a#.lares.store.v1.ListCamerasResponse\"\x04\xa8\xe3\x18\x01\x12_\n\x0cUpdateCamera\x12#.lares.store.v1.UpdateCameraRequest\x1a$.lares.store.v1.UpdateCameraResponse\"\x04\xa8\xe3\x18\x05\x12\x65\n\x0eGetWatchPolicy\x12%.lares.store.v1.GetWatchPolicyRequest\x1a&.lares.store.v1.GetWatchPolicyResponse\"\x04\xa8\xe3\x18\x01\x12\x62\n\rPreviewPolicy\x12$.lares.store.v1.PreviewPolicyRequest\x1a%.lares.store.v1.PreviewPolicyResponse\"\x04\xa8\xe3\x18\x05\x12_\n\x0c\x44\x65leteCamera\x12#.lares.store.v1.DeleteCameraRequest\x1a$.lares.store.v1.DeleteCameraResponse\"\x04\xa8\xe3\x18\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCAMERASREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_UPDATECAMERAREQUEST'].fields_by_name['camera']._loaded_options = None
   _globals['_UPDATECAMERAREQUEST'].fields_by_name['camera']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_GETWATCHPOLICYREQUEST'].fields_by_name['camera_id']._loaded_options = None
+  _globals['_GETWATCHPOLICYREQUEST'].fields_by_name['camera_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_GETWATCHPOLICYRESPONSE_THRESHOLDSENTRY']._loaded_options = None
+  _globals['_GETWATCHPOLICYRESPONSE_THRESHOLDSENTRY']._serialized_options = b'8\001'
   _globals['_PREVIEWPOLICYREQUEST'].fields_by_name['camera']._loaded_options = None
   _globals['_PREVIEWPOLICYREQUEST'].fields_by_name['camera']._serialized_options = b'\272H\003\310\001\001'
   _globals['_PREVIEWPOLICYREQUEST'].fields_by_name['max_frames']._loaded_options = None
@@ -63,10 +67,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAMERASERVICE'].methods_by_name['ListCameras']._serialized_options = b'\250\343\030\001'
   _globals['_CAMERASERVICE'].methods_by_name['UpdateCamera']._loaded_options = None
   _globals['_CAMERASERVICE'].methods_by_name['UpdateCamera']._serialized_options = b'\250\343\030\005'
+  _globals['_CAMERASERVICE'].methods_by_name['GetWatchPolicy']._loaded_options = None
+  _globals['_CAMERASERVICE'].methods_by_name['GetWatchPolicy']._serialized_options = b'\250\343\030\001'
+  _globals['_CAMERASERVICE'].methods_by_name['PreviewPolicy']._loaded_options = None
+  _globals['_CAMERASERVICE'].methods_by_name['PreviewPolicy']._serialized_options = b'\250\343\030\005'
   _globals['_CAMERASERVICE'].methods_by_name['DeleteCamera']._loaded_options = None
   _globals['_CAMERASERVICE'].methods_by_name['DeleteCamera']._serialized_options = b'\250\343\030\005'
-  _globals['_POLICYDECISION']._serialized_start=1653
-  _globals['_POLICYDECISION']._serialized_end=1852
+  _globals['_POLICYDECISION']._serialized_start=1963
+  _globals['_POLICYDECISION']._serialized_end=2162
   _globals['_CREATECAMERAREQUEST']._serialized_start=247
   _globals['_CREATECAMERAREQUEST']._serialized_end=316
   _globals['_CREATECAMERARESPONSE']._serialized_start=318
@@ -87,18 +95,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATECAMERAREQUEST']._serialized_end=896
   _globals['_UPDATECAMERARESPONSE']._serialized_start=898
   _globals['_UPDATECAMERARESPONSE']._serialized_end=960
-  _globals['_PREVIEWPOLICYREQUEST']._serialized_start=963
-  _globals['_PREVIEWPOLICYREQUEST']._serialized_end=1114
-  _globals['_PREVIEWPOLICYRESPONSE']._serialized_start=1117
-  _globals['_PREVIEWPOLICYRESPONSE']._serialized_end=1249
-  _globals['_FRAMEPREVIEW']._serialized_start=1252
-  _globals['_FRAMEPREVIEW']._serialized_end=1402
-  _globals['_DETECTIONPREVIEW']._serialized_start=1405
-  _globals['_DETECTIONPREVIEW']._serialized_end=1575
-  _globals['_DELETECAMERAREQUEST']._serialized_start=1577
-  _globals['_DELETECAMERAREQUEST']._serialized_end=1626
-  _globals['_DELETECAMERARESPONSE']._serialized_start=1628
-  _globals['_DELETECAMERARESPONSE']._serialized_end=1650
-  _globals['_CAMERASERVICE']._serialized_start=1855
-  _globals['_CAMERASERVICE']._serialized_end=2449
+  _globals['_GETWATCHPOLICYREQUEST']._serialized_start=962
+  _globals['_GETWATCHPOLICYREQUEST']._serialized_end=1013
+  _globals['_GETWATCHPOLICYRESPONSE']._serialized_start=1016
+  _globals['_GETWATCHPOLICYRESPONSE']._serialized_end=1270
+  _globals['_GETWATCHPOLICYRESPONSE_THRESHOLDSENTRY']._serialized_start=1221
+  _globals['_GETWATCHPOLICYRESPONSE_THRESHOLDSENTRY']._serialized_end=1270
+  _globals['_PREVIEWPOLICYREQUEST']._serialized_start=1273
+  _globals['_PREVIEWPOLICYREQUEST']._serialized_end=1424
+  _globals['_PREVIEWPOLICYRESPONSE']._serialized_start=1427
+  _globals['_PREVIEWPOLICYRESPONSE']._serialized_end=1559
+  _globals['_FRAMEPREVIEW']._serialized_start=1562
+  _globals['_FRAMEPREVIEW']._serialized_end=1712
+  _globals['_DETECTIONPREVIEW']._serialized_start=1715
+  _globals['_DETECTIONPREVIEW']._serialized_end=1885
+  _globals['_DELETECAMERAREQUEST']._serialized_start=1887
+  _globals['_DELETECAMERAREQUEST']._serialized_end=1936
+  _globals['_DELETECAMERARESPONSE']._serialized_start=1938
+  _globals['_DELETECAMERARESPONSE']._serialized_end=1960
+  _globals['_CAMERASERVICE']._serialized_start=2165
+  _globals['_CAMERASERVICE']._serialized_end=2962
 # @@protoc_insertion_point(module_scope)

@@ -269,6 +269,89 @@ class UpdateCameraResponse(_message.Message):
 Global___UpdateCameraResponse: _TypeAlias = UpdateCameraResponse  # noqa: Y015
 
 @_typing.final
+class GetWatchPolicyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    camera_id: _builtins.str
+    """Empty means a camera without settings of its own."""
+    def __init__(
+        self,
+        *,
+        camera_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWatchPolicyRequest: _TypeAlias = GetWatchPolicyRequest  # noqa: Y015
+
+@_typing.final
+class GetWatchPolicyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ThresholdsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DETECTOR_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
+    FAST_LABELS_FIELD_NUMBER: _builtins.int
+    FAST_THRESHOLD_FIELD_NUMBER: _builtins.int
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    detector: _builtins.str
+    """The detector that reported last: name and weights digest. Its own thresholds hold where none is configured."""
+    fast_threshold: _builtins.float
+    policy_digest: _builtins.str
+    """Hex SHA-256 of the whole policy, as media and `store.kept.v1` name it."""
+    problem: _builtins.str
+    """Which watched labels the detector cannot find, in words; empty where it can find all."""
+    @_builtins.property
+    def thresholds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Least score of each watched label."""
+
+    @_builtins.property
+    def fast_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels whose detections make an event due at once, and their least score."""
+
+    def __init__(
+        self,
+        *,
+        detector: _builtins.str = ...,
+        thresholds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        fast_labels: _abc.Iterable[_builtins.str] | None = ...,
+        fast_threshold: _builtins.float = ...,
+        policy_digest: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "fast_labels", b"fast_labels", "fast_threshold", b"fast_threshold", "policy_digest", b"policy_digest", "problem", b"problem", "thresholds", b"thresholds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWatchPolicyResponse: _TypeAlias = GetWatchPolicyResponse  # noqa: Y015
+
+@_typing.final
 class PreviewPolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -306,7 +389,9 @@ class PreviewPolicyResponse(_message.Message):
     CURRENT_POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     PROPOSED_POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     current_policy_digest: _builtins.str
-    """The configuration that decided when the newest frame was recorded, and the proposed one."""
+    """Of the policy that decided when the newest of these frames was recorded, and of the proposed one over the same
+    frame. Without any frame, of the policies that decide about the next record.
+    """
     proposed_policy_digest: _builtins.str
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___FramePreview]:

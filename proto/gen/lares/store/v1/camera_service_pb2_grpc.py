@@ -60,6 +60,16 @@ class CameraServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.UpdateCameraRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.UpdateCameraResponse.FromString,
                 _registered_method=True)
+        self.GetWatchPolicy = channel.unary_unary(
+                '/lares.store.v1.CameraService/GetWatchPolicy',
+                request_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.GetWatchPolicyRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.GetWatchPolicyResponse.FromString,
+                _registered_method=True)
+        self.PreviewPolicy = channel.unary_unary(
+                '/lares.store.v1.CameraService/PreviewPolicy',
+                request_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyResponse.FromString,
+                _registered_method=True)
         self.DeleteCamera = channel.unary_unary(
                 '/lares.store.v1.CameraService/DeleteCamera',
                 request_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.DeleteCameraRequest.SerializeToString,
@@ -103,6 +113,20 @@ class CameraServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetWatchPolicy(self, request, context):
+        """What is watched, and from which score on: as it decides about the next record of this camera.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewPolicy(self, request, context):
+        """What the watch policy would keep of recent frames with another configuration of this camera. Nothing is changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteCamera(self, request, context):
         """Leaves a tombstone: its folder is ignored until it is created again; its events stay.
         """
@@ -137,6 +161,16 @@ def add_CameraServiceServicer_to_server(servicer, server):
                     servicer.UpdateCamera,
                     request_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.UpdateCameraRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.UpdateCameraResponse.SerializeToString,
+            ),
+            'GetWatchPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWatchPolicy,
+                    request_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.GetWatchPolicyRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.GetWatchPolicyResponse.SerializeToString,
+            ),
+            'PreviewPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewPolicy,
+                    request_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyResponse.SerializeToString,
             ),
             'DeleteCamera': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteCamera,
@@ -280,6 +314,60 @@ class CameraService:
             '/lares.store.v1.CameraService/UpdateCamera',
             lares_dot_store_dot_v1_dot_camera__service__pb2.UpdateCameraRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_camera__service__pb2.UpdateCameraResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWatchPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.CameraService/GetWatchPolicy',
+            lares_dot_store_dot_v1_dot_camera__service__pb2.GetWatchPolicyRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_camera__service__pb2.GetWatchPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.CameraService/PreviewPolicy',
+            lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

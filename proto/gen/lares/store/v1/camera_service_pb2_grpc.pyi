@@ -40,6 +40,10 @@ class CameraServiceStub:
     ListCameras: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.ListCamerasRequest, _camera_service_pb2.ListCamerasResponse]
     """By id, ascending."""
     UpdateCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.UpdateCameraRequest, _camera_service_pb2.UpdateCameraResponse]
+    GetWatchPolicy: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.GetWatchPolicyRequest, _camera_service_pb2.GetWatchPolicyResponse]
+    """What is watched, and from which score on: as it decides about the next record of this camera."""
+    PreviewPolicy: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.PreviewPolicyRequest, _camera_service_pb2.PreviewPolicyResponse]
+    """What the watch policy would keep of recent frames with another configuration of this camera. Nothing is changed."""
     DeleteCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.DeleteCameraRequest, _camera_service_pb2.DeleteCameraResponse]
     """Leaves a tombstone: its folder is ignored until it is created again; its events stay."""
 
@@ -55,6 +59,10 @@ class CameraServiceAsyncStub(CameraServiceStub):
     ListCameras: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.ListCamerasRequest, _camera_service_pb2.ListCamerasResponse]  # type: ignore[assignment]
     """By id, ascending."""
     UpdateCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.UpdateCameraRequest, _camera_service_pb2.UpdateCameraResponse]  # type: ignore[assignment]
+    GetWatchPolicy: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.GetWatchPolicyRequest, _camera_service_pb2.GetWatchPolicyResponse]  # type: ignore[assignment]
+    """What is watched, and from which score on: as it decides about the next record of this camera."""
+    PreviewPolicy: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.PreviewPolicyRequest, _camera_service_pb2.PreviewPolicyResponse]  # type: ignore[assignment]
+    """What the watch policy would keep of recent frames with another configuration of this camera. Nothing is changed."""
     DeleteCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.DeleteCameraRequest, _camera_service_pb2.DeleteCameraResponse]  # type: ignore[assignment]
     """Leaves a tombstone: its folder is ignored until it is created again; its events stay."""
 
@@ -97,6 +105,22 @@ class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _camera_service_pb2.UpdateCameraRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_camera_service_pb2.UpdateCameraResponse, _abc.Awaitable[_camera_service_pb2.UpdateCameraResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetWatchPolicy(
+        self,
+        request: _camera_service_pb2.GetWatchPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_camera_service_pb2.GetWatchPolicyResponse, _abc.Awaitable[_camera_service_pb2.GetWatchPolicyResponse]]:
+        """What is watched, and from which score on: as it decides about the next record of this camera."""
+
+    @_abc_1.abstractmethod
+    def PreviewPolicy(
+        self,
+        request: _camera_service_pb2.PreviewPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_camera_service_pb2.PreviewPolicyResponse, _abc.Awaitable[_camera_service_pb2.PreviewPolicyResponse]]:
+        """What the watch policy would keep of recent frames with another configuration of this camera. Nothing is changed."""
 
     @_abc_1.abstractmethod
     def DeleteCamera(

@@ -730,7 +730,7 @@ class GetStoreStatusResponse(_message.Message):
     """Events waiting for a judge, leased ones included."""
     leased_events: _builtins.int
     outbox: _builtins.int
-    """Feed entries and camera changes not yet on their topics."""
+    """Feed entries, camera changes and kept media not yet on their topics."""
     sequence: _builtins.int
     """The feed's head."""
     recently_judged: _builtins.int

@@ -1,0 +1,285 @@
+"""Which findings count: classes, names, thresholds, sizes, masks, zones, and who wins."""
+
+import struct
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from detect_svc.detector import Found
+from detect_svc.labels import CANONICAL
+from lares.store.v1.camera_service_pb2 import PolicyDecision
+from mesh.config import load_config
+from mesh.labels import ALIASES, canonical
+from store_svc.service import watch_settings
+from store_svc.watch_policy import (
+    CameraWatch,
+    Decision,
+    Finding,
+    ModelThresholds,
+    Polygon,
+    Ruling,
+    SizeFilter,
+    WatchPolicy,
+    WatchSettings,
+    Zone,
+    unknown_labels,
+)
+from tests.support.detectors import FakeDetector
+from tests.support.filtered import Filter
+
+BOX = (0.0, 0.0, 1.0, 1.0)
+MODEL = ModelThresholds(FakeDetector.threshold, FakeDetector.fast_threshold)
+SQUARE = Polygon(((0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8)))
+
+
+def policy(camera: CameraWatch | None = None, **settings: Any) -> WatchPolicy:
+    return WatchPolicy.of(watch_settings(load_config(**settings)), camera or CameraWatch(), MODEL)
+
+
+def found(*named: tuple[str, float]) -> list[Finding]:
+    return [Finding(rank, label, score, BOX) for rank, (label, score) in enumerate(named)]
+
+
+def kept(chosen: WatchPolicy, *named: tuple[str, float]) -> list[str]:
+    return [one.label for one in found(*named) if chosen.rule(one).decision is Decision.KEPT]
+
+
+def own(**thresholds: float) -> CameraWatch:
+    return CameraWatch({label.replace("other", "*"): score for label, score in thresholds.items()})
+
+
+def with_foot(x: float, y: float, label: str = "person") -> Finding:
+    return Finding(0, label, 0.9, (x - 0.05, y - 0.1, x + 0.05, y))
+
+
+def test_the_decisions_are_those_of_the_contract() -> None:
+    assert {f"POLICY_DECISION_{one.name}": int(one) for one in Decision} == {
+        name: number for name, number in PolicyDecision.items() if number
+    }
+
+
+def test_only_watched_classes_at_or_above_the_detectors_threshold() -> None:
+    sight = [("person", 0.9), ("umbrella", 0.9), ("dog", 0.5), ("cat", 0.4999), ("car", 0.1)]
+    assert kept(policy(), *sight) == ["person", "dog"]
+    assert kept(policy(watch_classes=["umbrella"]), *sight) == ["umbrella"]
+    assert [policy().rule(one).decision.name for one in found(*sight)] == [
+        "KEPT", "NOT_WATCHED", "KEPT", "BELOW_THRESHOLD", "BELOW_THRESHOLD"
+    ]  # fmt: skip
+
+
+def test_each_threshold_wins_over_the_more_general_one() -> None:
+    assert kept(policy(watch_threshold=0.3), ("dog", 0.3), ("dog", 0.29)) == ["dog"]
+    by_class: dict[str, Any] = {"watch_threshold": 0.3, "watch_thresholds": {"dog": 0.7}}
+    assert kept(policy(**by_class), ("dog", 0.69), ("cat", 0.3)) == ["cat"]
+    assert kept(policy(own(other=0.625), **by_class), ("dog", 0.625), ("cat", 0.5)) == ["dog"]
+    assert kept(policy(own(other=0.6, dog=0.25), **by_class), ("dog", 0.25), ("cat", 0.5)) == ["dog"]
+
+
+def test_a_threshold_of_zero_is_a_threshold() -> None:
+    assert kept(policy(watch_threshold=0.0), ("dog", 0.0)) == ["dog"]
+    assert kept(policy(own(dog=0.0)), ("dog", 0.01)) == ["dog"]
+
+
+def test_other_names_mean_the_same_classes() -> None:
+    settings: dict[str, Any] = {
+        "watch_classes": ["Motorbike", "sofa", "person"],
+        "watch_thresholds": {"motorbike": 0.9},
+    }
+    assert set(policy(**settings).thresholds) == {"motorcycle", "couch", "person"}
+    assert kept(policy(**settings), ("motorcycle", 0.89), ("couch", 0.5)) == ["couch"]
+    assert kept(policy(own(motorbike=0.125), **settings), ("motorcycle", 0.2)) == ["motorcycle"]
+
+
+def test_a_cameras_threshold_is_a_float_of_32_bits_and_a_setting_is_none() -> None:
+    """The camera's configuration and the score come as floats, the settings as they were written."""
+    (score,) = struct.unpack("<f", struct.pack("<f", 0.7))
+    assert score < 0.7
+    assert kept(policy(own(dog=0.7)), ("dog", score)) == ["dog"]
+    assert kept(policy(watch_thresholds={"dog": 0.7}), ("dog", score)) == []
+
+
+def test_fast_is_a_fast_class_at_or_above_the_fast_threshold() -> None:
+    def fast(chosen: WatchPolicy, *named: tuple[str, float]) -> bool:
+        return any(chosen.is_fast(one) for one in found(*named))
+
+    assert fast(policy(), ("dog", 0.99), ("person", 0.8))
+    assert not fast(policy(), ("dog", 0.99), ("person", 0.79))
+    assert fast(policy(watch_fast_threshold=0.5, watch_fast_classes=["dog"]), ("dog", 0.5))
+
+
+def test_the_defaults_are_what_the_issue_asks() -> None:
+    watched = "person bicycle car motorcycle bus truck bird cat dog horse sheep cow bear"
+    assert set(policy().thresholds) == set(watched.split())
+    assert policy().fast_labels == {"person"}
+    assert set(policy().thresholds.values()) == {FakeDetector.threshold}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("watch_classes", ["person", "burglar"]),
+        ("watch_thresholds", {"burglar": 0.5}),
+        ("watch_fast_classes", ["burglar"]),
+    ],
+)
+def test_a_class_that_the_detector_lacks_is_named_with_its_setting(setting: str, value: object) -> None:
+    settings = watch_settings(load_config(**{setting: value}))
+    assert unknown_labels(settings, CANONICAL) == {setting: ["burglar"]}
+    assert unknown_labels(settings, [*CANONICAL, "burglar"]) == {}
+
+
+def test_a_size_filter_keeps_its_borders_and_is_for_a_label_or_every_other() -> None:
+    camera = CameraWatch(sizes={"person": SizeFilter(0.25, 0.5), "*": SizeFilter(most=0.125)})
+
+    def decided(label: str, area: float) -> str:
+        return policy(camera).rule(Finding(0, label, 0.9, (0.0, 0.0, area, 1.0))).decision.name
+
+    assert [decided("person", area) for area in (0.24, 0.25, 0.5, 0.51)] == ["SIZE", "KEPT", "KEPT", "SIZE"]
+    assert [decided("dog", area) for area in (0.0, 0.125, 0.2)] == ["KEPT", "KEPT", "SIZE"]
+
+
+def test_a_mask_takes_what_stands_in_it() -> None:
+    masked = policy(CameraWatch(masks=[SQUARE]))
+    assert masked.rule(with_foot(0.5, 0.5)).decision is Decision.MASKED
+    assert masked.rule(with_foot(0.5, 0.8)).decision is Decision.MASKED  # on its border
+    assert masked.rule(with_foot(0.5, 0.9)).decision is Decision.KEPT
+    # The head lies in it, the feet do not.
+    assert masked.rule(Finding(0, "person", 0.9, (0.4, 0.3, 0.6, 0.95))).decision is Decision.KEPT
+
+
+def test_zones_name_where_it_stands_and_drop_nothing() -> None:
+    left = Polygon(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)))
+    zoned = policy(CameraWatch(zones=[Zone("yard", SQUARE), Zone("left", left)]))
+    assert zoned.rule(with_foot(0.3, 0.5)) == Ruling(Decision.KEPT, ("left", "yard"))
+    assert zoned.rule(with_foot(0.9, 0.9)) == Ruling(Decision.KEPT, ())
+    assert zoned.rule(with_foot(0.3, 0.5, "kite")) == Ruling(Decision.NOT_WATCHED, ())
+
+
+def test_the_first_reason_is_told() -> None:
+    camera = CameraWatch({"person": 0.95}, {"person": SizeFilter(least=0.5)}, [SQUARE])
+    assert policy(camera).rule(with_foot(0.5, 0.5, "kite")).decision is Decision.NOT_WATCHED
+    assert policy(camera).rule(with_foot(0.5, 0.5)).decision is Decision.BELOW_THRESHOLD
+    camera = replace(camera, thresholds={})
+    assert policy(camera).rule(with_foot(0.5, 0.5)).decision is Decision.SIZE
+
+
+def test_a_polygon_may_be_concave_and_holds_its_border() -> None:
+    # A U, open above.
+    left, notch, right = ((0.1, 0.1), (0.3, 0.1)), ((0.3, 0.6), (0.7, 0.6)), ((0.7, 0.1), (0.9, 0.1))
+    u = Polygon((*left, *notch, *right, (0.9, 0.9), (0.1, 0.9)))
+    assert u.holds((0.2, 0.2))
+    assert not u.holds((0.5, 0.3))
+    assert u.holds((0.5, 0.7))
+    assert all(u.holds(corner) for corner in u.corners)
+    assert u.holds((0.5, 0.6))
+    assert not u.holds((0.95, 0.6))  # on the line of an edge, beyond it
+    assert not u.holds((0.05, 0.1))
+
+
+grid = some.integers(0, 8).map(lambda number: number / 8)
+singles = some.floats(0, 1, width=32)
+labels = some.sampled_from(["person", "dog", "cat", "kite", "motorcycle"])
+names = some.sampled_from(["person", "dog", "Motorbike", "motorcycle", "*"])
+findings = some.lists(some.tuples(labels, singles), max_size=12)
+settings: some.SearchStrategy[dict[str, Any]] = some.builds(
+    dict,
+    watch_classes=some.lists(some.sampled_from(["person", "dog", "motorbike", "cat"]), min_size=1),
+    watch_threshold=some.none() | some.floats(0, 1),
+    watch_thresholds=some.dictionaries(some.sampled_from(["person", "dog", "cat"]), some.floats(0, 1)),
+    watch_fast_classes=some.lists(labels),
+    watch_fast_threshold=some.none() | some.floats(0, 1),
+)
+cameras = some.dictionaries(names.filter(lambda name: name != "Motorbike"), singles)
+
+
+@given(settings, cameras, findings)
+def test_it_keeps_what_the_filter_of_before_kept(
+    settings: dict[str, Any], camera: dict[str, float], seen: list[tuple[str, float]]
+) -> None:
+    """With scores, camera's and detector's thresholds as the log carries them."""
+    config = load_config(**settings)
+    before = Filter.of(config, FakeDetector())
+    now = WatchPolicy.of(watch_settings(config), CameraWatch(camera), MODEL)
+    raw = [Found(rank, label, score, BOX) for rank, (label, score) in enumerate(seen)]
+    was = before.kept(raw, camera)
+    rest = [one for one in found(*seen) if now.rule(one).decision is Decision.KEPT]
+    assert [one.rank for one in rest] == [one.rank for one in was]
+    assert any(map(now.is_fast, rest)) == before.urgent(was)
+
+
+points = some.tuples(grid, grid)
+polygons = some.lists(points, min_size=3, max_size=5).map(lambda corners: Polygon(tuple(corners)))
+watches = some.builds(
+    CameraWatch,
+    thresholds=some.dictionaries(some.sampled_from(["person", "dog", "*"]), grid),
+    sizes=some.dictionaries(some.sampled_from(["person", "*"]), some.builds(SizeFilter, grid, grid)),
+    masks=some.lists(polygons, max_size=2),
+    zones=some.lists(
+        some.builds(Zone, some.sampled_from(["a", "b"]), polygons), max_size=2, unique_by=lambda zone: zone.id
+    ),
+)
+boxed = some.builds(
+    lambda label, score, x, y, wide, high: Finding(0, label, score, (x, y, x + wide, y + high)),
+    labels, grid, grid, grid, grid, grid,
+)  # fmt: skip
+
+
+@given(watches, watches, boxed)
+def test_the_same_digest_decides_alike(one: CameraWatch, other: CameraWatch, finding: Finding) -> None:
+    first, second = policy(one), policy(other)
+    deciding = [field.name for field in fields(first) if field.name != "digest"]
+    if first.digest == second.digest:
+        assert first.rule(finding) == second.rule(finding)
+        assert first.is_fast(finding) == second.is_fast(finding)
+    else:
+        assert any(getattr(first, name) != getattr(second, name) for name in deciding)
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [
+        own(person=0.75),
+        CameraWatch(sizes={"person": SizeFilter(0.1)}),
+        CameraWatch(sizes={"*": SizeFilter(0.0, 0.5)}),
+        CameraWatch(masks=[SQUARE]),
+        CameraWatch(zones=[Zone("yard", SQUARE)]),
+        CameraWatch(zones=[Zone("garden", SQUARE)]),
+    ],
+)
+def test_whatever_decides_is_in_the_digest(camera: CameraWatch) -> None:
+    assert policy(camera).digest != policy().digest
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"watch_classes": ["person"]},
+        {"watch_threshold": 0.25},
+        {"watch_thresholds": {"dog": 0.25}},
+        {"watch_fast_classes": ["dog"]},
+        {"watch_fast_threshold": 0.5},
+    ],
+)
+def test_so_are_the_settings_and_what_does_not_decide_is_not(settings: dict[str, Any]) -> None:
+    assert policy(**settings).digest != policy().digest
+    assert policy(own(kite=0.5)).digest == policy().digest
+    assert policy(own(person=0.5)).digest == policy().digest  # the detector's own anyway
+    other = WatchPolicy.of(WatchSettings(["dog", "person"]), CameraWatch(), MODEL)
+    assert other.digest == WatchPolicy.of(WatchSettings(["person", "dog"]), CameraWatch(), MODEL).digest
+
+
+def test_the_digest_is_the_same_in_every_process() -> None:
+    camera = CameraWatch({"dog": 0.25}, {"*": SizeFilter(0.125)}, [SQUARE], [Zone("yard", SQUARE)])
+    chosen = WatchPolicy.of(WatchSettings(["person", "dog"]), camera, ModelThresholds(0.5, 0.6))
+    assert chosen.digest == "c57cbdaa60a7d840cd0a62c33edd973073a8f99570fc544a8a01b9f32c8936ea"
+
+
+def test_canonical_names_are_themselves_and_aliases_lead_to_them() -> None:
+    assert len(set(CANONICAL)) == 80
+    assert [canonical(name) for name in CANONICAL] == list(CANONICAL)
+    assert set(ALIASES.values()) <= set(CANONICAL)
+    assert canonical(" Traffic_Light ") == "traffic light"
+    assert canonical("dragon") == "dragon"
