@@ -33,8 +33,12 @@ CALL = 1_000
 CALLS = {("Event", "assessments"), ("Assessment", "rawAnswer")}
 # How long a list is taken to be that nobody bounds.
 LIST = 10
-# An hour of samples, one in 5 s.
-LONG_LISTS = {("Gpu", "history"): 720}
+# An hour of samples, one in 5 s; the most frames that a preview looks at, and what a detector reports of one.
+LONG_LISTS = {
+    ("Gpu", "history"): 720,
+    ("PolicyPreview", "frames"): 200,
+    ("FramePreview", "detections"): 100,
+}
 
 
 class Measure(NamedTuple):

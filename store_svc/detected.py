@@ -110,8 +110,8 @@ class DetectedRecorder:
         rows = [_frame_row(item.arrival.media_id, frame) for item in decided for frame in item.frames]
         if rows:
             await connection.copy_records_to_table("frames", records=rows, columns=frames.columns.keys())
-        for item in decided[-1:]:
-            await self._detectors.report(connection, item.arrival.message.model, now)
+        models = (item.arrival.message.model for item in decided)
+        await self._detectors.report(connection, models, now)
 
     async def _assemble(
         self, connection: "asyncpg.Connection", fresh: Sequence[Decided]

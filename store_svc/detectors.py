@@ -1,8 +1,8 @@
 """The detectors that have reported, and whether the one in use can find what is watched."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -11,6 +11,8 @@ from mesh.config import setting
 from mesh.problems import Unavailable
 from store_svc.database import Database
 from store_svc.watch_policy import ModelThresholds, WatchSettings, unknown_labels
+
+LOOK_AGAIN = timedelta(minutes=1)
 
 _LATEST = """
 SELECT id, labels, threshold, fast_threshold FROM detectors ORDER BY reported_at DESC LIMIT 1
@@ -66,26 +68,41 @@ class Detectors:
 
 
 class ReportedDetectors:
-    """Writes down which detector is in use when that changes. What it has seen committed is looked up no
-    more."""
+    """Writes down which detector is in use when that changes. What it has seen committed it looks up again
+    only now and then: another process may have written down another one."""
 
     def __init__(self) -> None:
         self._latest: KnownDetector | None = None
+        self._looked_at: datetime | None = None
 
-    async def report(self, connection: "asyncpg.Connection", model: DetectorModel, now: datetime) -> None:
-        """In the transaction that records what `model` found."""
-        reported = KnownDetector(
-            model.id, tuple(model.labels), ModelThresholds(model.threshold, model.fast_threshold)
-        )
-        if reported == self._latest:
+    async def report(
+        self, connection: "asyncpg.Connection", models: Iterable[DetectorModel], now: datetime
+    ) -> None:
+        """In the transaction that records what `models` found, in this order."""
+        last: dict[str, DetectorModel] = {}
+        for model in models:
+            last.pop(model.id, None)
+            last[model.id] = model
+        reported = [_reported(model) for model in last.values()]
+        if not reported:
             return
-        if reported == await latest_detector(connection):
-            self._latest = reported
+        fresh = self._looked_at is not None and abs(now - self._looked_at) < LOOK_AGAIN
+        if fresh and reported == [self._latest]:
+            return
+        if reported == [await latest_detector(connection)]:
+            (self._latest,), self._looked_at = reported, now
             return
         # Not remembered yet: this transaction may still come to nothing.
-        await connection.execute(
-            _REPORT, model.id, list(model.labels), model.threshold, model.fast_threshold, now
-        )
+        for one in reported:
+            own = one.thresholds
+            await connection.execute(
+                _REPORT, one.id, list(one.labels), own.threshold, own.fast_threshold, now
+            )
+
+
+def _reported(model: DetectorModel) -> KnownDetector:
+    thresholds = ModelThresholds(model.threshold, model.fast_threshold)
+    return KnownDetector(model.id, tuple(model.labels), thresholds)
 
 
 async def latest_detector(connection: "asyncpg.Connection") -> KnownDetector | None:
