@@ -23,8 +23,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.reason.v1.assessment_pb2 import Assessment
 from lares.store.internal.v1 import job_service_pb2
-from lares.store.v1 import camera_service_pb2
-from lares.store.v1.events_pb2 import CameraConfigured, EventChanged
+from lares.store.v1.dropped_pb2 import DroppedDetections
+from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from mesh.topics import TOPICS
 
 ROOT = Path(__file__).parent.parent
@@ -40,11 +40,13 @@ COLUMNS: dict[str, type[Message] | None] = {
     "assessments.body": Assessment,
     "camera_outbox.body": CameraConfigured,
     "feed.body": EventChanged,
+    "frames.dropped": DroppedDetections,
     "jobs.request": job_service_pb2.ReassessmentRequest,
+    "kept_outbox.body": MediaKept,
     "raw_answers.body": None,
 }
 # Enums of which the numbers are stored, and that are in no message above.
-NUMBERS = (camera_service_pb2.PolicyDecision.DESCRIPTOR, job_service_pb2.JobKind.DESCRIPTOR)
+NUMBERS = (job_service_pb2.JobKind.DESCRIPTOR,)
 
 
 def today() -> FileDescriptorSet:

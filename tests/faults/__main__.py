@@ -63,6 +63,9 @@ def unsound(result: Result, asks: list[Ask]) -> list[str]:
     outcome, wrong = result.outcome, []
     if result.sequences != list(range(1, result.head + 1)):
         wrong.append(f"a subscriber saw {result.sequences}, the head is {result.head}")
+    found = {id: {one["id"] for one in node["detections"]} for id, node in outcome.media.items()}
+    if result.kept != found:
+        wrong.append(f"store.kept.v1 says {result.kept}, the store keeps {found}")
     unjudged = [event["id"] for event in outcome.events.values() if event["status"] != "ASSESSED"]
     if unjudged or not outcome.events:
         wrong.append(f"{len(outcome.events)} events, not judged: {unjudged}")

@@ -15,6 +15,7 @@ from tests.faults.model import FitfulModel, fitful_model
 from tests.faults.outcome import Outcome, pages, read_outcome
 from tests.faults.scenario import LONG_CAMERA, Drop
 from tests.faults.subscriber import Subscriber
+from tests.support.kept import detection_ids, read_kept
 from tests.support.lares import Lares, Refused
 from tests.support.waiting import until
 
@@ -62,10 +63,12 @@ class Fired:
 
 @dataclass(frozen=True)
 class Result:
-    """`originals`: the paths that lie in the cameras folder at the end."""
+    """`originals`: the paths that lie in the cameras folder at the end; `kept`: the detections of each media
+    on store.kept.v1."""
 
     outcome: Outcome
     originals: set[str]
+    kept: dict[str, set[str]]
     sequences: list[int]
     head: int
     seconds: float
@@ -115,7 +118,8 @@ async def _perform(
         outcome = await read_outcome(lares)
         originals = {file.path for file in walk(lares.cameras.resolve())}
         fired.spoilt = model.failed
-        return Result(outcome, originals, subscriber.seen, head, time.monotonic() - began, fired)
+        kept = {id: detection_ids(message) for id, message in (await read_kept(lares)).items()}
+        return Result(outcome, originals, kept, subscriber.seen, head, time.monotonic() - began, fired)
     finally:
         dropping.cancel()
         await subscriber.close()

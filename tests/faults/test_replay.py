@@ -1,42 +1,69 @@
-"""Photos in any order: what Lares made of them is what the fold over its own log makes of them."""
+"""Photos in any order, and a camera that is configured meanwhile: what Lares made of them is what the watch
+policy and the fold make of its own log and of the configuration at recording."""
 
 import asyncio
 import random
 from pathlib import Path
 
 from lares.detect.v1.events_pb2 import MediaDetected
+from lares.store.v1.events_pb2 import CameraConfigured, MediaKept
 from mesh.bus import open_bus
-from mesh.topics import DETECTED
-from store_svc.assembly import Frame, Limits, Timeline
+from mesh.config import load_config
+from mesh.topics import CAMERAS, DETECTED
+from store_svc.assembly import Limits, Timeline
+from store_svc.deciding import Decided, decide
+from store_svc.records import arrival
+from store_svc.service import watch_settings
 from store_svc.times import SECOND
+from store_svc.watch_policy import CameraWatch, ModelThresholds, WatchPolicy
 from tests.faults.outcome import read_outcome
 from tests.faults.scenario import LONG_CAMERA, long_visit
+from tests.support.kept import detection_ids, read_kept
 from tests.support.lares import Lares, running_lares
 from tests.support.photos import small_photos
+from tests.support.topic_values import topic_values
 
 GAP, SPAN, MOST = 4, 12, 8
 PHOTOS = 40
+
+
+UPDATE = """mutation($id: ID!, $thresholds: [ThresholdInput!]) {
+  updateCamera(input: {id: $id, thresholds: $thresholds}) { camera { id } } }"""
+CONFIGURATIONS = [[{"label": "*", "score": 0.2}], [{"label": "person", "score": 0.8}]]
 
 
 async def test_shuffled_drops_are_what_a_replay_of_the_log_makes(tmp_path: Path) -> None:
     chance = random.Random(11)
     drops = long_visit(small_photos(), PHOTOS, GAP, SPAN, chance)
     chance.shuffle(drops)
+    changes = dict(zip((len(drops) // 3, 2 * len(drops) // 3), CONFIGURATIONS, strict=True))
     settings = {
         "LARES_EVENT_GAP_SECONDS": str(GAP),
         "LARES_EVENT_SPAN_SECONDS": str(SPAN),
         "LARES_EVENT_MAX_DETECTIONS": str(MOST),
     }
     async with running_lares(tmp_path / "home", settings) as lares:
-        for drop in drops:
+        for done, drop in enumerate(drops):
+            if done in changes:
+                await lares.until_stored(1)  # the camera is made by its first photo
+                await lares.graphql(UPDATE, id=LONG_CAMERA, thresholds=changes[done])
             await asyncio.to_thread(drop.put, lares.cameras)
             await asyncio.sleep(0.05)
         await lares.until_stored(len(drops))
         await lares.idle()
         outcome = await read_outcome(lares)
         log = await read_log(lares, len(drops))
-    assert len(log) == len(drops)
-    replayed = replay(log)
+        kept = await read_kept(lares)
+        configured = await read_configurations(lares)
+    assert len(log) == len(kept) == len(drops)
+    decided = [decide_again(message, kept[message.media.id], configured) for message in log]
+    for one in decided:
+        assert one.policy
+        told = kept[one.arrival.message.media.id]
+        assert told.policy_digest == one.policy.digest
+        assert detection_ids(told) == {str(row[0]) for frame in one.frames for row in frame.kept}
+    assert len({one.policy and one.policy.digest for one in decided}) == 3
+    replayed = replay(decided)
     assert {event: set(node["detections"]) for event, node in outcome.events.items()} == replayed
     assert len(replayed) > 5
 
@@ -56,17 +83,31 @@ async def read_log(lares: Lares, count: int) -> list[MediaDetected]:
     return log
 
 
-def replay(log: list[MediaDetected]) -> dict[str, set[str]]:
+async def read_configurations(lares: Lares) -> dict[int, CameraWatch]:
+    """Of the camera, by revision."""
+    changes = [CameraConfigured.FromString(value) for value in await topic_values(lares, CAMERAS.name)]
+    return {change.revision: CameraWatch(dict(change.camera.thresholds)) for change in changes}
+
+
+def decide_again(message: MediaDetected, kept: MediaKept, configured: dict[int, CameraWatch]) -> Decided:
+    """By the configuration that was in force when it was recorded."""
+    model = ModelThresholds(message.model.threshold, message.model.fast_threshold)
+    watch = configured[kept.camera_revision]
+    return decide(arrival(message, 0), WatchPolicy.of(watch_settings(load_config()), watch, model))
+
+
+def replay(decided: list[Decided]) -> dict[str, set[str]]:
     """Event id -> its detections, by the pure fold; the first record of each media counts."""
     timeline = Timeline([], Limits(gap=GAP * SECOND, span=SPAN * SECOND, detections=MOST))
     events: dict[str, set[str]] = {}
     seen: set[str] = set()
-    for message in log:
-        if message.media.id in seen or not message.detections:
+    for one in decided:
+        media = one.arrival.message.media.id
+        if media in seen:
             continue
-        seen.add(message.media.id)
-        at = message.media.captured_at.ToMicroseconds()
-        frame = Frame(message.media.id, 0, at, len(message.detections))
-        event, _ = timeline.place(frame)
-        events.setdefault(str(event), set()).update(found.id for found in message.detections)
+        seen.add(media)
+        for frame in one.frames:
+            if frame.kept:
+                event, _ = timeline.place(frame.placed(media))
+                events.setdefault(str(event), set()).update(str(row[0]) for row in frame.kept)
     return events

@@ -131,7 +131,7 @@ async def test_a_cameras_threshold_applies_from_its_transaction_on(store: Record
     cameras, digests = cameras_of(store), []
     for n, thresholds in enumerate([{}, {"dog": 0.25}, {"*": 0.75}, {"dog": 0.25}], 1):
         if thresholds or n > 1:
-            await cameras.update("front", {"thresholds": thresholds}, ["thresholds"])
+            await cameras.update("front", {"thresholds": thresholds})
         await store.detect(reported(n, n * 1000, ("person", 0.5), ("dog", 0.3)))
     assert list((await kept_labels(store)).values()) == [["person"], ["person", "dog"], [], ["person", "dog"]]
     rows = await store.rows("SELECT camera_revision, policy_digest FROM media ORDER BY captured_at")

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
-from lares.store.v1.events_pb2 import CameraConfigured, EventChanged
+from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from mesh.problems import Unavailable
-from mesh.topics import CAMERAS, FEED, Topic
+from mesh.topics import CAMERAS, FEED, KEPT, Topic
 from store_svc import outbox
 from store_svc.cameras import Cameras
 from store_svc.outbox import Outbox
-from tests.support.facts import detected
+from tests.support.facts import detected, photo, reported
 from tests.support.recorded import Recorded, open_recorded
 
 
@@ -35,6 +35,11 @@ class FakeBus:
     @property
     def sequences(self) -> list[int]:
         return [message.sequence for message in self.published if isinstance(message, EventChanged)]
+
+    def kept(self, camera: str = "front") -> list[str]:
+        """Media ids, in order."""
+        kept = [message.media for message in self.published if isinstance(message, MediaKept)]
+        return [media.id for media in kept if media.camera_id == camera]
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ async def relaying(store: Recorded, bus: FakeBus) -> AsyncIterator[None]:
 async def pending(store: Recorded) -> int:
     ((count,),) = await store.rows(
         "SELECT h.sequence - p.sequence + (SELECT count(*) FROM camera_outbox)"
-        " FROM feed_head h, feed_published p"
+        " + (SELECT count(*) FROM kept_outbox) FROM feed_head h, feed_published p"
     )
     return int(count)
 
@@ -96,6 +101,7 @@ async def test_pages_through_a_backlog(store: Recorded, monkeypatch: pytest.Monk
 
 async def test_a_change_wakes_it(store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "POLL_SECONDS", 3600.0)
+    monkeypatch.setattr(outbox, "KEPT_SECONDS", 0.0)
     bus = FakeBus()
     async with relaying(store, bus):
         await store.detect(detected(1, 0))
@@ -114,7 +120,7 @@ async def test_another_process_change_is_seen_by_polling(store: Recorded) -> Non
     assert bus.sequences == [1]
 
 
-@pytest.mark.parametrize("topics", [{FEED.name}, {CAMERAS.name}, {FEED.name, CAMERAS.name}])
+@pytest.mark.parametrize("topics", [{FEED.name}, {CAMERAS.name}, {FEED.name, CAMERAS.name}, {KEPT.name}])
 async def test_goes_on_after_the_bus_was_away_and_leaves_nothing_out(
     store: Recorded, topics: set[str]
 ) -> None:
@@ -133,9 +139,12 @@ async def test_goes_on_after_the_bus_was_away_and_leaves_nothing_out(
         )
         assert entries == 6 or FEED.name not in topics
         assert cameras_told == 2 or CAMERAS.name not in topics
+        ((kept,),) = await store.rows("SELECT count(*) FROM kept_outbox")
+        assert kept == 6 or KEPT.name not in topics
         bus.without = set()
         await empty(store)
     assert bus.sequences[-6:] == [1, 2, 3, 4, 5, 6]
+    assert bus.kept()[-6:] == [photo(n) for n in range(6)]
     latest = [each for each in bus.published if isinstance(each, CameraConfigured)][-1]
     assert (latest.revision, latest.camera.enabled) == (2, False)
 
@@ -169,3 +178,60 @@ async def test_one_whose_lock_is_lost_stops_at_once(store: Recorded) -> None:
         await store.detect(detected(2, 1000))
         await empty(store)
     assert bus.sequences == [1, 2]
+
+
+async def test_kept_media_are_told_whatever_was_kept_in_the_order_of_their_camera(
+    store: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PAGE", 3)
+    bus = FakeBus()
+    for n in range(0, 20, 2):
+        await store.detect(reported(n, n, ("person", 0.7)), reported(n, n, camera="back"), reported(n + 1, n))
+    async with relaying(store, bus):
+        await empty(store)
+    assert bus.kept() == [photo(n) for n in range(20)]
+    assert bus.kept("back") == [photo(n, "back") for n in range(0, 20, 2)]
+
+
+async def test_kept_media_of_a_while_share_a_request(
+    store: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "KEPT_SECONDS", 0.5)
+    requests: list[int] = []
+
+    class Counting(FakeBus):
+        async def publish(self, topic: Topic[Any], *messages: Any) -> None:
+            await super().publish(topic, *messages)
+            if topic is KEPT:
+                requests.append(len(messages))
+
+    async with relaying(store, Counting()):
+        for n in range(10):
+            await store.detect(reported(n, n * 1000, ("person", 0.7)))  # each wakes the relay
+            await asyncio.sleep(0.02)
+        await empty(store)
+    assert sum(requests) == 10
+    assert len(requests) <= 5
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+async def test_a_relay_that_dies_loses_no_kept_media(store: Recorded, moment: str) -> None:
+    """Killed around its request: what it had not ticked off is told again, by whoever comes next."""
+
+    class Deadly(FakeBus):
+        async def publish(self, topic: Topic[Any], *messages: Any) -> None:
+            if topic is not KEPT:
+                return
+            count = {"before": 0, "within": len(messages) // 2, "after": len(messages)}[moment]
+            self.published += messages[:count]
+            raise asyncio.CancelledError  # as the end of the process: nothing of ours runs after it
+
+    dying, heir = Deadly(), FakeBus()
+    await store.detect(*(reported(n, n * 1000, ("person", 0.7)) for n in range(6)))
+    relay = Outbox(store.database, dying, store.wakeups.feed)  # type: ignore[arg-type]
+    with pytest.raises(asyncio.CancelledError):
+        await relay.run()
+    async with relaying(store, heir):
+        await empty(store)
+    assert heir.kept() == [photo(n) for n in range(6)]
+    assert dying.kept() == [photo(n) for n in range({"before": 0, "within": 3, "after": 6}[moment])]

@@ -154,7 +154,7 @@ async def test_a_camera_without_frames_is_told_what_would_decide(store: Recorded
     await store.detect(reported(1, 0, *SEEN, camera="back"))
     answer = await preview(store, {"dog": 0.25})
     assert answer.proposed_policy_digest != answer.current_policy_digest
-    await cameras_of(store).update("front", {"thresholds": {"dog": 0.25}}, ["thresholds"])
+    await cameras_of(store).update("front", {"thresholds": {"dog": 0.25}})
     await store.detect(reported(2, 0, *SEEN))
     (row,) = await store.rows("SELECT policy_digest FROM media WHERE camera_id = 'front'")
     assert row["policy_digest"] == answer.proposed_policy_digest

@@ -48,6 +48,7 @@ def test_topics_keep_their_names() -> None:
         "reason.assessments.v1",
         "store.feed.v1",
         "store.cameras.v1",
+        "store.kept.v1",
         "detect.dead.v1",
         "store.dead.v1",
     }

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from deploy.targets import TARGETS, Opener, chosen, open_lares, until_ready
-from mesh.config import Config
+from deploy.targets import TARGETS, Opener, chosen, heed_renamed, open_lares, until_ready
+from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.problems import Internal, Invalid, Unavailable
 from tests.support.waiting import until
@@ -239,3 +239,35 @@ async def test_grpc_health_says_what_is_missing(server: FakeServer, monkeypatch:
         await until(lambda: server.told == ["postgres"])
         missing = False
         await until(lambda: server.told == [])
+
+
+@pytest.mark.parametrize("targets", [["all"], ["store"], ["detect", "store"], ["gateway"]])
+def test_old_names_of_settings_are_aliases_and_said(
+    targets: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LARES_DETECT_THRESHOLD", "0.25")
+    config = load_config()
+    heed_renamed(config, chosen(targets))
+    assert config.watch_threshold == 0.25
+    assert "LARES_DETECT_THRESHOLD is LARES_WATCH_THRESHOLD now" in capsys.readouterr().out
+
+
+async def test_a_process_that_detects_and_does_not_decide_refuses_them(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LARES_DETECT_CLASSES", "person")
+    monkeypatch.setenv("LARES_DETECT_FAST_CLASSES", "")
+    said = "LARES_DETECT_CLASSES is LARES_WATCH_CLASSES now, LARES_DETECT_FAST_CLASSES is .*"
+    with pytest.raises(Invalid, match=f"{said}process that runs store") as refused:
+        async with open_lares(load_config(home=tmp_path), ["detect", "ingest"]):
+            pass
+    assert refused.value.reason == "BAD_SETTING"
+
+
+def test_what_was_not_renamed_is_heeded_by_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LARES_WATCH_THRESHOLD", "0.25")
+    monkeypatch.setenv("LARES_DETECT_BATCH", "4")
+    heed_renamed(load_config(), ["detect"])
+    assert capsys.readouterr().out == ""

@@ -25,6 +25,7 @@ async def test_only_what_is_selected_is_asked_for(gateway: Gateway) -> None:
         ("idle ingest { settling } detect { lag servers { address } } store { etaSeconds }", {}),
         ("idle reason { state }", {"GetReasonStatus": 1}),
         ("gpus { name } reason { state }", {"GetReasonStatus": 1, "ListGpus": 1}),
+        ("idle watchProblem", {"GetWatchPolicy": 1}),
     ]
     for fields, more in cases:
         gateway.store.forget()
@@ -183,4 +184,13 @@ def test_the_states_are_those_of_the_contract() -> None:
         name.removeprefix("JUDGE_STATE_"): number
         for name, number in reason_service_pb2.JudgeState.items()
         if number
+    }
+
+
+async def test_watched_labels_that_the_detector_cannot_find(gateway: Gateway) -> None:
+    query = "{ status { watchProblem } }"
+    assert (await gateway.ask(query))["status"] == {"watchProblem": None}
+    gateway.store.watch_policy.problem = "LARES_WATCH_CLASSES: tiny@1 cannot find burglar"
+    assert (await gateway.ask(query))["status"] == {
+        "watchProblem": "LARES_WATCH_CLASSES: tiny@1 cannot find burglar"
     }
