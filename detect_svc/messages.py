@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 from detect_svc.detector import Detector, Found, Sight, identity
 from lares.detect.v1.detection_pb2 import (
-    BoundingBox,
     Detection,
     DetectorModel,
     Frame,
@@ -14,6 +13,7 @@ from lares.detect.v1.detection_pb2 import (
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
+from mesh.boxes import bounding_box
 from mesh.identity import detection_id, rejection_id
 from mesh.problems import Invalid, Problem
 
@@ -29,7 +29,7 @@ def detections(media_id: str, found: Iterable[Found], detector: str) -> list[Det
             id=detection_id(media_id, PHOTO_FRAME, one.rank, detector),
             label=one.label,
             score=one.score,
-            bounding_box=_bounding_box(one),
+            bounding_box=bounding_box(one.box),
             frame=PHOTO_FRAME,
         )
         for one in found
@@ -51,7 +51,7 @@ def detected(media: Media, sight: Sight, detector: Detector) -> MediaDetected:
 
 def _photo_frame(media: Media, sight: Sight) -> Frame:
     found = [
-        FrameDetection(rank=one.rank, label=one.label, score=one.score, bounding_box=_bounding_box(one))
+        FrameDetection(rank=one.rank, label=one.label, score=one.score, bounding_box=bounding_box(one.box))
         for one in sight.found
     ]
     return Frame(
@@ -61,11 +61,6 @@ def _photo_frame(media: Media, sight: Sight) -> Frame:
         height=sight.height,
         detections=found,
     )
-
-
-def _bounding_box(found: Found) -> BoundingBox:
-    x_min, y_min, x_max, y_max = found.box
-    return BoundingBox(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
 
 
 def is_rejection(problem: Problem) -> bool:

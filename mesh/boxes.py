@@ -24,9 +24,13 @@ def bounding_box(edges: Iterable[float]) -> BoundingBox:
     return BoundingBox(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
 
 
+def edges(box: BoundingBox) -> tuple[float, float, float, float]:
+    """The way back."""
+    return box.x_min, box.y_min, box.x_max, box.y_max
+
+
 def edges_of(found: Boxed) -> list[float]:
     """[x_min, y_min, x_max, y_max] of `bounding_box`, else what is in `box`: that may be of any length."""
     if found.HasField("bounding_box"):
-        box = found.bounding_box
-        return [box.x_min, box.y_min, box.x_max, box.y_max]
+        return list(edges(found.bounding_box))
     return list(found.box)

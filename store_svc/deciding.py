@@ -1,18 +1,18 @@
 """An arrival with what the watch policy makes of it. Pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from lares.detect.v1.detection_pb2 import BoundingBox, FrameDetection
+from lares.detect.v1.detection_pb2 import FrameDetection
 from lares.store.v1.dropped_pb2 import DroppedDetection, DroppedDetections
 from lares.store.v1.events_pb2 import KeptDetection, KeptFrame
+from mesh.boxes import bounding_box, edges
 from mesh.identity import detection_id
 from store_svc.assembly import Frame
 from store_svc.ids import parse_uuid
 from store_svc.records import Arrival, ArrivedFrame, DetectionRow
 from store_svc.times import stamp
-from store_svc.watch_policy import Box, Decision, Finding, WatchPolicy
+from store_svc.watch_policy import Decision, Finding, WatchPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class DecidedFrame:
                     id=str(row[0]),
                     label=row[2],
                     score=row[3],
-                    bounding_box=_bounding_box(row[4]),
+                    bounding_box=bounding_box(row[4]),
                     event_id=str(event_id),
                     zone_ids=zones,
                 )
@@ -119,17 +119,10 @@ def finding_message(finding: Finding) -> FrameDetection:
         rank=finding.rank,
         label=finding.label,
         score=finding.score,
-        bounding_box=_bounding_box(finding.box),
+        bounding_box=bounding_box(finding.box),
     )
 
 
 def finding_of(message: FrameDetection) -> Finding:
     """The way back."""
-    edges = message.bounding_box
-    box: Box = (edges.x_min, edges.y_min, edges.x_max, edges.y_max)
-    return Finding(message.rank, message.label, message.score, box)
-
-
-def _bounding_box(edges: Sequence[float]) -> BoundingBox:
-    x_min, y_min, x_max, y_max = edges
-    return BoundingBox(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
+    return Finding(message.rank, message.label, message.score, edges(message.bounding_box))

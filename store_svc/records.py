@@ -14,7 +14,7 @@ from lares.detect.v1.detection_pb2 import Detection, DetectorModel, Frame, Frame
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from mesh import times
-from mesh.boxes import edges_of
+from mesh.boxes import edges, edges_of
 from mesh.problems import Invalid
 from store_svc.files import file_id
 from store_svc.ids import parse_uuid
@@ -130,8 +130,7 @@ def _frame(frame: Frame) -> ArrivedFrame:
 
 
 def _finding(found: FrameDetection) -> Finding:
-    label, score, edges = found.label, found.score, found.bounding_box
-    box = (edges.x_min, edges.y_min, edges.x_max, edges.y_max)
+    label, score, box = found.label, found.score, edges(found.bounding_box)
     if not label or not 0 <= score <= 1 or found.rank < 0:
         raise broken(f"detection {found.rank} has no label or rank, or a score outside 0..1")
     if not found.HasField("bounding_box") or not all(map(math.isfinite, box)):

@@ -2,6 +2,8 @@
 # (Strawberry types its decorators as Any where they are given a description.)
 """Photos that were looked at, and what was found in them."""
 
+from collections.abc import Iterable
+
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -37,7 +39,12 @@ class Box:
 
     @classmethod
     def of(cls, found: detection_pb2.Detection) -> "Box":
-        x_min, y_min, x_max, y_max = map(fraction, edges_of(found))
+        return cls.within(edges_of(found))
+
+    @classmethod
+    def within(cls, edges: Iterable[float]) -> "Box":
+        """Of [x_min, y_min, x_max, y_max]."""
+        x_min, y_min, x_max, y_max = map(fraction, edges)
         return cls(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
 
 

@@ -13,6 +13,7 @@ from gateway.schema.camera import UpdateCameraInput, given_settings
 from gateway.schema.media import Box
 from gateway.schema.reading import fraction, read
 from lares.store.v1 import camera_pb2, camera_service_pb2
+from mesh.boxes import edges
 from mesh.rpc import call
 
 
@@ -36,8 +37,7 @@ class DetectionPreview:
 
     @strawberry.field
     def box(self) -> Box:
-        box = self.message.detection.bounding_box
-        return Box.of((box.x_min, box.y_min, box.x_max, box.y_max))
+        return Box.within(edges(self.message.detection.bounding_box))
 
 
 @strawberry.type

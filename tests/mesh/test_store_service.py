@@ -18,7 +18,7 @@ from mesh.bus import Bus, open_bus
 from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.rpc import Server
-from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, REJECTED, Topic
+from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, KEPT, REJECTED, Topic
 from store_svc import outbox, service
 from store_svc.assessed import AssessedRecorder
 from store_svc.detected import DetectedRecorder
@@ -42,9 +42,10 @@ class Log:
 @pytest.fixture
 async def log(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Log]:
     own: list[Topic[Any]] = [
-        replace(topic, name=unique(topic.name)) for topic in (DETECTED, REJECTED, ASSESSED, FEED, CAMERAS)
+        replace(topic, name=unique(topic.name))
+        for topic in (DETECTED, REJECTED, ASSESSED, FEED, CAMERAS, KEPT)
     ]
-    detections, rejections, assessments, changes, cameras = own
+    detections, rejections, assessments, changes, cameras, kept = own
     for owner, name, topic in (
         (service, "DETECTED", detections),
         (service, "REJECTED", rejections),
@@ -55,6 +56,7 @@ async def log(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         (outbox, "FEED", changes),
         (feed, "FEED", changes),
         (outbox, "CAMERAS", cameras),
+        (outbox, "KEPT", kept),
     ):
         monkeypatch.setattr(owner, name, topic)
     async with open_bus(kafka_url, client_id="store-test", instance=unique("store-test")) as bus:

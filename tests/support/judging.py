@@ -22,7 +22,7 @@ from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.rpc import Channels, Server, call
 from mesh.security import Door, as_itself
-from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, REJECTED, Topic
+from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, KEPT, REJECTED, Topic
 from store_svc import outbox
 from store_svc.assessed import AssessedRecorder
 from store_svc.detected import DetectedRecorder
@@ -40,6 +40,7 @@ OWNERS: dict[Topic[Any], tuple[tuple[Any, str], ...]] = {
     ),
     FEED: ((outbox, "FEED"), (feed, "FEED")),
     CAMERAS: ((outbox, "CAMERAS"),),
+    KEPT: ((outbox, "KEPT"),),
 }
 
 
