@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from detect_svc.detector import Detector
+from detect_svc.detector import Detector, identity
 from detect_svc.messages import detected, is_rejection, rejected
 from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.blobs import Blobs
