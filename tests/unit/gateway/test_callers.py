@@ -27,6 +27,7 @@ from gateway.schema import make_schema
 from lares.ingest.v1.media_pb2 import REJECTION_REASON_CORRUPT
 from lares.reason.v1 import reason_service_pb2
 from lares.store.v1 import event_service_pb2, media_service_pb2
+from lares.store.v1.camera_service_pb2 import POLICY_DECISION_KEPT
 from mesh.permissions import EVERY, OF_A_KEY, READ, UPLOAD, Permission
 from mesh.security import Caller, NoCaller, caller
 from tests.support.callers import calling_as
@@ -43,6 +44,7 @@ REJECTION = media_service_pb2.Rejection(id=uuid("rejection"), path="a.jpg", reas
 ARGUMENTS: dict[str, str] = {
     "Query.camera": '(id: "front-door")',
     "Query.event": f'(id: "{EVENT}")',
+    "Query.previewPolicy": '(input: {id: "front-door"})',
     "Query.media": f'(id: "{uuid("media", 0)}")',
     "Mutation.createCamera": '(input: {id: "new"})',
     "Mutation.updateCamera": '(input: {id: "front-door", name: "Front"})',
@@ -145,6 +147,8 @@ async def test_no_field_is_answered_by_a_sibling_where_the_caller_was_forgotten(
     store.failures[EVENT] = event_service_pb2.EventFailure(event_id=EVENT)
     store.failures[EVENT].failed_at.FromDatetime(NOON)
     store.rejections.append(REJECTION)
+    found = store.preview.frames.add().detections.add()
+    found.recorded = found.proposed = POLICY_DECISION_KEPT
     store.detect.servers.add(address="gpu:8001")
     store.gpus.gpus.add(index=0, uuid="GPU-1").history.add().at.FromDatetime(NOON)
     store.reason.state = reason_service_pb2.JUDGE_STATE_READY
