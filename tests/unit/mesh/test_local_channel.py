@@ -101,8 +101,16 @@ async def test_a_stream_may_be_dropped_by_another_thread(harness: Wired) -> None
     held: list[Any] = [harness.unary_stream(said())]
     held.append(held)  # a cycle, which only a collection finds
     await until(lambda: harness.shapes.events == ["rests"])
-    del held
-    await asyncio.to_thread(gc.collect)
+    loop = asyncio.get_running_loop()
+    before = loop.get_debug()
+    loop.set_debug(True)  # which refuses what another thread may not do
+    gc.disable()
+    try:
+        del held
+        await asyncio.to_thread(gc.collect)
+    finally:
+        gc.enable()
+        loop.set_debug(before)
     await until(lambda: harness.shapes.events == ["rests", "ended"], seconds=10)
 
 
