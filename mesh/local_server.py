@@ -45,12 +45,8 @@ class LocalServer(grpc.aio.Server):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Generated code also registers each method by name, which is for C code and does nothing here."""
         self._generic.extend(generic_rpc_handlers)
-
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
-    ) -> None:
-        self._methods.update({f"/{service_name}/{name}": one for name, one in method_handlers.items()})
 
     def add_insecure_port(self, address: str) -> int:  # noqa: ARG002
         raise grpc.aio.UsageError("a local server listens on no port")
@@ -157,8 +153,6 @@ class LocalServer(grpc.aio.Server):
         async def find(rest: tuple[grpc.aio.ServerInterceptor, ...], asked: grpc.HandlerCallDetails) -> Any:
             if rest:
                 return await rest[0].intercept_service(partial(find, rest[1:]), asked)
-            if asked.method in self._methods:
-                return self._methods[asked.method]
             found = (generic.service(asked) for generic in self._generic)
             return next((handler for handler in found if handler), None)
 
