@@ -22,7 +22,7 @@ from mesh.keys import Keys
 from mesh.mesh import Check, Mesh
 from mesh.problems import Invalid
 from mesh.rpc import Channels, Server
-from mesh.security import Door
+from mesh.security import Caller, Door
 
 EMBEDDED = "embedded:"
 BLOB_USERS = {"ingest", "detect", "gateway"}
@@ -39,13 +39,15 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         used = not BLOB_USERS.isdisjoint(targets)
         blobs = await open_blobs(config, used=used)
         stack.callback(blobs.close)
-        socket = mesh_socket(config.home)
-        channels = Channels(dict.fromkeys(targets, socket), config.peers, peer_credentials(config))
+
+        async def verify(secret: str) -> Caller:
+            return await keys.verify(secret)
+
+        server = Server(lambda door: Boundary(door, verify if config.auth else None))
+        channels = Channels(dict.fromkeys(targets, server.channel()), config.peers, peer_credentials(config))
         stack.push_async_callback(channels.close)
-        keys = Keys(channels.to("store"))
-        verify = keys.verify if config.auth else None
-        server = Server(lambda door: Boundary(door, verify))
-        addresses = await _listen(config, server, socket, "store" in targets)
+        keys = Keys(channels.to("store"))  # which may be behind the server that asks them
+        addresses = await _listen(config, server, "store" in targets)
         bus_url, database_url, reasoner_url = await _open_parts(config, stack, targets, database)
         # Our own Kafka has no other member: one that was killed gets its partitions back at once.
         instance = "lares" if config.bus_url == EMBEDDED else None
@@ -70,21 +72,15 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         )
 
 
-def mesh_socket(home: Path) -> str:
-    """The private socket over which the services of one process speak gRPC."""
-    return f"unix:{private_socket_folder(home) / 'mesh.sock'}"
-
-
 def operator_socket(home: Path) -> str:
     """The private socket over which `lares keys` asks for keys, and can ask for nothing else."""
     return f"unix:{private_socket_folder(home) / 'operator.sock'}"
 
 
-async def _listen(config: Config, server: Server, socket: str, keys: bool) -> dict[str, str]:
+async def _listen(config: Config, server: Server, keys: bool) -> dict[str, str]:
     """`keys`: this process has them. Returns what `Mesh.addresses` has of it."""
     clients = client_credentials(config)
     siblings = sibling_credentials(config) if config.mesh_listen else None
-    await server.listen(socket, door=Door.SIBLINGS)
     if keys:
         await server.listen(operator_socket(config.home), door=Door.OPERATOR)
     with naming("grpc_listen"):

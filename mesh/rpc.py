@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from mesh.config import split_address
+from mesh.local_server import LocalServer
 from mesh.permissions import HEALTH, REFLECTION, require_declared
 from mesh.problems import DOMAIN, KINDS, TRANSPORT_KINDS, Conflict, Internal, Invalid, Problem
 from mesh.security import Door, current_caller
@@ -72,8 +73,9 @@ SENTENCES = {
 
 class Server:
     """This process's servicers, on any number of addresses, behind three doors. That of the clients has
-    bounds. That of the siblings has none, so that Lares's own calls go on however many clients there are.
-    That of the operator leads to the keys alone. Add everything, then listen, then start."""
+    bounds. That of the siblings has none, so that Lares's own calls go on however many clients there are; the
+    services of this process use it by `channel`, without an address. That of the operator leads to the keys
+    alone. Add everything, then listen, then start."""
 
     def __init__(self, boundary: Callable[[Door], grpc.aio.ServerInterceptor]) -> None:
         """`boundary` makes the interceptor of a door: it is told which, and nothing else tells it."""
@@ -86,6 +88,7 @@ class Server:
             ),
             Door.OPERATOR: grpc.aio.server(interceptors=[boundary(Door.OPERATOR)], options=OPTIONS),
         }
+        self._local = LocalServer([boundary(Door.SIBLINGS)], max_message_bytes=MESSAGE_BYTES)
         self._health = health_aio.HealthServicer()
         self._needs: dict[str, frozenset[str]] = {}
         for door in (Door.SIBLINGS, Door.CLIENTS):
@@ -105,12 +108,17 @@ class Server:
         behind the siblings' door alone; with `operator`, a service is behind the operator's door, too. Raises
         Internal PERMISSION_NOT_DECLARED."""
         require_declared(name)
+        register(servicer, self._local)
         register(servicer, self._doors[Door.SIBLINGS])
         if not _is_internal(name):
             register(servicer, self._doors[Door.CLIENTS])
         if operator:
             register(servicer, self._doors[Door.OPERATOR])
         self._needs[name] = frozenset(needs)
+
+    def channel(self) -> grpc.aio.Channel:
+        """To these servicers, for the services of this process. Good before the start, too."""
+        return self._local.channel()
 
     def add_reflection(self) -> None:
         """Of what clients can call, and of nothing else."""
@@ -150,7 +158,7 @@ class Server:
         """Nothing serves, as health has it, until `tell` says what does."""
         for name in ["", *self._needs]:
             await self._health.set(name, ANSWERS.NOT_SERVING)
-        for door in self._doors.values():
+        for door in (self._local, *self._doors.values()):
             await door.start()
 
     async def tell(self, missing: Collection[str]) -> None:
@@ -162,7 +170,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Refuses new calls, gives those under way `grace` seconds, then cancels them."""
         await self._health.enter_graceful_shutdown()
-        await asyncio.gather(*(door.stop(grace) for door in self._doors.values()))
+        await asyncio.gather(*(door.stop(grace) for door in (self._local, *self._doors.values())))
 
 
 def _is_internal(service: str) -> bool:
@@ -200,31 +208,35 @@ def _refusal(address: str) -> str:
 
 
 class Channels:
-    """The way to each service: a private socket where it is in this process, else its peer address."""
+    """The way to each service: within this process where it is here, else to its peer address."""
 
     def __init__(
-        self, local: dict[str, str], peers: dict[str, str], credentials: grpc.ChannelCredentials | None = None
+        self,
+        local: Mapping[str, grpc.aio.Channel],
+        peers: Mapping[str, str],
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        """`local` and `peers`: service -> target; `credentials` for peers (mutual TLS)."""
+        """By service: `local` its channel, `peers` its target. `credentials` for peers (mutual TLS)."""
         self._local, self._peers, self._credentials = local, peers, credentials
         self._open: dict[str, grpc.aio.Channel] = {}
 
     def to(self, service: str) -> grpc.aio.Channel:
         """Raises Invalid NO_PEER where the settings do not say where the service runs."""
-        target = self._local.get(service) or self._peers.get(service)
+        if service in self._local:
+            return self._local[service]
+        target = self._peers.get(service)
         if not target:
             raise Invalid(f"LARES_PEERS must say where {service} runs: {service}=host:port", "NO_PEER")
         if target not in self._open:
-            secure = service not in self._local and self._credentials is not None
             self._open[target] = (
                 grpc.aio.secure_channel(target, self._credentials, options=OPTIONS)
-                if secure and self._credentials
+                if self._credentials
                 else grpc.aio.insecure_channel(target, options=OPTIONS)
             )
         return self._open[target]
 
     async def close(self) -> None:
-        for channel in self._open.values():
+        for channel in {*self._local.values(), *self._open.values()}:
             await channel.close(grace=1.0)
 
 

@@ -36,7 +36,7 @@ async def mesh(bus: Bus, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
     config, folder = load_config(), tmp_path_factory.mktemp("detect")
     socket = f"unix:{folder / 'mesh.sock'}"
     async with AsyncExitStack() as stack:
-        channels = Channels({"detect": socket, "store": socket}, {})
+        channels = Channels({}, {"detect": socket, "store": socket})
         stack.push_async_callback(channels.close)
         server, blobs = Server(Boundary), FileBlobs(folder / "media")
         stack.callback(blobs.close)

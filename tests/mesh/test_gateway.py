@@ -52,7 +52,7 @@ async def opened(kafka_url: str, tmp_path: Path) -> AsyncIterator[Opened]:
     store.add_to(server)
     address = await server.listen(f"unix:{tmp_path}/grpc.sock", door=Door.SIBLINGS)
     await server.start()
-    channels = Channels(dict.fromkeys(("store", "ingest", "detect"), address), {})
+    channels = Channels({}, dict.fromkeys(("store", "ingest", "detect"), address))
     config = Config(home=tmp_path, gateway_listen="127.0.0.1:0")
     blobs = FileBlobs(tmp_path / "media")
     async with open_bus(kafka_url, client_id="gateway-test") as bus:

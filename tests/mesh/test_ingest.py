@@ -105,7 +105,7 @@ async def test_the_service_watches_takes_uploads_and_answers(
 ) -> None:
     made, address = f"{prefix}-made", f"unix:{tmp_path / 'ingest.sock'}"
     await bus.publish(CAMERAS, CameraConfigured(camera=Camera(id=made, enabled=True), revision=1))
-    server, channels = Server(Boundary), Channels({"ingest": address}, {})
+    server, channels = Server(Boundary), Channels({}, {"ingest": address})
     await server.listen(address, door=Door.SIBLINGS)
     stub = IngestServiceStub(channels.to("ingest"))
     async with ingesting(bus, tmp_path, store_socket, server) as mesh:

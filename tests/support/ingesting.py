@@ -45,7 +45,7 @@ async def ingesting(
     """The service as the composition root opens it; `store` is the address of a FileService. `server` is
     the caller's, to start and stop."""
     async with AsyncExitStack() as stack:
-        channels = Channels({"store": store}, {})
+        channels = Channels({}, {"store": store})
         stack.push_async_callback(channels.close)
         blobs = FileBlobs(home / "media")
         stack.callback(blobs.close)

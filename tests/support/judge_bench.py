@@ -164,7 +164,7 @@ async def open_bench(folder: Path) -> AsyncIterator[Bench]:
     store, reasoner, log = FakeStore(), FakeReasoner(), Log()
     server = Server(Boundary)
     server.add(add_EventServiceServicer_to_server, store, "lares.store.v1.EventService")
-    channels = Channels({"store": await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)}, {})
+    channels = Channels({}, {"store": await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)})
     await server.start()
     judge = Judge(reasoner, Thresholds(), lambda: NOW)
     worker = Worker(

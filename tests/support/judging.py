@@ -83,7 +83,7 @@ async def open_judging(
         socket, server = f"unix:{home / 'mesh.sock'}", Server(Boundary)
         home.mkdir(exist_ok=True)
         await server.listen(socket, door=Door.SIBLINGS)
-        channels = Channels(dict.fromkeys(("store", "reason"), socket), {})
+        channels = Channels({}, dict.fromkeys(("store", "reason"), socket))
         stack.push_async_callback(channels.close)
         nothing = cast(Any, None)
         mesh = Mesh(config, bus, nothing, server, channels, nothing, database_url, config.reasoner_url)

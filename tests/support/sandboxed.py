@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -133,6 +134,27 @@ def system_call(*numbers: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(*map(ctypes.c_long, numbers)) < 0:
         raise OSError(ctypes.get_errno(), "")
+
+
+def early_thread() -> Callable[[], str]:
+    """A target whose set-up begins a thread. Says what became of a socket that the thread makes later."""
+    asked, outcome = threading.Event(), queue.SimpleQueue[str]()
+
+    def wait() -> None:
+        asked.wait()
+        try:
+            socket.socket().close()
+            outcome.put("done")
+        except OSError as error:
+            outcome.put(errno.errorcode[error.errno or 0])
+
+    threading.Thread(target=wait, daemon=True).start()
+
+    def ask() -> str:
+        asked.set()
+        return outcome.get(timeout=60)
+
+    return ask
 
 
 def descriptors() -> list[str]:

@@ -40,7 +40,7 @@ async def main() -> None:
         return [], head
 
     feed = Feed(nothing_before)
-    channels = Channels(dict.fromkeys(("store", "ingest", "detect", "reason"), "unix:/nobody"), {})
+    channels = Channels({}, dict.fromkeys(("store", "ingest", "detect", "reason"), "unix:/nobody"))
     siblings = Siblings(channels.to)
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
     app = Sockets(engine, Doorkeeper(None), Metrics())

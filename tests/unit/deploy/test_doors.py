@@ -13,10 +13,17 @@ import pytest
 from deploy import opening
 from deploy.keys import print_all
 from deploy.opening import open_mesh, operator_socket
+from lares.store.internal.v1.key_check_service_pb2 import VerifyKeyRequest
+from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceStub
 from mesh.config import Config, load_config
+from mesh.local_channel import LocalChannel
 from mesh.mesh import Mesh
+from mesh.problems import Denied, Unauthenticated
+from mesh.rpc import call
 from mesh.sandbox import Sandbox
+from mesh.security import Caller, as_itself
 from tests.support import sandboxed
+from tests.support.callers import calling_as
 from tests.support.contracts import add_every_service
 from tests.unit.deploy.test_opening import write_pems
 
@@ -58,10 +65,7 @@ async def mesh(config: Config, fake_bus: None) -> AsyncIterator[Mesh]:
 
 async def test_a_child_reaches_no_door(config: Config, mesh: Mesh) -> None:
     host, _, port = mesh.addresses["grpc"].rpartition(":")
-    sockets = sorted(map(str, (config.home / "run").glob("*.sock")))
-    assert operator_socket(config.home).removeprefix("unix:") in sockets
-    places: list[list[object]] = [[host, int(port)]]
-    places += [[path] for path in sockets]
+    places: list[list[object]] = [[host, int(port)], [operator_socket(config.home).removeprefix("unix:")]]
     # The very same attempts succeed outside of a sandbox.
     outside = await asyncio.to_thread(sandboxed.reach, places, 0)
     connections = {name for name in outside if name.startswith(("connect [", "a pair", "socket"))}
@@ -71,6 +75,27 @@ async def test_a_child_reaches_no_door(config: Config, mesh: Mesh) -> None:
         inside = await sandbox.run(places, os.getpid())
     assert inside.keys() == outside.keys()
     assert set(inside.values()) == {"EPERM"}
+
+
+async def test_nor_does_a_thread_that_was_there_before_the_first_call(mesh: Mesh) -> None:
+    async with Sandbox(f"{TARGETS}:early_thread", setup=[]) as sandbox:
+        assert await sandbox.run() == "EPERM"
+
+
+async def test_the_services_of_one_process_need_no_socket(config: Config, mesh: Mesh) -> None:
+    assert [path.name for path in (config.home / "run").iterdir() if path.is_socket()] == ["operator.sock"]
+    for service in ("ingest", "detect", "store", "reason"):
+        assert isinstance(mesh.channel(service), LocalChannel)
+    stub = KeyCheckServiceStub(mesh.channel("store"))
+    request = VerifyKeyRequest(sha256="0" * 64)
+    with as_itself():
+        await call(stub.VerifyKey, request)
+    with calling_as(Caller.of_key("1", "Ann")), pytest.raises(Denied) as denied:
+        await call(stub.VerifyKey, request)
+    assert denied.value.reason == "SIBLINGS_ONLY"
+    with pytest.raises(Unauthenticated) as unclear:
+        await call(stub.VerifyKey, request, headers=())
+    assert unclear.value.reason == "CALLER_UNCLEAR"
 
 
 async def test_a_child_inherits_no_door(mesh: Mesh) -> None:

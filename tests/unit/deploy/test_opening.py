@@ -18,8 +18,8 @@ from deploy.opening import (
     client_credentials,
     guard_listening,
     is_loopback,
-    mesh_socket,
     open_mesh,
+    operator_socket,
     peer_credentials,
     sibling_credentials,
 )
@@ -84,9 +84,9 @@ def test_loopback_is_told_from_the_rest(address: str, answer: bool) -> None:
 def test_a_long_home_has_a_short_socket(tmp_path: Path) -> None:
     home = tmp_path / ("deep" * 30)
     home.mkdir()
-    assert len(mesh_socket(home).removeprefix("unix:")) <= 107
-    assert mesh_socket(home) == mesh_socket(home)
-    assert mesh_socket(home) != mesh_socket(tmp_path)
+    assert len(operator_socket(home).removeprefix("unix:")) <= 107
+    assert operator_socket(home) == operator_socket(home)
+    assert operator_socket(home) != operator_socket(tmp_path)
 
 
 @pytest.mark.parametrize(

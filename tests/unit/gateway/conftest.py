@@ -81,7 +81,7 @@ async def open_gateway(folder: Path, *, auth: bool = True) -> AsyncIterator[Gate
     store.add_to(server)
     address = await server.listen(f"unix:{folder}/grpc.sock", door=Door.SIBLINGS)
     await server.start()
-    channels = Channels(dict.fromkeys(("store", "ingest", "detect", "reason"), address), {})
+    channels = Channels({}, dict.fromkeys(("store", "ingest", "detect", "reason"), address))
     siblings, feed = Siblings(channels.to), FakeFeed(store.changes)
     backlog = Backlog(siblings)
     metrics = Metrics(backlog)

@@ -137,7 +137,7 @@ async def test_a_sibling_that_does_not_answer_in_time_is_away(
 
 
 async def test_where_nobody_is_and_nobody_said_where_there_is_nothing_to_tell(tmp_path: Path) -> None:
-    channels = Channels({"store": f"unix:{tmp_path}/nobody"}, {})
+    channels = Channels({}, {"store": f"unix:{tmp_path}/nobody"})
     backlog = Backlog(Siblings(channels.to))
     with capture_logs() as logs:
         await backlog.ask()

@@ -60,8 +60,10 @@ class Doors:
         return grpc.StatusCode.OK, ""
 
 
-@pytest.fixture
-async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
+@pytest.fixture(params=["socket", "in this process"])
+async def doors(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Doors]:
+    """Siblings come over a socket, or are services of the same process."""
+
     async def verify(secret: str) -> Caller:
         if secret not in CALLERS:
             raise Unauthenticated("this key is not known", "BAD_API_KEY")
@@ -80,6 +82,8 @@ async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
     ]
     await server.start()
     clients, siblings, operator = map(grpc.aio.insecure_channel, addresses)
+    if request.param != "socket":
+        siblings = server.channel()
     opened = Doors(clients, siblings, operator)
     yield opened
     for channel in (opened.clients, opened.siblings, opened.operator):

@@ -109,7 +109,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     private = await server.listen(f"unix:{tmp_path}/s", door=Door.SIBLINGS)
     public = await server.listen("127.0.0.1:0")
     await server.start()
-    channels = Channels({"store": private}, {"outside": public})
+    channels = Channels({}, {"store": private, "outside": public})
     made = Harness(server, servicer, channels.to("store"), channels.to("outside"), watched)
     yield made
     await channels.close()
@@ -408,7 +408,7 @@ async def test_a_service_that_is_nowhere_is_said() -> None:
 
 
 async def test_a_server_that_is_gone_is_unavailable(tmp_path: Path) -> None:
-    channels = Channels({"store": f"unix:{tmp_path}/nobody"}, {})
+    channels = Channels({}, {"store": f"unix:{tmp_path}/nobody"})
     with pytest.raises(Unavailable) as gone:
         await call(keys_rpc.KeyServiceStub(channels.to("store")).ListKeys, keys.ListKeysRequest(), timeout=1)
     await channels.close()
@@ -435,7 +435,7 @@ async def test_a_server_may_be_slow_to_greet(harness: Harness, tmp_path: Path) -
         await asyncio.gather(relay(reader, back), relay(there, writer))
 
     async with await asyncio.start_unix_server(accept, tmp_path / "slow.sock"):
-        channels = Channels({"store": f"unix:{tmp_path / 'slow.sock'}"}, {})
+        channels = Channels({}, {"store": f"unix:{tmp_path / 'slow.sock'}"})
         stub = keys_rpc.KeyServiceStub(channels.to("store"))
         answer = await call(stub.ListKeys, keys.ListKeysRequest())
         await channels.close()

@@ -209,7 +209,7 @@ async def test_both_sides_of_a_call_are_spans_and_say_how_it_failed(
     server.add(rpc.add_IngestServiceServicer_to_server, servicer, "lares.ingest.v1.IngestService")
     await server.listen(address, door=Door.SIBLINGS)
     await server.start()
-    channels = Channels({"ingest": address}, {})
+    channels = Channels({}, {"ingest": address})
     stub = rpc.IngestServiceStub(channels.to("ingest"))
 
     async def ask(failure: Exception | None) -> None:

@@ -64,7 +64,7 @@ async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.
     bus, server = FakeBus(), Server(Boundary)
     server.add(add_EventServiceServicer_to_server, cast(Any, FakeStore()), "lares.store.v1.EventService")
     address = await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)
-    channels = Channels({"store": address, "reason": address}, {})
+    channels = Channels({}, {"store": address, "reason": address})
     mesh = Mesh(config, cast(Any, bus), cast(Any, None), server, channels, cast(Any, None), reasoner_url=url)
     async with service.open(config, mesh):
         await server.start()

@@ -48,7 +48,7 @@ async def judge(tmp_path: Path) -> AsyncIterator[tuple[Judge, Channels]]:
     servicer, server = Judge(), Server(Boundary)
     server.add(add_ReasonServiceServicer_to_server, servicer, "lares.reason.v1.ReasonService")
     channels = Channels(
-        {"reason": await server.listen(f"unix:{tmp_path}/reason.sock", door=Door.SIBLINGS)}, {}
+        {}, {"reason": await server.listen(f"unix:{tmp_path}/reason.sock", door=Door.SIBLINGS)}
     )
     await server.start()
     yield servicer, channels
@@ -74,7 +74,7 @@ async def test_one_that_says_nothing_is_unreachable(
 
 async def test_so_is_one_that_is_nowhere(tmp_path: Path) -> None:
     for local in ({"reason": f"unix:{tmp_path}/nobody.sock"}, {}):
-        channels = Channels(local, {})
+        channels = Channels({}, local)
         answer = await ask_judge(partial(channels.to, "reason"))
         assert answer.state == JUDGE_STATE_UNREACHABLE
         await channels.close()
