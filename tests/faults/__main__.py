@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults.asking import Ask, asks
+from tests.faults.requests import Request, make_requests
 from tests.faults.run import Kills, Result, perform
 from tests.faults.scenario import Drop, flawed, lonely, long_visit
 from tests.support.photos import small_photos
@@ -35,12 +35,12 @@ def scenario(cameras: int, photos: int, seed: int) -> list[Drop]:
 
 
 async def compare(
-    folder: Path, drops: list[Drop], asks: list[Ask], kills: Kills, originals: str
+    folder: Path, drops: list[Drop], requests: list[Request], kills: Kills, originals: str
 ) -> tuple[Result, Result, list[str]]:
     """The golden run, the run under kills (with `originals` as the setting), and what is wrong with them."""
-    golden = await perform(folder / "golden", drops, asks, settings(), None)
+    golden = await perform(folder / "golden", drops, requests, settings(), None)
     with_originals = settings() | {"LARES_INGEST_ORIGINALS": originals}
-    struck = await perform(folder / "struck", drops, asks, with_originals, kills)
+    struck = await perform(folder / "struck", drops, requests, with_originals, kills)
     wrong = golden.outcome.differences(struck.outcome)
     sound = sum(drop.flaw is None for drop in drops)
     if len(golden.outcome.media) != sound:
@@ -52,13 +52,14 @@ async def compare(
     if struck.originals != kept:
         wrong.append(f"struck: with {originals}, these are left or gone: {struck.originals ^ kept}")
     for name, result in (("golden", golden), ("struck", struck)):
-        wrong += [f"{name}: {line}" for line in unsound(result, asks)]
-    if not (struck.fired.while_ready and struck.fired.while_judging and struck.fired.asked_before_a_kill):
-        wrong.append(f"struck: a fault never fired: {struck.fired}")
+        wrong += [f"{name}: {line}" for line in unsound(result, requests)]
+    fired = struck.fired
+    if not (fired.while_ready and fired.while_assessing and fired.requested_before_a_kill):
+        wrong.append(f"struck: a fault never fired: {fired}")
     return golden, struck, wrong
 
 
-def unsound(result: Result, asks: list[Ask]) -> list[str]:
+def unsound(result: Result, requests: list[Request]) -> list[str]:
     """What is wrong with one run, whatever the other one did."""
     outcome, wrong = result.outcome, []
     if result.sequences != list(range(1, result.head + 1)):
@@ -69,14 +70,14 @@ def unsound(result: Result, asks: list[Ask]) -> list[str]:
     unjudged = [event["id"] for event in outcome.events.values() if event["status"] != "ASSESSED"]
     if unjudged or not outcome.events:
         wrong.append(f"{len(outcome.events)} events, not judged: {unjudged}")
-    ends = {ask.request_id: ask.end for ask in asks}
+    ends = {request.request_id: request.end for request in requests}
     if outcome.requests != ends:
-        wrong.append(f"requests ended {outcome.requests}, and should {ends}")
+        wrong.append(f"requests ended as {outcome.requests}, not as {ends}")
     if outcome.twice:
-        wrong.append(f"judged more than once: {outcome.twice}")
+        wrong.append(f"assessed more than once: {outcome.twice}")
     if outcome.jobs:
         wrong.append(f"jobs left: {outcome.jobs}")
-    if not result.fired.spoilt:
+    if not result.fired.failed_attempts:
         wrong.append("the model never failed")
     return wrong
 
@@ -94,7 +95,7 @@ def main() -> None:
     print(f"seed {options.seed}")
     drops = scenario(options.cameras, options.photos, options.seed)
     kills = Kills(options.kills, random.Random(options.seed))
-    wanted = asks(drops, stubborn=3)
+    wanted = make_requests(drops, silent=3)
     with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
         golden, struck, wrong = asyncio.run(compare(Path(folder), drops, wanted, kills, options.originals))
     for name, result in (("golden", golden), ("struck", struck)):
@@ -107,7 +108,7 @@ def main() -> None:
     if wrong:
         sys.exit("\n".join(["NOT THE SAME:", *wrong]))
     print(
-        "the same media, detections, events, labels, rejections and judgements, none of them twice; every "
+        "the same media, detections, events, labels, rejections and assessments, none of them twice; every "
         "request answered or given up; no job left; no gap in either feed"
     )
 

@@ -1,4 +1,5 @@
-"""A model that fails at first: how often, its words for the event decide, in whatever order they come."""
+"""A language model whose first attempts at an event fail. The event alone decides how many, so that the order
+of events does not matter."""
 
 import asyncio
 import hashlib
@@ -12,24 +13,25 @@ from aiohttp import web
 from reason_svc.address import Kind
 from tests.support.scripted_llm import ScriptedLlm, says, scripted
 
-STUBBORN = "stubborn"  # a second model, which never answers
+SILENT = "silent"  # a second model, which never gives a usable answer
 MOST_FAILURES = 2
-# Each answer takes so long, that a kill may come in the middle of it.
+# Long enough for a kill to come in the middle of an answer.
 SECONDS = 0.3
 
 
-class FitfulModel:
-    """A server of its own: it outlives every kill of Lares. `failed` counts the attempts that it spoilt."""
+class FlakyModel:
+    """Runs in the process of the tests, so it outlives every kill of Lares. `failed_attempts` counts the
+    attempts that it answered badly."""
 
     def __init__(self, server: ScriptedLlm) -> None:
         self._server = server
         self._tries: Counter[tuple[str, str]] = Counter()
-        self.failed = 0
+        self.failed_attempts = 0
         self.url = server.url()
 
     @property
-    def judging(self) -> int:
-        """How many judgements it has in hand."""
+    def assessing(self) -> int:
+        """How many events it is assessing now."""
         return self._server.judging
 
     async def turn(self, request: web.Request) -> web.StreamResponse:
@@ -37,11 +39,11 @@ class FitfulModel:
         messages, model = body["messages"], str(body["model"])
         told = messages[1]["content"]
         number = int(hashlib.sha256(told.encode()).hexdigest(), 16)
-        anew = len(messages) == 2  # else it is asked to mend its answer, within the same attempt
+        anew = len(messages) == 2  # otherwise it is asked to correct its answer, within the same attempt
         self._tries[model, told] += anew
         await asyncio.sleep(SECONDS)
-        if model == STUBBORN or self._tries[model, told] <= number % (MOST_FAILURES + 1):
-            self.failed += anew
+        if model == SILENT or self._tries[model, told] <= number % (MOST_FAILURES + 1):
+            self.failed_attempts += anew
             return await says("I would rather not say.")(request)
         reasons = [{"text": "as it was told", "detections": [1]}]
         answer = {"reasons": reasons, "score": number % 101, "summary": f"Event {number % 997}."}
@@ -49,9 +51,9 @@ class FitfulModel:
 
 
 @asynccontextmanager
-async def fitful_model() -> AsyncIterator[FitfulModel]:
+async def flaky_model() -> AsyncIterator[FlakyModel]:
     async with scripted(Kind.VLLM) as server:
-        server.others = [STUBBORN]
-        model = FitfulModel(server)
+        server.others = [SILENT]
+        model = FlakyModel(server)
         server.always = model.turn
         yield model

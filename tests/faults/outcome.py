@@ -25,9 +25,9 @@ REJECTIONS = """query($after: String) { rejections(first: 200, after: $after) {
 @dataclass(frozen=True)
 class Outcome:
     """By id. `requests` says how each reassessment ended. `assessed` counts the assessments on the log by
-    event, evidence and request. What was judged of evidence that still grew is in neither run's the same; so
-    both it and an event's `assessments` hold those of its last evidence alone, but `twice` all that the log
-    holds more than once."""
+    event, evidence digest and request. Two honest runs assess different evidence of an event that still
+    grows, so `assessed`, and the `assessments` of an event, hold only those of its last evidence. `twice`
+    holds all assessments that are on the log more than once."""
 
     media: dict[str, Any]
     events: dict[str, Any]

@@ -10,9 +10,9 @@ import httpx
 import psutil
 
 from ingest_svc.tree import walk
-from tests.faults.asking import Ask, Asking
-from tests.faults.model import FitfulModel, fitful_model
+from tests.faults.model import FlakyModel, flaky_model
 from tests.faults.outcome import Outcome, pages, read_outcome
+from tests.faults.requests import Request, Requester
 from tests.faults.scenario import LONG_CAMERA, Drop
 from tests.faults.subscriber import Subscriber
 from tests.support.kept import detection_ids, read_kept
@@ -26,14 +26,14 @@ STORED = """query($after: String, $cameras: [ID!]) {
 
 class Kills:
     """kill -9 of the whole of Lares, `count` times: by turns in the middle of its start (the very first one
-    included) and while it works. The second comes while a reassessment waits and the model has a judgement in
-    hand; from then on chance decides."""
+    included) and while it works. The second comes once a reassessment was requested, while the model is at
+    work; the time of the others is random."""
 
     def __init__(self, count: int, chance: random.Random) -> None:
         self.count = count
         self._chance = chance
 
-    async def live(self, lares: Lares, index: int, asking: Asking, model: FitfulModel) -> bool:
+    async def live(self, lares: Lares, index: int, requester: Requester, model: FlakyModel) -> bool:
         """Returns at the moment of the next kill; whether Lares was ready then."""
         if index % 2 == 0:
             await asyncio.sleep(self._chance.uniform(0.2, 5.0))
@@ -42,7 +42,7 @@ class Kills:
             return False
         await lares.ready()
         if index == 1:
-            await until(lambda: asking.acknowledged and model.judging, 120, lares.tail)
+            await until(lambda: requester.acknowledged and model.assessing, 120, lares.tail)
         else:
             await asyncio.sleep(self._chance.uniform(0.0, 5.0))
         return True
@@ -50,15 +50,14 @@ class Kills:
 
 @dataclass
 class Fired:
-    """The faults that happened: kills, those of them while Lares was ready, those while the model had a
-    judgement in hand; requests that the store had taken before the last kill; attempts that the model
-    spoilt."""
+    """How often each fault happened: kills in all, kills while Lares was ready, and kills while the model was
+    at work; requests taken by the store before the last kill; attempts that failed because of the model."""
 
     kills: int = 0
     while_ready: int = 0
-    while_judging: int = 0
-    asked_before_a_kill: int = 0
-    spoilt: int = 0
+    while_assessing: int = 0
+    requested_before_a_kill: int = 0
+    failed_attempts: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,54 +75,55 @@ class Result:
 
 
 async def perform(
-    home: Path, drops: list[Drop], asks: list[Ask], settings: dict[str, str], kills: Kills | None
+    home: Path, drops: list[Drop], requests: list[Request], settings: dict[str, str], kills: Kills | None
 ) -> Result:
-    """Drops the photos and asks for reassessments, kills as told, waits until all is quiet, reads
-    everything."""
-    async with fitful_model() as model:
-        return await _perform(home, drops, asks, settings | {"LARES_REASONER_URL": model.url}, kills, model)
+    """Drops the photos, requests the reassessments, kills as told, waits until nothing is in flight, and
+    reads the outcome."""
+    async with flaky_model() as model:
+        settings = settings | {"LARES_REASONER_URL": model.url}
+        return await _perform(home, drops, requests, settings, kills, model)
 
 
 async def _perform(
     home: Path,
     drops: list[Drop],
-    asks: list[Ask],
+    requests: list[Request],
     settings: dict[str, str],
     kills: Kills | None,
-    model: FitfulModel,
+    model: FlakyModel,
 ) -> Result:
     began = time.monotonic()
     lares = Lares(home, settings)
     lares.cameras.mkdir(parents=True)
     lares.start()
-    subscriber, asking = Subscriber(lares), Asking(lares, asks)
+    subscriber, requester = Subscriber(lares), Requester(lares, requests)
     dropping = asyncio.create_task(_drop_all(lares, drops))
     fired = Fired()
     try:
         for index in range(kills.count if kills else 0):
             assert kills is not None
-            fired.while_ready += await kills.live(lares, index, asking, model)
+            fired.while_ready += await kills.live(lares, index, requester, model)
             lares.kill()
             fired.kills += 1
-            fired.while_judging += model.judging > 0
-            fired.asked_before_a_kill = len(asking.acknowledged)
+            fired.while_assessing += model.assessing > 0
+            fired.requested_before_a_kill = len(requester.acknowledged)
             await _gone(lares)
             lares.start()
         await lares.ready()
         await dropping
-        await asking.done()
+        await requester.done()
         await lares.idle()
         head = int((await lares.graphql("{ status { store { sequence } } }"))["status"]["store"]["sequence"])
         await subscriber.caught_up(head)
         outcome = await read_outcome(lares)
         originals = {file.path for file in walk(lares.cameras.resolve())}
-        fired.spoilt = model.failed
+        fired.failed_attempts = model.failed_attempts
         kept = {id: detection_ids(message) for id, message in (await read_kept(lares)).items()}
         return Result(outcome, originals, kept, subscriber.seen, head, time.monotonic() - began, fired)
     finally:
         dropping.cancel()
         await subscriber.close()
-        await asking.close()
+        await requester.close()
         await asyncio.gather(dropping, return_exceptions=True)
         await lares.close()
 

@@ -40,7 +40,7 @@ def main() -> None:
         outcomes = []
         for run in ("first", "second"):
             asyncio.run(unpack(folder / run))
-            run_there(tree, "r0_tell.py", folder / run, folder / f"{run}.json")
+            run_there(tree, "r0_outcome.py", folder / run, folder / f"{run}.json")
             outcomes.append((folder / f"{run}.json").read_text())
         if outcomes[0] != outcomes[1]:
             sys.exit("two runs of the same code on the same home come to different ends: nothing is written")

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import grpc
 import numpy
-import script
+import scripted_model
 from aiokafka import AIOKafkaProducer
 from r0_home import (
     CAT,
@@ -32,7 +32,15 @@ from r0_home import (
     settings,
     until_dead,
 )
-from r0_messages import failed, first, judged, refusal, request_id, seen, stamp
+from r0_messages import (
+    assessment_fact,
+    detection_fact,
+    failure_fact,
+    first,
+    rejection_fact,
+    request_id,
+    stamp,
+)
 
 from deploy.embedded.home import private_folder, private_socket_folder
 from deploy.embedded.postgres import open_postgres, programs
@@ -82,17 +90,17 @@ async def make(folder: Path) -> None:
     home = Home(folder)
     await create_topics(folder)
     async with scripted() as llm:
-        llm.always = script.answers_but_broken
-        await live(home, llm)
+        llm.always = scripted_model.answers_but_broken
+        await work_normally(home, llm)
         llm.loading = True  # it says so, and nothing is leased but by us
-        await queue(home, llm)
+        await fill_queue(home, llm)
         await leave_open(home, llm)
     await leave_unread(home)
     await check(home)
     await dump(home)
 
 
-async def live(home: Home, llm: ScriptedLlm) -> None:
+async def work_normally(home: Home, llm: ScriptedLlm) -> None:
     """Everything works, but the model for two cameras: judged, asked again, given up, failed, hastened."""
     async with running_lares(home.folder, settings(llm)) as lares:
         for camera in CAMERAS:
@@ -158,7 +166,7 @@ async def live(home: Home, llm: ScriptedLlm) -> None:
             await until_dead(lares, service, 1)
 
 
-async def queue(home: Home, llm: ScriptedLlm) -> None:
+async def fill_queue(home: Home, llm: ScriptedLlm) -> None:
     """Nobody judges, but we take leases, and die with them."""
     async with running_lares(home.folder, settings(llm)) as lares:
         for camera in ("pending", "overtaken", "answered", "failing", "leased"):
@@ -234,19 +242,19 @@ async def leave_unread(home: Home) -> None:
     # A detector that was killed between publishing and committing: its record wins over what is seen again.
     twice = await uploaded("low", FAMILY)
     detected = [
-        seen(twice, ("person", 0.9), ("car", 0.13), urgent=True),
-        seen(await uploaded("low", CAT), ("cat", 0.14), ("person", 0.11)),
-        seen(await uploaded("high", WALKER), ("person", 0.61), ("dog", 0.5), urgent=True),
-        seen(await uploaded("overtaken", CAT, after_overtaken), ("cat", 0.7)),
-        seen(await uploaded("quiet", HARBOUR)),
+        detection_fact(twice, ("person", 0.9), ("car", 0.13), urgent=True),
+        detection_fact(await uploaded("low", CAT), ("cat", 0.14), ("person", 0.11)),
+        detection_fact(await uploaded("high", WALKER), ("person", 0.61), ("dog", 0.5), urgent=True),
+        detection_fact(await uploaded("overtaken", CAT, after_overtaken), ("cat", 0.7)),
+        detection_fact(await uploaded("quiet", HARBOUR)),
     ]
-    rejected = [refusal("flawed", "late.jpg"), refusal("nowhere", "late.jpg")]
+    rejected = [rejection_fact("flawed", "late.jpg"), rejection_fact("nowhere", "late.jpg")]
     assessed = [
-        judged(known["answered"], like),
-        judged(known["overtaken"], like),
-        failed(known["failing"], "BAD_ANSWER"),
-        judged(known["answered-late"], like, request_id("answered-late")),
-        failed(known["given-up-late"], "UNKNOWN_PROMPT", request_id("given-up-late")),
+        assessment_fact(known["answered"], like),
+        assessment_fact(known["overtaken"], like),
+        failure_fact(known["failing"], "BAD_ANSWER"),
+        assessment_fact(known["answered-late"], like, request_id("answered-late")),
+        failure_fact(known["given-up-late"], "UNKNOWN_PROMPT", request_id("given-up-late")),
     ]
     async with kafka_alone(home.folder) as bus:
         again = {topic.name: await first(bus, topic) for topic in (DETECTED, REJECTED, ASSESSED)}

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import asyncpg
-import script
+import scripted_model
 from google.protobuf.timestamp_pb2 import Timestamp
 from r0_home import NOON
 
@@ -28,7 +28,7 @@ NAMES = UUID("8f0c9a52-6f0e-4c41-9d5c-0c7a52a4d1b7")
 DETECTOR = "efficientdet-lite0@0123456789ab"
 
 
-def seen(media: Media, *found: tuple[str, float], urgent: bool = False) -> MediaDetected:
+def detection_fact(media: Media, *found: tuple[str, float], urgent: bool = False) -> MediaDetected:
     message = MediaDetected(media=media, detector=DETECTOR, detected_at=media.ingested_at, urgent=urgent)
     for rank, (label, score) in enumerate(found):
         id = detection_id(media.id, 0, rank, DETECTOR)
@@ -36,7 +36,7 @@ def seen(media: Media, *found: tuple[str, float], urgent: bool = False) -> Media
     return message
 
 
-def refusal(camera: str, name: str) -> MediaRejected:
+def rejection_fact(camera: str, name: str) -> MediaRejected:
     file = FileFingerprint(path=f"{camera}/{name}", size_bytes=7, mtime_ns=8, ctime_ns=9, inode=10)
     return MediaRejected(
         rejection_id=rejection_id(camera, file.path, 7, 8), camera_id=camera, file=file,
@@ -44,7 +44,7 @@ def refusal(camera: str, name: str) -> MediaRejected:
     )  # fmt: skip
 
 
-def judged(event: asyncpg.Record, like: Assessment, request: str = "") -> EventAssessed:
+def assessment_fact(event: asyncpg.Record, like: Assessment, request: str = "") -> EventAssessed:
     """What reason_svc publishes of the evidence of now; the model said so."""
     digest, revision, id = event["evidence_digest"], event["evidence_revision"], str(event["id"])
     assessment = Assessment()
@@ -52,7 +52,7 @@ def judged(event: asyncpg.Record, like: Assessment, request: str = "") -> EventA
     assessment.id = assessment_id(id, digest, MODEL, like.prompt_hash, request)
     assessment.event_id, assessment.evidence_digest, assessment.evidence_revision = id, digest, revision
     assessment.request_id, assessment.score, assessment.severity = request, 71, "SEVERITY_HIGH"
-    assessment.raw_answer = script.answer(f"unread {event['camera_id']}")
+    assessment.raw_answer = scripted_model.answer(f"unread {event['camera_id']}")
     for factor in assessment.factors:
         del factor.detection_ids[:]
     return EventAssessed(
@@ -61,7 +61,7 @@ def judged(event: asyncpg.Record, like: Assessment, request: str = "") -> EventA
     )  # fmt: skip
 
 
-def failed(event: asyncpg.Record, reason: str, given_up: str = "") -> EventAssessed:
+def failure_fact(event: asyncpg.Record, reason: str, given_up: str = "") -> EventAssessed:
     failure = JudgementFailure(
         id=request_id(f"failure of {event['camera_id']}"), reason=reason, detail="It said no such thing.",
         failed_at=stamp(NOON), given_up_request_id=given_up,

@@ -12,7 +12,7 @@ import pytest
 
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
-from tests.homes import script
+from tests.homes import scripted_model
 from tests.homes.home import SETTINGS, golden, unpack
 from tests.homes.outcome import differences, read_outcome
 from tests.support.jobs_left import jobs_left
@@ -26,7 +26,7 @@ async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares
     home = tmp_path_factory.mktemp("upgrade") / "home"
     await unpack(home)
     async with scripted() as llm:
-        llm.always = script.answers
+        llm.always = scripted_model.answers
         async with running_lares(home, SETTINGS | {"LARES_REASONER_URL": llm.url()}) as started:
             try:
                 await started.idle()

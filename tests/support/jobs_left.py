@@ -1,5 +1,4 @@
-"""The work that a store has left, as its database holds it. The only place in the tests of whole homes that
-knows where the queue lies."""
+"""The jobs left in the database of a home. No other test of a whole Lares knows the columns of the queue."""
 
 from pathlib import Path
 

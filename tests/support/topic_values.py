@@ -21,8 +21,8 @@ async def topic_values(lares: Lares, topic: str) -> list[bytes]:
 
 
 async def assessed_times(lares: Lares) -> Counter[tuple[str, str, str]]:
-    """How often the log holds an assessment of each event, evidence digest and request: what was judged twice
-    lies there twice, though the store keeps one. Failures count for none."""
+    """How many assessments of each event, evidence digest and request are on the log. Work that was done
+    twice shows here, although the store keeps one assessment. Failures are not counted."""
     facts = map(EventAssessed.FromString, await topic_values(lares, ASSESSED.name))
     return Counter(
         (fact.event_id, fact.evidence_digest, fact.assessment.request_id)

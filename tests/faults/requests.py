@@ -1,4 +1,4 @@
-"""Reassessments that are asked for while Lares is killed: each until the store says that it has it."""
+"""Reassessments requested while Lares is killed: each is sent until the store acknowledges it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ import grpc
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
-from tests.faults.model import STUBBORN
+from tests.faults.model import SILENT
 from tests.faults.scenario import Drop
 from tests.support.lares import Lares
 from tests.support.photos import empty_photo
 
-MISSING = "a-model-that-is-nowhere"
+UNKNOWN = "no-such-model"
 ANSWERED, GIVEN_UP = "answered", "given up"
-# What a kill in the middle of a call, or a start that is not over, answers.
+# The status of a call that a kill interrupts, or that comes before Lares is ready.
 PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 @dataclass(frozen=True)
-class Ask:
-    """For another judgement of the camera's only event. An empty model is the usual one."""
+class Request:
+    """A request to reassess the only event of a camera. An empty model means the configured one."""
 
     camera: str
     model: str = ""
@@ -38,23 +38,24 @@ class Ask:
         return GIVEN_UP if self.model else ANSWERED
 
 
-def asks(drops: Sequence[Drop], stubborn: int) -> list[Ask]:
-    """One for each camera whose only photo shows something: every second is to be answered, and of the others
-    so many meet a model that never answers, the rest one that there is not."""
+def make_requests(drops: Sequence[Drop], silent: int) -> list[Request]:
+    """One for each camera whose only photo shows something. Every second one is to be answered. Of the
+    others, `silent` ask for a model that never gives a usable answer, and the rest for one that does not
+    exist."""
     seeing = sorted(drop.camera for drop in drops if drop.lonely and drop.sample != empty_photo())
     return [
-        Ask(camera, "" if place % 2 == 0 else STUBBORN if place // 2 < stubborn else MISSING)
+        Request(camera, "" if place % 2 == 0 else SILENT if place // 2 < silent else UNKNOWN)
         for place, camera in enumerate(seeing)
     ]
 
 
-class Asking:
-    """`acknowledged` are the ids of the requests that the store has taken."""
+class Requester:
+    """Sends all requests at once. `acknowledged` holds the ids of those that the store has taken."""
 
-    def __init__(self, lares: Lares, wanted: Sequence[Ask]) -> None:
+    def __init__(self, lares: Lares, wanted: Sequence[Request]) -> None:
         self._lares = lares
         self.acknowledged: set[str] = set()
-        self._tasks = [asyncio.create_task(self._ask(one)) for one in wanted]
+        self._tasks = [asyncio.create_task(self._send(one)) for one in wanted]
 
     async def done(self) -> None:
         """Raises what went wrong with one of them."""
@@ -65,11 +66,11 @@ class Asking:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _ask(self, ask: Ask) -> None:
+    async def _send(self, wanted: Request) -> None:
         while True:
             try:
-                if await self._try(ask):
-                    self.acknowledged.add(ask.request_id)
+                if await self._try(wanted):
+                    self.acknowledged.add(wanted.request_id)
                     return
             except FileNotFoundError:
                 pass  # there is no key yet
@@ -78,18 +79,18 @@ class Asking:
                     raise
             await asyncio.sleep(0.3)
 
-    async def _try(self, ask: Ask) -> bool:
-        """Whether the event is there and judged for good, and the store has the request: before, the answer
-        to the request might be the first judgement, in one run and not in another."""
+    async def _try(self, wanted: Request) -> bool:
+        """Whether the store has taken the request. It is sent once the event is closed and assessed: earlier,
+        its answer could be the event's first assessment, in one run and not in the other."""
         metadata = (("x-api-key", self._lares.key),)
         async with grpc.aio.insecure_channel(self._lares.grpc) as channel:
             stub = EventServiceStub(channel)
-            wanted = events.ListEventsRequest(filter=events.EventFilter(camera_ids=[ask.camera]))
-            found = (await stub.ListEvents(wanted, metadata=metadata, timeout=5)).events
+            of_camera = events.ListEventsRequest(filter=events.EventFilter(camera_ids=[wanted.camera]))
+            found = (await stub.ListEvents(of_camera, metadata=metadata, timeout=5)).events
             if not found or not found[0].closed or found[0].status != EVENT_STATUS_ASSESSED:
                 return False
             request = events.ReassessEventRequest(
-                event_id=found[0].id, request_id=ask.request_id, model=ask.model
+                event_id=found[0].id, request_id=wanted.request_id, model=wanted.model
             )
             await stub.ReassessEvent(request, metadata=metadata, timeout=5)
             return True

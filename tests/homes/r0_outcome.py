@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import script
+import scripted_model
 from r0_home import Home, settings, values
 
 from deploy.embedded.postgres import open_postgres
@@ -28,12 +28,12 @@ from tests.support.lares import Lares, running_lares
 from tests.support.scripted_llm import scripted
 
 
-async def tell(folder: Path, out: Path) -> None:
+async def write_outcome(folder: Path, out: Path) -> None:
     """Brings the home up with a model that works, and writes down where it comes to rest."""
     home = Home(folder)
     before = {row["id"] for row in await _while_down(home, "SELECT id FROM assessments")}
     async with scripted() as llm:
-        llm.always = script.answers
+        llm.always = scripted_model.answers
         async with running_lares(folder, settings(llm)) as lares:
             await lares.idle()
             outcome = await read(home, lares, before)
@@ -141,4 +141,4 @@ async def read(home: Home, lares: Lares, before: set[UUID]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    asyncio.run(tell(Path(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(write_outcome(Path(sys.argv[1]), Path(sys.argv[2])))
