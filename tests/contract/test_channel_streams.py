@@ -270,6 +270,7 @@ async def test_requests_that_fail_are_a_failure_of_the_call(harness: Wired) -> N
     await until(lambda: harness.shapes.events == ["ended"])
 
 
+@pytest.mark.usefixtures("calling_as_itself")
 async def test_a_stream_that_is_left_early_ends_its_handler(harness: Wired) -> None:
     async def endless(request: BytesValue, context: Any) -> AsyncIterator[BytesValue]:
         try:
