@@ -11,11 +11,15 @@ from store_svc.camera import new_camera
 from store_svc.records import Arrival
 from store_svc.snapshots import camera_configured
 
+# All or none: whoever held some while it makes the others would lock out of order.
 _LOCK = """
 SELECT id, display_name, time_zone, deleted_at IS NOT NULL AS deleted, revision,
     thresholds::text AS thresholds
-FROM cameras WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE
+FROM cameras WHERE id = ANY($1::text[])
+AND (SELECT count(*) FROM cameras WHERE id = ANY($1::text[])) = cardinality($1::text[])
+ORDER BY id FOR UPDATE
 """
+_KNOWN = "SELECT id FROM cameras WHERE id = ANY($1::text[])"
 _MAKE = """
 INSERT INTO cameras (id, display_name, time_zone, enabled, thresholds, revision, created_at, updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING RETURNING id
@@ -43,11 +47,11 @@ async def lock_or_make_cameras(
     for arrival in arrivals:
         names.setdefault(arrival.camera_id, arrival.camera_name)
     rows = await _lock(connection, names)
-    missing = names.keys() - rows.keys()
-    if missing:
-        await _make(connection, {id: names[id] for id in sorted(missing)}, now)
-        rows = await _lock(connection, names)
-    return rows, bool(missing)
+    if rows.keys() == names.keys():
+        return rows, False
+    missing = names.keys() - {row["id"] for row in await connection.fetch(_KNOWN, list(names))}
+    await _make(connection, {id: names[id] for id in sorted(missing)}, now)
+    return await _lock(connection, names), True
 
 
 async def _lock(connection: "asyncpg.Connection", ids: Collection[str]) -> dict[str, CameraRow]:
