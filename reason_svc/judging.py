@@ -10,7 +10,7 @@ from typing import NamedTuple
 from google.protobuf.duration_pb2 import Duration
 
 from lares.reason.v1 import assessment_pb2, evidence_pb2
-from lares.store.v1.event_service_pb2 import ReassessmentRequest
+from lares.store.internal.v1.job_service_pb2 import ReassessmentRequest
 from mesh.identity import assessment_id
 from reason_svc.messages import evidence_of, factor_message, stamp
 from reason_svc.reasoner import Reasoner, Wish

@@ -1,4 +1,4 @@
-"""The store's queue of due events, as the judge sees it."""
+"""The store's queue of events to assess, as the judge sees it."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,8 @@ import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
 
-from lares.store.v1 import event_service_pb2 as pb
-from lares.store.v1.event_service_pb2_grpc import EventServiceStub
+from lares.store.internal.v1 import job_service_pb2 as pb
+from lares.store.internal.v1.job_service_pb2_grpc import JobServiceStub
 from mesh.problems import Internal, Problem
 from mesh.rpc import call
 from reason_svc.backoff import Backoff
@@ -26,16 +26,18 @@ class Leases:
     """Takes, keeps and gives back; a store that cannot be reached is waited for."""
 
     def __init__(self, store: grpc.aio.Channel) -> None:
-        self._store = EventServiceStub(store)
+        self._store = JobServiceStub(store)
         self._backoff = Backoff(*PAUSES)
 
-    async def take(self, most: int) -> Sequence[pb.EventLease]:
+    async def take(self, most: int) -> Sequence[pb.JobLease]:
         """Up to `most` due events as soon as there is one, or none after a while. Raises what no waiting can
         mend."""
-        request = pb.LeaseEventsRequest(max_events=most, wait=Duration(seconds=WAIT_SECONDS))
+        request = pb.LeaseJobsRequest(
+            kind=pb.JOB_KIND_ASSESS, max_jobs=most, wait=Duration(seconds=WAIT_SECONDS)
+        )
         try:
             deadline = WAIT_SECONDS + ANSWER_SECONDS
-            answer = await call(self._store.LeaseEvents, request, timeout=deadline, wait=True)
+            answer = await call(self._store.LeaseJobs, request, timeout=deadline, wait=True)
         except Problem as problem:
             # A store whose own parts are down may say no more than INTERNAL.
             if not problem.retryable and not isinstance(problem, Internal):

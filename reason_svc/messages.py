@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.reason.v1 import assessment_pb2, evidence_pb2
 from lares.reason.v1.events_pb2 import EventAssessed, JudgementFailure
-from lares.store.v1.event_service_pb2 import EventLease
+from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.boxes import edges_of
 from mesh.identity import NAMESPACE
 from mesh.problems import Invalid
@@ -49,11 +49,11 @@ def assessed(
     return fact
 
 
-def failed(lease: EventLease, reason: str, detail: str, at: datetime) -> EventAssessed:
+def failed(lease: JobLease, reason: str, detail: str, at: datetime) -> EventAssessed:
     """The failed attempt of a lease; the same attempt has the same id however often it is told. A wish that
     can never be met is given up."""
-    given_up = lease.request.request_id if reason in (UNKNOWN_MODEL, UNKNOWN_PROMPT) else ""
-    fact = _about(lease.evidence)
+    given_up = lease.assess.request.request_id if reason in (UNKNOWN_MODEL, UNKNOWN_PROMPT) else ""
+    fact = _about(lease.assess.evidence)
     fact.failure.CopyFrom(
         JudgementFailure(
             id=str(uuid5(NAMESPACE, f"failure/{lease.lease_id}/{lease.attempt}")),

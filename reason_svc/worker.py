@@ -10,7 +10,7 @@ from opentelemetry.trace import Span
 
 from lares.reason.v1.assessment_pb2 import Severity
 from lares.reason.v1.events_pb2 import EventAssessed
-from lares.store.v1.event_service_pb2 import EventLease
+from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.problems import Problem
 from mesh.spans import INTERNAL, Attributes, entered, fail
 from mesh.tasks import together
@@ -94,12 +94,12 @@ class Worker:
         """How many more events may be in hand: as many as the judge has slots, within our own bound."""
         return min(self._concurrency, self._judge.reasoner.slots) - len(self._held)
 
-    async def _handle(self, lease: EventLease) -> None:
-        about: Attributes = {"lares.event.id": lease.evidence.event_id, "lares.attempt": lease.attempt}
+    async def _handle(self, lease: JobLease) -> None:
+        about: Attributes = {"lares.event.id": lease.subject_id, "lares.attempt": lease.attempt}
         with entered({}, "assess event", about, INTERNAL) as span:
             await self._settle(lease, span)
 
-    async def _settle(self, lease: EventLease, span: Span) -> None:
+    async def _settle(self, lease: JobLease, span: Span) -> None:
         try:
             fact = await self._attempt(lease)
             await self._publish(fact)
@@ -118,11 +118,12 @@ class Worker:
             _say(fact)
         self._held.pop(lease.lease_id, None)
 
-    async def _attempt(self, lease: EventLease) -> EventAssessed:
+    async def _attempt(self, lease: JobLease) -> EventAssessed:
         """The judgement, or the failure. Raises a retryable Problem: nobody was there to judge."""
         try:
+            evidence, request = lease.assess.evidence, lease.assess.request
             async with self._judge.turn(), asyncio.timeout(self._judge_seconds):
-                return assessed(lease.evidence, *await self._judge.assess(lease.evidence, lease.request))
+                return assessed(evidence, *await self._judge.assess(evidence, request))
         except Problem as problem:
             if problem.retryable:
                 raise
@@ -130,17 +131,17 @@ class Worker:
         except TimeoutError:
             reason, detail = "TIMEOUT", f"no judgement within {self._judge_seconds:g} s"
         except Exception:
-            log.exception("the judge broke", event_id=lease.evidence.event_id)
+            log.exception("the judge broke", event_id=lease.subject_id)
             reason, detail = "INTERNAL", "the judge broke"
         return failed(lease, reason, detail, self._judge.clock())
 
-    async def _put_off(self, lease: EventLease, problem: Problem) -> None:
+    async def _put_off(self, lease: JobLease, problem: Problem) -> None:
         """Gives the event back, unjudged, and leaves the judge alone for a while."""
         now = asyncio.get_running_loop().time()
         if now >= self._resume_at:  # those that fail together count once
             self._resume_at = now + self._backoff.failed()
         pause = round(self._resume_at - now, 1)
-        log.warning("not judged", event_id=lease.evidence.event_id, reason=problem.reason, pause=pause)
+        log.warning("not judged", event_id=lease.subject_id, reason=problem.reason, pause=pause)
         await self._leases.release([lease.lease_id])
 
     async def _renew(self) -> None:

@@ -12,9 +12,12 @@ from mesh.delivery import Delivery
 from mesh.topics import ASSESSED
 from store_svc.assessment_body import raw_answer_of, stored_body
 from store_svc.event import Judgement, StoredEvent
+from store_svc.job import ASSESS
+from store_svc.job_queue import hasten_jobs
+from store_svc.queued_event import QueuedEvent
 from store_svc.recording import Effect
 from store_svc.records import broken, time, uuid
-from store_svc.repository import hasten, load_events, lock_cameras, write_events, write_unseen
+from store_svc.repository import load_queued, lock_cameras, write_events, write_queue, write_unseen
 from store_svc.times import moment
 
 _KEEP = """
@@ -88,46 +91,55 @@ class AssessedRecorder:
         names = await lock_cameras(connection, [item.event_id for item in items])
         deleted = {row["id"] for row in await connection.fetch(_DELETED, [item.event_id for item in items])}
         items = [item for item in items if item.event_id not in deleted]
+        events = await load_queued(connection, {item.event_id for item in items})
         judgements = await _keep(connection, [item for item in items if not item.failed], now)
         failures = await _keep_failures(connection, [item for item in items if item.failed], now)
-        events = await load_events(connection, {item.event_id for item in items})
-        revisions = {event.id: event.revision for event in events.values()}
-        changed: dict[UUID, StoredEvent] = {}
+        revisions = {id: queued.event.revision for id, queued in events.items()}
+        changed: dict[UUID, QueuedEvent] = {}
         given_up: list[tuple[UUID, UUID]] = []
         last: dict[UUID, UUID] = {}
         judged = False
         for item in items:
-            event = events.get(item.event_id)
-            if event is None or (item.failed and item.id not in failures):
+            queued = events.get(item.event_id)
+            if queued is None or (item.failed and item.id not in failures):
                 continue
             if item.failed:
                 failures.remove(item.id)  # a repetition counts once
-                waited = event.request
-                matters = _fail(event, item, now)
-                if waited and not event.request:
-                    given_up.append((item.id, waited.id))
+                waited = _request_id(queued)
+                matters = _fail(queued, item, now)
+                if waited and not _request_id(queued):
+                    given_up.append((item.id, waited))
                 if matters:
-                    last[event.id] = item.id
+                    last[item.event_id] = item.id
             else:
-                matters = event.judge(judgements[item.id])
+                matters = queued.judge(judgements[item.id])
                 # What was asked for may be answered by another judge, while the usual one still fails.
                 judged |= matters and not item.request_id
             if matters:
-                changed[event.id] = event
+                changed[item.event_id] = queued
         if last:  # a round trip each, within the transaction: most batches have no failure
             await connection.executemany(_GIVE_UP, given_up)
             await connection.executemany(_FORGET, list(last.items()))
-        seen = [event for event in changed.values() if event.revision > revisions[event.id]]
-        await write_unseen(connection, [e for e in changed.values() if e.revision == revisions[e.id]])
+        await write_queue(connection, changed.values())
+        hastened = judged and await hasten_jobs(connection, ASSESS, now)
+        seen: list[StoredEvent] = []
+        unseen: list[StoredEvent] = []
+        for id, queued in changed.items():
+            (seen if queued.event.revision > revisions[id] else unseen).append(queued.event)
+        await write_unseen(connection, unseen)
         await write_events(connection, [], seen, names, now)
-        hastened = judged and await hasten(connection, now)
-        return Effect(outbox=bool(seen), due=hastened or any(event.due_at for event in changed.values()))
+        return Effect(outbox=bool(seen), due=hastened or any(queued.job for queued in changed.values()))
 
 
-def _fail(event: StoredEvent, failure: Verdict, now: datetime) -> bool:
+def _fail(queued: QueuedEvent, failure: Verdict, now: datetime) -> bool:
     if failure.request_id:
-        return event.give_up(failure.id, failure.request_id)
-    return event.fail(failure.id, failure.evidence_digest, now)
+        return queued.give_up(failure.id, failure.request_id)
+    return queued.fail(failure.id, failure.evidence_digest, now)
+
+
+def _request_id(queued: QueuedEvent) -> UUID | None:
+    """Of the request that waits."""
+    return queued.job.request.id if queued.job and queued.job.request else None
 
 
 async def _keep(

@@ -18,9 +18,11 @@ from store_svc.deciding import Decided, DecidedFrame, decide
 from store_svc.detectors import ReportedDetectors
 from store_svc.event import Addition, Growth, StoredEvent
 from store_svc.evidence import History
+from store_svc.job_queue import write_jobs
+from store_svc.queued_event import QueuedEvent
 from store_svc.recording import Effect, write_files
 from store_svc.records import Arrival, arrival
-from store_svc.repository import load_detection_ids, load_events, load_spans, write_events
+from store_svc.repository import load_detection_ids, load_queued, load_spans, write_events
 from store_svc.stubs import CameraRow, lock_or_make_cameras
 from store_svc.tables import detections, frames, media
 from store_svc.times import moment, stamp
@@ -75,13 +77,15 @@ class DetectedRecorder:
         await self._write_media(connection, fresh, cameras, now)
         await _write_kept(connection, fresh, kept, cameras, now)
         await write_files(connection, (item.file for item in items))
-        changed = await self._grow(connection, joined, cameras, now)
+        queued = await self._grow(connection, joined, cameras, now)
+        changed, jobs = [each.event for each in queued], [each.job for each in queued if each.job]
+        await write_jobs(connection, jobs)
         await connection.copy_records_to_table("detections", records=rows, columns=detections.columns.keys())
         opened = [event for event in changed if event.revision == 1]
         grown = [event for event in changed if event.revision > 1]
         names = {id: camera.display_name for id, camera in cameras.items()}
         await write_events(connection, opened, grown, names, now)
-        return Effect(outbox=bool(changed or stubs), due=any(event.due_at for event in changed))
+        return Effect(outbox=bool(changed or stubs), due=bool(jobs))
 
     def _policy_of(self, item: Arrival, camera: CameraRow) -> WatchPolicy | None:
         """The one that decides now, with what the camera's locked row says."""
@@ -151,15 +155,15 @@ class DetectedRecorder:
         joined: dict[UUID, _Joined],
         cameras: dict[str, CameraRow],
         now: datetime,
-    ) -> list[StoredEvent]:
+    ) -> list[QueuedEvent]:
         """The events, opened or loaded, with what joined them. Before the new detections are written."""
         old = [id for id, event in joined.items() if event.history is None]
-        events = await load_events(connection, old) if old else {}
+        events = await load_queued(connection, old) if old else {}
         known = await load_detection_ids(connection, old) if old else {}
         for id, event in joined.items():
             if event.history is not None:
                 at = event.additions[0].at
-                events[id] = StoredEvent(id, event.camera_id, at, at, event.history, now)
+                events[id] = QueuedEvent(StoredEvent(id, event.camera_id, at, at, event.history, now))
             zone = cameras[event.camera_id].time_zone or self._time_zone
             growth = Growth(tuple(event.additions), zone, event.partition)
             events[id].grow(growth, known.get(id, ()), now)

@@ -9,14 +9,14 @@ import asyncpg
 from lares.store.v1.event_pb2 import Event
 from mesh.problems import Exhausted, NotFound
 from store_svc.database import Database
-from store_svc.event import Request
-from store_svc.repository import load_events, lock_cameras, write_unseen
+from store_svc.job import Request
+from store_svc.repository import load_queued, lock_cameras, write_queue
 from store_svc.snapshots import event_message
 from store_svc.wakeups import Signal
 
 MOST = 1000  # requests that wait at the same time, give or take those who ask in this moment
 
-_WAITING = "SELECT count(*) FROM events WHERE request_id IS NOT NULL"
+_WAITING = "SELECT count(*) FROM jobs WHERE request_id IS NOT NULL"
 _ENDED = """
 SELECT EXISTS (SELECT FROM assessments WHERE event_id = $1 AND request_id = $2)
     OR EXISTS (SELECT FROM judgement_failures WHERE event_id = $1 AND given_up_request_id = $2)
@@ -43,13 +43,15 @@ class Reassessments:
 
     async def _ask(self, connection: asyncpg.Connection, event_id: UUID, request: Request) -> Event:
         names = await lock_cameras(connection, [event_id])
-        event = (await load_events(connection, [event_id])).get(event_id)
-        if event is None:
+        queued = (await load_queued(connection, [event_id])).get(event_id)
+        if queued is None:
             raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=str(event_id))
+        waiting = queued.job.request if queued.job else None
         ended = await connection.fetchval(_ENDED, event_id, request.id)
-        if not ended and (event.request is None or event.request.id != request.id):
-            if event.request is None and await connection.fetchval(_WAITING) >= MOST:
+        if not ended and (waiting is None or waiting.id != request.id):
+            if waiting is None and await connection.fetchval(_WAITING) >= MOST:
                 raise Exhausted(f"{MOST} reassessments wait for the judge already", "TOO_MANY_REASSESSMENTS")
-            event.ask(request, self._clock())
-            await write_unseen(connection, [event])
+            queued.ask(request, self._clock())
+            await write_queue(connection, [queued])
+        event = queued.event
         return event_message(event, names.get(event.camera_id, event.camera_id))

@@ -1,8 +1,7 @@
 """The event rows and the feed, below SQLAlchemy: loaded and written many at a time.
 
-Whoever changes an event holds its camera's row lock first (cameras in id order), so what is read here stays
-true until the commit. Only a lease's columns change without it, and are written here only to end the lease;
-and the time of a retry, which whoever writes the event may set back.
+Whoever changes an event locks its camera's row first (cameras in id order), then its job: what is read here
+stays true until the commit.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,32 +13,21 @@ import asyncpg
 
 from lares.store.v1.events_pb2 import EventChanged
 from store_svc.assembly import Span
-from store_svc.event import FAILED, Request, StoredEvent
+from store_svc.event import StoredEvent
 from store_svc.evidence import dump_history, load_history
+from store_svc.job import ASSESS
+from store_svc.job_queue import delete_jobs, lock_jobs, write_jobs
+from store_svc.queued_event import QueuedEvent
 from store_svc.snapshots import event_message
 from store_svc.tables import events, feed
 from store_svc.times import micros, moment, stamp
 
 # What `_row` gives, in its order, and what `_values` gives.
-_FIXED = ["id", "camera_id", "history", "lease_id", "leased_until"]
+_FIXED = ["id", "camera_id", "history"]
 _CHANGING = [column.name for column in events.columns if column.name not in _FIXED]
-_REQUEST = ["request_id", "request_model", "request_prompt"]
-_NOBODY = (None, None, None)
-_PLAIN = ["id", "camera_id", *(name for name in _CHANGING if name not in _REQUEST)]
+_PLAIN = ["id", "camera_id", *_CHANGING]
 _UPDATE = f"""
-UPDATE events SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_CHANGING, 3))},
-    lease_id = CASE WHEN $2 THEN NULL ELSE lease_id END,
-    leased_until = CASE WHEN $2 THEN NULL ELSE leased_until END
-WHERE id = $1
-"""  # noqa: S608
-
-MOST_HASTENED = 200  # by one judgement: the feed waits for it
-_HASTEN = f"""
-UPDATE events SET due_at = least(due_at, $1), hastened = true WHERE id IN (
-    SELECT id FROM events WHERE status = {FAILED} AND NOT hastened
-    AND due_at IS NOT NULL AND (lease_id IS NULL OR leased_until <= $1)
-    ORDER BY priority DESC, started_at DESC LIMIT $2 FOR UPDATE SKIP LOCKED
-) RETURNING id
+UPDATE events SET {", ".join(f"{name} = ${n}" for n, name in enumerate(_CHANGING, 2))} WHERE id = $1
 """  # noqa: S608
 
 
@@ -51,6 +39,19 @@ async def load_events(connection: "asyncpg.Connection", ids: Collection[UUID]) -
         list(ids),
     )
     return {row["id"]: _event(row) for row in rows}
+
+
+async def load_queued(connection: "asyncpg.Connection", ids: Collection[UUID]) -> dict[UUID, QueuedEvent]:
+    """Those that exist, with their jobs, which are locked. Their cameras must be."""
+    jobs = await lock_jobs(connection, ASSESS, ids)
+    loaded = await load_events(connection, ids)
+    return {id: QueuedEvent(event, jobs.get(id)) for id, event in loaded.items()}
+
+
+async def write_queue(connection: "asyncpg.Connection", changed: Collection[QueuedEvent]) -> None:
+    """Writes the jobs of these events, and deletes those that are done. Call it before `write_events`."""
+    await write_jobs(connection, [each.job for each in changed if each.job])
+    await delete_jobs(connection, ASSESS, [each.event.id for each in changed if not each.job])
 
 
 async def load_detection_ids(
@@ -121,15 +122,8 @@ async def write_events(
     await connection.copy_records_to_table("feed", records=entries, columns=feed.columns.keys())
 
 
-async def hasten(connection: "asyncpg.Connection", now: datetime) -> bool:
-    """Makes events due that failed and are not in hand, each once until it is judged; whether there were any.
-    It needs no camera's lock, for it waits for no event's; but call it after write_events, whose writers wait
-    for events while they hold the feed's."""
-    return bool(await connection.fetch(_HASTEN, now, MOST_HASTENED))
-
-
 async def write_unseen(connection: "asyncpg.Connection", changed: Sequence[StoredEvent]) -> None:
-    """Writes events of which nothing changed but their place in the queue: without an entry in the feed."""
+    """Writes events of which nothing changed that people see: without an entry in the feed."""
     if changed:
         await connection.executemany(_UPDATE, [_change(event) for event in changed])
 
@@ -142,11 +136,11 @@ def _entry(event: StoredEvent, camera_name: str, now: datetime) -> tuple[object,
 
 
 def _row(event: StoredEvent) -> tuple[object, ...]:
-    return event.id, event.camera_id, dump_history(event.history), None, None, *_values(event)
+    return event.id, event.camera_id, dump_history(event.history), *_values(event)
 
 
 def _change(event: StoredEvent) -> tuple[object, ...]:
-    return event.id, event.released, *_values(event)
+    return event.id, *_values(event)
 
 
 def _values(event: StoredEvent) -> tuple[object, ...]:
@@ -169,14 +163,8 @@ def _values(event: StoredEvent) -> tuple[object, ...]:
         event.assessed_digest,
         event.assessed_revision,
         event.severity,
-        event.due_at,
-        event.waiting_since,
         event.urgent_done,
-        event.priority,
-        event.attempts,
-        event.hastened,
         event.failure_id,
-        *((event.request.id, event.request.model, event.request.prompt) if event.request else _NOBODY),
     )
 
 
@@ -188,6 +176,5 @@ def _event(row: "asyncpg.Record") -> StoredEvent:
         "labels": frozenset(row["labels"]),
         "history": load_history(row["history"]),
         "assessment": row["assessment"],
-        "request": Request(*asked) if (asked := [row[name] for name in _REQUEST])[0] else None,
     }
     return StoredEvent(**fields)

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from lares.store.internal.v1.file_service_pb2_grpc import add_FileServiceServicer_to_server
+from lares.store.internal.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from lares.store.internal.v1.key_check_service_pb2_grpc import add_KeyCheckServiceServicer_to_server
 from lares.store.v1.camera_service_pb2_grpc import add_CameraServiceServicer_to_server
 from lares.store.v1.detection_service_pb2_grpc import add_DetectionServiceServicer_to_server
@@ -19,18 +20,21 @@ from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
 from store_svc.api.events import EventServicer
 from store_svc.api.files import FileServicer
+from store_svc.api.jobs import JobServicer
 from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
 from store_svc.assembly import Limits
+from store_svc.assess_input import read_assess_inputs
 from store_svc.assessed import AssessedRecorder
 from store_svc.cameras import Cameras
 from store_svc.database import Database, open_database
 from store_svc.detected import DetectedRecorder
 from store_svc.detectors import Detectors
-from store_svc.judge import ask_judge
+from store_svc.facts_read import FactsRead
+from store_svc.job import ASSESS
 from store_svc.keys import Keys, ensure_admin_key
-from store_svc.leases import Leases
+from store_svc.leases import JobKind, Leases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.outbox import Outbox
@@ -57,34 +61,33 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         await ensure_admin_key(database, config.home / "admin.key")
         mesh.checks["postgres"] = database.check
         wakeups = Wakeups()
-        status = await _start_workers(stack, config, mesh, database, wakeups)
-        await _add_services(stack, config, mesh, database, wakeups, status)
+        status, facts = await _start_workers(stack, config, mesh, database, wakeups)
+        await _add_services(stack, config, mesh, database, wakeups, status, facts)
         yield
 
 
 async def _start_workers(
     stack: AsyncExitStack, config: Config, mesh: Mesh, database: Database, wakeups: Wakeups
-) -> StoreStatus:
+) -> tuple[StoreStatus, FactsRead]:
     offsets = Offsets(database, SERVICE)
     detected = await stack.enter_async_context(mesh.bus.consume(DETECTED, SERVICE, offsets=offsets))
     rejected = await stack.enter_async_context(mesh.bus.consume(REJECTED, SERVICE, offsets=offsets))
     assessed = await stack.enter_async_context(mesh.bus.consume(ASSESSED, SERVICE, offsets=offsets))
-    judge = partial(ask_judge, partial(mesh.channel, "reason"))
-    status = StoreStatus(detected.lag, rejected.lag, assessed.lag, judge)
+    facts = FactsRead(assessed.ends, assessed.behind, now)
     recorder = DetectedRecorder(limits(config), watch_settings(config), config.time_zone, now)
     detections = Consumer(database, offsets, wakeups, recorder)
     rejections = Consumer(database, offsets, wakeups, RejectedRecorder(now))
     assessments = Consumer(database, offsets, wakeups, AssessedRecorder(now))
-    sweep = Sweep(database, config.event_gap_seconds, now)
+    sweep = Sweep(database, config.event_gap_seconds, config.lease_seconds, now)
     for name, work in (
         ("store detections", detections.run(detected)),
         ("store rejections", rejections.run(rejected)),
         ("store assessments", assessments.run(assessed)),
-        ("store sweep", sweeping(sweep, detected, wakeups, status)),
+        ("store sweep", sweeping(sweep, detected, wakeups, facts)),
         ("store outbox", Outbox(database, mesh.bus, wakeups.feed).run()),
     ):
         await stack.enter_async_context(mesh.running(name, work))
-    return status
+    return StoreStatus(detected.lag, rejected.lag, assessed.lag), facts
 
 
 async def _add_services(
@@ -94,9 +97,9 @@ async def _add_services(
     database: Database,
     wakeups: Wakeups,
     status: StoreStatus,
+    facts: FactsRead,
 ) -> None:
     feed = await stack.enter_async_context(open_feed(mesh.bus, partial(list_changes, database)))
-    leases = Leases(database, wakeups.due, status.assessments_read, config.lease_seconds, now)
     watch = watch_settings(config)
     detectors = Detectors(database, watch)
     # What the detector can find counts all the same, and another detector may come: the start need not wait.
@@ -105,8 +108,10 @@ async def _add_services(
     previews = Previews(database, watch, detectors)
     cameras = CameraServicer(database, Cameras(database, wakeups, now), previews, config.watch_classes, now)
     reassessments = Reassessments(database, wakeups.due, now)
-    events = EventServicer(database, feed, leases, reassessments, status, now)
+    events = EventServicer(database, feed, reassessments, status, now)
     keys = Keys(database, now)
+    kinds = {ASSESS: JobKind(facts, read_assess_inputs)}
+    jobs = JobServicer(Leases(database, kinds, wakeups.due, config.lease_seconds, now))
     add, package = partial(mesh.server.add, needs=["postgres"]), "lares.store.v1"
     add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")
     add(add_EventServiceServicer_to_server, events, f"{package}.EventService")
@@ -116,6 +121,7 @@ async def _add_services(
     internal = "lares.store.internal.v1"
     add(add_KeyCheckServiceServicer_to_server, KeyCheckServicer(keys), f"{internal}.KeyCheckService")
     add(add_FileServiceServicer_to_server, FileServicer(database), f"{internal}.FileService")
+    add(add_JobServiceServicer_to_server, jobs, f"{internal}.JobService")
 
 
 def watch_settings(config: Config) -> WatchSettings:

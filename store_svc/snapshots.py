@@ -1,14 +1,10 @@
 """Stored things as their messages."""
 
-from collections.abc import Iterable
-
-from lares.reason.v1.evidence_pb2 import Evidence, EvidenceDetection, PastEvent
 from lares.store.v1.camera_pb2 import Camera as CameraMessage
 from lares.store.v1.event_pb2 import Event
-from lares.store.v1.event_service_pb2 import ReassessmentRequest
 from lares.store.v1.events_pb2 import CameraConfigured
 from store_svc.camera import Camera
-from store_svc.event import Request, StoredEvent
+from store_svc.event import StoredEvent
 from store_svc.times import stamp
 
 
@@ -30,28 +26,6 @@ def event_message(event: StoredEvent, camera_name: str) -> Event:
     if event.assessment is not None:
         message.assessment.ParseFromString(event.assessment)
     return message
-
-
-def evidence_message(
-    event: StoredEvent, camera_name: str, detections: Iterable[EvidenceDetection]
-) -> Evidence:
-    """The frozen evidence that a judge is handed; `detections` are all of the event's."""
-    return Evidence(
-        event_id=str(event.id),
-        revision=event.evidence_revision,
-        digest=event.evidence_digest,
-        camera_id=event.camera_id,
-        camera_name=camera_name,
-        time_zone=event.time_zone,
-        started_at=stamp(event.started_at),
-        ended_at=stamp(event.ended_at),
-        detections=detections,
-        history=[PastEvent(event_id=str(p.event_id), started_at=stamp(p.started_at)) for p in event.history],
-    )
-
-
-def request_message(request: Request) -> ReassessmentRequest:
-    return ReassessmentRequest(request_id=str(request.id), model=request.model, prompt=request.prompt)
 
 
 def camera_message(camera: Camera) -> CameraMessage:

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from store_svc.database import Database
-from store_svc.event import RETRY_MOST_SECONDS, RETRY_SECONDS
+from store_svc.job import ASSESS
+from store_svc.job_queue import last_expiry, mend_jobs, write_jobs
 from store_svc.recording import Effect
-from store_svc.repository import load_events, lock_cameras, write_events
+from store_svc.repository import load_queued, lock_cameras, write_events
 
 MOST = 200  # closed in one transaction
 
@@ -17,21 +18,26 @@ _CLOSABLE = """
 SELECT id FROM events WHERE NOT closed AND last_recorded_at <= $1 AND partition = ANY($2::int[])
 ORDER BY last_recorded_at LIMIT $3
 """
-# A deadline farther ahead than its own length is of a clock since set back. (Leases see to their own.)
-_MEND_CLOSING = "UPDATE events SET last_recorded_at = $1 WHERE NOT closed AND last_recorded_at > $1"
-_MEND_RETRIES = """
-UPDATE events SET due_at = $1::timestamptz
-WHERE due_at > $1::timestamptz + interval '1 second'
-    * least($2::float8, $3::float8 * power(2, least(greatest(attempts, 1), 30) - 1))
+# A deadline farther ahead than its own length is of a clock since set back.
+_AHEAD = "SELECT id FROM events WHERE NOT closed AND last_recorded_at > $1"
+_MEND_CLOSING = """
+UPDATE events SET last_recorded_at = $1 WHERE id = ANY($2::uuid[]) AND NOT closed AND last_recorded_at > $1
 """
 
 
 class Sweep:
     """Each step is idempotent; several processes may sweep at once."""
 
-    def __init__(self, database: Database, gap_seconds: float, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        gap_seconds: float,
+        lease_seconds: float,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._database = database
         self._gap = timedelta(seconds=gap_seconds)
+        self._lease = timedelta(seconds=lease_seconds)
         self._clock = clock
 
     async def mend(self) -> None:
@@ -39,10 +45,17 @@ class Sweep:
 
         async def work(connection: asyncpg.Connection) -> None:
             now = self._clock()
-            await connection.execute(_MEND_CLOSING, now)
-            await connection.execute(_MEND_RETRIES, now, RETRY_MOST_SECONDS, RETRY_SECONDS)
+            if ahead := [row["id"] for row in await connection.fetch(_AHEAD, now)]:
+                await lock_cameras(connection, ahead)
+                await connection.execute(_MEND_CLOSING, now, ahead)
+            await mend_jobs(connection, now, self._lease)
 
         await self._database.fast(work)
+
+    async def last_expiry(self) -> datetime | None:
+        """When the last lease expired of those that are over and not yet granted anew."""
+        async with self._database.session() as connection:
+            return await last_expiry(connection, ASSESS, self._clock())
 
     async def quiet(self) -> tuple[datetime, set[int]]:
         """The partitions with events that had no detection for the gap before a time, and that time: what was
@@ -68,10 +81,11 @@ class Sweep:
         found = await connection.fetch(_CLOSABLE, before, list(read), MOST)
         names = await lock_cameras(connection, [row["id"] for row in found])
         # Looked at again under the locks: a detection may have joined, another sweep may have closed it.
-        events = (await load_events(connection, [row["id"] for row in found])).values()
-        closing = [event for event in events if not event.closed and event.last_recorded_at <= before]
+        events = (await load_queued(connection, [row["id"] for row in found])).values()
+        closing = [each for each in events if not each.event.closed and each.event.last_recorded_at <= before]
         now = self._clock()
-        for event in closing:
-            event.close(now)
-        await write_events(connection, [], closing, names, now)
-        return [event.due_at is not None for event in closing]
+        for each in closing:
+            each.close(now)
+        await write_jobs(connection, [each.job for each in closing if each.job])
+        await write_events(connection, [], [each.event for each in closing], names, now)
+        return [each.job is not None for each in closing]

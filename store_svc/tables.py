@@ -21,6 +21,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     text,
 )
@@ -162,38 +163,46 @@ events = Table(
     Column("assessed_digest", Text),
     Column("assessed_revision", BigInteger, nullable=False),  # highest evidence revision judged; 0 = none
     Column("severity", SmallInteger),  # reason.v1.Severity of the current assessment
-    # The queue. NULL `due_at`: nothing to judge; it stays set while the event is leased.
-    Column("due_at", TIME),
-    Column("waiting_since", TIME),  # when it was NULL last; retries do not move it
     Column("urgent_done", Boolean, nullable=False),  # the fast path was taken
-    Column("priority", SmallInteger, nullable=False),  # higher is judged first
-    Column("attempts", Integer, nullable=False),  # failed ones since the last success
-    Column("hastened", Boolean, nullable=False, server_default=text("false")),  # once, by a success elsewhere
-    Column("failure_id", Uuid),  # the last of them, and what gave up a request; NULL after a success
-    Column("lease_id", Uuid),
-    Column("leased_until", TIME),
-    # Somebody asks for another judgement and waits for it; all NULL where nobody does.
-    Column("request_id", Uuid),
-    Column("request_model", Text),
-    Column("request_prompt", Text),
+    Column("failure_id", Uuid),  # the last failed attempt, or what gave up a request; NULL after a success
     Index("events_newest", text("started_at DESC"), text("id DESC")),
     Index("events_newest_of_camera", "camera_id", text("started_at DESC"), text("id DESC")),
     Index("events_labels", "labels", postgresql_using="gin"),
     Index("events_open", "partition", "last_recorded_at", postgresql_where=text("NOT closed")),
+)
+
+# The queue: a row while there is work to do. It is matched by kind and subject, never by its id.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("kind", SmallInteger, nullable=False),  # store.internal.v1.JobKind
+    Column("subject_id", Uuid, nullable=False),  # the event, where it is to be assessed
+    Column("camera_id", Text, nullable=False),
+    Column("priority", SmallInteger, nullable=False),  # higher is leased first
+    Column("rank_time", TIME, nullable=False),  # newest first within a priority: the start of the event
+    Column("due_at", TIME, nullable=False),  # it stays while the job is leased
+    Column("waiting_since", TIME, nullable=False),  # since there is work; retries do not move it
+    Column("attempts", Integer, nullable=False),  # failed ones since the last success
+    Column("failed", Boolean, nullable=False),  # its subject shows a failure
+    Column("hastened", Boolean, nullable=False),  # once, by a success elsewhere
+    Column("input_digest", Text, nullable=False),  # of the input as the subject has it now
+    # Somebody asks for this work and waits for it; both NULL where nobody does.
+    Column("request_id", Uuid),
+    Column("request", LargeBinary),  # serialised store.internal.v1.ReassessmentRequest
+    Column("lease_id", Uuid),
+    Column("leased_until", TIME),
+    UniqueConstraint("kind", "subject_id"),
+    Index("jobs_ranked", "kind", text("priority DESC"), text("rank_time DESC")),
     Index(
-        "events_due",
+        "jobs_failed",
+        "kind",
         text("priority DESC"),
-        text("started_at DESC"),
-        postgresql_where=text("due_at IS NOT NULL"),
+        text("rank_time DESC"),
+        postgresql_where=text("failed AND NOT hastened"),
     ),
-    Index(
-        "events_failed",
-        text("priority DESC"),
-        text("started_at DESC"),
-        postgresql_where=text("status = 3 AND NOT hastened"),
-    ),
-    Index("events_leased", "lease_id", postgresql_where=text("lease_id IS NOT NULL")),
-    Index("events_asked", "request_id", postgresql_where=text("request_id IS NOT NULL")),
+    Index("jobs_leased", "lease_id", postgresql_where=text("lease_id IS NOT NULL")),
+    Index("jobs_asked", "request_id", postgresql_where=text("request_id IS NOT NULL")),
 )
 
 # All judgements, also superseded ones and those of events not yet seen.

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Generic, TypeVar
 
 import asyncpg
@@ -16,9 +17,9 @@ from mesh.problems import Problem
 from mesh.spans import processing_batch
 from mesh.topics import M
 from store_svc.database import Database
+from store_svc.facts_read import FactsRead
 from store_svc.offsets import Move, Offsets, OffsetsMoved, moves
 from store_svc.recording import Effect, Item, Recorder
-from store_svc.status import StoreStatus
 from store_svc.sweep import Sweep
 from store_svc.wakeups import Wakeups
 
@@ -124,28 +125,40 @@ class Consumer(Generic[M, Item]):
 
 
 async def sweeping(
-    sweep: Sweep, detections: Stream[MediaDetected], wakeups: Wakeups, status: StoreStatus
+    sweep: Sweep, detections: Stream[MediaDetected], wakeups: Wakeups, facts: FactsRead
 ) -> None:
     """Lets the leases begin once the assessments are read; then closes events, once a second."""
-    while not status.assessments_read.is_set():
-        if await patiently("assessments", status.assessments_lag) == 0:
-            status.assessments_read.set()
-        await asyncio.sleep(LOOK_SECONDS)
     while True:
-        effect = await patiently("sweep", lambda: sweep_once(sweep, detections))
+        if await patiently("assessments", facts.look):
+            break
+        await asyncio.sleep(LOOK_SECONDS)
+    wakeups.notify(feed=False, due=True)
+    while True:
+        effect = await patiently("sweep", lambda: sweep_once(sweep, detections, facts))
         wakeups.notify(feed=effect.outbox, due=effect.due)
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected]) -> Effect:
-    """Closes only where all that was in the log by then is in the store."""
+async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected], facts: FactsRead) -> Effect:
+    """Closes only where all that was in the log by then is in the store; lets expired leases be granted anew
+    once all facts of until then are."""
     await sweep.mend()
+    expired = await sweep.last_expiry()
+    regained = expired is not None and await catch_up(facts, expired)
     before, partitions = await sweep.quiet()
     if not partitions:
-        return Effect()
+        return Effect(due=regained)
     ends = await detections.ends()  # asked after `before` was fixed
     at = detections.positions()
-    return await sweep.close(before, {p for p in partitions if p in at and at[p] >= ends.get(p, 0)})
+    effect = await sweep.close(before, {p for p in partitions if p in at and at[p] >= ends.get(p, 0)})
+    return Effect(effect.outbox, effect.due or regained)
+
+
+async def catch_up(facts: FactsRead, expired: datetime) -> bool:
+    """Whether the facts were read until `expired` only now."""
+    if facts.until is not None and facts.until >= expired:
+        return False
+    return await facts.look()
 
 
 async def patiently(what: str, work: Callable[[], Awaitable[R]]) -> R:

@@ -1,7 +1,7 @@
 """Reading a topic in the name of a group: every record until it is done."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Generic
 
@@ -99,7 +99,12 @@ class Stream(Generic[M]):
     async def lag(self) -> int:
         """How many records, over all partitions, are not done for this group: 0 only if all that were in the
         topic when this was called are done, and their outputs durable. Raises Unavailable."""
-        ends = await self.ends()
+        return await self.behind(await self.ends())
+
+    async def behind(self, ends: Mapping[int, int]) -> int:
+        """How many of the records before `ends`, as `ends` gave them, are not done for this group. Raises
+        Unavailable."""
+        await self._pass_gaps()
         at = self.positions()
         if ends.keys() - at.keys():
             others = await self._place.committed(self._cluster, ends.keys() - at.keys())
@@ -109,9 +114,13 @@ class Stream(Generic[M]):
     async def ends(self) -> dict[int, int]:
         """The offset that each partition's next record will have; raises Unavailable."""
         ends = await self._cluster.ends(self._place.topic.name)
+        await self._pass_gaps()
+        return ends
+
+    async def _pass_gaps(self) -> None:
+        """Offsets that the intake has passed and that hold no record are done."""
         for partition, position in (await self._intake.positions()).items():
             self._ledger.skip(partition, position)
-        return ends
 
     def positions(self) -> dict[int, int]:
         """By partition that is ours, the next offset not yet done."""

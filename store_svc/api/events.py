@@ -1,6 +1,5 @@
 """lares.store.v1.EventService."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import datetime
@@ -14,15 +13,12 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
 from store_svc.bookmarks import with_bookmarks
 from store_svc.database import Database
-from store_svc.event import Request
 from store_svc.ids import parse_uuid
-from store_svc.leases import Leases
+from store_svc.job import Request
 from store_svc.queries import assessments, counts, events, failures, feed, raw_answers
 from store_svc.reassessments import Reassessments
 from store_svc.status import StoreStatus
-from store_svc.times import stamp
 
-WAIT_MOST_SECONDS = 30.0
 # Together below the 30 s within which a bookmark was promised.
 BOOKMARK_SECONDS, IDLE_SECONDS = 15.0, 10.0
 
@@ -32,14 +28,12 @@ class EventServicer(EventServiceServicer):
         self,
         database: Database,
         live: Feed,
-        leases: Leases,
         reassessments: Reassessments,
         status: StoreStatus,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._live = live
-        self._leases = leases
         self._reassessments = reassessments
         self._status = status
         self._clock = clock
@@ -76,21 +70,6 @@ class EventServicer(EventServiceServicer):
         changes, head = await feed.list_changes(self._database, request.after, request.page_size or 200)
         return pb.ListChangesResponse(changes=changes, head=head)
 
-    async def LeaseEvents(self, request: pb.LeaseEventsRequest, context: object) -> pb.LeaseEventsResponse:
-        wait = request.wait.seconds + request.wait.nanos / 1e9
-        patience = min(max(wait, 0.0), WAIT_MOST_SECONDS)
-        return pb.LeaseEventsResponse(leases=await self._leases.take(request.max_events, patience))
-
-    async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
-        held, until = await self._leases.renew(request.lease_ids)
-        return pb.RenewLeasesResponse(lease_ids=held, expires_at=stamp(until))
-
-    async def ReleaseLeases(
-        self, request: pb.ReleaseLeasesRequest, context: object
-    ) -> pb.ReleaseLeasesResponse:
-        await self._leases.release(request.lease_ids)
-        return pb.ReleaseLeasesResponse()
-
     async def ReassessEvent(
         self, request: pb.ReassessEventRequest, context: object
     ) -> pb.ReassessEventResponse:
@@ -123,11 +102,7 @@ class EventServicer(EventServiceServicer):
             rejections_lag=await self._status.rejections_lag(),
             assessments_lag=await self._status.assessments_lag(),
         )
-        counted, judge = await asyncio.gather(
-            counts.count(self._database, self._clock()), self._status.judge()
-        )
-        lags.MergeFrom(counted)
-        lags.judge_state, lags.judge_detail = judge.state, judge.detail
+        lags.MergeFrom(await counts.count(self._database, self._clock()))
         return lags
 
 

@@ -6,6 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from lares.store.v1.event_service_pb2 import GetStoreStatusResponse
 from store_svc.database import Database
+from store_svc.job import ASSESS
 from store_svc.times import stamp
 
 PACE = timedelta(minutes=5)  # what the pace of judging is told by
@@ -22,7 +23,7 @@ _COUNTS = """
     FROM feed_head head, feed_published published, (
         SELECT count(*) AS events, count(*) FILTER (WHERE leased_until > $1) AS leased,
             min(waiting_since) AS oldest
-        FROM events WHERE due_at IS NOT NULL
+        FROM jobs WHERE kind = $3
     ) due
 """
 
@@ -30,7 +31,7 @@ _COUNTS = """
 async def count(database: Database, now: datetime) -> GetStoreStatusResponse:
     """Everything but the lags, in one snapshot."""
     async with database.session() as connection:
-        row = await connection.fetchrow(_COUNTS, now, PACE)
+        row = await connection.fetchrow(_COUNTS, now, PACE, ASSESS)
     assert row is not None  # an aggregate, and tables of one row each
     oldest = row["oldest_due_at"]
     return GetStoreStatusResponse(

@@ -1,26 +1,38 @@
-"""The queue of events to judge, on a real PostgreSQL."""
+"""The queue of jobs, on a real PostgreSQL."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 
-from lares.store.v1.event_service_pb2 import EventLease
+from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.boxes import bounding_box
 from mesh.problems import Invalid
 from store_svc import tables
+from store_svc.assess_input import read_assess_inputs
 from store_svc.database import Database
 from store_svc.evidence import Past, digest
-from store_svc.leases import Leases
+from store_svc.facts_read import FactsRead
+from store_svc.job import ASSESS
+from store_svc.leases import JobKind, Leases
+from store_svc.sweep import Sweep
 from store_svc.wakeups import Signal
-from tests.support.book import NOON, at, camera_row, detection_row, due_row, event_row, open_book, write
+from store_svc.worker import catch_up
+from tests.support.book import (
+    NOON,
+    at,
+    camera_row,
+    detection_row,
+    due_rows,
+    event_row,
+    open_book,
+    write,
+    write_due,
+)
 
 SECONDS = 60.0
 
@@ -45,42 +57,64 @@ class Watched(Signal):
 
 
 @dataclass
+class Topic:
+    """Of the facts: its end, and how far it was read."""
+
+    end: int = 0
+    read: int = 0
+
+    async def ends(self) -> dict[int, int]:
+        return {0: self.end}
+
+    async def behind(self, ends: Mapping[int, int]) -> int:
+        return max(0, ends[0] - self.read)
+
+
+@dataclass
 class Queue:
     """Leases with a clock to turn, and a look at the rows."""
 
     database: Database
     due: Watched = field(default_factory=Watched)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    topic: Topic = field(default_factory=Topic)
     now: datetime = NOON
 
     def __post_init__(self) -> None:
-        self.ready.set()
+        self.facts = FactsRead(self.topic.ends, self.topic.behind, lambda: self.now)
+        self.sweep = Sweep(self.database, 30.0, SECONDS, lambda: self.now)
         self.leases = self.another()
 
     def another(self) -> Leases:
         """The same queue as a second judge sees it."""
-        return Leases(self.database, self.due, self.ready, SECONDS, lambda: self.now)
+        kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
+        return Leases(self.database, kinds, self.due, SECONDS, lambda: self.now)
 
     async def put(self, **changes: Any) -> str:
-        row = due_row(**changes)
-        await write(self.database, tables.events, row)
-        return str(row["id"])
+        (id,) = await write_due(self.database, due_rows(**changes))
+        return id
 
-    async def take(self, most: int = 10) -> list[EventLease]:
-        return await self.leases.take(most, 0.0)
+    async def take(self, most: int = 10) -> list[JobLease]:
+        return await self.leases.take(ASSESS, most, 0.0)
 
     async def taken(self, most: int = 10) -> list[str]:
-        return [lease.evidence.event_id for lease in await self.take(most)]
+        return [lease.subject_id for lease in await self.take(most)]
 
     async def row(self, event_id: str) -> Any:
         async with self.database.session() as connection:
-            return await connection.fetchrow("SELECT * FROM events WHERE id = $1", event_id)
+            return await connection.fetchrow("SELECT * FROM jobs WHERE subject_id = $1", event_id)
+
+    async def catch_up(self) -> None:
+        """As the store's sweep does once a second."""
+        if expired := await self.sweep.last_expiry():
+            await catch_up(self.facts, expired)
 
 
 @pytest.fixture
 async def queue(postgres_url: str) -> AsyncIterator[Queue]:
     async with open_book(postgres_url) as database:
-        yield Queue(database)
+        queue = Queue(database)
+        await queue.facts.look()
+        yield queue
 
 
 async def test_many_judges_get_each_event_once(queue: Queue) -> None:
@@ -88,8 +122,8 @@ async def test_many_judges_get_each_event_once(queue: Queue) -> None:
 
     async def judge() -> list[str]:
         mine, leases = [], queue.another()
-        while found := await leases.take(3, 0.0):
-            mine += [lease.evidence.event_id for lease in found]
+        while found := await leases.take(ASSESS, 3, 0.0):
+            mine += [lease.subject_id for lease in found]
         return mine
 
     shares = await asyncio.gather(*[judge() for _ in range(6)])
@@ -138,7 +172,8 @@ async def test_a_lease_says_all_of_the_evidence(queue: Queue) -> None:
         attempts=2,
     )
     (lease,) = await queue.take()
-    evidence = lease.evidence
+    assert lease.subject_id == str(event_id)
+    evidence = lease.assess.evidence
     assert lease.attempt == 3
     assert lease.expires_at.ToDatetime(NOON.tzinfo) == NOON + timedelta(seconds=SECONDS)
     assert (evidence.revision, evidence.digest) == (5, evidence_digest)
@@ -161,8 +196,9 @@ async def test_a_lease_ends_with_its_time(queue: Queue) -> None:
     queue.now += timedelta(seconds=SECONDS - 1)
     assert await queue.take() == []
     queue.now += timedelta(seconds=1)
+    await queue.catch_up()
     (second,) = await queue.take()
-    assert second.evidence.event_id == event_id
+    assert second.subject_id == event_id
     assert second.lease_id != first.lease_id
     assert (await queue.leases.renew([first.lease_id, second.lease_id]))[0] == [second.lease_id]
 
@@ -171,6 +207,8 @@ async def test_a_lease_from_before_the_clock_was_set_back_is_over(queue: Queue) 
     event_id = await queue.put(due_at=at(-7200))
     await queue.take()
     queue.now -= timedelta(hours=1)
+    await queue.sweep.mend()
+    await queue.catch_up()
     assert await queue.taken() == [event_id]
     assert (await queue.row(event_id))["leased_until"] == queue.now + timedelta(seconds=SECONDS)
 
@@ -196,10 +234,10 @@ async def test_a_judged_event_is_no_longer_held(queue: Queue) -> None:
     event_id = await queue.put()
     (lease,) = await queue.take()
     async with queue.database.session() as connection:
-        await connection.execute("UPDATE events SET due_at = NULL WHERE id = $1", event_id)
+        await connection.execute("DELETE FROM jobs WHERE subject_id = $1", event_id)
     assert (await queue.leases.renew([lease.lease_id]))[0] == []
     await queue.leases.release([lease.lease_id])
-    assert (await queue.row(event_id))["due_at"] is None
+    assert await queue.row(event_id) is None
 
 
 async def test_a_released_event_comes_again_and_no_attempt_counts(queue: Queue) -> None:
@@ -211,7 +249,7 @@ async def test_a_released_event_comes_again_and_no_attempt_counts(queue: Queue) 
     assert (await queue.leases.renew([lease.lease_id]))[0] == []
     queue.now += timedelta(seconds=2)
     (again,) = await queue.take()
-    assert (again.evidence.event_id, again.attempt) == (event_id, 2)
+    assert (again.subject_id, again.attempt) == (event_id, 2)
 
 
 async def test_a_lease_id_that_is_none_is_refused(queue: Queue) -> None:
@@ -221,66 +259,102 @@ async def test_a_lease_id_that_is_none_is_refused(queue: Queue) -> None:
 
 async def test_who_waits_is_woken(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store_svc.leases.POLL_SECONDS", 60.0)
-    waiting = asyncio.create_task(queue.leases.take(1, 30.0))
+    waiting = asyncio.create_task(queue.leases.take(ASSESS, 1, 30.0))
     await asyncio.wait_for(queue.due.waited.wait(), 90)
     event_id = await queue.put()
     queue.due.notify()
     (lease,) = await asyncio.wait_for(waiting, 90)
-    assert lease.evidence.event_id == event_id
+    assert lease.subject_id == event_id
 
 
 async def test_who_waits_finds_what_another_process_wrote(queue: Queue) -> None:
-    waiting = asyncio.create_task(queue.leases.take(1, 30.0))
+    waiting = asyncio.create_task(queue.leases.take(ASSESS, 1, 30.0))
     await asyncio.wait_for(queue.due.waited.wait(), 90)
     event_id = await queue.put()
     (lease,) = await asyncio.wait_for(waiting, 90)
-    assert lease.evidence.event_id == event_id
+    assert lease.subject_id == event_id
 
 
 async def test_nobody_waits_longer_than_asked(queue: Queue) -> None:
-    assert await asyncio.wait_for(queue.leases.take(1, 0.2), 90) == []
+    assert await asyncio.wait_for(queue.leases.take(ASSESS, 1, 0.2), 90) == []
 
 
-async def test_nothing_is_handed_out_before_the_assessments_are_read(queue: Queue) -> None:
+async def test_nothing_is_handed_out_before_the_facts_of_before_the_start_are_read(queue: Queue) -> None:
     event_id = await queue.put()
-    queue.ready.clear()
-    assert await queue.leases.take(1, 0.1) == []
-    waiting = asyncio.create_task(queue.leases.take(1, 30.0))
-    queue.ready.set()
+    queue.topic.end = 7
+    queue.facts = FactsRead(queue.topic.ends, queue.topic.behind, lambda: queue.now)
+    queue.leases = queue.another()
+    assert not await queue.facts.look()
+    assert await queue.leases.take(ASSESS, 1, 0.1) == []
+    waiting = asyncio.create_task(queue.leases.take(ASSESS, 1, 30.0))
+    # More have come meanwhile: they are none of those.
+    queue.topic.end, queue.topic.read = 9, 7
+    assert await queue.facts.look()
     (lease,) = await asyncio.wait_for(waiting, 90)
-    assert lease.evidence.event_id == event_id
+    assert lease.subject_id == event_id
 
 
-async def test_evidence_is_what_its_digest_says_while_the_event_grows(queue: Queue) -> None:
-    event_id = UUID(await queue.put())
-    seen: set[int] = set()
+class TestAfterAnExpiry:
+    """The worker may have told its fact just before."""
 
-    async def grow() -> None:
-        known: list[UUID] = []
-        while len(seen) < 10:
-            row = detection_row(event_id=event_id)
-            known.append(row["id"])
-            evidence_digest = digest(known, (), "UTC")
-            await queue.database.fast(partial(join, detection=row, evidence_digest=evidence_digest))
+    async def test_waits_for_the_facts_of_until_then(self, queue: Queue) -> None:
+        await queue.put()
+        (first,) = await queue.take()
+        queue.topic.end = 5  # told while it was leased
+        queue.now += timedelta(seconds=SECONDS)
+        for read in (0, 4):
+            queue.topic.read = read
+            await queue.catch_up()
+            assert await queue.take() == []
+        queue.topic.end, queue.topic.read = 100, 5
+        await queue.catch_up()
+        (second,) = await queue.take()
+        assert second.subject_id == first.subject_id
 
-    async with asyncio.TaskGroup() as group:
-        growing = group.create_task(grow())
-        while not growing.done():
-            for lease in await queue.take():
-                ids = [UUID(detection.id) for detection in lease.evidence.detections]
-                assert lease.evidence.digest == digest(ids, (), "UTC")
-                seen.add(lease.evidence.revision)
-            queue.now += timedelta(seconds=SECONDS)
+    async def test_an_end_of_before_it_does_not_count(self, queue: Queue) -> None:
+        await queue.put()
+        await queue.take()
+        queue.now += timedelta(seconds=SECONDS - 1)
+        assert await queue.facts.look()
+        queue.now += timedelta(seconds=1)
+        assert await queue.take() == []
+        await queue.catch_up()
+        assert len(await queue.take()) == 1
+
+    async def test_nor_does_one_by_a_clock_since_set_back(self, queue: Queue) -> None:
+        queue.now += timedelta(hours=1)
+        await queue.facts.look()
+        queue.now -= timedelta(hours=1)
+        await queue.put()
+        assert len(await queue.take()) == 1
+        queue.now += timedelta(seconds=SECONDS)
+        assert await queue.take() == []
+        queue.now += timedelta(hours=2)  # past the time by which that end was seen
+        assert await queue.take() == []
+        await queue.catch_up()
+        assert len(await queue.take()) == 1
+
+    async def test_only_what_expired_waits(self, queue: Queue) -> None:
+        expired = await queue.put()
+        await queue.take()
+        queue.now += timedelta(seconds=SECONDS)
+        other = await queue.put()
+        assert await queue.taken() == [other]
+        await queue.catch_up()
+        assert await queue.taken() == [expired]
 
 
-async def join(connection: asyncpg.Connection, detection: dict[str, Any], evidence_digest: str) -> None:
-    """As the store writes it: the detection and the event's new digest in one transaction."""
-    await connection.execute(
-        "INSERT INTO detections SELECT * FROM jsonb_populate_record(NULL::detections, $1::jsonb)",
-        json.dumps(detection, default=str),
-    )
-    await connection.execute(
-        "UPDATE events SET evidence_digest = $2, evidence_revision = evidence_revision + 1 WHERE id = $1",
-        detection["event_id"],
-        evidence_digest,
-    )
+async def test_what_its_digest_does_not_fit_is_not_handed_out(queue: Queue) -> None:
+    """Nor does it hold up what comes after it."""
+    good = await queue.put(started_at=at(-9))
+    torn = await queue.put()
+    other_input = await queue.put(input_digest="of other evidence")
+    await write(queue.database, tables.detections, detection_row(event_id=UUID(torn)))
+    assert await queue.taken(2) == []
+    assert await queue.taken(2) == [good]
+    assert {(await queue.row(id))["attempts"] for id in (torn, other_input)} == {0}
+    async with queue.database.session() as connection:
+        await connection.execute("DELETE FROM detections")
+    queue.now += timedelta(seconds=SECONDS)
+    await queue.catch_up()
+    assert torn in await queue.taken()

@@ -138,7 +138,9 @@ async def left_alone(judging: Judging, look: Recorded) -> None:
     async def due() -> bool:
         nonlocal seen
         judging.turn(1)
-        rows = await look.rows("SELECT due_at, lease_id FROM events WHERE status <> 2")
+        rows = await look.rows(
+            "SELECT due_at, lease_id FROM events LEFT JOIN jobs ON subject_id = events.id WHERE status <> 2"
+        )
         quiet = all(row["lease_id"] is None and row["due_at"] <= judging.now for row in rows)
         seen = seen + 1 if quiet and await is_in(judging, JUDGE_STATE_UNREACHABLE) else 0
         return seen * POLL_SECONDS > 4 * leases.POLL_SECONDS
@@ -189,7 +191,11 @@ async def test_what_comes_while_the_llm_is_gone_is_judged_when_it_returns(
         given = len(oracle.given)
         async with oracle.there(well=False):
             await pass_minutes(judging, look, range(6, 11))
-            await until_async(lambda: counted(look, "events WHERE status = 3 AND attempts > 0", 40))
+            await until_async(
+                lambda: counted(
+                    look, "events JOIN jobs ON subject_id = events.id WHERE status = 3 AND attempts > 0", 40
+                )
+            )
             await until_async(lambda: is_in(judging, JUDGE_STATE_FAILING))
             unjudged(await judging.events(), before, {EVENT_STATUS_FAILED})
             assert len(oracle.given) == given

@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, GetReasonStatusResponse
 from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
 from mesh.problems import Invalid, NotFound
@@ -24,7 +23,7 @@ from tests.support.book import (
     assessment_row,
     at,
     camera_row,
-    due_row,
+    due_rows,
     event_row,
     failure_row,
     judged,
@@ -41,10 +40,6 @@ async def no_lag() -> int:
     return 0
 
 
-async def ready() -> GetReasonStatusResponse:
-    return GetReasonStatusResponse(state=JUDGE_STATE_READY)
-
-
 @pytest.fixture(scope="module")
 def stored(served: LoopThread, postgres_server: str) -> Stored:
     return Stored(served, postgres_server)
@@ -53,8 +48,8 @@ def stored(served: LoopThread, postgres_server: str) -> Stored:
 @pytest.fixture(scope="module")
 def grpc_servicer(stored: Stored) -> EventServicer:
     reassessments = Reassessments(stored.database, Wakeups().due, lambda: NOON)
-    status = StoreStatus(no_lag, no_lag, no_lag, ready)
-    return EventServicer(stored.database, nothing, nothing, reassessments, status, lambda: NOON)
+    status = StoreStatus(no_lag, no_lag, no_lag)
+    return EventServicer(stored.database, nothing, reassessments, status, lambda: NOON)
 
 
 @pytest.fixture(scope="module")
@@ -209,11 +204,11 @@ def test_the_backlog_is_done_at_the_pace_of_the_last_five_minutes(
         stored.write(tables.assessments, *rows)
 
     assert told() == (0, Duration().ToTimedelta())
-    stored.write(tables.events, *[due_row() for _ in range(9)])
+    stored.write_due(*[due_rows() for _ in range(9)])
     assert told() == (0, None)
     judge(-300, -301, 1)  # too long ago, and by a clock since set back
     assert told() == (0, None)
     judge(-299, -60, 0)
     assert told() == (3, timedelta(seconds=900))
-    stored.execute("UPDATE events SET due_at = NULL")
+    stored.execute("TRUNCATE jobs")
     assert told() == (3, timedelta(0))

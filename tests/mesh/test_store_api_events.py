@@ -10,21 +10,29 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_FAILING, GetReasonStatusResponse
 from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING, Event
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
-from mesh.problems import Denied, Invalid, NotFound
+from mesh.problems import Invalid, NotFound
 from store_svc import tables
 from store_svc.api.events import EventServicer
-from store_svc.leases import Leases
 from store_svc.reassessments import Reassessments
 from store_svc.status import Lag, StoreStatus
 from store_svc.times import stamp
 from store_svc.wakeups import Wakeups
-from tests.support.book import NOON, Row, assessment_row, at, camera_row, due_row, event_row, feed_row, judged
+from tests.support.book import (
+    NOON,
+    Row,
+    assessment_row,
+    at,
+    camera_row,
+    due_rows,
+    event_row,
+    feed_row,
+    judged,
+)
 from tests.support.served import LoopThread
 from tests.support.stored import AS_KEY, Stored, refused
 
@@ -69,19 +77,14 @@ def status() -> StoreStatus:
 
         return read
 
-    async def judge() -> GetReasonStatusResponse:
-        return GetReasonStatusResponse(state=JUDGE_STATE_FAILING, detail="no JSON")
-
-    return StoreStatus(lag(17), lag(18), lag(19), judge)
+    return StoreStatus(lag(17), lag(18), lag(19))
 
 
 @pytest.fixture(scope="module")
 def grpc_servicer(stored: Stored, live: ScriptedFeed, status: StoreStatus) -> EventServicer:
-    status.assessments_read.set()
     due = Wakeups().due
-    leases = Leases(stored.database, due, status.assessments_read, 60.0, lambda: NOON)
     reassessments = Reassessments(stored.database, due, lambda: NOON)
-    return EventServicer(stored.database, live, leases, reassessments, status, lambda: NOON)
+    return EventServicer(stored.database, live, reassessments, status, lambda: NOON)
 
 
 @pytest.fixture(scope="module")
@@ -343,44 +346,19 @@ def test_watching_from_zero_is_not_watching_from_now(events: EventServiceStub, l
     assert live.asked == [None, 0, 3]
 
 
-# The queue and the state
-
-
-def test_only_a_sibling_gets_leases(events: EventServiceStub) -> None:
-    for call, request in [
-        (events.LeaseEvents, pb.LeaseEventsRequest(max_events=1)),
-        (events.RenewLeases, pb.RenewLeasesRequest()),
-        (events.ReleaseLeases, pb.ReleaseLeasesRequest()),
-    ]:
-        with refused(Denied, "SIBLINGS_ONLY"):
-            call(request, metadata=AS_KEY)  # type: ignore[operator]
-
-
-def test_a_lease_over_the_wire(events: EventServiceStub, stored: Stored) -> None:
-    row = due_row()
-    stored.write(tables.events, row)
-    (lease,) = events.LeaseEvents(pb.LeaseEventsRequest(max_events=5)).leases
-    assert (lease.evidence.event_id, lease.attempt) == (str(row["id"]), 1)
-    renewed = events.RenewLeases(pb.RenewLeasesRequest(lease_ids=[lease.lease_id, str(uuid4())]))
-    assert list(renewed.lease_ids) == [lease.lease_id]
-    assert renewed.expires_at == lease.expires_at
-    events.ReleaseLeases(pb.ReleaseLeasesRequest(lease_ids=[lease.lease_id]))
-    assert not events.RenewLeases(pb.RenewLeasesRequest(lease_ids=[lease.lease_id])).lease_ids
+# The state
 
 
 def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: Stored) -> None:
     others: dict[str, Any] = {"detections_lag": 17, "rejections_lag": 18, "assessments_lag": 19}
-    others |= {"judge_state": JUDGE_STATE_FAILING, "judge_detail": "no JSON"}
     idle = events.GetStoreStatus(pb.GetStoreStatusRequest(), metadata=AS_KEY)
     assert idle == pb.GetStoreStatusResponse(**others, eta=Duration())
-    stored.write(
-        tables.events,
-        event_row(),
-        event_row(closed=True),
-        due_row(due_at=at(-10)),
-        due_row(due_at=at(280), waiting_since=at(-1100)),  # tried in vain, and to be tried again
-        due_row(due_at=at(-20), lease_id=uuid4(), leased_until=at(5)),
-        due_row(due_at=at(-10), lease_id=uuid4(), leased_until=at(-5)),
+    stored.write(tables.events, event_row(), event_row(closed=True))
+    stored.write_due(
+        due_rows(due_at=at(-10)),
+        due_rows(due_at=at(280), waiting_since=at(-1100)),  # tried in vain, and to be tried again
+        due_rows(due_at=at(-20), lease_id=uuid4(), leased_until=at(5)),
+        due_rows(due_at=at(-10), lease_id=uuid4(), leased_until=at(-5)),
     )
     stored.write(tables.camera_outbox, {"camera_id": "front", "body": b""})
     stored.execute("UPDATE feed_head SET sequence = 12")

@@ -8,7 +8,6 @@ import pytest
 
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.reason.v1.assessment_pb2 import SEVERITY_HIGH, SEVERITY_MEDIUM
-from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, GetReasonStatusResponse
 from lares.store.internal.v1 import file_service_pb2 as files_pb
 from lares.store.v1 import camera_service_pb2 as cameras_pb
 from lares.store.v1 import detection_service_pb2 as detections_pb
@@ -54,10 +53,6 @@ async def no_lag() -> int:
     return 0
 
 
-async def ready() -> GetReasonStatusResponse:
-    return GetReasonStatusResponse(state=JUDGE_STATE_READY)
-
-
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[Database]:
     async with open_book(postgres_url) as database:
@@ -74,8 +69,8 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
     previews = Previews(database, WATCH, Detectors(database, WATCH))
     cameras = CameraServicer(database, nothing, previews, (), lambda: NOON)
     detections = DetectionServicer(database)
-    status = StoreStatus(no_lag, no_lag, no_lag, ready)
-    events = EventServicer(database, nothing, nothing, nothing, status, lambda: NOON)
+    status = StoreStatus(no_lag, no_lag, no_lag)
+    events = EventServicer(database, nothing, nothing, status, lambda: NOON)
     media, keys = MediaServicer(database), KeyServicer(Keys(database, lambda: NOON))
     files = [FileFingerprint(path=str(n)) for n in range(100)]
     return [

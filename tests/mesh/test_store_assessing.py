@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING
-from store_svc.event import ASSESSED, FAILED, PENDING, Request
-from store_svc.tables import events
-from tests.support.book import due_row, write
+from store_svc.event import ASSESSED, FAILED, PENDING
+from store_svc.job import Request
+from tests.support.book import due_rows, write_due
 from tests.support.facts import assessed, at, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded, sequences
 
@@ -32,7 +32,7 @@ async def evidence(store: Recorded) -> tuple[int, str]:
 
 
 async def lease(store: Recorded) -> None:
-    await store.rows("UPDATE events SET lease_id = $1, leased_until = now()", uuid4())
+    await store.rows("UPDATE jobs SET lease_id = $1, leased_until = now()", uuid4())
 
 
 class TestAssessment:
@@ -41,7 +41,7 @@ class TestAssessment:
         await store.assess(assessed(EVENT, FIRST, *await evidence(store), score=70, severity=3))
         row = await store.event(EVENT)
         assert (row["status"], str(row["assessment_id"]), row["severity"]) == (ASSESSED, FIRST, 3)
-        assert (row["due_at"], row["lease_id"], row["leased_until"]) == (None, None, None)
+        assert await store.job(EVENT) is None
         assert row["assessed_digest"] == row["evidence_digest"]
         pending, change = await store.feed()
         assert (pending.event.status, change.event.status) == (EVENT_STATUS_PENDING, EVENT_STATUS_ASSESSED)
@@ -94,10 +94,10 @@ class TestAssessment:
         await store.detect(detected(2, 10))
         await store.assess(assessed(EVENT, FIRST, *old))
         row = await store.event(EVENT)
-        assert (row["status"], row["due_at"]) == (ASSESSED, None)
+        assert (row["status"], await store.job(EVENT)) == (ASSESSED, None)
         await store.sweep(after=30)
         row = await store.event(EVENT)
-        assert (row["closed"], row["due_at"]) == (True, store.now)
+        assert (row["closed"], await store.due_at(EVENT)) == (True, store.now)
 
     async def test_of_outgrown_evidence_leaves_a_closed_event_due(self, store: Recorded) -> None:
         old = await evidence(store)
@@ -106,7 +106,10 @@ class TestAssessment:
         await lease(store)
         await store.assess(assessed(EVENT, FIRST, *old))
         row = await store.event(EVENT)
-        assert (row["closed"], row["due_at"] is None, row["lease_id"]) == (True, False, None)
+        job = await store.job(EVENT)
+        assert job is not None
+        assert (row["closed"], job["lease_id"], job["leased_until"]) == (True, None, None)
+        assert job["input_digest"] == row["evidence_digest"]
 
     async def test_of_an_unknown_event_is_kept(self, store: Recorded) -> None:
         await store.assess(assessed(opened_by(9), FIRST, 1, "digest"))
@@ -115,13 +118,13 @@ class TestAssessment:
     async def test_kept_from_an_earlier_life_counts_when_it_is_judged_again(self, store: Recorded) -> None:
         """The same judgement has the same id: dropped as a repetition it would leave the event due."""
         _, digest = await evidence(store)
-        await store.rows("DELETE FROM events")
+        await store.rows("TRUNCATE events, jobs")
         await store.assess(assessed(EVENT, FIRST, 7, digest, score=33))
         await store.rows("TRUNCATE media, detections")
         await store.detect(detected(1, 0, urgent=True))
         await store.assess(assessed(EVENT, FIRST, 1, digest, score=44))
         row = await store.event(EVENT)
-        assert (row["status"], row["due_at"]) == (ASSESSED, None)
+        assert (row["status"], await store.job(EVENT)) == (ASSESSED, None)
         assert (await store.feed())[-1].event.assessment.score == 33
 
     async def test_of_a_deleted_event_is_dropped(self, store: Recorded) -> None:
@@ -144,8 +147,10 @@ class TestFailure:
         await lease(store)
         await store.assess(failed(EVENT, FIRST, *await evidence(store)))
         row = await store.event(EVENT)
-        assert (row["status"], row["attempts"], row["lease_id"]) == (FAILED, 1, None)
-        assert row["due_at"] == store.now + timedelta(seconds=1)
+        job = await store.job(EVENT)
+        assert job is not None
+        assert (row["status"], job["attempts"], job["failed"], job["lease_id"]) == (FAILED, 1, True, None)
+        assert job["due_at"] == store.now + timedelta(seconds=1)
         change = (await store.feed())[-1]
         assert (change.event.status, change.event.HasField("assessment")) == (EVENT_STATUS_FAILED, False)
         ((reason, detail, failed_at),) = await store.rows(
@@ -159,7 +164,7 @@ class TestFailure:
         await store.assess(failed(EVENT, FIRST, *known), other)
         feed = await store.feed()
         await store.assess(failed(EVENT, SECOND, *known), failed(EVENT, FOURTH, *known))
-        assert (await store.event(EVENT))["attempts"] == 3
+        assert await attempts(store) == 3
         assert await store.feed() == feed
         rows = await store.rows("SELECT id FROM judgement_failures ORDER BY id")
         assert [str(row["id"]) for row in rows] == [THIRD, FOURTH]
@@ -179,16 +184,16 @@ class TestFailure:
         known = await evidence(store)
         await store.assess(failed(EVENT, FIRST, *known), failed(EVENT, FIRST, *known))
         await store.assess(failed(EVENT, FIRST, *known))
-        assert (await store.event(EVENT))["attempts"] == 1
+        assert await attempts(store) == 1
         await store.assess(failed(EVENT, SECOND, *known))
-        row = await store.event(EVENT)
-        assert (row["attempts"], row["due_at"]) == (2, store.now + timedelta(seconds=2))
+        assert await attempts(store) == 2
+        assert await store.due_at(EVENT) == store.now + timedelta(seconds=2)
 
     async def test_then_success(self, store: Recorded) -> None:
         known = await evidence(store)
         await store.assess(failed(EVENT, FIRST, *known), assessed(EVENT, SECOND, *known))
         row = await store.event(EVENT)
-        assert (row["status"], row["attempts"], row["due_at"]) == (ASSESSED, 0, None)
+        assert (row["status"], await store.job(EVENT)) == (ASSESSED, None)
         assert sequences(await store.feed()) == [1, 2]
 
     async def test_after_success_does_not_matter(self, store: Recorded) -> None:
@@ -207,9 +212,9 @@ class TestRecovery:
     """A judgement succeeds while other events wait for their next attempt."""
 
     async def put(self, store: Recorded, **changes: Any) -> str:
-        row = due_row(**({"status": FAILED, "attempts": 9, "due_at": later(store)} | changes))
-        await write(store.database, events, row)
-        return str(row["id"])
+        pair = due_rows(**({"status": FAILED, "attempts": 9, "due_at": later(store)} | changes))
+        (id,) = await write_due(store.database, pair)
+        return id
 
     async def succeed(self, store: Recorded, event: str = EVENT, id: str = FIRST, **changes: Any) -> None:
         row = await store.event(event)
@@ -220,8 +225,8 @@ class TestRecovery:
         upcoming = store.wakeups.due.upcoming()
         await self.succeed(store)
         assert upcoming.is_set()
-        assert {(await store.event(id))["due_at"] for id in failed} == {store.now}
-        assert {(await store.event(id))["attempts"] for id in failed} == {9}
+        assert {await store.due_at(id) for id in failed} == {store.now}
+        assert {await attempts(store, id) for id in failed} == {9}
         assert len(await store.feed()) == 2
 
     async def test_each_event_once_until_it_is_judged(self, store: Recorded) -> None:
@@ -231,42 +236,48 @@ class TestRecovery:
         await self.succeed(store)
         row = await store.event(hopeless)
         await store.assess(failed(hopeless, FOURTH, row["evidence_revision"], row["evidence_digest"]))
-        after = (await store.event(hopeless))["due_at"]
+        after = await store.due_at(hopeless)
         assert after == later(store)
         await self.succeed(store, opened_by(2), SECOND)
-        assert (await store.event(hopeless))["due_at"] == after
+        assert await store.due_at(hopeless) == after
         await self.succeed(store, hopeless, THIRD)
-        assert not (await store.event(hopeless))["hastened"]
+        assert await store.job(hopeless) is None
 
     async def test_one_that_is_in_hand_waits_for_the_next(self, store: Recorded) -> None:
         """Its attempt began before: if it fails, that says nothing."""
         held = {"due_at": store.now, "lease_id": uuid4(), "leased_until": later(store)}
         in_hand = await self.put(store, **held)
         await self.succeed(store)
-        row = await store.event(in_hand)
+        row = await store.job(in_hand)
+        assert row is not None
         assert (row["due_at"], row["hastened"], row["lease_id"]) == (store.now, False, held["lease_id"])
 
     async def test_is_of_a_bounded_number(self, store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("store_svc.repository.MOST_HASTENED", 2)
+        monkeypatch.setattr("store_svc.job_queue.MOST_HASTENED", 2)
         old = await self.put(store, started_at=at(-9))
         new, urgent = await self.put(store), await self.put(store, started_at=at(-99), priority=1)
         await self.succeed(store)
-        assert [(await store.event(id))["hastened"] for id in (old, new, urgent)] == [False, True, True]
+        due = [await store.due_at(id) for id in (old, new, urgent)]
+        assert due == [later(store), store.now, store.now]
 
     async def test_what_was_asked_for_shows_nothing(self, store: Recorded) -> None:
         """It may have been judged by rules, while the model still fails."""
         waits, request = await self.put(store), uuid4()
         await store.reassessments.ask(UUID(EVENT), Request(request, "rules/v1"))
         await self.succeed(store, request=str(request))
-        row = await store.event(waits)
-        assert ((await store.event(EVENT))["status"], row["due_at"]) == (ASSESSED, later(store))
+        assert (await store.event(EVENT))["status"] == ASSESSED
+        assert await store.due_at(waits) == later(store)
 
     async def test_what_did_not_fail_is_as_it_was(self, store: Recorded) -> None:
         released = await self.put(store, status=PENDING)
-        settled = await self.put(store, due_at=None)
         await self.succeed(store)
-        assert (await store.event(released))["due_at"] == later(store)
-        assert (await store.event(settled))["due_at"] is None
+        assert await store.due_at(released) == later(store)
+
+
+async def attempts(store: Recorded, event: str = EVENT) -> int:
+    job = await store.job(event)
+    assert job is not None
+    return int(job["attempts"])
 
 
 def later(store: Recorded) -> datetime:

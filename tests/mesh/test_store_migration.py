@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from lares.reason.v1.assessment_pb2 import Assessment
@@ -23,12 +24,14 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import Invalid, Unavailable
 from store_svc import migration
 from store_svc.database import open_database
+from store_svc.job import ASKED, ASSESS, URGENT, Job, Request
+from store_svc.job_queue import lock_jobs
 from store_svc.migration import migrate
 from store_svc.queries.assessments import list_assessments
 from store_svc.queries.events import get_event, list_events
 from store_svc.queries.feed import list_changes
 from store_svc.queries.raw_answers import get_raw_answer
-from store_svc.repository import load_events
+from store_svc.repository import load_queued
 from store_svc.tables import assessments, metadata
 from tests.support.book import NOON, assessment_row, write
 
@@ -135,9 +138,11 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
     await migrate(empty_postgres_url)
     assert await differences(engine) == []
     async with open_database(empty_postgres_url) as database:
-        event = (await database.fast(lambda connection: load_events(connection, [EVENT])))[EVENT]
-        assert (event.due_at, event.attempts, event.request, event.assessment) == (DUE, 2, None, b"1")
-        assert event.waiting_since == NOON  # its last detection: more nobody wrote down
+        queued = (await database.fast(lambda connection: load_queued(connection, [EVENT])))[EVENT]
+        event, job = queued.event, queued.job
+        assert job is not None
+        assert (job.due_at, job.attempts, job.request, event.assessment) == (DUE, 2, None, b"1")
+        assert job.waiting_since == NOON  # its last detection: more nobody wrote down
         assert event.failure_id == UUID(int=22)
         await write(database, assessments, assessment_row(UUID(int=4), EVENT, 1))
     async with engine.connect() as connection:
@@ -211,11 +216,106 @@ async def downgrade_to_before_raw_answers(engine: AsyncEngine) -> None:
         await connection.run_sync(work)
 
 
-async def upgrade(engine: AsyncEngine, revision: str) -> None:
+WAITING: dict[str, dict[str, Any]] = {
+    "due": {},
+    "urgent": {"priority": URGENT, "urgent_done": True, "closed": False},
+    "leased": {"lease_id": UUID(int=31), "leased_until": NOON + timedelta(seconds=60)},
+    "failed": {"status": 3, "attempts": 4, "due_at": NOON + timedelta(seconds=8), "failure_id": UUID(int=41)},
+    "hastened": {"status": 3, "attempts": 9, "hastened": True},
+    "asked": {
+        "status": 2,
+        "assessed_digest": "digest",
+        "priority": ASKED,
+        "request_id": UUID(int=51),
+        "request_model": "m" * 256,
+        "request_prompt": "v2",
+    },
+    "asked for the usual": {"request_id": UUID(int=52), "request_model": "", "request_prompt": ""},
+}
+JOBS: dict[str, dict[str, Any]] = {
+    "due": {},
+    "urgent": {"priority": URGENT},
+    "leased": {"lease_id": UUID(int=31), "leased_until": NOON + timedelta(seconds=60)},
+    "failed": {"failed": True, "attempts": 4, "due_at": NOON + timedelta(seconds=8)},
+    "hastened": {"failed": True, "attempts": 9, "hastened": True},
+    "asked": {"priority": ASKED, "request": Request(UUID(int=51), "m" * 256, "v2")},
+    "asked for the usual": {"request": Request(UUID(int=52))},
+}
+SETTLED: tuple[dict[str, Any], ...] = (
+    {"status": 2, "assessed_digest": "digest"},
+    {"closed": False},
+    {"failure_id": UUID(int=42), "status": 2, "assessed_digest": "digest"},  # a request was given up
+)
+
+
+async def test_what_waits_is_carried_over_and_back(empty_postgres_url: str, engine: AsyncEngine) -> None:
+    await upgrade(engine, "0003")
+    ids = {name: UUID(int=100 + n) for n, name in enumerate(WAITING)}
+    settled = [UUID(int=200 + n) for n, _ in enumerate(SETTLED)]
+    async with engine.begin() as connection:
+        for name, changes in WAITING.items():
+            await put_event_of_0003(connection, ids[name], {"due_at": NOON, "waiting_since": SINCE} | changes)
+        for id, changes in zip(settled, SETTLED, strict=True):
+            await put_event_of_0003(connection, id, changes)
+        before = (await connection.execute(text(EVENTS_OF_0003))).all()
+    await migrate(empty_postgres_url)
+    assert await differences(engine) == []
+    async with open_database(empty_postgres_url) as database:
+        jobs = await database.fast(
+            lambda connection: lock_jobs(connection, ASSESS, [*ids.values(), *settled])
+        )
+    began = NOON - timedelta(minutes=1)
+    plain = {id: Job(ASSESS, id, "front", began, NOON, SINCE, input_digest="digest") for id in ids.values()}
+    assert jobs == {ids[name]: replace(plain[ids[name]], **changes) for name, changes in JOBS.items()}
+    async with engine.connect() as connection:
+        failures = (await connection.execute(text("SELECT id, failure_id FROM events ORDER BY id"))).all()
+    assert failures == [(row.id, row.failure_id) for row in before]
+    await upgrade(engine, "0003", down=True)
+    async with engine.connect() as connection:
+        assert (await connection.execute(text(EVENTS_OF_0003))).all() == before
+
+
+async def put_event_of_0003(connection: AsyncConnection, id: UUID, changes: dict[str, Any]) -> None:
+    row = {
+        "id": id,
+        "camera_id": "front",
+        "partition": 0,
+        "status": 1,
+        "revision": 4,
+        "sequence": 4,
+        "started_at": NOON - timedelta(minutes=1),
+        "ended_at": NOON,
+        "closed": True,
+        "labels": ["person"],
+        "detection_count": 1,
+        "media_count": 1,
+        "last_recorded_at": NOON,
+        "time_zone": "UTC",
+        "evidence_digest": "digest",
+        "evidence_revision": 3,
+        "assessed_revision": 0,
+        "urgent_done": False,
+        "priority": 0,
+        "attempts": 0,
+    } | changes
+    columns = ", ".join(f'"{name}"' for name in row)
+    values = ", ".join(f":{name}" for name in row)
+    await connection.execute(text(f"INSERT INTO events (history, {columns}) VALUES ('[]', {values})"), row)
+
+
+SINCE = NOON - timedelta(minutes=7)
+EVENTS_OF_0003 = """
+    SELECT id, due_at, waiting_since, priority, attempts, hastened, failure_id, lease_id, leased_until,
+        request_id, request_model, request_prompt, urgent_done, status
+    FROM events ORDER BY id
+"""
+
+
+async def upgrade(engine: AsyncEngine, revision: str, *, down: bool = False) -> None:
     def work(connection: Connection) -> None:
         config = migration.alembic_config()
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        (command.downgrade if down else command.upgrade)(config, revision)
 
     async with engine.begin() as connection:
         await connection.run_sync(work)

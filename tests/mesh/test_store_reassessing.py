@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from lares.store.v1.event_service_pb2 import EventLease, ReassessmentRequest
+from lares.store.internal.v1.job_service_pb2 import JobLease, ReassessmentRequest
 from mesh.problems import Exhausted, NotFound
-from store_svc.event import ASKED, ASSESSED, REQUEST_ATTEMPTS, Request
-from store_svc.leases import Leases
+from store_svc.event import ASSESSED
+from store_svc.job import ASKED, REQUEST_ATTEMPTS, Request
 from tests.support.facts import assessed, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded
 
@@ -43,28 +43,34 @@ async def answer(store: Recorded, id: str, request: Request, score: int = 40) ->
     await store.assess(assessed(EVENT, id, *await evidence(store), score=score, request=str(request.id)))
 
 
-async def take(store: Recorded) -> list[EventLease]:
-    ready = asyncio.Event()
-    ready.set()
-    return await Leases(store.database, store.wakeups.due, ready, 60.0, lambda: store.now).take(9, 0.0)
+async def take(store: Recorded) -> list[JobLease]:
+    return await store.take()
 
 
-async def waiting(store: Recorded) -> tuple[object, ...]:
-    row = await store.event(EVENT)
-    return row["request_id"], row["request_model"], row["request_prompt"], row["due_at"], row["priority"]
+async def waiting(store: Recorded) -> tuple[object, ...] | None:
+    """What is asked for, when it is due and its priority; None where nothing is to be done."""
+    row = await store.job(EVENT)
+    if row is None:
+        return None
+    asked = ReassessmentRequest.FromString(row["request"] or b"")
+    assert asked.request_id == str(row["request_id"] or "")
+    return row["request_id"], asked.model, asked.prompt, row["due_at"], row["priority"]
 
 
-NOBODY = (None, None, None, None, 0)
+async def wanted(store: Recorded) -> object:
+    """The request that waits."""
+    row = await store.job(EVENT)
+    return row and row["request_id"]
 
 
 async def test_is_leased_answered_and_becomes_current(store: Recorded) -> None:
     await ask(store)
     (lease,) = await take(store)
-    assert lease.request == ReassessmentRequest(request_id=str(WISH.id), model="another", prompt="v2")
+    assert lease.assess.request == ReassessmentRequest(request_id=str(WISH.id), model="another", prompt="v2")
     await answer(store, SECOND, WISH, score=90)
     row = await store.event(EVENT)
-    assert (row["status"], str(row["assessment_id"]), row["lease_id"]) == (ASSESSED, SECOND, None)
-    assert await waiting(store) == NOBODY
+    assert (row["status"], str(row["assessment_id"])) == (ASSESSED, SECOND)
+    assert await waiting(store) is None
     assert (await store.feed())[-1].event.assessment.request_id == str(WISH.id)
     history = await store.rows("SELECT id, request_id FROM assessments ORDER BY number")
     assert [(str(id), request) for id, request in history] == [(FIRST, None), (SECOND, WISH.id)]
@@ -91,13 +97,13 @@ async def test_an_ordinary_lease_has_no_request(store: Recorded) -> None:
     await store.detect(detected(2, 500))
     await store.sweep(after=30)
     (lease,) = await take(store)
-    assert not lease.HasField("request")
+    assert not lease.assess.HasField("request")
 
 
 async def test_goes_before_what_is_urgent(store: Recorded) -> None:
     await store.detect(detected(2, 500, urgent=True))
     await ask(store)
-    assert [lease.evidence.event_id for lease in await take(store)] == [EVENT, opened_by(2)]
+    assert [lease.subject_id for lease in await take(store)] == [EVENT, opened_by(2)]
 
 
 class TestTwice:
@@ -105,20 +111,20 @@ class TestTwice:
         await ask(store)
         await take(store)
         await ask(store, Request(WISH.id, "a third"))
-        assert (await waiting(store))[1] == "another"
+        assert await waiting(store) == (WISH.id, "another", "v2", store.now, ASKED)
         assert await take(store) == []
 
     async def test_is_one_when_it_was_answered(self, store: Recorded) -> None:
         await ask(store)
         await answer(store, SECOND, WISH)
         await ask(store)
-        assert await waiting(store) == NOBODY
+        assert await waiting(store) is None
 
     async def test_is_one_when_it_was_given_up(self, store: Recorded) -> None:
         await ask(store)
         await store.assess(failed(EVENT, THIRD, *await evidence(store), given_up=str(WISH.id)))
         await ask(store)
-        assert await waiting(store) == NOBODY
+        assert await waiting(store) is None
 
     async def test_of_another_event_is_another(self, store: Recorded) -> None:
         await ask(store)
@@ -126,7 +132,7 @@ class TestTwice:
         await store.detect(detected(2, 500))
         await store.reassessments.ask(UUID(opened_by(2)), WISH)
         (lease,) = await take(store)
-        assert (lease.evidence.event_id, lease.request.request_id) == (opened_by(2), str(WISH.id))
+        assert (lease.subject_id, lease.assess.request.request_id) == (opened_by(2), str(WISH.id))
 
     async def test_another_one_replaces_it_and_is_leased_at_once(self, store: Recorded) -> None:
         """Though a judge has the one before in hand: it may go on, but nobody waits for it any more."""
@@ -134,25 +140,25 @@ class TestTwice:
         await take(store)
         await ask(store, OTHER)
         (lease,) = await take(store)
-        assert lease.request.request_id == str(OTHER.id)
+        assert lease.assess.request.request_id == str(OTHER.id)
         await answer(store, SECOND, WISH)
-        assert (await waiting(store))[0] == OTHER.id
+        assert await wanted(store) == OTHER.id
         await answer(store, THIRD, OTHER)
         assert str((await store.event(EVENT))["assessment_id"]) == THIRD
-        assert await waiting(store) == NOBODY
+        assert await waiting(store) is None
 
     async def test_an_answered_one_again_is_no_matter_to_the_one_that_waits(self, store: Recorded) -> None:
         await ask(store)
         await answer(store, SECOND, WISH)
         await ask(store, OTHER)
         await ask(store)
-        assert (await waiting(store))[0] == OTHER.id
+        assert await wanted(store) == OTHER.id
 
     async def test_of_many_who_ask_at_once_one_is_last(self, store: Recorded) -> None:
         requests = [Request(UUID(int=80 + n % 4)) for n in range(12)]
         await asyncio.gather(*(ask(store, each) for each in requests))
         (lease,) = await take(store)
-        assert lease.request.request_id in {str(each.id) for each in requests}
+        assert lease.assess.request.request_id in {str(each.id) for each in requests}
 
 
 async def test_no_more_may_wait_than_can_be_judged(store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +190,7 @@ class TestAnswer:
         await answer(store, SECOND, WISH)
         await ask(store, OTHER)
         await answer(store, SECOND, WISH)
-        assert (await waiting(store))[0] == OTHER.id
+        assert await wanted(store) == OTHER.id
         await answer(store, THIRD, OTHER)
         feed = await store.feed()
         await answer(store, SECOND, WISH)
@@ -200,7 +206,7 @@ class TestAnswer:
         feed = await store.feed()
         await store.assess(assessed(EVENT, THIRD, *old, request=str(WISH.id)))
         assert str((await store.event(EVENT))["assessment_id"]) == SECOND
-        assert await waiting(store) == NOBODY
+        assert await waiting(store) is None
         assert await store.counts("assessments") == [3]
         assert await store.feed() == feed
 
@@ -220,10 +226,11 @@ async def test_rides_on_the_next_lease_whatever_joined_meanwhile(store: Recorded
     (before,) = await take(store)
     await store.detect(detected(2, 10))
     store.now += timedelta(seconds=60)
+    await store.sweep()  # lets the expired lease be granted anew
     (after,) = await take(store)
-    assert after.request == before.request
-    assert after.evidence.digest != before.evidence.digest
-    assert len(after.evidence.detections) == 2
+    assert after.assess.request == before.assess.request
+    assert after.assess.evidence.digest != before.assess.evidence.digest
+    assert len(after.assess.evidence.detections) == 2
 
 
 async def test_a_failed_attempt_is_tried_again_and_nobody_sees_it(store: Recorded) -> None:
@@ -235,23 +242,24 @@ async def test_a_failed_attempt_is_tried_again_and_nobody_sees_it(store: Recorde
     assert await store.feed() == feed
     store.now += timedelta(seconds=1)
     (again,) = await take(store)
-    assert (again.request.request_id, again.attempt) == (str(WISH.id), 2)
+    assert (again.assess.request.request_id, again.attempt) == (str(WISH.id), 2)
 
 
 async def test_what_failed_once_goes_before_nobody_and_ends(store: Recorded) -> None:
     await ask(store)
     feed = await store.feed()
     for attempt in range(REQUEST_ATTEMPTS):
-        assert (await waiting(store))[0] == WISH.id
+        assert await wanted(store) == WISH.id
         await store.assess(failed(EVENT, str(UUID(int=30 + attempt)), *await evidence(store)))
-        assert (await waiting(store))[4] == 0
-    assert await waiting(store) == NOBODY
+        job = await store.job(EVENT)
+        assert job is None or job["priority"] == 0
+    assert await waiting(store) is None
     assert await store.feed() == feed
     await store.assess(failed(EVENT, THIRD, *await evidence(store)))
     rows = await store.rows("SELECT id, given_up_request_id FROM judgement_failures ORDER BY id")
     assert [(id.int, request) for id, request in rows] == [(3, None), (34, WISH.id)]
     await ask(store)  # the same once more: it has ended
-    assert await waiting(store) == NOBODY
+    assert await waiting(store) is None
 
 
 async def test_given_up_leaves_the_event_as_it_was(store: Recorded) -> None:
@@ -267,7 +275,7 @@ async def test_given_up_leaves_the_event_as_it_was(store: Recorded) -> None:
     assert request == WISH.id
     await ask(store, OTHER)
     await store.assess(gone)
-    assert (await waiting(store))[0] == OTHER.id
+    assert await wanted(store) == OTHER.id
     assert store.assessments.buried == []
 
 
@@ -277,11 +285,13 @@ async def test_asking_leaves_a_lease_alone(store: Recorded) -> None:
     await store.sweep(after=30)
     (lease,) = await take(store)
     await ask(store)
-    assert str((await store.event(EVENT))["lease_id"]) == lease.lease_id
+    job = await store.job(EVENT)
+    assert job is not None
+    assert str(job["lease_id"]) == lease.lease_id
     assert await take(store) == []
     await store.assess(assessed(EVENT, SECOND, *await evidence(store)))
     (mine,) = await take(store)
-    assert mine.request.request_id == str(WISH.id)
+    assert mine.assess.request.request_id == str(WISH.id)
 
 
 async def test_asking_waits_for_the_camera(store: Recorded) -> None:
@@ -293,9 +303,9 @@ async def test_asking_waits_for_the_camera(store: Recorded) -> None:
                 while not (task.done() or await _blocked(store)):
                     await asyncio.sleep(0.01)
             assert not task.done()
-            assert await waiting(store) == NOBODY
+            assert await waiting(store) is None
         await task
-    assert (await waiting(store))[0] == WISH.id
+    assert await wanted(store) == WISH.id
 
 
 async def _blocked(store: Recorded) -> bool:

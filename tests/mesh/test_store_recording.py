@@ -9,9 +9,9 @@ from lares.store.v1.event_pb2 import EVENT_STATUS_PENDING
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.boxes import bounding_box
 from store_svc.cameras import Cameras
-from store_svc.event import URGENT
 from store_svc.evidence import Past, digest, load_history
 from store_svc.files import file_id
+from store_svc.job import URGENT
 from store_svc.times import SECOND, micros, stamp
 from tests.support.facts import NOON, at, detected, fingerprint, found, opened_by, photo
 from tests.support.recorded import Recorded, open_recorded
@@ -44,7 +44,8 @@ class TestPhoto:
         row = await store.event(opened_by(1))
         ids = [found(1, rank) for rank in range(3)]
         assert row["evidence_digest"] == digest(ids, (), "UTC")  # type: ignore[arg-type]
-        assert (row["due_at"], row["last_recorded_at"], row["labels"]) == (None, NOON, ["car", "person"])
+        assert (row["last_recorded_at"], row["labels"]) == (NOON, ["car", "person"])
+        assert await store.counts("jobs") == [0]
 
     async def test_is_kept_whole(self, store: Recorded) -> None:
         await store.detect(detected(7, 5))
@@ -101,12 +102,14 @@ class TestPhoto:
     async def test_of_a_listed_class_makes_its_event_due_now_and_once(self, store: Recorded) -> None:
         upcoming = store.wakeups.due.upcoming()
         await store.detect(detected(1, 5, urgent=True))
-        row = await store.event(opened_by(1))
-        assert (row["due_at"], row["urgent_done"], row["priority"]) == (NOON, True, URGENT)
+        row = await store.job(opened_by(1))
+        assert row is not None
+        assert (row["due_at"], row["rank_time"], row["priority"]) == (NOON, at(5), URGENT)
+        assert (await store.event(opened_by(1)))["urgent_done"]
         assert upcoming.is_set()
         store.now = at(9)
         await store.detect(detected(2, 6, urgent=True))
-        assert (await store.event(opened_by(1)))["due_at"] == NOON
+        assert await store.due_at(opened_by(1)) == NOON
 
 
 class TestGrowing:
@@ -158,10 +161,8 @@ class TestGrowing:
         cameras = Cameras(store.database, store.wakeups, lambda: store.now)
         await cameras.update("front", {"time_zone": "Asia/Tokyo"})
         row = await store.event(opened_by(1))
-        assert (row["evidence_digest"], row["due_at"]) == (
-            before,
-            None,
-        )  # a change of configuration does nothing
+        assert row["evidence_digest"] == before  # a change of configuration does nothing
+        assert await store.counts("jobs") == [0]
         await store.detect(detected(2, 1))
         row = await store.event(opened_by(1))
         assert row["time_zone"] == "Asia/Tokyo"

@@ -105,11 +105,13 @@ async def test_a_photo_is_recorded_closed_judged_and_told(
     async with serving(log, postgres_url, tmp_path, event_gap_seconds=0.5):
         await log.bus.publish(log.detections, detected(1, 0), detected(2, 0.25))
         await log.bus.publish(log.rejections, rejected(3))
-        await until_counts(look, "events WHERE closed AND due_at IS NOT NULL", 1)
+        await until_counts(look, "events JOIN jobs ON subject_id = events.id WHERE closed", 1)
         row = await look.event(opened_by(1))
         judged = assessed(opened_by(1), found(1), row["evidence_revision"], row["evidence_digest"])
         await log.bus.publish(log.assessments, judged)
-        await until_counts(look, "events WHERE assessment_id IS NOT NULL AND due_at IS NULL", 1)
+        await until_counts(
+            look, "events WHERE assessment_id IS NOT NULL AND id NOT IN (SELECT subject_id FROM jobs)", 1
+        )
         await until_counts(look, "rejections", 1)
         head = (await look.feed())[-1].sequence
         assert await published(log, head) == list(range(1, head + 1))

@@ -28,7 +28,8 @@ class TestClosing:
         assert not (await store.event(EVENT))["closed"]
         await store.sweep(after=0.000001)
         row = await store.event(EVENT)
-        assert (row["closed"], row["due_at"], row["revision"], row["sequence"]) == (True, store.now, 2, 2)
+        assert (row["closed"], row["revision"], row["sequence"]) == (True, 2, 2)
+        assert await store.due_at(EVENT) == store.now
         assert (await store.feed())[-1].event.closed
 
     async def test_wakes_the_judges(self, store: Recorded) -> None:
@@ -113,7 +114,7 @@ class TestClosing:
         await store.assess(assessed(EVENT, ID, row["evidence_revision"], row["evidence_digest"]))
         await store.sweep(after=30)
         row = await store.event(EVENT)
-        assert (row["closed"], row["due_at"]) == (True, None)
+        assert (row["closed"], await store.job(EVENT)) == (True, None)
 
     async def test_goes_on_beyond_one_transaction(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
@@ -136,7 +137,7 @@ class TestClockSetBack:
     async def test_what_was_due_is_due(self, store: Recorded) -> None:
         await store.detect(detected(1, 0, urgent=True))
         await store.sweep(after=-86400)
-        assert (await store.event(EVENT))["due_at"] == store.now
+        assert await store.due_at(EVENT) == store.now
 
     async def test_a_retry_is_no_farther_than_its_own_length(self, store: Recorded) -> None:
         await store.detect(detected(1, 0, urgent=True))
@@ -146,9 +147,19 @@ class TestClockSetBack:
                 failed(EVENT, str(UUID(int=n)), row["evidence_revision"], row["evidence_digest"])
             )
         await store.sweep()
-        assert (await store.event(EVENT))["due_at"] == NOON + timedelta(seconds=4)  # the clock is right
+        assert await store.due_at(EVENT) == NOON + timedelta(seconds=4)  # the clock is right
         await store.sweep(after=-1)
-        assert (await store.event(EVENT))["due_at"] == store.now
+        assert await store.due_at(EVENT) == store.now
+
+    async def test_a_lease_is_no_longer_than_it_can_be(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0, urgent=True))
+        (lease,) = await store.take()
+        await store.sweep(after=-100)
+        job = await store.job(EVENT)
+        assert job is not None
+        assert (str(job["lease_id"]), job["leased_until"]) == (lease.lease_id, store.now)
+        (again,) = await store.take()
+        assert again.lease_id != lease.lease_id
 
     async def test_closed_events_stay(self, store: Recorded) -> None:
         await store.detect(detected(1, 0))

@@ -14,8 +14,9 @@ from lares.store.v1.event_pb2 import Event
 from lares.store.v1.events_pb2 import EventChanged
 from store_svc import tables
 from store_svc.database import Database, open_database
-from store_svc.event import ASSESSED, PENDING
+from store_svc.event import ASSESSED, FAILED, PENDING
 from store_svc.evidence import digest
+from store_svc.job import ASSESS
 from store_svc.migration import migrate
 from store_svc.times import stamp
 
@@ -119,21 +120,39 @@ def event_row(**changes: Any) -> Row:
         "assessed_digest": None,
         "assessed_revision": 0,
         "severity": None,
-        "due_at": None,
-        "waiting_since": None,
         "urgent_done": False,
-        "priority": 0,
-        "attempts": 0,
         "failure_id": None,
-        "lease_id": None,
-        "leased_until": None,
     } | changes
     return {"ended_at": row["started_at"]} | row
 
 
-def due_row(**changes: Any) -> Row:
-    row = event_row(**({"closed": True, "due_at": NOON} | changes))
-    return row | {"waiting_since": changes.get("waiting_since", row["due_at"])}
+def job_row(event: Row, **changes: Any) -> Row:
+    """Its `assess` job, due since noon."""
+    row = {
+        "kind": ASSESS,
+        "subject_id": event["id"],
+        "camera_id": event["camera_id"],
+        "priority": 0,
+        "rank_time": event["started_at"],
+        "due_at": NOON,
+        "attempts": 0,
+        "failed": event["status"] == FAILED,
+        "hastened": False,
+        "input_digest": event["evidence_digest"],
+        "request_id": None,
+        "request": None,
+        "lease_id": None,
+        "leased_until": None,
+    } | changes
+    return {"waiting_since": row["due_at"]} | row
+
+
+def due_rows(**changes: Any) -> tuple[Row, Row]:
+    """An event that waits to be assessed: (row of events, row of jobs). Each takes the changes it knows."""
+    of_event = {name: value for name, value in changes.items() if name in tables.events.columns}
+    event = event_row(**({"closed": True} | of_event))
+    of_job = {name: value for name, value in changes.items() if name not in tables.events.columns}
+    return event, job_row(event, **of_job)
 
 
 def judged(severity: int, **changes: Any) -> tuple[Row, Row]:
@@ -213,6 +232,13 @@ def feed_row(sequence: int, severity: int = 0, camera_id: str = "front", deleted
         "body": change.SerializeToString(),
         "recorded_at": NOON,
     }
+
+
+async def write_due(database: Database, *pairs: tuple[Row, Row]) -> list[str]:
+    """Writes events with their jobs; the events' ids."""
+    await write(database, tables.events, *[event for event, _ in pairs])
+    await write(database, tables.jobs, *[job for _, job in pairs])
+    return [str(event["id"]) for event, _ in pairs]
 
 
 async def write_judged(database: Database, *pairs: tuple[Row, Row]) -> list[str]:

@@ -6,14 +6,11 @@ import asyncpg
 
 from deploy.embedded.home import private_socket_folder
 
-_LEFT = """
-SELECT id, status, due_at IS NOT NULL AS due, lease_id, request_id FROM events
-WHERE due_at IS NOT NULL OR lease_id IS NOT NULL OR request_id IS NOT NULL
-"""
+_LEFT = "SELECT kind, subject_id, due_at, attempts, lease_id, request_id FROM jobs ORDER BY kind, subject_id"
 
 
 async def jobs_left(home: Path) -> list[str]:
-    """One line for each event that is due, leased or asked about, in the embedded PostgreSQL of a home."""
+    """One line for each job, in the embedded PostgreSQL of a home."""
     connection = await asyncpg.connect(
         host=str(private_socket_folder(home, "postgres")),
         user="lares",

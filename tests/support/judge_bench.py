@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
 
 from lares.reason.v1.events_pb2 import EventAssessed
-from lares.store.v1 import event_service_pb2 as pb
-from lares.store.v1.event_service_pb2_grpc import (
-    EventServiceServicer,
-    add_EventServiceServicer_to_server,
+from lares.store.internal.v1 import job_service_pb2 as pb
+from lares.store.internal.v1.job_service_pb2_grpc import (
+    JobServiceServicer,
+    add_JobServiceServicer_to_server,
 )
 from mesh.boundary import Boundary
 from mesh.problems import Problem
@@ -33,11 +34,11 @@ LEASE_SECONDS = 0.3
 CONCURRENCY = 3
 
 
-class FakeStore(EventServiceServicer):
+class FakeStore(JobServiceServicer):
     """A queue of leases. `problem` is raised instead of an answer while it is set."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[pb.EventLease] = asyncio.Queue()
+        self.queue: asyncio.Queue[pb.JobLease] = asyncio.Queue()
         self.problem: Problem | None = None
         self.asked: list[int] = []
         self.renewed: list[str] = []
@@ -45,28 +46,27 @@ class FakeStore(EventServiceServicer):
         self.refused = 0
         self.lost: set[str] = set()
 
-    def due(
-        self, name: str, attempt: int = 1, request: pb.ReassessmentRequest | None = None
-    ) -> pb.EventLease:
-        lease = pb.EventLease(
-            lease_id=f"lease of {name}",
-            evidence=evidence_message(name),
+    def due(self, name: str, attempt: int = 1, request: pb.ReassessmentRequest | None = None) -> pb.JobLease:
+        lease = pb.JobLease(
+            lease_id=str(uuid5(NAMESPACE_OID, f"lease of {name}")),
+            subject_id=evidence_message(name).event_id,
             expires_at=stamp(NOW + timedelta(seconds=LEASE_SECONDS)),
             attempt=attempt,
-            request=request,
+            assess=pb.AssessInput(evidence=evidence_message(name), request=request),
         )
         self.queue.put_nowait(lease)
         return lease
 
-    async def LeaseEvents(self, request: pb.LeaseEventsRequest, context: object) -> pb.LeaseEventsResponse:
+    async def LeaseJobs(self, request: pb.LeaseJobsRequest, context: object) -> pb.LeaseJobsResponse:
+        assert request.kind == pb.JOB_KIND_ASSESS
         assert 0 < request.wait.seconds <= 30
-        self.asked.append(request.max_events)
+        self.asked.append(request.max_jobs)
         if self.problem:
             raise self.problem
         leases = [await self.queue.get()]
-        while len(leases) < request.max_events and not self.queue.empty():
+        while len(leases) < request.max_jobs and not self.queue.empty():
             leases.append(self.queue.get_nowait())
-        return pb.LeaseEventsResponse(leases=leases)
+        return pb.LeaseJobsResponse(leases=leases)
 
     async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
         if self.problem:
@@ -80,12 +80,6 @@ class FakeStore(EventServiceServicer):
     ) -> pb.ReleaseLeasesResponse:
         self.released.extend(request.lease_ids)
         return pb.ReleaseLeasesResponse()
-
-    async def _unused(self, request: object, context: object) -> None:
-        raise AssertionError("the judge has no business here")
-
-    GetEvent = ListEvents = WatchEvents = ListChanges = GetStoreStatus = _unused  # type: ignore[assignment]
-    ReassessEvent = ListAssessments = GetRawAnswer = BatchGetFailures = _unused  # type: ignore[assignment]
 
 
 class FakeReasoner:
@@ -163,7 +157,7 @@ class Bench:
 async def open_bench(folder: Path) -> AsyncIterator[Bench]:
     store, reasoner, log = FakeStore(), FakeReasoner(), Log()
     server = Server(Boundary)
-    server.add(add_EventServiceServicer_to_server, store, "lares.store.v1.EventService")
+    server.add(add_JobServiceServicer_to_server, store, "lares.store.internal.v1.JobService")
     channels = Channels({}, {"store": await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)})
     await server.start()
     judge = Judge(reasoner, Thresholds(), lambda: NOW)

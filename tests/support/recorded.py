@@ -1,6 +1,6 @@
 """The write side of the store on a real database, fed by hand instead of by Kafka."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,13 +12,18 @@ from google.protobuf.message import Message
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
 from lares.reason.v1.events_pb2 import EventAssessed
+from lares.store.internal.v1.job_service_pb2 import JobLease
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.config import load_config
 from mesh.delivery import Delivery
 from store_svc.assembly import Limits
+from store_svc.assess_input import read_assess_inputs
 from store_svc.assessed import AssessedRecorder
 from store_svc.database import Database, open_database
 from store_svc.detected import DetectedRecorder
+from store_svc.facts_read import FactsRead
+from store_svc.job import ASSESS
+from store_svc.leases import JobKind, Leases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.reassessments import Reassessments
@@ -29,6 +34,8 @@ from store_svc.wakeups import Wakeups
 from store_svc.watch_policy import WatchSettings
 from store_svc.worker import Consumer, sweep_once
 from tests.support.facts import NOON, deliveries
+
+LEASE_SECONDS = 60.0
 
 
 class FakeStream:
@@ -54,6 +61,9 @@ class FakeStream:
 
     async def ends(self) -> dict[int, int]:
         return self.end or self.position
+
+    async def behind(self, ends: Mapping[int, int]) -> int:
+        return sum(max(0, end - self.position.get(partition, 0)) for partition, end in ends.items())
 
     def positions(self) -> dict[int, int]:
         return self.position
@@ -84,7 +94,10 @@ class Recorded:
         self.rejected = Consumer(self.database, self.offsets, self.wakeups, RejectedRecorder(clock))
         self.assessed = Consumer(self.database, self.offsets, self.wakeups, AssessedRecorder(clock))
         self.reassessments = Reassessments(self.database, self.wakeups.due, clock)
-        self.sweeper = Sweep(self.database, self.limits.gap / 1_000_000, clock)
+        self.sweeper = Sweep(self.database, self.limits.gap / 1_000_000, LEASE_SECONDS, clock)
+        self.facts = FactsRead(self.assessments.ends, self.assessments.behind, clock)
+        kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
+        self.leases = Leases(self.database, kinds, self.wakeups.due, LEASE_SECONDS, clock)
 
     async def detect(self, *messages: MediaDetected, partition: int = 0, first: int | None = None) -> None:
         """One batch, at the offsets that follow."""
@@ -95,8 +108,8 @@ class Recorded:
         batch = self.batch("ingest.rejections.v1", messages, 0, None)
         await self.rejected.take(self.rejections, batch)  # type: ignore[arg-type]
 
-    async def assess(self, *messages: EventAssessed) -> None:
-        batch = self.batch("reason.assessments.v1", messages, 0, None)
+    async def assess(self, *messages: EventAssessed, partition: int = 0) -> None:
+        batch = self.batch("reason.assessments.v1", messages, partition, None)
         await self.assessed.take(self.assessments, batch)  # type: ignore[arg-type]
 
     def batch(
@@ -109,8 +122,14 @@ class Recorded:
     async def sweep(self, after: float = 0.0) -> None:
         """Once, `after` seconds later."""
         self.now += timedelta(seconds=after)
-        effect = await sweep_once(self.sweeper, self.detections)  # type: ignore[arg-type]
+        effect = await sweep_once(self.sweeper, self.detections, self.facts)  # type: ignore[arg-type]
         self.wakeups.notify(feed=effect.outbox, due=effect.due)
+
+    async def take(self, most: int = 9) -> list[JobLease]:
+        """Leases without waiting, all facts of before being read."""
+        if self.facts.until is None:
+            await self.facts.look()
+        return await self.leases.take(ASSESS, most, 0.0)
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self.database.session() as connection:
@@ -119,6 +138,15 @@ class Recorded:
     async def event(self, id: str) -> asyncpg.Record:
         (row,) = await self.rows("SELECT * FROM events WHERE id = $1", id)
         return row
+
+    async def job(self, id: str) -> asyncpg.Record | None:
+        """The `assess` job of the event; None where it has none."""
+        rows = await self.rows("SELECT * FROM jobs WHERE kind = 1 AND subject_id = $1", id)
+        return rows[0] if rows else None
+
+    async def due_at(self, id: str) -> datetime | None:
+        """When the event's job is due; None where it has none."""
+        return job["due_at"] if (job := await self.job(id)) else None
 
     async def feed(self) -> list[EventChanged]:
         rows = await self.rows("SELECT body FROM feed ORDER BY sequence")

@@ -12,7 +12,7 @@ from mesh.problems import Problem
 from mesh.rpc import CALLER_ID, CALLER_PERMISSIONS, problem_of
 from store_svc.database import Database
 from store_svc.tables import metadata
-from tests.support.book import Row, open_book, write
+from tests.support.book import Row, open_book, write, write_due
 from tests.support.parts import MIGRATED, fresh_database
 from tests.support.served import LoopThread
 
@@ -30,6 +30,9 @@ class Stored:
 
     def write(self, table: Any, *rows: Row) -> None:
         self._thread.run(write(self.database, table, *rows))
+
+    def write_due(self, *pairs: tuple[Row, Row]) -> None:
+        self._thread.run(write_due(self.database, *pairs))
 
     def execute(self, statement: str) -> list[Any]:
         async def work() -> list[Any]:

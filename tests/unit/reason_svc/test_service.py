@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 
@@ -12,8 +13,8 @@ from lares.reason.v1 import reason_service_pb2_grpc as rpc
 from lares.reason.v1.assessment_pb2 import SEVERITY_CRITICAL, SEVERITY_MEDIUM
 from lares.reason.v1.events_pb2 import EventAssessed
 from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, AssessEventRequest, GetReasonStatusRequest
-from lares.store.v1 import event_service_pb2 as pb
-from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
+from lares.store.internal.v1 import job_service_pb2 as pb
+from lares.store.internal.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from mesh.boundary import Boundary
 from mesh.config import Config, load_config
 from mesh.mesh import Mesh
@@ -34,11 +35,13 @@ class FakeStore:
     """Has one event due; everything else waits."""
 
     def __init__(self) -> None:
-        self.due = [pb.EventLease(lease_id="1", evidence=evidence_message(), attempt=1)]
+        self.due = [
+            pb.JobLease(lease_id=str(uuid4()), attempt=1, assess=pb.AssessInput(evidence=evidence_message()))
+        ]
 
-    async def LeaseEvents(self, request: pb.LeaseEventsRequest, context: object) -> pb.LeaseEventsResponse:
+    async def LeaseJobs(self, request: pb.LeaseJobsRequest, context: object) -> pb.LeaseJobsResponse:
         if self.due:
-            return pb.LeaseEventsResponse(leases=[self.due.pop()])
+            return pb.LeaseJobsResponse(leases=[self.due.pop()])
         return await asyncio.Future()
 
     def __getattr__(self, name: str) -> Any:
@@ -62,7 +65,7 @@ async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.
     """The service as `lares up` opens it, with a fake store; what it published, and a client of it."""
     folder = config.home
     bus, server = FakeBus(), Server(Boundary)
-    server.add(add_EventServiceServicer_to_server, cast(Any, FakeStore()), "lares.store.v1.EventService")
+    server.add(add_JobServiceServicer_to_server, cast(Any, FakeStore()), "lares.store.internal.v1.JobService")
     address = await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)
     channels = Channels({}, {"store": address, "reason": address})
     mesh = Mesh(config, cast(Any, bus), cast(Any, None), server, channels, cast(Any, None), reasoner_url=url)

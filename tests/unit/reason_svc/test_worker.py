@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lares.store.v1 import event_service_pb2 as pb
+from lares.store.internal.v1 import job_service_pb2 as pb
 from mesh.identity import assessment_id
 from mesh.problems import Denied, Exhausted, Internal, Invalid, Problem, Unavailable
 from reason_svc.messages import stamp
@@ -27,7 +27,7 @@ async def test_a_due_event_is_judged_and_told(bench: Bench) -> None:
     async with bench.running():
         await until(lambda: bench.log.facts)
     (fact,) = bench.log.facts
-    evidence = lease.evidence
+    evidence = lease.assess.evidence
     assert (fact.event_id, fact.camera_id) == (evidence.event_id, "front-door")
     assert (fact.evidence_revision, fact.evidence_digest) == (3, evidence.digest)
     assert fact.assessment.id == assessment_id(evidence.event_id, evidence.digest, "fake/v1", "", "")
@@ -52,7 +52,7 @@ async def test_another_is_leased_while_one_is_judged_up_to_the_bound(bench: Benc
 
 async def test_a_backlog_is_leased_in_batches_and_each_told_once(bench: Bench) -> None:
     names = [f"{number}" for number in range(50)]
-    events = [bench.store.due(name).evidence.event_id for name in names]
+    events = [bench.store.due(name).subject_id for name in names]
     async with bench.running():
         await until(lambda: len(bench.log.facts) == len(names))
     assert sorted(fact.event_id for fact in bench.log.facts) == sorted(events)
@@ -79,7 +79,7 @@ async def test_a_lost_lease_ends_its_judging_and_nothing_is_said(bench: Bench) -
         bench.store.due("next")
         await until(lambda: bench.log.facts)
     (fact,) = bench.log.facts
-    assert fact.event_id != lost.evidence.event_id
+    assert fact.event_id != lost.assess.evidence.event_id
     assert lost.lease_id not in bench.store.released
 
 
@@ -104,14 +104,14 @@ async def test_a_failed_attempt_is_a_fact(bench: Bench, error: Exception, reason
     assert not failure.HasField("assessment")
     assert (failure.failure.reason, failure.failure.detail) == (reason, detail)
     assert failure.failure.failed_at == stamp(NOW)
-    assert (failure.event_id, failure.evidence_revision) == (lease.evidence.event_id, 3)
+    assert (failure.event_id, failure.evidence_revision) == (lease.assess.evidence.event_id, 3)
     assert success.HasField("assessment")
     assert bench.store.released == []
 
 
 async def test_evidence_that_cannot_be_judged_is_a_failed_attempt(bench: Bench) -> None:
     lease = bench.store.due("odd")
-    lease.evidence.time_zone = "Mars/Olympus"
+    lease.assess.evidence.time_zone = "Mars/Olympus"
     async with bench.running():
         await until(lambda: bench.log.facts)
     assert bench.log.facts[0].failure.reason == "BAD_TIME_ZONE"
@@ -233,7 +233,7 @@ async def test_a_wished_judgement_says_whose_it_is(bench: Bench) -> None:
     lease = bench.store.due("one", request=pb.ReassessmentRequest(request_id="again"))
     async with bench.running():
         await until(lambda: bench.log.facts)
-    assessment, evidence = bench.log.facts[0].assessment, lease.evidence
+    assessment, evidence = bench.log.facts[0].assessment, lease.assess.evidence
     assert assessment.request_id == "again"
     assert assessment.id == assessment_id(evidence.event_id, evidence.digest, "fake/v1", "", "again")
 

@@ -27,13 +27,11 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 from lares.reason.v1 import assessment_pb2 as lares_dot_reason_dot_v1_dot_assessment__pb2
-from lares.reason.v1 import evidence_pb2 as lares_dot_reason_dot_v1_dot_evidence__pb2
-from lares.reason.v1 import reason_service_pb2 as lares_dot_reason_dot_v1_dot_reason__service__pb2
 from lares.store.v1 import event_pb2 as lares_dot_store_dot_v1_dot_event__pb2
 from lares.store.v1 import events_pb2 as lares_dot_store_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/event_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a lares/reason/v1/assessment.proto\x1a\x1elares/reason/v1/evidence.proto\x1a$lares/reason/v1/reason_service.proto\x1a\x1alares/store/v1/event.proto\x1a\x1blares/store/v1/events.proto\"-\n\x0fGetEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"8\n\x10GetEventResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.lares.store.v1.Event\"\x9f\x02\n\x0b\x45ventFilter\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x18\n\x06labels\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x37\n\nseverities\x18\x03 \x03(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x37\n\x08statuses\x18\x04 \x03(\x0e\x32\x1b.lares.store.v1.EventStatusB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x31\n\rstarted_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estarted_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x11ListEventsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.EventFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x12ListEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.lares.store.v1.Event\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x8b\x01\n\x12WatchEventsRequest\x12\x1b\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12\x1d\n\ncamera_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12/\n\x0cmin_severity\x18\x03 \x01(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\n\x06_after\"d\n\x13WatchEventsResponse\x12.\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1c.lares.store.v1.EventChangedH\x00\x12\x12\n\x08\x62ookmark\x18\x02 \x01(\x03H\x00\x42\t\n\x07\x63ontent\"K\n\x12ListChangesRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"R\n\x13ListChangesResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventChanged\x12\x0c\n\x04head\x18\x02 \x01(\x03\"\\\n\x12LeaseEventsRequest\x12\x1d\n\nmax_events\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc2\x01\n\nEventLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12+\n\x08\x65vidence\x18\x02 \x01(\x0b\x32\x19.lares.reason.v1.Evidence\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x34\n\x07request\x18\x05 \x01(\x0b\x32#.lares.store.v1.ReassessmentRequest\"H\n\x13ReassessmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"A\n\x13LeaseEventsResponse\x12*\n\x06leases\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventLease\"1\n\x12RenewLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"X\n\x13RenewLeasesResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x14ReleaseLeasesRequest\x12\x1b\n\tlease_ids\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\x17\n\x15ReleaseLeasesResponse\"\x85\x01\n\x14ReassessEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x17\n\x06prompt\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"Q\n\x15ReassessEventResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.lares.store.v1.Event\"f\n\x16ListAssessmentsRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x17ListAssessmentsResponse\x12\x30\n\x0b\x61ssessments\x18\x01 \x03(\x0b\x32\x1b.lares.reason.v1.Assessment\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"6\n\x13GetRawAnswerRequest\x12\x1f\n\rassessment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"*\n\x14GetRawAnswerResponse\x12\x12\n\nraw_answer\x18\x01 \x01(\t\">\n\x17\x42\x61tchGetFailuresRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"J\n\x18\x42\x61tchGetFailuresResponse\x12.\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventFailure\"\x8c\x01\n\x0c\x45ventFailure\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12-\n\tfailed_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13given_up_request_id\x18\x05 \x01(\t\"\x17\n\x15GetStoreStatusRequest\"\xff\x02\n\x16GetStoreStatusResponse\x12\x16\n\x0e\x64\x65tections_lag\x18\x01 \x01(\x03\x12\x16\n\x0erejections_lag\x18\x02 \x01(\x03\x12\x17\n\x0f\x61ssessments_lag\x18\x03 \x01(\x03\x12\x13\n\x0bopen_events\x18\x04 \x01(\x03\x12\x12\n\ndue_events\x18\x05 \x01(\x03\x12\x15\n\rleased_events\x18\x06 \x01(\x03\x12\x31\n\roldest_due_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06outbox\x18\x08 \x01(\x03\x12\x10\n\x08sequence\x18\t \x01(\x03\x12\x17\n\x0frecently_judged\x18\n \x01(\x03\x12&\n\x03\x65ta\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x0bjudge_state\x18\x0c \x01(\x0e\x32\x1b.lares.reason.v1.JudgeState\x12\x14\n\x0cjudge_detail\x18\r \x01(\t2\x9f\t\n\x0c\x45ventService\x12S\n\x08GetEvent\x12\x1f.lares.store.v1.GetEventRequest\x1a .lares.store.v1.GetEventResponse\"\x04\xa8\xe3\x18\x01\x12Y\n\nListEvents\x12!.lares.store.v1.ListEventsRequest\x1a\".lares.store.v1.ListEventsResponse\"\x04\xa8\xe3\x18\x01\x12^\n\x0bWatchEvents\x12\".lares.store.v1.WatchEventsRequest\x1a#.lares.store.v1.WatchEventsResponse\"\x04\xa8\xe3\x18\x01\x30\x01\x12\\\n\x0bListChanges\x12\".lares.store.v1.ListChangesRequest\x1a#.lares.store.v1.ListChangesResponse\"\x04\xa8\xe3\x18\x01\x12\\\n\x0bLeaseEvents\x12\".lares.store.v1.LeaseEventsRequest\x1a#.lares.store.v1.LeaseEventsResponse\"\x04\xa8\xe3\x18\x07\x12\\\n\x0bRenewLeases\x12\".lares.store.v1.RenewLeasesRequest\x1a#.lares.store.v1.RenewLeasesResponse\"\x04\xa8\xe3\x18\x07\x12\x62\n\rReleaseLeases\x12$.lares.store.v1.ReleaseLeasesRequest\x1a%.lares.store.v1.ReleaseLeasesResponse\"\x04\xa8\xe3\x18\x07\x12\x62\n\rReassessEvent\x12$.lares.store.v1.ReassessEventRequest\x1a%.lares.store.v1.ReassessEventResponse\"\x04\xa8\xe3\x18\x04\x12h\n\x0fListAssessments\x12&.lares.store.v1.ListAssessmentsRequest\x1a\'.lares.store.v1.ListAssessmentsResponse\"\x04\xa8\xe3\x18\x01\x12_\n\x0cGetRawAnswer\x12#.lares.store.v1.GetRawAnswerRequest\x1a$.lares.store.v1.GetRawAnswerResponse\"\x04\xa8\xe3\x18\x01\x12k\n\x10\x42\x61tchGetFailures\x12\'.lares.store.v1.BatchGetFailuresRequest\x1a(.lares.store.v1.BatchGetFailuresResponse\"\x04\xa8\xe3\x18\x01\x12\x65\n\x0eGetStoreStatus\x12%.lares.store.v1.GetStoreStatusRequest\x1a&.lares.store.v1.GetStoreStatusResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/event_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a lares/reason/v1/assessment.proto\x1a\x1alares/store/v1/event.proto\x1a\x1blares/store/v1/events.proto\"-\n\x0fGetEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"8\n\x10GetEventResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.lares.store.v1.Event\"\x9f\x02\n\x0b\x45ventFilter\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x18\n\x06labels\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x37\n\nseverities\x18\x03 \x03(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x37\n\x08statuses\x18\x04 \x03(\x0e\x32\x1b.lares.store.v1.EventStatusB\x08\xbaH\x05\x92\x01\x02\x10\x08\x12\x31\n\rstarted_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0estarted_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x11ListEventsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.EventFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x12ListEventsResponse\x12%\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x15.lares.store.v1.Event\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x8b\x01\n\x12WatchEventsRequest\x12\x1b\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12\x1d\n\ncamera_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12/\n\x0cmin_severity\x18\x03 \x01(\x0e\x32\x19.lares.reason.v1.SeverityB\x08\n\x06_after\"d\n\x13WatchEventsResponse\x12.\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x1c.lares.store.v1.EventChangedH\x00\x12\x12\n\x08\x62ookmark\x18\x02 \x01(\x03H\x00\x42\t\n\x07\x63ontent\"K\n\x12ListChangesRequest\x12\x16\n\x05\x61\x66ter\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\"R\n\x13ListChangesResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventChanged\x12\x0c\n\x04head\x18\x02 \x01(\x03\"\x85\x01\n\x14ReassessEventRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x17\n\x05model\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x17\n\x06prompt\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"Q\n\x15ReassessEventResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.lares.store.v1.Event\"f\n\x16ListAssessmentsRequest\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x17ListAssessmentsResponse\x12\x30\n\x0b\x61ssessments\x18\x01 \x03(\x0b\x32\x1b.lares.reason.v1.Assessment\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"6\n\x13GetRawAnswerRequest\x12\x1f\n\rassessment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"*\n\x14GetRawAnswerResponse\x12\x12\n\nraw_answer\x18\x01 \x01(\t\">\n\x17\x42\x61tchGetFailuresRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"J\n\x18\x42\x61tchGetFailuresResponse\x12.\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.EventFailure\"\x8c\x01\n\x0c\x45ventFailure\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12-\n\tfailed_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13given_up_request_id\x18\x05 \x01(\t\"\x17\n\x15GetStoreStatusRequest\"\xde\x02\n\x16GetStoreStatusResponse\x12\x16\n\x0e\x64\x65tections_lag\x18\x01 \x01(\x03\x12\x16\n\x0erejections_lag\x18\x02 \x01(\x03\x12\x17\n\x0f\x61ssessments_lag\x18\x03 \x01(\x03\x12\x13\n\x0bopen_events\x18\x04 \x01(\x03\x12\x12\n\ndue_events\x18\x05 \x01(\x03\x12\x15\n\rleased_events\x18\x06 \x01(\x03\x12\x31\n\roldest_due_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06outbox\x18\x08 \x01(\x03\x12\x10\n\x08sequence\x18\t \x01(\x03\x12\x17\n\x0frecently_judged\x18\n \x01(\x03\x12&\n\x03\x65ta\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationJ\x04\x08\x0c\x10\rJ\x04\x08\r\x10\x0eR\x0bjudge_stateR\x0cjudge_detail2\xff\x06\n\x0c\x45ventService\x12S\n\x08GetEvent\x12\x1f.lares.store.v1.GetEventRequest\x1a .lares.store.v1.GetEventResponse\"\x04\xa8\xe3\x18\x01\x12Y\n\nListEvents\x12!.lares.store.v1.ListEventsRequest\x1a\".lares.store.v1.ListEventsResponse\"\x04\xa8\xe3\x18\x01\x12^\n\x0bWatchEvents\x12\".lares.store.v1.WatchEventsRequest\x1a#.lares.store.v1.WatchEventsResponse\"\x04\xa8\xe3\x18\x01\x30\x01\x12\\\n\x0bListChanges\x12\".lares.store.v1.ListChangesRequest\x1a#.lares.store.v1.ListChangesResponse\"\x04\xa8\xe3\x18\x01\x12\x62\n\rReassessEvent\x12$.lares.store.v1.ReassessEventRequest\x1a%.lares.store.v1.ReassessEventResponse\"\x04\xa8\xe3\x18\x04\x12h\n\x0fListAssessments\x12&.lares.store.v1.ListAssessmentsRequest\x1a\'.lares.store.v1.ListAssessmentsResponse\"\x04\xa8\xe3\x18\x01\x12_\n\x0cGetRawAnswer\x12#.lares.store.v1.GetRawAnswerRequest\x1a$.lares.store.v1.GetRawAnswerResponse\"\x04\xa8\xe3\x18\x01\x12k\n\x10\x42\x61tchGetFailures\x12\'.lares.store.v1.BatchGetFailuresRequest\x1a(.lares.store.v1.BatchGetFailuresResponse\"\x04\xa8\xe3\x18\x01\x12\x65\n\x0eGetStoreStatus\x12%.lares.store.v1.GetStoreStatusRequest\x1a&.lares.store.v1.GetStoreStatusResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,12 +58,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCHANGESREQUEST'].fields_by_name['after']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_LISTCHANGESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTCHANGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
-  _globals['_LEASEEVENTSREQUEST'].fields_by_name['max_events']._loaded_options = None
-  _globals['_LEASEEVENTSREQUEST'].fields_by_name['max_events']._serialized_options = b'\272H\006\032\004\030d(\001'
-  _globals['_RENEWLEASESREQUEST'].fields_by_name['lease_ids']._loaded_options = None
-  _globals['_RENEWLEASESREQUEST'].fields_by_name['lease_ids']._serialized_options = b'\272H\005\222\001\002\020d'
-  _globals['_RELEASELEASESREQUEST'].fields_by_name['lease_ids']._loaded_options = None
-  _globals['_RELEASELEASESREQUEST'].fields_by_name['lease_ids']._serialized_options = b'\272H\005\222\001\002\020d'
   _globals['_REASSESSEVENTREQUEST'].fields_by_name['event_id']._loaded_options = None
   _globals['_REASSESSEVENTREQUEST'].fields_by_name['event_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_REASSESSEVENTREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -90,12 +82,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._serialized_options = b'\250\343\030\001'
   _globals['_EVENTSERVICE'].methods_by_name['ListChanges']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ListChanges']._serialized_options = b'\250\343\030\001'
-  _globals['_EVENTSERVICE'].methods_by_name['LeaseEvents']._loaded_options = None
-  _globals['_EVENTSERVICE'].methods_by_name['LeaseEvents']._serialized_options = b'\250\343\030\007'
-  _globals['_EVENTSERVICE'].methods_by_name['RenewLeases']._loaded_options = None
-  _globals['_EVENTSERVICE'].methods_by_name['RenewLeases']._serialized_options = b'\250\343\030\007'
-  _globals['_EVENTSERVICE'].methods_by_name['ReleaseLeases']._loaded_options = None
-  _globals['_EVENTSERVICE'].methods_by_name['ReleaseLeases']._serialized_options = b'\250\343\030\007'
   _globals['_EVENTSERVICE'].methods_by_name['ReassessEvent']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['ReassessEvent']._serialized_options = b'\250\343\030\004'
   _globals['_EVENTSERVICE'].methods_by_name['ListAssessments']._loaded_options = None
@@ -106,62 +92,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSERVICE'].methods_by_name['BatchGetFailures']._serialized_options = b'\250\343\030\001'
   _globals['_EVENTSERVICE'].methods_by_name['GetStoreStatus']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['GetStoreStatus']._serialized_options = b'\250\343\030\001'
-  _globals['_GETEVENTREQUEST']._serialized_start=343
-  _globals['_GETEVENTREQUEST']._serialized_end=388
-  _globals['_GETEVENTRESPONSE']._serialized_start=390
-  _globals['_GETEVENTRESPONSE']._serialized_end=446
-  _globals['_EVENTFILTER']._serialized_start=449
-  _globals['_EVENTFILTER']._serialized_end=736
-  _globals['_LISTEVENTSREQUEST']._serialized_start=738
-  _globals['_LISTEVENTSREQUEST']._serialized_end=853
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=855
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=960
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=963
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=1102
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1104
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1204
-  _globals['_LISTCHANGESREQUEST']._serialized_start=1206
-  _globals['_LISTCHANGESREQUEST']._serialized_end=1281
-  _globals['_LISTCHANGESRESPONSE']._serialized_start=1283
-  _globals['_LISTCHANGESRESPONSE']._serialized_end=1365
-  _globals['_LEASEEVENTSREQUEST']._serialized_start=1367
-  _globals['_LEASEEVENTSREQUEST']._serialized_end=1459
-  _globals['_EVENTLEASE']._serialized_start=1462
-  _globals['_EVENTLEASE']._serialized_end=1656
-  _globals['_REASSESSMENTREQUEST']._serialized_start=1658
-  _globals['_REASSESSMENTREQUEST']._serialized_end=1730
-  _globals['_LEASEEVENTSRESPONSE']._serialized_start=1732
-  _globals['_LEASEEVENTSRESPONSE']._serialized_end=1797
-  _globals['_RENEWLEASESREQUEST']._serialized_start=1799
-  _globals['_RENEWLEASESREQUEST']._serialized_end=1848
-  _globals['_RENEWLEASESRESPONSE']._serialized_start=1850
-  _globals['_RENEWLEASESRESPONSE']._serialized_end=1938
-  _globals['_RELEASELEASESREQUEST']._serialized_start=1940
-  _globals['_RELEASELEASESREQUEST']._serialized_end=1991
-  _globals['_RELEASELEASESRESPONSE']._serialized_start=1993
-  _globals['_RELEASELEASESRESPONSE']._serialized_end=2016
-  _globals['_REASSESSEVENTREQUEST']._serialized_start=2019
-  _globals['_REASSESSEVENTREQUEST']._serialized_end=2152
-  _globals['_REASSESSEVENTRESPONSE']._serialized_start=2154
-  _globals['_REASSESSEVENTRESPONSE']._serialized_end=2235
-  _globals['_LISTASSESSMENTSREQUEST']._serialized_start=2237
-  _globals['_LISTASSESSMENTSREQUEST']._serialized_end=2339
-  _globals['_LISTASSESSMENTSRESPONSE']._serialized_start=2341
-  _globals['_LISTASSESSMENTSRESPONSE']._serialized_end=2462
-  _globals['_GETRAWANSWERREQUEST']._serialized_start=2464
-  _globals['_GETRAWANSWERREQUEST']._serialized_end=2518
-  _globals['_GETRAWANSWERRESPONSE']._serialized_start=2520
-  _globals['_GETRAWANSWERRESPONSE']._serialized_end=2562
-  _globals['_BATCHGETFAILURESREQUEST']._serialized_start=2564
-  _globals['_BATCHGETFAILURESREQUEST']._serialized_end=2626
-  _globals['_BATCHGETFAILURESRESPONSE']._serialized_start=2628
-  _globals['_BATCHGETFAILURESRESPONSE']._serialized_end=2702
-  _globals['_EVENTFAILURE']._serialized_start=2705
-  _globals['_EVENTFAILURE']._serialized_end=2845
-  _globals['_GETSTORESTATUSREQUEST']._serialized_start=2847
-  _globals['_GETSTORESTATUSREQUEST']._serialized_end=2870
-  _globals['_GETSTORESTATUSRESPONSE']._serialized_start=2873
-  _globals['_GETSTORESTATUSRESPONSE']._serialized_end=3256
-  _globals['_EVENTSERVICE']._serialized_start=3259
-  _globals['_EVENTSERVICE']._serialized_end=4442
+  _globals['_GETEVENTREQUEST']._serialized_start=273
+  _globals['_GETEVENTREQUEST']._serialized_end=318
+  _globals['_GETEVENTRESPONSE']._serialized_start=320
+  _globals['_GETEVENTRESPONSE']._serialized_end=376
+  _globals['_EVENTFILTER']._serialized_start=379
+  _globals['_EVENTFILTER']._serialized_end=666
+  _globals['_LISTEVENTSREQUEST']._serialized_start=668
+  _globals['_LISTEVENTSREQUEST']._serialized_end=783
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=785
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=890
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=893
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1032
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1034
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1134
+  _globals['_LISTCHANGESREQUEST']._serialized_start=1136
+  _globals['_LISTCHANGESREQUEST']._serialized_end=1211
+  _globals['_LISTCHANGESRESPONSE']._serialized_start=1213
+  _globals['_LISTCHANGESRESPONSE']._serialized_end=1295
+  _globals['_REASSESSEVENTREQUEST']._serialized_start=1298
+  _globals['_REASSESSEVENTREQUEST']._serialized_end=1431
+  _globals['_REASSESSEVENTRESPONSE']._serialized_start=1433
+  _globals['_REASSESSEVENTRESPONSE']._serialized_end=1514
+  _globals['_LISTASSESSMENTSREQUEST']._serialized_start=1516
+  _globals['_LISTASSESSMENTSREQUEST']._serialized_end=1618
+  _globals['_LISTASSESSMENTSRESPONSE']._serialized_start=1620
+  _globals['_LISTASSESSMENTSRESPONSE']._serialized_end=1741
+  _globals['_GETRAWANSWERREQUEST']._serialized_start=1743
+  _globals['_GETRAWANSWERREQUEST']._serialized_end=1797
+  _globals['_GETRAWANSWERRESPONSE']._serialized_start=1799
+  _globals['_GETRAWANSWERRESPONSE']._serialized_end=1841
+  _globals['_BATCHGETFAILURESREQUEST']._serialized_start=1843
+  _globals['_BATCHGETFAILURESREQUEST']._serialized_end=1905
+  _globals['_BATCHGETFAILURESRESPONSE']._serialized_start=1907
+  _globals['_BATCHGETFAILURESRESPONSE']._serialized_end=1981
+  _globals['_EVENTFAILURE']._serialized_start=1984
+  _globals['_EVENTFAILURE']._serialized_end=2124
+  _globals['_GETSTORESTATUSREQUEST']._serialized_start=2126
+  _globals['_GETSTORESTATUSREQUEST']._serialized_end=2149
+  _globals['_GETSTORESTATUSRESPONSE']._serialized_start=2152
+  _globals['_GETSTORESTATUSRESPONSE']._serialized_end=2502
+  _globals['_EVENTSERVICE']._serialized_start=2505
+  _globals['_EVENTSERVICE']._serialized_end=3400
 # @@protoc_insertion_point(module_scope)

@@ -10,8 +10,6 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from lares.reason.v1 import assessment_pb2 as _assessment_pb2
-from lares.reason.v1 import evidence_pb2 as _evidence_pb2
-from lares.reason.v1 import reason_service_pb2 as _reason_service_pb2
 from lares.store.v1 import event_pb2 as _event_pb2
 from lares.store.v1 import events_pb2 as _events_pb2
 import builtins as _builtins
@@ -276,195 +274,6 @@ class ListChangesResponse(_message.Message):
 Global___ListChangesResponse: _TypeAlias = ListChangesResponse  # noqa: Y015
 
 @_typing.final
-class LeaseEventsRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MAX_EVENTS_FIELD_NUMBER: _builtins.int
-    WAIT_FIELD_NUMBER: _builtins.int
-    max_events: _builtins.int
-    @_builtins.property
-    def wait(self) -> _duration_pb2.Duration:
-        """At most 30 s."""
-
-    def __init__(
-        self,
-        *,
-        max_events: _builtins.int = ...,
-        wait: _duration_pb2.Duration | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_events", b"max_events", "wait", b"wait"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LeaseEventsRequest: _TypeAlias = LeaseEventsRequest  # noqa: Y015
-
-@_typing.final
-class EventLease(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEASE_ID_FIELD_NUMBER: _builtins.int
-    EVIDENCE_FIELD_NUMBER: _builtins.int
-    EXPIRES_AT_FIELD_NUMBER: _builtins.int
-    ATTEMPT_FIELD_NUMBER: _builtins.int
-    REQUEST_FIELD_NUMBER: _builtins.int
-    lease_id: _builtins.str
-    attempt: _builtins.int
-    """From 1."""
-    @_builtins.property
-    def evidence(self) -> _evidence_pb2.Evidence: ...
-    @_builtins.property
-    def expires_at(self) -> _timestamp_pb2.Timestamp: ...
-    @_builtins.property
-    def request(self) -> Global___ReassessmentRequest:
-        """Set where somebody asked for this judgement."""
-
-    def __init__(
-        self,
-        *,
-        lease_id: _builtins.str = ...,
-        evidence: _evidence_pb2.Evidence | None = ...,
-        expires_at: _timestamp_pb2.Timestamp | None = ...,
-        attempt: _builtins.int = ...,
-        request: Global___ReassessmentRequest | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "expires_at", b"expires_at", "request", b"request"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "evidence", b"evidence", "expires_at", b"expires_at", "lease_id", b"lease_id", "request", b"request"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EventLease: _TypeAlias = EventLease  # noqa: Y015
-
-@_typing.final
-class ReassessmentRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    PROMPT_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.str
-    """UUID; part of the assessment's identity."""
-    model: _builtins.str
-    """Empty means the configured one."""
-    prompt: _builtins.str
-    """A prompt's version; empty means the configured one."""
-    def __init__(
-        self,
-        *,
-        request_id: _builtins.str = ...,
-        model: _builtins.str = ...,
-        prompt: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "prompt", b"prompt", "request_id", b"request_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReassessmentRequest: _TypeAlias = ReassessmentRequest  # noqa: Y015
-
-@_typing.final
-class LeaseEventsResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEASES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventLease]: ...
-    def __init__(
-        self,
-        *,
-        leases: _abc.Iterable[Global___EventLease] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LeaseEventsResponse: _TypeAlias = LeaseEventsResponse  # noqa: Y015
-
-@_typing.final
-class RenewLeasesRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEASE_IDS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        lease_ids: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_ids", b"lease_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RenewLeasesRequest: _TypeAlias = RenewLeasesRequest  # noqa: Y015
-
-@_typing.final
-class RenewLeasesResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEASE_IDS_FIELD_NUMBER: _builtins.int
-    EXPIRES_AT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    @_builtins.property
-    def expires_at(self) -> _timestamp_pb2.Timestamp: ...
-    def __init__(
-        self,
-        *,
-        lease_ids: _abc.Iterable[_builtins.str] | None = ...,
-        expires_at: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "lease_ids", b"lease_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RenewLeasesResponse: _TypeAlias = RenewLeasesResponse  # noqa: Y015
-
-@_typing.final
-class ReleaseLeasesRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEASE_IDS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        lease_ids: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_ids", b"lease_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReleaseLeasesRequest: _TypeAlias = ReleaseLeasesRequest  # noqa: Y015
-
-@_typing.final
-class ReleaseLeasesResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReleaseLeasesResponse: _TypeAlias = ReleaseLeasesResponse  # noqa: Y015
-
-@_typing.final
 class ReassessEventRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -719,8 +528,6 @@ class GetStoreStatusResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     RECENTLY_JUDGED_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
-    JUDGE_STATE_FIELD_NUMBER: _builtins.int
-    JUDGE_DETAIL_FIELD_NUMBER: _builtins.int
     detections_lag: _builtins.int
     """Records not yet in the store."""
     rejections_lag: _builtins.int
@@ -735,10 +542,6 @@ class GetStoreStatusResponse(_message.Message):
     """The feed's head."""
     recently_judged: _builtins.int
     """Judgements recorded in the last five minutes."""
-    judge_state: _reason_service_pb2.JudgeState.ValueType
-    """What the judge says of itself now; UNREACHABLE also where reason_svc, which asks it, does not answer."""
-    judge_detail: _builtins.str
-    """Why it is not ready, in words; empty otherwise."""
     @_builtins.property
     def oldest_due_at(self) -> _timestamp_pb2.Timestamp:
         """Since when the first of them waits, whatever was tried meanwhile."""
@@ -761,12 +564,10 @@ class GetStoreStatusResponse(_message.Message):
         sequence: _builtins.int = ...,
         recently_judged: _builtins.int = ...,
         eta: _duration_pb2.Duration | None = ...,
-        judge_state: _reason_service_pb2.JudgeState.ValueType = ...,
-        judge_detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "oldest_due_at", b"oldest_due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "judge_detail", b"judge_detail", "judge_state", b"judge_state", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_judged", b"recently_judged", "rejections_lag", b"rejections_lag", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_judged", b"recently_judged", "rejections_lag", b"rejections_lag", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """The events, their live feed, and the queue of those to judge.
+    """The events and their live feed.
     """
 
     def __init__(self, channel):
@@ -54,21 +54,6 @@ class EventServiceStub:
                 '/lares.store.v1.EventService/ListChanges',
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListChangesRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListChangesResponse.FromString,
-                _registered_method=True)
-        self.LeaseEvents = channel.unary_unary(
-                '/lares.store.v1.EventService/LeaseEvents',
-                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.LeaseEventsRequest.SerializeToString,
-                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.LeaseEventsResponse.FromString,
-                _registered_method=True)
-        self.RenewLeases = channel.unary_unary(
-                '/lares.store.v1.EventService/RenewLeases',
-                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.RenewLeasesRequest.SerializeToString,
-                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.RenewLeasesResponse.FromString,
-                _registered_method=True)
-        self.ReleaseLeases = channel.unary_unary(
-                '/lares.store.v1.EventService/ReleaseLeases',
-                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesRequest.SerializeToString,
-                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesResponse.FromString,
                 _registered_method=True)
         self.ReassessEvent = channel.unary_unary(
                 '/lares.store.v1.EventService/ReassessEvent',
@@ -98,7 +83,7 @@ class EventServiceStub:
 
 
 class EventServiceServicer:
-    """The events, their live feed, and the queue of those to judge.
+    """The events and their live feed.
     """
 
     def GetEvent(self, request, context):
@@ -123,27 +108,6 @@ class EventServiceServicer:
 
     def ListChanges(self, request, context):
         """The feed's entries after a cursor, a page at a time.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def LeaseEvents(self, request, context):
-        """For siblings: hands out due events, most urgent first; waits up to `wait` for one.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def RenewLeases(self, request, context):
-        """For siblings: keeps leases; those that are lost are not returned.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ReleaseLeases(self, request, context):
-        """For siblings: gives leases back untouched, when the judge could not be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,21 +172,6 @@ def add_EventServiceServicer_to_server(servicer, server):
                     request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListChangesRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListChangesResponse.SerializeToString,
             ),
-            'LeaseEvents': grpc.unary_unary_rpc_method_handler(
-                    servicer.LeaseEvents,
-                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.LeaseEventsRequest.FromString,
-                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.LeaseEventsResponse.SerializeToString,
-            ),
-            'RenewLeases': grpc.unary_unary_rpc_method_handler(
-                    servicer.RenewLeases,
-                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.RenewLeasesRequest.FromString,
-                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.RenewLeasesResponse.SerializeToString,
-            ),
-            'ReleaseLeases': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReleaseLeases,
-                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesRequest.FromString,
-                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesResponse.SerializeToString,
-            ),
             'ReassessEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.ReassessEvent,
                     request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ReassessEventRequest.FromString,
@@ -257,7 +206,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """The events, their live feed, and the queue of those to judge.
+    """The events and their live feed.
     """
 
     @staticmethod
@@ -358,87 +307,6 @@ class EventService:
             '/lares.store.v1.EventService/ListChanges',
             lares_dot_store_dot_v1_dot_event__service__pb2.ListChangesRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_event__service__pb2.ListChangesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def LeaseEvents(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/lares.store.v1.EventService/LeaseEvents',
-            lares_dot_store_dot_v1_dot_event__service__pb2.LeaseEventsRequest.SerializeToString,
-            lares_dot_store_dot_v1_dot_event__service__pb2.LeaseEventsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def RenewLeases(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/lares.store.v1.EventService/RenewLeases',
-            lares_dot_store_dot_v1_dot_event__service__pb2.RenewLeasesRequest.SerializeToString,
-            lares_dot_store_dot_v1_dot_event__service__pb2.RenewLeasesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ReleaseLeases(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/lares.store.v1.EventService/ReleaseLeases',
-            lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesRequest.SerializeToString,
-            lares_dot_store_dot_v1_dot_event__service__pb2.ReleaseLeasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

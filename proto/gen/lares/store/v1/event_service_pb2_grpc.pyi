@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventServiceStub:
-    """The events, their live feed, and the queue of those to judge."""
+    """The events and their live feed."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,12 +40,6 @@ class EventServiceStub:
     """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld."""
     ListChanges: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListChangesRequest, _event_service_pb2.ListChangesResponse]
     """The feed's entries after a cursor, a page at a time."""
-    LeaseEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.LeaseEventsRequest, _event_service_pb2.LeaseEventsResponse]
-    """For siblings: hands out due events, most urgent first; waits up to `wait` for one."""
-    RenewLeases: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.RenewLeasesRequest, _event_service_pb2.RenewLeasesResponse]
-    """For siblings: keeps leases; those that are lost are not returned."""
-    ReleaseLeases: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReleaseLeasesRequest, _event_service_pb2.ReleaseLeasesResponse]
-    """For siblings: gives leases back untouched, when the judge could not be reached."""
     ReassessEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]
     """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
     of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
@@ -61,7 +55,7 @@ class EventServiceStub:
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
-    """The events, their live feed, and the queue of those to judge."""
+    """The events and their live feed."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetEventRequest, _event_service_pb2.GetEventResponse]  # type: ignore[assignment]
@@ -71,12 +65,6 @@ class EventServiceAsyncStub(EventServiceStub):
     """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld."""
     ListChanges: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListChangesRequest, _event_service_pb2.ListChangesResponse]  # type: ignore[assignment]
     """The feed's entries after a cursor, a page at a time."""
-    LeaseEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.LeaseEventsRequest, _event_service_pb2.LeaseEventsResponse]  # type: ignore[assignment]
-    """For siblings: hands out due events, most urgent first; waits up to `wait` for one."""
-    RenewLeases: _aio.UnaryUnaryMultiCallable[_event_service_pb2.RenewLeasesRequest, _event_service_pb2.RenewLeasesResponse]  # type: ignore[assignment]
-    """For siblings: keeps leases; those that are lost are not returned."""
-    ReleaseLeases: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReleaseLeasesRequest, _event_service_pb2.ReleaseLeasesResponse]  # type: ignore[assignment]
-    """For siblings: gives leases back untouched, when the judge could not be reached."""
     ReassessEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]  # type: ignore[assignment]
     """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
     of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
@@ -91,7 +79,7 @@ class EventServiceAsyncStub(EventServiceStub):
     """What is in flight in the store."""
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The events, their live feed, and the queue of those to judge."""
+    """The events and their live feed."""
 
     @_abc_1.abstractmethod
     def GetEvent(
@@ -123,30 +111,6 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ListChangesResponse, _abc.Awaitable[_event_service_pb2.ListChangesResponse]]:
         """The feed's entries after a cursor, a page at a time."""
-
-    @_abc_1.abstractmethod
-    def LeaseEvents(
-        self,
-        request: _event_service_pb2.LeaseEventsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_event_service_pb2.LeaseEventsResponse, _abc.Awaitable[_event_service_pb2.LeaseEventsResponse]]:
-        """For siblings: hands out due events, most urgent first; waits up to `wait` for one."""
-
-    @_abc_1.abstractmethod
-    def RenewLeases(
-        self,
-        request: _event_service_pb2.RenewLeasesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_event_service_pb2.RenewLeasesResponse, _abc.Awaitable[_event_service_pb2.RenewLeasesResponse]]:
-        """For siblings: keeps leases; those that are lost are not returned."""
-
-    @_abc_1.abstractmethod
-    def ReleaseLeases(
-        self,
-        request: _event_service_pb2.ReleaseLeasesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_event_service_pb2.ReleaseLeasesResponse, _abc.Awaitable[_event_service_pb2.ReleaseLeasesResponse]]:
-        """For siblings: gives leases back untouched, when the judge could not be reached."""
 
     @_abc_1.abstractmethod
     def ReassessEvent(

@@ -155,6 +155,8 @@ Global___AssessInput: _TypeAlias = AssessInput  # noqa: Y015
 
 @_typing.final
 class ReassessmentRequest(_message.Message):
+    """It lies in the column jobs.request: field numbers are never reused."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
