@@ -24,7 +24,7 @@ async def open_client(config: Config) -> AsyncIterator[tuple[grpc.aio.Channel, M
     host = EVERYWHERE.get(host, host)
     file = config.home / "admin.key"
     key = ((API_KEY, file.read_text().strip()),) if file.is_file() else ()
-    with saying_where(f"on {config.home} and {config.grpc_listen}"):
+    with saying_where(f"on {config.home} with gRPC at {config.grpc_listen}"):
         async with await _channel(config, host, port) as channel:
             yield channel, key
 

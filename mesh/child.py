@@ -1,6 +1,7 @@
 """The far end of a sandbox: runs one function over what comes down a pipe, in a process that may die.
 
-Imports little but the standard library, so that a child holds no more than its function needs.
+Imports only the standard library and what imports no more, so that a child holds no more than its function
+needs.
 A frame is two lengths (big-endian uint32), JSON, and the bytes that the JSON refers to.
 """
 

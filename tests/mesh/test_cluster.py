@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import grpc
+import pytest
 import trustme
 
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
+from mesh.problems import Unauthenticated
+from mesh.rpc import API_KEY, call
+from mesh.security import as_itself
 from tests.support.lares import Lares, free_ports
 from tests.support.parts import running_kafka
 from tests.support.photos import person_photo
@@ -60,6 +64,9 @@ async def do_the_job(tmp_path: Path, kafka_url: str, postgres_url: str) -> None:
         media = await front.get(edge["node"]["media"][0]["url"])
         assert media.content == person_photo().read_bytes()
         assert await strangers_are_refused(here, certificates["LARES_TLS_CA"])
+        await siblings_say_for_whom_they_call(here, certificates, front.key)
+        assert [path.name for path in (front.home / "run").iterdir() if path.is_socket()] == ["operator.sock"]
+        assert not [path for path in (back.home / "run").iterdir() if path.is_socket()]
         assert not [*front.children("java"), *front.children("postgres")]
     finally:
         await back.close()
@@ -79,6 +86,19 @@ def tls(folder: Path) -> dict[str, str]:
         "LARES_TLS_KEY": str(folder / "key.pem"),
         "LARES_TLS_CERT": str(folder / "cert.pem"),
     }
+
+
+async def siblings_say_for_whom_they_call(address: str, certificates: dict[str, str], key: str) -> None:
+    """The certificate alone does not give a caller, nor does a client's key."""
+    files = [Path(certificates[f"LARES_TLS_{name}"]).read_bytes() for name in ("CA", "KEY", "CERT")]
+    async with grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(*files)) as channel:
+        list_keys = keys_rpc.KeyServiceStub(channel).ListKeys
+        with as_itself():
+            await call(list_keys, keys.ListKeysRequest())
+        for headers in ((), ((API_KEY, key),)):
+            with pytest.raises(Unauthenticated) as refused:
+                await call(list_keys, keys.ListKeysRequest(), headers=headers)
+            assert refused.value.reason == "CALLER_UNCLEAR"
 
 
 async def strangers_are_refused(address: str, authority: str) -> bool:

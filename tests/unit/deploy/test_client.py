@@ -51,7 +51,9 @@ async def test_it_comes_in_with_the_admin_key(config: Config) -> None:
 
 async def test_no_lares_is_said(config: Config) -> None:
     elsewhere = config.model_copy(update={"grpc_listen": "127.0.0.1:1"})
-    with pytest.raises(Unavailable, match=f"no Lares runs on {config.home} and 127.0.0.1:1") as problem:
+    with pytest.raises(
+        Unavailable, match=f"no Lares runs on {config.home} with gRPC at 127.0.0.1:1"
+    ) as problem:
         async with open_client(elsewhere) as (channel, key):
             status = events_rpc.EventServiceStub(channel).GetStoreStatus
             await call(status, events.GetStoreStatusRequest(), headers=key)

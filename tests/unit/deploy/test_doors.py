@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,11 +102,15 @@ async def test_the_services_of_one_process_need_no_socket(config: Config, mesh: 
 async def test_a_child_inherits_no_door(mesh: Mesh) -> None:
     channel = grpc.aio.insecure_channel(mesh.addresses["grpc"])
     await channel.channel_ready()
+    host, _, port = mesh.addresses["grpc"].rpartition(":")
+    careless = socket.create_connection((host, int(port)))
+    careless.set_inheritable(True)
     ours = {link for link in sandboxed.descriptors() if link.startswith("socket:")}
     assert len(ours) >= 4  # the listeners, and both ends of the connection
     async with Sandbox(f"{TARGETS}:descriptors") as sandbox:
         theirs = await sandbox.run()
     await channel.close()
+    careless.close()
     assert ours & set(theirs) == set()
 
 
