@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -104,16 +105,14 @@ def processing_batch(batch: Sequence[Delivery[M]], name: str) -> Iterator[Sequen
 
     Yields the records with headers that name these spans. What the block does is a child of the single
     record's span, or of the batch's. Does nothing for records of traces that are not sampled."""
-    sampled = (
-        [delivery for delivery in batch if _context_of(delivery).trace_flags.sampled] if tracing() else []
-    )
+    sampled = [delivery for delivery in batch if sampled_traceparent(delivery.headers)] if tracing() else []
     if not sampled:
         yield batch
         return
     began = time.time_ns()
     spans: list[Span] = []
     if len(batch) > 1:
-        links = [Link(_context_of(delivery)) for delivery in sampled]
+        links = [Link(_remote_context(delivery.headers)) for delivery in sampled]
         count = {"messaging.batch.message_count": len(batch)}
         spans = [_start(name, CONSUMER, count, context.Context(), links=links, start_time=began)]
     to_batch = [Link(started.get_span_context()) for started in spans]
@@ -185,6 +184,26 @@ def traceparent_of(parent: Span | None = None) -> str:
     return carrier[TRACEPARENT]
 
 
+def sampled_traceparent(headers: Mapping[str, str]) -> str | None:
+    """The header `traceparent`, if it names a trace that is sampled."""
+    header = headers.get(TRACEPARENT, "")
+    if not header or header.endswith("-00"):
+        return None
+    return header if _remote_context(headers).trace_flags.sampled else None
+
+
+def past(traceparent: str, name: str, attributes: Attributes, since: datetime) -> str:
+    """Makes a span that began `since` and ends now, a child of the one that `traceparent` names. Returns its
+    own traceparent, or the given one where it is not recorded."""
+    if not tracing() or not traceparent:
+        return traceparent
+    begun = min(round(since.timestamp() * 1e9), time.time_ns())
+    started = _start(name, INTERNAL, attributes, _remote({TRACEPARENT: traceparent}), start_time=begun)
+    own = traceparent_of(started)
+    started.end()
+    return own or traceparent
+
+
 def end(spans: Iterable[Span | None], error: Exception | None = None) -> None:
     """Ends the spans that are still open; with an `error`, as failed."""
     for started in spans:
@@ -238,8 +257,8 @@ def _remote(headers: Mapping[str, str]) -> context.Context:
     return TraceContextTextMapPropagator().extract(dict(headers), context=context.Context())
 
 
-def _context_of(delivery: Delivery[Any]) -> SpanContext:
-    return trace.get_current_span(_remote(delivery.headers)).get_span_context()
+def _remote_context(headers: Mapping[str, str]) -> SpanContext:
+    return trace.get_current_span(_remote(headers)).get_span_context()
 
 
 def _following(delivery: Delivery[M], followed: Mapping[tuple[int, int], str]) -> Delivery[M]:

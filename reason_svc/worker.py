@@ -14,6 +14,7 @@ from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.problems import Problem
 from mesh.spans import INTERNAL, Attributes, entered, fail
 from mesh.tasks import together
+from mesh.telemetry import TRACEPARENT
 from reason_svc.backoff import Backoff
 from reason_svc.judging import Judge
 from reason_svc.leases import Leases
@@ -96,7 +97,8 @@ class Worker:
 
     async def _handle(self, lease: JobLease) -> None:
         about: Attributes = {"lares.event.id": lease.subject_id, "lares.attempt": lease.attempt}
-        with entered({}, "assess event", about, INTERNAL) as span:
+        following = {TRACEPARENT: lease.traceparent} if lease.traceparent else {}
+        with entered(following, "assess event", about, INTERNAL) as span:
             await self._settle(lease, span)
 
     async def _settle(self, lease: JobLease, span: Span) -> None:

@@ -12,6 +12,7 @@ import asyncpg
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.events_pb2 import MediaKept
 from mesh.delivery import Delivery
+from mesh.spans import sampled_traceparent
 from mesh.topics import DETECTED
 from store_svc.assembly import Limits, Timeline, windows
 from store_svc.deciding import Decided, DecidedFrame, decide
@@ -44,6 +45,13 @@ class _Joined:
     partition: int
     history: History | None = None
     additions: list[Addition] = field(default_factory=list)
+    traceparent: str | None = None
+
+    def add(self, addition: Addition, traceparent: str | None) -> None:
+        """What is assessed follows from the photo that joined last, or the last one for the fast path."""
+        if addition.urgent or not any(before.urgent for before in self.additions):
+            self.traceparent = traceparent
+        self.additions.append(addition)
 
 
 class DetectedRecorder:
@@ -63,7 +71,7 @@ class DetectedRecorder:
         self._policy = lru_cache(MOST_POLICIES)(self._make_policy)
 
     def read(self, delivery: Delivery[MediaDetected]) -> Arrival:
-        return arrival(delivery.message, delivery.partition)
+        return arrival(delivery.message, delivery.partition, sampled_traceparent(delivery.headers))
 
     async def write(self, connection: "asyncpg.Connection", items: Sequence[Arrival]) -> Effect:
         now = self._clock()
@@ -142,7 +150,7 @@ class DetectedRecorder:
                     continue
                 event_id, history = timeline.place(frame.placed(item.message.media.id))
                 event = joined.setdefault(event_id, _Joined(item.camera_id, item.partition, history))
-                event.additions.append(_addition(frame, event_id not in seen))
+                event.add(_addition(frame, event_id not in seen), item.traceparent)
                 seen.add(event_id)
                 joined_by[item.media_id, frame.frame.index] = event_id
                 place, captured_at = (item.media_id, event_id, item.camera_id), moment(frame.frame.at)
@@ -165,7 +173,7 @@ class DetectedRecorder:
                 at = event.additions[0].at
                 events[id] = QueuedEvent(StoredEvent(id, event.camera_id, at, at, event.history, now))
             zone = cameras[event.camera_id].time_zone or self._time_zone
-            growth = Growth(tuple(event.additions), zone, event.partition)
+            growth = Growth(tuple(event.additions), zone, event.partition, event.traceparent)
             events[id].grow(growth, known.get(id, ()), now)
         return list(events.values())
 

@@ -24,11 +24,13 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What joined one event in one transaction, with what the evidence is made of besides."""
+    """What joined one event in one transaction, with what the evidence is made of besides, and the trace of
+    the photo that counts most."""
 
     additions: tuple[Addition, ...]
     time_zone: str
     partition: int
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class StoredEvent:
     """A row of `events`, with the body of its current assessment. Times of capture in microseconds.
 
     `urgent_done`: the fast path was taken. `failure_id` is that of the last failure, until something
-    succeeds. What people see changes only with `revision`.
+    succeeds. `traceparent` is the trace of the photo that joined last, if it is recorded. What people see
+    changes only with `revision`.
     """
 
     id: UUID
@@ -74,6 +77,7 @@ class StoredEvent:
     severity: int | None = None
     urgent_done: bool = False
     failure_id: UUID | None = None
+    traceparent: str | None = None
     assessment: bytes | None = field(default=None, repr=False)
 
     def grow(self, growth: Growth, known: Iterable[UUID], now: datetime) -> bool:
@@ -89,6 +93,7 @@ class StoredEvent:
             self.urgent_done |= addition.urgent
         self.detection_count = len(ids)
         self.time_zone, self.partition = growth.time_zone, growth.partition
+        self.traceparent = growth.traceparent
         self.last_recorded_at, self.closed = now, False
         self.revision += 1
         self.evidence_revision = self.revision

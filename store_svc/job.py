@@ -31,7 +31,8 @@ class Job:
     is work to do: since `waiting_since`, however often it was tried in vain.
 
     `input_digest` is that of the input as the subject has it now. `failed` says that the subject shows a
-    failure; `hastened` is set by the first success elsewhere after it.
+    failure; `hastened` is set by the first success elsewhere after it. `traceparent` is the trace of the
+    photo or the request that made it due, if it is recorded.
     """
 
     kind: int
@@ -48,6 +49,7 @@ class Job:
     request: Request | None = None
     lease_id: UUID | None = None
     leased_until: datetime | None = None
+    traceparent: str | None = None
 
     def hurry(self, priority: int, now: datetime) -> None:
         """Due at once, with at least this priority."""

@@ -32,6 +32,7 @@ _COLUMNS = [
     "request",
     "lease_id",
     "leased_until",
+    "traceparent",
 ]
 _LOCK = """
     SELECT * FROM jobs WHERE kind = $1 AND subject_id = ANY($2::uuid[]) ORDER BY kind, subject_id FOR UPDATE
@@ -178,6 +179,7 @@ def _row(job: Job) -> tuple[object, ...]:
         request_message(request).SerializeToString() if request else None,
         job.lease_id,
         job.leased_until,
+        job.traceparent,
     )
 
 

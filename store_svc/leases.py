@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from lares.store.internal.v1.job_service_pb2 import AssessInput, JobLease
+from mesh.spans import Attributes, past
 from store_svc.database import Database
 from store_svc.facts_read import FactsRead
 from store_svc.job import Job
@@ -69,13 +70,13 @@ class Leases:
         if read_until is None:
             return []
 
-        async def lease(connection: asyncpg.Connection) -> list[JobLease]:
+        async def lease(connection: asyncpg.Connection) -> list[tuple[Job, AssessInput]]:
             now = self._clock()
             jobs = await lease_jobs(connection, kind, most, now, self._length, read_until)
             inputs = await work.read_inputs(connection, jobs) if jobs else {}
-            return [_lease(job, inputs[job.subject_id]) for job in jobs if job.subject_id in inputs]
+            return [(job, inputs[job.subject_id]) for job in jobs if job.subject_id in inputs]
 
-        return await self._database.fast(lease)
+        return [_lease(job, input) for job, input in await self._database.fast(lease)]
 
     async def renew(self, lease_ids: Sequence[str]) -> tuple[list[str], datetime]:
         """Those still held, and until when: a job that is done, or leased anew after its time, is lost."""
@@ -90,10 +91,12 @@ class Leases:
 
 def _lease(job: Job, input: AssessInput) -> JobLease:
     assert job.leased_until is not None  # just leased
+    about: Attributes = {"lares.job.subject": str(job.subject_id), "lares.attempt": job.attempts + 1}
     return JobLease(
         lease_id=str(job.lease_id),
         subject_id=str(job.subject_id),
         expires_at=stamp(job.leased_until),
         attempt=job.attempts + 1,
         assess=input,
+        traceparent=past(job.traceparent or "", "wait for lease", about, job.due_at),
     )

@@ -25,6 +25,8 @@ class QueuedEvent:
         if self.job is not None:
             self.job.rank_time = moment(self.event.started_at)
             self.job.input_digest = self.event.evidence_digest
+            if self.job.request is None:
+                self.job.traceparent = self.event.traceparent
 
     def close(self, now: datetime) -> None:
         """Due, unless this very evidence was assessed."""
@@ -32,9 +34,11 @@ class QueuedEvent:
         if self.event.wants_assessment:
             self._job(now)
 
-    def ask(self, request: Request, now: datetime) -> None:
-        """Due at once, before all others. Nobody sees a change."""
-        self._job(now).ask(request, now)
+    def ask(self, request: Request, now: datetime, traceparent: str | None = None) -> None:
+        """Due at once, before all others, as part of the request's trace. Nobody sees a change."""
+        job = self._job(now)
+        job.ask(request, now)
+        job.traceparent = traceparent
 
     def judge(self, judgement: Judgement) -> bool:
         """Makes it the current assessment if it wins, and ends the request that it answers; whether it did
@@ -88,6 +92,7 @@ class QueuedEvent:
                 waiting_since=now,
                 priority=self._rank,
                 input_digest=event.evidence_digest,
+                traceparent=event.traceparent,
             )
         return self.job
 
@@ -98,3 +103,5 @@ class QueuedEvent:
             self.job = None
         if self.job is not None:
             self.job.end_lease()
+            if self.job.request is None:
+                self.job.traceparent = self.event.traceparent

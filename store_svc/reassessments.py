@@ -8,6 +8,7 @@ import asyncpg
 
 from lares.store.v1.event_pb2 import Event
 from mesh.problems import Exhausted, NotFound
+from mesh.spans import traceparent_of
 from store_svc.database import Database
 from store_svc.job import Request
 from store_svc.repository import load_queued, lock_cameras, write_queue
@@ -51,7 +52,7 @@ class Reassessments:
         if not ended and (waiting is None or waiting.id != request.id):
             if waiting is None and await connection.fetchval(_WAITING) >= MOST:
                 raise Exhausted(f"{MOST} reassessments wait for the judge already", "TOO_MANY_REASSESSMENTS")
-            queued.ask(request, self._clock())
+            queued.ask(request, self._clock(), traceparent_of() or None)
             await write_queue(connection, [queued])
         event = queued.event
         return event_message(event, names.get(event.camera_id, event.camera_id))

@@ -60,10 +60,11 @@ class Arrival:
     row: tuple[object, ...]
     file_row: tuple[object, ...]
     file: tuple[UUID, str] | None
+    traceparent: str | None = None
 
 
-def arrival(message: MediaDetected, partition: int) -> Arrival:
-    """Raises Invalid (BAD_RECORD)."""
+def arrival(message: MediaDetected, partition: int, traceparent: str | None = None) -> Arrival:
+    """`traceparent`: of the record, if its trace is recorded. Raises Invalid (BAD_RECORD)."""
     media = message.media
     if not SLUG.fullmatch(media.camera_id):
         raise broken(f"{media.camera_id!r} is no camera id")
@@ -94,6 +95,7 @@ def arrival(message: MediaDetected, partition: int) -> Arrival:
         ),
         file_row=fingerprint(file),
         file=(file_id(file), file.path) if file else None,
+        traceparent=traceparent,
     )
 
 

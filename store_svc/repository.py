@@ -165,6 +165,7 @@ def _values(event: StoredEvent) -> tuple[object, ...]:
         event.severity,
         event.urgent_done,
         event.failure_id,
+        event.traceparent,
     )
 
 

@@ -165,6 +165,7 @@ events = Table(
     Column("severity", SmallInteger),  # reason.v1.Severity of the current assessment
     Column("urgent_done", Boolean, nullable=False),  # the fast path was taken
     Column("failure_id", Uuid),  # the last failed attempt, or what gave up a request; NULL after a success
+    Column("traceparent", Text),  # of the photo that joined last; NULL where nobody records its trace
     Index("events_newest", text("started_at DESC"), text("id DESC")),
     Index("events_newest_of_camera", "camera_id", text("started_at DESC"), text("id DESC")),
     Index("events_labels", "labels", postgresql_using="gin"),
@@ -192,6 +193,7 @@ jobs = Table(
     Column("request", LargeBinary),  # serialised store.internal.v1.ReassessmentRequest
     Column("lease_id", Uuid),
     Column("leased_until", TIME),
+    Column("traceparent", Text),  # of the photo or request that made it due; NULL where nobody records it
     UniqueConstraint("kind", "subject_id"),
     Index("jobs_ranked", "kind", text("priority DESC"), text("rank_time DESC")),
     Index(

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from tests.support.collector import Collector, running_collector
+from tests.support.collector import Collector, Received, running_collector
 from tests.support.lares import Lares, running_lares
 from tests.support.photos import person_photo
 from tests.support.waiting import until
@@ -22,9 +22,14 @@ PHOTO = {
     "publish detect.detections.v1": ("process ingest.media.v1", PRODUCER),
     "process detect.detections.v1": ("publish detect.detections.v1", CONSUMER),
     "COMMIT": ("process detect.detections.v1", CLIENT),
+    "wait for lease": ("process detect.detections.v1", INTERNAL),
+    "assess event": ("wait for lease", INTERNAL),
+    "publish reason.assessments.v1": ("assess event", PRODUCER),
+    "process reason.assessments.v1": ("publish reason.assessments.v1", CONSUMER),
 }
 QUERY = """query Latest($labels: [String!]) {
   events(first: 5, filter: {labels: $labels}) { edges { node { id } } } }"""
+REASSESS = "mutation($input: ReassessEventInput!) { reassessEvent(input: $input) { requestId } }"
 SECRET, VARIABLE = "opensesame", "a-label-nobody-has"
 
 
@@ -102,8 +107,27 @@ async def test_a_request_of_graphql_is_one_trace_down_to_the_database(
         assert secret.encode() not in sent, secret
 
 
+async def test_what_is_asked_for_again_belongs_to_the_request_that_asked(
+    lares: Lares, collector: Collector
+) -> None:
+    await lares.idle()
+    (edge,) = (await lares.graphql("{ events(first: 1) { edges { node { id } } } }"))["events"]["edges"]
+    await lares.graphql(REASSESS, input={"eventId": edge["node"]["id"]})
+    wanted = {"wait for lease", "assess event", "process reason.assessments.v1"}
+
+    def asked() -> list[Received]:
+        for spans in collector.traces().values():
+            if any(span.name == "lares.store.v1.EventService/ReassessEvent" for span in spans):
+                return spans
+        return []
+
+    await until(lambda: wanted <= {span.name for span in asked()})
+    (first,) = [span for span in asked() if not span.parent]
+    assert first.name == "POST /graphql"
+
+
 async def test_polls_begin_no_trace(lares: Lares, collector: Collector) -> None:
     """Leases, metrics, health and the feed's relay have gone on all the time."""
     await lares.idle()
     first = {span.name for span in collector.spans if not span.parent}
-    assert first <= {INGEST, "assess event", "POST /graphql"}
+    assert first <= {INGEST, "POST /graphql"}

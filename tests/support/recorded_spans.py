@@ -1,7 +1,13 @@
 """The spans that were made in the test's own process."""
 
-from opentelemetry.sdk.trace import ReadableSpan
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.util._once import Once
 
 
 class RecordedSpans:
@@ -19,6 +25,27 @@ class RecordedSpans:
     def one(self, name: str) -> ReadableSpan:
         (span,) = self.named(name)
         return span
+
+
+@contextmanager
+def no_provider() -> Iterator[None]:
+    """The block may set OpenTelemetry's provider, as a process otherwise does once."""
+    before = trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE
+    trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = None, Once()
+    try:
+        yield
+    finally:
+        trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = before
+
+
+@contextmanager
+def recording_spans() -> Iterator[RecordedSpans]:
+    """Tracing is on, and every trace that begins is sampled."""
+    with no_provider():
+        provider, exporter = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        trace.set_tracer_provider(provider)
+        yield RecordedSpans(exporter)
 
 
 def parent_of(span: ReadableSpan) -> int | None:

@@ -29,7 +29,7 @@ from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permis
 from lares.reason.v1 import evidence_pb2 as lares_dot_reason_dot_v1_dot_evidence__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)lares/store/internal/v1/job_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1elares/reason/v1/evidence.proto\"\x94\x01\n\x10LeaseJobsRequest\x12:\n\x04kind\x18\x01 \x01(\x0e\x32 .lares.store.internal.v1.JobKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\x08max_jobs\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x11LeaseJobsResponse\x12\x31\n\x06leases\x18\x01 \x03(\x0b\x32!.lares.store.internal.v1.JobLease\"\xb2\x01\n\x08JobLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x36\n\x06\x61ssess\x18\x05 \x01(\x0b\x32$.lares.store.internal.v1.AssessInputH\x00\x42\x07\n\x05input\"y\n\x0b\x41ssessInput\x12+\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x19.lares.reason.v1.Evidence\x12=\n\x07request\x18\x02 \x01(\x0b\x32,.lares.store.internal.v1.ReassessmentRequest\"H\n\x13ReassessmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"8\n\x12RenewLeasesRequest\x12\"\n\tlease_ids\x18\x01 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\xb0\x01\x01\"X\n\x13RenewLeasesResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x14ReleaseLeasesRequest\x12\"\n\tlease_ids\x18\x01 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\xb0\x01\x01\"\x17\n\x15ReleaseLeasesResponse*8\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOB_KIND_ASSESS\x10\x01\x32\xdc\x02\n\nJobService\x12h\n\tLeaseJobs\x12).lares.store.internal.v1.LeaseJobsRequest\x1a*.lares.store.internal.v1.LeaseJobsResponse\"\x04\xa8\xe3\x18\x07\x12n\n\x0bRenewLeases\x12+.lares.store.internal.v1.RenewLeasesRequest\x1a,.lares.store.internal.v1.RenewLeasesResponse\"\x04\xa8\xe3\x18\x07\x12t\n\rReleaseLeases\x12-.lares.store.internal.v1.ReleaseLeasesRequest\x1a..lares.store.internal.v1.ReleaseLeasesResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)lares/store/internal/v1/job_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1elares/reason/v1/evidence.proto\"\x94\x01\n\x10LeaseJobsRequest\x12:\n\x04kind\x18\x01 \x01(\x0e\x32 .lares.store.internal.v1.JobKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\x08max_jobs\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x11LeaseJobsResponse\x12\x31\n\x06leases\x18\x01 \x03(\x0b\x32!.lares.store.internal.v1.JobLease\"\xc7\x01\n\x08JobLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x36\n\x06\x61ssess\x18\x05 \x01(\x0b\x32$.lares.store.internal.v1.AssessInputH\x00\x12\x13\n\x0btraceparent\x18\x06 \x01(\tB\x07\n\x05input\"y\n\x0b\x41ssessInput\x12+\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x19.lares.reason.v1.Evidence\x12=\n\x07request\x18\x02 \x01(\x0b\x32,.lares.store.internal.v1.ReassessmentRequest\"H\n\x13ReassessmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"8\n\x12RenewLeasesRequest\x12\"\n\tlease_ids\x18\x01 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\xb0\x01\x01\"X\n\x13RenewLeasesResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x14ReleaseLeasesRequest\x12\"\n\tlease_ids\x18\x01 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\xb0\x01\x01\"\x17\n\x15ReleaseLeasesResponse*8\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOB_KIND_ASSESS\x10\x01\x32\xdc\x02\n\nJobService\x12h\n\tLeaseJobs\x12).lares.store.internal.v1.LeaseJobsRequest\x1a*.lares.store.internal.v1.LeaseJobsResponse\"\x04\xa8\xe3\x18\x07\x12n\n\x0bRenewLeases\x12+.lares.store.internal.v1.RenewLeasesRequest\x1a,.lares.store.internal.v1.RenewLeasesResponse\"\x04\xa8\xe3\x18\x07\x12t\n\rReleaseLeases\x12-.lares.store.internal.v1.ReleaseLeasesRequest\x1a..lares.store.internal.v1.ReleaseLeasesResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,26 +50,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSERVICE'].methods_by_name['RenewLeases']._serialized_options = b'\250\343\030\007'
   _globals['_JOBSERVICE'].methods_by_name['ReleaseLeases']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['ReleaseLeases']._serialized_options = b'\250\343\030\007'
-  _globals['_JOBKIND']._serialized_start=1064
-  _globals['_JOBKIND']._serialized_end=1120
+  _globals['_JOBKIND']._serialized_start=1085
+  _globals['_JOBKIND']._serialized_end=1141
   _globals['_LEASEJOBSREQUEST']._serialized_start=231
   _globals['_LEASEJOBSREQUEST']._serialized_end=379
   _globals['_LEASEJOBSRESPONSE']._serialized_start=381
   _globals['_LEASEJOBSRESPONSE']._serialized_end=451
   _globals['_JOBLEASE']._serialized_start=454
-  _globals['_JOBLEASE']._serialized_end=632
-  _globals['_ASSESSINPUT']._serialized_start=634
-  _globals['_ASSESSINPUT']._serialized_end=755
-  _globals['_REASSESSMENTREQUEST']._serialized_start=757
-  _globals['_REASSESSMENTREQUEST']._serialized_end=829
-  _globals['_RENEWLEASESREQUEST']._serialized_start=831
-  _globals['_RENEWLEASESREQUEST']._serialized_end=887
-  _globals['_RENEWLEASESRESPONSE']._serialized_start=889
-  _globals['_RENEWLEASESRESPONSE']._serialized_end=977
-  _globals['_RELEASELEASESREQUEST']._serialized_start=979
-  _globals['_RELEASELEASESREQUEST']._serialized_end=1037
-  _globals['_RELEASELEASESRESPONSE']._serialized_start=1039
-  _globals['_RELEASELEASESRESPONSE']._serialized_end=1062
-  _globals['_JOBSERVICE']._serialized_start=1123
-  _globals['_JOBSERVICE']._serialized_end=1471
+  _globals['_JOBLEASE']._serialized_end=653
+  _globals['_ASSESSINPUT']._serialized_start=655
+  _globals['_ASSESSINPUT']._serialized_end=776
+  _globals['_REASSESSMENTREQUEST']._serialized_start=778
+  _globals['_REASSESSMENTREQUEST']._serialized_end=850
+  _globals['_RENEWLEASESREQUEST']._serialized_start=852
+  _globals['_RENEWLEASESREQUEST']._serialized_end=908
+  _globals['_RENEWLEASESRESPONSE']._serialized_start=910
+  _globals['_RENEWLEASESRESPONSE']._serialized_end=998
+  _globals['_RELEASELEASESREQUEST']._serialized_start=1000
+  _globals['_RELEASELEASESREQUEST']._serialized_end=1058
+  _globals['_RELEASELEASESRESPONSE']._serialized_start=1060
+  _globals['_RELEASELEASESRESPONSE']._serialized_end=1083
+  _globals['_JOBSERVICE']._serialized_start=1144
+  _globals['_JOBSERVICE']._serialized_end=1492
 # @@protoc_insertion_point(module_scope)

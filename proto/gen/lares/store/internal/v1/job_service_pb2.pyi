@@ -97,11 +97,16 @@ class JobLease(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     ASSESS_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     subject_id: _builtins.str
     """What the work is about: the event's id for JOB_KIND_ASSESS."""
     attempt: _builtins.int
     """From 1."""
+    traceparent: _builtins.str
+    """The W3C trace context that the work belongs to: that of the photo or the request which made it due. Empty where
+    nobody records it.
+    """
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -114,10 +119,11 @@ class JobLease(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         attempt: _builtins.int = ...,
         assess: Global___AssessInput | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assess", b"assess", "expires_at", b"expires_at", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assess", b"assess", "attempt", b"attempt", "expires_at", b"expires_at", "input", b"input", "lease_id", b"lease_id", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assess", b"assess", "attempt", b"attempt", "expires_at", b"expires_at", "input", b"input", "lease_id", b"lease_id", "subject_id", b"subject_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["assess"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
