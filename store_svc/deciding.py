@@ -23,7 +23,7 @@ class DecidedFrame:
     frame: ArrivedFrame
     kept: tuple[DetectionRow, ...]
     zones: tuple[tuple[str, ...], ...]
-    dropped: tuple[tuple[Finding, Decision], ...]
+    dropped: tuple[tuple[FrameDetection, Decision], ...]
     urgent: bool
 
     def placed(self, media_id: str) -> Frame:
@@ -34,8 +34,8 @@ class DecidedFrame:
         """What was dropped, as the column `frames.dropped` holds it."""
         return DroppedDetections(
             detections=[
-                DroppedDetection(detection=finding_message(finding), decision=decision)  # type: ignore[arg-type]
-                for finding, decision in self.dropped
+                DroppedDetection(detection=raw, decision=decision)  # type: ignore[arg-type]
+                for raw, decision in self.dropped
             ]
         ).SerializeToString()
 
@@ -91,16 +91,16 @@ def decide(arrival: Arrival, policy: WatchPolicy | None) -> Decided:
 def _decided(frame: ArrivedFrame, policy: WatchPolicy, media: str, detector: str) -> DecidedFrame:
     kept: list[DetectionRow] = []
     zones: list[tuple[str, ...]] = []
-    dropped: list[tuple[Finding, Decision]] = []
+    dropped: list[tuple[FrameDetection, Decision]] = []
     urgent = False
-    for finding in sorted(frame.findings, key=_rank):
+    for finding, raw in zip(frame.findings, frame.raw, strict=True):
         ruling = policy.rule(finding)
         if ruling.decision is Decision.KEPT:
             kept.append(_row(finding, frame.index, media, detector))
             zones.append(ruling.zones)
             urgent = urgent or policy.is_fast(finding)
         else:
-            dropped.append((finding, ruling.decision))
+            dropped.append((raw, ruling.decision))
     return DecidedFrame(frame, tuple(kept), tuple(zones), tuple(dropped), urgent)
 
 
@@ -108,10 +108,6 @@ def _row(finding: Finding, index: int, media: str, detector: str) -> DetectionRo
     """Named by its rank in the raw output, so that the policy changes no id."""
     id = parse_uuid(detection_id(media, index, finding.rank, detector))
     return id, index, finding.label, finding.score, list(finding.box), finding.rank
-
-
-def _rank(finding: Finding) -> int:
-    return finding.rank
 
 
 def finding_message(finding: Finding) -> FrameDetection:

@@ -31,8 +31,8 @@ DetectionRow: TypeAlias = tuple[UUID, int, str, float, list[float], int | None]
 @dataclass(frozen=True, slots=True)
 class ArrivedFrame:
     """One frame as detect_svc reports it. `at` is its time of capture in microseconds. `findings` are the
-    detector's raw output; or `filtered` is what an earlier version of detect_svc kept of it, all of which
-    counts."""
+    detector's raw output, in order of rank, as `raw` has them; or `filtered` is what an earlier version of
+    detect_svc kept of it, all of which counts."""
 
     index: int
     at: int
@@ -40,6 +40,7 @@ class ArrivedFrame:
     height: int
     motion: float
     findings: tuple[Finding, ...] = ()
+    raw: Sequence[FrameDetection] = ()
     filtered: tuple[DetectionRow, ...] = ()
 
 
@@ -119,8 +120,8 @@ def _frame(frame: Frame) -> ArrivedFrame:
     if frame.index < 0 or not 0 <= frame.motion_significance <= 1:
         raise broken(f"frame {frame.index} has no index from 0, or a motion outside 0..1")
     findings = tuple(map(_finding, frame.detections))
-    if len({finding.rank for finding in findings}) < len(findings):
-        raise broken(f"frame {frame.index} has two detections of one rank")
+    if any(one.rank >= other.rank for one, other in pairwise(findings)):
+        raise broken(f"the detections of frame {frame.index} are not in the order of their ranks")
     return ArrivedFrame(
         index=frame.index,
         at=time(frame.captured_at, "frame.captured_at"),
@@ -128,6 +129,7 @@ def _frame(frame: Frame) -> ArrivedFrame:
         height=frame.height,
         motion=frame.motion_significance,
         findings=findings,
+        raw=frame.detections,
     )
 
 
@@ -135,7 +137,7 @@ def _finding(found: FrameDetection) -> Finding:
     label, score, box = found.label, found.score, edges(found.bounding_box)
     if not label or not 0 <= score <= 1 or found.rank < 0:
         raise broken(f"detection {found.rank} has no label or rank, or a score outside 0..1")
-    if not found.HasField("bounding_box") or not all(map(math.isfinite, box)):
+    if not found.HasField("bounding_box") or not math.isfinite(sum(box)):
         raise broken(f"detection {found.rank} has no bounding box")
     return Finding(found.rank, label, score, box)
 

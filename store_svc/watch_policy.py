@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from mesh.labels import canonical
 
@@ -35,8 +35,7 @@ class Decision(IntEnum):
     MASKED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One object in the raw output of one frame: `label` is canonical, `score` 0..1, `box` x_min, y_min,
     x_max, y_max."""
 

@@ -9,11 +9,13 @@ from typing import Any
 import asyncpg
 import psutil
 
+from detect_svc.labels import CANONICAL
+from lares.detect.v1.detection_pb2 import BoundingBox
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import CAPTURED_AT_SOURCE_MTIME, MEDIA_TYPE_JPEG
 from mesh.config import load_config
 from mesh.delivery import Delivery
-from mesh.identity import detection_id, media_id
+from mesh.identity import media_id
 from mesh.topics import DETECTED
 from store_svc.assembly import Limits
 from store_svc.database import open_database
@@ -21,7 +23,7 @@ from store_svc.detected import DetectedRecorder
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.service import watch_settings
-from store_svc.tables import detections, events, feed, files, media
+from store_svc.tables import detections, events, feed, files, frames, kept_outbox, media
 from store_svc.times import now
 from store_svc.wakeups import Wakeups
 from store_svc.worker import Consumer
@@ -30,6 +32,8 @@ from tests.support.parts import fresh_database, running_postgres
 
 BATCHES, BATCH, WARM, CAMERAS = 60, 100, 10, 10
 START_SECONDS = 1_767_614_400
+# The mean of what EfficientDet reports of the sample photos.
+FINDINGS = 15
 
 
 @dataclass
@@ -101,7 +105,7 @@ async def _written(url: str) -> dict[str, list[tuple[Any, ...]]]:
     try:
         return {
             table.name: [tuple(row) for row in await connection.fetch(f"SELECT * FROM {table.name}")]
-            for table in (media, files, detections, events, feed)
+            for table in (media, files, frames, detections, events, feed, kept_outbox)
         }
     finally:
         await connection.close()
@@ -120,7 +124,9 @@ async def _executemany(url: str, written: dict[str, list[tuple[Any, ...]]]) -> f
                 for name, rows in written.items():
                     places = ", ".join(f"${number}" for number in range(1, len(rows[0]) + 1))
                     part = rows[len(rows) * index // batches : len(rows) * (index + 1) // batches]
-                    await connection.executemany(f"INSERT INTO {name} VALUES ({places})", part)
+                    await connection.executemany(
+                        f"INSERT INTO {name} OVERRIDING SYSTEM VALUE VALUES ({places})", part
+                    )
         used = _cpu() - began
         assert await connection.fetchval("SELECT count(*) FROM media") == batches * BATCH
     finally:
@@ -129,7 +135,7 @@ async def _executemany(url: str, written: dict[str, list[tuple[Any, ...]]]) -> f
 
 
 def _batch(index: int) -> list[bytes]:
-    """Records of ten cameras, a second apart, two detections each."""
+    """Records of ten cameras, a second apart, with two detections that count and FINDINGS - 2 that do not."""
     return [_record(index * BATCH + number).SerializeToString() for number in range(BATCH)]
 
 
@@ -145,9 +151,14 @@ def _record(number: int) -> MediaDetected:
     photo.ingested_at.FromSeconds(START_SECONDS + number)
     photo.file.path, photo.file.size_bytes, photo.file.mtime_ns = f"{camera}/{number}.jpg", 500_000, number
     message.detected_at.FromSeconds(START_SECONDS + number)
-    for rank, label in enumerate(("person", "dog")):
-        one = message.detections.add(label=label, score=0.5 + rank / 10, box=[0.1, 0.2, 0.3, 0.4])
-        one.id = detection_id(photo.id, 0, rank, message.detector)
+    message.model.id, message.model.labels[:] = message.detector, CANONICAL
+    message.model.threshold, message.model.fast_threshold = 0.5, 0.6
+    frame = message.frames.add(width=1920, height=1080)
+    frame.captured_at.CopyFrom(photo.captured_at)
+    for rank in range(FINDINGS):
+        score = 0.6 if rank < 2 else 0.4 - rank / 100
+        box = BoundingBox(x_min=0.1, y_min=0.2, x_max=0.3, y_max=0.4)
+        frame.detections.add(rank=rank, label=("person", "dog")[rank % 2], score=score, bounding_box=box)
     return message
 
 
