@@ -69,6 +69,8 @@ def stored_media(row: Record) -> StoredMedia:
         detected_at=stamp(row["detected_at"]),
         detector=row["detector"],
         detection_count=row["detection_count"],
+        camera_revision=row["camera_revision"] or 0,
+        policy_digest=row["policy_digest"] or "",
     )
 
 

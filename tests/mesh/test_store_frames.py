@@ -16,6 +16,7 @@ from mesh.problems import Unavailable
 from store_svc.cameras import Cameras
 from store_svc.detectors import Detectors
 from store_svc.ids import parse_uuid
+from store_svc.queries.media import get_media
 from store_svc.service import watch_settings
 from store_svc.watch_policy import CameraWatch, Decision, ModelThresholds, WatchPolicy
 from tests.support.facts import DETECTOR, MODEL, detected, found, opened_by, photo, reported
@@ -79,6 +80,8 @@ async def test_what_counts_becomes_rows_and_the_rest_lies_with_its_frame_and_the
     policy = WatchPolicy.of(store.watch, CameraWatch(), ModelThresholds(0.5, 0.6))
     assert (media["camera_revision"], media["policy_digest"]) == (1, policy.digest)
     assert media["detection_count"] == 2
+    stored = await get_media(store.database, photo(1))
+    assert (stored.camera_revision, stored.policy_digest) == (1, policy.digest)
     event = await store.event(opened_by(1))
     assert (event["detection_count"], event["labels"], event["urgent_done"]) == (2, ["dog", "person"], True)
 
@@ -115,6 +118,7 @@ async def test_what_an_earlier_version_filtered_counts_whole(store: Recorded) ->
     assert await kept_labels(store) == {photo(1): ["person", "kite"], photo(2): []}
     for media in await store.rows("SELECT * FROM media"):
         assert (media["camera_revision"], media["policy_digest"]) == (None, None)
+    assert (await get_media(store.database, photo(1))).policy_digest == ""
     assert (await store.event(opened_by(1)))["urgent_done"]
     assert await store.counts("frames", "detectors") == [0, 0]
     first, second = await kept_messages(store)

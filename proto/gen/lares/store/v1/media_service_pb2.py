@@ -28,7 +28,7 @@ from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permis
 from lares.ingest.v1 import media_pb2 as lares_dot_ingest_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/media_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1blares/ingest/v1/media.proto\"\x90\x01\n\x0bStoredMedia\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12/\n\x0b\x64\x65tected_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65tection_count\x18\x04 \x01(\x05\"\xbd\x01\n\tRejection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x30\n\x06reason\x18\x04 \x01(\x0e\x32 .lares.ingest.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12/\n\x0brejected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x07 \x01(\t\"-\n\x0fGetMediaRequest\x12\x1a\n\x08media_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\">\n\x10GetMediaResponse\x12*\n\x05media\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.StoredMedia\"d\n\x10ListMediaRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"m\n\x11ListMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\";\n\x14\x42\x61tchGetMediaRequest\x12#\n\tmedia_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"C\n\x15\x42\x61tchGetMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"A\n\x1a\x42\x61tchListEventMediaRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"I\n\x1b\x42\x61tchListEventMediaResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventMedia\"J\n\nEventMedia\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12*\n\x05media\x18\x02 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"J\n\x15ListRejectionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"u\n\x16ListRejectionsResponse\x12-\n\nrejections\x18\x01 \x03(\x0b\x32\x19.lares.store.v1.Rejection\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t2\xfc\x03\n\x0cMediaService\x12S\n\x08GetMedia\x12\x1f.lares.store.v1.GetMediaRequest\x1a .lares.store.v1.GetMediaResponse\"\x04\xa8\xe3\x18\x01\x12V\n\tListMedia\x12 .lares.store.v1.ListMediaRequest\x1a!.lares.store.v1.ListMediaResponse\"\x04\xa8\xe3\x18\x01\x12\x62\n\rBatchGetMedia\x12$.lares.store.v1.BatchGetMediaRequest\x1a%.lares.store.v1.BatchGetMediaResponse\"\x04\xa8\xe3\x18\x01\x12t\n\x13\x42\x61tchListEventMedia\x12*.lares.store.v1.BatchListEventMediaRequest\x1a+.lares.store.v1.BatchListEventMediaResponse\"\x04\xa8\xe3\x18\x01\x12\x65\n\x0eListRejections\x12%.lares.store.v1.ListRejectionsRequest\x1a&.lares.store.v1.ListRejectionsResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/media_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1blares/ingest/v1/media.proto\"\xc0\x01\n\x0bStoredMedia\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12/\n\x0b\x64\x65tected_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65tection_count\x18\x04 \x01(\x05\x12\x17\n\x0f\x63\x61mera_revision\x18\x05 \x01(\x03\x12\x15\n\rpolicy_digest\x18\x06 \x01(\t\"\xbd\x01\n\tRejection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x30\n\x06reason\x18\x04 \x01(\x0e\x32 .lares.ingest.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12/\n\x0brejected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x07 \x01(\t\"-\n\x0fGetMediaRequest\x12\x1a\n\x08media_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\">\n\x10GetMediaResponse\x12*\n\x05media\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.StoredMedia\"d\n\x10ListMediaRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"m\n\x11ListMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\";\n\x14\x42\x61tchGetMediaRequest\x12#\n\tmedia_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"C\n\x15\x42\x61tchGetMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"A\n\x1a\x42\x61tchListEventMediaRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"I\n\x1b\x42\x61tchListEventMediaResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventMedia\"J\n\nEventMedia\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12*\n\x05media\x18\x02 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"J\n\x15ListRejectionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"u\n\x16ListRejectionsResponse\x12-\n\nrejections\x18\x01 \x03(\x0b\x32\x19.lares.store.v1.Rejection\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t2\xfc\x03\n\x0cMediaService\x12S\n\x08GetMedia\x12\x1f.lares.store.v1.GetMediaRequest\x1a .lares.store.v1.GetMediaResponse\"\x04\xa8\xe3\x18\x01\x12V\n\tListMedia\x12 .lares.store.v1.ListMediaRequest\x1a!.lares.store.v1.ListMediaResponse\"\x04\xa8\xe3\x18\x01\x12\x62\n\rBatchGetMedia\x12$.lares.store.v1.BatchGetMediaRequest\x1a%.lares.store.v1.BatchGetMediaResponse\"\x04\xa8\xe3\x18\x01\x12t\n\x13\x42\x61tchListEventMedia\x12*.lares.store.v1.BatchListEventMediaRequest\x1a+.lares.store.v1.BatchListEventMediaResponse\"\x04\xa8\xe3\x18\x01\x12\x65\n\x0eListRejections\x12%.lares.store.v1.ListRejectionsRequest\x1a&.lares.store.v1.ListRejectionsResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,31 +58,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEDIASERVICE'].methods_by_name['ListRejections']._loaded_options = None
   _globals['_MEDIASERVICE'].methods_by_name['ListRejections']._serialized_options = b'\250\343\030\001'
   _globals['_STOREDMEDIA']._serialized_start=180
-  _globals['_STOREDMEDIA']._serialized_end=324
-  _globals['_REJECTION']._serialized_start=327
-  _globals['_REJECTION']._serialized_end=516
-  _globals['_GETMEDIAREQUEST']._serialized_start=518
-  _globals['_GETMEDIAREQUEST']._serialized_end=563
-  _globals['_GETMEDIARESPONSE']._serialized_start=565
-  _globals['_GETMEDIARESPONSE']._serialized_end=627
-  _globals['_LISTMEDIAREQUEST']._serialized_start=629
-  _globals['_LISTMEDIAREQUEST']._serialized_end=729
-  _globals['_LISTMEDIARESPONSE']._serialized_start=731
-  _globals['_LISTMEDIARESPONSE']._serialized_end=840
-  _globals['_BATCHGETMEDIAREQUEST']._serialized_start=842
-  _globals['_BATCHGETMEDIAREQUEST']._serialized_end=901
-  _globals['_BATCHGETMEDIARESPONSE']._serialized_start=903
-  _globals['_BATCHGETMEDIARESPONSE']._serialized_end=970
-  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_start=972
-  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_end=1037
-  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_start=1039
-  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_end=1112
-  _globals['_EVENTMEDIA']._serialized_start=1114
-  _globals['_EVENTMEDIA']._serialized_end=1188
-  _globals['_LISTREJECTIONSREQUEST']._serialized_start=1190
-  _globals['_LISTREJECTIONSREQUEST']._serialized_end=1264
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=1266
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=1383
-  _globals['_MEDIASERVICE']._serialized_start=1386
-  _globals['_MEDIASERVICE']._serialized_end=1894
+  _globals['_STOREDMEDIA']._serialized_end=372
+  _globals['_REJECTION']._serialized_start=375
+  _globals['_REJECTION']._serialized_end=564
+  _globals['_GETMEDIAREQUEST']._serialized_start=566
+  _globals['_GETMEDIAREQUEST']._serialized_end=611
+  _globals['_GETMEDIARESPONSE']._serialized_start=613
+  _globals['_GETMEDIARESPONSE']._serialized_end=675
+  _globals['_LISTMEDIAREQUEST']._serialized_start=677
+  _globals['_LISTMEDIAREQUEST']._serialized_end=777
+  _globals['_LISTMEDIARESPONSE']._serialized_start=779
+  _globals['_LISTMEDIARESPONSE']._serialized_end=888
+  _globals['_BATCHGETMEDIAREQUEST']._serialized_start=890
+  _globals['_BATCHGETMEDIAREQUEST']._serialized_end=949
+  _globals['_BATCHGETMEDIARESPONSE']._serialized_start=951
+  _globals['_BATCHGETMEDIARESPONSE']._serialized_end=1018
+  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_start=1020
+  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_end=1085
+  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_start=1087
+  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_end=1160
+  _globals['_EVENTMEDIA']._serialized_start=1162
+  _globals['_EVENTMEDIA']._serialized_end=1236
+  _globals['_LISTREJECTIONSREQUEST']._serialized_start=1238
+  _globals['_LISTREJECTIONSREQUEST']._serialized_end=1312
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=1314
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=1431
+  _globals['_MEDIASERVICE']._serialized_start=1434
+  _globals['_MEDIASERVICE']._serialized_end=1942
 # @@protoc_insertion_point(module_scope)

@@ -30,8 +30,15 @@ class StoredMedia(_message.Message):
     DETECTED_AT_FIELD_NUMBER: _builtins.int
     DETECTOR_FIELD_NUMBER: _builtins.int
     DETECTION_COUNT_FIELD_NUMBER: _builtins.int
+    CAMERA_REVISION_FIELD_NUMBER: _builtins.int
+    POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     detector: _builtins.str
     detection_count: _builtins.int
+    camera_revision: _builtins.int
+    """The camera's configuration, and the whole watch policy, that decided what counts; 0 and empty where an earlier
+    version of detect_svc had filtered.
+    """
+    policy_digest: _builtins.str
     @_builtins.property
     def media(self) -> _media_pb2.Media: ...
     @_builtins.property
@@ -43,10 +50,12 @@ class StoredMedia(_message.Message):
         detected_at: _timestamp_pb2.Timestamp | None = ...,
         detector: _builtins.str = ...,
         detection_count: _builtins.int = ...,
+        camera_revision: _builtins.int = ...,
+        policy_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "detection_count", b"detection_count", "detector", b"detector", "media", b"media"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_revision", b"camera_revision", "detected_at", b"detected_at", "detection_count", b"detection_count", "detector", b"detector", "media", b"media", "policy_digest", b"policy_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
