@@ -26,17 +26,21 @@ from tests.support.parts import MIGRATED, fresh_database
 from tests.support.photos import animals, empty_photo, people, vehicles
 from tests.support.recorded import open_recorded
 
-# What of an event does not tell when it was recorded.
-EVENT = """
+# What does not tell when it was recorded.
+EVENTS = """
     SELECT id, camera_id, status, revision, sequence, started_at, ended_at, closed, labels, detection_count,
-        media_count, history, evidence_digest, evidence_revision, urgent_done, due_at IS NOT NULL, priority
+        media_count, history, evidence_digest, evidence_revision, urgent_done
     FROM events ORDER BY id
+"""
+JOBS = """
+    SELECT kind, subject_id, camera_id, priority, rank_time, input_digest FROM jobs ORDER BY subject_id
 """
 DETECTIONS = """
     SELECT id, media_id, event_id, camera_id, frame, label, score, box, captured_at
     FROM detections ORDER BY id
 """
 MEDIA = "SELECT id, detection_count FROM media ORDER BY id"
+TABLES = {"events": EVENTS, "jobs": JOBS, "detections": DETECTIONS, "media": MEDIA}
 CARS = 60
 
 
@@ -108,10 +112,7 @@ async def made_of(
             await store.detect(*records[first : first + 4])
         await store.sweep(60)
         assert not store.detections.buried
-        return {
-            name: [tuple(row) for row in await store.rows(query)]
-            for name, query in (("events", EVENT), ("detections", DETECTIONS), ("media", MEDIA))
-        }
+        return {name: [tuple(row) for row in await store.rows(query)] for name, query in TABLES.items()}
 
 
 @pytest.mark.parametrize(
