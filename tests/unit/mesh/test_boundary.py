@@ -206,7 +206,12 @@ def test_every_method_declares_its_permission() -> None:
     assert all(permission_of(path(method)) for method in methods())
 
 
-def test_a_method_that_declares_none_stops_the_start() -> None:
+def test_what_only_siblings_call_has_packages_of_its_own() -> None:
+    for method in methods():
+        assert (permission_of(path(method)) == SIBLING) is is_internal(method), path(method)
+
+
+async def test_a_method_that_declares_none_stops_the_start() -> None:
     file = FileDescriptorProto(
         name="tests/careless.proto", package="tests", dependency=[Empty.DESCRIPTOR.file.name]
     )
