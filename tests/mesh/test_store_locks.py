@@ -1,12 +1,17 @@
-"""Whoever changes an event holds its camera's row first, on a real PostgreSQL."""
+"""The order of locks: cameras, then jobs, then the feed's counter, on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import UUID
 
+import asyncpg
 import pytest
 
-from tests.support.facts import assessed, detected, opened_by
+from store_svc.job import ASSESS, Request
+from store_svc.job_queue import hasten_jobs
+from tests.support.facts import assessed, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded
 
 EVENT = opened_by(1)
@@ -55,3 +60,96 @@ async def waiting(store: Recorded) -> bool:
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
     return bool(rows)
+
+
+async def fail(store: Recorded) -> None:
+    row = await store.event(EVENT)
+    await store.assess(failed(EVENT, str(UUID(int=1)), row["evidence_revision"], row["evidence_digest"]))
+
+
+async def ask(store: Recorded) -> None:
+    await store.reassessments.ask(UUID(EVENT), Request(UUID(int=71)))
+
+
+@asynccontextmanager
+async def blocked(
+    store: Recorded, held: str, change: Callable[[Recorded], Awaitable[None]]
+) -> AsyncIterator[asyncpg.Connection]:
+    """The change waits for what the statement `held` locks, until the block ends; another session to look."""
+    async with store.database.session() as look, store.database.session() as holder:
+        async with holder.transaction():
+            await holder.execute(held)
+            task = asyncio.ensure_future(change(store))
+            async with asyncio.timeout(90):
+                while not (task.done() or await waiting(store)):
+                    await asyncio.sleep(0.01)
+            assert not task.done()
+            yield look
+        await task
+
+
+ONE_JOB = "SELECT FROM jobs WHERE subject_id = (SELECT min(subject_id::text)::uuid FROM jobs) FOR UPDATE"
+OTHER_JOB = (
+    "SELECT FROM jobs WHERE subject_id = (SELECT max(subject_id::text)::uuid FROM jobs) FOR UPDATE NOWAIT"
+)
+
+
+@pytest.mark.parametrize("change", [detect, assess, fail, ask])
+async def test_a_change_waits_for_its_job_before_it_takes_the_feeds_counter(
+    store: Recorded, change: Callable[[Recorded], Awaitable[None]]
+) -> None:
+    await store.sweep(after=30)
+    async with blocked(store, ONE_JOB, change) as look:
+        await look.execute("SELECT FROM feed_head FOR UPDATE NOWAIT")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await look.execute("SELECT FROM cameras FOR UPDATE NOWAIT")
+
+
+async def grow_both(store: Recorded) -> None:
+    await store.detect(detected(12, 1005), detected(2, 5))
+
+
+async def assess_both(store: Recorded) -> None:
+    facts = []
+    for number, event in enumerate((EVENT, OTHER)):
+        row = await store.event(event)
+        known = row["evidence_revision"], row["evidence_digest"]
+        facts += [assessed(event, str(UUID(int=number)), *known)]
+    await store.assess(*facts, *reversed(facts))
+
+
+async def renew_both(store: Recorded) -> None:
+    ids = [row["lease_id"] for row in await store.rows("SELECT lease_id FROM jobs ORDER BY subject_id DESC")]
+    assert len((await store.leases.renew(list(map(str, ids))))[0]) == 2
+
+
+async def release_both(store: Recorded) -> None:
+    ids = [row["lease_id"] for row in await store.rows("SELECT lease_id FROM jobs ORDER BY subject_id DESC")]
+    await store.leases.release(list(map(str, ids)))
+
+
+OTHER = opened_by(11)
+
+
+@pytest.mark.parametrize("change", [grow_both, assess_both, renew_both, release_both])
+async def test_jobs_are_locked_in_the_order_of_their_subjects(
+    store: Recorded, change: Callable[[Recorded], Awaitable[None]]
+) -> None:
+    await store.detect(detected(11, 1000))
+    await store.sweep(after=30)
+    assert len(await store.take()) == 2
+    async with blocked(store, ONE_JOB, change) as look:
+        await look.execute(OTHER_JOB)
+
+
+async def test_leasing_hastening_and_mending_wait_for_nobody(store: Recorded) -> None:
+    await store.sweep(after=30)
+    await fail(store)
+    store.now += timedelta(seconds=1)
+    async with store.database.session() as holder, holder.transaction():
+        await holder.execute("SELECT FROM jobs FOR UPDATE")
+        async with asyncio.timeout(30):
+            assert await store.take() == []
+            assert not await store.database.fast(lambda c: hasten_jobs(c, ASSESS, store.now))
+            await store.sweeper.mend()
+    assert len(await store.take()) == 1

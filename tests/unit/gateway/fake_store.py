@@ -83,9 +83,11 @@ class FakeStore:
     callers: list[Caller] = field(default_factory=list)
     failing: dict[str, Exception] = field(default_factory=dict)  # method -> what it raises
     answering: asyncio.Event = field(default_factory=asyncio.Event)  # status calls wait until it is set
+    reason_answering: asyncio.Event = field(default_factory=asyncio.Event)  # and that of reason_svc for this
 
     def __post_init__(self) -> None:
         self.answering.set()
+        self.reason_answering.set()
 
     def seen(self, method: str, request: Message) -> None:
         self.calls[method] += 1
@@ -425,4 +427,5 @@ class _Reason(_Servicer, reason_rpc.ReasonServiceServicer):
     async def GetReasonStatus(self, request: Any, context: Any) -> Any:
         self.store.seen("GetReasonStatus", request)
         await self.store.answering.wait()
+        await self.store.reason_answering.wait()
         return self.store.reason

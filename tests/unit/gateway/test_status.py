@@ -1,5 +1,6 @@
 """The judge, the detector's servers and the GPUs in `status`, and what asking for them costs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from gateway.schema.judge import JudgeState
 from lares.reason.v1 import reason_service_pb2
 from mesh.problems import Unavailable
-from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.conftest import Gateway, open_gateway
 from tests.unit.gateway.fake_store import NOON
 
 FLOW = {"GetIngestStatus": 1, "GetDetectStatus": 1, "GetStoreStatus": 1}
@@ -86,6 +87,23 @@ async def test_a_judge_that_is_away_is_a_state_and_nothing_else_fails(gateway: G
             "slots": 0,
         },
     }
+
+
+async def test_a_judge_that_nobody_has_heard_of_is_unreachable(tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, without="reason") as gateway:
+        status = (await gateway.ask("{ status { idle reason { state detail } } }"))["status"]
+    assert (status["idle"], status["reason"]["state"]) == (True, "UNREACHABLE")
+    assert "LARES_PEERS" in status["reason"]["detail"]
+
+
+async def test_one_that_says_nothing_is_unreachable(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.schema.judge.SECONDS", 0.2)
+    gateway.store.reason_answering.clear()
+    status = (await gateway.ask("{ status { idle reason { state detail } } }"))["status"]
+    assert (status["idle"], status["reason"]["state"]) == (True, "UNREACHABLE")
+    assert status["reason"]["detail"].startswith("reason_svc does not answer: ")
 
 
 def sampled(gpu: Any, second: int, **values: Any) -> Any:
