@@ -273,14 +273,18 @@ class TestAcrossARestart:
 
             yield live
 
+    @pytest.mark.parametrize("released", [False, True])
     async def test_nothing_is_leased_again_that_was_answered_before_it(
-        self, store: Recorded, lives: Any
+        self, store: Recorded, lives: Any, released: bool
     ) -> None:
+        """Its lease expired meanwhile, or its worker gave it back: it did not hear from the broker."""
         await store.detect(detected(1, 0, urgent=True))
         async with lives() as before:
             await before.until_read(before.facts.look)
             (lease,) = await before.take()
             await before.answer(lease)
+            if released:
+                await before.leases.release([lease.lease_id])
         store.now += timedelta(seconds=LEASE_SECONDS)
         async with lives() as after:
             assert not await after.facts.look()
