@@ -28,9 +28,9 @@ DEPTH = 12
 # Fields that the answer may have where everything named is there: about a second of work. The largest page of
 # media with the largest page of detections of each, all their fields read, stays just below.
 COST = 1_500_000
-# What a field costs that is a call to the store of its own for every parent.
+# What a field costs that is a call to the store of its own for every parent, or decides about many frames.
 CALL = 1_000
-CALLS = {("Event", "assessments"), ("Assessment", "rawAnswer")}
+CALLS = {("Event", "assessments"), ("Assessment", "rawAnswer"), ("Query", "previewPolicy")}
 # How long a list is taken to be that nobody bounds.
 LIST = 10
 # An hour of samples, one in 5 s; the most frames that a preview looks at, and what a detector reports of one.
