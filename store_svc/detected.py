@@ -1,7 +1,7 @@
 """Records MediaDetected: media, detections, and the events that come of them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -30,10 +30,23 @@ from store_svc.times import moment, stamp
 from store_svc.watch_policy import CameraWatch, ModelThresholds, WatchPolicy, WatchSettings
 
 MOST_POLICIES = 4096  # kept in memory: one for each configuration in use
+FRAME_COLUMNS = len(frames.columns)
 
 _KNOWN = """
 SELECT id FROM media WHERE id = ANY($1::uuid[])
 UNION ALL SELECT id FROM tombstones WHERE kind = 'media' AND id = ANY($1::uuid[])
+"""
+# Two tables in one round trip: every photo has a row in both.
+_WRITE_FRAMES_AND_KEPT = """
+WITH frame AS (
+    INSERT INTO frames (media_id, index, captured_at, width, height, motion_significance, dropped)
+    SELECT * FROM unnest(
+        $1::uuid[], $2::int[], $3::timestamptz[], $4::int[], $5::int[], $6::real[], $7::bytea[]
+    )
+)
+INSERT INTO kept_outbox (camera_id, body)
+SELECT camera_id, body FROM unnest($8::text[], $9::bytea[]) WITH ORDINALITY AS kept (camera_id, body, place)
+ORDER BY place
 """
 
 
@@ -82,8 +95,14 @@ class DetectedRecorder:
             for item in await _first_of_each(connection, items)
         ]
         joined, rows, kept = await self._assemble(connection, fresh)
-        await self._write_media(connection, fresh, cameras, now)
-        await _write_kept(connection, fresh, kept, cameras, now)
+        await connection.copy_records_to_table(
+            "media",
+            records=[_media_row(item, cameras[item.arrival.camera_id], now) for item in fresh],
+            columns=media.columns.keys(),
+        )
+        await _write_frames_and_kept(connection, fresh, kept, cameras, now)
+        models = (item.arrival.message.model for item in fresh if item.policy)
+        await self._detectors.report(connection, models, now)
         await write_files(connection, (item.file for item in items))
         queued = await self._grow(connection, joined, cameras, now)
         changed, jobs = [each.event for each in queued], [each.job for each in queued if each.job]
@@ -104,26 +123,6 @@ class DetectedRecorder:
 
     def _make_policy(self, thresholds: str, model: ModelThresholds) -> WatchPolicy:
         return WatchPolicy.of(self._watch, CameraWatch(json.loads(thresholds)), model)
-
-    async def _write_media(
-        self,
-        connection: "asyncpg.Connection",
-        fresh: Sequence[Decided],
-        cameras: dict[str, CameraRow],
-        now: datetime,
-    ) -> None:
-        """The media and their frames, with what decided about them."""
-        await connection.copy_records_to_table(
-            "media",
-            records=[_media_row(item, cameras[item.arrival.camera_id], now) for item in fresh],
-            columns=media.columns.keys(),
-        )
-        decided = [item for item in fresh if item.policy]
-        rows = [_frame_row(item.arrival.media_id, frame) for item in decided for frame in item.frames]
-        if rows:
-            await connection.copy_records_to_table("frames", records=rows, columns=frames.columns.keys())
-        models = (item.arrival.message.model for item in decided)
-        await self._detectors.report(connection, models, now)
 
     async def _assemble(
         self, connection: "asyncpg.Connection", fresh: Sequence[Decided]
@@ -210,31 +209,35 @@ def _frame_row(media_id: UUID, decided: DecidedFrame) -> tuple[object, ...]:
     )
 
 
-async def _write_kept(
+def _kept(item: Decided, joined: Mapping[tuple[UUID, int], UUID], camera: CameraRow, now: datetime) -> bytes:
+    """The record of store.kept.v1. `joined`: the event that each frame joined."""
+    message, media_id = item.arrival.message, item.arrival.media_id
+    return MediaKept(
+        media=message.media,
+        detector=message.detector,
+        detected_at=message.detected_at,
+        frames=[frame.message(joined.get((media_id, frame.frame.index))) for frame in item.frames],
+        camera_revision=camera.revision if item.policy else 0,
+        policy_digest=item.policy.digest if item.policy else "",
+        recorded_at=stamp(now),
+    ).SerializeToString()
+
+
+async def _write_frames_and_kept(
     connection: "asyncpg.Connection",
     fresh: Sequence[Decided],
-    joined: dict[tuple[UUID, int], UUID],
-    cameras: dict[str, CameraRow],
+    joined: Mapping[tuple[UUID, int], UUID],
+    cameras: Mapping[str, CameraRow],
     now: datetime,
 ) -> None:
-    """The entries of store.kept.v1, for the relay. `joined`: the event that each frame joined."""
-    entries = []
-    for item in fresh:
-        arrival, message = item.arrival, item.arrival.message
-        kept = MediaKept(
-            media=message.media,
-            detector=message.detector,
-            detected_at=message.detected_at,
-            frames=[
-                frame.message(joined.get((arrival.media_id, frame.frame.index))) for frame in item.frames
-            ],
-            camera_revision=cameras[arrival.camera_id].revision if item.policy else 0,
-            policy_digest=item.policy.digest if item.policy else "",
-            recorded_at=stamp(now),
-        )
-        entries.append((arrival.camera_id, kept.SerializeToString()))
-    if entries:
-        await connection.copy_records_to_table("kept_outbox", records=entries, columns=["camera_id", "body"])
+    """The frames that the store has filtered, and what the relay tells of each media."""
+    if not fresh:
+        return
+    rows = [_frame_row(item.arrival.media_id, one) for item in fresh if item.policy for one in item.frames]
+    ids = [item.arrival.camera_id for item in fresh]
+    bodies = [_kept(item, joined, cameras[id], now) for id, item in zip(ids, fresh, strict=True)]
+    columns = zip(*rows, strict=True) if rows else [()] * FRAME_COLUMNS
+    await connection.execute(_WRITE_FRAMES_AND_KEPT, *map(list, columns), ids, bodies)
 
 
 async def _first_of_each(connection: "asyncpg.Connection", items: Sequence[Arrival]) -> list[Arrival]:
