@@ -56,7 +56,7 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         if config.bus_url == EMBEDDED:
             addresses["kafka"] = f"{config.kafka_listen.rpartition(':')[0]}:{bus_url.rpartition(':')[2]}"
         checks: dict[str, Check] = {"kafka": bus.check}
-        if used and config.blobs_url.startswith("s3://"):
+        if used:
             checks["blobs"] = blobs.check
         yield Mesh(
             config,

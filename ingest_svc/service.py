@@ -62,7 +62,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         catalogue = Catalogue(mesh.channel("store"))
         ingest = await stack.enter_async_context(composed(config, cameras, catalogue, mesh.blobs, mesh.bus))
         servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
-        mesh.server.add(add_IngestServiceServicer_to_server, servicer, SERVICE, needs=["kafka"])
+        mesh.server.add(add_IngestServiceServicer_to_server, servicer, SERVICE, needs=["kafka", "blobs"])
         mesh.checks["cameras folder"] = readable(config.cameras_folder)
         for name, work in (
             ("ingest announcer", ingest.announcer.run()),

@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 
 from mesh.blobs.group_commit import GroupCommit
-from mesh.blobs.port import Blobs, gone, require_range
+from mesh.blobs.port import Blobs, gone, require_range, unreadable
 from mesh.blobs.spool import Spool, Spooled, read_at
 from mesh.durable import sync_folder
 from mesh.problems import Unavailable
@@ -35,41 +35,38 @@ class FileBlobs(Blobs):
 
     @asynccontextmanager
     async def local(self, sha256: str) -> AsyncIterator[Path]:
-        path = self._path(sha256)
-        if not await self._run(path.exists):
-            raise gone()
-        yield path
+        await self.size(sha256)
+        yield self._path(sha256)
 
     async def open_range(self, sha256: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        file = await self._run(self._open, sha256)
-        try:
+        with self._reading():
+            file = await self._run(self._path(sha256).open, "rb", buffering=0)
+        with file:
             require_range(start, end, os.fstat(file.fileno()).st_size)
             while start < end:
-                piece = await self._run(read_at, file.fileno(), start, min(READ_BYTES, end - start))
+                with self._reading():
+                    piece = await self._run(read_at, file.fileno(), start, min(READ_BYTES, end - start))
                 start += len(piece)
                 yield piece
-        finally:
-            file.close()
 
     async def size(self, sha256: str) -> int:
-        try:
+        with self._reading():
             return (await self._run(self._path(sha256).stat)).st_size
-        except FileNotFoundError:
-            raise gone() from None
 
     async def list(self) -> AsyncIterator[str]:
-        for shelf in await self._run(os.listdir, self._folder):
+        for shelf in await self._names_in(self._folder):
             if SHELF.fullmatch(shelf):
-                for name in await self._run(os.listdir, self._folder / shelf):
+                for name in await self._names_in(self._folder / shelf):
                     if NAME.fullmatch(name):
                         yield name
 
     async def delete(self, sha256: str, older_than: datetime) -> bool:
-        return await self._run(self._delete, self._path(sha256), older_than.timestamp())
+        with self._reading():
+            return await self._run(self._delete, self._path(sha256), older_than.timestamp())
 
     async def check(self) -> None:
-        if not os.access(self._folder, os.R_OK | os.X_OK):
-            raise Unavailable(f"the folder {self._folder} cannot be read", "BLOBS_UNAVAILABLE")
+        with self._reading():
+            await self._run(self._folder.stat)
 
     def _path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256
@@ -77,11 +74,19 @@ class FileBlobs(Blobs):
     def _make_spool(self) -> Spool:
         return Spool(self._folder / ".spool")
 
-    def _open(self, sha256: str) -> FileIO:
+    async def _names_in(self, folder: Path) -> Sequence[str]:
+        with self._reading():
+            return await self._run(os.listdir, folder)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """NotFound where there is the folder, but not the blob."""
         try:
-            return self._path(sha256).open("rb", buffering=0)
-        except FileNotFoundError:
-            raise gone() from None
+            yield
+        except FileNotFoundError as error:
+            raise (gone() if self._folder.is_dir() else unreadable(error)) from None
+        except OSError as error:
+            raise unreadable(error) from None
 
     async def _store(self, spooled: Spooled) -> None:
         await self._commits.commit(spooled)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
 from mesh.blobs.spool import Blob, Spool, Spooled
-from mesh.problems import Invalid, NotFound
+from mesh.problems import Invalid, NotFound, Unavailable
 
 THREADS = 4
 # The most of a blob that `open_range` holds at once.
@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Blobs(ABC):
     """Immutable content, named by its SHA-256. Safe for many processes at once: equal content, equal name.
 
-    Every method raises Unavailable (or OSError, of a folder) while the place where the blobs lie fails, which
-    may pass; only what is certainly not there is NotFound BLOB_NOT_FOUND.
+    Every method raises Unavailable while the place where the blobs lie fails, and what puts also OSError of
+    the local disk: both may pass. Only what is certainly not there is NotFound BLOB_NOT_FOUND.
     """
 
     def __init__(self) -> None:
@@ -108,6 +108,10 @@ class Blobs(ABC):
 
 def gone() -> NotFound:
     return NotFound("this media's content is gone", "BLOB_NOT_FOUND")
+
+
+def unreadable(error: OSError) -> Unavailable:
+    return Unavailable(f"blobs cannot be read: {error.strerror}", "BLOBS_UNAVAILABLE")
 
 
 def require_range(start: int, end: int, size: int) -> None:

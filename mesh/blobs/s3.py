@@ -143,11 +143,14 @@ class S3Blobs(Blobs):
 
     @asynccontextmanager
     async def local(self, sha256: str) -> AsyncIterator[Path]:
-        held = self._cache.hold(sha256)
-        if held is None:
-            lock = self._fetching.setdefault(sha256, asyncio.Lock())
-            async with lock:
-                held = self._cache.hold(sha256) or await self._fetch(sha256)
+        try:
+            held = self._cache.hold(sha256)
+            if held is None:
+                lock = self._fetching.setdefault(sha256, asyncio.Lock())
+                async with lock:
+                    held = self._cache.hold(sha256) or await self._fetch(sha256)
+        except OSError as error:  # of the cache's disk, which may be full
+            raise Unavailable(f"no copy can be made: {error.strerror}", "BLOBS_UNAVAILABLE") from None
         try:
             with held:
                 yield held.path
@@ -158,11 +161,9 @@ class S3Blobs(Blobs):
     async def open_range(self, sha256: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
         require_range(start, end, await self.size(sha256))
         while start < end:
-            upto = min(start + PIECE_BYTES, end)
-            key = _key(sha256)
-            piece = await self._ask(obstore.get_range_async(self._store_of, key, start=start, end=upto))
-            start = upto
-            yield bytes(piece)
+            piece = await self._piece(sha256, start, end)
+            start += len(piece)
+            yield piece
 
     async def size(self, sha256: str) -> int:
         return (await self._ask(obstore.head_async(self._store_of, _key(sha256))))["size"]
@@ -251,11 +252,17 @@ class S3Blobs(Blobs):
     async def _fetch(self, sha256: str) -> Held:
         size = await self.size(sha256)
         async with self.spooled() as spooled:
-            async for piece in self.open_range(sha256, 0, size):
-                await self._run(spooled.write, piece)
+            while spooled.blob.size < size:
+                await self._run(spooled.write, await self._piece(sha256, spooled.blob.size, size))
             if spooled.blob != Blob(sha256, size):
                 raise NotFound("this media's content is damaged", "BLOB_DAMAGED")
             return await self._run(self._cache.add, spooled)
+
+    async def _piece(self, sha256: str, start: int, end: int) -> bytes:
+        end = min(start + PIECE_BYTES, end)
+        return bytes(
+            await self._ask(obstore.get_range_async(self._store_of, _key(sha256), start=start, end=end))
+        )
 
     async def _is_older(self, sha256: str, than: datetime) -> bool:
         try:
@@ -281,10 +288,10 @@ class S3Blobs(Blobs):
             raise _unavailable(error) from None
         self._answered = time.monotonic()
 
-    async def _ask(self, call: Awaitable[T], seconds: float = CALL_SECONDS) -> T:
+    async def _ask(self, call: Awaitable[T], seconds: float | None = None) -> T:
         """Raises NotFound where the bucket is there, but not what was asked for; else Unavailable."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds or CALL_SECONDS):
                 answer = await call
         except FileNotFoundError:
             # The same error for a key and for the whole bucket.

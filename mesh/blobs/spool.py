@@ -105,13 +105,12 @@ class Spooled:
         await self._store(self)
         return self.blob
 
-    def sync(self) -> Path:
-        """Makes what was written durable, with the present as its time, but not its name, which is returned.
-        Blocks. Raises OSError."""
+    def sync(self) -> None:
+        """Makes what was written durable, with the present as its time, but no name of it. Blocks. Raises
+        OSError."""
         with self._open() as file:
             os.utime(file.fileno())
             os.fsync(file.fileno())
-            return Path(file.name)
 
     def rename(self, path: Path) -> None:
         """Puts the file there, in the place of what may be there. Blocks. Raises OSError."""

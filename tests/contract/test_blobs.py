@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 CONTENT = os.urandom(700_000)  # some buffers long
 # Long enough for an S3 server to see that one thing was put after another, which it tells in whole seconds.
 APART_SECONDS = 2.2
-MEMORY_BYTES = int(os.environ.get("LARES_TEST_BLOB_BYTES", 2**30))
+MEMORY_BYTES = int(os.environ.get("BLOB_TEST_BYTES", 2**30))
 
 
 @dataclass(frozen=True)
@@ -379,7 +379,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
 async def test_memory_does_not_grow_with_the_blob(place: Place, tmp_path: Path) -> None:
-    """LARES_TEST_BLOB_BYTES makes it larger; S3 takes parts of 5 MiB, of which two are under way."""
+    """BLOB_TEST_BYTES makes it larger; S3 takes parts of 5 MiB, of which two are under way."""
     on_s3 = place.settings["LARES_BLOBS_URL"].startswith("s3:")
     size, most = (MEMORY_BYTES // 4 + 1, 24 * 2**20) if on_s3 else (MEMORY_BYTES, 4 * 2**20)
     small, large = tmp_path / "small", tmp_path / "large"

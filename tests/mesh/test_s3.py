@@ -1,6 +1,7 @@
 """Blobs in a bucket: what only S3 can do wrong. tests/contract/test_blobs.py has what all blobs must do."""
 
 import asyncio
+import errno
 import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +14,9 @@ import pytest
 
 from mesh.blobs import open_blobs
 from mesh.blobs import s3 as module
+from mesh.blobs.cache import Cache
 from mesh.blobs.s3 import Bucket, S3Blobs, bucket_of
+from mesh.blobs.spool import Spool
 from mesh.config import load_config
 from mesh.problems import Invalid, NotFound, Unavailable
 from tests.support.lares import free_ports
@@ -252,3 +255,23 @@ def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
     with pytest.raises(Invalid, match="LARES_BLOBS_URL: ") as problem:
         bucket_of(url)
     assert problem.value.reason == "BAD_SETTING"
+
+
+async def test_a_full_disk_is_no_fault_of_the_blob(
+    s3: S3, blobs: S3Blobs, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = (await blobs.put(io.BytesIO(CONTENT))).sha256
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
+        with monkeypatch.context() as patch:
+            patch.setattr(Spool, "create", full)
+            with pytest.raises(Unavailable, match="No space left"):
+                await local(reader, name)
+        assert await local(reader, name) == CONTENT
+    async with opened(tmp_path / "c", s3.url("lares", prefix)) as writer:
+        monkeypatch.setattr(Cache, "add", full)  # no copy is kept here, but that is all
+        more = await writer.put(io.BytesIO(b"more"))
+        assert await blobs.size(more.sha256) == 4

@@ -1,8 +1,9 @@
 """Puts or deletes a blob in a process of its own, which is killed, or stops, before a step of its choice.
 
-A step is whatever leaves the process: a system call, or a request to the server. One process waits for
-orders, a line each on standard input, and forks for each: `put PATH 3 9` puts that file and gets signal 9
-before its fourth step. It answers with the id of the process, then with how that ended or that it stopped.
+A step is whatever leaves the process: a system call, or a request to the server; of the same step many times
+in a row, the first seven count. One process waits for orders, a line each on standard input, and forks for
+each: `put PATH 3 9` puts that file and gets signal 9 before its fourth step. It answers with the id of the
+process, then with how that ended or that it stopped.
 """
 
 import asyncio
@@ -30,13 +31,14 @@ STEPS: list[tuple[Any, str]] = [
 
 
 def count_steps(before: int, signal: int) -> None:
-    left = [before]
+    taken: list[Callable[..., Any]] = []
 
     def counted(step: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            left[0] -= 1
-            if left[0] == -1:
-                os.kill(os.getpid(), signal)
+            if taken[-7:] != [step] * 7:
+                taken.append(step)
+                if len(taken) == before + 1:
+                    os.kill(os.getpid(), signal)
             return step(*args, **kwargs)
 
         return call

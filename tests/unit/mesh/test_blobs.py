@@ -214,3 +214,32 @@ async def test_a_deletion_waits_for_a_put_of_the_same_shelf(
     assert await deleting is False
     other.close()
     assert await content_of(blobs, NAME) == CONTENT
+
+
+async def test_a_folder_that_went_is_no_missing_blob(blobs: FileBlobs, source: Path) -> None:
+    """As when its disk is not mounted."""
+    await blobs.put(source)
+    folder = blobs._folder
+    aside = folder.rename(folder.with_name("aside"))
+
+    async def hold() -> None:
+        async with blobs.local(NAME):
+            pass
+
+    for work in (blobs.size(NAME), hold(), content_of(blobs, NAME), blobs.check(), anext(blobs.list())):
+        with pytest.raises(Unavailable) as problem:
+            await work
+        assert problem.value.reason == "BLOBS_UNAVAILABLE"
+    aside.rename(folder)
+    await blobs.check()
+    assert await content_of(blobs, NAME) == CONTENT
+
+
+async def test_the_time_of_a_blob_is_that_of_its_storing(blobs: FileBlobs, tmp_path: Path) -> None:
+    """However long it lay in the spool, as a slow upload does."""
+    async with blobs.spooled() as spooled:
+        await asyncio.to_thread(spooled.write, CONTENT)
+        (file,) = (tmp_path / "media" / ".spool").iterdir()
+        os.utime(file, (1, 1))
+        await spooled.store()
+    assert await blobs.delete(NAME, datetime.fromtimestamp(1000, UTC)) is False
