@@ -4,10 +4,12 @@ import fcntl
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from io import FileIO
 from pathlib import Path
+from typing import TypeVar
 
 from mesh.blobs.group_commit import GroupCommit
 from mesh.blobs.port import Blobs, gone, require_range, unreadable
@@ -17,7 +19,10 @@ from mesh.problems import Unavailable
 
 SHELF = re.compile(r"[0-9a-f]{2}")
 READ_BYTES = 256 * 1024
+FLUSHERS = 4
 NAME = re.compile(r"[0-9a-f]{64}")
+
+T = TypeVar("T")
 
 
 class FileBlobs(Blobs):
@@ -27,10 +32,12 @@ class FileBlobs(Blobs):
         super().__init__()
         self._folder = folder
         self._commits = GroupCommit(self._commit)
+        self._flushers = ThreadPoolExecutor(FLUSHERS, thread_name_prefix="blob-flushes")
         self._named: set[Path] = set()  # the shelves whose names are durable
 
     def close(self) -> None:
         self._commits.close()
+        self._flushers.shutdown()
         super().close()
 
     @asynccontextmanager
@@ -94,28 +101,48 @@ class FileBlobs(Blobs):
     def _commit(self, batch: Sequence[Spooled]) -> Sequence[Exception | None]:
         """All contents are made durable, then all get their names, then these are made durable, each folder's
         at once. Whatever fails on the way fails alone."""
-        failed: dict[int, Exception] = {}
         paths = [self._path(spooled.blob.sha256) for spooled in batch]
+        failed = self._flushed(lambda number: batch[number].sync(), range(len(batch)))
 
-        def each(step: Callable[[int], object]) -> None:
-            for number in range(len(batch)):
-                if number not in failed:
-                    try:
-                        step(number)
-                    except Exception as error:
-                        failed[number] = error
+        def left() -> Iterator[int]:
+            return (number for number in range(len(batch)) if number not in failed)
 
-        each(lambda number: batch[number].sync())
-        each(lambda number: paths[number].parent.mkdir(parents=True, exist_ok=True))
         with ExitStack() as stack:
-            locked = _Once(lambda shelf: stack.enter_context(self._shared(shelf)))
-            each(lambda number: locked(paths[number].parent))
-            each(lambda number: batch[number].rename(paths[number]))
-        synced = _Once(sync_folder)
-        each(lambda number: synced(paths[number].parent))
-        each(lambda number: synced(self._folder) if paths[number].parent not in self._named else None)
-        self._named |= {path.parent for number, path in enumerate(paths) if number not in failed}
+            locked: set[Path] = set()
+            for number in left():
+                shelf = paths[number].parent
+                try:
+                    shelf.mkdir(parents=True, exist_ok=True)
+                    if shelf not in locked:
+                        stack.enter_context(self._shared(shelf))
+                        locked.add(shelf)
+                    batch[number].rename(paths[number])
+                except Exception as error:
+                    failed[number] = error
+        shelves = {paths[number].parent for number in left()}
+        unnamed = shelves - self._named
+        lost = self._flushed(sync_folder, [*shelves, self._folder] if unnamed else [*shelves])
+        for number in left():
+            shelf = paths[number].parent
+            if failure := lost.get(shelf) or (lost.get(self._folder) if shelf in unnamed else None):
+                failed[number] = failure
+        self._named |= {paths[number].parent for number in left()}
         return [failed.get(number) for number in range(len(batch))]
+
+    def _flushed(self, flush: Callable[[T], object], items: Sequence[T]) -> dict[T, Exception]:
+        """Flushes all at the same time, for which the file system needs little more time than for one.
+        Returns the errors of those that failed."""
+
+        def attempt(item: T) -> Exception | None:
+            try:
+                flush(item)
+            except Exception as error:
+                return error
+            return None
+
+        run = self._flushers.map if len(items) > 1 else map
+        outcome = zip(items, run(attempt, items), strict=True)
+        return {item: error for item, error in outcome if error is not None}
 
     def _delete(self, path: Path, older_than: float) -> bool:
         with self._alone(path.parent):
@@ -156,22 +183,3 @@ class FileBlobs(Blobs):
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
             return path.open("ab+", buffering=0)
-
-
-class _Once:
-    """Does a thing once for each folder, and says the same to all who ask for it."""
-
-    def __init__(self, work: Callable[[Path], object]) -> None:
-        self._work = work
-        self._said: dict[Path, Exception | None] = {}
-
-    def __call__(self, folder: Path) -> None:
-        if folder not in self._said:
-            try:
-                self._work(folder)
-            except OSError as error:
-                self._said[folder] = error
-            else:
-                self._said[folder] = None
-        if failure := self._said[folder]:
-            raise failure

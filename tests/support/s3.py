@@ -1,6 +1,7 @@
 """A real S3 server for tests: SeaweedFS on loopback, with throw-away data."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
+from deploy.embedded.tether import tethered
 from tests.support.lares import free_ports
 
 WEED = Path(sys.executable).with_name("weed")
@@ -20,6 +22,8 @@ READER, READER_SECRET = "reader", "another-secret"
 START_SECONDS = 90.0
 # Each port has a twin for gRPC, so much higher, which must be free too.
 TWIN = 10_000
+# It leaves sockets there, named for its ports.
+SOCKETS = Path("/tmp")
 
 
 @dataclass(frozen=True)
@@ -60,28 +64,32 @@ def running_s3(folder: Path) -> Iterator[S3]:
         _identity(READER, READER_SECRET, "Read", "List"),
     ]
     (folder / "identities.json").write_text(json.dumps({"identities": identities}))
-    s3, master, volume, filer = _ports(4)
+    s3, master, volume, filer = ports = _ports(4)
     log = folder / "weed.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [
-                WEED,
-                f"-logdir={folder}",
-                "server",
-                "-s3",
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
-                f"-dir={folder}",
-                f"-s3.config={folder}/identities.json",
-                f"-s3.port={s3}",
-                f"-master.port={master}",
-                f"-volume.port={volume}",
-                f"-filer.port={filer}",
-                "-volume.max=40",
-                "-master.volumeSizeLimitMB=64",
-                "-master.electionTimeout=1s",
-                "-s3.port.iceberg=0",
-            ],
+            tethered(
+                [
+                    str(WEED),
+                    f"-logdir={folder}",
+                    "server",
+                    "-s3",
+                    "-ip=127.0.0.1",
+                    "-ip.bind=127.0.0.1",
+                    f"-dir={folder}",
+                    f"-s3.config={folder}/identities.json",
+                    f"-s3.port={s3}",
+                    f"-master.port={master}",
+                    f"-volume.port={volume}",
+                    f"-filer.port={filer}",
+                    "-volume.max=40",
+                    "-master.volumeSizeLimitMB=64",
+                    "-master.electionTimeout=1s",
+                    "-s3.port.iceberg=0",
+                    "-s3.port.lance=0",
+                ]
+            ),
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
         )
@@ -92,7 +100,10 @@ def running_s3(folder: Path) -> Iterator[S3]:
         yield S3(endpoint, log, shell)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
+        for port in [*ports, *(port + TWIN for port in ports)]:
+            for left in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
 
 
 def _identity(key: str, secret: str, *actions: str) -> dict[str, object]:
@@ -101,8 +112,6 @@ def _identity(key: str, secret: str, *actions: str) -> dict[str, object]:
 
 def _ports(count: int) -> list[int]:
     """Free ones whose twins are free now, too."""
-    import socket
-
     found: list[int] = []
     while len(found) < count:
         (port,) = free_ports(1)

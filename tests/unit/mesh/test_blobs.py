@@ -56,7 +56,8 @@ async def test_what_a_killed_process_put_is_made_durable(
         await blobs.put(source)
         blobs.close()
     shelf = tmp_path / "media" / NAME[:2]
-    assert synced == [shelf, shelf.parent, shelf] * 2
+    assert [{*synced[:2]}, synced[2], {*synced[3:5]}, synced[5]] == [{shelf, shelf.parent}, shelf] * 2
+    assert len(synced) == 6
 
 
 async def test_puts_at_once_share_the_flushing_and_fail_one_by_one(
@@ -92,7 +93,9 @@ async def test_puts_at_once_share_the_flushing_and_fail_one_by_one(
     assert not any(put.done() for put in puts)
     go_on.set()
     outcome = await asyncio.gather(*puts, return_exceptions=True)
-    assert steps == ["content", "name", "ab", "media", *["content"] * 5, *["name"] * 4, "ab"]
+    assert steps[:2] == ["content", "name"]
+    assert {*steps[2:4]} == {"ab", "media"}
+    assert steps[4:] == [*["content"] * 5, *["name"] * 4, "ab"]
     assert [str(result) for result in outcome if isinstance(result, Exception)] == [
         "this one cannot be named"
     ]
