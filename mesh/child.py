@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from mesh.landlock import deny_other_processes
 from mesh.seccomp import deny_connections
 
 SIZES = struct.Struct("!II")
@@ -69,10 +70,12 @@ def main() -> None:
     requests, answers = _pipes()
     try:
         order = _read(requests)
+        # First, for it does not reach threads that are there already, which the set-up may begin.
+        apart = deny_other_processes()
         function = _load(order["target"], order["setup"])
         _limit(order["memory_bytes"], order["nice"])
         # Last, for what the set-up does is not of others' making: a GPU's driver may have to be asked.
-        confined = deny_connections()
+        confined = deny_connections() and apart
     except Refused as refusal:
         _write(answers, pack({"refused": refusal.message, "reason": refusal.reason}))
         os._exit(1)

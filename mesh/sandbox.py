@@ -248,7 +248,10 @@ class _Child:
             await child.stop()
             raise
         if not state["confined"]:
-            log.warning("this system cannot keep a child from connecting", target=order["target"])
+            log.warning(
+                "this system cannot keep a child from connecting, or from the memory of others",
+                target=order["target"],
+            )
         child.seconds = order["seconds"]
         return child
 

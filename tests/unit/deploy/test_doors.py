@@ -1,8 +1,11 @@
 """The doors of one process as `open_mesh` opens them, and a child that parses foreign bytes before them."""
 
 import asyncio
+import ctypes
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +32,7 @@ from tests.support.contracts import add_every_service
 from tests.unit.deploy.test_opening import write_pems
 
 TARGETS = "tests.support.sandboxed"
+WRITE = f"import sys; from {TARGETS} import write_memory; write_memory(*map(int, sys.argv[1:]))"
 
 
 class FakeBus:
@@ -81,6 +85,19 @@ async def test_a_child_reaches_no_door(config: Config, mesh: Mesh) -> None:
 async def test_nor_does_a_thread_that_was_there_before_the_first_call(mesh: Mesh) -> None:
     async with Sandbox(f"{TARGETS}:early_thread", setup=[]) as sandbox:
         assert await sandbox.run() == "EPERM"
+
+
+@pytest.mark.parametrize("target", ["write_memory", "write_memory_in_early_thread"])
+async def test_nor_does_it_act_through_its_parent_s_memory(target: str) -> None:
+    here = ctypes.create_string_buffer(b"!")
+    setup: list[object] | None = None if target == "write_memory" else []
+    async with Sandbox(f"{TARGETS}:{target}", setup=setup) as sandbox:
+        inside = await sandbox.run(os.getpid(), ctypes.addressof(here))
+    assert (inside, here.value) == ("EACCES", b"!")
+    # The very same succeeds outside of a sandbox.
+    outside = [sys.executable, "-c", WRITE, str(os.getpid()), str(ctypes.addressof(here))]
+    subprocess.run(outside, check=True)
+    assert here.value == b"?"
 
 
 async def test_the_services_of_one_process_need_no_socket(config: Config, mesh: Mesh) -> None:
