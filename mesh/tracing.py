@@ -31,6 +31,8 @@ DEFAULT_ENDPOINT = "http://localhost:4317"
 CLOSE_SECONDS = 2.0
 # Loggers of the SDK that repeat what `_Delivery` says once: of failed exports, and of a full queue.
 EXPORTS, QUEUE = "opentelemetry.exporter.otlp.proto.grpc.exporter", "opentelemetry.sdk._shared_internal"
+# Says which header of OTEL_EXPORTER_OTLP_HEADERS has no value that it can read.
+HEADERS = "opentelemetry.util.re"
 
 
 def endpoint(environment: Mapping[str, str]) -> str:
@@ -76,6 +78,7 @@ def _started(service_name: str, target: str) -> "tuple[TracerProvider, _Delivery
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+    logging.getLogger(HEADERS).addFilter(_without_values)
     told = OTELResourceDetector().detect()
     ours = Resource.create({"service.name": service_name, "service.version": version("lares")})
     provider = TracerProvider(resource=ours.merge(told), shutdown_on_exit=False)
@@ -85,6 +88,12 @@ def _started(service_name: str, target: str) -> "tuple[TracerProvider, _Delivery
     provider.add_span_processor(BatchSpanProcessor(delivery))  # type: ignore[arg-type]  # a SpanExporter by form
     trace.set_tracer_provider(provider)
     return provider, delivery
+
+
+def _without_values(record: logging.LogRecord) -> bool:
+    """A filter of the SDK's log: a header that is not understood may be a key all the same."""
+    record.args = ("***",) * len(record.args or ())
+    return True
 
 
 class _Delivery:

@@ -139,6 +139,17 @@ async def test_spans_arrive_with_resource_and_headers_even_the_last(environment:
     assert b"opensesame" not in b"".join(collector.raw)
 
 
+async def test_a_header_that_is_not_understood_is_not_shown(
+    environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    environment.setenv("OTEL_EXPORTER_OTLP_HEADERS", "Bearer opensesame, authorization=Basic öpensesame")
+    async with open_tracing("lares"):
+        pass
+    assert caplog.text.count("Header format invalid!") == 2
+    assert "pensesame" not in caplog.text
+
+
 async def test_the_service_s_name_is_the_environment_s(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("OTEL_SERVICE_NAME", "cabin")
     environment.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
