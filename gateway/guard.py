@@ -60,7 +60,7 @@ class Guard:
         else:
             method, path = scope["method"], redacted(scope["path"])
             about = {"http.request.method": method, "url.path": path}
-            with entered(ids, f"{method} /{path.split('/')[1]}", about) as span:
+            with entered(ids, f"{method} /{path[1:].partition('/')[0]}", about) as span:
                 status = await self._answer(scope, receive, send, headers)
                 span.set_attribute("http.response.status_code", status)
                 if status >= 500:

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import websockets
@@ -38,6 +39,14 @@ async def test_nobody_comes_in_without_a_key(gateway: Gateway, path: str, method
     assert answer.headers["x-content-type-options"] == "nosniff"
     (error,) = answer.json()["errors"]
     assert error["extensions"] == {"code": "UNAUTHENTICATED", "reason": "NO_API_KEY"}
+
+
+async def test_nor_who_asks_for_no_path(served: Gateway) -> None:
+    url = urlsplit(served.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(b"OPTIONS * HTTP/1.1\r\nHost: lares\r\nConnection: close\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready"])
