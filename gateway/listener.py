@@ -71,6 +71,8 @@ def _settings(app: ASGIApp, certificate: Path | None, key: Path | None) -> uvico
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        # Else a request starts as the caller of the one before it in its connection.
+        reset_contextvars=True,
         ssl_certfile=certificate,
         ssl_keyfile=key,
         ws_max_size=LARGEST_MESSAGE,

@@ -7,6 +7,7 @@ from contextvars import Context as Empty
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from graphql import (
@@ -18,6 +19,7 @@ from graphql import (
     graphql,
     is_required_argument,
 )
+from starlette.types import Receive, Scope, Send
 
 from gateway.context import Context
 from gateway.loaders import Loaders
@@ -32,7 +34,7 @@ from mesh.security import Caller, NoCaller, caller
 from tests.support.callers import calling_as
 from tests.support.waiting import until
 from tests.unit.gateway.client import connected
-from tests.unit.gateway.conftest import Gateway
+from tests.unit.gateway.conftest import SECRET, Gateway, Switch
 from tests.unit.gateway.fake_store import NOON, uuid
 
 ANN = Caller.of_key(uuid("key"), "Ann")
@@ -191,6 +193,24 @@ async def test_a_door_that_forgets_the_caller_lets_nobody_through(
     assert error["extensions"]["code"] == "INTERNAL"
     assert not [who for who in gateway.store.callers if who != ITSELF]
     assert gateway.store.order == ["VerifyKey"]
+
+
+async def test_no_request_begins_as_the_caller_of_the_one_before(served: Gateway, switch: Switch) -> None:
+    """uvicorn begins a request that was waiting behind another of its connection in that one's task."""
+    begun: list[Caller | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.append(caller.get(None))
+        await served.app(scope, receive, send)
+
+    switch.app = app
+    url = urlsplit(served.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(f"GET /nothing HTTP/1.1\r\nHost: lares\r\nX-API-Key: {SECRET}\r\n\r\n".encode())
+    writer.write(b"GET /health HTTP/1.1\r\nHost: lares\r\nConnection: close\r\n\r\n")
+    assert (await reader.read()).count(b"HTTP/1.1 ") == 2
+    writer.close()
+    assert begun == [None, None]
 
 
 async def test_what_is_for_everybody_is_asked_for_as_itself(gateway: Gateway) -> None:
