@@ -64,8 +64,10 @@ async def _read(
                     if caught_up.done():
                         pause = AGAIN_SECONDS
                     caught_up.cancel()
-        except Exception as error:
-            if not complete.is_set():
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            # Only who ends this task ends the reading: one that a library cancelled begins anew, too.
+            if not complete.is_set() or (task and task.cancelling()):
                 raise
             told = {"reason": error.reason} if isinstance(error, Problem) else {"exc_info": error}
             log.warning("reading anew", topic=topic.name, error=str(error), **told)

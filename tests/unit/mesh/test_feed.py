@@ -19,9 +19,9 @@ class FakeTail:
     """What a bus's tail does, fed by hand; an exception put in is raised."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[EventChanged | Exception] = asyncio.Queue()
+        self._queue: asyncio.Queue[EventChanged | BaseException] = asyncio.Queue()
 
-    def put(self, item: EventChanged | Exception) -> None:
+    def put(self, item: EventChanged | BaseException) -> None:
         self._queue.put_nowait(item)
 
     def empty(self) -> bool:
@@ -32,7 +32,7 @@ class FakeTail:
 
     async def __anext__(self) -> Delivery[EventChanged]:
         item = await self._queue.get()
-        if isinstance(item, Exception):
+        if isinstance(item, BaseException):
             raise item
         return cast(Delivery[EventChanged], type("Delivered", (), {"message": item}))
 
@@ -233,9 +233,12 @@ async def test_all_are_handed_the_same_object() -> None:
         assert one is two
 
 
-@pytest.mark.parametrize("failure", [Conflict("gone", "OFFSET_OUT_OF_RANGE"), RuntimeError("not assigned")])
+@pytest.mark.parametrize(
+    "failure",
+    [Conflict("gone", "OFFSET_OUT_OF_RANGE"), RuntimeError("not assigned"), asyncio.CancelledError()],
+)
 async def test_a_tail_that_fails_is_entered_again_and_what_was_missed_is_read(
-    monkeypatch: pytest.MonkeyPatch, failure: Exception
+    monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     monkeypatch.setattr("mesh.following.AGAIN_SECONDS", 0.0)
     book = written(1)
