@@ -35,7 +35,6 @@ class LocalServer(grpc.aio.Server):
         """`max_message_bytes` bounds one message in either direction; a larger one is RESOURCE_EXHAUSTED."""
         self._interceptors, self._max_message_bytes = tuple(interceptors), max_message_bytes
         self._generic: list[grpc.GenericRpcHandler] = []
-        self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._state = grpc.ChannelConnectivity.IDLE
         self._change = asyncio.Event()
         self._context = Context()
