@@ -91,7 +91,9 @@ class AssessedRecorder:
         names = await lock_cameras(connection, [item.event_id for item in items])
         deleted = {row["id"] for row in await connection.fetch(_DELETED, [item.event_id for item in items])}
         items = [item for item in items if item.event_id not in deleted]
-        events = await load_queued(connection, {item.event_id for item in items})
+        queue = await load_queued(connection, {item.event_id for item in items})
+        # One that was committed since, with its camera unlocked, is as unknown as one that comes later.
+        events = {id: queued for id, queued in queue.items() if queued.event.camera_id in names}
         judgements = await _keep(connection, [item for item in items if not item.failed], now)
         failures = await _keep_failures(connection, [item for item in items if item.failed], now)
         revisions = {id: queued.event.revision for id, queued in events.items()}

@@ -45,7 +45,7 @@ class Reassessments:
     async def _ask(self, connection: asyncpg.Connection, event_id: UUID, request: Request) -> Event:
         names = await lock_cameras(connection, [event_id])
         queued = (await load_queued(connection, [event_id])).get(event_id)
-        if queued is None:
+        if queued is None or queued.event.camera_id not in names:  # committed since: its camera is not locked
             raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=str(event_id))
         waiting = queued.job.request if queued.job else None
         ended = await connection.fetchval(_ENDED, event_id, request.id)
@@ -55,4 +55,4 @@ class Reassessments:
             queued.ask(request, self._clock(), traceparent_of() or None)
             await write_queue(connection, [queued])
         event = queued.event
-        return event_message(event, names.get(event.camera_id, event.camera_id))
+        return event_message(event, names[event.camera_id])

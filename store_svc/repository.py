@@ -86,7 +86,8 @@ async def load_spans(
 
 
 async def lock_cameras(connection: "asyncpg.Connection", event_ids: Collection[UUID]) -> dict[str, str]:
-    """Locks the cameras of these events; their names."""
+    """Locks the cameras of these events; their names. An event that is committed afterwards, while the log is
+    read from its beginning, may have a camera that is not among them."""
     rows = await connection.fetch(
         "SELECT id, display_name FROM cameras WHERE id IN"
         " (SELECT camera_id FROM events WHERE id = ANY($1::uuid[])) ORDER BY id FOR UPDATE",

@@ -1,7 +1,7 @@
 """The order of locks: cameras, then jobs, then the feed's counter, on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
@@ -9,8 +9,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from mesh.problems import NotFound
 from store_svc.job import ASSESS, Request
 from store_svc.job_queue import hasten_jobs
+from store_svc.queued_event import QueuedEvent
+from store_svc.repository import load_queued, lock_cameras
 from tests.support.facts import assessed, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded
 
@@ -153,3 +156,47 @@ async def test_leasing_hastening_and_mending_wait_for_nobody(store: Recorded) ->
             assert not await store.database.fast(lambda c: hasten_jobs(c, ASSESS, store.now))
             await store.sweeper.mend()
     assert len(await store.take()) == 1
+
+
+async def test_an_event_that_opens_while_its_assessment_is_recorded_keeps_what_joins_it(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the log is read from its beginning: the camera was locked for nobody, since the event was not
+    there yet. It grows before the assessment is written."""
+    async with open_recorded(postgres_url) as store:
+        other = Recorded(store.database)
+        opens(monkeypatch, "store_svc.assessed", other)
+        await store.assess(assessed(EVENT, str(UUID(int=1)), 1, "digest"))
+        row = await store.event(EVENT)
+        assert (row["detection_count"], row["assessment_id"]) == (2, None)
+        assert await store.counts("assessments", "detections") == [1, 2]
+        await other.sweep(after=30)
+        assert len(await other.take()) == 1  # it fits its digest
+
+
+async def test_an_event_that_opens_while_it_is_asked_for_is_not_there_yet(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_recorded(postgres_url) as store:
+        opens(monkeypatch, "store_svc.reassessments", Recorded(store.database))
+        with pytest.raises(NotFound):
+            await ask(store)
+        assert await store.job(EVENT) is None
+
+
+def opens(monkeypatch: pytest.MonkeyPatch, module: str, other: Recorded) -> None:
+    """The event opens once `module` has locked the cameras, and grows once it has loaded what was there."""
+
+    async def lock(connection: asyncpg.Connection, ids: Collection[UUID]) -> dict[str, str]:
+        names = await lock_cameras(connection, ids)
+        await other.detect(detected(1, 0), partition=1)
+        return names
+
+    async def load(connection: asyncpg.Connection, ids: Collection[UUID]) -> dict[UUID, QueuedEvent]:
+        queue = await load_queued(connection, ids)
+        assert len(queue) == 1
+        await other.detect(detected(2, 5), partition=1)
+        return queue
+
+    monkeypatch.setattr(f"{module}.lock_cameras", lock)
+    monkeypatch.setattr(f"{module}.load_queued", load)
