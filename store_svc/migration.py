@@ -61,8 +61,9 @@ async def _migrate(url: str) -> None:
     try:
         with problems():
             async with engine.begin() as connection:
-                await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+                # Another's migration may take minutes; afterwards the tables must be free.
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+                await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
                 await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()
@@ -75,6 +76,8 @@ def _upgrade(connection: Connection) -> None:
     before = MigrationContext.configure(connection).get_current_revision()
     config = alembic_config()
     config.attributes["connection"] = connection
+    if before not in (None, newest()):
+        log.info("migrating the database: with many events this takes minutes", before=before)
     command.upgrade(config, "head")
     after = MigrationContext.configure(connection).get_current_revision()
     if before != after:

@@ -84,6 +84,19 @@ async def test_several_may_start_at_once(empty_postgres_url: str, engine: AsyncE
     assert await heads(engine) == [(0, 0)]
 
 
+async def test_who_starts_during_a_migration_waits_for_it_however_long_it_takes(
+    empty_postgres_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "LOCK_SECONDS", 1)
+    async with engine.begin() as other:
+        await other.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": migration.LOCK})
+        waiting = asyncio.create_task(migrate(empty_postgres_url))
+        await asyncio.wait([waiting], timeout=3)
+        assert not waiting.done()
+    await waiting
+    assert await differences(engine) == []
+
+
 async def test_one_that_dies_midway_leaves_nothing(
     empty_postgres_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
