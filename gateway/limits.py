@@ -28,9 +28,11 @@ DEPTH = 12
 # Fields that the answer may have where everything named is there: about a second of work. The largest page of
 # media with the largest page of detections of each, all their fields read, stays just below.
 COST = 1_500_000
-# What a field costs that is a call to the store of its own for every parent, or decides about many frames.
+# What a field costs that is a call to the store of its own for every parent.
 CALL = 1_000
-CALLS = {("Event", "assessments"), ("Assessment", "rawAnswer"), ("Query", "previewPolicy")}
+CALLS = {("Event", "assessments"), ("Assessment", "rawAnswer")}
+# A preview costs as much for each frame, whatever is read of it: the store decides about all findings.
+PREVIEW = ("Query", "previewPolicy")
 # How long a list is taken to be that nobody bounds.
 LIST = 10
 # An hour of samples, one in 5 s; the most frames that a preview looks at, and what a detector reports of one.
@@ -99,7 +101,7 @@ class _Walk:
 
     def _field(self, node: FieldNode, parent: Any) -> Measure:
         field = self._schema.get_field(parent, node.name.value)
-        own = CALL if (parent.name, node.name.value) in CALLS else 1
+        own = self._own(node, parent)
         if field is None or node.selection_set is None:
             return Measure(own, 1)
         kind = get_named_type(field.type)
@@ -108,14 +110,21 @@ class _Walk:
         depth = 1 if kind.name.startswith("__") else inner.depth + 1
         times = 1
         if "first" in field.args:
-            times = self._first(node)
+            times = self._argument(node, "first")
         elif _is_list(field.type) and not parent.name.endswith("Connection"):
             times = LONG_LISTS.get((parent.name, node.name.value), LIST)
         return Measure(own + inner.cost * times, depth)
 
-    def _first(self, node: FieldNode) -> int:
+    def _own(self, node: FieldNode, parent: Any) -> int:
+        """Without what lies below it."""
+        place = parent.name, node.name.value
+        if place == PREVIEW:
+            return CALL * (self._argument(node, "frames") or PAGE)
+        return CALL if place in CALLS else 1
+
+    def _argument(self, node: FieldNode, name: str) -> int:
         given = next(
-            (argument.value for argument in node.arguments or () if argument.name.value == "first"), None
+            (argument.value for argument in node.arguments or () if argument.name.value == name), None
         )
         return _size(given, self._sizes)
 

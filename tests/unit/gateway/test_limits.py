@@ -45,12 +45,14 @@ def measure(text: str, **variables: object) -> tuple[int, int]:
             1 + 2 * (2 + 1 + 1 + CALL),
             5,
         ),
-        # A preview decides anew about all that a detector reported of up to 200 frames.
+        # A preview decides anew about all that a detector reported of each frame, even if nobody reads it.
         (
             '{ previewPolicy(input: {id: "a"}) { frames { index detections { label } } } }',
-            CALL + 1 + 200 * (1 + 1 + 100),
+            50 * CALL + 1 + 200 * (1 + 1 + 100),
             4,
         ),
+        ('{ previewPolicy(input: {id: "a"}, frames: 200) { proposedPolicyDigest } }', 200 * CALL + 1, 2),
+        ('{ previewPolicy(input: {id: "a"}, frames: 0) { proposedPolicyDigest } }', 50 * CALL + 1, 2),
         # What is below nothing pays for nothing.
         ("{ events(first: -2000000000) { edges { cursor } } cameras { id } }", 1 + 11, 3),
         ("{ cameras { ...F } } fragment F on Camera { id name }", 21, 2),
