@@ -18,6 +18,8 @@ _LATEST = """
 SELECT id, labels, threshold, fast_threshold FROM detectors ORDER BY reported_at DESC LIMIT 1
 """
 _ONE = "SELECT id, labels, threshold, fast_threshold FROM detectors WHERE id = ANY($1::text[])"
+# Two that write down several detectors in another order would wait for each other. Readers do not wait.
+_LOCK = "LOCK TABLE detectors IN SHARE ROW EXCLUSIVE MODE"
 # Later than all others, wherever the clock stands.
 _REPORT = """
 INSERT INTO detectors (id, labels, threshold, fast_threshold, reported_at)
@@ -93,6 +95,7 @@ class ReportedDetectors:
             (self._latest,), self._looked_at = reported, now
             return
         # Not remembered yet: this transaction may still come to nothing.
+        await connection.execute(_LOCK)
         for one in reported:
             own = one.thresholds
             await connection.execute(

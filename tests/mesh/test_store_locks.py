@@ -9,7 +9,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from lares.detect.v1.detection_pb2 import DetectorModel
 from mesh.problems import NotFound
+from store_svc.detectors import Detectors, ReportedDetectors
 from store_svc.job import ASSESS, Request
 from store_svc.job_queue import hasten_jobs
 from store_svc.queued_event import QueuedEvent
@@ -156,6 +158,31 @@ async def test_leasing_hastening_and_mending_wait_for_nobody(store: Recorded) ->
             assert not await store.database.fast(lambda c: hasten_jobs(c, ASSESS, store.now))
             await store.sweeper.mend()
     assert len(await store.take()) == 1
+
+
+async def test_several_detectors_are_written_down_in_any_order(store: Recorded) -> None:
+    """By two processes at once: neither has written one of the two while it waits for the other."""
+    one, other = DetectorModel(id="one@1"), DetectorModel(id="other@1")
+
+    async def report(*models: DetectorModel) -> None:
+        async def work(connection: asyncpg.Connection) -> None:
+            await ReportedDetectors().report(connection, models, store.now)
+
+        await store.database.fast(work)
+
+    await report(one, other)
+    async with store.database.session() as first:
+        async with first.transaction():
+            await ReportedDetectors().report(first, [one], store.now)
+            second = asyncio.ensure_future(report(other, one))
+            async with asyncio.timeout(90):
+                while not await waiting(store):
+                    await asyncio.sleep(0.01)
+            await first.execute("SELECT FROM detectors WHERE id = $1 FOR UPDATE NOWAIT", other.id)
+        await second
+    latest = await Detectors(store.database, store.watch).latest()
+    assert latest is not None
+    assert latest.id == one.id
 
 
 async def test_an_event_that_opens_while_its_assessment_is_recorded_keeps_what_joins_it(
