@@ -59,24 +59,29 @@ class Leases:
         deadline = now() + patience
         while True:
             upcoming = self._due.upcoming()
-            if leases := await self._take(self._kinds[kind], kind, most):
-                return leases
+            leased, handed_out = await self._take(self._kinds[kind], kind, most)
+            if handed_out:
+                return handed_out
+            if leased:  # but none has an input: whoever comes after them need not wait
+                continue
             if now() >= deadline:
                 return []
             await wait(upcoming, min(POLL_SECONDS, deadline - now()))
 
-    async def _take(self, work: JobKind, kind: int, most: int) -> list[JobLease]:
+    async def _take(self, work: JobKind, kind: int, most: int) -> tuple[int, list[JobLease]]:
+        """How many jobs were leased, and those of them that have an input."""
         read_until = work.facts.until
         if read_until is None:
-            return []
+            return 0, []
 
-        async def lease(connection: asyncpg.Connection) -> list[tuple[Job, AssessInput]]:
+        async def lease(connection: asyncpg.Connection) -> tuple[Sequence[Job], Mapping[UUID, AssessInput]]:
             now = self._clock()
             jobs = await lease_jobs(connection, kind, most, now, self._length, read_until)
-            inputs = await work.read_inputs(connection, jobs) if jobs else {}
-            return [(job, inputs[job.subject_id]) for job in jobs if job.subject_id in inputs]
+            return jobs, await work.read_inputs(connection, jobs) if jobs else {}
 
-        return [_lease(job, input) for job, input in await self._database.fast(lease)]
+        jobs, inputs = await self._database.fast(lease)
+        whole = [job for job in jobs if job.subject_id in inputs]
+        return len(jobs), [_lease(job, inputs[job.subject_id]) for job in whole]
 
     async def renew(self, lease_ids: Sequence[str]) -> tuple[list[str], datetime]:
         """Those still held, and until when: a job that is done, or leased anew after its time, is lost."""

@@ -345,13 +345,13 @@ class TestAfterAnExpiry:
 
 
 async def test_what_its_digest_does_not_fit_is_not_handed_out(queue: Queue) -> None:
-    """Nor does it hold up what comes after it."""
+    """Nor does it hold up what comes after it, however much of it there is."""
     good = await queue.put(started_at=at(-9))
     torn = await queue.put()
     other_input = await queue.put(input_digest="of other evidence")
     await write(queue.database, tables.detections, detection_row(event_id=UUID(torn)))
-    assert await queue.taken(2) == []
-    assert await queue.taken(2) == [good]
+    assert await queue.taken(1) == [good]
+    assert await queue.taken(1) == []
     assert {(await queue.row(id))["attempts"] for id in (torn, other_input)} == {0}
     async with queue.database.session() as connection:
         await connection.execute("DELETE FROM detections")
