@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Never, Self
@@ -16,6 +16,8 @@ from mesh.local_channel import LocalChannel
 log = structlog.get_logger(__name__)
 
 PEER = "in-process"
+# For handlers that were cancelled, to clean up in.
+CLEAN_UP_SECONDS = 5.0
 READY = grpc.ChannelConnectivity.READY
 
 Headers = Iterable[tuple[str, str | bytes]]
@@ -68,7 +70,8 @@ class LocalServer(grpc.aio.Server):
 
     async def stop(self, grace: float | None) -> None:
         """Refuses new calls, gives those under way `grace` seconds, then cancels them and waits for their
-        handlers. No task of this server is left afterwards."""
+        handlers. No task of this server is left afterwards, but for handlers that take more than 5 s to end:
+        those are logged."""
         self._become(grpc.ChannelConnectivity.SHUTDOWN)
         for exchange in self._waiting:
             exchange.abandon(_unavailable("the server has stopped"))
@@ -78,8 +81,12 @@ class LocalServer(grpc.aio.Server):
         for task, exchange in list(self._running.items()):
             if not exchange.abandon(_unavailable("Cancelling all calls")) and not task.cancelling():
                 task.cancel()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLEAN_UP_SECONDS):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        for exchange in self._running.values():
+            log.error("a handler does not end", method=exchange.method)
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         """True where it goes on after `timeout` seconds."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 from google.protobuf.wrappers_pb2 import BytesValue
 from grpc import StatusCode
 
@@ -193,6 +194,31 @@ async def test_a_handler_that_cleans_up_is_waited_for_and_left_in_peace(harness:
     await asyncio.sleep(0)
     await harness.server.stop(None)
     assert harness.shapes.events == ["rests", "ended", "tidied"]
+
+
+async def test_a_handler_that_does_not_end_is_not_waited_for_for_ever(
+    harness: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.local_server.CLEAN_UP_SECONDS", 0.1)
+    released = asyncio.Event()
+
+    async def stubborn(request: BytesValue, context: Any) -> BytesValue:
+        try:
+            await harness.shapes.rest()
+        finally:
+            await released.wait()
+        return request
+
+    harness.shapes.unary = stubborn
+    under_way = harness.unary_unary(said())
+    await until(lambda: harness.shapes.events)
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(30):
+            await harness.server.stop(None)
+    assert [(line["event"], line["log_level"]) for line in logs] == [("a handler does not end", "error")]
+    assert (await failed(under_way)).code() is StatusCode.UNAVAILABLE
+    released.set()
+    assert not await harness.server.wait_for_termination(30)
 
 
 async def test_whoever_waits_for_the_servers_end(harness: Wired) -> None:
