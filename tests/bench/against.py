@@ -111,6 +111,7 @@ async def measure(tree: Path, home: Path) -> dict[str, float]:
         return {
             "a photo": sum(spent.values()),
             "a photo, beside the detector": sum(spent.values()) - spent["detector"],
+            **{f"a photo, {name}": spent[name] for name in ("lares", "java", "postgres")},
             "events(first: 50)": request,
         }
     finally:
