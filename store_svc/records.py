@@ -119,6 +119,8 @@ def _frames(frames: Sequence[Frame]) -> tuple[ArrivedFrame, ...]:
 def _frame(frame: Frame) -> ArrivedFrame:
     if frame.index < 0 or not 0 <= frame.motion_significance <= 1:
         raise broken(f"frame {frame.index} has no index from 0, or a motion outside 0..1")
+    if not frame.HasField("captured_at"):
+        raise broken(f"frame {frame.index} has no time of capture")
     findings = tuple(map(_finding, frame.detections))
     if any(one.rank >= other.rank for one, other in pairwise(findings)):
         raise broken(f"the detections of frame {frame.index} are not in the order of their ranks")

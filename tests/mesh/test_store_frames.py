@@ -227,6 +227,10 @@ def late_frame(message: MediaDetected) -> None:
     message.frames[0].captured_at.seconds = 2**60
 
 
+def frame_without_time(message: MediaDetected) -> None:
+    message.frames[0].ClearField("captured_at")
+
+
 def odd_threshold(message: MediaDetected) -> None:
     message.model.threshold = float("nan")
 
@@ -243,6 +247,7 @@ def odd_threshold(message: MediaDetected) -> None:
         high_score,
         without_label,
         late_frame,
+        frame_without_time,
         odd_threshold,
     ],
 )
