@@ -107,7 +107,10 @@ class DetectedRecorder:
         queued = await self._grow(connection, joined, cameras, now)
         changed, jobs = [each.event for each in queued], [each.job for each in queued if each.job]
         await write_jobs(connection, jobs)
-        await connection.copy_records_to_table("detections", records=rows, columns=detections.columns.keys())
+        if rows:  # a round trip: of most photos nothing counts
+            await connection.copy_records_to_table(
+                "detections", records=rows, columns=detections.columns.keys()
+            )
         opened = [event for event in changed if event.revision == 1]
         grown = [event for event in changed if event.revision > 1]
         names = {id: camera.display_name for id, camera in cameras.items()}

@@ -69,6 +69,8 @@ async def load_spans(
 ) -> dict[str, dict[UUID, Span]]:
     """By camera and id, the events started within its windows (camera, from, to: microseconds, inclusive)."""
     listed = list(windows)
+    if not listed:
+        return {}
     rows = await connection.fetch(
         "SELECT e.id, e.camera_id, e.detection_count,"
         " (extract(epoch FROM e.started_at) * 1000000)::bigint,"  # numeric, so exact
