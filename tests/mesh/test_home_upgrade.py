@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from lares.store.v1 import event_service_pb2 as events
+from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from tests.homes import scripted_model
 from tests.homes.home import SETTINGS, golden, unpack
@@ -53,6 +54,25 @@ async def test_its_feed_goes_on_without_a_gap(lares: Lares) -> None:
     assert [change.sequence for change in feed] == list(range(1, after + 1))
     last = {change.event.id: change.event.assessment.id for change in feed}
     assert last == {id: event["assessment"] for id, event in golden()["events"].items()}
+
+
+async def test_what_is_listed_of_it_does_not_weigh_its_raw_answers(lares: Lares) -> None:
+    """Whether the code of its time had recorded them, or nobody had read their records yet."""
+    raw_answers = {id: known["raw_answer"] for id, known in golden()["assessments"].items()}
+    async with grpc.aio.insecure_channel(lares.grpc) as channel:
+        request = events.ListEventsRequest(page_size=100)
+        listing = EventServiceStub(channel).ListEvents(
+            request, metadata=(("x-api-key", lares.key),), timeout=30
+        )
+        listed = (await listing).events
+    assert {event.id for event in listed} == golden()["events"].keys()
+    for event in listed:
+        raw_answer = raw_answers[event.assessment.id]
+        assert raw_answer
+        bare = Event.FromString(event.SerializeToString())
+        bare.assessment.ClearField("raw_answer")
+        bare.DiscardUnknownFields()
+        assert event.ByteSize() == bare.ByteSize()
 
 
 async def test_every_photo_is_still_there(lares: Lares) -> None:
