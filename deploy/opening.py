@@ -77,12 +77,19 @@ def operator_socket(home: Path) -> str:
     return f"unix:{private_socket_folder(home) / 'operator.sock'}"
 
 
+def client_socket(home: Path) -> str:
+    """The private socket of the clients' door, for commands of this machine: it needs no TLS and no port, but
+    a key like every client."""
+    return f"unix:{private_socket_folder(home) / 'clients.sock'}"
+
+
 async def _listen(config: Config, server: Server, keys: bool) -> dict[str, str]:
     """`keys`: this process has them. Returns what `Mesh.addresses` has of it."""
     clients = client_credentials(config)
     siblings = sibling_credentials(config) if config.mesh_listen else None
     if keys:
         await server.listen(operator_socket(config.home), door=Door.OPERATOR)
+    await server.listen(client_socket(config.home))
     with naming("grpc_listen"):
         addresses = {"grpc": await server.listen(config.grpc_listen, clients)}
     if config.mesh_listen:

@@ -1,4 +1,4 @@
-"""What `lares demo` sees the running Lares through: the clients' door, with and without TLS."""
+"""What `lares demo` sees the running Lares through: the clients' door, by a socket of this machine."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.client import open_client
-from deploy.opening import client_credentials
+from deploy.opening import client_socket
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from mesh.boundary import Boundary
@@ -15,7 +15,6 @@ from mesh.problems import Unauthenticated, Unavailable
 from mesh.rpc import Server, call
 from mesh.security import Caller
 from tests.support.contracts import add_every_service
-from tests.unit.deploy.test_opening import write_pems
 
 
 async def verify(secret: str) -> Caller:
@@ -24,20 +23,17 @@ async def verify(secret: str) -> Caller:
     return Caller.of_key("1", "admin")
 
 
-@pytest.fixture(params=["plain", "tls"])
-async def config(
-    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Config]:
+@pytest.fixture
+async def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Config]:
     """Of a Lares that serves."""
     monkeypatch.chdir(tmp_path)
-    certificate = write_pems(tmp_path, "lares.home") if request.param == "tls" else {}
-    config = load_config(home=tmp_path, grpc_listen="0.0.0.0:0", allow_plaintext=True, **certificate)
+    config = load_config(home=tmp_path, grpc_listen="127.0.0.1:0")
     (tmp_path / "admin.key").write_text("lares_admin\n")
     server = Server(lambda door: Boundary(door, verify))
     add_every_service(server, lambda _: None)
-    address = await server.listen(config.grpc_listen, client_credentials(config))
+    await server.listen(client_socket(config.home))
     await server.start()
-    yield config.model_copy(update={"grpc_listen": address})
+    yield config
     await server.stop(0)
 
 
@@ -49,11 +45,9 @@ async def test_it_comes_in_with_the_admin_key(config: Config) -> None:
             await call(status, events.GetStoreStatusRequest(), headers=())
 
 
-async def test_no_lares_is_said(config: Config) -> None:
-    elsewhere = config.model_copy(update={"grpc_listen": "127.0.0.1:1"})
-    with pytest.raises(
-        Unavailable, match=f"no Lares runs on {config.home} with gRPC at 127.0.0.1:1"
-    ) as problem:
+async def test_no_lares_is_said(config: Config, tmp_path: Path) -> None:
+    elsewhere = config.model_copy(update={"home": tmp_path / "elsewhere"})
+    with pytest.raises(Unavailable, match=f"no Lares runs on {elsewhere.home}") as problem:
         async with open_client(elsewhere) as (channel, key):
             status = events_rpc.EventServiceStub(channel).GetStoreStatus
             await call(status, events.GetStoreStatusRequest(), headers=key)

@@ -16,7 +16,7 @@ import pytest
 
 from deploy import opening
 from deploy.keys import print_all
-from deploy.opening import open_mesh, operator_socket
+from deploy.opening import client_socket, open_mesh, operator_socket
 from lares.store.internal.v1.key_check_service_pb2 import VerifyKeyRequest
 from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceStub
 from mesh.config import Config, load_config
@@ -70,7 +70,9 @@ async def mesh(config: Config, fake_bus: None) -> AsyncIterator[Mesh]:
 
 async def test_a_child_reaches_no_door(config: Config, mesh: Mesh) -> None:
     host, _, port = mesh.addresses["grpc"].rpartition(":")
-    places: list[list[object]] = [[host, int(port)], [operator_socket(config.home).removeprefix("unix:")]]
+    places: list[list[object]] = [[host, int(port)]]
+    for address in (client_socket(config.home), operator_socket(config.home)):
+        places.append([address.removeprefix("unix:")])
     # The very same attempts succeed outside of a sandbox.
     outside = await asyncio.to_thread(sandboxed.reach, places, 0)
     connections = {name for name in outside if name.startswith(("connect [", "a pair", "socket"))}
@@ -101,7 +103,8 @@ async def test_nor_does_it_act_through_its_parent_s_memory(target: str) -> None:
 
 
 async def test_the_services_of_one_process_need_no_socket(config: Config, mesh: Mesh) -> None:
-    assert [path.name for path in (config.home / "run").iterdir() if path.is_socket()] == ["operator.sock"]
+    bound = {path.name for path in (config.home / "run").iterdir() if path.is_socket()}
+    assert bound == {"clients.sock", "operator.sock"}
     for service in ("ingest", "detect", "store", "reason"):
         assert isinstance(mesh.channel(service), LocalChannel)
     stub = KeyCheckServiceStub(mesh.channel("store"))
