@@ -87,10 +87,13 @@ def test_an_upload_given_up_leaves_nothing(grpc_stub: Any, house: House, served:
     with pytest.raises(grpc.RpcError):
         grpc_stub.UploadMedia(given_up(), timeout=90)
 
+    spool = house.home / "media" / ".spool"
+
     async def gone() -> None:
+        """What a thread just writes goes when the thread lets go of it."""
         async with asyncio.timeout(90):
-            while house.ingest.uploads.under_way:
+            while house.ingest.uploads.under_way or list(spool.iterdir()):
                 await asyncio.sleep(0.01)
 
     served.run(gone())
-    assert list((house.home / "media" / ".spool").iterdir()) == []
+    assert list(spool.iterdir()) == []
