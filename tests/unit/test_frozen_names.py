@@ -6,14 +6,20 @@ the code is wrong, not the test.
 
 from uuid import UUID
 
+import detect_svc.service
+import store_svc.service
 from lares.ingest.v1.media_pb2 import FileFingerprint
+from lares.store.internal.v1.job_service_pb2 import JobLease
+from mesh.bus.intake import Place
 from mesh.identity import assessment_id, detection_id, event_id, media_id, rejection_id
-from mesh.topics import DEAD_LETTER_SERVICES, TOPICS, dead_letters
+from mesh.topics import DEAD_LETTER_SERVICES, DETECTED, TOPICS, dead_letters
+from reason_svc.messages import failed
 from reason_svc.prompt import load_prompts
 from reason_svc.rules import judge
 from store_svc import migration, outbox
 from store_svc.evidence import Past, digest
 from store_svc.files import file_id
+from store_svc.keys import ADMIN_ID
 from tests.support.evidence import NIGHT, evidence, sightings
 
 MEDIA = "e281dfb0-b669-5939-85e5-66acd245a50a"
@@ -31,6 +37,16 @@ def test_ids_are_made_as_ever() -> None:
     assert assessment == "295b34b4-4017-590a-8fd5-9d484685b72e"
     file = FileFingerprint(path="front-door/a.jpg", size_bytes=1, mtime_ns=2, ctime_ns=3, inode=4)
     assert file_id(file) == UUID("b108940f-30d0-b7c6-1c67-fde3a0bed481")
+
+
+def test_a_failed_attempt_keeps_its_id() -> None:
+    lease = JobLease(lease_id="7c1d2f7e-4b8c-4f69-8a55-0a6f0a8e9d11", attempt=2)
+    fact = failed(lease, "BAD_ANSWER", "It is no JSON.", NIGHT)
+    assert fact.failure.id == "0837db3f-403a-5745-a282-156f72a2d7be"
+
+
+def test_the_admin_key_keeps_its_id() -> None:
+    assert UUID("87aeab67-9f80-5851-83cd-4084f833a1f8") == ADMIN_ID
 
 
 def test_the_digest_of_evidence_is_made_as_ever() -> None:
@@ -52,6 +68,12 @@ def test_topics_keep_their_names() -> None:
         "detect.dead.v1",
         "store.dead.v1",
     }
+
+
+def test_consumers_and_their_kafka_groups_keep_their_names() -> None:
+    assert (store_svc.service.SERVICE, detect_svc.service.NAME) == ("store_svc", "detect_svc")
+    place = Place(DETECTED, "topic id", store_svc.service.SERVICE, None, None)
+    assert place.group_id == "store_svc:detect.detections.v1"
 
 
 def test_advisory_locks_keep_their_numbers() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+from store_svc.api.events import BOOKMARK_SECONDS, IDLE_SECONDS
 from store_svc.bookmarks import with_bookmarks
 from tests.support.feeding import change
 
@@ -48,3 +49,8 @@ async def test_one_that_says_nothing_new_comes_only_where_it_was_quiet() -> None
 
 async def test_a_position_after_something_was_withheld_is_told_at_once() -> None:
     assert await told((0, "4"), (9, 5), (10, "5"), wanted=set()) == [(0, "4"), (10, "5")]
+
+
+def test_a_bookmark_comes_at_least_every_30_seconds_with_what_the_service_sets() -> None:
+    # It is told with the next position, which a quiet feed gives every IDLE_SECONDS.
+    assert BOOKMARK_SECONDS + IDLE_SECONDS < 30
