@@ -4,6 +4,7 @@ import asyncio
 import errno
 import io
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from uuid import uuid4
 import obstore
 import pytest
 
+from ingest_svc.service import composed
 from mesh.blobs import open_blobs
 from mesh.blobs import s3 as module
 from mesh.blobs.cache import Cache
@@ -20,7 +22,8 @@ from mesh.blobs.spool import Spool
 from mesh.config import load_config
 from mesh.problems import Invalid, NotFound, Unavailable
 from tests.support.lares import free_ports
-from tests.support.s3 import READER, READER_SECRET, S3, SECRET
+from tests.support.s3 import READER, READER_SECRET, S3, SECRET, WRITER, WRITER_SECRET
+from tests.unit.ingest_svc.house import FakeBus, FakeCameras, FakeStore
 
 CONTENT = os.urandom(100_000)
 
@@ -111,6 +114,43 @@ async def test_whoever_may_only_read_can_do_that_and_says_so_before_a_put(
             await reader.put(io.BytesIO(b"more"))
 
 
+async def start_ingesting(home: Path, blobs: S3Blobs) -> None:
+    async with composed(load_config(home=home), FakeCameras(), FakeStore(), blobs, FakeBus()):
+        pass
+
+
+async def test_whoever_may_write_but_not_read_does_not_start(s3: S3, tmp_path: Path, prefix: str) -> None:
+    async with opened(tmp_path, s3.url("lares", prefix, WRITER, WRITER_SECRET)) as writer:
+        await obstore.put_async(writer._store_of, "anything", b"")  # which it may
+        with pytest.raises(Invalid, match=r"LARES_BLOBS_URL: a probe was not .*AccessDenied") as problem:
+            await start_ingesting(tmp_path / "home", writer)
+        assert problem.value.reason == "BAD_SETTING"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"another", "a probe was not read as it was written"),
+        (FileNotFoundError(), "a probe was not written, read and deleted"),
+    ],
+    ids=["other bytes", "nothing"],
+)
+async def test_a_bucket_that_does_not_hold_what_was_written_ends_the_start(
+    blobs: S3Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception, words: str
+) -> None:
+    async def get(*_: object, **__: object) -> bytes:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "get_range_async", get)
+        with pytest.raises(Invalid, match=f"LARES_BLOBS_URL: {words}") as problem:
+            await start_ingesting(tmp_path / "home", blobs)
+        assert problem.value.reason == "BAD_SETTING"
+    await start_ingesting(tmp_path / "home", blobs)
+
+
 async def test_the_probe_leaves_nothing(s3: S3, blobs: S3Blobs, prefix: str) -> None:
     await blobs.prepare()
     assert [key async for key in blobs._keys()] == []
@@ -144,6 +184,37 @@ async def test_a_server_that_never_answers_is_given_up(
     url = f"s3://key:secret@lares?endpoint=http://127.0.0.1:{port}&region=us-east-1"
     async with opened(tmp_path, url, used=False) as blobs:
         await asyncio.wait_for(require_unavailable(blobs, "ab" * 32), 30)
+    server.close()
+
+
+async def test_a_server_that_fails_is_asked_four_times(tmp_path: Path) -> None:
+    """docs/blobs.md says so; none of it is taken for a wrong setting."""
+    requests: list[str] = []
+
+    async def overloaded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        requests.append(head.partition("\r\n")[0])
+        if length := re.search(r"\r\ncontent-length: (\d+)", head):
+            await reader.readexactly(int(length[1]))
+        writer.write(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(overloaded, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"s3://key:secret@lares?endpoint=http://127.0.0.1:{port}&region=us-east-1"
+    async with opened(tmp_path, url, used=False) as blobs:
+        for operation in (
+            blobs.size("ab" * 32),
+            blobs.put(io.BytesIO(CONTENT)),
+            anext(blobs.list()),
+            blobs.prepare(),
+        ):
+            requests.clear()
+            with pytest.raises(Unavailable) as problem:
+                await operation
+            assert problem.value.reason == "BLOBS_UNAVAILABLE"
+            assert len(requests) == 4
+            assert len(set(requests)) == 1
     server.close()
 
 

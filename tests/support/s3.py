@@ -19,6 +19,7 @@ from tests.support.lares import free_ports
 WEED = Path(sys.executable).with_name("weed")
 KEY, SECRET = "lares", "a/secret+of=the@tests"
 READER, READER_SECRET = "reader", "another-secret"
+WRITER, WRITER_SECRET = "writer", "a-third-secret"
 START_SECONDS = 90.0
 # Each port has a twin for gRPC, so much higher, which must be free too.
 TWIN = 10_000
@@ -62,6 +63,7 @@ def running_s3(folder: Path) -> Iterator[S3]:
     identities = [
         _identity(KEY, SECRET, "Admin", "Read", "Write", "List", "Tagging"),
         _identity(READER, READER_SECRET, "Read", "List"),
+        _identity(WRITER, WRITER_SECRET, "Write", "List"),
     ]
     (folder / "identities.json").write_text(json.dumps({"identities": identities}))
     s3, master, volume, filer = ports = _ports(4)
@@ -111,20 +113,23 @@ def _identity(key: str, secret: str, *actions: str) -> dict[str, object]:
 
 
 def _ports(count: int) -> list[int]:
-    """Free ones whose twins are free now, too."""
+    """Free ones whose twins are free now, too, and none of which is another's twin."""
     found: list[int] = []
+    taken = set[int]()
     while len(found) < count:
         (port,) = free_ports(1)
-        twin = port + TWIN if port + TWIN < 65_536 else 0
-        if not twin or port in found:
-            port = port - TWIN
-            twin = port + TWIN
+        if port + TWIN >= 65_536:
+            port -= TWIN
+        pair = {port, port + TWIN}
+        if pair & taken:
+            continue
         try:
-            for number in (port, twin):
+            for number in pair:
                 socket.create_server(("127.0.0.1", number)).close()
         except OSError:
             continue
         found.append(port)
+        taken |= pair
     return found
 
 
