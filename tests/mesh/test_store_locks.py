@@ -99,11 +99,22 @@ OTHER_JOB = (
 )
 
 
-@pytest.mark.parametrize("change", [detect, assess, fail, ask])
+async def hurry(store: Recorded) -> None:
+    """Makes a job of the event while it is open."""
+    await store.detect(detected(2, 5, urgent=True))
+    assert await store.job(EVENT)
+    assert not (await store.event(EVENT))["closed"]
+
+
+@pytest.mark.parametrize(
+    ("make_job", "change"), [(sweep, detect), (sweep, assess), (sweep, fail), (sweep, ask), (hurry, sweep)]
+)
 async def test_a_change_waits_for_its_job_before_it_takes_the_feeds_counter(
-    store: Recorded, change: Callable[[Recorded], Awaitable[None]]
+    store: Recorded,
+    make_job: Callable[[Recorded], Awaitable[None]],
+    change: Callable[[Recorded], Awaitable[None]],
 ) -> None:
-    await store.sweep(after=30)
+    await make_job(store)
     async with blocked(store, ONE_JOB, change) as look:
         await look.execute("SELECT FROM feed_head FOR UPDATE NOWAIT")
         with pytest.raises(asyncpg.LockNotAvailableError):
@@ -158,6 +169,22 @@ async def test_leasing_hastening_and_mending_wait_for_nobody(store: Recorded) ->
             assert not await store.database.fast(lambda c: hasten_jobs(c, ASSESS, store.now))
             await store.sweeper.mend()
     assert len(await store.take()) == 1
+
+
+async def test_a_lease_locks_job_rows_only(store: Recorded) -> None:
+    """Whoever holds everything else holds up no worker, and what is leased is whole."""
+    await store.sweep(after=30)
+    row = await store.event(EVENT)
+    async with store.database.session() as holder, holder.transaction():
+        for table in ("cameras", "events", "detections", "feed_head"):
+            assert await holder.fetch(f"SELECT FROM {table} FOR UPDATE")
+        async with asyncio.timeout(30):
+            (lease,) = await store.take()
+            assert (await store.leases.renew([lease.lease_id]))[0] == [lease.lease_id]
+            await store.leases.release([lease.lease_id])
+    evidence = lease.assess.evidence
+    assert (lease.subject_id, evidence.event_id, evidence.digest) == (EVENT, EVENT, row["evidence_digest"])
+    assert len(evidence.detections) == 1
 
 
 async def test_several_detectors_are_written_down_in_any_order(store: Recorded) -> None:
