@@ -56,8 +56,16 @@ async def blobs(house: House) -> FakeBlobs:
     return blobs
 
 
-async def test_a_full_disk_and_a_lost_broker_are_waited_for(house: House, blobs: FakeBlobs) -> None:
-    blobs.failures = [OSError(errno.ENOSPC, "No space left on device")] * 2
+@pytest.mark.parametrize(
+    "failure",
+    [OSError(errno.ENOSPC, "No space left on device"), Unavailable("away", "BLOBS_UNAVAILABLE")],
+    ids=["disk", "blobs"],
+)
+async def test_a_full_disk_and_a_lost_broker_are_waited_for(
+    house: House, blobs: FakeBlobs, failure: Exception
+) -> None:
+    """And so are blobs that do not answer, as those in a bucket."""
+    blobs.failures = [failure] * 2
     house.bus.failures = [Unavailable("no broker", "BUS_UNAVAILABLE")] * 2
     async with house.running():
         house.drop("door/one.jpg", jpeg("one"))
