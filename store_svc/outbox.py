@@ -24,7 +24,7 @@ PAGE = 500
 POLL_SECONDS = 0.5  # another process may have committed
 STANDBY_SECONDS = 1.0
 # Nobody waits for the kept media, so those of this while share a request: there are as many as photos.
-KEPT_SECONDS = 0.25
+KEPT_SECONDS = 1.0
 
 _FEED = """
 SELECT sequence, body FROM feed WHERE sequence > (SELECT sequence FROM feed_published)
