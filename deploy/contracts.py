@@ -33,6 +33,9 @@ OWN = "lares/"
 # What images refer to and do not contain.
 FOREIGN = (Duration, Timestamp)
 
+# Messages that have another name now, in the words of the images. Only numbers and types are on the wire.
+RENAMED = {"lares.reason.v1.JudgementFailure": "lares.reason.v1.AssessmentFailure"}
+
 Type = Descriptor | EnumDescriptor
 
 # What the columns of bytes hold, by table and name; None for what is no message.
@@ -89,6 +92,20 @@ def moved_names(old: FileDescriptorSet, new: FileDescriptorSet) -> list[str]:
     ]
 
 
+def renamed(old: FileDescriptorSet) -> FileDescriptorSet:
+    """`old` with today's names of the messages that were renamed since."""
+    files = FileDescriptorSet()
+    files.CopyFrom(old)
+    for file in files.file:
+        for name, message in [pair for one in file.message_type for pair in _nested(file.package, one)]:
+            if name in RENAMED:
+                message.name = RENAMED[name].rpartition(".")[2]
+            for field in message.field:
+                if field.type_name[1:] in RENAMED:
+                    field.type_name = "." + RENAMED[field.type_name[1:]]
+    return files
+
+
 def breaking(old: FileDescriptorSet, new: FileDescriptorSet) -> list[str]:
     """How `new` breaks `old`, a line each."""
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +133,9 @@ def main(arguments: list[str]) -> int:
     images = {
         path: FileDescriptorSet.FromString(path.read_bytes()) for path in sorted(IMAGES.glob("*.binpb"))
     }
-    broken = [f"{path.name}: {line}" for path, old in images.items() for line in breaking(old, contracts)]
+    broken = [
+        f"{path.name}: {line}" for path, old in images.items() for line in breaking(renamed(old), contracts)
+    ]
     if broken:
         print("\n".join(broken), file=sys.stderr)
         return 1

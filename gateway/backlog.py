@@ -20,7 +20,7 @@ from lares.detect.v1.detect_service_pb2 import (
     ListGpusRequest,
     ListGpusResponse,
 )
-from lares.reason.v1.reason_service_pb2 import GetReasonStatusRequest, GetReasonStatusResponse, JudgeState
+from lares.reason.v1.reason_service_pb2 import GetReasonStatusRequest, GetReasonStatusResponse, ReasonerState
 from lares.store.v1.event_service_pb2 import GetStoreStatusRequest, GetStoreStatusResponse
 from mesh.problems import Problem
 from mesh.rpc import call
@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 REMEMBERED_SECONDS = 1.0
 DEADLINE_SECONDS = 2.0
-STATES = {number: name.removeprefix("JUDGE_STATE_") for name, number in JudgeState.items() if number}
+STATES = {number: name.removeprefix("REASONER_STATE_") for name, number in ReasonerState.items() if number}
 GPU_VALUES = {
     "utilization_ratio": ("utilization", "How busy, 0 to 1."),
     "memory_used_bytes": ("memory_used_bytes", "Memory taken."),
@@ -112,11 +112,13 @@ def _waiting(store: GetStoreStatusResponse, now: float) -> Iterable[Metric]:
 
 
 def _judging(judge: GetReasonStatusResponse) -> Iterable[Metric]:
-    state = GaugeMetricFamily("lares_judge_state", "1 for the state that the judge is in.", labels=["state"])
+    state = GaugeMetricFamily(
+        "lares_reasoner_state", "1 for the state that the judge is in.", labels=["state"]
+    )
     for number, name in STATES.items():
         state.add_metric([name.lower()], float(judge.state == number))
     yield state
-    tokens = CounterMetricFamily("lares_judge_tokens", "Tokens of a judging model.", labels=["kind"])
+    tokens = CounterMetricFamily("lares_reasoner_tokens", "Tokens of a judging model.", labels=["kind"])
     for kind in ("prompt", "cached", "completion"):
         tokens.add_metric([kind], getattr(judge, f"{kind}_tokens"))
     yield tokens

@@ -48,7 +48,7 @@ class ReasonServicer(ReasonServiceServicer):
         report, tally = reasoner.report(), self._tally()
         return pb.GetReasonStatusResponse(
             reasoner=reasoner.name,
-            state=pb.JudgeState.Value(f"JUDGE_STATE_{report.state.value}"),
+            state=pb.ReasonerState.Value(f"REASONER_STATE_{report.state.value}"),
             detail=report.detail,
             since=stamp(report.since),
             model=report.model,
@@ -56,8 +56,8 @@ class ReasonServicer(ReasonServiceServicer):
             prompt=report.prompt,
             prompts=report.prompts,
             slots=reasoner.slots,
-            judging=tally.judging,
-            judged=tally.judged,
+            assessing=tally.assessing,
+            assessed=tally.assessed,
             failed=tally.failed,
             prompt_tokens=report.tokens.prompt,
             cached_tokens=report.tokens.cached,

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.reason.v1 import assessment_pb2, evidence_pb2
-from lares.reason.v1.events_pb2 import EventAssessed, JudgementFailure
+from lares.reason.v1.events_pb2 import AssessmentFailure, EventAssessed
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.boxes import edges_of
 from mesh.identity import NAMESPACE
@@ -55,7 +55,7 @@ def failed(lease: JobLease, reason: str, detail: str, at: datetime) -> EventAsse
     given_up = lease.assess.request.request_id if reason in (UNKNOWN_MODEL, UNKNOWN_PROMPT) else ""
     fact = _about(lease.assess.evidence)
     fact.failure.CopyFrom(
-        JudgementFailure(
+        AssessmentFailure(
             id=str(uuid5(NAMESPACE, f"failure/{lease.lease_id}/{lease.attempt}")),
             reason=reason,
             detail=plain_text(detail, MOST_DETAIL),

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Tally:
-    """`judging` is how many events are in hand now."""
+    """`assessing` is how many events are in hand now."""
 
-    judging: int = 0
-    judged: int = 0
+    assessing: int = 0
+    assessed: int = 0
     failed: int = 0

@@ -59,7 +59,7 @@ class Worker:
 
     def tally(self) -> Tally:
         """As of now; a copy."""
-        return replace(self._tally, judging=len(self._held))
+        return replace(self._tally, assessing=len(self._held))
 
     async def run(self) -> None:
         """Until cancelled; raises what no waiting can mend. What was in hand goes back to the store."""
@@ -116,7 +116,7 @@ class Worker:
             if fact.HasField("failure"):
                 self._tally.failed += 1
             else:
-                self._tally.judged += 1
+                self._tally.assessed += 1
             _say(fact)
         self._held.pop(lease.lease_id, None)
 
@@ -152,7 +152,7 @@ class Worker:
             if not self._held:
                 continue
             for lost in await self._leases.lost(list(self._held)):
-                # Another has it, or it was judged: whatever we would say of it no longer matters.
+                # Another has it, or it was assessed: whatever we would say of it no longer matters.
                 if task := self._held.pop(lost, None):
                     log.info("lease lost", lease_id=lost)
                     task.cancel()

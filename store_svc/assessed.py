@@ -34,15 +34,15 @@ SELECT id, evidence_revision, evidence_digest, severity, body, request_id
 FROM assessments WHERE id = ANY($1::uuid[])
 """
 _FAIL = """
-INSERT INTO judgement_failures
+INSERT INTO assessment_failures
     (id, event_id, evidence_revision, evidence_digest, given_up_request_id, reason, detail, failed_at,
     recorded_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING id
 """
-_GIVE_UP = "UPDATE judgement_failures SET given_up_request_id = $2 WHERE id = $1"
+_GIVE_UP = "UPDATE assessment_failures SET given_up_request_id = $2 WHERE id = $1"
 # What was given up stays: its request, told again, is no other one.
 _FORGET = """
-DELETE FROM judgement_failures WHERE event_id = $1 AND id <> $2 AND given_up_request_id IS NULL
+DELETE FROM assessment_failures WHERE event_id = $1 AND id <> $2 AND given_up_request_id IS NULL
 """
 _DELETED = "SELECT id FROM tombstones WHERE kind = 'event' AND id = ANY($1::uuid[])"
 

@@ -20,7 +20,7 @@ MOST = 1000  # requests that wait at the same time, give or take those who ask i
 _WAITING = "SELECT count(*) FROM jobs WHERE request_id IS NOT NULL"
 _ENDED = """
 SELECT EXISTS (SELECT FROM assessments WHERE event_id = $1 AND request_id = $2)
-    OR EXISTS (SELECT FROM judgement_failures WHERE event_id = $1 AND given_up_request_id = $2)
+    OR EXISTS (SELECT FROM assessment_failures WHERE event_id = $1 AND given_up_request_id = $2)
 """
 
 

@@ -238,8 +238,8 @@ raw_answers = Table(
 )
 
 # The last failure of each event, and those that ended a request.
-judgement_failures = Table(
-    "judgement_failures",
+assessment_failures = Table(
+    "assessment_failures",
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("event_id", Uuid, nullable=False),
@@ -250,7 +250,7 @@ judgement_failures = Table(
     Column("failed_at", TIME, nullable=False),
     Column("recorded_at", TIME, nullable=False),
     Column("given_up_request_id", Uuid),  # of the request that can never be met
-    Index("judgement_failures_of_event", "event_id"),
+    Index("assessment_failures_of_event", "event_id"),
 )
 
 rejections = Table(

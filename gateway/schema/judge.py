@@ -17,18 +17,18 @@ SECONDS = 2.0
 @strawberry.enum(
     description="LOADING: it answers, but has not read its model yet. FAILING: it answers badly."
 )
-class JudgeState(Enum):
-    READY = reason_service_pb2.JUDGE_STATE_READY
-    LOADING = reason_service_pb2.JUDGE_STATE_LOADING
-    UNREACHABLE = reason_service_pb2.JUDGE_STATE_UNREACHABLE
-    FAILING = reason_service_pb2.JUDGE_STATE_FAILING
+class ReasonerState(Enum):
+    READY = reason_service_pb2.REASONER_STATE_READY
+    LOADING = reason_service_pb2.REASONER_STATE_LOADING
+    UNREACHABLE = reason_service_pb2.REASONER_STATE_UNREACHABLE
+    FAILING = reason_service_pb2.REASONER_STATE_FAILING
 
 
 @strawberry.type
 class ReasonStatus:
     message: strawberry.Private[reason_service_pb2.GetReasonStatusResponse]
     reasoner: str = read("reasoner", description="`rules/v1`, or the kind of server that judges.")
-    state: JudgeState = read("state")
+    state: ReasonerState = read("state")
     detail: str = read("detail", description="Why it is not ready; empty otherwise.")
     since: Timestamp | None = read_if_set("since", description="When it came into this state.")
     model: str = read("model", description="Judges unless another is asked for; empty for rules.")
@@ -36,8 +36,8 @@ class ReasonStatus:
     prompt: str = read("prompt", description="Used unless another is asked for; empty for rules.")
     prompts: list[str] = read("prompts", list)
     slots: int = read("slots", description="Events that it takes at the same time.")
-    judging: int = read("judging", description="Events in hand now.")
-    judged: float = read("judged", description="Since the start of the process, like all that follow.")
+    assessing: int = read("assessing", description="Events in hand now.")
+    assessed: float = read("assessed", description="Since the start of the process, like all that follow.")
     failed: float = read("failed")
     prompt_tokens: float = read("prompt_tokens")
     cached_tokens: float = read("cached_tokens", description="Prompt tokens that the server knew already.")
@@ -52,6 +52,6 @@ async def read_judge(info: Info) -> ReasonStatus:
     except Problem as problem:
         detail = f"reason_svc does not answer: {problem.message}"
         message = reason_service_pb2.GetReasonStatusResponse(
-            state=reason_service_pb2.JUDGE_STATE_UNREACHABLE, detail=detail
+            state=reason_service_pb2.REASONER_STATE_UNREACHABLE, detail=detail
         )
     return ReasonStatus(message=message)

@@ -12,7 +12,7 @@ from mesh.problems import Invalid, Unavailable
 from mesh.rpc import call
 
 # A judge in these states may not know yet what it has.
-UNSURE = (reason_service_pb2.JUDGE_STATE_LOADING, reason_service_pb2.JUDGE_STATE_UNREACHABLE)
+UNSURE = (reason_service_pb2.REASONER_STATE_LOADING, reason_service_pb2.REASONER_STATE_UNREACHABLE)
 
 Judge = reason_service_pb2.GetReasonStatusResponse
 

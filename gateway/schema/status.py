@@ -77,7 +77,7 @@ class StoreStatus:
     oldest_due_at: Timestamp | None = read_if_set(
         "oldest_due_at", description="Since when the first of them waits, tried in vain or not."
     )
-    recently_judged: int = read("recently_judged", description="Judgements of the last five minutes.")
+    recently_assessed: int = read("recently_assessed", description="Judgements of the last five minutes.")
     eta_seconds: float | None = read_if_set(
         "eta", _seconds, description="When all are judged at that pace; null while there is none."
     )

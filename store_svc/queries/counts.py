@@ -19,7 +19,7 @@ _COUNTS = """
             + (SELECT count(*) FROM kept_outbox) AS outbox,
         head.sequence AS sequence,
         (SELECT count(*) FROM assessments WHERE recorded_at > $1 - $2::interval AND recorded_at <= $1)
-            AS recently_judged
+            AS recently_assessed
     FROM feed_head head, feed_published published, (
         SELECT count(*) AS events, count(*) FILTER (WHERE leased_until > $1) AS leased,
             min(waiting_since) AS oldest
@@ -41,8 +41,8 @@ async def count(database: Database, now: datetime) -> GetStoreStatusResponse:
         oldest_due_at=stamp(oldest) if oldest else None,
         outbox=row["outbox"],
         sequence=row["sequence"],
-        recently_judged=row["recently_judged"],
-        eta=_eta(row["due_events"], row["recently_judged"]),
+        recently_assessed=row["recently_assessed"],
+        eta=_eta(row["due_events"], row["recently_assessed"]),
     )
 
 

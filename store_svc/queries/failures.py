@@ -8,7 +8,7 @@ from store_svc.database import Database
 
 _LAST = """
     SELECT f.event_id, f.reason, f.detail, f.failed_at, f.given_up_request_id
-    FROM events e JOIN judgement_failures f ON f.id = e.failure_id WHERE e.id = ANY($1::uuid[])
+    FROM events e JOIN assessment_failures f ON f.id = e.failure_id WHERE e.id = ANY($1::uuid[])
 """
 
 

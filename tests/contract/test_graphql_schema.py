@@ -32,9 +32,9 @@ PROMISED = [
     """{ status { idle ingest { settling unannounced scanning } detect { lag } store {
       detectionsLag rejectionsLag assessmentsLag openEvents dueEvents leasedEvents outbox sequence } } }""",
     """query($minutes: Int) { status {
-      store { recentlyJudged etaSeconds }
+      store { recentlyAssessed etaSeconds }
       detect { detector ready detail servers { address available inFlight answered failed } }
-      reason { reasoner state detail since model models prompt prompts slots judging judged failed
+      reason { reasoner state detail since model models prompt prompts slots assessing assessed failed
         promptTokens cachedTokens completionTokens }
       noGpu gpus(minutes: $minutes) { index uuid name memoryTotalBytes now { ...S } history { ...S } } } }
     fragment S on GpuSample { at utilization memoryUsedBytes temperatureCelsius powerWatts }""",

@@ -16,7 +16,7 @@ from tests.support.photos import person_photo
 JUDGED = """{ events(first: 5) { edges { node { id status closed detections { edges { node { id label } } }
   assessment { score severity summary reasoner model promptHash promptTokens completionTokens durationSeconds
          rawAnswer rulesScore factors { name points text detectionIds } }
-} } } status { reason { reasoner state model models prompt slots judged failed promptTokens } } }"""
+} } } status { reason { reasoner state model models prompt slots assessed failed promptTokens } } }"""
 # The shorter one, for a machine without a GPU reads some dozens of tokens in a second.
 PROMPT = "v1-short"
 
@@ -70,7 +70,7 @@ async def test_a_photo_is_judged_by_a_model(lares: Lares) -> None:
     the_rules_stay_beside_it(assessment, {found["node"]["id"] for found in event["detections"]["edges"]})
     judge = seen["status"]["reason"]
     assert (judge["reasoner"], judge["state"], judge["model"]) == ("llama.cpp", "READY", NAME)
-    assert (judge["prompt"], judge["slots"], judge["judged"], judge["failed"]) == (PROMPT, 1, 1, 0)
+    assert (judge["prompt"], judge["slots"], judge["assessed"], judge["failed"]) == (PROMPT, 1, 1, 0)
     assert judge["promptTokens"] == assessment["promptTokens"]
 
 

@@ -15,9 +15,9 @@ from aiohttp import web
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.reason.v1.reason_service_pb2 import (
-    JUDGE_STATE_FAILING,
-    JUDGE_STATE_READY,
-    JUDGE_STATE_UNREACHABLE,
+    REASONER_STATE_FAILING,
+    REASONER_STATE_READY,
+    REASONER_STATE_UNREACHABLE,
     GetReasonStatusRequest,
     GetReasonStatusResponse,
 )
@@ -142,7 +142,7 @@ async def left_alone(judging: Judging, look: Recorded) -> None:
             "SELECT due_at, lease_id FROM events LEFT JOIN jobs ON subject_id = events.id WHERE status <> 2"
         )
         quiet = all(row["lease_id"] is None and row["due_at"] <= judging.now for row in rows)
-        seen = seen + 1 if quiet and await is_in(judging, JUDGE_STATE_UNREACHABLE) else 0
+        seen = seen + 1 if quiet and await is_in(judging, REASONER_STATE_UNREACHABLE) else 0
         return seen * POLL_SECONDS > 4 * leases.POLL_SECONDS
 
     await until_async(due)
@@ -184,7 +184,7 @@ async def test_what_comes_while_the_llm_is_gone_is_judged_when_it_returns(
 
         # Five minutes without anybody at the other end.
         await pass_minutes(judging, look, range(1, 6))
-        await until_async(lambda: is_in(judging, JUDGE_STATE_UNREACHABLE))
+        await until_async(lambda: is_in(judging, REASONER_STATE_UNREACHABLE))
         unjudged(await judging.events(), before, {EVENT_STATUS_PENDING})
 
         # Five minutes of nonsense.
@@ -196,7 +196,7 @@ async def test_what_comes_while_the_llm_is_gone_is_judged_when_it_returns(
                     look, "events JOIN jobs ON subject_id = events.id WHERE status = 3 AND attempts > 0", 40
                 )
             )
-            await until_async(lambda: is_in(judging, JUDGE_STATE_FAILING))
+            await until_async(lambda: is_in(judging, REASONER_STATE_FAILING))
             unjudged(await judging.events(), before, {EVENT_STATUS_FAILED})
             assert len(oracle.given) == given
 
@@ -206,7 +206,7 @@ async def test_what_comes_while_the_llm_is_gone_is_judged_when_it_returns(
             await until_async(lambda: judged_are(judging, look, 5))
             recorded.set()
             await until_async(lambda: all_are(judging, EVENT_STATUS_ASSESSED))
-            await until_async(lambda: is_in(judging, JUDGE_STATE_READY))
+            await until_async(lambda: is_in(judging, REASONER_STATE_READY))
         asked, wanted = told(oracle)[given:], newest_urgent_first(range(1, 11))
         assert asked[2:] == [event for event in wanted if event not in asked[:2]]
         assert len(asked) == len(wanted)

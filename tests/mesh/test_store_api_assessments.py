@@ -175,7 +175,7 @@ def test_a_page_of_events_is_told_what_failed_last(events: EventServiceStub, sto
     failed["failure_id"], asked["failure_id"] = last["id"], given_up["id"]
     stored.write(tables.events, failed, asked, well)
     stored.write(
-        tables.judgement_failures, last, given_up, failure_row(failed["id"]), failure_row(well["id"])
+        tables.assessment_failures, last, given_up, failure_row(failed["id"]), failure_row(well["id"])
     )
     ids = [str(row["id"]) for row in (failed, asked, well)]
     request = pb.BatchGetFailuresRequest(event_ids=[*ids, str(uuid4())])
@@ -197,7 +197,7 @@ def test_the_backlog_is_done_at_the_pace_of_the_last_five_minutes(
 ) -> None:
     def told() -> tuple[int, timedelta | None]:
         status = events.GetStoreStatus(pb.GetStoreStatusRequest())
-        return status.recently_judged, status.eta.ToTimedelta() if status.HasField("eta") else None
+        return status.recently_assessed, status.eta.ToTimedelta() if status.HasField("eta") else None
 
     def judge(*seconds: float) -> None:
         rows = [assessment_row(uuid4(), uuid4(), 1) | {"recorded_at": at(second)} for second in seconds]

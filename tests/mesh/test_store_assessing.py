@@ -154,7 +154,7 @@ class TestFailure:
         change = (await store.feed())[-1]
         assert (change.event.status, change.event.HasField("assessment")) == (EVENT_STATUS_FAILED, False)
         ((reason, detail, failed_at),) = await store.rows(
-            "SELECT reason, detail, failed_at FROM judgement_failures"
+            "SELECT reason, detail, failed_at FROM assessment_failures"
         )
         assert (reason, detail, failed_at) == ("BAD_ANSWER", "no JSON", at(60))
 
@@ -166,7 +166,7 @@ class TestFailure:
         await store.assess(failed(EVENT, SECOND, *known), failed(EVENT, FOURTH, *known))
         assert await attempts(store) == 3
         assert await store.feed() == feed
-        rows = await store.rows("SELECT id FROM judgement_failures ORDER BY id")
+        rows = await store.rows("SELECT id FROM assessment_failures ORDER BY id")
         assert [str(row["id"]) for row in rows] == [THIRD, FOURTH]
         assert str((await store.event(EVENT))["failure_id"]) == FOURTH
 
@@ -177,7 +177,7 @@ class TestFailure:
         await store.sweep(after=30)
         await store.assess(failed(EVENT, SECOND, *await evidence(store)))
         await store.assess(failed(EVENT, THIRD, *old))
-        rows = await store.rows("SELECT f.id FROM events e JOIN judgement_failures f ON f.id = e.failure_id")
+        rows = await store.rows("SELECT f.id FROM events e JOIN assessment_failures f ON f.id = e.failure_id")
         assert [str(row["id"]) for row in rows] == [SECOND]
 
     async def test_counts_once_for_each_id(self, store: Recorded) -> None:
@@ -200,11 +200,11 @@ class TestFailure:
         known = await evidence(store)
         await store.assess(assessed(EVENT, SECOND, *known), failed(EVENT, FIRST, *known))
         assert (await store.event(EVENT))["status"] == ASSESSED
-        assert await store.counts("judgement_failures") == [1]
+        assert await store.counts("assessment_failures") == [1]
 
     async def test_of_an_unknown_event_is_kept(self, store: Recorded) -> None:
         await store.assess(failed(opened_by(9), FIRST, 1, "digest"))
-        assert await store.counts("judgement_failures", "feed") == [1, 1]
+        assert await store.counts("assessment_failures", "feed") == [1, 1]
         assert (await store.event(EVENT))["status"] == PENDING
 
 

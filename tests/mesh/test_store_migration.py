@@ -161,7 +161,7 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
     async with engine.connect() as connection:
         rows = await connection.execute(text("SELECT id, request_id FROM assessments ORDER BY number"))
         assert rows.all() == [(UUID(int=id), None) for id in (3, 2, 1, 4)]
-        rows = await connection.execute(text("SELECT id FROM judgement_failures"))
+        rows = await connection.execute(text("SELECT id FROM assessment_failures"))
         assert rows.all() == [(UUID(int=22),)]
 
 

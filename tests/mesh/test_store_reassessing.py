@@ -256,7 +256,7 @@ async def test_what_failed_once_goes_before_nobody_and_ends(store: Recorded) -> 
     assert await waiting(store) is None
     assert await store.feed() == feed
     await store.assess(failed(EVENT, THIRD, *await evidence(store)))
-    rows = await store.rows("SELECT id, given_up_request_id FROM judgement_failures ORDER BY id")
+    rows = await store.rows("SELECT id, given_up_request_id FROM assessment_failures ORDER BY id")
     assert [(id.int, request) for id, request in rows] == [(3, None), (34, WISH.id)]
     await ask(store)  # the same once more: it has ended
     assert await waiting(store) is None
@@ -271,7 +271,7 @@ async def test_given_up_leaves_the_event_as_it_was(store: Recorded) -> None:
     assert dict(await store.event(EVENT)) == dict(before) | {"failure_id": UUID(THIRD)}
     assert await store.feed() == feed
     assert await take(store) == []
-    ((request,),) = await store.rows("SELECT given_up_request_id FROM judgement_failures")
+    ((request,),) = await store.rows("SELECT given_up_request_id FROM assessment_failures")
     assert request == WISH.id
     await ask(store, OTHER)
     await store.assess(gone)

@@ -111,8 +111,8 @@ async def test_another_judgement_is_added_to_the_history(lares: Lares) -> None:
         await lares.graphql(REASSESS, input={"eventId": id, "model": "nobody's"})
 
 
-STATUS = """{ status { store { recentlyJudged etaSeconds } detect { detector ready servers { address } }
-  reason { reasoner state detail judged } gpus(minutes: 1) { name now { at } } } }"""
+STATUS = """{ status { store { recentlyAssessed etaSeconds } detect { detector ready servers { address } }
+  reason { reasoner state detail assessed } gpus(minutes: 1) { name now { at } } } }"""
 
 
 async def test_it_tells_who_judges_and_who_detects(lares: Lares) -> None:
@@ -126,16 +126,16 @@ async def test_it_tells_who_judges_and_who_detects(lares: Lares) -> None:
         return status["reason"]["state"] == "READY" and isinstance(status["gpus"], list)
 
     await until_async(told)
-    assert status["store"]["recentlyJudged"] >= 1
+    assert status["store"]["recentlyAssessed"] >= 1
     assert status["store"]["etaSeconds"] == 0
     assert status["detect"]["ready"]
     assert status["detect"]["detector"].startswith("efficientdet-lite0@")
     assert status["reason"]["reasoner"] == "rules/v1"
-    assert status["reason"]["judged"] >= 1
+    assert status["reason"]["assessed"] >= 1
 
     async def measured() -> bool:
         lines = (await lares.get("/metrics", **{"x-api-key": lares.key})).text.splitlines()
-        return {"lares_backlog_events 0.0", 'lares_judge_state{state="ready"} 1.0'} <= set(lines)
+        return {"lares_backlog_events 0.0", 'lares_reasoner_state{state="ready"} 1.0'} <= set(lines)
 
     await until_async(measured)
 

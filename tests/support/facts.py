@@ -12,7 +12,7 @@ from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.reason.v1.assessment_pb2 import Assessment
-from lares.reason.v1.events_pb2 import EventAssessed, JudgementFailure
+from lares.reason.v1.events_pb2 import AssessmentFailure, EventAssessed
 from mesh.delivery import Delivery
 from mesh.identity import detection_id, event_id, media_id, rejection_id
 from store_svc.times import SECOND, micros, moment, stamp
@@ -109,7 +109,7 @@ def assessed(
 
 
 def failed(event: str, id: str, revision: int, digest: str, given_up: str = "") -> EventAssessed:
-    failure = JudgementFailure(
+    failure = AssessmentFailure(
         id=id,
         reason="BAD_ANSWER",
         detail="no JSON",

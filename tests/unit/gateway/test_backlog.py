@@ -26,7 +26,7 @@ def _ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 async def lines(gateway: Gateway) -> list[str]:
     answer = await gateway.client.get("/metrics")
     assert answer.status_code == 200
-    found = ("lares_backlog", "lares_judge", "lares_detector", "lares_gpu")
+    found = ("lares_backlog", "lares_reasoner", "lares_detector", "lares_gpu")
     return [line for line in answer.text.splitlines() if line.startswith(found)]
 
 
@@ -37,7 +37,10 @@ def busy(gateway: Gateway) -> None:
     store.status.oldest_due_at.seconds -= 100
     store.status.eta.FromMilliseconds(90_500)
     store.reason = reason_service_pb2.GetReasonStatusResponse(
-        state=reason_service_pb2.JUDGE_STATE_FAILING, prompt_tokens=70, cached_tokens=60, completion_tokens=5
+        state=reason_service_pb2.REASONER_STATE_FAILING,
+        prompt_tokens=70,
+        cached_tokens=60,
+        completion_tokens=5,
     )
     store.detect.servers.add(address="a:8001", available=True)
     store.detect.servers.add(address="b:8001")
@@ -61,13 +64,13 @@ async def test_everything_that_the_siblings_tell(gateway: Gateway) -> None:
         'lares_gpu_memory_used_bytes{index="0",name="H200"} 6.8719476736e+10',
         'lares_gpu_power_watts{index="0",name="H200"} 0.0',
         'lares_gpu_utilization_ratio{index="0",name="H200"} 0.5',
-        'lares_judge_state{state="failing"} 1.0',
-        'lares_judge_state{state="loading"} 0.0',
-        'lares_judge_state{state="ready"} 0.0',
-        'lares_judge_state{state="unreachable"} 0.0',
-        'lares_judge_tokens_total{kind="cached"} 60.0',
-        'lares_judge_tokens_total{kind="completion"} 5.0',
-        'lares_judge_tokens_total{kind="prompt"} 70.0',
+        'lares_reasoner_state{state="failing"} 1.0',
+        'lares_reasoner_state{state="loading"} 0.0',
+        'lares_reasoner_state{state="ready"} 0.0',
+        'lares_reasoner_state{state="unreachable"} 0.0',
+        'lares_reasoner_tokens_total{kind="cached"} 60.0',
+        'lares_reasoner_tokens_total{kind="completion"} 5.0',
+        'lares_reasoner_tokens_total{kind="prompt"} 70.0',
     ]
 
 
@@ -107,7 +110,7 @@ async def test_scrapes_that_follow_each_other_closely_are_one(
     ("method", "gone"),
     [
         ("GetStoreStatus", "lares_backlog"),
-        ("GetReasonStatus", "lares_judge"),
+        ("GetReasonStatus", "lares_reasoner"),
         ("GetDetectStatus", "lares_detector_server"),
         ("ListGpus", "lares_gpu"),
     ],

@@ -152,7 +152,7 @@ async def test_no_field_is_answered_by_a_sibling_where_the_caller_was_forgotten(
     found.recorded = found.proposed = POLICY_DECISION_KEPT
     store.detect.servers.add(address="gpu:8001")
     store.gpus.gpus.add(index=0, uuid="GPU-1").history.add().at.FromDatetime(NOON)
-    store.reason.state = reason_service_pb2.JUDGE_STATE_READY
+    store.reason.state = reason_service_pb2.REASONER_STATE_READY
     schema = make_schema()._schema
     walk = Walk(gateway, schema)
     assert schema.query_type

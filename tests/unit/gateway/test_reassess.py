@@ -9,9 +9,9 @@ import pytest
 from gateway.loaders import Loaders
 from lares.reason.v1.assessment_pb2 import Assessment
 from lares.reason.v1.reason_service_pb2 import (
-    JUDGE_STATE_LOADING,
-    JUDGE_STATE_READY,
-    JUDGE_STATE_UNREACHABLE,
+    REASONER_STATE_LOADING,
+    REASONER_STATE_READY,
+    REASONER_STATE_UNREACHABLE,
     GetReasonStatusResponse,
 )
 from lares.store.v1.event_service_pb2 import (
@@ -31,7 +31,7 @@ HISTORY = """query($id: ID!, $first: Int, $after: String) { event(id: $id) {
 REQUEST = uuid("a request")
 LLM = GetReasonStatusResponse(
     reasoner="llama.cpp",
-    state=JUDGE_STATE_READY,
+    state=REASONER_STATE_READY,
     model="nano",
     models=["nano", "super"],
     prompt="v1",
@@ -94,14 +94,14 @@ async def test_a_wish_that_nobody_can_meet_is_refused(
 
 
 async def test_rules_have_no_models_to_choose_from(gateway: Gateway) -> None:
-    gateway.store.reason = GetReasonStatusResponse(reasoner="rules/v1", state=JUDGE_STATE_READY)
+    gateway.store.reason = GetReasonStatusResponse(reasoner="rules/v1", state=REASONER_STATE_READY)
     event = gateway.store.add_event(1)
     error = await gateway.error(REASSESS, input={"eventId": event.id, "model": "nano"})
     assert error["extensions"]["reason"] == "UNKNOWN_MODEL"
     assert "rules/v1 has none to choose from" in error["message"]
 
 
-@pytest.mark.parametrize("state", [JUDGE_STATE_LOADING, JUDGE_STATE_UNREACHABLE])
+@pytest.mark.parametrize("state", [REASONER_STATE_LOADING, REASONER_STATE_UNREACHABLE])
 async def test_a_judge_that_cannot_tell_yet_is_asked_again_later(gateway: Gateway, state: Any) -> None:
     gateway.store.reason = GetReasonStatusResponse(state=state, model="nano")
     event = gateway.store.add_event(1)

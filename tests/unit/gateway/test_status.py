@@ -5,22 +5,22 @@ from typing import Any
 
 import pytest
 
-from gateway.schema.judge import JudgeState
+from gateway.schema.judge import ReasonerState
 from lares.reason.v1 import reason_service_pb2
 from mesh.problems import Unavailable
 from tests.unit.gateway.conftest import Gateway, open_gateway
 from tests.unit.gateway.fake_store import NOON
 
 FLOW = {"GetIngestStatus": 1, "GetDetectStatus": 1, "GetStoreStatus": 1}
-REASON = """{ status { reason { reasoner state detail since model models prompt prompts slots judging judged
-  failed promptTokens cachedTokens completionTokens } } }"""
+REASON = """{ status { reason { reasoner state detail since model models prompt prompts slots assessing
+  assessed failed promptTokens cachedTokens completionTokens } } }"""
 GPUS = """query($minutes: Int) { status { gpus(minutes: $minutes) { index uuid name memoryTotalBytes
   now { at utilization memoryUsedBytes temperatureCelsius powerWatts }
   history { at utilization } } } }"""
 
 
 async def test_only_what_is_selected_is_asked_for(gateway: Gateway) -> None:
-    gateway.store.reason.state = reason_service_pb2.JUDGE_STATE_READY
+    gateway.store.reason.state = reason_service_pb2.REASONER_STATE_READY
     cases: list[tuple[str, dict[str, int]]] = [
         ("idle", {}),
         ("idle ingest { settling } detect { lag servers { address } } store { etaSeconds }", {}),
@@ -38,15 +38,15 @@ async def test_only_what_is_selected_is_asked_for(gateway: Gateway) -> None:
 async def test_the_judge(gateway: Gateway) -> None:
     judge = reason_service_pb2.GetReasonStatusResponse(
         reasoner="llama.cpp",
-        state=reason_service_pb2.JUDGE_STATE_LOADING,
+        state=reason_service_pb2.REASONER_STATE_LOADING,
         detail="it reads its model",
         model="smol",
         models=["smol", "large"],
         prompt="v1",
         prompts=["v1"],
         slots=4,
-        judging=2,
-        judged=7,
+        assessing=2,
+        assessed=7,
         failed=1,
         prompt_tokens=2**40,
         cached_tokens=2**39,
@@ -65,8 +65,8 @@ async def test_the_judge(gateway: Gateway) -> None:
         "prompt": "v1",
         "prompts": ["v1"],
         "slots": 4,
-        "judging": 2,
-        "judged": 7,
+        "assessing": 2,
+        "assessed": 7,
         "failed": 1,
         "promptTokens": 2**40,
         "cachedTokens": 2**39,
@@ -187,20 +187,20 @@ async def test_the_detector_and_its_servers(gateway: Gateway) -> None:
 
 
 async def test_the_pace_and_what_it_leads_to(gateway: Gateway) -> None:
-    query = "{ status { store { recentlyJudged etaSeconds } } }"
-    assert (await gateway.ask(query))["status"]["store"] == {"recentlyJudged": 0, "etaSeconds": None}
-    gateway.store.status.recently_judged = 12
+    query = "{ status { store { recentlyAssessed etaSeconds } } }"
+    assert (await gateway.ask(query))["status"]["store"] == {"recentlyAssessed": 0, "etaSeconds": None}
+    gateway.store.status.recently_assessed = 12
     gateway.store.status.eta.FromMilliseconds(90_500)
-    assert (await gateway.ask(query))["status"]["store"] == {"recentlyJudged": 12, "etaSeconds": 90.5}
+    assert (await gateway.ask(query))["status"]["store"] == {"recentlyAssessed": 12, "etaSeconds": 90.5}
     gateway.store.status.eta.FromMilliseconds(0)
     assert (await gateway.ask(query))["status"]["store"]["etaSeconds"] == 0.0
 
 
 def test_the_states_are_those_of_the_contract() -> None:
-    named = {state.name: state.value for state in JudgeState}
+    named = {state.name: state.value for state in ReasonerState}
     assert named == {
-        name.removeprefix("JUDGE_STATE_"): number
-        for name, number in reason_service_pb2.JudgeState.items()
+        name.removeprefix("REASONER_STATE_"): number
+        for name, number in reason_service_pb2.ReasonerState.items()
         if number
     }
 

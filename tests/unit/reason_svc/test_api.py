@@ -10,7 +10,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from lares.detect.v1.detection_pb2 import BoundingBox
 from lares.reason.v1.assessment_pb2 import SEVERITY_HIGH
 from lares.reason.v1.evidence_pb2 import Evidence, EvidenceDetection, PastEvent
-from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, AssessEventRequest, GetReasonStatusRequest
+from lares.reason.v1.reason_service_pb2 import (
+    REASONER_STATE_READY,
+    AssessEventRequest,
+    GetReasonStatusRequest,
+)
 from lares.reason.v1.reason_service_pb2_grpc import (
     ReasonServiceStub,
     add_ReasonServiceServicer_to_server,
@@ -41,7 +45,7 @@ def grpc_add_to_server() -> Any:
 @pytest.fixture(scope="module")
 def grpc_servicer() -> ReasonServicer:
     judge = Judge(Rules(), Thresholds(), lambda: JUDGED_AT)
-    return ReasonServicer(judge, MOST, lambda: Tally(judging=1, judged=20, failed=3))
+    return ReasonServicer(judge, MOST, lambda: Tally(assessing=1, assessed=20, failed=3))
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +162,9 @@ def test_nobody_without_a_key(grpc_stub: Any, metadata: Any, reason: str) -> Non
 
 def test_a_caller_may_ask_who_judges_and_how_that_goes(grpc_stub: Any) -> None:
     status = grpc_stub.GetReasonStatus(GetReasonStatusRequest(), metadata=KEY, timeout=90)
-    assert (status.reasoner, status.state, status.detail) == ("rules/v1", JUDGE_STATE_READY, "")
+    assert (status.reasoner, status.state, status.detail) == ("rules/v1", REASONER_STATE_READY, "")
     assert (status.model, list(status.models), list(status.prompts)) == ("", ["rules/v1"], [])
-    assert (status.slots, status.judging, status.judged, status.failed) == (64, 1, 20, 3)
+    assert (status.slots, status.assessing, status.assessed, status.failed) == (64, 1, 20, 3)
     assert status.HasField("since")
     with pytest.raises(grpc.RpcError):
         grpc_stub.GetReasonStatus(GetReasonStatusRequest(), timeout=90)

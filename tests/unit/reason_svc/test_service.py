@@ -12,7 +12,11 @@ import pytest
 from lares.reason.v1 import reason_service_pb2_grpc as rpc
 from lares.reason.v1.assessment_pb2 import SEVERITY_CRITICAL, SEVERITY_MEDIUM
 from lares.reason.v1.events_pb2 import EventAssessed
-from lares.reason.v1.reason_service_pb2 import JUDGE_STATE_READY, AssessEventRequest, GetReasonStatusRequest
+from lares.reason.v1.reason_service_pb2 import (
+    REASONER_STATE_READY,
+    AssessEventRequest,
+    GetReasonStatusRequest,
+)
 from lares.store.internal.v1 import job_service_pb2 as pb
 from lares.store.internal.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from mesh.boundary import Boundary
@@ -109,10 +113,10 @@ async def test_an_llm_judges_for_both_and_says_how_it_does(tmp_path: Path) -> No
         for told in (fact, answer):
             assert told.raw_answer.startswith("{")
         status = await call(stub.GetReasonStatus, GetReasonStatusRequest())
-        assert (status.reasoner, status.state, status.slots) == ("llama.cpp", JUDGE_STATE_READY, 3)
+        assert (status.reasoner, status.state, status.slots) == ("llama.cpp", REASONER_STATE_READY, 3)
         assert (status.model, list(status.models)) == (MODEL, [MODEL, "rules/v1"])
         assert (status.prompt, list(status.prompts)) == ("v1", ["v1", "v1-short"])
-        assert (status.judged, status.failed, status.prompt_tokens) == (1, 0, 200)
+        assert (status.assessed, status.failed, status.prompt_tokens) == (1, 0, 200)
 
 
 async def test_programs_that_ask_too_much_at_once_are_refused(tmp_path: Path) -> None:

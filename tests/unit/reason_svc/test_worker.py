@@ -188,7 +188,7 @@ async def test_no_more_at_once_than_the_judge_has_slots(bench: Bench) -> None:
     async with bench.running():
         await until(lambda: len(bench.store.renewed) > 2)
         assert (bench.reasoner.begun, bench.store.asked) == (1, [1])
-        assert bench.worker.tally() == Tally(judging=1)
+        assert bench.worker.tally() == Tally(assessing=1)
         bench.reasoner.slots = 2
         bench.reasoner.open.set()
         await until(lambda: len(bench.log.facts) == 3)
@@ -202,7 +202,7 @@ async def test_it_counts_what_it_does(bench: Bench) -> None:
         await until(lambda: bench.worker.tally().failed == 1)
         bench.reasoner.error = None
         bench.store.due("good")
-        await until(lambda: bench.worker.tally() == Tally(judging=0, judged=1, failed=1))
+        await until(lambda: bench.worker.tally() == Tally(assessing=0, assessed=1, failed=1))
 
 
 async def test_a_judge_without_a_deadline_of_its_own_has_ours(bench: Bench) -> None:

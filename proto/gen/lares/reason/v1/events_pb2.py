@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lares.reason.v1 import assessment_pb2 as lares_dot_reason_dot_v1_dot_assessment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clares/reason/v1/events.proto\x12\x0flares.reason.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/reason/v1/assessment.proto\"\xf0\x01\n\rEventAssessed\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x19\n\x11\x65vidence_revision\x18\x03 \x01(\x03\x12\x17\n\x0f\x65vidence_digest\x18\x04 \x01(\t\x12\x31\n\nassessment\x18\x05 \x01(\x0b\x32\x1b.lares.reason.v1.AssessmentH\x00\x12\x34\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32!.lares.reason.v1.JudgementFailureH\x00\x12\x12\n\nraw_answer\x18\x07 \x01(\tB\t\n\x07outcome\"\x8a\x01\n\x10JudgementFailure\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12-\n\tfailed_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13given_up_request_id\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clares/reason/v1/events.proto\x12\x0flares.reason.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/reason/v1/assessment.proto\"\xf1\x01\n\rEventAssessed\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x19\n\x11\x65vidence_revision\x18\x03 \x01(\x03\x12\x17\n\x0f\x65vidence_digest\x18\x04 \x01(\t\x12\x31\n\nassessment\x18\x05 \x01(\x0b\x32\x1b.lares.reason.v1.AssessmentH\x00\x12\x35\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\".lares.reason.v1.AssessmentFailureH\x00\x12\x12\n\nraw_answer\x18\x07 \x01(\tB\t\n\x07outcome\"\x8b\x01\n\x11\x41ssessmentFailure\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12-\n\tfailed_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13given_up_request_id\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.reason.v1.events_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENTASSESSED']._serialized_start=117
-  _globals['_EVENTASSESSED']._serialized_end=357
-  _globals['_JUDGEMENTFAILURE']._serialized_start=360
-  _globals['_JUDGEMENTFAILURE']._serialized_end=498
+  _globals['_EVENTASSESSED']._serialized_end=358
+  _globals['_ASSESSMENTFAILURE']._serialized_start=361
+  _globals['_ASSESSMENTFAILURE']._serialized_end=500
 # @@protoc_insertion_point(module_scope)

@@ -40,7 +40,7 @@ class EventAssessed(_message.Message):
     @_builtins.property
     def assessment(self) -> _assessment_pb2.Assessment: ...
     @_builtins.property
-    def failure(self) -> Global___JudgementFailure: ...
+    def failure(self) -> Global___AssessmentFailure: ...
     def __init__(
         self,
         *,
@@ -49,7 +49,7 @@ class EventAssessed(_message.Message):
         evidence_revision: _builtins.int = ...,
         evidence_digest: _builtins.str = ...,
         assessment: _assessment_pb2.Assessment | None = ...,
-        failure: Global___JudgementFailure | None = ...,
+        failure: Global___AssessmentFailure | None = ...,
         raw_answer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
@@ -63,7 +63,7 @@ class EventAssessed(_message.Message):
 Global___EventAssessed: _TypeAlias = EventAssessed  # noqa: Y015
 
 @_typing.final
-class JudgementFailure(_message.Message):
+class AssessmentFailure(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -95,4 +95,4 @@ class JudgementFailure(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___JudgementFailure: _TypeAlias = JudgementFailure  # noqa: Y015
+Global___AssessmentFailure: _TypeAlias = AssessmentFailure  # noqa: Y015

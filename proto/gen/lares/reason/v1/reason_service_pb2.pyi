@@ -22,30 +22,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _JudgeState:
+class _ReasonerState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _JudgeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JudgeState.ValueType], _builtins.type):
+class _ReasonerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonerState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    JUDGE_STATE_UNSPECIFIED: _JudgeState.ValueType  # 0
-    JUDGE_STATE_READY: _JudgeState.ValueType  # 1
-    JUDGE_STATE_LOADING: _JudgeState.ValueType  # 2
+    REASONER_STATE_UNSPECIFIED: _ReasonerState.ValueType  # 0
+    REASONER_STATE_READY: _ReasonerState.ValueType  # 1
+    REASONER_STATE_LOADING: _ReasonerState.ValueType  # 2
     """It answers, but has not read its model yet."""
-    JUDGE_STATE_UNREACHABLE: _JudgeState.ValueType  # 3
-    JUDGE_STATE_FAILING: _JudgeState.ValueType  # 4
+    REASONER_STATE_UNREACHABLE: _ReasonerState.ValueType  # 3
+    REASONER_STATE_FAILING: _ReasonerState.ValueType  # 4
     """It answers, but not in a way that could be used."""
 
-class JudgeState(_JudgeState, metaclass=_JudgeStateEnumTypeWrapper): ...
+class ReasonerState(_ReasonerState, metaclass=_ReasonerStateEnumTypeWrapper): ...
 
-JUDGE_STATE_UNSPECIFIED: JudgeState.ValueType  # 0
-JUDGE_STATE_READY: JudgeState.ValueType  # 1
-JUDGE_STATE_LOADING: JudgeState.ValueType  # 2
+REASONER_STATE_UNSPECIFIED: ReasonerState.ValueType  # 0
+REASONER_STATE_READY: ReasonerState.ValueType  # 1
+REASONER_STATE_LOADING: ReasonerState.ValueType  # 2
 """It answers, but has not read its model yet."""
-JUDGE_STATE_UNREACHABLE: JudgeState.ValueType  # 3
-JUDGE_STATE_FAILING: JudgeState.ValueType  # 4
+REASONER_STATE_UNREACHABLE: ReasonerState.ValueType  # 3
+REASONER_STATE_FAILING: ReasonerState.ValueType  # 4
 """It answers, but not in a way that could be used."""
-Global___JudgeState: _TypeAlias = JudgeState  # noqa: Y015
+Global___ReasonerState: _TypeAlias = ReasonerState  # noqa: Y015
 
 @_typing.final
 class AssessEventRequest(_message.Message):
@@ -119,15 +119,15 @@ class GetReasonStatusResponse(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     PROMPTS_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
-    JUDGING_FIELD_NUMBER: _builtins.int
-    JUDGED_FIELD_NUMBER: _builtins.int
+    ASSESSING_FIELD_NUMBER: _builtins.int
+    ASSESSED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     reasoner: _builtins.str
     """`rules/v1`, `llama.cpp`, `trtllm`, `vllm`, `ollama` or `openai`."""
-    state: Global___JudgeState.ValueType
+    state: Global___ReasonerState.ValueType
     detail: _builtins.str
     """Why it is not ready, in words; empty otherwise."""
     model: _builtins.str
@@ -136,8 +136,8 @@ class GetReasonStatusResponse(_message.Message):
     """The prompt that is used unless another is asked for; empty for rules."""
     slots: _builtins.int
     """Events that it takes at the same time, and those in hand now."""
-    judging: _builtins.int
-    judged: _builtins.int
+    assessing: _builtins.int
+    assessed: _builtins.int
     """Since the start of the process."""
     failed: _builtins.int
     prompt_tokens: _builtins.int
@@ -155,7 +155,7 @@ class GetReasonStatusResponse(_message.Message):
         self,
         *,
         reasoner: _builtins.str = ...,
-        state: Global___JudgeState.ValueType = ...,
+        state: Global___ReasonerState.ValueType = ...,
         detail: _builtins.str = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         model: _builtins.str = ...,
@@ -163,8 +163,8 @@ class GetReasonStatusResponse(_message.Message):
         prompt: _builtins.str = ...,
         prompts: _abc.Iterable[_builtins.str] | None = ...,
         slots: _builtins.int = ...,
-        judging: _builtins.int = ...,
-        judged: _builtins.int = ...,
+        assessing: _builtins.int = ...,
+        assessed: _builtins.int = ...,
         failed: _builtins.int = ...,
         prompt_tokens: _builtins.int = ...,
         cached_tokens: _builtins.int = ...,
@@ -172,7 +172,7 @@ class GetReasonStatusResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "detail", b"detail", "failed", b"failed", "judged", b"judged", "judging", b"judging", "model", b"model", "models", b"models", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "prompts", b"prompts", "reasoner", b"reasoner", "since", b"since", "slots", b"slots", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessed", b"assessed", "assessing", b"assessing", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "detail", b"detail", "failed", b"failed", "model", b"model", "models", b"models", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "prompts", b"prompts", "reasoner", b"reasoner", "since", b"since", "slots", b"slots", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -526,7 +526,7 @@ class GetStoreStatusResponse(_message.Message):
     OLDEST_DUE_AT_FIELD_NUMBER: _builtins.int
     OUTBOX_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
-    RECENTLY_JUDGED_FIELD_NUMBER: _builtins.int
+    RECENTLY_ASSESSED_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
     detections_lag: _builtins.int
     """Records not yet in the store."""
@@ -540,7 +540,7 @@ class GetStoreStatusResponse(_message.Message):
     """Feed entries, camera changes and kept media not yet on their topics."""
     sequence: _builtins.int
     """The feed's head."""
-    recently_judged: _builtins.int
+    recently_assessed: _builtins.int
     """Judgements recorded in the last five minutes."""
     @_builtins.property
     def oldest_due_at(self) -> _timestamp_pb2.Timestamp:
@@ -562,12 +562,12 @@ class GetStoreStatusResponse(_message.Message):
         oldest_due_at: _timestamp_pb2.Timestamp | None = ...,
         outbox: _builtins.int = ...,
         sequence: _builtins.int = ...,
-        recently_judged: _builtins.int = ...,
+        recently_assessed: _builtins.int = ...,
         eta: _duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "oldest_due_at", b"oldest_due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_judged", b"recently_judged", "rejections_lag", b"rejections_lag", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_assessed", b"recently_assessed", "rejections_lag", b"rejections_lag", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
