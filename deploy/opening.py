@@ -18,7 +18,7 @@ from mesh.blobs import open_blobs
 from mesh.boundary import Boundary
 from mesh.bus import open_bus
 from mesh.config import Config, naming, split_address
-from mesh.keys import Keys
+from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Check, Mesh
 from mesh.problems import Invalid
 from mesh.rpc import Channels, Server
@@ -46,7 +46,7 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         server = Server(lambda door: Boundary(door, verify if config.auth else None))
         channels = Channels(dict.fromkeys(targets, server.channel()), config.peers, peer_credentials(config))
         stack.push_async_callback(channels.close)
-        keys = Keys(channels.to("store"))  # which may be behind the server that asks them
+        keys = KeyVerifier(channels.to("store"))  # which may be behind the server that asks them
         addresses = await _listen(config, server, "store" in targets)
         bus_url, database_url, reasoner_url = await _open_parts(config, stack, targets, database)
         # Our own Kafka has no other member: one that was killed gets its partitions back at once.

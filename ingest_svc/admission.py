@@ -12,7 +12,7 @@ from mesh.problems import Conflict
 
 
 class CameraTable(Protocol):
-    """The part of mesh.cameras.Cameras that is needed here."""
+    """The part of mesh.cameras.CameraConfigurations that is needed here."""
 
     def get(self, camera_id: str) -> CameraConfigured | None: ...
 

@@ -17,7 +17,7 @@ from ingest_svc.inspection import Header, Kind, Limits, inspect, inspect_head
 from ingest_svc.photo import Camera
 from ingest_svc.refusal import LINK, Reason, Refusal
 from ingest_svc.signature import LOOKED_AT
-from mesh.blobs import Blob, Spooled
+from mesh.blobs import Blob, SpooledFile
 from mesh.blobs.spool import SpoolFailed, digest, read_at
 
 # What an unchanged file answers for ever; other errors are the system's, and pass.
@@ -32,7 +32,7 @@ class Examined:
 
 
 def examine(
-    root: Path, file: Fingerprint, camera: Camera, limits: Limits, spooled: Spooled | None = None
+    root: Path, file: Fingerprint, camera: Camera, limits: Limits, spooled: SpooledFile | None = None
 ) -> Examined | Refusal | None:
     """None where the file is gone, or no longer in the state of `file`. What may be a photo is written to
     `spooled`, and it is the copy that is judged. Raises OSError for what passes."""
@@ -57,7 +57,7 @@ def examine(
 
 
 def _examined(
-    stream: FileIO, file: Fingerprint, camera: Camera, limits: Limits, spooled: Spooled | None
+    stream: FileIO, file: Fingerprint, camera: Camera, limits: Limits, spooled: SpooledFile | None
 ) -> Examined | Refusal | None:
     read: Callable[[int, int], bytes] = partial(read_at, stream.fileno())
     if spooled is None:

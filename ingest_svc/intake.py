@@ -15,7 +15,7 @@ from ingest_svc.photo import Camera, Fact, Photo, Rejection
 from ingest_svc.refusal import Refusal
 from ingest_svc.retry import pauses
 from ingest_svc.threads import Threads
-from mesh.blobs import Spooled
+from mesh.blobs import SpooledFile
 from mesh.problems import Problem
 from mesh.spans import span
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 class BlobStore(Protocol):
     """The part of mesh.blobs.Blobs that is needed here."""
 
-    def spooled(self) -> AbstractAsyncContextManager[Spooled]: ...
+    def spooled(self) -> AbstractAsyncContextManager[SpooledFile]: ...
 
 
 # Each has a file in the spool until it is stored.

@@ -28,7 +28,7 @@ from ingest_svc.watch import watching
 from ingest_svc.worker import CameraTable, Worker
 from lares.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
 from mesh.blobs import Blobs
-from mesh.cameras import open_cameras
+from mesh.cameras import open_camera_configurations
 from mesh.config import Config
 from mesh.mesh import Mesh
 from mesh.problems import Unavailable
@@ -58,7 +58,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     """Watches, takes uploads and announces until the block ends. Raises Conflict INGEST_RUNNING where
     another ingest has this cameras folder, Unavailable WATCH_REFUSED."""
     async with AsyncExitStack() as stack:
-        cameras = await stack.enter_async_context(open_cameras(mesh.bus))
+        cameras = await stack.enter_async_context(open_camera_configurations(mesh.bus))
         catalogue = Catalogue(mesh.channel("store"))
         ingest = await stack.enter_async_context(composed(config, cameras, catalogue, mesh.blobs, mesh.bus))
         servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)

@@ -15,7 +15,7 @@ from ingest_svc.intake import BlobStore
 from ingest_svc.photo import Camera, Fact, Photo
 from ingest_svc.refusal import Reason, Refusal
 from ingest_svc.threads import Threads
-from mesh.blobs import Spooled
+from mesh.blobs import SpooledFile
 from mesh.problems import Exhausted, Invalid, Unavailable
 from mesh.spans import span
 
@@ -76,7 +76,7 @@ class Uploads:
         finally:
             self.under_way -= 1
 
-    async def _write(self, spooled: Spooled, size: int, chunks: AsyncIterator[bytes]) -> None:
+    async def _write(self, spooled: SpooledFile, size: int, chunks: AsyncIterator[bytes]) -> None:
         received = 0
         while chunk := await self._next(chunks):
             received += len(chunk)
@@ -103,7 +103,7 @@ class Uploads:
         return photo.id
 
 
-def _checked(spooled: Spooled, limits: Limits, declared: Declared, camera: Camera) -> Photo:
+def _checked(spooled: SpooledFile, limits: Limits, declared: Declared, camera: Camera) -> Photo:
     if spooled.blob.sha256 != declared.sha256:
         raise Invalid("the content is not what the header's sha256 says", "SHA256_MISMATCH")
     content = FileContent(spooled.read, spooled.blob.size)

@@ -30,7 +30,7 @@ BLIND_SECONDS = 60.0
 
 
 class CameraTable(Protocol):
-    """The part of mesh.cameras.Cameras that is needed here."""
+    """The part of mesh.cameras.CameraConfigurations that is needed here."""
 
     def get(self, camera_id: str) -> CameraConfigured | None: ...
 

@@ -24,7 +24,7 @@ from typing import TextIO
 
 import structlog
 
-from mesh.durable import sync_folder
+from mesh.durable_files import sync_folder
 from mesh.problems import Denied, Unavailable
 
 log = structlog.get_logger(__name__)

@@ -7,11 +7,11 @@ from weakref import WeakSet
 
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.bus import Bus
-from mesh.following import following
+from mesh.topic_follower import follow_topic
 from mesh.topics import CAMERAS
 
 
-class Changes:
+class CameraChanges:
     """Iterates over what changes from its making on. Of one camera only the latest waits: so it is
     bounded."""
 
@@ -33,12 +33,12 @@ class Changes:
         return self._waiting.pop(next(iter(self._waiting)))
 
 
-class Cameras:
+class CameraConfigurations:
     """A table that follows the topic; older than the store by a few milliseconds at most."""
 
     def __init__(self) -> None:
         self._latest: dict[str, CameraConfigured] = {}
-        self._subscribers: WeakSet[Changes] = WeakSet()
+        self._subscribers: WeakSet[CameraChanges] = WeakSet()
 
     def get(self, camera_id: str) -> CameraConfigured | None:
         """Deleted ones too: look at `.deleted`. None for one that never was."""
@@ -48,9 +48,9 @@ class Cameras:
         """Those that are not deleted."""
         return [camera for camera in self._latest.values() if not camera.deleted]
 
-    def subscribe(self) -> Changes:
+    def subscribe(self) -> CameraChanges:
         """What changes from now on, deletions too. It ends when nobody holds it."""
-        changes = Changes()
+        changes = CameraChanges()
         self._subscribers.add(changes)
         return changes
 
@@ -65,9 +65,9 @@ class Cameras:
 
 
 @asynccontextmanager
-async def open_cameras(bus: Bus) -> AsyncIterator[Cameras]:
+async def open_camera_configurations(bus: Bus) -> AsyncIterator[CameraConfigurations]:
     """Has read the topic to its end when the block is entered; then follows it. Raises Unavailable,
     NotFound."""
-    cameras = Cameras()
-    async with following(bus, CAMERAS, "beginning", cameras.apply, lambda: None):
+    cameras = CameraConfigurations()
+    async with follow_topic(bus, CAMERAS, "beginning", cameras.apply, lambda: None):
         yield cameras

@@ -8,8 +8,8 @@ from typing import TypeAlias, cast
 
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.bus import Bus
-from mesh.following import following
 from mesh.problems import Problem, Unavailable
+from mesh.topic_follower import follow_topic
 from mesh.topics import FEED
 
 # (after, limit) -> (changes in order, head sequence). Raises Conflict CURSOR_EXPIRED where `after` is too
@@ -17,10 +17,10 @@ from mesh.topics import FEED
 Backlog: TypeAlias = Callable[[int, int], Awaitable[tuple[list[EventChanged], int]]]
 
 PAGE = 200
-SEAT = 256
+SUBSCRIBER_BUFFER = 256
 
 
-class Seat:
+class FeedSubscriber:
     """One subscriber's place on the live tail. One who does not keep up loses it, and reads the backlog
     instead."""
 
@@ -31,7 +31,7 @@ class Seat:
         self._failure: Problem | None = None
 
     def put(self, change: EventChanged) -> None:
-        if len(self._changes) < SEAT:
+        if len(self._changes) < SUBSCRIBER_BUFFER:
             self._changes.append(change)
             self._arrived.set()
         else:
@@ -67,7 +67,7 @@ class Feed:
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
-        self._seats: set[Seat] = set()
+        self._subscribers: set[FeedSubscriber] = set()
 
     def watch(self, after: int | None) -> AsyncGenerator[EventChanged, None]:
         """The changes after the cursor, then live, each once and in order of sequence; None starts now.
@@ -88,20 +88,20 @@ class Feed:
         self, after: int | None, idle_seconds: float | None
     ) -> AsyncGenerator[EventChanged | int, None]:
         """Without positions where `idle_seconds` is None."""
-        seat = Seat()
-        self._seats.add(seat)  # before the backlog is read: so there is no gap between the two
+        subscriber = FeedSubscriber()
+        self._subscribers.add(subscriber)  # before the backlog is read: so there is no gap between the two
         try:
             cursor = await self._begin(after)
             while True:
-                if seat.behind:
-                    seat.behind = False
+                if subscriber.behind:
+                    subscriber.behind = False
                     async for change in self._catch_up(cursor):
                         cursor = change.sequence
                         yield change
                     if idle_seconds is not None:
                         yield cursor
                 try:
-                    live = await seat.next(idle_seconds)
+                    live = await subscriber.next(idle_seconds)
                 except TimeoutError:
                     yield cursor
                     continue
@@ -115,7 +115,7 @@ class Feed:
                     cursor = live.sequence
                     yield live
         finally:
-            self._seats.discard(seat)
+            self._subscribers.discard(subscriber)
 
     async def _begin(self, after: int | None) -> int:
         if after is not None:
@@ -135,17 +135,17 @@ class Feed:
 
     def put(self, change: EventChanged) -> None:
         """A record of the topic, at least once and in order."""
-        for seat in self._seats:
-            seat.put(change)
+        for subscriber in self._subscribers:
+            subscriber.put(change)
 
     def fall_behind(self) -> None:
         """Something may have been missed."""
-        for seat in self._seats:
-            seat.fall_behind()
+        for subscriber in self._subscribers:
+            subscriber.fall_behind()
 
     def fail(self, failure: Problem) -> None:
-        for seat in self._seats:
-            seat.fail(failure)
+        for subscriber in self._subscribers:
+            subscriber.fail(failure)
 
 
 @asynccontextmanager
@@ -154,7 +154,7 @@ async def open_feed(bus: Bus, backlog: Backlog) -> AsyncIterator[Feed]:
     Unavailable FEED_CLOSED."""
     feed = Feed(backlog)
     try:
-        async with following(bus, FEED, "end", feed.put, feed.fall_behind):
+        async with follow_topic(bus, FEED, "end", feed.put, feed.fall_behind):
             yield feed
     finally:
         feed.fail(Unavailable("the feed is closing", "FEED_CLOSED"))

@@ -12,7 +12,7 @@ import structlog
 from mesh.blobs import Blobs
 from mesh.bus import Bus
 from mesh.config import Config
-from mesh.keys import Keys
+from mesh.key_verifier import KeyVerifier
 from mesh.problems import Internal, Problem
 from mesh.rpc import Channels, Server
 from mesh.security import as_itself
@@ -33,7 +33,7 @@ class Mesh:
     blobs: Blobs
     server: Server
     channels: Channels
-    keys: Keys
+    keys: KeyVerifier
     database_url: str = ""
     # LARES_REASONER_URL, or where an LLM server of our own listens.
     reasoner_url: str = ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import uuid4, uuid5
 
 from lares.store.v1.key_service_pb2 import Key
-from mesh.durable import write_private
+from mesh.durable_files import write_private
 from mesh.identity import NAMESPACE
 from mesh.problems import NotFound, Unauthenticated
 from mesh.security import digest, new_secret

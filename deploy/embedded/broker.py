@@ -16,7 +16,7 @@ from deploy.embedded.ports import free_port, reachable, until_free
 from deploy.embedded.properties import LOGGING, READER, USER, write_client, write_server
 from deploy.embedded.tether import run_tethered
 from mesh.bus.acls import grant_read
-from mesh.durable import sync_folder, write_private
+from mesh.durable_files import sync_folder, write_private
 
 READY_SECONDS = 120.0
 # What a process that is just dying still holds.

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from deploy.embedded.archive import class_archive
 from deploy.embedded.broker import Broker, install
 from deploy.embedded.child import open_child
+from deploy.embedded.class_archive import class_archive
 from deploy.embedded.home import private_folder
 from deploy.embedded.java import find_java
 from deploy.embedded.ports import free_port, until_free

@@ -16,7 +16,7 @@ from deploy.embedded.child import Part, open_child
 from deploy.embedded.home import private_folder, private_socket_folder
 from deploy.embedded.rootless import Rootless, find_rootless
 from deploy.embedded.tether import run_tethered
-from mesh.durable import sync_folder, write_private
+from mesh.durable_files import sync_folder, write_private
 from mesh.problems import Unavailable
 
 USER = DATABASE = "lares"

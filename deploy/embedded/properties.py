@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from mesh.durable import write_private
+from mesh.durable_files import write_private
 
 USER, READER = "lares", "reader"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mesh.blobs.spool import Spool, Spooled
+from mesh.blobs.spool import Spool, SpooledFile
 
 # Of the bound: as much may be added before the folder is looked through again.
 MARGIN = 16
 
 
-class Held:
+class HeldCopy:
     """A copy that stays where it is until the block ends."""
 
     def __init__(self, path: Path, file: FileIO) -> None:
@@ -33,7 +33,7 @@ class Held:
         self._file.close()
 
 
-class Cache:
+class BlobCache:
     """A folder for several processes at once, with about `most_bytes` of copies; what is held is never
     removed, however much that is. Whoever holds a copy has a shared lock on it, which the kernel frees when
     the process dies. All methods block and raise OSError."""
@@ -49,7 +49,7 @@ class Cache:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Spool(self._folder / ".spool")
 
-    def hold(self, sha256: str) -> Held | None:
+    def hold(self, sha256: str) -> HeldCopy | None:
         """None where there is no copy."""
         path = self._path(sha256)
         try:
@@ -60,7 +60,7 @@ class Cache:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if os.fstat(file.fileno()).st_nlink:
                 os.utime(file.fileno())  # what was not used for longest goes first
-                return Held(path, file)
+                return HeldCopy(path, file)
         except BlockingIOError:
             pass  # just being removed
         except BaseException:
@@ -69,7 +69,7 @@ class Cache:
         file.close()
         return None
 
-    def add(self, spooled: Spooled) -> Held:
+    def add(self, spooled: SpooledFile) -> HeldCopy:
         """Makes a copy of what was written to this cache's spool, unless there is one."""
         blob = spooled.blob
         path = self._path(blob.sha256)
@@ -82,7 +82,7 @@ class Cache:
             with suppress(FileExistsError):
                 file = spooled.link(path)
                 fcntl.flock(file, fcntl.LOCK_SH)
-                return Held(path, file)
+                return HeldCopy(path, file)
 
     def make_room(self, size: int) -> None:
         """Removes what was not used for longest, as far as nobody holds it, until `size` more bytes fit."""

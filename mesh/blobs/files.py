@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from mesh.blobs.group_commit import GroupCommit
 from mesh.blobs.port import Blobs, gone, require_range, unreadable
-from mesh.blobs.spool import Spool, Spooled, read_at
-from mesh.durable import sync_folder
+from mesh.blobs.spool import Spool, SpooledFile, read_at
+from mesh.durable_files import sync_folder
 from mesh.problems import Unavailable
 
 SHELF = re.compile(r"[0-9a-f]{2}")
@@ -95,10 +95,10 @@ class FileBlobs(Blobs):
         except OSError as error:
             raise unreadable(error) from None
 
-    async def _store(self, spooled: Spooled) -> None:
+    async def _store(self, spooled: SpooledFile) -> None:
         await self._commits.commit(spooled)
 
-    def _commit(self, batch: Sequence[Spooled]) -> Sequence[Exception | None]:
+    def _commit(self, batch: Sequence[SpooledFile]) -> Sequence[Exception | None]:
         """All contents are made durable, then all get their names, then these are made durable, each folder's
         at once. Whatever fails on the way fails alone."""
         paths = [self._path(spooled.blob.sha256) for spooled in batch]

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from mesh.blobs.spool import Blob, Spool, Spooled
+from mesh.blobs.spool import Blob, Spool, SpooledFile
 from mesh.problems import Invalid, NotFound, Unavailable
 
 THREADS = 4
@@ -54,10 +54,10 @@ class Blobs(ABC):
             return await spooled.store(expect)
 
     @asynccontextmanager
-    async def spooled(self) -> AsyncIterator[Spooled]:
+    async def spooled(self) -> AsyncIterator[SpooledFile]:
         """Content to be looked at before it is stored, if it is: what was not stored by the end of the block
         is gone."""
-        spooled = Spooled(lambda: self._spool, self._store)
+        spooled = SpooledFile(lambda: self._spool, self._store)
         try:
             yield spooled
         finally:
@@ -65,7 +65,7 @@ class Blobs(ABC):
                 await asyncio.shield(self._run(spooled.discard))
 
     @abstractmethod
-    async def _store(self, spooled: Spooled) -> None: ...
+    async def _store(self, spooled: SpooledFile) -> None: ...
 
     @cached_property
     def _spool(self) -> Spool:
@@ -119,7 +119,7 @@ def require_range(start: int, end: int, size: int) -> None:
         raise Invalid(f"there are no bytes {start} to {end} in {size}", "BAD_RANGE")
 
 
-def _copy(spooled: Spooled, source: Path | BinaryIO) -> None:
+def _copy(spooled: SpooledFile, source: Path | BinaryIO) -> None:
     if isinstance(source, Path):
         with source.open("rb", buffering=0) as stream:
             spooled.copy(stream)

@@ -17,9 +17,9 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from mesh.blobs.cache import Cache, Held
+from mesh.blobs.cache import BlobCache, HeldCopy
 from mesh.blobs.port import PIECE_BYTES, Blobs, gone, require_range
-from mesh.blobs.spool import Blob, Spool, Spooled
+from mesh.blobs.spool import Blob, Spool, SpooledFile
 from mesh.problems import Invalid, NotFound, Unavailable
 
 FORM = "s3://[key:secret@]bucket[/prefix][?endpoint=&region=], where a / in the secret is written %2F"
@@ -41,12 +41,12 @@ MOST_PUTS = 5
 T = TypeVar("T")
 
 
-class Refused(Unavailable):
+class BucketRefused(Unavailable):
     """The server answers, but not to this: the settings are wrong here or there."""
 
 
 @dataclass(frozen=True)
-class Bucket:
+class S3Bucket:
     """What an `s3://` URL says. What is None is looked for in the environment (AWS_ACCESS_KEY_ID,
     AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL and so on)."""
 
@@ -58,7 +58,7 @@ class Bucket:
     secret: str | None = field(default=None, repr=False)
 
 
-def bucket_of(url: str) -> Bucket:
+def bucket_of(url: str) -> S3Bucket:
     """Raises Invalid BAD_SETTING, without the secret in its words."""
     try:
         parts = urlsplit(url)
@@ -73,7 +73,7 @@ def bucket_of(url: str) -> Bucket:
         raise _bad_setting(f"expected {FORM}")
     if endpoint is not None and not re.match(r"https?://[^/]", endpoint):
         raise _bad_setting("the endpoint begins with https:// or http://")
-    return Bucket(
+    return S3Bucket(
         name,
         unquote(parts.path).strip("/"),
         endpoint,
@@ -83,7 +83,7 @@ def bucket_of(url: str) -> Bucket:
     )
 
 
-def open_store(bucket: Bucket) -> S3Store:
+def open_store(bucket: S3Bucket) -> S3Store:
     """Asks nothing yet. Raises Invalid BAD_SETTING."""
     said: dict[str, Any] = {
         "endpoint": bucket.endpoint,
@@ -116,7 +116,7 @@ class S3Blobs(Blobs):
     then deletes; and a put, once it has put, waits until nothing marks its content, then looks whether it is
     there, and else puts it again. Either the deletion sees the new time, or the put sees the mark."""
 
-    def __init__(self, store: S3Store, cache: Cache) -> None:
+    def __init__(self, store: S3Store, cache: BlobCache) -> None:
         super().__init__()
         self._store_of, self._cache = store, cache
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -129,7 +129,7 @@ class S3Blobs(Blobs):
             await self._ask(obstore.put_async(self._store_of, key, content))
             read = await self._ask(obstore.get_range_async(self._store_of, key, start=0, end=len(content)))
             await self._ask(obstore.delete_async(self._store_of, key))
-        except (Refused, NotFound) as problem:
+        except (BucketRefused, NotFound) as problem:
             raise _bad_setting(f"a probe was not written, read and deleted: {problem.message}") from None
         if bytes(read) != content:
             raise _bad_setting("a probe was not read as it was written")
@@ -138,7 +138,7 @@ class S3Blobs(Blobs):
         """As `check`, and raises Invalid BAD_SETTING where it will not pass by itself."""
         try:
             await self._require_bucket(CALL_SECONDS)
-        except Refused as problem:
+        except BucketRefused as problem:
             raise _bad_setting(problem.message) from None
 
     @asynccontextmanager
@@ -198,7 +198,7 @@ class S3Blobs(Blobs):
     def _make_spool(self) -> Spool:
         return self._cache.make_spool()
 
-    async def _store(self, spooled: Spooled) -> None:
+    async def _store(self, spooled: SpooledFile) -> None:
         blob = spooled.blob
         for _ in range(MOST_PUTS):
             await self._upload(spooled)
@@ -214,7 +214,7 @@ class S3Blobs(Blobs):
         with suppress(OSError):
             (await self._run(self._cache.add, spooled)).release()
 
-    async def _upload(self, spooled: Spooled) -> None:
+    async def _upload(self, spooled: SpooledFile) -> None:
         blob = spooled.blob
         key = _key(blob.sha256)
         try:
@@ -235,7 +235,7 @@ class S3Blobs(Blobs):
         except NotFound as problem:
             raise Unavailable(problem.message, "BLOBS_UNAVAILABLE") from None
 
-    async def _parts(self, spooled: Spooled) -> AsyncIterator[bytes]:
+    async def _parts(self, spooled: SpooledFile) -> AsyncIterator[bytes]:
         size, start = spooled.blob.size, 0
         while start < size:
             yield await self._run(spooled.read, start, PIECE_BYTES)
@@ -249,7 +249,7 @@ class S3Blobs(Blobs):
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _fetch(self, sha256: str) -> Held:
+    async def _fetch(self, sha256: str) -> HeldCopy:
         size = await self.size(sha256)
         async with self.spooled() as spooled:
             while spooled.blob.size < size:
@@ -317,7 +317,7 @@ def _key(sha256: str) -> str:
 def _unavailable(error: Exception) -> Unavailable:
     status = re.search(r"status code: (\d{3})", str(error))
     refused = status is not None and status[1][0] in "34" and status[1] not in ("408", "429")
-    kind = Refused if refused else Unavailable
+    kind = BucketRefused if refused else Unavailable
     return kind(f"the bucket does not answer: {_brief(error)}", "BLOBS_UNAVAILABLE")
 
 

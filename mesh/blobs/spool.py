@@ -55,14 +55,14 @@ class Spool:
             file.close()  # taken for left behind, before it had its lock
 
 
-class Spooled:
+class SpooledFile:
     """Content on its way into the blobs: one file of the spool, hashed while it is written.
 
     Made by `Blobs.spooled`. `write`, `copy` and `read` block; they may run in any thread, one at a time. They
     raise SpoolFailed when the disk refuses, and ValueError once the block of `Blobs.spooled` has ended.
     """
 
-    def __init__(self, spool: Callable[[], Spool], store: "Callable[[Spooled], Awaitable[None]]") -> None:
+    def __init__(self, spool: Callable[[], Spool], store: "Callable[[SpooledFile], Awaitable[None]]") -> None:
         self._spool, self._store = spool, store
         self._hash, self._size, self._synced = hashlib.sha256(), 0, 0
         self._file: FileIO | None = None

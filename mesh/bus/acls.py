@@ -2,9 +2,9 @@
 
 from aiokafka.protocol.admin import CreateAclsRequest
 
-from mesh.bus.address import Address
+from mesh.bus.address import KafkaAddress
 from mesh.bus.cluster import open_cluster
-from mesh.bus.quiet import quiet
+from mesh.bus.log_filter import filtered_log
 from mesh.problems import Unavailable
 
 # Kafka's own numbers.
@@ -21,8 +21,8 @@ async def grant_read(url: str, user: str) -> None:
 
     `url` is `kafka://admin:password@host:port`. Raises Unavailable while the broker does not take it.
     """
-    with quiet():
-        async with open_cluster(Address.parse(url), "lares-acls", patience=PATIENCE_SECONDS) as cluster:
+    with filtered_log():
+        async with open_cluster(KafkaAddress.parse(url), "lares-acls", patience=PATIENCE_SECONDS) as cluster:
             for kind, operation in READER:
                 request = CreateAclsRequest(kind, "*", LITERAL, f"User:{user}", "*", operation, ALLOW)
                 for code, message in (await cluster.command(request)).creation_responses:

@@ -8,7 +8,7 @@ from mesh.problems import Invalid
 
 
 @dataclass(frozen=True)
-class Address:
+class KafkaAddress:
     """`kafka://[user:password@]host:port[,host:port]`; user and password percent-encoded."""
 
     servers: tuple[str, ...]
@@ -16,7 +16,7 @@ class Address:
     password: str = field(default="", repr=False)
 
     @classmethod
-    def parse(cls, url: str) -> "Address":
+    def parse(cls, url: str) -> "KafkaAddress":
         """Raises Invalid without repeating the URL, for it may hold a password."""
         scheme, mark, rest = url.partition("://")
         login, at, hosts = rest.rpartition("@")

@@ -7,15 +7,15 @@ from typing import Any
 
 from opentelemetry.trace import Span
 
-from mesh.bus.address import Address
+from mesh.bus.address import KafkaAddress
 from mesh.bus.cluster import Cluster, open_cluster
-from mesh.bus.creation import create_topics
-from mesh.bus.intake import Place
+from mesh.bus.group_member import GroupSubscription
+from mesh.bus.log_filter import filtered_log
 from mesh.bus.publisher import Publisher, open_publisher
-from mesh.bus.quiet import quiet
 from mesh.bus.record import encode
 from mesh.bus.stream import Stream, open_stream
 from mesh.bus.tail import Tail, open_tail
+from mesh.bus.topic_creation import create_topics
 from mesh.delivery import OffsetStore, Start
 from mesh.problems import Problem
 from mesh.spans import end
@@ -87,8 +87,8 @@ class Bus:
     ) -> AsyncIterator[Stream[M]]:
         state = await self._cluster.topic(topic.name)
         with self._member(f"{group}:{topic.name}") as instance:
-            place = Place(topic, state.id, group, offsets, instance)
-            async with open_stream(self._cluster, self._publisher, place, buffer) as stream:
+            subscription = GroupSubscription(topic, state.id, group, offsets, instance)
+            async with open_stream(self._cluster, self._publisher, subscription, buffer) as stream:
                 yield stream
 
     @contextmanager
@@ -123,8 +123,8 @@ async def open_bus(url: str, *, client_id: str, instance: str | None = None) -> 
     partitions back at once, where otherwise a member that was killed keeps them for 10 s. No two may share
     one.
     """
-    address = Address.parse(url)
-    with quiet():
+    address = KafkaAddress.parse(url)
+    with filtered_log():
         async with (
             open_cluster(address, client_id, patience=CONNECT_SECONDS) as cluster,
             open_publisher(cluster, client_id) as publisher,

@@ -21,8 +21,8 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from mesh.bus.address import Address
-from mesh.bus.wire import TopicsRequest
+from mesh.bus.address import KafkaAddress
+from mesh.bus.metadata_request import TopicMetadataRequest
 from mesh.problems import Denied, NotFound, Problem, Unavailable
 
 T = TypeVar("T")
@@ -46,12 +46,12 @@ class TopicState:
 class Cluster:
     """Every question raises Unavailable when the cluster cannot answer it in time."""
 
-    def __init__(self, address: Address, client: Any) -> None:
+    def __init__(self, address: KafkaAddress, client: Any) -> None:
         self.address = address
         self._client = client
 
     async def check(self) -> None:
-        await self.ask(lambda: self._send(TopicsRequest([])), patience=2.0)
+        await self.ask(lambda: self._send(TopicMetadataRequest([])), patience=2.0)
 
     async def topic(self, name: str) -> TopicState:
         """Raises NotFound where there is no such topic."""
@@ -59,11 +59,11 @@ class Cluster:
 
     async def partitions(self, names: list[str]) -> dict[str, int]:
         """How many partitions each topic has; those that do not exist are left out."""
-        answer = await self.ask(lambda: self._send(TopicsRequest(names)))
+        answer = await self.ask(lambda: self._send(TopicMetadataRequest(names)))
         return {name: len(parts) for code, name, _, _, parts, *_ in answer.topics if not code and parts}
 
     async def brokers(self) -> int:
-        return len((await self.ask(lambda: self._send(TopicsRequest([])))).brokers)
+        return len((await self.ask(lambda: self._send(TopicMetadataRequest([])))).brokers)
 
     async def ends(self, topic: str) -> dict[int, int]:
         """The offset that each partition's next record will have."""
@@ -120,7 +120,7 @@ class Cluster:
         return await self._send(request, controller.nodeId)
 
     async def _topic(self, name: str) -> TopicState:
-        code, _, topic_id, _, partitions, *_ = (await self._send(TopicsRequest([name]))).topics[0]
+        code, _, topic_id, _, partitions, *_ = (await self._send(TopicMetadataRequest([name]))).topics[0]
         _refuse(code, name)
         return TopicState(str(topic_id), {number: leader for _, number, leader, *_ in partitions})
 
@@ -164,7 +164,7 @@ def unavailable(cause: object) -> Problem:
 
 
 @asynccontextmanager
-async def open_cluster(address: Address, client_id: str, *, patience: float) -> AsyncIterator[Cluster]:
+async def open_cluster(address: KafkaAddress, client_id: str, *, patience: float) -> AsyncIterator[Cluster]:
     """Waits up to `patience` seconds for the first broker to answer."""
     client = AIOKafkaClient(**address.options(client_id))
     cluster = Cluster(address, client)

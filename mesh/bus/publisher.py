@@ -84,11 +84,11 @@ class Publisher:
         failure = next((error for error in errors if isinstance(error, Exception)), failure)
         if failure is None:
             return [], None
-        await self._judge(producer, failure)
+        await self._handle_failure(producer, failure)
         failed = [record for record, error in zip(records, errors, strict=False) if error is not None]
         return failed + records[len(acks) :], failure
 
-    async def _judge(self, producer: Any, failure: Exception) -> None:
+    async def _handle_failure(self, producer: Any, failure: Exception) -> None:
         """Raises where trying again would not help; replaces a producer that cannot go on."""
         if isinstance(failure, UnknownTopicOrPartitionError):
             self._known.clear()

@@ -9,11 +9,11 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from mesh.bus.cluster import Cluster
-from mesh.bus.intake import Intake, Place
-from mesh.bus.ledger import Ledger
+from mesh.bus.group_member import GroupMember, GroupSubscription
 from mesh.bus.publisher import Publisher
 from mesh.bus.record import dead_letter, encode, inherited
-from mesh.bus.watchdog import LOOK_SECONDS, Watchdog
+from mesh.bus.record_tracker import RecordTracker
+from mesh.bus.stall_detector import LOOK_SECONDS, StallDetector
 from mesh.delivery import Delivery, Output
 from mesh.problems import Problem, Unavailable
 from mesh.spans import end
@@ -36,11 +36,13 @@ class Stream(Generic[M]):
     At most `buffer` records are fetched and not done at a time; a worker that keeps them stops the intake.
     """
 
-    def __init__(self, cluster: Cluster, publisher: Publisher, place: Place[M], buffer: int) -> None:
-        self.topic_id = place.topic_id
-        self._cluster, self._publisher, self._place = cluster, publisher, place
-        self._ledger = Ledger[M](buffer)
-        self._intake = Intake(cluster, place, self._ledger, self._settle)
+    def __init__(
+        self, cluster: Cluster, publisher: Publisher, subscription: GroupSubscription[M], buffer: int
+    ) -> None:
+        self.topic_id = subscription.topic_id
+        self._cluster, self._publisher, self._subscription = cluster, publisher, subscription
+        self._tracker = RecordTracker[M](buffer)
+        self._member = GroupMember(cluster, subscription, self._tracker, self._settle)
         self._publishing = asyncio.Lock()
         self._committed: dict[int, int] = {}
         self._failure: BaseException | None = None
@@ -65,14 +67,14 @@ class Stream(Generic[M]):
         while not self._closed:
             if self._failure is not None:
                 raise self._failure
-            batch += self._ledger.take(max_records - len(batch))
+            batch += self._tracker.take(max_records - len(batch))
             if len(batch) == max_records:
                 break
             if batch and deadline is None:
                 deadline = asyncio.get_running_loop().time() + linger
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._ledger.arrived.wait()
+                    await self._tracker.arrived.wait()
             except TimeoutError:
                 break
         return batch
@@ -86,14 +88,16 @@ class Stream(Generic[M]):
         longer ours. Raises Invalid where an output is none of its topic's, or too large.
         """
         headers = inherited(delivery)
-        self._ledger.done(delivery, tuple(encode(topic, message, headers) for topic, message in outputs))
+        self._tracker.done(delivery, tuple(encode(topic, message, headers) for topic, message in outputs))
 
     async def bury(self, delivery: Delivery[M], reason: str, *outputs: Output, attempts: int = 1) -> None:
         """The record can never be processed: puts its original bytes into the group's dead letters; then it
         is `done`, with `outputs`. `reason` is UPPER_SNAKE. Raises Unavailable."""
-        entry = self._ledger.find(delivery)
+        entry = self._tracker.find(delivery)
         if entry is not None:
-            await self._publisher.send([dead_letter(entry.record, self._place.group, reason, attempts)])
+            await self._publisher.send(
+                [dead_letter(entry.record, self._subscription.group, reason, attempts)]
+            )
             self.done(delivery, *outputs)
 
     async def lag(self) -> int:
@@ -107,30 +111,30 @@ class Stream(Generic[M]):
         await self._pass_gaps()
         at = self.positions()
         if ends.keys() - at.keys():
-            others = await self._place.committed(self._cluster, ends.keys() - at.keys())
-            at = await self._cluster.beginnings(self._place.topic.name) | others | self.positions()
+            others = await self._subscription.committed(self._cluster, ends.keys() - at.keys())
+            at = await self._cluster.beginnings(self._subscription.topic.name) | others | self.positions()
         return sum(max(0, end - at[partition]) for partition, end in ends.items())
 
     async def ends(self) -> dict[int, int]:
         """The offset that each partition's next record will have; raises Unavailable."""
-        ends = await self._cluster.ends(self._place.topic.name)
+        ends = await self._cluster.ends(self._subscription.topic.name)
         await self._pass_gaps()
         return ends
 
     async def _pass_gaps(self) -> None:
         """Offsets that the intake has passed and that hold no record are done."""
-        for partition, position in (await self._intake.positions()).items():
-            self._ledger.skip(partition, position)
+        for partition, position in (await self._member.positions()).items():
+            self._tracker.skip(partition, position)
 
     def positions(self) -> dict[int, int]:
         """By partition that is ours, the next offset not yet done."""
-        return self._ledger.positions()
+        return self._tracker.positions()
 
     async def seek(self, partition: int, offset: int) -> None:
         """Goes on at `offset`. What was handed out of the partition comes again or is passed over, and
         answers to it are ignored. Does nothing where the partition is not ours."""
-        if partition in self._ledger.assigned():
-            self._intake.place(partition, offset)
+        if partition in self._tracker.assigned():
+            self._member.start_at(partition, offset)
 
     # The stream's own tasks.
 
@@ -142,23 +146,23 @@ class Stream(Generic[M]):
                     group.create_task(task)
         except Exception as failure:
             self._failure = failure
-            self._ledger.arrived.set()
+            self._tracker.arrived.set()
 
     async def close(self, running: "asyncio.Task[None]") -> None:
         """Publishes and commits what is done, if that is possible in 3 s, and leaves the group."""
         self._closed = True
-        self._ledger.arrived.set()
+        self._tracker.arrived.set()
         with suppress(TimeoutError, Problem):
             await asyncio.wait_for(self._settle(), CLOSE_SECONDS)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await self._intake.leave()
+        await self._member.leave()
 
     async def _read(self) -> None:
         while True:
             try:
-                await self._intake.join()
-                reading = asyncio.ensure_future(self._intake.read())
+                await self._member.join()
+                reading = asyncio.ensure_future(self._member.read())
                 watching = asyncio.ensure_future(self._watch())
                 try:
                     await asyncio.wait([reading, watching], return_when=asyncio.FIRST_COMPLETED)
@@ -169,69 +173,73 @@ class Stream(Generic[M]):
                         task.cancel()
                     await asyncio.gather(reading, watching, return_exceptions=True)
                 log.warning(
-                    "consumer stalled: joining anew", topic=self._place.topic.name, group=self._place.group
+                    "consumer stalled: joining anew",
+                    topic=self._subscription.topic.name,
+                    group=self._subscription.group,
                 )
             except (KafkaError, OSError) as error:
-                log.warning("consumer failed: joining anew", topic=self._place.topic.name, error=repr(error))
+                log.warning(
+                    "consumer failed: joining anew", topic=self._subscription.topic.name, error=repr(error)
+                )
             self._committed.clear()
-            await self._intake.leave()
+            await self._member.leave()
             await asyncio.sleep(BACKOFF_SECONDS)
 
     async def _watch(self) -> None:
         """Returns when the consumer has stalled."""
-        loop, watchdog = asyncio.get_running_loop(), Watchdog()
+        loop, stall_detector = asyncio.get_running_loop(), StallDetector()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 ends = await self.ends()
             except Problem:
-                watchdog.reset()
+                stall_detector.reset()
                 continue
-            if not self._intake.joined:
-                stalled = watchdog.unjoined(loop.time())
+            if not self._member.joined:
+                stalled = stall_detector.unjoined(loop.time())
             else:
-                stalled = watchdog.stalled(
-                    loop.time(), await self._intake.positions(), ends, self._intake.emptied
+                stalled = stall_detector.stalled(
+                    loop.time(), await self._member.positions(), ends, self._member.emptied
                 )
             if stalled:
                 return
 
     async def _publish(self) -> None:
         while True:
-            await self._ledger.publishable.wait()
+            await self._tracker.publishable.wait()
             with suppress(TimeoutError):
                 async with asyncio.timeout(GATHER_SECONDS):
-                    await self._ledger.taken.wait()
-            self._ledger.publishable.clear()
+                    await self._tracker.taken.wait()
+            self._tracker.publishable.clear()
             try:
                 await self._flush()
             except Unavailable as problem:
-                log.warning("outputs wait", topic=self._place.topic.name, error=problem.message)
-                self._ledger.publishable.set()
+                log.warning("outputs wait", topic=self._subscription.topic.name, error=problem.message)
+                self._tracker.publishable.set()
 
     async def _flush(self) -> None:
         """Makes the outputs of what is done durable. One at a time, so that their order holds."""
         async with self._publishing:
-            ready = list(self._ledger.ready())
+            ready = list(self._tracker.ready())
             outputs = [o for _, _, entries in ready for e in entries for o in e.outputs or ()]
             await self._publisher.send(outputs)
             end(output.span for output in outputs)
             for partition, generation, entries in ready:
-                self._ledger.finish(partition, generation, len(entries))
+                self._tracker.finish(partition, generation, len(entries))
 
     async def _commit(self) -> None:
         while True:
-            await self._ledger.moved.wait()
-            self._ledger.moved.clear()
+            await self._tracker.moved.wait()
+            self._tracker.moved.clear()
             await asyncio.sleep(COMMIT_SECONDS)
             if not await self._mirror():
                 await asyncio.sleep(BACKOFF_SECONDS)
-                self._ledger.moved.set()
+                self._tracker.moved.set()
 
     async def _mirror(self) -> bool:
         """Whether Kafka knows where we are."""
-        moved = {p: at for p, at in self._ledger.positions().items() if self._committed.get(p) != at}
-        if moved and not await self._intake.commit(moved):
+        moved = {p: at for p, at in self._tracker.positions().items() if self._committed.get(p) != at}
+        if moved and not await self._member.commit(moved):
             return False
         self._committed |= moved
         return True
@@ -243,10 +251,10 @@ class Stream(Generic[M]):
 
 @asynccontextmanager
 async def open_stream(
-    cluster: Cluster, publisher: Publisher, place: Place[M], buffer: int
+    cluster: Cluster, publisher: Publisher, subscription: GroupSubscription[M], buffer: int
 ) -> AsyncIterator[Stream[M]]:
-    stream = Stream(cluster, publisher, place, buffer)
-    task = asyncio.create_task(stream.run(), name=f"{place.group} reads {place.topic.name}")
+    stream = Stream(cluster, publisher, subscription, buffer)
+    task = asyncio.create_task(stream.run(), name=f"{subscription.group} reads {subscription.topic.name}")
     try:
         yield stream
     finally:

@@ -11,11 +11,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 from google.protobuf.message import DecodeError
 
-from mesh.bus.closing import end
+from mesh.bus.aiokafka_internals import stop_consumer
 from mesh.bus.cluster import RETRY_SECONDS, Cluster
-from mesh.bus.intake import out_of_range
+from mesh.bus.group_member import out_of_range
 from mesh.bus.record import decode
-from mesh.bus.watchdog import LOOK_SECONDS, Watchdog
+from mesh.bus.stall_detector import LOOK_SECONDS, StallDetector
 from mesh.delivery import Delivery, Start
 from mesh.problems import Denied, Invalid, Problem
 from mesh.topics import M, Topic
@@ -45,7 +45,7 @@ class Tail(Generic[M]):
         self._fetched: deque[Any] = deque()
         self._consumer: Any = None
         self._emptied = 0
-        self._watchdog = Watchdog()
+        self._stall_detector = StallDetector()
         self._look_at = 0.0
 
     def __aiter__(self) -> AsyncIterator[Delivery[M]]:
@@ -112,7 +112,7 @@ class Tail(Generic[M]):
             for partition, at in partitions.items():
                 consumer.seek(partition, at)
         except BaseException:
-            await end(consumer)
+            await stop_consumer(consumer)
             raise
         self._consumer = consumer
 
@@ -127,17 +127,17 @@ class Tail(Generic[M]):
         try:
             ends = await self._cluster.ends(self._topic.name)
         except Problem:
-            self._watchdog.reset()
+            self._stall_detector.reset()
             return
-        if self._watchdog.stalled(now, self._positions, ends, self._emptied):
+        if self._stall_detector.stalled(now, self._positions, ends, self._emptied):
             log.warning("reader stalled: opening it anew", topic=self._topic.name)
             await self._reopen()
 
     async def _reopen(self) -> None:
         consumer, self._consumer = self._consumer, None
-        self._watchdog.reset()
+        self._stall_detector.reset()
         if consumer is not None:
-            await end(consumer)
+            await stop_consumer(consumer)
         await asyncio.sleep(RETRY_SECONDS)
 
     async def open(self) -> None:
@@ -152,7 +152,7 @@ class Tail(Generic[M]):
         self._closed.set()
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await end(consumer)
+            await stop_consumer(consumer)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from deploy.samples import ANNOTATED, SKIMAGE, Package, samples
+from deploy.samples import ANNOTATED, SKIMAGE, SamplePackage, samples
 from detect_svc.boxes import overlaps
 from detect_svc.efficientdet import load
 from detect_svc.litert import EfficientDetLite0
@@ -26,7 +26,7 @@ THRESHOLDS = [0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 
 SMALL = 0.01
 
 _TEST_IMAGES = "object_detection/test_images"
-MODELS_RESEARCH = Package(
+MODELS_RESEARCH = SamplePackage(
     "tf-models-research-object-detection==2.5.0.post2",
     "39ec7cfbb978db79ae795d9fc03924e13bc4c47ec6ba7a77b31d5e115d23f673",
     (

@@ -25,7 +25,7 @@ async def bus(kafka_url: str) -> AsyncIterator[Bus]:
 @pytest.fixture
 def patient_members(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who leaves a group, or gives partitions away, commits what is done however slow the machine is."""
-    for name in ("stream.CLOSE_SECONDS", "intake.REVOKE_SECONDS", "intake.COMMIT_SECONDS"):
+    for name in ("stream.CLOSE_SECONDS", "group_member.REVOKE_SECONDS", "group_member.COMMIT_SECONDS"):
         monkeypatch.setattr(f"mesh.bus.{name}", 90.0)
 
 

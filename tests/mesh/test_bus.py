@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from mesh.bus import Bus, Delivery, Stream
-from mesh.bus.address import Address
+from mesh.bus.address import KafkaAddress
 from mesh.problems import Conflict, Invalid, NotFound
 from mesh.topics import CAMERAS, DEAD_LETTER_SERVICES, INGESTED, TOPICS, Topic, dead_letters
 from tests.support.records import (
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("patient_members")
 
 @pytest.fixture(scope="module")
 async def admin(kafka_url: str) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(**Address.parse(kafka_url).options("admin"))
+    admin = AIOKafkaAdminClient(**KafkaAddress.parse(kafka_url).options("admin"))
     await admin.start()
     yield admin
     await admin.close()
@@ -229,10 +229,10 @@ async def test_while_more_waits_outputs_gather_into_few_requests(
 
     monkeypatch.setattr(bus._publisher, "send", counted)
     async with bus.consume(topic, unique("group")) as stream:
-        await until(lambda: len(stream._ledger._waiting) == 41, what=lambda: "all are fetched")
+        await until(lambda: len(stream._tracker._waiting) == 41, what=lambda: "all are fetched")
         async for (delivery,) in stream.batches(1):
             stream.done(delivery, (outputs, MediaRejected(camera_id="cam")))
-            if stream._ledger.taken.is_set():
+            if stream._tracker.taken.is_set():
                 break
             await asyncio.sleep(0.001)
         await no_lag(stream)
@@ -261,7 +261,7 @@ async def test_a_slow_consumer_pushes_back_and_stays_in_its_group(bus: Bus) -> N
 
         def polls() -> bool:
             """Who is idle for a minute is put out of its group."""
-            idle: float = stream._intake.consumer._subscription.fetcher_idle_time
+            idle: float = stream._member.consumer._subscription.fetcher_idle_time
             return idle < (time.monotonic() - since) / 2
 
         await until(lambda: time.monotonic() - since > 1 and polls())
@@ -395,7 +395,7 @@ async def test_what_is_in_hand_while_retention_overtakes_is_done_as_ever(bus: Bu
     await bus.publish(topic, *(media("cam", n) for n in range(4)))
     async with bus.consume(topic, unique("group"), buffer=4) as stream:
         held = await receive(stream, 4)
-        consumer = stream._intake.consumer
+        consumer = stream._member.consumer
         await until(
             lambda: consumer.paused() and not consumer._fetcher._in_flight, what=lambda: "it fetches no more"
         )
@@ -451,10 +451,10 @@ async def test_a_stream_leaves_nothing_behind_however_it_ends(bus: Bus) -> None:
 async def test_a_member_that_is_still_being_let_in_can_leave(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.bus.closing.STOP_SECONDS", 0.05)
+    monkeypatch.setattr("mesh.bus.aiokafka_internals.STOP_SECONDS", 0.05)
     # The first one's next heartbeat lets the second one in: not before it has left, however slow that is.
-    monkeypatch.setattr("mesh.bus.intake.HEARTBEAT_MS", 100_000)
-    monkeypatch.setattr("mesh.bus.intake.SESSION_MS", 300_000)
+    monkeypatch.setattr("mesh.bus.group_member.HEARTBEAT_MS", 100_000)
+    monkeypatch.setattr("mesh.bus.group_member.SESSION_MS", 300_000)
     topic, group = await media_topic(bus, partitions=1), unique("group")
     async with bus.consume(topic, group) as first:
         await until(lambda: first.positions() == {0: 0})
@@ -463,7 +463,7 @@ async def test_a_member_that_is_still_being_let_in_can_leave(
 
             def knocked() -> bool:
                 """It has none, or one that has just begun to start, while the machine is slow."""
-                coordinator = getattr(second._intake.consumer, "_coordinator", None)
+                coordinator = getattr(second._member.consumer, "_coordinator", None)
                 return bool(coordinator and coordinator.member_id)
 
             await until(knocked)

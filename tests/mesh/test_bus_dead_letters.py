@@ -6,13 +6,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from mesh.bus import Bus
-from mesh.bus.address import Address
+from mesh.bus.address import KafkaAddress
 from mesh.topics import dead_letters
 from tests.support.records import media, media_topic, no_lag, numbers, raw, receive, unique
 
 
 async def write_raw(url: str, topic: str, value: bytes, key: bytes, at_ms: int | None = None) -> None:
-    producer = AIOKafkaProducer(**Address.parse(url).options("raw"))
+    producer = AIOKafkaProducer(**KafkaAddress.parse(url).options("raw"))
     await producer.start()
     try:
         await producer.send_and_wait(topic, value, key, timestamp_ms=at_ms)
@@ -66,7 +66,7 @@ async def test_so_does_a_record_of_a_time_that_no_calendar_holds(bus: Bus, kafka
 
 
 async def read_raw(url: str, topic: str) -> list[tuple[bytes, dict[str, str]]]:
-    consumer = AIOKafkaConsumer(topic, auto_offset_reset="earliest", **Address.parse(url).options("raw"))
+    consumer = AIOKafkaConsumer(topic, auto_offset_reset="earliest", **KafkaAddress.parse(url).options("raw"))
     await consumer.start()
     try:
         async with asyncio.timeout(90):

@@ -113,13 +113,13 @@ async def test_a_bus_closes_without_its_broker(kafka_url: str, monkeypatch: pyte
 
 async def committed(bus: Bus, stream: Stream[MediaIngested]) -> bool:
     """Whether Kafka knows that all is done."""
-    place = stream._place
+    place = stream._subscription
     known = await bus._cluster.committed(place.group_id, place.topic.name)
     return sum(known.values()) == sum((await stream.ends()).values())
 
 
 async def test_a_consumer_that_stalls_is_replaced(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.bus.watchdog.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("mesh.bus.stall_detector.PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr("mesh.bus.stream.LOOK_SECONDS", 0.2)
     monkeypatch.setattr("mesh.bus.tail.LOOK_SECONDS", 0.2)
     topic = await media_topic(bus, partitions=2)
@@ -130,8 +130,8 @@ async def test_a_consumer_that_stalls_is_replaced(bus: Bus, monkeypatch: pytest.
         assert (await anext(tail)).message.media.size_bytes == 1
         await until_async(lambda: committed(bus, stream))
         # None while one is replaced, as a slow machine may seem to stall.
-        await until(lambda: stream._intake.consumer and tail._consumer)
-        for consumer in (stream._intake.consumer, tail._consumer):
+        await until(lambda: stream._member.consumer and tail._consumer)
+        for consumer in (stream._member.consumer, tail._consumer):
             consumer._fetcher._fetch_task.cancel()  # as silently as it happens
         await bus.publish(topic, media("cam", 2))
         (again, shown) = await asyncio.gather(receive(stream, 1), asyncio.wait_for(anext(tail), 90))

@@ -9,7 +9,7 @@ from aiokafka.errors import IllegalStateError
 
 from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.bus import Bus, Tail
-from mesh.bus.address import Address
+from mesh.bus.address import KafkaAddress
 from mesh.problems import Invalid
 from tests.support.records import media, media_topic, numbers
 from tests.support.waiting import until
@@ -37,7 +37,7 @@ async def test_tails_do_not_share(bus: Bus) -> None:
 
 async def test_replay_from_a_time(bus: Bus, kafka_url: str) -> None:
     topic = await media_topic(bus, partitions=2)
-    producer = AIOKafkaProducer(**Address.parse(kafka_url).options("raw"))
+    producer = AIOKafkaProducer(**KafkaAddress.parse(kafka_url).options("raw"))
     await producer.start()
     noon = datetime(2026, 11, 1, 12, tzinfo=UTC)
     for n in range(10):
@@ -83,7 +83,7 @@ async def test_an_empty_topic_is_caught_up_with_at_once(bus: Bus) -> None:
 
 async def test_undecodable_bytes_are_passed_over(bus: Bus, kafka_url: str) -> None:
     topic = await media_topic(bus, partitions=1)
-    producer = AIOKafkaProducer(**Address.parse(kafka_url).options("raw"))
+    producer = AIOKafkaProducer(**KafkaAddress.parse(kafka_url).options("raw"))
     await producer.start()
     await producer.send_and_wait(topic.name, b"\xff\xff", b"cam")
     await producer.stop()

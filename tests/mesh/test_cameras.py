@@ -6,7 +6,7 @@ import pytest
 
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.bus import Bus
-from mesh.cameras import Cameras, open_cameras
+from mesh.cameras import CameraConfigurations, open_camera_configurations
 from mesh.topics import CAMERAS
 from tests.support.records import unique
 from tests.support.waiting import until
@@ -19,7 +19,7 @@ def camera(camera_id: str, name: str, revision: int, deleted: bool = False) -> C
     return configured
 
 
-def name_of(cameras: Cameras, camera_id: str) -> str:
+def name_of(cameras: CameraConfigurations, camera_id: str) -> str:
     configured = cameras.get(camera_id)
     return configured.camera.display_name if configured else ""
 
@@ -28,7 +28,7 @@ async def test_the_table_is_complete_when_it_opens_and_follows(bus: Bus) -> None
     porch, yard, gone = unique("porch"), unique("yard"), unique("gone")
     await bus.publish(CAMERAS, camera(porch, "Porch", 1), camera(gone, "Gone", 1))
     await bus.publish(CAMERAS, camera(porch, "Front porch", 2), camera(gone, "Gone", 2, deleted=True))
-    async with open_cameras(bus) as cameras:
+    async with open_camera_configurations(bus) as cameras:
         assert name_of(cameras, porch) == "Front porch"
         ids = {configured.camera.id for configured in cameras.all()}
         assert porch in ids
@@ -46,7 +46,7 @@ async def test_the_table_is_complete_when_it_opens_and_follows(bus: Bus) -> None
 
 async def test_a_redelivered_older_revision_changes_nothing(bus: Bus) -> None:
     porch, last = unique("porch"), unique("last")
-    async with open_cameras(bus) as cameras:
+    async with open_camera_configurations(bus) as cameras:
         await bus.publish(CAMERAS, camera(porch, "new", 2))
         await bus.publish(CAMERAS, camera(porch, "old", 1), camera(last, "last", 1))
         await until(lambda: cameras.get(last) is not None)
@@ -54,7 +54,7 @@ async def test_a_redelivered_older_revision_changes_nothing(bus: Bus) -> None:
 
 
 async def test_of_one_camera_only_the_latest_change_waits() -> None:
-    cameras = Cameras()
+    cameras = CameraConfigurations()
     changes, forgotten = cameras.subscribe(), cameras.subscribe()
     del forgotten
     for revision in range(1, 1000):

@@ -18,7 +18,7 @@ from mesh.boundary import Boundary
 from mesh.bus import Bus
 from mesh.config import load_config
 from mesh.identity import detection_id, media_id
-from mesh.keys import Keys
+from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Mesh
 from mesh.problems import Invalid
 from mesh.rpc import Channels, Server, call
@@ -40,7 +40,7 @@ async def mesh(bus: Bus, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
         stack.push_async_callback(channels.close)
         server, blobs = Server(Boundary), FileBlobs(folder / "media")
         stack.callback(blobs.close)
-        mesh = Mesh(config, bus, blobs, server, channels, Keys(channels.to("store")))
+        mesh = Mesh(config, bus, blobs, server, channels, KeyVerifier(channels.to("store")))
         await server.listen(socket, door=Door.SIBLINGS)
         await stack.enter_async_context(service.open(config, mesh))
         await server.start()

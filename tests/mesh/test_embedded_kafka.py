@@ -21,14 +21,14 @@ from deploy.embedded import ports
 from deploy.embedded.kafka import open_kafka
 from deploy.embedded.ports import free_port
 from deploy.embedded.tether import birth
-from mesh.bus.address import Address
+from mesh.bus.address import KafkaAddress
 from mesh.problems import Conflict
 from tests.support.parts import CACHE
 from tests.support.waiting import until
 
 
 def options(url: str, **more: Any) -> dict[str, Any]:
-    return Address.parse(url).options("test") | {"request_timeout_ms": 90_000} | more
+    return KafkaAddress.parse(url).options("test") | {"request_timeout_ms": 90_000} | more
 
 
 def reader_url(home: Path) -> str:

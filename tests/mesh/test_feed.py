@@ -29,7 +29,7 @@ async def subscribe(feed: Feed, book: Book, total: int) -> tuple[int, list[int]]
 async def test_no_gap_and_no_double_whenever_one_comes(
     bus: Bus, seat: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.feed.SEAT", seat)
+    monkeypatch.setattr("mesh.feed.SUBSCRIBER_BUFFER", seat)
     book, total = Book(), 500
     async with open_feed(bus, book.backlog) as feed:
         writing = asyncio.create_task(relay(book, total, partial(bus.publish, FEED)))

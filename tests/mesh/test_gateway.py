@@ -13,7 +13,7 @@ from mesh.blobs import FileBlobs
 from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
 from mesh.config import Config
-from mesh.keys import Keys
+from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Mesh
 from mesh.rpc import Channels, Server
 from mesh.security import Door
@@ -57,7 +57,7 @@ async def opened(kafka_url: str, tmp_path: Path) -> AsyncIterator[Opened]:
     blobs = FileBlobs(tmp_path / "media")
     async with open_bus(kafka_url, client_id="gateway-test") as bus:
         await bus.create_topics()
-        mesh = Mesh(config, bus, blobs, server, channels, Keys(channels.to("store")))
+        mesh = Mesh(config, bus, blobs, server, channels, KeyVerifier(channels.to("store")))
         async with open_service(config, mesh):
             yield Opened(mesh, store, bus)
         assert not mesh.failure.done()

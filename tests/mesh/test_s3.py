@@ -16,8 +16,8 @@ import pytest
 from ingest_svc.service import composed
 from mesh.blobs import open_blobs
 from mesh.blobs import s3 as module
-from mesh.blobs.cache import Cache
-from mesh.blobs.s3 import Bucket, S3Blobs, bucket_of
+from mesh.blobs.cache import BlobCache
+from mesh.blobs.s3 import S3Blobs, S3Bucket, bucket_of
 from mesh.blobs.spool import Spool
 from mesh.config import load_config
 from mesh.problems import Invalid, NotFound, Unavailable
@@ -295,15 +295,15 @@ async def test_credentials_come_from_the_environment_where_the_url_has_none(
 @pytest.mark.parametrize(
     ("url", "bucket"),
     [
-        ("s3://photos", Bucket("photos", "")),
-        ("s3://photos/a/b%20c/?region=eu-1", Bucket("photos", "a/b c", region="eu-1")),
+        ("s3://photos", S3Bucket("photos", "")),
+        ("s3://photos/a/b%20c/?region=eu-1", S3Bucket("photos", "a/b c", region="eu-1")),
         (
             "s3://me:se%2Fcr%40et@photos?endpoint=https://s3.example:9000",
-            Bucket("photos", "", "https://s3.example:9000", None, "me", "se/cr@et"),
+            S3Bucket("photos", "", "https://s3.example:9000", None, "me", "se/cr@et"),
         ),
     ],
 )
-def test_a_url_says_which_bucket(url: str, bucket: Bucket) -> None:
+def test_a_url_says_which_bucket(url: str, bucket: S3Bucket) -> None:
     assert bucket_of(url) == bucket
     assert "cr@et" not in repr(bucket)
 
@@ -343,6 +343,6 @@ async def test_a_full_disk_is_no_fault_of_the_blob(
                 await local(reader, name)
         assert await local(reader, name) == CONTENT
     async with opened(tmp_path / "c", s3.url("lares", prefix)) as writer:
-        monkeypatch.setattr(Cache, "add", full)  # no copy is kept here, but that is all
+        monkeypatch.setattr(BlobCache, "add", full)  # no copy is kept here, but that is all
         more = await writer.put(io.BytesIO(b"more"))
         assert await blobs.size(more.sha256) == 4

@@ -1,6 +1,6 @@
 """`python -m tests.support.admin_key_kills URL FOLDER`: makes the admin key, killed at one line of
-store_svc/keys.py and mesh/durable.py after the other, from every state there can be. Prints how often it was
-killed.
+store_svc/keys.py and mesh/durable_files.py after the other, from every state there can be. Prints how often
+it was killed.
 
 A process of its own, since it forks: the kill is a real end, without any cleaning up.
 """
@@ -16,14 +16,14 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from mesh import durable
+from mesh import durable_files
 from mesh.security import digest
 from store_svc import keys
 from store_svc.database import Database, open_database
 from store_svc.keys import ensure_admin_key
 
 KILLED = 9
-CODE = (keys.__file__, durable.__file__)
+CODE = (keys.__file__, durable_files.__file__)
 
 
 def recover(file: Path, state: str) -> Callable[[Database], Awaitable[None]]:

@@ -18,13 +18,13 @@ from typing import Any
 import obstore
 
 from mesh.blobs import open_blobs
-from mesh.blobs.spool import Spooled
+from mesh.blobs.spool import SpooledFile
 from mesh.config import load_config
 
 STEPS: list[tuple[Any, str]] = [
     *((os, name) for name in ("fsync", "fdatasync", "rename", "link", "unlink", "utime", "mkdir", "pread")),
     (fcntl, "flock"),
-    (Spooled, "_append"),
+    (SpooledFile, "_append"),
     *((obstore, f"{name}_async") for name in ("put", "head", "delete", "get_range")),
     (obstore, "list"),
 ]

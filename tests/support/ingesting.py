@@ -15,7 +15,7 @@ from mesh.blobs import FileBlobs
 from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
 from mesh.config import load_config
-from mesh.keys import Keys
+from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Mesh
 from mesh.rpc import Channels, Server
 
@@ -50,7 +50,12 @@ async def ingesting(
         blobs = FileBlobs(home / "media")
         stack.callback(blobs.close)
         mesh = Mesh(
-            load_config(home=home, **settings), bus, blobs, server, channels, Keys(channels.to("store"))
+            load_config(home=home, **settings),
+            bus,
+            blobs,
+            server,
+            channels,
+            KeyVerifier(channels.to("store")),
         )
         await stack.enter_async_context(service.open(mesh.config, mesh))
         yield mesh

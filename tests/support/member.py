@@ -5,7 +5,7 @@ import asyncio
 import sys
 
 from lares.ingest.v1.events_pb2 import MediaIngested
-from mesh.bus import intake, open_bus
+from mesh.bus import group_member, open_bus
 from mesh.topics import Topic
 
 
@@ -23,5 +23,5 @@ async def main(url: str, name: str, partitions: int, group: str, instance: str) 
 
 
 if __name__ == "__main__":
-    intake.SESSION_MS = int(sys.argv[6])
+    group_member.SESSION_MS = int(sys.argv[6])
     asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]))

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import asyncpg
 
-from deploy.embedded.archive import class_archive
+from deploy.embedded.class_archive import class_archive
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka import JARS, open_kafka
 from deploy.embedded.postgres import open_postgres

@@ -10,7 +10,7 @@ import detect_svc.service
 import store_svc.service
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.store.internal.v1.job_service_pb2 import JobLease
-from mesh.bus.intake import Place
+from mesh.bus.group_member import GroupSubscription
 from mesh.identity import assessment_id, detection_id, event_id, media_id, rejection_id
 from mesh.topics import DEAD_LETTER_SERVICES, DETECTED, TOPICS, dead_letters
 from reason_svc.messages import failed
@@ -72,8 +72,8 @@ def test_topics_keep_their_names() -> None:
 
 def test_consumers_and_their_kafka_groups_keep_their_names() -> None:
     assert (store_svc.service.SERVICE, detect_svc.service.NAME) == ("store_svc", "detect_svc")
-    place = Place(DETECTED, "topic id", store_svc.service.SERVICE, None, None)
-    assert place.group_id == "store_svc:detect.detections.v1"
+    subscription = GroupSubscription(DETECTED, "topic id", store_svc.service.SERVICE, None, None)
+    assert subscription.group_id == "store_svc:detect.detections.v1"
 
 
 def test_advisory_locks_keep_their_numbers() -> None:

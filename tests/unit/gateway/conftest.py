@@ -30,7 +30,7 @@ from gateway.thumbnails import Thumbnails
 from mesh.blobs import Blobs, FileBlobs
 from mesh.boundary import Boundary
 from mesh.config import Config
-from mesh.keys import Keys
+from mesh.key_verifier import KeyVerifier
 from mesh.rpc import Channels, Server
 from mesh.sandbox import Sandbox
 from mesh.security import Door
@@ -88,7 +88,7 @@ async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") ->
     backlog = Backlog(siblings)
     metrics = Metrics(backlog)
     blobs = FileBlobs(folder)
-    doorkeeper = Doorkeeper(Keys(channels.to("store")) if auth else None)
+    doorkeeper = Doorkeeper(KeyVerifier(channels.to("store")) if auth else None)
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
     sockets = Sockets(engine, doorkeeper, metrics)
     missing: dict[str, str] = {}

@@ -163,7 +163,7 @@ async def test_a_socket_comes_back_later_where_nobody_can_tell(served: Gateway) 
 
 
 async def test_a_revoked_key_closes_what_it_opened(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.keys.REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr("mesh.key_verifier.REMEMBERED_SECONDS", 0.0)
     served.store.secrets["lares_other"] = uuid("other key")
     async with connected(served.url) as client, connected(served.url) as other:
         await client.init(**{"x-api-key": SECRET})
@@ -180,7 +180,7 @@ async def test_a_revoked_key_closes_what_it_opened(served: Gateway, monkeypatch:
 
 
 async def test_keys_are_checked_again_and_again(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.keys.REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr("mesh.key_verifier.REMEMBERED_SECONDS", 0.0)
     monkeypatch.setattr("gateway.sockets.RECHECK_SECONDS", 0.01)
     checking = asyncio.create_task(served.sockets.keep_checking())
     async with connected(served.url) as client:
@@ -194,7 +194,7 @@ async def test_keys_are_checked_again_and_again(served: Gateway, monkeypatch: py
 async def test_a_store_that_is_away_closes_no_socket(
     served: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.keys.REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr("mesh.key_verifier.REMEMBERED_SECONDS", 0.0)
     async with connected(served.url) as client:
         await client.init(**{"x-api-key": SECRET})
         served.store.failing["VerifyKey"] = Unavailable("not now", "AWAY")

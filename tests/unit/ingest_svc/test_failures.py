@@ -20,7 +20,7 @@ from ingest_svc.photo import Fact, Rejection
 from ingest_svc.refusal import LINK
 from ingest_svc.settling import Sign
 from ingest_svc.sightings import Sighting
-from mesh.blobs import FileBlobs, Spooled
+from mesh.blobs import FileBlobs, SpooledFile
 from mesh.blobs.spool import Spool, read_at
 from mesh.problems import Internal, Unavailable
 from tests.support.blobs import content_of
@@ -40,7 +40,7 @@ class FakeBlobs(FileBlobs):
         self.before: Callable[[], object] = lambda: None
         self.after: Callable[[], object] = lambda: None
 
-    async def _store(self, spooled: Spooled) -> None:
+    async def _store(self, spooled: SpooledFile) -> None:
         await self.open.wait()
         if self.failures:
             raise self.failures.pop(0)
@@ -89,7 +89,7 @@ async def test_nothing_is_announced_before_its_blob_is_durable(house: House, blo
 async def test_one_cameras_stuck_photo_does_not_hold_another_camera(house: House, blobs: FakeBlobs) -> None:
     stuck = asyncio.Event()
 
-    async def store(spooled: Spooled) -> None:
+    async def store(spooled: SpooledFile) -> None:
         if spooled.blob.sha256 == sha256(jpeg("stuck")).hexdigest():
             await stuck.wait()
         await FakeBlobs._store(blobs, spooled)
@@ -126,15 +126,15 @@ async def test_a_file_overwritten_while_it_is_stored_is_taken_as_it_became(
 async def test_a_file_overwritten_while_it_is_copied_leaves_no_blob_behind(
     house: House, monkeypatch: pytest.MonkeyPatch, second: str
 ) -> None:
-    copy, copied = Spooled.copy, list[str]()
+    copy, copied = SpooledFile.copy, list[str]()
 
-    def overwriting(spooled: Spooled, source: BinaryIO, most: int | None = None) -> None:
+    def overwriting(spooled: SpooledFile, source: BinaryIO, most: int | None = None) -> None:
         copy(spooled, source, most)
         copied.append(spooled.blob.sha256)
         if len(copied) == 1:
             (house.root / "door/latest.jpg").write_bytes(jpeg(second))
 
-    monkeypatch.setattr(Spooled, "copy", overwriting)
+    monkeypatch.setattr(SpooledFile, "copy", overwriting)
     async with house.running():
         house.drop("door/latest.jpg", jpeg("first"))
         await until(lambda: house.idle and house.paths)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.blobs.cache import Cache, Held
-from mesh.blobs.spool import Spooled
+from mesh.blobs.cache import BlobCache, HeldCopy
+from mesh.blobs.spool import SpooledFile
 
 ROOT = Path(__file__).parents[3]
 SIZE = 1000
@@ -19,24 +19,24 @@ MOST = 20 * SIZE
 HELD_BY_ANOTHER = """
 import sys, time
 from pathlib import Path
-from mesh.blobs.cache import Cache
-held = Cache(Path(sys.argv[1]), 1).hold(sys.argv[2])
+from mesh.blobs.cache import BlobCache
+held = BlobCache(Path(sys.argv[1]), 1).hold(sys.argv[2])
 print("held", flush=True)
 time.sleep(600)
 """
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache", MOST)
+def cache(tmp_path: Path) -> BlobCache:
+    return BlobCache(tmp_path / "cache", MOST)
 
 
-def add(cache: Cache, number: int, size: int = SIZE) -> Held:
+def add(cache: BlobCache, number: int, size: int = SIZE) -> HeldCopy:
     content = str(number).encode().ljust(size, b".")
 
-    async def never(_: Spooled) -> None: ...
+    async def never(_: SpooledFile) -> None: ...
 
-    spooled = Spooled(cache.make_spool, never)
+    spooled = SpooledFile(cache.make_spool, never)
     spooled.copy(io.BytesIO(content))
     held = cache.add(spooled)
     if spooled.close():
@@ -49,18 +49,18 @@ def name(number: int, size: int = SIZE) -> str:
     return sha256(str(number).encode().ljust(size, b".")).hexdigest()
 
 
-def total(cache: Cache) -> int:
+def total(cache: BlobCache) -> int:
     return sum(path.stat().st_size for path in cache._folder.rglob("*") if path.is_file())
 
 
-def has(cache: Cache, number: int) -> bool:
+def has(cache: BlobCache, number: int) -> bool:
     held = cache.hold(name(number))
     if held is not None:
         held.release()
     return held is not None
 
 
-def test_the_bound_holds_and_what_was_not_used_for_longest_goes(cache: Cache) -> None:
+def test_the_bound_holds_and_what_was_not_used_for_longest_goes(cache: BlobCache) -> None:
     for number in range(100):
         add(cache, number).release()
         assert total(cache) <= MOST
@@ -71,13 +71,13 @@ def test_the_bound_holds_and_what_was_not_used_for_longest_goes(cache: Cache) ->
 
 
 def test_several_that_share_a_folder_keep_the_bound_but_for_their_margins(tmp_path: Path) -> None:
-    caches = [Cache(tmp_path / "cache", MOST) for _ in range(4)]
+    caches = [BlobCache(tmp_path / "cache", MOST) for _ in range(4)]
     for number in range(200):
         add(caches[number % 4], number).release()
         assert total(caches[0]) <= MOST * (1 + 4 / 16)
 
 
-def test_what_is_held_stays_however_much_it_is(cache: Cache) -> None:
+def test_what_is_held_stays_however_much_it_is(cache: BlobCache) -> None:
     held = [add(cache, number) for number in range(40)]
     assert cache.overfull
     assert total(cache) == 40 * SIZE
@@ -88,7 +88,7 @@ def test_what_is_held_stays_however_much_it_is(cache: Cache) -> None:
     assert total(cache) <= MOST
 
 
-def test_what_another_process_holds_stays_until_it_dies(cache: Cache) -> None:
+def test_what_another_process_holds_stays_until_it_dies(cache: BlobCache) -> None:
     add(cache, 0).release()
     process = subprocess.Popen(
         [sys.executable, "-c", HELD_BY_ANOTHER, str(cache._folder), name(0)],
@@ -112,7 +112,7 @@ def test_what_another_process_holds_stays_until_it_dies(cache: Cache) -> None:
     assert not has(cache, 0)
 
 
-def test_one_that_is_there_already_is_not_replaced(cache: Cache) -> None:
+def test_one_that_is_there_already_is_not_replaced(cache: BlobCache) -> None:
     """Whoever holds it has told its path to others."""
     first = add(cache, 1)
     inode = first.path.stat().st_ino
@@ -128,7 +128,7 @@ def test_one_that_is_there_already_is_not_replaced(cache: Cache) -> None:
 
 
 def test_what_lost_its_name_before_it_was_locked_is_not_held(
-    cache: Cache, monkeypatch: pytest.MonkeyPatch
+    cache: BlobCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fcntl
 
@@ -143,6 +143,6 @@ def test_what_lost_its_name_before_it_was_locked_is_not_held(
     assert cache.hold(name(1)) is None
 
 
-def test_only_its_owner_may_look_into_it(cache: Cache) -> None:
+def test_only_its_owner_may_look_into_it(cache: BlobCache) -> None:
     add(cache, 1).release()
     assert cache._folder.stat().st_mode & 0o777 == 0o700

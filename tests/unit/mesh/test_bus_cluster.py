@@ -9,7 +9,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from mesh.bus import cluster as questions
-from mesh.bus.address import Address
+from mesh.bus.address import KafkaAddress
 from mesh.bus.cluster import Cluster
 from mesh.problems import NotFound, Unavailable
 
@@ -41,7 +41,7 @@ def topics(code: int = 0) -> Any:
 
 
 def cluster(**answers: list[Any]) -> Cluster:
-    return Cluster(Address.parse("kafka://a:1"), FakeClient(**answers))
+    return Cluster(KafkaAddress.parse("kafka://a:1"), FakeClient(**answers))
 
 
 async def test_a_coordinator_that_is_loading_is_not_one_that_knows_no_offsets() -> None:
@@ -50,14 +50,14 @@ async def test_a_coordinator_that_is_loading_is_not_one_that_knows_no_offsets() 
     loaded = SimpleNamespace(error_code=0, topics=[("t", [(0, 5, "", 0), (1, -1, "", 0)])])
     asked = cluster(
         FindCoordinatorRequest=[coordinator] * 2,
-        TopicsRequest=[topics()] * 2,
+        TopicMetadataRequest=[topics()] * 2,
         OffsetFetchRequest=[loading, loaded],
     )
     assert await asked.committed("g", "t") == {0: 5}
 
 
 async def test_a_connection_that_breaks_is_asked_again() -> None:
-    asked = cluster(TopicsRequest=[KafkaConnectionError("closed"), topics()])
+    asked = cluster(TopicMetadataRequest=[KafkaConnectionError("closed"), topics()])
     state = await asked.topic("t")
     assert (state.id, state.leaders) == (str(UUID(int=7)), {0: 1, 1: 1})
 
@@ -65,13 +65,13 @@ async def test_a_connection_that_breaks_is_asked_again() -> None:
 async def test_a_topic_that_stays_unknown_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "TOPIC_SECONDS", 0.0)
     with pytest.raises(NotFound) as missing:
-        await cluster(TopicsRequest=[topics(UNKNOWN_TOPIC)] * 9).topic("t")
+        await cluster(TopicMetadataRequest=[topics(UNKNOWN_TOPIC)] * 9).topic("t")
     assert missing.value.reason == "TOPIC_MISSING"
 
 
 async def test_a_cluster_that_does_not_answer_in_time() -> None:
     with pytest.raises(Unavailable) as away:
-        away_for_long = cluster(TopicsRequest=[KafkaConnectionError("closed")] * 100)
+        away_for_long = cluster(TopicMetadataRequest=[KafkaConnectionError("closed")] * 100)
         await away_for_long.ask(lambda: away_for_long._topic("t"), patience=0.3)
     assert away.value.retryable
     assert "closed" in away.value.message

@@ -9,8 +9,8 @@ from google.protobuf.message import DecodeError
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested
-from mesh.bus.address import Address
-from mesh.bus.quiet import quiet
+from mesh.bus.address import KafkaAddress
+from mesh.bus.log_filter import filtered_log
 from mesh.bus.record import MAX_BYTES, dead_letter, decode, encode, is_for
 from mesh.problems import Invalid
 from mesh.topics import INGESTED, Topic
@@ -23,11 +23,11 @@ def record(value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()) -> 
 
 
 def test_an_address_with_and_without_a_user() -> None:
-    assert Address.parse("kafka://a:9092,b:9093").servers == ("a:9092", "b:9093")
-    address = Address.parse("kafka://lares:p%40ss%2Fword@127.0.0.1:9092")
+    assert KafkaAddress.parse("kafka://a:9092,b:9093").servers == ("a:9092", "b:9093")
+    address = KafkaAddress.parse("kafka://lares:p%40ss%2Fword@127.0.0.1:9092")
     assert (address.user, address.password) == ("lares", "p@ss/word")
     assert address.options("x")["security_protocol"] == "SASL_PLAINTEXT"
-    assert "security_protocol" not in Address.parse("kafka://a:9092").options("x")
+    assert "security_protocol" not in KafkaAddress.parse("kafka://a:9092").options("x")
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_an_address_with_and_without_a_user() -> None:
 )
 def test_a_bad_address_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(Invalid) as refused:
-        Address.parse(url)
+        KafkaAddress.parse(url)
     assert refused.value.reason == "BAD_BUS_URL"
-    assert "p@ss" not in repr(Address.parse("kafka://lares:p%40ss@a:1"))
+    assert "p@ss" not in repr(KafkaAddress.parse("kafka://lares:p%40ss@a:1"))
 
 
 def test_a_message_there_and_back() -> None:
@@ -97,7 +97,7 @@ def test_a_dead_letter_keeps_bytes_and_headers_and_says_where_from() -> None:
 
 def test_the_library_repeats_itself_once(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("aiokafka.conn")
-    with quiet(), caplog.at_level(logging.WARNING, "aiokafka"):
+    with filtered_log(), caplog.at_level(logging.WARNING, "aiokafka"):
         logger.warning("Sending username and password in the clear")
         for _ in range(3):
             logger.error("cannot connect")

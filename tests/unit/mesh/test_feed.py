@@ -64,7 +64,7 @@ async def take(watching: AsyncIterator[EventChanged], count: int) -> list[int]:
 
 async def seated(feed: Feed, count: int = 1) -> None:
     """Until that many subscribers wait for something live."""
-    await until(lambda: len([seat for seat in feed._seats if not seat.behind]) == count)
+    await until(lambda: len([seat for seat in feed._subscribers if not seat.behind]) == count)
 
 
 def written(count: int) -> Book:
@@ -188,7 +188,7 @@ async def test_cursors_that_cannot_be() -> None:
         with pytest.raises(Conflict) as expired:
             await take(feed.watch(2), 1)
         assert expired.value.reason == "CURSOR_EXPIRED"
-        assert not feed._seats
+        assert not feed._subscribers
         assert await take(feed.watch(0), 2) == [4, 5]  # 0 is the oldest kept
 
 
@@ -215,7 +215,7 @@ async def test_a_slow_subscriber_reads_the_backlog_instead_and_holds_nobody_up()
         for sequence in range(2, 2001):
             bus.tails[0].put(book.write())
             assert await take(quick, 1) == [sequence]
-        (held,) = {len(seat._changes) for seat in feed._seats} - {0}
+        (held,) = {len(seat._changes) for seat in feed._subscribers} - {0}
         assert held <= 256
         reads = book.reads
         assert await take(slow, 1999) == list(range(2, 2001))
@@ -240,7 +240,7 @@ async def test_all_are_handed_the_same_object() -> None:
 async def test_a_tail_that_fails_is_entered_again_and_what_was_missed_is_read(
     monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
-    monkeypatch.setattr("mesh.following.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("mesh.topic_follower.AGAIN_SECONDS", 0.0)
     book = written(1)
     async with opened(book) as (feed, bus):
         watching = feed.watch(1)
@@ -258,7 +258,7 @@ async def test_subscribers_leave_and_are_told_at_the_end() -> None:
     async with opened(book) as (feed, _):
         async with aclosing(feed.watch(0)) as leaving:
             assert await take(leaving, 1) == [1]
-        assert not feed._seats
+        assert not feed._subscribers
         staying = feed.watch(2)
         waiting = asyncio.ensure_future(take(staying, 1))
         await seated(feed)

@@ -20,7 +20,7 @@ REPEAT_SECONDS = 10.0
 KEPT = 200
 
 
-class Quiet(logging.Filter):
+class AiokafkaLogFilter(logging.Filter):
     """Drops those lines, and repetitions of one line within 10 s."""
 
     def __init__(self) -> None:
@@ -41,13 +41,13 @@ class Quiet(logging.Filter):
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def filtered_log() -> Iterator[None]:
     """Within this block aiokafka keeps to what is worth reading."""
-    silencer = Quiet()
+    log_filter = AiokafkaLogFilter()
     for name in _LOGGERS:
-        logging.getLogger(name).addFilter(silencer)
+        logging.getLogger(name).addFilter(log_filter)
     try:
         yield
     finally:
         for name in _LOGGERS:
-            logging.getLogger(name).removeFilter(silencer)
+            logging.getLogger(name).removeFilter(log_filter)

@@ -16,10 +16,12 @@ async def open_blobs(config: Config, *, used: bool = True) -> Blobs:
     A bucket is asked whether it answers, if it is `used`. Raises Invalid BAD_SETTING, Unavailable."""
     url = config.blobs_url
     if url.startswith(S3):
-        from mesh.blobs.cache import Cache
+        from mesh.blobs.cache import BlobCache
         from mesh.blobs.s3 import S3Blobs, bucket_of, open_store
 
-        blobs = S3Blobs(open_store(bucket_of(url)), Cache(config.cache / "blobs", config.blobs_cache_bytes))
+        blobs = S3Blobs(
+            open_store(bucket_of(url)), BlobCache(config.cache / "blobs", config.blobs_cache_bytes)
+        )
         if used:
             try:
                 await blobs.require()

@@ -15,7 +15,7 @@ REMEMBERED_SECONDS = 3.0
 REMEMBERED = 1024
 
 
-class Keys:
+class KeyVerifier:
     """Turns the plain text of a key into its Caller. A revoked key is refused after at most 3 s."""
 
     def __init__(self, store: grpc.aio.Channel) -> None:

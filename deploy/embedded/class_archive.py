@@ -21,7 +21,7 @@ from deploy.embedded.child import open_child
 from deploy.embedded.java import Java
 from deploy.embedded.ports import free_port
 from deploy.embedded.tether import run_tethered
-from mesh.durable import sync_folder
+from mesh.durable_files import sync_folder
 from mesh.problems import Problem
 
 log = structlog.get_logger(__name__)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import archive as archives
-from deploy.embedded.archive import UNUSED_SECONDS, class_archive
+from deploy.embedded import class_archive as archives
+from deploy.embedded.class_archive import UNUSED_SECONDS, class_archive
 from deploy.embedded.java import Java
 
 OPTION = "-XX:SharedArchiveFile="

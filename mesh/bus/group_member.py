@@ -1,4 +1,4 @@
-"""One member of a consumer group: joins it, keeps the ledger filled, and starts over when it stalls."""
+"""One member of a consumer group: joins it, keeps the tracker filled, and starts over when it stalls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -18,10 +18,10 @@ from aiokafka.errors import (
 )
 from google.protobuf.message import DecodeError
 
-from mesh.bus.closing import end
+from mesh.bus.aiokafka_internals import stop_consumer
 from mesh.bus.cluster import RETRY_SECONDS, Cluster
-from mesh.bus.ledger import Entry, Ledger
 from mesh.bus.record import dead_letter, decode, is_for
+from mesh.bus.record_tracker import RecordTracker, TrackedRecord
 from mesh.delivery import OffsetStore
 from mesh.problems import Conflict, Denied, Problem, Unavailable
 from mesh.topics import M, Topic
@@ -40,7 +40,7 @@ UNDECODABLE = "UNDECODABLE"
 
 
 @dataclass(frozen=True)
-class Place(Generic[M]):
+class GroupSubscription(Generic[M]):
     """Which records to read, in whose name, and who knows where to go on."""
 
     topic: Topic[M]
@@ -62,14 +62,23 @@ class Place(Generic[M]):
         return await cluster.committed(self.group_id, self.topic.name)
 
 
-class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
+class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
     """`settle` is awaited before partitions are given away: to publish and commit what is done."""
 
     def __init__(
-        self, cluster: Cluster, place: Place[M], ledger: Ledger[M], settle: Callable[[], Awaitable[None]]
+        self,
+        cluster: Cluster,
+        subscription: GroupSubscription[M],
+        tracker: RecordTracker[M],
+        settle: Callable[[], Awaitable[None]],
     ) -> None:
-        self._cluster, self._place, self._ledger, self._settle = cluster, place, ledger, settle
-        self._unplaced: frozenset[int] = frozenset()
+        self._cluster, self._subscription, self._tracker, self._settle = (
+            cluster,
+            subscription,
+            tracker,
+            settle,
+        )
+        self._unpositioned: frozenset[int] = frozenset()
         self._committing: asyncio.Future[None] | None = None
         self.consumer: Any = None
         self.joined = False
@@ -82,14 +91,14 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         if revoked:
             with suppress(TimeoutError, Problem):
                 await asyncio.wait_for(self._settle(), REVOKE_SECONDS)
-        self._ledger.revoke()
-        self._unplaced = frozenset()
+        self._tracker.revoke()
+        self._unpositioned = frozenset()
 
     def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
         if self.consumer is None:
             return
         self.consumer.pause(*assigned)  # until they are placed: what came before would be thrown away
-        self._unplaced = frozenset(partition.partition for partition in assigned)
+        self._unpositioned = frozenset(partition.partition for partition in assigned)
         self.joined = True
 
     # The member's life.
@@ -97,8 +106,8 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
     async def join(self) -> None:
         """Raises KafkaError while the cluster cannot be reached."""
         self.consumer = AIOKafkaConsumer(
-            group_id=self._place.group_id,
-            group_instance_id=self._place.instance,
+            group_id=self._subscription.group_id,
+            group_instance_id=self._subscription.instance,
             auto_offset_reset="none",
             enable_auto_commit=False,
             fetch_max_wait_ms=500,
@@ -106,17 +115,17 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             max_poll_interval_ms=POLL_LIMIT_MS,
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
-            **self._cluster.address.options(self._place.group) | {"request_timeout_ms": REQUEST_MS},
+            **self._cluster.address.options(self._subscription.group) | {"request_timeout_ms": REQUEST_MS},
         )
         await self.consumer.start()
-        self.consumer.subscribe([self._place.topic.name], listener=self)
+        self.consumer.subscribe([self._subscription.topic.name], listener=self)
 
     async def leave(self) -> None:
         consumer, self.consumer = self.consumer, None
-        self.joined, self._unplaced = False, frozenset()
-        self._ledger.revoke()
+        self.joined, self._unpositioned = False, frozenset()
+        self._tracker.revoke()
         if consumer is not None:
-            await asyncio.shield(asyncio.ensure_future(end(consumer)))
+            await asyncio.shield(asyncio.ensure_future(stop_consumer(consumer)))
         committing, self._committing = self._committing, None
         if committing is not None:
             committing.cancel()
@@ -125,12 +134,12 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
     async def read(self) -> None:
         """Fetches as long as there is room. Returns by an exception only."""
         while True:
-            if self._unplaced:
-                await self._find_places()
-            if self._ledger.room <= 0:
+            if self._unpositioned:
+                await self._position_partitions()
+            if self._tracker.room <= 0:
                 await self._wait_for_room()
                 continue
-            room, wait = self._ledger.room, POLL_MS if self.joined else JOINING_POLL_MS
+            room, wait = self._tracker.room, POLL_MS if self.joined else JOINING_POLL_MS
             try:
                 fetched = await self.consumer.getmany(timeout_ms=wait, max_records=room)
             except NoOffsetForPartitionError:
@@ -146,52 +155,56 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
 
     def _take(self, fetched: dict[Any, list[Any]]) -> None:
         for partition, records in fetched.items():
-            generation = self._ledger.generation(partition.partition)
+            generation = self._tracker.generation(partition.partition)
             if generation is not None:
                 for record in records:
-                    self._ledger.add(self._entry(record, generation))
+                    self._tracker.add(self._entry(record, generation))
 
-    def _entry(self, record: Any, generation: int) -> Entry[M]:
-        if not is_for(record, self._place.group):
-            return Entry(record, None, ())
+    def _entry(self, record: Any, generation: int) -> TrackedRecord[M]:
+        if not is_for(record, self._subscription.group):
+            return TrackedRecord(record, None, ())
         try:
-            return Entry(record, decode(self._place.topic, record, generation))
+            return TrackedRecord(record, decode(self._subscription.topic, record, generation))
         except DecodeError as error:
             where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
             log.error("undecodable record", error=str(error), **where)
-            return Entry(record, None, (dead_letter(record, self._place.group, UNDECODABLE, 1),))
+            return TrackedRecord(
+                record, None, (dead_letter(record, self._subscription.group, UNDECODABLE, 1),)
+            )
 
-    async def _find_places(self) -> None:
+    async def _position_partitions(self) -> None:
         """Where to begin in what was assigned. Leaves it for the next time if that changes meanwhile."""
-        partitions, name = self._unplaced, self._place.topic.name
+        partitions, name = self._unpositioned, self._subscription.topic.name
         try:
-            begin = await self._place.committed(self._cluster, partitions)
+            begin = await self._subscription.committed(self._cluster, partitions)
             if partitions - begin.keys():
                 begin = await self._cluster.beginnings(name) | begin
         except Unavailable as problem:
-            log.warning("positions unknown", topic=name, group=self._place.group, error=problem.message)
+            log.warning(
+                "positions unknown", topic=name, group=self._subscription.group, error=problem.message
+            )
             await asyncio.sleep(RETRY_SECONDS)
             return
-        if self._unplaced is partitions:
+        if self._unpositioned is partitions:
             for partition in partitions:
-                self.place(partition, begin[partition])
-            self._unplaced = frozenset()
+                self.start_at(partition, begin[partition])
+            self._unpositioned = frozenset()
 
-    def place(self, partition: int, offset: int) -> None:
+    def start_at(self, partition: int, offset: int) -> None:
         """Goes on at `offset`; does nothing where the partition is somebody else's meanwhile."""
-        at = TopicPartition(self._place.topic.name, partition)
+        at = TopicPartition(self._subscription.topic.name, partition)
         if self.consumer is not None:
             with suppress(IllegalStateError):
                 self.consumer.seek(at, offset)
                 self.consumer.resume(at)
-                self._ledger.assign(partition, offset)
+                self._tracker.assign(partition, offset)
 
     async def _wait_for_room(self) -> None:
         """Returns when a quarter is free. A member that does not poll is put out of its group: it pauses, and
         polls."""
-        drained = self._ledger.drained
-        wanted = max(1, self._ledger.capacity // 4)
-        while self._ledger.room < wanted:
+        drained = self._tracker.drained
+        wanted = max(1, self._tracker.capacity // 4)
+        while self._tracker.room < wanted:
             drained.clear()
             try:
                 await asyncio.wait_for(drained.wait(), POLL_MS / 1000)
@@ -203,8 +216,8 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
     async def _go_on_with_what_is_kept(self, error: Any) -> None:
         """Retention has overtaken us. Raises Conflict where the log ends before the offset: another log."""
         ((at, first),) = error.args[0].items()
-        topic, number, group = at.topic, at.partition, self._place.group
-        generation = self._ledger.generation(number)
+        topic, number, group = at.topic, at.partition, self._subscription.group
+        generation = self._tracker.generation(number)
         if generation is None:
             return  # aiokafka's own idea of where to begin; ours comes
         try:
@@ -214,17 +227,17 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             return  # and is told again
         if first > oldest:
             raise out_of_range(topic, number, first, f"group {group}")
-        if self._ledger.generation(number) == generation:
+        if self._tracker.generation(number) == generation:
             where = {"topic": topic, "partition": number, "group": group, "first": first}
             log.error("records lost: retention took them unread", lost=oldest - first, **where)
             self.consumer.seek(at, oldest)
-            self._ledger.skip(number, oldest)
+            self._tracker.skip(number, oldest)
 
     async def commit(self, positions: dict[int, int]) -> bool:
         """Whether the group's coordinator has them."""
         if not await self._committed() or self.consumer is None:
             return False
-        name = self._place.topic.name
+        name = self._subscription.topic.name
         offsets = {TopicPartition(name, partition): at for partition, at in positions.items()}
         self._committing = asyncio.ensure_future(self.consumer.commit(offsets))
         return await self._committed()
@@ -242,16 +255,16 @@ class Intake(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             self._committing = None
         error = None if commit.cancelled() else commit.exception()
         if error is not None:
-            log.info("positions not committed", topic=self._place.topic.name, error=repr(error))
+            log.info("positions not committed", topic=self._subscription.topic.name, error=repr(error))
         return error is None and not commit.cancelled()
 
     async def positions(self) -> dict[int, int]:
         """By assigned partition, the offset to fetch next."""
         positions: dict[int, int] = {}
-        consumer, assigned = self.consumer, list(self._ledger.assigned())
+        consumer, assigned = self.consumer, list(self._tracker.assigned())
         with suppress(KafkaError):
             for partition in assigned if consumer else ():
-                at = TopicPartition(self._place.topic.name, partition)
+                at = TopicPartition(self._subscription.topic.name, partition)
                 positions[partition] = await consumer.position(at)
         return positions
 

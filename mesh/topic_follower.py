@@ -16,7 +16,7 @@ AGAIN_SECONDS, LONGEST_AGAIN_SECONDS = 1.0, 30.0
 
 
 @asynccontextmanager
-async def following(
+async def follow_topic(
     bus: Bus, topic: Topic[M], start: Start, take: Callable[[M], None], entered: Callable[[], None]
 ) -> AsyncIterator[None]:
     """Hands every message from `start` on to `take`; within the block, what was there at entry has been

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from mesh.durable import write_private
+from mesh.durable_files import write_private
 
 
 def test_secrets_are_for_the_owner(tmp_path: Path) -> None:

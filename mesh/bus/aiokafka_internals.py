@@ -11,7 +11,7 @@ STOP_SECONDS = 3.0
 FORCE_SECONDS = 1.0
 
 
-async def end(consumer: Any) -> None:
+async def stop_consumer(consumer: Any) -> None:
     """Takes 3 s, or 4. A consumer that is just joining its group ends only when that has ended, and then goes
     on sending heartbeats: it would keep its partitions, and read nothing. So what is left of it is put
     down."""

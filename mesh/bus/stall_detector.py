@@ -8,7 +8,7 @@ PATIENCE_SECONDS = 6.0
 JOIN_SECONDS = 30.0
 
 
-class Watchdog:
+class StallDetector:
     """Times are seconds of one monotonic clock; `emptied` counts the polls that brought all there was."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ class Uuid(AbstractType):  # type: ignore[misc]
         return uuid.UUID(bytes=data.read(16))
 
 
-class TopicsResponse12(Response):  # type: ignore[misc]
+class TopicMetadataResponse12(Response):  # type: ignore[misc]
     API_KEY = 3
     API_VERSION = 12
     SCHEMA = Schema(
@@ -71,11 +71,11 @@ class TopicsResponse12(Response):  # type: ignore[misc]
     )
 
 
-class TopicsRequest12(RequestStruct):  # type: ignore[misc]
+class TopicMetadataRequest12(RequestStruct):  # type: ignore[misc]
     API_KEY = 3
     API_VERSION = 12
     FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = TopicsResponse12
+    RESPONSE_TYPE = TopicMetadataResponse12
     SCHEMA = Schema(
         (
             "topics",
@@ -87,7 +87,7 @@ class TopicsRequest12(RequestStruct):  # type: ignore[misc]
     )
 
 
-class TopicsRequest(Request[TopicsRequest12]):  # type: ignore[misc]
+class TopicMetadataRequest(Request[TopicMetadataRequest12]):  # type: ignore[misc]
     """What the cluster knows of these topics: ids, partitions, leaders."""
 
     API_KEY = 3
@@ -95,5 +95,5 @@ class TopicsRequest(Request[TopicsRequest12]):  # type: ignore[misc]
     def __init__(self, names: list[str]) -> None:
         self._names = names
 
-    def build(self, request_struct_class: type[TopicsRequest12]) -> TopicsRequest12:
+    def build(self, request_struct_class: type[TopicMetadataRequest12]) -> TopicMetadataRequest12:
         return request_struct_class([(uuid.UUID(int=0), name, {}) for name in self._names], False, False, {})

@@ -12,7 +12,7 @@ from mesh.topics import M
 
 
 @dataclass(slots=True)
-class Entry(Generic[M]):
+class TrackedRecord(Generic[M]):
     """One record. `delivery` is None where nobody is to see it; `outputs` is None until it is done."""
 
     record: Any
@@ -20,14 +20,14 @@ class Entry(Generic[M]):
     outputs: tuple[Outgoing, ...] | None = None
 
 
-class Partition(Generic[M]):
+class TrackedPartition(Generic[M]):
     """The unfinished records of one partition, in log order, as long as it stays assigned."""
 
     def __init__(self, generation: int, position: int) -> None:
         self.generation = generation
         self.fetched = position
-        self._entries: deque[Entry[M]] = deque()
-        self._by_offset: dict[int, Entry[M]] = {}
+        self._entries: deque[TrackedRecord[M]] = deque()
+        self._by_offset: dict[int, TrackedRecord[M]] = {}
 
     @property
     def unfinished(self) -> int:
@@ -38,19 +38,19 @@ class Partition(Generic[M]):
         """The next offset that is not finished: all before it are done, and their outputs durable."""
         return self._entries[0].record.offset if self._entries else self.fetched
 
-    def add(self, entry: Entry[M]) -> None:
+    def add(self, entry: TrackedRecord[M]) -> None:
         self._entries.append(entry)
         self._by_offset[entry.record.offset] = entry
         self.fetched = entry.record.offset + 1
 
-    def get(self, offset: int) -> Entry[M] | None:
+    def get(self, offset: int) -> TrackedRecord[M] | None:
         return self._by_offset.get(offset)
 
     @property
     def is_ready(self) -> bool:
         return bool(self._entries) and self._entries[0].outputs is not None
 
-    def ready(self) -> list[Entry[M]]:
+    def ready(self) -> list[TrackedRecord[M]]:
         """The contiguous done records at the front."""
         ready = []
         for entry in self._entries:
@@ -70,7 +70,7 @@ class Partition(Generic[M]):
         del self._by_offset[self._entries.popleft().record.offset]
 
 
-class Ledger(Generic[M]):
+class RecordTracker(Generic[M]):
     """Bounded: at most `capacity` records are fetched and unfinished at a time.
 
     The events wake whoever waits: `arrived` something to hand out, `taken` nothing to hand out any more,
@@ -83,14 +83,14 @@ class Ledger(Generic[M]):
         self.publishable, self.moved = asyncio.Event(), asyncio.Event()
         self.capacity = capacity
         self._generation = 0
-        self._partitions: dict[int, Partition[M]] = {}
+        self._partitions: dict[int, TrackedPartition[M]] = {}
         self._waiting: deque[Delivery[M]] = deque()
         self.taken.set()
 
     def assign(self, partition: int, position: int) -> None:
         """Starts the partition anew: what was known of it is forgotten, answers to it come too late."""
         self._generation += 1
-        self._partitions[partition] = Partition(self._generation, position)
+        self._partitions[partition] = TrackedPartition(self._generation, position)
         self.drained.set()
 
     def revoke(self) -> None:
@@ -104,7 +104,7 @@ class Ledger(Generic[M]):
         known = self._partitions.get(partition)
         return None if known is None else known.generation
 
-    def add(self, entry: Entry[M]) -> None:
+    def add(self, entry: TrackedRecord[M]) -> None:
         partition = self._partitions[entry.record.partition]
         partition.add(entry)
         if entry.delivery is not None:
@@ -126,7 +126,7 @@ class Ledger(Generic[M]):
             self.taken.set()
         return taken
 
-    def find(self, delivery: Delivery[M]) -> Entry[M] | None:
+    def find(self, delivery: Delivery[M]) -> TrackedRecord[M] | None:
         """None where it is finished, or belongs to an assignment that is over."""
         partition = self._partitions.get(delivery.partition)
         if partition is None or partition.generation != delivery.generation:
@@ -139,7 +139,7 @@ class Ledger(Generic[M]):
             entry.outputs = outputs
             self._settle(self._partitions[delivery.partition])
 
-    def ready(self) -> Iterator[tuple[int, int, list[Entry[M]]]]:
+    def ready(self) -> Iterator[tuple[int, int, list[TrackedRecord[M]]]]:
         """What may be published now: (partition, generation, its contiguous done records)."""
         for number, partition in list(self._partitions.items()):
             if entries := partition.ready():
@@ -167,7 +167,7 @@ class Ledger(Generic[M]):
     def assigned(self) -> Collection[int]:
         return self._partitions.keys()
 
-    def _settle(self, partition: Partition[M], count: int = 0) -> None:
+    def _settle(self, partition: TrackedPartition[M], count: int = 0) -> None:
         before = partition.position
         partition.finish(count)
         if partition.position != before or not partition.unfinished:

@@ -1,0 +1,173 @@
+"""The bookkeeping of a stream, without a broker."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from lares.ingest.v1.events_pb2 import MediaIngested
+from mesh.bus.record import Outgoing
+from mesh.bus.record_tracker import RecordTracker, TrackedRecord
+from mesh.delivery import Delivery
+
+
+@dataclass
+class Record:
+    partition: int
+    offset: int
+    headers: list[Any] = field(default_factory=list)
+
+
+def fill(tracker: RecordTracker[MediaIngested], partition: int, *offsets: int) -> None:
+    generation = tracker.generation(partition)
+    assert generation is not None
+    for offset in offsets:
+        delivery = Delivery(MediaIngested(), "", "t", partition, offset, datetime.now(UTC), {}, generation)
+        tracker.add(TrackedRecord(Record(partition, offset), delivery))
+
+
+def output(name: str) -> Outgoing:
+    return Outgoing("out", None, name.encode(), ())
+
+
+def published(tracker: RecordTracker[MediaIngested]) -> list[str]:
+    """What would be published now, with its finishing."""
+    values = []
+    for partition, generation, entries in list(tracker.ready()):
+        values += [(out.value or b"").decode() for entry in entries for out in entry.outputs or ()]
+        tracker.finish(partition, generation, len(entries))
+    return values
+
+
+def test_a_position_moves_over_the_contiguous_done_prefix_only() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 5)
+    fill(tracker, 0, 5, 6, 7)
+    first, second, third = tracker.take(10)
+    tracker.done(third, ())
+    tracker.done(second, ())
+    assert tracker.positions() == {0: 5}
+    tracker.done(first, ())
+    assert tracker.positions() == {0: 8}
+
+
+def test_outputs_wait_for_those_before_them_and_hold_their_record_until_they_are_durable() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0, 1, 2)
+    first, second, third = tracker.take(10)
+    tracker.done(second, (output("2a"), output("2b")))
+    assert published(tracker) == []
+    tracker.done(first, (output("1"),))
+    tracker.done(third, ())
+    assert tracker.positions() == {0: 0}
+    assert published(tracker) == ["1", "2a", "2b"]
+    assert tracker.positions() == {0: 3}
+
+
+def test_partitions_do_not_wait_for_each_other() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    tracker.assign(1, 0)
+    fill(tracker, 0, 0)
+    fill(tracker, 1, 0)
+    _, other = tracker.take(10)
+    tracker.done(other, (output("b"),))
+    assert published(tracker) == ["b"]
+    assert tracker.positions() == {0: 0, 1: 1}
+
+
+def test_answers_to_an_assignment_that_is_over_are_ignored() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0, 1)
+    late = tracker.take(1)[0]
+    tracker.revoke()
+    tracker.done(late, ())
+    assert tracker.positions() == {}
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0)
+    tracker.done(late, ())
+    assert tracker.positions() == {0: 0}
+    assert tracker.find(late) is None
+
+
+def test_what_was_waiting_when_its_partition_was_placed_anew_is_not_handed_out() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0, 1)
+    tracker.assign(0, 1)
+    fill(tracker, 0, 1)
+    assert [delivery.offset for delivery in tracker.take(10)] == [1]
+
+
+def test_durable_outputs_of_an_assignment_that_is_over_move_nothing() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0)
+    tracker.done(tracker.take(1)[0], (output("a"),))
+    (under_way,) = list(tracker.ready())
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0)
+    tracker.finish(under_way[0], under_way[1], len(under_way[2]))
+    assert tracker.positions() == {0: 0}
+
+
+def test_room_counts_what_is_done_but_not_finished() -> None:
+    tracker = RecordTracker[MediaIngested](3)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0, 1, 2)
+    first, second, _ = tracker.take(10)
+    tracker.done(second, ())
+    assert tracker.room == 0
+    tracker.done(first, ())
+    assert tracker.room == 2
+
+
+def test_records_nobody_is_to_see_are_finished_in_their_place() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0)
+    tracker.add(TrackedRecord(Record(0, 1), None, (output("dead"),)))
+    tracker.add(TrackedRecord(Record(0, 2), None, ()))
+    (seen,) = tracker.take(10)
+    assert seen.offset == 0
+    assert published(tracker) == []
+    tracker.done(seen, ())
+    assert published(tracker) == ["dead"]
+    assert tracker.positions() == {0: 3}
+
+
+def test_done_twice_is_done_once() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0)
+    delivery = tracker.take(1)[0]
+    tracker.done(delivery, (output("first"),))
+    tracker.done(delivery, (output("second"),))
+    assert published(tracker) == ["first"]
+
+
+def test_a_stretch_without_records_counts_only_where_nothing_is_unfinished() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0)
+    tracker.skip(0, 9)
+    assert tracker.positions() == {0: 0}
+    tracker.done(tracker.take(1)[0], ())
+    tracker.skip(0, 9)
+    assert tracker.positions() == {0: 9}
+
+
+def test_it_says_when_everything_is_taken_or_gone() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    assert tracker.taken.is_set()
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0, 1)
+    tracker.take(1)
+    assert not tracker.taken.is_set()
+    tracker.take(1)
+    assert tracker.taken.is_set()
+    fill(tracker, 0, 2)
+    assert not tracker.taken.is_set()
+    tracker.revoke()
+    assert tracker.taken.is_set()
