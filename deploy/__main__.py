@@ -6,10 +6,10 @@ import sys
 
 
 def main() -> None:
-    # gRPC reads these when it is imported. Our children exec at once: it need not prepare for forks.
+    # gRPC reads these when it is imported. It need not support forks: children of Lares call exec at once.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # While code is read nothing is there to be ended in order, and some of that code swallows an interrupt.
+    # Nothing needs an orderly end during imports, and some imported code swallows KeyboardInterrupt.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
         from deploy.cli import main as run

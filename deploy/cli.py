@@ -1,4 +1,4 @@
-"""`lares`: the command line."""
+"""The command line of `lares`."""
 
 import argparse
 import asyncio
@@ -25,13 +25,13 @@ Lares is ready.
   cameras     {cameras}
   API key     {key}
 
-Try next: copy a photo into {cameras}/front-door/, or run `make demo` in another terminal.
+Next: copy a photo into {cameras}/front-door/, or run `make demo` in another terminal.
 Stop with Ctrl-C.
 """
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The entry point. Ends with status 0, 1 (a problem, said on standard error) or 2 (wrong usage)."""
+    """Runs one command. Exits with status 0, 1 (a problem, printed to standard error) or 2 (wrong usage)."""
     options = parser().parse_args(arguments)
     try:
         config = load_config(**({"home": options.home} if options.home else {}))
@@ -44,48 +44,56 @@ def main(arguments: list[str] | None = None) -> None:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="lares", description="Home-security intelligence.")
     home = argparse.ArgumentParser(add_help=False)
-    home.add_argument("--home", type=Path, help="folder of everything Lares keeps (LARES_HOME)")
+    home.add_argument("--home", type=Path, help="folder in which Lares keeps its data (LARES_HOME)")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     up = commands.add_parser("up", parents=[home], help="run Lares until Ctrl-C")
-    up.add_argument("--target", action="append", default=[], help="all (default), or services, repeated")
+    up.add_argument(
+        "--target", action="append", default=[], help="a service to run, repeatable; all of them by default"
+    )
     up.set_defaults(run=lambda config, options: _run(_up(config, options.target)))
 
-    config = commands.add_parser("config", parents=[home], help="print the settings, secrets hidden")
+    config = commands.add_parser("config", parents=[home], help="print the settings, with secrets hidden")
     config.set_defaults(run=lambda config, _: print_config(config))
 
     demo = commands.add_parser(
-        "demo", parents=[home], help="put sample photos into a camera of a running Lares"
+        "demo", parents=[home], help="put sample photos into the folder of a camera of a running Lares"
     )
-    demo.add_argument("--camera", default="demo", help="the camera's folder")
+    demo.add_argument("--camera", default="demo", help="name of the camera's folder (demo)")
     demo.set_defaults(run=_demo)
 
-    keys = commands.add_parser("keys", help="API keys of a running Lares").add_subparsers(required=True)
-    create = keys.add_parser("create", parents=[home], help="make a key and print it, once")
+    keys = commands.add_parser("keys", help="manage the API keys of a running Lares").add_subparsers(
+        required=True
+    )
+    create = keys.add_parser(
+        "create", parents=[home], help="create a key and print it; it is not shown again"
+    )
     create.add_argument("name")
     keys.add_parser("list", parents=[home], help="list the keys").set_defaults(key=None)
-    revoke = keys.add_parser("revoke", parents=[home], help="refuse a key from now on")
+    revoke = keys.add_parser("revoke", parents=[home], help="revoke a key")
     revoke.add_argument("id")
     for command, action in ((create, "create"), (keys.choices["list"], "list"), (revoke, "revoke")):
         command.set_defaults(run=_keys, action=action)
-    _add_model(commands.add_parser("model", help="the detector's model: export it, check it"))
+    _add_model(commands.add_parser("model", help="export or check the detector's model"))
     return top
 
 
 def _add_model(model: argparse.ArgumentParser) -> None:
     commands = model.add_subparsers(required=True, metavar="COMMAND")
     export = commands.add_parser(
-        "export", help="a trained RT-DETRv2 as a model repository for Triton (see docs/models.md)"
+        "export", help="export a trained RT-DETRv2 as a Triton model repository (docs/models.md)"
     )
-    export.add_argument("--from", dest="source", required=True, help="folder, or a model's id on the hub")
-    export.add_argument("--out", required=True, help="the model repository, a new folder")
-    export.add_argument("--name", default="", help="the model's name; else by its backbone, or the folder's")
+    export.add_argument("--from", dest="source", required=True, help="a folder, or a model's id on the hub")
+    export.add_argument("--out", required=True, help="folder to create for the model repository")
+    export.add_argument(
+        "--name", default="", help="the model's name; by default from its backbone or its folder"
+    )
     export.set_defaults(run=_export, home=None)
 
-    check = commands.add_parser("check", help="send a photo to a detector, print boxes and timings")
-    check.add_argument("--url", help="as LARES_DETECTOR_URL, which it is by default")
-    check.add_argument("--photo", type=Path, help="JPEG or PNG; a sample without it")
-    check.add_argument("--calls", type=_calls, default=21, help="how often it is sent (21)")
+    check = commands.add_parser("check", help="send a photo to a detector and print boxes and timings")
+    check.add_argument("--url", help="URL of the detector (LARES_DETECTOR_URL by default)")
+    check.add_argument("--photo", type=Path, help="a JPEG or PNG; by default a sample photo")
+    check.add_argument("--calls", type=_calls, default=21, help="number of times that the photo is sent (21)")
     check.set_defaults(run=_check, home=None)
 
 
@@ -97,13 +105,13 @@ def _calls(text: str) -> int:
 
 
 def print_config(config: Config) -> None:
-    """One setting a line, as `.env` would hold it; secrets in URLs are hidden."""
+    """Prints one setting per line, in the format of `.env`, with secrets in URLs hidden."""
     for name in type(config).model_fields:
         print(f"{setting(name)}={_quoted(hidden(as_text(getattr(config, name))))}")
 
 
 def _quoted(text: str) -> str:
-    """For `.env`, where some characters end a value, or begin something else."""
+    """Quotes a value if it contains characters that are special in `.env`."""
     if not re.search(r"[\s#'\"\\]", text):
         return text
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -116,7 +124,7 @@ async def _up(config: Config, targets: list[str]) -> None:
     assert task is not None
 
     def interrupt() -> None:
-        # Before Lares is ready there is nothing to wait at: the start itself is cancelled.
+        # Before Lares is ready nobody waits for `stop`, so the start itself is cancelled.
         if stop.is_set() or not ready:
             task.cancel()
         stop.set()
@@ -124,7 +132,7 @@ async def _up(config: Config, targets: list[str]) -> None:
     ready = False
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, interrupt)
-    # Reading the code makes a million objects that stay: looking through them is a fifth of the start.
+    # Imports create a million permanent objects; the collector's passes over them take a fifth of the start.
     gc.disable()
     from deploy.targets import open_lares
 

@@ -1,4 +1,4 @@
-"""A gRPC client of the Lares that runs on a home, for commands of the same machine."""
+"""A gRPC client for commands that run on the same machine as Lares."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +13,10 @@ from mesh.rpc import API_KEY, Metadata
 
 @asynccontextmanager
 async def open_client(config: Config) -> AsyncIterator[tuple[grpc.aio.Channel, Metadata]]:
-    """A channel to the clients' door of the Lares that runs on this home, and the admin key as metadata.
-    Raises Unavailable, where nobody listens NOT_RUNNING."""
+    """Yields a channel to the clients' door of the Lares that uses this home, and the admin key as metadata.
+
+    Within the block, an unavailable Lares raises Unavailable, with the reason NOT_RUNNING if nothing listens.
+    """
     file = config.home / "admin.key"
     key = ((API_KEY, file.read_text().strip()),) if file.is_file() else ()
     async with grpc.aio.insecure_channel(client_socket(config.home)) as channel:

@@ -1,4 +1,4 @@
-"""`lares demo`: sample photos for a camera of a running Lares, and the events they become."""
+"""`lares demo`: puts sample photos into a camera's folder and prints the events that they become."""
 
 import asyncio
 import os
@@ -18,19 +18,20 @@ from mesh.config import Config
 from mesh.rpc import call, stream
 
 PAUSE_SECONDS = 2.0
-# An event closes 30 s after its last photo and is judged then, if not at once.
+# An event closes 30 s after its last photo and is assessed then, if it was not assessed at once.
 AFTER_SECONDS = 40.0
 
 
 async def show(config: Config, camera: str) -> None:
-    """Drops the samples, one every two seconds, and prints each change of an event until all is quiet."""
+    """Copies the samples into the folder, one every two seconds, and prints each change of an event until
+    40 s after the last photo. Raises Unavailable NOT_RUNNING."""
     photos = await asyncio.to_thread(sample_photos, config.cache)
     folder = config.cameras_folder / camera
     async with open_client(config) as (channel, key):
         stub = events_rpc.EventServiceStub(channel)
-        # Answers at once that no Lares runs here, before a folder is made.
+        # Fails before a folder is created if no Lares runs here.
         head = (await call(stub.GetStoreStatus, events.GetStoreStatusRequest(), headers=key)).sequence
-        print(f"Dropping {len(photos)} photos into {folder}, one every {PAUSE_SECONDS:g} s.")
+        print(f"Copying {len(photos)} photos into {folder}, one every {PAUSE_SECONDS:g} s.")
         dropping = asyncio.create_task(_drop(photos, folder))
         try:
             async with asyncio.timeout(len(photos) * PAUSE_SECONDS + AFTER_SECONDS):
@@ -38,7 +39,7 @@ async def show(config: Config, camera: str) -> None:
                 async for answer in stream(stub.WatchEvents, request, headers=key):
                     print(line(answer.change), flush=True)
         except TimeoutError:
-            print("Done. The events stay: see `events` in GraphQL.")
+            print("Done. The events are kept: query `events` in GraphQL.")
         finally:
             dropping.cancel()
             await asyncio.gather(dropping, return_exceptions=True)
@@ -47,7 +48,7 @@ async def show(config: Config, camera: str) -> None:
 async def _drop(photos: list[Path], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for photo in photos:
-        # A fresh capture time each run; moved into place as a camera's upload would be.
+        # The current time becomes the capture time. The rename makes the file appear complete, as an upload.
         partial = folder / f".{uuid4().hex}.part"
         await asyncio.to_thread(shutil.copyfile, photo, partial)
         os.utime(partial)
@@ -56,7 +57,7 @@ async def _drop(photos: list[Path], folder: Path) -> None:
 
 
 def line(change: EventChanged) -> str:
-    """One change as a person reads it."""
+    """Formats one change for a person."""
     event = change.event
     status = EventStatus.Name(event.status).removeprefix("EVENT_STATUS_")
     text = (
@@ -66,5 +67,5 @@ def line(change: EventChanged) -> str:
     if event.HasField("assessment"):
         assessment = event.assessment
         severity = Severity.Name(assessment.severity).removeprefix("SEVERITY_")
-        text += f" | risk {assessment.score} {severity}: {assessment.summary}"
+        text += f" | score {assessment.score} {severity}: {assessment.summary}"
     return text

@@ -1,4 +1,4 @@
-"""`lares keys`: over the operator socket of a running Lares, so that no key is needed to make one."""
+"""`lares keys`: manages API keys over the operator socket of a running Lares, which needs no key."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,13 +12,16 @@ from mesh.config import Config
 from mesh.problems import Unavailable
 from mesh.rpc import Metadata, call
 
-# Who comes over the operator socket need not say who they are.
+# Callers on the operator socket need no credentials.
 HEADERS: Metadata = ()
 
 
 @asynccontextmanager
 async def key_service(config: Config) -> AsyncIterator["keys_rpc.KeyServiceAsyncStub"]:
-    """The keys of the Lares that runs on this home. Raises Unavailable, where nobody listens NOT_RUNNING."""
+    """Yields the KeyService of the Lares that uses this home.
+
+    Within the block, an unavailable Lares raises Unavailable, with the reason NOT_RUNNING if nothing listens.
+    """
     async with grpc.aio.insecure_channel(operator_socket(config.home)) as channel:
         with saying_where(f"on {config.home}"):
             yield keys_rpc.KeyServiceStub(channel)
@@ -26,15 +29,15 @@ async def key_service(config: Config) -> AsyncIterator["keys_rpc.KeyServiceAsync
 
 @contextmanager
 def saying_where(place: str) -> Iterator[None]:
-    """What is unavailable in the block is said of the Lares that runs at `place`."""
+    """Rewrites Unavailable raised in the block so that its message names `place`."""
     try:
         yield
     except Unavailable as problem:
-        # gRPC's own word for it; what Lares itself says has another reason.
+        # This reason comes from gRPC: nothing listens. Lares's own problems have other reasons.
         if problem.reason == grpc.StatusCode.UNAVAILABLE.name:
-            message = f"no Lares runs {place}: start it with `lares up`"
+            message = f"no Lares is running {place}: start it with `lares up`"
             raise Unavailable(message, "NOT_RUNNING") from None
-        message = f"Lares runs {place}, but does not do this now: {problem.message}"
+        message = f"Lares is running {place}, but cannot do this now: {problem.message}"
         raise Unavailable(message, problem.reason) from None
 
 

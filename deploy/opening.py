@@ -1,4 +1,4 @@
-"""Opens the mesh of one process. Only this code knows whether its parts are embedded or yours."""
+"""Opens the mesh of one process. Only this module knows which of its parts are embedded."""
 
 import asyncio
 import ssl
@@ -30,8 +30,11 @@ BLOB_USERS = {"ingest", "detect", "gateway"}
 
 @asynccontextmanager
 async def open_mesh(config: Config, targets: Collection[str], *, database: bool) -> AsyncIterator[Mesh]:
-    """`targets` run in this process; with `database`, one of them needs PostgreSQL. Problems: HOME_IN_USE,
-    PORT_TAKEN, BAD_SETTING, and what embedded parts say when they do not come up."""
+    """Opens the mesh for the `targets` of this process; `database`: one of them needs PostgreSQL.
+
+    Raises Conflict HOME_IN_USE or PORT_TAKEN, Invalid BAD_SETTING, and what an embedded part raises when it
+    cannot be started.
+    """
     guard_listening(config)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_home(config.home))
@@ -46,10 +49,11 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         server = Server(lambda door: Boundary(door, verify if config.auth else None))
         channels = Channels(dict.fromkeys(targets, server.channel()), config.peers, peer_credentials(config))
         stack.push_async_callback(channels.close)
-        keys = KeyVerifier(channels.to("store"))  # which may be behind the server that asks them
+        keys = KeyVerifier(channels.to("store"))  # the store may run behind this very server
         addresses = await _listen(config, server, "store" in targets)
         bus_url, database_url, reasoner_url = await _open_parts(config, stack, targets, database)
-        # Our own Kafka has no other member: one that was killed gets its partitions back at once.
+        # Only this process uses the embedded Kafka. As a static member it gets its partitions back at once
+        # after it was killed.
         instance = "lares" if config.bus_url == EMBEDDED else None
         bus = await stack.enter_async_context(open_bus(bus_url, client_id="lares", instance=instance))
         await bus.create_topics()
@@ -73,18 +77,18 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
 
 
 def operator_socket(home: Path) -> str:
-    """The private socket over which `lares keys` asks for keys, and can ask for nothing else."""
+    """Address of the private socket that offers KeyService to `lares keys`, and nothing else."""
     return f"unix:{private_socket_folder(home) / 'operator.sock'}"
 
 
 def client_socket(home: Path) -> str:
-    """The private socket of the clients' door, for commands of this machine: it needs no TLS and no port, but
-    a key like every client."""
+    """Address of the private socket of the clients' door, for commands on this machine: it has no TLS and no
+    port, but requires a key as for every client."""
     return f"unix:{private_socket_folder(home) / 'clients.sock'}"
 
 
 async def _listen(config: Config, server: Server, keys: bool) -> dict[str, str]:
-    """`keys`: this process has them. Returns what `Mesh.addresses` has of it."""
+    """Opens the server's listeners; that of `lares keys` only if `keys` is set. Returns addresses by name."""
     clients = client_credentials(config)
     siblings = sibling_credentials(config) if config.mesh_listen else None
     if keys:
@@ -101,7 +105,7 @@ async def _listen(config: Config, server: Server, keys: bool) -> dict[str, str]:
 async def _open_parts(
     config: Config, stack: AsyncExitStack, targets: Collection[str], database: bool
 ) -> tuple[str, str, str]:
-    """What is ours comes up at the same time. Returns the URLs of bus, database and judge, ours or yours."""
+    """Starts the embedded parts concurrently. Returns the URLs of the bus, the database and the reasoner."""
     parts: dict[str, AbstractAsyncContextManager[str]] = {}
     if "reason" in targets and config.reasoner_url.startswith(SCHEME):
         parts["reasoner"] = open_llama(config.home, model_of(config.reasoner_url))
@@ -119,7 +123,8 @@ async def _open_parts(
 
 
 async def _together(starts: list[Coroutine[Any, Any, str]]) -> list[str]:
-    """Their results, in order; when one fails, the others are cancelled and awaited before it is raised."""
+    """Returns the results in order. If one start fails, cancels the others and waits for them before
+    raising."""
     tasks = [asyncio.create_task(start) for start in starts]
     try:
         return list(await asyncio.gather(*tasks))
@@ -130,7 +135,8 @@ async def _together(starts: list[Coroutine[Any, Any, str]]) -> list[str]:
 
 
 def guard_listening(config: Config) -> None:
-    """Nothing listens beyond loopback without TLS, unless told so in as many words."""
+    """Raises Invalid BAD_SETTING if anything would listen beyond loopback without TLS and that is not
+    allowed."""
     if config.mesh_listen and not (config.tls_ca and config.tls_cert and config.tls_key):
         raise Invalid("LARES_MESH_LISTEN needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY", "BAD_SETTING")
     for setting in ("gateway_listen", "grpc_listen", "kafka_listen"):
@@ -139,7 +145,7 @@ def guard_listening(config: Config) -> None:
         if not is_loopback(address) and not secure and not config.allow_plaintext:
             raise Invalid(
                 f"LARES_{setting.upper()}={address} is reachable from other machines: set LARES_TLS_CERT and"
-                " LARES_TLS_KEY, or say LARES_ALLOW_PLAINTEXT=true",
+                " LARES_TLS_KEY, or set LARES_ALLOW_PLAINTEXT=true",
                 "BAD_SETTING",
             )
 
@@ -153,19 +159,20 @@ def is_loopback(address: str) -> bool:
 
 
 def client_credentials(config: Config) -> grpc.ServerCredentials | None:
-    """What gRPC clients meet: TLS where a certificate is set. Raises Invalid BAD_CERTIFICATE."""
+    """TLS for gRPC clients, or None if no certificate is set. Raises Invalid BAD_CERTIFICATE."""
     return grpc.ssl_server_credentials([certificate(config)]) if config.tls_cert else None
 
 
 def sibling_credentials(config: Config) -> grpc.ServerCredentials:
-    """What siblings of other processes meet: both sides show a certificate of our CA."""
+    """Mutual TLS for siblings in other processes. Raises Invalid BAD_CERTIFICATE."""
     return grpc.ssl_server_credentials(
         [certificate(config)], root_certificates=authority(config), require_client_auth=True
     )
 
 
 def peer_credentials(config: Config) -> grpc.ChannelCredentials | None:
-    """How this process shows itself to its siblings; required as soon as there are peers."""
+    """The certificate that this process presents to its siblings, or None if there are no peers. Raises
+    Invalid BAD_SETTING or BAD_CERTIFICATE."""
     if not config.peers:
         return None
     if not (config.tls_cert and config.tls_key and config.tls_ca):
@@ -174,13 +181,13 @@ def peer_credentials(config: Config) -> grpc.ChannelCredentials | None:
 
 
 def certificate(config: Config) -> tuple[bytes, bytes]:
-    """The private key and the chain that fits it, in PEM. Raises Invalid BAD_CERTIFICATE, where gRPC would
-    only say that it cannot listen."""
+    """The private key and the certificate chain, in PEM. Raises Invalid BAD_CERTIFICATE, because gRPC's own
+    error would only be that it cannot listen."""
     assert config.tls_cert
     assert config.tls_key
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # A key that needs a password is refused: without one here, the terminal would be asked for it.
+        # The wrong password makes an encrypted key fail; without any, OpenSSL would prompt on the terminal.
         context.load_cert_chain(config.tls_cert, config.tls_key, password="-")  # noqa: S106
     except OSError as error:  # ssl.SSLError is one
         raise Invalid(f"LARES_TLS_CERT, LARES_TLS_KEY: {error}", "BAD_CERTIFICATE") from None
@@ -188,7 +195,7 @@ def certificate(config: Config) -> tuple[bytes, bytes]:
 
 
 def authority(config: Config) -> bytes:
-    """The CA of the siblings, in PEM. Raises Invalid BAD_CERTIFICATE."""
+    """The siblings' CA, in PEM. Raises Invalid BAD_CERTIFICATE."""
     assert config.tls_ca
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(config.tls_ca)

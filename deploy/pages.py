@@ -1,4 +1,4 @@
-"""What pages say of the code, made from the code: `python -m deploy.pages`, or `--check` whether it is."""
+"""Generates the parts of pages that describe code: `python -m deploy.pages`; `--check` only compares."""
 
 import argparse
 import sys
@@ -23,14 +23,14 @@ from reason_svc.weights import CLASSES, CONFIDENCE, HOURS, KINDS, OTHER, Kind, S
 
 ROOT = Path(__file__).parents[1]
 
-# Name of the table -> what makes it.
+# The function that generates each table, by the table's name.
 Tables = Mapping[str, Callable[[], str]]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Writes what is not up to date; with `--check` says so instead and ends with status 1."""
+    """Updates the pages; with `--check` lists outdated ones instead and exits with status 1."""
     parser = argparse.ArgumentParser(prog="python -m deploy.pages", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing")
+    parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     check = parser.parse_args(arguments).check
     try:
         stale = write_pages(ROOT, check=check)
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def write_pages(root: Path, *, check: bool) -> list[str]:
-    """The pages under `root` that differed from the code; `check` leaves them so.
+    """Updates the pages under `root`, unless `check` is set. Returns those that were outdated.
 
     Raises Invalid NO_MARKERS.
     """
@@ -58,14 +58,14 @@ def write_pages(root: Path, *, check: bool) -> list[str]:
 
 
 def filled(text: str, tables: Tables, page: str) -> str:
-    """`text` with every table in its place. Raises Invalid NO_MARKERS."""
+    """Replaces all tables in `text`. Raises Invalid NO_MARKERS."""
     for name, make in tables.items():
         text = fill(text, name, make(), page)
     return text
 
 
 def fill(text: str, name: str, table: str, page: str) -> str:
-    """`text` with `table` between the two markers of that name. Raises Invalid NO_MARKERS."""
+    """Puts `table` between the two markers with that name in `text`. Raises Invalid NO_MARKERS."""
     opening, closing = f"<!-- made by deploy/pages.py: {name} -->\n", f"<!-- end: {name} -->"
     before, found, rest = text.partition(opening)
     _, closed, after = rest.partition(closing)
@@ -75,18 +75,18 @@ def fill(text: str, name: str, table: str, page: str) -> str:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """GitHub's form of a table."""
+    """Formats a table in GitHub's Markdown."""
     heads = list(head)
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
 def settings() -> str:
-    rows = ((code(setting(name)), *_setting(field)) for name, field in Config.model_fields.items())
+    rows = ((code(setting(name)), *_setting_row(field)) for name, field in Config.model_fields.items())
     return table(["Setting", "Default", "Meaning"], rows)
 
 
-def _setting(field: FieldInfo) -> tuple[str, str]:
+def _setting_row(field: FieldInfo) -> tuple[str, str]:
     meaning = field.description or ""
     if get_origin(field.annotation) is Literal:
         meaning += f" One of {', '.join(code(choice) for choice in get_args(field.annotation))}."
@@ -95,10 +95,10 @@ def _setting(field: FieldInfo) -> tuple[str, str]:
 
 def topics() -> str:
     head = ["Topic", "Message", "Key", "Partitions", "Kept", "Written by", "Read by"]
-    return table(head, [*map(_topic, TOPICS), *map(_dead_letters, DEAD_LETTER_SERVICES)])
+    return table(head, [*map(_topic_row, TOPICS), *map(_dead_letters_row, DEAD_LETTER_SERVICES)])
 
 
-def _topic(topic: Topic[Any]) -> list[str]:
+def _topic_row(topic: Topic[Any]) -> list[str]:
     seconds = topic.retention_seconds
     kept = "the latest of each key" if seconds is None else f"{seconds // DAYS} days"
     message = topic.message.DESCRIPTOR.full_name
@@ -106,7 +106,7 @@ def _topic(topic: Topic[Any]) -> list[str]:
     return [code(topic.name), code(message), topic.key_name, str(topic.partitions), kept, *people]
 
 
-def _dead_letters(service: str) -> list[str]:
+def _dead_letters_row(service: str) -> list[str]:
     kept = f"{DEAD_LETTER_RETENTION_SECONDS // DAYS} days"
     return [
         code(dead_letters(service)),
@@ -127,11 +127,11 @@ def classes() -> str:
 
 def circumstances() -> str:
     names = ["hour", "count", "dwell", "repeat", "confidence"]
-    rows = ([kind.name, *_circumstances(kind)] for kind in KINDS)
+    rows = ([kind.name, *_circumstance_row(kind)] for kind in KINDS)
     return table(["Kind", *map(code, names)], rows)
 
 
-def _circumstances(kind: Kind) -> list[str]:
+def _circumstance_row(kind: Kind) -> list[str]:
     parts = dict.fromkeys(part for _, part in HOURS)
     hours = ", ".join(f"{part} {hour_points(kind, part):+d}" for part in parts)
     return [
@@ -159,7 +159,7 @@ def schema() -> str:
     return make_schema().as_str() + "\n"
 
 
-# Each page: what makes it, or the tables in it.
+# The function that generates each page, or the tables in it.
 PAGES: dict[str, Callable[[], str] | Tables] = {
     "README.md": {"settings": settings},
     "docs/topics.md": {"topics": topics},

@@ -1,4 +1,4 @@
-"""The composition root: the only code that knows every service, and which parts each one needs."""
+"""The composition root: the only module that knows all services and the parts that each one needs."""
 
 import asyncio
 import importlib
@@ -26,19 +26,19 @@ Opener = Callable[[Config, Mesh], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True)
 class Target:
-    """One service: where its `open` is, and whether it needs the database."""
+    """One service: the module with its `open`, and whether it needs the database."""
 
     module: str
     database: bool = False
 
     def load(self) -> Opener:
-        """Imported here, so that a process holds only the code of the targets it runs."""
+        """Imports the service, so that a process loads only the code of its own targets."""
         opener: Opener = importlib.import_module(self.module).open
         return opener
 
 
 GATEWAY = "gateway"
-# In the order in which they open, those first whose own start takes longest; they close in reverse.
+# In the order in which they open: those that take longest to start come first. They close in reverse.
 TARGETS: dict[str, Target] = {
     "detect": Target("detect_svc.service"),
     "store": Target("store_svc.service", database=True),
@@ -49,7 +49,8 @@ TARGETS: dict[str, Target] = {
 
 
 def chosen(names: Collection[str]) -> list[str]:
-    """The targets of these names in the order of opening; `all`, or no name, is every one."""
+    """The targets with these names, in the order in which they open; all targets for `all` or no name. Raises
+    Invalid BAD_TARGET."""
     unknown = set(names) - TARGETS.keys() - {"all"}
     if unknown:
         raise Invalid(
@@ -60,14 +61,15 @@ def chosen(names: Collection[str]) -> list[str]:
 
 @asynccontextmanager
 async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Mesh]:
-    """Everything that `names` need, up and ready. Raises a Problem that says what is missing."""
+    """Opens the targets in `names` with all parts that they need, and yields when they are ready. Raises a
+    Problem that says what is missing."""
     targets = chosen(names)
-    heed_renamed(config, targets)
+    report_renamed_settings(config, targets)
     database = any(TARGETS[name].database for name in targets)
     async with AsyncExitStack() as stack:
         name = "lares" if len(targets) == len(TARGETS) else f"lares-{'-'.join(targets)}"
         await stack.enter_async_context(open_tracing(name))
-        # The services' code is read while Kafka starts, and while those before open: each takes seconds.
+        # A thread imports the services while Kafka and earlier services start: each import takes seconds.
         reader = ThreadPoolExecutor(1, thread_name_prefix="loading")
         stack.callback(reader.shutdown, wait=False, cancel_futures=True)
         loop = asyncio.get_running_loop()
@@ -80,18 +82,19 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
             mesh.server.add_reflection()
         await mesh.server.start()
         stack.push_async_callback(mesh.server.stop, GRACE_SECONDS)
-        # It offers no gRPC and asks by it: so it opens once there is a server, and closes while there is one.
+        # The gateway calls gRPC services and offers none: it opens after the server starts and closes before
+        # it stops.
         if gateway:
             await stack.enter_async_context((await gateway)(config, mesh))
         await until_ready(mesh)
-        await stack.enter_async_context(mesh.running("gRPC health", keep_telling(mesh)))
+        await stack.enter_async_context(mesh.running("gRPC health", update_health(mesh)))
         yield mesh
 
 
-def heed_renamed(config: Config, targets: Collection[str]) -> None:
-    """Says which settings have a new name. Raises Invalid where they were set for detect_svc alone: the
-    process that decides now would never see them."""
-    moved = [f"{old} is {new} now" for old, new in config.renamed.items()]
+def report_renamed_settings(config: Config, targets: Collection[str]) -> None:
+    """Logs a warning for each setting that is set under an old name. Raises Invalid if this process runs
+    detect without store, because the process that uses the settings now would not see them."""
+    moved = [f"{old} is now {new}" for old, new in config.renamed.items()]
     if moved and "detect" in targets and "store" not in targets:
         raise Invalid(
             f"{', '.join(moved)}: store_svc decides what counts, so set it for the process that runs store,"
@@ -99,11 +102,11 @@ def heed_renamed(config: Config, targets: Collection[str]) -> None:
             "BAD_SETTING",
         )
     for sentence in moved:
-        log.warning("a setting has a new name", setting=sentence)
+        log.warning("setting was renamed", setting=sentence)
 
 
 async def until_ready(mesh: Mesh) -> None:
-    """Waits for every part of ours to answer; raises Unavailable with the last answers after 120 s."""
+    """Waits until every part is ready. Raises Unavailable with what is still missing after 120 s."""
     deadline = asyncio.get_running_loop().time() + READY_SECONDS
     while missing := {part: why for part, why in (await mesh.missing()).items() if part not in mesh.awaited}:
         if mesh.failure.done():
@@ -113,8 +116,8 @@ async def until_ready(mesh: Mesh) -> None:
         await asyncio.sleep(0.05)
 
 
-async def keep_telling(mesh: Mesh) -> None:
-    """Runs for ever: gRPC health says what `/ready` says."""
+async def update_health(mesh: Mesh) -> None:
+    """Updates the gRPC health service from the state that `/ready` reports, until cancelled."""
     while True:
         await mesh.server.tell(await mesh.missing())
         await asyncio.sleep(HEALTH_SECONDS)

@@ -26,7 +26,7 @@ async def test_a_watched_label_that_the_detector_lacks_is_said_and_stops_nothing
     lares.start()
     try:
         await lares.ready()
-        assert "LARES_DETECT_CLASSES is LARES_WATCH_CLASSES now" in lares.tail()
+        assert "LARES_DETECT_CLASSES is now LARES_WATCH_CLASSES" in lares.tail()
         assert await problem(lares) is None
         (lares.cameras / "door").mkdir()
         (lares.cameras / "door" / "a.jpg").write_bytes(people()[0].read_bytes())

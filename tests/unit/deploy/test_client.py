@@ -47,7 +47,7 @@ async def test_it_comes_in_with_the_admin_key(config: Config) -> None:
 
 async def test_no_lares_is_said(config: Config, tmp_path: Path) -> None:
     elsewhere = config.model_copy(update={"home": tmp_path / "elsewhere"})
-    with pytest.raises(Unavailable, match=f"no Lares runs on {elsewhere.home}") as problem:
+    with pytest.raises(Unavailable, match=f"no Lares is running on {elsewhere.home}") as problem:
         async with open_client(elsewhere) as (channel, key):
             status = events_rpc.EventServiceStub(channel).GetStoreStatus
             await call(status, events.GetStoreStatusRequest(), headers=key)

@@ -43,7 +43,7 @@ async def failing(config: Config) -> AsyncIterator[None]:
 
 
 async def test_no_lares_is_said(config: Config) -> None:
-    with pytest.raises(Unavailable, match=f"no Lares runs on {config.home}") as problem:
+    with pytest.raises(Unavailable, match=f"no Lares is running on {config.home}") as problem:
         await print_all(config)
     assert problem.value.reason == "NOT_RUNNING"
 
@@ -52,4 +52,4 @@ async def test_a_lares_that_cannot_says_why(config: Config, failing: None) -> No
     with pytest.raises(Unavailable, match="the database cannot be reached: gone") as problem:
         await print_all(config)
     assert problem.value.reason == "DATABASE_UNAVAILABLE"
-    assert "no Lares runs" not in problem.value.message
+    assert "no Lares is running" not in problem.value.message

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from deploy.targets import TARGETS, Opener, chosen, heed_renamed, open_lares, until_ready
+from deploy.targets import TARGETS, Opener, chosen, report_renamed_settings, open_lares, until_ready
 from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.problems import Internal, Invalid, Unavailable
@@ -247,9 +247,9 @@ def test_old_names_of_settings_are_aliases_and_said(
 ) -> None:
     monkeypatch.setenv("LARES_DETECT_THRESHOLD", "0.25")
     config = load_config()
-    heed_renamed(config, chosen(targets))
+    report_renamed_settings(config, chosen(targets))
     assert config.watch_threshold == 0.25
-    assert "LARES_DETECT_THRESHOLD is LARES_WATCH_THRESHOLD now" in capsys.readouterr().out
+    assert "LARES_DETECT_THRESHOLD is now LARES_WATCH_THRESHOLD" in capsys.readouterr().out
 
 
 async def test_a_process_that_detects_and_does_not_decide_refuses_them(
@@ -257,7 +257,7 @@ async def test_a_process_that_detects_and_does_not_decide_refuses_them(
 ) -> None:
     monkeypatch.setenv("LARES_DETECT_CLASSES", "person")
     monkeypatch.setenv("LARES_DETECT_FAST_CLASSES", "")
-    said = "LARES_DETECT_CLASSES is LARES_WATCH_CLASSES now, LARES_DETECT_FAST_CLASSES is .*"
+    said = "LARES_DETECT_CLASSES is now LARES_WATCH_CLASSES, LARES_DETECT_FAST_CLASSES is .*"
     with pytest.raises(Invalid, match=f"{said}process that runs store") as refused:
         async with open_lares(load_config(home=tmp_path), ["detect", "ingest"]):
             pass
@@ -269,5 +269,5 @@ def test_what_was_not_renamed_is_heeded_by_nobody(
 ) -> None:
     monkeypatch.setenv("LARES_WATCH_THRESHOLD", "0.25")
     monkeypatch.setenv("LARES_DETECT_BATCH", "4")
-    heed_renamed(load_config(), ["detect"])
+    report_renamed_settings(load_config(), ["detect"])
     assert capsys.readouterr().out == ""
