@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import structlog
 
-from detect_svc.detector import Detector, Sight, identity
+from detect_svc.detectors.detector import Detector, FrameFindings, detector_id
 from detect_svc.messages import detections
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
@@ -41,15 +41,15 @@ class DetectServicer(rpc.DetectServiceServicer):
         detector = self._detector()
         labels = _known(request.labels, detector)
         least = request.min_score if request.HasField("min_score") else detector.threshold
-        sight = await self._sight(detector, request.image)
-        kept = [one for one in sight.found if one.label in labels and one.score >= least]
+        frame = await self._sight(detector, request.image)
+        kept = [one for one in frame.findings if one.label in labels and one.score >= least]
         # The ids that the pipeline would give to the same photo of this camera.
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(request.image).hexdigest())
-        name = identity(detector)
+        name = detector_id(detector)
         return messages.DetectObjectsResponse(
             detections=detections(media_id(request.camera_id, sha256), kept, name),
-            width=sight.width,
-            height=sight.height,
+            width=frame.width,
+            height=frame.height,
             detector=name,
         )
 
@@ -59,7 +59,7 @@ class DetectServicer(rpc.DetectServiceServicer):
         detector = self._detector()
         width, height = detector.input_size
         return messages.GetDetectorResponse(
-            detector=identity(detector),
+            detector=detector_id(detector),
             labels=detector.labels,
             threshold=detector.threshold,
             fast_threshold=detector.fast_threshold,
@@ -73,7 +73,7 @@ class DetectServicer(rpc.DetectServiceServicer):
         answer = messages.GetDetectStatusResponse(lag=await self._lag())
         try:
             detector = self._detector()
-            answer.detector = identity(detector)
+            answer.detector = detector_id(detector)
             answer.servers.extend(messages.DetectorServer(**asdict(one)) for one in detector.servers())
             await detector.check()
             answer.ready = True
@@ -84,7 +84,7 @@ class DetectServicer(rpc.DetectServiceServicer):
     async def ListGpus(self, request: messages.ListGpusRequest, context: object) -> messages.ListGpusResponse:
         return self._gpus(request.minutes)
 
-    async def _sight(self, detector: Detector, image: bytes) -> Sight:
+    async def _sight(self, detector: Detector, image: bytes) -> FrameFindings:
         if self._calls >= MAX_CALLS:
             raise Exhausted(f"{MAX_CALLS} images are under way: try again later", "TOO_MANY_CALLS")
         self._calls += 1

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from detect_svc.detector import Detector, Found, Sight, identity
+from detect_svc.detectors.detector import Detector, FrameFindings, RawFinding, detector_id
 from lares.detect.v1.detection_pb2 import (
     Detection,
     DetectorModel,
@@ -22,7 +22,7 @@ REASON_PREFIX = "REJECTION_REASON_"
 REASONS = frozenset(RejectionReason.keys())
 
 
-def detections(media_id: str, found: Iterable[Found], detector: str) -> list[Detection]:
+def detections(media_id: str, found: Iterable[RawFinding], detector: str) -> list[Detection]:
     """Each named by its rank in the raw output, so that a least score and chosen labels change no id."""
     return [
         Detection(
@@ -36,29 +36,29 @@ def detections(media_id: str, found: Iterable[Found], detector: str) -> list[Det
     ]
 
 
-def detected(media: Media, sight: Sight, detector: Detector) -> MediaDetected:
+def detected(media: Media, frame: FrameFindings, detector: Detector) -> MediaDetected:
     """Everything that the detector reports: what counts of it is decided by store_svc."""
     model = DetectorModel(
-        id=identity(detector),
+        id=detector_id(detector),
         labels=detector.labels,
         threshold=detector.threshold,
         fast_threshold=detector.fast_threshold,
     )
-    message = MediaDetected(media=media, detector=model.id, model=model, frames=[_photo_frame(media, sight)])
+    message = MediaDetected(media=media, detector=model.id, model=model, frames=[_photo_frame(media, frame)])
     message.detected_at.FromDatetime(datetime.now(UTC))
     return message
 
 
-def _photo_frame(media: Media, sight: Sight) -> Frame:
+def _photo_frame(media: Media, frame: FrameFindings) -> Frame:
     found = [
         FrameDetection(rank=one.rank, label=one.label, score=one.score, bounding_box=bounding_box(one.box))
-        for one in sight.found
+        for one in frame.findings
     ]
     return Frame(
         index=PHOTO_FRAME,
         captured_at=media.captured_at,
-        width=sight.width,
-        height=sight.height,
+        width=frame.width,
+        height=frame.height,
         detections=found,
     )
 

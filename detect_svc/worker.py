@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from detect_svc.detector import Detector, identity
+from detect_svc.detectors.detector import Detector, detector_id
 from detect_svc.messages import detected, is_rejection, rejected
 from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.blobs import Blobs
@@ -28,7 +28,7 @@ DEAD_REASONS: dict[type[Problem], str] = {Crashed: "DECODER_CRASHED", Hung: "DEC
 ITS_FAULT = (Invalid, Hung)  # a crash is Invalid, too
 
 
-class Worker:
+class DetectWorker:
     """Keeps `batch` photos in flight, or as many as keep the detector busy; they may finish in any order, the
     stream restores it."""
 
@@ -82,19 +82,19 @@ class Worker:
     async def _answer(self, delivery: Delivery[MediaIngested]) -> None:
         media, began = delivery.message.media, time.perf_counter()
         try:
-            with span("detect objects", {"lares.detector": identity(self._detector)}) as detecting:
+            with span("detect objects", {"lares.detector": detector_id(self._detector)}) as detecting:
                 async with self._blobs.local(media.sha256) as path:
-                    sight = await self._detector.detect(path)
-                detecting.set_attribute("lares.detections.found", len(sight.found))
+                    frame = await self._detector.detect(path)
+                detecting.set_attribute("lares.detections.findings", len(frame.findings))
         except Problem as problem:
             if not is_rejection(problem):
                 raise
             self._stream.done(delivery, (REJECTED, rejected(media, problem.reason, problem.message)))
             log.info("photo rejected", camera=media.camera_id, media=media.id, reason=problem.reason)
             return
-        self._stream.done(delivery, (DETECTED, detected(media, sight, self._detector)))
+        self._stream.done(delivery, (DETECTED, detected(media, frame, self._detector)))
         took = round((time.perf_counter() - began) * 1000)
-        log.info("photo detected", camera=media.camera_id, media=media.id, found=len(sight.found), ms=took)
+        log.info("photo detected", camera=media.camera_id, media=media.id, found=len(frame.findings), ms=took)
 
     async def _give_up(self, delivery: Delivery[MediaIngested], problem: Problem, attempts: int) -> bool:
         """Whether the photo was put to the dead letters; raises what the bus raises."""

@@ -12,7 +12,7 @@ BOX_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelOutput:
     """Of one photo, best first: scores [Q] in 0..1, labels [Q], boxes [Q, 4] normalised xyxy."""
 
     scores: NDArray[np.float32]
@@ -43,7 +43,7 @@ class Agreement:
         )
 
 
-def compare(ours: list[Answer], theirs: list[Answer]) -> Agreement:
+def compare(ours: list[ModelOutput], theirs: list[ModelOutput]) -> Agreement:
     """`ours` and `theirs` answer the same photos, in the same order."""
     pairs = [pair for one, other in zip(ours, theirs, strict=True) for pair in _pairs(one, other)]
     near = [pair for pair in pairs if pair is not None]
@@ -55,7 +55,7 @@ def compare(ours: list[Answer], theirs: list[Answer]) -> Agreement:
     )
 
 
-def _pairs(ours: Answer, theirs: Answer) -> Iterator[tuple[float, float] | None]:
+def _pairs(ours: ModelOutput, theirs: ModelOutput) -> Iterator[tuple[float, float] | None]:
     """(difference in score, in the box) of each of our findings and its nearest of the same class that is
     still free over there; None where nothing of that class is left.
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import median
 
 from deploy.samples import ANNOTATED, samples
-from detect_svc.detector import Detector, Sight, identity, open_detector
+from detect_svc.detectors.detector import Detector, FrameFindings, detector_id
+from detect_svc.detectors.factory import open_detector
 from mesh.config import Config
 from mesh.problems import Invalid
 from mesh.telemetry import hidden
@@ -25,9 +26,9 @@ async def check(config: Config, photo: Path | None, calls: int) -> None:
     content = await asyncio.to_thread(_content, config, photo)
     async with open_detector(config) as detector:
         print(f"{hidden(config.detector_url)}\n{described(detector)}", flush=True)
-        sight, seconds = await ask(detector, content, calls)
-        print(f"\n{photo.name if photo else SAMPLE}, {sight.width} x {sight.height} pixels")
-        print(findings(sight, detector.threshold))
+        frame, seconds = await ask(detector, content, calls)
+        print(f"\n{photo.name if photo else SAMPLE}, {frame.width} x {frame.height} pixels")
+        print(findings(frame, detector.threshold))
         print(f"\n{timings(seconds)}")
 
 
@@ -39,25 +40,25 @@ def _content(config: Config, photo: Path | None) -> bytes:
         raise Invalid(f"{path}: {error.strerror or error}", "NO_PHOTO") from None
 
 
-async def ask(detector: Detector, content: bytes, calls: int) -> tuple[Sight, list[float]]:
+async def ask(detector: Detector, content: bytes, calls: int) -> tuple[FrameFindings, list[float]]:
     """The last answer, and the seconds of each call, one after another; the first may include warming up."""
     seconds = []
     for _ in range(calls):
         begun = time.perf_counter()
-        sight = await detector.detect(content)
+        frame = await detector.detect(content)
         seconds.append(time.perf_counter() - begun)
-    return sight, seconds
+    return frame, seconds
 
 
 def described(detector: Detector) -> str:
     width, height = detector.input_size
-    return f"{identity(detector)}: {len(detector.labels)} classes, {width} x {height} pixels"
+    return f"{detector_id(detector)}: {len(detector.labels)} classes, {width} x {height} pixels"
 
 
-def findings(sight: Sight, threshold: float) -> str:
+def findings(frame: FrameFindings, threshold: float) -> str:
     """A line for each of at least `threshold`; where there are none, the best below it, and says so."""
-    sure = [found for found in sight.found if found.score >= threshold]
-    shown = sure or list(sight.found[:FAINT])
+    sure = [found for found in frame.findings if found.score >= threshold]
+    shown = sure or list(frame.findings[:FAINT])
     lines = [
         f"  {found.score:.2f}  {found.label:<14} " + " ".join(f"{edge:6.3f}" for edge in found.box)
         for found in shown
@@ -66,7 +67,7 @@ def findings(sight: Sight, threshold: float) -> str:
         lines.insert(
             0, "  score label           x_min  y_min  x_max  y_max   (of the photo's width and height)"
         )
-    rest = f"{len(sight.found) - len(sure)} below"
+    rest = f"{len(frame.findings) - len(sure)} below"
     count = f"{len(sure)} found" if sure else "nothing found"
     return "\n".join([*lines, f"  {count} of score {threshold:.2f} or more, {rest}"])
 

@@ -25,7 +25,7 @@ BACKBONES = {
 }
 
 
-class Unfit(Exception):
+class CheckpointError(Exception):
     """This checkpoint cannot be exported; the text says why, for people."""
 
 
@@ -44,17 +44,17 @@ class Checkpoint:
 def read_checkpoint(folder: Path, name: str = "", called: str = "") -> Checkpoint:
     """`name` "": by the backbone, or else as the checkpoint is `called`, or else as its folder.
 
-    Raises Unfit for what is no RT-DETRv2 or expects other pixels than 0..1 RGB of a square.
+    Raises CheckpointError for what is no RT-DETRv2 or expects other pixels than 0..1 RGB of a square.
     """
     config, pixels = (_json(folder / file) for file in FILES)
     if config.get("model_type") != KIND:
-        raise Unfit(f"{folder}: model_type is {config.get('model_type')!r}, {KIND!r} is needed")
+        raise CheckpointError(f"{folder}: model_type is {config.get('model_type')!r}, {KIND!r} is needed")
     weights = sorted(folder.glob(WEIGHTS))
     if not weights:
-        raise Unfit(f"{folder}: no {WEIGHTS}; save the model with transformers' save_pretrained()")
+        raise CheckpointError(f"{folder}: no {WEIGHTS}; save the model with transformers' save_pretrained()")
     name = name or _name(called or folder.resolve().name, config)
     if not NAME.fullmatch(name):
-        raise Unfit(f"{name!r} is no name for a model: letters, digits, dots, hyphens; 63 at most")
+        raise CheckpointError(f"{name!r} is no name for a model: letters, digits, dots, hyphens; 63 at most")
     return Checkpoint(folder, name, _labels(folder, config), _side(folder, pixels), _digest(weights))
 
 
@@ -71,13 +71,13 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Unfit(
+        raise CheckpointError(
             f"{path.parent}: no {path.name}; a folder of the hub's form has {', '.join(FILES)}"
         ) from None
     except ValueError as error:
-        raise Unfit(f"{path}: no JSON: {error}") from None
+        raise CheckpointError(f"{path}: no JSON: {error}") from None
     if not isinstance(content, dict):
-        raise Unfit(f"{path}: an object is needed")
+        raise CheckpointError(f"{path}: an object is needed")
     return content
 
 
@@ -96,9 +96,9 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     try:
         labels = tuple(canonical(named[str(number)]) for number in range(len(named)))
     except KeyError as missing:
-        raise Unfit(f"{folder}: id2label lacks the class {missing}") from None
+        raise CheckpointError(f"{folder}: id2label lacks the class {missing}") from None
     if not labels or len(set(labels)) < len(labels):
-        raise Unfit(f"{folder}: id2label must name every class, each by a name of its own")
+        raise CheckpointError(f"{folder}: id2label must name every class, each by a name of its own")
     return labels
 
 
@@ -106,9 +106,11 @@ def _side(folder: Path, pixels: dict[str, Any]) -> int:
     size = pixels.get("size") or {}
     height, width = size.get("height"), size.get("width")
     if not isinstance(height, int) or height != width or height % 32:
-        raise Unfit(f"{folder}: size must be a square of a multiple of 32 pixels, not {size}")
+        raise CheckpointError(f"{folder}: size must be a square of a multiple of 32 pixels, not {size}")
     if pixels.get("do_normalize") or pixels.get("do_pad") or not pixels.get("do_rescale", True):
-        raise Unfit(f"{folder}: only pixels divided by 255 are known here, without normalisation or padding")
+        raise CheckpointError(
+            f"{folder}: only pixels divided by 255 are known here, without normalisation or padding"
+        )
     if abs(pixels.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
-        raise Unfit(f"{folder}: rescale_factor must be 1/255")
+        raise CheckpointError(f"{folder}: rescale_factor must be 1/255")
     return height

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from transformers import RTDetrImageProcessorPil
 from transformers.utils.logging import disable_progress_bar
 
-from deploy.model.agreement import Agreement, Answer, compare
-from deploy.model.checkpoint import FILES, WEIGHTS, Checkpoint, Unfit, read_checkpoint
-from deploy.model.graph import OUTPUTS, load, write_onnx
+from deploy.model.agreement import Agreement, ModelOutput, compare
+from deploy.model.checkpoint import FILES, WEIGHTS, Checkpoint, CheckpointError, read_checkpoint
+from deploy.model.onnx_graph import OUTPUTS, load, write_onnx
 from deploy.model.repository import write_repository
 
 # Batches of these sizes are compared: a graph that froze its batch size fails here.
@@ -35,16 +35,16 @@ def main(arguments: list[str] | None = None) -> None:
     disable_progress_bar()
     try:
         export(options.source, options.out, options.name)
-    except (Unfit, OSError) as problem:
+    except (CheckpointError, OSError) as problem:
         sys.exit(f"lares model export: {problem}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def export(source: str, out: Path, name: str = "") -> None:
-    """Writes the repository `out` in one move, after the numeric check. Raises Unfit."""
+    """Writes the repository `out` in one move, after the numeric check. Raises CheckpointError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Unfit(f"{out} is there already; choose a new folder")
+        raise CheckpointError(f"{out} is there already; choose a new folder")
     checkpoint = read_checkpoint(folder_of(source), name, Path(source).resolve().name)
     print(
         f"{checkpoint.name}: {checkpoint.side} x {checkpoint.side} pixels, {len(checkpoint.labels)} classes"
@@ -59,7 +59,7 @@ def export(source: str, out: Path, name: str = "") -> None:
         agreement = check(model, graph, checkpoint)
         print(f"against transformers: {agreement}")
         if not agreement.holds:
-            raise Unfit("the graph does not say what transformers says; nothing was written")
+            raise CheckpointError("the graph does not say what transformers says; nothing was written")
         partial.chmod(0o755)
         os.rename(partial, out)
     finally:
@@ -68,7 +68,7 @@ def export(source: str, out: Path, name: str = "") -> None:
 
 
 def folder_of(source: str) -> Path:
-    """The folder itself, or where a model's id was fetched to. Raises Unfit."""
+    """The folder itself, or where a model's id was fetched to. Raises CheckpointError."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
@@ -77,9 +77,13 @@ def folder_of(source: str) -> Path:
     try:
         return Path(snapshot_download(source, allow_patterns=[*FILES, WEIGHTS], etag_timeout=HUB_SECONDS))
     except HFValidationError:
-        raise Unfit(f"{source}: no such folder, and no model's id such as PekingU/rtdetr_v2_r18vd") from None
+        raise CheckpointError(
+            f"{source}: no such folder, and no model's id such as PekingU/rtdetr_v2_r18vd"
+        ) from None
     except (HfHubHTTPError, OSError) as error:
-        raise Unfit(f"{source}: no such folder, and not to be had from the hub: {_line(error)}") from None
+        raise CheckpointError(
+            f"{source}: no such folder, and not to be had from the hub: {_line(error)}"
+        ) from None
 
 
 def _line(error: Exception) -> str:
@@ -90,19 +94,19 @@ def check(model: Any, graph: Path, checkpoint: Checkpoint) -> Agreement:
     """ONNX Runtime with the graph against transformers with its own post-processing, on the same pixels."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     images = scenes(sum(BATCHES), checkpoint.side)
-    ours: list[Answer] = []
+    ours: list[ModelOutput] = []
     for batch in np.split(images, np.cumsum(BATCHES)[:-1]):
         answers = session.run(list(OUTPUTS), {"images": batch})
-        ours += [Answer(*one) for one in zip(*answers, strict=True)]
+        ours += [ModelOutput(*one) for one in zip(*answers, strict=True)]
     return compare(ours, reference(model, images))
 
 
 @torch.no_grad()
-def reference(model: Any, images: NDArray[np.uint8]) -> list[Answer]:
+def reference(model: Any, images: NDArray[np.uint8]) -> list[ModelOutput]:
     """What transformers makes of [N, side, side, 3] pixels."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32) / 255
     seen = RTDetrImageProcessorPil().post_process_object_detection(model(pixel_values=pixels), threshold=0.0)
-    return [Answer(*(one[name].numpy() for name in OUTPUTS)) for one in seen]
+    return [ModelOutput(*(one[name].numpy() for name in OUTPUTS)) for one in seen]
 
 
 def scenes(count: int, side: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
 
-from detect_svc.labels import CANONICAL
+from detect_svc.detectors.coco_labels import COCO_LABELS
 
 SIDE = 160
 # With these, nearly every sample photo shows watched classes on both sides of the threshold of 0.5.
@@ -42,8 +42,8 @@ def tiny_config() -> RTDetrV2Config:
         decoder_in_channels=[32] * 3,
         num_queries=30,
         num_denoising=0,
-        id2label=dict(enumerate(CANONICAL)),
-        label2id={label: number for number, label in enumerate(CANONICAL)},
+        id2label=dict(enumerate(COCO_LABELS)),
+        label2id={label: number for number, label in enumerate(COCO_LABELS)},
     )
 
 

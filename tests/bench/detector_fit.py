@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from detect_svc import efficientdet
+from detect_svc.detectors import efficientdet
 from mesh.artifacts import efficientdet_lite0
 from mesh.config import WATCHED, load_config
 from tests.bench.detector_thresholds import Truth, Verdict, annotated, judged

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from detect_svc.litert import TARGET
+from detect_svc.detectors.litert import TARGET
 from mesh.artifacts import efficientdet_lite0
 from mesh.config import load_config
 from mesh.sandbox import Sandbox
@@ -56,7 +56,7 @@ def alone(setup: tuple[str, int, int], files: list[Path]) -> float:
 
 
 def _alone(setup: tuple[str, int, int], files: list[Path], together: Any) -> None:
-    from detect_svc.efficientdet import load
+    from detect_svc.detectors.efficientdet import load
 
     detect = load(*setup)
     detect(str(files[0]))

@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from deploy.samples import ANNOTATED, SKIMAGE, SamplePackage, samples
-from detect_svc.boxes import overlaps
-from detect_svc.efficientdet import load
-from detect_svc.litert import EfficientDetLite0
+from detect_svc.detectors.boxes import iou_matrix
+from detect_svc.detectors.efficientdet import load
+from detect_svc.detectors.litert import LiteRtDetector
 from mesh.artifacts import efficientdet_lite0
 from mesh.config import WATCHED, load_config
 from mesh.labels import canonical
@@ -113,7 +113,7 @@ def main() -> None:
     print(f"{len(truths)} photos, {len(boxes)} boxes of watched classes, {small} of them small\n")
     for title, labels in (("all watched", watched), ("person", ["person"]), ("all but person", watched[1:])):
         table(title, [v for v in verdicts if v.label in labels], [b for b in boxes if b.label in labels])
-    by_class([v for v in verdicts if v.label in watched], boxes, EfficientDetLite0.threshold)
+    by_class([v for v in verdicts if v.label in watched], boxes, LiteRtDetector.threshold)
 
 
 def judged(found: Iterable[tuple[str, float, list[float]]], truths: list[Truth]) -> list[Verdict]:
@@ -154,7 +154,7 @@ def by_class(verdicts: list[Verdict], boxes: list[Truth], threshold: float) -> N
 
 
 def _iou(one: Iterable[float], other: Iterable[float]) -> float:
-    return float(overlaps(np.array([[*one], [*other]], np.float32))[0, 1])
+    return float(iou_matrix(np.array([[*one], [*other]], np.float32))[0, 1])
 
 
 def _inside(box: list[float], region: tuple[float, ...]) -> bool:

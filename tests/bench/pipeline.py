@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from detect_svc.detector import open_detector
+from detect_svc.detectors.factory import open_detector
 from mesh.bus import open_bus
 from mesh.config import load_config
 from mesh.topics import DETECTED

@@ -12,7 +12,7 @@ from transformers import RTDetrResNetConfig, RTDetrV2Config
 
 from deploy.model.export import export
 from deploy.model.tiny import write_model
-from detect_svc.labels import CANONICAL
+from detect_svc.detectors.coco_labels import COCO_LABELS
 
 SIDE, SEED = 640, 37
 
@@ -29,8 +29,8 @@ def config() -> RTDetrV2Config:
         encoder_in_channels=[128, 256, 512],
         hidden_expansion=0.5,
         decoder_layers=3,
-        id2label=dict(enumerate(CANONICAL)),
-        label2id={label: number for number, label in enumerate(CANONICAL)},
+        id2label=dict(enumerate(COCO_LABELS)),
+        label2id={label: number for number, label in enumerate(COCO_LABELS)},
     )
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from detect_svc.endpoint import Endpoint
-from detect_svc.triton import TritonServer
+from detect_svc.detectors.triton_client import TritonClient
+from detect_svc.detectors.triton_url import TritonUrl
 from tests.support.lares import ROOT
 from tests.support.triton import CONFIG, TINY, add_graph, running_triton
 
@@ -32,7 +32,7 @@ Images = NDArray[np.uint8]
 class Served(NamedTuple):
     """`server` is asked at `address`; `limit` is how many requests at a time the adapter would send it."""
 
-    server: TritonServer
+    server: TritonClient
     address: str
     limit: int
 
@@ -106,7 +106,7 @@ async def served_paced(folder: Path) -> AsyncIterator[Served]:
 @asynccontextmanager
 async def _served(folder: Path) -> AsyncIterator[Served]:
     async with running_triton(folder / "models", folder) as triton:
-        server = TritonServer(triton.address, Endpoint((triton.address,), MODEL), SECONDS, None)
+        server = TritonClient(triton.address, TritonUrl((triton.address,), MODEL), SECONDS, None)
         try:
             server.card, limit = await server.read()
             yield Served(server, triton.address, limit)

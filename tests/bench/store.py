@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import psutil
 
-from detect_svc.labels import CANONICAL
+from detect_svc.detectors.coco_labels import COCO_LABELS
 from lares.detect.v1.detection_pb2 import BoundingBox
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import CAPTURED_AT_SOURCE_MTIME, MEDIA_TYPE_JPEG
@@ -151,7 +151,7 @@ def _record(number: int) -> MediaDetected:
     photo.ingested_at.FromSeconds(START_SECONDS + number)
     photo.file.path, photo.file.size_bytes, photo.file.mtime_ns = f"{camera}/{number}.jpg", 500_000, number
     message.detected_at.FromSeconds(START_SECONDS + number)
-    message.model.id, message.model.labels[:] = message.detector, CANONICAL
+    message.model.id, message.model.labels[:] = message.detector, COCO_LABELS
     message.model.threshold, message.model.fast_threshold = 0.5, 0.6
     frame = message.frames.add(width=1920, height=1080)
     frame.captured_at.CopyFrom(photo.captured_at)

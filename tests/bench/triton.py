@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
-from detect_svc.detector import open_detector
-from detect_svc.pool import Pool
-from detect_svc.squares import square
+from detect_svc.detectors.factory import open_detector
+from detect_svc.detectors.rtdetr_input import square_input
+from detect_svc.detectors.server_pool import ServerPool
 from mesh.config import load_config
 from tests.bench.measure import Row, cpu_seconds
 from tests.bench.served import MODEL, SECONDS, Images, alone, heavy, name_of, served_graph
@@ -54,7 +54,7 @@ async def measure(folder: Path, photos: int = PHOTOS, rounds: int = ROUNDS) -> l
 async def _measure(folder: Path, graph: Path, threads: int, files: list[Path], rounds: int) -> list[Row]:
     run, side = alone(graph, threads)
     most = load_config().ingest_max_pixels
-    squares = [square(file.read_bytes(), side, most)[0] for file in files]
+    squares = [square_input(file.read_bytes(), side, most)[0] for file in files]
     size = _best_batch(run, np.stack(squares))
 
     async def raw() -> None:
@@ -64,7 +64,7 @@ async def _measure(folder: Path, graph: Path, threads: int, files: list[Path], r
         await asyncio.to_thread(_run_files, run, files, side, size)
 
     async with served_graph(folder, graph, threads) as triton:
-        pool = Pool([triton.server], SECONDS)
+        pool = ServerPool([triton.server], SECONDS)
 
         async def asked() -> None:
             await asyncio.gather(*(pool.ask(one.tobytes()) for one in squares))
@@ -109,7 +109,7 @@ def _run_files(run: Callable[[Images], object], files: list[Path], side: int, si
     """Decodes in a thread beside."""
     most = load_config().ingest_max_pixels
     with ThreadPoolExecutor(1) as decoding:
-        ahead = [decoding.submit(square, str(file), side, most) for file in files]
+        ahead = [decoding.submit(square_input, str(file), side, most) for file in files]
         for at in range(0, len(ahead), size):
             run(np.stack([each.result()[0] for each in ahead[at : at + size]]))
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detect_svc.boxes import overlaps
-from detect_svc.detector import Detector, Found, identity, open_detector
-from detect_svc.labels import CANONICAL
+from detect_svc.detectors.boxes import iou_matrix
+from detect_svc.detectors.coco_labels import COCO_LABELS
+from detect_svc.detectors.detector import Detector, RawFinding, detector_id
+from detect_svc.detectors.factory import open_detector
 from mesh.artifacts import EFFICIENTDET_SHA256, efficientdet_lite0, sha256_of
 from mesh.config import load_config
 from mesh.problems import Invalid, NotFound
@@ -54,18 +55,18 @@ async def detector(urls: tuple[str, str]) -> AsyncIterator[Detector]:
         yield opened
 
 
-def told(detector: Detector, found: object, label: str) -> list[Found]:
+def told(detector: Detector, found: object, label: str) -> list[RawFinding]:
     assert isinstance(found, list)
     return [one for one in found if one.label == label and one.score >= detector.threshold]
 
 
 @trained
 async def test_a_person_is_found_where_the_person_is(detector: Detector) -> None:
-    sight = await detector.detect(person_photo())
-    best = told(detector, sight.found, "person")[0]
+    frame = await detector.detect(person_photo())
+    best = told(detector, frame.findings, "person")[0]
     assert best.score >= detector.fast_threshold
-    assert overlaps(np.array([best.box, WALKER], np.float32))[0, 1] > 0.8
-    assert (sight.width, sight.height) == (1920, 1080)
+    assert iou_matrix(np.array([best.box, WALKER], np.float32))[0, 1] > 0.8
+    assert (frame.width, frame.height) == (1920, 1080)
 
 
 @trained
@@ -85,12 +86,12 @@ async def test_things_are_called_by_their_names(
     detector: Detector, photo: int, label: str, count: int
 ) -> None:
     path = [*people(), *animals(), *vehicles()][photo]
-    assert len(told(detector, (await detector.detect(path)).found, label)) == count
+    assert len(told(detector, (await detector.detect(path)).findings, label)) == count
 
 
 @trained
 async def test_nobody_is_found_where_nobody_is(detector: Detector) -> None:
-    found = (await detector.detect(empty_photo())).found
+    found = (await detector.detect(empty_photo())).findings
     assert [
         one for one in found if one.score >= detector.threshold and one.label in ("person", "dog", "car")
     ] == []
@@ -99,13 +100,15 @@ async def test_nobody_is_found_where_nobody_is(detector: Detector) -> None:
 @trained
 async def test_the_raw_output_reaches_down_to_a_tenth(detector: Detector) -> None:
     """A camera's threshold may be that low; what lies below is reported by none."""
-    scores = [one.score for photo in [*people(), *animals()] for one in (await detector.detect(photo)).found]
+    scores = [
+        one.score for photo in [*people(), *animals()] for one in (await detector.detect(photo)).findings
+    ]
     assert 0.1 <= min(scores) < 0.12
 
 
 async def test_the_answer_is_in_order_and_in_bounds(detector: Detector) -> None:
     for photo in people():
-        found = list((await detector.detect(photo)).found)
+        found = list((await detector.detect(photo)).findings)
         assert found
         assert [one.rank for one in found] == list(range(len(found)))
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
@@ -131,9 +134,9 @@ async def test_content_and_path_give_the_same_answer(detector: Detector) -> None
 
 
 async def test_labels_are_canonical_and_the_identity_names_the_weights(detector: Detector) -> None:
-    assert set(detector.labels) <= set(CANONICAL)
+    assert set(detector.labels) <= set(COCO_LABELS)
     assert {"person", "car", "dog"} <= set(detector.labels)
-    assert identity(detector) == f"{detector.name}@{detector.digest[:12]}"
+    assert detector_id(detector) == f"{detector.name}@{detector.digest[:12]}"
     assert len(detector.digest) == 64
     assert 0 < detector.threshold <= detector.fast_threshold <= 1
     assert detector.photos_in_flight >= 1
@@ -159,7 +162,7 @@ async def test_another_one_of_its_kind_gives_the_same_answer(
     detector: Detector, urls: tuple[str, str]
 ) -> None:
     async with open_detector(load_config(detector_url=urls[1])) as other:
-        assert identity(other) == identity(detector)
+        assert detector_id(other) == detector_id(detector)
         assert await other.detect(person_photo()) == await detector.detect(person_photo())
 
 

@@ -19,8 +19,8 @@ from google.protobuf import text_format
 from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2 as triton
 
-from deploy.model.agreement import Answer, compare
-from detect_svc.labels import CANONICAL
+from deploy.model.agreement import ModelOutput, compare
+from detect_svc.detectors.coco_labels import COCO_LABELS
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-export" / "bin" / "python"
@@ -124,10 +124,10 @@ def export(source: object, out: Path, **variables: str) -> subprocess.CompletedP
     )
 
 
-def answers(graph: Path, images: NDArray[np.uint8]) -> list[Answer]:
+def answers(graph: Path, images: NDArray[np.uint8]) -> list[ModelOutput]:
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     told = session.run(["scores", "labels", "boxes"], {"images": images})
-    return [Answer(*one) for one in zip(*told, strict=True)]
+    return [ModelOutput(*one) for one in zip(*told, strict=True)]
 
 
 def scenes(count: int, side: int) -> NDArray[np.uint8]:
@@ -243,7 +243,7 @@ def test_a_source_that_is_nowhere_is_said_in_a_sentence(source: str, tmp_path: P
 
 def test_the_whole_architecture(tmp_path: Path) -> None:
     folder, out = tmp_path / "checkpoint", tmp_path / "models"
-    done = torch("-c", R18.format(labels=list(CANONICAL)), folder)
+    done = torch("-c", R18.format(labels=list(COCO_LABELS)), folder)
     assert done.returncode == 0, done.stderr
     done = export(folder, out)
     assert done.returncode == 0, done.stderr
@@ -251,7 +251,7 @@ def test_the_whole_architecture(tmp_path: Path) -> None:
     model = out / "rtdetrv2-r18"
     configuration = text_format.Parse((model / "config.pbtxt").read_text(), triton.ModelConfig())
     assert list(configuration.input[0].dims) == [640, 640, 3]
-    assert (model / "labels.txt").read_text().splitlines() == list(CANONICAL)
+    assert (model / "labels.txt").read_text().splitlines() == list(COCO_LABELS)
     images = scenes(3, 640)
     alone = [answer for image in images for answer in answers(model / "1" / "model.onnx", image[None])]
     agreement = compare(answers(model / "1" / "model.onnx", images), alone)

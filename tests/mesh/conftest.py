@@ -11,7 +11,7 @@ from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
 from mesh.security import Door
 from tests.support.callers import AsItself
-from tests.support.served import LoopThread, Served
+from tests.support.loop_thread import LoopThread, SyncGrpcServer
 
 
 @pytest.fixture(scope="module")
@@ -56,5 +56,5 @@ def grpc_channel(grpc_create_channel: Callable[[], AbstractContextManager[grpc.C
 
 
 @pytest.fixture(scope="module")
-def _grpc_server(served: LoopThread, grpc_interceptors: list[Boundary]) -> Served:
-    return Served(served, grpc_interceptors)
+def _grpc_server(served: LoopThread, grpc_interceptors: list[Boundary]) -> SyncGrpcServer:
+    return SyncGrpcServer(served, grpc_interceptors)

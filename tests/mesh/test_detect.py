@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from detect_svc import worker
-from detect_svc.detector import Detector
-from detect_svc.labels import CANONICAL
-from detect_svc.litert import EfficientDetLite0
+from detect_svc.detectors.coco_labels import COCO_LABELS
+from detect_svc.detectors.detector import Detector
+from detect_svc.detectors.litert import LiteRtDetector
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import RejectionReason
 from mesh.artifacts import efficientdet_lite0
@@ -36,8 +36,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-def detector(sandbox: Sandbox) -> EfficientDetLite0:
-    return EfficientDetLite0(sandbox, "ab" * 32, CANONICAL)
+def detector(sandbox: Sandbox) -> LiteRtDetector:
+    return LiteRtDetector(sandbox, "ab" * 32, COCO_LABELS)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from ingest_svc.api import IngestServicer
 from lares.ingest.v1.ingest_service_pb2 import GetIngestStatusRequest, UploadHeader, UploadMediaRequest
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub, add_IngestServiceServicer_to_server
 from mesh.identity import media_id
-from tests.support.served import LoopThread
+from tests.support.loop_thread import LoopThread
 from tests.unit.ingest_svc.house import House
 from tests.unit.ingest_svc.photos import jpeg
 

@@ -27,7 +27,7 @@ def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     graph = write_repository(checkpoint, 30, folder)
     shutil.copy(TINY, graph)
-    shutil.copy(MODELS / "graph.py", graph.parent / "model.py")
+    shutil.copy(MODELS / "onnx_model.py", graph.parent / "model.py")
     config = folder / said["name"] / "config.pbtxt"
     text = config.read_text()
     for ours, here in (('backend: "onnxruntime"', 'backend: "python"'), ("KIND_GPU", "KIND_CPU")):

@@ -28,7 +28,7 @@ from tests.support.book import (
     failure_row,
     judged,
 )
-from tests.support.served import LoopThread
+from tests.support.loop_thread import LoopThread
 from tests.support.stored import AS_KEY, Stored, refused
 
 REQUEST, OTHER = str(uuid4()), str(uuid4())

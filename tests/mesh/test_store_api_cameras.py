@@ -20,7 +20,7 @@ from store_svc.preview import Previews
 from store_svc.wakeups import Wakeups
 from store_svc.watch_policy import WatchSettings
 from tests.support.book import NOON
-from tests.support.served import LoopThread
+from tests.support.loop_thread import LoopThread
 from tests.support.stored import AS_KEY, Stored, refused
 
 

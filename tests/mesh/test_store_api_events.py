@@ -33,7 +33,7 @@ from tests.support.book import (
     feed_row,
     judged,
 )
-from tests.support.served import LoopThread
+from tests.support.loop_thread import LoopThread
 from tests.support.stored import AS_KEY, Stored, refused
 
 LOW, MEDIUM, HIGH, CRITICAL = 1, 2, 3, 4

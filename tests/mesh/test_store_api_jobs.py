@@ -16,8 +16,8 @@ from store_svc.job_queue import request_message
 from store_svc.leases import JobKind, Leases
 from store_svc.wakeups import Wakeups
 from tests.support.book import NOON, at, due_rows
+from tests.support.loop_thread import LoopThread
 from tests.support.recorded import FakeStream
-from tests.support.served import LoopThread
 from tests.support.stored import AS_KEY, Stored, refused
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detect_svc.detector import Detector, Found, Sight, open_detector
-from detect_svc.labels import CANONICAL
+from detect_svc.detectors.coco_labels import COCO_LABELS
+from detect_svc.detectors.detector import Detector, FrameFindings, RawFinding
+from detect_svc.detectors.factory import open_detector
+from detect_svc.detectors.rtdetr_output import read_findings
 from detect_svc.messages import detected
-from detect_svc.rtdetr import findings
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import Media
 from mesh.config import Config, load_config
@@ -44,7 +45,7 @@ TABLES = {"events": EVENTS, "jobs": JOBS, "detections": DETECTIONS, "media": MED
 CARS = 60
 
 
-def crowd(detector: Detector) -> Sight:
+def crowd(detector: Detector) -> FrameFindings:
     """A car park: 60 cars of falling scores, and among them what is less sure, not watched, or a person."""
     cars = [("car", np.float32(0.95 - index * 0.014)) for index in range(CARS)]
     others = [("person", 0.905), ("potted plant", 0.8), ("dog", 0.5), ("cat", 0.1), ("truck", 0.125)]
@@ -52,13 +53,13 @@ def crowd(detector: Detector) -> Sight:
         [*cars, *((label, np.float32(score)) for label, score in others)], key=lambda one: -one[1]
     )
     found = [
-        Found(rank, label, float(score), (rank / 100, 0.25, rank / 100 + 0.125, 0.5))
+        RawFinding(rank, label, float(score), (rank / 100, 0.25, rank / 100 + 0.125, 0.5))
         for rank, (label, score) in enumerate(ranked)
     ]
-    return Sight(found, 1920, 1080)
+    return FrameFindings(found, 1920, 1080)
 
 
-def queries() -> Sight:
+def queries() -> FrameFindings:
     """RT-DETRv2 with all of its 300 queries at 0.1 and above."""
     chance = np.random.default_rng(7)
     scores = chance.uniform(0.1, 1, 300).astype(np.float32)
@@ -66,7 +67,7 @@ def queries() -> Sight:
     kinds = chance.integers(0, 3, 300).astype(np.int32)
     low = chance.uniform(0, 0.5, (300, 2))
     boxes = np.concatenate([low, low + chance.uniform(0.1, 0.5, (300, 2))], axis=1).astype(np.float32)
-    return Sight(findings(scores, kinds, boxes, CANONICAL), 1280, 720)
+    return FrameFindings(read_findings(scores, kinds, boxes, COCO_LABELS), 1280, 720)
 
 
 class RtDetr(FakeDetector):
@@ -76,7 +77,7 @@ class RtDetr(FakeDetector):
 
 
 @pytest.fixture(scope="module")
-async def photos() -> AsyncIterator[tuple[Detector, list[Sight]]]:
+async def photos() -> AsyncIterator[tuple[Detector, list[FrameFindings]]]:
     """What the real detector reports of the sample photos."""
     async with open_detector(load_config()) as detector:
         paths = [*people(), *animals(), *vehicles(), empty_photo()]
@@ -130,30 +131,32 @@ async def made_of(
 @pytest.mark.parametrize("model", ["efficientdet", "crowd", "rtdetr"])
 async def test_the_events_of_now_are_those_of_before(
     postgres_server: str,
-    photos: tuple[Detector, list[Sight]],
+    photos: tuple[Detector, list[FrameFindings]],
     model: str,
     settings: dict[str, Any],
 ) -> None:
     config = load_config(**settings)
-    detector, sights = photos
+    detector, frames = photos
     if model == "crowd":
-        detector, sights = FakeDetector(), [crowd(detector)] * 3
+        detector, frames = FakeDetector(), [crowd(detector)] * 3
     elif model == "rtdetr":
         # The last one is a visit of its own, whose only person is not for the fast path by a hair.
-        alone = Sight([Found(0, "person", float(np.float32(0.9)), (0.25, 0.25, 0.5, 0.5))], 1280, 720)
-        detector, sights = RtDetr(), [queries(), *[Sight([], 1280, 720)] * 4, alone]
+        alone = FrameFindings(
+            [RawFinding(0, "person", float(np.float32(0.9)), (0.25, 0.25, 0.5, 0.5))], 1280, 720
+        )
+        detector, frames = RtDetr(), [queries(), *[FrameFindings([], 1280, 720)] * 4, alone]
     cameras: dict[str, dict[str, float]] = {
         "plain": {},
         "low": {"*": 0.1},
         "lowest": {"person": 0.0, "car": 0.05},
         "strict": {"person": 0.7, "*": 0.9},
     }
-    pairs = [(media(n, camera), sight) for n, sight in enumerate(sights) for camera in cameras]
+    pairs = [(media(n, camera), frame) for n, frame in enumerate(frames) for camera in cameras]
     before = [
-        filtered(one, sight, detector, config, as_a_message_has_them(cameras[one.camera_id]))
-        for one, sight in pairs
+        filtered(one, frame, detector, config, as_a_message_has_them(cameras[one.camera_id]))
+        for one, frame in pairs
     ]
-    now = [detected(one, sight, detector) for one, sight in pairs]
+    now = [detected(one, frame, detector) for one, frame in pairs]
     was = await made_of(postgres_server, config, cameras, before)
     is_now = await made_of(postgres_server, config, cameras, now)
     for table, rows in was.items():

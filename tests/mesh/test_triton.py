@@ -10,12 +10,13 @@ import pytest
 import trustme
 from tritonclient.grpc.aio import InferenceServerClient
 
-from detect_svc.boxes import overlaps
-from detect_svc.card import Card
-from detect_svc.detector import Away, Detector, Sight, identity, open_detector
-from detect_svc.endpoint import endpoint_of
-from detect_svc.pool import Pool
-from detect_svc.triton import Raw, TritonServer
+from detect_svc.detectors.boxes import iou_matrix
+from detect_svc.detectors.detector import Detector, DetectorNotReady, FrameFindings, detector_id
+from detect_svc.detectors.factory import open_detector
+from detect_svc.detectors.model_metadata import ModelMetadata
+from detect_svc.detectors.server_pool import ServerPool
+from detect_svc.detectors.triton_client import InferenceOutput, TritonClient
+from detect_svc.detectors.triton_url import parse_triton_url
 from mesh.bus import Bus, open_bus
 from mesh.config import Config, load_config
 from mesh.problems import Invalid, Problem, Unavailable
@@ -55,7 +56,7 @@ def available(detector: Detector) -> list[bool]:
     return [one.available for one in detector.servers()]
 
 
-async def answered(detector: Detector, photo: Path) -> Sight:
+async def answered(detector: Detector, photo: Path) -> FrameFindings:
     """As the worker does: again and again while it is away."""
     async with asyncio.timeout(90):
         while True:
@@ -71,7 +72,7 @@ async def test_the_same_objects_as_onnx_runtime_in_this_process(triton: Triton) 
         open_detector(asking(triton)) as remote,
         open_detector(load_config(detector_url=f"onnx:{TINY}?processes=1")) as local,
     ):
-        assert identity(remote) == identity(local)
+        assert detector_id(remote) == detector_id(local)
         assert (remote.labels, remote.input_size) == (local.labels, local.input_size)
         assert (remote.threshold, remote.fast_threshold) == (local.threshold, local.fast_threshold)
         far = await asyncio.gather(*(remote.detect(photo) for photo in photos))
@@ -79,19 +80,19 @@ async def test_the_same_objects_as_onnx_runtime_in_this_process(triton: Triton) 
     for one, other in zip(far, near, strict=True):
         assert (one.width, one.height) == (other.width, other.height)
         assert_same(one, other)
-    assert len({str(sight.found) for sight in near}) == len(photos)
+    assert len({str(frame.findings) for frame in near}) == len(photos)
 
 
-def assert_same(one: Sight, other: Sight) -> None:
+def assert_same(one: FrameFindings, other: FrameFindings) -> None:
     """Every finding has its like in the other answer, whatever their order."""
-    assert len(one.found) == len(other.found) > 0
-    left = list(other.found)
-    for found in one.found:
+    assert len(one.findings) == len(other.findings) > 0
+    left = list(other.findings)
+    for found in one.findings:
         boxes = np.array([found.box, *(rival.box for rival in left)], np.float32)
-        like = left.pop(int(overlaps(boxes)[0, 1:].argmax()))
+        like = left.pop(int(iou_matrix(boxes)[0, 1:].argmax()))
         assert found.label == like.label
         assert abs(found.score - like.score) < SCORE_TOLERANCE
-        assert overlaps(np.array([found.box, like.box], np.float32))[0, 1] > 1 - OVERLAP_TOLERANCE
+        assert iou_matrix(np.array([found.box, like.box], np.float32))[0, 1] > 1 - OVERLAP_TOLERANCE
 
 
 async def test_killed_and_restarted_under_load_it_answers_every_photo_once(
@@ -122,7 +123,7 @@ async def test_killed_and_restarted_under_load_it_answers_every_photo_once(
         await detector.check()
         assert detector.servers()[0].failed >= 1
     assert [one.media.id for one in told] == ids
-    assert all(one.frames[0].detections and one.detector == identity(detector) for one in told)
+    assert all(one.frames[0].detections and one.detector == detector_id(detector) for one in told)
 
 
 async def test_one_of_two_breaks_dies_and_comes_back_with_other_weights(
@@ -156,7 +157,7 @@ async def test_one_of_two_breaks_dies_and_comes_back_with_other_weights(
                 pass
     assert refused.value.reason == "MODEL_DOES_NOT_FIT"
     assert [one.media.id for one in told] == ids
-    assert {one.detector for one in told} == {identity(detector)}
+    assert {one.detector for one in told} == {detector_id(detector)}
 
 
 def words(detector: Detector) -> list[str]:
@@ -192,22 +193,22 @@ async def test_a_caller_that_leaves_costs_nothing(triton: Triton) -> None:
         assert detector.servers()[0].failed == 0
 
 
-async def read(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonServer:
+async def read(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonClient:
     server = client(triton, model)
     server.card, _ = await server.read()
     return server
 
 
-def client(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonServer:
-    return TritonServer(triton.address, endpoint_of(asking(triton, model=model).detector_url), 90, None)
+def client(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonClient:
+    return TritonClient(triton.address, parse_triton_url(asking(triton, model=model).detector_url), 90, None)
 
 
 async def test_as_many_are_under_way_as_fill_its_batches_and_no_more(triton: Triton) -> None:
     server = await read(triton)
-    servers: Pool[bytes, Raw] = Pool([server], 90)
+    servers: ServerPool[bytes, InferenceOutput] = ServerPool([server], 90)
     most = 0
 
-    async def ask() -> Raw:
+    async def ask() -> InferenceOutput:
         nonlocal most
         answer = await servers.ask(bytes(160 * 160 * 3))
         most = max(most, servers.places[0].in_flight)
@@ -233,7 +234,7 @@ async def batches(triton: Triton) -> Counter[int]:
 async def test_a_full_queue_and_a_wait_too_long_are_another_time(triton: Triton) -> None:
     server = await read(triton, "slow")
     pixels = bytes(32 * 32 * 3)
-    outcomes: list[Raw | BaseException] = []
+    outcomes: list[InferenceOutput | BaseException] = []
 
     def said(words: str) -> bool:
         return any(words in str(outcome) for outcome in outcomes if isinstance(outcome, BaseException))
@@ -260,8 +261,8 @@ async def test_a_server_that_refuses_some_answers_all_in_the_end(triton: Triton)
             """On a slow machine the photos may come one by one, each to an empty queue."""
             nonlocal answers
             photos = [*people(), *animals()] * 2
-            sights = await asyncio.gather(*(answered(detector, photo) for photo in photos))
-            assert [sight.found for sight in sights] == [[]] * 14
+            frames = await asyncio.gather(*(answered(detector, photo) for photo in photos))
+            assert [frame.findings for frame in frames] == [[]] * 14
             answers += 14
             return detector.servers()[0].failed > 0
 
@@ -280,14 +281,14 @@ async def test_a_model_that_does_not_fit_is_an_error_at_once(triton: Triton) -> 
 
 @pytest.mark.parametrize(("model", "query"), [("nobody", ""), ("rtdetrv2-tiny", "version=7")])
 async def test_a_model_that_is_not_there_may_be_loading(triton: Triton, model: str, query: str) -> None:
-    with pytest.raises(Away, match=rf"{triton.address}: .*{model}.*(loading|version)"):
+    with pytest.raises(DetectorNotReady, match=rf"{triton.address}: .*{model}.*(loading|version)"):
         async with open_detector(asking(triton, model=model, query=query)):
             pass
 
 
 async def test_an_image_that_it_refuses_is_that_images_fault(triton: Triton) -> None:
     server = client(triton)
-    server.card = Card("tiny", "ab" * 32, ("person",), 64)
+    server.card = ModelMetadata("tiny", "ab" * 32, ("person",), 64)
     with pytest.raises(Problem) as refused:
         await server.ask(bytes(64 * 64 * 3))
     await server.close()
@@ -332,9 +333,9 @@ async def test_tls_and_a_token(tmp_path: Path) -> None:
             while True:
                 try:
                     async with open_detector(config) as detector:
-                        assert (await detector.detect(person_photo())).found == []
+                        assert (await detector.detect(person_photo())).findings == []
                     break
-                except Away:
+                except DetectorNotReady:
                     await asyncio.sleep(0.1)
         for token, tls, ca, why in (
             ("", "true", config.detector_ca, "restricted"),
@@ -343,7 +344,7 @@ async def test_tls_and_a_token(tmp_path: Path) -> None:
             (":s3cret@", "true", None, "handshake"),
         ):
             url = f"triton://{token}{triton.address}/slow?tls={tls}"
-            with pytest.raises(Away, match=why) as refused:
+            with pytest.raises(DetectorNotReady, match=why) as refused:
                 async with open_detector(config.model_copy(update={"detector_url": url, "detector_ca": ca})):
                     pass
             assert "s3cret" not in refused.value.message

@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from detect_svc.detector import Found, Photo, ServerState, Sight
-from detect_svc.labels import CANONICAL
+from detect_svc.detectors.coco_labels import COCO_LABELS
+from detect_svc.detectors.detector import FrameFindings, Photo, RawFinding, ServerState
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import FileFingerprint, Media
 from mesh.bus import Delivery, Output
 from mesh.problems import Problem, Unavailable
 from mesh.topics import INGESTED
 
-EMPTY = Sight([], 640, 480)
+EMPTY = FrameFindings([], 640, 480)
 
 
-def person(score: float, rank: int = 0) -> Found:
-    return Found(rank, "person", score, (0.1, 0.2, 0.3, 0.4))
+def person(score: float, rank: int = 0) -> RawFinding:
+    return RawFinding(rank, "person", score, (0.1, 0.2, 0.3, 0.4))
 
 
 class FakeDetector:
@@ -27,20 +27,20 @@ class FakeDetector:
 
     name = "fake"
     digest = "ab" * 32
-    labels: tuple[str, ...] = CANONICAL
+    labels: tuple[str, ...] = COCO_LABELS
     input_size = (320, 320)
     threshold, fast_threshold = 0.5, 0.8
     photos_in_flight = 2
 
     def __init__(self) -> None:
-        self.answers: dict[str, Sight | Exception | list[Sight | Exception]] = {}
+        self.answers: dict[str, FrameFindings | Exception | list[FrameFindings | Exception]] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.asked: list[str] = []
         self.busy = self.busiest = 0
         self.problem: Unavailable | None = None
         self.states: list[ServerState] = []
 
-    async def detect(self, photo: Photo) -> Sight:
+    async def detect(self, photo: Photo) -> FrameFindings:
         name = photo.name if isinstance(photo, Path) else photo.decode()
         self.asked.append(name)
         self.busy += 1

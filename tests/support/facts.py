@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from detect_svc.labels import CANONICAL
+from detect_svc.detectors.coco_labels import COCO_LABELS
 from lares.detect.v1.detection_pb2 import Detection, DetectorModel
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
@@ -133,7 +133,7 @@ def deliveries(topic: str, *messages: M, first: int = 0, partition: int = 0) -> 
     return [Delivery(message=m, offset=n, **fields) for n, m in enumerate(messages, first)]
 
 
-MODEL = DetectorModel(id=DETECTOR, labels=CANONICAL, threshold=0.5, fast_threshold=0.6)
+MODEL = DetectorModel(id=DETECTOR, labels=COCO_LABELS, threshold=0.5, fast_threshold=0.6)
 
 
 def reported(

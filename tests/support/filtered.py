@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from detect_svc.detector import Detector, Found, Sight, identity
+from detect_svc.detectors.detector import Detector, FrameFindings, RawFinding, detector_id
 from lares.detect.v1.detection_pb2 import Detection
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import Media
@@ -40,7 +40,7 @@ class Filter:
             fast_threshold=detector.fast_threshold if fast is None else fast,
         )
 
-    def kept(self, found: Iterable[Found], camera: Mapping[str, float]) -> list[Found]:
+    def kept(self, found: Iterable[RawFinding], camera: Mapping[str, float]) -> list[RawFinding]:
         """In the order given. `camera`: its own least scores by label, `*` for every other; it wins."""
         own = {canonical(label): score for label, score in camera.items()}
         thresholds = {
@@ -48,18 +48,18 @@ class Filter:
         }
         return [one for one in found if one.label in thresholds and one.score >= thresholds[one.label]]
 
-    def urgent(self, kept: Iterable[Found]) -> bool:
+    def urgent(self, kept: Iterable[RawFinding]) -> bool:
         """Whether one of them should be judged at once."""
         return any(one.label in self.fast_classes and one.score >= self.fast_threshold for one in kept)
 
 
 def filtered(
-    media: Media, sight: Sight, detector: Detector, config: Config, camera: Mapping[str, float]
+    media: Media, frame: FrameFindings, detector: Detector, config: Config, camera: Mapping[str, float]
 ) -> MediaDetected:
     """What detect_svc would have published. `camera`: its own thresholds, as its message has them."""
     rule = Filter.of(config, detector)
-    kept = rule.kept(sight.found, camera)
-    name = identity(detector)
+    kept = rule.kept(frame.findings, camera)
+    name = detector_id(detector)
     return MediaDetected(
         media=media,
         detections=[

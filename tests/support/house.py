@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from detect_svc.detector import Detector
-from detect_svc.worker import Worker
+from detect_svc.detectors.detector import Detector
+from detect_svc.worker import DetectWorker
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import FileFingerprint, Media
@@ -48,7 +48,7 @@ class House:
     @asynccontextmanager
     async def working(self, detector: Detector) -> AsyncIterator[Stream[MediaIngested]]:
         async with self.bus.consume(self.topic, self.group) as stream:
-            work = Worker(stream, detector, self.blobs, BATCH).run()
+            work = DetectWorker(stream, detector, self.blobs, BATCH).run()
             task = asyncio.create_task(work)
             try:
                 yield stream

@@ -194,7 +194,7 @@ MAGIC = b"this photo crashes its decoder"
 
 def fragile(*setup: object) -> Callable[[str], dict[str, object]]:
     """The embedded detector, with a decoder that some photos kill."""
-    from detect_svc.efficientdet import load
+    from detect_svc.detectors.efficientdet import load
 
     detect = load(*setup)  # type: ignore[arg-type]
 

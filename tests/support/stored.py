@@ -13,8 +13,8 @@ from mesh.rpc import CALLER_ID, CALLER_PERMISSIONS, problem_of
 from store_svc.database import Database
 from store_svc.tables import metadata
 from tests.support.book import Row, open_book, write, write_due
+from tests.support.loop_thread import LoopThread
 from tests.support.parts import MIGRATED, fresh_database
-from tests.support.served import LoopThread
 
 # Sent with a call, it comes from a person with a key.
 AS_KEY = (

@@ -70,27 +70,45 @@ def add_graph(
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     words = {**session.get_modelmeta().custom_metadata_map, **said, "threads": str(threads)}
     side, queries = session.get_inputs()[0].shape[1], session.get_outputs()[0].shape[1]
-    _add(repository, name, "graph.py", words, batch=8, dims=f"{side}, {side}, 3", queries=queries)
+    _add(repository, name, "onnx_model.py", words, batch=8, dims=f"{side}, {side}, 3", queries=queries)
     shutil.copy(graph, repository / name / "1" / "model.onnx")
 
 
 def add_slow(repository: Path) -> None:
     """A model "slow": 300 ms a batch of two, four more may queue, for half a second each."""
     words = {"name": "slow", "digest": "ab" * 32, "labels": json.dumps(["person"])}
-    _add(repository, "slow", "slow.py", words, batch=2, dims="32, 32, 3", queries=1, batching=QUEUE_OF_FOUR)
+    _add(
+        repository,
+        "slow",
+        "slow_model.py",
+        words,
+        batch=2,
+        dims="32, 32, 3",
+        queries=1,
+        batching=QUEUE_OF_FOUR,
+    )
 
 
 def add_dazed(repository: Path) -> None:
     """A model "dazed", whose numbers are none; one "dazzled", where only a blank picture has any."""
     for name in ("dazed", "dazzled"):
         words = {"name": name, "digest": "ab" * 32, "labels": json.dumps(["person"])}
-        _add(repository, name, "dazed.py", words, batch=8, dims="32, 32, 3", queries=1)
+        _add(repository, name, "nan_model.py", words, batch=8, dims="32, 32, 3", queries=1)
 
 
 def add_wrong(repository: Path) -> None:
     """A model "wrong": planes of floats, and silent about its labels."""
     words = {"name": "wrong", "digest": "ab" * 32}
-    _add(repository, "wrong", "slow.py", words, batch=8, dims="3, 160, 160", queries=30, dtype="TYPE_FP32")
+    _add(
+        repository,
+        "wrong",
+        "slow_model.py",
+        words,
+        batch=8,
+        dims="3, 160, 160",
+        queries=30,
+        dtype="TYPE_FP32",
+    )
 
 
 def _add(

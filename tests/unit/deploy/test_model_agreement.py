@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deploy.model.agreement import Answer, compare
+from deploy.model.agreement import ModelOutput, compare
 
 
-def answer(seed: int = 1, queries: int = 30) -> Answer:
+def answer(seed: int = 1, queries: int = 30) -> ModelOutput:
     random = np.random.RandomState(seed)
     scores = np.sort(random.uniform(0.05, 0.95, queries))[::-1].astype(np.float32)
     boxes = random.uniform(0, 1, (queries, 4)).astype(np.float32)
-    return Answer(scores, random.randint(0, 80, queries), boxes)
+    return ModelOutput(scores, random.randint(0, 80, queries), boxes)
 
 
 def test_the_same_agrees_with_itself() -> None:
@@ -25,7 +25,7 @@ def test_equals_in_another_order_agree() -> None:
     ours = answer()
     ours.scores[4] = ours.scores[5]
     order = [*range(4), 5, 4, *range(6, 30)]
-    theirs = Answer(ours.scores[order] + np.float32(1e-5), ours.labels[order], ours.boxes[order])
+    theirs = ModelOutput(ours.scores[order] + np.float32(1e-5), ours.labels[order], ours.boxes[order])
     agreement = compare([ours], [theirs])
     assert agreement.holds
     assert agreement.matched == 30

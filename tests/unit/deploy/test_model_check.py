@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from deploy.model.check import check, findings, timings
-from detect_svc.detector import Found, Sight, open_detector
+from detect_svc.detectors.detector import FrameFindings, RawFinding
+from detect_svc.detectors.factory import open_detector
 from mesh.config import Config
 from mesh.problems import Invalid, Unavailable
 from tests.support.photos import CACHE
@@ -57,20 +58,24 @@ async def test_the_address_is_printed_without_its_token(
 
 
 def test_findings_of_the_threshold_and_more() -> None:
-    sight = Sight(
-        [Found(0, "person", 0.91, (0.1, 0.2, 0.3, 0.4)), Found(1, "dog", 0.3, (0, 0, 1, 1))], 640, 480
+    frame = FrameFindings(
+        [RawFinding(0, "person", 0.91, (0.1, 0.2, 0.3, 0.4)), RawFinding(1, "dog", 0.3, (0, 0, 1, 1))],
+        640,
+        480,
     )
-    text = findings(sight, 0.5)
+    text = findings(frame, 0.5)
     assert "0.91  person          0.100  0.200  0.300  0.400" in text
     assert "dog" not in text
     assert "1 found of score 0.50 or more, 1 below" in text
 
 
 def test_where_nothing_is_sure_the_best_are_shown() -> None:
-    text = findings(Sight([Found(0, "dog", 0.3, (0, 0, 1, 1))], 640, 480), 0.5)
+    text = findings(FrameFindings([RawFinding(0, "dog", 0.3, (0, 0, 1, 1))], 640, 480), 0.5)
     assert "0.30  dog" in text
     assert "nothing found of score 0.50 or more, 1 below" in text
-    assert findings(Sight([], 640, 480), 0.5).strip() == "nothing found of score 0.50 or more, 0 below"
+    assert (
+        findings(FrameFindings([], 640, 480), 0.5).strip() == "nothing found of score 0.50 or more, 0 below"
+    )
 
 
 def test_timings() -> None:

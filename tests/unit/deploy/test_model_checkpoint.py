@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deploy.model.checkpoint import Unfit, read_checkpoint
+from deploy.model.checkpoint import CheckpointError, read_checkpoint
 
 R18 = {"layer_type": "basic", "depths": [2, 2, 2, 2], "embedding_size": 64}
 # As the hub's folders say it.
@@ -87,27 +87,27 @@ def test_weights_in_several_files_have_one_digest(tmp_path: Path) -> None:
 def test_what_the_graph_could_not_stand_for_is_refused(
     tmp_path: Path, config: dict[str, Any], pixels: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(Unfit, match=words):
+    with pytest.raises(CheckpointError, match=words):
         read_checkpoint(folder(tmp_path, config, pixels))
 
 
 def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     there = folder(tmp_path)
     (there / "config.json").write_text("{")
-    with pytest.raises(Unfit, match=r"config\.json: no JSON"):
+    with pytest.raises(CheckpointError, match=r"config\.json: no JSON"):
         read_checkpoint(there)
     (there / "config.json").write_text("[]")
-    with pytest.raises(Unfit, match=r"config\.json: an object"):
+    with pytest.raises(CheckpointError, match=r"config\.json: an object"):
         read_checkpoint(there)
     (folder(there) / "model.safetensors").rename(there / "pytorch_model.bin")
-    with pytest.raises(Unfit, match=r"no \*\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"no \*\.safetensors"):
         read_checkpoint(there)
     (there / "preprocessor_config.json").unlink()
-    with pytest.raises(Unfit, match=r"no preprocessor_config\.json"):
+    with pytest.raises(CheckpointError, match=r"no preprocessor_config\.json"):
         read_checkpoint(there)
 
 
 @pytest.mark.parametrize("name", ["../up", "a b", ".hidden", "x" * 64])
 def test_a_name_that_is_no_folder_or_url_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Unfit, match="is no name for a model"):
+    with pytest.raises(CheckpointError, match="is no name for a model"):
         read_checkpoint(folder(tmp_path), name)

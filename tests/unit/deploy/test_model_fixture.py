@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from deploy.model.agreement import Answer, compare
-from detect_svc.labels import CANONICAL
+from deploy.model.agreement import ModelOutput, compare
+from detect_svc.detectors.coco_labels import COCO_LABELS
 
 GRAPH = Path(__file__).parents[2] / "fixtures" / "rtdetrv2-tiny.onnx"
 SIDE, QUERIES = 160, 30
@@ -26,16 +26,16 @@ def scenes(count: int) -> NDArray[np.uint8]:
     return coarse.repeat(16, axis=1).repeat(16, axis=2)
 
 
-def answers(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> list[Answer]:
+def answers(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> list[ModelOutput]:
     told = session.run(["scores", "labels", "boxes"], {"images": images})
-    return [Answer(*one) for one in zip(*told, strict=True)]
+    return [ModelOutput(*one) for one in zip(*told, strict=True)]
 
 
 def test_it_says_what_it_is(session: onnxruntime.InferenceSession) -> None:
     said = session.get_modelmeta().custom_metadata_map
     assert said["name"] == "rtdetrv2-tiny"
     assert len(bytes.fromhex(said["digest"])) == 32
-    assert tuple(json.loads(said["labels"])) == CANONICAL
+    assert tuple(json.loads(said["labels"])) == COCO_LABELS
 
 
 def test_bytes_in_and_scores_labels_boxes_out(session: onnxruntime.InferenceSession) -> None:

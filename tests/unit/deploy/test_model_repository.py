@@ -10,10 +10,10 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from deploy.model.checkpoint import Checkpoint
 from deploy.model.repository import config, readme, write_repository
-from detect_svc.card import Tensor, card_of
-from detect_svc.labels import CANONICAL
+from detect_svc.detectors.coco_labels import COCO_LABELS
+from detect_svc.detectors.model_metadata import TensorSpec, read_metadata
 
-CHECKPOINT = Checkpoint(Path("unused"), "rtdetrv2-r18", CANONICAL, 640, "ab" * 32)
+CHECKPOINT = Checkpoint(Path("unused"), "rtdetrv2-r18", COCO_LABELS, 640, "ab" * 32)
 DTYPES = {triton.TYPE_UINT8: "uint8", triton.TYPE_INT32: "int32", triton.TYPE_FP32: "float32"}
 
 
@@ -34,11 +34,11 @@ def test_the_tensors_are_the_graphs(model: triton.ModelConfig) -> None:
 
 def test_detect_svc_reads_from_it_what_was_written(model: triton.ModelConfig) -> None:
     tensors = {
-        one.name: Tensor(DTYPES[one.data_type], [-1, *one.dims]) for one in (*model.input, *model.output)
+        one.name: TensorSpec(DTYPES[one.data_type], [-1, *one.dims]) for one in (*model.input, *model.output)
     }
     said = {name: value.string_value for name, value in model.parameters.items()}
-    card = card_of(tensors, said)
-    assert (card.name, card.digest, card.labels, card.side) == ("rtdetrv2-r18", "ab" * 32, CANONICAL, 640)
+    card = read_metadata(tensors, said)
+    assert (card.name, card.digest, card.labels, card.side) == ("rtdetrv2-r18", "ab" * 32, COCO_LABELS, 640)
 
 
 def test_batches_wait_three_milliseconds_and_no_queue_policy_is_set(model: triton.ModelConfig) -> None:
@@ -88,7 +88,7 @@ def test_the_folder_is_whole_but_for_the_graph(tmp_path: Path) -> None:
     assert graph.parent.is_dir()
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {"README.md", "rtdetrv2-r18/config.pbtxt", "rtdetrv2-r18/labels.txt"}
-    assert (tmp_path / "rtdetrv2-r18/labels.txt").read_text().splitlines() == list(CANONICAL)
+    assert (tmp_path / "rtdetrv2-r18/labels.txt").read_text().splitlines() == list(COCO_LABELS)
 
 
 def test_its_page_names_what_the_configuration_has() -> None:

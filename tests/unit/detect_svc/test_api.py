@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from detect_svc.api import MAX_CALLS, DetectServicer
-from detect_svc.detector import Detector, Found, ServerState, Sight
+from detect_svc.detectors.detector import Detector, FrameFindings, RawFinding, ServerState
 from lares.detect.v1 import detect_service_pb2 as messages
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 from tests.support.detectors import FakeDetector, person
@@ -25,7 +25,9 @@ def servicer(detector: FakeDetector) -> DetectServicer:
 
 def seeing(*scores: float) -> FakeDetector:
     detector = FakeDetector()
-    detector.answers["photo"] = Sight([person(score, rank) for rank, score in enumerate(scores)], 64, 48)
+    detector.answers["photo"] = FrameFindings(
+        [person(score, rank) for rank, score in enumerate(scores)], 64, 48
+    )
     return detector
 
 
@@ -52,7 +54,9 @@ async def test_whoever_asks_may_say_the_least_score(least: float, scores: list[f
 async def test_whoever_asks_may_choose_labels_by_any_name() -> None:
     detector, box = FakeDetector(), (0.0, 0.0, 1.0, 1.0)
     labels = ("person", "motorcycle", "kite")
-    detector.answers["photo"] = Sight([Found(rank, each, 0.9, box) for rank, each in enumerate(labels)], 4, 3)
+    detector.answers["photo"] = FrameFindings(
+        [RawFinding(rank, each, 0.9, box) for rank, each in enumerate(labels)], 4, 3
+    )
     api = servicer(detector)
 
     async def found(*labels: str) -> list[str]:

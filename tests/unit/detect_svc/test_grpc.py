@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from detect_svc.api import DetectServicer
-from detect_svc.detector import Sight
+from detect_svc.detectors.detector import FrameFindings
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from mesh.boundary import Boundary
@@ -29,7 +29,7 @@ def grpc_add_to_server() -> Any:
 def grpc_servicer() -> DetectServicer:
     detector = FakeDetector()
     detector.answers = {
-        "person": Sight([person(0.9)], 64, 48),
+        "person": FrameFindings([person(0.9)], 64, 48),
         "cut": Invalid("the JPEG ends too early", "TRUNCATED"),
         "deadly": Crashed("this input crashes the program that reads it", "CHILD_CRASHED"),
         "slow": Hung("no answer within 20 s", "CHILD_HUNG"),

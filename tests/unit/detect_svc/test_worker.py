@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 
 from detect_svc import worker as worker_module
-from detect_svc.detector import Found, Sight
-from detect_svc.worker import Worker
+from detect_svc.detectors.detector import FrameFindings, RawFinding
+from detect_svc.worker import DetectWorker
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
@@ -34,7 +34,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def started(stream: FakeStream, detector: FakeDetector) -> AsyncIterator["asyncio.Task[None]"]:
     blobs = NamedBlobs(Path("/nowhere"))
-    worker = Worker(cast(Stream[MediaIngested], stream), detector, blobs, BATCH)
+    worker = DetectWorker(cast(Stream[MediaIngested], stream), detector, blobs, BATCH)
     task = asyncio.create_task(worker.run())
     try:
         yield task
@@ -60,8 +60,8 @@ def detected(stream: FakeStream, offset: int) -> MediaDetected:
 
 async def test_everything_that_is_found_is_told_with_its_media_and_model() -> None:
     stream, detector = FakeStream(), FakeDetector()
-    kite = Found(1, "kite", 0.9, (0, 0, 1, 1))
-    detector.answers["a"] = Sight([person(0.9), kite, person(0.1, 2)], 4, 3)
+    kite = RawFinding(1, "kite", 0.9, (0, 0, 1, 1))
+    detector.answers["a"] = FrameFindings([person(0.9), kite, person(0.1, 2)], 4, 3)
 
     def taken(media: Media) -> None:
         media.captured_at.FromSeconds(1_767_614_400)
@@ -100,7 +100,7 @@ async def test_an_empty_result_is_a_result() -> None:
 async def test_nothing_is_cut_off() -> None:
     """RT-DETRv2 may report more than 100, and a camera's threshold may keep them all."""
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = Sight([person(0.9 - rank / 500, rank) for rank in range(300)], 4, 3)
+    detector.answers["a"] = FrameFindings([person(0.9 - rank / 500, rank) for rank in range(300)], 4, 3)
     async with running(stream, detector):
         stream.put("a")
         await stream.settled(1)
@@ -187,7 +187,7 @@ async def test_a_photo_that_no_detector_survives_is_a_rejection_of_its_file_too(
 )
 async def test_what_passes_is_tried_until_it_has_passed(passing: Exception) -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = [*[passing] * 20, Sight([person(0.9)], 4, 3)]
+    detector.answers["a"] = [*[passing] * 20, FrameFindings([person(0.9)], 4, 3)]
     async with running(stream, detector):
         stream.put("a")
         await stream.settled(1)
@@ -197,7 +197,7 @@ async def test_what_passes_is_tried_until_it_has_passed(passing: Exception) -> N
 
 async def test_a_photo_that_hangs_once_is_not_blamed() -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = [Hung("slow", "CHILD_HUNG"), Hung("slow", "CHILD_HUNG"), Sight([], 4, 3)]
+    detector.answers["a"] = [Hung("slow", "CHILD_HUNG"), Hung("slow", "CHILD_HUNG"), FrameFindings([], 4, 3)]
     async with running(stream, detector):
         stream.put("a")
         await stream.settled(1)

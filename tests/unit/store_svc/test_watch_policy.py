@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from detect_svc.detector import Found
-from detect_svc.labels import CANONICAL
+from detect_svc.detectors.coco_labels import COCO_LABELS
+from detect_svc.detectors.detector import RawFinding
 from lares.store.v1.camera_service_pb2 import PolicyDecision
 from mesh.config import load_config
 from mesh.labels import ALIASES, canonical
@@ -127,8 +127,8 @@ def test_the_defaults_are_what_the_issue_asks() -> None:
 )
 def test_a_class_that_the_detector_lacks_is_named_with_its_setting(setting: str, value: object) -> None:
     settings = watch_settings(load_config(**{setting: value}))
-    assert unknown_labels(settings, CANONICAL) == {setting: ["burglar"]}
-    assert unknown_labels(settings, [*CANONICAL, "burglar"]) == {}
+    assert unknown_labels(settings, COCO_LABELS) == {setting: ["burglar"]}
+    assert unknown_labels(settings, [*COCO_LABELS, "burglar"]) == {}
 
 
 def test_a_size_filter_keeps_its_borders_and_is_for_a_label_or_every_other() -> None:
@@ -203,7 +203,7 @@ def test_it_keeps_what_the_filter_of_before_kept(
     config = load_config(**settings)
     before = Filter.of(config, FakeDetector())
     now = WatchPolicy.of(watch_settings(config), CameraWatch(camera), MODEL)
-    raw = [Found(rank, label, score, BOX) for rank, (label, score) in enumerate(seen)]
+    raw = [RawFinding(rank, label, score, BOX) for rank, (label, score) in enumerate(seen)]
     was = before.kept(raw, camera)
     rest = [one for one in found(*seen) if now.rule(one).decision is Decision.KEPT]
     assert [one.rank for one in rest] == [one.rank for one in was]
@@ -278,8 +278,8 @@ def test_the_digest_is_the_same_in_every_process() -> None:
 
 
 def test_canonical_names_are_themselves_and_aliases_lead_to_them() -> None:
-    assert len(set(CANONICAL)) == 80
-    assert [canonical(name) for name in CANONICAL] == list(CANONICAL)
-    assert set(ALIASES.values()) <= set(CANONICAL)
+    assert len(set(COCO_LABELS)) == 80
+    assert [canonical(name) for name in COCO_LABELS] == list(COCO_LABELS)
+    assert set(ALIASES.values()) <= set(COCO_LABELS)
     assert canonical(" Traffic_Light ") == "traffic light"
     assert canonical("dragon") == "dragon"

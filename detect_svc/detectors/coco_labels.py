@@ -1,0 +1,26 @@
+"""The names of the COCO-80 classes, and where a model file carries its own."""
+
+import zipfile
+from pathlib import Path
+
+from mesh.labels import canonical
+
+COCO_LABELS = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
+    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
+    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard",
+    "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
+    "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+
+UNNAMED = "???"
+
+
+def read_model_labels(model: Path) -> list[str]:
+    """By class number, canonical, as a .tflite file carries them; numbers that COCO left out are "???"."""
+    with zipfile.ZipFile(model) as archive:
+        return [canonical(line) for line in archive.read("labels.txt").decode().splitlines()]

@@ -1,0 +1,90 @@
+"""The port that every detector implements. Its adapters are in this package; `factory` chooses one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mesh.problems import Unavailable
+
+# The content of a photo, or the path of a file that holds it.
+Photo = bytes | Path
+
+DIGEST_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class RawFinding:
+    """One object in a detector's raw output.
+
+    `rank` is its place there, from 0, best first. `label` is canonical, `score` in 0..1, and `box` is
+    [x_min, y_min, x_max, y_max] in 0..1 of the upright picture.
+    """
+
+    rank: int
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFindings:
+    """A detector's whole raw output for one frame, best first. `width` and `height` are the frame's pixels,
+    upright."""
+
+    findings: Sequence[RawFinding]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """A server that a detector sends requests to. `available` is False while it gets none after a failure."""
+
+    address: str
+    available: bool
+    in_flight: int
+    answered: int
+    failed: int
+
+
+class DetectorNotReady(Unavailable):
+    """None of the detector's servers is ready yet. Opening it may succeed later."""
+
+
+class Detector(Protocol):
+    """Finds objects in photos. Safe to call concurrently.
+
+    The result depends on the photo and the weights alone, not on other photos in flight, the number of
+    threads, or earlier calls.
+    """
+
+    name: str
+    digest: str  # hex SHA-256 of the weights
+    labels: tuple[str, ...]  # canonical names of all classes it can find
+    input_size: tuple[int, int]  # width, height in pixels
+    threshold: float  # default least score of a detection that counts
+    fast_threshold: float  # default least score at which a person's event is assessed before it closes
+    photos_in_flight: int  # how many concurrent calls keep it busy
+
+    async def detect(self, photo: Photo) -> FrameFindings:
+        """Returns everything that the model finds in a JPEG or PNG.
+
+        Raises Invalid with the name of a RejectionReason if the photo is at fault, Invalid with another
+        reason if only this photo cannot be detected, NotFound if there is no file at the path, Unavailable if
+        the detector cannot be reached or fails, and Crashed and Hung of mesh.sandbox.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Raises Unavailable while it cannot detect."""
+        ...
+
+    def servers(self) -> Sequence[ServerState]:
+        """The servers that it uses; empty for a detector on this machine."""
+        ...
+
+
+def detector_id(detector: Detector) -> str:
+    """Name and weights digest, such as `efficientdet-lite0@1a2b3c4d5e6f`; part of every detection's id."""
+    return f"{detector.name}@{detector.digest[:DIGEST_LENGTH]}"
