@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from deploy.targets import TARGETS, Opener, chosen, report_renamed_settings, open_lares, until_ready
+from deploy.targets import TARGETS, Opener, chosen, open_lares, report_renamed_settings, until_ready
 from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.problems import Internal, Invalid, Unavailable
