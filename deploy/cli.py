@@ -14,7 +14,8 @@ import uvloop
 
 from mesh.config import Config, as_text, load_config, setting
 from mesh.problems import Problem
-from mesh.telemetry import configure_logging, hidden
+from mesh.telemetry.logs import configure_logging
+from mesh.telemetry.redaction import redacted_url
 
 BANNER = """
 Lares is ready.
@@ -107,7 +108,7 @@ def _calls(text: str) -> int:
 def print_config(config: Config) -> None:
     """Prints one setting per line, in the format of `.env`, with secrets in URLs hidden."""
     for name in type(config).model_fields:
-        print(f"{setting(name)}={_quoted(hidden(as_text(getattr(config, name))))}")
+        print(f"{setting(name)}={_quoted(redacted_url(as_text(getattr(config, name))))}")
 
 
 def _quoted(text: str) -> str:

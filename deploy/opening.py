@@ -15,13 +15,13 @@ from deploy.embedded.kafka import open_kafka
 from deploy.embedded.llama import SCHEME, model_of, open_llama
 from deploy.embedded.postgres import open_postgres
 from mesh.blobs import open_blobs
-from mesh.boundary import Boundary
 from mesh.bus import open_bus
 from mesh.config import Config, naming, split_address
 from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Check, Mesh
 from mesh.problems import Invalid
-from mesh.rpc import Channels, Server
+from mesh.rpc import Channels, GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller, Door
 
 EMBEDDED = "embedded:"
@@ -46,7 +46,7 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         async def verify(secret: str) -> Caller:
             return await keys.verify(secret)
 
-        server = Server(lambda door: Boundary(door, verify if config.auth else None))
+        server = GrpcServer(lambda door: CallInterceptor(door, verify if config.auth else None))
         channels = Channels(dict.fromkeys(targets, server.channel()), config.peers, peer_credentials(config))
         stack.push_async_callback(channels.close)
         keys = KeyVerifier(channels.to("store"))  # the store may run behind this very server
@@ -87,7 +87,7 @@ def client_socket(home: Path) -> str:
     return f"unix:{private_socket_folder(home) / 'clients.sock'}"
 
 
-async def _listen(config: Config, server: Server, keys: bool) -> dict[str, str]:
+async def _listen(config: Config, server: GrpcServer, keys: bool) -> dict[str, str]:
     """Opens the server's listeners; that of `lares keys` only if `keys` is set. Returns addresses by name."""
     clients = client_credentials(config)
     siblings = sibling_credentials(config) if config.mesh_listen else None

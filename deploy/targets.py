@@ -13,7 +13,7 @@ from deploy.opening import open_mesh
 from mesh.config import Config
 from mesh.mesh import Mesh
 from mesh.problems import Invalid, Unavailable
-from mesh.tracing import open_tracing
+from mesh.telemetry.export import open_tracing
 
 log = structlog.get_logger(__name__)
 

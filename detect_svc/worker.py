@@ -12,9 +12,9 @@ from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.blobs import Blobs
 from mesh.bus import Delivery, Output, Stream
 from mesh.problems import Internal, Invalid, NotFound, Problem
-from mesh.sandbox import Crashed, Hung
-from mesh.spans import processing, span
-from mesh.tasks import together
+from mesh.processes.sandbox import Crashed, Hung
+from mesh.task_group import task_group
+from mesh.telemetry.spans import record_span, span
 from mesh.topics import DETECTED, REJECTED
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class DetectWorker:
     async def run(self) -> None:
         """Until cancelled; raises what stops the stream."""
         room = asyncio.Semaphore(self._window)
-        async with together() as photos:
+        async with task_group() as photos:
             async for batch in self._stream.batches(self._window):
                 for delivery in batch:
                     # A photo that waits for its next try keeps its place, so a detector that is away stops
@@ -55,7 +55,7 @@ class DetectWorker:
                     task.add_done_callback(lambda _: room.release())
 
     async def _process(self, delivery: Delivery[MediaIngested]) -> None:
-        with processing(delivery) as span:
+        with record_span(delivery) as span:
             span.set_attribute("lares.camera.id", delivery.message.media.camera_id)
             span.set_attribute("lares.media.id", delivery.message.media.id)
             await self._finish(delivery)

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from mesh.child import Refused
+from mesh.processes.sandbox_child import InputRefused
 
 # Part of every thumbnail's name: raise it when thumbnails come to look otherwise.
 VERSION = 1
@@ -46,9 +46,9 @@ def draw(path: str, boxes: list[Box], most_pixels: int) -> bytes:
             photo.draft("RGB", (2 * PIXELS, 2 * PIXELS))
             small = ImageOps.exif_transpose(photo).convert("RGB")
     except FileNotFoundError:
-        raise Refused("this media's content is gone", "BLOB_NOT_FOUND") from None
+        raise InputRefused("this media's content is gone", "BLOB_NOT_FOUND") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise Refused("this photo cannot be drawn", "NOT_DRAWABLE") from None
+        raise InputRefused("this photo cannot be drawn", "NOT_DRAWABLE") from None
     small.thumbnail((PIXELS, PIXELS))
     pen = ImageDraw.Draw(small)
     font = ImageFont.load_default(FONT)

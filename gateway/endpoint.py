@@ -11,7 +11,7 @@ from gateway import faults
 from gateway.engine import Engine, encode
 from gateway.operation import Operation, read_json
 from mesh.problems import Exhausted, Invalid, Unavailable
-from mesh.telemetry import redacted
+from mesh.telemetry.redaction import redacted
 
 LARGEST_BODY = 256 * 1024
 BODY_SECONDS = 10.0

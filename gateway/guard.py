@@ -15,8 +15,9 @@ from gateway.metrics import Metrics
 from mesh.key_verifier import KeyVerifier
 from mesh.problems import Denied
 from mesh.security import EVERYBODY, Caller, caller
-from mesh.spans import entered
-from mesh.telemetry import REQUEST_ID, TRACEPARENT, enter, redacted
+from mesh.telemetry.redaction import redacted
+from mesh.telemetry.spans import request_span
+from mesh.telemetry.trace_context import REQUEST_ID, TRACEPARENT, enter_request
 
 OPEN = frozenset({"/health", "/ready"})
 # Asked for every few seconds, by programs.
@@ -52,15 +53,15 @@ class Guard:
         headers = Headers(scope=scope)
         ids = {name: value for name in (REQUEST_ID, TRACEPARENT) if (value := _harmless(headers.get(name)))}
         if scope["type"] != "http":
-            enter(ids)
+            enter_request(ids)
             await self._app(scope, receive, send)
         elif scope["path"] in UNTRACED:
-            enter(ids)
+            enter_request(ids)
             await self._answer(scope, receive, send, headers)
         else:
             method, path = scope["method"], redacted(scope["path"])
             about = {"http.request.method": method, "url.path": path}
-            with entered(ids, f"{method} /{path[1:].partition('/')[0]}", about) as span:
+            with request_span(ids, f"{method} /{path[1:].partition('/')[0]}", about) as span:
                 status = await self._answer(scope, receive, send, headers)
                 span.set_attribute("http.response.status_code", status)
                 if status >= 500:

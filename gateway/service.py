@@ -23,8 +23,8 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.config import Config
 from mesh.feed import open_feed
 from mesh.mesh import Mesh
+from mesh.processes.sandbox import Sandbox
 from mesh.rpc import call
-from mesh.sandbox import Sandbox
 
 DRAWING_IDLE_SECONDS = 60.0
 

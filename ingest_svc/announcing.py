@@ -13,8 +13,8 @@ from opentelemetry.trace import Span
 
 from ingest_svc.photo import Fact, Photo
 from ingest_svc.retry import until_done
-from mesh.spans import begin, within
-from mesh.telemetry import enter
+from mesh.telemetry.spans import begin_span, use_span
+from mesh.telemetry.trace_context import enter_request
 
 log = structlog.get_logger(__name__)
 
@@ -62,8 +62,8 @@ class Announcer:
     ) -> Announcement:
         """Takes the next place of this line at once; `work` may end when it will."""
         begun = time.monotonic() if begun is None else begun
-        span = begin("ingest media", {"lares.camera.id": line}, begun)
-        with within(span):
+        span = begin_span("ingest media", {"lares.camera.id": line}, begun)
+        with use_span(span):
             fact = asyncio.ensure_future(work)
         announcement = Announcement(fact, headers or {}, begun, finished, span)
         announcement.fact.add_done_callback(lambda _: self._ready.set())
@@ -99,13 +99,13 @@ class Announcer:
 
     async def _announce(self, batch: list[Announcement]) -> None:
         told = [(fact, entry.span) for entry in batch if (fact := entry.fact.result()) is not None]
-        enter(batch[0].headers)
+        enter_request(batch[0].headers)
         if told:
             facts, spans = [fact for fact, _ in told], [span for _, span in told]
             await until_done(lambda: self._publish(facts, spans), "announcing")
         for entry in batch:
             if fact := entry.fact.result():
-                with within(entry.span):
+                with use_span(entry.span):
                     _tell(fact, time.monotonic() - entry.begun, entry.span)
             entry.span.end()
             entry.finished(fact)

@@ -15,7 +15,7 @@ from lares.ingest.v1.ingest_service_pb2 import (
 )
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from mesh.problems import Invalid
-from mesh.telemetry import outgoing
+from mesh.telemetry.trace_context import outgoing_headers
 
 
 class IngestServicer(IngestServiceServicer):
@@ -29,7 +29,7 @@ class IngestServicer(IngestServiceServicer):
         if first.WhichOneof("part") != "header":
             raise Invalid("the first message must be the header", "HEADER_MISSING")
         declared = _declared(first.header)
-        media_id = await self._uploads.receive(declared, _chunks(request_iterator), outgoing())
+        media_id = await self._uploads.receive(declared, _chunks(request_iterator), outgoing_headers())
         return UploadMediaResponse(media_id=media_id)
 
     async def GetIngestStatus(self, request: GetIngestStatusRequest, context: Any) -> GetIngestStatusResponse:

@@ -17,7 +17,7 @@ from ingest_svc.retry import pauses
 from ingest_svc.threads import Threads
 from mesh.blobs import SpooledFile
 from mesh.problems import Problem
-from mesh.spans import span
+from mesh.telemetry.spans import span
 
 log = structlog.get_logger(__name__)
 

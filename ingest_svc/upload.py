@@ -17,7 +17,7 @@ from ingest_svc.refusal import Reason, Refusal
 from ingest_svc.threads import Threads
 from mesh.blobs import SpooledFile
 from mesh.problems import Exhausted, Invalid, Unavailable
-from mesh.spans import span
+from mesh.telemetry.spans import span
 
 MOST_AT_ONCE = 8
 CHUNK_SECONDS = 30.0

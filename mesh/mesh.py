@@ -14,7 +14,7 @@ from mesh.bus import Bus
 from mesh.config import Config
 from mesh.key_verifier import KeyVerifier
 from mesh.problems import Internal, Problem
-from mesh.rpc import Channels, Server
+from mesh.rpc import Channels, GrpcServer
 from mesh.security import as_itself
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ class Mesh:
     config: Config
     bus: Bus
     blobs: Blobs
-    server: Server
+    server: GrpcServer
     channels: Channels
     keys: KeyVerifier
     database_url: str = ""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from mesh.problems import Internal, Invalid, Unavailable
-from mesh.spans import CLIENT, span
+from mesh.telemetry.spans import CLIENT, span
 from reason_svc.replies import ANSWER_TOO_LONG, Reply
 
 CONNECT_SECONDS = 5.0

@@ -12,9 +12,9 @@ from lares.reason.v1.assessment_pb2 import Severity
 from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.problems import Problem
-from mesh.spans import INTERNAL, Attributes, entered, fail
-from mesh.tasks import together
-from mesh.telemetry import TRACEPARENT
+from mesh.task_group import task_group
+from mesh.telemetry.spans import INTERNAL, Attributes, record_failure, request_span
+from mesh.telemetry.trace_context import TRACEPARENT
 from reason_svc.backoff import Backoff
 from reason_svc.judging import Judge
 from reason_svc.leases import Leases
@@ -64,7 +64,7 @@ class Worker:
     async def run(self) -> None:
         """Until cancelled; raises what no waiting can mend. What was in hand goes back to the store."""
         try:
-            async with together() as group:
+            async with task_group() as group:
                 group.create_task(self._renew())
                 while True:
                     await self._until_wanted()
@@ -98,7 +98,7 @@ class Worker:
     async def _handle(self, lease: JobLease) -> None:
         about: Attributes = {"lares.event.id": lease.subject_id, "lares.attempt": lease.attempt}
         following = {TRACEPARENT: lease.traceparent} if lease.traceparent else {}
-        with entered(following, "assess event", about, INTERNAL) as span:
+        with request_span(following, "assess event", about, INTERNAL) as span:
             await self._settle(lease, span)
 
     async def _settle(self, lease: JobLease, span: Span) -> None:
@@ -108,7 +108,7 @@ class Worker:
         except Problem as problem:
             if not problem.retryable:
                 raise
-            fail(span, problem)
+            record_failure(span, problem)
             await self._put_off(lease, problem)
         else:
             span.set_attributes(_outcome(fact))

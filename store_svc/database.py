@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mesh.problems import Exhausted, Invalid, Problem, Unavailable
-from mesh.spans import tracing
+from mesh.telemetry.spans import is_tracing
 from store_svc.query_spans import TracedConnection, trace_statements
 
 log = structlog.get_logger(__name__)
@@ -114,7 +114,7 @@ def engine_of(url: str, **options: Any) -> AsyncEngine:
 @asynccontextmanager
 async def open_database(url: str) -> AsyncIterator[Database]:
     """`url` is `postgresql+asyncpg://user:password@host/name`, or `...@/name?host=/socket/folder`."""
-    traced: dict[str, Any] = {"connection_class": TracedConnection} if tracing() else {}
+    traced: dict[str, Any] = {"connection_class": TracedConnection} if is_tracing() else {}
     engine = engine_of(
         url,
         pool_size=CONNECTIONS,

@@ -12,7 +12,7 @@ import asyncpg
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.events_pb2 import MediaKept
 from mesh.delivery import Delivery
-from mesh.spans import sampled_traceparent
+from mesh.telemetry.spans import sampled_traceparent
 from mesh.topics import DETECTED
 from store_svc.assembly import Limits, Timeline, windows
 from store_svc.deciding import Decided, DecidedFrame, decide

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from lares.store.internal.v1.job_service_pb2 import AssessInput, JobLease
-from mesh.spans import Attributes, past
+from mesh.telemetry.spans import Attributes, past_span
 from store_svc.database import Database
 from store_svc.facts_read import FactsRead
 from store_svc.job import Job
@@ -103,5 +103,5 @@ def _lease(job: Job, input: AssessInput) -> JobLease:
         expires_at=stamp(job.leased_until),
         attempt=job.attempts + 1,
         assess=input,
-        traceparent=past(job.traceparent or "", "wait for lease", about, job.due_at),
+        traceparent=past_span(job.traceparent or "", "wait for lease", about, job.due_at),
     )

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from mesh.spans import CLIENT, begin, end, recording, span
+from mesh.telemetry.spans import CLIENT, begin_span, end_spans, is_recording, span
 
 MOST_CHARACTERS = 2000
 _UNDER_WAY = "lares span"
@@ -52,22 +52,22 @@ def trace_statements(engine: AsyncEngine) -> None:
 
 
 def _before(connection: Connection, _: object, statement: str, *__: object) -> None:
-    if recording():
-        connection.info[_UNDER_WAY] = begin(*_described(statement), kind=CLIENT)
+    if is_recording():
+        connection.info[_UNDER_WAY] = begin_span(*_described(statement), kind=CLIENT)
 
 
 def _after(connection: Connection, *_: object) -> None:
-    end([connection.info.pop(_UNDER_WAY, None)])
+    end_spans([connection.info.pop(_UNDER_WAY, None)])
 
 
 def _failed(failure: ExceptionContext) -> None:
     error = failure.original_exception
     if failure.connection and isinstance(error, Exception):
-        end([failure.connection.info.pop(_UNDER_WAY, None)], error)
+        end_spans([failure.connection.info.pop(_UNDER_WAY, None)], error)
 
 
 def _statement(text: str) -> AbstractContextManager[Span]:
-    return span(*_described(text), CLIENT) if recording() else nullcontext(INVALID_SPAN)
+    return span(*_described(text), CLIENT) if is_recording() else nullcontext(INVALID_SPAN)
 
 
 def _described(text: str) -> tuple[str, dict[str, str]]:

@@ -8,7 +8,7 @@ import asyncpg
 
 from lares.store.v1.event_pb2 import Event
 from mesh.problems import Exhausted, NotFound
-from mesh.spans import traceparent_of
+from mesh.telemetry.spans import traceparent_of
 from store_svc.database import Database
 from store_svc.job import Request
 from store_svc.repository import load_queued, lock_cameras, write_queue

@@ -14,7 +14,7 @@ from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.bus import Stream
 from mesh.delivery import Delivery
 from mesh.problems import Problem
-from mesh.spans import processing_batch
+from mesh.telemetry.spans import batch_spans
 from mesh.topics import M
 from store_svc.database import Database
 from store_svc.facts_read import FactsRead
@@ -58,7 +58,7 @@ class Consumer(Generic[M, Item]):
     async def take(self, stream: Stream[M], batch: Sequence[Delivery[M]], attempt: int = 1) -> None:
         """Returns when each record is stored or buried, or will come again."""
         try:
-            with processing_batch(batch, f"record {self._topic}") as followed:
+            with batch_spans(batch, f"record {self._topic}") as followed:
                 effect = await patiently(self._topic, lambda: self._record(stream, followed))
         except OffsetsMoved:
             await self._go_back(stream, batch)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import structlog
 
-from deploy.embedded.broker import Broker, install
-from deploy.embedded.child import open_child
 from deploy.embedded.java import Java
-from deploy.embedded.ports import free_port
-from deploy.embedded.tether import run_tethered
+from deploy.embedded.kafka_broker import Broker, install
 from mesh.durable_files import sync_folder
+from mesh.ports import free_port
 from mesh.problems import Problem
+from mesh.processes.parent_death import run_command
+from mesh.processes.supervisor import open_child
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +69,7 @@ async def _make(archive: Path, java: Java) -> None:
             await _train(java, Path(name))
             classes = f"-XX:SharedClassListFile={name}/classes"
             dump = ("-Xshare:dump", classes, f"-XX:SharedArchiveFile={made}")
-            await run_tethered(java.command(*dump), seconds=DUMP_SECONDS)
+            await run_command(java.command(*dump), seconds=DUMP_SECONDS)
         except Problem as problem:
             # It only costs time; an empty file says that it was tried.
             log.warning("Kafka starts without a class archive", problem=problem.message)

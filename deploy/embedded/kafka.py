@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from deploy.embedded.broker import Broker, install
-from deploy.embedded.child import open_child
 from deploy.embedded.class_archive import class_archive
 from deploy.embedded.home import private_folder
 from deploy.embedded.java import find_java
-from deploy.embedded.ports import free_port, until_free
+from deploy.embedded.kafka_broker import Broker, install
 from mesh.artifacts import fetch_jars, fetching
 from mesh.config import naming, split_address
+from mesh.ports import free_port, wait_until_free
+from mesh.processes.supervisor import open_child
 
 JARS = Path(__file__).with_name("jars.lock")
 
@@ -28,7 +28,7 @@ async def open_kafka(home: Path, listen: str, cache: Path) -> AsyncIterator[str]
     host, port = split_address(listen)
     with naming("kafka_listen"):
         port = port or free_port(host)
-        await until_free(host, port)
+        await wait_until_free(host, port)
     java = await find_java(await fetching(partial(fetch_jars, cache, JARS)))
     archive = await class_archive(java, cache)
     folder = private_folder(home, "run").with_name("kafka")

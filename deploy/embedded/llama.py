@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode
 
-from deploy.embedded.child import Part, open_child
 from deploy.embedded.home import private_folder
-from deploy.embedded.ports import free_port, until_free
+from mesh.ports import free_port, wait_until_free
 from mesh.problems import Invalid, Unavailable
+from mesh.processes.supervisor import ChildSpec, open_child
 
 SCHEME = "llama:"
 SCRIPT = Path(__file__).with_name("llama_server.py")
@@ -65,7 +65,7 @@ async def open_llama(home: Path, model: Model) -> AsyncIterator[str]:
         raise Unavailable(f"llama.cpp is not installed: {hint}", "NO_LLAMA")
     server = _Server(model, free_port(HOST))
     key = secrets.token_urlsafe(24)
-    part = Part(
+    part = ChildSpec(
         name="llama",
         folder=private_folder(home, "run"),
         prepare=server.prepare,
@@ -89,7 +89,7 @@ class _Server:
         self._loading_since: float | None = None
 
     async def prepare(self) -> Sequence[str]:
-        await until_free(HOST, self.port)
+        await wait_until_free(HOST, self.port)
         self._loading_since = None
         numbers = {
             "port": self.port,

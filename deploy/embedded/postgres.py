@@ -12,12 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from deploy.embedded.child import Part, open_child
 from deploy.embedded.home import private_folder, private_socket_folder
 from deploy.embedded.rootless import Rootless, find_rootless
-from deploy.embedded.tether import run_tethered
 from mesh.durable_files import sync_folder, write_private
 from mesh.problems import Unavailable
+from mesh.processes.parent_death import run_command
+from mesh.processes.supervisor import ChildSpec, open_child
 
 USER = DATABASE = "lares"
 READY_SECONDS = 120.0  # recovery after kill -9 included
@@ -56,7 +56,7 @@ async def open_postgres(home: Path) -> AsyncIterator[str]:
     sockets = private_socket_folder(home, "postgres", owner=rootless.owner)
     rootless.take(folder, sockets)
     server = _Server(folder / "data", sockets)
-    part = Part(
+    part = ChildSpec(
         name="postgres",
         folder=run,
         prepare=server.prepare,
@@ -110,9 +110,9 @@ async def _install(folder: Path, rootless: Rootless) -> None:
     rootless.take(new)
     data = str(new / "data")
     options = ["-A", "scram-sha-256", "--pwfile", str(new / "password"), "-E", "UTF8", "--locale=C.UTF-8"]
-    await run_tethered([str(programs() / "initdb"), "-D", data, "-U", USER, *options], rootless.within)
+    await run_command([str(programs() / "initdb"), "-D", data, "-U", USER, *options], rootless.within)
     create = f'echo "CREATE DATABASE {DATABASE}" | "$0" --single -D "$1" postgres'
-    await run_tethered(["sh", "-c", create, str(programs() / "postgres"), data], rootless.within)
+    await run_command(["sh", "-c", create, str(programs() / "postgres"), data], rootless.within)
     await asyncio.to_thread(sync_folder, new)
     new.rename(folder)
     await asyncio.to_thread(sync_folder, folder.parent)

@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.embedded.tether import run_tethered
 from mesh.problems import Denied, Unavailable
+from mesh.processes.parent_death import run_command
 
 # Inside the namespace it is no root; outside the files stay root's, so a home under /root works too.
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
@@ -54,7 +54,7 @@ async def find_rootless(*, namespaces: bool = True) -> Rootless:
         return Rootless()
     if namespaces and sys.platform == "linux" and shutil.which("unshare"):
         try:
-            await run_tethered(["true"], NAMESPACE, seconds=60)
+            await run_command(["true"], NAMESPACE, seconds=60)
         except Unavailable:
             pass
         else:

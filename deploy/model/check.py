@@ -10,7 +10,7 @@ from detect_svc.detectors.detector import Detector, FrameFindings, detector_id
 from detect_svc.detectors.factory import open_detector
 from mesh.config import Config
 from mesh.problems import Invalid
-from mesh.telemetry import hidden
+from mesh.telemetry.redaction import redacted_url
 
 # A walker in a park, others behind him.
 SAMPLE = "000000193245.jpg"
@@ -25,7 +25,7 @@ async def check(config: Config, photo: Path | None, calls: int) -> None:
     """
     content = await asyncio.to_thread(_content, config, photo)
     async with open_detector(config) as detector:
-        print(f"{hidden(config.detector_url)}\n{described(detector)}", flush=True)
+        print(f"{redacted_url(config.detector_url)}\n{described(detector)}", flush=True)
         frame, seconds = await ask(detector, content, calls)
         print(f"\n{photo.name if photo else SAMPLE}, {frame.width} x {frame.height} pixels")
         print(findings(frame, detector.threshold))

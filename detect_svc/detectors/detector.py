@@ -72,7 +72,7 @@ class Detector(Protocol):
 
         Raises Invalid with the name of a RejectionReason if the photo is at fault, Invalid with another
         reason if only this photo cannot be detected, NotFound if there is no file at the path, Unavailable if
-        the detector cannot be reached or fails, and Crashed and Hung of mesh.sandbox.
+        the detector cannot be reached or fails, and Crashed and Hung of mesh.processes.sandbox.
         """
         ...
 

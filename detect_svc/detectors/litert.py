@@ -20,7 +20,7 @@ from detect_svc.detectors.photo_sandbox import (
 from detect_svc.detectors.triton_url import number, options
 from mesh.artifacts import efficientdet_lite0, fetching, sha256_of
 from mesh.config import Config
-from mesh.sandbox import Sandbox
+from mesh.processes.sandbox import Sandbox
 
 log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from detect_svc.detectors.rtdetr_output import FAST_THRESHOLD, THRESHOLD, read_f
 from detect_svc.detectors.triton_url import number, one_of, options
 from mesh.config import Config
 from mesh.problems import Unavailable
-from mesh.sandbox import Sandbox
+from mesh.processes.sandbox import Sandbox
 
 log = structlog.get_logger(__name__)
 

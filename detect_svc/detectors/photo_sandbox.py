@@ -5,7 +5,7 @@ from typing import Any
 
 from detect_svc.detectors.detector import Photo
 from mesh.problems import Invalid, NotFound, Unavailable
-from mesh.sandbox import Sandbox
+from mesh.processes.sandbox import Sandbox
 
 # Two calls in each process's pipe, so that it starts the next photo while this event loop is busy.
 DEPTH = 2

@@ -17,7 +17,7 @@ from detect_svc.detectors.model_metadata import (
     read_metadata,
 )
 from detect_svc.detectors.rtdetr_input import square_input
-from mesh.child import Refused
+from mesh.processes.sandbox_child import InputRefused
 
 DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int32)": "int32"}
 ERRORS_ONLY = 3
@@ -39,7 +39,7 @@ def load(
             {one.name: _tensor(one) for one in (*session.get_inputs(), *session.get_outputs())}, said
         )
     except UnsupportedModel as misfit:
-        raise Refused(f"{model} does not fit: {misfit}", "MODEL_DOES_NOT_FIT") from None
+        raise InputRefused(f"{model} does not fit: {misfit}", "MODEL_DOES_NOT_FIT") from None
     # Here, where files can still be written, engines are built; and the first photo need not wait.
     session.run(OUTPUTS, {IMAGES: np.zeros((1, card.side, card.side, 3), np.uint8)})
     broken = False
@@ -70,7 +70,7 @@ def _session(model: str, provider: str, threads: int, engines: str) -> onnxrunti
     wanted = _providers(engines)[provider]
     name = wanted[0][0]
     if name not in available:
-        raise Refused(
+        raise InputRefused(
             f"LARES_DETECTOR_URL: provider={provider}: this ONNX Runtime has no {name}, "
             f"only {', '.join(available)}; "
             "install onnxruntime-gpu in its place",
@@ -79,7 +79,7 @@ def _session(model: str, provider: str, threads: int, engines: str) -> onnxrunti
     if provider != "cpu":
         onnxruntime.preload_dlls()  # what pip brought of CUDA lies on no search path
     if not os.path.isfile(model):
-        raise Refused(f"LARES_DETECTOR_URL: there is no file {model}", "BAD_SETTING")
+        raise InputRefused(f"LARES_DETECTOR_URL: there is no file {model}", "BAD_SETTING")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.use_deterministic_compute = True
@@ -87,11 +87,11 @@ def _session(model: str, provider: str, threads: int, engines: str) -> onnxrunti
     try:
         session = onnxruntime.InferenceSession(model, options, providers=wanted)
     except Exception as error:
-        raise Refused(
+        raise InputRefused(
             f"LARES_DETECTOR_URL: {model} cannot be loaded: {str(error)[:300]}", "BAD_SETTING"
         ) from None
     if session.get_providers()[0] != name:  # it falls back without a word
-        raise Refused(
+        raise InputRefused(
             f"LARES_DETECTOR_URL: provider={provider}: {name} does not start here; is its driver there?",
             "BAD_SETTING",
         )

@@ -27,8 +27,8 @@ from detect_svc.detectors.triton_client import InferenceOutput, TritonClient
 from detect_svc.detectors.triton_url import TritonUrl, bad_setting
 from mesh.config import Config
 from mesh.problems import Invalid, Unavailable
-from mesh.sandbox import Sandbox
-from mesh.spans import CLIENT, span
+from mesh.processes.sandbox import Sandbox
+from mesh.telemetry.spans import CLIENT, span
 
 log = structlog.get_logger(__name__)
 

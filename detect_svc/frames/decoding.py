@@ -10,7 +10,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from detect_svc.frames.orientation import exif_orientation, swaps_sides, turn_upright
-from mesh.child import Refused
+from mesh.processes.sandbox_child import InputRefused
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,7 +42,7 @@ def content_of(photo: bytes | str) -> bytes:
     try:
         return Path(photo).read_bytes()
     except FileNotFoundError:
-        raise Refused("this media's content is gone", "BLOB_NOT_FOUND") from None
+        raise InputRefused("this media's content is gone", "BLOB_NOT_FOUND") from None
 
 
 def decode(data: bytes, least: int, max_pixels: int, *, both: bool = False) -> DecodedPhoto:
@@ -52,12 +52,12 @@ def decode(data: bytes, least: int, max_pixels: int, *, both: bool = False) -> D
     CORRUPT.
     """
     if not data:
-        raise Refused("the file is empty", "ZERO_BYTE")
+        raise InputRefused("the file is empty", "ZERO_BYTE")
     if data.startswith(JPEG_SIGNATURE):
         return _decode_jpeg(data, least, max_pixels, both)
     if data.startswith(PNG_SIGNATURE):
         return _decode_png(data, max_pixels)
-    raise Refused("neither a JPEG nor a PNG", "NOT_AN_IMAGE")
+    raise InputRefused("neither a JPEG nor a PNG", "NOT_AN_IMAGE")
 
 
 def _decode_jpeg(data: bytes, least: int, max_pixels: int, both: bool) -> DecodedPhoto:
@@ -84,15 +84,15 @@ def _pixels_of_jpeg(data: bytes, bounds: dict[str, int]) -> NDArray[np.uint8]:
     return simplejpeg.decode_jpeg(data, "RGB", strict=False, **bounds)  # type: ignore[no-any-return]
 
 
-def _broken_jpeg(data: bytes, why: str) -> Refused:
+def _broken_jpeg(data: bytes, why: str) -> InputRefused:
     if PREMATURE in why or not _has_end(data, JPEG_END):
-        return Refused("the JPEG ends too early", "TRUNCATED")
-    return Refused(f"not a sound JPEG: {why}", "CORRUPT")
+        return InputRefused("the JPEG ends too early", "TRUNCATED")
+    return InputRefused(f"not a sound JPEG: {why}", "CORRUPT")
 
 
 def _decode_png(data: bytes, max_pixels: int) -> DecodedPhoto:
     if len(data) < PNG_HEADER_BYTES:
-        raise Refused("the PNG ends within its header", "TRUNCATED")
+        raise InputRefused("the PNG ends within its header", "TRUNCATED")
     width, height = struct.unpack_from(">II", data, 16)
     _bound(width, height, max_pixels)
     from PIL import Image, ImageOps  # here, because PNG is rare and this is 5 MB
@@ -105,8 +105,8 @@ def _decode_png(data: bytes, max_pixels: int) -> DecodedPhoto:
             pixels = _rgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, struct.error, LookupError) as error:
         if "truncated" in str(error) or not _has_end(data, PNG_END):
-            raise Refused("the PNG ends too early", "TRUNCATED") from None
-        raise Refused(f"not a sound PNG: {error}", "CORRUPT") from None
+            raise InputRefused("the PNG ends too early", "TRUNCATED") from None
+        raise InputRefused(f"not a sound PNG: {error}", "CORRUPT") from None
     return DecodedPhoto(pixels, pixels.shape[1], pixels.shape[0])
 
 
@@ -123,6 +123,6 @@ def _has_end(data: bytes, marker: bytes) -> bool:
 
 def _bound(width: int, height: int, max_pixels: int) -> None:
     if not width or not height:
-        raise Refused("the image has no pixels", "CORRUPT")
+        raise InputRefused("the image has no pixels", "CORRUPT")
     if width * height > max_pixels:
-        raise Refused(f"{width} x {height} are more than {max_pixels} pixels", "TOO_MANY_PIXELS")
+        raise InputRefused(f"{width} x {height} are more than {max_pixels} pixels", "TOO_MANY_PIXELS")

@@ -18,8 +18,8 @@ from mesh.bus.tail import Tail, open_tail
 from mesh.bus.topic_creation import create_topics
 from mesh.delivery import OffsetStore, Start
 from mesh.problems import Problem
-from mesh.spans import end
-from mesh.telemetry import outgoing
+from mesh.telemetry.spans import end_spans
+from mesh.telemetry.trace_context import outgoing_headers
 from mesh.topics import DEAD_LETTER_SERVICES, TOPICS, M, Topic
 
 CONNECT_SECONDS = 30.0
@@ -56,7 +56,7 @@ class Bus:
         missing, Unavailable when the cluster does not take it for 60 s: it may have been written, or may yet
         be.
         """
-        told = outgoing() | dict(headers or {})
+        told = outgoing_headers() | dict(headers or {})
         whose: Sequence[Span | None] = parents or [None] * len(messages)
         records = [
             encode(topic, message, told, parent) for message, parent in zip(messages, whose, strict=True)
@@ -65,9 +65,9 @@ class Bus:
         try:
             await self._publisher.send(records)
         except Problem as problem:
-            end(spans, problem)
+            end_spans(spans, problem)
             raise
-        end(spans)
+        end_spans(spans)
 
     def consume(
         self, topic: Topic[M], group: str, *, offsets: OffsetStore | None = None, buffer: int = 1000

@@ -10,8 +10,8 @@ from opentelemetry.trace import Span
 
 from mesh.delivery import Delivery
 from mesh.problems import Invalid
-from mesh.spans import publishing, traceparent_of
-from mesh.telemetry import REQUEST_ID, TRACEPARENT
+from mesh.telemetry.spans import publish_span, traceparent_of
+from mesh.telemetry.trace_context import REQUEST_ID, TRACEPARENT
 from mesh.topics import M, Topic, dead_letters
 
 REQUEUE_FOR = "requeue-for"
@@ -44,7 +44,7 @@ def encode(topic: Topic[M], message: M, headers: Mapping[str, str], parent: Span
         raise Invalid(
             f"{len(value)} bytes are too many for {topic.name}", "MESSAGE_TOO_LARGE", topic=topic.name
         )
-    span = publishing(topic.name, parent)
+    span = publish_span(topic.name, parent)
     if span:
         headers = {**headers, TRACEPARENT: traceparent_of(span)}
     return Outgoing(

@@ -16,8 +16,8 @@ from mesh.bus.record_tracker import RecordTracker
 from mesh.bus.stall_detector import LOOK_SECONDS, StallDetector
 from mesh.delivery import Delivery, Output
 from mesh.problems import Problem, Unavailable
-from mesh.spans import end
-from mesh.tasks import together
+from mesh.task_group import task_group
+from mesh.telemetry.spans import end_spans
 from mesh.topics import M
 
 log = structlog.get_logger(__name__)
@@ -113,7 +113,7 @@ class Stream(Generic[M]):
         if ends.keys() - at.keys():
             others = await self._subscription.committed(self._cluster, ends.keys() - at.keys())
             at = await self._cluster.beginnings(self._subscription.topic.name) | others | self.positions()
-        return sum(max(0, end - at[partition]) for partition, end in ends.items())
+        return sum(max(0, end_spans - at[partition]) for partition, end_spans in ends.items())
 
     async def ends(self) -> dict[int, int]:
         """The offset that each partition's next record will have; raises Unavailable."""
@@ -141,7 +141,7 @@ class Stream(Generic[M]):
     async def run(self) -> None:
         tasks = [self._read(), self._publish(), self._commit()]
         try:
-            async with together() as group:
+            async with task_group() as group:
                 for task in tasks:
                     group.create_task(task)
         except Exception as failure:
@@ -223,7 +223,7 @@ class Stream(Generic[M]):
             ready = list(self._tracker.ready())
             outputs = [o for _, _, entries in ready for e in entries for o in e.outputs or ()]
             await self._publisher.send(outputs)
-            end(output.span for output in outputs)
+            end_spans(output.span for output in outputs)
             for partition, generation, entries in ready:
                 self._tracker.finish(partition, generation, len(entries))
 

@@ -17,7 +17,7 @@ import psutil
 from detect_svc.detectors.litert import TARGET
 from mesh.artifacts import efficientdet_lite0
 from mesh.config import load_config
-from mesh.sandbox import Sandbox
+from mesh.processes.sandbox import Sandbox
 from tests.support.photos import person_photo, renumbered
 
 PHOTOS, IN_FLIGHT, ROUNDS = 16, 8, 8

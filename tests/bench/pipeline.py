@@ -96,4 +96,10 @@ async def _whole(lares: Lares, staging: Path) -> tuple[float, dict[str, float]]:
 
 def program(process: psutil.Process) -> str:
     line = " ".join(process.cmdline())
-    return "detector" if "mesh.child" in line else "lares" if "-m deploy" in line else process.name()
+    return (
+        "detector"
+        if "mesh.processes.sandbox_child" in line
+        else "lares"
+        if "-m deploy" in line
+        else process.name()
+    )

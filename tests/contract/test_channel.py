@@ -16,9 +16,9 @@ from grpc_status import rpc_status
 
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
-from mesh.boundary import Boundary
 from mesh.problems import Conflict, Invalid
 from mesh.rpc import DETAILS, call, status_of
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from tests.support.channels import KINDS, Wired, begin, failed, said, values, wired
 from tests.support.waiting import until
@@ -79,7 +79,7 @@ async def test_generated_servicers_and_problems_pass_the_boundary(kind: str, tmp
         async def RevokeKey(self, request: keys.RevokeKeyRequest, context: Any) -> keys.RevokeKeyResponse:
             raise Conflict("it is gone alreädy", "GONE", key=request.key_id)
 
-    async with wired(kind, tmp_path, [Boundary(Door.SIBLINGS)], start=False) as made:
+    async with wired(kind, tmp_path, [CallInterceptor(Door.SIBLINGS)], start=False) as made:
         keys_rpc.add_KeyServiceServicer_to_server(Keys(), made.server)  # type: ignore[abstract]
         await begin(made, tmp_path)
         stub = keys_rpc.KeyServiceStub(made.channel)

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 from grpc import StatusCode
 
-from mesh.rpc import MESSAGE_BYTES
+from mesh.rpc.protocol import MESSAGE_BYTES
 from tests.support.channels import KINDS, Wired, begin, failed, said, values, wired
 from tests.support.waiting import until
 

@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
-from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from tests.support.callers import AsItself
 from tests.support.loop_thread import LoopThread, SyncGrpcServer
@@ -43,9 +43,9 @@ def grpc_addr(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def grpc_interceptors() -> list[Boundary]:
+def grpc_interceptors() -> list[CallInterceptor]:
     """The siblings' door."""
-    return [Boundary(Door.SIBLINGS)]
+    return [CallInterceptor(Door.SIBLINGS)]
 
 
 @pytest.fixture(scope="module")
@@ -56,5 +56,5 @@ def grpc_channel(grpc_create_channel: Callable[[], AbstractContextManager[grpc.C
 
 
 @pytest.fixture(scope="module")
-def _grpc_server(served: LoopThread, grpc_interceptors: list[Boundary]) -> SyncGrpcServer:
+def _grpc_server(served: LoopThread, grpc_interceptors: list[CallInterceptor]) -> SyncGrpcServer:
     return SyncGrpcServer(served, grpc_interceptors)

@@ -17,7 +17,7 @@ from lares.ingest.v1.media_pb2 import RejectionReason
 from mesh.artifacts import efficientdet_lite0
 from mesh.bus import Bus
 from mesh.config import WATCHED, load_config
-from mesh.sandbox import Sandbox
+from mesh.processes.sandbox import Sandbox
 from tests.support.house import House, first, open_house, record, varied
 from tests.support.photos import people, renumbered
 from tests.support.records import no_lag, unique

@@ -14,14 +14,14 @@ from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import Media
 from mesh.blobs import FileBlobs
-from mesh.boundary import Boundary
 from mesh.bus import Bus
 from mesh.config import load_config
 from mesh.identity import detection_id, media_id
 from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Mesh
 from mesh.problems import Invalid
-from mesh.rpc import Channels, Server, call
+from mesh.rpc import Channels, GrpcServer, call
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from mesh.topics import DETECTED, INGESTED
 from tests.support.blobs import keep_blob
@@ -38,7 +38,7 @@ async def mesh(bus: Bus, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
     async with AsyncExitStack() as stack:
         channels = Channels({}, {"detect": socket, "store": socket})
         stack.push_async_callback(channels.close)
-        server, blobs = Server(Boundary), FileBlobs(folder / "media")
+        server, blobs = GrpcServer(CallInterceptor), FileBlobs(folder / "media")
         stack.callback(blobs.close)
         mesh = Mesh(config, bus, blobs, server, channels, KeyVerifier(channels.to("store")))
         await server.listen(socket, door=Door.SIBLINGS)

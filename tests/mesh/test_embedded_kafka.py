@@ -17,12 +17,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from deploy.embedded import ports
 from deploy.embedded.kafka import open_kafka
-from deploy.embedded.ports import free_port
-from deploy.embedded.tether import birth
+from mesh import ports
 from mesh.bus.address import KafkaAddress
+from mesh.ports import free_port
 from mesh.problems import Conflict
+from mesh.processes.parent_death import start_time
 from tests.support.parts import CACHE
 from tests.support.waiting import until
 
@@ -181,7 +181,7 @@ async def test_it_comes_back_after_kill_9(home: Path, kafka: str, topic: str) ->
     await write(kafka, topic, b"acknowledged")
     first = broker_pid(home)
     os.kill(first, signal.SIGKILL)
-    await until(lambda: birth(first) is None)
+    await until(lambda: start_time(first) is None)
     await until_it_answers(kafka)
     await write(kafka, topic, b"afterwards")
     assert await read(kafka, topic, 2) == [b"acknowledged", b"afterwards"]

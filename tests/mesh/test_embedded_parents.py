@@ -12,7 +12,7 @@ import pytest
 
 from deploy.embedded.kafka import open_kafka
 from deploy.embedded.postgres import open_postgres
-from deploy.embedded.tether import birth
+from mesh.processes.parent_death import start_time
 from tests.mesh.test_embedded_kafka import create, read, write
 from tests.mesh.test_embedded_postgres import answers, connected
 from tests.support.parent import HELD
@@ -55,11 +55,11 @@ class Parent:
     async def kill(self) -> None:
         """kill -9; AssertionError when a descendant outlives it."""
         births = {
-            one.pid: birth(one.pid) for one in psutil.Process(self.process.pid).children(recursive=True)
+            one.pid: start_time(one.pid) for one in psutil.Process(self.process.pid).children(recursive=True)
         }
         self.process.kill()
         self.process.communicate()
-        await until(lambda: not any(born and birth(pid) == born for pid, born in births.items()))
+        await until(lambda: not any(born and start_time(pid) == born for pid, born in births.items()))
 
 
 @pytest.fixture

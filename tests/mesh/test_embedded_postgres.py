@@ -15,8 +15,8 @@ import pytest
 from deploy.embedded import postgres as postgres_module
 from deploy.embedded.postgres import open_postgres
 from deploy.embedded.rootless import find_rootless
-from deploy.embedded.tether import birth
 from mesh.problems import Unavailable
+from mesh.processes.parent_death import start_time
 from tests.support.waiting import until
 
 
@@ -96,7 +96,7 @@ async def test_it_comes_back_after_kill_9(home: Path) -> None:
         await asyncio.wait([work], timeout=90)
         busy.terminate()
         assert work.exception() is None or isinstance(work.exception(), (OSError, asyncpg.PostgresError))
-        await until(lambda: birth(first) is None)
+        await until(lambda: start_time(first) is None)
         await until_it_answers(url)
         async with connected(url) as connection:
             assert await connection.fetchval("SELECT answer FROM kept") == 42

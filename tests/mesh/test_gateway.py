@@ -10,12 +10,12 @@ import pytest
 
 from gateway.service import open as open_service
 from mesh.blobs import FileBlobs
-from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
 from mesh.config import Config
 from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Mesh
-from mesh.rpc import Channels, Server
+from mesh.rpc import Channels, GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from mesh.topics import FEED
 from tests.support.waiting import until
@@ -48,7 +48,7 @@ async def opened(kafka_url: str, tmp_path: Path) -> AsyncIterator[Opened]:
     store = FakeStore(secrets={SECRET: uuid("key")})
     for index in range(3):
         store.add_event(index)
-    server = Server(Boundary)
+    server = GrpcServer(CallInterceptor)
     store.add_to(server)
     address = await server.listen(f"unix:{tmp_path}/grpc.sock", door=Door.SIBLINGS)
     await server.start()

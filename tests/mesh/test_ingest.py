@@ -17,10 +17,10 @@ from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from lares.store.internal.v1.file_service_pb2_grpc import add_FileServiceServicer_to_server
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
-from mesh.boundary import Boundary
 from mesh.bus import Bus, Tail
 from mesh.problems import Conflict
-from mesh.rpc import Channels, Server, call, metadata
+from mesh.rpc import Channels, GrpcServer, call, metadata
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from mesh.topics import CAMERAS, INGESTED, REJECTED
 from tests.support.ingesting import FakeFileService, ingesting
@@ -83,7 +83,7 @@ async def log(bus: Bus, prefix: str, store: FakeFileService) -> AsyncIterator[Lo
 
 @pytest.fixture
 async def store_socket(store: FakeFileService, tmp_path: Path) -> AsyncIterator[str]:
-    server = Server(Boundary)
+    server = GrpcServer(CallInterceptor)
     server.add(add_FileServiceServicer_to_server, store, "lares.store.internal.v1.FileService")
     address = await server.listen(f"unix:{tmp_path / 'store.sock'}", door=Door.SIBLINGS)
     await server.start()
@@ -105,14 +105,14 @@ async def test_the_service_watches_takes_uploads_and_answers(
 ) -> None:
     made, address = f"{prefix}-made", f"unix:{tmp_path / 'ingest.sock'}"
     await bus.publish(CAMERAS, CameraConfigured(camera=Camera(id=made, enabled=True), revision=1))
-    server, channels = Server(Boundary), Channels({}, {"ingest": address})
+    server, channels = GrpcServer(CallInterceptor), Channels({}, {"ingest": address})
     await server.listen(address, door=Door.SIBLINGS)
     stub = IngestServiceStub(channels.to("ingest"))
     async with ingesting(bus, tmp_path, store_socket, server) as mesh:
         await server.start()
         assert await mesh.missing() == {}
         with pytest.raises(Conflict) as refused:
-            async with ingesting(bus, tmp_path, store_socket, Server(Boundary)):
+            async with ingesting(bus, tmp_path, store_socket, GrpcServer(CallInterceptor)):
                 pass
         assert refused.value.reason == "INGEST_RUNNING"
         await until((tmp_path / "cameras" / made).is_dir)

@@ -15,8 +15,8 @@ import pytest
 
 from deploy.embedded import llama
 from deploy.embedded.llama import Model, open_llama
-from deploy.embedded.tether import birth
 from mesh.problems import Unavailable
+from mesh.processes.parent_death import start_time
 from tests.support.lares import ROOT
 from tests.support.waiting import until
 
@@ -122,7 +122,7 @@ async def test_it_listens_on_loopback_alone(asking: Asking, home: Path) -> None:
 async def test_it_comes_back_after_kill_9_at_the_same_url(asking: Asking, home: Path) -> None:
     first = pid_of(home)
     os.kill(first, signal.SIGKILL)
-    await until(lambda: birth(first) is None)
+    await until(lambda: start_time(first) is None)
     await asking.until_read()
     answer = (await asking.ask()).json()
     assert answer["choices"][0]["message"]["content"]
@@ -141,12 +141,12 @@ async def test_it_dies_with_a_killed_parent(tmp_path: Path, smollm2: Path) -> No
         asking = Asking(url)
         assert await asking.status("/health")
         pid = pid_of(tmp_path)
-        born = birth(pid)
+        born = start_time(pid)
         assert born
     finally:
         parent.kill()
         parent.communicate()
-    await until(lambda: birth(pid) != born)
+    await until(lambda: start_time(pid) != born)
     assert await asking.status("/health") == 0
 
 

@@ -13,11 +13,11 @@ import pytest
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.events_pb2 import EventChanged
 from mesh import feed
-from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
 from mesh.config import Config, load_config
 from mesh.mesh import Mesh
-from mesh.rpc import Server
+from mesh.rpc import GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, KEPT, REJECTED, Topic
 from store_svc import outbox, service
 from store_svc.assessed import AssessedRecorder
@@ -76,7 +76,7 @@ async def serving(log: Log, url: str, home: Path, **settings: Any) -> AsyncItera
     config: Config = load_config(home=home, **settings)
     async with AsyncExitStack() as stack:
         nothing = cast(Any, None)
-        mesh = Mesh(config, log.bus, nothing, Server(Boundary), nothing, nothing, url)
+        mesh = Mesh(config, log.bus, nothing, GrpcServer(CallInterceptor), nothing, nothing, url)
         await stack.enter_async_context(service.open(config, mesh))
         yield mesh
         assert not mesh.failure.done()

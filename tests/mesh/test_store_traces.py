@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.problems import Problem
-from mesh.spans import entered
-from mesh.telemetry import TRACEPARENT
+from mesh.telemetry.spans import request_span
+from mesh.telemetry.trace_context import TRACEPARENT
 from store_svc.database import open_database
 from store_svc.job import Request
 from tests.support.facts import assessed, detected, opened_by
@@ -78,7 +78,7 @@ async def test_a_waiting_job_follows_the_photo_that_changes_its_evidence(store: 
 async def test_a_request_is_followed_until_it_is_answered(store: Recorded) -> None:
     wish = Request(UUID(int=71))
     await detect(store, (detected(1, 0, urgent=True), TRACES[0]))
-    with recording_spans() as spans, entered({}, "asked"):
+    with recording_spans() as spans, request_span({}, "asked"):
         await store.reassessments.ask(UUID(EVENT), wish)
     await detect(store, (detected(2, 1), TRACES[1]))  # does not change whose request it is
     assert int((await handed_out(store))[3:35], 16) == trace_of(spans.one("asked"))
@@ -120,7 +120,7 @@ async def test_statements_of_nobody_are_no_spans_and_values_are_never_told(postg
             async with database.reading() as connection:
                 await connection.execute(text(query), {"value": "hunter2"})
             assert spans.all() == []
-            with entered({}, "request"):
+            with request_span({}, "request"):
                 async with database.reading() as connection:
                     await connection.execute(text(query), {"value": "hunter2"})
                 async with database.session() as driver:

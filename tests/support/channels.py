@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from google.protobuf.wrappers_pb2 import BytesValue
 
-from mesh.local_server import LocalServer
-from mesh.rpc import MESSAGE_BYTES, OPTIONS
+from mesh.rpc.in_process_server import InProcessServer
+from mesh.rpc.protocol import CHANNEL_OPTIONS, MESSAGE_BYTES
 
 SERVICE = "test.Shapes"
 KINDS = ("socket", "local")
@@ -120,11 +120,11 @@ async def wired(
     shapes = Shapes()
     server: grpc.aio.Server
     if kind == "local":
-        server = LocalServer(interceptors, max_message_bytes=MESSAGE_BYTES)
+        server = InProcessServer(interceptors, max_message_bytes=MESSAGE_BYTES)
         channel: grpc.aio.Channel = server.channel()
     else:
-        server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
-        channel = grpc.aio.insecure_channel(f"unix:{folder}/s", options=OPTIONS)
+        server = grpc.aio.server(interceptors=interceptors, options=CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(f"unix:{folder}/s", options=CHANNEL_OPTIONS)
     server.add_generic_rpc_handlers((shapes.handlers(),))
     made = Wired(kind, server, channel, shapes)
     if start:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 import lares
-from mesh.rpc import Server
+from mesh.rpc import GrpcServer
 
 
 def services() -> list[ServiceDescriptor]:
@@ -61,7 +61,7 @@ class EmptyServicer:
         return streaming if method.server_streaming else unary
 
 
-def add_every_service(server: Server, seen: Callable[[MethodDescriptor], None]) -> None:
+def add_every_service(server: GrpcServer, seen: Callable[[MethodDescriptor], None]) -> None:
     for service in services():
         stubs = importlib.import_module(
             f"{service.file.name.removesuffix('.proto').replace('/', '.')}_pb2_grpc"

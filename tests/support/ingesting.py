@@ -12,12 +12,12 @@ from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.store.internal.v1.file_service_pb2 import ListUnknownFilesRequest, ListUnknownFilesResponse
 from lares.store.internal.v1.file_service_pb2_grpc import FileServiceServicer
 from mesh.blobs import FileBlobs
-from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
 from mesh.config import load_config
 from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Mesh
-from mesh.rpc import Channels, Server
+from mesh.rpc import Channels, GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
 
 
 class FakeFileService(FileServiceServicer):
@@ -40,7 +40,7 @@ class FakeFileService(FileServiceServicer):
 
 @asynccontextmanager
 async def ingesting(
-    bus: Bus, home: Path, store: str, server: Server, **settings: object
+    bus: Bus, home: Path, store: str, server: GrpcServer, **settings: object
 ) -> AsyncIterator[Mesh]:
     """The service as the composition root opens it; `store` is the address of a FileService. `server` is
     the caller's, to start and stop."""
@@ -64,7 +64,7 @@ async def ingesting(
 async def main(url: str, home: str, store: str) -> None:
     async with (
         open_bus(url, client_id="ingesting") as bus,
-        ingesting(bus, Path(home), store, Server(Boundary)) as mesh,
+        ingesting(bus, Path(home), store, GrpcServer(CallInterceptor)) as mesh,
     ):
         await mesh.failure
 

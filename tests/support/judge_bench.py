@@ -14,9 +14,9 @@ from lares.store.internal.v1.job_service_pb2_grpc import (
     JobServiceServicer,
     add_JobServiceServicer_to_server,
 )
-from mesh.boundary import Boundary
 from mesh.problems import Problem
-from mesh.rpc import Channels, Server
+from mesh.rpc import Channels, GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door, as_itself
 from reason_svc.evidence import Evidence
 from reason_svc.judging import Judge
@@ -156,7 +156,7 @@ class Bench:
 @asynccontextmanager
 async def open_bench(folder: Path) -> AsyncIterator[Bench]:
     store, reasoner, log = FakeStore(), FakeReasoner(), Log()
-    server = Server(Boundary)
+    server = GrpcServer(CallInterceptor)
     server.add(add_JobServiceServicer_to_server, store, "lares.store.internal.v1.JobService")
     channels = Channels({}, {"store": await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)})
     await server.start()

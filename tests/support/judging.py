@@ -16,11 +16,11 @@ from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2 import ListEventsRequest, ListEventsResponse
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from mesh import feed
-from mesh.boundary import Boundary
 from mesh.bus import Bus, open_bus
 from mesh.config import Config, load_config
 from mesh.mesh import Mesh
-from mesh.rpc import Channels, Server, call
+from mesh.rpc import Channels, GrpcServer, call
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door, as_itself
 from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, KEPT, REJECTED, Topic
 from store_svc import outbox
@@ -80,7 +80,7 @@ async def open_judging(
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_bus(kafka_url, client_id="judging"))
         await bus.create_topics(list(own.values()))
-        socket, server = f"unix:{home / 'mesh.sock'}", Server(Boundary)
+        socket, server = f"unix:{home / 'mesh.sock'}", GrpcServer(CallInterceptor)
         home.mkdir(exist_ok=True)
         await server.listen(socket, door=Door.SIBLINGS)
         channels = Channels({}, dict.fromkeys(("store", "reason"), socket))

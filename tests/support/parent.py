@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from deploy.embedded import broker, postgres
+from deploy.embedded import kafka_broker, postgres
 from deploy.embedded.home import lock_home
 from deploy.embedded.kafka import open_kafka
 from deploy.embedded.postgres import open_postgres
@@ -24,7 +24,7 @@ SCRIPTS = {"before": f"exec {HELD}", "after": f'"$@" && exec {HELD}'}
 
 
 def hold(part: str, moment: str) -> None:
-    module: Any = {"postgres": postgres, "kafka": broker}[part]
+    module: Any = {"postgres": postgres, "kafka": kafka_broker}[part]
     run = module.run_tethered
 
     async def held(command: Sequence[str], *arguments: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from deploy.embedded.tether import tethered
+from mesh.processes.parent_death import tied_to_parent
 from tests.support.lares import free_ports
 
 WEED = Path(sys.executable).with_name("weed")
@@ -70,7 +70,7 @@ def running_s3(folder: Path) -> Iterator[S3]:
     log = folder / "weed.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            tethered(
+            tied_to_parent(
                 [
                     str(WEED),
                     f"-logdir={folder}",

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from mesh.child import Refused
+from mesh.processes.sandbox_child import InputRefused
 
 
 def echo(*args: object) -> list[object]:
@@ -34,7 +34,7 @@ def obey(order: str) -> str:
     if order == "hold the interpreter":
         ctypes.PyDLL(None).sleep(3600)
     if order == "refuse":
-        raise Refused("this is no order", "NO_ORDER")
+        raise InputRefused("this is no order", "NO_ORDER")
     if order == "fail":
         raise RuntimeError("a bug")
     if order == "print":

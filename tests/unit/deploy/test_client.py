@@ -9,10 +9,10 @@ from deploy.client import open_client
 from deploy.opening import client_socket
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
-from mesh.boundary import Boundary
 from mesh.config import Config, load_config
 from mesh.problems import Unauthenticated, Unavailable
-from mesh.rpc import Server, call
+from mesh.rpc import GrpcServer, call
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller
 from tests.support.contracts import add_every_service
 
@@ -29,7 +29,7 @@ async def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.chdir(tmp_path)
     config = load_config(home=tmp_path, grpc_listen="127.0.0.1:0")
     (tmp_path / "admin.key").write_text("lares_admin\n")
-    server = Server(lambda door: Boundary(door, verify))
+    server = GrpcServer(lambda door: CallInterceptor(door, verify))
     add_every_service(server, lambda _: None)
     await server.listen(client_socket(config.home))
     await server.start()

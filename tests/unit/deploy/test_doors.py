@@ -20,11 +20,11 @@ from deploy.opening import client_socket, open_mesh, operator_socket
 from lares.store.internal.v1.key_check_service_pb2 import VerifyKeyRequest
 from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceStub
 from mesh.config import Config, load_config
-from mesh.local_channel import LocalChannel
 from mesh.mesh import Mesh
 from mesh.problems import Denied, Unauthenticated
+from mesh.processes.sandbox import Sandbox
 from mesh.rpc import call
-from mesh.sandbox import Sandbox
+from mesh.rpc.in_process_channel import InProcessChannel
 from mesh.security import Caller, as_itself
 from tests.support import sandboxed
 from tests.support.callers import calling_as
@@ -106,7 +106,7 @@ async def test_the_services_of_one_process_need_no_socket(config: Config, mesh: 
     bound = {path.name for path in (config.home / "run").iterdir() if path.is_socket()}
     assert bound == {"clients.sock", "operator.sock"}
     for service in ("ingest", "detect", "store", "reason"):
-        assert isinstance(mesh.channel(service), LocalChannel)
+        assert isinstance(mesh.channel(service), InProcessChannel)
     stub = KeyCheckServiceStub(mesh.channel("store"))
     request = VerifyKeyRequest(sha256="0" * 64)
     with as_itself():

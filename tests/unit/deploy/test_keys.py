@@ -10,10 +10,10 @@ from deploy.keys import print_all
 from deploy.opening import operator_socket
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
-from mesh.boundary import Boundary
 from mesh.config import Config, load_config
 from mesh.problems import Unavailable
-from mesh.rpc import Server
+from mesh.rpc import GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 
 
@@ -32,7 +32,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 async def failing(config: Config) -> AsyncIterator[None]:
-    server, servicer = Server(Boundary), FailingKeys()  # type: ignore[abstract]
+    server, servicer = GrpcServer(CallInterceptor), FailingKeys()  # type: ignore[abstract]
     server.add(
         keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService", operator=True
     )

@@ -9,10 +9,10 @@ from detect_svc.api import DetectServicer
 from detect_svc.detectors.detector import FrameFindings
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
-from mesh.boundary import Boundary
 from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
+from mesh.processes.sandbox import Crashed, Hung
 from mesh.rpc import problem_of
-from mesh.sandbox import Crashed, Hung
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller, Door
 from tests.support.aio_server import _grpc_server  # noqa: F401
 from tests.support.detectors import FakeDetector, person
@@ -57,7 +57,7 @@ def grpc_interceptors() -> list[grpc.aio.ServerInterceptor]:
             raise Unauthenticated("this key is not known", "BAD_API_KEY")
         return Caller.of_key("1", "Ann")
 
-    return [Boundary(Door.CLIENTS, verify)]
+    return [CallInterceptor(Door.CLIENTS, verify)]
 
 
 def problem(stub: Any, image: bytes, metadata: Any = KEY) -> Problem:

@@ -16,7 +16,7 @@ from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from mesh.bus import Stream
 from mesh.problems import Conflict, Exhausted, Internal, Invalid, NotFound, Unavailable
-from mesh.sandbox import Crashed, Hung
+from mesh.processes.sandbox import Crashed, Hung
 from mesh.topics import DETECTED, REJECTED
 from tests.support.blobs import NamedBlobs
 from tests.support.detectors import FakeDetector, FakeStream, person

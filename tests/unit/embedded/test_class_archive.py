@@ -27,7 +27,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     async def train(*_: object) -> None:
         return None
 
-    monkeypatch.setattr(archives, "run_tethered", dump)
+    monkeypatch.setattr(archives, "run_command", dump)
     monkeypatch.setattr(archives, "_train", train)
     return made
 

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.embedded import llama
 from deploy.embedded.llama import AUTOMATIC, Model, _Server, model_of, open_llama
-from deploy.embedded.ports import free_port
+from mesh.ports import free_port
 from mesh.problems import Invalid, Unavailable
 
 

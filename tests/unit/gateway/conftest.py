@@ -28,11 +28,11 @@ from gateway.siblings import Siblings
 from gateway.sockets import Sockets
 from gateway.thumbnails import Thumbnails
 from mesh.blobs import Blobs, FileBlobs
-from mesh.boundary import Boundary
 from mesh.config import Config
 from mesh.key_verifier import KeyVerifier
-from mesh.rpc import Channels, Server
-from mesh.sandbox import Sandbox
+from mesh.processes.sandbox import Sandbox
+from mesh.rpc import Channels, GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from tests.support.blobs import keep_blob
 from tests.unit.gateway.fake_feed import FakeFeed
@@ -78,7 +78,7 @@ class Gateway:
 async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") -> AsyncIterator[Gateway]:
     """`without`: nobody said where this service runs."""
     store = FakeStore(secrets={SECRET: uuid("key")})
-    server = Server(Boundary)
+    server = GrpcServer(CallInterceptor)
     store.add_to(server)
     address = await server.listen(f"unix:{folder}/grpc.sock", door=Door.SIBLINGS)
     await server.start()

@@ -33,7 +33,7 @@ from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import media_service_pb2_grpc as media_rpc
 from mesh.boxes import bounding_box
 from mesh.problems import Conflict, NotFound, Unauthenticated
-from mesh.rpc import Server
+from mesh.rpc import GrpcServer
 from mesh.security import Caller, caller, digest
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class FakeStore:
         self.requests.clear()
         self.callers.clear()
 
-    def add_to(self, server: Server) -> None:
+    def add_to(self, server: GrpcServer) -> None:
         servicers: list[tuple[Callable[..., None], _Servicer, str]] = [
             (cameras_rpc.add_CameraServiceServicer_to_server, _Cameras(self), "store.v1.CameraService"),
             (events_rpc.add_EventServiceServicer_to_server, _Events(self), "store.v1.EventService"),  # type: ignore[abstract]

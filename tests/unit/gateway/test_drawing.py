@@ -8,7 +8,7 @@ from PIL import Image
 
 from gateway import drawing
 from gateway.drawing import COLOURS, Box
-from mesh.child import Refused
+from mesh.processes.sandbox_child import InputRefused
 
 GREY = (128, 128, 128)
 MOST = 10_000_000
@@ -97,12 +97,12 @@ def test_no_box_is_too_odd_to_be_drawn(file: Path, box: Box) -> None:
     ids=["empty", "text", "cut jpeg", "cut png", "too many pixels", "gif"],
 )
 def test_what_is_no_photo_is_refused(file: Path, content: bytes) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InputRefused) as refused:
         draw(file, content, [])
     assert refused.value.reason == "NOT_DRAWABLE"
 
 
 def test_a_photo_that_is_gone_is_refused_as_such(file: Path) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InputRefused) as refused:
         drawing.draw(str(file), [], MOST)
     assert refused.value.reason == "BLOB_NOT_FOUND"

@@ -19,10 +19,10 @@ from lares.ingest.v1.ingest_service_pb2 import (
 )
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub, add_IngestServiceServicer_to_server
 from lares.ingest.v1.media_pb2 import CapturedAtSource
-from mesh.boundary import Boundary
 from mesh.identity import media_id
 from mesh.problems import Conflict, Exhausted, Invalid, Problem, Unavailable
-from mesh.rpc import Server, problem_of
+from mesh.rpc import GrpcServer, problem_of
+from mesh.rpc.interceptor import CallInterceptor
 from tests.support.blobs import content_of
 from tests.support.waiting import until
 from tests.unit.ingest_svc.house import House
@@ -32,7 +32,7 @@ from tests.unit.ingest_svc.photos import jpeg, tiff
 @asynccontextmanager
 async def serving(house: House) -> AsyncIterator["IngestServiceStub"]:
     async with house.running() as ingest:
-        server = Server(Boundary)
+        server = GrpcServer(CallInterceptor)
         servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
         server.add(add_IngestServiceServicer_to_server, servicer, "lares.ingest.v1.IngestService")
         address = await server.listen("127.0.0.1:0")

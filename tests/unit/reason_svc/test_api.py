@@ -19,9 +19,9 @@ from lares.reason.v1.reason_service_pb2_grpc import (
     ReasonServiceStub,
     add_ReasonServiceServicer_to_server,
 )
-from mesh.boundary import Boundary
 from mesh.problems import Invalid, Unauthenticated
 from mesh.rpc import problem_of
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller, Door
 from reason_svc.api import MOST_HISTORY, ReasonServicer
 from reason_svc.judging import Judge
@@ -60,7 +60,7 @@ def grpc_interceptors() -> list[grpc.aio.ServerInterceptor]:
             raise Unauthenticated("this key is not known", "BAD_API_KEY")
         return Caller.of_key("1", "Ann")
 
-    return [Boundary(Door.CLIENTS, verify)]
+    return [CallInterceptor(Door.CLIENTS, verify)]
 
 
 def test_evidence_in_assessment_out(grpc_stub: Any) -> None:

@@ -19,11 +19,11 @@ from lares.reason.v1.reason_service_pb2 import (
 )
 from lares.store.internal.v1 import job_service_pb2 as pb
 from lares.store.internal.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
-from mesh.boundary import Boundary
 from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.problems import Exhausted, Invalid
-from mesh.rpc import Channels, Server, call
+from mesh.rpc import Channels, GrpcServer, call
+from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from mesh.topics import ASSESSED, Topic
 from reason_svc import service
@@ -68,7 +68,7 @@ class FakeBus:
 async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.ReasonServiceAsyncStub"]]:
     """The service as `lares up` opens it, with a fake store; what it published, and a client of it."""
     folder = config.home
-    bus, server = FakeBus(), Server(Boundary)
+    bus, server = FakeBus(), GrpcServer(CallInterceptor)
     server.add(add_JobServiceServicer_to_server, cast(Any, FakeStore()), "lares.store.internal.v1.JobService")
     address = await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)
     channels = Channels({}, {"store": address, "reason": address})

@@ -8,7 +8,7 @@ from PIL import Image
 
 from detect_svc.detectors.rtdetr_input import load, square_input
 from detect_svc.frames.decoding import decode
-from mesh.child import Refused
+from mesh.processes.sandbox_child import InputRefused
 
 SIDE, MOST = 160, 64_000_000
 
@@ -62,6 +62,6 @@ def test_a_child_says_it_in_bytes_and_refuses_by_reason() -> None:
     answer = fit(jpeg(320, 200))
     assert (len(answer["pixels"]), answer["width"], answer["height"]) == (SIDE * SIDE * 3, 320, 200)
     for photo, reason in ((b"no image", "NOT_AN_IMAGE"), ("/nowhere/x", "BLOB_NOT_FOUND")):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(InputRefused) as refused:
             fit(photo)
         assert refused.value.reason == reason

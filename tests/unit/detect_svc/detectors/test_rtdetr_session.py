@@ -9,8 +9,8 @@ import pytest
 from detect_svc.detectors import rtdetr_session
 from detect_svc.detectors.model_metadata import ModelMetadata
 from detect_svc.detectors.onnx import OnnxDetector
-from mesh.child import Refused
 from mesh.problems import Unavailable
+from mesh.processes.sandbox_child import InputRefused
 from tests.support.photos import people
 from tests.support.triton import TINY
 
@@ -29,7 +29,7 @@ def test_it_says_what_it_is() -> None:
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_provider_that_is_not_installed_is_refused_by_name(provider: str) -> None:
     with pytest.raises(
-        Refused, match=r"(CUDA|Tensorrt)ExecutionProvider, only .*CPUExecutionProvider"
+        InputRefused, match=r"(CUDA|Tensorrt)ExecutionProvider, only .*CPUExecutionProvider"
     ) as refused:
         load(provider)
     assert refused.value.reason == "BAD_SETTING"
@@ -41,13 +41,13 @@ def test_a_provider_that_does_not_start_is_refused_and_not_replaced_in_silence(
 ) -> None:
     installed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: installed)
-    with pytest.raises(Refused, match="CUDAExecutionProvider does not start here"):
+    with pytest.raises(InputRefused, match="CUDAExecutionProvider does not start here"):
         load("cuda")
 
 
 def test_another_model_is_refused_with_what_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtdetr_session, "DTYPES", rtdetr_session.DTYPES | {"tensor(uint8)": "float32"})
-    with pytest.raises(Refused, match=r"images: expected uint8 .* found float32") as refused:
+    with pytest.raises(InputRefused, match=r"images: expected uint8 .* found float32") as refused:
         load()
     assert refused.value.reason == "MODEL_DOES_NOT_FIT"
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from detect_svc.frames.decoding import DecodedPhoto, decode
 from detect_svc.frames.orientation import exif_orientation
-from mesh.child import Refused
+from mesh.processes.sandbox_child import InputRefused
 from tests.support.photos import person_photo, vehicles
 
 SIDE, MOST = 320, 64_000_000
@@ -128,7 +128,7 @@ def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
 
 
 def refusal(content: bytes, most: int = MOST) -> str:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InputRefused) as refused:
         decode(content, SIDE, most)
     assert refused.value.message
     return refused.value.reason
@@ -221,7 +221,7 @@ def test_bytes_flipped_anywhere_are_pixels_or_a_refusal(data: st.DataObject) -> 
         content[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     try:
         outcome = "PIXELS" if decode(bytes(content), SIDE, 1_000_000).pixels.size else "NONE"
-    except Refused as refused:
+    except InputRefused as refused:
         outcome = refused.reason
     assert outcome in {"PIXELS", "CORRUPT", "TRUNCATED", "NOT_AN_IMAGE", "TOO_MANY_PIXELS"}
 

@@ -1,0 +1,113 @@
+"""One Kafka broker, KRaft on one node: its folder, its ports, and how to start it."""
+
+import asyncio
+import base64
+import json
+import secrets
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.embedded.java import Java
+from deploy.embedded.kafka_properties import LOGGING, READER, USER, write_client, write_server
+from mesh.bus.acls import grant_read
+from mesh.durable_files import sync_folder, write_private
+from mesh.ports import free_port, reachable_host, wait_until_free
+from mesh.processes.parent_death import run_command
+from mesh.processes.supervisor import ChildSpec
+
+READY_SECONDS = 120.0
+# What a process that is just dying still holds.
+PASSING = ("Failed to acquire lock on file", "Address already in use")
+
+
+@dataclass(frozen=True)
+class Broker:
+    """`folder` as `install` made it. `options` are more options for Java."""
+
+    folder: Path
+    java: Java
+    host: str
+    port: int
+    options: Sequence[str] = ()
+
+    @property
+    def url(self) -> str:
+        """For programs on this machine, with all rights."""
+        return f"kafka://{USER}:{self._passwords()[USER]}@{self._near}:{self.port}"
+
+    def part(self, run: Path) -> ChildSpec:
+        """For `open_child`; log and pid go into `run`."""
+        return ChildSpec(
+            name="kafka",
+            folder=run,
+            prepare=self.prepare,
+            ready=self.ready,
+            ready_seconds=READY_SECONDS,
+            again=lambda tail: any(text in tail for text in PASSING),
+        )
+
+    async def prepare(self) -> Sequence[str]:
+        """Writes the settings; raises Conflict PORT_TAKEN. Returns the command."""
+        await wait_until_free(self.host, self.port)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        properties = self.folder / "server.properties"
+        write_server(
+            properties,
+            self._passwords(),
+            data=self.folder / "data",
+            client=f"{host}:{self.port}",
+            advertised=f"{reachable_host(self.host)}:{self.port}",
+            controller=f"127.0.0.1:{free_port('127.0.0.1')}",
+        )
+        return self.java.command(*_logging(self.folder), *self.options, "kafka.Kafka", str(properties))
+
+    async def ready(self) -> bool:
+        """A request that needs broker and controller has been answered: the reader has his rights."""
+        _, writer = await asyncio.open_connection(self._near.strip("[]"), self.port)
+        writer.close()
+        await grant_read(self.url, READER)
+        return True
+
+    def write_client_files(self) -> None:
+        """For analytics clients, wherever they may come from."""
+        address = f"{reachable_host(self.host)}:{self.port}"
+        write_client(self.folder, address, READER, self._passwords()[READER])
+
+    @property
+    def _near(self) -> str:
+        return reachable_host(self.host, near=True)
+
+    def _passwords(self) -> dict[str, str]:
+        passwords: dict[str, str] = json.loads((self.folder / "passwords.json").read_text())
+        return passwords
+
+
+async def install(folder: Path, java: Java, *options: str) -> None:
+    """Makes passwords and a formatted log, under another name first: a folder that carries its name is whole.
+    Raises Unavailable with what the format tool said."""
+    for left in folder.parent.glob(f"{folder.name}.new-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    new = folder.with_name(f"{folder.name}.new-{secrets.token_hex(4)}")
+    new.mkdir(mode=0o700)
+    passwords = {user: secrets.token_urlsafe(24) for user in (USER, READER)}
+    write_private(new / "passwords.json", json.dumps(passwords))
+    (new / "log4j2.yaml").write_text(LOGGING)
+    unused = "127.0.0.1:1"
+    properties = new / "server.properties"
+    write_server(
+        properties, passwords, data=new / "data", client=unused, advertised=unused, controller="127.0.0.1:2"
+    )
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # In one word, for it may begin with a dash.
+    tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties))
+    await run_command(java.command(*_logging(new), *options, *tool))
+    await asyncio.to_thread(sync_folder, new)
+    new.rename(folder)
+    await asyncio.to_thread(sync_folder, folder.parent)
+
+
+def _logging(folder: Path) -> tuple[str]:
+    return (f"-Dlog4j2.configurationFile={folder / 'log4j2.yaml'}",)

@@ -1,0 +1,41 @@
+"""Problems as gRPC statuses, and back."""
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from mesh.problems import DOMAIN, KINDS, TRANSPORT_KINDS, Internal, Problem
+from mesh.rpc.protocol import DETAILS
+
+log = structlog.get_logger(__name__)
+
+SENTENCES = {
+    grpc.StatusCode.UNAVAILABLE: "a part of Lares cannot be reached now",
+    grpc.StatusCode.CANCELLED: "a part of Lares ended this call",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "this took too long",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "this is too large, or too much is under way",
+}
+
+
+def status_of(problem: Problem) -> Status:
+    detail = AnyMessage()
+    detail.Pack(ErrorInfo(reason=problem.reason, domain=DOMAIN, metadata=problem.metadata))
+    return Status(code=problem.code.value[0], message=problem.message, details=[detail])
+
+
+def problem_of(error: grpc.aio.AioRpcError) -> Problem:
+    """The Problem that the far side raised, from its code and reason. gRPC's own codes are mapped; what it
+    says of them names sockets and peers, so that is for the log."""
+    code = error.code()
+    kind = KINDS.get(code) or TRANSPORT_KINDS.get(code, Internal)
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS and isinstance(value, bytes):
+            status = Status.FromString(value)
+            for detail in status.details:
+                info = ErrorInfo()
+                if detail.Unpack(info) and info.domain == DOMAIN:
+                    return kind(status.message, info.reason, **dict(info.metadata))
+    log.info("a call failed on its way", code=code.name, details=error.details())
+    return kind(SENTENCES.get(code, "a part of Lares did not answer as it should"), code.name)

@@ -1,0 +1,264 @@
+"""Children that run foreign bytes: what they may do, and what becomes of it."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mesh.problems import Exhausted, Internal, Invalid, Unavailable
+from mesh.processes.sandbox import MAIN, Crashed, Hung, Sandbox, _Child
+from mesh.processes.sandbox_child import ALARM_GRACE_SECONDS, pack
+from tests.support.waiting import until
+
+TARGETS = "tests.support.sandboxed"
+OBEY = f"{TARGETS}:obey"
+
+PARENT = """
+import asyncio, os, sys
+from mesh.processes.sandbox import Sandbox
+
+async def main():
+    async with Sandbox("tests.support.sandboxed:obey", size=2, seconds=600) as sandbox:
+        call = asyncio.create_task(sandbox.run(sys.argv[1]))
+        while not os.path.exists(sys.argv[1].partition("@")[2]):
+            await asyncio.sleep(0.01)
+        print(*sandbox.pids, flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_arguments_and_results_cross_unchanged() -> None:
+    async with Sandbox(f"{TARGETS}:echo") as sandbox:
+        photo = os.urandom(3_000_000)
+        assert await sandbox.run(photo, "ü", 1.5, None, [b"", {"a": b"b"}]) == [
+            photo, "ü", 1.5, None, [b"", {"a": b"b"}]
+        ]  # fmt: skip
+
+
+async def test_setup_is_called_once_in_each_child() -> None:
+    async with Sandbox(f"{TARGETS}:counter", setup=[40]) as sandbox:
+        assert [await sandbox.run() for _ in range(3)] == [41, 42, 43]
+
+
+async def test_a_child_runs_its_calls_in_order_and_all_children_work() -> None:
+    async with Sandbox(f"{TARGETS}:counter", setup=[0], size=2, depth=3) as sandbox:
+        counts = await asyncio.gather(*(sandbox.run() for _ in range(6)))
+    assert sorted(counts) == [1, 1, 2, 2, 3, 3]
+
+
+async def test_a_refusal_is_invalid_with_its_reason_and_any_other_exception_is_internal() -> None:
+    async with Sandbox(OBEY) as sandbox:
+        with pytest.raises(Invalid, match="this is no order") as refused:
+            await sandbox.run("refuse")
+        assert refused.value.reason == "NO_ORDER"
+        with pytest.raises(Internal, match="RuntimeError: a bug"):
+            await sandbox.run("fail")
+        assert await sandbox.run("go on") == "go on"
+
+
+@pytest.mark.parametrize("deed", ["crash", "read address zero", "speak nonsense"])
+async def test_only_the_input_that_kills_its_child_is_blamed(deed: str) -> None:
+    async with Sandbox(OBEY, depth=4) as sandbox:
+        orders = ["a", deed, "b", "c"]
+        outcomes = await asyncio.gather(*map(sandbox.run, orders), return_exceptions=True)
+        assert isinstance(outcomes[1], Crashed)
+        assert [outcomes[i] for i in (0, 2, 3)] == ["a", "b", "c"]
+        assert await sandbox.run("later") == "later"
+
+
+async def test_a_child_killed_from_outside_blames_nobody() -> None:
+    async with Sandbox(f"{TARGETS}:pid_and_settings") as sandbox:
+        before = (await sandbox.run())["pid"]
+        os.kill(before, signal.SIGSTOP)
+        asked = asyncio.create_task(sandbox.run())
+        await asyncio.sleep(0)
+        os.kill(before, signal.SIGKILL)
+        assert (await asked)["pid"] != before
+
+
+async def test_a_child_that_has_died_is_replaced_before_the_next_call() -> None:
+    async with Sandbox(OBEY, size=2) as sandbox:
+        before = set(sandbox.pids)
+        os.kill(min(before), signal.SIGKILL)
+        await until(lambda: len(sandbox.pids) == 2 and set(sandbox.pids) != before)
+        assert max(before) in sandbox.pids
+
+
+@pytest.mark.parametrize("deed", ["hang", "hold the interpreter"])
+async def test_a_hung_child_is_killed(deed: str) -> None:
+    async with Sandbox(OBEY, seconds=0.3) as sandbox:
+        (pid,) = sandbox.pids
+        with pytest.raises(Hung) as hung:
+            await sandbox.run(deed)
+        assert hung.value.retryable
+        await until(lambda: not psutil.pid_exists(pid))
+
+
+@pytest.mark.parametrize("deed", ["hang", "hold the interpreter"])
+async def test_of_a_hung_child_the_others_calls_go_on(deed: str, tmp_path: Path) -> None:
+    async with Sandbox(OBEY, depth=3, seconds=90) as sandbox:
+        (pid,) = sandbox.pids
+        orders = ["a", f"{deed}@{tmp_path / 'begun'}", "b"]
+        asked = [asyncio.create_task(sandbox.run(order)) for order in orders]
+        await until((tmp_path / "begun").exists)
+        assert await asked[0] == "a"
+        expire(sandbox)
+        with pytest.raises(Hung):
+            await asked[1]
+        assert await asked[2] == "b"
+        await until(lambda: not psutil.pid_exists(pid))
+
+
+def expire(sandbox: Sandbox) -> None:
+    """The deadline of the oldest call passes: no later call could meet one short enough to wait for."""
+    child = sandbox._slots[0].child
+    assert child
+    assert child._alarm
+    child._alarm.cancel()
+    child._expire()
+
+
+async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kill = _Child._kill
+    # So that it does come: the child is only killed when it is stopped.
+    monkeypatch.setattr(_Child, "_kill", lambda child: kill(child) if child._stopping else None)
+    async with Sandbox(f"{TARGETS}:echo", depth=2, seconds=90) as sandbox:
+        (pid,) = sandbox.pids
+        os.kill(pid, signal.SIGSTOP)
+        asked = [asyncio.create_task(sandbox.run(word)) for word in ("late", "next")]
+        await until(lambda: len(sandbox._slots[0].child._asked) == 2)  # type: ignore[union-attr]
+        expire(sandbox)
+        os.kill(pid, signal.SIGCONT)
+        with pytest.raises(Hung):
+            await asked[0]
+        assert await asked[1] == ["next"]
+
+
+async def test_too_much_memory_is_an_error_not_the_end_of_the_host() -> None:
+    async with Sandbox(OBEY) as sandbox:
+        with pytest.raises(Internal, match="MemoryError"):
+            await sandbox.run("devour")
+
+
+async def test_what_libraries_print_does_not_disturb_the_answers() -> None:
+    async with Sandbox(OBEY) as sandbox:
+        assert [await sandbox.run("print") for _ in range(3)] == ["print"] * 3
+
+
+async def test_a_child_sees_no_settings_and_writes_no_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LARES_DATABASE_URL", "postgresql://lares:secret@db/lares")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    async with Sandbox(f"{TARGETS}:pid_and_settings") as sandbox:
+        assert (await sandbox.run())["settings"] == []
+    async with Sandbox(f"{TARGETS}:write_file") as sandbox:
+        with pytest.raises(Internal, match="OSError"):
+            await sandbox.run(str(tmp_path / "file"))
+
+
+async def test_a_target_that_does_not_load_says_why() -> None:
+    with pytest.raises(Internal, match="no such weights"):
+        async with Sandbox(f"{TARGETS}:broken_setup", setup=["x"], size=2):
+            pass
+
+
+async def test_a_child_that_does_not_start_in_time_is_unavailable() -> None:
+    with pytest.raises(Unavailable) as problem:
+        async with Sandbox(OBEY, start_seconds=0.001):
+            pass
+    assert problem.value.reason == "CHILD_NOT_STARTED"
+
+
+async def test_the_queue_is_bounded() -> None:
+    async with Sandbox(OBEY, waiting=1, seconds=60) as sandbox:
+        calls = [asyncio.create_task(sandbox.run("hang")) for _ in range(2)]
+        await until(lambda: sandbox._waiting == 1)
+        with pytest.raises(Exhausted):
+            await sandbox.run("one too many")
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+
+
+async def test_a_caller_that_leaves_does_not_free_the_child_it_occupies() -> None:
+    async with Sandbox(f"{TARGETS}:pid_and_settings", waiting=0) as sandbox:
+        (pid,) = sandbox.pids
+        os.kill(pid, signal.SIGSTOP)
+        call = asyncio.create_task(sandbox.run())
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+        with pytest.raises(Exhausted):
+            await sandbox.run()
+        os.kill(pid, signal.SIGCONT)
+        await until(lambda: not sandbox._room.locked())
+        assert (await sandbox.run())["pid"] == pid
+
+
+async def test_idle_children_start_with_the_first_call_and_end() -> None:
+    async with Sandbox(f"{TARGETS}:pid_and_settings", idle_seconds=0.05) as sandbox:
+        assert sandbox.pids == []
+        first = (await sandbox.run())["pid"]
+        await until(lambda: not psutil.pid_exists(first))
+        assert (await sandbox.run())["pid"] != first
+
+
+async def test_leaving_the_block_ends_the_children_and_the_calls() -> None:
+    async with Sandbox(OBEY, size=2, seconds=60) as sandbox:
+        pids = sandbox.pids
+        call = asyncio.create_task(sandbox.run("hang"))
+        await asyncio.sleep(0)
+    assert len(pids) == 2
+    assert not any(map(psutil.pid_exists, pids))
+    await asyncio.wait([call], timeout=90)
+    assert call.cancelled()
+
+
+@pytest.mark.parametrize("deed", ["hang", "hold the interpreter"])
+async def test_a_child_that_nobody_kills_ends_by_its_own_alarm(deed: str) -> None:
+    """What ends it where a parent's death is no signal."""
+    seconds = 0.3 - ALARM_GRACE_SECONDS
+    order = {"target": OBEY, "setup": None, "memory_bytes": 1 << 31, "nice": 0, "seconds": seconds}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        MAIN,
+        str(os.getpid()),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert child.stdin
+    child.stdin.write(pack(order) + pack([deed]))
+    assert await asyncio.wait_for(child.wait(), 90) == -signal.SIGALRM
+
+
+@pytest.mark.parametrize("deed", ["rest", "hang", "hold the interpreter"])
+async def test_a_parent_killed_by_9_leaves_no_child(deed: str, tmp_path: Path) -> None:
+    order = f"{deed}@{tmp_path / 'begun'}"
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, order, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout
+    pids = [int(pid) for pid in (await asyncio.wait_for(parent.stdout.readline(), 90)).split()]
+    assert len(pids) == 2
+    assert all(map(psutil.pid_exists, pids))
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not any(map(_runs, pids)))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,48 @@
+"""Ports: taken, leaving, free."""
+
+import asyncio
+import socket
+
+import pytest
+
+from mesh import ports
+from mesh.ports import free_port, port_is_free, reachable_host, wait_until_free
+from mesh.problems import Conflict, Invalid
+
+
+async def test_a_taken_port_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "TAKEN_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict) as caught:
+            await wait_until_free("127.0.0.1", port)
+    assert caught.value.reason == "PORT_TAKEN"
+    assert caught.value.metadata == {"host": "127.0.0.1", "port": str(port)}
+    assert str(port) in caught.value.message
+
+
+async def test_whoever_is_leaving_is_waited_for() -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    waiting = asyncio.create_task(wait_until_free("127.0.0.1", taken.getsockname()[1]))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    taken.close()
+    await waiting
+
+
+def test_a_free_port_is_free() -> None:
+    assert port_is_free("127.0.0.1", free_port("127.0.0.1"))
+
+
+def test_a_host_that_is_not_ours_is_a_clear_error() -> None:
+    with pytest.raises(Invalid) as caught:
+        port_is_free("203.0.113.7", 9)
+    assert caught.value.reason == "BAD_ADDRESS"
+
+
+def test_clients_come_back_by_an_address_that_they_reach() -> None:
+    assert reachable_host("127.0.0.1") == "127.0.0.1"
+    assert reachable_host("::1") == "[::1]"
+    assert reachable_host("kitchen.lan") == "kitchen.lan"
+    assert reachable_host("0.0.0.0", near=True) == "127.0.0.1"
+    assert reachable_host("0.0.0.0") != "0.0.0.0"
