@@ -25,12 +25,12 @@ SCRIPTS = {"before": f"exec {HELD}", "after": f'"$@" && exec {HELD}'}
 
 def hold(part: str, moment: str) -> None:
     module: Any = {"postgres": postgres, "kafka": kafka_broker}[part]
-    run = module.run_tethered
+    run = module.run_command
 
     async def held(command: Sequence[str], *arguments: Any, **options: Any) -> None:
         await run(["sh", "-c", SCRIPTS[moment], part, *command], *arguments, **options)
 
-    module.run_tethered = held
+    module.run_command = held
 
 
 async def main(home: Path, listen: str, held: str) -> None:

@@ -58,15 +58,15 @@ def test_what_cannot_be_done_is_said_at_the_start(environment: Mapping[str, str]
 LOADED = """
 import asyncio, json, sys
 from deploy.targets import TARGETS
-from mesh.telemetry.spans import entered, span, tracing
+from mesh.telemetry.spans import is_tracing, request_span, span
 from mesh.telemetry.export import open_tracing
 async def work():
     for target in TARGETS.values():
         target.load()
     async with open_tracing("lares"):
-        with entered({}, "request"), span("stage"):
+        with request_span({}, "request"), span("stage"):
             pass
-        print(json.dumps([tracing(), [name for name in sys.modules if name.startswith("opentelemetry.")]]))
+        print(json.dumps([is_tracing(), [name for name in sys.modules if name.startswith("opentelemetry.")]]))
 asyncio.run(work())
 """
 
