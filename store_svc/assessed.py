@@ -11,10 +11,10 @@ from lares.reason.v1.events_pb2 import EventAssessed
 from mesh.delivery import Delivery
 from mesh.topics import ASSESSED
 from store_svc.assessment_body import raw_answer_of, stored_body
-from store_svc.event import Judgement, StoredEvent
-from store_svc.job import ASSESS
+from store_svc.domain.event import StoredAssessment, StoredEvent
+from store_svc.domain.job import ASSESS
+from store_svc.domain.queued_event import QueuedEvent
 from store_svc.job_queue import hasten_jobs
-from store_svc.queued_event import QueuedEvent
 from store_svc.recording import Effect
 from store_svc.records import broken, time, uuid
 from store_svc.repository import load_queued, lock_cameras, write_events, write_queue, write_unseen
@@ -114,7 +114,7 @@ class AssessedRecorder:
                 if matters:
                     last[item.event_id] = item.id
             else:
-                matters = queued.judge(judgements[item.id])
+                matters = queued.apply_assessment(judgements[item.id])
                 # What was asked for may be answered by another judge, while the usual one still fails.
                 judged |= matters and not item.request_id
             if matters:
@@ -135,8 +135,8 @@ class AssessedRecorder:
 
 def _fail(queued: QueuedEvent, failure: Verdict, now: datetime) -> bool:
     if failure.request_id:
-        return queued.give_up(failure.id, failure.request_id)
-    return queued.fail(failure.id, failure.evidence_digest, now)
+        return queued.give_up_request(failure.id, failure.request_id)
+    return queued.record_failure(failure.id, failure.evidence_digest, now)
 
 
 def _request_id(queued: QueuedEvent) -> UUID | None:
@@ -146,11 +146,11 @@ def _request_id(queued: QueuedEvent) -> UUID | None:
 
 async def _keep(
     connection: "asyncpg.Connection", items: Sequence[Verdict], now: datetime
-) -> dict[UUID, Judgement]:
+) -> dict[UUID, StoredAssessment]:
     """Writes those not there yet; what is there now, by id."""
     await connection.executemany(_KEEP, [(*item.row, now, item.raw_answer) for item in items])
     rows = await connection.fetch(_KEPT, [item.id for item in items])
-    return {row["id"]: Judgement(*row) for row in rows}
+    return {row["id"]: StoredAssessment(*row) for row in rows}
 
 
 async def _keep_failures(

@@ -14,20 +14,20 @@ from lares.store.v1.events_pb2 import MediaKept
 from mesh.delivery import Delivery
 from mesh.telemetry.spans import sampled_traceparent
 from mesh.topics import DETECTED
-from store_svc.assembly import Limits, Timeline, windows
-from store_svc.deciding import Decided, DecidedFrame, decide
+from store_svc.decided_media import DecidedFrame, DecidedMedia, apply_policy
 from store_svc.detectors import ReportedDetectors
-from store_svc.event import Addition, Growth, StoredEvent
-from store_svc.evidence import History
+from store_svc.domain.assembly import AssemblyLimits, Timeline, event_windows
+from store_svc.domain.event import AddedFrame, AddedFrames, StoredEvent
+from store_svc.domain.evidence import History
+from store_svc.domain.queued_event import QueuedEvent
+from store_svc.domain.watch_policy import CameraWatch, ModelThresholds, WatchPolicy, WatchSettings
 from store_svc.job_queue import write_jobs
-from store_svc.queued_event import QueuedEvent
 from store_svc.recording import Effect, write_files
 from store_svc.records import Arrival, arrival
 from store_svc.repository import load_detection_ids, load_queued, load_spans, write_events
 from store_svc.stubs import CameraRow, lock_or_make_cameras
 from store_svc.tables import detections, frames, media
 from store_svc.times import moment, stamp
-from store_svc.watch_policy import CameraWatch, ModelThresholds, WatchPolicy, WatchSettings
 
 MOST_POLICIES = 4096  # kept in memory: one for each configuration in use
 FRAME_COLUMNS = len(frames.columns)
@@ -57,10 +57,10 @@ class _Joined:
     camera_id: str
     partition: int
     history: History | None = None
-    additions: list[Addition] = field(default_factory=list)
+    additions: list[AddedFrame] = field(default_factory=list)
     traceparent: str | None = None
 
-    def add(self, addition: Addition, traceparent: str | None) -> None:
+    def add(self, addition: AddedFrame, traceparent: str | None) -> None:
         """What is assessed follows from the photo that joined last, or the last one for the fast path."""
         if addition.urgent or not any(before.urgent for before in self.additions):
             self.traceparent = traceparent
@@ -73,7 +73,7 @@ class DetectedRecorder:
     topic = DETECTED
 
     def __init__(
-        self, limits: Limits, watch: WatchSettings, time_zone: str, clock: Callable[[], datetime]
+        self, limits: AssemblyLimits, watch: WatchSettings, time_zone: str, clock: Callable[[], datetime]
     ) -> None:
         """`time_zone`: IANA name, for cameras that have none."""
         self._limits = limits
@@ -91,7 +91,7 @@ class DetectedRecorder:
         cameras, stubs = await lock_or_make_cameras(connection, items, now)
         items = [item for item in items if not cameras[item.camera_id].deleted]
         fresh = [
-            decide(item, self._policy_of(item, cameras[item.camera_id]))
+            apply_policy(item, self._policy_of(item, cameras[item.camera_id]))
             for item in await _first_of_each(connection, items)
         ]
         joined, rows, kept = await self._assemble(connection, fresh)
@@ -128,14 +128,14 @@ class DetectedRecorder:
         return WatchPolicy.of(self._watch, CameraWatch(json.loads(thresholds)), model)
 
     async def _assemble(
-        self, connection: "asyncpg.Connection", fresh: Sequence[Decided]
+        self, connection: "asyncpg.Connection", fresh: Sequence[DecidedMedia]
     ) -> tuple[dict[UUID, _Joined], list[tuple[object, ...]], dict[tuple[UUID, int], UUID]]:
         """Places every frame; what each event gains, the rows of the detections, and the event that each
         frame (media, index) joined."""
         placing = (
             (item.arrival.camera_id, frame.frame.at) for item in fresh for frame in item.frames if frame.kept
         )
-        spans = await load_spans(connection, windows(placing, self._limits))
+        spans = await load_spans(connection, event_windows(placing, self._limits))
         timelines: dict[str, Timeline] = {}
         joined: dict[UUID, _Joined] = {}
         rows: list[tuple[object, ...]] = []
@@ -150,7 +150,7 @@ class DetectedRecorder:
             for frame in decided.frames:
                 if not frame.kept:
                     continue
-                event_id, history = timeline.place(frame.placed(item.message.media.id))
+                event_id, history = timeline.place(frame.to_assembly(item.message.media.id))
                 event = joined.setdefault(event_id, _Joined(item.camera_id, item.partition, history))
                 event.add(_addition(frame, event_id not in seen), item.traceparent)
                 seen.add(event_id)
@@ -175,17 +175,17 @@ class DetectedRecorder:
                 at = event.additions[0].at
                 events[id] = QueuedEvent(StoredEvent(id, event.camera_id, at, at, event.history, now))
             zone = cameras[event.camera_id].time_zone or self._time_zone
-            growth = Growth(tuple(event.additions), zone, event.partition, event.traceparent)
-            events[id].grow(growth, known.get(id, ()), now)
+            added = AddedFrames(tuple(event.additions), zone, event.partition, event.traceparent)
+            events[id].add_frames(added, known.get(id, ()), now)
         return list(events.values())
 
 
-def _addition(frame: DecidedFrame, first: bool) -> Addition:
+def _addition(frame: DecidedFrame, first: bool) -> AddedFrame:
     ids, labels = tuple(row[0] for row in frame.kept), frozenset(row[2] for row in frame.kept)
-    return Addition(frame.frame.at, ids, labels, frame.urgent, first)
+    return AddedFrame(frame.frame.at, ids, labels, frame.urgent, first)
 
 
-def _media_row(item: Decided, camera: CameraRow, now: datetime) -> tuple[object, ...]:
+def _media_row(item: DecidedMedia, camera: CameraRow, now: datetime) -> tuple[object, ...]:
     arrival, policy = item.arrival, item.policy
     return (
         arrival.media_id,
@@ -212,7 +212,9 @@ def _frame_row(media_id: UUID, decided: DecidedFrame) -> tuple[object, ...]:
     )
 
 
-def _kept(item: Decided, joined: Mapping[tuple[UUID, int], UUID], camera: CameraRow, now: datetime) -> bytes:
+def _kept(
+    item: DecidedMedia, joined: Mapping[tuple[UUID, int], UUID], camera: CameraRow, now: datetime
+) -> bytes:
     """The record of store.kept.v1. `joined`: the event that each frame joined."""
     message, media_id = item.arrival.message, item.arrival.media_id
     return MediaKept(
@@ -228,7 +230,7 @@ def _kept(item: Decided, joined: Mapping[tuple[UUID, int], UUID], camera: Camera
 
 async def _write_frames_and_kept(
     connection: "asyncpg.Connection",
-    fresh: Sequence[Decided],
+    fresh: Sequence[DecidedMedia],
     joined: Mapping[tuple[UUID, int], UUID],
     cameras: Mapping[str, CameraRow],
     now: datetime,

@@ -10,7 +10,7 @@ from lares.detect.v1.detection_pb2 import DetectorModel
 from mesh.config import setting
 from mesh.problems import Unavailable
 from store_svc.database import Database
-from store_svc.watch_policy import ModelThresholds, WatchSettings, unknown_labels
+from store_svc.domain.watch_policy import ModelThresholds, WatchSettings, unknown_labels
 
 LOOK_AGAIN = timedelta(minutes=1)
 

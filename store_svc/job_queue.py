@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from lares.store.internal.v1.job_service_pb2 import ReassessmentRequest
-from store_svc.job import RETRY_MOST_SECONDS, RETRY_SECONDS, Job, Request
+from store_svc.domain.job import RETRY_MAX_SECONDS, RETRY_SECONDS, Job, Request
 
 MOST_HASTENED = 200  # by one success
 
@@ -126,7 +126,7 @@ async def lease_jobs(
 ) -> list[Job]:
     """Leases due jobs that nobody holds or is just taking: by priority, then the latest rank time first. One
     whose lease has expired is taken only where all facts of until then are read: `read_until`."""
-    pause = timedelta(seconds=RETRY_MOST_SECONDS)
+    pause = timedelta(seconds=RETRY_MAX_SECONDS)
     rows = await connection.fetch(_LEASE, kind, now, most, length, pause, read_until)
     return sorted(map(_job, rows), key=lambda job: (job.priority, job.rank_time), reverse=True)
 
@@ -158,7 +158,7 @@ async def last_expiry(connection: "asyncpg.Connection", kind: int, now: datetime
 
 async def mend_jobs(connection: "asyncpg.Connection", now: datetime, length: timedelta) -> None:
     """Jobs whose pause ends farther ahead than it can are due; leases longer than `length` are over."""
-    await connection.execute(_MEND, now, length, RETRY_MOST_SECONDS, RETRY_SECONDS)
+    await connection.execute(_MEND, now, length, RETRY_MAX_SECONDS, RETRY_SECONDS)
 
 
 def _row(job: Job) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from lares.store.v1.key_service_pb2 import Key
 from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
 from mesh.boxes import bounding_box
 from mesh.problems import Invalid
-from store_svc.camera import Camera
+from store_svc.domain.camera import StoredCamera
 from store_svc.snapshots import camera_message
 from store_svc.times import EPOCH, stamp
 
@@ -137,7 +137,7 @@ def failure(row: Record) -> EventFailure:
 
 
 def camera(row: Record) -> CameraMessage:
-    return camera_message(Camera(**dict(row)))
+    return camera_message(StoredCamera(**dict(row)))
 
 
 def key(row: Record) -> Key:

@@ -12,10 +12,11 @@ import structlog
 
 from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from mesh.bus import Bus
+from mesh.retry import retry
 from mesh.topics import CAMERAS, FEED, KEPT
+from store_svc.commit_signals import CommitSignal, wait
+from store_svc.consumer import BACKOFF
 from store_svc.database import Database
-from store_svc.wakeups import Signal, wait
-from store_svc.worker import patiently
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,7 @@ _KEPT = "SELECT id, body FROM kept_outbox ORDER BY id LIMIT $1"
 
 
 class Outbox:
-    def __init__(self, database: Database, bus: Bus, feed: Signal) -> None:
+    def __init__(self, database: Database, bus: Bus, feed: CommitSignal) -> None:
         self._database = database
         self._bus = bus
         self._feed = feed
@@ -44,7 +45,7 @@ class Outbox:
     async def run(self) -> None:
         """Relays while it holds the lock, stands by while another does."""
         while True:
-            await patiently("outbox", self._hold)
+            await retry(self._hold, "relay the outbox", backoff=BACKOFF)
             await wait(self._feed.upcoming(), STANDBY_SECONDS)
 
     async def _hold(self) -> None:

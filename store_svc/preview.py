@@ -13,12 +13,12 @@ from lares.store.v1.camera_service_pb2 import (
     PreviewPolicyResponse,
 )
 from lares.store.v1.dropped_pb2 import DroppedDetections
-from store_svc.camera import Camera
 from store_svc.database import Database
-from store_svc.deciding import finding_message, finding_of
+from store_svc.decided_media import finding_message, finding_of
 from store_svc.detectors import Detectors, KnownDetector, detectors_by_id, latest_detector
+from store_svc.domain.camera import StoredCamera
+from store_svc.domain.watch_policy import CameraWatch, Decision, Finding, WatchPolicy, WatchSettings
 from store_svc.times import stamp
-from store_svc.watch_policy import CameraWatch, Decision, Finding, WatchPolicy, WatchSettings
 
 _FRAMES = """
 SELECT f.*, m.detector, m.policy_digest FROM media m JOIN frames f ON f.media_id = m.id
@@ -41,7 +41,7 @@ class Previews:
         self._settings = settings
         self._detectors = detectors
 
-    async def policy(self, camera: Camera | None) -> GetWatchPolicyResponse:
+    async def policy(self, camera: StoredCamera | None) -> GetWatchPolicyResponse:
         """What decides about the next record of `camera`, or of one without settings. Empty before a detector
         has reported for the first time, for its thresholds are not known yet."""
         detector = await self._detectors.latest()
@@ -57,7 +57,9 @@ class Previews:
             problem=self._detectors.problem(detector),
         )
 
-    async def preview(self, current: Camera, proposed: Camera, most: int) -> PreviewPolicyResponse:
+    async def preview(
+        self, current: StoredCamera, proposed: StoredCamera, most: int
+    ) -> PreviewPolicyResponse:
         """Of the newest `most` frames whose raw output was recorded, newest first."""
         async with (
             self._database.session() as connection,
@@ -89,7 +91,7 @@ class Previews:
             response.proposed_policy_digest = self._policy(proposed, latest).digest
         return response
 
-    def _policy(self, camera: Camera | None, detector: KnownDetector) -> WatchPolicy:
+    def _policy(self, camera: StoredCamera | None, detector: KnownDetector) -> WatchPolicy:
         watch = CameraWatch(camera.thresholds) if camera else CameraWatch()
         return WatchPolicy.of(self._settings, watch, detector.thresholds)
 
@@ -104,7 +106,7 @@ def _frame(row: "asyncpg.Record", kept: Iterable[Recorded], policy: WatchPolicy)
             DetectionPreview(
                 detection=finding_message(finding),
                 recorded=decision,  # type: ignore[arg-type]
-                proposed=policy.rule(finding).decision,  # type: ignore[arg-type]
+                proposed=policy.decide(finding).decision,  # type: ignore[arg-type]
             )
             for finding, decision in recorded
         ],

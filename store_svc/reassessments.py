@@ -9,11 +9,11 @@ import asyncpg
 from lares.store.v1.event_pb2 import Event
 from mesh.problems import Exhausted, NotFound
 from mesh.telemetry.spans import traceparent_of
+from store_svc.commit_signals import CommitSignal
 from store_svc.database import Database
-from store_svc.job import Request
+from store_svc.domain.job import Request
 from store_svc.repository import load_queued, lock_cameras, write_queue
 from store_svc.snapshots import event_message
-from store_svc.wakeups import Signal
 
 MOST = 1000  # requests that wait at the same time, give or take those who ask in this moment
 
@@ -29,20 +29,20 @@ class Reassessments:
     ends with the assessment that answers it, when it is given up, or when a newer one replaces it. It changes
     nothing that people see, so it is no entry of the feed."""
 
-    def __init__(self, database: Database, due: Signal, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, due: CommitSignal, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._due = due
         self._clock = clock
 
-    async def ask(self, event_id: UUID, request: Request) -> Event:
+    async def request(self, event_id: UUID, request: Request) -> Event:
         """The event as it is now. The same request again, though it was answered or given up since, is no
         other one, and the wishes of the first count. Raises NotFound EVENT_NOT_FOUND, and Exhausted
         TOO_MANY_REASSESSMENTS while as many wait as may."""
-        event = await self._database.fast(lambda connection: self._ask(connection, event_id, request))
+        event = await self._database.fast(lambda connection: self._request(connection, event_id, request))
         self._due.notify()
         return event
 
-    async def _ask(self, connection: asyncpg.Connection, event_id: UUID, request: Request) -> Event:
+    async def _request(self, connection: asyncpg.Connection, event_id: UUID, request: Request) -> Event:
         names = await lock_cameras(connection, [event_id])
         queued = (await load_queued(connection, [event_id])).get(event_id)
         if queued is None or queued.event.camera_id not in names:  # committed since: its camera is not locked
@@ -52,7 +52,7 @@ class Reassessments:
         if not ended and (waiting is None or waiting.id != request.id):
             if waiting is None and await connection.fetchval(_WAITING) >= MOST:
                 raise Exhausted(f"{MOST} reassessments wait for the judge already", "TOO_MANY_REASSESSMENTS")
-            queued.ask(request, self._clock(), traceparent_of() or None)
+            queued.request_assessment(request, self._clock(), traceparent_of() or None)
             await write_queue(connection, [queued])
         event = queued.event
         return event_message(event, names[event.camera_id])

@@ -16,10 +16,10 @@ from lares.ingest.v1.media_pb2 import FileFingerprint
 from mesh import times
 from mesh.boxes import edges, edges_of
 from mesh.problems import Invalid
+from store_svc.domain.watch_policy import Finding
 from store_svc.files import file_id
 from store_svc.ids import parse_uuid
 from store_svc.times import SECOND, micros, moment
-from store_svc.watch_policy import Finding
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 EARLIEST, LATEST = micros(times.EARLIEST), micros(times.LATEST)

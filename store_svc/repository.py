@@ -12,12 +12,12 @@ from uuid import UUID
 import asyncpg
 
 from lares.store.v1.events_pb2 import EventChanged
-from store_svc.assembly import Span
-from store_svc.event import StoredEvent
-from store_svc.evidence import dump_history, load_history
-from store_svc.job import ASSESS
+from store_svc.domain.assembly import EventSpan
+from store_svc.domain.event import StoredEvent
+from store_svc.domain.evidence import dump_history, load_history
+from store_svc.domain.job import ASSESS
+from store_svc.domain.queued_event import QueuedEvent
 from store_svc.job_queue import delete_jobs, lock_jobs, write_jobs
-from store_svc.queued_event import QueuedEvent
 from store_svc.snapshots import event_message
 from store_svc.tables import events, feed
 from store_svc.times import micros, moment, stamp
@@ -66,7 +66,7 @@ async def load_detection_ids(
 
 async def load_spans(
     connection: "asyncpg.Connection", windows: Iterable[tuple[str, int, int]]
-) -> dict[str, dict[UUID, Span]]:
+) -> dict[str, dict[UUID, EventSpan]]:
     """By camera and id, the events started within its windows (camera, from, to: microseconds, inclusive)."""
     listed = list(windows)
     if not listed:
@@ -81,9 +81,9 @@ async def load_spans(
         [moment(earliest) for _, earliest, _ in listed],
         [moment(latest) for _, _, latest in listed],
     )
-    spans: dict[str, dict[UUID, Span]] = {}
+    spans: dict[str, dict[UUID, EventSpan]] = {}
     for id, camera, count, started_at, ended_at in rows:
-        spans.setdefault(camera, {})[id] = Span(id, started_at, ended_at, count)
+        spans.setdefault(camera, {})[id] = EventSpan(id, started_at, ended_at, count)
     return spans
 
 

@@ -18,36 +18,35 @@ from mesh.mesh import Mesh
 from mesh.topics import ASSESSED, DETECTED, REJECTED
 from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
-from store_svc.api.events import EventServicer
+from store_svc.api.events import EventServicer, TopicLags
 from store_svc.api.files import FileServicer
 from store_svc.api.jobs import JobServicer
 from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
-from store_svc.assembly import Limits
-from store_svc.assess_input import read_assess_inputs
 from store_svc.assessed import AssessedRecorder
 from store_svc.cameras import Cameras
+from store_svc.commit_signals import CommitSignals
+from store_svc.consumer import Consumer
 from store_svc.database import Database, open_database
 from store_svc.detected import DetectedRecorder
 from store_svc.detectors import Detectors
+from store_svc.domain.assembly import AssemblyLimits
+from store_svc.domain.job import ASSESS
+from store_svc.domain.watch_policy import WatchSettings
 from store_svc.facts_read import FactsRead
-from store_svc.job import ASSESS
+from store_svc.job_leases import JobKind, JobLeases
 from store_svc.keys import Keys, ensure_admin_key
-from store_svc.leases import JobKind, Leases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.outbox import Outbox
 from store_svc.preview import Previews
+from store_svc.queries.assess_inputs import read_assess_inputs
 from store_svc.queries.feed import list_changes
 from store_svc.reassessments import Reassessments
 from store_svc.rejected import RejectedRecorder
-from store_svc.status import StoreStatus
-from store_svc.sweep import Sweep
+from store_svc.sweep import Sweep, run_sweep
 from store_svc.times import SECOND, now
-from store_svc.wakeups import Wakeups
-from store_svc.watch_policy import WatchSettings
-from store_svc.worker import Consumer, sweeping
 
 SERVICE = "store_svc"
 
@@ -60,34 +59,34 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         database = await stack.enter_async_context(open_database(mesh.database_url))
         await ensure_admin_key(database, config.home / "admin.key")
         mesh.checks["postgres"] = database.check
-        wakeups = Wakeups()
-        status, facts = await _start_workers(stack, config, mesh, database, wakeups)
-        await _add_services(stack, config, mesh, database, wakeups, status, facts)
+        signals = CommitSignals()
+        status, facts = await _start_workers(stack, config, mesh, database, signals)
+        await _add_services(stack, config, mesh, database, signals, status, facts)
         yield
 
 
 async def _start_workers(
-    stack: AsyncExitStack, config: Config, mesh: Mesh, database: Database, wakeups: Wakeups
-) -> tuple[StoreStatus, FactsRead]:
+    stack: AsyncExitStack, config: Config, mesh: Mesh, database: Database, signals: CommitSignals
+) -> tuple[TopicLags, FactsRead]:
     offsets = Offsets(database, SERVICE)
     detected = await stack.enter_async_context(mesh.bus.consume(DETECTED, SERVICE, offsets=offsets))
     rejected = await stack.enter_async_context(mesh.bus.consume(REJECTED, SERVICE, offsets=offsets))
     assessed = await stack.enter_async_context(mesh.bus.consume(ASSESSED, SERVICE, offsets=offsets))
     facts = FactsRead(assessed.ends, assessed.behind, now)
     recorder = DetectedRecorder(limits(config), watch_settings(config), config.time_zone, now)
-    detections = Consumer(database, offsets, wakeups, recorder)
-    rejections = Consumer(database, offsets, wakeups, RejectedRecorder(now))
-    assessments = Consumer(database, offsets, wakeups, AssessedRecorder(now))
+    detections = Consumer(database, offsets, signals, recorder)
+    rejections = Consumer(database, offsets, signals, RejectedRecorder(now))
+    assessments = Consumer(database, offsets, signals, AssessedRecorder(now))
     sweep = Sweep(database, config.event_gap_seconds, config.lease_seconds, now)
     for name, work in (
         ("store detections", detections.run(detected)),
         ("store rejections", rejections.run(rejected)),
         ("store assessments", assessments.run(assessed)),
-        ("store sweep", sweeping(sweep, detected, wakeups, facts)),
-        ("store outbox", Outbox(database, mesh.bus, wakeups.feed).run()),
+        ("store sweep", run_sweep(sweep, detected, signals, facts)),
+        ("store outbox", Outbox(database, mesh.bus, signals.feed).run()),
     ):
         await stack.enter_async_context(mesh.running(name, work))
-    return StoreStatus(detected.lag, rejected.lag, assessed.lag), facts
+    return TopicLags(detected.lag, rejected.lag, assessed.lag), facts
 
 
 async def _add_services(
@@ -95,8 +94,8 @@ async def _add_services(
     config: Config,
     mesh: Mesh,
     database: Database,
-    wakeups: Wakeups,
-    status: StoreStatus,
+    signals: CommitSignals,
+    status: TopicLags,
     facts: FactsRead,
 ) -> None:
     feed = await stack.enter_async_context(open_feed(mesh.bus, partial(list_changes, database)))
@@ -106,12 +105,12 @@ async def _add_services(
     mesh.checks["watch_policy"] = detectors.check
     mesh.awaited.add("watch_policy")
     previews = Previews(database, watch, detectors)
-    cameras = CameraServicer(database, Cameras(database, wakeups, now), previews, config.watch_classes, now)
-    reassessments = Reassessments(database, wakeups.due, now)
+    cameras = CameraServicer(database, Cameras(database, signals, now), previews, config.watch_classes, now)
+    reassessments = Reassessments(database, signals.due, now)
     events = EventServicer(database, feed, reassessments, status, now)
     keys = Keys(database, now)
     kinds = {ASSESS: JobKind(facts, read_assess_inputs)}
-    jobs = JobServicer(Leases(database, kinds, wakeups.due, config.lease_seconds, now))
+    jobs = JobServicer(JobLeases(database, kinds, signals.due, config.lease_seconds, now))
     add, package = partial(mesh.server.add, needs=["postgres"]), "lares.store.v1"
     add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")
     add(add_EventServiceServicer_to_server, events, f"{package}.EventService")
@@ -134,8 +133,8 @@ def watch_settings(config: Config) -> WatchSettings:
     )
 
 
-def limits(config: Config) -> Limits:
-    return Limits(
+def limits(config: Config) -> AssemblyLimits:
+    return AssemblyLimits(
         gap=round(config.event_gap_seconds * SECOND),
         span=round(config.event_span_seconds * SECOND),
         detections=config.event_max_detections,

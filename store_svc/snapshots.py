@@ -3,8 +3,8 @@
 from lares.store.v1.camera_pb2 import Camera as CameraMessage
 from lares.store.v1.event_pb2 import Event
 from lares.store.v1.events_pb2 import CameraConfigured
-from store_svc.camera import Camera
-from store_svc.event import StoredEvent
+from store_svc.domain.camera import StoredCamera
+from store_svc.domain.event import StoredEvent
 from store_svc.times import stamp
 
 
@@ -28,7 +28,7 @@ def event_message(event: StoredEvent, camera_name: str) -> Event:
     return message
 
 
-def camera_message(camera: Camera) -> CameraMessage:
+def camera_message(camera: StoredCamera) -> CameraMessage:
     return CameraMessage(
         id=camera.id,
         display_name=camera.display_name,
@@ -40,7 +40,7 @@ def camera_message(camera: Camera) -> CameraMessage:
     )
 
 
-def camera_configured(camera: Camera) -> CameraConfigured:
+def camera_configured(camera: StoredCamera) -> CameraConfigured:
     return CameraConfigured(
         camera=camera_message(camera), deleted=camera.deleted_at is not None, revision=camera.revision
     )

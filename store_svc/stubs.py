@@ -7,7 +7,7 @@ from datetime import datetime
 
 import asyncpg
 
-from store_svc.camera import new_camera
+from store_svc.domain.camera import new_camera
 from store_svc.records import Arrival
 from store_svc.snapshots import camera_configured
 

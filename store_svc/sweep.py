@@ -1,32 +1,44 @@
-"""What the wall clock alone does: closes events that nothing joins any more, and mends its being set back."""
+"""State changes that only the passing of time causes.
 
+Events are closed that no frame joins any more, and jobs can be leased again whose lease has expired.
+"""
+
+import asyncio
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 import asyncpg
 
+from lares.detect.v1.events_pb2 import MediaDetected
+from mesh.bus import Stream
+from mesh.retry import retry
+from store_svc.commit_signals import CommitSignals
+from store_svc.consumer import BACKOFF
 from store_svc.database import Database
-from store_svc.job import ASSESS
+from store_svc.domain.job import ASSESS
+from store_svc.facts_read import FactsRead
 from store_svc.job_queue import last_expiry, mend_jobs, write_jobs
 from store_svc.recording import Effect
 from store_svc.repository import load_queued, lock_cameras, write_events
 
-MOST = 200  # closed in one transaction
+CLOSED_PER_TRANSACTION = 200
+SWEEP_SECONDS = 1.0
+FACTS_POLL_SECONDS = 0.1
 
-_QUIET = "SELECT DISTINCT partition FROM events WHERE NOT closed AND last_recorded_at <= $1"
+_IDLE_PARTITIONS = "SELECT DISTINCT partition FROM events WHERE NOT closed AND last_recorded_at <= $1"
 _CLOSABLE = """
 SELECT id FROM events WHERE NOT closed AND last_recorded_at <= $1 AND partition = ANY($2::int[])
 ORDER BY last_recorded_at LIMIT $3
 """
-# A deadline farther ahead than its own length is of a clock since set back.
-_AHEAD = "SELECT id FROM events WHERE NOT closed AND last_recorded_at > $1"
-_MEND_CLOSING = """
+# Times in the future were written before the clock was set back.
+_IN_FUTURE = "SELECT id FROM events WHERE NOT closed AND last_recorded_at > $1"
+_RESET_TO_NOW = """
 UPDATE events SET last_recorded_at = $1 WHERE id = ANY($2::uuid[]) AND NOT closed AND last_recorded_at > $1
 """
 
 
 class Sweep:
-    """Each step is idempotent; several processes may sweep at once."""
+    """Each step is idempotent, and several processes may sweep at the same time."""
 
     def __init__(
         self,
@@ -40,47 +52,56 @@ class Sweep:
         self._lease = timedelta(seconds=lease_seconds)
         self._clock = clock
 
-    async def mend(self) -> None:
-        """Lets deadlines count from now that lie farther ahead than they can."""
+    async def fix_deadlines(self) -> None:
+        """Resets deadlines that are further ahead than they can be.
+
+        They were written before the clock was set back.
+        """
 
         async def work(connection: asyncpg.Connection) -> None:
             now = self._clock()
-            if ahead := [row["id"] for row in await connection.fetch(_AHEAD, now)]:
-                await lock_cameras(connection, ahead)
-                await connection.execute(_MEND_CLOSING, now, ahead)
+            if in_future := [row["id"] for row in await connection.fetch(_IN_FUTURE, now)]:
+                await lock_cameras(connection, in_future)
+                await connection.execute(_RESET_TO_NOW, now, in_future)
             await mend_jobs(connection, now, self._lease)
 
         await self._database.fast(work)
 
     async def last_expiry(self) -> datetime | None:
-        """When the last lease expired of those that are over and not yet granted anew."""
+        """Returns the latest expiry of the expired leases whose jobs have not been leased again, or None."""
         async with self._database.session() as connection:
             return await last_expiry(connection, ASSESS, self._clock())
 
-    async def quiet(self) -> tuple[datetime, set[int]]:
-        """The partitions with events that had no detection for the gap before a time, and that time: what was
-        in the log by then must be in the store before they may be closed."""
+    async def idle_partitions(self) -> tuple[datetime, set[int]]:
+        """Returns a time one gap ago, and the partitions with open events that no frame has joined since.
+
+        An event may be closed only if everything that was in its partition by that time is in the store.
+        """
         before = self._clock() - self._gap
         async with self._database.session() as connection:
-            return before, {row["partition"] for row in await connection.fetch(_QUIET, before)}
+            rows = await connection.fetch(_IDLE_PARTITIONS, before)
+        return before, {row["partition"] for row in rows}
 
-    async def close(self, before: datetime, read: Collection[int]) -> Effect:
-        """Closes the events of these partitions, read to their ends, that had no detection since `before`."""
+    async def close(self, before: datetime, partitions: Collection[int]) -> Effect:
+        """Closes the events of these partitions that no frame has joined since `before`.
+
+        The partitions must be read as far as they were filled at `before`.
+        """
         outbox = due = False
         while True:
-            closed = await self._database.fast(lambda connection: self._close(connection, before, read))
+            closed = await self._database.fast(lambda connection: self._close(connection, before, partitions))
             outbox |= bool(closed)
             due |= any(closed)
-            if len(closed) < MOST:
+            if len(closed) < CLOSED_PER_TRANSACTION:
                 return Effect(outbox, due)
 
     async def _close(
-        self, connection: asyncpg.Connection, before: datetime, read: Collection[int]
+        self, connection: asyncpg.Connection, before: datetime, partitions: Collection[int]
     ) -> list[bool]:
-        """For each event closed, whether it is due."""
-        found = await connection.fetch(_CLOSABLE, before, list(read), MOST)
+        """Returns for each closed event whether it has a job."""
+        found = await connection.fetch(_CLOSABLE, before, list(partitions), CLOSED_PER_TRANSACTION)
         names = await lock_cameras(connection, [row["id"] for row in found])
-        # Looked at again under the locks: a detection may have joined, another sweep may have closed it.
+        # Check again under the locks: a frame may have joined, or another process may have closed the event.
         events = (await load_queued(connection, [row["id"] for row in found])).values()
         closing = [each for each in events if not each.event.closed and each.event.last_recorded_at <= before]
         now = self._clock()
@@ -89,3 +110,43 @@ class Sweep:
         await write_jobs(connection, [each.job for each in closing if each.job])
         await write_events(connection, [], [each.event for each in closing], names, now)
         return [each.job is not None for each in closing]
+
+
+async def run_sweep(
+    sweep: Sweep, detections: Stream[MediaDetected], signals: CommitSignals, facts: FactsRead
+) -> None:
+    """Lets leasing begin once all assessments are read, then sweeps once a second."""
+    while True:
+        if await retry(facts.look, "read the assessments", backoff=BACKOFF):
+            break
+        await asyncio.sleep(FACTS_POLL_SECONDS)
+    signals.notify(feed=False, due=True)
+    while True:
+        effect = await retry(lambda: sweep_once(sweep, detections, facts), "sweep", backoff=BACKOFF)
+        signals.notify(feed=effect.outbox, due=effect.due)
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected], facts: FactsRead) -> Effect:
+    """Closes the events that are due, in the partitions that are read far enough.
+
+    Also lets jobs be leased again whose lease has expired, once all facts up to the expiry are read.
+    """
+    await sweep.fix_deadlines()
+    expired = await sweep.last_expiry()
+    leases_expired = expired is not None and await facts_reached(facts, expired)
+    before, partitions = await sweep.idle_partitions()
+    if not partitions:
+        return Effect(due=leases_expired)
+    ends = await detections.ends()  # read after `before` was taken
+    positions = detections.positions()
+    read = {p for p in partitions if p in positions and positions[p] >= ends.get(p, 0)}
+    effect = await sweep.close(before, read)
+    return Effect(effect.outbox, effect.due or leases_expired)
+
+
+async def facts_reached(facts: FactsRead, expired: datetime) -> bool:
+    """Returns whether this call, and no earlier one, found the facts read up to `expired`."""
+    if facts.until is not None and facts.until >= expired:
+        return False
+    return await facts.look()

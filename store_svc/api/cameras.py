@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from lares.store.v1 import camera_service_pb2 as pb
+from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2_grpc import CameraServiceServicer
 from mesh.labels import canonical
 from mesh.problems import Invalid
-from store_svc.camera import SETTINGS
-from store_svc.camera_changes import changes_of, settings_of
 from store_svc.cameras import Cameras
 from store_svc.database import Database
+from store_svc.domain.camera import SETTINGS
 from store_svc.preview import Previews
 from store_svc.queries import cameras
 from store_svc.snapshots import camera_message
 
 PREVIEWED_FRAMES = 20
+EVERYTHING = "*"
 
 
 class CameraServicer(CameraServiceServicer):
@@ -36,7 +39,7 @@ class CameraServicer(CameraServiceServicer):
         self._labels = frozenset(map(canonical, labels)) | {"*"}
 
     async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
-        settings = settings_of(request.camera)
+        settings = _settings_of(request.camera)
         self._check(settings["thresholds"])
         stored = await self._stored.create(request.camera.id, **settings)
         return pb.CreateCameraResponse(camera=camera_message(stored))
@@ -54,7 +57,7 @@ class CameraServicer(CameraServiceServicer):
         return await cameras.list_cameras(self._database, request.page_size or 50, request.page_token)
 
     async def UpdateCamera(self, request: pb.UpdateCameraRequest, context: object) -> pb.UpdateCameraResponse:
-        changes = changes_of(request.camera, request.update_mask)
+        changes = _changes_of(request.camera, request.update_mask)
         self._check(changes.get("thresholds", ()))
         stored = await self._stored.update(request.camera.id, changes)
         return pb.UpdateCameraResponse(camera=camera_message(stored))
@@ -71,7 +74,7 @@ class CameraServicer(CameraServiceServicer):
         current = await cameras.stored_camera(self._database, request.camera.id)
         changes = _proposed_changes(request)
         self._check(changes.get("thresholds", ()))
-        proposed = current.changed(self._clock(), **changes)
+        proposed = current.with_changes(self._clock(), **changes)
         return await self._previews.preview(current, proposed, request.max_frames or PREVIEWED_FRAMES)
 
     async def DeleteCamera(self, request: pb.DeleteCameraRequest, context: object) -> pb.DeleteCameraResponse:
@@ -88,4 +91,32 @@ def _proposed_changes(request: pb.PreviewPolicyRequest) -> Mapping[str, Any]:
     camera, mask = request.camera, request.update_mask
     if not mask.paths and not any(field.name in SETTINGS for field, _ in camera.ListFields()):
         return {}
-    return changes_of(camera, mask)
+    return _changes_of(camera, mask)
+
+
+def _settings_of(camera: Camera) -> dict[str, Any]:
+    """All settings, as CreateCamera gives them: what the message does not set has its default."""
+    return {
+        "display_name": camera.display_name if camera.HasField("display_name") else camera.id,
+        "time_zone": camera.time_zone,
+        "enabled": camera.enabled if camera.HasField("enabled") else True,
+        "thresholds": dict(camera.thresholds),
+    }
+
+
+def _changes_of(camera: Camera, mask: FieldMask) -> Mapping[str, Any]:
+    """The settings to change, by name. Without a mask those that the message sets, so that a client which was
+    built before a setting existed cannot erase it; a map is never among them. Raises Invalid BAD_FIELD_MASK
+    for a path that is no setting, or `*` beside others, and NOTHING_TO_UPDATE where nothing is set."""
+    settings = _settings_of(camera)
+    paths = set(mask.paths)
+    if paths == {EVERYTHING}:
+        return settings
+    if unknown := sorted(paths.difference(SETTINGS)):
+        raise Invalid(f"these are no settings of a camera: {', '.join(unknown)}", "BAD_FIELD_MASK")
+    if not paths:
+        set_fields = {field.name for field, _ in camera.ListFields() if field.has_presence}
+        paths = set_fields.intersection(SETTINGS)
+    if not paths:
+        raise Invalid("nothing is set: maps change only when update_mask names them", "NOTHING_TO_UPDATE")
+    return {name: settings[name] for name in SETTINGS if name in paths}

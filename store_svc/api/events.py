@@ -1,7 +1,8 @@
 """lares.store.v1.EventService."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from uuid import uuid4
@@ -13,14 +14,27 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
 from store_svc.bookmarks import with_bookmarks
 from store_svc.database import Database
+from store_svc.domain.job import Request
 from store_svc.ids import parse_uuid
-from store_svc.job import Request
 from store_svc.queries import assessments, counts, events, failures, feed, raw_answers
 from store_svc.reassessments import Reassessments
-from store_svc.status import StoreStatus
+
+Lag = Callable[[], Awaitable[int]]
 
 # Together below the 30 s within which a bookmark was promised.
 BOOKMARK_SECONDS, IDLE_SECONDS = 15.0, 10.0
+
+
+@dataclass(frozen=True)
+class TopicLags:
+    """How many records of each topic are not in the store yet.
+
+    Each function raises Unavailable if the bus does not answer.
+    """
+
+    detections: Lag
+    rejections: Lag
+    assessments: Lag
 
 
 class EventServicer(EventServiceServicer):
@@ -29,13 +43,13 @@ class EventServicer(EventServiceServicer):
         database: Database,
         live: Feed,
         reassessments: Reassessments,
-        status: StoreStatus,
+        lags: TopicLags,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._live = live
         self._reassessments = reassessments
-        self._status = status
+        self._lags = lags
         self._clock = clock
 
     async def GetEvent(self, request: pb.GetEventRequest, context: object) -> pb.GetEventResponse:
@@ -74,8 +88,8 @@ class EventServicer(EventServiceServicer):
         self, request: pb.ReassessEventRequest, context: object
     ) -> pb.ReassessEventResponse:
         id = parse_uuid(request.request_id) if request.request_id else uuid4()
-        wish = Request(id, request.model, request.prompt)
-        event = await self._reassessments.ask(parse_uuid(request.event_id), wish)
+        reassessment = Request(id, request.model, request.prompt)
+        event = await self._reassessments.request(parse_uuid(request.event_id), reassessment)
         return pb.ReassessEventResponse(request_id=str(id), event=event)
 
     async def ListAssessments(
@@ -98,9 +112,9 @@ class EventServicer(EventServiceServicer):
     ) -> pb.GetStoreStatusResponse:
         """The lags are read first: what leaves a topic in between is then counted in the store."""
         lags = pb.GetStoreStatusResponse(
-            detections_lag=await self._status.detections_lag(),
-            rejections_lag=await self._status.rejections_lag(),
-            assessments_lag=await self._status.assessments_lag(),
+            detections_lag=await self._lags.detections(),
+            rejections_lag=await self._lags.rejections(),
+            assessments_lag=await self._lags.assessments(),
         )
         lags.MergeFrom(await counts.count(self._database, self._clock()))
         return lags

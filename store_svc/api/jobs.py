@@ -2,20 +2,20 @@
 
 from lares.store.internal.v1 import job_service_pb2 as pb
 from lares.store.internal.v1.job_service_pb2_grpc import JobServiceServicer
-from store_svc.leases import Leases
+from store_svc.job_leases import JobLeases
 from store_svc.times import stamp
 
 WAIT_MOST_SECONDS = 30.0
 
 
 class JobServicer(JobServiceServicer):
-    def __init__(self, leases: Leases) -> None:
+    def __init__(self, leases: JobLeases) -> None:
         self._leases = leases
 
     async def LeaseJobs(self, request: pb.LeaseJobsRequest, context: object) -> pb.LeaseJobsResponse:
         wait = request.wait.seconds + request.wait.nanos / 1e9
         patience = min(max(wait, 0.0), WAIT_MOST_SECONDS)
-        return pb.LeaseJobsResponse(leases=await self._leases.take(request.kind, request.max_jobs, patience))
+        return pb.LeaseJobsResponse(leases=await self._leases.lease(request.kind, request.max_jobs, patience))
 
     async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
         held, until = await self._leases.renew(request.lease_ids)

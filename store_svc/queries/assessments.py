@@ -3,7 +3,7 @@
 from lares.reason.v1.assessment_pb2 import Assessment
 from lares.store.v1.event_service_pb2 import ListAssessmentsResponse
 from store_svc.database import Database
-from store_svc.pages import NUMBER, Pages
+from store_svc.queries.page_tokens import NUMBER, PageTokens
 from store_svc.queries.where import Where
 
 
@@ -11,7 +11,7 @@ async def list_assessments(
     database: Database, event_id: str, size: int, token: str
 ) -> ListAssessmentsResponse:
     """One page, the last recorded first; an unknown event has none. Raises Invalid BAD_PAGE_TOKEN."""
-    where, pages = Where(), Pages("assessments", {"number": NUMBER}, event_id)
+    where, pages = Where(), PageTokens("assessments", {"number": NUMBER}, event_id)
     where.add("event_id = {}", event_id)
     if key := pages.after(token):
         where.add("number < {}", *key)

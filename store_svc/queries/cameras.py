@@ -6,9 +6,9 @@ from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2 import ListCamerasResponse
 from mesh.problems import NotFound
 from store_svc import messages
-from store_svc.camera import Camera as StoredCamera
 from store_svc.database import Database
-from store_svc.pages import SLUG, Pages
+from store_svc.domain.camera import StoredCamera
+from store_svc.queries.page_tokens import SLUG, PageTokens
 from store_svc.snapshots import camera_message
 
 _ONE = "SELECT * FROM cameras WHERE id = $1 AND deleted_at IS NULL"
@@ -39,7 +39,7 @@ async def batch_cameras(database: Database, camera_ids: Sequence[str]) -> list[C
 
 async def list_cameras(database: Database, size: int, token: str) -> ListCamerasResponse:
     """One page by id, ascending, without deleted ones. Raises Invalid BAD_PAGE_TOKEN."""
-    pages = Pages("cameras", {"id": SLUG})
+    pages = PageTokens("cameras", {"id": SLUG})
     (after,) = pages.after(token) or ("",)
     async with database.session() as connection:
         rows = await connection.fetch(_LIST, after, size + 1)

@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from lares.store.v1.event_service_pb2 import GetStoreStatusResponse
 from store_svc.database import Database
-from store_svc.job import ASSESS
+from store_svc.domain.job import ASSESS
 from store_svc.times import stamp
 
 PACE = timedelta(minutes=5)  # what the pace of judging is told by

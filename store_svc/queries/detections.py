@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lares.store.v1.detection_service_pb2 import DetectionPage
 from store_svc import messages
 from store_svc.database import Database
-from store_svc.pages import ID, SCORE, TIME, Pages
+from store_svc.queries.page_tokens import ID, SCORE, TIME, PageTokens
 from store_svc.queries.where import Where
 
 Parent = Literal["event_id", "media_id"]
@@ -68,9 +68,9 @@ async def first_detections(
     return pages("event_id", event_ids) + pages("media_id", media_ids)
 
 
-def _pages(parent: Parent, parent_id: str) -> Pages:
+def _pages(parent: Parent, parent_id: str) -> PageTokens:
     key = {"captured_at": TIME, "score": SCORE, "id": ID}
-    return Pages("detections", key, scope=(parent, parent_id.lower()))
+    return PageTokens("detections", key, scope=(parent, parent_id.lower()))
 
 
 def _page(parent: Parent, parent_id: str, rows: Sequence[Any], size: int) -> DetectionPage:

@@ -10,7 +10,7 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import NotFound
 from store_svc import messages
 from store_svc.database import Database
-from store_svc.pages import ID, TIME, Pages
+from store_svc.queries.page_tokens import ID, TIME, PageTokens
 from store_svc.queries.where import Where
 
 _NAME = "coalesce(c.display_name, e.camera_id) AS camera_name"
@@ -49,7 +49,7 @@ async def get_event(database: Database, event_id: str) -> Event:
 async def list_events(database: Database, filter: EventFilter, size: int, token: str) -> ListEventsResponse:
     """One page, newest first. Raises Invalid BAD_PAGE_TOKEN."""
     where, scope = _filtered(filter)
-    pages = Pages("events", {"started_at": TIME, "id": ID}, scope)
+    pages = PageTokens("events", {"started_at": TIME, "id": ID}, scope)
     if key := pages.after(token):
         where.add("(started_at, id) < ({}, {})", *key)
     statement = _PAGE.format(limit=where.argument(size + 1), where=where)

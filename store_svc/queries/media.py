@@ -15,7 +15,7 @@ from mesh.problems import NotFound
 from store_svc import messages
 from store_svc.database import Database
 from store_svc.files import file_id
-from store_svc.pages import ID, TIME, Pages
+from store_svc.queries.page_tokens import ID, TIME, PageTokens
 from store_svc.queries.where import Where
 
 _BATCH = "SELECT * FROM media WHERE id = ANY($1::uuid[])"
@@ -64,7 +64,7 @@ async def list_media(
 ) -> ListMediaResponse:
     """One page, newest capture first; of all cameras if none is named. Raises Invalid BAD_PAGE_TOKEN."""
     scope, where = sorted(camera_ids), Where()
-    pages = Pages("media", {"captured_at": TIME, "id": ID}, scope)
+    pages = PageTokens("media", {"captured_at": TIME, "id": ID}, scope)
     if scope:
         where.add("camera_id = ANY({}::text[])", scope)
     if key := pages.after(token):
@@ -81,7 +81,7 @@ async def list_media(
 
 async def list_rejections(database: Database, size: int, token: str) -> ListRejectionsResponse:
     """One page, newest first. Raises Invalid BAD_PAGE_TOKEN."""
-    where, pages = Where(), Pages("rejections", {"rejected_at": TIME, "id": ID})
+    where, pages = Where(), PageTokens("rejections", {"rejected_at": TIME, "id": ID})
     if key := pages.after(token):
         where.add("(rejected_at, id) < ({}, {})", *key)
     limit = where.argument(size + 1)

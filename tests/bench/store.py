@@ -17,16 +17,16 @@ from mesh.config import load_config
 from mesh.delivery import Delivery
 from mesh.identity import media_id
 from mesh.topics import DETECTED
-from store_svc.assembly import Limits
+from store_svc.commit_signals import CommitSignals
+from store_svc.consumer import Consumer
 from store_svc.database import open_database
 from store_svc.detected import DetectedRecorder
+from store_svc.domain.assembly import AssemblyLimits
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.service import watch_settings
 from store_svc.tables import detections, events, feed, files, frames, kept_outbox, media
 from store_svc.times import now
-from store_svc.wakeups import Wakeups
-from store_svc.worker import Consumer
 from tests.bench.measure import Row, cpu_seconds
 from tests.support.parts import fresh_database, running_postgres
 
@@ -82,16 +82,16 @@ async def _ours(url: str) -> float:
         consumer = Consumer(
             database,
             offsets,
-            Wakeups(),
-            DetectedRecorder(Limits(), watch_settings(load_config()), "UTC", now),
+            CommitSignals(),
+            DetectedRecorder(AssemblyLimits(), watch_settings(load_config()), "UTC", now),
         )
         stream: Any = Stream()
         for index in range(WARM):
-            await consumer.take(stream, _decoded(_batch(index)))
+            await consumer.process(stream, _decoded(_batch(index)))
         batches = [_batch(index) for index in range(WARM, WARM + BATCHES)]
         began = _cpu()
         for batch in batches:
-            await consumer.take(stream, _decoded(batch))
+            await consumer.process(stream, _decoded(batch))
         used = _cpu() - began
         async with database.session() as connection:
             stored = await connection.fetchval("SELECT count(*) FROM media")

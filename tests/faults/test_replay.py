@@ -10,12 +10,12 @@ from lares.store.v1.events_pb2 import CameraConfigured, MediaKept
 from mesh.bus import open_bus
 from mesh.config import load_config
 from mesh.topics import CAMERAS, DETECTED
-from store_svc.assembly import Limits, Timeline
-from store_svc.deciding import Decided, decide
+from store_svc.decided_media import DecidedMedia, apply_policy
+from store_svc.domain.assembly import AssemblyLimits, Timeline
+from store_svc.domain.watch_policy import CameraWatch, ModelThresholds, WatchPolicy
 from store_svc.records import arrival
 from store_svc.service import watch_settings
 from store_svc.times import SECOND
-from store_svc.watch_policy import CameraWatch, ModelThresholds, WatchPolicy
 from tests.faults.outcome import read_outcome
 from tests.faults.scenario import LONG_CAMERA, long_visit
 from tests.support.kept import detection_ids, read_kept
@@ -89,16 +89,16 @@ async def read_configurations(lares: Lares) -> dict[int, CameraWatch]:
     return {change.revision: CameraWatch(dict(change.camera.thresholds)) for change in changes}
 
 
-def decide_again(message: MediaDetected, kept: MediaKept, configured: dict[int, CameraWatch]) -> Decided:
+def decide_again(message: MediaDetected, kept: MediaKept, configured: dict[int, CameraWatch]) -> DecidedMedia:
     """By the configuration that was in force when it was recorded."""
     model = ModelThresholds(message.model.threshold, message.model.fast_threshold)
     watch = configured[kept.camera_revision]
-    return decide(arrival(message, 0), WatchPolicy.of(watch_settings(load_config()), watch, model))
+    return apply_policy(arrival(message, 0), WatchPolicy.of(watch_settings(load_config()), watch, model))
 
 
-def replay(decided: list[Decided]) -> dict[str, set[str]]:
+def replay(decided: list[DecidedMedia]) -> dict[str, set[str]]:
     """Event id -> its detections, by the pure fold; the first record of each media counts."""
-    timeline = Timeline([], Limits(gap=GAP * SECOND, span=SPAN * SECOND, detections=MOST))
+    timeline = Timeline([], AssemblyLimits(gap=GAP * SECOND, span=SPAN * SECOND, detections=MOST))
     events: dict[str, set[str]] = {}
     seen: set[str] = set()
     for one in decided:
@@ -108,6 +108,6 @@ def replay(decided: list[Decided]) -> dict[str, set[str]]:
         seen.add(media)
         for frame in one.frames:
             if frame.kept:
-                event, _ = timeline.place(frame.placed(media))
+                event, _ = timeline.place(frame.to_assembly(media))
                 events.setdefault(str(event), set()).update(str(row[0]) for row in frame.kept)
     return events

@@ -13,15 +13,14 @@ from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.boxes import bounding_box
 from mesh.problems import Invalid
 from store_svc import tables
-from store_svc.assess_input import read_assess_inputs
+from store_svc.commit_signals import CommitSignal
 from store_svc.database import Database
-from store_svc.evidence import Past, digest
+from store_svc.domain.evidence import EarlierEvent, evidence_digest
+from store_svc.domain.job import ASSESS
 from store_svc.facts_read import FactsRead
-from store_svc.job import ASSESS
-from store_svc.leases import JobKind, Leases
-from store_svc.sweep import Sweep
-from store_svc.wakeups import Signal
-from store_svc.worker import catch_up
+from store_svc.job_leases import JobKind, JobLeases
+from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.sweep import Sweep, facts_reached
 from tests.support.book import (
     NOON,
     at,
@@ -37,7 +36,7 @@ from tests.support.book import (
 SECONDS = 60.0
 
 
-class Watched(Signal):
+class Watched(CommitSignal):
     """Tells when somebody waits for it."""
 
     def __init__(self) -> None:
@@ -72,7 +71,7 @@ class Topic:
 
 @dataclass
 class Queue:
-    """Leases with a clock to turn, and a look at the rows."""
+    """JobLeases with a clock to turn, and a look at the rows."""
 
     database: Database
     due: Watched = field(default_factory=Watched)
@@ -84,17 +83,17 @@ class Queue:
         self.sweep = Sweep(self.database, 30.0, SECONDS, lambda: self.now)
         self.leases = self.another()
 
-    def another(self) -> Leases:
+    def another(self) -> JobLeases:
         """The same queue as a second judge sees it."""
         kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
-        return Leases(self.database, kinds, self.due, SECONDS, lambda: self.now)
+        return JobLeases(self.database, kinds, self.due, SECONDS, lambda: self.now)
 
     async def put(self, **changes: Any) -> str:
         (id,) = await write_due(self.database, due_rows(**changes))
         return id
 
     async def take(self, most: int = 10) -> list[JobLease]:
-        return await self.leases.take(ASSESS, most, 0.0)
+        return await self.leases.lease(ASSESS, most, 0.0)
 
     async def taken(self, most: int = 10) -> list[str]:
         return [lease.subject_id for lease in await self.take(most)]
@@ -103,10 +102,10 @@ class Queue:
         async with self.database.session() as connection:
             return await connection.fetchrow("SELECT * FROM jobs WHERE subject_id = $1", event_id)
 
-    async def catch_up(self) -> None:
+    async def facts_reached(self) -> None:
         """As the store's sweep does once a second."""
         if expired := await self.sweep.last_expiry():
-            await catch_up(self.facts, expired)
+            await facts_reached(self.facts, expired)
 
 
 @pytest.fixture
@@ -122,7 +121,7 @@ async def test_many_judges_get_each_event_once(queue: Queue) -> None:
 
     async def judge() -> list[str]:
         mine, leases = [], queue.another()
-        while found := await leases.take(ASSESS, 3, 0.0):
+        while found := await leases.lease(ASSESS, 3, 0.0):
             mine += [lease.subject_id for lease in found]
         return mine
 
@@ -151,13 +150,13 @@ async def test_what_is_not_due_stays(queue: Queue) -> None:
 
 
 async def test_a_lease_says_all_of_the_evidence(queue: Queue) -> None:
-    event_id, past = uuid4(), Past(uuid4(), 1_000_001)
+    event_id, past = uuid4(), EarlierEvent(uuid4(), 1_000_001)
     found = [
         detection_row(event_id=event_id, captured_at=at(seconds), score=score)
         for seconds, score in [(2, 0.9), (1, 0.25), (1, 0.75)]
     ]
     ids = [row["id"] for row in found]
-    evidence_digest = digest(ids, (past,), "Europe/Berlin")
+    digest = evidence_digest(ids, (past,), "Europe/Berlin")
     await write(queue.database, tables.cameras, camera_row("front", display_name="Front door"))
     await write(queue.database, tables.detections, *found, detection_row())
     await queue.put(
@@ -166,7 +165,7 @@ async def test_a_lease_says_all_of_the_evidence(queue: Queue) -> None:
         ended_at=at(2),
         revision=7,
         evidence_revision=5,
-        evidence_digest=evidence_digest,
+        evidence_digest=digest,
         time_zone="Europe/Berlin",
         history=[[str(past.event_id), past.started_at]],
         attempts=2,
@@ -176,7 +175,7 @@ async def test_a_lease_says_all_of_the_evidence(queue: Queue) -> None:
     evidence = lease.assess.evidence
     assert lease.attempt == 3
     assert lease.expires_at.ToDatetime(NOON.tzinfo) == NOON + timedelta(seconds=SECONDS)
-    assert (evidence.revision, evidence.digest) == (5, evidence_digest)
+    assert (evidence.revision, evidence.digest) == (5, digest)
     assert (evidence.camera_id, evidence.camera_name) == ("front", "Front door")
     assert evidence.time_zone == "Europe/Berlin"
     assert (evidence.started_at.ToDatetime(NOON.tzinfo), evidence.ended_at.ToDatetime(NOON.tzinfo)) == (
@@ -196,7 +195,7 @@ async def test_a_lease_ends_with_its_time(queue: Queue) -> None:
     queue.now += timedelta(seconds=SECONDS - 1)
     assert await queue.take() == []
     queue.now += timedelta(seconds=1)
-    await queue.catch_up()
+    await queue.facts_reached()
     (second,) = await queue.take()
     assert second.subject_id == event_id
     assert second.lease_id != first.lease_id
@@ -207,8 +206,8 @@ async def test_a_lease_from_before_the_clock_was_set_back_is_over(queue: Queue) 
     event_id = await queue.put(due_at=at(-7200))
     await queue.take()
     queue.now -= timedelta(hours=1)
-    await queue.sweep.mend()
-    await queue.catch_up()
+    await queue.sweep.fix_deadlines()
+    await queue.facts_reached()
     assert await queue.taken() == [event_id]
     assert (await queue.row(event_id))["leased_until"] == queue.now + timedelta(seconds=SECONDS)
 
@@ -258,8 +257,8 @@ async def test_a_lease_id_that_is_none_is_refused(queue: Queue) -> None:
 
 
 async def test_who_waits_is_woken(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store_svc.leases.POLL_SECONDS", 60.0)
-    waiting = asyncio.create_task(queue.leases.take(ASSESS, 1, 30.0))
+    monkeypatch.setattr("store_svc.job_leases.POLL_SECONDS", 60.0)
+    waiting = asyncio.create_task(queue.leases.lease(ASSESS, 1, 30.0))
     await asyncio.wait_for(queue.due.waited.wait(), 90)
     event_id = await queue.put()
     queue.due.notify()
@@ -268,7 +267,7 @@ async def test_who_waits_is_woken(queue: Queue, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_who_waits_finds_what_another_process_wrote(queue: Queue) -> None:
-    waiting = asyncio.create_task(queue.leases.take(ASSESS, 1, 30.0))
+    waiting = asyncio.create_task(queue.leases.lease(ASSESS, 1, 30.0))
     await asyncio.wait_for(queue.due.waited.wait(), 90)
     event_id = await queue.put()
     (lease,) = await asyncio.wait_for(waiting, 90)
@@ -276,7 +275,7 @@ async def test_who_waits_finds_what_another_process_wrote(queue: Queue) -> None:
 
 
 async def test_nobody_waits_longer_than_asked(queue: Queue) -> None:
-    assert await asyncio.wait_for(queue.leases.take(ASSESS, 1, 0.2), 90) == []
+    assert await asyncio.wait_for(queue.leases.lease(ASSESS, 1, 0.2), 90) == []
 
 
 async def test_nothing_is_handed_out_before_the_facts_of_before_the_start_are_read(queue: Queue) -> None:
@@ -285,8 +284,8 @@ async def test_nothing_is_handed_out_before_the_facts_of_before_the_start_are_re
     queue.facts = FactsRead(queue.topic.ends, queue.topic.behind, lambda: queue.now)
     queue.leases = queue.another()
     assert not await queue.facts.look()
-    assert await queue.leases.take(ASSESS, 1, 0.1) == []
-    waiting = asyncio.create_task(queue.leases.take(ASSESS, 1, 30.0))
+    assert await queue.leases.lease(ASSESS, 1, 0.1) == []
+    waiting = asyncio.create_task(queue.leases.lease(ASSESS, 1, 30.0))
     # More have come meanwhile: they are none of those.
     queue.topic.end, queue.topic.read = 9, 7
     assert await queue.facts.look()
@@ -304,10 +303,10 @@ class TestAfterAnExpiry:
         queue.now += timedelta(seconds=SECONDS)
         for read in (0, 4):
             queue.topic.read = read
-            await queue.catch_up()
+            await queue.facts_reached()
             assert await queue.take() == []
         queue.topic.end, queue.topic.read = 100, 5
-        await queue.catch_up()
+        await queue.facts_reached()
         (second,) = await queue.take()
         assert second.subject_id == first.subject_id
 
@@ -318,7 +317,7 @@ class TestAfterAnExpiry:
         assert await queue.facts.look()
         queue.now += timedelta(seconds=1)
         assert await queue.take() == []
-        await queue.catch_up()
+        await queue.facts_reached()
         assert len(await queue.take()) == 1
 
     async def test_nor_does_one_by_a_clock_since_set_back(self, queue: Queue) -> None:
@@ -331,7 +330,7 @@ class TestAfterAnExpiry:
         assert await queue.take() == []
         queue.now += timedelta(hours=2)  # past the time by which that end was seen
         assert await queue.take() == []
-        await queue.catch_up()
+        await queue.facts_reached()
         assert len(await queue.take()) == 1
 
     async def test_only_what_expired_waits(self, queue: Queue) -> None:
@@ -340,7 +339,7 @@ class TestAfterAnExpiry:
         queue.now += timedelta(seconds=SECONDS)
         other = await queue.put()
         assert await queue.taken() == [other]
-        await queue.catch_up()
+        await queue.facts_reached()
         assert await queue.taken() == [expired]
 
 
@@ -356,5 +355,5 @@ async def test_what_its_digest_does_not_fit_is_not_handed_out(queue: Queue) -> N
     async with queue.database.session() as connection:
         await connection.execute("DELETE FROM detections")
     queue.now += timedelta(seconds=SECONDS)
-    await queue.catch_up()
+    await queue.facts_reached()
     assert torn in await queue.taken()

@@ -31,7 +31,7 @@ from lares.store.v1.event_pb2 import (
 from mesh.rpc import call
 from mesh.security import as_itself
 from reason_svc import worker
-from store_svc import leases
+from store_svc import job_leases
 from tests.support.facts import at, detected
 from tests.support.judging import Judging, open_judging
 from tests.support.recorded import Recorded, open_recorded
@@ -143,7 +143,7 @@ async def left_alone(judging: Judging, look: Recorded) -> None:
         )
         quiet = all(row["lease_id"] is None and row["due_at"] <= judging.now for row in rows)
         seen = seen + 1 if quiet and await is_in(judging, REASONER_STATE_UNREACHABLE) else 0
-        return seen * POLL_SECONDS > 4 * leases.POLL_SECONDS
+        return seen * POLL_SECONDS > 4 * job_leases.POLL_SECONDS
 
     await until_async(due)
 

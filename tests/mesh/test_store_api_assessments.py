@@ -11,12 +11,11 @@ from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
 from mesh.problems import Invalid, NotFound
 from store_svc import tables
-from store_svc.api.events import EventServicer
-from store_svc.event import FAILED
+from store_svc.api.events import EventServicer, TopicLags
+from store_svc.commit_signals import CommitSignals
+from store_svc.domain.event import FAILED
 from store_svc.reassessments import Reassessments
-from store_svc.status import StoreStatus
 from store_svc.times import stamp
-from store_svc.wakeups import Wakeups
 from tests.support.book import (
     NOON,
     Row,
@@ -47,8 +46,8 @@ def stored(served: LoopThread, postgres_server: str) -> Stored:
 
 @pytest.fixture(scope="module")
 def grpc_servicer(stored: Stored) -> EventServicer:
-    reassessments = Reassessments(stored.database, Wakeups().due, lambda: NOON)
-    status = StoreStatus(no_lag, no_lag, no_lag)
+    reassessments = Reassessments(stored.database, CommitSignals().due, lambda: NOON)
+    status = TopicLags(no_lag, no_lag, no_lag)
     return EventServicer(stored.database, nothing, reassessments, status, lambda: NOON)
 
 

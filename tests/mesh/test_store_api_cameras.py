@@ -15,10 +15,10 @@ from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.problems import Conflict, Invalid, NotFound
 from store_svc.api.cameras import CameraServicer
 from store_svc.cameras import Cameras
+from store_svc.commit_signals import CommitSignals
 from store_svc.detectors import Detectors
+from store_svc.domain.watch_policy import WatchSettings
 from store_svc.preview import Previews
-from store_svc.wakeups import Wakeups
-from store_svc.watch_policy import WatchSettings
 from tests.support.book import NOON
 from tests.support.loop_thread import LoopThread
 from tests.support.stored import AS_KEY, Stored, refused
@@ -31,7 +31,7 @@ def stored(served: LoopThread, postgres_server: str) -> Stored:
 
 @pytest.fixture(scope="module")
 def grpc_servicer(stored: Stored) -> CameraServicer:
-    cameras = Cameras(stored.database, Wakeups(), lambda: NOON)
+    cameras = Cameras(stored.database, CommitSignals(), lambda: NOON)
     watch = WatchSettings(["person", "cat", "motorbike"])
     previews = Previews(stored.database, watch, Detectors(stored.database, watch))
     return CameraServicer(stored.database, cameras, previews, watch.labels, lambda: NOON)

@@ -17,11 +17,10 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
 from mesh.problems import Invalid, NotFound
 from store_svc import tables
-from store_svc.api.events import EventServicer
+from store_svc.api.events import EventServicer, Lag, TopicLags
+from store_svc.commit_signals import CommitSignals
 from store_svc.reassessments import Reassessments
-from store_svc.status import Lag, StoreStatus
 from store_svc.times import stamp
-from store_svc.wakeups import Wakeups
 from tests.support.book import (
     NOON,
     Row,
@@ -70,19 +69,19 @@ def live() -> ScriptedFeed:
 
 
 @pytest.fixture(scope="module")
-def status() -> StoreStatus:
+def status() -> TopicLags:
     def lag(records: int) -> Lag:
         async def read() -> int:
             return records
 
         return read
 
-    return StoreStatus(lag(17), lag(18), lag(19))
+    return TopicLags(lag(17), lag(18), lag(19))
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(stored: Stored, live: ScriptedFeed, status: StoreStatus) -> EventServicer:
-    due = Wakeups().due
+def grpc_servicer(stored: Stored, live: ScriptedFeed, status: TopicLags) -> EventServicer:
+    due = CommitSignals().due
     reassessments = Reassessments(stored.database, due, lambda: NOON)
     return EventServicer(stored.database, live, reassessments, status, lambda: NOON)
 

@@ -9,12 +9,12 @@ from lares.store.internal.v1 import job_service_pb2 as pb
 from lares.store.internal.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
 from mesh.problems import Denied, Invalid
 from store_svc.api.jobs import JobServicer
-from store_svc.assess_input import read_assess_inputs
+from store_svc.commit_signals import CommitSignals
+from store_svc.domain.job import ASSESS, Request
 from store_svc.facts_read import FactsRead
-from store_svc.job import ASSESS, Request
+from store_svc.job_leases import JobKind, JobLeases
 from store_svc.job_queue import request_message
-from store_svc.leases import JobKind, Leases
-from store_svc.wakeups import Wakeups
+from store_svc.queries.assess_inputs import read_assess_inputs
 from tests.support.book import NOON, at, due_rows
 from tests.support.loop_thread import LoopThread
 from tests.support.recorded import FakeStream
@@ -31,7 +31,7 @@ def grpc_servicer(stored: Stored, served: LoopThread) -> JobServicer:
     facts = FactsRead(FakeStream().ends, FakeStream().behind, lambda: NOON)
     assert served.run(facts.look())
     kinds = {ASSESS: JobKind(facts, read_assess_inputs)}
-    return JobServicer(Leases(stored.database, kinds, Wakeups().due, 60.0, lambda: NOON))
+    return JobServicer(JobLeases(stored.database, kinds, CommitSignals().due, 60.0, lambda: NOON))
 
 
 @pytest.fixture(scope="module")

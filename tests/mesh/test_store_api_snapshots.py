@@ -36,7 +36,7 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
 
 @pytest.mark.parametrize("kept", ["all", "the latest two", "nothing"])
 async def test_one_event_is_the_same_in_the_list(store: Recorded, kept: str) -> None:
-    await Cameras(store.database, store.wakeups, lambda: NOON).update("front", {"display_name": "Porch"})
+    await Cameras(store.database, store.signals, lambda: NOON).update("front", {"display_name": "Porch"})
     if kept != "all":
         most = 0 if kept == "nothing" else 2
         await store.rows(

@@ -17,16 +17,15 @@ from lares.store.v1 import media_service_pb2 as media_pb
 from store_svc import tables
 from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
-from store_svc.api.events import EventServicer
+from store_svc.api.events import EventServicer, TopicLags
 from store_svc.api.files import FileServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
 from store_svc.database import Database
 from store_svc.detectors import Detectors
+from store_svc.domain.watch_policy import WatchSettings
 from store_svc.keys import Keys
 from store_svc.preview import Previews
-from store_svc.status import StoreStatus
-from store_svc.watch_policy import WatchSettings
 from tests.support.book import (
     NOON,
     at,
@@ -69,7 +68,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
     previews = Previews(database, WATCH, Detectors(database, WATCH))
     cameras = CameraServicer(database, nothing, previews, (), lambda: NOON)
     detections = DetectionServicer(database)
-    status = StoreStatus(no_lag, no_lag, no_lag)
+    status = TopicLags(no_lag, no_lag, no_lag)
     events = EventServicer(database, nothing, nothing, status, lambda: NOON)
     media, keys = MediaServicer(database), KeyServicer(Keys(database, lambda: NOON))
     files = [FileFingerprint(path=str(n)) for n in range(100)]

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING
-from store_svc.event import ASSESSED, FAILED, PENDING
-from store_svc.job import Request
+from store_svc.domain.event import ASSESSED, FAILED, PENDING
+from store_svc.domain.job import Request
 from tests.support.book import due_rows, write_due
 from tests.support.facts import assessed, at, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded, sequences
@@ -222,7 +222,7 @@ class TestRecovery:
 
     async def test_makes_due_what_failed_and_wakes_the_judges(self, store: Recorded) -> None:
         failed = [await self.put(store) for _ in range(3)]
-        upcoming = store.wakeups.due.upcoming()
+        upcoming = store.signals.due.upcoming()
         await self.succeed(store)
         assert upcoming.is_set()
         assert {await store.due_at(id) for id in failed} == {store.now}
@@ -263,7 +263,7 @@ class TestRecovery:
     async def test_what_was_asked_for_shows_nothing(self, store: Recorded) -> None:
         """It may have been judged by rules, while the model still fails."""
         waits, request = await self.put(store), uuid4()
-        await store.reassessments.ask(UUID(EVENT), Request(request, "rules/v1"))
+        await store.reassessments.request(UUID(EVENT), Request(request, "rules/v1"))
         await self.succeed(store, request=str(request))
         assert (await store.event(EVENT))["status"] == ASSESSED
         assert await store.due_at(waits) == later(store)

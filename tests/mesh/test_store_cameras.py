@@ -21,7 +21,7 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
 
 @pytest.fixture
 def cameras(store: Recorded) -> Cameras:
-    return Cameras(store.database, store.wakeups, lambda: store.now)
+    return Cameras(store.database, store.signals, lambda: store.now)
 
 
 async def told(store: Recorded) -> list[CameraConfigured]:
@@ -30,7 +30,7 @@ async def told(store: Recorded) -> list[CameraConfigured]:
 
 
 async def test_create_is_stored_and_told(store: Recorded, cameras: Cameras) -> None:
-    upcoming = store.wakeups.feed.upcoming()
+    upcoming = store.signals.feed.upcoming()
     made = await cameras.create("yard", "The Yard", "Europe/Berlin", True, {"person": 0.5, "*": 0.25})
     assert (made.revision, made.created_at, made.deleted_at) == (1, NOON, None)
     (change,) = await told(store)

@@ -15,10 +15,10 @@ from mesh.config import load_config
 from mesh.problems import Unavailable
 from store_svc.cameras import Cameras
 from store_svc.detectors import Detectors
+from store_svc.domain.watch_policy import CameraWatch, Decision, ModelThresholds, WatchPolicy
 from store_svc.ids import parse_uuid
 from store_svc.queries.media import get_media
 from store_svc.service import watch_settings
-from store_svc.watch_policy import CameraWatch, Decision, ModelThresholds, WatchPolicy
 from tests.support.facts import DETECTOR, MODEL, detected, found, opened_by, photo, reported
 from tests.support.recorded import Recorded, open_recorded
 
@@ -49,7 +49,7 @@ async def kept_labels(store: Recorded) -> dict[str, list[str]]:
 
 
 def cameras_of(store: Recorded) -> Cameras:
-    return Cameras(store.database, store.wakeups, lambda: store.now)
+    return Cameras(store.database, store.signals, lambda: store.now)
 
 
 async def test_what_counts_becomes_rows_and_the_rest_lies_with_its_frame_and_the_reason(

@@ -17,15 +17,15 @@ from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.bus import Bus, Stream, open_bus
 from mesh.topics import ASSESSED, Topic
-from store_svc.assess_input import read_assess_inputs
 from store_svc.assessed import AssessedRecorder
-from store_svc.evidence import Past, digest
+from store_svc.domain.evidence import EarlierEvent, evidence_digest
+from store_svc.domain.job import ASSESS, Request
 from store_svc.facts_read import FactsRead
-from store_svc.job import ASSESS, Request
+from store_svc.job_leases import JobKind, JobLeases
 from store_svc.job_queue import hasten_jobs, release_leases
-from store_svc.leases import JobKind, Leases
+from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.sweep import facts_reached
 from store_svc.times import micros
-from store_svc.worker import catch_up
 from tests.support.facts import assessed, detected, failed, opened_by
 from tests.support.recorded import LEASE_SECONDS, Recorded, open_recorded
 from tests.support.records import unique
@@ -45,8 +45,8 @@ def whole(lease: JobLease) -> bool:
     """Whether the digest that is handed out is that of what is handed out with it."""
     evidence = lease.assess.evidence
     ids = [UUID(detection.id) for detection in evidence.detections]
-    history = [Past(UUID(past.event_id), micros(past.started_at)) for past in evidence.history]
-    return evidence.digest == digest(ids, history, evidence.time_zone)
+    history = [EarlierEvent(UUID(past.event_id), micros(past.started_at)) for past in evidence.history]
+    return evidence.digest == evidence_digest(ids, history, evidence.time_zone)
 
 
 async def test_what_is_handed_out_of_a_growing_event_is_whole(store: Recorded) -> None:
@@ -129,7 +129,7 @@ class Crowd:
 
     async def ask(self, store: Recorded, number: int) -> None:
         for row in await self.events(1):
-            await store.reassessments.ask(row["id"], Request(uuid4()))
+            await store.reassessments.request(row["id"], Request(uuid4()))
         self.count("asked")
 
     async def sweep(self, store: Recorded, number: int) -> None:
@@ -193,7 +193,7 @@ async def test_a_request_that_comes_while_an_answer_is_under_way_is_answered(sto
     await store.detect(detected(1, 0))
     await store.sweep(after=30)
     (ordinary,) = await store.take()
-    await store.reassessments.ask(UUID(EVENT), WISH)
+    await store.reassessments.request(UUID(EVENT), WISH)
     await store.assess(assessed(EVENT, FIRST, *await evidence(store)))
     (asked,) = await store.take()
     assert not ordinary.assess.HasField("request")
@@ -230,10 +230,10 @@ class Process:
         self.facts = FactsRead(self.stream.ends, self.stream.behind, lambda: self.store.now)
         kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
         clock = lambda: self.store.now  # noqa: E731
-        self.leases = Leases(self.store.database, kinds, self.store.wakeups.due, LEASE_SECONDS, clock)
+        self.leases = JobLeases(self.store.database, kinds, self.store.signals.due, LEASE_SECONDS, clock)
 
     async def take(self) -> list[JobLease]:
-        return await self.leases.take(ASSESS, 9, 0.0)
+        return await self.leases.lease(ASSESS, 9, 0.0)
 
     async def answer(self, lease: JobLease) -> None:
         """As the worker does."""
@@ -244,7 +244,7 @@ class Process:
         """The next batch."""
         async with asyncio.timeout(90):
             async for batch in self.stream.batches(100):
-                await self.store.assessed.take(self.stream, batch)
+                await self.store.assessed.process(self.stream, batch)
                 return
 
     async def until_read(self, look: Callable[[], Awaitable[bool]]) -> None:
@@ -303,10 +303,10 @@ class TestAcrossARestart:
             life.store.now += timedelta(seconds=LEASE_SECONDS)
             expired = await life.store.sweeper.last_expiry()
             assert expired == life.store.now
-            assert not await catch_up(life.facts, expired)
+            assert not await facts_reached(life.facts, expired)
             assert await life.take() == []
             await life.read()
-            await life.until_read(lambda: catch_up(life.facts, expired))
+            await life.until_read(lambda: facts_reached(life.facts, expired))
             assert await life.take() == []
         assert (await store.event(EVENT))["assessment_id"] == UUID(FIRST)
 
@@ -317,6 +317,6 @@ class TestAcrossARestart:
             (dead,) = await life.take()
             life.store.now += timedelta(seconds=LEASE_SECONDS)
             expired = await life.store.sweeper.last_expiry()
-            await life.until_read(lambda: catch_up(life.facts, expired))
+            await life.until_read(lambda: facts_reached(life.facts, expired))
             (lease,) = await life.take()
             assert (lease.subject_id, lease.lease_id != dead.lease_id) == (EVENT, True)

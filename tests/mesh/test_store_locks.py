@@ -12,9 +12,9 @@ import pytest
 from lares.detect.v1.detection_pb2 import DetectorModel
 from mesh.problems import NotFound
 from store_svc.detectors import Detectors, ReportedDetectors
-from store_svc.job import ASSESS, Request
+from store_svc.domain.job import ASSESS, Request
+from store_svc.domain.queued_event import QueuedEvent
 from store_svc.job_queue import hasten_jobs
-from store_svc.queued_event import QueuedEvent
 from store_svc.repository import load_queued, lock_cameras
 from tests.support.facts import assessed, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded
@@ -73,7 +73,7 @@ async def fail(store: Recorded) -> None:
 
 
 async def ask(store: Recorded) -> None:
-    await store.reassessments.ask(UUID(EVENT), Request(UUID(int=71)))
+    await store.reassessments.request(UUID(EVENT), Request(UUID(int=71)))
 
 
 @asynccontextmanager
@@ -167,7 +167,7 @@ async def test_leasing_hastening_and_mending_wait_for_nobody(store: Recorded) ->
         async with asyncio.timeout(30):
             assert await store.take() == []
             assert not await store.database.fast(lambda c: hasten_jobs(c, ASSESS, store.now))
-            await store.sweeper.mend()
+            await store.sweeper.fix_deadlines()
     assert len(await store.take()) == 1
 
 

@@ -24,7 +24,7 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import Invalid, Unavailable
 from store_svc import migration
 from store_svc.database import open_database
-from store_svc.job import ASKED, ASSESS, URGENT, Job, Request
+from store_svc.domain.job import ASSESS, REQUESTED, URGENT, Job, Request
 from store_svc.job_queue import lock_jobs
 from store_svc.migration import migrate
 from store_svc.queries.assessments import list_assessments
@@ -238,7 +238,7 @@ WAITING: dict[str, dict[str, Any]] = {
     "asked": {
         "status": 2,
         "assessed_digest": "digest",
-        "priority": ASKED,
+        "priority": REQUESTED,
         "request_id": UUID(int=51),
         "request_model": "m" * 256,
         "request_prompt": "v2",
@@ -251,7 +251,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "leased": {"lease_id": UUID(int=31), "leased_until": NOON + timedelta(seconds=60)},
     "failed": {"failed": True, "attempts": 4, "due_at": NOON + timedelta(seconds=8)},
     "hastened": {"failed": True, "attempts": 9, "hastened": True},
-    "asked": {"priority": ASKED, "request": Request(UUID(int=51), "m" * 256, "v2")},
+    "asked": {"priority": REQUESTED, "request": Request(UUID(int=51), "m" * 256, "v2")},
     "asked for the usual": {"request": Request(UUID(int=52))},
 }
 SETTLED: tuple[dict[str, Any], ...] = (

@@ -129,6 +129,6 @@ class TestTwoWriters:
             *loser.batch(TOPIC, [detected(1, 0, camera="back")], 1, 7),
         ]
         stream = FakeStream()
-        await loser.detected.take(stream, batch)  # type: ignore[arg-type]
+        await loser.detected.process(stream, batch)  # type: ignore[arg-type]
         assert stream.sought == {0: 1, 1: 7}
         assert await store.counts("media") == [1]

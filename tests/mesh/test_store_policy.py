@@ -106,7 +106,7 @@ async def made_of(
         fresh_database(server, MIGRATED) as url,
         open_recorded(url, watch=watch_settings(config)) as store,
     ):
-        stored = Cameras(store.database, store.wakeups, lambda: store.now)
+        stored = Cameras(store.database, store.signals, lambda: store.now)
         for id, thresholds in cameras.items():
             await stored.create(id, id, "", True, thresholds)
         for first in range(0, len(records), 4):

@@ -14,8 +14,8 @@ from mesh.security import Caller
 from store_svc.api.cameras import CameraServicer
 from store_svc.cameras import Cameras
 from store_svc.detectors import Detectors
+from store_svc.domain.watch_policy import Decision
 from store_svc.preview import Previews
-from store_svc.watch_policy import Decision
 from tests.support.callers import calling_as
 from tests.support.facts import DETECTOR, detected, photo, reported
 from tests.support.parts import MIGRATED, fresh_database
@@ -38,7 +38,7 @@ def known_caller() -> Iterator[None]:
 
 
 def cameras_of(store: Recorded) -> Cameras:
-    return Cameras(store.database, store.wakeups, lambda: store.now)
+    return Cameras(store.database, store.signals, lambda: store.now)
 
 
 def servicer(store: Recorded) -> CameraServicer:

@@ -9,8 +9,8 @@ import pytest
 
 from lares.store.internal.v1.job_service_pb2 import JobLease, ReassessmentRequest
 from mesh.problems import Exhausted, NotFound
-from store_svc.event import ASSESSED
-from store_svc.job import ASKED, REQUEST_ATTEMPTS, Request
+from store_svc.domain.event import ASSESSED
+from store_svc.domain.job import REQUEST_ATTEMPTS, REQUESTED, Request
 from tests.support.facts import assessed, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded
 
@@ -36,7 +36,7 @@ async def evidence(store: Recorded) -> tuple[int, str]:
 
 
 async def ask(store: Recorded, request: Request = WISH) -> None:
-    await store.reassessments.ask(UUID(EVENT), request)
+    await store.reassessments.request(UUID(EVENT), request)
 
 
 async def answer(store: Recorded, id: str, request: Request, score: int = 40) -> None:
@@ -78,18 +78,18 @@ async def test_is_leased_answered_and_becomes_current(store: Recorded) -> None:
 
 async def test_asking_is_no_change_that_people_see(store: Recorded) -> None:
     before, feed = await store.event(EVENT), await store.feed()
-    upcoming = store.wakeups.due.upcoming()
-    event = await store.reassessments.ask(UUID(EVENT), WISH)
+    upcoming = store.signals.due.upcoming()
+    event = await store.reassessments.request(UUID(EVENT), WISH)
     assert upcoming.is_set()
     assert (event.status, event.revision, event.sequence) == (2, before["revision"], before["sequence"])
     assert event.assessment.id == FIRST
     assert await store.feed() == feed
-    assert await waiting(store) == (WISH.id, "another", "v2", store.now, ASKED)
+    assert await waiting(store) == (WISH.id, "another", "v2", store.now, REQUESTED)
 
 
 async def test_nobody_asks_of_what_is_not_there(store: Recorded) -> None:
     with pytest.raises(NotFound) as refused:
-        await store.reassessments.ask(uuid4(), WISH)
+        await store.reassessments.request(uuid4(), WISH)
     assert refused.value.reason == "EVENT_NOT_FOUND"
 
 
@@ -111,7 +111,7 @@ class TestTwice:
         await ask(store)
         await take(store)
         await ask(store, Request(WISH.id, "a third"))
-        assert await waiting(store) == (WISH.id, "another", "v2", store.now, ASKED)
+        assert await waiting(store) == (WISH.id, "another", "v2", store.now, REQUESTED)
         assert await take(store) == []
 
     async def test_is_one_when_it_was_answered(self, store: Recorded) -> None:
@@ -130,7 +130,7 @@ class TestTwice:
         await ask(store)
         await answer(store, SECOND, WISH)
         await store.detect(detected(2, 500))
-        await store.reassessments.ask(UUID(opened_by(2)), WISH)
+        await store.reassessments.request(UUID(opened_by(2)), WISH)
         (lease,) = await take(store)
         assert (lease.subject_id, lease.assess.request.request_id) == (opened_by(2), str(WISH.id))
 
@@ -166,11 +166,11 @@ async def test_no_more_may_wait_than_can_be_judged(store: Recorded, monkeypatch:
     await store.detect(detected(2, 500))
     await ask(store)
     with pytest.raises(Exhausted) as refused:
-        await store.reassessments.ask(UUID(opened_by(2)), OTHER)
+        await store.reassessments.request(UUID(opened_by(2)), OTHER)
     assert refused.value.reason == "TOO_MANY_REASSESSMENTS"
     await ask(store, OTHER)  # in place of the one before
     await answer(store, SECOND, OTHER)
-    await store.reassessments.ask(UUID(opened_by(2)), WISH)
+    await store.reassessments.request(UUID(opened_by(2)), WISH)
 
 
 class TestAnswer:

@@ -9,9 +9,9 @@ from lares.store.v1.event_pb2 import EVENT_STATUS_PENDING
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.boxes import bounding_box
 from store_svc.cameras import Cameras
-from store_svc.evidence import Past, digest, load_history
+from store_svc.domain.evidence import EarlierEvent, evidence_digest, load_history
+from store_svc.domain.job import URGENT
 from store_svc.files import file_id
-from store_svc.job import URGENT
 from store_svc.times import SECOND, micros, stamp
 from tests.support.facts import NOON, at, detected, fingerprint, found, opened_by, photo
 from tests.support.recorded import Recorded, open_recorded
@@ -43,7 +43,7 @@ class TestPhoto:
         assert await store.members() == {opened_by(1): sorted(found(1, rank) for rank in range(3))}
         row = await store.event(opened_by(1))
         ids = [found(1, rank) for rank in range(3)]
-        assert row["evidence_digest"] == digest(ids, (), "UTC")  # type: ignore[arg-type]
+        assert row["evidence_digest"] == evidence_digest(ids, (), "UTC")  # type: ignore[arg-type]
         assert (row["last_recorded_at"], row["labels"]) == (NOON, ["car", "person"])
         assert await store.counts("jobs") == [0]
 
@@ -100,7 +100,7 @@ class TestPhoto:
         ]
 
     async def test_of_a_listed_class_makes_its_event_due_now_and_once(self, store: Recorded) -> None:
-        upcoming = store.wakeups.due.upcoming()
+        upcoming = store.signals.due.upcoming()
         await store.detect(detected(1, 5, urgent=True))
         row = await store.job(opened_by(1))
         assert row is not None
@@ -123,7 +123,7 @@ class TestGrowing:
         assert second.event.ended_at == stamp(at(20))
         row = await store.event(opened_by(1))
         ids = [found(1), found(2), found(3), found(3, 1)]
-        assert row["evidence_digest"] == digest(ids, (), "UTC")  # type: ignore[arg-type]
+        assert row["evidence_digest"] == evidence_digest(ids, (), "UTC")  # type: ignore[arg-type]
         assert (row["revision"], row["evidence_revision"], row["sequence"]) == (2, 2, 2)
 
     async def test_by_a_late_photo_stretches_backwards(self, store: Recorded) -> None:
@@ -149,16 +149,16 @@ class TestGrowing:
         await store.detect(detected(4, 50))  # late: joins neither, and changes no history
         await store.detect(detected(5, 3650))
         third = await store.event(opened_by(3))
-        known = (Past(row_id(2), micros(at(100))),)
+        known = (EarlierEvent(row_id(2), micros(at(100))),)
         assert load_history(third["history"]) == known
-        assert third["evidence_digest"] == digest([found(3)], known, "UTC")  # type: ignore[list-item]
+        assert third["evidence_digest"] == evidence_digest([found(3)], known, "UTC")  # type: ignore[list-item]
         fifth = await store.event(opened_by(5))
-        assert load_history(fifth["history"]) == (Past(row_id(4), micros(at(50))), *known)
+        assert load_history(fifth["history"]) == (EarlierEvent(row_id(4), micros(at(50))), *known)
 
     async def test_takes_the_cameras_time_zone_of_then(self, store: Recorded) -> None:
         await store.detect(detected(1, 0))
         before = (await store.event(opened_by(1)))["evidence_digest"]
-        cameras = Cameras(store.database, store.wakeups, lambda: store.now)
+        cameras = Cameras(store.database, store.signals, lambda: store.now)
         await cameras.update("front", {"time_zone": "Asia/Tokyo"})
         row = await store.event(opened_by(1))
         assert row["evidence_digest"] == before  # a change of configuration does nothing
@@ -166,7 +166,7 @@ class TestGrowing:
         await store.detect(detected(2, 1))
         row = await store.event(opened_by(1))
         assert row["time_zone"] == "Asia/Tokyo"
-        assert row["evidence_digest"] == digest([found(1), found(2)], (), "Asia/Tokyo")  # type: ignore[list-item]
+        assert row["evidence_digest"] == evidence_digest([found(1), found(2)], (), "Asia/Tokyo")  # type: ignore[list-item]
 
 
 def row_id(n: int) -> "asyncpg.pgproto.pgproto.UUID":
@@ -209,7 +209,7 @@ class TestRepetition:
 
 class TestTombstones:
     async def test_of_a_camera_drop_its_late_photos_until_it_is_made_again(self, store: Recorded) -> None:
-        cameras = Cameras(store.database, store.wakeups, lambda: store.now)
+        cameras = Cameras(store.database, store.signals, lambda: store.now)
         await store.detect(detected(1, 0))
         await cameras.delete("front")
         await store.detect(detected(2, 10), detected(1, 0, camera="back"))

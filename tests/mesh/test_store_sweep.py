@@ -34,7 +34,7 @@ class TestClosing:
 
     async def test_wakes_the_judges(self, store: Recorded) -> None:
         await store.detect(detected(1, 0))
-        due, feed = store.wakeups.due.upcoming(), store.wakeups.feed.upcoming()
+        due, feed = store.signals.due.upcoming(), store.signals.feed.upcoming()
         await store.sweep(after=30)
         assert due.is_set()
         assert feed.is_set()
@@ -119,7 +119,7 @@ class TestClosing:
     async def test_goes_on_beyond_one_transaction(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sweep, "MOST", 3)
+        monkeypatch.setattr(sweep, "CLOSED_PER_TRANSACTION", 3)
         await store.detect(*(detected(n, n * 1000) for n in range(8)))
         await store.sweep(after=30)
         assert [row["closed"] for row in await store.rows("SELECT closed FROM events")] == [True] * 8

@@ -12,7 +12,7 @@ from mesh.problems import Problem
 from mesh.telemetry.spans import request_span
 from mesh.telemetry.trace_context import TRACEPARENT
 from store_svc.database import open_database
-from store_svc.job import Request
+from store_svc.domain.job import Request
 from tests.support.facts import assessed, detected, opened_by
 from tests.support.recorded import Recorded, open_recorded
 from tests.support.recorded_spans import id_of, parent_of, recording_spans, trace_of
@@ -35,7 +35,7 @@ async def detect(store: Recorded, *photos: tuple[MediaDetected, str]) -> None:
         replace(delivery, headers={TRACEPARENT: header} if header else {})
         for delivery, (_, header) in zip(batch, photos, strict=True)
     ]
-    await store.detected.take(store.detections, headed)  # type: ignore[arg-type]
+    await store.detected.process(store.detections, headed)  # type: ignore[arg-type]
 
 
 async def handed_out(store: Recorded) -> str:
@@ -79,7 +79,7 @@ async def test_a_request_is_followed_until_it_is_answered(store: Recorded) -> No
     wish = Request(UUID(int=71))
     await detect(store, (detected(1, 0, urgent=True), TRACES[0]))
     with recording_spans() as spans, request_span({}, "asked"):
-        await store.reassessments.ask(UUID(EVENT), wish)
+        await store.reassessments.request(UUID(EVENT), wish)
     await detect(store, (detected(2, 1), TRACES[1]))  # does not change whose request it is
     assert int((await handed_out(store))[3:35], 16) == trace_of(spans.one("asked"))
     await store.sweep(after=30)

@@ -14,9 +14,9 @@ from lares.store.v1.event_pb2 import Event
 from lares.store.v1.events_pb2 import EventChanged
 from store_svc import tables
 from store_svc.database import Database, open_database
-from store_svc.event import ASSESSED, FAILED, PENDING
-from store_svc.evidence import digest
-from store_svc.job import ASSESS
+from store_svc.domain.event import ASSESSED, FAILED, PENDING
+from store_svc.domain.evidence import evidence_digest
+from store_svc.domain.job import ASSESS
 from store_svc.migration import migrate
 from store_svc.times import stamp
 
@@ -114,7 +114,7 @@ def event_row(**changes: Any) -> Row:
         "last_recorded_at": NOON,
         "history": [],
         "time_zone": "UTC",
-        "evidence_digest": digest([], (), "UTC"),
+        "evidence_digest": evidence_digest([], (), "UTC"),
         "evidence_revision": 1,
         "assessment_id": None,
         "assessed_digest": None,

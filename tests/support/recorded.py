@@ -16,23 +16,23 @@ from lares.store.internal.v1.job_service_pb2 import JobLease
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.config import load_config
 from mesh.delivery import Delivery
-from store_svc.assembly import Limits
-from store_svc.assess_input import read_assess_inputs
 from store_svc.assessed import AssessedRecorder
+from store_svc.commit_signals import CommitSignals
+from store_svc.consumer import Consumer
 from store_svc.database import Database, open_database
 from store_svc.detected import DetectedRecorder
+from store_svc.domain.assembly import AssemblyLimits
+from store_svc.domain.job import ASSESS
+from store_svc.domain.watch_policy import WatchSettings
 from store_svc.facts_read import FactsRead
-from store_svc.job import ASSESS
-from store_svc.leases import JobKind, Leases
+from store_svc.job_leases import JobKind, JobLeases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
+from store_svc.queries.assess_inputs import read_assess_inputs
 from store_svc.reassessments import Reassessments
 from store_svc.rejected import RejectedRecorder
 from store_svc.service import watch_settings
-from store_svc.sweep import Sweep
-from store_svc.wakeups import Wakeups
-from store_svc.watch_policy import WatchSettings
-from store_svc.worker import Consumer, sweep_once
+from store_svc.sweep import Sweep, sweep_once
 from tests.support.facts import NOON, deliveries
 
 LEASE_SECONDS = 60.0
@@ -74,11 +74,11 @@ class Recorded:
     """One store process; several may share a database. Its clock stands until it is set."""
 
     database: Database
-    limits: Limits = field(default_factory=Limits)
+    limits: AssemblyLimits = field(default_factory=AssemblyLimits)
     now: datetime = NOON
     time_zone: str = "UTC"
     watch: WatchSettings = field(default_factory=lambda: watch_settings(load_config()))
-    wakeups: Wakeups = field(default_factory=Wakeups)
+    signals: CommitSignals = field(default_factory=CommitSignals)
     detections: FakeStream = field(default_factory=FakeStream)
     rejections: FakeStream = field(default_factory=FakeStream)
     assessments: FakeStream = field(default_factory=FakeStream)
@@ -90,27 +90,27 @@ class Recorded:
 
         self.offsets = Offsets(self.database, "store_svc")
         self.recorder = DetectedRecorder(self.limits, self.watch, self.time_zone, clock)
-        self.detected = Consumer(self.database, self.offsets, self.wakeups, self.recorder)
-        self.rejected = Consumer(self.database, self.offsets, self.wakeups, RejectedRecorder(clock))
-        self.assessed = Consumer(self.database, self.offsets, self.wakeups, AssessedRecorder(clock))
-        self.reassessments = Reassessments(self.database, self.wakeups.due, clock)
+        self.detected = Consumer(self.database, self.offsets, self.signals, self.recorder)
+        self.rejected = Consumer(self.database, self.offsets, self.signals, RejectedRecorder(clock))
+        self.assessed = Consumer(self.database, self.offsets, self.signals, AssessedRecorder(clock))
+        self.reassessments = Reassessments(self.database, self.signals.due, clock)
         self.sweeper = Sweep(self.database, self.limits.gap / 1_000_000, LEASE_SECONDS, clock)
         self.facts = FactsRead(self.assessments.ends, self.assessments.behind, clock)
         kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
-        self.leases = Leases(self.database, kinds, self.wakeups.due, LEASE_SECONDS, clock)
+        self.leases = JobLeases(self.database, kinds, self.signals.due, LEASE_SECONDS, clock)
 
     async def detect(self, *messages: MediaDetected, partition: int = 0, first: int | None = None) -> None:
         """One batch, at the offsets that follow."""
         batch = self.batch("detect.detections.v1", messages, partition, first)
-        await self.detected.take(self.detections, batch)  # type: ignore[arg-type]
+        await self.detected.process(self.detections, batch)  # type: ignore[arg-type]
 
     async def reject(self, *messages: MediaRejected) -> None:
         batch = self.batch("ingest.rejections.v1", messages, 0, None)
-        await self.rejected.take(self.rejections, batch)  # type: ignore[arg-type]
+        await self.rejected.process(self.rejections, batch)  # type: ignore[arg-type]
 
     async def assess(self, *messages: EventAssessed, partition: int = 0) -> None:
         batch = self.batch("reason.assessments.v1", messages, partition, None)
-        await self.assessed.take(self.assessments, batch)  # type: ignore[arg-type]
+        await self.assessed.process(self.assessments, batch)  # type: ignore[arg-type]
 
     def batch(
         self, topic: str, messages: Sequence[Message], partition: int, first: int | None
@@ -123,13 +123,13 @@ class Recorded:
         """Once, `after` seconds later."""
         self.now += timedelta(seconds=after)
         effect = await sweep_once(self.sweeper, self.detections, self.facts)  # type: ignore[arg-type]
-        self.wakeups.notify(feed=effect.outbox, due=effect.due)
+        self.signals.notify(feed=effect.outbox, due=effect.due)
 
     async def take(self, most: int = 9) -> list[JobLease]:
-        """Leases without waiting, all facts of before being read."""
+        """JobLeases without waiting, all facts of before being read."""
         if self.facts.until is None:
             await self.facts.look()
-        return await self.leases.take(ASSESS, most, 0.0)
+        return await self.leases.lease(ASSESS, most, 0.0)
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self.database.session() as connection:

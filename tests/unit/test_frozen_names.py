@@ -17,7 +17,7 @@ from reason_svc.messages import failed
 from reason_svc.prompt import load_prompts
 from reason_svc.rules import judge
 from store_svc import migration, outbox
-from store_svc.evidence import Past, digest
+from store_svc.domain.evidence import EarlierEvent, evidence_digest
 from store_svc.files import file_id
 from store_svc.keys import ADMIN_ID
 from tests.support.evidence import NIGHT, evidence, sightings
@@ -50,9 +50,9 @@ def test_the_admin_key_keeps_its_id() -> None:
 
 
 def test_the_digest_of_evidence_is_made_as_ever() -> None:
-    past = [Past(UUID(EVENT), 1_700_000_000_000_000)]
+    past = [EarlierEvent(UUID(EVENT), 1_700_000_000_000_000)]
     expected = "55d98af79b417af9f756e19c75e28174f9b2c3703224d954bf57f38fc53711bc"
-    assert digest([UUID(MEDIA)], past, "Europe/Berlin") == expected
+    assert evidence_digest([UUID(MEDIA)], past, "Europe/Berlin") == expected
 
 
 def test_topics_keep_their_names() -> None:

@@ -7,7 +7,7 @@ or less where it matters, and looks again.
 import asyncio
 
 
-class Signal:
+class CommitSignal:
     """Wakes all who wait. Take `upcoming()` before looking, then wait for it: nothing is missed."""
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ async def wait(upcoming: asyncio.Event, timeout: float) -> bool:
     return True
 
 
-class Wakeups:
+class CommitSignals:
     """`due`: an event became due for judging. `feed`: the outbox has something to publish."""
 
     def __init__(self) -> None:
-        self.due = Signal()
-        self.feed = Signal()
+        self.due = CommitSignal()
+        self.feed = CommitSignal()
 
     def notify(self, *, feed: bool, due: bool) -> None:
         if feed:

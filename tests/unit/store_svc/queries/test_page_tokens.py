@@ -9,29 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.problems import Invalid
-from store_svc.pages import ID, SCORE, SLUG, TIME, Pages
+from store_svc.queries.page_tokens import ID, SCORE, SLUG, TIME, PageTokens
 from store_svc.times import EPOCH
 
 NEWEST = {"started_at": TIME, "id": ID}
-EVENTS = Pages("events", NEWEST)
+EVENTS = PageTokens("events", NEWEST)
 
 moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))
 slugs = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True)
 
 
-def a_token(pages: Pages = EVENTS) -> str:
+def a_token(pages: PageTokens = EVENTS) -> str:
     return pages.token({"started_at": EPOCH, "id": uuid4()})
 
 
 @given(moments, st.floats(0, 1), st.uuids())
 def test_a_token_comes_back_as_its_key(at: datetime, score: float, id: UUID) -> None:
-    pages = Pages("detections", {"captured_at": TIME, "score": SCORE, "id": ID})
+    pages = PageTokens("detections", {"captured_at": TIME, "score": SCORE, "id": ID})
     assert pages.after(pages.token({"id": id, "score": score, "captured_at": at})) == (at, score, id)
 
 
 @given(slugs)
 def test_a_slug_comes_back_whole(slug: str) -> None:
-    pages = Pages("cameras", {"id": SLUG})
+    pages = PageTokens("cameras", {"id": SLUG})
     assert pages.after(pages.token({"id": slug})) == (slug,)
 
 
@@ -60,15 +60,15 @@ def test_only_a_page_with_more_behind_it_has_a_next(rows: int) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Pages("media", NEWEST, scope="front"),
-        Pages("events", NEWEST, scope="back"),
-        Pages("events", NEWEST),
-        Pages("events", {"started_at": TIME, "score": SCORE, "id": ID}, scope="front"),
+        PageTokens("media", NEWEST, scope="front"),
+        PageTokens("events", NEWEST, scope="back"),
+        PageTokens("events", NEWEST),
+        PageTokens("events", {"started_at": TIME, "score": SCORE, "id": ID}, scope="front"),
     ],
 )
-def test_a_token_of_another_listing_is_refused(other: Pages) -> None:
+def test_a_token_of_another_listing_is_refused(other: PageTokens) -> None:
     with pytest.raises(Invalid) as refused:
-        other.after(a_token(Pages("events", NEWEST, scope="front")))
+        other.after(a_token(PageTokens("events", NEWEST, scope="front")))
     assert refused.value.reason == "BAD_PAGE_TOKEN"
 
 

@@ -10,12 +10,12 @@ import asyncpg
 
 from lares.store.internal.v1.job_service_pb2 import AssessInput, JobLease
 from mesh.telemetry.spans import Attributes, past_span
+from store_svc.commit_signals import CommitSignal, wait
 from store_svc.database import Database
+from store_svc.domain.job import Job
 from store_svc.facts_read import FactsRead
-from store_svc.job import Job
 from store_svc.job_queue import lease_jobs, release_leases, renew_leases
 from store_svc.times import stamp
-from store_svc.wakeups import Signal, wait
 
 POLL_SECONDS = 0.5  # another process may have made a job due, or have read the facts
 RELEASED_SECONDS = 1.0  # how long a job rests that was given back
@@ -32,7 +32,7 @@ class JobKind:
     read_inputs: ReadInputs
 
 
-class Leases:
+class JobLeases:
     """Each due job is with one worker at a time. Nothing is leased before all facts of before the start are
     in the store, and a job whose lease expired not before those of until then are: so nothing is done twice
     after a restart, or where the store reads late."""
@@ -41,7 +41,7 @@ class Leases:
         self,
         database: Database,
         kinds: Mapping[int, JobKind],
-        due: Signal,
+        due: CommitSignal,
         seconds: float,
         clock: Callable[[], datetime],
     ) -> None:
@@ -52,7 +52,7 @@ class Leases:
         self._length = timedelta(seconds=seconds)
         self._clock = clock
 
-    async def take(self, kind: int, most: int, patience: float) -> list[JobLease]:
+    async def lease(self, kind: int, most: int, patience: float) -> list[JobLease]:
         """Due jobs, the highest priority first, then the most recent. Waits up to `patience` seconds for the
         first."""
         now = asyncio.get_running_loop().time

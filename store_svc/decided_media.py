@@ -8,11 +8,11 @@ from lares.store.v1.dropped_pb2 import DroppedDetection, DroppedDetections
 from lares.store.v1.events_pb2 import KeptDetection, KeptFrame
 from mesh.boxes import bounding_box, edges
 from mesh.identity import detection_id
-from store_svc.assembly import Frame
+from store_svc.domain.assembly import AssemblyFrame
+from store_svc.domain.watch_policy import Decision, Finding, WatchPolicy
 from store_svc.ids import parse_uuid
 from store_svc.records import Arrival, ArrivedFrame, DetectionRow
 from store_svc.times import stamp
-from store_svc.watch_policy import Decision, Finding, WatchPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class DecidedFrame:
     dropped: tuple[tuple[FrameDetection, Decision], ...]
     urgent: bool
 
-    def placed(self, media_id: str) -> Frame:
+    def to_assembly(self, media_id: str) -> AssemblyFrame:
         """As assembly takes it."""
-        return Frame(media_id, self.frame.index, self.frame.at, len(self.kept))
+        return AssemblyFrame(media_id, self.frame.index, self.frame.at, len(self.kept))
 
     def packed(self) -> bytes:
         """What was dropped, as the column `frames.dropped` holds it."""
@@ -62,7 +62,7 @@ class DecidedFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class DecidedMedia:
     """`policy` is the one that decided, or None where the writer of the record filtered by itself."""
 
     arrival: Arrival
@@ -74,7 +74,7 @@ class Decided:
         return sum(len(frame.kept) for frame in self.frames)
 
 
-def decide(arrival: Arrival, policy: WatchPolicy | None) -> Decided:
+def apply_policy(arrival: Arrival, policy: WatchPolicy | None) -> DecidedMedia:
     """`policy` None: the writer of the record filtered by itself, so all that is in it counts."""
     if policy is None:
         frames = tuple(
@@ -85,7 +85,7 @@ def decide(arrival: Arrival, policy: WatchPolicy | None) -> Decided:
         media = arrival.message.media.id
         detector = arrival.message.detector
         frames = tuple(_decided(frame, policy, media, detector) for frame in arrival.frames)
-    return Decided(arrival, frames, policy)
+    return DecidedMedia(arrival, frames, policy)
 
 
 def _decided(frame: ArrivedFrame, policy: WatchPolicy, media: str, detector: str) -> DecidedFrame:
@@ -94,7 +94,7 @@ def _decided(frame: ArrivedFrame, policy: WatchPolicy, media: str, detector: str
     dropped: list[tuple[FrameDetection, Decision]] = []
     urgent = False
     for finding, raw in zip(frame.findings, frame.raw, strict=True):
-        ruling = policy.rule(finding)
+        ruling = policy.decide(finding)
         if ruling.decision is Decision.KEPT:
             kept.append(_row(finding, frame.index, media, detector))
             zones.append(ruling.zones)

@@ -9,8 +9,8 @@ import structlog
 from lares.reason.v1.evidence_pb2 import Evidence, PastEvent
 from lares.store.internal.v1.job_service_pb2 import AssessInput
 from store_svc import messages
-from store_svc.evidence import digest, load_history
-from store_svc.job import Job
+from store_svc.domain.evidence import evidence_digest, load_history
+from store_svc.domain.job import Job
 from store_svc.job_queue import request_message
 from store_svc.times import stamp
 
@@ -49,7 +49,7 @@ async def read_assess_inputs(
 
 def _whole(row: "asyncpg.Record", job: Job) -> bool:
     ids = (detection["id"] for detection in row["detections"])
-    found = digest(ids, load_history(row["history"]), row["time_zone"])
+    found = evidence_digest(ids, load_history(row["history"]), row["time_zone"])
     return {found} == {job.input_digest, row["evidence_digest"]}
 
 

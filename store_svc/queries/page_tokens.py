@@ -25,7 +25,7 @@ R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True)
-class Kind:
+class KeyColumn:
     """How one column of a sort key travels: its struct format, and the way there and back."""
 
     format: str
@@ -33,18 +33,18 @@ class Kind:
     unpack: Callable[[Any], Any]
 
 
-TIME = Kind("q", micros, moment)
-ID = Kind("16s", lambda id: id.bytes, lambda raw: UUID(bytes=raw))
-SCORE = Kind("d", float, float)
-NUMBER = Kind("q", int, int)
-SLUG = Kind("64p", str.encode, bytes.decode)
+TIME = KeyColumn("q", micros, moment)
+ID = KeyColumn("16s", lambda id: id.bytes, lambda raw: UUID(bytes=raw))
+SCORE = KeyColumn("d", float, float)
+NUMBER = KeyColumn("q", int, int)
+SLUG = KeyColumn("64p", str.encode, bytes.decode)
 
 
-class Pages:
+class PageTokens:
     """The tokens of one listing. `key` names the columns it is sorted by, which tell every two rows apart;
     `scope` is what it is filtered by. A row keeps its token whatever else comes or goes."""
 
-    def __init__(self, listing: str, key: dict[str, Kind], scope: object = ()) -> None:
+    def __init__(self, listing: str, key: dict[str, KeyColumn], scope: object = ()) -> None:
         self._key = key
         self._struct = Struct(">" + "".join(kind.format for kind in key.values()))
         self._scope = hashlib.sha256(repr((listing, scope)).encode()).digest()[:SCOPE_BYTES]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from store_svc.event import FAILED, Growth, Judgement, StoredEvent
-from store_svc.job import ASSESS, URGENT, Job, Request
+from store_svc.domain.event import FAILED, AddedFrames, StoredAssessment, StoredEvent
+from store_svc.domain.job import ASSESS, URGENT, Job, Request
 from store_svc.times import moment
 
 
@@ -18,10 +18,10 @@ class QueuedEvent:
     event: StoredEvent
     job: Job | None = None
 
-    def grow(self, growth: Growth, known: Iterable[UUID], now: datetime) -> None:
+    def add_frames(self, added: AddedFrames, known: Iterable[UUID], now: datetime) -> None:
         """One change, whatever joined. `known` are the ids of the detections it has already."""
-        if self.event.grow(growth, known, now):
-            self._job(now).hurry(URGENT, now)
+        if self.event.add_frames(added, known, now):
+            self._job(now).make_due(URGENT, now)
         if self.job is not None:
             self.job.rank_time = moment(self.event.started_at)
             self.job.input_digest = self.event.evidence_digest
@@ -34,39 +34,39 @@ class QueuedEvent:
         if self.event.wants_assessment:
             self._job(now)
 
-    def ask(self, request: Request, now: datetime, traceparent: str | None = None) -> None:
+    def request_assessment(self, request: Request, now: datetime, traceparent: str | None = None) -> None:
         """Due at once, before all others, as part of the request's trace. Nobody sees a change."""
         job = self._job(now)
-        job.ask(request, now)
+        job.set_request(request, now)
         job.traceparent = traceparent
 
-    def judge(self, judgement: Judgement) -> bool:
+    def apply_assessment(self, assessment: StoredAssessment) -> bool:
         """Makes it the current assessment if it wins, and ends the request that it answers; whether it did
         any of this. A request is answered once: what answers it again, however late, takes over from nobody.
         """
-        answers = self.job is not None and self.job.end_request(judgement.request_id, self._rank)
-        wins = self.event.judge(judgement, answers)
+        answers = self.job is not None and self.job.end_request(assessment.request_id, self._rank)
+        wins = self.event.apply_assessment(assessment, answers)
         if wins and self.job is not None:
-            self.job.succeed()
+            self.job.clear_failures()
         if wins or answers:
             self._settle()
         return wins or answers
 
-    def fail(self, failure_id: UUID, evidence_digest: str, now: datetime) -> bool:
+    def record_failure(self, failure_id: UUID, evidence_digest: str, now: datetime) -> bool:
         """Counts a failed attempt, to be tried again later; whether it mattered: not after an assessment of
         the same evidence, nor where there is no job. What was assessed stays so while only a request is not
         met. A request bears no more than REQUEST_ATTEMPTS."""
         event, job = self.event, self.job
         if job is None or (evidence_digest == event.assessed_digest and job.request is None):
             return False
-        event.fail(failure_id, asked=job.request is not None)
-        job.fail(self._rank, now)
+        event.record_failure(failure_id, asked=job.request is not None)
+        job.record_failure(self._rank, now)
         job.failed = event.status == FAILED
-        if job.request is not None and job.hopeless:
-            self.give_up(failure_id, job.request.id)
+        if job.request is not None and job.attempts_exhausted:
+            self.give_up_request(failure_id, job.request.id)
         return True
 
-    def give_up(self, failure_id: UUID, request_id: UUID) -> bool:
+    def give_up_request(self, failure_id: UUID, request_id: UUID) -> bool:
         """Ends a request that is not met; whether it was still waiting."""
         ended = self.job is not None and self.job.end_request(request_id, self._rank)
         if ended:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mesh.identity import event_id
-from store_svc.evidence import History, Past
+from store_svc.domain.evidence import EarlierEvent, History
 from store_svc.ids import parse_uuid
 from store_svc.times import SECOND
 
@@ -18,7 +18,7 @@ HISTORY_SPAN = 3600 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AssemblyLimits:
     """All inclusive: a frame exactly `gap` away joins, an event may last exactly `span`."""
 
     gap: int = 30 * SECOND
@@ -26,13 +26,13 @@ class Limits:
     detections: int = 500
 
     @property
-    def reach(self) -> int:
+    def lookback(self) -> int:
         """How far before a frame an event may have started that matters to it."""
         return max(self.span, HISTORY_SPAN)
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class AssemblyFrame:
     """The watched detections of one frame, which stay together."""
 
     media_id: str
@@ -42,7 +42,7 @@ class Frame:
 
 
 @dataclass(slots=True, eq=False)
-class Span:
+class EventSpan:
     """What assembly knows of an event; open or closed makes no difference."""
 
     id: UUID
@@ -54,14 +54,14 @@ class Span:
         """0 inside."""
         return max(self.started_at - at, at - self.ended_at, 0)
 
-    def takes(self, frame: Frame, limits: Limits) -> bool:
+    def accepts(self, frame: AssemblyFrame, limits: AssemblyLimits) -> bool:
         return (
             self.distance(frame.at) <= limits.gap
             and max(self.ended_at, frame.at) - min(self.started_at, frame.at) <= limits.span
             and self.detections + frame.detections <= limits.detections
         )
 
-    def add(self, frame: Frame) -> None:
+    def add(self, frame: AssemblyFrame) -> None:
         self.started_at = min(self.started_at, frame.at)
         self.ended_at = max(self.ended_at, frame.at)
         self.detections += frame.detections
@@ -70,11 +70,11 @@ class Span:
 class Timeline:
     """One camera's events, as far as the frames to come can matter to them."""
 
-    def __init__(self, spans: Iterable[Span], limits: Limits) -> None:
+    def __init__(self, spans: Iterable[EventSpan], limits: AssemblyLimits) -> None:
         self._spans = sorted(spans, key=_place)
         self._limits = limits
 
-    def place(self, frame: Frame) -> tuple[UUID, History | None]:
+    def place(self, frame: AssemblyFrame) -> tuple[UUID, History | None]:
         """The event that the frame joins; with a history when it opens that event.
 
         It joins the nearest event that takes it, then the earliest started, then the smallest id. The frame
@@ -82,7 +82,7 @@ class Timeline:
         """
         # An event that started outside of this cannot take it.
         near = self._started(frame.at - self._limits.span, frame.at + self._limits.gap)
-        taking = [span for span in near if span.takes(frame, self._limits)]
+        taking = [span for span in near if span.accepts(frame, self._limits)]
         if taking:
             chosen = min(taking, key=lambda span: (span.distance(frame.at), span.started_at, span.id))
             self._spans.remove(chosen)
@@ -91,30 +91,30 @@ class Timeline:
             return chosen.id, None
         history = self._started(frame.at - HISTORY_SPAN, frame.at - 1)
         id = parse_uuid(event_id(frame.media_id, frame.index))
-        opened = Span(id, frame.at, frame.at, frame.detections)
+        opened = EventSpan(id, frame.at, frame.at, frame.detections)
         insort(self._spans, opened, key=_place)
-        return opened.id, tuple(Past(span.id, span.started_at) for span in history)
+        return opened.id, tuple(EarlierEvent(span.id, span.started_at) for span in history)
 
-    def _started(self, earliest: int, latest: int) -> list[Span]:
+    def _started(self, earliest: int, latest: int) -> list[EventSpan]:
         """Those started within, inclusive, in order."""
         first = bisect_left(self._spans, earliest, key=_start)
         return self._spans[first : bisect_right(self._spans, latest, lo=first, key=_start)]
 
 
-def _place(span: Span) -> tuple[int, UUID]:
+def _place(span: EventSpan) -> tuple[int, UUID]:
     return span.started_at, span.id
 
 
-def _start(span: Span) -> int:
+def _start(span: EventSpan) -> int:
     return span.started_at
 
 
-def windows(frames: Iterable[tuple[str, int]], limits: Limits) -> list[tuple[str, int, int]]:
+def event_windows(frames: Iterable[tuple[str, int]], limits: AssemblyLimits) -> list[tuple[str, int, int]]:
     """For frames (camera, time) to come: within which times, inclusive, the events started that can matter to
     them. By camera, without overlaps."""
     merged: list[tuple[str, int, int]] = []
     for camera, at in sorted(frames):
-        earliest, latest = at - limits.reach, at + limits.gap
+        earliest, latest = at - limits.lookback, at + limits.gap
         if merged and merged[-1][0] == camera and merged[-1][2] >= earliest:
             merged[-1] = (camera, merged[-1][1], latest)
         else:

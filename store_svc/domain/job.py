@@ -9,10 +9,10 @@ from uuid import UUID
 ASSESS = 1
 
 # Higher is leased first: somebody waits for what was asked for, but nobody for what failed already.
-URGENT, ASKED = 1, 2
+URGENT, REQUESTED = 1, 2
 
 RETRY_SECONDS = 1.0  # doubled by every failed attempt,
-RETRY_MOST_SECONDS = 300.0  # up to this
+RETRY_MAX_SECONDS = 300.0  # up to this
 REQUEST_ATTEMPTS = 5  # then a request is given up
 
 
@@ -51,17 +51,17 @@ class Job:
     leased_until: datetime | None = None
     traceparent: str | None = None
 
-    def hurry(self, priority: int, now: datetime) -> None:
+    def make_due(self, priority: int, now: datetime) -> None:
         """Due at once, with at least this priority."""
         self.due_at, self.priority = now, max(self.priority, priority)
 
-    def ask(self, request: Request, now: datetime) -> None:
+    def set_request(self, request: Request, now: datetime) -> None:
         """Due at once, before all others, until the request is answered or given up. It replaces one that
         waits, and ends the lease of whoever works for that one."""
         if self.request is not None:
             self.end_lease()
         self.request, self.attempts = request, 0
-        self.hurry(ASKED, now)
+        self.make_due(REQUESTED, now)
 
     def end_request(self, request_id: UUID | None, rank: int) -> bool:
         """Whether it was waiting for this one; it no longer is, and falls back to `rank`."""
@@ -70,18 +70,18 @@ class Job:
         self.request, self.priority = None, rank
         return True
 
-    def succeed(self) -> None:
+    def clear_failures(self) -> None:
         """Forgets the failures."""
         self.attempts, self.failed, self.hastened = 0, False, False
 
-    def fail(self, rank: int, now: datetime) -> None:
+    def record_failure(self, rank: int, now: datetime) -> None:
         """Counts a failed attempt: it falls back to `rank` and pauses. Ends the lease."""
         self.attempts += 1
         self.due_at, self.priority = now + retry_after(self.attempts), rank
         self.end_lease()
 
     @property
-    def hopeless(self) -> bool:
+    def attempts_exhausted(self) -> bool:
         """Whether the request has failed as often as a request may."""
         return self.request is not None and self.attempts >= REQUEST_ATTEMPTS
 
@@ -91,4 +91,4 @@ class Job:
 
 def retry_after(attempts: int) -> timedelta:
     """How long a job pauses after that many failed attempts."""
-    return timedelta(seconds=min(RETRY_MOST_SECONDS, RETRY_SECONDS * 2.0 ** (min(attempts, 30) - 1)))
+    return timedelta(seconds=min(RETRY_MAX_SECONDS, RETRY_SECONDS * 2.0 ** (min(attempts, 30) - 1)))

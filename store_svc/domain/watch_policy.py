@@ -55,7 +55,7 @@ class Finding(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class PolicyResult:
     """What becomes of one finding. `zones` are the ids of those that hold its foot point, ascending; none
     where it is not kept."""
 
@@ -77,7 +77,7 @@ class Polygon:
 
     corners: tuple[Point, ...]
 
-    def holds(self, point: Point) -> bool:
+    def contains(self, point: Point) -> bool:
         """By the even-odd rule."""
         x, y = point
         inside = False
@@ -134,11 +134,11 @@ class ModelThresholds:
     fast_threshold: float
 
 
-_NOT_WATCHED = Ruling(Decision.NOT_WATCHED)
-_BELOW_THRESHOLD = Ruling(Decision.BELOW_THRESHOLD)
-_SIZE = Ruling(Decision.SIZE)
-_MASKED = Ruling(Decision.MASKED)
-_KEPT = Ruling(Decision.KEPT)
+_NOT_WATCHED = PolicyResult(Decision.NOT_WATCHED)
+_BELOW_THRESHOLD = PolicyResult(Decision.BELOW_THRESHOLD)
+_SIZE = PolicyResult(Decision.SIZE)
+_MASKED = PolicyResult(Decision.MASKED)
+_KEPT = PolicyResult(Decision.KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class WatchPolicy:
         }
         return cls(**decides, digest=_digest(**decides))  # type: ignore[arg-type]
 
-    def rule(self, finding: Finding) -> Ruling:
+    def decide(self, finding: Finding) -> PolicyResult:
         least = self.thresholds.get(finding.label)
         if least is None:
             return _NOT_WATCHED
@@ -187,9 +187,9 @@ class WatchPolicy:
         if not self.masks and not self.zones:
             return _KEPT
         foot = finding.foot
-        if any(mask.holds(foot) for mask in self.masks):
+        if any(mask.contains(foot) for mask in self.masks):
             return _MASKED
-        return Ruling(Decision.KEPT, tuple(zone.id for zone in self.zones if zone.area.holds(foot)))
+        return PolicyResult(Decision.KEPT, tuple(zone.id for zone in self.zones if zone.area.contains(foot)))
 
     def is_fast(self, kept: Finding) -> bool:
         """Whether a kept finding makes its event due at once."""

@@ -13,7 +13,7 @@ SETTINGS = ("display_name", "time_zone", "enabled", "thresholds")
 
 
 @dataclass(frozen=True, slots=True)
-class Camera:
+class StoredCamera:
     """`time_zone` '' means the host's; `thresholds` are least scores by label; `revision` counts from 1."""
 
     id: str
@@ -26,18 +26,18 @@ class Camera:
     updated_at: datetime
     deleted_at: datetime | None = None
 
-    def changed(self, now: datetime, **changes: Any) -> "Camera":
+    def with_changes(self, now: datetime, **changes: Any) -> "StoredCamera":
         """Raises Invalid for a time zone that IANA does not know."""
         changed = replace(self, revision=self.revision + 1, updated_at=now, **changes)
-        changed.check()
+        changed.validate()
         return changed
 
-    def check(self) -> None:
+    def validate(self) -> None:
         if self.time_zone and self.time_zone not in available_timezones():
             sentence = f"{self.time_zone!r} is no IANA time zone, such as Europe/Berlin"
             raise Invalid(sentence, "BAD_TIME_ZONE", field="time_zone")
 
 
-def new_camera(id: str, display_name: str, now: datetime) -> Camera:
+def new_camera(id: str, display_name: str, now: datetime) -> StoredCamera:
     """As a photo of an unknown camera makes it."""
-    return Camera(id, display_name or id, "", True, {}, 1, now, now)
+    return StoredCamera(id, display_name or id, "", True, {}, 1, now, now)

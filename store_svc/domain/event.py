@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from store_svc.evidence import History, digest
+from store_svc.domain.evidence import History, evidence_digest
 
 # store.v1.EventStatus
 PENDING, ASSESSED, FAILED = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
-class Addition:
+class AddedFrame:
     """The detections of one frame that joined."""
 
     at: int
@@ -23,18 +23,18 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
+class AddedFrames:
     """What joined one event in one transaction, with what the evidence is made of besides, and the trace of
     the photo that counts most."""
 
-    additions: tuple[Addition, ...]
+    frames: tuple[AddedFrame, ...]
     time_zone: str
     partition: int
     traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class StoredAssessment:
     """`request_id` is that of the request it answers."""
 
     id: UUID
@@ -80,54 +80,54 @@ class StoredEvent:
     traceparent: str | None = None
     assessment: bytes | None = field(default=None, repr=False)
 
-    def grow(self, growth: Growth, known: Iterable[UUID], now: datetime) -> bool:
+    def add_frames(self, added: AddedFrames, known: Iterable[UUID], now: datetime) -> bool:
         """One change, whatever joined. `known` are the ids of the detections it has already. Whether it takes
         the fast path with it."""
         ids, urgent_before = list(known), self.urgent_done
-        for addition in growth.additions:
-            ids.extend(addition.detection_ids)
-            self.started_at = min(self.started_at, addition.at)
-            self.ended_at = max(self.ended_at, addition.at)
-            self.labels |= addition.labels
-            self.media_count += addition.first_of_media
-            self.urgent_done |= addition.urgent
+        for frame in added.frames:
+            ids.extend(frame.detection_ids)
+            self.started_at = min(self.started_at, frame.at)
+            self.ended_at = max(self.ended_at, frame.at)
+            self.labels |= frame.labels
+            self.media_count += frame.first_of_media
+            self.urgent_done |= frame.urgent
         self.detection_count = len(ids)
-        self.time_zone, self.partition = growth.time_zone, growth.partition
-        self.traceparent = growth.traceparent
+        self.time_zone, self.partition = added.time_zone, added.partition
+        self.traceparent = added.traceparent
         self.last_recorded_at, self.closed = now, False
         self.revision += 1
         self.evidence_revision = self.revision
-        self.evidence_digest = digest(ids, self.history, self.time_zone)
+        self.evidence_digest = evidence_digest(ids, self.history, self.time_zone)
         return self.urgent_done and not urgent_before
 
     def close(self) -> None:
         self.closed = True
         self.revision += 1
 
-    def judge(self, judgement: Judgement, answers: bool) -> bool:
+    def apply_assessment(self, assessment: StoredAssessment, answers: bool) -> bool:
         """Makes it the current assessment if it wins; whether it did. `answers`: it is the answer to the
         request that waits.
 
         The highest evidence revision wins. So does the only one that judged the evidence of now: the same
         assessment may come from an earlier life of this store, with other revisions. And so does the answer
-        to the request, but for one of outgrown evidence after a judgement of newer.
+        to the request, but for one of outgrown evidence after a assessment of newer.
         """
-        current = judgement.evidence_digest == self.evidence_digest
+        current = assessment.evidence_digest == self.evidence_digest
         alone = current and self.assessed_digest != self.evidence_digest
-        newer = judgement.evidence_revision > self.assessed_revision
-        as_new = current or judgement.evidence_revision == self.assessed_revision
+        newer = assessment.evidence_revision > self.assessed_revision
+        as_new = current or assessment.evidence_revision == self.assessed_revision
         wins = newer or alone or (answers and as_new)
         if wins:
-            self.assessment_id, self.assessment = judgement.id, judgement.body
-            self.assessed_digest, self.severity = judgement.evidence_digest, judgement.severity
-            self.assessed_revision = max(self.assessed_revision, judgement.evidence_revision)
+            self.assessment_id, self.assessment = assessment.id, assessment.body
+            self.assessed_digest, self.severity = assessment.evidence_digest, assessment.severity
+            self.assessed_revision = max(self.assessed_revision, assessment.evidence_revision)
             self.status = ASSESSED
             self.revision += 1
         if wins or answers:
             self.failure_id = None
         return wins
 
-    def fail(self, failure_id: UUID, *, asked: bool) -> None:
+    def record_failure(self, failure_id: UUID, *, asked: bool) -> None:
         """Remembers a failed attempt. Of several in a row only the first is a change that people see.
         `asked`: somebody waits for an answer; then what was judged stays so."""
         self.failure_id = failure_id

@@ -9,33 +9,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.identity import event_id
-from store_svc.assembly import Frame, Limits, Span, Timeline, windows
-from store_svc.evidence import History, Past
+from store_svc.domain.assembly import AssemblyFrame, AssemblyLimits, EventSpan, Timeline, event_windows
+from store_svc.domain.evidence import EarlierEvent, History
 from store_svc.times import SECOND
 
-LIMITS = Limits(gap=30 * SECOND, span=90 * SECOND, detections=500)
+LIMITS = AssemblyLimits(gap=30 * SECOND, span=90 * SECOND, detections=500)
 MEDIA = [str(UUID(int=n)) for n in range(1, 100)]
 
 
-def frame(n: int, at: float, detections: int = 1) -> Frame:
+def frame(n: int, at: float, detections: int = 1) -> AssemblyFrame:
     """The nth photo, `at` seconds in."""
-    return Frame(MEDIA[n], 0, round(at * SECOND), detections)
+    return AssemblyFrame(MEDIA[n], 0, round(at * SECOND), detections)
 
 
 def opened_by(n: int) -> UUID:
     return UUID(event_id(MEDIA[n], 0))
 
 
-def place(frames: Iterable[Frame], limits: Limits = LIMITS) -> list[UUID]:
+def place(frames: Iterable[AssemblyFrame], limits: AssemblyLimits = LIMITS) -> list[UUID]:
     timeline = Timeline([], limits)
     return [timeline.place(each)[0] for each in frames]
 
 
-def span(id: int, started: float, ended: float, detections: int = 1) -> Span:
-    return Span(UUID(int=id), round(started * SECOND), round(ended * SECOND), detections)
+def span(id: int, started: float, ended: float, detections: int = 1) -> EventSpan:
+    return EventSpan(UUID(int=id), round(started * SECOND), round(ended * SECOND), detections)
 
 
-def joined(spans: Sequence[Span], at: float, detections: int = 1) -> UUID | None:
+def joined(spans: Sequence[EventSpan], at: float, detections: int = 1) -> UUID | None:
     """The event that a frame joins; None when it opens one."""
     id, history = Timeline(spans, LIMITS).place(frame(0, at, detections))
     return id if history is None else None
@@ -104,7 +104,7 @@ class TestHistory:
     def test_holds_the_events_started_in_the_hour_before_in_order(self) -> None:
         known = [span(4, 3599, 3599), span(2, 0, 1), span(3, 40, 50), span(1, -1, 0), span(5, 3700, 3700)]
         _, history = Timeline(known, LIMITS).place(frame(0, 3640))
-        assert history == (Past(UUID(int=3), 40 * SECOND), Past(UUID(int=4), 3599 * SECOND))
+        assert history == (EarlierEvent(UUID(int=3), 40 * SECOND), EarlierEvent(UUID(int=4), 3599 * SECOND))
 
     def test_holds_no_event_of_the_same_moment(self) -> None:
         _, history = Timeline([span(1, 0, 0, 500)], LIMITS).place(frame(0, 0))
@@ -112,15 +112,15 @@ class TestHistory:
 
 
 # Times in half seconds, some about an hour apart, and small limits: borders and ties are met often.
-SMALL = Limits(gap=2 * SECOND, span=5 * SECOND, detections=6)
+SMALL = AssemblyLimits(gap=2 * SECOND, span=5 * SECOND, detections=6)
 FRAMES = st.lists(
     st.tuples(st.integers(0, 80), st.sampled_from([0, 0, 0, 1800, 3595]), st.integers(1, 7)), max_size=40
 ).map(lambda triples: [frame(n, half / 2 + hour, count) for n, (half, hour, count) in enumerate(triples)])
 
 
-def plainly(frames: Sequence[Frame], limits: Limits) -> list[tuple[UUID, History | None]]:
+def plainly(frames: Sequence[AssemblyFrame], limits: AssemblyLimits) -> list[tuple[UUID, History | None]]:
     """The rule as the design writes it, over all events there are."""
-    events: list[Span] = []
+    events: list[EventSpan] = []
     placed: list[tuple[UUID, History | None]] = []
     for each in frames:
         candidates = [
@@ -137,33 +137,33 @@ def plainly(frames: Sequence[Frame], limits: Limits) -> list[tuple[UUID, History
             placed.append((event.id, None))
             continue
         hour = sorted((e.started_at, e.id) for e in events if 0 < each.at - e.started_at <= 3600 * SECOND)
-        events.append(Span(UUID(event_id(each.media_id, each.index)), each.at, each.at, each.detections))
-        placed.append((events[-1].id, tuple(Past(id, at) for at, id in hour)))
+        events.append(EventSpan(UUID(event_id(each.media_id, each.index)), each.at, each.at, each.detections))
+        placed.append((events[-1].id, tuple(EarlierEvent(id, at) for at, id in hour)))
     return placed
 
 
 def in_batches(
-    frames: Sequence[Frame], cuts: Iterable[int], limits: Limits
+    frames: Sequence[AssemblyFrame], cuts: Iterable[int], limits: AssemblyLimits
 ) -> list[tuple[UUID, History | None]]:
     """As the store does it: a timeline for each batch, of what its windows show of the rows."""
-    rows: dict[UUID, Span] = {}
+    rows: dict[UUID, EventSpan] = {}
     placed: list[tuple[UUID, History | None]] = []
     borders = [0, *sorted(min(cut, len(frames)) for cut in cuts), len(frames)]
     for start, end in pairwise(borders):
         batch = frames[start:end]
         shown = {
             row.id: replace(row)
-            for _, earliest, latest in windows((("front", each.at) for each in batch), limits)
+            for _, earliest, latest in event_windows((("front", each.at) for each in batch), limits)
             for row in rows.values()
             if earliest <= row.started_at <= latest
         }
-        opened: dict[UUID, Span] = {}
+        opened: dict[UUID, EventSpan] = {}
         timeline = Timeline(shown.values(), limits)
         for each in batch:
             id, history = timeline.place(each)
             placed.append((id, history))
             if history is not None:
-                opened[id] = Span(id, each.at, each.at, each.detections)
+                opened[id] = EventSpan(id, each.at, each.at, each.detections)
             elif id in opened:
                 opened[id].add(each)
         rows |= shown | opened
@@ -172,22 +172,22 @@ def in_batches(
 
 class TestFold:
     @given(FRAMES)
-    def test_is_the_rule(self, frames: list[Frame]) -> None:
+    def test_is_the_rule(self, frames: list[AssemblyFrame]) -> None:
         timeline = Timeline([], SMALL)
         assert [timeline.place(each) for each in frames] == plainly(frames, SMALL)
 
     @given(FRAMES, st.lists(st.integers(0, 40), max_size=8))
-    def test_does_not_depend_on_batches(self, frames: list[Frame], cuts: list[int]) -> None:
+    def test_does_not_depend_on_batches(self, frames: list[AssemblyFrame], cuts: list[int]) -> None:
         assert in_batches(frames, cuts, SMALL) == plainly(frames, SMALL)
 
     @given(FRAMES)
-    def test_live_is_as_backlog(self, frames: list[Frame]) -> None:
+    def test_live_is_as_backlog(self, frames: list[AssemblyFrame]) -> None:
         ordered = sorted(frames, key=lambda each: each.at)
         assert in_batches(ordered, range(len(ordered)), SMALL) == in_batches(ordered, [], SMALL)
 
     @given(FRAMES)
-    def test_keeps_the_limits(self, frames: list[Frame]) -> None:
-        members: dict[UUID, list[Frame]] = {}
+    def test_keeps_the_limits(self, frames: list[AssemblyFrame]) -> None:
+        members: dict[UUID, list[AssemblyFrame]] = {}
         for each, id in zip(frames, place(frames, SMALL), strict=True):
             members.setdefault(id, []).append(each)
         for joined in members.values():
@@ -198,14 +198,14 @@ class TestFold:
 
 class TestWindows:
     def test_merge_where_they_touch(self) -> None:
-        found = windows([("b", 0), ("a", 3630 * SECOND), ("a", 0)], LIMITS)
+        found = event_windows([("b", 0), ("a", 3630 * SECOND), ("a", 0)], LIMITS)
         assert found == [
             ("a", -3600 * SECOND, 3660 * SECOND),
             ("b", -3600 * SECOND, 30 * SECOND),
         ]
 
     def test_a_late_photo_does_not_load_the_time_between(self) -> None:
-        found = windows([("a", 0), ("a", 86400 * SECOND)], LIMITS)
+        found = event_windows([("a", 0), ("a", 86400 * SECOND)], LIMITS)
         assert found == [
             ("a", -3600 * SECOND, 30 * SECOND),
             ("a", 82800 * SECOND, 86430 * SECOND),

@@ -13,20 +13,20 @@ from detect_svc.detectors.detector import RawFinding
 from lares.store.v1.camera_service_pb2 import PolicyDecision
 from mesh.config import load_config
 from mesh.labels import ALIASES, canonical
-from store_svc.service import watch_settings
-from store_svc.watch_policy import (
+from store_svc.domain.watch_policy import (
     CameraWatch,
     Decision,
     Finding,
     ModelThresholds,
+    PolicyResult,
     Polygon,
-    Ruling,
     SizeFilter,
     WatchPolicy,
     WatchSettings,
     Zone,
     unknown_labels,
 )
+from store_svc.service import watch_settings
 from tests.support.detectors import FakeDetector
 from tests.support.filtered import Filter
 
@@ -44,7 +44,7 @@ def found(*named: tuple[str, float]) -> list[Finding]:
 
 
 def kept(chosen: WatchPolicy, *named: tuple[str, float]) -> list[str]:
-    return [one.label for one in found(*named) if chosen.rule(one).decision is Decision.KEPT]
+    return [one.label for one in found(*named) if chosen.decide(one).decision is Decision.KEPT]
 
 
 def own(**thresholds: float) -> CameraWatch:
@@ -65,7 +65,7 @@ def test_only_watched_classes_at_or_above_the_detectors_threshold() -> None:
     sight = [("person", 0.9), ("umbrella", 0.9), ("dog", 0.5), ("cat", 0.4999), ("car", 0.1)]
     assert kept(policy(), *sight) == ["person", "dog"]
     assert kept(policy(watch_classes=["umbrella"]), *sight) == ["umbrella"]
-    assert [policy().rule(one).decision.name for one in found(*sight)] == [
+    assert [policy().decide(one).decision.name for one in found(*sight)] == [
         "KEPT", "NOT_WATCHED", "KEPT", "BELOW_THRESHOLD", "BELOW_THRESHOLD"
     ]  # fmt: skip
 
@@ -135,7 +135,7 @@ def test_a_size_filter_keeps_its_borders_and_is_for_a_label_or_every_other() -> 
     camera = CameraWatch(sizes={"person": SizeFilter(0.25, 0.5), "*": SizeFilter(most=0.125)})
 
     def decided(label: str, area: float) -> str:
-        return policy(camera).rule(Finding(0, label, 0.9, (0.0, 0.0, area, 1.0))).decision.name
+        return policy(camera).decide(Finding(0, label, 0.9, (0.0, 0.0, area, 1.0))).decision.name
 
     assert [decided("person", area) for area in (0.24, 0.25, 0.5, 0.51)] == ["SIZE", "KEPT", "KEPT", "SIZE"]
     assert [decided("dog", area) for area in (0.0, 0.125, 0.2)] == ["KEPT", "KEPT", "SIZE"]
@@ -143,40 +143,40 @@ def test_a_size_filter_keeps_its_borders_and_is_for_a_label_or_every_other() -> 
 
 def test_a_mask_takes_what_stands_in_it() -> None:
     masked = policy(CameraWatch(masks=[SQUARE]))
-    assert masked.rule(with_foot(0.5, 0.5)).decision is Decision.MASKED
-    assert masked.rule(with_foot(0.5, 0.8)).decision is Decision.MASKED  # on its border
-    assert masked.rule(with_foot(0.5, 0.9)).decision is Decision.KEPT
+    assert masked.decide(with_foot(0.5, 0.5)).decision is Decision.MASKED
+    assert masked.decide(with_foot(0.5, 0.8)).decision is Decision.MASKED  # on its border
+    assert masked.decide(with_foot(0.5, 0.9)).decision is Decision.KEPT
     # The head lies in it, the feet do not.
-    assert masked.rule(Finding(0, "person", 0.9, (0.4, 0.3, 0.6, 0.95))).decision is Decision.KEPT
+    assert masked.decide(Finding(0, "person", 0.9, (0.4, 0.3, 0.6, 0.95))).decision is Decision.KEPT
 
 
 def test_zones_name_where_it_stands_and_drop_nothing() -> None:
     left = Polygon(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)))
     zoned = policy(CameraWatch(zones=[Zone("yard", SQUARE), Zone("left", left)]))
-    assert zoned.rule(with_foot(0.3, 0.5)) == Ruling(Decision.KEPT, ("left", "yard"))
-    assert zoned.rule(with_foot(0.9, 0.9)) == Ruling(Decision.KEPT, ())
-    assert zoned.rule(with_foot(0.3, 0.5, "kite")) == Ruling(Decision.NOT_WATCHED, ())
+    assert zoned.decide(with_foot(0.3, 0.5)) == PolicyResult(Decision.KEPT, ("left", "yard"))
+    assert zoned.decide(with_foot(0.9, 0.9)) == PolicyResult(Decision.KEPT, ())
+    assert zoned.decide(with_foot(0.3, 0.5, "kite")) == PolicyResult(Decision.NOT_WATCHED, ())
 
 
 def test_the_first_reason_is_told() -> None:
     camera = CameraWatch({"person": 0.95}, {"person": SizeFilter(least=0.5)}, [SQUARE])
-    assert policy(camera).rule(with_foot(0.5, 0.5, "kite")).decision is Decision.NOT_WATCHED
-    assert policy(camera).rule(with_foot(0.5, 0.5)).decision is Decision.BELOW_THRESHOLD
+    assert policy(camera).decide(with_foot(0.5, 0.5, "kite")).decision is Decision.NOT_WATCHED
+    assert policy(camera).decide(with_foot(0.5, 0.5)).decision is Decision.BELOW_THRESHOLD
     camera = replace(camera, thresholds={})
-    assert policy(camera).rule(with_foot(0.5, 0.5)).decision is Decision.SIZE
+    assert policy(camera).decide(with_foot(0.5, 0.5)).decision is Decision.SIZE
 
 
 def test_a_polygon_may_be_concave_and_holds_its_border() -> None:
     # A U, open above.
     left, notch, right = ((0.1, 0.1), (0.3, 0.1)), ((0.3, 0.6), (0.7, 0.6)), ((0.7, 0.1), (0.9, 0.1))
     u = Polygon((*left, *notch, *right, (0.9, 0.9), (0.1, 0.9)))
-    assert u.holds((0.2, 0.2))
-    assert not u.holds((0.5, 0.3))
-    assert u.holds((0.5, 0.7))
-    assert all(u.holds(corner) for corner in u.corners)
-    assert u.holds((0.5, 0.6))
-    assert not u.holds((0.95, 0.6))  # on the line of an edge, beyond it
-    assert not u.holds((0.05, 0.1))
+    assert u.contains((0.2, 0.2))
+    assert not u.contains((0.5, 0.3))
+    assert u.contains((0.5, 0.7))
+    assert all(u.contains(corner) for corner in u.corners)
+    assert u.contains((0.5, 0.6))
+    assert not u.contains((0.95, 0.6))  # on the line of an edge, beyond it
+    assert not u.contains((0.05, 0.1))
 
 
 grid = some.integers(0, 8).map(lambda number: number / 8)
@@ -205,7 +205,7 @@ def test_it_keeps_what_the_filter_of_before_kept(
     now = WatchPolicy.of(watch_settings(config), CameraWatch(camera), MODEL)
     raw = [RawFinding(rank, label, score, BOX) for rank, (label, score) in enumerate(seen)]
     was = before.kept(raw, camera)
-    rest = [one for one in found(*seen) if now.rule(one).decision is Decision.KEPT]
+    rest = [one for one in found(*seen) if now.decide(one).decision is Decision.KEPT]
     assert [one.rank for one in rest] == [one.rank for one in was]
     assert any(map(now.is_fast, rest)) == before.urgent(was)
 
@@ -232,7 +232,7 @@ def test_the_same_digest_decides_alike(one: CameraWatch, other: CameraWatch, fin
     first, second = policy(one), policy(other)
     deciding = [field.name for field in fields(first) if field.name != "digest"]
     if first.digest == second.digest:
-        assert first.rule(finding) == second.rule(finding)
+        assert first.decide(finding) == second.decide(finding)
         assert first.is_fast(finding) == second.is_fast(finding)
     else:
         assert any(getattr(first, name) != getattr(second, name) for name in deciding)
