@@ -1,4 +1,4 @@
-"""An arrival with what the watch policy makes of it. Pure."""
+"""One detected media with the watch policy's decisions about its findings. Pure."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -17,8 +17,11 @@ from store_svc.times import stamp
 
 @dataclass(frozen=True, slots=True)
 class DecidedFrame:
-    """`kept` are the rows of what counts, with the `zones` of each; `dropped` is the rest, with the reasons.
-    `urgent`: something of it is for the fast path."""
+    """One frame with the decisions about its findings.
+
+    `kept` are the rows of the detections, with the `zones` of each; `dropped` are the other findings, with
+    the reasons. `urgent` means that one of the detections takes the fast path.
+    """
 
     frame: ArrivedFrame
     kept: tuple[DetectionRow, ...]
@@ -27,11 +30,10 @@ class DecidedFrame:
     urgent: bool
 
     def to_assembly(self, media_id: str) -> AssemblyFrame:
-        """As assembly takes it."""
         return AssemblyFrame(media_id, self.frame.index, self.frame.at, len(self.kept))
 
     def packed(self) -> bytes:
-        """What was dropped, as the column `frames.dropped` holds it."""
+        """Returns the dropped findings as the column `frames.dropped` stores them."""
         return DroppedDetections(
             detections=[
                 DroppedDetection(detection=raw, decision=decision)  # type: ignore[arg-type]
@@ -40,7 +42,7 @@ class DecidedFrame:
         ).SerializeToString()
 
     def message(self, event_id: UUID | None) -> KeptFrame:
-        """`event_id`: of the event that its detections joined."""
+        """Returns the frame's part of a `store.kept.v1` record. `event_id` is the event that it joined."""
         return KeptFrame(
             index=self.frame.index,
             captured_at=stamp(self.frame.at),
@@ -63,7 +65,10 @@ class DecidedFrame:
 
 @dataclass(frozen=True, slots=True)
 class DecidedMedia:
-    """`policy` is the one that decided, or None where the writer of the record filtered by itself."""
+    """A media with its decided frames.
+
+    `policy` is the policy that decided, or None if the writer of the record filtered its detections itself.
+    """
 
     arrival: Arrival
     frames: tuple[DecidedFrame, ...]
@@ -75,7 +80,10 @@ class DecidedMedia:
 
 
 def apply_policy(arrival: Arrival, policy: WatchPolicy | None) -> DecidedMedia:
-    """`policy` None: the writer of the record filtered by itself, so all that is in it counts."""
+    """Decides about all findings of a media.
+
+    Without a policy, everything counts, as the writer of the record filtered its detections itself.
+    """
     if policy is None:
         frames = tuple(
             DecidedFrame(frame, frame.filtered, ((),) * len(frame.filtered), (), arrival.urgent)
@@ -84,33 +92,33 @@ def apply_policy(arrival: Arrival, policy: WatchPolicy | None) -> DecidedMedia:
     else:
         media = arrival.message.media.id
         detector = arrival.message.detector
-        frames = tuple(_decided(frame, policy, media, detector) for frame in arrival.frames)
+        frames = tuple(_decide_frame(frame, policy, media, detector) for frame in arrival.frames)
     return DecidedMedia(arrival, frames, policy)
 
 
-def _decided(frame: ArrivedFrame, policy: WatchPolicy, media: str, detector: str) -> DecidedFrame:
+def _decide_frame(frame: ArrivedFrame, policy: WatchPolicy, media: str, detector: str) -> DecidedFrame:
     kept: list[DetectionRow] = []
     zones: list[tuple[str, ...]] = []
     dropped: list[tuple[FrameDetection, Decision]] = []
     urgent = False
     for finding, raw in zip(frame.findings, frame.raw, strict=True):
-        ruling = policy.decide(finding)
-        if ruling.decision is Decision.KEPT:
-            kept.append(_row(finding, frame.index, media, detector))
-            zones.append(ruling.zones)
+        result = policy.decide(finding)
+        if result.decision is Decision.KEPT:
+            kept.append(_detection_row(finding, frame.index, media, detector))
+            zones.append(result.zones)
             urgent = urgent or policy.is_fast(finding)
         else:
-            dropped.append((raw, ruling.decision))
+            dropped.append((raw, result.decision))
     return DecidedFrame(frame, tuple(kept), tuple(zones), tuple(dropped), urgent)
 
 
-def _row(finding: Finding, index: int, media: str, detector: str) -> DetectionRow:
-    """Named by its rank in the raw output, so that the policy changes no id."""
+def _detection_row(finding: Finding, index: int, media: str, detector: str) -> DetectionRow:
+    # The id depends on the rank in the raw output, so it is the same under every policy.
     id = parse_uuid(detection_id(media, index, finding.rank, detector))
     return id, index, finding.label, finding.score, list(finding.box), finding.rank
 
 
-def finding_message(finding: Finding) -> FrameDetection:
+def finding_to_message(finding: Finding) -> FrameDetection:
     return FrameDetection(
         rank=finding.rank,
         label=finding.label,
@@ -119,6 +127,5 @@ def finding_message(finding: Finding) -> FrameDetection:
     )
 
 
-def finding_of(message: FrameDetection) -> Finding:
-    """The way back."""
+def finding_from_message(message: FrameDetection) -> Finding:
     return Finding(message.rank, message.label, message.score, edges(message.bounding_box))

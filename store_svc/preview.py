@@ -14,7 +14,7 @@ from lares.store.v1.camera_service_pb2 import (
 )
 from lares.store.v1.dropped_pb2 import DroppedDetections
 from store_svc.database import Database
-from store_svc.decided_media import finding_message, finding_of
+from store_svc.decided_media import finding_from_message, finding_to_message
 from store_svc.detectors import Detectors, KnownDetector, detectors_by_id, latest_detector
 from store_svc.domain.camera import StoredCamera
 from store_svc.domain.watch_policy import CameraWatch, Decision, Finding, WatchPolicy, WatchSettings
@@ -104,7 +104,7 @@ def _frame(row: "asyncpg.Record", kept: Iterable[Recorded], policy: WatchPolicy)
         captured_at=stamp(row["captured_at"]),
         detections=[
             DetectionPreview(
-                detection=finding_message(finding),
+                detection=finding_to_message(finding),
                 recorded=decision,  # type: ignore[arg-type]
                 proposed=policy.decide(finding).decision,  # type: ignore[arg-type]
             )
@@ -115,7 +115,7 @@ def _frame(row: "asyncpg.Record", kept: Iterable[Recorded], policy: WatchPolicy)
 
 def _dropped(packed: bytes) -> list[Recorded]:
     return [
-        (finding_of(dropped.detection), Decision(dropped.decision))
+        (finding_from_message(dropped.detection), Decision(dropped.decision))
         for dropped in DroppedDetections.FromString(packed).detections
     ]
 

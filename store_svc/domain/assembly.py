@@ -1,6 +1,6 @@
-"""Detections to events: a pure fold over one camera's frames in log order.
+"""Assembles detections into events: a pure function of one camera's frames in log order.
 
-Nothing here reads a clock or a database, and nothing depends on how the frames were cut into batches.
+It uses no clock and no database, and its result does not depend on how the frames are split into batches.
 Times are microseconds since 1970 (UTC).
 """
 
@@ -19,7 +19,11 @@ HISTORY_SPAN = 3600 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class AssemblyLimits:
-    """All inclusive: a frame exactly `gap` away joins, an event may last exactly `span`."""
+    """Limits of an event, all inclusive.
+
+    `gap` is the longest time between a frame and the event that it joins, `span` the longest time between the
+    first and the last frame of an event, and `detections` the highest number of detections.
+    """
 
     gap: int = 30 * SECOND
     span: int = 90 * SECOND
@@ -27,13 +31,13 @@ class AssemblyLimits:
 
     @property
     def lookback(self) -> int:
-        """How far before a frame an event may have started that matters to it."""
+        """How long before a frame an event can have started that matters for the frame."""
         return max(self.span, HISTORY_SPAN)
 
 
 @dataclass(frozen=True, slots=True)
 class AssemblyFrame:
-    """The watched detections of one frame, which stay together."""
+    """One frame with the number of its detections, which all join the same event."""
 
     media_id: str
     index: int
@@ -43,7 +47,7 @@ class AssemblyFrame:
 
 @dataclass(slots=True, eq=False)
 class EventSpan:
-    """What assembly knows of an event; open or closed makes no difference."""
+    """What assembly needs to know about an event. Open and closed events are treated alike."""
 
     id: UUID
     started_at: int
@@ -51,7 +55,7 @@ class EventSpan:
     detections: int
 
     def distance(self, at: int) -> int:
-        """0 inside."""
+        """Returns the time between `at` and the event, which is 0 during the event."""
         return max(self.started_at - at, at - self.ended_at, 0)
 
     def accepts(self, frame: AssemblyFrame, limits: AssemblyLimits) -> bool:
@@ -68,40 +72,40 @@ class EventSpan:
 
 
 class Timeline:
-    """One camera's events, as far as the frames to come can matter to them."""
+    """One camera's events, as far back as they can matter for the frames to be placed."""
 
     def __init__(self, spans: Iterable[EventSpan], limits: AssemblyLimits) -> None:
-        self._spans = sorted(spans, key=_place)
+        self._spans = sorted(spans, key=_start_and_id)
         self._limits = limits
 
     def place(self, frame: AssemblyFrame) -> tuple[UUID, History | None]:
-        """The event that the frame joins; with a history when it opens that event.
+        """Returns the event that the frame joins, and its history if the frame opens it.
 
-        It joins the nearest event that takes it, then the earliest started, then the smallest id. The frame
-        must have detections: an empty one does nothing and is not placed.
+        Of the events that accept the frame, it joins the nearest, then the one that started first, then the
+        one with the smallest id. Frames without detections join no event and must not be placed.
         """
-        # An event that started outside of this cannot take it.
-        near = self._started(frame.at - self._limits.span, frame.at + self._limits.gap)
-        taking = [span for span in near if span.accepts(frame, self._limits)]
-        if taking:
-            chosen = min(taking, key=lambda span: (span.distance(frame.at), span.started_at, span.id))
+        # Events that started outside this range cannot accept the frame.
+        near = self._started_between(frame.at - self._limits.span, frame.at + self._limits.gap)
+        accepting = [span for span in near if span.accepts(frame, self._limits)]
+        if accepting:
+            chosen = min(accepting, key=lambda span: (span.distance(frame.at), span.started_at, span.id))
             self._spans.remove(chosen)
             chosen.add(frame)
-            insort(self._spans, chosen, key=_place)
+            insort(self._spans, chosen, key=_start_and_id)
             return chosen.id, None
-        history = self._started(frame.at - HISTORY_SPAN, frame.at - 1)
+        earlier = self._started_between(frame.at - HISTORY_SPAN, frame.at - 1)
         id = parse_uuid(event_id(frame.media_id, frame.index))
         opened = EventSpan(id, frame.at, frame.at, frame.detections)
-        insort(self._spans, opened, key=_place)
-        return opened.id, tuple(EarlierEvent(span.id, span.started_at) for span in history)
+        insort(self._spans, opened, key=_start_and_id)
+        return opened.id, tuple(EarlierEvent(span.id, span.started_at) for span in earlier)
 
-    def _started(self, earliest: int, latest: int) -> list[EventSpan]:
-        """Those started within, inclusive, in order."""
+    def _started_between(self, earliest: int, latest: int) -> list[EventSpan]:
+        """Returns the events that started between these times, inclusive, in order."""
         first = bisect_left(self._spans, earliest, key=_start)
         return self._spans[first : bisect_right(self._spans, latest, lo=first, key=_start)]
 
 
-def _place(span: EventSpan) -> tuple[int, UUID]:
+def _start_and_id(span: EventSpan) -> tuple[int, UUID]:
     return span.started_at, span.id
 
 
@@ -110,8 +114,11 @@ def _start(span: EventSpan) -> int:
 
 
 def event_windows(frames: Iterable[tuple[str, int]], limits: AssemblyLimits) -> list[tuple[str, int, int]]:
-    """For frames (camera, time) to come: within which times, inclusive, the events started that can matter to
-    them. By camera, without overlaps."""
+    """Returns the times, inclusive, between which the events started that matter for these frames.
+
+    `frames` are pairs of camera and capture time. The windows (camera, from, to) are in order of camera and
+    do not overlap.
+    """
     merged: list[tuple[str, int, int]] = []
     for camera, at in sorted(frames):
         earliest, latest = at - limits.lookback, at + limits.gap

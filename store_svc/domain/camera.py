@@ -8,13 +8,17 @@ from zoneinfo import available_timezones
 
 from mesh.problems import Invalid
 
-# What people may change: the paths of an update mask.
+# The fields that clients can change: the paths of an update mask.
 SETTINGS = ("display_name", "time_zone", "enabled", "thresholds")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCamera:
-    """`time_zone` '' means the host's; `thresholds` are least scores by label; `revision` counts from 1."""
+    """A row of `cameras`.
+
+    An empty `time_zone` means the host's. `thresholds` are the lowest scores by label. `revision` counts from
+    1.
+    """
 
     id: str
     display_name: str
@@ -27,17 +31,18 @@ class StoredCamera:
     deleted_at: datetime | None = None
 
     def with_changes(self, now: datetime, **changes: Any) -> "StoredCamera":
-        """Raises Invalid for a time zone that IANA does not know."""
+        """Returns the next revision. Raises Invalid (BAD_TIME_ZONE) like `validate`."""
         changed = replace(self, revision=self.revision + 1, updated_at=now, **changes)
         changed.validate()
         return changed
 
     def validate(self) -> None:
+        """Raises Invalid (BAD_TIME_ZONE) if the time zone is not an IANA name."""
         if self.time_zone and self.time_zone not in available_timezones():
-            sentence = f"{self.time_zone!r} is no IANA time zone, such as Europe/Berlin"
+            sentence = f"{self.time_zone!r} is not an IANA time zone; an example is Europe/Berlin"
             raise Invalid(sentence, "BAD_TIME_ZONE", field="time_zone")
 
 
 def new_camera(id: str, display_name: str, now: datetime) -> StoredCamera:
-    """As a photo of an unknown camera makes it."""
+    """Returns the configuration of a camera that its first photo creates."""
     return StoredCamera(id, display_name or id, "", True, {}, 1, now, now)

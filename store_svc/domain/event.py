@@ -1,4 +1,7 @@
-"""One event's life: it grows, is closed, judged, or judged in vain. Pure: the clock is an argument."""
+"""The state of one event: frames join it, it is closed, it is assessed or the attempt fails.
+
+Pure: the current time is an argument.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,13 +10,17 @@ from uuid import UUID
 
 from store_svc.domain.evidence import History, evidence_digest
 
-# store.v1.EventStatus
+# The numbers of lares.store.v1.EventStatus.
 PENDING, ASSESSED, FAILED = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
 class AddedFrame:
-    """The detections of one frame that joined."""
+    """The detections of one frame that joins an event.
+
+    `at` is the capture time in microseconds. `urgent` means that a detection takes the fast path, and
+    `first_of_media` that no other frame of this media has joined the event.
+    """
 
     at: int
     detection_ids: tuple[UUID, ...]
@@ -24,8 +31,11 @@ class AddedFrame:
 
 @dataclass(frozen=True, slots=True)
 class AddedFrames:
-    """What joined one event in one transaction, with what the evidence is made of besides, and the trace of
-    the photo that counts most."""
+    """The frames that join one event in one transaction.
+
+    `time_zone` is the camera's, which is part of the evidence. `traceparent` is the trace of the photo that
+    the next assessment follows from.
+    """
 
     frames: tuple[AddedFrame, ...]
     time_zone: str
@@ -35,7 +45,7 @@ class AddedFrames:
 
 @dataclass(frozen=True, slots=True)
 class StoredAssessment:
-    """`request_id` is that of the request it answers."""
+    """A row of `assessments`. `request_id` is the request that it answers, if it was requested."""
 
     id: UUID
     evidence_revision: int
@@ -47,11 +57,12 @@ class StoredAssessment:
 
 @dataclass(slots=True)
 class StoredEvent:
-    """A row of `events`, with the body of its current assessment. Times of capture in microseconds.
+    """A row of `events`, with the body of its current assessment.
 
-    `urgent_done`: the fast path was taken. `failure_id` is that of the last failure, until something
-    succeeds. `traceparent` is the trace of the photo that joined last, if it is recorded. What people see
-    changes only with `revision`.
+    `started_at` and `ended_at` are capture times in microseconds. `urgent_done` means that the fast path was
+    taken. `failure_id` is the last failed attempt, until an attempt succeeds. `traceparent` is the trace of
+    the photo that joined last, if it is recorded. Whenever something changes that clients can see, `revision`
+    is incremented.
     """
 
     id: UUID
@@ -80,10 +91,12 @@ class StoredEvent:
     traceparent: str | None = None
     assessment: bytes | None = field(default=None, repr=False)
 
-    def add_frames(self, added: AddedFrames, known: Iterable[UUID], now: datetime) -> bool:
-        """One change, whatever joined. `known` are the ids of the detections it has already. Whether it takes
-        the fast path with it."""
-        ids, urgent_before = list(known), self.urgent_done
+    def add_frames(self, added: AddedFrames, known_ids: Iterable[UUID], now: datetime) -> bool:
+        """Adds frames as one change, and reopens the event. Returns whether it takes the fast path for this.
+
+        `known_ids` are the ids of the detections that the event already has.
+        """
+        ids, urgent_before = list(known_ids), self.urgent_done
         for frame in added.frames:
             ids.extend(frame.detection_ids)
             self.started_at = min(self.started_at, frame.at)
@@ -104,41 +117,49 @@ class StoredEvent:
         self.closed = True
         self.revision += 1
 
-    def apply_assessment(self, assessment: StoredAssessment, answers: bool) -> bool:
-        """Makes it the current assessment if it wins; whether it did. `answers`: it is the answer to the
-        request that waits.
+    def apply_assessment(self, assessment: StoredAssessment, answers_request: bool) -> bool:
+        """Makes `assessment` the current one if it takes precedence. Returns whether it does.
 
-        The highest evidence revision wins. So does the only one that judged the evidence of now: the same
-        assessment may come from an earlier life of this store, with other revisions. And so does the answer
-        to the request, but for one of outgrown evidence after a assessment of newer.
+        It takes precedence in any of these cases:
+
+        - It has a higher evidence revision than the current assessment.
+        - It was made from the event's evidence as it is now, and the current one was not. After a loss of the
+          database, an assessment from the log can have a revision of the lost database.
+        - It answers the waiting request (`answers_request`), unless it was made from outdated evidence and
+          the current one from newer evidence.
         """
-        current = assessment.evidence_digest == self.evidence_digest
-        alone = current and self.assessed_digest != self.evidence_digest
+        up_to_date = assessment.evidence_digest == self.evidence_digest
+        only_up_to_date = up_to_date and self.assessed_digest != self.evidence_digest
         newer = assessment.evidence_revision > self.assessed_revision
-        as_new = current or assessment.evidence_revision == self.assessed_revision
-        wins = newer or alone or (answers and as_new)
+        as_new = up_to_date or assessment.evidence_revision == self.assessed_revision
+        wins = newer or only_up_to_date or (answers_request and as_new)
         if wins:
             self.assessment_id, self.assessment = assessment.id, assessment.body
             self.assessed_digest, self.severity = assessment.evidence_digest, assessment.severity
             self.assessed_revision = max(self.assessed_revision, assessment.evidence_revision)
             self.status = ASSESSED
             self.revision += 1
-        if wins or answers:
+        if wins or answers_request:
             self.failure_id = None
         return wins
 
-    def record_failure(self, failure_id: UUID, *, asked: bool) -> None:
-        """Remembers a failed attempt. Of several in a row only the first is a change that people see.
-        `asked`: somebody waits for an answer; then what was judged stays so."""
+    def record_failure(self, failure_id: UUID, *, requested: bool) -> None:
+        """Records a failed attempt. Of several in a row, only the first is a change that clients see.
+
+        `requested` means that a request waits. An event that needs no assessment without it stays assessed.
+        """
         self.failure_id = failure_id
-        if self.status != FAILED and (not asked or self.wants_assessment):
+        if self.status != FAILED and (not requested or self.needs_assessment):
             self.status = FAILED
             self.revision += 1
 
     @property
-    def wants_assessment(self) -> bool:
-        """Without any request: a closed event unless this very evidence was assessed, an open one only by the
-        fast path, until its first assessment."""
+    def needs_assessment(self) -> bool:
+        """Whether the event is to be assessed without any request.
+
+        A closed event needs an assessment of its evidence as it is now. An open event needs one only if it
+        took the fast path and has not been assessed at all.
+        """
         if self.closed:
             return self.evidence_digest != self.assessed_digest
         return self.urgent_done and self.assessment_id is None

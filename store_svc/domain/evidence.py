@@ -1,4 +1,4 @@
-"""What a assessment rests on, and its digest: the same evidence has the same digest in every run."""
+"""The digest of an event's evidence, and the earlier events that are part of the evidence."""
 
 import hashlib
 import json
@@ -9,7 +9,10 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class EarlierEvent:
-    """An event of the hour before, as it was known when another opened. `started_at` in microseconds."""
+    """An event of the hour before another one, as it was known when the other one was opened.
+
+    `started_at` is in microseconds.
+    """
 
     event_id: UUID
     started_at: int
@@ -19,17 +22,21 @@ History = tuple[EarlierEvent, ...]
 
 
 def evidence_digest(detection_ids: Iterable[UUID], history: Sequence[EarlierEvent], time_zone: str) -> str:
-    """Hex SHA-256. No revision, status or wall clock is in it, nor an assessment."""
-    lines = [time_zone, *sorted(map(str, detection_ids)), *(f"{p.event_id} {p.started_at}" for p in history)]
+    """Returns a hex SHA-256, which is the same for the same evidence in every database.
+
+    It does not depend on revisions, the event's status, assessments or the wall clock.
+    """
+    earlier = (f"{event.event_id} {event.started_at}" for event in history)
+    lines = [time_zone, *sorted(map(str, detection_ids)), *earlier]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def dump_history(history: Sequence[EarlierEvent]) -> str:
-    """As the column events.history keeps it: JSON [[event id, started_at], ...]."""
-    return json.dumps([[str(past.event_id), past.started_at] for past in history]) if history else "[]"
+    """Returns the value of the column events.history: JSON [[event id, started_at], ...]."""
+    return json.dumps([[str(event.event_id), event.started_at] for event in history]) if history else "[]"
 
 
 def load_history(column: str | list[list[str | int]]) -> History:
-    """The column as asyncpg (text) or SQLAlchemy (lists) reads it."""
+    """Parses the column as asyncpg (text) or SQLAlchemy (lists) returns it."""
     pairs = json.loads(column) if isinstance(column, str) else column
     return tuple(EarlierEvent(UUID(str(event_id)), int(started_at)) for event_id, started_at in pairs)

@@ -1,24 +1,26 @@
-"""A job of the queue: its rank, its attempts and pauses, the request that it carries. Pure: the clock is an
-argument."""
+"""A job of the queue: its priority, its attempts and pauses, and the request that it carries.
+
+Pure: the current time is an argument.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-# Kinds: store.internal.v1.JobKind
+# The numbers of lares.store.internal.v1.JobKind.
 ASSESS = 1
 
-# Higher is leased first: somebody waits for what was asked for, but nobody for what failed already.
+# Priorities; the highest is leased first. A request that has failed no longer raises the priority.
 URGENT, REQUESTED = 1, 2
 
-RETRY_SECONDS = 1.0  # doubled by every failed attempt,
-RETRY_MAX_SECONDS = 300.0  # up to this
-REQUEST_ATTEMPTS = 5  # then a request is given up
+RETRY_SECONDS = 1.0  # the pause after the first failed attempt, which doubles with each further one
+RETRY_MAX_SECONDS = 300.0  # the longest pause
+REQUEST_ATTEMPTS = 5  # failed attempts after which a request is given up
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody asks for another assessment. Empty `model` and `prompt` mean the configured ones."""
+    """A request for another assessment. Empty `model` and `prompt` mean the configured ones."""
 
     id: UUID
     model: str = ""
@@ -27,12 +29,13 @@ class Request:
 
 @dataclass(slots=True)
 class Job:
-    """A row of `jobs`, but for its id. There is at most one of a kind and subject, and it exists while there
-    is work to do: since `waiting_since`, however often it was tried in vain.
+    """A row of `jobs`, without its id.
 
-    `input_digest` is that of the input as the subject has it now. `failed` says that the subject shows a
-    failure; `hastened` is set by the first success elsewhere after it. `traceparent` is the trace of the
-    photo or the request that made it due, if it is recorded.
+    There is at most one job of a kind and subject, and it exists as long as there is work to do.
+    `waiting_since` is when it was created, however often it has failed. `input_digest` is the digest of the
+    subject's input as it is now. `failed` means that the subject shows a failure; `hastened` is set by the
+    first success of another job after that. `traceparent` is the trace of the photo or request that made the
+    job due, if it is recorded.
     """
 
     kind: int
@@ -52,36 +55,37 @@ class Job:
     traceparent: str | None = None
 
     def make_due(self, priority: int, now: datetime) -> None:
-        """Due at once, with at least this priority."""
+        """Makes the job due at once, with at least this priority."""
         self.due_at, self.priority = now, max(self.priority, priority)
 
     def set_request(self, request: Request, now: datetime) -> None:
-        """Due at once, before all others, until the request is answered or given up. It replaces one that
-        waits, and ends the lease of whoever works for that one."""
+        """Adds a request, and makes the job due at once, before all others.
+
+        A request that is still waiting is replaced, and the lease of its worker ends.
+        """
         if self.request is not None:
             self.end_lease()
         self.request, self.attempts = request, 0
         self.make_due(REQUESTED, now)
 
-    def end_request(self, request_id: UUID | None, rank: int) -> bool:
-        """Whether it was waiting for this one; it no longer is, and falls back to `rank`."""
+    def end_request(self, request_id: UUID | None, priority: int) -> bool:
+        """Removes the request, and lowers the job to `priority`. Returns whether this request was waiting."""
         if self.request is None or self.request.id != request_id:
             return False
-        self.request, self.priority = None, rank
+        self.request, self.priority = None, priority
         return True
 
     def clear_failures(self) -> None:
-        """Forgets the failures."""
         self.attempts, self.failed, self.hastened = 0, False, False
 
-    def record_failure(self, rank: int, now: datetime) -> None:
-        """Counts a failed attempt: it falls back to `rank` and pauses. Ends the lease."""
+    def record_failure(self, priority: int, now: datetime) -> None:
+        """Counts a failed attempt, ends the lease, lowers the job to `priority`, and starts a pause."""
         self.attempts += 1
-        self.due_at, self.priority = now + retry_after(self.attempts), rank
+        self.due_at, self.priority = now + retry_after(self.attempts), priority
         self.end_lease()
 
     @property
-    def attempts_exhausted(self) -> bool:
+    def request_exhausted(self) -> bool:
         """Whether the request has failed as often as a request may."""
         return self.request is not None and self.attempts >= REQUEST_ATTEMPTS
 
@@ -90,5 +94,5 @@ class Job:
 
 
 def retry_after(attempts: int) -> timedelta:
-    """How long a job pauses after that many failed attempts."""
+    """Returns the pause after this number of failed attempts."""
     return timedelta(seconds=min(RETRY_MAX_SECONDS, RETRY_SECONDS * 2.0 ** (min(attempts, 30) - 1)))

@@ -1,4 +1,4 @@
-"""An event and its `assess` job, which change together. Pure: the clock is an argument."""
+"""An event together with its `assess` job, which change together. Pure: the current time is an argument."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,16 +12,18 @@ from store_svc.times import moment
 
 @dataclass(slots=True)
 class QueuedEvent:
-    """The job exists while the event is to be assessed, or somebody waits for an answer. Once it was made,
-    only an assessment, or giving up, takes it away: an event that grows keeps it."""
+    """The job exists while the event needs an assessment or a request waits.
+
+    Only an assessment, or giving up a request, removes it: frames that join the event keep it.
+    """
 
     event: StoredEvent
     job: Job | None = None
 
-    def add_frames(self, added: AddedFrames, known: Iterable[UUID], now: datetime) -> None:
-        """One change, whatever joined. `known` are the ids of the detections it has already."""
-        if self.event.add_frames(added, known, now):
-            self._job(now).make_due(URGENT, now)
+    def add_frames(self, added: AddedFrames, known_ids: Iterable[UUID], now: datetime) -> None:
+        """Adds frames as one change. `known_ids` are the ids of the detections that the event already has."""
+        if self.event.add_frames(added, known_ids, now):
+            self._ensure_job(now).make_due(URGENT, now)
         if self.job is not None:
             self.job.rank_time = moment(self.event.started_at)
             self.job.input_digest = self.event.evidence_digest
@@ -29,58 +31,65 @@ class QueuedEvent:
                 self.job.traceparent = self.event.traceparent
 
     def close(self, now: datetime) -> None:
-        """Due, unless this very evidence was assessed."""
+        """Closes the event, and creates its job unless its evidence has been assessed."""
         self.event.close()
-        if self.event.wants_assessment:
-            self._job(now)
+        if self.event.needs_assessment:
+            self._ensure_job(now)
 
     def request_assessment(self, request: Request, now: datetime, traceparent: str | None = None) -> None:
-        """Due at once, before all others, as part of the request's trace. Nobody sees a change."""
-        job = self._job(now)
+        """Makes the job due at once, before all others, as part of the request's trace.
+
+        Clients see no change of the event.
+        """
+        job = self._ensure_job(now)
         job.set_request(request, now)
         job.traceparent = traceparent
 
     def apply_assessment(self, assessment: StoredAssessment) -> bool:
-        """Makes it the current assessment if it wins, and ends the request that it answers; whether it did
-        any of this. A request is answered once: what answers it again, however late, takes over from nobody.
+        """Makes `assessment` the current one if it takes precedence, and ends the request that it answers.
+
+        Returns whether it did either. Each request is answered once: a later answer to the same request does
+        not take precedence for it.
         """
-        answers = self.job is not None and self.job.end_request(assessment.request_id, self._rank)
+        answers = self.job is not None and self.job.end_request(assessment.request_id, self._priority)
         wins = self.event.apply_assessment(assessment, answers)
         if wins and self.job is not None:
             self.job.clear_failures()
         if wins or answers:
-            self._settle()
+            self._update_job()
         return wins or answers
 
-    def record_failure(self, failure_id: UUID, evidence_digest: str, now: datetime) -> bool:
-        """Counts a failed attempt, to be tried again later; whether it mattered: not after an assessment of
-        the same evidence, nor where there is no job. What was assessed stays so while only a request is not
-        met. A request bears no more than REQUEST_ATTEMPTS."""
+    def record_failure(self, failure_id: UUID, digest: str, now: datetime) -> bool:
+        """Records a failed attempt to assess the evidence with this digest, which will be retried.
+
+        Returns False, and changes nothing, if there is no job, or if this evidence has been assessed and no
+        request waits. A request is given up after REQUEST_ATTEMPTS failures.
+        """
         event, job = self.event, self.job
-        if job is None or (evidence_digest == event.assessed_digest and job.request is None):
+        if job is None or (digest == event.assessed_digest and job.request is None):
             return False
-        event.record_failure(failure_id, asked=job.request is not None)
-        job.record_failure(self._rank, now)
+        event.record_failure(failure_id, requested=job.request is not None)
+        job.record_failure(self._priority, now)
         job.failed = event.status == FAILED
-        if job.request is not None and job.attempts_exhausted:
+        if job.request is not None and job.request_exhausted:
             self.give_up_request(failure_id, job.request.id)
         return True
 
     def give_up_request(self, failure_id: UUID, request_id: UUID) -> bool:
-        """Ends a request that is not met; whether it was still waiting."""
-        ended = self.job is not None and self.job.end_request(request_id, self._rank)
+        """Ends a request without an assessment. Returns whether it was still waiting."""
+        ended = self.job is not None and self.job.end_request(request_id, self._priority)
         if ended:
             self.event.failure_id = failure_id
-            self._settle()
+            self._update_job()
         return ended
 
     @property
-    def _rank(self) -> int:
-        """Its priority where nobody asked."""
+    def _priority(self) -> int:
+        """The priority of the job without a request."""
         return URGENT if self.event.urgent_done else 0
 
-    def _job(self, now: datetime) -> Job:
-        """The one that there is, or a new one, due now."""
+    def _ensure_job(self, now: datetime) -> Job:
+        """Returns the job, which is created, due now, if there is none."""
         if self.job is None:
             event = self.event
             self.job = Job(
@@ -90,16 +99,18 @@ class QueuedEvent:
                 rank_time=moment(event.started_at),
                 due_at=now,
                 waiting_since=now,
-                priority=self._rank,
+                priority=self._priority,
                 input_digest=event.evidence_digest,
                 traceparent=event.traceparent,
             )
         return self.job
 
-    def _settle(self) -> None:
-        """After a fact: ends the lease, and the job where nothing more is wanted. An open event comes again
-        when it is closed."""
-        if self.job is not None and self.job.request is None and not self.event.wants_assessment:
+    def _update_job(self) -> None:
+        """Ends the lease after a fact, and removes the job if there is nothing more to do.
+
+        The job of an open event is created again when the event is closed.
+        """
+        if self.job is not None and self.job.request is None and not self.event.needs_assessment:
             self.job = None
         if self.job is not None:
             self.job.end_lease()

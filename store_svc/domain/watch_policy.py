@@ -1,8 +1,8 @@
-"""The watch policy: which findings of the detector count, and why the others do not. Pure.
+"""The watch policy decides which findings of the detector count, and why the others do not. Pure.
 
-A policy is made of the settings, of one camera's configuration and of the detector's own thresholds. The
-store applies it when it records a media; previews and replays use the same code. Shapes and boxes are
-normalised to 0..1 of the upright picture.
+A policy is built from the settings, one camera's configuration and the detector's own thresholds. The store
+applies it when it records a media; previews and replays use the same code. Coordinates are normalised to 0..1
+of the upright picture.
 """
 
 import hashlib
@@ -17,8 +17,9 @@ from mesh.labels import canonical
 
 T = TypeVar("T")
 
+# In a map by label, stands for every label that the map does not name.
 EVERY_OTHER = "*"
-# Part of every digest. Change it with the code, where the same values decide otherwise.
+# Part of every digest. Change it if a change of the code makes the same values decide differently.
 VERSION = "watch/v1"
 
 Point: TypeAlias = tuple[float, float]
@@ -36,8 +37,10 @@ class Decision(IntEnum):
 
 
 class Finding(NamedTuple):
-    """One object in the raw output of one frame: `label` is canonical, `score` 0..1, `box` x_min, y_min,
-    x_max, y_max."""
+    """One object in the detector's raw output for one frame.
+
+    `label` is canonical, `score` is in 0..1, and `box` is x_min, y_min, x_max, y_max.
+    """
 
     rank: int
     label: str
@@ -46,7 +49,7 @@ class Finding(NamedTuple):
 
     @property
     def foot(self) -> Point:
-        """The middle of the box's lower edge: where the object touches the ground."""
+        """The middle of the box's lower edge, where the object touches the ground."""
         return (self.box[0] + self.box[2]) / 2, self.box[3]
 
     @property
@@ -56,8 +59,10 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """What becomes of one finding. `zones` are the ids of those that hold its foot point, ascending; none
-    where it is not kept."""
+    """The decision about one finding.
+
+    `zones` are the ids of the zones that contain its foot point, in ascending order; empty if it is not kept.
+    """
 
     decision: Decision
     zones: tuple[str, ...] = ()
@@ -65,35 +70,35 @@ class PolicyResult:
 
 @dataclass(frozen=True, slots=True)
 class SizeFilter:
-    """The least and the most area of a box, both inclusive."""
+    """The smallest and the largest area of a box that counts, both inclusive."""
 
-    least: float = 0.0
-    most: float = 1.0
+    min_area: float = 0.0
+    max_area: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Polygon:
-    """At least three corners, in order; it may be concave. Its edges and corners belong to it."""
+    """A polygon of at least three corners, in order. It may be concave, and contains its edges."""
 
     corners: tuple[Point, ...]
 
     def contains(self, point: Point) -> bool:
-        """By the even-odd rule."""
+        """Applies the even-odd rule."""
         x, y = point
         inside = False
-        before_x, before_y = self.corners[-1]
-        for here_x, here_y in self.corners:
-            side = (here_x - before_x) * (y - before_y) - (here_y - before_y) * (x - before_x)
+        start_x, start_y = self.corners[-1]
+        for end_x, end_y in self.corners:
+            side = (end_x - start_x) * (y - start_y) - (end_y - start_y) * (x - start_x)
             if (
                 side == 0
-                and min(before_x, here_x) <= x <= max(before_x, here_x)
-                and min(before_y, here_y) <= y <= max(before_y, here_y)
+                and min(start_x, end_x) <= x <= max(start_x, end_x)
+                and min(start_y, end_y) <= y <= max(start_y, end_y)
             ):
                 return True
-            # The edge crosses the point's height, and does so to the right of it.
-            if (before_y > y) != (here_y > y) and (side > 0) == (here_y > before_y):
+            # The edge crosses the horizontal line through the point, to the right of the point.
+            if (start_y > y) != (end_y > y) and (side > 0) == (end_y > start_y):
                 inside = not inside
-            before_x, before_y = here_x, here_y
+            start_x, start_y = end_x, end_y
         return inside
 
 
@@ -105,8 +110,10 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
-    """What the settings `LARES_WATCH_*` say, for all cameras. Thresholds are least scores; None means the
-    detector's own."""
+    """The settings `LARES_WATCH_*`, which apply to all cameras.
+
+    Thresholds are the lowest scores that count. None means the detector's own threshold.
+    """
 
     labels: Sequence[str]
     threshold: float | None = None
@@ -117,8 +124,11 @@ class WatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class CameraWatch:
-    """What one camera's configuration says. `thresholds` and `sizes` go by label, `*` for every other one;
-    its thresholds win over those of the settings."""
+    """What one camera's configuration says about its findings.
+
+    `thresholds` and `sizes` are by label, with `*` for every other label. These thresholds override those of
+    the settings.
+    """
 
     thresholds: Mapping[str, float] = field(default_factory=dict)
     sizes: Mapping[str, SizeFilter] = field(default_factory=dict)
@@ -128,7 +138,7 @@ class CameraWatch:
 
 @dataclass(frozen=True, slots=True)
 class ModelThresholds:
-    """The detector's own least scores, which hold where nothing else is configured."""
+    """The detector's own thresholds, which apply where nothing else is configured."""
 
     threshold: float
     fast_threshold: float
@@ -143,8 +153,11 @@ _KEPT = PolicyResult(Decision.KEPT)
 
 @dataclass(frozen=True, slots=True)
 class WatchPolicy:
-    """Everything that decides about one camera's findings. `thresholds` and `sizes` hold what is in force of
-    each watched label. Two policies with the same `digest` decide alike."""
+    """Everything that decides about one camera's findings.
+
+    `thresholds` has every watched label; `sizes` has those with a size filter. Two policies with the same
+    `digest` make the same decisions.
+    """
 
     thresholds: Mapping[str, float]
     fast_labels: frozenset[str]
@@ -156,16 +169,16 @@ class WatchPolicy:
 
     @classmethod
     def of(cls, settings: WatchSettings, camera: CameraWatch, model: ModelThresholds) -> "WatchPolicy":
-        usual = model.threshold if settings.threshold is None else settings.threshold
+        default = model.threshold if settings.threshold is None else settings.threshold
         by_label = _canonical(settings.thresholds)
-        # Cameras are configured in floats of 32 bits, as scores are; settings are not.
-        own = {label: _single(score) for label, score in _canonical(_sorted(camera.thresholds)).items()}
+        # The thresholds of cameras are 32-bit floats, as scores are; those of the settings are not.
+        own = {label: _to_float32(score) for label, score in _canonical(_sorted(camera.thresholds)).items()}
         labels = sorted(set(map(canonical, settings.labels)))
         sizes = _canonical(_sorted(camera.sizes))
         fast = model.fast_threshold if settings.fast_threshold is None else settings.fast_threshold
-        decides = {
+        values = {
             "thresholds": {
-                label: own.get(label, own.get(EVERY_OTHER, by_label.get(label, usual))) for label in labels
+                label: own.get(label, own.get(EVERY_OTHER, by_label.get(label, default))) for label in labels
             },
             "fast_labels": frozenset(map(canonical, settings.fast_labels)).intersection(labels),
             "fast_threshold": fast,
@@ -173,16 +186,16 @@ class WatchPolicy:
             "masks": tuple(camera.masks),
             "zones": tuple(sorted(camera.zones, key=lambda zone: zone.id)),
         }
-        return cls(**decides, digest=_digest(**decides))  # type: ignore[arg-type]
+        return cls(**values, digest=_digest(**values))  # type: ignore[arg-type]
 
     def decide(self, finding: Finding) -> PolicyResult:
-        least = self.thresholds.get(finding.label)
-        if least is None:
+        threshold = self.thresholds.get(finding.label)
+        if threshold is None:
             return _NOT_WATCHED
-        if not finding.score >= least:
+        if not finding.score >= threshold:  # also true for a score that is not a number
             return _BELOW_THRESHOLD
         size = self.sizes.get(finding.label)
-        if size is not None and not size.least <= finding.area <= size.most:
+        if size is not None and not size.min_area <= finding.area <= size.max_area:
             return _SIZE
         if not self.masks and not self.zones:
             return _KEPT
@@ -192,12 +205,12 @@ class WatchPolicy:
         return PolicyResult(Decision.KEPT, tuple(zone.id for zone in self.zones if zone.area.contains(foot)))
 
     def is_fast(self, kept: Finding) -> bool:
-        """Whether a kept finding makes its event due at once."""
+        """Returns whether a kept finding takes the fast path: its event is due for assessment at once."""
         return kept.label in self.fast_labels and kept.score >= self.fast_threshold
 
 
 def unknown_labels(settings: WatchSettings, known: Sequence[str]) -> dict[str, list[str]]:
-    """By the name of the setting, the labels in it that a detector which finds only `known` cannot find."""
+    """Returns, by the name of the setting, the labels in it that are not among `known`."""
     named = {
         "watch_classes": settings.labels,
         "watch_thresholds": settings.thresholds,
@@ -211,17 +224,17 @@ def unknown_labels(settings: WatchSettings, known: Sequence[str]) -> dict[str, l
 
 
 def _canonical(by_label: Mapping[str, T]) -> dict[str, T]:
-    """By canonical label. Of two names for one label, the later one wins."""
+    """Returns the values by canonical label. Of two names for one label, the later one wins."""
     return {canonical(label): value for label, value in by_label.items()}
 
 
 def _sorted(by_label: Mapping[str, T]) -> dict[str, T]:
-    """A camera's map comes in no order of its own."""
+    """Returns the map in order of label, as a camera's map has no defined order."""
     return {label: by_label[label] for label in sorted(by_label)}
 
 
-def _single(score: float) -> float:
-    """The nearest float of 32 bits."""
+def _to_float32(score: float) -> float:
+    """Returns the nearest 32-bit float."""
     single: float = struct.unpack("<f", struct.pack("<f", score))[0]
     return single
 
@@ -234,14 +247,14 @@ def _digest(
     masks: Sequence[Polygon],
     zones: Sequence[Zone],
 ) -> str:
-    """Hex SHA-256."""
-    whole = {
+    """Returns a hex SHA-256."""
+    content = {
         "version": VERSION,
         "thresholds": thresholds,
         "fast_labels": sorted(fast_labels),
         "fast_threshold": fast_threshold,
-        "sizes": {label: [size.least, size.most] for label, size in sizes.items()},
+        "sizes": {label: [size.min_area, size.max_area] for label, size in sizes.items()},
         "masks": sorted(mask.corners for mask in masks),
         "zones": [[zone.id, zone.area.corners] for zone in zones],
     }
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

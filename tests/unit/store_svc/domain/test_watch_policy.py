@@ -132,7 +132,7 @@ def test_a_class_that_the_detector_lacks_is_named_with_its_setting(setting: str,
 
 
 def test_a_size_filter_keeps_its_borders_and_is_for_a_label_or_every_other() -> None:
-    camera = CameraWatch(sizes={"person": SizeFilter(0.25, 0.5), "*": SizeFilter(most=0.125)})
+    camera = CameraWatch(sizes={"person": SizeFilter(0.25, 0.5), "*": SizeFilter(max_area=0.125)})
 
     def decided(label: str, area: float) -> str:
         return policy(camera).decide(Finding(0, label, 0.9, (0.0, 0.0, area, 1.0))).decision.name
@@ -159,7 +159,7 @@ def test_zones_name_where_it_stands_and_drop_nothing() -> None:
 
 
 def test_the_first_reason_is_told() -> None:
-    camera = CameraWatch({"person": 0.95}, {"person": SizeFilter(least=0.5)}, [SQUARE])
+    camera = CameraWatch({"person": 0.95}, {"person": SizeFilter(min_area=0.5)}, [SQUARE])
     assert policy(camera).decide(with_foot(0.5, 0.5, "kite")).decision is Decision.NOT_WATCHED
     assert policy(camera).decide(with_foot(0.5, 0.5)).decision is Decision.BELOW_THRESHOLD
     camera = replace(camera, thresholds={})

@@ -26,41 +26,42 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     DESCRIPTOR: _descriptor.EnumDescriptor
     PERMISSION_UNSPECIFIED: _Permission.ValueType  # 0
     PERMISSION_READ: _Permission.ValueType  # 1
-    """Read cameras, media, detections, events and their live changes, and the state of the services."""
+    """Read cameras, media, detections, events and their changes, and the status of the services."""
     PERMISSION_UPLOAD: _Permission.ValueType  # 2
-    """Send media."""
+    """Upload media."""
     PERMISSION_INFER: _Permission.ValueType  # 3
-    """Run the detector or the reasoner on the caller's own input. Nothing is stored."""
+    """Run the detector or the reasoner on input that the caller provides. Nothing is stored."""
     PERMISSION_REASSESS: _Permission.ValueType  # 4
-    """Ask for another assessment of an event."""
+    """Request another assessment of an event."""
     PERMISSION_CONFIGURE: _Permission.ValueType  # 5
     """Create, change and delete cameras."""
     PERMISSION_MANAGE_KEYS: _Permission.ValueType  # 6
     """Create, list and revoke API keys."""
     PERMISSION_SIBLING: _Permission.ValueType  # 7
-    """Reserved for Lares's own services."""
+    """Reserved for the services of Lares."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
-    """What a caller must be allowed to do. Every RPC declares one; a server with a method that declares none does not
-    start.
+    """What a caller must be allowed to do. Every RPC declares one permission; a server does not start if one of its
+    methods declares none.
     """
 
 PERMISSION_UNSPECIFIED: Permission.ValueType  # 0
 PERMISSION_READ: Permission.ValueType  # 1
-"""Read cameras, media, detections, events and their live changes, and the state of the services."""
+"""Read cameras, media, detections, events and their changes, and the status of the services."""
 PERMISSION_UPLOAD: Permission.ValueType  # 2
-"""Send media."""
+"""Upload media."""
 PERMISSION_INFER: Permission.ValueType  # 3
-"""Run the detector or the reasoner on the caller's own input. Nothing is stored."""
+"""Run the detector or the reasoner on input that the caller provides. Nothing is stored."""
 PERMISSION_REASSESS: Permission.ValueType  # 4
-"""Ask for another assessment of an event."""
+"""Request another assessment of an event."""
 PERMISSION_CONFIGURE: Permission.ValueType  # 5
 """Create, change and delete cameras."""
 PERMISSION_MANAGE_KEYS: Permission.ValueType  # 6
 """Create, list and revoke API keys."""
 PERMISSION_SIBLING: Permission.ValueType  # 7
-"""Reserved for Lares's own services."""
+"""Reserved for the services of Lares."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 PERMISSION_FIELD_NUMBER: _builtins.int
 permission: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Permission.ValueType]
+"""The permission that a caller of the RPC needs."""

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Camera(_message.Message):
-    """One camera's configuration."""
+    """A camera's configuration."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -53,16 +53,18 @@ class Camera(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Immutable slug."""
+    """A slug that never changes."""
     display_name: _builtins.str
-    """Free text; by default the folder's name."""
+    """Free text. The default is the folder's name for a camera that a photo has created, otherwise the id."""
     time_zone: _builtins.str
-    """IANA name; empty means the host's setting LARES_TIME_ZONE."""
+    """IANA name. Empty means the setting LARES_TIME_ZONE."""
     enabled: _builtins.bool
-    """By default true."""
+    """The default is true."""
     @_builtins.property
     def thresholds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Least score by label, `*` for every other; wins over the global thresholds."""
+        """The lowest score at which a detection of each label counts; `*` stands for every other label. These thresholds
+        override the LARES_WATCH_* settings.
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...

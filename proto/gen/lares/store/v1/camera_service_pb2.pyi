@@ -31,26 +31,30 @@ class _PolicyDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Policy
     DESCRIPTOR: _descriptor.EnumDescriptor
     POLICY_DECISION_UNSPECIFIED: _PolicyDecision.ValueType  # 0
     POLICY_DECISION_KEPT: _PolicyDecision.ValueType  # 1
+    """The finding counts."""
     POLICY_DECISION_NOT_WATCHED: _PolicyDecision.ValueType  # 2
     """Its label is not watched."""
     POLICY_DECISION_BELOW_THRESHOLD: _PolicyDecision.ValueType  # 3
+    """Its score is below the threshold."""
     POLICY_DECISION_SIZE: _PolicyDecision.ValueType  # 4
-    """A size filter of the camera excludes it."""
+    """Its area is outside the camera's size filter."""
     POLICY_DECISION_MASKED: _PolicyDecision.ValueType  # 5
-    """Its foot point lies in a mask."""
+    """The middle of its lower edge is in a mask."""
 
 class PolicyDecision(_PolicyDecision, metaclass=_PolicyDecisionEnumTypeWrapper):
-    """Why a finding of the detector counts, or does not. The numbers are stored."""
+    """Why a finding of the detector counts or does not count. The numbers are stored."""
 
 POLICY_DECISION_UNSPECIFIED: PolicyDecision.ValueType  # 0
 POLICY_DECISION_KEPT: PolicyDecision.ValueType  # 1
+"""The finding counts."""
 POLICY_DECISION_NOT_WATCHED: PolicyDecision.ValueType  # 2
 """Its label is not watched."""
 POLICY_DECISION_BELOW_THRESHOLD: PolicyDecision.ValueType  # 3
+"""Its score is below the threshold."""
 POLICY_DECISION_SIZE: PolicyDecision.ValueType  # 4
-"""A size filter of the camera excludes it."""
+"""Its area is outside the camera's size filter."""
 POLICY_DECISION_MASKED: PolicyDecision.ValueType  # 5
-"""Its foot point lies in a mask."""
+"""The middle of its lower edge is in a mask."""
 Global___PolicyDecision: _TypeAlias = PolicyDecision  # noqa: Y015
 
 @_typing.final
@@ -159,7 +163,7 @@ class BatchGetCamerasResponse(_message.Message):
     CAMERAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def cameras(self) -> _containers.RepeatedCompositeFieldContainer[_camera_pb2.Camera]:
-        """Those that exist, deleted ones included, in no order."""
+        """The cameras that exist, including deleted ones, in no particular order."""
 
     def __init__(
         self,
@@ -229,9 +233,9 @@ class UpdateCameraRequest(_message.Message):
     def camera(self) -> _camera_pb2.Camera: ...
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of display_name, time_zone, enabled, thresholds; `*` alone means all of them. What it names and `camera` does not
-        set gets the value that CreateCamera would give it. Absent means the fields that are set: a map or a list changes
-        only when the mask names it.
+        """Paths of the fields to change: display_name, time_zone, enabled, thresholds. `*` alone means all of them. A named
+        field that `camera` does not set gets its default, as in CreateCamera. Without a mask, the fields that are set in
+        `camera` change; maps and lists change only if the mask names them.
         """
 
     def __init__(
@@ -274,7 +278,7 @@ class GetWatchPolicyRequest(_message.Message):
 
     CAMERA_ID_FIELD_NUMBER: _builtins.int
     camera_id: _builtins.str
-    """Empty means a camera without settings of its own."""
+    """Empty means a camera without any configuration of its own."""
     def __init__(
         self,
         *,
@@ -319,19 +323,23 @@ class GetWatchPolicyResponse(_message.Message):
     POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     detector: _builtins.str
-    """The detector that reported last: name and weights digest. Its own thresholds hold where none is configured."""
+    """The detector that reported last: its name and the digest of its weights. Its own thresholds apply where none are
+    configured. Empty until a detector has reported.
+    """
     fast_threshold: _builtins.float
     policy_digest: _builtins.str
-    """Hex SHA-256 of the whole policy, as media and `store.kept.v1` name it."""
+    """Hex SHA-256 of the whole policy. Media and the records of `store.kept.v1` name it."""
     problem: _builtins.str
-    """Which watched labels the detector cannot find, in words; empty where it can find all."""
+    """A sentence that names the watched labels that the detector cannot find. Empty if it can find all of them."""
     @_builtins.property
     def thresholds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Least score of each watched label."""
+        """The lowest score that counts, for each watched label."""
 
     @_builtins.property
     def fast_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Labels whose detections make an event due at once, and their least score."""
+        """A detection of one of these labels with at least the score `fast_threshold` makes its event due for assessment at
+        once.
+        """
 
     def __init__(
         self,
@@ -359,10 +367,10 @@ class PreviewPolicyRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     MAX_FRAMES_FIELD_NUMBER: _builtins.int
     max_frames: _builtins.int
-    """The newest frames of this camera; 0 means 20."""
+    """How many of the camera's newest frames to examine. 0 means 20."""
     @_builtins.property
     def camera(self) -> _camera_pb2.Camera:
-        """The proposed configuration, as in UpdateCamera; `id` names the camera."""
+        """The proposed configuration, as in UpdateCamera. `id` names the camera."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask: ...
@@ -389,13 +397,15 @@ class PreviewPolicyResponse(_message.Message):
     CURRENT_POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     PROPOSED_POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     current_policy_digest: _builtins.str
-    """Of the policy that decided when the newest of these frames was recorded, and of the proposed one over the same
-    frame. Without any frame, of the policies that decide about the next record.
+    """The policy that decided when the newest of these frames was recorded, and the proposed policy for that frame. If
+    there are no frames, the current and the proposed policy for the next record.
     """
     proposed_policy_digest: _builtins.str
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___FramePreview]:
-        """Newest capture first. Frames recorded by versions that kept no raw output are left out."""
+        """Newest capture first. Frames that were recorded without the detector's raw output, by earlier versions of Lares,
+        are left out.
+        """
 
     def __init__(
         self,
@@ -452,9 +462,9 @@ class DetectionPreview(_message.Message):
     RECORDED_FIELD_NUMBER: _builtins.int
     PROPOSED_FIELD_NUMBER: _builtins.int
     recorded: Global___PolicyDecision.ValueType
-    """As decided when it was recorded."""
+    """The decision when the frame was recorded."""
     proposed: Global___PolicyDecision.ValueType
-    """As the proposed configuration would decide."""
+    """The decision with the proposed configuration."""
     @_builtins.property
     def detection(self) -> _detection_pb2.FrameDetection: ...
     def __init__(

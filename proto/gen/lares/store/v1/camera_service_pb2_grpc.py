@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CameraServiceStub:
-    """The cameras. A folder with a photo makes one by itself.
+    """Cameras and their configuration. A camera is also created by the first photo in its folder.
     """
 
     def __init__(self, channel):
@@ -78,57 +78,63 @@ class CameraServiceStub:
 
 
 class CameraServiceServicer:
-    """The cameras. A folder with a photo makes one by itself.
+    """Cameras and their configuration. A camera is also created by the first photo in its folder.
     """
 
     def CreateCamera(self, request, context):
-        """What the request leaves out: the display name is the id, the time zone the host's, and the camera is enabled.
+        """Creates a camera, or restores a deleted one with a new configuration. Fields that are not set get defaults: the
+        display name is the id, the time zone is the host's, and the camera is enabled. Fails with
+        FAILED_PRECONDITION (CAMERA_EXISTS) if the camera exists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCamera(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one camera. Fails with NOT_FOUND if it does not exist.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetCameras(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns several cameras at once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCameras(self, request, context):
-        """By id, ascending.
+        """Lists the cameras that are not deleted, by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCamera(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes the fields that `update_mask` names.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWatchPolicy(self, request, context):
-        """What is watched, and from which score on: as it decides about the next record of this camera.
+        """Returns the watch policy that will decide about the next record of a camera: what is watched, and from which
+        score.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewPolicy(self, request, context):
-        """What the watch policy would keep of recent frames with another configuration of this camera. Nothing is changed.
+        """Applies the watch policy to recent frames of a camera as if it had another configuration. Changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCamera(self, request, context):
-        """Leaves a tombstone: its folder is ignored until it is created again; its events stay.
+        """Deletes a camera. Its folder is ignored until the camera is created again; its events are kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,7 +192,7 @@ def add_CameraServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CameraService:
-    """The cameras. A folder with a photo makes one by itself.
+    """Cameras and their configuration. A camera is also created by the first photo in its folder.
     """
 
     @staticmethod

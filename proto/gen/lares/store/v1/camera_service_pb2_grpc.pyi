@@ -27,47 +27,63 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CameraServiceStub:
-    """The cameras. A folder with a photo makes one by itself."""
+    """Cameras and their configuration. A camera is also created by the first photo in its folder."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CameraServiceAsyncStub: ...
     CreateCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.CreateCameraRequest, _camera_service_pb2.CreateCameraResponse]
-    """What the request leaves out: the display name is the id, the time zone the host's, and the camera is enabled."""
+    """Creates a camera, or restores a deleted one with a new configuration. Fields that are not set get defaults: the
+    display name is the id, the time zone is the host's, and the camera is enabled. Fails with
+    FAILED_PRECONDITION (CAMERA_EXISTS) if the camera exists.
+    """
     GetCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.GetCameraRequest, _camera_service_pb2.GetCameraResponse]
+    """Returns one camera. Fails with NOT_FOUND if it does not exist."""
     BatchGetCameras: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.BatchGetCamerasRequest, _camera_service_pb2.BatchGetCamerasResponse]
+    """Returns several cameras at once."""
     ListCameras: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.ListCamerasRequest, _camera_service_pb2.ListCamerasResponse]
-    """By id, ascending."""
+    """Lists the cameras that are not deleted, by id."""
     UpdateCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.UpdateCameraRequest, _camera_service_pb2.UpdateCameraResponse]
+    """Changes the fields that `update_mask` names."""
     GetWatchPolicy: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.GetWatchPolicyRequest, _camera_service_pb2.GetWatchPolicyResponse]
-    """What is watched, and from which score on: as it decides about the next record of this camera."""
+    """Returns the watch policy that will decide about the next record of a camera: what is watched, and from which
+    score.
+    """
     PreviewPolicy: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.PreviewPolicyRequest, _camera_service_pb2.PreviewPolicyResponse]
-    """What the watch policy would keep of recent frames with another configuration of this camera. Nothing is changed."""
+    """Applies the watch policy to recent frames of a camera as if it had another configuration. Changes nothing."""
     DeleteCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.DeleteCameraRequest, _camera_service_pb2.DeleteCameraResponse]
-    """Leaves a tombstone: its folder is ignored until it is created again; its events stay."""
+    """Deletes a camera. Its folder is ignored until the camera is created again; its events are kept."""
 
 @_typing.type_check_only
 class CameraServiceAsyncStub(CameraServiceStub):
-    """The cameras. A folder with a photo makes one by itself."""
+    """Cameras and their configuration. A camera is also created by the first photo in its folder."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.CreateCameraRequest, _camera_service_pb2.CreateCameraResponse]  # type: ignore[assignment]
-    """What the request leaves out: the display name is the id, the time zone the host's, and the camera is enabled."""
+    """Creates a camera, or restores a deleted one with a new configuration. Fields that are not set get defaults: the
+    display name is the id, the time zone is the host's, and the camera is enabled. Fails with
+    FAILED_PRECONDITION (CAMERA_EXISTS) if the camera exists.
+    """
     GetCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.GetCameraRequest, _camera_service_pb2.GetCameraResponse]  # type: ignore[assignment]
+    """Returns one camera. Fails with NOT_FOUND if it does not exist."""
     BatchGetCameras: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.BatchGetCamerasRequest, _camera_service_pb2.BatchGetCamerasResponse]  # type: ignore[assignment]
+    """Returns several cameras at once."""
     ListCameras: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.ListCamerasRequest, _camera_service_pb2.ListCamerasResponse]  # type: ignore[assignment]
-    """By id, ascending."""
+    """Lists the cameras that are not deleted, by id."""
     UpdateCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.UpdateCameraRequest, _camera_service_pb2.UpdateCameraResponse]  # type: ignore[assignment]
+    """Changes the fields that `update_mask` names."""
     GetWatchPolicy: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.GetWatchPolicyRequest, _camera_service_pb2.GetWatchPolicyResponse]  # type: ignore[assignment]
-    """What is watched, and from which score on: as it decides about the next record of this camera."""
+    """Returns the watch policy that will decide about the next record of a camera: what is watched, and from which
+    score.
+    """
     PreviewPolicy: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.PreviewPolicyRequest, _camera_service_pb2.PreviewPolicyResponse]  # type: ignore[assignment]
-    """What the watch policy would keep of recent frames with another configuration of this camera. Nothing is changed."""
+    """Applies the watch policy to recent frames of a camera as if it had another configuration. Changes nothing."""
     DeleteCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.DeleteCameraRequest, _camera_service_pb2.DeleteCameraResponse]  # type: ignore[assignment]
-    """Leaves a tombstone: its folder is ignored until it is created again; its events stay."""
+    """Deletes a camera. Its folder is ignored until the camera is created again; its events are kept."""
 
 class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The cameras. A folder with a photo makes one by itself."""
+    """Cameras and their configuration. A camera is also created by the first photo in its folder."""
 
     @_abc_1.abstractmethod
     def CreateCamera(
@@ -75,21 +91,26 @@ class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _camera_service_pb2.CreateCameraRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_camera_service_pb2.CreateCameraResponse, _abc.Awaitable[_camera_service_pb2.CreateCameraResponse]]:
-        """What the request leaves out: the display name is the id, the time zone the host's, and the camera is enabled."""
+        """Creates a camera, or restores a deleted one with a new configuration. Fields that are not set get defaults: the
+        display name is the id, the time zone is the host's, and the camera is enabled. Fails with
+        FAILED_PRECONDITION (CAMERA_EXISTS) if the camera exists.
+        """
 
     @_abc_1.abstractmethod
     def GetCamera(
         self,
         request: _camera_service_pb2.GetCameraRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_camera_service_pb2.GetCameraResponse, _abc.Awaitable[_camera_service_pb2.GetCameraResponse]]: ...
+    ) -> _typing.Union[_camera_service_pb2.GetCameraResponse, _abc.Awaitable[_camera_service_pb2.GetCameraResponse]]:
+        """Returns one camera. Fails with NOT_FOUND if it does not exist."""
 
     @_abc_1.abstractmethod
     def BatchGetCameras(
         self,
         request: _camera_service_pb2.BatchGetCamerasRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_camera_service_pb2.BatchGetCamerasResponse, _abc.Awaitable[_camera_service_pb2.BatchGetCamerasResponse]]: ...
+    ) -> _typing.Union[_camera_service_pb2.BatchGetCamerasResponse, _abc.Awaitable[_camera_service_pb2.BatchGetCamerasResponse]]:
+        """Returns several cameras at once."""
 
     @_abc_1.abstractmethod
     def ListCameras(
@@ -97,14 +118,15 @@ class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _camera_service_pb2.ListCamerasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_camera_service_pb2.ListCamerasResponse, _abc.Awaitable[_camera_service_pb2.ListCamerasResponse]]:
-        """By id, ascending."""
+        """Lists the cameras that are not deleted, by id."""
 
     @_abc_1.abstractmethod
     def UpdateCamera(
         self,
         request: _camera_service_pb2.UpdateCameraRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_camera_service_pb2.UpdateCameraResponse, _abc.Awaitable[_camera_service_pb2.UpdateCameraResponse]]: ...
+    ) -> _typing.Union[_camera_service_pb2.UpdateCameraResponse, _abc.Awaitable[_camera_service_pb2.UpdateCameraResponse]]:
+        """Changes the fields that `update_mask` names."""
 
     @_abc_1.abstractmethod
     def GetWatchPolicy(
@@ -112,7 +134,9 @@ class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _camera_service_pb2.GetWatchPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_camera_service_pb2.GetWatchPolicyResponse, _abc.Awaitable[_camera_service_pb2.GetWatchPolicyResponse]]:
-        """What is watched, and from which score on: as it decides about the next record of this camera."""
+        """Returns the watch policy that will decide about the next record of a camera: what is watched, and from which
+        score.
+        """
 
     @_abc_1.abstractmethod
     def PreviewPolicy(
@@ -120,7 +144,7 @@ class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _camera_service_pb2.PreviewPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_camera_service_pb2.PreviewPolicyResponse, _abc.Awaitable[_camera_service_pb2.PreviewPolicyResponse]]:
-        """What the watch policy would keep of recent frames with another configuration of this camera. Nothing is changed."""
+        """Applies the watch policy to recent frames of a camera as if it had another configuration. Changes nothing."""
 
     @_abc_1.abstractmethod
     def DeleteCamera(
@@ -128,6 +152,6 @@ class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _camera_service_pb2.DeleteCameraRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_camera_service_pb2.DeleteCameraResponse, _abc.Awaitable[_camera_service_pb2.DeleteCameraResponse]]:
-        """Leaves a tombstone: its folder is ignored until it is created again; its events stay."""
+        """Deletes a camera. Its folder is ignored until the camera is created again; its events are kept."""
 
 def add_CameraServiceServicer_to_server(servicer: CameraServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

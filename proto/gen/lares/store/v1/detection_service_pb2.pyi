@@ -22,6 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class StoredDetection(_message.Message):
+    """A detection, with the media, event and camera that it belongs to."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DETECTION_FIELD_NUMBER: _builtins.int
@@ -64,7 +66,9 @@ class ListDetectionsRequest(_message.Message):
     event_id: _builtins.str
     media_id: _builtins.str
     page_size: _builtins.int
+    """0 means 50."""
     page_token: _builtins.str
+    """From an earlier response to the same request."""
     def __init__(
         self,
         *,
@@ -91,10 +95,13 @@ class ListDetectionsResponse(_message.Message):
     PAGE_TOKENS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredDetection]: ...
     @_builtins.property
-    def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One token per detection, for the page that starts after it."""
+
     def __init__(
         self,
         *,
@@ -118,7 +125,7 @@ class BatchListDetectionsRequest(_message.Message):
     MEDIA_IDS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Of each parent; 0 means 50."""
+    """The number of detections for each event or media. 0 means 50."""
     @_builtins.property
     def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -167,12 +174,15 @@ class DetectionPage(_message.Message):
     PAGE_TOKENS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     parent_id: _builtins.str
-    """The event's or media's id."""
+    """The id of the event or media."""
     next_page_token: _builtins.str
+    """For ListDetections. Empty on the last page."""
     @_builtins.property
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredDetection]: ...
     @_builtins.property
-    def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One token per detection, for the page that starts after it."""
+
     def __init__(
         self,
         *,

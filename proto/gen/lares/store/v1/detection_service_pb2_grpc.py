@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DetectionServiceStub:
-    """What was found.
+    """Detections: findings of the detector that the watch policy kept.
     """
 
     def __init__(self, channel):
@@ -48,18 +48,18 @@ class DetectionServiceStub:
 
 
 class DetectionServiceServicer:
-    """What was found.
+    """Detections: findings of the detector that the watch policy kept.
     """
 
     def ListDetections(self, request, context):
-        """Of one event or one media: oldest capture first, then best score.
+        """Lists the detections of one event or one media: earliest capture first, then highest score.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchListDetections(self, request, context):
-        """The first detections of each of several events or media.
+        """Returns the first page of detections of each of several events or media.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +87,7 @@ def add_DetectionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DetectionService:
-    """What was found.
+    """Detections: findings of the detector that the watch policy kept.
     """
 
     @staticmethod

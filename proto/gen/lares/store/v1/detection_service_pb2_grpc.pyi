@@ -27,29 +27,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DetectionServiceStub:
-    """What was found."""
+    """Detections: findings of the detector that the watch policy kept."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DetectionServiceAsyncStub: ...
     ListDetections: _grpc.UnaryUnaryMultiCallable[_detection_service_pb2.ListDetectionsRequest, _detection_service_pb2.ListDetectionsResponse]
-    """Of one event or one media: oldest capture first, then best score."""
+    """Lists the detections of one event or one media: earliest capture first, then highest score."""
     BatchListDetections: _grpc.UnaryUnaryMultiCallable[_detection_service_pb2.BatchListDetectionsRequest, _detection_service_pb2.BatchListDetectionsResponse]
-    """The first detections of each of several events or media."""
+    """Returns the first page of detections of each of several events or media."""
 
 @_typing.type_check_only
 class DetectionServiceAsyncStub(DetectionServiceStub):
-    """What was found."""
+    """Detections: findings of the detector that the watch policy kept."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListDetections: _aio.UnaryUnaryMultiCallable[_detection_service_pb2.ListDetectionsRequest, _detection_service_pb2.ListDetectionsResponse]  # type: ignore[assignment]
-    """Of one event or one media: oldest capture first, then best score."""
+    """Lists the detections of one event or one media: earliest capture first, then highest score."""
     BatchListDetections: _aio.UnaryUnaryMultiCallable[_detection_service_pb2.BatchListDetectionsRequest, _detection_service_pb2.BatchListDetectionsResponse]  # type: ignore[assignment]
-    """The first detections of each of several events or media."""
+    """Returns the first page of detections of each of several events or media."""
 
 class DetectionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What was found."""
+    """Detections: findings of the detector that the watch policy kept."""
 
     @_abc_1.abstractmethod
     def ListDetections(
@@ -57,7 +57,7 @@ class DetectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _detection_service_pb2.ListDetectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_detection_service_pb2.ListDetectionsResponse, _abc.Awaitable[_detection_service_pb2.ListDetectionsResponse]]:
-        """Of one event or one media: oldest capture first, then best score."""
+        """Lists the detections of one event or one media: earliest capture first, then highest score."""
 
     @_abc_1.abstractmethod
     def BatchListDetections(
@@ -65,6 +65,6 @@ class DetectionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _detection_service_pb2.BatchListDetectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_detection_service_pb2.BatchListDetectionsResponse, _abc.Awaitable[_detection_service_pb2.BatchListDetectionsResponse]]:
-        """The first detections of each of several events or media."""
+        """Returns the first page of detections of each of several events or media."""
 
 def add_DetectionServiceServicer_to_server(servicer: DetectionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

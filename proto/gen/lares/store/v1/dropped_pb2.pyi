@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class DroppedDetections(_message.Message):
-    """What the watch policy did not keep of one frame, as the column `frames.dropped` holds it."""
+    """The findings of one frame that the watch policy did not keep. Stored in the column `frames.dropped`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -29,22 +29,26 @@ class _EventStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventStat
     DESCRIPTOR: _descriptor.EnumDescriptor
     EVENT_STATUS_UNSPECIFIED: _EventStatus.ValueType  # 0
     EVENT_STATUS_PENDING: _EventStatus.ValueType  # 1
+    """Not assessed yet."""
     EVENT_STATUS_ASSESSED: _EventStatus.ValueType  # 2
+    """There is a current assessment."""
     EVENT_STATUS_FAILED: _EventStatus.ValueType  # 3
-    """The last attempt at judging failed; it is tried again."""
+    """The last attempt to assess the event failed. It will be retried."""
 
 class EventStatus(_EventStatus, metaclass=_EventStatusEnumTypeWrapper): ...
 
 EVENT_STATUS_UNSPECIFIED: EventStatus.ValueType  # 0
 EVENT_STATUS_PENDING: EventStatus.ValueType  # 1
+"""Not assessed yet."""
 EVENT_STATUS_ASSESSED: EventStatus.ValueType  # 2
+"""There is a current assessment."""
 EVENT_STATUS_FAILED: EventStatus.ValueType  # 3
-"""The last attempt at judging failed; it is tried again."""
+"""The last attempt to assess the event failed. It will be retried."""
 Global___EventStatus: _TypeAlias = EventStatus  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
-    """A bounded snapshot of one event: everything but its detections and media."""
+    """A snapshot of bounded size of one event: everything but its detections and media."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,15 +66,16 @@ class Event(_message.Message):
     MEDIA_COUNT_FIELD_NUMBER: _builtins.int
     ASSESSMENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """UUIDv5(media, frame) of the frame that opened it."""
+    """UUIDv5 of the media and frame that opened the event."""
     camera_id: _builtins.str
     camera_name: _builtins.str
     status: Global___EventStatus.ValueType
     revision: _builtins.int
-    """Counts the changes of this event, from 1."""
+    """The number of changes of this event, starting at 1."""
     sequence: _builtins.int
-    """The feed sequence of its latest change."""
+    """The feed sequence of the latest change."""
     closed: _builtins.bool
+    """True once nothing has joined the event for the time in LARES_EVENT_GAP_SECONDS. A late photo may reopen it."""
     detection_count: _builtins.int
     media_count: _builtins.int
     @_builtins.property
@@ -79,11 +84,11 @@ class Event(_message.Message):
     def ended_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sorted, distinct."""
+        """Distinct and sorted."""
 
     @_builtins.property
     def assessment(self) -> _assessment_pb2.Assessment:
-        """Absent until somebody has judged."""
+        """The current assessment. Absent until the event has been assessed."""
 
     def __init__(
         self,

@@ -64,6 +64,8 @@ Global___GetEventResponse: _TypeAlias = GetEventResponse  # noqa: Y015
 
 @_typing.final
 class EventFilter(_message.Message):
+    """Conditions that an event must all meet. An empty list sets no condition."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CAMERA_IDS_FIELD_NUMBER: _builtins.int
@@ -118,7 +120,7 @@ class ListEventsRequest(_message.Message):
     page_size: _builtins.int
     """0 means 50."""
     page_token: _builtins.str
-    """Of an earlier answer, with the same filter."""
+    """From an earlier response to a request with the same filter."""
     @_builtins.property
     def filter(self) -> Global___EventFilter: ...
     def __init__(
@@ -149,7 +151,7 @@ class ListEventsResponse(_message.Message):
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]: ...
     @_builtins.property
     def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """One token per event: the page that starts after it."""
+        """One token per event, for the page that starts after it."""
 
     def __init__(
         self,
@@ -174,11 +176,13 @@ class WatchEventsRequest(_message.Message):
     CAMERA_IDS_FIELD_NUMBER: _builtins.int
     MIN_SEVERITY_FIELD_NUMBER: _builtins.int
     after: _builtins.int
-    """The cursor to go on after; absent means from now, 0 means everything kept."""
+    """The sequence after which to start. Absent means only new changes; 0 means every change that is kept."""
     min_severity: _assessment_pb2.Severity.ValueType
-    """Withholds unjudged events and those judged below."""
+    """Only events whose current assessment has at least this severity. Deletions are always sent."""
     @_builtins.property
-    def camera_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def camera_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only events of these cameras. Empty means all cameras."""
+
     def __init__(
         self,
         *,
@@ -198,8 +202,8 @@ Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
 
 @_typing.final
 class WatchEventsResponse(_message.Message):
-    """A change, or a bookmark. Bookmarks come where the request filters: when what was kept is read, then whenever nothing
-    else came for 30 s at most.
+    """A change or a bookmark. Bookmarks are sent only if the request filters: one as soon as the stored changes have been
+    examined, then whenever nothing else was sent for at most 30 s.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -207,7 +211,7 @@ class WatchEventsResponse(_message.Message):
     CHANGE_FIELD_NUMBER: _builtins.int
     BOOKMARK_FIELD_NUMBER: _builtins.int
     bookmark: _builtins.int
-    """The last sequence that was examined for this watcher: as `after` it misses nothing."""
+    """The last sequence that has been examined for this watcher. A watch that starts after it misses nothing."""
     @_builtins.property
     def change(self) -> _events_pb2.EventChanged: ...
     def __init__(
@@ -233,6 +237,7 @@ class ListChangesRequest(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     after: _builtins.int
+    """The sequence after which the page starts."""
     page_size: _builtins.int
     """0 means 200."""
     def __init__(
@@ -256,7 +261,7 @@ class ListChangesResponse(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     head: _builtins.int
-    """The feed's head as of this answer."""
+    """The feed's latest sequence at the time of this response."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[_events_pb2.EventChanged]: ...
     def __init__(
@@ -283,9 +288,11 @@ class ReassessEventRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     request_id: _builtins.str
-    """A UUID that the caller chooses: the same request twice is one. Empty means a fresh one."""
+    """A UUID chosen by the caller, which makes the request idempotent. Empty means a new one."""
     model: _builtins.str
+    """The model to use. Empty means the configured one."""
     prompt: _builtins.str
+    """The version of the prompt to use. Empty means the configured one."""
     def __init__(
         self,
         *,
@@ -309,6 +316,7 @@ class ReassessEventResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """The resulting assessment names this id."""
     @_builtins.property
     def event(self) -> _event_pb2.Event: ...
     def __init__(
@@ -336,7 +344,7 @@ class ListAssessmentsRequest(_message.Message):
     page_size: _builtins.int
     """0 means 20."""
     page_token: _builtins.str
-    """Of an earlier answer."""
+    """From an earlier response to the same request."""
     def __init__(
         self,
         *,
@@ -365,7 +373,7 @@ class ListAssessmentsResponse(_message.Message):
     def assessments(self) -> _containers.RepeatedCompositeFieldContainer[_assessment_pb2.Assessment]: ...
     @_builtins.property
     def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """One token per assessment: the page that starts after it."""
+        """One token per assessment, for the page that starts after it."""
 
     def __init__(
         self,
@@ -407,7 +415,7 @@ class GetRawAnswerResponse(_message.Message):
 
     RAW_ANSWER_FIELD_NUMBER: _builtins.int
     raw_answer: _builtins.str
-    """Cut to 8 KiB."""
+    """Truncated to 8 KiB."""
     def __init__(
         self,
         *,
@@ -463,7 +471,7 @@ Global___BatchGetFailuresResponse: _TypeAlias = BatchGetFailuresResponse  # noqa
 
 @_typing.final
 class EventFailure(_message.Message):
-    """A judgement that came to nothing."""
+    """A failed attempt to assess an event."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -474,11 +482,11 @@ class EventFailure(_message.Message):
     GIVEN_UP_REQUEST_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     reason: _builtins.str
-    """Machine-readable, `BAD_ANSWER`."""
+    """A reason code, for example `BAD_ANSWER`."""
     detail: _builtins.str
     """One sentence."""
     given_up_request_id: _builtins.str
-    """The request for a re-judgement that was given up with it; empty where none was."""
+    """The reassessment request that was given up with this attempt. Empty if none was."""
     @_builtins.property
     def failed_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -529,26 +537,32 @@ class GetStoreStatusResponse(_message.Message):
     RECENTLY_ASSESSED_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
     detections_lag: _builtins.int
-    """Records not yet in the store."""
+    """How many records of each topic are not in the store yet."""
     rejections_lag: _builtins.int
     assessments_lag: _builtins.int
     open_events: _builtins.int
+    """Events that are not closed."""
     due_events: _builtins.int
-    """Events waiting for a judge, leased ones included."""
+    """Events that are waiting to be assessed, including those that a reasoner is working on."""
     leased_events: _builtins.int
+    """Events that a reasoner is working on."""
     outbox: _builtins.int
-    """Feed entries, camera changes and kept media not yet on their topics."""
+    """Feed entries, camera changes and kept media that are not on their topics yet."""
     sequence: _builtins.int
-    """The feed's head."""
+    """The feed's latest sequence."""
     recently_assessed: _builtins.int
-    """Judgements recorded in the last five minutes."""
+    """Assessments recorded in the last five minutes."""
     @_builtins.property
     def oldest_due_at(self) -> _timestamp_pb2.Timestamp:
-        """Since when the first of them waits, whatever was tried meanwhile."""
+        """When the event that has been waiting longest became due. Failed attempts do not change it. Absent if no event is
+        due.
+        """
 
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:
-        """When the backlog will be judged at that pace; absent where there is no pace to tell by. 0 where nothing is due."""
+        """How long it takes to assess the due events at the pace of the last five minutes. Zero if no event is due; absent
+        if nothing was assessed in that time.
+        """
 
     def __init__(
         self,

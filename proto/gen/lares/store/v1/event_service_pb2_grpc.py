@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EventServiceStub:
-    """The events and their live feed.
+    """Events, their assessments and the feed of their changes.
     """
 
     def __init__(self, channel):
@@ -83,67 +83,71 @@ class EventServiceStub:
 
 
 class EventServiceServicer:
-    """The events and their live feed.
+    """Events, their assessments and the feed of their changes.
     """
 
     def GetEvent(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one event. Fails with NOT_FOUND if it does not exist.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """Newest first.
+        """Lists events, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld.
+        """Streams every change after a cursor, then new changes as they happen: each once, in order. If the request
+        filters, bookmarks in the stream report how far it has been examined.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListChanges(self, request, context):
-        """The feed's entries after a cursor, a page at a time.
+        """Returns one page of the feed's changes after a cursor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReassessEvent(self, request, context):
-        """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
-        of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
+        """Requests another assessment of an event, optionally by another model or prompt. It becomes the current
+        assessment; earlier ones stay in the history. A newer request replaces one that is still waiting. A request is
+        given up after five failed attempts. Fails with RESOURCE_EXHAUSTED while too many requests are waiting.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAssessments(self, request, context):
-        """An event's judgements, newest first.
+        """Lists the assessments of an event, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRawAnswer(self, request, context):
-        """What a model answered, word by word; empty for rules.
+        """Returns the text that a language model returned for an assessment. Empty if the rules made it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetFailures(self, request, context):
-        """Why the last attempts at judging these events failed; none of those whose last attempt succeeded.
+        """Returns why the last attempts to assess these events failed. An event whose last attempt succeeded has no
+        failure.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStoreStatus(self, request, context):
-        """What is in flight in the store.
+        """Returns how much work is waiting in and before the store.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,7 +210,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService:
-    """The events and their live feed.
+    """Events, their assessments and the feed of their changes.
     """
 
     @staticmethod

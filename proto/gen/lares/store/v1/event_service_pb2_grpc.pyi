@@ -27,66 +27,79 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EventServiceStub:
-    """The events and their live feed."""
+    """Events, their assessments and the feed of their changes."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EventServiceAsyncStub: ...
     GetEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetEventRequest, _event_service_pb2.GetEventResponse]
+    """Returns one event. Fails with NOT_FOUND if it does not exist."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]
-    """Newest first."""
+    """Lists events, newest first."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_event_service_pb2.WatchEventsRequest, _event_service_pb2.WatchEventsResponse]
-    """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld."""
+    """Streams every change after a cursor, then new changes as they happen: each once, in order. If the request
+    filters, bookmarks in the stream report how far it has been examined.
+    """
     ListChanges: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListChangesRequest, _event_service_pb2.ListChangesResponse]
-    """The feed's entries after a cursor, a page at a time."""
+    """Returns one page of the feed's changes after a cursor."""
     ReassessEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]
-    """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
-    of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
+    """Requests another assessment of an event, optionally by another model or prompt. It becomes the current
+    assessment; earlier ones stay in the history. A newer request replaces one that is still waiting. A request is
+    given up after five failed attempts. Fails with RESOURCE_EXHAUSTED while too many requests are waiting.
     """
     ListAssessments: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]
-    """An event's judgements, newest first."""
+    """Lists the assessments of an event, newest first."""
     GetRawAnswer: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetRawAnswerRequest, _event_service_pb2.GetRawAnswerResponse]
-    """What a model answered, word by word; empty for rules."""
+    """Returns the text that a language model returned for an assessment. Empty if the rules made it."""
     BatchGetFailures: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.BatchGetFailuresRequest, _event_service_pb2.BatchGetFailuresResponse]
-    """Why the last attempts at judging these events failed; none of those whose last attempt succeeded."""
+    """Returns why the last attempts to assess these events failed. An event whose last attempt succeeded has no
+    failure.
+    """
     GetStoreStatus: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]
-    """What is in flight in the store."""
+    """Returns how much work is waiting in and before the store."""
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
-    """The events and their live feed."""
+    """Events, their assessments and the feed of their changes."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetEventRequest, _event_service_pb2.GetEventResponse]  # type: ignore[assignment]
+    """Returns one event. Fails with NOT_FOUND if it does not exist."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListEventsRequest, _event_service_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """Newest first."""
+    """Lists events, newest first."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_event_service_pb2.WatchEventsRequest, _event_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
-    """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld."""
+    """Streams every change after a cursor, then new changes as they happen: each once, in order. If the request
+    filters, bookmarks in the stream report how far it has been examined.
+    """
     ListChanges: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListChangesRequest, _event_service_pb2.ListChangesResponse]  # type: ignore[assignment]
-    """The feed's entries after a cursor, a page at a time."""
+    """Returns one page of the feed's changes after a cursor."""
     ReassessEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]  # type: ignore[assignment]
-    """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
-    of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
+    """Requests another assessment of an event, optionally by another model or prompt. It becomes the current
+    assessment; earlier ones stay in the history. A newer request replaces one that is still waiting. A request is
+    given up after five failed attempts. Fails with RESOURCE_EXHAUSTED while too many requests are waiting.
     """
     ListAssessments: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]  # type: ignore[assignment]
-    """An event's judgements, newest first."""
+    """Lists the assessments of an event, newest first."""
     GetRawAnswer: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetRawAnswerRequest, _event_service_pb2.GetRawAnswerResponse]  # type: ignore[assignment]
-    """What a model answered, word by word; empty for rules."""
+    """Returns the text that a language model returned for an assessment. Empty if the rules made it."""
     BatchGetFailures: _aio.UnaryUnaryMultiCallable[_event_service_pb2.BatchGetFailuresRequest, _event_service_pb2.BatchGetFailuresResponse]  # type: ignore[assignment]
-    """Why the last attempts at judging these events failed; none of those whose last attempt succeeded."""
+    """Returns why the last attempts to assess these events failed. An event whose last attempt succeeded has no
+    failure.
+    """
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]  # type: ignore[assignment]
-    """What is in flight in the store."""
+    """Returns how much work is waiting in and before the store."""
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The events and their live feed."""
+    """Events, their assessments and the feed of their changes."""
 
     @_abc_1.abstractmethod
     def GetEvent(
         self,
         request: _event_service_pb2.GetEventRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_event_service_pb2.GetEventResponse, _abc.Awaitable[_event_service_pb2.GetEventResponse]]: ...
+    ) -> _typing.Union[_event_service_pb2.GetEventResponse, _abc.Awaitable[_event_service_pb2.GetEventResponse]]:
+        """Returns one event. Fails with NOT_FOUND if it does not exist."""
 
     @_abc_1.abstractmethod
     def ListEvents(
@@ -94,7 +107,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ListEventsResponse, _abc.Awaitable[_event_service_pb2.ListEventsResponse]]:
-        """Newest first."""
+        """Lists events, newest first."""
 
     @_abc_1.abstractmethod
     def WatchEvents(
@@ -102,7 +115,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.WatchEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_event_service_pb2.WatchEventsResponse], _abc.AsyncIterator[_event_service_pb2.WatchEventsResponse]]:
-        """Every change after a cursor, then live, each once and in order; with bookmarks in between where some are withheld."""
+        """Streams every change after a cursor, then new changes as they happen: each once, in order. If the request
+        filters, bookmarks in the stream report how far it has been examined.
+        """
 
     @_abc_1.abstractmethod
     def ListChanges(
@@ -110,7 +125,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.ListChangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ListChangesResponse, _abc.Awaitable[_event_service_pb2.ListChangesResponse]]:
-        """The feed's entries after a cursor, a page at a time."""
+        """Returns one page of the feed's changes after a cursor."""
 
     @_abc_1.abstractmethod
     def ReassessEvent(
@@ -118,8 +133,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.ReassessEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ReassessEventResponse, _abc.Awaitable[_event_service_pb2.ReassessEventResponse]]:
-        """Asks for another judgement of an event, perhaps by another model or prompt. It becomes the current one; those
-        of before stay in the history. A newer request replaces one that waits; one that failed five times is given up.
+        """Requests another assessment of an event, optionally by another model or prompt. It becomes the current
+        assessment; earlier ones stay in the history. A newer request replaces one that is still waiting. A request is
+        given up after five failed attempts. Fails with RESOURCE_EXHAUSTED while too many requests are waiting.
         """
 
     @_abc_1.abstractmethod
@@ -128,7 +144,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.ListAssessmentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ListAssessmentsResponse, _abc.Awaitable[_event_service_pb2.ListAssessmentsResponse]]:
-        """An event's judgements, newest first."""
+        """Lists the assessments of an event, newest first."""
 
     @_abc_1.abstractmethod
     def GetRawAnswer(
@@ -136,7 +152,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.GetRawAnswerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.GetRawAnswerResponse, _abc.Awaitable[_event_service_pb2.GetRawAnswerResponse]]:
-        """What a model answered, word by word; empty for rules."""
+        """Returns the text that a language model returned for an assessment. Empty if the rules made it."""
 
     @_abc_1.abstractmethod
     def BatchGetFailures(
@@ -144,7 +160,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.BatchGetFailuresRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.BatchGetFailuresResponse, _abc.Awaitable[_event_service_pb2.BatchGetFailuresResponse]]:
-        """Why the last attempts at judging these events failed; none of those whose last attempt succeeded."""
+        """Returns why the last attempts to assess these events failed. An event whose last attempt succeeded has no
+        failure.
+        """
 
     @_abc_1.abstractmethod
     def GetStoreStatus(
@@ -152,6 +170,6 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.GetStoreStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.GetStoreStatusResponse, _abc.Awaitable[_event_service_pb2.GetStoreStatusResponse]]:
-        """What is in flight in the store."""
+        """Returns how much work is waiting in and before the store."""
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class EventChanged(_message.Message):
-    """Topic store.feed.v1, one partition, in order of sequence, without gaps."""
+    """One entry of the feed. Topic `store.feed.v1`, which has one partition; entries are in order of sequence, without
+    gaps.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -34,11 +36,11 @@ class EventChanged(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The cursor, the same in GraphQL, gRPC and Kafka."""
+    """The cursor, which is the same in GraphQL, gRPC and Kafka."""
     deleted: _builtins.bool
     @_builtins.property
     def event(self) -> _event_pb2.Event:
-        """The event as it was when this entry was written; only its ids where it was deleted."""
+        """The event as it was after this change. If it was deleted, only its ids are set."""
 
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -60,7 +62,7 @@ Global___EventChanged: _TypeAlias = EventChanged  # noqa: Y015
 
 @_typing.final
 class CameraConfigured(_message.Message):
-    """Topic store.cameras.v1, compacted, key camera id."""
+    """The configuration of a camera after a change. Topic `store.cameras.v1`, compacted; the key is the camera's id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -69,7 +71,7 @@ class CameraConfigured(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     deleted: _builtins.bool
     revision: _builtins.int
-    """Grows with every change of this camera."""
+    """Increases with every change of this camera."""
     @_builtins.property
     def camera(self) -> _camera_pb2.Camera: ...
     def __init__(
@@ -89,7 +91,9 @@ Global___CameraConfigured: _TypeAlias = CameraConfigured  # noqa: Y015
 
 @_typing.final
 class MediaKept(_message.Message):
-    """Topic store.kept.v1, key camera_id: what counted of one media, decided by the watch policy when it was recorded."""
+    """What counts in one media, as the watch policy decided when the media was recorded. Topic `store.kept.v1`; the key
+    is the camera's id.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -101,18 +105,18 @@ class MediaKept(_message.Message):
     POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     detector: _builtins.str
-    """Name and weights digest."""
+    """The detector's name and the digest of its weights."""
     camera_revision: _builtins.int
-    """The camera's configuration that decided."""
+    """The revision of the camera's configuration that was applied."""
     policy_digest: _builtins.str
-    """Hex SHA-256 of the whole policy that decided."""
+    """Hex SHA-256 of the whole watch policy that was applied."""
     @_builtins.property
     def media(self) -> _media_pb2.Media: ...
     @_builtins.property
     def detected_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptFrame]:
-        """All frames of the media, also those of which nothing was kept."""
+        """All frames of the media, including those in which nothing counts."""
 
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -137,6 +141,8 @@ Global___MediaKept: _TypeAlias = MediaKept  # noqa: Y015
 
 @_typing.final
 class KeptFrame(_message.Message):
+    """One frame and its detections."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
@@ -149,12 +155,12 @@ class KeptFrame(_message.Message):
     width: _builtins.int
     height: _builtins.int
     dropped_count: _builtins.int
-    """How many findings of the detector did not count."""
+    """The number of findings that do not count."""
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptDetection]:
-        """Best first."""
+        """Highest score first."""
 
     def __init__(
         self,
@@ -176,6 +182,8 @@ Global___KeptFrame: _TypeAlias = KeptFrame  # noqa: Y015
 
 @_typing.final
 class KeptDetection(_message.Message):
+    """One finding that counts."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -188,11 +196,12 @@ class KeptDetection(_message.Message):
     label: _builtins.str
     score: _builtins.float
     event_id: _builtins.str
+    """The event that the frame joined."""
     @_builtins.property
     def bounding_box(self) -> _detection_pb2.BoundingBox: ...
     @_builtins.property
     def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The zones that hold its foot point."""
+        """The zones that contain the middle of the lower edge of its bounding box."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class KeyServiceStub:
-    """API keys. Only their SHA-256 is stored.
+    """Manages API keys. The store keeps only their SHA-256.
     """
 
     def __init__(self, channel):
@@ -53,24 +53,26 @@ class KeyServiceStub:
 
 
 class KeyServiceServicer:
-    """API keys. Only their SHA-256 is stored.
+    """Manages API keys. The store keeps only their SHA-256.
     """
 
     def CreateKey(self, request, context):
-        """The plain text is in this answer and nowhere else.
+        """Creates a key. Its plain text is returned only here and cannot be retrieved again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListKeys(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists all keys, oldest first, including revoked ones.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKey(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Revokes a key. Has no effect if it is revoked already. Fails with NOT_FOUND if the key does not exist.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -102,7 +104,7 @@ def add_KeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KeyService:
-    """API keys. Only their SHA-256 is stored.
+    """Manages API keys. The store keeps only their SHA-256.
     """
 
     @staticmethod

@@ -27,29 +27,33 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class KeyServiceStub:
-    """API keys. Only their SHA-256 is stored."""
+    """Manages API keys. The store keeps only their SHA-256."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyServiceAsyncStub: ...
     CreateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]
-    """The plain text is in this answer and nowhere else."""
+    """Creates a key. Its plain text is returned only here and cannot be retrieved again."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]
+    """Lists all keys, oldest first, including revoked ones."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]
+    """Revokes a key. Has no effect if it is revoked already. Fails with NOT_FOUND if the key does not exist."""
 
 @_typing.type_check_only
 class KeyServiceAsyncStub(KeyServiceStub):
-    """API keys. Only their SHA-256 is stored."""
+    """Manages API keys. The store keeps only their SHA-256."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """The plain text is in this answer and nowhere else."""
+    """Creates a key. Its plain text is returned only here and cannot be retrieved again."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]  # type: ignore[assignment]
+    """Lists all keys, oldest first, including revoked ones."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
+    """Revokes a key. Has no effect if it is revoked already. Fails with NOT_FOUND if the key does not exist."""
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """API keys. Only their SHA-256 is stored."""
+    """Manages API keys. The store keeps only their SHA-256."""
 
     @_abc_1.abstractmethod
     def CreateKey(
@@ -57,20 +61,22 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.CreateKeyResponse, _abc.Awaitable[_key_service_pb2.CreateKeyResponse]]:
-        """The plain text is in this answer and nowhere else."""
+        """Creates a key. Its plain text is returned only here and cannot be retrieved again."""
 
     @_abc_1.abstractmethod
     def ListKeys(
         self,
         request: _key_service_pb2.ListKeysRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_key_service_pb2.ListKeysResponse, _abc.Awaitable[_key_service_pb2.ListKeysResponse]]: ...
+    ) -> _typing.Union[_key_service_pb2.ListKeysResponse, _abc.Awaitable[_key_service_pb2.ListKeysResponse]]:
+        """Lists all keys, oldest first, including revoked ones."""
 
     @_abc_1.abstractmethod
     def RevokeKey(
         self,
         request: _key_service_pb2.RevokeKeyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_key_service_pb2.RevokeKeyResponse, _abc.Awaitable[_key_service_pb2.RevokeKeyResponse]]: ...
+    ) -> _typing.Union[_key_service_pb2.RevokeKeyResponse, _abc.Awaitable[_key_service_pb2.RevokeKeyResponse]]:
+        """Revokes a key. Has no effect if it is revoked already. Fails with NOT_FOUND if the key does not exist."""
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class StoredMedia(_message.Message):
-    """A media with what detect_svc and the store add to it."""
+    """A media, with what detect_svc and the store have added to it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,10 +33,11 @@ class StoredMedia(_message.Message):
     CAMERA_REVISION_FIELD_NUMBER: _builtins.int
     POLICY_DIGEST_FIELD_NUMBER: _builtins.int
     detector: _builtins.str
+    """The detector's name and the digest of its weights."""
     detection_count: _builtins.int
     camera_revision: _builtins.int
-    """The camera's configuration, and the whole watch policy, that decided what counts; 0 and empty where an earlier
-    version of detect_svc had filtered.
+    """The revision of the camera's configuration and the digest of the watch policy that decided what counts. 0 and
+    empty if an earlier version of detect_svc filtered the detections itself.
     """
     policy_digest: _builtins.str
     @_builtins.property
@@ -63,6 +64,8 @@ Global___StoredMedia: _TypeAlias = StoredMedia  # noqa: Y015
 
 @_typing.final
 class Rejection(_message.Message):
+    """A file or an upload that was not accepted or could not be decoded."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
@@ -75,11 +78,11 @@ class Rejection(_message.Message):
     id: _builtins.str
     camera_id: _builtins.str
     path: _builtins.str
-    """Empty for uploads."""
+    """Relative to the watched folder. Empty for uploads."""
     reason: _media_pb2.RejectionReason.ValueType
     detail: _builtins.str
     media_id: _builtins.str
-    """Set where ingest_svc took it, and detect_svc could not read it; what UploadMedia answered."""
+    """Set if ingest_svc accepted the media but detect_svc could not decode it. It is the id that UploadMedia returned."""
     @_builtins.property
     def rejected_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -148,9 +151,13 @@ class ListMediaRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
+    """0 means 50."""
     page_token: _builtins.str
+    """From an earlier response to a request with the same filter."""
     @_builtins.property
-    def camera_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def camera_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Empty means all cameras."""
+
     def __init__(
         self,
         *,
@@ -174,10 +181,13 @@ class ListMediaResponse(_message.Message):
     PAGE_TOKENS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredMedia]: ...
     @_builtins.property
-    def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One token per media, for the page that starts after it."""
+
     def __init__(
         self,
         *,
@@ -303,7 +313,9 @@ class ListRejectionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
+    """0 means 50."""
     page_token: _builtins.str
+    """From an earlier response."""
     def __init__(
         self,
         *,
@@ -326,10 +338,13 @@ class ListRejectionsResponse(_message.Message):
     PAGE_TOKENS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rejection]: ...
     @_builtins.property
-    def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def page_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One token per rejection, for the page that starts after it."""
+
     def __init__(
         self,
         *,

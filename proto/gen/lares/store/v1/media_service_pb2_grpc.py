@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MediaServiceStub:
-    """Photos that were looked at, and files that were refused.
+    """Media that have been recorded, and files and uploads that were rejected.
     """
 
     def __init__(self, channel):
@@ -63,37 +63,39 @@ class MediaServiceStub:
 
 
 class MediaServiceServicer:
-    """Photos that were looked at, and files that were refused.
+    """Media that have been recorded, and files and uploads that were rejected.
     """
 
     def GetMedia(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one media. Fails with NOT_FOUND if it does not exist.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListMedia(self, request, context):
-        """Newest capture first.
+        """Lists media, newest capture first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetMedia(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns several media at once. Those that do not exist are left out.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchListEventMedia(self, request, context):
-        """The media of each of several events, oldest capture first.
+        """Returns the media of each of several events, earliest capture first, in the order of the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRejections(self, request, context):
-        """Newest first.
+        """Lists rejections, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,7 +138,7 @@ def add_MediaServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MediaService:
-    """Photos that were looked at, and files that were refused.
+    """Media that have been recorded, and files and uploads that were rejected.
     """
 
     @staticmethod

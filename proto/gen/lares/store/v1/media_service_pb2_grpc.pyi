@@ -27,44 +27,49 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MediaServiceStub:
-    """Photos that were looked at, and files that were refused."""
+    """Media that have been recorded, and files and uploads that were rejected."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MediaServiceAsyncStub: ...
     GetMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.GetMediaRequest, _media_service_pb2.GetMediaResponse]
+    """Returns one media. Fails with NOT_FOUND if it does not exist."""
     ListMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.ListMediaRequest, _media_service_pb2.ListMediaResponse]
-    """Newest capture first."""
+    """Lists media, newest capture first."""
     BatchGetMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.BatchGetMediaRequest, _media_service_pb2.BatchGetMediaResponse]
+    """Returns several media at once. Those that do not exist are left out."""
     BatchListEventMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.BatchListEventMediaRequest, _media_service_pb2.BatchListEventMediaResponse]
-    """The media of each of several events, oldest capture first."""
+    """Returns the media of each of several events, earliest capture first, in the order of the request."""
     ListRejections: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.ListRejectionsRequest, _media_service_pb2.ListRejectionsResponse]
-    """Newest first."""
+    """Lists rejections, newest first."""
 
 @_typing.type_check_only
 class MediaServiceAsyncStub(MediaServiceStub):
-    """Photos that were looked at, and files that were refused."""
+    """Media that have been recorded, and files and uploads that were rejected."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.GetMediaRequest, _media_service_pb2.GetMediaResponse]  # type: ignore[assignment]
+    """Returns one media. Fails with NOT_FOUND if it does not exist."""
     ListMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.ListMediaRequest, _media_service_pb2.ListMediaResponse]  # type: ignore[assignment]
-    """Newest capture first."""
+    """Lists media, newest capture first."""
     BatchGetMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.BatchGetMediaRequest, _media_service_pb2.BatchGetMediaResponse]  # type: ignore[assignment]
+    """Returns several media at once. Those that do not exist are left out."""
     BatchListEventMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.BatchListEventMediaRequest, _media_service_pb2.BatchListEventMediaResponse]  # type: ignore[assignment]
-    """The media of each of several events, oldest capture first."""
+    """Returns the media of each of several events, earliest capture first, in the order of the request."""
     ListRejections: _aio.UnaryUnaryMultiCallable[_media_service_pb2.ListRejectionsRequest, _media_service_pb2.ListRejectionsResponse]  # type: ignore[assignment]
-    """Newest first."""
+    """Lists rejections, newest first."""
 
 class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Photos that were looked at, and files that were refused."""
+    """Media that have been recorded, and files and uploads that were rejected."""
 
     @_abc_1.abstractmethod
     def GetMedia(
         self,
         request: _media_service_pb2.GetMediaRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_media_service_pb2.GetMediaResponse, _abc.Awaitable[_media_service_pb2.GetMediaResponse]]: ...
+    ) -> _typing.Union[_media_service_pb2.GetMediaResponse, _abc.Awaitable[_media_service_pb2.GetMediaResponse]]:
+        """Returns one media. Fails with NOT_FOUND if it does not exist."""
 
     @_abc_1.abstractmethod
     def ListMedia(
@@ -72,14 +77,15 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.ListMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.ListMediaResponse, _abc.Awaitable[_media_service_pb2.ListMediaResponse]]:
-        """Newest capture first."""
+        """Lists media, newest capture first."""
 
     @_abc_1.abstractmethod
     def BatchGetMedia(
         self,
         request: _media_service_pb2.BatchGetMediaRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_media_service_pb2.BatchGetMediaResponse, _abc.Awaitable[_media_service_pb2.BatchGetMediaResponse]]: ...
+    ) -> _typing.Union[_media_service_pb2.BatchGetMediaResponse, _abc.Awaitable[_media_service_pb2.BatchGetMediaResponse]]:
+        """Returns several media at once. Those that do not exist are left out."""
 
     @_abc_1.abstractmethod
     def BatchListEventMedia(
@@ -87,7 +93,7 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.BatchListEventMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.BatchListEventMediaResponse, _abc.Awaitable[_media_service_pb2.BatchListEventMediaResponse]]:
-        """The media of each of several events, oldest capture first."""
+        """Returns the media of each of several events, earliest capture first, in the order of the request."""
 
     @_abc_1.abstractmethod
     def ListRejections(
@@ -95,6 +101,6 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.ListRejectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.ListRejectionsResponse, _abc.Awaitable[_media_service_pb2.ListRejectionsResponse]]:
-        """Newest first."""
+        """Lists rejections, newest first."""
 
 def add_MediaServiceServicer_to_server(servicer: MediaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

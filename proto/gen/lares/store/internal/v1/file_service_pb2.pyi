@@ -46,7 +46,7 @@ class ListUnknownFilesResponse(_message.Message):
     UNKNOWN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def unknown(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Positions in the request."""
+        """Indexes into the files of the request."""
 
     def __init__(
         self,

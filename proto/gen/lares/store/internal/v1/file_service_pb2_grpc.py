@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FileServiceStub:
-    """What the store knows of files, for ingest_svc.
+    """What the store knows about files. Used by ingest_svc.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class FileServiceStub:
 
 
 class FileServiceServicer:
-    """What the store knows of files, for ingest_svc.
+    """What the store knows about files. Used by ingest_svc.
     """
 
     def ListUnknownFiles(self, request, context):
-        """Of these files, those that the store has never seen in this state.
+        """Returns which of these files the store has not recorded in this state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_FileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FileService:
-    """What the store knows of files, for ingest_svc.
+    """What the store knows about files. Used by ingest_svc.
     """
 
     @staticmethod

@@ -27,25 +27,25 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FileServiceStub:
-    """What the store knows of files, for ingest_svc."""
+    """What the store knows about files. Used by ingest_svc."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FileServiceAsyncStub: ...
     ListUnknownFiles: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.ListUnknownFilesRequest, _file_service_pb2.ListUnknownFilesResponse]
-    """Of these files, those that the store has never seen in this state."""
+    """Returns which of these files the store has not recorded in this state."""
 
 @_typing.type_check_only
 class FileServiceAsyncStub(FileServiceStub):
-    """What the store knows of files, for ingest_svc."""
+    """What the store knows about files. Used by ingest_svc."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListUnknownFiles: _aio.UnaryUnaryMultiCallable[_file_service_pb2.ListUnknownFilesRequest, _file_service_pb2.ListUnknownFilesResponse]  # type: ignore[assignment]
-    """Of these files, those that the store has never seen in this state."""
+    """Returns which of these files the store has not recorded in this state."""
 
 class FileServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What the store knows of files, for ingest_svc."""
+    """What the store knows about files. Used by ingest_svc."""
 
     @_abc_1.abstractmethod
     def ListUnknownFiles(
@@ -53,6 +53,6 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _file_service_pb2.ListUnknownFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_service_pb2.ListUnknownFilesResponse, _abc.Awaitable[_file_service_pb2.ListUnknownFilesResponse]]:
-        """Of these files, those that the store has never seen in this state."""
+        """Returns which of these files the store has not recorded in this state."""
 
 def add_FileServiceServicer_to_server(servicer: FileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -33,7 +33,7 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """Assess an event. The fact is lares.reason.v1.EventAssessed."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
-    """The numbers are stored."""
+    """The kinds of jobs. The numbers are stored."""
 
 JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
 JOB_KIND_ASSESS: JobKind.ValueType  # 1
@@ -51,7 +51,7 @@ class LeaseJobsRequest(_message.Message):
     max_jobs: _builtins.int
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
-        """At most 30 s."""
+        """At most 30 s; a longer wait is shortened."""
 
     def __init__(
         self,
@@ -100,12 +100,12 @@ class JobLease(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     subject_id: _builtins.str
-    """What the work is about: the event's id for JOB_KIND_ASSESS."""
+    """What the job is about. For JOB_KIND_ASSESS it is the event's id."""
     attempt: _builtins.int
-    """From 1."""
+    """The number of this attempt, starting at 1."""
     traceparent: _builtins.str
-    """The W3C trace context that the work belongs to: that of the photo or the request which made it due. Empty where
-    nobody records it.
+    """The W3C trace context that the work belongs to: that of the photo or request that made the job due. Empty if the
+    trace is not recorded.
     """
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -143,7 +143,7 @@ class AssessInput(_message.Message):
     def evidence(self) -> _evidence_pb2.Evidence: ...
     @_builtins.property
     def request(self) -> Global___ReassessmentRequest:
-        """Set where somebody asked for this assessment."""
+        """Set if the assessment was requested."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ Global___AssessInput: _TypeAlias = AssessInput  # noqa: Y015
 
 @_typing.final
 class ReassessmentRequest(_message.Message):
-    """It lies in the column jobs.request: field numbers are never reused."""
+    """Stored in the column jobs.request: field numbers are never reused."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,11 +169,11 @@ class ReassessmentRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID; part of the assessment's identity."""
+    """A UUID, which becomes part of the assessment's identity."""
     model: _builtins.str
-    """Empty means the configured one."""
+    """Empty means the configured model."""
     prompt: _builtins.str
-    """A prompt's version; empty means the configured one."""
+    """The version of the prompt. Empty means the configured prompt."""
     def __init__(
         self,
         *,
@@ -216,7 +216,9 @@ class RenewLeasesResponse(_message.Message):
     LEASE_IDS_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The leases that are still held."""
+
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

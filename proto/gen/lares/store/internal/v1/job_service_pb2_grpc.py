@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """The store's queue of work, for sibling services. A worker leases a job, does it and publishes a fact on its own
-    topic; the store turns the fact into state and closes the job in the same transaction.
+    """The store's job queue, for the services of Lares. A worker leases a job, does the work and publishes a fact on its
+    own topic. The store turns the fact into state and closes the job in the same transaction.
     """
 
     def __init__(self, channel):
@@ -54,26 +54,26 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """The store's queue of work, for sibling services. A worker leases a job, does it and publishes a fact on its own
-    topic; the store turns the fact into state and closes the job in the same transaction.
+    """The store's job queue, for the services of Lares. A worker leases a job, does the work and publishes a fact on its
+    own topic. The store turns the fact into state and closes the job in the same transaction.
     """
 
     def LeaseJobs(self, request, context):
-        """Hands out due jobs of one kind: highest priority first, then newest. Waits up to `wait` for the first.
+        """Leases due jobs of one kind: highest priority first, then newest. Waits for the first job for up to `wait`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenewLeases(self, request, context):
-        """Extends leases. Those that are no longer held are left out of the response.
+        """Extends leases. Leases that are no longer held are left out of the response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseLeases(self, request, context):
-        """Gives leases back without counting an attempt, for example when the reasoner cannot be reached.
+        """Ends leases without counting an attempt, for example because the reasoner cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,8 +106,8 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """The store's queue of work, for sibling services. A worker leases a job, does it and publishes a fact on its own
-    topic; the store turns the fact into state and closes the job in the same transaction.
+    """The store's job queue, for the services of Lares. A worker leases a job, does the work and publishes a fact on its
+    own topic. The store turns the fact into state and closes the job in the same transaction.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """The store's queue of work, for sibling services. A worker leases a job, does it and publishes a fact on its own
-    topic; the store turns the fact into state and closes the job in the same transaction.
+    """The store's job queue, for the services of Lares. A worker leases a job, does the work and publishes a fact on its
+    own topic. The store turns the fact into state and closes the job in the same transaction.
     """
 
     @_typing.overload
@@ -36,29 +36,29 @@ class JobServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     LeaseJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.LeaseJobsRequest, _job_service_pb2.LeaseJobsResponse]
-    """Hands out due jobs of one kind: highest priority first, then newest. Waits up to `wait` for the first."""
+    """Leases due jobs of one kind: highest priority first, then newest. Waits for the first job for up to `wait`."""
     RenewLeases: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RenewLeasesRequest, _job_service_pb2.RenewLeasesResponse]
-    """Extends leases. Those that are no longer held are left out of the response."""
+    """Extends leases. Leases that are no longer held are left out of the response."""
     ReleaseLeases: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseLeasesRequest, _job_service_pb2.ReleaseLeasesResponse]
-    """Gives leases back without counting an attempt, for example when the reasoner cannot be reached."""
+    """Ends leases without counting an attempt, for example because the reasoner cannot be reached."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """The store's queue of work, for sibling services. A worker leases a job, does it and publishes a fact on its own
-    topic; the store turns the fact into state and closes the job in the same transaction.
+    """The store's job queue, for the services of Lares. A worker leases a job, does the work and publishes a fact on its
+    own topic. The store turns the fact into state and closes the job in the same transaction.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     LeaseJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.LeaseJobsRequest, _job_service_pb2.LeaseJobsResponse]  # type: ignore[assignment]
-    """Hands out due jobs of one kind: highest priority first, then newest. Waits up to `wait` for the first."""
+    """Leases due jobs of one kind: highest priority first, then newest. Waits for the first job for up to `wait`."""
     RenewLeases: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RenewLeasesRequest, _job_service_pb2.RenewLeasesResponse]  # type: ignore[assignment]
-    """Extends leases. Those that are no longer held are left out of the response."""
+    """Extends leases. Leases that are no longer held are left out of the response."""
     ReleaseLeases: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ReleaseLeasesRequest, _job_service_pb2.ReleaseLeasesResponse]  # type: ignore[assignment]
-    """Gives leases back without counting an attempt, for example when the reasoner cannot be reached."""
+    """Ends leases without counting an attempt, for example because the reasoner cannot be reached."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The store's queue of work, for sibling services. A worker leases a job, does it and publishes a fact on its own
-    topic; the store turns the fact into state and closes the job in the same transaction.
+    """The store's job queue, for the services of Lares. A worker leases a job, does the work and publishes a fact on its
+    own topic. The store turns the fact into state and closes the job in the same transaction.
     """
 
     @_abc_1.abstractmethod
@@ -67,7 +67,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.LeaseJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.LeaseJobsResponse, _abc.Awaitable[_job_service_pb2.LeaseJobsResponse]]:
-        """Hands out due jobs of one kind: highest priority first, then newest. Waits up to `wait` for the first."""
+        """Leases due jobs of one kind: highest priority first, then newest. Waits for the first job for up to `wait`."""
 
     @_abc_1.abstractmethod
     def RenewLeases(
@@ -75,7 +75,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.RenewLeasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.RenewLeasesResponse, _abc.Awaitable[_job_service_pb2.RenewLeasesResponse]]:
-        """Extends leases. Those that are no longer held are left out of the response."""
+        """Extends leases. Leases that are no longer held are left out of the response."""
 
     @_abc_1.abstractmethod
     def ReleaseLeases(
@@ -83,6 +83,6 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ReleaseLeasesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ReleaseLeasesResponse, _abc.Awaitable[_job_service_pb2.ReleaseLeasesResponse]]:
-        """Gives leases back without counting an attempt, for example when the reasoner cannot be reached."""
+        """Ends leases without counting an attempt, for example because the reasoner cannot be reached."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -47,7 +47,7 @@ class KeyCheckServiceServicer:
     """
 
     def VerifyKey(self, request, context):
-        """Whose key this is. UNAUTHENTICATED for an unknown or revoked one.
+        """Returns the key with this digest. Fails with UNAUTHENTICATED if it is unknown or revoked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class KeyCheckServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyCheckServiceAsyncStub: ...
     VerifyKey: _grpc.UnaryUnaryMultiCallable[_key_check_service_pb2.VerifyKeyRequest, _key_check_service_pb2.VerifyKeyResponse]
-    """Whose key this is. UNAUTHENTICATED for an unknown or revoked one."""
+    """Returns the key with this digest. Fails with UNAUTHENTICATED if it is unknown or revoked."""
 
 @_typing.type_check_only
 class KeyCheckServiceAsyncStub(KeyCheckServiceStub):
@@ -42,7 +42,7 @@ class KeyCheckServiceAsyncStub(KeyCheckServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     VerifyKey: _aio.UnaryUnaryMultiCallable[_key_check_service_pb2.VerifyKeyRequest, _key_check_service_pb2.VerifyKeyResponse]  # type: ignore[assignment]
-    """Whose key this is. UNAUTHENTICATED for an unknown or revoked one."""
+    """Returns the key with this digest. Fails with UNAUTHENTICATED if it is unknown or revoked."""
 
 class KeyCheckServiceServicer(metaclass=_abc_1.ABCMeta):
     """Checks API keys for the services that accept connections."""
@@ -53,6 +53,6 @@ class KeyCheckServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_check_service_pb2.VerifyKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_check_service_pb2.VerifyKeyResponse, _abc.Awaitable[_key_check_service_pb2.VerifyKeyResponse]]:
-        """Whose key this is. UNAUTHENTICATED for an unknown or revoked one."""
+        """Returns the key with this digest. Fails with UNAUTHENTICATED if it is unknown or revoked."""
 
 def add_KeyCheckServiceServicer_to_server(servicer: KeyCheckServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
