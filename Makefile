@@ -4,11 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 KILLS ?= 20
 ORIGINALS ?= keep
+# Many tests wait for processes that start: three workers keep two cores busy.
+WORKERS ?= 3
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Where there is a wheel of it; elsewhere the tests that need a real Triton say that they are left out.
 TRITON := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-triton-server/.installed)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
-.PHONY: help run demo test test-export check proto bench faults model-export lock format
+.PHONY: help run demo test test-deep test-export check proto bench faults model-export lock format
 
 help:  ## This list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,7 +23,11 @@ demo: .venv/.installed  ## Put sample photos into a camera's folder of the runni
 	@exec $(BIN)/lares demo
 
 test: .venv/.installed $(TRITON)  ## Every test, on a real Kafka and a real PostgreSQL.
-	$(BIN)/pytest
+	$(PYTEST)
+
+test-deep: .venv/.installed $(TRITON)  ## Every test in random order, property tests with random and more examples; then `make faults`.
+	$(PYTEST) -p pytest_randomly --randomly-dont-reset-seed --hypothesis-profile=deep
+	$(MAKE) faults
 
 check: .venv/.installed proto/third_party/.fetched  ## Format, lint, types, package rules, contracts, pages.
 	$(BIN)/ruff format --check .

@@ -32,10 +32,11 @@ from tests.support.triton import (  # noqa: E402
     running_triton,
 )
 
-# On a slow machine an example may take any time; and a change is judged by the same examples in every run.
-settings.register_profile(
-    "lares", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+# An example may take any time on a slow machine. `make test` uses the same examples in every run, so that a
+# failure is due to the change; `make test-deep` looks for new ones (--hypothesis-profile=deep).
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("lares", SLOW, derandomize=True)
+settings.register_profile("deep", SLOW, max_examples=1000)
 settings.load_profile("lares")
 
 
