@@ -4,32 +4,32 @@ PYTHON ?= python3
 BIN := .venv/bin
 KILLS ?= 20
 ORIGINALS ?= keep
-# Many tests wait for processes that start: three workers keep two cores busy.
+# Many tests wait for processes to start, so three workers keep two cores busy.
 WORKERS ?= 3
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-# Where there is a wheel of it; elsewhere the tests that need a real Triton say that they are left out.
+# Triton's server has a wheel for this platform only. On others, tests that need it are skipped with a reason.
 TRITON := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-triton-server/.installed)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .PHONY: help run demo test test-deep test-export check proto bench faults model-export lock format
 
-help:  ## This list.
+help:  ## Print this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-run: .venv/.installed  ## Start Lares with a PostgreSQL and a Kafka of its own.
+run: .venv/.installed  ## Start Lares with its own PostgreSQL and Kafka.
 	@exec $(BIN)/lares up
 
-demo: .venv/.installed  ## Put sample photos into a camera's folder of the running Lares, show the events.
+demo: .venv/.installed  ## Put sample photos into a camera's folder of the running Lares and print the events.
 	@exec $(BIN)/lares demo
 
-test: .venv/.installed $(TRITON)  ## Every test, on a real Kafka and a real PostgreSQL.
+test: .venv/.installed $(TRITON)  ## Run every test, on a real Kafka and a real PostgreSQL.
 	$(PYTEST)
 
-test-deep: .venv/.installed $(TRITON)  ## Every test in random order, property tests with random and more examples; then `make faults`.
+test-deep: .venv/.installed $(TRITON)  ## Run every test in random order, with random and more examples, then the fault run.
 	$(PYTEST) -p pytest_randomly --randomly-dont-reset-seed --hypothesis-profile=deep
 	$(MAKE) faults
 
-check: .venv/.installed proto/third_party/.fetched  ## Format, lint, types, package rules, contracts, pages.
+check: .venv/.installed proto/third_party/.fetched  ## Check format, lint, types, package rules, contracts and pages.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -40,36 +40,36 @@ check: .venv/.installed proto/third_party/.fetched  ## Format, lint, types, pack
 	$(BIN)/python -m deploy.contracts --check
 	$(BIN)/python -m deploy.pages --check
 
-proto: .venv/.installed proto/third_party/.fetched  ## Write proto/gen anew from the contracts, and their image.
+proto: .venv/.installed proto/third_party/.fetched  ## Regenerate proto/gen from the contracts, and write their image.
 	proto/generate.sh proto/gen
 	$(BIN)/python -m deploy.contracts
 
-bench: .venv/.installed  ## Every speed, as a ratio to a peer or a limit of the same run.
+bench: .venv/.installed  ## Measure speeds, each as a ratio to a peer or a limit in the same run.
 	$(BIN)/python -m tests.bench
 
-faults: .venv/.installed  ## Kill Lares KILLS times at random and compare with a run without faults.
+faults: .venv/.installed  ## Kill Lares KILLS times at random and compare the outcome with a run without kills.
 	$(BIN)/python -m tests.faults --kills $(KILLS) --originals $(ORIGINALS)
 
-# FROM: a folder or a model's id on the hub; OUT: a new folder; NAME, if wanted. docs/models.md
-model-export: .venv/.installed .venv-export/.installed  ## A trained RT-DETRv2 as a model repository for Triton: FROM=... OUT=...
-	@test -n "$(FROM)" -a -n "$(OUT)" || { echo "say FROM=folder-or-id and OUT=new-folder" >&2; exit 2; }
+# FROM: a folder or a model's id on the hub; OUT: a new folder; NAME: optional. See docs/models.md.
+model-export: .venv/.installed .venv-export/.installed  ## Export a trained RT-DETRv2 as a Triton model repository: FROM=... OUT=...
+	@test -n "$(FROM)" -a -n "$(OUT)" || { echo "usage: make model-export FROM=folder-or-id OUT=new-folder" >&2; exit 2; }
 	$(BIN)/lares model export --from "$(FROM)" --out "$(OUT)" $(if $(NAME),--name "$(NAME)")
 
-test-export: .venv/.installed .venv-export/.installed  ## The export, where torch is: makes the tests' tiny model anew and compares.
+test-export: .venv/.installed .venv-export/.installed  ## Test the export: recreate the tests' tiny model and compare.
 	$(BIN)/pytest -rP tests/export
 
-lock: .venv/.installed  ## Resolve the lock files anew.
+lock: .venv/.installed  ## Resolve the lock files again.
 	$(COMPILE) --all-extras pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
 	$(COMPILE) --group triton-server -o requirements-triton-server.lock
 	$(COMPILE) --group export --override <(printf "%s; sys_platform == 'never'\n" triton nvidia-cusolver) -o requirements-export.lock
 
-format: .venv/.installed  ## Format, and mend what ruff can mend.
+format: .venv/.installed  ## Format, apply ruff's fixes and regenerate the pages.
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/python -m deploy.pages
 
-# Compiled here, once: a third of a start, where Python may not keep the bytecode of what it reads.
+# Compiles the bytecode once: it is a third of a start where Python cannot write its cache.
 .venv/.installed: requirements-bootstrap.lock requirements.lock requirements-dev.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
@@ -77,7 +77,7 @@ format: .venv/.installed  ## Format, and mend what ruff can mend.
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-# torch is large (3.9 GB) and only the export needs it.
+# torch is large (3.9 GB), and only the export needs it.
 .venv-export/.installed: requirements-export.lock | .venv/.installed
 	test -x .venv-export/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-export
 	$(BIN)/uv pip sync --quiet --python .venv-export/bin/python --require-hashes requirements-export.lock
