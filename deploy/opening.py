@@ -12,7 +12,7 @@ import grpc
 
 from deploy.embedded.home import lock_home, private_socket_folder
 from deploy.embedded.kafka import open_kafka
-from deploy.embedded.llama import SCHEME, model_of, open_llama
+from deploy.embedded.llama import SCHEME, open_llama, parse_llama_url
 from deploy.embedded.postgres import open_postgres
 from mesh.blobs import open_blobs
 from mesh.bus import open_bus
@@ -108,7 +108,7 @@ async def _open_parts(
     """Starts the embedded parts concurrently. Returns the URLs of the bus, the database and the reasoner."""
     parts: dict[str, AbstractAsyncContextManager[str]] = {}
     if "reason" in targets and config.reasoner_url.startswith(SCHEME):
-        parts["reasoner"] = open_llama(config.home, model_of(config.reasoner_url))
+        parts["reasoner"] = open_llama(config.home, parse_llama_url(config.reasoner_url))
     if config.bus_url == EMBEDDED:
         parts["bus"] = open_kafka(config.home, config.kafka_listen, config.cache)
     if database and config.database_url == EMBEDDED:

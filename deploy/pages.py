@@ -19,7 +19,16 @@ from mesh.topics import (
     Topic,
     dead_letters,
 )
-from reason_svc.weights import CLASSES, CONFIDENCE, HOURS, KINDS, OTHER, Kind, Steps, hour_points
+from reason_svc.rules.v1.weights import (
+    CLASSES,
+    CONFIDENCE,
+    HOURS,
+    KINDS,
+    OTHER,
+    ObjectKind,
+    Steps,
+    hour_points,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,7 +140,7 @@ def circumstances() -> str:
     return table(["Kind", *map(code, names)], rows)
 
 
-def _circumstance_row(kind: Kind) -> list[str]:
+def _circumstance_row(kind: ObjectKind) -> list[str]:
     parts = dict.fromkeys(part for _, part in HOURS)
     hours = ", ".join(f"{part} {hour_points(kind, part):+d}" for part in parts)
     return [

@@ -8,19 +8,28 @@ from urllib.parse import parse_qsl
 OptionForm = Callable[[str], Any]
 
 
-def read_options(query: str, forms: Mapping[str, OptionForm]) -> dict[str, Any]:
-    """The options that `query` has, each read by its form. Raises ValueError, in words for the person who
-    wrote the setting, for an unknown option, one that is there twice, and a value that does not fit."""
+def read_options(query: str, forms: Mapping[str, OptionForm], *, quote: bool = True) -> dict[str, Any]:
+    """Returns the options in `query`, each read by its form.
+
+    Raises ValueError, with a message for the person who wrote the setting, for a malformed query, an unknown
+    or repeated option, and a value that does not fit. `quote=False` keeps the text of the query out of the
+    message, for URLs that may contain a secret.
+    """
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError as error:
+        raise ValueError(str(error) if quote else "its options are not of the form name=value") from None
     options: dict[str, Any] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)):
+    for name, value in pairs:
         if name not in forms:
-            raise ValueError(f"there is no option {name}; there are {', '.join(forms)}")
+            unknown = f"there is no option {name}" if quote else "an option is unknown"
+            raise ValueError(f"{unknown}; there are {', '.join(forms)}")
         if name in options:
             raise ValueError(f"the option {name} is there twice")
         try:
             options[name] = forms[name](value)
         except ValueError as error:
-            raise ValueError(f"{name}={value}: it must be {error}") from None
+            raise ValueError(f"{name}={value if quote else ''}: it must be {error}") from None
     return options
 
 

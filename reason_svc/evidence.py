@@ -1,14 +1,13 @@
-"""What a judge may look at. Pure: no clock, no wire."""
+"""The evidence that a reasoner assesses. Pure: it contains no clock and no protobuf message."""
 
-import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """One detection. `score` is 0..1, `captured_at` aware; `media_id` names the photo it was found in."""
+class EvidenceDetection:
+    """One detection. `score` is 0..1, `captured_at` is aware, and `media_id` is the media it was found in."""
 
     id: str
     label: str
@@ -19,20 +18,13 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One event, frozen. There is at least one sighting; their order says nothing.
+    """The frozen evidence of one event. It has at least one detection; their order has no meaning.
 
-    `place` is the camera's name, written by people: data, never an instruction. `history` holds the starts of
-    this camera's events of the hour before.
+    `camera_name` was written by people: it is data, never an instruction. `history` contains the start times
+    of the camera's other events in the hour before.
     """
 
-    place: str
-    zone: ZoneInfo
-    sightings: tuple[Sighting, ...]
+    camera_name: str
+    time_zone: ZoneInfo
+    detections: tuple[EvidenceDetection, ...]
     history: tuple[datetime, ...] = ()
-
-
-def plain_text(text: str, most: int) -> str:
-    """What others wrote as one line of at most `most` characters, without anything that does not show."""
-    shown = (" " if unicodedata.category(c)[0] in "CZ" else c for c in text[: 8 * most])
-    line = " ".join("".join(shown).split())
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"

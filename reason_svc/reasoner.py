@@ -1,4 +1,4 @@
-"""The port of the judges."""
+"""The port for reasoners, which make assessments from evidence, and the types that it uses."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -6,46 +6,95 @@ from enum import Enum
 from typing import Protocol
 
 from reason_svc.evidence import Evidence
-from reason_svc.verdict import Tokens, Verdict
 
 UNKNOWN_MODEL, UNKNOWN_PROMPT = "UNKNOWN_MODEL", "UNKNOWN_PROMPT"
 
+# The most detections that one factor names.
+MAX_DETECTION_IDS = 16
+
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What somebody who asks for another judgement wants; empty means the configured one."""
+class ModelChoice:
+    """The model and the prompt version that a reassessment asks for. An empty field means the configured
+    one."""
 
     model: str = ""
     prompt: str = ""
 
 
-class State(Enum):
-    READY = "READY"
-    LOADING = "LOADING"  # it answers, but has not read its model yet
-    UNREACHABLE = "UNREACHABLE"
-    FAILING = "FAILING"  # it answers, but not in a way that could be used
+@dataclass(frozen=True, slots=True)
+class ScoreFactor:
+    """One reason for the score: a stable name, the points it adds, a text for people, and the detections that
+    it is about (at most MAX_DETECTION_IDS)."""
+
+    name: str
+    points: int
+    text: str
+    detection_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """How a judge is doing. `models` and `prompts` are what a Wish may name; `since` is when `state` began;
-    `tokens` are those of this process's life."""
+class TokenUsage:
+    """`cached` is the part of `prompt` that the server had in its cache."""
 
-    state: State
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+    def __add__(self, other: "TokenUsage") -> "TokenUsage":
+        return TokenUsage(
+            self.prompt + other.prompt, self.cached + other.cached, self.completion + other.completion
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonerResult:
+    """What a reasoner concludes from one piece of evidence.
+
+    `score` is 0..100; `summary` is one or two sentences. `factors` starts with those of the rules, whose
+    points add up to `rules_score`; a model's own reasons follow, with no points. The remaining fields are
+    empty for rules. `raw_answer` is at most 8 KiB.
+    """
+
+    reasoner: str
+    score: int
+    summary: str
+    factors: tuple[ScoreFactor, ...]
+    rules_score: int
+    model: str = ""
+    prompt_hash: str = ""
+    tokens: TokenUsage = TokenUsage()
+    raw_answer: str = ""
+
+
+class ReasonerReadiness(Enum):
+    READY = "READY"
+    LOADING = "LOADING"  # the server responds, but has not loaded its model yet
+    UNREACHABLE = "UNREACHABLE"
+    FAILING = "FAILING"  # the server responds, but with nothing usable
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonerReport:
+    """The condition of a reasoner. `since` is when `state` began; `models` and `prompts` are what a
+    ModelChoice may name; `tokens` were used since this process started."""
+
+    state: ReasonerReadiness
     since: datetime
     detail: str = ""
     model: str = ""
     models: tuple[str, ...] = ()
     prompt: str = ""
     prompts: tuple[str, ...] = ()
-    tokens: Tokens = field(default_factory=Tokens)
+    tokens: TokenUsage = field(default_factory=TokenUsage)
 
 
 class Reasoner(Protocol):
-    """Judges one event by its evidence alone: no wall clock, no memory of other events.
+    """Assesses one event by its evidence alone: it reads no clock and remembers no other event.
 
-    `name` says who judges and changes whenever the same evidence would be judged differently by rules; for a
-    model it is the kind of its server. `slots` is how many events it takes at the same time, as of now.
+    `name` identifies the reasoner. Rules change it whenever the same evidence would be assessed differently;
+    for a model it is the kind of the server. `slots` is how many events it can assess at the same time; the
+    number may change.
     """
 
     @property
@@ -54,10 +103,10 @@ class Reasoner(Protocol):
     @property
     def slots(self) -> int: ...
 
-    async def judge(self, evidence: Evidence, wish: Wish) -> Verdict:
-        """Raises Unavailable or Exhausted while the judge cannot be reached, which is no attempt; Invalid
-        UNKNOWN_MODEL or UNKNOWN_PROMPT for a wish that can never be met; any other Problem is a failed
-        attempt."""
+    async def assess(self, evidence: Evidence, choice: ModelChoice) -> ReasonerResult:
+        """Raises Unavailable or Exhausted while the reasoner cannot be reached, which does not count as an
+        attempt; Invalid UNKNOWN_MODEL or UNKNOWN_PROMPT if `choice` names something that does not exist. Any
+        other Problem is a failed attempt."""
         ...
 
-    def report(self) -> Report: ...
+    def report(self) -> ReasonerReport: ...

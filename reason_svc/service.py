@@ -1,4 +1,4 @@
-"""Composes the judge: its reasoner, its servicer, its worker."""
+"""Composes reason_svc: the reasoner, the servicer and the worker."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,37 +8,40 @@ from lares.reason.v1.events_pb2 import EventAssessed
 from lares.reason.v1.reason_service_pb2_grpc import add_ReasonServiceServicer_to_server
 from mesh.config import Config
 from mesh.mesh import Mesh
+from mesh.retry import Backoff
 from mesh.topics import ASSESSED
 from reason_svc.api import ReasonServicer
-from reason_svc.judging import Judge
-from reason_svc.leases import Leases
-from reason_svc.reasoners import open_reasoner
-from reason_svc.severity import Thresholds
-from reason_svc.worker import Worker
+from reason_svc.assessor import Assessor
+from reason_svc.job_client import JobClient
+from reason_svc.reasoner_factory import open_reasoner
+from reason_svc.severity import SeverityThresholds
+from reason_svc.worker import ReasonWorker
 
 GRACE_SECONDS = 5.0
+BACKOFF = Backoff(0.5, 30.0)
 
 
 @asynccontextmanager
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
-    """Serves ReasonService and judges what is due, until the block ends. Raises Invalid BAD_SETTING."""
-    thresholds = Thresholds(config.severity_medium, config.severity_high, config.severity_critical)
+    """Serves ReasonService and assesses the events that are due, until the block ends. Raises Invalid
+    BAD_SETTING."""
+    thresholds = SeverityThresholds(config.severity_medium, config.severity_high, config.severity_critical)
 
     async def publish(fact: EventAssessed) -> None:
         await mesh.bus.publish(ASSESSED, fact)
 
     async with open_reasoner(config, mesh.reasoner_url) as reasoner:
-        judge = Judge(reasoner, thresholds, lambda: datetime.now(UTC))
-        worker = Worker(
-            Leases(mesh.channel("store")),
-            judge,
+        assessor = Assessor(reasoner, thresholds, lambda: datetime.now(UTC))
+        worker = ReasonWorker(
+            JobClient(mesh.channel("store")),
+            assessor,
             publish,
             concurrency=config.reason_concurrency,
             lease_seconds=config.lease_seconds,
-            # A judge keeps its own deadline; this is for one that does not.
-            judge_seconds=config.reason_seconds + GRACE_SECONDS,
+            assess_seconds=config.reason_seconds + GRACE_SECONDS,
+            backoff=BACKOFF,
         )
-        servicer = ReasonServicer(judge, config.event_max_detections, worker.tally)
+        servicer = ReasonServicer(assessor, config.event_max_detections, worker.counts)
         mesh.server.add(add_ReasonServiceServicer_to_server, servicer, "lares.reason.v1.ReasonService")
         async with mesh.running("reason", worker.run()):
             yield

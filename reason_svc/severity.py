@@ -1,4 +1,4 @@
-"""From a score to a word."""
+"""The severity of a score."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,8 +7,8 @@ Severity = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 
 
 @dataclass(frozen=True)
-class Thresholds:
-    """The least score of each severity; below `medium` is LOW."""
+class SeverityThresholds:
+    """The lowest score of each severity. A score below `medium` is LOW."""
 
     medium: int = 30
     high: int = 60

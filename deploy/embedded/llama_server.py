@@ -1,7 +1,8 @@
-"""llama.cpp's HTTP server, until it is killed. Stands alone: `python -I llama_server.py --port ... MODEL`.
+"""Runs llama.cpp's HTTP server until it is killed: `python -I llama_server.py --port ... MODEL`. Imports
+nothing of Lares.
 
-The API key comes by the environment, LLAMA_KEY: a command line is for everyone to read. The server answers
-503 while it loads the model; the process ends with status 1 when the model cannot be loaded.
+The API key is read from the environment variable LLAMA_KEY, because other users can read a command line. The
+server answers 503 while it loads the model. The process exits with status 1 if the model cannot be loaded.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import signal
 
 import xllamacpp
 
-PROMPT_CACHE_MEGABYTES = 256  # beside what each slot holds; 8 GB if left to llama.cpp
+PROMPT_CACHE_MEGABYTES = 256  # in addition to the slots; llama.cpp's default is 8 GB
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     params.ui = False
     params.cache_ram_mib = PROMPT_CACHE_MEGABYTES
     server = xllamacpp.Server(params)
-    print(f"{options.name} is served at {server.listening_address}", flush=True)
+    print(f"serving {options.name} at {server.listening_address}", flush=True)
     signal.pause()
 
 

@@ -11,12 +11,11 @@ import httpx
 from mesh.config import load_config
 from mesh.problems import Internal
 from reason_svc.evidence import Evidence
-from reason_svc.prompt import load_prompts
-from reason_svc.reasoner import Reasoner, State, Wish
-from reason_svc.reasoners import open_reasoner
-from reason_svc.verdict import Tokens
+from reason_svc.language_models.prompts import load_prompts
+from reason_svc.reasoner import ModelChoice, Reasoner, ReasonerReadiness, TokenUsage
+from reason_svc.reasoner_factory import open_reasoner
 from tests.bench.measure import Row
-from tests.support.evidence import NIGHT, evidence, sightings
+from tests.support.evidence import NIGHT, detections, evidence
 from tests.support.llama import running_llama, smollm2_file
 
 SLOTS, CONTEXT = 2, 4096  # the latter of one slot; the default
@@ -24,9 +23,9 @@ ANSWER = 1024  # tokens that the judge leaves free for it
 JUDGE_SECONDS, LOAD_SECONDS = 1200.0, 300.0  # on a CPU
 # The last one is as large as an event can be.
 SIZES: dict[str, Evidence] = {
-    "1 detection": evidence(sightings(["person"], at=NIGHT)),
-    "20 detections": evidence(sightings(*[["person", "dog"]] * 10, every=3), past=2),
-    "500 detections": evidence(sightings(*[["person"] * 12 + ["car"] * 8] * 25, every=3), past=10),
+    "1 detection": evidence(detections(["person"], at=NIGHT)),
+    "20 detections": evidence(detections(*[["person", "dog"]] * 10, every=3), past=2),
+    "500 detections": evidence(detections(*[["person"] * 12 + ["car"] * 8] * 25, every=3), past=10),
 }
 
 
@@ -54,28 +53,28 @@ def _visit(number: int) -> Evidence:
     """An ordinary event, each at another time and camera."""
     at = NIGHT + timedelta(minutes=7 * number)
     return evidence(
-        sightings(["person"], ["person"], at=at, every=4), past=number % 3, place=f"Camera {number}"
+        detections(["person"], ["person"], at=at, every=4), past=number % 3, camera_name=f"Camera {number}"
     )
 
 
-async def _judge(reasoner: Reasoner, *events: Evidence) -> Tokens:
+async def _judge(reasoner: Reasoner, *events: Evidence) -> TokenUsage:
     """Judges them together; the tokens that this took. What a small model answers does not matter."""
     before = reasoner.report().tokens
 
     async def one(event: Evidence) -> None:
         with suppress(Internal):
-            await reasoner.judge(event, Wish())
+            await reasoner.assess(event, ModelChoice())
 
     await asyncio.gather(*map(one, events))
     after = reasoner.report().tokens
-    return Tokens(
+    return TokenUsage(
         after.prompt - before.prompt, after.cached - before.cached, after.completion - before.completion
     )
 
 
 async def _until_read(reasoner: Reasoner) -> None:
     async with asyncio.timeout(LOAD_SECONDS):
-        while reasoner.report().state is not State.READY:
+        while reasoner.report().state is not ReasonerReadiness.READY:
             await asyncio.sleep(0.1)
 
 

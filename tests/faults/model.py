@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from reason_svc.address import Kind
+from reason_svc.language_models.url import LlmServerKind
 from tests.support.scripted_llm import ScriptedLlm, says, scripted
 
 SILENT = "silent"  # a second model, which never gives a usable answer
@@ -32,7 +32,7 @@ class FlakyModel:
     @property
     def assessing(self) -> int:
         """How many events it is assessing now."""
-        return self._server.judging
+        return self._server.assessing
 
     async def turn(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -52,7 +52,7 @@ class FlakyModel:
 
 @asynccontextmanager
 async def flaky_model() -> AsyncIterator[FlakyModel]:
-    async with scripted(Kind.VLLM) as server:
+    async with scripted(LlmServerKind.VLLM) as server:
         server.others = [SILENT]
         model = FlakyModel(server)
         server.always = model.turn

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from deploy.embedded import llama
-from deploy.embedded.llama import Model, open_llama
+from deploy.embedded.llama import LlamaModel, open_llama
 from mesh.problems import Unavailable
 from mesh.processes.parent_death import start_time
 from tests.support.lares import ROOT
@@ -68,7 +68,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 async def url(home: Path, smollm2: Path) -> AsyncIterator[str]:
-    async with open_llama(home, Model(smollm2, context=1024, parallel=2)) as served:
+    async with open_llama(home, LlamaModel(smollm2, context=1024, parallel=2)) as served:
         yield served
 
 
@@ -158,7 +158,7 @@ async def test_a_broken_model_is_a_clear_error(
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(smollm2.read_bytes()[:1_000_000])
     with pytest.raises(Unavailable, match="llama ended") as refused:
-        async with open_llama(tmp_path, Model(broken, 512, 1)):
+        async with open_llama(tmp_path, LlamaModel(broken, 512, 1)):
             pass
     assert refused.value.reason == "CHILD_NOT_READY"
     assert str(broken) in refused.value.message

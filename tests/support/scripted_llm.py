@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp import web
 from pydantic import ValidationError
 
-from reason_svc.address import Kind
-from tests.support.trtllm_form import ChatRequest
+from reason_svc.language_models.url import LlmServerKind
+from tests.support.trtllm_request import ChatRequest
 
 KEY = "a-secret-key"
 MODEL = "scripted"
@@ -25,11 +25,11 @@ GOOD = {
     "summary": "Something moved at the door.",
 }
 OWNERS = {
-    Kind.LLAMA_CPP: "llamacpp",
-    Kind.TRTLLM: "tensorrt_llm",
-    Kind.VLLM: "vllm",
-    Kind.OLLAMA: "library",
-    Kind.OPENAI: "somebody",
+    LlmServerKind.LLAMA_CPP: "llamacpp",
+    LlmServerKind.TRTLLM: "tensorrt_llm",
+    LlmServerKind.VLLM: "vllm",
+    LlmServerKind.OLLAMA: "library",
+    LlmServerKind.OPENAI: "somebody",
 }
 LOADING = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
 
@@ -39,7 +39,9 @@ Turn = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ScriptedLlm:
     """`context` is in words, which are its tokens; `loading` answers 503 to everything, `silent` nothing."""
 
-    def __init__(self, kind: Kind = Kind.LLAMA_CPP, model: str = MODEL, context: int = 8192) -> None:
+    def __init__(
+        self, kind: LlmServerKind = LlmServerKind.LLAMA_CPP, model: str = MODEL, context: int = 8192
+    ) -> None:
         self.kind, self.model, self.context = kind, model, context
         self.others: list[str] = []  # models that it has besides
         self.slots = 3
@@ -48,7 +50,7 @@ class ScriptedLlm:
         self.always: Turn | None = None
         self.asked: list[dict[str, Any]] = []
         self.looks = 0
-        self.judging = 0
+        self.assessing = 0
         self.port = 0
         self.tls: ssl.SSLContext | None = None
         self._runner: web.AppRunner | None = None
@@ -63,10 +65,10 @@ class ScriptedLlm:
         app = web.Application(middlewares=[self._front])
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
-        if self.kind is Kind.LLAMA_CPP:
+        if self.kind is LlmServerKind.LLAMA_CPP:
             app.router.add_get("/props", self._props)
             app.router.add_post("/tokenize", self._tokenize)
-        if self.kind is Kind.OLLAMA:
+        if self.kind is LlmServerKind.OLLAMA:
             app.router.add_get("/api/version", self._version)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
@@ -87,7 +89,7 @@ class ScriptedLlm:
         if self.loading:
             return answered(503, LOADING)
         answer: web.StreamResponse = await handler(request)
-        if self.kind is Kind.LLAMA_CPP:
+        if self.kind is LlmServerKind.LLAMA_CPP:
             answer.headers["Server"] = "llama.cpp"
         return answer
 
@@ -97,7 +99,7 @@ class ScriptedLlm:
             {"id": model, "object": "model", "owned_by": OWNERS[self.kind]}
             for model in (self.model, *self.others)
         ]
-        if self.kind is Kind.VLLM:
+        if self.kind is LlmServerKind.VLLM:
             for card in cards:
                 card["max_model_len"] = self.context
         return answered(200, {"object": "list", "data": cards})
@@ -116,9 +118,9 @@ class ScriptedLlm:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.asked.append(body)
-        self.judging += 1
+        self.assessing += 1
         try:
-            if self.kind is Kind.TRTLLM:
+            if self.kind is LlmServerKind.TRTLLM:
                 try:
                     ChatRequest.model_validate(body)
                 except ValidationError as error:
@@ -129,12 +131,12 @@ class ScriptedLlm:
             turn = self.turns.popleft() if self.turns else self.always or says(json.dumps(GOOD))
             return await turn(request)
         finally:
-            self.judging -= 1
+            self.assessing -= 1
 
 
 @asynccontextmanager
 async def scripted(
-    kind: Kind = Kind.LLAMA_CPP, tls: ssl.SSLContext | None = None, **options: Any
+    kind: LlmServerKind = LlmServerKind.LLAMA_CPP, tls: ssl.SSLContext | None = None, **options: Any
 ) -> AsyncIterator[ScriptedLlm]:
     server = ScriptedLlm(kind, **options)
     server.tls = tls
@@ -149,8 +151,8 @@ def answered(status: int, body: object) -> web.Response:
     return web.Response(status=status, text=json.dumps(body), content_type="application/json")
 
 
-def too_long(kind: Kind) -> web.Response:
-    if kind is Kind.LLAMA_CPP:
+def too_long(kind: LlmServerKind) -> web.Response:
+    if kind is LlmServerKind.LLAMA_CPP:
         error = {"code": 400, "message": "request exceeds", "type": "exceed_context_size_error"}
         return answered(400, {"error": error})
     message = "This model's maximum context length is 512 tokens"

@@ -13,14 +13,14 @@ from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.bus.group_member import GroupSubscription
 from mesh.identity import assessment_id, detection_id, event_id, media_id, rejection_id
 from mesh.topics import DEAD_LETTER_SERVICES, DETECTED, TOPICS, dead_letters
-from reason_svc.messages import failed
-from reason_svc.prompt import load_prompts
-from reason_svc.rules import judge
+from reason_svc.language_models.prompts import load_prompts
+from reason_svc.messages import failure_fact
+from reason_svc.rules.v1.scoring import assess
 from store_svc import migration, outbox
 from store_svc.domain.evidence import EarlierEvent, evidence_digest
 from store_svc.files import file_id
 from store_svc.keys import ADMIN_ID
-from tests.support.evidence import NIGHT, evidence, sightings
+from tests.support.evidence import NIGHT, detections, evidence
 
 MEDIA = "e281dfb0-b669-5939-85e5-66acd245a50a"
 EVENT = "9604f6e9-2537-5c57-8e13-85de5f15c60a"
@@ -41,7 +41,7 @@ def test_ids_are_made_as_ever() -> None:
 
 def test_a_failed_attempt_keeps_its_id() -> None:
     lease = JobLease(lease_id="7c1d2f7e-4b8c-4f69-8a55-0a6f0a8e9d11", attempt=2)
-    fact = failed(lease, "BAD_ANSWER", "It is no JSON.", NIGHT)
+    fact = failure_fact(lease, "BAD_ANSWER", "It is no JSON.", NIGHT)
     assert fact.failure.id == "0837db3f-403a-5745-a282-156f72a2d7be"
 
 
@@ -88,13 +88,13 @@ def test_released_prompts_keep_their_hashes() -> None:
 
 
 def test_rules_v1_keep_their_factors_and_texts() -> None:
-    found = sightings(["person", "person"], ["person"], ["person", "car"], at=NIGHT, every=20)
-    verdict = judge(evidence(found, past=2, zone="Europe/Berlin"))
-    assert (verdict.reasoner, verdict.score) == ("rules/v1", 87)
-    assert verdict.summary == (
+    found = detections(["person", "person"], ["person"], ["person", "car"], at=NIGHT, every=20)
+    result = assess(evidence(found, past=2, time_zone="Europe/Berlin"))
+    assert (result.reasoner, result.score) == ("rules/v1", 87)
+    assert result.summary == (
         "Two people and one car for 40 s at night at Front Door. 2 other events here in the hour before."
     )
-    assert [(factor.name, factor.points, factor.text) for factor in verdict.factors] == [
+    assert [(factor.name, factor.points, factor.text) for factor in result.factors] == [
         ("class", 40, "person, the weightiest of what was seen (also car)"),
         ("count", 8, "two people in one photo"),
         ("confidence", 0, "the detector is 70% sure of the best person"),

@@ -12,10 +12,10 @@ from gateway.schema import make_schema
 from mesh.config import Config
 from mesh.problems import Invalid
 from mesh.topics import TOPICS
-from reason_svc.rules import judge
-from reason_svc.severity import Thresholds
-from reason_svc.weights import CLASSES
-from tests.support.evidence import NIGHT, evidence, sightings
+from reason_svc.rules.v1.scoring import assess
+from reason_svc.rules.v1.weights import CLASSES
+from reason_svc.severity import SeverityThresholds
+from tests.support.evidence import NIGHT, detections, evidence
 
 TABLE = "<!-- made by deploy/pages.py: {0} -->\n<!-- end: {0} -->\n"
 
@@ -88,19 +88,19 @@ def test_every_class_has_its_points(root: Path) -> None:
 
 def test_the_examples_on_the_page_of_risk_are_true() -> None:
     examples = {
-        "a cat by day": evidence(sightings(["cat"])),
-        "a car by day": evidence(sightings(["car"])),
-        "a car by day, and the detector is sure": evidence(sightings(["car"], score=0.8)),
-        "a person by day": evidence(sightings(["person"])),
-        "a person at night": evidence(sightings(["person"], at=NIGHT)),
+        "a cat by day": evidence(detections(["cat"])),
+        "a car by day": evidence(detections(["car"])),
+        "a car by day, and the detector is sure": evidence(detections(["car"], score=0.8)),
+        "a person by day": evidence(detections(["person"])),
+        "a person at night": evidence(detections(["person"], at=NIGHT)),
         "two people for 30 s at night, after another event": evidence(
-            sightings(["person", "person"], ["person"], at=NIGHT, every=30), past=1
+            detections(["person", "person"], ["person"], at=NIGHT, every=30), past=1
         ),
     }
     text = (pages.ROOT / "docs/risk.md").read_text()
     for words, event in examples.items():
-        score = judge(event).score
-        assert f"| {words} | {score} | {Thresholds().severity(score)} |" in text
+        score = assess(event).score
+        assert f"| {words} | {score} | {SeverityThresholds().severity(score)} |" in text
 
 
 def test_the_queries_of_the_readme_fit_the_schema() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import llama
-from deploy.embedded.llama import AUTOMATIC, Model, _Server, model_of, open_llama
+from deploy.embedded.llama import AUTOMATIC, LlamaModel, LlamaProcess, open_llama, parse_llama_url
 from mesh.ports import free_port
 from mesh.problems import Invalid, Unavailable
 
@@ -21,20 +21,20 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_path_alone_has_everything(file: Path) -> None:
-    model = model_of(f"llama:{file}")
-    assert model == Model(file, context=8192, parallel=2, threads=AUTOMATIC)
+    model = parse_llama_url(f"llama:{file}")
+    assert model == LlamaModel(file, context=8192, parallel=2, threads=AUTOMATIC)
     assert model.name == "Nemotron 3 Nano.Q4_K_M"
 
 
 def test_the_home_folder_and_relative_paths_are_found(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(file.parent))
     monkeypatch.chdir(file.parent)
-    assert model_of(f"llama:~/{file.name}").path == model_of(f"llama:{file.name}").path == file
+    assert parse_llama_url(f"llama:~/{file.name}").path == parse_llama_url(f"llama:{file.name}").path == file
 
 
 def test_options_are_taken(file: Path) -> None:
-    model = model_of(f"llama:{file}?ctx=16384&parallel=4&threads=6&family=nemotron-3-nano")
-    assert model == Model(file, 16384, 4, 6, "nemotron-3-nano")
+    model = parse_llama_url(f"llama:{file}?ctx=16384&parallel=4&threads=6&family=nemotron-3-nano")
+    assert model == LlamaModel(file, 16384, 4, 6, "nemotron-3-nano")
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,18 @@ def test_options_are_taken(file: Path) -> None:
 )
 def test_what_is_no_option_is_named(file: Path, query: str) -> None:
     with pytest.raises(Invalid, match=f"LARES_REASONER_URL: .*{query.partition('=')[0]}") as refused:
-        model_of(f"llama:{file}?{query}")
+        parse_llama_url(f"llama:{file}?{query}")
     assert refused.value.reason == "BAD_SETTING"
 
 
 @pytest.mark.parametrize(
     ("place", "why"),
-    [("", "cannot read"), (".", "directory"), ("/nowhere/x.gguf", "No such file"), ("zip.gguf", "no GGUF")],
+    [
+        ("", "cannot read"),
+        (".", "directory"),
+        ("/nowhere/x.gguf", "No such file"),
+        ("zip.gguf", "not a GGUF"),
+    ],
 )
 def test_what_is_no_model_is_named(
     place: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -67,7 +72,7 @@ def test_what_is_no_model_is_named(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "zip.gguf").write_bytes(b"PK")
     with pytest.raises(Invalid, match=f"LARES_REASONER_URL: .*{why}") as refused:
-        model_of(f"llama:{place}?ctx=4096")
+        parse_llama_url(f"llama:{place}?ctx=4096")
     assert refused.value.reason == "BAD_SETTING"
 
 
@@ -76,13 +81,13 @@ async def test_without_llama_cpp_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(llama, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match=r"`make \.venv/\.installed` installs it") as refused:
-        async with open_llama(tmp_path, model_of(f"llama:{file}")):
+        async with open_llama(tmp_path, parse_llama_url(f"llama:{file}")):
             pass
     assert refused.value.reason == "NO_LLAMA"
 
 
 @asynccontextmanager
-async def answering(server: _Server, line: bytes) -> AsyncIterator[None]:
+async def answering(server: LlamaProcess, line: bytes) -> AsyncIterator[None]:
     """In the place of llama.cpp."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -95,17 +100,17 @@ async def answering(server: _Server, line: bytes) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def server(file: Path) -> _Server:
-    return _Server(model_of(f"llama:{file}"), free_port(llama.HOST))
+def server(file: Path) -> LlamaProcess:
+    return LlamaProcess(parse_llama_url(f"llama:{file}"), free_port(llama.HOST))
 
 
-async def test_a_model_that_is_read_is_ready(server: _Server) -> None:
+async def test_a_model_that_is_read_is_ready(server: LlamaProcess) -> None:
     async with answering(server, b"HTTP/1.1 200 OK\r\n\r\n"):
         assert await server.ready()
 
 
 async def test_a_model_that_loads_for_long_is_not_waited_for(
-    server: _Server, monkeypatch: pytest.MonkeyPatch
+    server: LlamaProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with answering(server, b"HTTP/1.1 503 Service Unavailable\r\n\r\n"):
         assert not await server.ready()
@@ -118,9 +123,9 @@ async def test_a_model_that_loads_for_long_is_not_waited_for(
 
 
 @pytest.mark.parametrize("line", [b"", b"\x16\x03\x01", b"SSH-2.0-OpenSSH\r\n"])
-async def test_what_is_no_answer_is_not_ready(server: _Server, line: bytes) -> None:
+async def test_what_is_no_answer_is_not_ready(server: LlamaProcess, line: bytes) -> None:
     async with answering(server, line):
-        with pytest.raises(OSError, match="no HTTP answer"):
+        with pytest.raises(OSError, match="not HTTP"):
             await server.ready()
     with pytest.raises(OSError, match="Connect call failed"):
         await server.ready()

@@ -32,3 +32,10 @@ def test_each_option_is_read_by_its_form() -> None:
 def test_what_does_not_fit_is_said(query: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read_options(query, FORMS)
+
+
+@pytest.mark.parametrize("query", ["secret=1", "secret", "threads=secret", "tls=secret"])
+def test_a_query_that_may_hold_a_secret_is_not_repeated(query: str) -> None:
+    with pytest.raises(ValueError, match=r"option|must be") as refused:
+        read_options(query, FORMS, quote=False)
+    assert "secret" not in str(refused.value)

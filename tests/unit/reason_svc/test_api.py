@@ -23,12 +23,12 @@ from mesh.problems import Invalid, Unauthenticated
 from mesh.rpc import problem_of
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller, Door
-from reason_svc.api import MOST_HISTORY, ReasonServicer
-from reason_svc.judging import Judge
-from reason_svc.messages import stamp
-from reason_svc.rules import Rules
-from reason_svc.severity import Thresholds
-from reason_svc.tally import Tally
+from reason_svc.api import MAX_HISTORY, ReasonServicer
+from reason_svc.assessor import Assessor
+from reason_svc.messages import timestamp
+from reason_svc.rules.reasoner import RulesReasoner
+from reason_svc.severity import SeverityThresholds
+from reason_svc.worker import WorkCounts
 from tests.support.aio_server import _grpc_server  # noqa: F401
 from tests.support.evidence import NIGHT, evidence_message
 
@@ -44,8 +44,8 @@ def grpc_add_to_server() -> Any:
 
 @pytest.fixture(scope="module")
 def grpc_servicer() -> ReasonServicer:
-    judge = Judge(Rules(), Thresholds(), lambda: JUDGED_AT)
-    return ReasonServicer(judge, MOST, lambda: Tally(assessing=1, assessed=20, failed=3))
+    judge = Assessor(RulesReasoner(), SeverityThresholds(), lambda: JUDGED_AT)
+    return ReasonServicer(judge, MOST, lambda: WorkCounts(assessing=1, assessed=20, failed=3))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_evidence_in_assessment_out(grpc_stub: Any) -> None:
     assert sum(factor.points for factor in assessment.factors) == 65
     assert assessment.summary == "One person at night at Front Door."
     assert (assessment.reasoner, assessment.model, assessment.prompt_hash) == ("rules/v1", "", "")
-    assert assessment.assessed_at == stamp(JUDGED_AT)
+    assert assessment.assessed_at == timestamp(JUDGED_AT)
 
 
 def test_the_same_evidence_has_the_same_assessment_and_other_evidence_another(grpc_stub: Any) -> None:
@@ -140,7 +140,7 @@ FIRST_YEAR = EvidenceDetection(id="a", label="cat", captured_at=Timestamp(second
             "BAD_BOX",
         ),
         (Evidence(detections=[NO_TIME] * (MOST + 1)), "TOO_MUCH_EVIDENCE"),
-        (Evidence(detections=[NO_TIME], history=[PastEvent()] * (MOST_HISTORY + 1)), "TOO_MUCH_EVIDENCE"),
+        (Evidence(detections=[NO_TIME], history=[PastEvent()] * (MAX_HISTORY + 1)), "TOO_MUCH_EVIDENCE"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(grpc_stub: Any, evidence: Evidence | None, reason: str) -> None:

@@ -130,7 +130,7 @@ async def test_programs_that_ask_too_much_at_once_are_refused(tmp_path: Path) ->
         for task in waiting:
             task.cancel()
         assert len(waiting) == 2
-        with pytest.raises(Exhausted, match="not yet made: 2"):
+        with pytest.raises(Exhausted, match="2 AssessEvent calls are in progress"):
             done.pop().result()
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from reason_svc.severity import Severity, Thresholds
+from reason_svc.severity import Severity, SeverityThresholds
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,9 @@ from reason_svc.severity import Severity, Thresholds
     ],
 )
 def test_the_thresholds_are_inclusive(score: int, severity: Severity) -> None:
-    assert Thresholds().severity(score) == severity
+    assert SeverityThresholds().severity(score) == severity
 
 
 def test_they_can_be_set() -> None:
-    strict = Thresholds(medium=1, high=2, critical=3)
+    strict = SeverityThresholds(medium=1, high=2, critical=3)
     assert [strict.severity(score) for score in range(4)] == ["LOW", "MEDIUM", "HIGH", "CRITICAL"]

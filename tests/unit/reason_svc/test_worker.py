@@ -8,21 +8,29 @@ import pytest
 from lares.store.internal.v1 import job_service_pb2 as pb
 from mesh.identity import assessment_id
 from mesh.problems import Denied, Exhausted, Internal, Invalid, Problem, Unavailable
-from reason_svc.messages import stamp
-from reason_svc.reasoner import State, Wish
-from reason_svc.tally import Tally
-from tests.support.judge_bench import CONCURRENCY, NOW, Bench, open_bench
+from mesh.retry import Backoff
+from reason_svc.messages import timestamp
+from reason_svc.reasoner import ModelChoice, ReasonerReadiness
+from reason_svc.worker import WorkCounts
+from tests.support.reason_worker import CONCURRENCY, NOW, ReasonWorkerBench, open_reason_worker
 from tests.support.waiting import until
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr("reason_svc.leases.PARTING_SECONDS", 90.0)
-    async with open_bench(tmp_path) as opened:
+async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ReasonWorkerBench]:
+    monkeypatch.setattr("reason_svc.job_client.RELEASE_SECONDS", 90.0)
+    async with open_reason_worker(tmp_path) as opened:
         yield opened
 
 
-async def test_a_due_event_is_judged_and_told(bench: Bench) -> None:
+@pytest.fixture
+async def pausing_bench(tmp_path: Path) -> AsyncIterator[ReasonWorkerBench]:
+    """Its worker pauses for longer than any test after the first failure."""
+    async with open_reason_worker(tmp_path, backoff=Backoff(7200, 7200)) as opened:
+        yield opened
+
+
+async def test_a_due_event_is_judged_and_told(bench: ReasonWorkerBench) -> None:
     lease = bench.store.due("one")
     async with bench.running():
         await until(lambda: bench.log.facts)
@@ -32,16 +40,16 @@ async def test_a_due_event_is_judged_and_told(bench: Bench) -> None:
     assert (fact.evidence_revision, fact.evidence_digest) == (3, evidence.digest)
     assert fact.assessment.id == assessment_id(evidence.event_id, evidence.digest, "fake/v1", "", "")
     assert fact.assessment.score == 40
-    assert fact.assessment.assessed_at == stamp(NOW)
+    assert fact.assessment.assessed_at == timestamp(NOW)
     assert bench.store.released == []
 
 
-async def test_another_is_leased_while_one_is_judged_up_to_the_bound(bench: Bench) -> None:
+async def test_another_is_leased_while_one_is_judged_up_to_the_bound(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     async with bench.running():
         for number in range(1, CONCURRENCY + 1):
             bench.store.due(f"{number}")
-            await until(lambda: bench.reasoner.judging == number)  # noqa: B023
+            await until(lambda: bench.reasoner.assessing == number)  # noqa: B023
         bench.store.due("one too many")
         await until(lambda: len(bench.store.renewed) > 2 * CONCURRENCY)
         assert bench.reasoner.begun == CONCURRENCY
@@ -50,7 +58,7 @@ async def test_another_is_leased_while_one_is_judged_up_to_the_bound(bench: Benc
         await until(lambda: len(bench.log.facts) == CONCURRENCY + 1)
 
 
-async def test_a_backlog_is_leased_in_batches_and_each_told_once(bench: Bench) -> None:
+async def test_a_backlog_is_leased_in_batches_and_each_told_once(bench: ReasonWorkerBench) -> None:
     names = [f"{number}" for number in range(50)]
     events = [bench.store.due(name).subject_id for name in names]
     async with bench.running():
@@ -59,7 +67,7 @@ async def test_a_backlog_is_leased_in_batches_and_each_told_once(bench: Bench) -
     assert max(bench.store.asked) == CONCURRENCY
 
 
-async def test_leases_are_renewed_while_judging(bench: Bench) -> None:
+async def test_leases_are_renewed_while_judging(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     lease = bench.store.due("slow")
     async with bench.running():
@@ -69,7 +77,7 @@ async def test_leases_are_renewed_while_judging(bench: Bench) -> None:
         await until(lambda: bench.log.facts)
 
 
-async def test_a_lost_lease_ends_its_judging_and_nothing_is_said(bench: Bench) -> None:
+async def test_a_lost_lease_ends_its_judging_and_nothing_is_said(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     lost = bench.store.due("lost")
     bench.store.lost.add(lost.lease_id)
@@ -88,11 +96,13 @@ async def test_a_lost_lease_ends_its_judging_and_nothing_is_said(bench: Bench) -
     [
         (Invalid("no JSON", "BAD_ANSWER"), "BAD_ANSWER", "no JSON"),
         (Internal("internal error", "INTERNAL"), "INTERNAL", "internal error"),
-        (ZeroDivisionError("a path: /root/secret"), "INTERNAL", "the judge broke"),
-        (TimeoutError(), "TIMEOUT", "no judgement within 120 s"),
+        (ZeroDivisionError("a path: /root/secret"), "INTERNAL", "unexpected error in the reasoner"),
+        (TimeoutError(), "TIMEOUT", "no assessment within 120 s"),
     ],
 )
-async def test_a_failed_attempt_is_a_fact(bench: Bench, error: Exception, reason: str, detail: str) -> None:
+async def test_a_failed_attempt_is_a_fact(
+    bench: ReasonWorkerBench, error: Exception, reason: str, detail: str
+) -> None:
     bench.reasoner.error = error
     lease = bench.store.due("bad")
     async with bench.running():
@@ -103,13 +113,13 @@ async def test_a_failed_attempt_is_a_fact(bench: Bench, error: Exception, reason
     failure, success = bench.log.facts
     assert not failure.HasField("assessment")
     assert (failure.failure.reason, failure.failure.detail) == (reason, detail)
-    assert failure.failure.failed_at == stamp(NOW)
+    assert failure.failure.failed_at == timestamp(NOW)
     assert (failure.event_id, failure.evidence_revision) == (lease.assess.evidence.event_id, 3)
     assert success.HasField("assessment")
     assert bench.store.released == []
 
 
-async def test_evidence_that_cannot_be_judged_is_a_failed_attempt(bench: Bench) -> None:
+async def test_evidence_that_cannot_be_judged_is_a_failed_attempt(bench: ReasonWorkerBench) -> None:
     lease = bench.store.due("odd")
     lease.assess.evidence.time_zone = "Mars/Olympus"
     async with bench.running():
@@ -117,7 +127,7 @@ async def test_evidence_that_cannot_be_judged_is_a_failed_attempt(bench: Bench) 
     assert bench.log.facts[0].failure.reason == "BAD_TIME_ZONE"
 
 
-async def test_each_attempt_has_an_id_of_its_own_and_always_the_same(bench: Bench) -> None:
+async def test_each_attempt_has_an_id_of_its_own_and_always_the_same(bench: ReasonWorkerBench) -> None:
     bench.reasoner.error = Invalid("no JSON", "BAD_ANSWER")
     async with bench.running():
         for attempt in (1, 1, 2):
@@ -128,7 +138,7 @@ async def test_each_attempt_has_an_id_of_its_own_and_always_the_same(bench: Benc
 
 
 @pytest.mark.parametrize("error", [Unavailable("it is away", "NO_ANSWER"), Exhausted("too many", "RATE")])
-async def test_a_judge_that_cannot_be_reached_is_no_attempt(bench: Bench, error: Problem) -> None:
+async def test_a_judge_that_cannot_be_reached_is_no_attempt(bench: ReasonWorkerBench, error: Problem) -> None:
     bench.reasoner.error = error
     lease = bench.store.due("one")
     async with bench.running():
@@ -140,35 +150,37 @@ async def test_a_judge_that_cannot_be_reached_is_no_attempt(bench: Bench, error:
         await until(lambda: bench.log.facts)
 
 
-@pytest.mark.parametrize("state", [State.LOADING, State.UNREACHABLE])
-async def test_nothing_is_leased_while_the_judge_is_away(bench: Bench, state: State) -> None:
+@pytest.mark.parametrize("state", [ReasonerReadiness.LOADING, ReasonerReadiness.UNREACHABLE])
+async def test_nothing_is_leased_while_the_judge_is_away(
+    bench: ReasonWorkerBench, state: ReasonerReadiness
+) -> None:
     bench.reasoner.state = state
     bench.store.due("one")
     async with bench.running():
         await until(lambda: bench.reasoner.reports >= 4)
         assert bench.store.asked == []
-        bench.reasoner.state = State.READY
+        bench.reasoner.state = ReasonerReadiness.READY
         await until(lambda: bench.log.facts)
     assert bench.store.released == []
 
 
-async def test_a_judge_that_is_back_is_not_left_alone_any_longer(bench: Bench) -> None:
-    bench.worker._backoff._next = 7200
+async def test_a_judge_that_is_back_is_not_left_alone_any_longer(pausing_bench: ReasonWorkerBench) -> None:
+    bench = pausing_bench
     bench.reasoner.error = Unavailable("it is away", "NO_ANSWER")
     bench.reasoner.slots = 1
     bench.store.due("one")
     async with bench.running():
         await until(lambda: bench.store.released)
-        bench.reasoner.state = State.UNREACHABLE
+        bench.reasoner.state = ReasonerReadiness.UNREACHABLE
         reports = bench.reasoner.reports
         await until(lambda: bench.reasoner.reports >= reports + 4)
-        bench.reasoner.error, bench.reasoner.state = None, State.READY
+        bench.reasoner.error, bench.reasoner.state = None, ReasonerReadiness.READY
         bench.store.due("one")
         await until(lambda: bench.log.facts)  # within two hours, but for the word that it is back
 
 
-async def test_a_judge_that_was_never_away_is_left_alone(bench: Bench) -> None:
-    bench.worker._backoff._next = 7200
+async def test_a_judge_that_was_never_away_is_left_alone(pausing_bench: ReasonWorkerBench) -> None:
+    bench = pausing_bench
     bench.reasoner.error = Exhausted("too many", "RATE")
     bench.reasoner.slots = 1
     bench.store.due("one")
@@ -180,7 +192,7 @@ async def test_a_judge_that_was_never_away_is_left_alone(bench: Bench) -> None:
         assert (bench.store.asked, bench.reasoner.begun) == ([1], 1)
 
 
-async def test_no_more_at_once_than_the_judge_has_slots(bench: Bench) -> None:
+async def test_no_more_at_once_than_the_judge_has_slots(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     bench.reasoner.slots = 1
     for name in ("one", "two", "three"):
@@ -188,29 +200,29 @@ async def test_no_more_at_once_than_the_judge_has_slots(bench: Bench) -> None:
     async with bench.running():
         await until(lambda: len(bench.store.renewed) > 2)
         assert (bench.reasoner.begun, bench.store.asked) == (1, [1])
-        assert bench.worker.tally() == Tally(assessing=1)
+        assert bench.worker.counts() == WorkCounts(assessing=1)
         bench.reasoner.slots = 2
         bench.reasoner.open.set()
         await until(lambda: len(bench.log.facts) == 3)
         assert max(bench.store.asked) == 2
 
 
-async def test_it_counts_what_it_does(bench: Bench) -> None:
+async def test_it_counts_what_it_does(bench: ReasonWorkerBench) -> None:
     bench.reasoner.error = Invalid("no JSON", "BAD_ANSWER")
     bench.store.due("bad")
     async with bench.running():
-        await until(lambda: bench.worker.tally().failed == 1)
+        await until(lambda: bench.worker.counts().failed == 1)
         bench.reasoner.error = None
         bench.store.due("good")
-        await until(lambda: bench.worker.tally() == Tally(assessing=0, assessed=1, failed=1))
+        await until(lambda: bench.worker.counts() == WorkCounts(assessing=0, assessed=1, failed=1))
 
 
-async def test_a_judge_without_a_deadline_of_its_own_has_ours(bench: Bench) -> None:
-    bench.worker._judge_seconds = 0.1
-    bench.reasoner.open.clear()
-    bench.store.due("slow")
-    async with bench.running():
-        await until(lambda: bench.log.facts)
+async def test_a_reasoner_that_misses_its_deadline_is_stopped_by_the_workers(tmp_path: Path) -> None:
+    async with open_reason_worker(tmp_path, assess_seconds=0.1) as bench:
+        bench.reasoner.open.clear()
+        bench.store.due("slow")
+        async with bench.running():
+            await until(lambda: bench.log.facts)
     assert bench.log.facts[0].failure.reason == "TIMEOUT"
     assert bench.reasoner.cancelled == 1
 
@@ -219,17 +231,17 @@ async def test_a_judge_without_a_deadline_of_its_own_has_ours(bench: Bench) -> N
     ("reason", "given_up"), [("UNKNOWN_MODEL", "again"), ("UNKNOWN_PROMPT", "again"), ("BAD_ANSWER", "")]
 )
 async def test_a_wish_is_told_to_the_judge_and_given_up_if_it_can_never_be_met(
-    bench: Bench, reason: str, given_up: str
+    bench: ReasonWorkerBench, reason: str, given_up: str
 ) -> None:
     bench.reasoner.error = Invalid("no", reason)
     bench.store.due("one", request=pb.ReassessmentRequest(request_id="again", model="m", prompt="p"))
     async with bench.running():
         await until(lambda: bench.log.facts)
-    assert bench.reasoner.wishes == [Wish("m", "p")]
+    assert bench.reasoner.choices == [ModelChoice("m", "p")]
     assert bench.log.facts[0].failure.given_up_request_id == given_up
 
 
-async def test_a_wished_judgement_says_whose_it_is(bench: Bench) -> None:
+async def test_a_wished_judgement_says_whose_it_is(bench: ReasonWorkerBench) -> None:
     lease = bench.store.due("one", request=pb.ReassessmentRequest(request_id="again"))
     async with bench.running():
         await until(lambda: bench.log.facts)
@@ -238,7 +250,7 @@ async def test_a_wished_judgement_says_whose_it_is(bench: Bench) -> None:
     assert assessment.id == assessment_id(evidence.event_id, evidence.digest, "fake/v1", "", "again")
 
 
-async def test_a_log_that_is_away_gives_the_event_back(bench: Bench) -> None:
+async def test_a_log_that_is_away_gives_the_event_back(bench: ReasonWorkerBench) -> None:
     bench.log.problem = Unavailable("Kafka does not answer", "KAFKA_NOT_READY")
     lease = bench.store.due("one")
     async with bench.running():
@@ -252,7 +264,7 @@ async def test_a_log_that_is_away_gives_the_event_back(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "problem", [Unavailable("no database", "DB"), Internal("internal error", "INTERNAL")]
 )
-async def test_a_store_in_trouble_is_waited_for(bench: Bench, problem: Problem) -> None:
+async def test_a_store_in_trouble_is_waited_for(bench: ReasonWorkerBench, problem: Problem) -> None:
     bench.store.problem = problem
     async with bench.running():
         await until(lambda: len(bench.store.asked) >= 3)
@@ -261,11 +273,11 @@ async def test_a_store_in_trouble_is_waited_for(bench: Bench, problem: Problem) 
         await until(lambda: bench.log.facts)
 
 
-async def test_a_renewal_that_fails_costs_nothing(bench: Bench) -> None:
+async def test_a_renewal_that_fails_costs_nothing(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     lease = bench.store.due("one")
     async with bench.running():
-        await until(lambda: bench.reasoner.judging)
+        await until(lambda: bench.reasoner.assessing)
         bench.store.problem = Unavailable("no database", "DB")
         await until(lambda: bench.store.refused >= 2)
         bench.store.problem = None
@@ -275,7 +287,7 @@ async def test_a_renewal_that_fails_costs_nothing(bench: Bench) -> None:
     assert bench.reasoner.begun == 1
 
 
-async def test_what_no_waiting_can_mend_ends_the_worker(bench: Bench) -> None:
+async def test_what_no_waiting_can_mend_ends_the_worker(bench: ReasonWorkerBench) -> None:
     bench.store.problem = Denied("only Lares's own services may call this", "SIBLINGS_ONLY")
     async with bench.running() as task:
         await until(task.done)
@@ -283,11 +295,11 @@ async def test_what_no_waiting_can_mend_ends_the_worker(bench: Bench) -> None:
             task.result()
 
 
-async def test_cancelled_while_judging_it_gives_the_lease_back(bench: Bench) -> None:
+async def test_cancelled_while_judging_it_gives_the_lease_back(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     leases = {bench.store.due(name).lease_id for name in ("one", "two")}
     async with bench.running():
-        await until(lambda: bench.reasoner.judging == 2)
+        await until(lambda: bench.reasoner.assessing == 2)
     assert bench.reasoner.cancelled == 2
     assert set(bench.store.released) == leases
     assert bench.log.facts == []

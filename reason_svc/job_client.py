@@ -1,0 +1,73 @@
+"""Client of the store's queue of events to assess."""
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Sequence
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+
+from lares.store.internal.v1 import job_service_pb2 as pb
+from lares.store.internal.v1.job_service_pb2_grpc import JobServiceStub
+from mesh.problems import Internal, Problem
+from mesh.retry import Backoff
+from mesh.rpc import call
+
+log = structlog.get_logger(__name__)
+
+WAIT_SECONDS = 25  # the store allows at most 30
+ANSWER_SECONDS = 10.0
+RELEASE_SECONDS = 1.0
+BACKOFF = Backoff(0.1, 5.0)
+
+
+class JobClient:
+    """Leases jobs, renews their leases and releases them."""
+
+    def __init__(self, store: grpc.aio.Channel) -> None:
+        self._store = JobServiceStub(store)
+        self._failures = 0
+
+    async def lease(self, max_jobs: int) -> Sequence[pb.JobLease]:
+        """Leases up to `max_jobs` events as soon as one is due.
+
+        Returns nothing if none was due for a while, or, after a pause, if the store could not be reached.
+        Raises a Problem that cannot be solved by waiting.
+        """
+        request = pb.LeaseJobsRequest(
+            kind=pb.JOB_KIND_ASSESS, max_jobs=max_jobs, wait=Duration(seconds=WAIT_SECONDS)
+        )
+        try:
+            deadline = WAIT_SECONDS + ANSWER_SECONDS
+            response = await call(self._store.LeaseJobs, request, timeout=deadline, wait=True)
+        except Problem as problem:
+            # A store whose database is down may report no more than INTERNAL.
+            if not problem.retryable and not isinstance(problem, Internal):
+                raise
+            self._failures += 1
+            pause = BACKOFF.pause(self._failures)
+            # A single failure is normal: the store restarts, or every service is stopping.
+            write = log.warning if self._failures > 1 else log.debug
+            write("leases not available, retrying", reason=problem.reason, pause=round(pause, 1))
+            await asyncio.sleep(pause)
+            return ()
+        self._failures = 0
+        return response.leases
+
+    async def renew(self, lease_ids: Collection[str]) -> set[str]:
+        """Renews leases and returns the ids of those that were lost. Returns none if the store does not
+        answer."""
+        request = pb.RenewLeasesRequest(lease_ids=lease_ids)
+        try:
+            response = await call(self._store.RenewLeases, request, timeout=ANSWER_SECONDS)
+        except Problem as problem:
+            log.warning("leases not renewed", reason=problem.reason, leases=len(lease_ids))
+            return set()
+        return set(lease_ids) - set(response.lease_ids)
+
+    async def release(self, lease_ids: Collection[str]) -> None:
+        """Makes the jobs due again at once. A failure is ignored, because leases expire by themselves."""
+        request = pb.ReleaseLeasesRequest(lease_ids=lease_ids)
+        with contextlib.suppress(Problem):
+            await call(self._store.ReleaseLeases, request, timeout=RELEASE_SECONDS)

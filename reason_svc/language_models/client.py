@@ -1,0 +1,124 @@
+"""HTTP client for LLM servers. The only user of aiohttp."""
+
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from mesh.problems import Internal, Invalid, Unavailable
+from mesh.telemetry.spans import CLIENT, span
+from reason_svc.language_models.responses import ANSWER_TOO_LONG, LlmResponse
+
+CONNECT_SECONDS = 5.0
+MAX_BYTES = 256 * 2**10
+UNREACHABLE = "LLM_UNREACHABLE"
+# An established connection broke.
+DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+class LlmClient:
+    """Sends requests and decodes JSON responses. It has a deadline only for connecting; the caller sets one
+    for the whole request.
+
+    Both methods raise Unavailable LLM_UNREACHABLE if there is no connection, Internal ANSWER_TOO_LONG if the
+    response exceeds 256 KiB, and Internal LLM_DROPPED or LLM_FAILED if there is no complete HTTP response.
+    """
+
+    def __init__(self, pooled: aiohttp.ClientSession, fresh: aiohttp.ClientSession) -> None:
+        self._pooled, self._fresh = pooled, fresh
+
+    async def get(self, url: str) -> LlmResponse:
+        return await self._request("GET", url, None)
+
+    async def post(self, url: str, body: object) -> LlmResponse:
+        return await self._request("POST", url, body)
+
+    async def _request(self, method: str, url: str, body: object) -> LlmResponse:
+        parts = urlsplit(url)
+        attributes = {
+            "http.request.method": method,
+            "server.address": parts.hostname or "",
+            "url.path": parts.path,
+        }
+        with span(f"{method} {parts.path}", attributes, CLIENT) as request_span:
+            response = await self._send(method, url, body)
+            request_span.set_attribute("http.response.status_code", response.status)
+            return response
+
+    async def _send(self, method: str, url: str, body: object) -> LlmResponse:
+        try:
+            try:
+                return await _send_once(self._pooled, method, url, body)
+            except NO_CONNECTION:
+                raise
+            except DROPPED:
+                # A pooled connection may have been closed long ago. If a fresh one breaks, too, it is the
+                # server.
+                return await _send_once(self._fresh, method, url, body)
+        except NO_CONNECTION as error:
+            raise Unavailable(f"no connection to the LLM server: {_cause(error)}", UNREACHABLE) from None
+        except DROPPED:
+            raise Internal("the LLM server dropped the connection twice", "LLM_DROPPED") from None
+        except aiohttp.ClientError as error:
+            raise Internal(
+                f"the LLM server does not respond with HTTP: {type(error).__name__}", "LLM_FAILED"
+            ) from None
+
+
+@asynccontextmanager
+async def open_llm_client(key: str, ca: Path | None) -> AsyncIterator[LlmClient]:
+    """Opens a client that sends `key` as a Bearer token and verifies https servers by `ca` (PEM), or by the
+    system's certificates. Raises Invalid BAD_SETTING if `ca` contains no certificates."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError):
+        raise Invalid("LARES_REASONER_CA: the file contains no certificates", "BAD_SETTING") from None
+    options: dict[str, Any] = {
+        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        "trust_env": False,
+        "cookie_jar": aiohttp.DummyCookieJar(),
+    }
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), **options) as pooled,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context, force_close=True), **options
+        ) as fresh,
+    ):
+        yield LlmClient(pooled, fresh)
+
+
+async def _send_once(session: aiohttp.ClientSession, method: str, url: str, body: object) -> LlmResponse:
+    if session.closed:  # while the process stops, requests may still arrive
+        raise Unavailable("the client of the LLM server is closed", UNREACHABLE)
+    async with session.request(method, url, json=body, allow_redirects=False) as response:
+        content = bytearray()
+        async for chunk in response.content.iter_chunked(2**16):
+            content += chunk
+            if len(content) > MAX_BYTES:
+                raise Internal(f"the LLM server's answer exceeds {MAX_BYTES} bytes", ANSWER_TOO_LONG)
+        return LlmResponse(response.status, response.headers.get("Server", ""), _decoded(bytes(content)))
+
+
+def _decoded(content: bytes) -> Any:
+    """The JSON value, or None if it is not JSON."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _cause(error: Exception) -> str:
+    """The cause in words, without the server's address."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not signed by LARES_REASONER_CA"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno)
+    return f"none within {CONNECT_SECONDS:g} s" if isinstance(error, TimeoutError) else type(error).__name__

@@ -1,0 +1,136 @@
+"""A reasoner that asks a language model behind an OpenAI-compatible server."""
+
+import asyncio
+from dataclasses import replace
+
+from mesh.problems import Internal, Invalid, Problem
+from reason_svc.evidence import Evidence
+from reason_svc.language_models.client import LlmClient
+from reason_svc.language_models.health import LlmHealth
+from reason_svc.language_models.model_families import family_of
+from reason_svc.language_models.prompts import Prompt
+from reason_svc.language_models.servers import DEFAULT_SLOTS
+from reason_svc.language_models.session import LlmSession, SessionOutcome
+from reason_svc.language_models.url import LlmEndpoint, LlmServerKind
+from reason_svc.reasoner import (
+    UNKNOWN_MODEL,
+    UNKNOWN_PROMPT,
+    ModelChoice,
+    ReasonerReport,
+    ReasonerResult,
+    ScoreFactor,
+    TokenUsage,
+)
+from reason_svc.rules.reasoner import RulesReasoner
+
+MAX_RAW_ANSWER_BYTES = 8 * 2**10
+
+
+class LlmReasoner:
+    """A Reasoner. `version` names the one of `prompts` that is used unless a ModelChoice names another;
+    `seconds` is the deadline of one assessment, including all its requests."""
+
+    def __init__(
+        self,
+        client: LlmClient,
+        endpoint: LlmEndpoint,
+        health: LlmHealth,
+        prompts: dict[str, Prompt],
+        version: str,
+        seconds: float,
+    ) -> None:
+        self._client, self._endpoint, self._health = client, endpoint, health
+        self._prompts, self._version = prompts, version
+        self._seconds = seconds
+        self._tokens = TokenUsage()
+        self._rules = RulesReasoner()
+
+    @property
+    def name(self) -> str:
+        server = self._health.last_seen
+        return server.kind if server else self._endpoint.kind or LlmServerKind.OPENAI
+
+    @property
+    def slots(self) -> int:
+        server = self._health.last_seen
+        return server.slots if server else self._endpoint.slots or DEFAULT_SLOTS
+
+    async def assess(self, evidence: Evidence, choice: ModelChoice) -> ReasonerResult:
+        """Raises Unavailable LLM_UNREACHABLE or LLM_LOADING and Exhausted LLM_BUSY, which do not count as
+        attempts; Invalid UNKNOWN_MODEL or UNKNOWN_PROMPT; Internal for a failure of the server or the
+        model."""
+        if choice.model == self._rules.name:
+            return await self._rules.assess(evidence, choice)
+        prompt = self._prompts.get(choice.prompt or self._version)
+        if prompt is None:
+            raise Invalid(f"unknown prompt; there are {', '.join(self._prompts)}", UNKNOWN_PROMPT)
+        server = self._health.server()
+        model = choice.model or self._endpoint.model
+        if model not in server.models:
+            raise Invalid(f"unknown model; there are {', '.join(self._models)}", UNKNOWN_MODEL)
+        family = self._endpoint.family or family_of(model)
+        session = LlmSession(self._client, self._endpoint, server, family)
+        try:
+            outcome = await self._with_deadline(session, evidence, model, prompt)
+        except Problem as problem:
+            self._health.record_assessment(problem)
+            raise
+        finally:
+            self._tokens += session.tokens
+        self._health.record_assessment(None)
+        by_rules = await self._rules.assess(evidence, ModelChoice())
+        return replace(
+            _combined(by_rules, outcome),
+            reasoner=server.kind.value,
+            model=model,
+            prompt_hash=prompt.digest,
+            tokens=session.tokens,
+        )
+
+    def report(self) -> ReasonerReport:
+        return ReasonerReport(
+            self._health.state,
+            self._health.since,
+            self._health.detail,
+            model=self._endpoint.model,
+            models=self._models,
+            prompt=self._version,
+            prompts=tuple(self._prompts),
+            tokens=self._tokens,
+        )
+
+    @property
+    def _models(self) -> tuple[str, ...]:
+        server = self._health.last_seen
+        return (*(server.models if server else (self._endpoint.model,)), self._rules.name)
+
+    async def _with_deadline(
+        self, session: LlmSession, evidence: Evidence, model: str, prompt: Prompt
+    ) -> SessionOutcome:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await session.assess(evidence, model, prompt)
+        except TimeoutError:
+            raise Internal(f"no assessment within {self._seconds:g} s", "ANSWER_TIMEOUT") from None
+
+
+def _combined(by_rules: ReasonerResult, outcome: SessionOutcome) -> ReasonerResult:
+    """The model's score, summary and reasons, together with the rules' factors and their sum."""
+    answer = outcome.answer
+    reasons = tuple(
+        ScoreFactor("reason", 0, reason.text, outcome.event_prompt.detection_ids(reason.line_numbers))
+        for reason in answer.reasons
+    )
+    return replace(
+        by_rules,
+        score=answer.score,
+        summary=answer.summary or by_rules.summary,
+        factors=by_rules.factors + reasons,
+        raw_answer=_storable(outcome.raw_answer),
+    )
+
+
+def _storable(raw_answer: str) -> str:
+    """Cuts a raw answer to 8 KiB and replaces what UTF-8 or PostgreSQL cannot store."""
+    text = raw_answer.replace("\0", "\ufffd")
+    return text.encode(errors="replace")[:MAX_RAW_ANSWER_BYTES].decode(errors="ignore")

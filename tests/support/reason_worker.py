@@ -1,0 +1,178 @@
+"""A ReasonWorker with a fake reasoner, a fake store behind a real socket, and a list instead of a bus."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
+
+from lares.reason.v1.events_pb2 import EventAssessed
+from lares.store.internal.v1 import job_service_pb2 as pb
+from lares.store.internal.v1.job_service_pb2_grpc import (
+    JobServiceServicer,
+    add_JobServiceServicer_to_server,
+)
+from mesh.problems import Problem
+from mesh.retry import DEFAULT_BACKOFF, Backoff
+from mesh.rpc import Channels, GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
+from mesh.security import Door, as_itself
+from reason_svc.assessor import Assessor
+from reason_svc.evidence import Evidence
+from reason_svc.job_client import JobClient
+from reason_svc.messages import timestamp
+from reason_svc.reasoner import ModelChoice, ReasonerReadiness, ReasonerReport, ReasonerResult
+from reason_svc.rules.reasoner import RulesReasoner
+from reason_svc.severity import SeverityThresholds
+from reason_svc.worker import ReasonWorker
+from tests.support.evidence import evidence_message
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+LEASE_SECONDS = 0.3
+CONCURRENCY = 3
+
+
+class FakeStore(JobServiceServicer):
+    """Hands out the leases in `queue`. While `problem` is set, calls raise it."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[pb.JobLease] = asyncio.Queue()
+        self.problem: Problem | None = None
+        self.asked: list[int] = []
+        self.renewed: list[str] = []
+        self.released: list[str] = []
+        self.refused = 0
+        self.lost: set[str] = set()
+
+    def due(self, name: str, attempt: int = 1, request: pb.ReassessmentRequest | None = None) -> pb.JobLease:
+        lease = pb.JobLease(
+            lease_id=str(uuid5(NAMESPACE_OID, f"lease of {name}")),
+            subject_id=evidence_message(name).event_id,
+            expires_at=timestamp(NOW + timedelta(seconds=LEASE_SECONDS)),
+            attempt=attempt,
+            assess=pb.AssessInput(evidence=evidence_message(name), request=request),
+        )
+        self.queue.put_nowait(lease)
+        return lease
+
+    async def LeaseJobs(self, request: pb.LeaseJobsRequest, context: object) -> pb.LeaseJobsResponse:
+        assert request.kind == pb.JOB_KIND_ASSESS
+        assert 0 < request.wait.seconds <= 30
+        self.asked.append(request.max_jobs)
+        if self.problem:
+            raise self.problem
+        leases = [await self.queue.get()]
+        while len(leases) < request.max_jobs and not self.queue.empty():
+            leases.append(self.queue.get_nowait())
+        return pb.LeaseJobsResponse(leases=leases)
+
+    async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
+        if self.problem:
+            self.refused += 1
+            raise self.problem
+        self.renewed.extend(request.lease_ids)
+        return pb.RenewLeasesResponse(lease_ids=[id for id in request.lease_ids if id not in self.lost])
+
+    async def ReleaseLeases(
+        self, request: pb.ReleaseLeasesRequest, context: object
+    ) -> pb.ReleaseLeasesResponse:
+        self.released.extend(request.lease_ids)
+        return pb.ReleaseLeasesResponse()
+
+
+class FakeReasoner:
+    """Assesses by the rules once `open` is set; raises `error` instead, if set. `state` is only reported: it
+    does not change how assessments end."""
+
+    name = "fake/v1"
+
+    def __init__(self) -> None:
+        self.slots = 64
+        self.state = ReasonerReadiness.READY
+        self.reports = 0
+        self.choices: list[ModelChoice] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.error: Exception | None = None
+        self.assessing = 0
+        self.begun = 0
+        self.cancelled = 0
+
+    def report(self) -> ReasonerReport:
+        self.reports += 1
+        return ReasonerReport(self.state, NOW)
+
+    async def assess(self, evidence: Evidence, choice: ModelChoice) -> ReasonerResult:
+        self.choices.append(choice)
+        self.begun += 1
+        self.assessing += 1
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.assessing -= 1
+        if self.error:
+            raise self.error
+        return replace(await RulesReasoner().assess(evidence, ModelChoice()), reasoner=self.name)
+
+
+@dataclass
+class FakeLog:
+    """Collects the published facts. While `problem` is set, publishing raises it."""
+
+    facts: list[EventAssessed] = field(default_factory=list)
+    problem: Problem | None = None
+    tries: int = 0
+
+    async def publish(self, fact: EventAssessed) -> None:
+        self.tries += 1
+        if self.problem:
+            raise self.problem
+        self.facts.append(fact)
+
+
+@dataclass
+class ReasonWorkerBench:
+    store: FakeStore
+    reasoner: FakeReasoner
+    log: FakeLog
+    worker: ReasonWorker
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
+        with as_itself():
+            task = asyncio.create_task(self.worker.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_reason_worker(
+    folder: Path, *, assess_seconds: float = 120, backoff: Backoff = DEFAULT_BACKOFF
+) -> AsyncIterator[ReasonWorkerBench]:
+    """`folder` takes the store's socket."""
+    store, reasoner, log = FakeStore(), FakeReasoner(), FakeLog()
+    server = GrpcServer(CallInterceptor)
+    server.add(add_JobServiceServicer_to_server, store, "lares.store.internal.v1.JobService")
+    channels = Channels({}, {"store": await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)})
+    await server.start()
+    assessor = Assessor(reasoner, SeverityThresholds(), lambda: NOW)
+    worker = ReasonWorker(
+        JobClient(channels.to("store")),
+        assessor,
+        log.publish,
+        concurrency=CONCURRENCY,
+        lease_seconds=LEASE_SECONDS,
+        assess_seconds=assess_seconds,
+        backoff=backoff,
+    )
+    yield ReasonWorkerBench(store, reasoner, log, worker)
+    await channels.close()
+    await server.stop(0)
