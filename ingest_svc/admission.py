@@ -1,46 +1,55 @@
-"""Whose photo a file is, and whether it may come in."""
+"""Decides which camera a file or an upload belongs to, and whether that camera accepts photos."""
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ingest_svc.facts import SourceCamera
 from ingest_svc.fingerprint import Fingerprint
-from ingest_svc.folders import Folders
-from ingest_svc.photo import Camera
-from ingest_svc.refusal import LINK, Reason, Refusal
+from ingest_svc.rejection import OUTSIDE_LINK, RejectionCause, RejectReason
+from ingest_svc.watching.camera_folders import CameraFolders
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.problems import Conflict
 
 
 class CameraTable(Protocol):
-    """The part of mesh.cameras.CameraConfigurations that is needed here."""
+    """The part of mesh.cameras.CameraConfigurations that ingest_svc uses."""
 
     def get(self, camera_id: str) -> CameraConfigured | None: ...
 
+    def all(self) -> list[CameraConfigured]: ...
+
+    def subscribe(self) -> AsyncIterator[CameraConfigured]: ...
+
 
 class Admission:
-    """`zone` is for cameras that have none of their own."""
+    """`default_zone` applies to cameras without a time zone of their own."""
 
-    def __init__(self, folders: Folders, cameras: CameraTable, zone: str) -> None:
-        self._folders, self._cameras, self._zone = folders, cameras, zone
-        # Deleted or disabled cameras that have files waiting.
-        self.left_alone: set[str] = set()
+    def __init__(self, folders: CameraFolders, cameras: CameraTable, default_zone: str) -> None:
+        self._folders, self._cameras, self._default_zone = folders, cameras, default_zone
+        # Deleted or disabled cameras whose folders contain files that wait.
+        self.skipped: set[str] = set()
 
-    def of_file(self, file: Fingerprint) -> Camera | Refusal | None:
-        """None where the file is to be left alone: its folder was refused, or its camera is deleted or
+    def of_file(self, file: Fingerprint) -> SourceCamera | RejectionCause | None:
+        """None if the file is to be skipped for now: its folder was rejected, or its camera is deleted or
         disabled."""
         folder, slash, _ = file.path.partition("/")
         if not slash:
-            return LINK if file.outside else Refusal(Reason.CAMERA_NAME, "it lies in no camera's folder")
+            not_in_a_folder = RejectionCause(RejectReason.CAMERA_NAME, "it is not in a camera's folder")
+            return OUTSIDE_LINK if file.outside else not_in_a_folder
         camera_id = self._folders.camera(folder)
         if camera_id is None:
             return None
         if not self.active(camera_id):
-            self.left_alone.add(camera_id)
+            self.skipped.add(camera_id)
             return None
         return self._camera(camera_id, folder)
 
-    def of_upload(self, camera_id: str) -> Camera:
-        """A camera that nobody knows is made by its first photo. Raises Conflict."""
+    def of_upload(self, camera_id: str) -> SourceCamera:
+        """A camera that does not exist yet is created by its first photo.
+
+        Raises Conflict CAMERA_DELETED or CAMERA_DISABLED.
+        """
         known = self._cameras.get(camera_id)
         if known is not None and known.deleted:
             raise Conflict(f"the camera {camera_id} was deleted", "CAMERA_DELETED", camera_id=camera_id)
@@ -52,10 +61,10 @@ class Admission:
         known = self._cameras.get(camera_id)
         return known is None or (known.camera.enabled and not known.deleted)
 
-    def _camera(self, camera_id: str, name: str) -> Camera:
+    def _camera(self, camera_id: str, name: str) -> SourceCamera:
         known = self._cameras.get(camera_id)
         zone = known.camera.time_zone if known is not None else ""
         try:
-            return Camera(camera_id, name, ZoneInfo(zone or self._zone))
+            return SourceCamera(camera_id, name, ZoneInfo(zone or self._default_zone))
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            return Camera(camera_id, name, ZoneInfo(self._zone))
+            return SourceCamera(camera_id, name, ZoneInfo(self._default_zone))

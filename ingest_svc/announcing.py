@@ -1,4 +1,5 @@
-"""Facts go out in the order in which their files completed, per camera; the work before it is parallel."""
+"""Announces facts, for each camera in the order in which its files were completed. The work that leads to the
+facts runs in parallel."""
 
 import asyncio
 import time
@@ -11,28 +12,30 @@ from typing import Any
 import structlog
 from opentelemetry.trace import Span
 
-from ingest_svc.photo import Fact, Photo
-from ingest_svc.retry import until_done
+from ingest_svc.facts import Fact, Photo
+from mesh.retry import retry
 from mesh.telemetry.spans import begin_span, use_span
 from mesh.telemetry.trace_context import enter_request
 
 log = structlog.get_logger(__name__)
 
-MOST_AT_ONCE = 100
-# With so many on their way, what is worked out gathers between two announcements: each costs a request.
-BACKLOG, GATHER_SECONDS = 32, 0.2
+MAX_BATCH = 100
+# While more than BACKLOG facts are pending, facts are collected between two requests, since each request has
+# a cost.
+BACKLOG, COLLECT_SECONDS = 32, 0.2
 
 
 @dataclass(eq=False)
 class Announcement:
-    """`fact` is being worked out; `done` gives it once it is durably announced, None where there was none;
-    `finished` is called with it just before. `headers` tell the request that it belongs to; `begun` is in
-    monotonic seconds; `span` lasts from then until it is announced."""
+    """`fact` is the result of the work, None if there is nothing to announce. `done` has the same result once
+    the fact is durably announced, and `on_announced` is called with it just before. `headers` identify the
+    request that the work belongs to. `started` is in monotonic seconds, and `span` lasts from then until the
+    announcement."""
 
     fact: "asyncio.Future[Fact | None]"
     headers: Mapping[str, str]
-    begun: float
-    finished: Callable[[Fact | None], None]
+    started: float
+    on_announced: Callable[[Fact | None], None]
     span: Span
     done: "asyncio.Future[Fact | None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -43,93 +46,95 @@ Publish = Callable[[list[Fact], list[Span]], Awaitable[None]]
 
 
 class Announcer:
-    """`run` is its loop. `publish` returns when all is durable; it is given the span of each fact, too."""
+    """`run` is its loop. `publish` gets facts with the span of each, and returns when all are durable."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
-        self._lines: dict[str, deque[Announcement]] = {}
+        self._queues: dict[str, deque[Announcement]] = {}
         self._ready = asyncio.Event()
         self.pending = 0
 
     def submit(
         self,
-        line: str,
+        order_key: str,
         work: Coroutine[Any, Any, Fact | None],
         *,
         headers: Mapping[str, str] | None = None,
-        begun: float | None = None,
-        finished: Callable[[Fact | None], None] = lambda _: None,
+        started: float | None = None,
+        on_announced: Callable[[Fact | None], None] = lambda _: None,
     ) -> Announcement:
-        """Takes the next place of this line at once; `work` may end when it will."""
-        begun = time.monotonic() if begun is None else begun
-        span = begin_span("ingest media", {"lares.camera.id": line}, begun)
+        """Starts `work`. Its fact is announced after the facts of all work submitted before with the same
+        key."""
+        started = time.monotonic() if started is None else started
+        span = begin_span("ingest media", {"lares.camera.id": order_key}, started)
         with use_span(span):
             fact = asyncio.ensure_future(work)
-        announcement = Announcement(fact, headers or {}, begun, finished, span)
+        announcement = Announcement(fact, headers or {}, started, on_announced, span)
         announcement.fact.add_done_callback(lambda _: self._ready.set())
-        self._lines.setdefault(line, deque()).append(announcement)
+        self._queues.setdefault(order_key, deque()).append(announcement)
         self.pending += 1
         return announcement
 
     async def run(self) -> None:
-        """Until cancelled; ends with the error of a work that failed for good."""
+        """Runs until it is cancelled. Raises the error of work or of `publish` that retries cannot help."""
         batch: list[Announcement] = []
         try:
             while True:
                 await self._ready.wait()
                 self._ready.clear()
-                while batch := self._next():
+                while batch := self._next_batch():
                     await self._announce(batch)
                     if self.pending > BACKLOG:
-                        await asyncio.sleep(GATHER_SECONDS)
+                        await asyncio.sleep(COLLECT_SECONDS)
         finally:
             await self._abandon(batch)
 
-    def _next(self) -> list[Announcement]:
-        """The finished heads of all lines, as far as they share their headers."""
+    def _next_batch(self) -> list[Announcement]:
+        """Removes finished announcements from the fronts of all queues, as long as their headers are the
+        same."""
         batch: list[Announcement] = []
-        for line, waiting in list(self._lines.items()):
-            while waiting and waiting[0].fact.done() and len(batch) < MOST_AT_ONCE:
-                if batch and waiting[0].headers != batch[0].headers:
+        for order_key, queue in list(self._queues.items()):
+            while queue and queue[0].fact.done() and len(batch) < MAX_BATCH:
+                if batch and queue[0].headers != batch[0].headers:
                     break
-                batch.append(waiting.popleft())
-            if not waiting:
-                del self._lines[line]
+                batch.append(queue.popleft())
+            if not queue:
+                del self._queues[order_key]
         return batch
 
     async def _announce(self, batch: list[Announcement]) -> None:
-        told = [(fact, entry.span) for entry in batch if (fact := entry.fact.result()) is not None]
+        with_fact = [(fact, entry.span) for entry in batch if (fact := entry.fact.result()) is not None]
         enter_request(batch[0].headers)
-        if told:
-            facts, spans = [fact for fact, _ in told], [span for _, span in told]
-            await until_done(lambda: self._publish(facts, spans), "announcing")
+        if with_fact:
+            facts, spans = [fact for fact, _ in with_fact], [span for _, span in with_fact]
+            await retry(lambda: self._publish(facts, spans), "announcing facts")
         for entry in batch:
             if fact := entry.fact.result():
                 with use_span(entry.span):
-                    _tell(fact, time.monotonic() - entry.begun, entry.span)
+                    _log(fact, time.monotonic() - entry.started, entry.span)
             entry.span.end()
-            entry.finished(fact)
-            self.pending -= 1  # after: whatever follows from it counts by then
+            entry.on_announced(fact)
+            self.pending -= 1  # last, so that anything `on_announced` starts is counted by then
             if not entry.done.done():
                 entry.done.set_result(fact)
 
     async def _abandon(self, batch: list[Announcement]) -> None:
-        left = [*batch, *(entry for waiting in self._lines.values() for entry in waiting)]
-        for entry in left:
+        unfinished = [*batch, *(entry for queue in self._queues.values() for entry in queue)]
+        for entry in unfinished:
             entry.fact.cancel()
             entry.done.cancel()
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(*(entry.fact for entry in left), return_exceptions=True)
+            await asyncio.gather(*(entry.fact for entry in unfinished), return_exceptions=True)
 
 
-def _tell(fact: Fact, seconds: float, span: Span) -> None:
-    """The one line of a photo. `seconds` from complete to durably announced."""
+def _log(fact: Fact, seconds: float, span: Span) -> None:
+    """Logs the only line of a photo or a rejected file. `seconds` from complete to durably announced."""
     if isinstance(fact, Photo):
         span.set_attribute("lares.media.id", fact.id)
         path = fact.file.path if fact.file else "(upload)"
         ms = round(seconds * 1000)
         log.debug("photo ingested", camera=fact.camera.id, path=path, media=fact.id, ms=ms)
     else:
-        refusal = fact.refusal
-        span.set_attribute("lares.rejection.reason", refusal.reason.value)
-        log.warning("file rejected", path=fact.file.path, reason=refusal.reason.value, detail=refusal.detail)
+        cause = fact.cause
+        span.set_attribute("lares.rejection.reason", cause.reason.value)
+        log.warning("file rejected", path=fact.file.path, reason=cause.reason.value, detail=cause.detail)

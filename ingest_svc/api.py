@@ -1,11 +1,11 @@
-"""The servicer of lares.ingest.v1.IngestService: thin."""
+"""The servicer of lares.ingest.v1.IngestService."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC
 from typing import Any
 
-from ingest_svc.upload import Declared, Uploads
-from ingest_svc.worker import Status
+from ingest_svc.receiving.uploads import DeclaredUpload, Uploads
+from ingest_svc.worker import IngestProgress
 from lares.ingest.v1.ingest_service_pb2 import (
     GetIngestStatusRequest,
     GetIngestStatusResponse,
@@ -19,7 +19,7 @@ from mesh.telemetry.trace_context import outgoing_headers
 
 
 class IngestServicer(IngestServiceServicer):
-    def __init__(self, uploads: Uploads, status: Callable[[], Awaitable[Status]]) -> None:
+    def __init__(self, uploads: Uploads, status: Callable[[], Awaitable[IngestProgress]]) -> None:
         self._uploads, self._status = uploads, status
 
     async def UploadMedia(
@@ -36,21 +36,21 @@ class IngestServicer(IngestServiceServicer):
         status = await self._status()
         return GetIngestStatusResponse(
             settling=status.settling,
-            unannounced=status.unannounced + self._uploads.under_way,
+            unannounced=status.unannounced + self._uploads.in_progress,
             scanning=status.scanning,
         )
 
 
-def _declared(header: UploadHeader) -> Declared:
+def _declared(header: UploadHeader) -> DeclaredUpload:
     try:
         captured_at = header.captured_at.ToDatetime(UTC) if header.HasField("captured_at") else None
     except (ValueError, OverflowError):
-        raise Invalid("captured_at is in no calendar", "BAD_REQUEST") from None
-    return Declared(header.camera_id, header.sha256, header.size_bytes, captured_at)
+        raise Invalid("captured_at is out of range", "BAD_REQUEST") from None
+    return DeclaredUpload(header.camera_id, header.sha256, header.size_bytes, captured_at)
 
 
 async def _chunks(requests: AsyncIterator[UploadMediaRequest]) -> AsyncIterator[bytes]:
     async for request in requests:
         if request.WhichOneof("part") != "chunk":
-            raise Invalid("after the header, only chunks may come", "SECOND_HEADER")
+            raise Invalid("only chunks may follow the header", "SECOND_HEADER")
         yield request.chunk

@@ -1,4 +1,4 @@
-"""One look into one file: is it what was seen, is it a photo, what is its digest, when was it taken."""
+"""Examines one file: whether it is unchanged, whether it is a photo, its digest, and when it was taken."""
 
 import errno
 import os
@@ -9,85 +9,92 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 
-from ingest_svc import exif
-from ingest_svc.capture import Captured, captured
-from ingest_svc.content import Content, FileContent
-from ingest_svc.fingerprint import Fingerprint, of_open
-from ingest_svc.inspection import Header, Kind, Limits, inspect, inspect_head
-from ingest_svc.photo import Camera
-from ingest_svc.refusal import LINK, Reason, Refusal
-from ingest_svc.signature import LOOKED_AT
+from ingest_svc.facts import SourceCamera
+from ingest_svc.fingerprint import Fingerprint, fingerprint_of_open_file
+from ingest_svc.formats.capture_time import CaptureTime, capture_time
+from ingest_svc.formats.inspection import PhotoHeader, PhotoLimits, inspect, inspect_head
+from ingest_svc.formats.signature import SIGNATURE_BYTES
+from ingest_svc.rejection import OUTSIDE_LINK, RejectionCause, RejectReason
 from mesh.blobs import Blob, SpooledFile
 from mesh.blobs.spool import SpoolFailed, digest, read_at
+from mesh.image_headers import EXIF_SEARCH_BYTES, ByteSource, FileBytes, ImageFormat, exif_time, image_format
 
-# What an unchanged file answers for ever; other errors are the system's, and pass.
-UNREADABLE = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG}
+# Errors that an unchanged file gives every time. Others have causes outside the file, and pass.
+PERMANENT_ERRORS = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True)
-class Examined:
+class ExaminedPhoto:
     blob: Blob
-    header: Header
-    captured: Captured
+    header: PhotoHeader
+    captured: CaptureTime
 
 
 def examine(
-    root: Path, file: Fingerprint, camera: Camera, limits: Limits, spooled: SpooledFile | None = None
-) -> Examined | Refusal | None:
-    """None where the file is gone, or no longer in the state of `file`. What may be a photo is written to
-    `spooled`, and it is the copy that is judged. Raises OSError for what passes."""
+    root: Path,
+    file: Fingerprint,
+    camera: SourceCamera,
+    limits: PhotoLimits,
+    spooled: SpooledFile | None = None,
+) -> ExaminedPhoto | RejectionCause | None:
+    """None if the file is gone or is no longer in the state that `file` describes.
+
+    A file that can be a photo is copied to `spooled`, and the copy is examined. Raises OSError for an error
+    that may pass."""
     if file.outside:
-        return LINK
+        return OUTSIDE_LINK
     try:
         with open((root / file.path).resolve(), "rb", buffering=0, opener=_open) as stream:
-            if not file.same_state(of_open(file.path, stream.fileno())):
+            if not file.same_state(fingerprint_of_open_file(file.path, stream.fileno())):
                 return None
-            head = inspect_head(read_at(stream.fileno(), 0, LOOKED_AT), limits, file.size)
-            if isinstance(head, Refusal):
+            head = inspect_head(read_at(stream.fileno(), 0, SIGNATURE_BYTES), limits, file.size)
+            if isinstance(head, RejectionCause):
                 return head
-            return _examined(stream, file, camera, limits, spooled)
+            return _examine_content(stream, file, camera, limits, spooled)
     except FileNotFoundError:
         return None
     except SpoolFailed:
         raise
     except OSError as error:
-        if error.errno in UNREADABLE:
-            return Refusal(Reason.UNREADABLE, f"it cannot be read: {error.strerror}")
+        if error.errno in PERMANENT_ERRORS:
+            return RejectionCause(RejectReason.UNREADABLE, f"it cannot be read: {error.strerror}")
         raise
 
 
-def _examined(
-    stream: FileIO, file: Fingerprint, camera: Camera, limits: Limits, spooled: SpooledFile | None
-) -> Examined | Refusal | None:
+def _examine_content(
+    stream: FileIO, file: Fingerprint, camera: SourceCamera, limits: PhotoLimits, spooled: SpooledFile | None
+) -> ExaminedPhoto | RejectionCause | None:
     read: Callable[[int, int], bytes] = partial(read_at, stream.fileno())
     if spooled is None:
         blob = digest(stream, file.size + 1)
     else:
         spooled.copy(stream, file.size + 1)
         blob, read = spooled.blob, spooled.read
-    if blob.size != file.size or not file.same_state(of_open(file.path, stream.fileno())):
+    now = fingerprint_of_open_file(file.path, stream.fileno())
+    if blob.size != file.size or not file.same_state(now):
         return None
-    content = FileContent(read, blob.size)
+    content = FileBytes(read, blob.size)
     header = inspect(content, limits)
-    if isinstance(header, Refusal):
+    if isinstance(header, RejectionCause):
         return header
-    return Examined(blob, header, _captured(content, header.kind, file, camera))
+    return ExaminedPhoto(blob, header, _capture_time(content, header.form, file, camera))
 
 
-def when_captured(root: Path, file: Fingerprint, camera: Camera) -> datetime:
-    """When `examine` will say it was taken, from the file's beginning alone."""
+def capture_time_of_file(root: Path, file: Fingerprint, camera: SourceCamera) -> datetime:
+    """The capture time that `examine` determines, from the beginning of the file alone."""
     try:
         with open(root / file.path, "rb", opener=_open) as stream:
-            content = stream.read(exif.LOOKED_AT)
+            content = stream.read(EXIF_SEARCH_BYTES)
     except OSError:
         content = b""
-    kind = Kind.JPEG if content.startswith(b"\xff\xd8") else Kind.PNG
-    return _captured(content, kind, file, camera).at
+    return _capture_time(content, image_format(content), file, camera).at
 
 
-def _captured(content: Content, kind: Kind, file: Fingerprint, camera: Camera) -> Captured:
-    return captured(
-        taken=exif.taken(content) if kind is Kind.JPEG else None,
+def _capture_time(
+    content: ByteSource, form: ImageFormat | None, file: Fingerprint, camera: SourceCamera
+) -> CaptureTime:
+    return capture_time(
+        exif=exif_time(content) if form is ImageFormat.JPEG else None,
         zone=camera.zone,
         mtime_ns=file.mtime_ns,
         ctime_ns=file.ctime_ns,
@@ -96,5 +103,5 @@ def _captured(content: Content, kind: Kind, file: Fingerprint, camera: Camera) -
 
 
 def _open(path: str, flags: int) -> int:
-    # Without waiting: what was a file may have become a pipe.
+    # O_NONBLOCK, because the file may have been replaced by a pipe.
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

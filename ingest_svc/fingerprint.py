@@ -1,4 +1,4 @@
-"""Telling one state of one file from every other, without reading it."""
+"""Identifies one state of a file by its metadata, without reading its content."""
 
 import os
 import stat
@@ -11,8 +11,9 @@ INT64 = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """`path` is relative to the cameras folder, with forward slashes, as the system spells it (undecodable
-    bytes as surrogates). `outside`: a link that leaves the cameras folder; the rest is the link's own."""
+    """`path` is relative to the cameras folder, with forward slashes; bytes that cannot be decoded are
+    surrogates. `outside`: it is a link that leads out of the cameras folder, and the other fields describe
+    the link itself."""
 
     path: str
     size: int = 0
@@ -22,45 +23,45 @@ class Fingerprint:
     outside: bool = False
 
     def same_state(self, other: "Fingerprint | None") -> bool:
-        """Whether nothing changed between the two. The inode is left out: some network file systems make
-        them up anew."""
+        """Whether nothing changed between the two. Inodes are not compared, because some network file systems
+        do not keep them."""
         return other is not None and (
             (self.path, self.size, self.mtime_ns, self.ctime_ns, self.outside)
             == (other.path, other.size, other.mtime_ns, other.ctime_ns, other.outside)
         )
 
-    def renamed(self, other: "Fingerprint | None") -> bool:
-        """Whether `other` may well be this file under another name: a renaming sets the ctime."""
+    def same_content(self, other: "Fingerprint | None") -> bool:
+        """Whether `other` can be this file under another name. Renaming changes the ctime."""
         return other is not None and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
 
 def fingerprint(root: Path, path: str) -> Fingerprint | None:
-    """None where there is no such file now, or it is no file: a folder, a pipe, a link to a folder inside,
-    anything behind a linked folder. `root` is free of links."""
-    return listed(root, path) if real_folder(root, path.rpartition("/")[0]) else None
+    """None if the file does not exist now, is not a regular file (a folder, a pipe, a link to a folder in the
+    cameras folder), or is in a linked folder. `root` contains no links."""
+    return fingerprint_in_real_folder(root, path) if is_real_folder(root, path.rpartition("/")[0]) else None
 
 
 def fingerprints(root: Path, paths: Iterable[str]) -> dict[str, Fingerprint]:
-    """By path, of those for which there is one; each folder is looked at once."""
+    """The fingerprints by path, of those files that have one. Each folder is checked only once."""
     real: dict[str, bool] = {}
     found: dict[str, Fingerprint] = {}
     for path in paths:
         folder = path.rpartition("/")[0]
         if folder not in real:
-            real[folder] = real_folder(root, folder)
-        if real[folder] and (file := listed(root, path)) is not None:
+            real[folder] = is_real_folder(root, folder)
+        if real[folder] and (file := fingerprint_in_real_folder(root, path)) is not None:
             found[path] = file
     return found
 
 
-def real_folder(root: Path, folder: str) -> bool:
-    """Whether it is reached without any link."""
+def is_real_folder(root: Path, folder: str) -> bool:
+    """Whether the path to the folder contains no links."""
     full = os.path.join(root, folder) if folder else str(root)
     return os.path.realpath(full) == full
 
 
-def listed(root: Path, path: str) -> Fingerprint | None:
-    """Of a file in a folder that is known to be real."""
+def fingerprint_in_real_folder(root: Path, path: str) -> Fingerprint | None:
+    """Like `fingerprint`, for a file in a folder that is known to be real."""
     full = root / path
     try:
         status = os.lstat(full)
@@ -69,7 +70,7 @@ def listed(root: Path, path: str) -> Fingerprint | None:
             outside = not full.resolve().is_relative_to(root)
             if not outside:
                 status = os.stat(full)
-    except (OSError, RuntimeError):  # RuntimeError: a circle of links
+    except (OSError, RuntimeError):  # RuntimeError: the links form a circle
         return None
     if not outside and not stat.S_ISREG(status.st_mode):
         return None
@@ -87,10 +88,10 @@ def _of(path: str, status: os.stat_result, outside: bool) -> Fingerprint:
     )
 
 
-def of_open(path: str, descriptor: int) -> Fingerprint:
+def fingerprint_of_open_file(path: str, descriptor: int) -> Fingerprint:
     return _of(path, os.fstat(descriptor), outside=False)
 
 
 def printable(path: str) -> str:
-    """The path as valid Unicode: bytes that are none are written as \\xNN."""
+    """The path as valid Unicode: bytes that cannot be decoded are written as \\xNN."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from ingest_svc.facts import Photo, RejectedFile
 from ingest_svc.fingerprint import Fingerprint, printable
-from ingest_svc.photo import LONGEST_NAME, Photo, Rejection
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import (
     CapturedAtSource,
@@ -15,15 +15,17 @@ from lares.ingest.v1.media_pb2 import (
     RejectionReason,
 )
 
+MAX_NAME_LENGTH = 200
+
 
 def ingested(photo: Photo) -> MediaIngested:
     media = Media(
         id=photo.id,
         camera_id=photo.camera.id,
-        camera_name=printable(photo.camera.name)[:LONGEST_NAME],
+        camera_name=printable(photo.camera.name)[:MAX_NAME_LENGTH],
         sha256=photo.sha256,
         size_bytes=photo.size,
-        type=MediaType.Value(f"MEDIA_TYPE_{photo.header.kind}"),
+        type=MediaType.Value(f"MEDIA_TYPE_{photo.header.form}"),
         width=photo.header.width,
         height=photo.header.height,
         captured_at=timestamp(photo.captured.at),
@@ -34,13 +36,13 @@ def ingested(photo: Photo) -> MediaIngested:
     return MediaIngested(media=media)
 
 
-def rejected(rejection: Rejection) -> MediaRejected:
+def rejected(rejection: RejectedFile) -> MediaRejected:
     return MediaRejected(
         rejection_id=rejection.id,
         camera_id=rejection.camera_id,
         file=file_fingerprint(rejection.file),
-        reason=RejectionReason.Value(f"REJECTION_REASON_{rejection.refusal.reason}"),
-        detail=printable(rejection.refusal.detail),
+        reason=RejectionReason.Value(f"REJECTION_REASON_{rejection.cause.reason}"),
+        detail=printable(rejection.cause.detail),
         rejected_at=timestamp(rejection.rejected_at),
     )
 

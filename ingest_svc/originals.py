@@ -1,4 +1,4 @@
-"""What becomes of a file once its photo is durable: it stays, or with `take` it goes."""
+"""Removes the file of a photo once the photo is announced, if LARES_INGEST_ORIGINALS is `take`."""
 
 import os
 from pathlib import Path
@@ -8,76 +8,82 @@ from uuid import uuid4
 import structlog
 
 from ingest_svc.admission import Admission
-from ingest_svc.examination import Examined, examine
-from ingest_svc.fingerprint import Fingerprint, fingerprint, listed
-from ingest_svc.inspection import Limits
-from ingest_svc.photo import Camera
-from ingest_svc.retry import until_done
-from ingest_svc.threads import Threads
-from ingest_svc.writers import open_for_writing
+from ingest_svc.examination import ExaminedPhoto, examine
+from ingest_svc.facts import SourceCamera
+from ingest_svc.fingerprint import Fingerprint, fingerprint, fingerprint_in_real_folder
+from ingest_svc.formats.inspection import PhotoLimits
+from ingest_svc.thread_pool import ThreadPool
+from ingest_svc.watching.open_files import open_for_writing
 from mesh.blobs import Blob
 from mesh.problems import NotFound
+from mesh.retry import retry
 
-# The name of a file while it is taken: none that a camera uses, and one that the watch ignores.
-ASIDE = ".lares-taken-"
+# How a file is named while it is removed: a name that no camera uses and that the watcher ignores.
+SET_ASIDE_PREFIX = ".lares-taken-"
 
 log = structlog.get_logger(__name__)
 
 
 class BlobSizes(Protocol):
-    """The part of mesh.blobs.Blobs that is needed here."""
+    """The part of mesh.blobs.Blobs that this module uses."""
 
     async def size(self, sha256: str) -> int: ...
 
 
 class Originals:
-    """With `take` false it does nothing."""
+    """If `take` is false, only `recover` does anything."""
 
     def __init__(
-        self, root: Path, take: bool, admission: Admission, limits: Limits, blobs: BlobSizes, threads: Threads
+        self,
+        root: Path,
+        take: bool,
+        admission: Admission,
+        limits: PhotoLimits,
+        blobs: BlobSizes,
+        threads: ThreadPool,
     ) -> None:
         self._root, self._take, self._threads = root, take, threads
         self._admission, self._limits, self._blobs = admission, limits, blobs
 
     async def recover(self) -> None:
-        """Puts back what a killed process had aside: nobody knows what it would have found."""
+        """Puts back the files that a killed process had set aside, because it did not check them any more."""
         await self._threads.run(self._recover)
 
     async def announced(self, files: list[Fingerprint]) -> None:
-        """Their photos are durably announced."""
+        """Removes files whose photos are durably announced."""
         if self._take and files:
             await self._threads.run(self._remove, files)
 
     async def known(self, files: list[Fingerprint]) -> None:
-        """The store knows them: somebody died between announcing and taking, or they were rejected. Only
-        what is a photo whose content is kept goes."""
+        """Removes files that the store knows from before, because a process died between announcing and
+        removing them. They may also have been rejected, so only photos whose blob exists are removed."""
         if self._take:
             for file in files:
-                photo = await self._threads.run(self._examined, file)
-                if photo is not None and await self._is_kept(photo.blob):
+                photo = await self._threads.run(self._examine, file)
+                if photo is not None and await self._is_stored(photo.blob):
                     await self._threads.run(self._remove, [file])
 
     def _recover(self) -> None:
         for folder, _, names in os.walk(self._root):
             for name in names:
-                if name.startswith(ASIDE):
+                if name.startswith(SET_ASIDE_PREFIX):
                     _put_back(Path(folder, name))
 
-    def _examined(self, file: Fingerprint) -> Examined | None:
+    def _examine(self, file: Fingerprint) -> ExaminedPhoto | None:
         camera = self._admission.of_file(file)
-        if not isinstance(camera, Camera):
+        if not isinstance(camera, SourceCamera):
             return None
         try:
-            verdict = examine(self._root, file, camera, self._limits)
+            result = examine(self._root, file, camera, self._limits)
         except OSError as error:
-            log.warning("known file not taken", path=file.path, error=str(error))
+            log.warning("known file not examined", path=file.path, error=str(error))
             return None
-        return verdict if isinstance(verdict, Examined) else None
+        return result if isinstance(result, ExaminedPhoto) else None
 
-    async def _is_kept(self, blob: Blob) -> bool:
-        """Waits as long as it takes for blobs that do not answer."""
+    async def _is_stored(self, blob: Blob) -> bool:
+        """Retries for as long as the blobs are not available."""
         try:
-            size = await until_done(lambda: self._blobs.size(blob.sha256), "asking for a blob")
+            size = await retry(lambda: self._blobs.size(blob.sha256), "checking whether a blob exists")
         except NotFound:
             return False
         return size == blob.size
@@ -86,25 +92,27 @@ class Originals:
         for file in files:
             try:
                 if file.same_state(fingerprint(self._root, file.path)):
-                    self._take_away(file)
+                    self._remove_unchanged(file)
             except OSError as error:
                 log.warning("original not removed", path=file.path, error=str(error))
 
-    def _take_away(self, file: Fingerprint) -> None:
-        """By way of another name: under its own a camera might replace it after the last look at it."""
+    def _remove_unchanged(self, file: Fingerprint) -> None:
+        """Renames the file before it checks it again and removes it: under its own name, the camera could
+        replace it after the check."""
         path = self._root / file.path
-        aside = path.with_name(f"{ASIDE}{uuid4().hex}{path.suffix}")
+        aside = path.with_name(f"{SET_ASIDE_PREFIX}{uuid4().hex}{path.suffix}")
         path.rename(aside)
-        same = file.renamed(listed(self._root, str(aside.relative_to(self._root))))
-        if same and not open_for_writing(aside):
+        relative = str(aside.relative_to(self._root))
+        unchanged = file.same_content(fingerprint_in_real_folder(self._root, relative))
+        if unchanged and not open_for_writing(aside):
             aside.unlink()
         else:
             _put_back(aside)
 
 
 def _put_back(aside: Path) -> None:
-    """As a file of its own: its camera may have used the old name again."""
+    """Gives the file a visible name of its own, since its camera may have used the old name again."""
     try:
         aside.rename(aside.with_name(aside.name.removeprefix(".")))
     except OSError as error:
-        log.warning("file not put back", path=str(aside), error=str(error))
+        log.warning("original not put back", path=str(aside), error=str(error))

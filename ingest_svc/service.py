@@ -9,23 +9,23 @@ from typing import Protocol
 
 from opentelemetry.trace import Span
 
-from ingest_svc.admission import Admission
+from ingest_svc.admission import Admission, CameraTable
 from ingest_svc.announcing import Announcer, Publish
 from ingest_svc.api import IngestServicer
-from ingest_svc.catalogue import Catalogue
-from ingest_svc.folders import Folders
-from ingest_svc.inspection import Limits
-from ingest_svc.intake import Intake
-from ingest_svc.lock import locked
+from ingest_svc.facts import Fact, Photo, RejectedFile
+from ingest_svc.file_importer import FileImporter
+from ingest_svc.folder_lock import lock_folder
+from ingest_svc.formats.inspection import PhotoLimits
+from ingest_svc.known_files import KnownFiles, StoreKnownFiles
 from ingest_svc.messages import ingested, rejected
 from ingest_svc.originals import Originals
-from ingest_svc.photo import Fact, Photo, Rejection
-from ingest_svc.scan import Knowledge, Scan
-from ingest_svc.settling import Settling
-from ingest_svc.threads import Threads
-from ingest_svc.upload import Uploads
-from ingest_svc.watch import watching
-from ingest_svc.worker import CameraTable, Worker
+from ingest_svc.receiving.uploads import Uploads
+from ingest_svc.thread_pool import ThreadPool
+from ingest_svc.watching.camera_folders import CameraFolders
+from ingest_svc.watching.completion import CompletionTracker
+from ingest_svc.watching.folder_scan import FolderScan
+from ingest_svc.watching.folder_watcher import watch_folder
+from ingest_svc.worker import IngestWorker
 from lares.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
 from mesh.blobs import Blobs
 from mesh.cameras import open_camera_configurations
@@ -34,39 +34,41 @@ from mesh.mesh import Mesh
 from mesh.problems import Unavailable
 from mesh.topics import INGESTED, REJECTED, M, Topic
 
-READERS = 3
+READER_THREADS = 3
 SERVICE = "lares.ingest.v1.IngestService"
 
 
-class Publisher(Protocol):
-    """The part of mesh.bus.Bus that is needed here."""
+class FactPublisher(Protocol):
+    """The part of mesh.bus.Bus that ingest_svc uses to announce facts."""
 
     async def publish(self, topic: Topic[M], *messages: M, parents: Sequence[Span] = ()) -> None: ...
 
 
 @dataclass(frozen=True)
 class Ingest:
-    """What runs (`announcer`, `worker`) and what answers (`uploads`, and the worker's status)."""
+    """The parts with loops, `announcer` and `worker`, and the part that takes uploads."""
 
     announcer: Announcer
-    worker: Worker
+    worker: IngestWorker
     uploads: Uploads
 
 
 @asynccontextmanager
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
-    """Watches, takes uploads and announces until the block ends. Raises Conflict INGEST_RUNNING where
-    another ingest has this cameras folder, Unavailable WATCH_REFUSED."""
+    """Watches the cameras folder, takes uploads and announces both until the block ends.
+
+    Raises Conflict INGEST_RUNNING if another ingest uses this cameras folder, and Unavailable WATCH_REFUSED.
+    """
     async with AsyncExitStack() as stack:
         cameras = await stack.enter_async_context(open_camera_configurations(mesh.bus))
-        catalogue = Catalogue(mesh.channel("store"))
-        ingest = await stack.enter_async_context(composed(config, cameras, catalogue, mesh.blobs, mesh.bus))
+        known_files = StoreKnownFiles(mesh.channel("store"))
+        ingest = await stack.enter_async_context(compose(config, cameras, known_files, mesh.blobs, mesh.bus))
         servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
         mesh.server.add(add_IngestServiceServicer_to_server, servicer, SERVICE, needs=["kafka", "blobs"])
         mesh.checks["cameras folder"] = readable(config.cameras_folder)
         for name, work in (
             ("ingest announcer", ingest.announcer.run()),
-            ("ingest cameras", ingest.worker.follow()),
+            ("ingest cameras", ingest.worker.follow_cameras()),
             ("ingest worker", ingest.worker.run()),
         ):
             await stack.enter_async_context(mesh.running(name, work))
@@ -74,51 +76,75 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def composed(
-    config: Config, cameras: CameraTable, catalogue: Knowledge, blobs: Blobs, bus: Publisher
+async def compose(
+    config: Config, cameras: CameraTable, known_files: KnownFiles, blobs: Blobs, bus: FactPublisher
 ) -> AsyncIterator[Ingest]:
-    """Everything but the loops, which the caller runs. The watch is on when the block is entered."""
+    """Everything except the loops, which the caller runs. The cameras folder is watched once the block is
+    entered."""
     config.cameras_folder.mkdir(parents=True, exist_ok=True)
     root = config.cameras_folder.resolve()
-    limits = Limits(config.ingest_max_bytes, config.ingest_max_pixels)
-    polling = config.ingest_poll_seconds if config.ingest_polling else None
-    async with locked(root) as lock, watching(root, polling) as watch:
-        with closing(Threads("ingest-looks", 1)) as looks, closing(Threads("ingest-reads", READERS)) as reads:
-            folders, settling = Folders(), Settling(config.ingest_settle_seconds)
+    limits = PhotoLimits(config.ingest_max_bytes, config.ingest_max_pixels)
+    poll_seconds = config.ingest_poll_seconds if config.ingest_polling else None
+    settle_seconds = config.ingest_settle_seconds
+    async with lock_folder(root) as lock, watch_folder(root, poll_seconds) as watcher:
+        with (
+            closing(ThreadPool("ingest-checks", 1)) as checks,
+            closing(ThreadPool("ingest-readers", READER_THREADS)) as readers,
+        ):
+            folders = CameraFolders()
             admission = Admission(folders, cameras, config.time_zone)
             take = config.ingest_originals == "take"
-            originals = Originals(root, take, admission, limits, blobs, reads)
+            originals = Originals(root, take, admission, limits, blobs, readers)
             await originals.recover()
             await blobs.prepare()
             announcer = Announcer(publishing(bus, originals))
-            intake = Intake(root, blobs, limits, reads, looks)
-            settle = config.ingest_settle_seconds
-            scan = Scan(root, lock.clock, settle, admission, catalogue, originals.known, watch.writing, looks)
-            worker = Worker(
-                root, watch, settling, folders, admission, scan, intake, announcer, cameras, looks
+            importer = FileImporter(root, blobs, limits, readers, checks)
+            scan = FolderScan(
+                root,
+                clock=lock.clock,
+                settle_seconds=settle_seconds,
+                owner=admission.of_file,
+                known_files=known_files,
+                on_known=originals.known,
+                open_for_writing=watcher.open_for_writing,
+                checks=checks,
             )
-            yield Ingest(announcer, worker, Uploads(admission, limits, blobs, announcer, reads))
+            worker = IngestWorker(
+                root,
+                watcher=watcher,
+                completion=CompletionTracker(settle_seconds),
+                folders=folders,
+                admission=admission,
+                scan=scan,
+                importer=importer,
+                announcer=announcer,
+                cameras=cameras,
+                checks=checks,
+            )
+            yield Ingest(announcer, worker, Uploads(admission, limits, blobs, announcer, readers))
 
 
-def publishing(bus: Publisher, originals: Originals) -> Publish:
-    """What makes facts durable and known, and then lets go of their originals."""
+def publishing(bus: FactPublisher, originals: Originals) -> Publish:
+    """Returns the function that publishes facts and then removes the originals of the photos among them."""
 
     async def publish(facts: list[Fact], spans: list[Span]) -> None:
-        told = list(zip(facts, spans, strict=True))
-        photos = [(fact, span) for fact, span in told if isinstance(fact, Photo)]
-        rejections = [(fact, span) for fact, span in told if isinstance(fact, Rejection)]
+        with_span = list(zip(facts, spans, strict=True))
+        photos = [(fact, span) for fact, span in with_span if isinstance(fact, Photo)]
+        rejections = [(fact, span) for fact, span in with_span if isinstance(fact, RejectedFile)]
         if photos:
             messages = [ingested(photo) for photo, _ in photos]
             await bus.publish(INGESTED, *messages, parents=[span for _, span in photos])
         if rejections:
-            refused = [rejected(rejection) for rejection, _ in rejections]
-            await bus.publish(REJECTED, *refused, parents=[span for _, span in rejections])
+            rejected_messages = [rejected(rejection) for rejection, _ in rejections]
+            await bus.publish(REJECTED, *rejected_messages, parents=[span for _, span in rejections])
         await originals.announced([photo.file for photo, _ in photos if photo.file])
 
     return publish
 
 
 def readable(root: Path) -> Callable[[], Awaitable[None]]:
+    """The readiness check of the cameras folder."""
+
     async def check() -> None:
         if not os.access(root, os.R_OK | os.X_OK):
             raise Unavailable("the cameras folder cannot be read", "CAMERAS_FOLDER")

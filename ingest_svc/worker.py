@@ -1,235 +1,237 @@
-"""The loop: what was seen settles, is taken in and announced. One thing after another, so that the order is
-plain; only the reading and storing of files is parallel."""
+"""The worker loop: turns file events into complete files, and submits those to be imported and announced.
+
+The loop does one thing after another, so that the order of the photos is easy to follow. Only reading and
+storing the files runs in parallel."""
 
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
-from ingest_svc.admission import Admission
+from ingest_svc.admission import Admission, CameraTable
 from ingest_svc.announcing import Announcer
-from ingest_svc.desk import Desk
+from ingest_svc.duplicate_filter import DuplicateFilter
+from ingest_svc.file_importer import FileImporter
 from ingest_svc.fingerprint import Fingerprint, fingerprints
-from ingest_svc.folders import Folders
-from ingest_svc.intake import Intake
-from ingest_svc.scan import Scan
-from ingest_svc.settling import Complete, Settling, Sign
-from ingest_svc.sightings import FolderSign
-from ingest_svc.threads import Threads
-from ingest_svc.tree import camera_folder, camera_folders, walk
-from ingest_svc.watch import Watch
-from lares.store.v1.events_pb2 import CameraConfigured
+from ingest_svc.thread_pool import ThreadPool
+from ingest_svc.watching.camera_folders import CameraFolders
+from ingest_svc.watching.completion import CompleteFile, CompletionTracker
+from ingest_svc.watching.file_events import FileEventType, FolderEventType
+from ingest_svc.watching.folder_scan import FolderScan
+from ingest_svc.watching.folder_walk import camera_folder, camera_folder_names, walk
+from ingest_svc.watching.folder_watcher import FolderWatcher
 
 log = structlog.get_logger(__name__)
 
+# How often the worker checks that the cameras folder is still watched.
 CHECK_SECONDS = 5.0
-BLIND_SECONDS = 60.0
-
-
-class CameraTable(Protocol):
-    """The part of mesh.cameras.CameraConfigurations that is needed here."""
-
-    def get(self, camera_id: str) -> CameraConfigured | None: ...
-
-    def all(self) -> list[CameraConfigured]: ...
-
-    def subscribe(self) -> AsyncIterator[CameraConfigured]: ...
+# How often everything is scanned while some folders report no events.
+BLIND_SCAN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Status:
-    """What was seen and is not yet durably announced. Never all zero while there is any, nor while the watch
-    lags behind: then it is `scanning`, too."""
+class IngestProgress:
+    """Counts the files that were seen and are not durably announced yet. While there are any, or while the
+    watcher lags behind, at least one field is not zero or false."""
 
     settling: int
     unannounced: int
     scanning: bool
 
 
-class Worker:
-    """`run` and `follow` are its loops."""
+class IngestWorker:
+    """`run` and `follow_cameras` are its loops. `checks` runs what only reads the metadata of files."""
 
     def __init__(
         self,
         root: Path,
-        watch: Watch,
-        settling: Settling,
-        folders: Folders,
+        *,
+        watcher: FolderWatcher,
+        completion: CompletionTracker,
+        folders: CameraFolders,
         admission: Admission,
-        scan: Scan,
-        intake: Intake,
+        scan: FolderScan,
+        importer: FileImporter,
         announcer: Announcer,
         cameras: CameraTable,
-        looks: Threads,
+        checks: ThreadPool,
     ) -> None:
-        self._root, self._watch, self._settling, self._looks = root, watch, settling, looks
+        self._root, self._watcher, self._completion, self._checks = root, watcher, completion, checks
         self._folders, self._admission, self._cameras = folders, admission, cameras
-        self._changes = cameras.subscribe()  # before `all`: nothing falls between
-        self._scan, self._desk = scan, Desk(intake, announcer, self._again)
-        # Folders to scan, folders to list with the turn of their files, cameras to attend to, in the order in
-        # which that was asked for.
-        self._scans: dict[str, None] = {"": None}
-        self._listings: dict[str, int] = {}
-        self._changed: dict[str, None] = {configured.camera.id: None for configured in cameras.all()}
-        # When each camera was made, last we knew: another time means that it was deleted and made again.
-        self._made: dict[str, int] = {}
+        self._camera_changes = cameras.subscribe()  # before `all`, so that no change is missed
+        self._scan, self._duplicate_filter = scan, DuplicateFilter(importer, announcer, self._check_again)
+        # Folders to scan, folders to list (with the position of their files in the order of arrival), and
+        # cameras whose configuration changed; each in the order in which it was requested.
+        self._to_scan: dict[str, None] = {"": None}
+        self._to_list: dict[str, int] = {}
+        self._changed_cameras: dict[str, None] = {configured.camera.id: None for configured in cameras.all()}
+        # When each camera was created, as last heard: another time means that it was deleted and created
+        # again.
+        self._created_at: dict[str, int] = {}
         self._scanned_at = time.monotonic()
 
-    async def caught_up(self) -> Status:
-        """The status, with all counted that happened before this call."""
-        seen_all = await self._watch.caught_up()
+    async def caught_up(self) -> IngestProgress:
+        """The status, including everything that happened before this call."""
+        caught_up = await self._watcher.caught_up()
         status = self.status()
-        return status if seen_all else replace(status, scanning=True)
+        return status if caught_up else replace(status, scanning=True)
 
-    def status(self) -> Status:
-        settling = len(self._watch.sightings) + len(self._settling) + len(self._listings)
-        return Status(settling, self._desk.pending, scanning=bool(self._scans))
+    def status(self) -> IngestProgress:
+        settling = len(self._watcher.events) + len(self._completion) + len(self._to_list)
+        return IngestProgress(settling, self._duplicate_filter.pending, scanning=bool(self._to_scan))
 
-    async def follow(self) -> None:
-        """Learns of cameras made, deleted, enabled, disabled."""
-        async for configured in self._changes:
-            self._changed[configured.camera.id] = None
-            self._watch.sightings.wake()
+    async def follow_cameras(self) -> None:
+        """Follows which cameras are created, deleted, enabled and disabled."""
+        async for configured in self._camera_changes:
+            self._changed_cameras[configured.camera.id] = None
+            self._watcher.events.wake()
 
     async def run(self) -> None:
-        await self._look_at_folders()
+        """Runs until it is cancelled. Raises Unavailable WATCH_LOST."""
+        await self._update_folders()
         while True:
             await self._round()
-            await self._watch.sightings.wait(self._pause())
-            await self._looks.run(self._watch.check)
+            await self._watcher.events.wait(self._pause())
+            await self._checks.run(self._watcher.check)
 
     def _pause(self) -> float:
-        if self._scans or self._listings:
+        if self._to_scan or self._to_list:
             return 0.0
-        pause = self._settling.pause(time.monotonic())
+        pause = self._completion.pause(time.monotonic())
         return CHECK_SECONDS if pause is None else min(pause, CHECK_SECONDS)
 
     async def _round(self) -> None:
-        await self._attend_to_cameras()
-        if self._watch.sightings.blind and time.monotonic() - self._scanned_at > BLIND_SECONDS:
-            self._scans[""] = None
-        # What the watch sees meanwhile waits: what lay there before goes first.
-        for below in list(self._scans):
-            await self._scan_below(below)
-        await self._see()
-        for folder, turn in list(self._listings.items()):
-            await self._list(folder, turn)
-        await self._look()
-        await self._submit()
+        await self._handle_camera_changes()
+        if self._watcher.events.blind and time.monotonic() - self._scanned_at > BLIND_SCAN_SECONDS:
+            self._to_scan[""] = None
+        # Events that arrive during a scan wait: files that were there before go first.
+        for folder in list(self._to_scan):
+            await self._scan_folder(folder)
+        await self._handle_events()
+        for folder, position in list(self._to_list.items()):
+            await self._list_folder(folder, position)
+        await self._check_incomplete_files()
+        await self._submit_complete_files()
 
-    async def _attend_to_cameras(self) -> None:
-        """Every camera has a folder; one that may send again is scanned."""
-        for camera_id in list(self._changed):
-            del self._changed[camera_id]
+    async def _handle_camera_changes(self) -> None:
+        """Makes a folder for every camera, and scans those of cameras that accept photos again."""
+        for camera_id in list(self._changed_cameras):
+            del self._changed_cameras[camera_id]
             known, folder = self._cameras.get(camera_id), self._folders.folder(camera_id)
             if known is None:
                 continue
-            made = known.camera.created_at.ToNanoseconds()
-            revived = self._made.setdefault(camera_id, made) != made
+            created_at = known.camera.created_at.ToNanoseconds()
+            recreated = self._created_at.setdefault(camera_id, created_at) != created_at
             if known.deleted:
                 continue
             if folder is None:
-                await self._make(camera_id)
-            elif revived or (camera_id in self._admission.left_alone and self._admission.active(camera_id)):
-                if revived:  # what we announced before we heard that it was deleted, the store has dropped
-                    self._desk.forget(folder)
-                self._admission.left_alone.discard(camera_id)
-                self._scans[folder] = None
-            self._made[camera_id] = made
+                await self._make_folder(camera_id)
+            elif recreated or (camera_id in self._admission.skipped and self._admission.active(camera_id)):
+                if recreated:  # the store dropped what was announced before the deletion was known here
+                    self._duplicate_filter.forget(folder)
+                self._admission.skipped.discard(camera_id)
+                self._to_scan[folder] = None
+            self._created_at[camera_id] = created_at
 
-    async def _make(self, camera_id: str) -> None:
+    async def _make_folder(self, camera_id: str) -> None:
         try:
-            await self._looks.run((self._root / camera_id).mkdir, exist_ok=True)
+            await self._checks.run((self._root / camera_id).mkdir, exist_ok=True)
         except OSError as error:
             log.warning("camera folder not made", camera=camera_id, error=str(error))
         else:
-            await self._look_at_folders()
+            await self._update_folders()
 
-    async def _look_at_folders(self) -> None:
-        change = self._folders.look(await self._looks.run(camera_folders, self._root))
-        if "" not in self._scans:  # which will come to them anyway, and ask the store first
-            for folder in change.gained:
-                self._listings.setdefault(folder, self._settling.turn())
-        for folder, refusal in change.refused.items():
-            await self._desk.room()
-            self._desk.submit(Fingerprint(folder), refusal, time.monotonic())
+    async def _update_folders(self) -> None:
+        changes = self._folders.update(await self._checks.run(camera_folder_names, self._root))
+        if (
+            "" not in self._to_scan
+        ):  # a full scan includes the new folders, and asks the store about their files
+            for folder in changes.added:
+                self._to_list.setdefault(folder, self._completion.next_position())
+        for folder, cause in changes.rejected.items():
+            await self._duplicate_filter.reserve()
+            self._duplicate_filter.submit(Fingerprint(folder), cause, time.monotonic())
 
-    async def _scan_below(self, below: str) -> None:
-        await self._look_at_folders()  # what was lost may have been a folder
-        found = await self._scan.run(below, self._desk.knows)
-        for path in found.unsettled:
-            self._settling.see(path, Sign.FOUND, time.monotonic())
-        for file in found.unknown:
-            await self._take_in(file, time.monotonic())
+    async def _scan_folder(self, folder: str) -> None:
+        await self._update_folders()  # the lost events may include one of a new folder
+        result = await self._scan.run(folder, self._duplicate_filter.knows)
+        for path in result.incomplete:
+            self._completion.record(path, FileEventType.FOUND, time.monotonic())
+        for file in result.unknown:
+            await self._submit(file, time.monotonic())
         self._scanned_at = time.monotonic()
-        del self._scans[below]
+        del self._to_scan[folder]
 
-    async def _see(self) -> None:
-        seen, lost = self._watch.sightings.take()
+    async def _handle_events(self) -> None:
+        events, lost = self._watcher.events.take()
         if lost:
-            log.warning("events were lost, looking through everything")
-            self._scans[""] = None
+            log.warning("file events lost, scanning the cameras folder")
+            self._to_scan[""] = None
         now, folders_changed = time.monotonic(), False
-        for sighting in seen:
-            folder = camera_folder(sighting.path)
-            folders_changed |= folder != sighting.path and not self._folders.known(folder)
-            if isinstance(sighting.sign, Sign):
-                self._settling.see(sighting.path, sighting.sign, now)
+        for event in events:
+            folder = camera_folder(event.path)
+            folders_changed |= folder != event.path and not self._folders.known(folder)
+            if isinstance(event.type, FileEventType):
+                self._completion.record(event.path, event.type, now)
                 continue
-            folders_changed |= folder == sighting.path
-            if sighting.sign is FolderSign.APPEARED and sighting.path:
-                self._listings.setdefault(sighting.path, self._settling.turn())
+            folders_changed |= folder == event.path
+            if event.type is FolderEventType.APPEARED and event.path:
+                self._to_list.setdefault(event.path, self._completion.next_position())
         if folders_changed:
-            await self._look_at_folders()
+            await self._update_folders()
 
-    async def _list(self, folder: str, turn: int) -> None:
-        """A new folder may hold what came before anybody watched it."""
-        files = await self._looks.run(lambda: [file.path for file in walk(self._root, folder)])
+    async def _list_folder(self, folder: str, position: int) -> None:
+        """Finds the files that were put into a new folder before it was watched."""
+        files = await self._checks.run(lambda: [file.path for file in walk(self._root, folder)])
         for path in files:
-            self._settling.see(path, Sign.FOUND, time.monotonic(), turn)
-        del self._listings[folder]
+            self._completion.record(path, FileEventType.FOUND, time.monotonic(), position)
+        del self._to_list[folder]
 
-    async def _look(self) -> None:
-        if due := self._settling.due(time.monotonic()):
-            states, now = await self._looks.run(self._states, due), time.monotonic()
+    async def _check_incomplete_files(self) -> None:
+        if due := self._completion.due(time.monotonic()):
+            states, now = await self._checks.run(self._states, due), time.monotonic()
             for path, file, busy in states:
-                self._settling.look(path, file, busy, now)
+                self._completion.update(path, file, busy, now)
 
     def _states(self, paths: list[str]) -> list[tuple[str, Fingerprint | None, bool]]:
+        """(path, fingerprint, whether it is being written) of each file."""
         states, files = [], fingerprints(self._root, paths)
         for path in paths:
             file = files.get(path)
-            writing = self._watch.writing(self._root / path) if file is not None else False
-            # Where nobody can tell, an empty file is one that was just made.
-            states.append((path, file, file is not None and file.size == 0 if writing is None else writing))
+            writing = self._watcher.open_for_writing(self._root / path) if file is not None else False
+            if writing is None:  # unknown: an empty file was probably just created
+                writing = file is not None and file.size == 0
+            states.append((path, file, writing))
         return states
 
-    async def _submit(self) -> None:
-        complete = self._settling.complete()
-        there = await self._looks.run(fingerprints, self._root, [entry.path for entry in complete])
-        for entry in await self._in_order(complete, there):
-            file = there.get(entry.path)
-            if file is not None and not self._desk.knows(file):
-                await self._take_in(file, entry.at)
-            self._settling.take(entry)
+    async def _submit_complete_files(self) -> None:
+        complete = self._completion.complete()
+        found = await self._checks.run(fingerprints, self._root, [entry.path for entry in complete])
+        for entry in await self._in_order(complete, found):
+            file = found.get(entry.path)
+            if file is not None and not self._duplicate_filter.knows(file):
+                await self._submit(file, entry.at)
+            self._completion.remove(entry)
 
-    async def _in_order(self, complete: list[Complete], there: dict[str, Fingerprint]) -> list[Complete]:
-        """By completion; a camera's by capture where it is a guess when one of them was complete."""
-        guessed = {camera_folder(entry.path) for entry in complete if not entry.said}
-        unsure = [there[e.path] for e in complete if camera_folder(e.path) in guessed and e.path in there]
-        rank = {file.path: at for at, file in enumerate(await self._scan.in_capture_order(unsure), 1)}
+    async def _in_order(
+        self, complete: list[CompleteFile], found: dict[str, Fingerprint]
+    ) -> list[CompleteFile]:
+        """Sorts by completion. If the completion of one of a camera's files was not reported but inferred,
+        that camera's files are sorted by capture time instead."""
+        inferred = {camera_folder(entry.path) for entry in complete if not entry.reported}
+        unordered = [found[e.path] for e in complete if camera_folder(e.path) in inferred and e.path in found]
+        in_order = await self._scan.in_capture_order(unordered)
+        rank = {file.path: place for place, file in enumerate(in_order, 1)}
         return sorted(complete, key=lambda entry: rank.get(entry.path, 0))
 
-    def _again(self, path: str) -> None:
-        """It became another, or went, while it was in hand."""
-        self._settling.see(path, Sign.FOUND, time.monotonic())
-        self._watch.sightings.wake()
+    def _check_again(self, path: str) -> None:
+        """Handles a file that changed, or vanished, while it was imported."""
+        self._completion.record(path, FileEventType.FOUND, time.monotonic())
+        self._watcher.events.wake()
 
-    async def _take_in(self, file: Fingerprint, at: float) -> None:
-        whose = self._admission.of_file(file)
-        if whose is not None:
-            await self._desk.room()
-            self._desk.submit(file, whose, at)
+    async def _submit(self, file: Fingerprint, completed_at: float) -> None:
+        owner = self._admission.of_file(file)
+        if owner is not None:
+            await self._duplicate_filter.reserve()
+            self._duplicate_filter.submit(file, owner, completed_at)

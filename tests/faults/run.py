@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from ingest_svc.tree import walk
+from ingest_svc.watching.folder_walk import walk
 from tests.faults.model import FlakyModel, flaky_model
 from tests.faults.outcome import Outcome, pages, read_outcome
 from tests.faults.requests import Request, Requester

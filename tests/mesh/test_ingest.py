@@ -23,10 +23,10 @@ from mesh.rpc import Channels, GrpcServer, call, metadata
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from mesh.topics import CAMERAS, INGESTED, REJECTED
-from tests.support.ingesting import FakeFileService, ingesting
+from tests.support.image_files import jpeg
+from tests.support.ingest_process import FakeFileService, running_ingest
 from tests.support.records import unique
 from tests.support.waiting import until
-from tests.unit.ingest_svc.photos import jpeg
 
 ROOT = Path(__file__).parents[2]
 KILLS = 5
@@ -108,11 +108,11 @@ async def test_the_service_watches_takes_uploads_and_answers(
     server, channels = GrpcServer(CallInterceptor), Channels({}, {"ingest": address})
     await server.listen(address, door=Door.SIBLINGS)
     stub = IngestServiceStub(channels.to("ingest"))
-    async with ingesting(bus, tmp_path, store_socket, server) as mesh:
+    async with running_ingest(bus, tmp_path, store_socket, server) as mesh:
         await server.start()
         assert await mesh.missing() == {}
         with pytest.raises(Conflict) as refused:
-            async with ingesting(bus, tmp_path, store_socket, GrpcServer(CallInterceptor)):
+            async with running_ingest(bus, tmp_path, store_socket, GrpcServer(CallInterceptor)):
                 pass
         assert refused.value.reason == "INGEST_RUNNING"
         await until((tmp_path / "cameras" / made).is_dir)
@@ -145,7 +145,7 @@ async def test_kill_9_loses_nothing_and_keeps_every_cameras_order(
     paths: dict[str, list[str]] = {camera: [] for camera in cameras}
     for kill in range(KILLS + 1):
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.support.ingesting", kafka_url, str(tmp_path), store_socket),
+            *(sys.executable, "-m", "tests.support.ingest_process", kafka_url, str(tmp_path), store_socket),
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'proto' / 'gen'}"},
             stderr=asyncio.subprocess.DEVNULL,

@@ -14,27 +14,27 @@ from ingest_svc.api import IngestServicer
 from lares.ingest.v1.ingest_service_pb2 import GetIngestStatusRequest, UploadHeader, UploadMediaRequest
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub, add_IngestServiceServicer_to_server
 from mesh.identity import media_id
+from tests.support.image_files import jpeg
+from tests.support.ingest_harness import IngestHarness
 from tests.support.loop_thread import LoopThread
-from tests.unit.ingest_svc.house import House
-from tests.unit.ingest_svc.photos import jpeg
 
 
 @asynccontextmanager
-async def open_house(home: Path) -> AsyncIterator[House]:
-    house = House(home)
-    async with house.running():
-        yield house
-    house.blobs.close()
+async def open_house(home: Path) -> AsyncIterator[IngestHarness]:
+    harness = IngestHarness(home)
+    async with harness.running():
+        yield harness
+    harness.blobs.close()
 
 
 @pytest.fixture(scope="module")
-def house(served: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> House:
+def harness(served: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> IngestHarness:
     return served.enter(open_house(tmp_path_factory.mktemp("ingest") / "home"))
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(house: House) -> IngestServicer:
-    return IngestServicer(house.ingest.uploads, house.ingest.worker.caught_up)
+def grpc_servicer(harness: IngestHarness) -> IngestServicer:
+    return IngestServicer(harness.ingest.uploads, harness.ingest.worker.caught_up)
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +54,18 @@ def parts(content: bytes, *chunks: bytes) -> Iterator[UploadMediaRequest]:
         yield UploadMediaRequest(chunk=chunk)
 
 
-def test_an_upload_and_a_dropped_file_of_one_content_are_one_media(grpc_stub: Any, house: House) -> None:
+def test_an_upload_and_a_dropped_file_of_one_content_are_one_media(
+    grpc_stub: Any, harness: IngestHarness
+) -> None:
     content = jpeg("both")
     id = media_id("porch", hashlib.sha256(content).hexdigest())
     assert grpc_stub.UploadMedia(parts(content), timeout=90).media_id == id
-    house.drop("Porch/both.jpg", content)
+    harness.drop("Porch/both.jpg", content)
     status = grpc_stub.GetIngestStatus(GetIngestStatusRequest(), timeout=90)
     while status.settling or status.unannounced or status.scanning:
         status = grpc_stub.GetIngestStatus(GetIngestStatusRequest(), timeout=90)
-    assert [media.id for media in house.bus.media] == [id, id]
-    assert [media.camera_name for media in house.bus.media] == ["porch", "Porch"]
+    assert [media.id for media in harness.bus.media] == [id, id]
+    assert [media.camera_name for media in harness.bus.media] == ["porch", "Porch"]
 
 
 def test_a_bad_upload_says_why(grpc_stub: Any) -> None:
@@ -79,7 +81,9 @@ def test_an_empty_chunk_is_against_the_contract(grpc_stub: Any) -> None:
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_an_upload_given_up_leaves_nothing(grpc_stub: Any, house: House, served: LoopThread) -> None:
+def test_an_upload_given_up_leaves_nothing(
+    grpc_stub: Any, harness: IngestHarness, served: LoopThread
+) -> None:
     def given_up() -> Iterator[UploadMediaRequest]:
         yield from parts(jpeg(), jpeg()[:10])
         raise RuntimeError("the client dies")
@@ -87,12 +91,12 @@ def test_an_upload_given_up_leaves_nothing(grpc_stub: Any, house: House, served:
     with pytest.raises(grpc.RpcError):
         grpc_stub.UploadMedia(given_up(), timeout=90)
 
-    spool = house.home / "media" / ".spool"
+    spool = harness.home / "media" / ".spool"
 
     async def gone() -> None:
         """What a thread just writes goes when the thread lets go of it."""
         async with asyncio.timeout(90):
-            while house.ingest.uploads.under_way or list(spool.iterdir()):
+            while harness.ingest.uploads.in_progress or list(spool.iterdir()):
                 await asyncio.sleep(0.01)
 
     served.run(gone())

@@ -13,7 +13,7 @@ from uuid import uuid4
 import obstore
 import pytest
 
-from ingest_svc.service import composed
+from ingest_svc.service import compose
 from mesh.blobs import open_blobs
 from mesh.blobs import s3 as module
 from mesh.blobs.cache import BlobCache
@@ -21,9 +21,9 @@ from mesh.blobs.s3 import S3Blobs, S3Bucket, bucket_of
 from mesh.blobs.spool import Spool
 from mesh.config import load_config
 from mesh.problems import Invalid, NotFound, Unavailable
+from tests.support.ingest_harness import FakeBus, FakeCameras, FakeStore
 from tests.support.lares import free_ports
 from tests.support.s3 import READER, READER_SECRET, S3, SECRET, WRITER, WRITER_SECRET
-from tests.unit.ingest_svc.house import FakeBus, FakeCameras, FakeStore
 
 CONTENT = os.urandom(100_000)
 
@@ -115,7 +115,7 @@ async def test_whoever_may_only_read_can_do_that_and_says_so_before_a_put(
 
 
 async def start_ingesting(home: Path, blobs: S3Blobs) -> None:
-    async with composed(load_config(home=home), FakeCameras(), FakeStore(), blobs, FakeBus()):
+    async with compose(load_config(home=home), FakeCameras(), FakeStore(), blobs, FakeBus()):
         pass
 
 

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ingest_svc.house import House
+from tests.support.ingest_harness import IngestHarness
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def harness(tmp_path: Path) -> AsyncIterator[IngestHarness]:
     """Not running yet; its loop is the test's."""
-    house = House(tmp_path / "home")
-    yield house
-    house.blobs.close()
+    harness = IngestHarness(tmp_path / "home")
+    yield harness
+    harness.blobs.close()

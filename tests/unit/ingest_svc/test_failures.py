@@ -15,18 +15,17 @@ import pytest
 from opentelemetry.trace import Span
 
 from ingest_svc.announcing import BACKLOG, Announcer
+from ingest_svc.facts import Fact, RejectedFile
 from ingest_svc.fingerprint import Fingerprint
-from ingest_svc.photo import Fact, Rejection
-from ingest_svc.refusal import LINK
-from ingest_svc.settling import Sign
-from ingest_svc.sightings import Sighting
+from ingest_svc.rejection import OUTSIDE_LINK
+from ingest_svc.watching.file_events import FileEvent, FileEventType
 from mesh.blobs import FileBlobs, SpooledFile
 from mesh.blobs.spool import Spool, read_at
 from mesh.problems import Internal, Unavailable
 from tests.support.blobs import content_of
+from tests.support.image_files import jpeg
+from tests.support.ingest_harness import IngestHarness
 from tests.support.waiting import until
-from tests.unit.ingest_svc.house import House
-from tests.unit.ingest_svc.photos import jpeg
 
 
 class FakeBlobs(FileBlobs):
@@ -50,9 +49,9 @@ class FakeBlobs(FileBlobs):
 
 
 @pytest.fixture
-async def blobs(house: House) -> FakeBlobs:
-    house.blobs.close()
-    house.blobs = blobs = FakeBlobs(house.home / "media")
+async def blobs(harness: IngestHarness) -> FakeBlobs:
+    harness.blobs.close()
+    harness.blobs = blobs = FakeBlobs(harness.home / "media")
     return blobs
 
 
@@ -62,31 +61,35 @@ async def blobs(house: House) -> FakeBlobs:
     ids=["disk", "blobs"],
 )
 async def test_a_full_disk_and_a_lost_broker_are_waited_for(
-    house: House, blobs: FakeBlobs, failure: Exception
+    harness: IngestHarness, blobs: FakeBlobs, failure: Exception
 ) -> None:
     """And so are blobs that do not answer, as those in a bucket."""
     blobs.failures = [failure] * 2
-    house.bus.failures = [Unavailable("no broker", "BUS_UNAVAILABLE")] * 2
-    async with house.running():
-        house.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: house.idle and house.paths)
-    assert house.paths == ["door/one.jpg"]
+    harness.bus.failures = [Unavailable("no broker", "BUS_UNAVAILABLE")] * 2
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.idle and harness.paths)
+    assert harness.paths == ["door/one.jpg"]
     assert not blobs.failures
-    assert not house.bus.failures
+    assert not harness.bus.failures
 
 
-async def test_nothing_is_announced_before_its_blob_is_durable(house: House, blobs: FakeBlobs) -> None:
+async def test_nothing_is_announced_before_its_blob_is_durable(
+    harness: IngestHarness, blobs: FakeBlobs
+) -> None:
     blobs.open.clear()
-    async with house.running():
-        house.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: house.ingest.worker.status().unannounced == 1)
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.ingest.worker.status().unannounced == 1)
         await asyncio.sleep(0.1)
-        assert not house.paths
+        assert not harness.paths
         blobs.open.set()
-        await until(lambda: house.paths)
+        await until(lambda: harness.paths)
 
 
-async def test_one_cameras_stuck_photo_does_not_hold_another_camera(house: House, blobs: FakeBlobs) -> None:
+async def test_one_cameras_stuck_photo_does_not_hold_another_camera(
+    harness: IngestHarness, blobs: FakeBlobs
+) -> None:
     stuck = asyncio.Event()
 
     async def store(spooled: SpooledFile) -> None:
@@ -95,36 +98,36 @@ async def test_one_cameras_stuck_photo_does_not_hold_another_camera(house: House
         await FakeBlobs._store(blobs, spooled)
 
     blobs._store = store  # type: ignore[method-assign]
-    (house.root / "door").mkdir()
-    async with house.running():
-        await until(lambda: house.idle)
-        house.drop("door/stuck.jpg", jpeg("stuck"))
-        house.drop("door/next.jpg", jpeg("next"))
-        house.drop("yard/one.jpg", jpeg("one"))
-        await until(lambda: house.paths == ["yard/one.jpg"])
+    (harness.root / "door").mkdir()
+    async with harness.running():
+        await until(lambda: harness.idle)
+        harness.drop("door/stuck.jpg", jpeg("stuck"))
+        harness.drop("door/next.jpg", jpeg("next"))
+        harness.drop("yard/one.jpg", jpeg("one"))
+        await until(lambda: harness.paths == ["yard/one.jpg"])
         stuck.set()
-        await until(lambda: len(house.paths) == 3)
-    assert house.paths == ["yard/one.jpg", "door/stuck.jpg", "door/next.jpg"]
+        await until(lambda: len(harness.paths) == 3)
+    assert harness.paths == ["yard/one.jpg", "door/stuck.jpg", "door/next.jpg"]
 
 
 async def test_a_file_overwritten_while_it_is_stored_is_taken_as_it_became(
-    house: House, blobs: FakeBlobs
+    harness: IngestHarness, blobs: FakeBlobs
 ) -> None:
     def overwrite() -> None:
         blobs.before = lambda: None
-        (house.root / "door/latest.jpg").write_bytes(jpeg("second"))
+        (harness.root / "door/latest.jpg").write_bytes(jpeg("second"))
 
     blobs.before = overwrite
-    async with house.running():
-        house.drop("door/latest.jpg", jpeg("first"))
-        await until(lambda: house.idle and house.paths)
-    (media,) = house.bus.media
+    async with harness.running():
+        harness.drop("door/latest.jpg", jpeg("first"))
+        await until(lambda: harness.idle and harness.paths)
+    (media,) = harness.bus.media
     assert await content_of(blobs, media.sha256) == jpeg("second")
 
 
 @pytest.mark.parametrize("second", ["second", "second, and longer", ""])
 async def test_a_file_overwritten_while_it_is_copied_leaves_no_blob_behind(
-    house: House, monkeypatch: pytest.MonkeyPatch, second: str
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch, second: str
 ) -> None:
     copy, copied = SpooledFile.copy, list[str]()
 
@@ -132,82 +135,84 @@ async def test_a_file_overwritten_while_it_is_copied_leaves_no_blob_behind(
         copy(spooled, source, most)
         copied.append(spooled.blob.sha256)
         if len(copied) == 1:
-            (house.root / "door/latest.jpg").write_bytes(jpeg(second))
+            (harness.root / "door/latest.jpg").write_bytes(jpeg(second))
 
     monkeypatch.setattr(SpooledFile, "copy", overwriting)
-    async with house.running():
-        house.drop("door/latest.jpg", jpeg("first"))
-        await until(lambda: house.idle and house.paths)
+    async with harness.running():
+        harness.drop("door/latest.jpg", jpeg("first"))
+        await until(lambda: harness.idle and harness.paths)
     assert copied[0] == sha256(jpeg("first")).hexdigest()
-    assert [name async for name in house.blobs.list()] == [sha256(jpeg(second)).hexdigest()]
+    assert [name async for name in harness.blobs.list()] == [sha256(jpeg(second)).hexdigest()]
 
 
-async def test_what_is_rejected_is_no_blob(house: House) -> None:
-    async with house.running():
-        house.drop("door/cut.jpg", jpeg("cut")[:-2])
-        await until(lambda: house.refused)
-    assert house.refused == {"door/cut.jpg": "TRUNCATED"}
-    assert [name async for name in house.blobs.list()] == []
-    assert list((house.home / "media" / ".spool").iterdir()) == []
+async def test_what_is_rejected_is_no_blob(harness: IngestHarness) -> None:
+    async with harness.running():
+        harness.drop("door/cut.jpg", jpeg("cut")[:-2])
+        await until(lambda: harness.refused)
+    assert harness.refused == {"door/cut.jpg": "TRUNCATED"}
+    assert [name async for name in harness.blobs.list()] == []
+    assert list((harness.home / "media" / ".spool").iterdir()) == []
 
 
 async def test_a_file_that_changes_in_hand_is_never_out_of_sight(
-    house: House, blobs: FakeBlobs, monkeypatch: pytest.MonkeyPatch
+    harness: IngestHarness, blobs: FakeBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overwrite() -> None:
         blobs.before = lambda: None
-        (house.root / "door/latest.jpg").write_bytes(jpeg("second"))
+        (harness.root / "door/latest.jpg").write_bytes(jpeg("second"))
 
-    (house.root / "door").mkdir()
-    async with house.running() as ingest:
-        await until(lambda: house.idle)
+    (harness.root / "door").mkdir()
+    async with harness.running() as ingest:
+        await until(lambda: harness.idle)
         blobs.before = overwrite
         # Only what the worker itself knows may keep it in sight.
-        monkeypatch.setattr(ingest.worker._watch.sightings, "put", lambda _: None)
-        house.drop("door/latest.jpg", jpeg("first"))
-        ingest.worker._settling.see("door/latest.jpg", Sign.COMPLETE, time.monotonic())
-        ingest.worker._watch.sightings.wake()
-        while not house.paths:
-            assert not house.idle
+        monkeypatch.setattr(ingest.worker._watcher.events, "put", lambda _: None)
+        harness.drop("door/latest.jpg", jpeg("first"))
+        ingest.worker._completion.record("door/latest.jpg", FileEventType.COMPLETE, time.monotonic())
+        ingest.worker._watcher.events.wake()
+        while not harness.paths:
+            assert not harness.idle
             await asyncio.sleep(0)
 
 
-async def test_a_time_set_after_the_copy_still_counts(house: House, blobs: FakeBlobs) -> None:
+async def test_a_time_set_after_the_copy_still_counts(harness: IngestHarness, blobs: FakeBlobs) -> None:
     def restamp() -> None:
         blobs.after = lambda: None
-        os.utime(house.root / "door/one.jpg", (1_000, 1_000))
+        os.utime(harness.root / "door/one.jpg", (1_000, 1_000))
 
     blobs.after = restamp
-    async with house.running():
-        house.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: house.idle and house.paths)
-    (media,) = house.bus.media
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.idle and harness.paths)
+    (media,) = harness.bus.media
     assert media.captured_at.ToSeconds() == 1_000
 
 
-async def test_a_file_that_goes_while_it_is_copied_is_no_error(house: House, blobs: FakeBlobs) -> None:
-    blobs.before = (house.root / "door/one.jpg").unlink
-    async with house.running():
-        house.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: not house.idle)
-        await until(lambda: house.idle)
-    assert house.paths == []
-    assert house.refused == {}
+async def test_a_file_that_goes_while_it_is_copied_is_no_error(
+    harness: IngestHarness, blobs: FakeBlobs
+) -> None:
+    blobs.before = (harness.root / "door/one.jpg").unlink
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: not harness.idle)
+        await until(lambda: harness.idle)
+    assert harness.paths == []
+    assert harness.refused == {}
 
 
-async def test_an_unreadable_file_is_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_file_is_refused(harness: IngestHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: object) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("ingest_svc.examination.read_at", denied)
-    async with house.running():
-        house.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: house.refused)
-    assert house.refused == {"door/one.jpg": "UNREADABLE"}
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.refused)
+    assert harness.refused == {"door/one.jpg": "UNREADABLE"}
 
 
 async def test_what_only_the_system_lacks_is_no_fault_of_the_file(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, failures = read_at, [OSError(errno.EMFILE, "Too many open files")] * 2
 
@@ -217,14 +222,14 @@ async def test_what_only_the_system_lacks_is_no_fault_of_the_file(
         return read(*args)
 
     monkeypatch.setattr("ingest_svc.examination.read_at", sometimes)
-    async with house.running():
-        house.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: house.paths)
-    assert house.refused == {}
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.paths)
+    assert harness.refused == {}
 
 
 async def test_a_spool_that_fails_is_no_fault_of_the_file(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the error is one that a file is refused for."""
     create, failures = Spool.create, [OSError(errno.EIO, "Input/output error")] * 2
@@ -235,50 +240,50 @@ async def test_a_spool_that_fails_is_no_fault_of_the_file(
         return create(spool)
 
     monkeypatch.setattr(Spool, "create", sometimes)
-    async with house.running():
-        house.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: house.paths)
-    assert house.refused == {}
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.paths)
+    assert harness.refused == {}
     assert not failures
 
 
-async def test_a_stop_in_the_middle_loses_nothing(house: House) -> None:
-    house.bus.open.clear()
-    async with house.running():
-        house.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: house.ingest.worker.status().unannounced == 1)
-    assert house.paths == []
-    house.bus.open.set()
-    async with house.running():
-        await until(lambda: house.paths == ["door/one.jpg"])
+async def test_a_stop_in_the_middle_loses_nothing(harness: IngestHarness) -> None:
+    harness.bus.open.clear()
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.ingest.worker.status().unannounced == 1)
+    assert harness.paths == []
+    harness.bus.open.set()
+    async with harness.running():
+        await until(lambda: harness.paths == ["door/one.jpg"])
 
 
-async def test_the_status_is_never_idle_while_something_seen_is_unannounced(house: House) -> None:
+async def test_the_status_is_never_idle_while_something_seen_is_unannounced(harness: IngestHarness) -> None:
     """Looked at in every step of the event loop."""
     seen = set[str]()
-    async with house.running() as ingest:
-        sightings = ingest.worker._watch.sightings
-        put = sightings.put
+    async with harness.running() as ingest:
+        events = ingest.worker._watcher.events
+        put = events.put
 
-        def put_and_note(sighting: Sighting) -> None:
-            put(sighting)
-            if isinstance(sighting.sign, Sign):
-                seen.add(sighting.path)
+        def put_and_note(event: FileEvent) -> None:
+            put(event)
+            if isinstance(event.type, FileEventType):
+                seen.add(event.path)
 
-        sightings.put = put_and_note  # type: ignore[method-assign]
-        (house.root / "door").mkdir()
+        events.put = put_and_note  # type: ignore[method-assign]
+        (harness.root / "door").mkdir()
         deadline = time.monotonic() + 90
         for index in range(1, 61):
             if index % 3:
-                house.drop(f"door{index % 7}/{index}.jpg", jpeg(str(index)))
+                harness.drop(f"door{index % 7}/{index}.jpg", jpeg(str(index)))
             else:
-                (house.root / "door" / f"{index}.jpg").write_bytes(jpeg(str(index)))
-            while index % 4 == 0 and not (house.idle and len(set(house.paths)) == index):
-                noted, idle = set(seen), house.idle
-                assert not idle or noted <= set(house.paths)
+                (harness.root / "door" / f"{index}.jpg").write_bytes(jpeg(str(index)))
+            while index % 4 == 0 and not (harness.idle and len(set(harness.paths)) == index):
+                noted, idle = set(seen), harness.idle
+                assert not idle or noted <= set(harness.paths)
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0)
-            assert index % 4 or seen <= set(house.paths)
+            assert index % 4 or seen <= set(harness.paths)
     assert len(seen) == 60
 
 
@@ -293,7 +298,7 @@ async def test_facts_of_a_line_keep_their_order_and_lines_do_not_wait() -> None:
 
     async def work(name: str) -> Fact:
         await gates[name].wait()
-        return Rejection("", Fingerprint(name), LINK, datetime.now(UTC))
+        return RejectedFile("", Fingerprint(name), OUTSIDE_LINK, datetime.now(UTC))
 
     for name in gates:
         announcer.submit(name[0], work(name))
@@ -320,7 +325,7 @@ async def test_of_many_at_once_the_first_goes_out_at_once_and_the_others_in_few_
 
     async def work(turn: asyncio.Event) -> Fact:
         await turn.wait()
-        return Rejection("", Fingerprint("a"), LINK, datetime.now(UTC))
+        return RejectedFile("", Fingerprint("a"), OUTSIDE_LINK, datetime.now(UTC))
 
     for turn in turns:
         announcer.submit("a", work(turn))
@@ -342,7 +347,7 @@ async def test_a_bug_ends_the_loop_instead_of_being_waited_out() -> None:
         raise Internal("no such topic", "INTERNAL")
 
     async def work() -> Fact:
-        return Rejection("", Fingerprint("a"), LINK, datetime.now(UTC))
+        return RejectedFile("", Fingerprint("a"), OUTSIDE_LINK, datetime.now(UTC))
 
     announcer = Announcer(publish)
     announcement = announcer.submit("a", work())

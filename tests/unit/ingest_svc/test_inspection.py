@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ingest_svc.inspection import Header, Kind, Limits, inspect, inspect_head
-from ingest_svc.refusal import Reason, Refusal
-from tests.unit.ingest_svc.photos import jpeg, png, tiff
+from ingest_svc.formats.inspection import PhotoHeader, PhotoLimits, inspect, inspect_head
+from ingest_svc.rejection import RejectionCause, RejectReason
+from mesh.image_headers import ImageFormat
+from tests.support.image_files import jpeg, png, tiff
 
-LIMITS = Limits(bytes=100_000, pixels=2_000_000)
+LIMITS = PhotoLimits(bytes=100_000, pixels=2_000_000)
 
 
 def encoded(form: str, **options: object) -> bytes:
@@ -20,93 +21,97 @@ def encoded(form: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def reason(content: bytes) -> Reason | None:
+def reason(content: bytes) -> RejectReason | None:
     verdict = inspect(content, LIMITS)
-    return verdict.reason if isinstance(verdict, Refusal) else None
+    return verdict.reason if isinstance(verdict, RejectionCause) else None
 
 
-def test_what_real_encoders_write_is_taken() -> None:
-    assert inspect(encoded("JPEG"), LIMITS) == Header(Kind.JPEG, 120, 80)
-    assert inspect(encoded("JPEG", progressive=True, quality=95), LIMITS) == Header(Kind.JPEG, 120, 80)
-    assert inspect(encoded("PNG"), LIMITS) == Header(Kind.PNG, 120, 80)
+def test_what_real_encoders_write_is_accepted() -> None:
+    assert inspect(encoded("JPEG"), LIMITS) == PhotoHeader(ImageFormat.JPEG, 120, 80)
+    assert inspect(encoded("JPEG", progressive=True, quality=95), LIMITS) == PhotoHeader(
+        ImageFormat.JPEG, 120, 80
+    )
+    assert inspect(encoded("PNG"), LIMITS) == PhotoHeader(ImageFormat.PNG, 120, 80)
 
 
 @pytest.mark.parametrize(
     "padding", [b"\x00" * 500, b"\xff" * 3, b"\r\n", jpeg(), b"\x00\x00\x00\x18ftypmp42"]
 )
 def test_what_cameras_add_after_the_end_is_tolerated(padding: bytes) -> None:
-    assert inspect(jpeg() + padding, LIMITS) == Header(Kind.JPEG, 640, 480)
+    assert inspect(jpeg() + padding, LIMITS) == PhotoHeader(ImageFormat.JPEG, 640, 480)
 
 
 def test_fill_bytes_between_segments_are_tolerated() -> None:
     content = jpeg("mark")
-    assert inspect(content[:2] + b"\xff" * 200 + content[2:], LIMITS) == Header(Kind.JPEG, 640, 480)
+    assert inspect(content[:2] + b"\xff" * 200 + content[2:], LIMITS) == PhotoHeader(
+        ImageFormat.JPEG, 640, 480
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", Reason.ZERO_BYTE),
-        (b"\xff\xd8", Reason.TRUNCATED),
-        (jpeg()[:-2], Reason.TRUNCATED),
-        (jpeg()[:20], Reason.TRUNCATED),
-        (encoded("JPEG")[:-700], Reason.TRUNCATED),
-        (png()[:-4], Reason.TRUNCATED),
-        (png()[:10], Reason.TRUNCATED),
-        (b"\xff\xd8\xff\xe0\x00\x01" + b"x" * 50, Reason.CORRUPT),
-        (b"\xff\xd8\xff\xd9", Reason.TRUNCATED),
-        (b"\xff\xd8\xff\xd9" + b"x" * 50, Reason.CORRUPT),
-        (jpeg().replace(b"\xff\xc0", b"\xff\xc4"), Reason.CORRUPT),
-        (jpeg(width=0), Reason.CORRUPT),
-        (png(width=0), Reason.CORRUPT),
-        (png().replace(b"IHDR", b"JHDR"), Reason.CORRUPT),
-        (png()[:20] + b"\x09" + png()[21:], Reason.CORRUPT),
-        (jpeg(width=2001, height=1000), Reason.TOO_MANY_PIXELS),
-        (png(width=50_000, height=50_000), Reason.TOO_MANY_PIXELS),
-        (jpeg(pixels=b"\x12" * 100_000), Reason.TOO_MANY_BYTES),
-        (b"hello, this is no photo", Reason.NOT_AN_IMAGE),
-        (encoded("GIF"), Reason.NOT_AN_IMAGE),
-        (encoded("WEBP"), Reason.NOT_AN_IMAGE),
-        (encoded("BMP"), Reason.NOT_AN_IMAGE),
-        (b"\x00\x00\x00\x18ftypheic" + bytes(16), Reason.NOT_AN_IMAGE),
-        (b"RIFF\x24\x00\x00\x00WAVEfmt ", Reason.NOT_AN_IMAGE),
-        (b"\x00\x00\x00\x18ftypisom" + bytes(16), Reason.VIDEO_NOT_YET),
-        (b"\x00\x00\x00\x14ftypqt  " + bytes(16), Reason.VIDEO_NOT_YET),
-        (b"\x00\x00\x10\x00moov" + bytes(16), Reason.VIDEO_NOT_YET),
-        (b"RIFF\x24\x00\x00\x00AVI LIST", Reason.VIDEO_NOT_YET),
-        (b"\x1a\x45\xdf\xa3" + bytes(32), Reason.VIDEO_NOT_YET),
-        (b"\x00\x00\x01\xba" + bytes(32), Reason.VIDEO_NOT_YET),
-        ((b"\x47" + bytes(187)) * 4, Reason.VIDEO_NOT_YET),
-        ((b"\x00\x00\x00\x00\x47" + bytes(187)) * 4, Reason.VIDEO_NOT_YET),
-        (b"G" * 400, Reason.VIDEO_NOT_YET),
+        (b"", RejectReason.ZERO_BYTE),
+        (b"\xff\xd8", RejectReason.TRUNCATED),
+        (jpeg()[:-2], RejectReason.TRUNCATED),
+        (jpeg()[:20], RejectReason.TRUNCATED),
+        (encoded("JPEG")[:-700], RejectReason.TRUNCATED),
+        (png()[:-4], RejectReason.TRUNCATED),
+        (png()[:10], RejectReason.TRUNCATED),
+        (b"\xff\xd8\xff\xe0\x00\x01" + b"x" * 50, RejectReason.CORRUPT),
+        (b"\xff\xd8\xff\xd9", RejectReason.TRUNCATED),
+        (b"\xff\xd8\xff\xd9" + b"x" * 50, RejectReason.CORRUPT),
+        (jpeg().replace(b"\xff\xc0", b"\xff\xc4"), RejectReason.CORRUPT),
+        (jpeg(width=0), RejectReason.CORRUPT),
+        (png(width=0), RejectReason.CORRUPT),
+        (png().replace(b"IHDR", b"JHDR"), RejectReason.CORRUPT),
+        (png()[:20] + b"\x09" + png()[21:], RejectReason.CORRUPT),
+        (jpeg(width=2001, height=1000), RejectReason.TOO_MANY_PIXELS),
+        (png(width=50_000, height=50_000), RejectReason.TOO_MANY_PIXELS),
+        (jpeg(pixels=b"\x12" * 100_000), RejectReason.TOO_MANY_BYTES),
+        (b"hello, this is no photo", RejectReason.NOT_AN_IMAGE),
+        (encoded("GIF"), RejectReason.NOT_AN_IMAGE),
+        (encoded("WEBP"), RejectReason.NOT_AN_IMAGE),
+        (encoded("BMP"), RejectReason.NOT_AN_IMAGE),
+        (b"\x00\x00\x00\x18ftypheic" + bytes(16), RejectReason.NOT_AN_IMAGE),
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", RejectReason.NOT_AN_IMAGE),
+        (b"\x00\x00\x00\x18ftypisom" + bytes(16), RejectReason.VIDEO_NOT_YET),
+        (b"\x00\x00\x00\x14ftypqt  " + bytes(16), RejectReason.VIDEO_NOT_YET),
+        (b"\x00\x00\x10\x00moov" + bytes(16), RejectReason.VIDEO_NOT_YET),
+        (b"RIFF\x24\x00\x00\x00AVI LIST", RejectReason.VIDEO_NOT_YET),
+        (b"\x1a\x45\xdf\xa3" + bytes(32), RejectReason.VIDEO_NOT_YET),
+        (b"\x00\x00\x01\xba" + bytes(32), RejectReason.VIDEO_NOT_YET),
+        ((b"\x47" + bytes(187)) * 4, RejectReason.VIDEO_NOT_YET),
+        ((b"\x00\x00\x00\x00\x47" + bytes(187)) * 4, RejectReason.VIDEO_NOT_YET),
+        (b"G" * 400, RejectReason.VIDEO_NOT_YET),
     ],
 )
-def test_refusals(content: bytes, expected: Reason) -> None:
+def test_refusals(content: bytes, expected: RejectReason) -> None:
     assert reason(content) is expected
 
 
 def test_a_large_video_is_called_a_video() -> None:
     head = b"\x00\x00\x00\x18ftypisom" + bytes(16)
     verdict = inspect_head(head, LIMITS, 10**9)
-    assert isinstance(verdict, Refusal)
-    assert verdict.reason is Reason.VIDEO_NOT_YET
+    assert isinstance(verdict, RejectionCause)
+    assert verdict.reason is RejectReason.VIDEO_NOT_YET
 
 
 def test_the_limits_themselves_are_allowed() -> None:
     content = jpeg(width=2000, height=1000)
-    assert inspect(content, Limits(len(content), 2_000_000)) == Header(Kind.JPEG, 2000, 1000)
-    refused = inspect(content, Limits(len(content) - 1, 2_000_000))
-    assert isinstance(refused, Refusal)
-    assert refused.reason is Reason.TOO_MANY_BYTES
+    assert inspect(content, PhotoLimits(len(content), 2_000_000)) == PhotoHeader(ImageFormat.JPEG, 2000, 1000)
+    refused = inspect(content, PhotoLimits(len(content) - 1, 2_000_000))
+    assert isinstance(refused, RejectionCause)
+    assert refused.reason is RejectReason.TOO_MANY_BYTES
 
 
 def test_the_thumbnails_end_is_not_the_photos() -> None:
-    assert reason(jpeg(exif=tiff("2026:01:01 00:00:00") + jpeg("thumbnail"))[:-2]) is Reason.TRUNCATED
+    assert reason(jpeg(exif=tiff("2026:01:01 00:00:00") + jpeg("thumbnail"))[:-2]) is RejectReason.TRUNCATED
 
 
 @given(st.binary(max_size=2000))
 def test_no_bytes_surprise_it(content: bytes) -> None:
-    assert isinstance(inspect(content, LIMITS), Header | Refusal)
+    assert isinstance(inspect(content, LIMITS), PhotoHeader | RejectionCause)
 
 
 @given(st.sampled_from([jpeg("m", exif=tiff("2026:01:01 00:00:00")), png()]), st.data())
@@ -115,4 +120,4 @@ def test_no_damage_surprises_it(content: bytes, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 5))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(damaged)))
-    assert isinstance(inspect(bytes(damaged[:cut]), LIMITS), Header | Refusal)
+    assert isinstance(inspect(bytes(damaged[:cut]), LIMITS), PhotoHeader | RejectionCause)

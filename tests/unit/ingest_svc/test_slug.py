@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest_svc.slug import PATTERN, slug
+from ingest_svc.watching.camera_folders import CAMERA_ID, slug
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_names_become_slugs(name: str, expected: str | None) -> None:
 @given(st.text(st.characters(codec=None, exclude_characters="/")))
 def test_a_slug_is_a_slug_or_none_and_stays_itself(name: str) -> None:
     made = slug(name)
-    assert made is None or (PATTERN.fullmatch(made) and slug(made) == made)
+    assert made is None or (CAMERA_ID.fullmatch(made) and slug(made) == made)

@@ -1,0 +1,73 @@
+"""Imports each state of each file once: files that are being imported or were announced are not imported
+again."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from cachetools import FIFOCache
+
+from ingest_svc.announcing import Announcer
+from ingest_svc.facts import Fact, RejectedFile, SourceCamera
+from ingest_svc.file_importer import FileImporter
+from ingest_svc.fingerprint import Fingerprint
+from ingest_svc.rejection import RejectionCause
+
+MAX_IN_FLIGHT = 64
+MAX_REMEMBERED = 20_000
+
+
+class DuplicateFilter:
+    """`on_change` is called with the path of a file that changed, or vanished, while it was imported."""
+
+    def __init__(
+        self, importer: FileImporter, announcer: Announcer, on_change: Callable[[str], None]
+    ) -> None:
+        self._importer, self._announcer, self._on_change = importer, announcer, on_change
+        self._free = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._in_flight: dict[str, Fingerprint] = {}
+        self._announced: FIFOCache[str, Fingerprint] = FIFOCache(MAX_REMEMBERED)
+
+    @property
+    def pending(self) -> int:
+        return self._announcer.pending
+
+    def knows(self, file: Fingerprint) -> bool:
+        """Whether the file is in flight or announced, in exactly this state."""
+        return file.same_state(self._in_flight.get(file.path)) or file.same_state(
+            self._announced.get(file.path)
+        )
+
+    def forget(self, folder: str) -> None:
+        """Lets the files of this folder be announced again."""
+        for path in [path for path in self._announced if path.startswith(f"{folder}/")]:
+            del self._announced[path]
+
+    async def reserve(self) -> None:
+        """Waits until `submit` may be called once."""
+        await self._free.acquire()
+
+    def submit(self, file: Fingerprint, owner: SourceCamera | RejectionCause, completed_at: float) -> None:
+        """Starts importing or rejecting a file. Its fact is announced after those of the files of its camera
+        that were submitted before. `completed_at` is in monotonic seconds."""
+        self._in_flight[file.path] = file
+        if isinstance(owner, SourceCamera):
+            order_key, work = owner.id, self._importer.run(file, owner)
+        else:
+            order_key, work = file.path, _reject(file, owner)
+        self._announcer.submit(
+            order_key, work, started=completed_at, on_announced=lambda fact: self._finish(file, fact)
+        )
+
+    def _finish(self, file: Fingerprint, fact: Fact | None) -> None:
+        self._free.release()
+        if self._in_flight.get(file.path) is file:
+            del self._in_flight[file.path]
+        if fact is None:
+            self._on_change(file.path)
+        else:
+            self._announced[file.path] = file
+
+
+async def _reject(file: Fingerprint, cause: RejectionCause) -> Fact:
+    return RejectedFile("", file, cause, datetime.now(UTC))

@@ -1,0 +1,54 @@
+"""The facts that ingest_svc announces: a photo that it has stored, or a file that it has rejected."""
+
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from functools import cached_property
+
+from ingest_svc.fingerprint import Fingerprint, printable
+from ingest_svc.formats.capture_time import CaptureTime
+from ingest_svc.formats.inspection import PhotoHeader
+from ingest_svc.rejection import RejectionCause
+from mesh.identity import media_id, rejection_id
+
+
+@dataclass(frozen=True)
+class SourceCamera:
+    """`name` is as the folder or the uploader spells it. `zone` applies to EXIF times without an offset."""
+
+    id: str
+    name: str
+    zone: tzinfo
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo whose blob is durable. `file` is None for an upload."""
+
+    camera: SourceCamera
+    sha256: str
+    size: int
+    header: PhotoHeader
+    captured: CaptureTime
+    ingested_at: datetime
+    file: Fingerprint | None = None
+
+    @cached_property
+    def id(self) -> str:
+        return media_id(self.camera.id, self.sha256)
+
+
+@dataclass(frozen=True)
+class RejectedFile:
+    """`camera_id` is empty if the file or folder belongs to no camera."""
+
+    camera_id: str
+    file: Fingerprint
+    cause: RejectionCause
+    rejected_at: datetime
+
+    @property
+    def id(self) -> str:
+        return rejection_id(self.camera_id, printable(self.file.path), self.file.size, self.file.mtime_ns)
+
+
+Fact = Photo | RejectedFile

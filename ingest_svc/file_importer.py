@@ -1,0 +1,71 @@
+"""Imports complete files: examines each and stores its content as a blob."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from ingest_svc.examination import ExaminedPhoto, examine
+from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
+from ingest_svc.fingerprint import Fingerprint, fingerprint
+from ingest_svc.formats.inspection import PhotoLimits
+from ingest_svc.rejection import RejectionCause
+from ingest_svc.thread_pool import ThreadPool
+from mesh.blobs import SpooledFile
+from mesh.retry import retry
+from mesh.telemetry.spans import span
+
+# Each import has a file in the spool until its content is stored.
+MAX_IMPORTS = 8
+
+
+class BlobSpool(Protocol):
+    """The part of mesh.blobs.Blobs that imports and uploads use."""
+
+    def spooled(self) -> AbstractAsyncContextManager[SpooledFile]: ...
+
+
+class FileImporter:
+    """`readers` bounds how many files are read at once; `checks` runs what only reads the metadata of
+    files."""
+
+    def __init__(
+        self, root: Path, blobs: BlobSpool, limits: PhotoLimits, readers: ThreadPool, checks: ThreadPool
+    ) -> None:
+        self._root, self._blobs, self._limits = root, blobs, limits
+        self._readers, self._checks = readers, checks
+        self._free = asyncio.Semaphore(MAX_IMPORTS)
+
+    async def run(self, file: Fingerprint, camera: SourceCamera) -> Fact | None:
+        """Returns a photo whose blob is durable, or a rejection; None if the file is gone or has changed.
+
+        Retries for as long as a disk or the blobs fail or are full.
+        """
+        return await retry(lambda: self._import(file, camera), f"importing {file.path}")
+
+    async def _import(self, file: Fingerprint, camera: SourceCamera) -> Fact | None:
+        async with self._free:
+            async with self._blobs.spooled() as spooled:
+                with span("examine file"):
+                    result = await self._readers.run(examine, self._root, file, camera, self._limits, spooled)
+                if isinstance(result, ExaminedPhoto):
+                    with span("store blob", {"lares.bytes": file.size}):
+                        await spooled.store()
+            if isinstance(result, RejectionCause):
+                return RejectedFile(camera.id, file, result, datetime.now(UTC))
+            # If the file has changed since it was copied, its capture time may have changed, too.
+            if result is None or not await self._unchanged(file):
+                return None
+            return Photo(
+                camera=camera,
+                sha256=result.blob.sha256,
+                size=result.blob.size,
+                header=result.header,
+                captured=result.captured,
+                ingested_at=datetime.now(UTC),
+                file=file,
+            )
+
+    async def _unchanged(self, file: Fingerprint) -> bool:
+        return file.same_state(await self._checks.run(fingerprint, self._root, file.path))

@@ -1,0 +1,160 @@
+"""ingest_svc on a real file system with real blobs, and fakes where Kafka and the store would be."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from opentelemetry.trace import Span
+
+from ingest_svc.fingerprint import Fingerprint, fingerprint
+from ingest_svc.service import Ingest, compose
+from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
+from lares.ingest.v1.media_pb2 import Media, RejectionReason
+from lares.store.v1.camera_pb2 import Camera
+from lares.store.v1.events_pb2 import CameraConfigured
+from mesh.blobs import FileBlobs
+from mesh.config import Config, load_config
+from mesh.topics import M, Topic
+
+
+class FakeBus:
+    """Keeps what was published; `failures` are raised first, and nothing passes while `open` is not set."""
+
+    def __init__(self) -> None:
+        self.media: list[Media] = []
+        self.rejections: list[MediaRejected] = []
+        self.batches: list[int] = []
+        self.failures: list[Exception] = []
+        self.attempts = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def publish(self, topic: Topic[M], *messages: M, parents: Sequence[Span] = ()) -> None:
+        self.attempts += 1
+        await self.open.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.batches.append(len(messages))
+        for message in messages:
+            if isinstance(message, MediaIngested):
+                self.media.append(message.media)
+            elif isinstance(message, MediaRejected):
+                self.rejections.append(message)
+
+
+class FakeCameras:
+    def __init__(self) -> None:
+        self._table: dict[str, CameraConfigured] = {}
+        self._changes: asyncio.Queue[CameraConfigured] = asyncio.Queue()
+
+    def configure(
+        self,
+        camera_id: str,
+        *,
+        enabled: bool = True,
+        deleted: bool = False,
+        time_zone: str = "",
+        made: int = 1,
+    ) -> None:
+        """`made`: when, in seconds."""
+        camera = Camera(
+            id=camera_id, enabled=enabled, time_zone=time_zone, created_at=Timestamp(seconds=made)
+        )
+        self._table[camera_id] = CameraConfigured(camera=camera, deleted=deleted)
+        self._changes.put_nowait(self._table[camera_id])
+
+    def get(self, camera_id: str) -> CameraConfigured | None:
+        return self._table.get(camera_id)
+
+    def all(self) -> list[CameraConfigured]:
+        return [configured for configured in self._table.values() if not configured.deleted]
+
+    async def subscribe(self) -> AsyncIterator[CameraConfigured]:
+        while True:
+            yield await self._changes.get()
+
+
+class FakeStore:
+    """Knows the files it is told of; answers only while `up` is set."""
+
+    def __init__(self) -> None:
+        self.files: set[Fingerprint] = set()
+        self.asked: list[Fingerprint] = []
+        self.page = 1000
+        self.up = asyncio.Event()
+        self.up.set()
+
+    def knows(self, root: Path, *paths: str) -> None:
+        for path in paths:
+            file = fingerprint(root, path)
+            assert file is not None
+            self.files.add(file)
+
+    async def unknown(self, files: Sequence[Fingerprint]) -> list[Fingerprint]:
+        assert len(files) <= self.page
+        self.asked += files
+        await self.up.wait()
+        return [file for file in files if file not in self.files]
+
+
+class IngestHarness:
+    def __init__(self, home: Path) -> None:
+        self.home, self.root = home, home / "cameras"
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.bus, self.cameras, self.store = FakeBus(), FakeCameras(), FakeStore()
+        self.settings: dict[str, object] = {}
+        (home / "media").mkdir(exist_ok=True)
+        self.blobs = FileBlobs(home / "media")
+        self.ingest: Ingest
+
+    def config(self) -> Config:
+        return load_config(home=self.home, **self.settings)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Ingest]:
+        """Fails when a loop failed."""
+        async with compose(self.config(), self.cameras, self.store, self.blobs, self.bus) as self.ingest:
+            worker, announcer = self.ingest.worker, self.ingest.announcer
+            loops = [
+                asyncio.create_task(loop) for loop in (announcer.run(), worker.follow_cameras(), worker.run())
+            ]
+            try:
+                yield self.ingest
+            finally:
+                failures = [task.exception() for task in loops if task.done()]
+                for task in loops:
+                    task.cancel()
+                await asyncio.gather(*loops, return_exceptions=True)
+            assert not failures
+
+    def drop(self, path: str, content: bytes, mtime: float | None = None) -> Path:
+        """Moves a file into place, complete, as a careful camera does."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.home / f"{time.monotonic_ns()}.part"
+        partial.write_bytes(content)
+        if mtime is not None:
+            os.utime(partial, (mtime, mtime))
+        return partial.rename(target)
+
+    @property
+    def idle(self) -> bool:
+        status = self.ingest.worker.status()
+        return not (status.settling or status.unannounced or status.scanning)
+
+    @property
+    def paths(self) -> list[str]:
+        """Of the announced photos, in order."""
+        return [media.file.path for media in self.bus.media]
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Reason by path."""
+        return {
+            rejection.file.path: RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_")
+            for rejection in self.bus.rejections
+        }

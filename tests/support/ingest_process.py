@@ -1,0 +1,73 @@
+"""ingest_svc in a process of its own, to be killed, and a store that only knows files."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from ingest_svc import service
+from lares.ingest.v1.media_pb2 import FileFingerprint
+from lares.store.internal.v1.file_service_pb2 import ListUnknownFilesRequest, ListUnknownFilesResponse
+from lares.store.internal.v1.file_service_pb2_grpc import FileServiceServicer
+from mesh.blobs import FileBlobs
+from mesh.bus import Bus, open_bus
+from mesh.config import load_config
+from mesh.key_verifier import KeyVerifier
+from mesh.mesh import Mesh
+from mesh.rpc import Channels, GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
+
+
+class FakeFileService(FileServiceServicer):
+    """Knows the files it was told of."""
+
+    def __init__(self) -> None:
+        self.known: set[bytes] = set()
+
+    def record(self, file: FileFingerprint) -> None:
+        self.known.add(file.SerializeToString(deterministic=True))
+
+    async def ListUnknownFiles(
+        self, request: ListUnknownFilesRequest, context: Any
+    ) -> ListUnknownFilesResponse:
+        states = [file.SerializeToString(deterministic=True) for file in request.files]
+        return ListUnknownFilesResponse(
+            unknown=[at for at, state in enumerate(states) if state not in self.known]
+        )
+
+
+@asynccontextmanager
+async def running_ingest(
+    bus: Bus, home: Path, store: str, server: GrpcServer, **settings: object
+) -> AsyncIterator[Mesh]:
+    """The service as the composition root opens it; `store` is the address of a FileService. `server` is
+    the caller's, to start and stop."""
+    async with AsyncExitStack() as stack:
+        channels = Channels({}, {"store": store})
+        stack.push_async_callback(channels.close)
+        blobs = FileBlobs(home / "media")
+        stack.callback(blobs.close)
+        mesh = Mesh(
+            load_config(home=home, **settings),
+            bus,
+            blobs,
+            server,
+            channels,
+            KeyVerifier(channels.to("store")),
+        )
+        await stack.enter_async_context(service.open(mesh.config, mesh))
+        yield mesh
+
+
+async def main(url: str, home: str, store: str) -> None:
+    async with (
+        open_bus(url, client_id="ingest-process") as bus,
+        running_ingest(bus, Path(home), store, GrpcServer(CallInterceptor)) as mesh,
+    ):
+        await mesh.failure
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,117 @@
+"""Cameras that are made, deleted, disabled and enabled by the API."""
+
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ingest_svc.admission import Admission
+from ingest_svc.facts import SourceCamera
+from ingest_svc.fingerprint import Fingerprint
+from ingest_svc.watching.camera_folders import CameraFolders
+from mesh.problems import Conflict
+from tests.support.image_files import jpeg, tiff
+from tests.support.ingest_harness import FakeCameras, IngestHarness
+from tests.support.waiting import until
+
+
+async def test_a_camera_made_by_the_api_gets_a_folder(harness: IngestHarness) -> None:
+    harness.cameras.configure("before")
+    async with harness.running():
+        await until(lambda: harness.idle)
+        assert (harness.root / "before").is_dir()
+        harness.cameras.configure("porch")
+        await until((harness.root / "porch").is_dir)
+        (harness.root / "porch" / "one.jpg").write_bytes(jpeg("one"))
+        await until(lambda: harness.paths == ["porch/one.jpg"])
+
+
+async def test_no_folder_is_made_where_one_of_that_slug_is(harness: IngestHarness) -> None:
+    (harness.root / "Front Door").mkdir()
+    harness.cameras.configure("front-door")
+    async with harness.running():
+        await until(lambda: harness.idle)
+        harness.cameras.configure("front-door", time_zone="Europe/Berlin")
+        harness.drop("Front Door/one.jpg", jpeg("one"))
+        await until(lambda: harness.idle and harness.paths)
+    assert not (harness.root / "front-door").exists()
+
+
+async def test_a_deleted_cameras_folder_is_ignored_until_it_is_made_again(harness: IngestHarness) -> None:
+    harness.cameras.configure("door", deleted=True)
+    harness.drop("door/one.jpg", jpeg("one"), mtime=1_000)
+    async with harness.running():
+        await until(lambda: harness.idle)
+        harness.drop("door/two.jpg", jpeg("two"), mtime=2_000)
+        harness.drop("door/bad.jpg", b"bad")
+        harness.drop("garage/one.jpg", jpeg("other"))
+        await until(lambda: harness.idle and harness.paths)
+        assert harness.paths == ["garage/one.jpg"]
+        harness.cameras.configure("door")
+        await until(lambda: harness.idle and len(harness.paths) == 3)
+    assert harness.paths == ["garage/one.jpg", "door/one.jpg", "door/two.jpg"]
+    assert harness.refused == {"door/bad.jpg": "NOT_AN_IMAGE"}
+
+
+async def test_what_was_announced_of_a_camera_just_deleted_is_announced_when_it_is_made_again(
+    harness: IngestHarness,
+) -> None:
+    """We hear of a deletion a little late; the store drops what we announce meanwhile."""
+    harness.cameras.configure("door")
+    async with harness.running():
+        await until(lambda: harness.idle)
+        harness.drop("door/kept.jpg", jpeg("kept"))
+        harness.drop("door/dropped.jpg", jpeg("dropped"))
+        await until(lambda: harness.idle and len(harness.paths) == 2)
+        harness.store.knows(harness.root, "door/kept.jpg")
+        harness.cameras.configure("door", time_zone="Asia/Tokyo")  # changes nothing
+        harness.cameras.configure("door", made=2)
+        await until(lambda: harness.idle and len(harness.paths) == 3)
+    assert harness.paths == ["door/kept.jpg", "door/dropped.jpg", "door/dropped.jpg"]
+
+
+async def test_a_disabled_cameras_files_wait_until_it_is_enabled(harness: IngestHarness) -> None:
+    async with harness.running():
+        await until(lambda: harness.idle)
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.paths)
+        harness.cameras.configure("door", enabled=False)
+        harness.drop("door/two.jpg", jpeg("two"))
+        await until(lambda: harness.ingest.worker._admission.skipped == {"door"})
+        await until(lambda: harness.idle)
+        harness.cameras.configure("door", enabled=True)
+        await until(lambda: harness.idle and len(harness.paths) == 2)
+    assert harness.paths == ["door/one.jpg", "door/two.jpg"]
+
+
+async def test_exif_is_read_in_the_cameras_own_zone(harness: IngestHarness) -> None:
+    harness.cameras.configure("porch", time_zone="America/New_York")
+    harness.settings["time_zone"] = "Europe/Berlin"
+    exif = tiff("2026:01:05 12:00:00", fraction="5")
+    async with harness.running():
+        harness.drop("porch/a.jpg", jpeg("a", exif=exif))
+        harness.drop("yard/b.jpg", jpeg("b", exif=exif))
+        await until(lambda: harness.idle and len(harness.paths) == 2)
+    hours = {media.camera_id: media.captured_at.ToJsonString() for media in harness.bus.media}
+    assert hours == {"porch": "2026-01-05T17:00:00.500Z", "yard": "2026-01-05T11:00:00.500Z"}
+
+
+def test_a_zone_that_nobody_knows_is_the_hosts() -> None:
+    cameras, folders = FakeCameras(), CameraFolders()
+    folders.update(["door"])
+    cameras.configure("door", time_zone="Mars/Olympus")
+    admission = Admission(folders, cameras, "Asia/Tokyo")
+    assert admission.of_file(Fingerprint("door/a.jpg")) == SourceCamera(
+        "door", "door", ZoneInfo("Asia/Tokyo")
+    )
+
+
+def test_uploads_for_deleted_or_disabled_cameras_are_refused() -> None:
+    cameras = FakeCameras()
+    admission = Admission(CameraFolders(), cameras, "UTC")
+    assert admission.of_upload("new").id == "new"
+    cameras.configure("gone", deleted=True)
+    cameras.configure("off", enabled=False)
+    for camera_id, reason in (("gone", "CAMERA_DELETED"), ("off", "CAMERA_DISABLED")):
+        with pytest.raises(Conflict) as refused:
+            admission.of_upload(camera_id)
+        assert refused.value.reason == reason

@@ -1,0 +1,153 @@
+"""What the watch tells, when it lags behind, and what becomes of what it never told."""
+
+import asyncio
+import shutil
+import threading
+
+import pytest
+from watchdog.observers.api import EventQueue
+from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, WatchDescriptor
+
+from ingest_svc.service import compose
+from ingest_svc.watching.file_events import FolderEventType
+from mesh.problems import Unavailable
+from tests.support.image_files import jpeg
+from tests.support.ingest_harness import IngestHarness
+from tests.support.waiting import until
+
+
+async def test_polling_finds_new_changed_and_nested_files(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.settings |= {"ingest_polling": True, "ingest_poll_seconds": 0.05}
+    async with harness.running():
+        await until(lambda: harness.idle)
+        (harness.root / "door" / "deep").mkdir(parents=True)
+        (harness.root / "door" / "deep" / "one.jpg").write_bytes(jpeg("one"))
+        harness.drop("door/two.jpg", jpeg("two"))
+        (harness.root / "loop").symlink_to(harness.root)
+        await until(lambda: len(harness.paths) == 2)
+        (harness.root / "door" / "two.jpg").write_bytes(jpeg("two, changed"))
+        (harness.root / "door" / "empty.jpg").touch()
+        await until(lambda: len(harness.paths) == 3 and harness.refused and harness.idle)
+    assert harness.refused == {"door/empty.jpg": "ZERO_BYTE"}
+
+
+async def test_the_status_counts_what_happened_before_it_was_asked(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest_svc.watching.watch_barrier.WAIT_SECONDS", 90.0)
+    (harness.root / "door").mkdir()
+    async with harness.running() as ingest:
+        await until(lambda: harness.idle)
+        harness.bus.open.clear()
+        for index in range(50):
+            harness.drop(f"door/{index}.jpg", jpeg(str(index)))
+            status = await ingest.worker.caught_up()
+            assert status.settling + status.unannounced == index + 1
+        harness.bus.open.set()
+        await until(lambda: len(harness.paths) == 50)
+        await asyncio.gather(*(ingest.worker.caught_up() for _ in range(20)))
+    assert {file.name for file in harness.root.iterdir()} == {"door", ".lares.lock"}
+
+
+async def test_the_status_is_never_idle_while_the_watch_lags_behind(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late its threads are: what a photo's event waits behind is no word of the photo."""
+    (harness.root / "door").mkdir()
+    async with harness.running() as ingest:
+        await until(lambda: harness.idle)
+        observer, barrier = ingest.worker._watcher.observer, ingest.worker._watcher.barrier
+        dispatch, reached = observer.dispatch_events, barrier.reached
+        steps, passes = threading.Semaphore(0), list[str]()
+
+        def one_step(events: EventQueue) -> None:
+            steps.acquire()
+            dispatch(events)
+
+        def noted(name: str) -> None:
+            reached(name)
+            passes.append(name)
+
+        monkeypatch.setattr(observer, "dispatch_events", one_step)
+        monkeypatch.setattr(barrier, "reached", noted)
+        (harness.root / ".one").touch()  # its first event frees the thread that waits in the plain method
+        monkeypatch.setattr("ingest_svc.watching.watch_barrier.WAIT_SECONDS", 0.01)
+        assert (await ingest.worker.caught_up()).scanning
+        harness.drop("door/one.jpg", jpeg("one"))
+        monkeypatch.setattr("ingest_svc.watching.watch_barrier.WAIT_SECONDS", 90.0)
+        asking = asyncio.create_task(ingest.worker.caught_up())
+        await until(barrier._one_at_a_time.locked)
+        while not passes:  # that of the first question
+            steps.release()
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(lambda: None)
+        assert not asking.done()
+        steps.release(1000)
+        status = await asking
+        assert (status.scanning, status.settling + status.unannounced + len(harness.paths)) == (False, 1)
+        await until(lambda: harness.idle and harness.paths)
+
+
+async def test_a_new_folder_is_looked_through_for_what_nobody_saw(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (harness.root / "door").mkdir()
+    async with harness.running() as ingest:
+        await until(lambda: harness.idle)
+        events = ingest.worker._watcher.events
+        put = events.put
+        monkeypatch.setattr(events, "put", lambda s: put(s) if isinstance(s.type, FolderEventType) else None)
+        harness.drop("door/deep/one.jpg", jpeg("one"))
+        await until(lambda: harness.paths == ["door/deep/one.jpg"])
+
+
+async def test_lost_events_lead_to_a_look_at_everything(harness: IngestHarness) -> None:
+    (harness.root / "door").mkdir()
+    async with harness.running() as ingest:
+        await until(lambda: harness.idle)
+        events = ingest.worker._watcher.events
+        events._max_events = 0  # every event overflows
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.paths == ["door/one.jpg"])
+
+
+async def test_an_overflow_of_the_kernels_queue_leads_to_a_look_at_everything(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (harness.root / "door").mkdir()
+    async with harness.running() as ingest:
+        await until(lambda: harness.idle)
+        watcher = ingest.worker._watcher
+        with monkeypatch.context() as dropping:
+            dropping.setattr(watcher.events, "put", lambda _: None)
+            harness.drop("door/one.jpg", jpeg("one"))
+            (harness.root / "new").mkdir()
+            harness.drop("new/two.jpg", jpeg("two"))
+            await asyncio.sleep(0.2)
+            assert not harness.paths
+        overflow = InotifyEvent(WatchDescriptor(-1), InotifyConstants.IN_Q_OVERFLOW, 0, b"")
+        watcher.observer._inotify.handle_event(overflow)  # type: ignore[attr-defined]
+        await until(lambda: sorted(harness.paths) == ["door/one.jpg", "new/two.jpg"])
+        harness.drop("new/three.jpg", jpeg("three"))
+        await until(lambda: len(harness.paths) == 3)
+
+
+@pytest.mark.parametrize("polling", [False, True])
+async def test_a_cameras_folder_that_goes_away_is_noticed(
+    harness: IngestHarness, polling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest_svc.worker.CHECK_SECONDS", 0.1)
+    harness.settings |= {"ingest_polling": polling, "ingest_poll_seconds": 0.05}
+    async with compose(
+        harness.config(), harness.cameras, harness.store, harness.blobs, harness.bus
+    ) as ingest:
+        announcing = asyncio.create_task(ingest.announcer.run())
+        working = asyncio.create_task(ingest.worker.run())
+        await until(lambda: not ingest.worker.status().scanning)
+        shutil.rmtree(harness.root)
+        with pytest.raises(Unavailable, match="no longer watched"):
+            await asyncio.wait_for(working, 90)
+        announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)

@@ -1,0 +1,101 @@
+"""With `take`, an original goes once its photo is durable, and nothing else does."""
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from ingest_svc import originals
+from ingest_svc.fingerprint import Fingerprint, fingerprint, fingerprint_in_real_folder
+from tests.support.image_files import jpeg
+from tests.support.ingest_harness import IngestHarness
+from tests.support.waiting import until
+
+Look = Callable[[Path, str], Fingerprint | None]
+
+
+@pytest.fixture
+def harness(harness: IngestHarness) -> IngestHarness:
+    harness.settings["ingest_originals"] = "take"
+    return harness
+
+
+def files(harness: IngestHarness) -> set[str]:
+    """The names in the camera's folder."""
+    return {file.name for file in (harness.root / "door").iterdir()}
+
+
+async def test_take_removes_the_original_after_it_was_announced(harness: IngestHarness) -> None:
+    async with harness.running():
+        await until(lambda: harness.idle)
+        harness.bus.open.clear()
+        good, bad = harness.drop("door/good.jpg", jpeg("good")), harness.drop("door/bad.jpg", b"bad")
+        await until(lambda: harness.bus.attempts and harness.ingest.worker.status().unannounced == 2)
+        assert good.exists()
+        harness.bus.open.set()
+        await until(lambda: harness.idle and not good.exists())
+    assert bad.exists()
+    assert harness.paths == ["door/good.jpg"]
+
+
+async def test_take_removes_at_start_what_was_announced_but_not_what_was_refused(
+    harness: IngestHarness,
+) -> None:
+    announced = harness.drop("door/announced.jpg", jpeg("announced"))
+    refused = harness.drop("door/refused.jpg", b"bad")
+    unkept = harness.drop("door/unkept.jpg", jpeg("its blob is not there"))
+    harness.store.knows(harness.root, "door/announced.jpg", "door/refused.jpg", "door/unkept.jpg")
+    await harness.blobs.put(announced)
+    async with harness.running():
+        await until(lambda: harness.idle)
+    assert not announced.exists()
+    assert refused.exists()
+    assert unkept.exists()
+    assert harness.paths == []
+
+
+async def test_a_photo_that_replaces_the_one_that_is_taken_is_a_photo_too(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def after(look: Look, replacement: str) -> Look:
+        def looked(root: Path, path: str) -> Fingerprint | None:
+            found = look(root, path)
+            if replacement not in dropped:
+                dropped.append(replacement)
+                harness.drop("door/latest.jpg", jpeg(replacement))
+            return found
+
+        return looked
+
+    (harness.root / "door").mkdir()
+    dropped: list[str] = []
+    # One comes between the last look and the removal, another before the first of them is put back.
+    monkeypatch.setattr(originals, "fingerprint", after(fingerprint, "second"))
+    monkeypatch.setattr(originals, "fingerprint_in_real_folder", after(fingerprint_in_real_folder, "third"))
+    async with harness.running():
+        harness.drop("door/latest.jpg", jpeg("first"))
+        await until(lambda: len(dropped) == 2 and harness.idle and not files(harness))
+    expected = {sha256(jpeg(mark)).hexdigest() for mark in ("first", "second", "third")}
+    assert {media.sha256 for media in harness.bus.media} == expected
+
+
+async def test_a_file_that_somebody_still_writes_is_not_exif_time(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = [True]
+    monkeypatch.setattr(originals, "open_for_writing", lambda _: writing.pop() if writing else False)
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: len(harness.paths) == 2 and harness.idle and not files(harness))
+    assert harness.paths[0] == "door/one.jpg"
+    assert len({media.id for media in harness.bus.media}) == 1
+
+
+async def test_what_a_killed_process_had_aside_is_put_back(harness: IngestHarness) -> None:
+    harness.drop("door/.lares-taken-1.jpg", jpeg("one"))
+    harness.settings["ingest_originals"] = "keep"
+    async with harness.running():
+        await until(lambda: harness.idle and harness.paths)
+    assert harness.paths == ["door/lares-taken-1.jpg"]
+    assert files(harness) == {"lares-taken-1.jpg"}

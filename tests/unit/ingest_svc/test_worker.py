@@ -1,0 +1,295 @@
+"""Files that come while ingest_svc runs, on a real file system."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from ingest_svc.fingerprint import fingerprint, fingerprints
+from ingest_svc.watching.folder_walk import walk
+from mesh.identity import media_id
+from tests.support.blobs import content_of
+from tests.support.image_files import jpeg, png
+from tests.support.ingest_harness import IngestHarness
+from tests.support.waiting import until
+
+
+async def started(harness: IngestHarness) -> None:
+    await until(lambda: harness.idle)
+
+
+async def test_a_photo_renamed_into_place_is_announced_with_its_blob(harness: IngestHarness) -> None:
+    async with harness.running():
+        await started(harness)
+        content = jpeg("one", width=800, height=600)
+        file = harness.drop("Front Door/2026/one.jpg", content, mtime=1_767_614_400.25)
+        await until(lambda: harness.idle and harness.bus.media)
+    (media,) = harness.bus.media
+    assert (media.camera_id, media.camera_name) == ("front-door", "Front Door")
+    assert media.id == media_id("front-door", media.sha256)
+    assert (media.width, media.height, media.size_bytes) == (800, 600, len(content))
+    assert await content_of(harness.blobs, media.sha256) == content
+    assert media.captured_at.ToNanoseconds() == 1_767_614_400_250_000_000
+    status = file.stat()
+    assert media.file.path == "Front Door/2026/one.jpg"
+    assert (media.file.inode, media.file.mtime_ns) == (status.st_ino, status.st_mtime_ns)
+    assert (media.file.ctime_ns, media.file.size_bytes) == (status.st_ctime_ns, status.st_size)
+    assert file.exists()
+
+
+async def test_a_renamed_photo_does_not_wait_for_its_size_to_settle(harness: IngestHarness) -> None:
+    harness.settings["ingest_settle_seconds"] = 60
+    (harness.root / "door").mkdir()
+    async with harness.running():
+        await started(harness)
+        harness.drop("door/one.jpg", jpeg("one"))
+        (harness.root / "door" / "two.jpg").write_bytes(jpeg("two"))
+        (harness.root / "door" / "three.part").write_bytes(jpeg("three"))
+        os.rename(harness.root / "door" / "three.part", harness.root / "door" / "three.jpg")
+        await until(lambda: harness.paths == ["door/one.jpg", "door/two.jpg", "door/three.jpg"])
+
+
+async def test_a_slow_write_with_pauses_is_one_whole_photo(harness: IngestHarness) -> None:
+    (harness.root / "door").mkdir()
+    content = jpeg("slow", pixels=b"\x12" * 5000)
+    async with harness.running():
+        await started(harness)
+        with (harness.root / "door" / "slow.jpg").open("wb", buffering=0) as camera:
+            for start in range(0, len(content), 2000):
+                camera.write(content[start : start + 2000])
+                await until(lambda: not harness.idle)
+                await asyncio.sleep(0.6)  # longer than it takes to settle
+                assert not harness.bus.media
+                assert not harness.idle
+        await until(lambda: harness.idle and harness.bus.media)
+    assert harness.bus.media[0].size_bytes == len(content)
+    assert harness.refused == {}
+
+
+async def test_an_empty_file_still_open_is_not_refused(harness: IngestHarness) -> None:
+    (harness.root / "door").mkdir()
+    async with harness.running():
+        await started(harness)
+        with (harness.root / "door" / "slow.jpg").open("wb", buffering=0) as camera:
+            await until(lambda: not harness.idle)
+            await asyncio.sleep(0.6)
+            camera.write(jpeg("late"))
+        await until(lambda: harness.idle and harness.bus.media)
+    assert harness.refused == {}
+
+
+async def test_new_nested_folders_with_files_at_once_are_not_missed(harness: IngestHarness) -> None:
+    async with harness.running():
+        await started(harness)
+        for index in range(20):
+            folder = harness.root / f"cam{index}" / "2026" / "01" / "05"
+            folder.mkdir(parents=True)
+            (folder / "photo.jpg").write_bytes(jpeg(str(index)))
+        await until(lambda: len(set(harness.paths)) == 20)
+        await until(lambda: harness.idle)
+    assert len(harness.paths) == 20
+
+
+async def test_a_folder_moved_in_is_announced_in_capture_order(harness: IngestHarness) -> None:
+    prepared = harness.home / "prepared"
+    prepared.mkdir()
+    for name, mtime in (("a", 3_000), ("b", 1_000), ("c", 2_000)):
+        (prepared / f"{name}.jpg").write_bytes(jpeg(name))
+        os.utime(prepared / f"{name}.jpg", (mtime, mtime))
+    async with harness.running():
+        await started(harness)
+        prepared.rename(harness.root / "door")
+        await until(lambda: len(harness.paths) == 3)
+    assert harness.paths == ["door/b.jpg", "door/c.jpg", "door/a.jpg"]
+
+
+async def test_a_photo_that_came_with_its_folder_is_not_overexif_time(harness: IngestHarness) -> None:
+    prepared = harness.home / "prepared"
+    prepared.mkdir()
+    (prepared / "first.jpg").write_bytes(jpeg("first"))
+    os.utime(prepared / "first.jpg", (1_000, 1_000))
+    async with harness.running():
+        await started(harness)
+        (harness.root / "door" / "here").mkdir(parents=True)
+        harness.drop("door/here/before.jpg", jpeg("before"), 999)
+        await until(lambda: harness.paths)
+        prepared.rename(harness.root / "door" / "new")
+        harness.drop("door/here/second.jpg", jpeg("second"), 1_001)
+        harness.drop("garage/other.jpg", jpeg("other"), 1_002)
+        await until(lambda: len(harness.paths) == 4)
+    assert [path for path in harness.paths if path != "garage/other.jpg"] == [
+        "door/here/before.jpg",
+        "door/new/first.jpg",
+        "door/here/second.jpg",
+    ]
+
+
+async def test_one_cameras_photos_are_announced_in_order_of_completion(harness: IngestHarness) -> None:
+    names = [f"door/{index:02}.jpg" for index in range(40)]
+    (harness.root / "door").mkdir()
+    async with harness.running():
+        await started(harness)
+        for index, name in enumerate(names):
+            # The first ones take longest to read.
+            harness.drop(name, jpeg(name, pixels=b"\x12" * (4_000_000 if index < 3 else 10)))
+        await until(lambda: len(harness.paths) == len(names))
+    assert harness.paths == names
+    assert len(harness.bus.batches) < len(names)
+
+
+async def test_a_file_changed_in_place_is_a_new_photo(harness: IngestHarness) -> None:
+    (harness.root / "door").mkdir()
+    async with harness.running():
+        await started(harness)
+        for index in range(3):
+            (harness.root / "door" / "latest.jpg").write_bytes(jpeg(f"snapshot {index}"))
+            await until(lambda expected=index + 1: len(harness.bus.media) == expected)  # type: ignore[misc]
+    assert len({media.id for media in harness.bus.media}) == 3
+
+
+async def test_the_same_content_twice_is_one_media_known_by_both_files(harness: IngestHarness) -> None:
+    async with harness.running():
+        await started(harness)
+        harness.drop("door/one.jpg", jpeg("same"))
+        harness.drop("door/two.jpg", jpeg("same"))
+        harness.drop("garage/one.jpg", jpeg("same"))
+        await until(lambda: len(harness.bus.media) == 3)
+    ids = {media.file.path: media.id for media in harness.bus.media}
+    assert ids["door/one.jpg"] == ids["door/two.jpg"] != ids["garage/one.jpg"]
+
+
+async def test_litter_and_unfinished_files_are_skipped(harness: IngestHarness) -> None:
+    async with harness.running():
+        await started(harness)
+        for name in (".hidden.jpg", "x.part", "x.tmp", "Thumbs.db", "desktop.ini", ".git/photo.jpg"):
+            harness.drop(f"door/{name}", jpeg(name))
+        harness.drop(".cache/photo.jpg", jpeg("c"))
+        harness.drop("door/photo.jpg", jpeg("photo"))
+        await until(lambda: harness.idle and harness.bus.media)
+    assert harness.paths == ["door/photo.jpg"]
+    assert harness.refused == {}
+
+
+async def test_bad_files_are_refused_once_kept_and_stop_nothing(harness: IngestHarness) -> None:
+    harness.settings["ingest_max_bytes"] = 5000
+    bad = {
+        "door/empty.jpg": (b"", "ZERO_BYTE"),
+        "door/cut.jpg": (jpeg("cut")[:-2], "TRUNCATED"),
+        "door/text.jpg": (b"hello", "NOT_AN_IMAGE"),
+        "door/clip.jpg": (b"\x00\x00\x00\x18ftypisom" + bytes(16), "VIDEO_NOT_YET"),
+        "door/large.jpg": (jpeg(pixels=b"\x12" * 6000), "TOO_MANY_BYTES"),
+        "door/bomb.png": (png(50_000, 50_000), "TOO_MANY_PIXELS"),
+    }
+    async with harness.running():
+        await started(harness)
+        for path, (content, _) in bad.items():
+            harness.drop(path, content)
+        harness.drop("door/good.weird-name", png(mark="good"))
+        await until(lambda: harness.idle and len(harness.refused) == len(bad) and harness.bus.media)
+        harness.ingest.worker._to_scan[""] = None  # a later look at everything
+        harness.ingest.worker._watcher.events.wake()
+        await until(lambda: harness.idle)
+    assert harness.refused == {path: reason for path, (_, reason) in bad.items()}
+    assert len(harness.bus.rejections) == len(bad)
+    assert all((harness.root / path).exists() for path in bad)
+    rejection = harness.bus.rejections[0]
+    assert (rejection.camera_id, rejection.file.inode) == (
+        "door",
+        (harness.root / rejection.file.path).stat().st_ino,
+    )
+
+
+async def test_a_refused_file_is_tried_again_when_it_changes(harness: IngestHarness) -> None:
+    async with harness.running():
+        await started(harness)
+        file = harness.drop("door/photo.jpg", jpeg("whole")[:-2])
+        await until(lambda: harness.refused)
+        with file.open("ab") as rest:
+            rest.write(b"\xff\xd9")
+        await until(lambda: harness.bus.media)
+    assert harness.refused == {"door/photo.jpg": "TRUNCATED"}
+
+
+async def test_links_may_not_leave_the_folder(harness: IngestHarness) -> None:
+    secret = harness.home / "secret.jpg"
+    secret.write_bytes(jpeg("secret"))
+    (harness.home / "elsewhere").mkdir()
+    (harness.home / "elsewhere" / "other.jpg").write_bytes(jpeg("other"))
+    async with harness.running():
+        await started(harness)
+        harness.drop("door/real.jpg", jpeg("real"))
+        (harness.root / "door" / "out.jpg").symlink_to(secret)
+        (harness.root / "door" / "away").symlink_to(harness.home / "elsewhere")
+        (harness.root / "door" / "in.jpg").symlink_to(harness.root / "door" / "real.jpg")
+        (harness.root / "door" / "circle.jpg").symlink_to(harness.root / "door" / "circle.jpg")
+        (harness.root / "linked").symlink_to(harness.home / "elsewhere")
+        await until(lambda: harness.idle and len(harness.refused) == 3 and len(harness.paths) == 2)
+    assert harness.refused == {
+        "door/out.jpg": "LINK_OUTSIDE",
+        "door/away": "LINK_OUTSIDE",
+        "linked": "LINK_OUTSIDE",
+    }
+    assert sorted(harness.paths) == ["door/in.jpg", "door/real.jpg"]
+
+
+async def test_nothing_behind_a_linked_folder_counts(tmp_path: Path) -> None:
+    root = (tmp_path / "cameras").resolve()
+    for real in (root / "door" / "real", tmp_path / "elsewhere"):
+        real.mkdir(parents=True)
+        (real / "one.jpg").write_bytes(jpeg())
+    (root / "door" / "out").symlink_to(tmp_path / "elsewhere")
+    (root / "door" / "in").symlink_to(root / "door" / "real")
+    assert fingerprint(root, "door/real/one.jpg") is not None
+    for folder in ("door/out", "door/in"):
+        assert fingerprint(root, f"{folder}/one.jpg") is None
+        assert list(walk(root, folder)) == []
+    paths = [f"door/{folder}/one.jpg" for folder in ("in", "real", "out", "gone")]
+    assert fingerprints(root, paths).keys() == {"door/real/one.jpg"}
+    assert {(file.path, file.outside) for file in walk(root)} == {
+        ("door/real/one.jpg", False),
+        ("door/out", True),
+    }
+
+
+async def test_files_beside_the_camera_folders_are_refused(harness: IngestHarness) -> None:
+    async with harness.running():
+        await started(harness)
+        harness.drop("stray.jpg", jpeg("stray"))
+        await until(lambda: harness.refused)
+    assert harness.refused == {"stray.jpg": "CAMERA_NAME"}
+    assert harness.bus.rejections[0].camera_id == ""
+
+
+async def test_two_folders_of_one_slug_are_one_camera_and_one_refusal(harness: IngestHarness) -> None:
+    async with harness.running():
+        await started(harness)
+        harness.drop("Front Door/1.jpg", jpeg("1"))
+        await until(lambda: harness.paths)
+        harness.drop("front door/2.jpg", jpeg("2"))
+        harness.drop("front door/3.jpg", jpeg("3"))
+        harness.drop("!!!/4.jpg", jpeg("4"))
+        await until(lambda: harness.idle and len(harness.refused) == 2)
+        assert harness.paths == ["Front Door/1.jpg"]
+        assert harness.refused == {"front door": "CAMERA_CONFLICT", "!!!": "CAMERA_NAME"}
+        shutil.rmtree(harness.root / "Front Door")
+        await until(lambda: len(harness.paths) == 3)
+    assert {media.camera_id for media in harness.bus.media} == {"front-door"}
+    assert len(harness.bus.rejections) == 2
+
+
+async def test_a_vanished_file_is_no_error(harness: IngestHarness) -> None:
+    async with harness.running():
+        await started(harness)
+        for index in range(30):
+            harness.drop(f"door/{index}.jpg", jpeg(str(index))).unlink()
+        harness.drop("door/last.jpg", jpeg("last"))
+        await until(lambda: harness.idle and "door/last.jpg" in harness.paths)
+    assert harness.refused == {}
+
+
+async def test_names_that_are_no_text_are_exif_time(harness: IngestHarness) -> None:
+    async with harness.running():
+        await started(harness)
+        harness.drop(os.fsdecode(b"door/caf\xe9.jpg"), jpeg("latin"))
+        await until(lambda: harness.idle and harness.bus.media)
+    assert harness.paths == ["door/caf\\xe9.jpg"]
