@@ -1,4 +1,4 @@
-"""What a resolver may reach."""
+"""What the resolvers of one request may use."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from gateway.siblings import Siblings
 from lares.store.v1.events_pb2 import EventChanged
 
 
-class Watched(Protocol):
-    """The live feed, as mesh.feed keeps it."""
+class LiveFeed(Protocol):
+    """The part of `mesh.feed.Feed` that subscriptions need."""
 
     def watch(self, after: int | None) -> AsyncGenerator[EventChanged, None]:
-        """Every change after the sequence `after` (None: from now), then live, each once and in order."""
+        """Yields every change after the sequence `after` (None: from now on), then live changes, each once
+        and in order."""
         ...
 
 
@@ -23,7 +24,7 @@ class Watched(Protocol):
 class Context:
     siblings: Siblings
     loaders: Loaders
-    feed: Watched
+    feed: LiveFeed
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

@@ -1,7 +1,8 @@
-"""What one request loads in batches: a page of events costs a call per kind, not per event.
+"""Batches what the resolvers of one request load: a page of events costs one call of each kind, not one call
+for each event.
 
-But for the history of its judgements and raw answers, of which the store has no batch: gateway.limits counts
-those calls.
+The history of assessments and the raw answers are exceptions. The store cannot list them in batches, and
+gateway.graphql.limits counts those calls.
 """
 
 import asyncio
@@ -19,76 +20,93 @@ from lares.store.v1 import (
 from mesh.problems import NotFound
 from mesh.rpc import call
 
-# The store's bounds for one batch.
-CAMERAS = MEDIA = 1000
-EVENTS = 200
-# How many calls a request makes at the same time where there is no batch.
-TOGETHER = 8
+# The most ids that the store accepts in one batch.
+MAX_CAMERAS = MAX_MEDIA = 1000
+MAX_EVENTS = 200
+# How many calls one request makes at the same time where there is no batch.
+MAX_CONCURRENT_CALLS = 8
 
-Camera = camera_pb2.Camera
-Media = media_service_pb2.StoredMedia
-Page = detection_service_pb2.DetectionPage
-Failure = event_service_pb2.EventFailure
-History = event_service_pb2.ListAssessmentsResponse
-Key = tuple[str, int]  # parent's id, page size
-HistoryKey = tuple[str, int, str]  # event's id, page size, page token
+CameraMessage = camera_pb2.Camera
+MediaMessage = media_service_pb2.StoredMedia
+DetectionPage = detection_service_pb2.DetectionPage
+FailureMessage = event_service_pb2.EventFailure
+AssessmentPage = event_service_pb2.ListAssessmentsResponse
+DetectionKey = tuple[str, int]  # the parent's id, page size
+AssessmentKey = tuple[str, int, str]  # the event's id, page size, page token
 
 
 class Loaders:
-    """One per request, and per entry of a subscription: nothing is remembered beyond. What the store does not
-    know is None, or empty."""
+    """One for each request and for each change that a subscription sends, so that nothing is kept longer.
+    What the store does not know is loaded as None, or as empty."""
 
     def __init__(self, siblings: Siblings) -> None:
         self._siblings = siblings
-        self._turns = asyncio.Semaphore(TOGETHER)
-        self.camera = DataLoader[str, Camera | None](self._cameras, max_batch_size=CAMERAS)
-        self.media = DataLoader[str, Media | None](self._media, max_batch_size=MEDIA)
-        self.event_media = DataLoader[str, list[Media]](self._event_media, max_batch_size=EVENTS)
-        self.event_detections = DataLoader[Key, Page](self._event_detections, max_batch_size=EVENTS)
-        self.failure = DataLoader[str, Failure | None](self._failures, max_batch_size=EVENTS)
-        self.assessments = DataLoader[HistoryKey, History](self._assessments, max_batch_size=EVENTS)
-        self.raw_answer = DataLoader[str, str](self._raw_answers, max_batch_size=EVENTS)
-        self.media_detections = DataLoader[Key, Page](self._media_detections, max_batch_size=MEDIA)
+        self._calls = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
+        self.camera = DataLoader[str, CameraMessage | None](self._cameras, max_batch_size=MAX_CAMERAS)
+        self.media = DataLoader[str, MediaMessage | None](self._media, max_batch_size=MAX_MEDIA)
+        self.event_media = DataLoader[str, list[MediaMessage]](self._event_media, max_batch_size=MAX_EVENTS)
+        self.event_detections = DataLoader[DetectionKey, DetectionPage](
+            self._event_detections, max_batch_size=MAX_EVENTS
+        )
+        self.failure = DataLoader[str, FailureMessage | None](self._failures, max_batch_size=MAX_EVENTS)
+        self.assessments = DataLoader[AssessmentKey, AssessmentPage](
+            self._assessments, max_batch_size=MAX_EVENTS
+        )
+        self.raw_answer = DataLoader[str, str](self._raw_answers, max_batch_size=MAX_EVENTS)
+        self.media_detections = DataLoader[DetectionKey, DetectionPage](
+            self._media_detections, max_batch_size=MAX_MEDIA
+        )
 
-    async def _cameras(self, ids: list[str]) -> list[Camera | None]:
+    async def _cameras(self, ids: list[str]) -> list[CameraMessage | None]:
         request = camera_service_pb2.BatchGetCamerasRequest(camera_ids=ids)
-        answer = await call(self._siblings.cameras.BatchGetCameras, request)
-        known = {camera.id: camera for camera in answer.cameras}
-        return [known.get(id) for id in ids]
+        response = await call(self._siblings.cameras.BatchGetCameras, request)
+        cameras = {camera.id: camera for camera in response.cameras}
+        return [cameras.get(id) for id in ids]
 
-    async def _media(self, ids: list[str]) -> list[Media | None]:
+    async def _media(self, ids: list[str]) -> list[MediaMessage | None]:
         request = media_service_pb2.BatchGetMediaRequest(media_ids=ids)
-        answer = await call(self._siblings.media.BatchGetMedia, request)
-        known = {stored.media.id: stored for stored in answer.media}
-        return [known.get(id) for id in ids]
+        response = await call(self._siblings.media.BatchGetMedia, request)
+        media = {stored.media.id: stored for stored in response.media}
+        return [media.get(id) for id in ids]
 
-    async def _failures(self, ids: list[str]) -> list[Failure | None]:
+    async def _failures(self, ids: list[str]) -> list[FailureMessage | None]:
         request = event_service_pb2.BatchGetFailuresRequest(event_ids=ids)
-        answer = await call(self._siblings.events.BatchGetFailures, request)
-        known = {failure.event_id: failure for failure in answer.failures}
-        return [known.get(id) for id in ids]
+        response = await call(self._siblings.events.BatchGetFailures, request)
+        failures = {failure.event_id: failure for failure in response.failures}
+        return [failures.get(id) for id in ids]
 
-    async def _event_media(self, ids: list[str]) -> list[list[Media]]:
+    async def _event_media(self, ids: list[str]) -> list[list[MediaMessage]]:
         request = media_service_pb2.BatchListEventMediaRequest(event_ids=ids)
-        answer = await call(self._siblings.media.BatchListEventMedia, request)
-        known = {event.event_id: list(event.media) for event in answer.events}
-        return [known.get(id, []) for id in ids]
+        response = await call(self._siblings.media.BatchListEventMedia, request)
+        media = {event.event_id: list(event.media) for event in response.events}
+        return [media.get(id, []) for id in ids]
 
-    async def _event_detections(self, keys: list[Key]) -> list[Page]:
-        return await self._pages("event_ids", keys)
+    async def _event_detections(self, keys: list[DetectionKey]) -> list[DetectionPage]:
+        return await self._detections("event_ids", keys)
 
-    async def _media_detections(self, keys: list[Key]) -> list[Page]:
-        return await self._pages("media_ids", keys)
+    async def _media_detections(self, keys: list[DetectionKey]) -> list[DetectionPage]:
+        return await self._detections("media_ids", keys)
 
-    async def _assessments(self, keys: list[HistoryKey]) -> list[History | BaseException]:
-        return await asyncio.gather(*map(self._history, keys), return_exceptions=True)
+    async def _detections(self, parents: str, keys: list[DetectionKey]) -> list[DetectionPage]:
+        """Makes one call for each page size."""
+        pages: dict[DetectionKey, DetectionPage] = {}
+        for size in {size for _, size in keys}:
+            ids = [id for id, wanted in keys if wanted == size]
+            request = detection_service_pb2.BatchListDetectionsRequest(page_size=size)
+            getattr(request, parents).extend(ids)
+            response = await call(self._siblings.detections.BatchListDetections, request)
+            pages |= {(page.parent_id, size): page for page in response.pages}
+        return [pages.get(key, DetectionPage(parent_id=key[0])) for key in keys]
 
-    async def _history(self, key: HistoryKey) -> History:
+    async def _assessments(self, keys: list[AssessmentKey]) -> list[AssessmentPage | BaseException]:
+        return await asyncio.gather(*map(self._assessments_of_event, keys), return_exceptions=True)
+
+    async def _assessments_of_event(self, key: AssessmentKey) -> AssessmentPage:
         event_id, size, token = key
         request = event_service_pb2.ListAssessmentsRequest(
             event_id=event_id, page_size=size, page_token=token
         )
-        async with self._turns:
+        async with self._calls:
             return await call(self._siblings.events.ListAssessments, request)
 
     async def _raw_answers(self, assessment_ids: list[str]) -> list[str | BaseException]:
@@ -97,17 +115,7 @@ class Loaders:
     async def _raw_answer(self, assessment_id: str) -> str:
         request = event_service_pb2.GetRawAnswerRequest(assessment_id=assessment_id)
         try:
-            async with self._turns:
+            async with self._calls:
                 return (await call(self._siblings.events.GetRawAnswer, request)).raw_answer
         except NotFound:
             return ""
-
-    async def _pages(self, parents: str, keys: list[Key]) -> list[Page]:
-        known: dict[Key, Page] = {}
-        for size in {size for _, size in keys}:
-            ids = [id for id, wanted in keys if wanted == size]
-            request = detection_service_pb2.BatchListDetectionsRequest(page_size=size)
-            getattr(request, parents).extend(ids)
-            answer = await call(self._siblings.detections.BatchListDetections, request)
-            known |= {(page.parent_id, size): page for page in answer.pages}
-        return [known.get(key, Page(parent_id=key[0])) for key in keys]

@@ -1,4 +1,4 @@
-"""The services behind the gateway, as their gRPC stubs."""
+"""gRPC stubs of the services behind the gateway."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -15,8 +15,8 @@ from lares.store.v1 import media_service_pb2_grpc as media_rpc
 
 
 class Siblings:
-    """`channel` gives the channel to a service by name; the store must be known, the others are looked up
-    when first asked (NO_PEER where the settings do not say where they run)."""
+    """`channel` returns the channel to a service, given its name, or raises NO_PEER if no setting says where
+    that service runs. The store's channel is opened at once, the others when they are first used."""
 
     def __init__(self, channel: Callable[[str], grpc.aio.Channel]) -> None:
         self._channel = channel

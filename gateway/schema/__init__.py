@@ -1,20 +1,21 @@
-"""The GraphQL schema, one file per resource. docs/schema.graphql is printed from it."""
+"""The GraphQL schema, with a module for each resource. docs/schema.graphql is printed from it."""
 
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 from strawberry.schema.config import StrawberryConfig
 
+from gateway.schema.message_fields import format_timestamp, parse_timestamp
 from gateway.schema.mutation import Mutation
 from gateway.schema.query import Query
-from gateway.schema.reading import timestamp, written
 from gateway.schema.subscription import Subscription
 
 DATE_TIME = strawberry.scalar(
     name="DateTime",
-    description="ISO 8601; always in UTC where it is answered.",
+    description="A time in ISO 8601. Responses are always in UTC; arguments without an offset are read as "
+    "UTC.",
     specified_by_url="https://scalars.graphql.org/andimarek/date-time",
-    serialize=written,
-    parse_value=timestamp,
+    serialize=format_timestamp,
+    parse_value=parse_timestamp,
 )
 
 

@@ -1,6 +1,6 @@
 # mypy: disable-error-code="untyped-decorator"
-# (Strawberry types its decorators as Any where they are given a description.)
-"""What a judge said of an event, or why it could not."""
+# (Strawberry's decorators are typed as Any if they are given a description.)
+"""Assessments of events, and attempts that failed."""
 
 from enum import Enum
 
@@ -8,12 +8,12 @@ import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
-from gateway.schema.reading import read
+from gateway.schema.message_fields import message_field
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_service_pb2
 
 
-@strawberry.enum
+@strawberry.enum(description="The word for a range of scores.")
 class Severity(Enum):
     LOW = assessment_pb2.SEVERITY_LOW
     MEDIUM = assessment_pb2.SEVERITY_MEDIUM
@@ -24,38 +24,56 @@ class Severity(Enum):
 @strawberry.type(description="One reason for the score.")
 class Factor:
     message: strawberry.Private[assessment_pb2.Factor]
-    name: str = read("factor", description="Stable: `class`, `hour`, ...; `reason` for a model's own.")
-    points: int = read("points", description="Added to the score; may be negative.")
-    text: str = read("text")
-    detection_ids: list[strawberry.ID] = read("detection_ids", list, description="What it rests on.")
+    name: str = message_field(
+        "factor",
+        description="A stable name: `class`, `hour` and so on; `reason` if a language model gave the reason "
+        "in its own words.",
+    )
+    points: int = message_field("points", description="Added to the score; may be negative.")
+    text: str = message_field("text")
+    detection_ids: list[strawberry.ID] = message_field(
+        "detection_ids", list, description="The detections that this factor is about."
+    )
 
 
-@strawberry.type
+@strawberry.type(description="What a reasoner says of one event.")
 class Assessment:
     message: strawberry.Private[assessment_pb2.Assessment]
-    id: strawberry.ID = read("id")
-    score: int = read("score", description="0..100.")
-    severity: Severity = read("severity")
-    summary: str = read("summary")
-    reasoner: str = read("reasoner", description="`rules/v1`, or the kind of server that judged.")
-    assessed_at: Timestamp = read("assessed_at")
-    evidence_digest: str = read("evidence_digest", description="The same evidence has the same digest.")
-    rules_score: int = read("rules_score", description="What the rules say of the same evidence, 0..100.")
-    model: str = read("model", description="Empty for rules.")
-    prompt_hash: str = read("prompt_hash", description="Empty for rules.")
-    prompt_tokens: int = read("prompt_tokens", description="0 for rules.")
-    cached_tokens: int = read("cached_tokens", description="Those of the prompt that it had read before.")
-    completion_tokens: int = read("completion_tokens")
-    duration_seconds: float = read("duration", lambda duration: duration.seconds + duration.nanos / 1e9)
-    request_id: strawberry.ID | None = read(
+    id: strawberry.ID = message_field("id")
+    score: int = message_field("score", description="0 to 100.")
+    severity: Severity = message_field("severity")
+    summary: str = message_field("summary")
+    reasoner: str = message_field(
+        "reasoner", description="`rules/v1`, or the kind of server that ran the language model."
+    )
+    assessed_at: Timestamp = message_field("assessed_at")
+    evidence_digest: str = message_field(
+        "evidence_digest", description="Identifies the evidence: equal evidence has an equal digest."
+    )
+    rules_score: int = message_field(
+        "rules_score", description="The score that the rules give the same evidence, 0 to 100."
+    )
+    model: str = message_field("model", description="The language model; empty for the rules.")
+    prompt_hash: str = message_field(
+        "prompt_hash", description="Identifies the text of the prompt; empty for the rules."
+    )
+    prompt_tokens: int = message_field("prompt_tokens", description="0 for the rules.")
+    cached_tokens: int = message_field(
+        "cached_tokens", description="Tokens of the prompt that the server had in its cache."
+    )
+    completion_tokens: int = message_field("completion_tokens")
+    duration_seconds: float = message_field(
+        "duration", lambda duration: duration.seconds + duration.nanos / 1e9
+    )
+    request_id: strawberry.ID | None = message_field(
         "request_id",
         lambda id: id or None,
-        description="Of the `reassessEvent` that asked for it; null where nobody did.",
+        description="The `requestId` of the `reassessEvent` that requested it; null if nobody requested it.",
     )
 
     @strawberry.field(
-        description="The model's answer as it came, cut to 8 KiB; empty for rules. It costs as much as 1000 "
-        "other fields."
+        description="The text that the language model returned, cut to 8 KiB; empty for the rules. Selecting "
+        "it costs as much as 1000 other fields."
     )
     async def raw_answer(self, info: Info) -> str:
         return await info.context.loaders.raw_answer.load(self.message.id) if self.message.model else ""
@@ -65,14 +83,15 @@ class Assessment:
         return [Factor(message=factor) for factor in self.message.factors]
 
 
-@strawberry.type(description="A judgement that came to nothing.")
+@strawberry.type(description="An attempt to assess an event that failed.")
 class Failure:
     message: strawberry.Private[event_service_pb2.EventFailure]
-    reason: str = read("reason", description="A stable code, as docs/judging.md lists them.")
-    detail: str = read("detail", description="One sentence.")
-    failed_at: Timestamp = read("failed_at")
-    given_up_request_id: strawberry.ID | None = read(
+    reason: str = message_field("reason", description="A stable code; docs/judging.md lists them.")
+    detail: str = message_field("detail", description="One sentence.")
+    failed_at: Timestamp = message_field("failed_at")
+    given_up_request_id: strawberry.ID | None = message_field(
         "given_up_request_id",
         lambda id: id or None,
-        description="Of the `reassessEvent` that was given up with it; null where none was.",
+        description="The `requestId` of the `reassessEvent` that was given up after this attempt; null if "
+        "none was.",
     )

@@ -1,6 +1,6 @@
 # mypy: disable-error-code="untyped-decorator"
-# (Strawberry types its decorators as Any where they are given a description.)
-"""Cameras: what is set, and how to set it."""
+# (Strawberry's decorators are typed as Any if they are given a description.)
+"""Cameras and their settings."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import strawberry
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.context import Info
-from gateway.schema.reading import fraction, read
+from gateway.schema.message_fields import message_field, round_float32
 from lares.store.v1 import camera_pb2, camera_service_pb2
 from mesh.problems import Invalid, NotFound
 from mesh.rpc import call
@@ -16,24 +16,26 @@ from mesh.rpc import call
 LIST_PAGE = 1000
 
 
-@strawberry.type
+@strawberry.type(description="The least score at which a finding with this label counts.")
 class Threshold:
-    label: str = strawberry.field(description="A COCO name; `*` means every other label.")
-    score: float = strawberry.field(description="The least score that counts, 0..1.")
+    label: str = strawberry.field(description="A COCO class name; `*` stands for every other label.")
+    score: float = strawberry.field(description="0 to 1.")
 
 
-@strawberry.type
+@strawberry.type(description="A source of media.")
 class Camera:
     message: strawberry.Private[camera_pb2.Camera]
-    id: strawberry.ID = read("id", description="Its slug; never changes.")
-    name: str = read("display_name")
-    time_zone: str = read("time_zone", description="IANA name; empty means the host's.")
-    enabled: bool = read("enabled")
+    id: strawberry.ID = message_field("id", description="A slug. It never changes.")
+    name: str = message_field("display_name")
+    time_zone: str = message_field(
+        "time_zone", description="An IANA name; empty means the time zone of the host."
+    )
+    enabled: bool = message_field("enabled")
 
-    @strawberry.field(description="Win over the global ones.")
+    @strawberry.field(description="These take precedence over the thresholds in Lares's settings.")
     def thresholds(self) -> list[Threshold]:
         thresholds = sorted(self.message.thresholds.items())
-        return [Threshold(label=label, score=fraction(score)) for label, score in thresholds]
+        return [Threshold(label=label, score=round_float32(score)) for label, score in thresholds]
 
 
 @strawberry.input
@@ -51,7 +53,7 @@ class CreateCameraInput:
     thresholds: list[ThresholdInput] = strawberry.field(default_factory=list)
 
 
-@strawberry.input(description="What is left out, or null, stays as it is.")
+@strawberry.input(description="Settings that are absent or null stay as they are.")
 class UpdateCameraInput:
     id: strawberry.ID
     name: str | None = None
@@ -81,14 +83,14 @@ async def get_camera(info: Info, id: strawberry.ID) -> Camera | None:
 
 
 async def list_cameras(info: Info) -> list[Camera]:
-    """All of them, by id."""
+    """Returns all cameras, in order of id."""
     cameras: list[Camera] = []
     token = ""
     while True:
         request = camera_service_pb2.ListCamerasRequest(page_size=LIST_PAGE, page_token=token)
-        answer = await call(info.context.siblings.cameras.ListCameras, request)
-        cameras += [Camera(message=camera) for camera in answer.cameras]
-        token = answer.next_page_token
+        response = await call(info.context.siblings.cameras.ListCameras, request)
+        cameras += [Camera(message=camera) for camera in response.cameras]
+        token = response.next_page_token
         if not token:
             return cameras
 
@@ -102,23 +104,25 @@ async def create_camera(info: Info, input: CreateCameraInput) -> CameraPayload:
         thresholds=_thresholds(input.thresholds),
     )
     request = camera_service_pb2.CreateCameraRequest(camera=camera)
-    answer = await call(info.context.siblings.cameras.CreateCamera, request)
-    return CameraPayload(camera=Camera(message=answer.camera))
+    response = await call(info.context.siblings.cameras.CreateCamera, request)
+    return CameraPayload(camera=Camera(message=response.camera))
 
 
 async def update_camera(info: Info, input: UpdateCameraInput) -> CameraPayload:
-    given = given_settings(input)
-    if not given:
-        raise Invalid("give at least one value", "NOTHING_TO_UPDATE")
+    """Raises Invalid NOTHING_TO_UPDATE or DUPLICATE_LABEL, and what the store raises."""
+    settings = given_settings(input)
+    if not settings:
+        raise Invalid("give at least one setting", "NOTHING_TO_UPDATE")
     request = camera_service_pb2.UpdateCameraRequest(
-        camera=camera_pb2.Camera(id=input.id, **given), update_mask=FieldMask(paths=list(given))
+        camera=camera_pb2.Camera(id=input.id, **settings), update_mask=FieldMask(paths=list(settings))
     )
-    answer = await call(info.context.siblings.cameras.UpdateCamera, request)
-    return CameraPayload(camera=Camera(message=answer.camera))
+    response = await call(info.context.siblings.cameras.UpdateCamera, request)
+    return CameraPayload(camera=Camera(message=response.camera))
 
 
 def given_settings(input: UpdateCameraInput) -> dict[str, Any]:
-    """The fields of the message that are to change."""
+    """Returns the fields of a Camera message that are to change, with their values. Raises Invalid
+    DUPLICATE_LABEL."""
     values: dict[str, Any] = {
         "display_name": input.name,
         "time_zone": input.time_zone,
@@ -137,5 +141,5 @@ async def delete_camera(info: Info, id: strawberry.ID) -> DeleteCameraPayload:
 def _thresholds(given: list[ThresholdInput]) -> dict[str, float]:
     thresholds = {threshold.label: threshold.score for threshold in given}
     if len(thresholds) < len(given):
-        raise Invalid("a label has two thresholds", "DUPLICATE_LABEL")
+        raise Invalid("each label may have one threshold only", "DUPLICATE_LABEL")
     return thresholds

@@ -1,6 +1,6 @@
 # mypy: disable-error-code="untyped-decorator"
-# (Strawberry types its decorators as Any where they are given a description.)
-"""Events: what happened in front of a camera, and how much it matters."""
+# (Strawberry's decorators are typed as Any if they are given a description.)
+"""Events: what one camera saw in one stretch of time."""
 
 from enum import Enum
 
@@ -11,6 +11,7 @@ from gateway.context import Info
 from gateway.schema.assessment import Assessment, Failure, Severity
 from gateway.schema.camera import Camera
 from gateway.schema.media import Detection, Media, connect_detections, load_camera
+from gateway.schema.message_fields import is_uuid, message_field
 from gateway.schema.paging import (
     LARGEST_ASSESSMENT_PAGE,
     LARGEST_DETECTION_PAGE,
@@ -19,38 +20,45 @@ from gateway.schema.paging import (
     connect,
     page_size,
 )
-from gateway.schema.reading import known_form, read
 from lares.store.v1 import event_pb2, event_service_pb2
 from lares.store.v1.detection_service_pb2 import ListDetectionsRequest
 from mesh.problems import NotFound
 from mesh.rpc import call
 
 
-@strawberry.enum
+@strawberry.enum(
+    description="PENDING: not assessed yet. FAILED: the attempts to assess it were given up; see "
+    "`lastFailure`."
+)
 class EventStatus(Enum):
     PENDING = event_pb2.EVENT_STATUS_PENDING
     ASSESSED = event_pb2.EVENT_STATUS_ASSESSED
     FAILED = event_pb2.EVENT_STATUS_FAILED
 
 
-@strawberry.type
+@strawberry.type(
+    description="What one camera saw in one stretch of time: detections that lie close together."
+)
 class Event:
     message: strawberry.Private[event_pb2.Event]
-    id: strawberry.ID = read("id")
-    status: EventStatus = read("status")
-    revision: int = read("revision", description="Counts the changes of this event, from 1.")
-    sequence: str = read("sequence", str, description="The cursor of its latest change.")
-    started_at: Timestamp = read("started_at")
-    ended_at: Timestamp = read("ended_at")
-    closed: bool = read("closed")
-    labels: list[str] = read("labels", list, description="Sorted, distinct.")
+    id: strawberry.ID = message_field("id")
+    status: EventStatus = message_field("status")
+    revision: int = message_field("revision", description="Counts the changes of this event, from 1.")
+    sequence: str = message_field("sequence", str, description="The cursor of its latest change in the feed.")
+    started_at: Timestamp = message_field("started_at")
+    ended_at: Timestamp = message_field("ended_at")
+    closed: bool = message_field("closed", description="No later detection can become part of it.")
+    labels: list[str] = message_field(
+        "labels", list, description="The labels of its detections, sorted, each once."
+    )
 
-    @strawberry.field(description="Null until somebody has judged.")
+    @strawberry.field(description="Null until the event is assessed.")
     def assessment(self) -> Assessment | None:
         return Assessment(message=self.message.assessment) if self.message.HasField("assessment") else None
 
     @strawberry.field(
-        description="All judgements, the last recorded first; `assessment` is not always the first of them."
+        description="All assessments of this event, the one recorded last first. `assessment` is not always "
+        "the first of them."
     )
     async def assessments(
         self, info: Info, first: int | None = PAGE, after: str | None = None
@@ -59,7 +67,7 @@ class Event:
         page = await info.context.loaders.assessments.load((self.message.id, size, after or ""))
         return connect(Assessment, page.assessments, page)
 
-    @strawberry.field(description="Null where none came after the last judgement that succeeded.")
+    @strawberry.field(description="Null if no attempt has failed since the last assessment that succeeded.")
     async def last_failure(self, info: Info) -> Failure | None:
         failure = await info.context.loaders.failure.load(self.message.id)
         return Failure(message=failure) if failure else None
@@ -68,7 +76,7 @@ class Event:
     async def camera(self, info: Info) -> Camera:
         return await load_camera(info, self.message.camera_id, self.message.camera_name)
 
-    @strawberry.field(description="Oldest capture first, then best score.")
+    @strawberry.field(description="In order of capture; those of one time by score, best first.")
     async def detections(
         self, info: Info, first: int | None = PAGE, after: str | None = None
     ) -> Connection[Detection]:
@@ -78,16 +86,18 @@ class Event:
             return connect_detections(await call(info.context.siblings.detections.ListDetections, request))
         return connect_detections(await info.context.loaders.event_detections.load((self.message.id, size)))
 
-    @strawberry.field(description="Oldest capture first.")
+    @strawberry.field(description="In order of capture.")
     async def media(self, info: Info) -> list[Media]:
         media = await info.context.loaders.event_media.load(self.message.id)
         return [Media(message=stored) for stored in media]
 
 
-@strawberry.input(description="Everything that is given must hold.")
+@strawberry.input(description="An event must fulfil all conditions that are given.")
 class EventFilter:
     camera_ids: list[strawberry.ID] | None = None
-    labels: list[str] | None = strawberry.field(default=None, description="At least one of these.")
+    labels: list[str] | None = strawberry.field(
+        default=None, description="The event has at least one of these labels."
+    )
     severities: list[Severity] | None = None
     statuses: list[EventStatus] | None = None
     started_after: Timestamp | None = strawberry.field(default=None, description="Inclusive.")
@@ -105,7 +115,7 @@ class EventFilter:
 
 
 async def get_event(info: Info, id: strawberry.ID) -> Event | None:
-    if not known_form(id):
+    if not is_uuid(id):
         return None
     try:
         request = event_service_pb2.GetEventRequest(event_id=id)
@@ -120,5 +130,5 @@ async def list_events(
     request = event_service_pb2.ListEventsRequest(
         filter=filter.message() if filter else None, page_size=page_size(first), page_token=after or ""
     )
-    answer = await call(info.context.siblings.events.ListEvents, request)
-    return connect(Event, answer.events, answer)
+    response = await call(info.context.siblings.events.ListEvents, request)
+    return connect(Event, response.events, response)

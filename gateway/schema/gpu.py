@@ -1,6 +1,6 @@
 # mypy: disable-error-code="untyped-decorator"
-# (Strawberry types its decorators as Any where they are given a description.)
-"""The GPUs where the detector runs. Numbers of bytes are Float, for Int ends at 2 GiB."""
+# (Strawberry's decorators are typed as Any if they are given a description.)
+"""The GPUs of the machine where the detector runs. Numbers of bytes are Float, because Int ends at 2 GiB."""
 
 from functools import partial
 
@@ -8,30 +8,30 @@ import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
-from gateway.schema.reading import read, read_if_set
+from gateway.schema.message_fields import message_field, optional_message_field
 from lares.detect.v1 import detect_service_pb2
 from mesh.rpc import call
 
-# As many digits as 32 bits hold of a percentage, degrees or watts.
-tidy = partial(round, ndigits=3)
+# As many digits as a 32-bit float holds of a percentage, of degrees or of watts.
+round_sample = partial(round, ndigits=3)
 
 
-@strawberry.type(description="What a GPU does not tell is null.")
+@strawberry.type(description="The state of a GPU at one time. What the GPU does not report is null.")
 class GpuSample:
     message: strawberry.Private[detect_service_pb2.GpuSample]
-    at: Timestamp = read("at")
-    utilization: float | None = read_if_set("utilization", tidy, description="0..1.")
-    memory_used_bytes: float | None = read_if_set("memory_used_bytes")
-    temperature_celsius: float | None = read_if_set("temperature_celsius", tidy)
-    power_watts: float | None = read_if_set("power_watts", tidy)
+    at: Timestamp = message_field("at")
+    utilization: float | None = optional_message_field("utilization", round_sample, description="0 to 1.")
+    memory_used_bytes: float | None = optional_message_field("memory_used_bytes")
+    temperature_celsius: float | None = optional_message_field("temperature_celsius", round_sample)
+    power_watts: float | None = optional_message_field("power_watts", round_sample)
 
 
 @strawberry.type
 class Gpu:
     message: strawberry.Private[detect_service_pb2.Gpu]
-    index: int = read("index")
-    uuid: str = read("uuid")
-    name: str = read("name")
+    index: int = message_field("index")
+    uuid: str = message_field("uuid")
+    name: str = message_field("name")
 
     @strawberry.field
     def memory_total_bytes(self) -> float | None:
@@ -47,13 +47,13 @@ class Gpu:
 
 
 async def list_gpus(info: Info, minutes: int | None = 0) -> list[Gpu]:
-    return [Gpu(message=gpu) for gpu in (await _asked(info, minutes or 0)).gpus]
+    return [Gpu(message=gpu) for gpu in (await _list_gpus(info, minutes or 0)).gpus]
 
 
 async def why_no_gpu(info: Info) -> str | None:
-    return (await _asked(info, 0)).detail or None
+    return (await _list_gpus(info, 0)).detail or None
 
 
-async def _asked(info: Info, minutes: int) -> detect_service_pb2.ListGpusResponse:
+async def _list_gpus(info: Info, minutes: int) -> detect_service_pb2.ListGpusResponse:
     request = detect_service_pb2.ListGpusRequest(minutes=minutes)
     return await call(info.context.siblings.detect.ListGpus, request)

@@ -1,6 +1,6 @@
 # mypy: disable-error-code="untyped-decorator"
-# (Strawberry types its decorators as Any where they are given a description.)
-"""Photos that were looked at, and what was found in them."""
+# (Strawberry's decorators are typed as Any if they are given a description.)
+"""Media in which the detector has looked for objects, and what it detected."""
 
 from collections.abc import Iterable
 
@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
 from gateway.schema.camera import Camera
+from gateway.schema.message_fields import is_uuid, message_field, round_float32
 from gateway.schema.paging import (
     LARGEST_DETECTION_PAGE,
     PAGE,
@@ -16,7 +17,6 @@ from gateway.schema.paging import (
     connect,
     page_size,
 )
-from gateway.schema.reading import fraction, known_form, read
 from lares.detect.v1 import detection_pb2
 from lares.store.v1 import camera_pb2, media_service_pb2
 from lares.store.v1.detection_service_pb2 import (
@@ -30,7 +30,7 @@ from mesh.problems import NotFound
 from mesh.rpc import call
 
 
-@strawberry.type(description="Edges in 0..1 of the upright photo.")
+@strawberry.type(description="The edges of a box, as fractions (0 to 1) of the upright photo.")
 class Box:
     x_min: float
     y_min: float
@@ -38,54 +38,58 @@ class Box:
     y_max: float
 
     @classmethod
-    def of(cls, found: detection_pb2.Detection) -> "Box":
-        return cls.within(edges_of(found))
+    def of_detection(cls, detection: detection_pb2.Detection) -> "Box":
+        return cls.of_edges(edges_of(detection))
 
     @classmethod
-    def within(cls, edges: Iterable[float]) -> "Box":
-        """Of [x_min, y_min, x_max, y_max]."""
-        x_min, y_min, x_max, y_max = map(fraction, edges)
+    def of_edges(cls, edges: Iterable[float]) -> "Box":
+        """`edges` are x_min, y_min, x_max, y_max."""
+        x_min, y_min, x_max, y_max = map(round_float32, edges)
         return cls(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
 
 
-@strawberry.type
+@strawberry.type(description="One object in a frame that the watch policy has kept.")
 class Detection:
     message: strawberry.Private[StoredDetection]
-    id: strawberry.ID = read("detection.id")
-    label: str = read("detection.label", description="Canonical COCO name.")
-    score: float = read("detection.score", fraction, description="0..1.")
-    box: Box = read("detection", Box.of)
-    captured_at: Timestamp = read("captured_at")
+    id: strawberry.ID = message_field("detection.id")
+    label: str = message_field("detection.label", description="A COCO class name.")
+    score: float = message_field("detection.score", round_float32, description="0 to 1.")
+    box: Box = message_field("detection", Box.of_detection)
+    captured_at: Timestamp = message_field("captured_at")
 
     @strawberry.field
     async def media(self, info: Info) -> "Media":
         stored = await info.context.loaders.media.load(self.message.media_id)
         if stored is None:
-            raise NotFound("this photo was deleted", "MEDIA_NOT_FOUND")
+            raise NotFound("this media was deleted", "MEDIA_NOT_FOUND")
         return Media(message=stored)
 
 
-@strawberry.type
+@strawberry.type(description="One file as the camera made it.")
 class Media:
     message: strawberry.Private[media_service_pb2.StoredMedia]
-    id: strawberry.ID = read("media.id")
-    url: str = read("media.id", "/media/{}".format, description="A path on this server: the original.")
-    thumbnail_url: str = read(
+    id: strawberry.ID = message_field("media.id")
+    url: str = message_field(
+        "media.id", "/media/{}".format, description="The path of the original on this server."
+    )
+    thumbnail_url: str = message_field(
         "media.id",
         "/media/{}/thumbnail".format,
-        description="A path on this server: a small JPEG with boxes.",
+        description="The path of a small JPEG with boxes on this server.",
     )
-    captured_at: Timestamp = read("media.captured_at")
-    detected_at: Timestamp = read("detected_at")
-    width: int = read("media.width", description="Pixels, before rotation.")
-    height: int = read("media.height")
-    detector: str = read("detector", description="Name and weights digest.")
+    captured_at: Timestamp = message_field("media.captured_at")
+    detected_at: Timestamp = message_field("detected_at")
+    width: int = message_field("media.width", description="In pixels, before rotation.")
+    height: int = message_field("media.height", description="In pixels, before rotation.")
+    detector: str = message_field(
+        "detector", description="The name of the detector and the digest of its weights."
+    )
 
     @strawberry.field
     async def camera(self, info: Info) -> Camera:
         return await load_camera(info, self.message.media.camera_id, self.message.media.camera_name)
 
-    @strawberry.field(description="Best score first; empty when nothing was found.")
+    @strawberry.field(description="Best score first; empty if there are none.")
     async def detections(
         self, info: Info, first: int | None = PAGE, after: str | None = None
     ) -> Connection[Detection]:
@@ -103,13 +107,14 @@ def connect_detections(page: DetectionPage | ListDetectionsResponse) -> Connecti
 
 
 async def load_camera(info: Info, id: str, name: str) -> Camera:
-    """By way of the request's loader. `name` is what its facts call a camera that the store does not know."""
+    """Loads a camera through the request's loader. If the store does not know it, returns one with `name`,
+    which is the camera's name in the event or media."""
     camera = await info.context.loaders.camera.load(id)
     return Camera(message=camera or camera_pb2.Camera(id=id, display_name=name))
 
 
 async def get_media(info: Info, id: strawberry.ID) -> Media | None:
-    stored = await info.context.loaders.media.load(id) if known_form(id) else None
+    stored = await info.context.loaders.media.load(id) if is_uuid(id) else None
     return Media(message=stored) if stored else None
 
 
@@ -122,5 +127,5 @@ async def list_media(
     request = media_service_pb2.ListMediaRequest(
         camera_ids=camera_ids or [], page_size=page_size(first), page_token=after or ""
     )
-    answer = await call(info.context.siblings.media.ListMedia, request)
-    return connect(Media, answer.media, answer)
+    response = await call(info.context.siblings.media.ListMedia, request)
+    return connect(Media, response.media, response)

@@ -1,4 +1,4 @@
-"""The changes."""
+"""The root type of mutations."""
 
 import strawberry
 
@@ -15,16 +15,17 @@ from gateway.schema.reassessment import ReassessEventPayload, reassess_event
 @strawberry.type
 class Mutation:
     create_camera: CameraPayload = strawberry.mutation(
-        resolver=create_camera, description="Makes a camera and its folder."
+        resolver=create_camera, description="Creates a camera and its folder."
     )
     update_camera: CameraPayload = strawberry.mutation(resolver=update_camera)
     delete_camera: DeleteCameraPayload = strawberry.mutation(
         resolver=delete_camera,
-        description="Its events stay; its folder is ignored until the camera is created again.",
+        description="Deletes a camera. Its events stay; its folder is ignored until the camera is created "
+        "again.",
     )
     reassess_event: ReassessEventPayload = strawberry.mutation(
         resolver=reassess_event,
-        description="Asks for another judgement of an event, before all others that wait. It becomes the "
-        "event's `assessment`; the history keeps those of before. A newer request replaces one that waits. "
-        "One that failed five times is given up: see `lastFailure`.",
+        description="Requests another assessment of an event, before all events that wait. It becomes the "
+        "event's `assessment`, and `assessments` keeps the earlier ones. A newer request replaces one that "
+        "still waits. A request that has failed five times is given up; see `lastFailure`.",
     )

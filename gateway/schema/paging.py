@@ -1,4 +1,5 @@
-"""Connections, in the same form everywhere. A cursor is the store's page token for what follows."""
+"""Connections, which have the same form everywhere. A cursor is the store's page token for what follows
+it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -15,8 +16,8 @@ LARGEST_ASSESSMENT_PAGE = 100
 LARGEST_DETECTION_PAGE = 500
 
 
-class Page(Protocol):
-    """What every answer of the store with a page in it has."""
+class PagedResponse(Protocol):
+    """What every response of the store that is a page has."""
 
     @property
     def page_tokens(self) -> Sequence[str]: ...
@@ -28,12 +29,14 @@ class Page(Protocol):
 @strawberry.type
 class PageInfo:
     has_next_page: bool
-    end_cursor: str | None = strawberry.field(description="Of the last edge; null on an empty page.")
+    end_cursor: str | None = strawberry.field(
+        description="The cursor of the last edge; null if the page is empty."
+    )
 
 
 @strawberry.type
 class Edge(Generic[T]):
-    cursor: str = strawberry.field(description="As `after`: what follows this edge.")
+    cursor: str = strawberry.field(description="Pass it as `after` for what follows this edge.")
     node: T
 
 
@@ -43,8 +46,8 @@ class Connection(Generic[T]):
     page_info: PageInfo
 
 
-def connect(node: Callable[..., T], messages: Sequence[Any], page: Page) -> Connection[T]:
-    """`node` wraps one message; the page has a token for each."""
+def connect(node: Callable[..., T], messages: Sequence[Any], page: PagedResponse) -> Connection[T]:
+    """Makes a connection of `messages`, each of which has a token in `page`. `node` wraps one message."""
     tokens = page.page_tokens
     return Connection(
         edges=[
@@ -58,7 +61,8 @@ def connect(node: Callable[..., T], messages: Sequence[Any], page: Page) -> Conn
 
 
 def page_size(first: int | None, largest: int = LARGEST_PAGE) -> int:
-    """How many to ask the store for; raises Invalid beyond 1..largest."""
+    """Returns the page size to request from the store. Raises Invalid BAD_PAGE_SIZE if it is not in
+    1..largest."""
     if first is None:
         return PAGE
     if not 1 <= first <= largest:

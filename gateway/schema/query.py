@@ -1,4 +1,4 @@
-"""The questions."""
+"""The root type of queries."""
 
 import strawberry
 
@@ -13,18 +13,22 @@ from gateway.schema.status import Status, read_status
 
 @strawberry.type
 class Query:
-    cameras: list[Camera] = strawberry.field(resolver=list_cameras, description="All of them, by id.")
+    cameras: list[Camera] = strawberry.field(
+        resolver=list_cameras, description="All cameras, in order of id."
+    )
     camera: Camera | None = strawberry.field(resolver=get_camera)
     events: Connection[Event] = strawberry.field(resolver=list_events, description="Newest first.")
     event: Event | None = strawberry.field(resolver=get_event)
     media: Media | None = strawberry.field(resolver=get_media)
-    media_list: Connection[Media] = strawberry.field(resolver=list_media, description="Newest capture first.")
+    media_list: Connection[Media] = strawberry.field(
+        resolver=list_media, description="In order of capture, newest first."
+    )
     rejections: Connection[Rejection] = strawberry.field(
         resolver=list_rejections, description="Newest first."
     )
     preview_policy: PolicyPreview = strawberry.field(
         resolver=preview_policy,
-        description="What would count of this camera's newest frames (20, or `frames` up to 200) with these "
-        "settings. Nothing is changed.",
+        description="Shows which findings in this camera's newest frames (20, or `frames`, at most 200) "
+        "would count with these settings. Nothing is changed.",
     )
     status: Status = strawberry.field(resolver=read_status)

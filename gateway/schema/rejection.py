@@ -1,4 +1,4 @@
-"""Files that were not taken, and why."""
+"""Files and uploads that were not taken, and why."""
 
 from enum import Enum
 
@@ -6,8 +6,8 @@ import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
+from gateway.schema.message_fields import message_field
 from gateway.schema.paging import PAGE, Connection, connect, page_size
-from gateway.schema.reading import read
 from lares.ingest.v1 import media_pb2
 from lares.store.v1 import media_service_pb2
 from mesh.rpc import call
@@ -29,27 +29,28 @@ class RejectionReason(Enum):
     UNDETECTABLE = media_pb2.REJECTION_REASON_UNDETECTABLE
 
 
-@strawberry.type
+@strawberry.type(description="A file or an upload that was not taken, or could not be decoded, and why.")
 class Rejection:
     message: strawberry.Private[media_service_pb2.Rejection]
-    id: strawberry.ID = read("id")
-    camera_id: strawberry.ID | None = read(
-        "camera_id", lambda id: id or None, description="Null where the folder has no camera."
+    id: strawberry.ID = message_field("id")
+    camera_id: strawberry.ID | None = message_field(
+        "camera_id", lambda id: id or None, description="Null if the folder belongs to no camera."
     )
-    media_id: strawberry.ID | None = read(
+    media_id: strawberry.ID | None = message_field(
         "media_id",
         lambda id: id or None,
-        description="Set where it was taken and could not be read afterwards: what UploadMedia answered.",
+        description="The id that UploadMedia returned, if the media was taken and could not be decoded "
+        "later; otherwise null.",
     )
-    path: str = read("path", description="In the cameras folder; empty for uploads.")
-    reason: RejectionReason = read("reason")
-    detail: str = read("detail", description="One sentence.")
-    rejected_at: Timestamp = read("rejected_at")
+    path: str = message_field("path", description="In the cameras folder; empty for uploads.")
+    reason: RejectionReason = message_field("reason")
+    detail: str = message_field("detail", description="One sentence.")
+    rejected_at: Timestamp = message_field("rejected_at")
 
 
 async def list_rejections(
     info: Info, first: int | None = PAGE, after: str | None = None
 ) -> Connection[Rejection]:
     request = media_service_pb2.ListRejectionsRequest(page_size=page_size(first), page_token=after or "")
-    answer = await call(info.context.siblings.media.ListRejections, request)
-    return connect(Rejection, answer.rejections, answer)
+    response = await call(info.context.siblings.media.ListRejections, request)
+    return connect(Rejection, response.rejections, response)

@@ -1,6 +1,7 @@
 # mypy: disable-error-code="untyped-decorator"
-# (Strawberry types its decorators as Any where they are given a description.)
-"""What is in flight, read in the order of the flow: nothing can slip past behind the reader's back."""
+# (Strawberry's decorators are typed as Any if they are given a description.)
+"""What is in flight in Lares. The services are asked in the order in which work passes through them, so that
+no piece of work can move from a service not asked yet to one that was asked already."""
 
 import strawberry
 from google.protobuf.duration_pb2 import Duration
@@ -8,9 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
 from gateway.schema.gpu import Gpu, list_gpus, why_no_gpu
-from gateway.schema.judge import ReasonStatus, read_judge
-from gateway.schema.preview import why_unwatched
-from gateway.schema.reading import read, read_if_set
+from gateway.schema.message_fields import message_field, optional_message_field
+from gateway.schema.preview import read_watch_problem
+from gateway.schema.reasoner import ReasonStatus, read_reason_status
 from lares.detect.v1 import detect_service_pb2
 from lares.ingest.v1 import ingest_service_pb2
 from lares.store.v1 import event_service_pb2
@@ -24,11 +25,11 @@ def _seconds(duration: Duration) -> float:
 @strawberry.type
 class IngestStatus:
     message: strawberry.Private[ingest_service_pb2.GetIngestStatusResponse]
-    settling: int = read("settling", description="Files whose size has not settled.")
-    unannounced: int = read("unannounced", description="Complete files not yet announced.")
-    scanning: bool = read(
+    settling: int = message_field("settling", description="Files that are still being written.")
+    unannounced: int = message_field("unannounced", description="Complete files that are not announced yet.")
+    scanning: bool = message_field(
         "scanning",
-        description="True until the scan made at start has ended, and while the watch lags behind.",
+        description="True until the scan at start has ended, and while the folders' watcher lags behind.",
     )
 
     @property
@@ -36,25 +37,29 @@ class IngestStatus:
         return bool(self.message.settling or self.message.unannounced or self.message.scanning)
 
 
-@strawberry.type(description="A server that the detector asks.")
+@strawberry.type(description="A server that the detector uses.")
 class DetectorServer:
     message: strawberry.Private[detect_service_pb2.DetectorServer]
-    address: str = read("address")
-    available: bool = read("available", description="False while it is left alone after failures.")
-    in_flight: int = read("in_flight")
-    answered: float = read("answered", description="Since the start of the process.")
-    failed: float = read("failed", description="Since the start of the process.")
+    address: str = message_field("address")
+    available: bool = message_field(
+        "available", description="False while the detector does not use it, after failures."
+    )
+    in_flight: int = message_field("in_flight", description="Requests that it has not answered yet.")
+    answered: float = message_field("answered", description="Requests since the process started.")
+    failed: float = message_field("failed", description="Requests since the process started.")
 
 
 @strawberry.type
 class DetectStatus:
     message: strawberry.Private[detect_service_pb2.GetDetectStatusResponse]
-    lag: int = read("lag", description="Announced photos not yet looked at.")
-    detector: str = read("detector", description="Name and weights digest.")
-    ready: bool = read("ready", description="Whether it could detect now.")
-    detail: str = read("detail", description="Why it is not ready; empty otherwise.")
+    lag: int = message_field("lag", description="Announced photos that wait for the detector.")
+    detector: str = message_field(
+        "detector", description="The name of the detector and the digest of its weights."
+    )
+    ready: bool = message_field("ready", description="Whether it can detect now.")
+    detail: str = message_field("detail", description="Why it is not ready; empty if it is.")
 
-    @strawberry.field(description="Empty for a detector in the service's own process.")
+    @strawberry.field(description="Empty if the detector runs in the service's own process.")
     def servers(self) -> list[DetectorServer]:
         return [DetectorServer(message=server) for server in self.message.servers]
 
@@ -63,23 +68,30 @@ class DetectStatus:
         return bool(self.message.lag)
 
 
-@strawberry.type
+@strawberry.type(description="A lag counts the records of a topic that the store has not read yet.")
 class StoreStatus:
     message: strawberry.Private[event_service_pb2.GetStoreStatusResponse]
-    detections_lag: int = read("detections_lag")
-    rejections_lag: int = read("rejections_lag")
-    assessments_lag: int = read("assessments_lag")
-    open_events: int = read("open_events")
-    due_events: int = read("due_events", description="Waiting for a judge, leased ones included.")
-    leased_events: int = read("leased_events")
-    outbox: int = read("outbox", description="Changes not yet on their topics.")
-    sequence: str = read("sequence", str, description="The newest cursor.")
-    oldest_due_at: Timestamp | None = read_if_set(
-        "oldest_due_at", description="Since when the first of them waits, tried in vain or not."
+    detections_lag: int = message_field("detections_lag")
+    rejections_lag: int = message_field("rejections_lag")
+    assessments_lag: int = message_field("assessments_lag")
+    open_events: int = message_field("open_events")
+    due_events: int = message_field(
+        "due_events", description="Events that wait to be assessed, including those that are leased."
     )
-    recently_assessed: int = read("recently_assessed", description="Judgements of the last five minutes.")
-    eta_seconds: float | None = read_if_set(
-        "eta", _seconds, description="When all are judged at that pace; null while there is none."
+    leased_events: int = message_field("leased_events", description="Events that are being assessed.")
+    outbox: int = message_field("outbox", description="Changes that are not published on their topics yet.")
+    sequence: str = message_field("sequence", str, description="The newest cursor of the feed.")
+    oldest_due_at: Timestamp | None = optional_message_field(
+        "oldest_due_at",
+        description="Since when the first of the due events has waited, whether or not attempts have failed.",
+    )
+    recently_assessed: int = message_field(
+        "recently_assessed", description="Assessments in the last five minutes."
+    )
+    eta_seconds: float | None = optional_message_field(
+        "eta",
+        _seconds,
+        description="The time until all due events are assessed at that rate; null if there is no rate.",
     )
 
     @property
@@ -91,21 +103,22 @@ class StoreStatus:
 
 @strawberry.type
 class Status:
-    idle: bool = strawberry.field(description="Nothing is in flight anywhere.")
+    idle: bool = strawberry.field(description="Nothing is in flight in `ingest`, `detect` and `store`.")
     ingest: IngestStatus
     detect: DetectStatus
     store: StoreStatus
-    # No part of `idle`, and asked for only where they are selected.
-    reason: ReasonStatus = strawberry.field(resolver=read_judge)
+    # These are not part of `idle`, and are asked for only if they are selected.
+    reason: ReasonStatus = strawberry.field(resolver=read_reason_status)
     watch_problem: str | None = strawberry.field(
-        resolver=why_unwatched,
-        description="Which watched labels the detector cannot find; null where it can find all.",
+        resolver=read_watch_problem,
+        description="Which watched labels the detector does not know; null if it knows all.",
     )
     gpus: list[Gpu] | None = strawberry.field(
-        resolver=list_gpus, description="Where the detector runs, with up to 60 minutes of history."
+        resolver=list_gpus,
+        description="The GPUs of the machine where the detector runs, with up to 60 minutes of history.",
     )
     no_gpu: str | None = strawberry.field(
-        resolver=why_no_gpu, description="Why `gpus` is empty: no driver, or one that fails."
+        resolver=why_no_gpu, description="Why `gpus` is empty: there is no driver, or it fails."
     )
 
 

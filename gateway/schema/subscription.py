@@ -1,6 +1,6 @@
 # mypy: disable-error-code="untyped-decorator"
-# (Strawberry types its decorators as Any where they are given a description.)
-"""The live feed of events."""
+# (Strawberry's decorators are typed as Any if they are given a description.)
+"""The root type of subscriptions: the live feed of events."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -10,22 +10,24 @@ import strawberry
 from gateway.context import Info
 from gateway.schema.assessment import Severity
 from gateway.schema.event import Event
-from gateway.schema.reading import read
+from gateway.schema.message_fields import message_field
 from lares.store.v1 import events_pb2
 from mesh.problems import Invalid
 
 LARGEST_CURSOR = 2**63 - 1
-DIGITS = len(str(LARGEST_CURSOR))
+MAX_DIGITS = len(str(LARGEST_CURSOR))
 
 
-@strawberry.type(description="One entry of the feed.")
+@strawberry.type(description="One change in the feed.")
 class EventChange:
     message: strawberry.Private[events_pb2.EventChanged]
-    cursor: str = read("sequence", str, description="As `after`: what follows this entry.")
-    deleted: bool = read("deleted")
-    event_id: strawberry.ID = read("event.id")
+    cursor: str = message_field(
+        "sequence", str, description="Pass it as `after` for what follows this change."
+    )
+    deleted: bool = message_field("deleted")
+    event_id: strawberry.ID = message_field("event.id")
 
-    @strawberry.field(description="As it was when this entry was written; null where it was deleted.")
+    @strawberry.field(description="The event as this change left it; null if it was deleted.")
     def event(self) -> Event | None:
         return None if self.message.deleted else Event(message=self.message.event)
 
@@ -33,9 +35,9 @@ class EventChange:
 @strawberry.type
 class Subscription:
     @strawberry.subscription(
-        description="Every change after the cursor `after`, then live, each once and in order. `0` is the "
-        "oldest kept; without `after` it starts now. `minSeverity` withholds what is judged below it, or not "
-        "judged yet; deletions always come."
+        description="Every change after the cursor `after`, then live changes, each once and in order. `0` "
+        "starts with the oldest change that is kept; without `after` it starts now. `minSeverity` leaves out "
+        "events that are assessed below it or not assessed yet, but never deletions."
     )
     async def event_changed(
         self,
@@ -44,28 +46,33 @@ class Subscription:
         camera_ids: list[strawberry.ID] | None = None,
         min_severity: Severity | None = None,
     ) -> AsyncGenerator[EventChange, None]:
-        wanted = _filter(set(camera_ids or ()), min_severity)
+        matches = _filter(set(camera_ids or ()), min_severity)
         async with aclosing(info.context.feed.watch(_sequence(after))) as changes:
             async for change in changes:
-                if wanted(change):
+                if matches(change):
                     yield EventChange(message=change)
 
 
 def _sequence(after: str | None) -> int | None:
     if after is None:
         return None
-    # The length first: reading a number takes the square of it.
-    if len(after) > DIGITS or not (after.isascii() and after.isdigit()) or int(after) > LARGEST_CURSOR:
+    # The length is checked first, because parsing a number takes time quadratic in its length.
+    if len(after) > MAX_DIGITS or not (after.isascii() and after.isdigit()) or int(after) > LARGEST_CURSOR:
         raise Invalid("after must be a cursor: a decimal number", "BAD_CURSOR")
     return int(after)
 
 
-def _filter(cameras: set[strawberry.ID], least: Severity | None) -> Callable[[events_pb2.EventChanged], bool]:
-    """Deletions pass `least`: whoever shows an event must hear that it is gone."""
+def _filter(
+    cameras: set[strawberry.ID], min_severity: Severity | None
+) -> Callable[[events_pb2.EventChanged], bool]:
+    """Deletions pass whatever `min_severity` is, because a client that shows an event must learn that it was
+    deleted."""
 
-    def wanted(change: events_pb2.EventChanged) -> bool:
+    def matches(change: events_pb2.EventChanged) -> bool:
         if cameras and change.event.camera_id not in cameras:
             return False
-        return least is None or change.deleted or change.event.assessment.severity >= least.value
+        if min_severity is None or change.deleted:
+            return True
+        return change.event.assessment.severity >= min_severity.value
 
-    return wanted
+    return matches

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 import uvloop
 
 from gateway.context import Context
-from gateway.engine import Engine
-from gateway.guard import Doorkeeper
-from gateway.listener import listening
+from gateway.graphql.engine import Engine
+from gateway.http.authentication import Authenticator
+from gateway.http.listener import listening
+from gateway.http.metrics import GatewayMetrics
+from gateway.http.websocket import WebSocketEndpoint
 from gateway.loaders import Loaders
-from gateway.metrics import Metrics
 from gateway.schema import make_schema
 from gateway.siblings import Siblings
-from gateway.sockets import Sockets
 from lares.store.v1.event_pb2 import EVENT_STATUS_PENDING
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.config import load_config
@@ -43,7 +43,7 @@ async def main() -> None:
     channels = Channels({}, dict.fromkeys(("store", "ingest", "detect", "reason"), "unix:/nobody"))
     siblings = Siblings(channels.to)
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
-    app = Sockets(engine, Doorkeeper(None), Metrics())
+    app = WebSocketEndpoint(engine, Authenticator(None), GatewayMetrics())
     config = load_config(gateway_listen=f"127.0.0.1:{sys.argv[1]}")
     async with listening(app, config), standard_input() as lines:
         while await lines.readline():

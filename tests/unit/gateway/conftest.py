@@ -12,21 +12,21 @@ import pytest
 from PIL import Image
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.backlog import Backlog
 from gateway.context import Context
-from gateway.endpoint import GraphQLEndpoint
-from gateway.engine import Engine
-from gateway.guard import Doorkeeper
-from gateway.health import Health
-from gateway.http import make_app
-from gateway.listener import listening
+from gateway.graphql.engine import Engine
+from gateway.http.application import make_application
+from gateway.http.authentication import Authenticator
+from gateway.http.graphql_endpoint import GraphQLEndpoint
+from gateway.http.health import HealthEndpoint
+from gateway.http.listener import listening
+from gateway.http.media import MediaEndpoint
+from gateway.http.metrics import GatewayMetrics
+from gateway.http.sibling_metrics import SiblingMetrics
+from gateway.http.thumbnail_cache import ThumbnailCache
+from gateway.http.websocket import WebSocketEndpoint
 from gateway.loaders import Loaders
-from gateway.media import MediaFiles
-from gateway.metrics import Metrics
 from gateway.schema import make_schema
 from gateway.siblings import Siblings
-from gateway.sockets import Sockets
-from gateway.thumbnails import Thumbnails
 from mesh.blobs import Blobs, FileBlobs
 from mesh.config import Config
 from mesh.key_verifier import KeyVerifier
@@ -51,7 +51,7 @@ class Gateway:
     blobs: Blobs
     siblings: Siblings
     engine: Engine
-    sockets: Sockets
+    sockets: WebSocketEndpoint
     client: httpx.AsyncClient
     url: str = ""
     missing: dict[str, str] = field(default_factory=dict)
@@ -85,24 +85,24 @@ async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") ->
     known = {"store", "ingest", "detect", "reason"} - {without}
     channels = Channels({}, dict.fromkeys(known, address))
     siblings, feed = Siblings(channels.to), FakeFeed(store.changes)
-    backlog = Backlog(siblings)
-    metrics = Metrics(backlog)
+    backlog = SiblingMetrics(siblings)
+    metrics = GatewayMetrics(backlog)
     blobs = FileBlobs(folder)
-    doorkeeper = Doorkeeper(KeyVerifier(channels.to("store")) if auth else None)
+    authenticator = Authenticator(KeyVerifier(channels.to("store")) if auth else None)
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
-    sockets = Sockets(engine, doorkeeper, metrics)
+    sockets = WebSocketEndpoint(engine, authenticator, metrics)
     missing: dict[str, str] = {}
 
     async def ask_missing() -> dict[str, str]:
         return dict(missing)
 
-    async with Sandbox("gateway.drawing:draw", idle_seconds=60) as drawing:
-        app = make_app(
+    async with Sandbox("gateway.http.thumbnail_renderer:render", idle_seconds=60) as drawing:
+        app = make_application(
             GraphQLEndpoint(engine),
             sockets,
-            MediaFiles(siblings, blobs, Thumbnails(blobs, drawing.run, 10_000_000)),
-            Health(ask_missing, ["kafka", "store"], metrics, backlog.ask),
-            doorkeeper,
+            MediaEndpoint(siblings, blobs, ThumbnailCache(blobs, drawing.run, 10_000_000)),
+            HealthEndpoint(ask_missing, ["kafka", "store"], metrics, backlog.refresh),
+            authenticator,
             metrics,
         )
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

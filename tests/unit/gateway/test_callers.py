@@ -22,8 +22,8 @@ from graphql import (
 from starlette.types import Receive, Scope, Send
 
 from gateway.context import Context
+from gateway.graphql.request import GraphQLRequest
 from gateway.loaders import Loaders
-from gateway.operation import Operation
 from gateway.schema import make_schema
 from lares.ingest.v1.media_pb2 import REJECTION_REASON_CORRUPT
 from lares.reason.v1 import reason_service_pb2
@@ -38,6 +38,7 @@ from tests.unit.gateway.conftest import SECRET, Gateway, Switch
 from tests.unit.gateway.fake_store import NOON, uuid
 
 ANN = Caller.of_key(uuid("key"), "Ann")
+AUTHENTICATE = "gateway.http.authentication.Authenticator.authenticate"
 ITSELF = Caller("sibling", permissions=EVERY)
 EVENT = uuid("event", 0)
 REJECTION = media_service_pb2.Rejection(id=uuid("rejection"), path="a.jpg", reason=REJECTION_REASON_CORRUPT)
@@ -173,8 +174,10 @@ async def test_nor_is_a_subscription_heard(gateway: Gateway) -> None:
     assert subscriptions
     for field in subscriptions.fields:
         with pytest.raises(NoCaller):
-            await anext(gateway.engine.subscribe(Operation(f"subscription {{ {field} {{ __typename }} }}")))
-    from_the_oldest = Operation('subscription { eventChanged(after: "0") { cursor } }')
+            await anext(
+                gateway.engine.subscribe(GraphQLRequest(f"subscription {{ {field} {{ __typename }} }}"))
+            )
+    from_the_oldest = GraphQLRequest('subscription { eventChanged(after: "0") { cursor } }')
     with pytest.raises(NoCaller):
         await anext(gateway.engine.subscribe(from_the_oldest))
     assert gateway.feed.watching == 0
@@ -184,7 +187,7 @@ async def test_nor_is_a_subscription_heard(gateway: Gateway) -> None:
 async def test_a_door_that_forgets_the_caller_lets_nobody_through(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("gateway.guard.caller", ContextVar("another"))
+    monkeypatch.setattr("gateway.http.middleware.caller", ContextVar("another"))
     media = gateway.store.add_media(0)
     path = path.format(id=media.media.id)
     query = {"query": "{ cameras { id } }"}
@@ -225,19 +228,21 @@ def may(*permissions: Permission) -> Caller:
 
 
 class Admitted:
-    """A doorkeeper that lets everybody in as `caller`."""
+    """A authenticator that lets everybody in as `caller`."""
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
 
-    async def admit(self, secret: str, headers: object) -> Caller:
+    async def authenticate(self, secret: str, headers: object) -> Caller:
         return self.caller
 
 
 async def test_the_feed_and_the_metrics_need_the_permission_to_read(
     served: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.guard.Doorkeeper.admit", Admitted(may(UPLOAD)).admit)
+    monkeypatch.setattr(
+        "gateway.http.authentication.Authenticator.authenticate", Admitted(may(UPLOAD)).authenticate
+    )
     async with connected(served.url) as client:
         await client.init()
         await client.subscribe("subscription { eventChanged { cursor } }")
@@ -262,7 +267,7 @@ async def test_a_socket_ends_when_its_caller_may_do_other_things_than_before(
     served: Gateway, monkeypatch: pytest.MonkeyPatch, now: Caller
 ) -> None:
     admitted = Admitted(ANN)
-    monkeypatch.setattr("gateway.guard.Doorkeeper.admit", admitted.admit)
+    monkeypatch.setattr(AUTHENTICATE, admitted.authenticate)
     async with connected(served.url) as client:
         await client.init()
         await client.subscribe("subscription { eventChanged { cursor } }")
@@ -278,7 +283,7 @@ async def test_a_socket_ends_when_its_caller_may_do_other_things_than_before(
 
 async def test_renderings_are_shared_by_those_who_may_see_the_same_and_by_no_others(gateway: Gateway) -> None:
     """The same person, the same words; but what the store shows depends on what the caller may do."""
-    operation = Operation('subscription { eventChanged(after: "0") { event { camera { name } } } }')
+    operation = GraphQLRequest('subscription { eventChanged(after: "0") { event { camera { name } } } }')
     gateway.store.add_change(gateway.store.add_event(0))
 
     async def first(who: Caller) -> AsyncGenerator[str, None]:

@@ -151,7 +151,7 @@ async def test_the_operation_is_chosen_by_name(gateway: Gateway) -> None:
 
 
 async def test_a_slow_answer_is_given_up(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.engine.SECONDS", 0.0)
+    monkeypatch.setattr("gateway.graphql.engine.TIMEOUT_SECONDS", 0.0)
     error = await gateway.error("{ cameras { id } }")
     assert (error["extensions"]["code"], error["extensions"]["reason"]) == ("UNAVAILABLE", "DEADLINE")
 

@@ -9,7 +9,7 @@ from graphql import Executor, FieldNode, GraphQLObjectType, get_named_type, pars
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.executor import PlanningExecutor
+from gateway.graphql.executor import PlanningExecutor
 from gateway.schema import make_schema
 from gateway.schema.event import Event
 from gateway.schema.paging import Connection, Edge, PageInfo, connect
@@ -127,13 +127,13 @@ async def test_plans_stay_with_their_text_where_no_variable_can_change_them(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, declared: str
 ) -> None:
     planned: list[str] = []
-    plan = PlanningExecutor._read_field
+    plan = PlanningExecutor._make_plan
 
     def watched(self: PlanningExecutor, parent: GraphQLObjectType, selection: Any) -> Any:
         planned.append(selection[0].node.name.value)
         return plan(self, parent, selection)
 
-    monkeypatch.setattr(PlanningExecutor, "_read_field", watched)
+    monkeypatch.setattr(PlanningExecutor, "_make_plan", watched)
     gateway.store.add_event(0)
     flag = " @include(if: $yes)" if declared else ""
     text = f"query {declared} {{ events {{ edges {{ node {{ id closed{flag} }} }} }} }}"

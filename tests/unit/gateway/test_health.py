@@ -9,7 +9,7 @@ from tests.unit.gateway.conftest import SECRET, Gateway
 
 @pytest.fixture(autouse=True)
 def _ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.health.REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.http.health.CACHE_SECONDS", 0.0)
 
 
 async def test_alive(gateway: Gateway) -> None:
@@ -32,7 +32,7 @@ async def test_ready_tells_each_dependency_but_not_why(gateway: Gateway) -> None
 
 
 async def test_strangers_make_no_work(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.health.REMEMBERED_SECONDS", 60.0)
+    monkeypatch.setattr("gateway.http.health.CACHE_SECONDS", 60.0)
     assert (await gateway.client.get("/ready")).status_code == 200
     gateway.missing["kafka"] = "away"
     assert (await gateway.client.get("/ready")).status_code == 200

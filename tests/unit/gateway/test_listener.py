@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trustme
 
-from gateway.listener import listening
+from gateway.http.listener import listening
 from mesh.config import Config
 from mesh.problems import Conflict, Invalid
 from tests.support.waiting import until
@@ -35,7 +35,7 @@ async def test_port_zero_is_any_free_port(gateway: Gateway) -> None:
 async def test_a_port_that_stays_taken_is_a_clear_error(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.listener.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("gateway.http.listener.BIND_SECONDS", 0.3)
     async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
         address = url.removeprefix("http://")
         with pytest.raises(Conflict, match="LARES_GATEWAY_LISTEN") as taken:
@@ -46,7 +46,7 @@ async def test_a_port_that_stays_taken_is_a_clear_error(
 
 
 async def test_a_port_that_becomes_free_is_taken(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.listener.PATIENCE_SECONDS", 90.0)
+    monkeypatch.setattr("gateway.http.listener.BIND_SECONDS", 90.0)
     async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
         waiting = asyncio.create_task(_serve_once(gateway, url.removeprefix("http://")))
         await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.schema.judge import ReasonerState
+from gateway.schema.reasoner import ReasonerState
 from lares.reason.v1 import reason_service_pb2
 from mesh.problems import Unavailable
 from tests.unit.gateway.conftest import Gateway, open_gateway
@@ -81,7 +81,7 @@ async def test_a_judge_that_is_away_is_a_state_and_nothing_else_fails(gateway: G
         "idle": True,
         "reason": {
             "state": "UNREACHABLE",
-            "detail": "reason_svc does not answer: no route",
+            "detail": "reason_svc does not respond: no route",
             "since": None,
             "reasoner": "",
             "slots": 0,
@@ -99,11 +99,11 @@ async def test_a_judge_that_nobody_has_heard_of_is_unreachable(tmp_path: Path) -
 async def test_one_that_says_nothing_is_unreachable(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.schema.judge.SECONDS", 0.2)
+    monkeypatch.setattr("gateway.schema.reasoner.TIMEOUT_SECONDS", 0.2)
     gateway.store.reason_answering.clear()
     status = (await gateway.ask("{ status { idle reason { state detail } } }"))["status"]
     assert (status["idle"], status["reason"]["state"]) == (True, "UNREACHABLE")
-    assert status["reason"]["detail"].startswith("reason_svc does not answer: ")
+    assert status["reason"]["detail"].startswith("reason_svc does not respond: ")
 
 
 def sampled(gpu: Any, second: int, **values: Any) -> Any:

@@ -125,7 +125,7 @@ async def test_an_id_in_use_closes_the_socket(served: Gateway) -> None:
 
 
 async def test_a_silent_client_is_closed(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.websocket.INIT_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.http.websocket.INIT_SECONDS", 0.05)
     async with connected(served.url, x_api_key=SECRET) as client:
         with suppress(ConnectionClosed):
             await client.send(type="ping")  # which is no greeting
@@ -147,7 +147,7 @@ async def test_a_wrong_greeting_is_refused(served: Gateway) -> None:
 async def test_a_socket_runs_so_many_operations_and_no_more(
     served: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.websocket.MOST_OPERATIONS", 2)
+    monkeypatch.setattr("gateway.http.websocket.MAX_OPERATIONS", 2)
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         for id in "abc":

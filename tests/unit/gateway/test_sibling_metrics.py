@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.backlog import Backlog
+from gateway.http.sibling_metrics import SiblingMetrics
 from gateway.siblings import Siblings
 from lares.reason.v1 import reason_service_pb2
 from mesh.problems import Unavailable
@@ -20,7 +20,7 @@ ASKED = ("GetStoreStatus", "GetReasonStatus", "GetDetectStatus", "ListGpus")
 
 @pytest.fixture
 def _ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.backlog.REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.http.sibling_metrics.CACHE_SECONDS", 0.0)
 
 
 async def lines(gateway: Gateway) -> list[str]:
@@ -99,7 +99,7 @@ async def test_nothing_has_waited_since_a_time_to_come(gateway: Gateway) -> None
 async def test_scrapes_that_follow_each_other_closely_are_one(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.backlog.REMEMBERED_SECONDS", 600.0)
+    monkeypatch.setattr("gateway.http.sibling_metrics.CACHE_SECONDS", 600.0)
     first, *others = await asyncio.gather(*(lines(gateway) for _ in range(5)))
     assert [line.split()[0] for line in first] == [line.split()[0] for line in others[-1]]
     assert {method: gateway.store.calls[method] for method in ASKED} == dict.fromkeys(ASKED, 1)
@@ -125,7 +125,7 @@ async def test_a_sibling_that_is_away_takes_its_own_numbers_with_it(
         for _ in range(2):
             told = {line.split()[0] for line in await lines(gateway)}
     assert told == {name for name in before if not name.startswith(gone)}
-    assert len([line for line in logs if line["event"] == "metrics without"]) == 1
+    assert len([line for line in logs if line["event"] == "metrics of siblings changed"]) == 1
     del gateway.store.failing[method]
     assert {line.split()[0] for line in await lines(gateway)} == before
 
@@ -134,19 +134,19 @@ async def test_a_sibling_that_does_not_answer_in_time_is_away(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy(gateway)
-    monkeypatch.setattr("gateway.backlog.DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr("gateway.http.sibling_metrics.TIMEOUT_SECONDS", 0.3)
     gateway.store.answering.clear()
     assert await lines(gateway) == []
 
 
 async def test_where_nobody_is_and_nobody_said_where_there_is_nothing_to_tell(tmp_path: Path) -> None:
     channels = Channels({}, {"store": f"unix:{tmp_path}/nobody"})
-    backlog = Backlog(Siblings(channels.to))
+    backlog = SiblingMetrics(Siblings(channels.to))
     with capture_logs() as logs:
-        await backlog.ask()
+        await backlog.refresh()
     assert list(backlog.collect()) == []
-    (told,) = [line for line in logs if line["event"] == "metrics without"]
-    assert told["away"].keys() == {"store", "reason", "detect", "gpus"}
+    (told,) = [line for line in logs if line["event"] == "metrics of siblings changed"]
+    assert told["unavailable"].keys() == {"store", "reason", "detect", "gpus"}
     await channels.close()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.drawing import Box
-from gateway.thumbnails import Thumbnails
+from gateway.http.thumbnail_cache import ThumbnailCache
+from gateway.http.thumbnail_renderer import LabelledBox
 from mesh.blobs import Blobs, FileBlobs
 from mesh.problems import Invalid
 from tests.support.blobs import keep_blob
@@ -18,14 +18,14 @@ NAME = sha256(CONTENT).hexdigest()
 
 class Drawing:
     def __init__(self, size: int = 10) -> None:
-        self.made: list[list[Box]] = []
+        self.made: list[list[LabelledBox]] = []
         self.size = size
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __call__(self, path: str, boxes: list[Box], most_pixels: int) -> bytes:
+    async def __call__(self, path: str, boxes: list[LabelledBox], max_pixels: int) -> bytes:
         self.made.append(boxes)
-        assert most_pixels == 7
+        assert max_pixels == 7
         await self.gate.wait()
         assert Path(path).read_bytes() == CONTENT
         return bytes(self.size)
@@ -41,7 +41,7 @@ async def blobs(tmp_path: Path) -> Blobs:
 async def test_the_same_is_made_once_however_many_ask(blobs: Blobs) -> None:
     drawing = Drawing()
     drawing.gate.clear()
-    thumbnails = Thumbnails(blobs, drawing, 7)
+    thumbnails = ThumbnailCache(blobs, drawing, 7)
     asking = [asyncio.create_task(thumbnails.get("a", NAME, [])) for _ in range(5)]
     while not drawing.made:
         await asyncio.sleep(0.001)
@@ -54,7 +54,7 @@ async def test_the_same_is_made_once_however_many_ask(blobs: Blobs) -> None:
 
 async def test_what_was_not_asked_for_longest_makes_room(blobs: Blobs) -> None:
     drawing = Drawing(size=40)
-    thumbnails = Thumbnails(blobs, drawing, 7, most_bytes=100)
+    thumbnails = ThumbnailCache(blobs, drawing, 7, max_bytes=100)
     for name in ("a", "b", "a", "c", "a", "b"):
         await thumbnails.get(name, NAME, [])
     assert len(drawing.made) == 4  # a, b, c, and b again
@@ -63,13 +63,13 @@ async def test_what_was_not_asked_for_longest_makes_room(blobs: Blobs) -> None:
 async def test_a_failure_is_not_kept(blobs: Blobs) -> None:
     answers: list[bytes | Exception] = [Invalid("no", "NOT_DRAWABLE"), b"picture"]
 
-    async def draw(path: str, boxes: list[Box], most_pixels: int) -> bytes:
+    async def draw(path: str, boxes: list[LabelledBox], max_pixels: int) -> bytes:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    thumbnails = Thumbnails(blobs, draw, 7)
+    thumbnails = ThumbnailCache(blobs, draw, 7)
     with pytest.raises(Invalid):
         await thumbnails.get("a", NAME, [])
     assert await thumbnails.get("a", NAME, []) == b"picture"

@@ -98,7 +98,7 @@ async def test_rules_have_no_models_to_choose_from(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
     error = await gateway.error(REASSESS, input={"eventId": event.id, "model": "nano"})
     assert error["extensions"]["reason"] == "UNKNOWN_MODEL"
-    assert "rules/v1 has none to choose from" in error["message"]
+    assert "rules/v1 offers no choice" in error["message"]
 
 
 @pytest.mark.parametrize("state", [REASONER_STATE_LOADING, REASONER_STATE_UNREACHABLE])

@@ -1,4 +1,4 @@
-"""Thumbnails, pixel by pixel where it matters."""
+"""ThumbnailCache, pixel by pixel where it matters."""
 
 import io
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gateway import drawing
-from gateway.drawing import COLOURS, Box
+from gateway.http import thumbnail_renderer
+from gateway.http.thumbnail_renderer import COLOURS, LabelledBox
 from mesh.processes.sandbox_child import InputRefused
 
 GREY = (128, 128, 128)
@@ -27,9 +27,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "photo"
 
 
-def draw(file: Path, content: bytes, boxes: list[Box]) -> bytes:
+def draw(file: Path, content: bytes, boxes: list[LabelledBox]) -> bytes:
     file.write_bytes(content)
-    return drawing.draw(str(file), boxes, MOST)
+    return thumbnail_renderer.render(str(file), boxes, MOST)
 
 
 def look(picture: bytes) -> Image.Image:
@@ -64,7 +64,7 @@ def test_boxes_lie_on_the_upright_photo(file: Path) -> None:
 
 
 def test_the_best_is_drawn_on_top(file: Path) -> None:
-    boxes: list[Box] = [("person", 0.9, 0.2, 0.4, 0.8, 0.8), ("car", 0.5, 0.2, 0.4, 0.8, 0.8)]
+    boxes: list[LabelledBox] = [("person", 0.9, 0.2, 0.4, 0.8, 0.8), ("car", 0.5, 0.2, 0.4, 0.8, 0.8)]
     for order in (boxes, boxes[::-1]):
         picture = look(draw(file, photo(), order))
         assert near(picture.getpixel((129, 200)), COLOURS["person"])
@@ -80,7 +80,7 @@ def test_the_best_is_drawn_on_top(file: Path) -> None:
         ("a class that nobody knows ☂ " * 5, 0.5, 0.99, 0.0, 1.0, 0.01),
     ],
 )
-def test_no_box_is_too_odd_to_be_drawn(file: Path, box: Box) -> None:
+def test_no_box_is_too_odd_to_be_drawn(file: Path, box: LabelledBox) -> None:
     assert look(draw(file, photo(), [box])).size == (640, 320)
 
 
@@ -104,5 +104,5 @@ def test_what_is_no_photo_is_refused(file: Path, content: bytes) -> None:
 
 def test_a_photo_that_is_gone_is_refused_as_such(file: Path) -> None:
     with pytest.raises(InputRefused) as refused:
-        drawing.draw(str(file), [], MOST)
+        thumbnail_renderer.render(str(file), [], MOST)
     assert refused.value.reason == "BLOB_NOT_FOUND"

@@ -181,8 +181,8 @@ async def test_a_revoked_key_closes_what_it_opened(served: Gateway, monkeypatch:
 
 async def test_keys_are_checked_again_and_again(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh.key_verifier.REMEMBERED_SECONDS", 0.0)
-    monkeypatch.setattr("gateway.sockets.RECHECK_SECONDS", 0.01)
-    checking = asyncio.create_task(served.sockets.keep_checking())
+    monkeypatch.setattr("gateway.http.websocket.RECHECK_SECONDS", 0.01)
+    checking = asyncio.create_task(served.sockets.keep_rechecking())
     async with connected(served.url) as client:
         await client.init(**{"x-api-key": SECRET})
         await until(lambda: served.store.calls["VerifyKey"] >= 3)

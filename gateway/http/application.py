@@ -1,0 +1,32 @@
+"""The gateway as one ASGI application."""
+
+from starlette.routing import Route, Router, WebSocketRoute
+
+from gateway.http.authentication import Authenticator
+from gateway.http.graphql_endpoint import GraphQLEndpoint
+from gateway.http.health import HealthEndpoint
+from gateway.http.media import MediaEndpoint
+from gateway.http.metrics import GatewayMetrics
+from gateway.http.middleware import RequestMiddleware
+from gateway.http.websocket import WebSocketEndpoint
+
+
+def make_application(
+    graphql: GraphQLEndpoint,
+    websockets: WebSocketEndpoint,
+    media: MediaEndpoint,
+    health: HealthEndpoint,
+    authenticator: Authenticator,
+    metrics: GatewayMetrics,
+) -> RequestMiddleware:
+    """`/health` and `/ready` are open to everybody; every other path needs an API key."""
+    routes = [
+        Route("/graphql", graphql.post, methods=["POST"]),
+        WebSocketRoute("/graphql", websockets),
+        Route("/media/{id}", media.original),
+        Route("/media/{id}/thumbnail", media.thumbnail),
+        Route("/health", health.live),
+        Route("/ready", health.ready),
+        Route("/metrics", health.metrics),
+    ]
+    return RequestMiddleware(Router(routes, redirect_slashes=False), authenticator, metrics)

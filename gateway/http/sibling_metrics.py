@@ -1,0 +1,172 @@
+"""Metrics about the queue, the reasoner, the detector's servers and the GPUs, read from the siblings when
+Prometheus scrapes.
+
+If a sibling is not available its metrics are absent. Its last numbers would be wrong by then.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.siblings import Siblings
+from lares.detect.v1.detect_service_pb2 import (
+    GetDetectStatusRequest,
+    GetDetectStatusResponse,
+    GpuSample,
+    ListGpusRequest,
+    ListGpusResponse,
+)
+from lares.reason.v1.reason_service_pb2 import GetReasonStatusRequest, GetReasonStatusResponse, ReasonerState
+from lares.store.v1.event_service_pb2 import GetStoreStatusRequest, GetStoreStatusResponse
+from mesh.problems import Problem
+from mesh.rpc import call
+from mesh.security import as_itself
+
+log = structlog.get_logger(__name__)
+
+Response = TypeVar("Response")
+
+CACHE_SECONDS = 1.0
+TIMEOUT_SECONDS = 2.0
+STATES = {number: name.removeprefix("REASONER_STATE_") for name, number in ReasonerState.items() if number}
+# The metric's name, after `lares_gpu_`, to the field of a sample and the metric's help text.
+GPU_VALUES = {
+    "utilization_ratio": ("utilization", "How busy the GPU is, 0 to 1."),
+    "memory_used_bytes": ("memory_used_bytes", "GPU memory in use."),
+    "temperature_celsius": ("temperature_celsius", "Temperature of the GPU."),
+    "power_watts": ("power_watts", "Power that the GPU draws."),
+}
+
+
+class SiblingMetrics(Collector):
+    """Await `refresh`, then collect."""
+
+    def __init__(self, siblings: Siblings, clock: Callable[[], float] = time.time) -> None:
+        self._siblings, self._clock = siblings, clock
+        self._store: GetStoreStatusResponse | None = None
+        self._reason: GetReasonStatusResponse | None = None
+        self._detect: GetDetectStatusResponse | None = None
+        self._gpus: ListGpusResponse | None = None
+        self._cached_until = 0.0
+        self._refreshing = asyncio.Lock()
+        self._unavailable: dict[str, str] = {}
+
+    async def refresh(self) -> None:
+        """Asks all siblings at once, unless their last responses are still fresh. Never raises. The gateway
+        asks as itself, because the responses are shared by all callers."""
+        with as_itself():
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        async with self._refreshing:
+            if time.monotonic() >= self._cached_until:
+                unavailable: dict[str, str] = {}
+                siblings = self._siblings
+                self._store, self._reason, self._detect, self._gpus = await asyncio.gather(
+                    _ask(
+                        "store", unavailable, lambda: siblings.events.GetStoreStatus, GetStoreStatusRequest()
+                    ),
+                    _ask(
+                        "reason",
+                        unavailable,
+                        lambda: siblings.reason.GetReasonStatus,
+                        GetReasonStatusRequest(),
+                    ),
+                    _ask(
+                        "detect",
+                        unavailable,
+                        lambda: siblings.detect.GetDetectStatus,
+                        GetDetectStatusRequest(),
+                    ),
+                    _ask("gpus", unavailable, lambda: siblings.detect.ListGpus, ListGpusRequest()),
+                )
+                if unavailable.keys() != self._unavailable.keys():
+                    log.info("metrics of siblings changed", unavailable=unavailable)
+                self._unavailable, self._cached_until = unavailable, time.monotonic() + CACHE_SECONDS
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the registry."""
+        if self._store:
+            yield from _queue(self._store, self._clock())
+        if self._reason:
+            yield from _reasoner(self._reason)
+        if self._detect:
+            yield _detector_servers(self._detect)
+        if self._gpus:
+            yield from _gpus(self._gpus)
+
+
+async def _ask(
+    part: str,
+    unavailable: dict[str, str],
+    method: Callable[[], Callable[..., Awaitable[Response]]],
+    request: object,
+) -> Response | None:
+    """Returns None, with the reason in `unavailable`, if the sibling is unknown or does not respond."""
+    try:
+        return await call(method(), request, timeout=TIMEOUT_SECONDS)
+    except Problem as problem:
+        unavailable[part] = problem.message
+        return None
+
+
+def _queue(store: GetStoreStatusResponse, now: float) -> Iterable[Metric]:
+    oldest = now - store.oldest_due_at.ToMicroseconds() / 1e6 if store.HasField("oldest_due_at") else 0.0
+    yield GaugeMetricFamily("lares_backlog_events", "Events that wait to be assessed.", store.due_events)
+    yield GaugeMetricFamily(
+        "lares_backlog_oldest_seconds", "How long the first of them has waited.", max(0.0, oldest)
+    )
+    if store.HasField("eta"):
+        seconds = store.eta.ToTimedelta().total_seconds()
+        yield GaugeMetricFamily(
+            "lares_backlog_eta_seconds", "Until all are assessed, at the present rate.", seconds
+        )
+
+
+def _reasoner(reason: GetReasonStatusResponse) -> Iterable[Metric]:
+    state = GaugeMetricFamily(
+        "lares_reasoner_state", "1 for the state that the reasoner is in.", labels=["state"]
+    )
+    for number, name in STATES.items():
+        state.add_metric([name.lower()], float(reason.state == number))
+    yield state
+    tokens = CounterMetricFamily("lares_reasoner_tokens", "Tokens of the language model.", labels=["kind"])
+    for kind in ("prompt", "cached", "completion"):
+        tokens.add_metric([kind], getattr(reason, f"{kind}_tokens"))
+    yield tokens
+
+
+def _detector_servers(detect: GetDetectStatusResponse) -> Metric:
+    available = GaugeMetricFamily(
+        "lares_detector_server_available",
+        "0 while the server is not used, after failures.",
+        labels=["address"],
+    )
+    for server in detect.servers:
+        available.add_metric([server.address], float(server.available))
+    return available
+
+
+def _gpus(response: ListGpusResponse) -> Iterable[Metric]:
+    total = GaugeMetricFamily(
+        "lares_gpu_memory_total_bytes", "GPU memory built in.", labels=["index", "name"]
+    )
+    for gpu in response.gpus:
+        if gpu.memory_total_bytes:
+            total.add_metric([str(gpu.index), gpu.name], gpu.memory_total_bytes)
+    yield total
+    for name, (field, text) in GPU_VALUES.items():
+        family = GaugeMetricFamily(f"lares_gpu_{name}", text, labels=["index", "name"])
+        for gpu in response.gpus:
+            if (value := _value(gpu.now, field)) is not None:
+                family.add_metric([str(gpu.index), gpu.name], value)
+        yield family
+
+
+def _value(sample: GpuSample, field: str) -> float | None:
+    return getattr(sample, field) if sample.HasField(field) else None  # type: ignore[arg-type]
