@@ -25,8 +25,7 @@ class Assessed(NamedTuple):
 
 
 class Assessor:
-    """A reasoner together with the severities of its scores. `clock` returns aware UTC times; it only dates
-    assessments."""
+    """A reasoner and the severities of its scores. `clock` returns aware UTC times for assessed_at."""
 
     def __init__(
         self, reasoner: Reasoner, thresholds: SeverityThresholds, clock: Callable[[], datetime]

@@ -56,8 +56,7 @@ class JobClient:
         return response.leases
 
     async def renew(self, lease_ids: Collection[str]) -> set[str]:
-        """Renews leases and returns the ids of those that were lost. Returns none if the store does not
-        answer."""
+        """Renews leases and returns the ids of those that were lost; none if the store does not answer."""
         request = pb.RenewLeasesRequest(lease_ids=lease_ids)
         try:
             response = await call(self._store.RenewLeases, request, timeout=ANSWER_SECONDS)

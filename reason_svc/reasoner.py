@@ -15,8 +15,7 @@ MAX_DETECTION_IDS = 16
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The model and the prompt version that a reassessment asks for. An empty field means the configured
-    one."""
+    """The model and the prompt version that a reassessment asks for. Empty means the configured one."""
 
     model: str = ""
     prompt: str = ""

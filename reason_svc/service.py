@@ -23,8 +23,7 @@ BACKOFF = Backoff(0.5, 30.0)
 
 @asynccontextmanager
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
-    """Serves ReasonService and assesses the events that are due, until the block ends. Raises Invalid
-    BAD_SETTING."""
+    """Serves ReasonService and assesses due events until the block ends. Raises Invalid BAD_SETTING."""
     thresholds = SeverityThresholds(config.severity_medium, config.severity_high, config.severity_critical)
 
     async def publish(fact: EventAssessed) -> None:

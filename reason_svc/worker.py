@@ -74,8 +74,7 @@ class ReasonWorker:
         return replace(self._counts, assessing=len(self._tasks))
 
     async def run(self) -> None:
-        """Works until it is cancelled, then releases its leases. Raises a Problem that waiting cannot
-        solve."""
+        """Works until cancelled, then releases its leases. Raises a Problem that waiting cannot solve."""
         try:
             async with task_group() as group:
                 group.create_task(self._renew_leases())

@@ -38,8 +38,8 @@ OPTIONS: Mapping[str, OptionForm] = {
 @dataclass(frozen=True)
 class LlamaModel:
     """One GGUF file and how to serve it. `context` tokens are divided among `parallel` slots. `threads` may
-    be AUTOMATIC. `family` is the reasoner's option; if it is empty, the reasoner decides by the model's
-    name."""
+    be AUTOMATIC. `family` is an option for the reasoner, which decides by
+    the model's name if it is empty."""
 
     path: Path
     context: int = 8192

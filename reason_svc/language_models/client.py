@@ -59,8 +59,7 @@ class LlmClient:
             except NO_CONNECTION:
                 raise
             except DROPPED:
-                # A pooled connection may have been closed long ago. If a fresh one breaks, too, it is the
-                # server.
+                # A pooled connection may have been closed long ago; a fresh one can only break now.
                 return await _send_once(self._fresh, method, url, body)
         except NO_CONNECTION as error:
             raise Unavailable(f"no connection to the LLM server: {_cause(error)}", UNREACHABLE) from None

@@ -12,11 +12,10 @@ from reason_svc.rules.v1.scene import Scene, read_scene
 
 MAX_NAME_LENGTH, MAX_LABEL_LENGTH, MAX_PAST_TIMES = 64, 40, 10
 MAX_LINES = 48
-# The shortest descriptions have at most so many lines.
+# Line limits of the shortest descriptions.
 LINE_LIMITS = (16, 6, 2, 1)
 
-# The number of each photo, or frame of a clip, by capture time and media id. Numbers start at 1, in order of
-# capture.
+# The number of each photo, or frame of a clip, by capture time and media id: from 1, in order of capture.
 PhotoNumbers = dict[tuple[datetime, str], int]
 
 
@@ -45,8 +44,7 @@ class EventPrompt:
 
 
 def event_prompts(evidence: Evidence) -> list[EventPrompt]:
-    """Returns descriptions of the event, from the most detailed to the shortest, with at most MAX_LINES
-    lines.
+    """Returns descriptions of the event with at most MAX_LINES lines, from the most detailed to the shortest.
 
     A line describes one detection; or all detections of a label in one photo; or all of a label; or, in the
     shortest ones, the last line describes all labels that have no line of their own.

@@ -49,8 +49,7 @@ class LlmHealth:
         return self._last_seen
 
     def server(self) -> LlmServer:
-        """Returns the server if requests may be sent to it. Raises the problem of the last probe
-        otherwise."""
+        """Returns the server if it accepts requests. Raises the problem of the last probe otherwise."""
         if self._probe_problem or not self._last_seen:
             problem = self._probe_problem or Unavailable(
                 "the LLM server has not been probed yet", "LLM_UNREACHABLE"
@@ -94,8 +93,7 @@ class LlmHealth:
         """Probes until cancelled: every `away_interval` while the server is away, else every `ready_interval`
         and after a failed assessment."""
         while True:
-            # Assessments that fail together cause one probe, and a server that always fails is not probed
-            # faster.
+            # This pause makes one probe of several failed assessments, and bounds the rate of probes.
             await asyncio.sleep(self._away_interval)
             if not self._probe_problem:
                 with contextlib.suppress(TimeoutError):

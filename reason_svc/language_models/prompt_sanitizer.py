@@ -11,21 +11,18 @@ from reason_svc.plain_text import plain_text
 
 DATA_BEGIN, DATA_END = "=== EVENT DATA ===", "=== END OF EVENT DATA ==="
 
-# Allowed in addition to letters, marks and digits of any script. Not allowed: < > | [ ] { } / \ ` = # : ; " *
-# ~ $ % @ ^
+# Allowed in addition to letters, marks and digits of any script.
+# In particular, none of these: < > | [ ] { } / \ ` = # : ; " * ~ $ % @ ^
 ALLOWED = frozenset(" .,'’-_()&+!?")
 
-# Quoted JSON must stay readable, so it keeps its brackets and loses only what could be part of a chat
-# template.
+# Quoted JSON keeps its brackets, to stay readable. Only what could be part of a chat template is removed.
 _TEMPLATE = re.compile(r"\[/?[A-Za-z_]+\]|/(?=(no_?)?think)|={3,}|`", re.IGNORECASE)
 _ANGLES = str.maketrans({"<": "‹", ">": "›", "|": "¦"})
 
 
 def sanitize(text: str, max_length: int) -> str:
-    """Returns a name or a label as one line of at most `max_length` characters, without any that are not
-    allowed."""
-    # Compatibility forms are normalised first, because some tokenizers turn a fullwidth bracket into a plain
-    # one.
+    """Returns a name or a label as one line of at most `max_length` characters that are all allowed."""
+    # Some tokenizers turn compatibility forms, such as a fullwidth bracket, into plain characters.
     normalised = unicodedata.normalize("NFKC", text[: 8 * max_length])
     return plain_text("".join(c if _is_allowed(c) else " " for c in normalised), max_length)
 

@@ -57,8 +57,7 @@ class LlmReasoner:
 
     async def assess(self, evidence: Evidence, choice: ModelChoice) -> ReasonerResult:
         """Raises Unavailable LLM_UNREACHABLE or LLM_LOADING and Exhausted LLM_BUSY, which do not count as
-        attempts; Invalid UNKNOWN_MODEL or UNKNOWN_PROMPT; Internal for a failure of the server or the
-        model."""
+        attempts; Invalid UNKNOWN_MODEL or UNKNOWN_PROMPT; Internal if the server or the model fails."""
         if choice.model == self._rules.name:
             return await self._rules.assess(evidence, choice)
         prompt = self._prompts.get(choice.prompt or self._version)

@@ -35,8 +35,7 @@ class PromptTooLong(Internal):
 
 
 def problem_of(response: LlmResponse) -> Problem:
-    """Returns the Problem that a status other than 200 stands for, with the server's error message,
-    shortened."""
+    """Returns the Problem for a status other than 200, with the server's error message, shortened."""
     error = plain_text(_error_message(response.body), MAX_ERROR_LENGTH)
     message = f"the LLM server answered {response.status}{f': {error}' if error else ''}"
     if response.status == 503:

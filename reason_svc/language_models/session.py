@@ -36,8 +36,7 @@ class SessionOutcome:
 
 
 class LlmSession:
-    """The requests about one event. `tokens` are those of all requests so far, also if they led to
-    nothing."""
+    """The requests about one event. `tokens` were used by all requests so far, successful or not."""
 
     def __init__(
         self, client: LlmClient, endpoint: LlmEndpoint, server: LlmServer, family: ModelFamily

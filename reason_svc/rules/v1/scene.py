@@ -43,8 +43,7 @@ class DetectedClass:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """`classes` are ordered by points, highest first. `local_time` is when the first of them was first
-    seen."""
+    """`classes` are sorted by points, highest first. `local_time` is when the first one was first seen."""
 
     classes: tuple[DetectedClass, ...]
     local_time: datetime

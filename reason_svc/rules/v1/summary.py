@@ -16,8 +16,10 @@ MAX_NAME_LENGTH = 64
 
 
 def summarise(scene: Scene, camera_name: str, past: int) -> str:
-    """Returns text like `One person for 12 s at night at Front Door. 2 other events here in the hour
-    before.`"""
+    """Returns one or two sentences:
+
+    `One person for 12 s at night at Front Door. 2 other events here in the hour before.`
+    """
     words = [_joined([counted(detected) for detected in scene.classes])]
     seconds = scene.main.seconds
     if seconds >= 1:
@@ -30,14 +32,14 @@ def summarise(scene: Scene, camera_name: str, past: int) -> str:
 
 
 def counted(detected: DetectedClass) -> str:
-    """Returns text like `one person`, `two cars`, `12 sheep`."""
+    """Returns a text like `one person`, `two cars`, `12 sheep`."""
     number = NUMBERS[detected.count] if detected.count < len(NUMBERS) else str(detected.count)
     plural = PLURALS.get(detected.label, detected.label + "s")
     return f"{number} {detected.label if detected.count == 1 else plural}"
 
 
 def duration(seconds: float) -> str:
-    """Returns text like `12 s` or `1 min 30 s`, in whole seconds, rounded down."""
+    """Returns a text like `12 s` or `1 min 30 s`, in whole seconds, rounded down."""
     minutes, rest = divmod(int(seconds), 60)
     return " ".join(
         part for part in (minutes and f"{minutes} min", (rest or not minutes) and f"{rest} s") if part

@@ -49,7 +49,7 @@ Global___Severity: _TypeAlias = Severity  # noqa: Y015
 
 @_typing.final
 class Assessment(_message.Message):
-    """One judgement of one piece of evidence."""
+    """What a reasoner concludes from one piece of evidence."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -81,33 +81,35 @@ class Assessment(_message.Message):
     """0..100."""
     severity: Global___Severity.ValueType
     summary: _builtins.str
-    """One or two sentences for a person."""
+    """One or two sentences for people."""
     reasoner: _builtins.str
-    """`rules/v1`, or the kind of server that judged."""
+    """`rules/v1`, or the kind of the LLM server."""
     model: _builtins.str
     """Empty for rules."""
     prompt_hash: _builtins.str
     request_id: _builtins.str
-    """The request that asked for a re-judgement; empty for the first."""
+    """The request for a reassessment that it fulfils; empty otherwise."""
     rules_score: _builtins.int
-    """What the rules say of the same evidence: the sum of the factors' points."""
+    """The score by the rules for the same evidence: the sum of the factors' points."""
     prompt_tokens: _builtins.int
-    """Of all calls to the model that this took; `cached` ones it had read before. 0 for rules."""
+    """Tokens of all requests to the model; `cached_tokens` is the part of `prompt_tokens` that the server had in its
+    cache. 0 for rules.
+    """
     cached_tokens: _builtins.int
     completion_tokens: _builtins.int
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def raw_answer(self) -> _builtins.str:
-        """Written by earlier versions; now EventAssessed.raw_answer, and read by EventService.GetRawAnswer."""
+        """Written by earlier versions. Replaced by EventAssessed.raw_answer; EventService.GetRawAnswer reads it."""
 
     @raw_answer.setter
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def raw_answer(self, value: _builtins.str) -> None:
-        """Written by earlier versions; now EventAssessed.raw_answer, and read by EventService.GetRawAnswer."""
+        """Written by earlier versions. Replaced by EventAssessed.raw_answer; EventService.GetRawAnswer reads it."""
 
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]:
-        """Those of the rules, which stay beside every verdict; then a model's own reasons, `reason`, of no points."""
+        """The factors of the rules, which every assessment has, then a model's own reasons: `reason`, with no points."""
 
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration: ...
@@ -155,13 +157,13 @@ class Factor(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     DETECTION_IDS_FIELD_NUMBER: _builtins.int
     factor: _builtins.str
-    """Stable name: `class`, `count`, `confidence`, `hour`, `dwell`, `repeat`; `reason` for a model's own."""
+    """A stable name: `class`, `count`, `confidence`, `hour`, `dwell` or `repeat`; `reason` for a model's own reason."""
     points: _builtins.int
-    """Added to the score; may be negative."""
+    """Points that it adds to the score; may be negative."""
     text: _builtins.str
     @_builtins.property
     def detection_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The detections it rests on, at most 16."""
+        """The detections that it is about, at most 16."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class EventAssessed(_message.Message):
-    """Topic reason.assessments.v1, key camera_id. Failed attempts are facts too."""
+    """An attempt to assess an event, successful or not. Topic reason.assessments.v1, key camera_id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -36,7 +36,7 @@ class EventAssessed(_message.Message):
     evidence_revision: _builtins.int
     evidence_digest: _builtins.str
     raw_answer: _builtins.str
-    """The model's response as it came, cut to 8 KiB; empty for rules."""
+    """The model's raw answer, cut to 8 KiB; empty for rules."""
     @_builtins.property
     def assessment(self) -> _assessment_pb2.Assessment: ...
     @_builtins.property
@@ -72,12 +72,12 @@ class AssessmentFailure(_message.Message):
     FAILED_AT_FIELD_NUMBER: _builtins.int
     GIVEN_UP_REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """UUIDv5(lease id, attempt): a repeated delivery counts once."""
+    """UUIDv5(lease id, attempt), so that a fact that is delivered twice counts once."""
     reason: _builtins.str
-    """Machine-readable, `BAD_ANSWER`."""
+    """A reason code, for example `BAD_ANSWER`."""
     detail: _builtins.str
     given_up_request_id: _builtins.str
-    """The request for a re-judgement that it answers, where it can never be met; else empty."""
+    """The request for a reassessment that was given up because it can never succeed; empty otherwise."""
     @_builtins.property
     def failed_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

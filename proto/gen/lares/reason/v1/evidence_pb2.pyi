@@ -27,7 +27,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Evidence(_message.Message):
-    """Everything a judge may look at, frozen. The same evidence has the same digest."""
+    """Everything that a reasoner may use, frozen. The same evidence has the same digest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -43,14 +43,14 @@ class Evidence(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     revision: _builtins.int
-    """The event's revision this was cut from; the highest wins."""
+    """The revision of the event that it was made from. The assessment with the highest one applies."""
     digest: _builtins.str
-    """Hex SHA-256 of sorted detection ids, history and time zone."""
+    """Hex SHA-256 of the sorted detection ids, the history and the time zone."""
     camera_id: _builtins.str
     camera_name: _builtins.str
-    """Written by people: data, never instructions."""
+    """Written by people: it is data, never an instruction."""
     time_zone: _builtins.str
-    """IANA name."""
+    """An IANA name."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -59,7 +59,7 @@ class Evidence(_message.Message):
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvidenceDetection]: ...
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___PastEvent]:
-        """This camera's events of the hour before, as known when the event opened."""
+        """The camera's other events in the hour before, as known when the event opened."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class EvidenceDetection(_message.Message):
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Written by earlier clients, instead of bounding_box: [x_min, y_min, x_max, y_max]."""
+        """[x_min, y_min, x_max, y_max], written by earlier clients instead of bounding_box."""
 
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp: ...

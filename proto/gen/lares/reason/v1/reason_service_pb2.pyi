@@ -31,20 +31,20 @@ class _ReasonerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reasone
     REASONER_STATE_UNSPECIFIED: _ReasonerState.ValueType  # 0
     REASONER_STATE_READY: _ReasonerState.ValueType  # 1
     REASONER_STATE_LOADING: _ReasonerState.ValueType  # 2
-    """It answers, but has not read its model yet."""
+    """The server responds, but has not loaded its model yet."""
     REASONER_STATE_UNREACHABLE: _ReasonerState.ValueType  # 3
     REASONER_STATE_FAILING: _ReasonerState.ValueType  # 4
-    """It answers, but not in a way that could be used."""
+    """The server responds, but with nothing usable."""
 
 class ReasonerState(_ReasonerState, metaclass=_ReasonerStateEnumTypeWrapper): ...
 
 REASONER_STATE_UNSPECIFIED: ReasonerState.ValueType  # 0
 REASONER_STATE_READY: ReasonerState.ValueType  # 1
 REASONER_STATE_LOADING: ReasonerState.ValueType  # 2
-"""It answers, but has not read its model yet."""
+"""The server responds, but has not loaded its model yet."""
 REASONER_STATE_UNREACHABLE: ReasonerState.ValueType  # 3
 REASONER_STATE_FAILING: ReasonerState.ValueType  # 4
-"""It answers, but not in a way that could be used."""
+"""The server responds, but with nothing usable."""
 Global___ReasonerState: _TypeAlias = ReasonerState  # noqa: Y015
 
 @_typing.final
@@ -74,7 +74,7 @@ class AssessEventResponse(_message.Message):
     ASSESSMENT_FIELD_NUMBER: _builtins.int
     RAW_ANSWER_FIELD_NUMBER: _builtins.int
     raw_answer: _builtins.str
-    """The model's response as it came, cut to 8 KiB; empty for rules."""
+    """The model's raw answer, cut to 8 KiB; empty for rules."""
     @_builtins.property
     def assessment(self) -> _assessment_pb2.Assessment: ...
     def __init__(
@@ -129,28 +129,32 @@ class GetReasonStatusResponse(_message.Message):
     """`rules/v1`, `llama.cpp`, `trtllm`, `vllm`, `ollama` or `openai`."""
     state: Global___ReasonerState.ValueType
     detail: _builtins.str
-    """Why it is not ready, in words; empty otherwise."""
+    """Why it is not ready; empty if it is."""
     model: _builtins.str
-    """The model that judges unless another is asked for; empty for rules."""
+    """The model that is used unless a request names another; empty for rules."""
     prompt: _builtins.str
-    """The prompt that is used unless another is asked for; empty for rules."""
+    """The version of the prompt that is used unless a request names another; empty for rules."""
     slots: _builtins.int
-    """Events that it takes at the same time, and those in hand now."""
+    """How many events it can assess at the same time, and how many it is assessing."""
     assessing: _builtins.int
     assessed: _builtins.int
-    """Since the start of the process."""
+    """Counts since the process started."""
     failed: _builtins.int
     prompt_tokens: _builtins.int
     cached_tokens: _builtins.int
     completion_tokens: _builtins.int
     @_builtins.property
-    def since(self) -> _timestamp_pb2.Timestamp: ...
-    @_builtins.property
-    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those that a re-judgement may ask for."""
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """When this state began."""
 
     @_builtins.property
-    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The models that a reassessment may name."""
+
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The versions that a reassessment may name."""
+
     def __init__(
         self,
         *,

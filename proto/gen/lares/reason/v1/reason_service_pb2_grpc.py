@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ReasonServiceStub:
-    """The judge, for programs that bring their own evidence.
+    """Assesses evidence for programs that bring their own.
     """
 
     def __init__(self, channel):
@@ -48,18 +48,18 @@ class ReasonServiceStub:
 
 
 class ReasonServiceServicer:
-    """The judge, for programs that bring their own evidence.
+    """Assesses evidence for programs that bring their own.
     """
 
     def AssessEvent(self, request, context):
-        """Judges one piece of evidence. Nothing is stored.
+        """Assesses one piece of evidence. Nothing is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetReasonStatus(self, request, context):
-        """Who judges, and how that goes.
+        """Returns the reasoner, its state and its counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +87,7 @@ def add_ReasonServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReasonService:
-    """The judge, for programs that bring their own evidence.
+    """Assesses evidence for programs that bring their own.
     """
 
     @staticmethod

@@ -27,29 +27,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReasonServiceStub:
-    """The judge, for programs that bring their own evidence."""
+    """Assesses evidence for programs that bring their own."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReasonServiceAsyncStub: ...
     AssessEvent: _grpc.UnaryUnaryMultiCallable[_reason_service_pb2.AssessEventRequest, _reason_service_pb2.AssessEventResponse]
-    """Judges one piece of evidence. Nothing is stored."""
+    """Assesses one piece of evidence. Nothing is stored."""
     GetReasonStatus: _grpc.UnaryUnaryMultiCallable[_reason_service_pb2.GetReasonStatusRequest, _reason_service_pb2.GetReasonStatusResponse]
-    """Who judges, and how that goes."""
+    """Returns the reasoner, its state and its counts."""
 
 @_typing.type_check_only
 class ReasonServiceAsyncStub(ReasonServiceStub):
-    """The judge, for programs that bring their own evidence."""
+    """Assesses evidence for programs that bring their own."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AssessEvent: _aio.UnaryUnaryMultiCallable[_reason_service_pb2.AssessEventRequest, _reason_service_pb2.AssessEventResponse]  # type: ignore[assignment]
-    """Judges one piece of evidence. Nothing is stored."""
+    """Assesses one piece of evidence. Nothing is stored."""
     GetReasonStatus: _aio.UnaryUnaryMultiCallable[_reason_service_pb2.GetReasonStatusRequest, _reason_service_pb2.GetReasonStatusResponse]  # type: ignore[assignment]
-    """Who judges, and how that goes."""
+    """Returns the reasoner, its state and its counts."""
 
 class ReasonServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The judge, for programs that bring their own evidence."""
+    """Assesses evidence for programs that bring their own."""
 
     @_abc_1.abstractmethod
     def AssessEvent(
@@ -57,7 +57,7 @@ class ReasonServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reason_service_pb2.AssessEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reason_service_pb2.AssessEventResponse, _abc.Awaitable[_reason_service_pb2.AssessEventResponse]]:
-        """Judges one piece of evidence. Nothing is stored."""
+        """Assesses one piece of evidence. Nothing is stored."""
 
     @_abc_1.abstractmethod
     def GetReasonStatus(
@@ -65,6 +65,6 @@ class ReasonServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reason_service_pb2.GetReasonStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reason_service_pb2.GetReasonStatusResponse, _abc.Awaitable[_reason_service_pb2.GetReasonStatusResponse]]:
-        """Who judges, and how that goes."""
+        """Returns the reasoner, its state and its counts."""
 
 def add_ReasonServiceServicer_to_server(servicer: ReasonServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
