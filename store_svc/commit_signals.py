@@ -1,14 +1,17 @@
-"""Says inside one process that the database has something new, so that nobody need poll often.
+"""Signals inside one process that a commit has left work, so that loops need not poll often.
 
-It only hastens: another process's commit is seen by polling, so every waiter passes a timeout of a second
-or less where it matters, and looks again.
+Signals only save time: commits of other processes are noticed by polling. Therefore every wait has a timeout,
+of a second or less where latency matters.
 """
 
 import asyncio
 
 
 class CommitSignal:
-    """Wakes all who wait. Take `upcoming()` before looking, then wait for it: nothing is missed."""
+    """Wakes all waiting tasks.
+
+    To miss nothing, call `upcoming()` before reading the database, and wait for its result afterwards.
+    """
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
@@ -18,11 +21,12 @@ class CommitSignal:
         self._next = asyncio.Event()
 
     def upcoming(self) -> asyncio.Event:
+        """Returns an event that the next `notify()` sets."""
         return self._next
 
 
 async def wait(upcoming: asyncio.Event, timeout: float) -> bool:
-    """Whether it came within `timeout` seconds."""
+    """Returns whether the event was set within `timeout` seconds."""
     try:
         async with asyncio.timeout(timeout):
             await upcoming.wait()
@@ -32,7 +36,7 @@ async def wait(upcoming: asyncio.Event, timeout: float) -> bool:
 
 
 class CommitSignals:
-    """`due`: an event became due for judging. `feed`: the outbox has something to publish."""
+    """`due`: a job has become due. `feed`: the outbox has something to publish."""
 
     def __init__(self) -> None:
         self.due = CommitSignal()

@@ -1,4 +1,4 @@
-"""Jobs handed out to the workers: each for a time, and back in the queue when its worker dies."""
+"""Leases jobs to workers, each for a limited time, after which another worker can lease the job."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,25 +17,32 @@ from store_svc.facts_read import FactsRead
 from store_svc.job_queue import lease_jobs, release_leases, renew_leases
 from store_svc.times import stamp
 
-POLL_SECONDS = 0.5  # another process may have made a job due, or have read the facts
-RELEASED_SECONDS = 1.0  # how long a job rests that was given back
+# How often to check for jobs that another process has made due.
+POLL_SECONDS = 0.5
+# How long a released job waits before it is due again.
+RELEASED_SECONDS = 1.0
 
 ReadInputs = Callable[["asyncpg.Connection", Sequence[Job]], Awaitable[Mapping[UUID, AssessInput]]]
 
 
 @dataclass(frozen=True, slots=True)
 class JobKind:
-    """What tells the kinds of jobs apart: the facts that close them, and the input that their workers need.
-    Jobs without an input are not handed out; they come again when their lease ends."""
+    """What a kind of jobs needs: the facts that close its jobs, and a function that reads their inputs.
+
+    A job that `read_inputs` returns no input for is not given to a worker until its lease has expired.
+    """
 
     facts: FactsRead
     read_inputs: ReadInputs
 
 
 class JobLeases:
-    """Each due job is with one worker at a time. Nothing is leased before all facts of before the start are
-    in the store, and a job whose lease expired not before those of until then are: so nothing is done twice
-    after a restart, or where the store reads late."""
+    """Leases each due job to one worker at a time.
+
+    No job is leased before all facts from before the start are in the store, and a job whose lease has
+    expired is not leased again before all facts from before the expiry are. Therefore no work is repeated
+    after a restart, or while the store is behind.
+    """
 
     def __init__(
         self,
@@ -45,63 +52,68 @@ class JobLeases:
         seconds: float,
         clock: Callable[[], datetime],
     ) -> None:
-        """`kinds` by number; `seconds` is the length of a lease."""
+        """Takes the kinds by their number, and the length of a lease in seconds."""
         self._database = database
         self._kinds = kinds
         self._due = due
         self._length = timedelta(seconds=seconds)
         self._clock = clock
 
-    async def lease(self, kind: int, most: int, patience: float) -> list[JobLease]:
-        """Due jobs, the highest priority first, then the most recent. Waits up to `patience` seconds for the
-        first."""
+    async def lease(self, kind: int, max_jobs: int, timeout: float) -> list[JobLease]:
+        """Leases due jobs: the highest priority first, then the newest.
+
+        Waits for the first job for up to `timeout` seconds.
+        """
         now = asyncio.get_running_loop().time
-        deadline = now() + patience
+        deadline = now() + timeout
         while True:
             upcoming = self._due.upcoming()
-            leased, handed_out = await self._take(self._kinds[kind], kind, most)
-            if handed_out:
-                return handed_out
-            if leased:  # but none has an input: whoever comes after them need not wait
+            leased, leases = await self._lease_now(self._kinds[kind], kind, max_jobs)
+            if leases:
+                return leases
+            if leased:  # but none of them has an input, so try the next jobs at once
                 continue
             if now() >= deadline:
                 return []
             await wait(upcoming, min(POLL_SECONDS, deadline - now()))
 
-    async def _take(self, work: JobKind, kind: int, most: int) -> tuple[int, list[JobLease]]:
-        """How many jobs were leased, and those of them that have an input."""
-        read_until = work.facts.until
+    async def _lease_now(self, job_kind: JobKind, kind: int, max_jobs: int) -> tuple[int, list[JobLease]]:
+        """Returns how many jobs were leased, and the leases of those that have an input."""
+        read_until = job_kind.facts.until
         if read_until is None:
             return 0, []
 
         async def lease(connection: asyncpg.Connection) -> tuple[Sequence[Job], Mapping[UUID, AssessInput]]:
             now = self._clock()
-            jobs = await lease_jobs(connection, kind, most, now, self._length, read_until)
-            return jobs, await work.read_inputs(connection, jobs) if jobs else {}
+            jobs = await lease_jobs(connection, kind, max_jobs, now, self._length, read_until)
+            return jobs, await job_kind.read_inputs(connection, jobs) if jobs else {}
 
         jobs, inputs = await self._database.fast(lease)
-        whole = [job for job in jobs if job.subject_id in inputs]
-        return len(jobs), [_lease(job, inputs[job.subject_id]) for job in whole]
+        complete = [job for job in jobs if job.subject_id in inputs]
+        return len(jobs), [_lease_message(job, inputs[job.subject_id]) for job in complete]
 
     async def renew(self, lease_ids: Sequence[str]) -> tuple[list[str], datetime]:
-        """Those still held, and until when: a job that is done, or leased anew after its time, is lost."""
+        """Extends leases. Returns those that are still held, and their new expiry.
+
+        A lease is no longer held once its job is done or, after the expiry, leased again.
+        """
         until = self._clock() + self._length
         return await self._database.fast(lambda c: renew_leases(c, lease_ids, until)), until
 
     async def release(self, lease_ids: Sequence[str]) -> None:
-        """Back into the queue, after a moment; no attempt is counted."""
+        """Returns jobs to the queue, due after RELEASED_SECONDS. No attempt is counted."""
         due_at = self._clock() + timedelta(seconds=RELEASED_SECONDS)
         await self._database.fast(lambda connection: release_leases(connection, lease_ids, due_at))
 
 
-def _lease(job: Job, input: AssessInput) -> JobLease:
+def _lease_message(job: Job, input: AssessInput) -> JobLease:
     assert job.leased_until is not None  # just leased
-    about: Attributes = {"lares.job.subject": str(job.subject_id), "lares.attempt": job.attempts + 1}
+    attributes: Attributes = {"lares.job.subject": str(job.subject_id), "lares.attempt": job.attempts + 1}
     return JobLease(
         lease_id=str(job.lease_id),
         subject_id=str(job.subject_id),
         expires_at=stamp(job.leased_until),
         attempt=job.attempts + 1,
         assess=input,
-        traceparent=past_span(job.traceparent or "", "wait for lease", about, job.due_at),
+        traceparent=past_span(job.traceparent or "", "wait for lease", attributes, job.due_at),
     )

@@ -1,4 +1,4 @@
-"""Brings the database to this version's tables, at start."""
+"""Upgrades the database's schema at start."""
 
 import asyncio
 from pathlib import Path
@@ -16,27 +16,30 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Any number that all versions of Lares share: whoever holds it migrates, the others wait for it.
+# Advisory lock of the process that migrates. The number is the same in all versions of Lares.
 LOCK = 0x1A7E5
 LOCK_SECONDS = 60
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 async def migrate(url: str) -> None:
-    """Applies what is missing, in one transaction under an advisory lock: several may start at once, and one
-    that dies midway leaves nothing half done. Alembic is synchronous, so it gets a thread, with its own loop.
+    """Applies the missing migrations in one transaction, under an advisory lock.
+
+    Several processes may start at the same time, and one that is killed leaves the schema unchanged. Raises
+    Unavailable if the database cannot be reached, and Invalid (BAD_SETTING) if the URL is wrong.
     """
+    # Alembic is synchronous, so it runs in a thread, with an event loop of its own.
     if await _revision(url) != newest():
         await asyncio.to_thread(lambda: asyncio.run(_migrate(url)))
 
 
 def newest() -> str:
-    """The last revision of this version of Lares."""
+    """Returns the latest revision that this version of Lares knows."""
     return max(path.name for path in VERSIONS.glob("[0-9]*.py")).partition("_")[0]
 
 
 async def _revision(url: str) -> str | None:
-    """The database's own; None for an empty one. Asked for without Alembic, whose code takes long to read."""
+    """Returns the revision of the database, or None if it is empty. Avoids Alembic: its import is slow."""
     engine = engine_of(url, poolclass=NullPool)
     try:
         with problems():
@@ -47,11 +50,11 @@ async def _revision(url: str) -> str | None:
                     text("SELECT version_num FROM alembic_version")
                 )
                 return revision
-    except TypeError as error:  # asyncpg's word for a parameter that it does not know
+    except TypeError as error:  # raised by asyncpg for an unknown parameter
         raise Invalid(f"LARES_DATABASE_URL: {error}", "BAD_SETTING") from None
-    except Unavailable as gone:  # who starts Lares is told why; clients are not
-        why = getattr(gone.__cause__, "orig", gone.__cause__)
-        raise Unavailable(f"the database cannot be reached: {why}", gone.reason) from None
+    except Unavailable as error:  # the operator is shown the cause, which clients are not
+        cause = getattr(error.__cause__, "orig", error.__cause__)
+        raise Unavailable(f"the database cannot be reached: {cause}", error.reason) from None
     finally:
         await engine.dispose()
 
@@ -61,7 +64,8 @@ async def _migrate(url: str) -> None:
     try:
         with problems():
             async with engine.begin() as connection:
-                # Another's migration may take minutes; afterwards the tables must be free.
+                # No limit here, as the migration of another process may take minutes. After that the
+                # tables must be free within the limit.
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
                 await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
                 await connection.run_sync(_upgrade)
@@ -77,7 +81,7 @@ def _upgrade(connection: Connection) -> None:
     config = alembic_config()
     config.attributes["connection"] = connection
     if before not in (None, newest()):
-        log.info("migrating the database: with many events this takes minutes", before=before)
+        log.info("migrating database, which takes minutes if there are many events", before=before)
     command.upgrade(config, "head")
     after = MigrationContext.configure(connection).get_current_revision()
     if before != after:

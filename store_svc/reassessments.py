@@ -1,4 +1,4 @@
-"""What people ask for again: another judgement of an event, perhaps by another model or prompt."""
+"""Requests for another assessment of an event, optionally by another model or prompt."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,7 +15,8 @@ from store_svc.domain.job import Request
 from store_svc.repository import load_queued, lock_cameras, write_queue
 from store_svc.snapshots import event_message
 
-MOST = 1000  # requests that wait at the same time, give or take those who ask in this moment
+# How many requests may wait at the same time. Concurrent requests can exceed it slightly.
+MAX_WAITING = 1000
 
 _WAITING = "SELECT count(*) FROM jobs WHERE request_id IS NOT NULL"
 _ENDED = """
@@ -25,9 +26,12 @@ SELECT EXISTS (SELECT FROM assessments WHERE event_id = $1 AND request_id = $2)
 
 
 class Reassessments:
-    """A request waits with its event, which goes before all others in the queue until its first failure. It
-    ends with the assessment that answers it, when it is given up, or when a newer one replaces it. It changes
-    nothing that people see, so it is no entry of the feed."""
+    """Adds requests to the events' jobs.
+
+    A requested job is leased before all others, until its first failure. A request ends with the assessment
+    that answers it, when it is given up, or when a newer request replaces it. Clients see no change of the
+    event until then, so a request has no entry in the feed.
+    """
 
     def __init__(self, database: Database, due: CommitSignal, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -35,9 +39,11 @@ class Reassessments:
         self._clock = clock
 
     async def request(self, event_id: UUID, request: Request) -> Event:
-        """The event as it is now. The same request again, though it was answered or given up since, is no
-        other one, and the wishes of the first count. Raises NotFound EVENT_NOT_FOUND, and Exhausted
-        TOO_MANY_REASSESSMENTS while as many wait as may."""
+        """Adds a request, and returns the event as it is now.
+
+        A repeated request has no effect, even if it differs or has ended since. Raises NotFound
+        (EVENT_NOT_FOUND), and Exhausted (TOO_MANY_REASSESSMENTS) while MAX_WAITING requests wait.
+        """
         event = await self._database.fast(lambda connection: self._request(connection, event_id, request))
         self._due.notify()
         return event
@@ -45,13 +51,15 @@ class Reassessments:
     async def _request(self, connection: asyncpg.Connection, event_id: UUID, request: Request) -> Event:
         names = await lock_cameras(connection, [event_id])
         queued = (await load_queued(connection, [event_id])).get(event_id)
-        if queued is None or queued.event.camera_id not in names:  # committed since: its camera is not locked
+        if (
+            queued is None or queued.event.camera_id not in names
+        ):  # inserted since, so its camera is not locked
             raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=str(event_id))
         waiting = queued.job.request if queued.job else None
         ended = await connection.fetchval(_ENDED, event_id, request.id)
         if not ended and (waiting is None or waiting.id != request.id):
-            if waiting is None and await connection.fetchval(_WAITING) >= MOST:
-                raise Exhausted(f"{MOST} reassessments wait for the judge already", "TOO_MANY_REASSESSMENTS")
+            if waiting is None and await connection.fetchval(_WAITING) >= MAX_WAITING:
+                raise Exhausted(f"{MAX_WAITING} reassessments are already waiting", "TOO_MANY_REASSESSMENTS")
             queued.request_assessment(request, self._clock(), traceparent_of() or None)
             await write_queue(connection, [queued])
         event = queued.event

@@ -1,4 +1,4 @@
-"""Composes the store: the book of record, its loops over the log, and its gRPC services."""
+"""Composes store_svc: the consumers of the log, the sweep, the outbox and the gRPC services."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -53,15 +53,15 @@ SERVICE = "store_svc"
 
 @asynccontextmanager
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
-    """Runs until the block ends. Raises Unavailable where the database or the bus does not answer."""
+    """Runs the store until the block ends. Raises Unavailable if the database or the bus does not answer."""
     async with AsyncExitStack() as stack:
         await migrate(mesh.database_url)
         database = await stack.enter_async_context(open_database(mesh.database_url))
         await ensure_admin_key(database, config.home / "admin.key")
         mesh.checks["postgres"] = database.check
         signals = CommitSignals()
-        status, facts = await _start_workers(stack, config, mesh, database, signals)
-        await _add_services(stack, config, mesh, database, signals, status, facts)
+        lags, facts = await _start_workers(stack, config, mesh, database, signals)
+        await _add_services(stack, config, mesh, database, signals, lags, facts)
         yield
 
 
@@ -73,7 +73,7 @@ async def _start_workers(
     rejected = await stack.enter_async_context(mesh.bus.consume(REJECTED, SERVICE, offsets=offsets))
     assessed = await stack.enter_async_context(mesh.bus.consume(ASSESSED, SERVICE, offsets=offsets))
     facts = FactsRead(assessed.ends, assessed.behind, now)
-    recorder = DetectedRecorder(limits(config), watch_settings(config), config.time_zone, now)
+    recorder = DetectedRecorder(assembly_limits(config), watch_settings(config), config.time_zone, now)
     detections = Consumer(database, offsets, signals, recorder)
     rejections = Consumer(database, offsets, signals, RejectedRecorder(now))
     assessments = Consumer(database, offsets, signals, AssessedRecorder(now))
@@ -95,19 +95,20 @@ async def _add_services(
     mesh: Mesh,
     database: Database,
     signals: CommitSignals,
-    status: TopicLags,
+    lags: TopicLags,
     facts: FactsRead,
 ) -> None:
     feed = await stack.enter_async_context(open_feed(mesh.bus, partial(list_changes, database)))
     watch = watch_settings(config)
     detectors = Detectors(database, watch)
-    # What the detector can find counts all the same, and another detector may come: the start need not wait.
+    # A watched label that the detector cannot find does not delay the start: the other labels are recorded,
+    # and the detector may be replaced.
     mesh.checks["watch_policy"] = detectors.check
     mesh.awaited.add("watch_policy")
     previews = Previews(database, watch, detectors)
     cameras = CameraServicer(database, Cameras(database, signals, now), previews, config.watch_classes, now)
     reassessments = Reassessments(database, signals.due, now)
-    events = EventServicer(database, feed, reassessments, status, now)
+    events = EventServicer(database, feed, reassessments, lags, now)
     keys = Keys(database, now)
     kinds = {ASSESS: JobKind(facts, read_assess_inputs)}
     jobs = JobServicer(JobLeases(database, kinds, signals.due, config.lease_seconds, now))
@@ -133,7 +134,7 @@ def watch_settings(config: Config) -> WatchSettings:
     )
 
 
-def limits(config: Config) -> AssemblyLimits:
+def assembly_limits(config: Config) -> AssemblyLimits:
     return AssemblyLimits(
         gap=round(config.event_gap_seconds * SECOND),
         span=round(config.event_span_seconds * SECOND),

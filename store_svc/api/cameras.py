@@ -31,7 +31,7 @@ class CameraServicer(CameraServiceServicer):
         labels: Iterable[str],
         clock: Callable[[], datetime],
     ) -> None:
-        """`labels`: the watched classes, which alone can have thresholds, under any name they go by."""
+        """`labels` are the watched classes, by any of their names. Only they can have thresholds."""
         self._database = database
         self._stored = stored
         self._previews = previews
@@ -40,7 +40,7 @@ class CameraServicer(CameraServiceServicer):
 
     async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
         settings = _settings_of(request.camera)
-        self._check(settings["thresholds"])
+        self._check_labels(settings["thresholds"])
         stored = await self._stored.create(request.camera.id, **settings)
         return pb.CreateCameraResponse(camera=camera_message(stored))
 
@@ -58,7 +58,7 @@ class CameraServicer(CameraServiceServicer):
 
     async def UpdateCamera(self, request: pb.UpdateCameraRequest, context: object) -> pb.UpdateCameraResponse:
         changes = _changes_of(request.camera, request.update_mask)
-        self._check(changes.get("thresholds", ()))
+        self._check_labels(changes.get("thresholds", ()))
         stored = await self._stored.update(request.camera.id, changes)
         return pb.UpdateCameraResponse(camera=camera_message(stored))
 
@@ -73,7 +73,7 @@ class CameraServicer(CameraServiceServicer):
     ) -> pb.PreviewPolicyResponse:
         current = await cameras.stored_camera(self._database, request.camera.id)
         changes = _proposed_changes(request)
-        self._check(changes.get("thresholds", ()))
+        self._check_labels(changes.get("thresholds", ()))
         proposed = current.with_changes(self._clock(), **changes)
         return await self._previews.preview(current, proposed, request.max_frames or PREVIEWED_FRAMES)
 
@@ -81,13 +81,13 @@ class CameraServicer(CameraServiceServicer):
         await self._stored.delete(request.camera_id)
         return pb.DeleteCameraResponse()
 
-    def _check(self, thresholds: Iterable[str]) -> None:
+    def _check_labels(self, thresholds: Iterable[str]) -> None:
         if unknown := sorted(label for label in thresholds if canonical(label) not in self._labels):
-            raise Invalid(f"no watched class is called {unknown[0]!r}", "BAD_LABEL", label=unknown[0])
+            raise Invalid(f"{unknown[0]!r} is not a watched class", "BAD_LABEL", label=unknown[0])
 
 
 def _proposed_changes(request: pb.PreviewPolicyRequest) -> Mapping[str, Any]:
-    """As UpdateCamera takes them; none where the request names and sets nothing, which looks at what is."""
+    """Returns the proposed changes as for UpdateCamera, or none if the request sets and names no field."""
     camera, mask = request.camera, request.update_mask
     if not mask.paths and not any(field.name in SETTINGS for field, _ in camera.ListFields()):
         return {}
@@ -95,7 +95,7 @@ def _proposed_changes(request: pb.PreviewPolicyRequest) -> Mapping[str, Any]:
 
 
 def _settings_of(camera: Camera) -> dict[str, Any]:
-    """All settings, as CreateCamera gives them: what the message does not set has its default."""
+    """Returns all settings for CreateCamera. Fields that the message does not set have their defaults."""
     return {
         "display_name": camera.display_name if camera.HasField("display_name") else camera.id,
         "time_zone": camera.time_zone,
@@ -105,18 +105,21 @@ def _settings_of(camera: Camera) -> dict[str, Any]:
 
 
 def _changes_of(camera: Camera, mask: FieldMask) -> Mapping[str, Any]:
-    """The settings to change, by name. Without a mask those that the message sets, so that a client which was
-    built before a setting existed cannot erase it; a map is never among them. Raises Invalid BAD_FIELD_MASK
-    for a path that is no setting, or `*` beside others, and NOTHING_TO_UPDATE where nothing is set."""
+    """Returns the settings to change, by name.
+
+    Without a mask these are the fields that the message sets, except maps, so that a client that does not
+    know a setting cannot erase it. Raises Invalid: BAD_FIELD_MASK if a path is not a setting, or if `*` is
+    not the only path; NOTHING_TO_UPDATE if no field is set.
+    """
     settings = _settings_of(camera)
     paths = set(mask.paths)
     if paths == {EVERYTHING}:
         return settings
     if unknown := sorted(paths.difference(SETTINGS)):
-        raise Invalid(f"these are no settings of a camera: {', '.join(unknown)}", "BAD_FIELD_MASK")
+        raise Invalid(f"the mask names fields that cannot be changed: {', '.join(unknown)}", "BAD_FIELD_MASK")
     if not paths:
         set_fields = {field.name for field, _ in camera.ListFields() if field.has_presence}
         paths = set_fields.intersection(SETTINGS)
     if not paths:
-        raise Invalid("nothing is set: maps change only when update_mask names them", "NOTHING_TO_UPDATE")
+        raise Invalid("no field is set; maps change only if update_mask names them", "NOTHING_TO_UPDATE")
     return {name: settings[name] for name in SETTINGS if name in paths}

@@ -21,7 +21,7 @@ from store_svc.reassessments import Reassessments
 
 Lag = Callable[[], Awaitable[int]]
 
-# Together below the 30 s within which a bookmark was promised.
+# Their sum is less than the 30 s within which WatchEvents promises a bookmark.
 BOOKMARK_SECONDS, IDLE_SECONDS = 15.0, 10.0
 
 
@@ -110,18 +110,19 @@ class EventServicer(EventServiceServicer):
     async def GetStoreStatus(
         self, request: pb.GetStoreStatusRequest, context: object
     ) -> pb.GetStoreStatusResponse:
-        """The lags are read first: what leaves a topic in between is then counted in the store."""
-        lags = pb.GetStoreStatusResponse(
+        # The lags are read first: a record that is stored in between is then counted twice rather than not at
+        # all.
+        response = pb.GetStoreStatusResponse(
             detections_lag=await self._lags.detections(),
             rejections_lag=await self._lags.rejections(),
             assessments_lag=await self._lags.assessments(),
         )
-        lags.MergeFrom(await counts.count(self._database, self._clock()))
-        return lags
+        response.MergeFrom(await counts.count(self._database, self._clock()))
+        return response
 
 
 def _wanted(change: EventChanged, camera_ids: frozenset[str], min_severity: Severity.ValueType) -> bool:
-    """A deletion has no severity: whoever may have seen the event hears of it."""
+    # A deletion has no severity, so it is sent to every watcher that may have received the event.
     event = change.event
     if camera_ids and event.camera_id not in camera_ids:
         return False

@@ -5,7 +5,7 @@ from lares.store.internal.v1.job_service_pb2_grpc import JobServiceServicer
 from store_svc.job_leases import JobLeases
 from store_svc.times import stamp
 
-WAIT_MOST_SECONDS = 30.0
+MAX_WAIT_SECONDS = 30.0
 
 
 class JobServicer(JobServiceServicer):
@@ -14,8 +14,8 @@ class JobServicer(JobServiceServicer):
 
     async def LeaseJobs(self, request: pb.LeaseJobsRequest, context: object) -> pb.LeaseJobsResponse:
         wait = request.wait.seconds + request.wait.nanos / 1e9
-        patience = min(max(wait, 0.0), WAIT_MOST_SECONDS)
-        return pb.LeaseJobsResponse(leases=await self._leases.lease(request.kind, request.max_jobs, patience))
+        timeout = min(max(wait, 0.0), MAX_WAIT_SECONDS)
+        return pb.LeaseJobsResponse(leases=await self._leases.lease(request.kind, request.max_jobs, timeout))
 
     async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
         held, until = await self._leases.renew(request.lease_ids)

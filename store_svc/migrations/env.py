@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that store_svc.migration hands it, in its transaction."""
+"""Alembic's entry point. Uses the connection and the transaction of store_svc.migration."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""The input of `assess` jobs: an event's evidence, as its digest has it."""
+"""The inputs of `assess` jobs: the evidence of events, checked against its digest."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -16,7 +16,7 @@ from store_svc.times import stamp
 
 log = structlog.get_logger(__name__)
 
-# One statement, and so one snapshot: two would see two states of an event that grows in between.
+# One statement reads one snapshot. With two, frames could join the event in between.
 _EVIDENCE = """
     SELECT e.id, e.camera_id, coalesce(c.display_name, e.camera_id) AS camera_name, e.time_zone, e.started_at,
         e.ended_at, e.history, e.evidence_revision, e.evidence_digest,
@@ -30,27 +30,28 @@ _EVIDENCE = """
 async def read_assess_inputs(
     connection: "asyncpg.Connection", jobs: Sequence[Job]
 ) -> dict[UUID, AssessInput]:
-    """By event. An event whose detections do not have its digest, and that of the job, is left out with an
-    error line: nobody may assess what the answer would not be filed under."""
+    """Returns the inputs by event.
+
+    Leaves out, and logs, an event whose evidence does not have the digest that the event and the job have: an
+    assessment of it would be stored under the wrong digest.
+    """
     rows = await connection.fetch(_EVIDENCE, [job.subject_id for job in jobs])
     found = {row["id"]: row for row in rows}
     inputs: dict[UUID, AssessInput] = {}
     for job in jobs:
         row = found.get(job.subject_id)
-        if row is None or not _whole(row, job):
-            log.error(
-                "no input for a job: its event is not what its digest says", event_id=str(job.subject_id)
-            )
+        if row is None or not _matches_digest(row, job):
+            log.error("evidence does not match its digest, job skipped", event_id=str(job.subject_id))
             continue
         request = request_message(job.request) if job.request else None
         inputs[job.subject_id] = AssessInput(evidence=_evidence(row), request=request)
     return inputs
 
 
-def _whole(row: "asyncpg.Record", job: Job) -> bool:
+def _matches_digest(row: "asyncpg.Record", job: Job) -> bool:
     ids = (detection["id"] for detection in row["detections"])
-    found = evidence_digest(ids, load_history(row["history"]), row["time_zone"])
-    return {found} == {job.input_digest, row["evidence_digest"]}
+    computed = evidence_digest(ids, load_history(row["history"]), row["time_zone"])
+    return {computed} == {job.input_digest, row["evidence_digest"]}
 
 
 def _evidence(row: "asyncpg.Record") -> Evidence:

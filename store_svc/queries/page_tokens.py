@@ -1,4 +1,4 @@
-"""Page tokens: opaque cursors of a listing, each good for that listing and filter alone."""
+"""Page tokens: opaque cursors, each valid for one listing with one filter."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ SCOPE_BYTES = 8
 
 
 class Row(Protocol):
-    """Read by column name."""
+    """A row whose columns are read by name."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 
@@ -26,7 +26,7 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True)
 class KeyColumn:
-    """How one column of a sort key travels: its struct format, and the way there and back."""
+    """How one column of a sort key is encoded: its struct format, and the conversions to and from it."""
 
     format: str
     pack: Callable[[Any], Any]
@@ -41,28 +41,33 @@ SLUG = KeyColumn("64p", str.encode, bytes.decode)
 
 
 class PageTokens:
-    """The tokens of one listing. `key` names the columns it is sorted by, which tell every two rows apart;
-    `scope` is what it is filtered by. A row keeps its token whatever else comes or goes."""
+    """The tokens of one listing.
+
+    `key` has the columns that the listing is sorted by, which together are unique. `scope` is the filter. The
+    token of a row does not depend on other rows.
+    """
 
     def __init__(self, listing: str, key: dict[str, KeyColumn], scope: object = ()) -> None:
         self._key = key
-        self._struct = Struct(">" + "".join(kind.format for kind in key.values()))
+        self._struct = Struct(">" + "".join(column.format for column in key.values()))
         self._scope = hashlib.sha256(repr((listing, scope)).encode()).digest()[:SCOPE_BYTES]
 
     def token(self, row: Row) -> str:
-        """Asks for what comes after this row."""
-        packed = self._struct.pack(*[kind.pack(row[name]) for name, kind in self._key.items()])
+        """Returns the token of the page that starts after this row."""
+        packed = self._struct.pack(*[column.pack(row[name]) for name, column in self._key.items()])
         return base64.urlsafe_b64encode(self._scope + packed).rstrip(b"=").decode()
 
     def after(self, token: str) -> tuple[Any, ...] | None:
-        """The sort key to go on after; None for the first page. Raises Invalid BAD_PAGE_TOKEN for a token of
-        another listing or filter, or one that was never handed out."""
+        """Returns the sort key after which the page starts, or None for the first page (an empty token).
+
+        Raises Invalid (BAD_PAGE_TOKEN) if the token is malformed, or of another listing or filter.
+        """
         if not token:
             return None
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
             parts = self._struct.unpack(raw[SCOPE_BYTES:])
-            key = tuple(kind.unpack(part) for kind, part in zip(self._key.values(), parts, strict=True))
+            key = tuple(column.unpack(part) for column, part in zip(self._key.values(), parts, strict=True))
         except (ValueError, OverflowError, StructError):
             raise _bad_token() from None
         if raw[:SCOPE_BYTES] != self._scope:
@@ -70,8 +75,10 @@ class PageTokens:
         return key
 
     def cut(self, rows: Sequence[R], size: int) -> tuple[Sequence[R], list[str], str]:
-        """Of up to `size` + 1 rows read: the page, the token of each of its rows, and that of the next page,
-        empty on the last."""
+        """Splits up to `size` + 1 rows: the page, a token for each of its rows, and the next page's token.
+
+        The next page's token is empty on the last page.
+        """
         page = rows[:size]
         tokens = [self.token(row) for row in page]
         return page, tokens, tokens[-1] if len(rows) > size else ""

@@ -162,7 +162,7 @@ class TestTwice:
 
 
 async def test_no_more_may_wait_than_can_be_judged(store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("store_svc.reassessments.MOST", 1)
+    monkeypatch.setattr("store_svc.reassessments.MAX_WAITING", 1)
     await store.detect(detected(2, 500))
     await ask(store)
     with pytest.raises(Exhausted) as refused:

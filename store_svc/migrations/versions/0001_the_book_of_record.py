@@ -1,4 +1,4 @@
-"""the book of record"""
+"""The first schema."""
 
 from collections.abc import Sequence
 

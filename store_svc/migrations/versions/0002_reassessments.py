@@ -1,4 +1,4 @@
-"""reassessments"""
+"""Requests for reassessment, and the number of each assessment of an event."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""what became of the attempts"""
+"""The failed attempts of each event, and since when it waits."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ down_revision: str | None = "0002"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
-# Nobody wrote down when they became due: soon after the last detection, or when somebody asked.
+# When events became due was not recorded: soon after their last detection, or when they were requested.
 _WAITING = """
 UPDATE events SET waiting_since = CASE
     WHEN request_id IS NULL THEN least(due_at, last_recorded_at) ELSE least(due_at, now())

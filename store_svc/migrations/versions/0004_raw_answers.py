@@ -1,4 +1,4 @@
-"""raw answers"""
+"""Raw answers in a table of their own, outside the bodies of assessments and feed entries."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ down_revision: str | None = "0003"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
-# At a time, so that memory stays small however much there is.
+# Rows are read in portions of this size, so that memory stays small.
 _ROWS = 500
 
 _ASSESSMENTS = sa.table("assessments", sa.column("id", sa.Uuid()), sa.column("body", sa.LargeBinary()))
@@ -38,13 +38,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("assessment_id", name=op.f("raw_answers_pkey")),
     )
     _rewrite(sa.select(_ASSESSMENTS.c.id, _ASSESSMENTS.c.body), _ASSESSMENTS, _ASSESSMENTS.c.id, _move)
-    # Only entries of judged events hold an assessment. What people see of them stays as it was written.
+    # Only entries of assessed events contain an assessment. Everything else in them is unchanged.
     judged = sa.select(_FEED.c.sequence, _FEED.c.body).where(_FEED.c.severity.is_not(None))
     _rewrite(judged, _FEED, _FEED.c.sequence, _strip_entry)
 
 
 def downgrade() -> None:
-    """Raw answers go back into the assessments; the feed's entries stay without them."""
+    """Puts raw answers back into the assessments, but not into the feed's entries."""
     kept = sa.select(
         _RAW_ANSWERS.c.assessment_id, _ASSESSMENTS.c.body, _RAW_ANSWERS.c.body.label("raw_answer")
     )
@@ -62,7 +62,7 @@ def _rewrite(
     key: "sa.ColumnElement[object]",
     rewritten: Callable[[object, bytes], bytes],
 ) -> None:
-    """Gives each body its new form, in order of the key. One that no version can read is left alone."""
+    """Rewrites each body, in order of the key. A body that cannot be parsed is left unchanged."""
     bind = op.get_bind()
     page = bind.execute(rows.order_by(key).limit(_ROWS)).all()
     while page:

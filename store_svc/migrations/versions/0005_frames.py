@@ -1,4 +1,4 @@
-"""frames, and the policy that decided"""
+"""Frames with the findings that were dropped, and the watch policy that decided."""
 
 from collections.abc import Sequence
 

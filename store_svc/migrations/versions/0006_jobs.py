@@ -1,4 +1,4 @@
-"""jobs"""
+"""The job queue, in a table of its own."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,9 @@ depends_on: str | Sequence[str] | None = None
 
 TIME = sa.TIMESTAMP(timezone=True)
 
-# What waits goes on waiting, with its attempts and its pause. Leases go with it: a worker that is still at it
-# answers before its lease expires, or the job is leased anew only once all answers of until then are read.
+# Waiting events keep their attempts and pauses, and their leases. A worker that holds a lease publishes its
+# result before the lease expires; otherwise the job is leased again only after all results up to the expiry
+# are read.
 _CARRY = """
 INSERT INTO jobs (kind, subject_id, camera_id, priority, rank_time, due_at, waiting_since, attempts, failed,
     hastened, input_digest, request_id, lease_id, leased_until)

@@ -1,4 +1,4 @@
-"""The trace that an event's assessment belongs to."""
+"""The trace that the next assessment of an event belongs to."""
 
 from collections.abc import Sequence
 

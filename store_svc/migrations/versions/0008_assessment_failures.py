@@ -1,4 +1,4 @@
-"""The failed attempts get the name that the rest of the code has for them."""
+"""Renames the table of failed attempts to the name that the code uses."""
 
 from collections.abc import Sequence
 
