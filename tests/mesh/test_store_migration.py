@@ -217,11 +217,7 @@ async def downgrade_to_before_raw_answers(engine: AsyncEngine) -> None:
     def work(connection: Connection) -> None:
         config = migration.alembic_config()
         config.attributes["connection"] = connection
-        (of_raw_answers,) = [
-            script
-            for script in ScriptDirectory.from_config(config).walk_revisions()
-            if script.doc == "raw answers"
-        ]
+        of_raw_answers = ScriptDirectory.from_config(config).get_revision("0004")
         assert isinstance(of_raw_answers.down_revision, str)
         command.downgrade(config, of_raw_answers.down_revision)
 
