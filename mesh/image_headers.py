@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 JPEG_SIGNATURE = b"\xff\xd8"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -36,7 +36,7 @@ EXIF_START = b"Exif\x00\x00"
 # EXIF is near the start of a file; it is not searched for beyond this.
 EXIF_SEARCH_BYTES = 256 * 1024
 ORIENTATION, EXIF_DIRECTORY = 0x0112, 0x8769
-TIME_TAKEN, TIME_OFFSET, TIME_FRACTION = 0x9003, 0x9011, 0x9291
+TIME_TAGS = TIME_TAKEN, TIME_OFFSET, TIME_FRACTION = 0x9003, 0x9011, 0x9291
 ASCII, LONG = 2, 4
 MAX_ENTRIES = 512
 MAX_TEXT_BYTES = 64
@@ -131,15 +131,7 @@ class ExifTime:
 def exif_time(jpeg: ByteSource) -> ExifTime | None:
     """When the photo was taken; None if its EXIF header has no valid time. Never raises for malformed bytes.
     The first `EXIF_SEARCH_BYTES` of the file are enough."""
-    tiff = _Tiff(_exif(jpeg))
-    texts: dict[int, str] = {}
-    for entry in tiff.entries(tiff.number(4, 4)):
-        if entry.tag == EXIF_DIRECTORY and entry.type == LONG:
-            for inner in tiff.entries(tiff.number(entry.value_at, 4)):
-                if inner.tag not in (TIME_TAKEN, TIME_OFFSET, TIME_FRACTION) or inner.type != ASCII:
-                    continue
-                if inner.count <= MAX_TEXT_BYTES:
-                    texts.setdefault(inner.tag, tiff.text(inner))
+    texts = _exif_texts(_Tiff(_exif(jpeg)))
     try:
         local = datetime.strptime(texts.get(TIME_TAKEN, ""), "%Y:%m:%d %H:%M:%S")
     except ValueError:
@@ -161,6 +153,18 @@ def exif_orientation(jpeg: ByteSource) -> int:
     return UPRIGHT
 
 
+def _exif_texts(tiff: "_Tiff") -> dict[int, str]:
+    """The texts about the capture time, by tag. Malformed ones are left out."""
+    texts: dict[int, str] = {}
+    for directory in tiff.entries(tiff.number(4, 4)):
+        if directory.tag != EXIF_DIRECTORY or directory.type != LONG:
+            continue
+        for entry in tiff.entries(tiff.number(directory.value_at, 4)):
+            if entry.tag in TIME_TAGS and entry.type == ASCII and entry.value_count <= MAX_TEXT_BYTES:
+                texts.setdefault(entry.tag, tiff.text(entry))
+    return texts
+
+
 def _utc_offset(text: str) -> timedelta | None:
     """The offset written as `+02:00` or `Z`."""
     try:
@@ -169,8 +173,7 @@ def _utc_offset(text: str) -> timedelta | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
+class _Segment(NamedTuple):
     """The body of the segment is `image[start:end]`; `end` may be beyond the end of a truncated file."""
 
     marker: int
@@ -261,14 +264,13 @@ def _exif(jpeg: ByteSource) -> bytes:
     return b""
 
 
-@dataclass(frozen=True, slots=True)
-class _TiffEntry:
-    """`count` values of `type`. They are at `value_at` or, if they need more than 4 bytes, at the offset that
-    is stored there."""
+class _TiffEntry(NamedTuple):
+    """`value_count` values of `type`. They are at `value_at` or, if they need more than 4 bytes, at the
+    offset that is stored there."""
 
     tag: int
     type: int
-    count: int
+    value_count: int
     value_at: int
 
 
@@ -291,6 +293,6 @@ class _Tiff:
         return [_TiffEntry(number(s, 2), number(s + 2, 2), number(s + 4, 4), s + 8) for s in starts]
 
     def text(self, entry: _TiffEntry) -> str:
-        start = entry.value_at if entry.count <= 4 else self.number(entry.value_at, 4)
-        text = self._data[start : start + entry.count].partition(b"\x00")[0]
+        start = entry.value_at if entry.value_count <= 4 else self.number(entry.value_at, 4)
+        text = self._data[start : start + entry.value_count].partition(b"\x00")[0]
         return text.decode("ascii", "replace").strip()

@@ -1,4 +1,4 @@
-"""ingest_svc as the composition root opens it: real broker, gRPC over a private socket, kill -9."""
+"""ingest_svc as the composition root opens it, with a real broker, gRPC over a Unix socket, and kill -9."""
 
 import asyncio
 import hashlib
@@ -32,8 +32,8 @@ ROOT = Path(__file__).parents[2]
 KILLS = 5
 
 
-class Log:
-    """What is on ingest_svc's topics for this test's cameras, in order."""
+class TopicReader:
+    """Reads the facts about this test's cameras from the topics of ingest_svc, in order."""
 
     def __init__(self, prefix: str, store: FakeFileService) -> None:
         self._prefix, self._store = prefix, store
@@ -52,8 +52,8 @@ class Log:
                 self.rejections.append(delivery.message)
                 self._store.record(delivery.message.file)
 
-    def first(self, camera: str) -> list[str]:
-        """The paths of a camera's photos, each where it came first."""
+    def paths_of(self, camera: str) -> list[str]:
+        """The paths of a camera's photos, in the order of their first announcement."""
         return list(dict.fromkeys(media.file.path for media in self.media if media.camera_id == camera))
 
 
@@ -68,8 +68,8 @@ async def store() -> FakeFileService:
 
 
 @pytest.fixture
-async def log(bus: Bus, prefix: str, store: FakeFileService) -> AsyncIterator[Log]:
-    log = Log(prefix, store)
+async def log(bus: Bus, prefix: str, store: FakeFileService) -> AsyncIterator[TopicReader]:
+    log = TopicReader(prefix, store)
     async with bus.tail(INGESTED) as media, bus.tail(REJECTED) as rejections:
         reading = [
             asyncio.create_task(log.read_media(media)),
@@ -100,22 +100,22 @@ def drop(home: Path, path: str, content: bytes, mtime: float) -> None:
 
 
 @pytest.mark.usefixtures("calling_as_itself")
-async def test_the_service_watches_takes_uploads_and_answers(
-    bus: Bus, log: Log, prefix: str, store_socket: str, tmp_path: Path
+async def test_the_service_watches_takes_uploads_and_reports_its_status(
+    bus: Bus, log: TopicReader, prefix: str, store_socket: str, tmp_path: Path
 ) -> None:
-    made, address = f"{prefix}-made", f"unix:{tmp_path / 'ingest.sock'}"
-    await bus.publish(CAMERAS, CameraConfigured(camera=Camera(id=made, enabled=True), revision=1))
+    created, address = f"{prefix}-created", f"unix:{tmp_path / 'ingest.sock'}"
+    await bus.publish(CAMERAS, CameraConfigured(camera=Camera(id=created, enabled=True), revision=1))
     server, channels = GrpcServer(CallInterceptor), Channels({}, {"ingest": address})
     await server.listen(address, door=Door.SIBLINGS)
     stub = IngestServiceStub(channels.to("ingest"))
     async with running_ingest(bus, tmp_path, store_socket, server) as mesh:
         await server.start()
         assert await mesh.missing() == {}
-        with pytest.raises(Conflict) as refused:
+        with pytest.raises(Conflict) as raised:
             async with running_ingest(bus, tmp_path, store_socket, GrpcServer(CallInterceptor)):
                 pass
-        assert refused.value.reason == "INGEST_RUNNING"
-        await until((tmp_path / "cameras" / made).is_dir)
+        assert raised.value.reason == "INGEST_RUNNING"
+        await until((tmp_path / "cameras" / created).is_dir)
         drop(tmp_path, f"{prefix}/one.jpg", jpeg("one"), 1_000)
         drop(tmp_path, f"{prefix}/bad.jpg", b"bad", 1_000)
         await until(lambda: log.media and log.rejections)
@@ -124,9 +124,9 @@ async def test_the_service_watches_takes_uploads_and_answers(
             camera_id=f"{prefix}-up", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
         )
         requests = iter([UploadMediaRequest(header=header), UploadMediaRequest(chunk=content)])
-        answer = await stub.UploadMedia(requests, timeout=90, metadata=metadata())
+        response = await stub.UploadMedia(requests, timeout=90, metadata=metadata())
         await until(lambda: len(log.media) == 2)
-        assert log.media[1].id == answer.media_id
+        assert log.media[1].id == response.media_id
         status = await call(stub.GetIngestStatus, GetIngestStatusRequest())
         assert (status.settling, status.unannounced, status.scanning) == (0, 0, False)
         await server.stop(0)
@@ -137,10 +137,10 @@ async def test_the_service_watches_takes_uploads_and_answers(
 
 
 async def test_kill_9_loses_nothing_and_keeps_every_cameras_order(
-    bus: Bus, log: Log, prefix: str, kafka_url: str, store_socket: str, tmp_path: Path
+    bus: Bus, log: TopicReader, prefix: str, kafka_url: str, store_socket: str, tmp_path: Path
 ) -> None:
-    """Photos come in capture order, before, while and after the process is killed, again and again."""
-    chance = random.Random(3)
+    """Photos arrive in capture order before, while and after the process is killed, several times."""
+    dice = random.Random(3)
     cameras = [f"{prefix}-{name}" for name in ("a", "b", "c")]
     paths: dict[str, list[str]] = {camera: [] for camera in cameras}
     for kill in range(KILLS + 1):
@@ -152,19 +152,19 @@ async def test_kill_9_loses_nothing_and_keeps_every_cameras_order(
             stdout=asyncio.subprocess.DEVNULL,
         )
         for step in range(20):
-            camera, moment = chance.choice(cameras), kill * 100 + step
-            path = f"{camera}/{moment % 7}/{chance.randrange(10**6)}-{moment}.jpg"
-            drop(tmp_path, path, jpeg(path), 10_000 + moment)
+            camera, number = dice.choice(cameras), kill * 100 + step
+            path = f"{camera}/{number % 7}/{dice.randrange(10**6)}-{number}.jpg"
+            drop(tmp_path, path, jpeg(path), 10_000 + number)
             paths[camera].append(path)
-            await asyncio.sleep(chance.uniform(0, 0.15))
+            await asyncio.sleep(dice.uniform(0, 0.15))
         if kill < KILLS:
-            await asyncio.sleep(chance.uniform(0, 0.3))
+            await asyncio.sleep(dice.uniform(0, 0.3))
             process.kill()
         else:
-            await until(lambda: all(set(log.first(c)) == set(paths[c]) for c in cameras))
+            await until(lambda: all(set(log.paths_of(c)) == set(paths[c]) for c in cameras))
             process.terminate()
         await process.wait()
-    assert {camera: log.first(camera) for camera in cameras} == paths
+    assert {camera: log.paths_of(camera) for camera in cameras} == paths
     for media in log.media:
         content = (tmp_path / "media" / media.sha256[:2] / media.sha256).read_bytes()
         assert hashlib.sha256(content).hexdigest() == media.sha256

@@ -1,4 +1,4 @@
-"""IngestService over gRPC, by pytest-grpc: what a third party's synchronous client sees."""
+"""IngestService as a third party's synchronous gRPC client sees it, by pytest-grpc."""
 
 import asyncio
 import hashlib
@@ -54,7 +54,7 @@ def parts(content: bytes, *chunks: bytes) -> Iterator[UploadMediaRequest]:
         yield UploadMediaRequest(chunk=chunk)
 
 
-def test_an_upload_and_a_dropped_file_of_one_content_are_one_media(
+def test_an_upload_and_a_file_with_the_same_content_are_one_media(
     grpc_stub: Any, harness: IngestHarness
 ) -> None:
     content = jpeg("both")
@@ -68,33 +68,31 @@ def test_an_upload_and_a_dropped_file_of_one_content_are_one_media(
     assert [media.camera_name for media in harness.bus.media] == ["porch", "Porch"]
 
 
-def test_a_bad_upload_says_why(grpc_stub: Any) -> None:
-    with pytest.raises(grpc.RpcError) as refused:
+def test_a_rejected_upload_gets_the_reason(grpc_stub: Any) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
         grpc_stub.UploadMedia(parts(jpeg()[:-2]), timeout=90)
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert refused.value.details() == "the JPEG file's end is missing"
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.details() == "the JPEG file's end is missing"
 
 
-def test_an_empty_chunk_is_against_the_contract(grpc_stub: Any) -> None:
-    with pytest.raises(grpc.RpcError) as refused:
+def test_an_empty_chunk_violates_the_contract(grpc_stub: Any) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
         grpc_stub.UploadMedia(parts(jpeg(), b""), timeout=90)
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_an_upload_given_up_leaves_nothing(
-    grpc_stub: Any, harness: IngestHarness, served: LoopThread
-) -> None:
-    def given_up() -> Iterator[UploadMediaRequest]:
+def test_an_aborted_upload_leaves_nothing(grpc_stub: Any, harness: IngestHarness, served: LoopThread) -> None:
+    def aborted() -> Iterator[UploadMediaRequest]:
         yield from parts(jpeg(), jpeg()[:10])
         raise RuntimeError("the client dies")
 
     with pytest.raises(grpc.RpcError):
-        grpc_stub.UploadMedia(given_up(), timeout=90)
+        grpc_stub.UploadMedia(aborted(), timeout=90)
 
     spool = harness.home / "media" / ".spool"
 
     async def gone() -> None:
-        """What a thread just writes goes when the thread lets go of it."""
+        """A file that a thread is writing is deleted when the thread has finished."""
         async with asyncio.timeout(90):
             while harness.ingest.uploads.in_progress or list(spool.iterdir()):
                 await asyncio.sleep(0.01)

@@ -21,7 +21,7 @@ from mesh.blobs.s3 import S3Blobs, S3Bucket, bucket_of
 from mesh.blobs.spool import Spool
 from mesh.config import load_config
 from mesh.problems import Invalid, NotFound, Unavailable
-from tests.support.ingest_harness import FakeBus, FakeCameras, FakeStore
+from tests.support.ingest_harness import FakeBus, FakeCameras, FakeKnownFiles
 from tests.support.lares import free_ports
 from tests.support.s3 import READER, READER_SECRET, S3, SECRET, WRITER, WRITER_SECRET
 
@@ -115,7 +115,7 @@ async def test_whoever_may_only_read_can_do_that_and_says_so_before_a_put(
 
 
 async def start_ingesting(home: Path, blobs: S3Blobs) -> None:
-    async with compose(load_config(home=home), FakeCameras(), FakeStore(), blobs, FakeBus()):
+    async with compose(load_config(home=home), FakeCameras(), FakeKnownFiles(), blobs, FakeBus()):
         pass
 
 

@@ -1,4 +1,4 @@
-"""Files made by hand: right on the outside, where ingest_svc looks, with nothing inside."""
+"""JPEG and PNG files with valid headers and meaningless pixels."""
 
 import struct
 import zlib
@@ -7,7 +7,7 @@ import zlib
 def jpeg(
     mark: str = "", width: int = 640, height: int = 480, exif: bytes = b"", pixels: bytes = b"\x12" * 64
 ) -> bytes:
-    """A whole JPEG file; `mark` makes its content its own."""
+    """A complete JPEG file; a different `mark` makes different content."""
     parts = [b"\xff\xd8"]
     if exif:
         parts.append(_segment(0xE1, b"Exif\x00\x00" + exif))

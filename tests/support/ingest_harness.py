@@ -1,4 +1,4 @@
-"""ingest_svc on a real file system with real blobs, and fakes where Kafka and the store would be."""
+"""ingest_svc on a real file system with real blobs, and with fakes of the bus, the cameras and the store."""
 
 import asyncio
 import os
@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace import Span
 
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.service import Ingest, compose
+from ingest_svc.watching.open_files import open_for_writing
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from lares.store.v1.camera_pb2 import Camera
@@ -19,10 +21,11 @@ from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import FileBlobs
 from mesh.config import Config, load_config
 from mesh.topics import M, Topic
+from tests.support.waiting import until
 
 
 class FakeBus:
-    """Keeps what was published; `failures` are raised first, and nothing passes while `open` is not set."""
+    """Keeps what was published. It raises `failures` first, and waits while `open` is not set."""
 
     def __init__(self) -> None:
         self.media: list[Media] = []
@@ -58,11 +61,11 @@ class FakeCameras:
         enabled: bool = True,
         deleted: bool = False,
         time_zone: str = "",
-        made: int = 1,
+        created: int = 1,
     ) -> None:
-        """`made`: when, in seconds."""
+        """`created` is in seconds since 1970."""
         camera = Camera(
-            id=camera_id, enabled=enabled, time_zone=time_zone, created_at=Timestamp(seconds=made)
+            id=camera_id, enabled=enabled, time_zone=time_zone, created_at=Timestamp(seconds=created)
         )
         self._table[camera_id] = CameraConfigured(camera=camera, deleted=deleted)
         self._changes.put_nowait(self._table[camera_id])
@@ -78,17 +81,17 @@ class FakeCameras:
             yield await self._changes.get()
 
 
-class FakeStore:
-    """Knows the files it is told of; answers only while `up` is set."""
+class FakeKnownFiles:
+    """Knows the files given to `add`, and waits while `available` is not set."""
 
     def __init__(self) -> None:
         self.files: set[Fingerprint] = set()
         self.asked: list[Fingerprint] = []
         self.page = 1000
-        self.up = asyncio.Event()
-        self.up.set()
+        self.available = asyncio.Event()
+        self.available.set()
 
-    def knows(self, root: Path, *paths: str) -> None:
+    def add(self, root: Path, *paths: str) -> None:
         for path in paths:
             file = fingerprint(root, path)
             assert file is not None
@@ -97,7 +100,7 @@ class FakeStore:
     async def unknown(self, files: Sequence[Fingerprint]) -> list[Fingerprint]:
         assert len(files) <= self.page
         self.asked += files
-        await self.up.wait()
+        await self.available.wait()
         return [file for file in files if file not in self.files]
 
 
@@ -105,7 +108,7 @@ class IngestHarness:
     def __init__(self, home: Path) -> None:
         self.home, self.root = home, home / "cameras"
         self.root.mkdir(parents=True, exist_ok=True)
-        self.bus, self.cameras, self.store = FakeBus(), FakeCameras(), FakeStore()
+        self.bus, self.cameras, self.known_files = FakeBus(), FakeCameras(), FakeKnownFiles()
         self.settings: dict[str, object] = {}
         (home / "media").mkdir(exist_ok=True)
         self.blobs = FileBlobs(home / "media")
@@ -116,8 +119,10 @@ class IngestHarness:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Ingest]:
-        """Fails when a loop failed."""
-        async with compose(self.config(), self.cameras, self.store, self.blobs, self.bus) as self.ingest:
+        """Runs the loops, and fails if one of them failed."""
+        async with compose(
+            self.config(), self.cameras, self.known_files, self.blobs, self.bus
+        ) as self.ingest:
             worker, announcer = self.ingest.worker, self.ingest.announcer
             loops = [
                 asyncio.create_task(loop) for loop in (announcer.run(), worker.follow_cameras(), worker.run())
@@ -132,7 +137,7 @@ class IngestHarness:
             assert not failures
 
     def drop(self, path: str, content: bytes, mtime: float | None = None) -> Path:
-        """Moves a file into place, complete, as a careful camera does."""
+        """Moves a complete file into place, as a careful camera does."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = self.home / f"{time.monotonic_ns()}.part"
@@ -148,13 +153,27 @@ class IngestHarness:
 
     @property
     def paths(self) -> list[str]:
-        """Of the announced photos, in order."""
+        """The paths of the announced photos, in order."""
         return [media.file.path for media in self.bus.media]
 
     @property
-    def refused(self) -> dict[str, str]:
-        """Reason by path."""
+    def rejected(self) -> dict[str, str]:
+        """The reason of each rejection, by path."""
         return {
             rejection.file.path: RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_")
             for rejection in self.bus.rejections
         }
+
+
+async def until_checked(monkeypatch: pytest.MonkeyPatch, file: Path, times: int = 3) -> None:
+    """Waits until the worker has checked `times` times whether the file is complete. It checks once in every
+    `ingest_settle_seconds`."""
+    checks = list[Path]()
+
+    def counting(path: Path) -> bool | None:
+        checks.append(path)
+        return open_for_writing(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest_svc.watching.folder_watcher.open_for_writing", counting)
+        await until(lambda: checks.count(file) >= times)

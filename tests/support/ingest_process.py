@@ -1,4 +1,4 @@
-"""ingest_svc in a process of its own, to be killed, and a store that only knows files."""
+"""Runs ingest_svc in a process of its own, for tests that kill it, and a fake FileService."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ from mesh.rpc.interceptor import CallInterceptor
 
 
 class FakeFileService(FileServiceServicer):
-    """Knows the files it was told of."""
+    """Knows the files given to `record`."""
 
     def __init__(self) -> None:
         self.known: set[bytes] = set()
@@ -42,8 +42,8 @@ class FakeFileService(FileServiceServicer):
 async def running_ingest(
     bus: Bus, home: Path, store: str, server: GrpcServer, **settings: object
 ) -> AsyncIterator[Mesh]:
-    """The service as the composition root opens it; `store` is the address of a FileService. `server` is
-    the caller's, to start and stop."""
+    """Opens the service as the composition root does. `store` is the address of a FileService. The caller
+    starts and stops `server`."""
     async with AsyncExitStack() as stack:
         channels = Channels({}, {"store": store})
         stack.push_async_callback(channels.close)

@@ -1,4 +1,4 @@
-"""Photos for tests: what is in them is known. Fetched once into the cache, or made there."""
+"""Photos for tests whose content is known. They are downloaded to the cache once, or made there."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ NOISE_SEED, NOISE, QUALITY = 1, 6.0, 90
 
 
 def people() -> list[Path]:
-    """JPEGs of 500 to 640 pixels; the first one shows a walker in a park with others behind him."""
+    """JPEGs of 500 to 640 pixels; the first one shows a walker in a park with others behind them."""
     return _annotated("000000193245.jpg", "000000086956.jpg", "000000424349.jpg", "2008_003182.jpg")
 
 
@@ -28,18 +28,18 @@ def vehicles() -> list[Path]:
 
 
 def empty_photo() -> Path:
-    """A JPEG of a harbour in which nobody and nothing that is watched can be seen."""
+    """A JPEG of a harbour that shows no person and no other watched label."""
     (photo,) = _annotated("000000573008.jpg")
     return photo
 
 
 def small_photos() -> list[Path]:
-    """JPEGs of at most 640 pixels, with people, with animals, and one with neither."""
+    """JPEGs of at most 640 pixels, with people or animals, and one with neither."""
     return [*people(), *animals(), empty_photo()]
 
 
 def person_photo() -> Path:
-    """A JPEG of 1920 x 1080 pixels, half a megabyte: the walker of `people`, with a sensor's noise."""
+    """A JPEG of 1920 x 1080 pixels, half a megabyte: the walker of `people`, with the noise of a sensor."""
     made = CACHE / "samples" / "walker-1080p.jpg"
     if not made.exists():
         small = cv2.imread(str(people()[0]))
@@ -56,7 +56,7 @@ def person_photo() -> Path:
 
 
 def renumbered(photo: Path, number: int) -> bytes:
-    """The JPEG's content with a number in a comment: the same pixels, another photo."""
+    """The JPEG with a number in a comment: the same pixels, but another photo."""
     content, comment = photo.read_bytes(), f"number {number}".encode()
     return content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + content[2:]
 

@@ -8,7 +8,7 @@ from tests.support.ingest_harness import IngestHarness
 
 @pytest.fixture
 async def harness(tmp_path: Path) -> AsyncIterator[IngestHarness]:
-    """Not running yet; its loop is the test's."""
+    """Does not run yet. It uses the event loop of the test."""
     harness = IngestHarness(tmp_path / "home")
     yield harness
     harness.blobs.close()

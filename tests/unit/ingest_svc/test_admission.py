@@ -1,4 +1,4 @@
-"""Cameras that are made, deleted, disabled and enabled by the API."""
+"""Cameras that the API creates, deletes, disables and enables."""
 
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,7 @@ from tests.support.ingest_harness import FakeCameras, IngestHarness
 from tests.support.waiting import until
 
 
-async def test_a_camera_made_by_the_api_gets_a_folder(harness: IngestHarness) -> None:
+async def test_a_camera_created_by_the_api_gets_a_folder(harness: IngestHarness) -> None:
     harness.cameras.configure("before")
     async with harness.running():
         await until(lambda: harness.idle)
@@ -25,7 +25,7 @@ async def test_a_camera_made_by_the_api_gets_a_folder(harness: IngestHarness) ->
         await until(lambda: harness.paths == ["porch/one.jpg"])
 
 
-async def test_no_folder_is_made_where_one_of_that_slug_is(harness: IngestHarness) -> None:
+async def test_no_folder_is_made_if_one_with_that_slug_exists(harness: IngestHarness) -> None:
     (harness.root / "Front Door").mkdir()
     harness.cameras.configure("front-door")
     async with harness.running():
@@ -36,7 +36,9 @@ async def test_no_folder_is_made_where_one_of_that_slug_is(harness: IngestHarnes
     assert not (harness.root / "front-door").exists()
 
 
-async def test_a_deleted_cameras_folder_is_ignored_until_it_is_made_again(harness: IngestHarness) -> None:
+async def test_a_deleted_cameras_folder_is_ignored_until_the_camera_is_created_again(
+    harness: IngestHarness,
+) -> None:
     harness.cameras.configure("door", deleted=True)
     harness.drop("door/one.jpg", jpeg("one"), mtime=1_000)
     async with harness.running():
@@ -49,22 +51,22 @@ async def test_a_deleted_cameras_folder_is_ignored_until_it_is_made_again(harnes
         harness.cameras.configure("door")
         await until(lambda: harness.idle and len(harness.paths) == 3)
     assert harness.paths == ["garage/one.jpg", "door/one.jpg", "door/two.jpg"]
-    assert harness.refused == {"door/bad.jpg": "NOT_AN_IMAGE"}
+    assert harness.rejected == {"door/bad.jpg": "NOT_AN_IMAGE"}
 
 
-async def test_what_was_announced_of_a_camera_just_deleted_is_announced_when_it_is_made_again(
+async def test_photos_of_a_camera_that_is_deleted_and_created_again_are_announced_again(
     harness: IngestHarness,
 ) -> None:
-    """We hear of a deletion a little late; the store drops what we announce meanwhile."""
+    """ingest_svc hears of a deletion a little late, and the store drops what it announces meanwhile."""
     harness.cameras.configure("door")
     async with harness.running():
         await until(lambda: harness.idle)
         harness.drop("door/kept.jpg", jpeg("kept"))
         harness.drop("door/dropped.jpg", jpeg("dropped"))
         await until(lambda: harness.idle and len(harness.paths) == 2)
-        harness.store.knows(harness.root, "door/kept.jpg")
+        harness.known_files.add(harness.root, "door/kept.jpg")
         harness.cameras.configure("door", time_zone="Asia/Tokyo")  # changes nothing
-        harness.cameras.configure("door", made=2)
+        harness.cameras.configure("door", created=2)
         await until(lambda: harness.idle and len(harness.paths) == 3)
     assert harness.paths == ["door/kept.jpg", "door/dropped.jpg", "door/dropped.jpg"]
 
@@ -83,7 +85,7 @@ async def test_a_disabled_cameras_files_wait_until_it_is_enabled(harness: Ingest
     assert harness.paths == ["door/one.jpg", "door/two.jpg"]
 
 
-async def test_exif_is_read_in_the_cameras_own_zone(harness: IngestHarness) -> None:
+async def test_exif_times_are_in_the_time_zone_of_the_camera(harness: IngestHarness) -> None:
     harness.cameras.configure("porch", time_zone="America/New_York")
     harness.settings["time_zone"] = "Europe/Berlin"
     exif = tiff("2026:01:05 12:00:00", fraction="5")
@@ -95,7 +97,7 @@ async def test_exif_is_read_in_the_cameras_own_zone(harness: IngestHarness) -> N
     assert hours == {"porch": "2026-01-05T17:00:00.500Z", "yard": "2026-01-05T11:00:00.500Z"}
 
 
-def test_a_zone_that_nobody_knows_is_the_hosts() -> None:
+def test_an_unknown_time_zone_means_the_default_one() -> None:
     cameras, folders = FakeCameras(), CameraFolders()
     folders.update(["door"])
     cameras.configure("door", time_zone="Mars/Olympus")
@@ -105,7 +107,7 @@ def test_a_zone_that_nobody_knows_is_the_hosts() -> None:
     )
 
 
-def test_uploads_for_deleted_or_disabled_cameras_are_refused() -> None:
+def test_uploads_for_deleted_or_disabled_cameras_are_rejected() -> None:
     cameras = FakeCameras()
     admission = Admission(CameraFolders(), cameras, "UTC")
     assert admission.of_upload("new").id == "new"

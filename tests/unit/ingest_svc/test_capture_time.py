@@ -1,4 +1,4 @@
-"""When a photo was taken, and how we know."""
+"""When a photo was taken, and which source tells."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -49,7 +49,7 @@ def test_exif_without_offset_is_in_the_cameras_zone() -> None:
     assert when(exif=winter).at == datetime(2026, 1, 1, 11, tzinfo=UTC)
 
 
-def test_a_day_ahead_is_believed_and_more_is_not() -> None:
+def test_a_time_one_day_ahead_is_plausible_and_a_later_one_is_not() -> None:
     mtime = NOW - timedelta(hours=1)
     at_most, beyond = NOW + timedelta(hours=24), NOW + timedelta(hours=24, seconds=1)
     assert when(declared=at_most, mtime=mtime).source is CaptureSource.DECLARED
@@ -57,7 +57,7 @@ def test_a_day_ahead_is_believed_and_more_is_not() -> None:
     assert when(declared=beyond, mtime=beyond, ctime=mtime) == CaptureTime(mtime, CaptureSource.CTIME)
 
 
-def test_a_host_whose_clock_was_wrong_on_arrival_does_not_distrust_the_camera() -> None:
+def test_a_wrong_clock_of_the_host_on_arrival_does_not_make_the_camera_implausible() -> None:
     exif = ExifTime(datetime(2026, 7, 1, 11), timedelta(0))
     assert when(
         exif=exif, mtime=datetime(1970, 1, 1, tzinfo=UTC), ctime=datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,7 +65,7 @@ def test_a_host_whose_clock_was_wrong_on_arrival_does_not_distrust_the_camera() 
 
 
 @pytest.mark.parametrize("at", [EARLIEST, LATEST])
-def test_a_time_that_no_fact_may_tell_is_not_believed(at: datetime) -> None:
+def test_a_time_that_facts_cannot_represent_is_not_used(at: datetime) -> None:
     beyond = at + timedelta(microseconds=1 if at == LATEST else -1)
     exif, mtime = ExifTime(beyond.replace(tzinfo=None), timedelta(0)), NOW - timedelta(hours=1)
     assert when(declared=at, mtime=mtime, ctime=LATEST) == CaptureTime(at, CaptureSource.DECLARED)
@@ -85,10 +85,10 @@ NANOSECONDS = st.integers(-(10**21), 10**21)
 @example(datetime(1, 1, 1, tzinfo=UTC), None, 0, 0)
 @example(None, datetime(1, 1, 1), 0, 0)
 @example(None, None, ns(datetime(1, 1, 1, tzinfo=UTC)), ns(datetime(9999, 12, 31, tzinfo=UTC)))
-def test_whatever_the_sources_say_the_store_keeps_it(
+def test_every_capture_time_is_one_that_the_store_accepts(
     declared: datetime | None, exif: datetime | None, mtime_ns: int, ctime_ns: int
 ) -> None:
-    answer = capture_time(
+    captured = capture_time(
         declared=declared,
         exif=ExifTime(exif, None) if exif else None,
         zone=BERLIN,
@@ -96,8 +96,8 @@ def test_whatever_the_sources_say_the_store_keeps_it(
         ctime_ns=ctime_ns,
         now=NOW,
     )
-    assert answer.at.tzinfo is UTC
-    time(timestamp(answer.at), "captured_at")
+    assert captured.at.tzinfo is UTC
+    time(timestamp(captured.at), "captured_at")
 
 
 def test_instants_are_floored_to_the_microsecond() -> None:
@@ -106,5 +106,5 @@ def test_instants_are_floored_to_the_microsecond() -> None:
 
 
 @given(st.datetimes(), st.one_of(st.none(), st.timedeltas(timedelta(hours=-24), timedelta(hours=24))))
-def test_no_calendar_date_surprises_it(local: datetime, offset: timedelta | None) -> None:
+def test_every_exif_time_gives_a_utc_time(local: datetime, offset: timedelta | None) -> None:
     assert when(exif=ExifTime(local, offset)).at.tzinfo is UTC

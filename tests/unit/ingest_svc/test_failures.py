@@ -1,27 +1,21 @@
-"""Disks and brokers that fail: nothing is lost, nothing is announced before it is durable."""
+"""Failing disks and brokers: nothing is lost, and nothing is announced before it is durable."""
 
 import asyncio
 import errno
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from opentelemetry.trace import Span
 
-from ingest_svc.announcing import BACKLOG, Announcer
-from ingest_svc.facts import Fact, RejectedFile
-from ingest_svc.fingerprint import Fingerprint
-from ingest_svc.rejection import OUTSIDE_LINK
 from ingest_svc.watching.file_events import FileEvent, FileEventType
 from mesh.blobs import FileBlobs, SpooledFile
 from mesh.blobs.spool import Spool, read_at
-from mesh.problems import Internal, Unavailable
+from mesh.problems import Unavailable
 from tests.support.blobs import content_of
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
@@ -29,18 +23,24 @@ from tests.support.waiting import until
 
 
 class FakeBlobs(FileBlobs):
-    """Real ones on a disk that fails, hangs, or that takes so long that the original changes meanwhile."""
+    """Blobs on a disk that fails, or hangs, or is so slow that the original changes meanwhile.
+
+    `failures` are raised first. Storing waits while `open` is not set; `waiting` counts the blobs that wait.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.failures: list[Exception] = []
         self.open = asyncio.Event()
         self.open.set()
+        self.waiting = 0
         self.before: Callable[[], object] = lambda: None
         self.after: Callable[[], object] = lambda: None
 
     async def _store(self, spooled: SpooledFile) -> None:
+        self.waiting += 1
         await self.open.wait()
+        self.waiting -= 1
         if self.failures:
             raise self.failures.pop(0)
         self.before()
@@ -60,10 +60,9 @@ async def blobs(harness: IngestHarness) -> FakeBlobs:
     [OSError(errno.ENOSPC, "No space left on device"), Unavailable("away", "BLOBS_UNAVAILABLE")],
     ids=["disk", "blobs"],
 )
-async def test_a_full_disk_and_a_lost_broker_are_waited_for(
+async def test_a_full_disk_and_an_unavailable_broker_are_retried(
     harness: IngestHarness, blobs: FakeBlobs, failure: Exception
 ) -> None:
-    """And so are blobs that do not answer, as those in a bucket."""
     blobs.failures = [failure] * 2
     harness.bus.failures = [Unavailable("no broker", "BUS_UNAVAILABLE")] * 2
     async with harness.running():
@@ -80,14 +79,15 @@ async def test_nothing_is_announced_before_its_blob_is_durable(
     blobs.open.clear()
     async with harness.running():
         harness.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: harness.ingest.worker.status().unannounced == 1)
-        await asyncio.sleep(0.1)
+        await until(lambda: blobs.waiting == 1)
+        harness.drop("yard/bad.jpg", b"bad")
+        await until(lambda: harness.rejected)  # the announcer has announced what was ready by now
         assert not harness.paths
         blobs.open.set()
         await until(lambda: harness.paths)
 
 
-async def test_one_cameras_stuck_photo_does_not_hold_another_camera(
+async def test_a_stuck_photo_of_one_camera_does_not_delay_another_camera(
     harness: IngestHarness, blobs: FakeBlobs
 ) -> None:
     stuck = asyncio.Event()
@@ -110,7 +110,7 @@ async def test_one_cameras_stuck_photo_does_not_hold_another_camera(
     assert harness.paths == ["yard/one.jpg", "door/stuck.jpg", "door/next.jpg"]
 
 
-async def test_a_file_overwritten_while_it_is_stored_is_taken_as_it_became(
+async def test_a_file_overwritten_while_it_is_stored_is_imported_as_it_is_then(
     harness: IngestHarness, blobs: FakeBlobs
 ) -> None:
     def overwrite() -> None:
@@ -145,16 +145,16 @@ async def test_a_file_overwritten_while_it_is_copied_leaves_no_blob_behind(
     assert [name async for name in harness.blobs.list()] == [sha256(jpeg(second)).hexdigest()]
 
 
-async def test_what_is_rejected_is_no_blob(harness: IngestHarness) -> None:
+async def test_a_rejected_file_leaves_no_blob(harness: IngestHarness) -> None:
     async with harness.running():
         harness.drop("door/cut.jpg", jpeg("cut")[:-2])
-        await until(lambda: harness.refused)
-    assert harness.refused == {"door/cut.jpg": "TRUNCATED"}
+        await until(lambda: harness.rejected)
+    assert harness.rejected == {"door/cut.jpg": "TRUNCATED"}
     assert [name async for name in harness.blobs.list()] == []
     assert list((harness.home / "media" / ".spool").iterdir()) == []
 
 
-async def test_a_file_that_changes_in_hand_is_never_out_of_sight(
+async def test_a_file_that_changes_while_it_is_imported_always_counts(
     harness: IngestHarness, blobs: FakeBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overwrite() -> None:
@@ -165,7 +165,7 @@ async def test_a_file_that_changes_in_hand_is_never_out_of_sight(
     async with harness.running() as ingest:
         await until(lambda: harness.idle)
         blobs.before = overwrite
-        # Only what the worker itself knows may keep it in sight.
+        # The watcher's events are dropped, so that only the worker itself keeps the file counted.
         monkeypatch.setattr(ingest.worker._watcher.events, "put", lambda _: None)
         harness.drop("door/latest.jpg", jpeg("first"))
         ingest.worker._completion.record("door/latest.jpg", FileEventType.COMPLETE, time.monotonic())
@@ -175,7 +175,9 @@ async def test_a_file_that_changes_in_hand_is_never_out_of_sight(
             await asyncio.sleep(0)
 
 
-async def test_a_time_set_after_the_copy_still_counts(harness: IngestHarness, blobs: FakeBlobs) -> None:
+async def test_an_mtime_that_is_set_after_the_copy_still_counts(
+    harness: IngestHarness, blobs: FakeBlobs
+) -> None:
     def restamp() -> None:
         blobs.after = lambda: None
         os.utime(harness.root / "door/one.jpg", (1_000, 1_000))
@@ -188,7 +190,7 @@ async def test_a_time_set_after_the_copy_still_counts(harness: IngestHarness, bl
     assert media.captured_at.ToSeconds() == 1_000
 
 
-async def test_a_file_that_goes_while_it_is_copied_is_no_error(
+async def test_a_file_that_vanishes_while_it_is_copied_is_no_error(
     harness: IngestHarness, blobs: FakeBlobs
 ) -> None:
     blobs.before = (harness.root / "door/one.jpg").unlink
@@ -197,21 +199,23 @@ async def test_a_file_that_goes_while_it_is_copied_is_no_error(
         await until(lambda: not harness.idle)
         await until(lambda: harness.idle)
     assert harness.paths == []
-    assert harness.refused == {}
+    assert harness.rejected == {}
 
 
-async def test_an_unreadable_file_is_refused(harness: IngestHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_file_is_rejected(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def denied(*_: object) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("ingest_svc.examination.read_at", denied)
     async with harness.running():
         harness.drop("door/one.jpg", jpeg("one"))
-        await until(lambda: harness.refused)
-    assert harness.refused == {"door/one.jpg": "UNREADABLE"}
+        await until(lambda: harness.rejected)
+    assert harness.rejected == {"door/one.jpg": "UNREADABLE"}
 
 
-async def test_what_only_the_system_lacks_is_no_fault_of_the_file(
+async def test_an_error_that_is_not_the_files_is_retried(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, failures = read_at, [OSError(errno.EMFILE, "Too many open files")] * 2
@@ -225,13 +229,13 @@ async def test_what_only_the_system_lacks_is_no_fault_of_the_file(
     async with harness.running():
         harness.drop("door/one.jpg", jpeg("one"))
         await until(lambda: harness.paths)
-    assert harness.refused == {}
+    assert harness.rejected == {}
 
 
-async def test_a_spool_that_fails_is_no_fault_of_the_file(
+async def test_an_error_of_the_spool_is_retried(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though the error is one that a file is refused for."""
+    """Even one for which a file would be rejected."""
     create, failures = Spool.create, [OSError(errno.EIO, "Input/output error")] * 2
 
     def sometimes(spool: Spool) -> FileIO:
@@ -243,11 +247,11 @@ async def test_a_spool_that_fails_is_no_fault_of_the_file(
     async with harness.running():
         harness.drop("door/one.jpg", jpeg("one"))
         await until(lambda: harness.paths)
-    assert harness.refused == {}
+    assert harness.rejected == {}
     assert not failures
 
 
-async def test_a_stop_in_the_middle_loses_nothing(harness: IngestHarness) -> None:
+async def test_a_stop_before_the_announcement_loses_nothing(harness: IngestHarness) -> None:
     harness.bus.open.clear()
     async with harness.running():
         harness.drop("door/one.jpg", jpeg("one"))
@@ -259,18 +263,18 @@ async def test_a_stop_in_the_middle_loses_nothing(harness: IngestHarness) -> Non
 
 
 async def test_the_status_is_never_idle_while_something_seen_is_unannounced(harness: IngestHarness) -> None:
-    """Looked at in every step of the event loop."""
+    """Checked in every step of the event loop."""
     seen = set[str]()
     async with harness.running() as ingest:
         events = ingest.worker._watcher.events
         put = events.put
 
-        def put_and_note(event: FileEvent) -> None:
+        def put_and_remember(event: FileEvent) -> None:
             put(event)
             if isinstance(event.type, FileEventType):
                 seen.add(event.path)
 
-        events.put = put_and_note  # type: ignore[method-assign]
+        events.put = put_and_remember  # type: ignore[method-assign]
         (harness.root / "door").mkdir()
         deadline = time.monotonic() + 90
         for index in range(1, 61):
@@ -279,78 +283,9 @@ async def test_the_status_is_never_idle_while_something_seen_is_unannounced(harn
             else:
                 (harness.root / "door" / f"{index}.jpg").write_bytes(jpeg(str(index)))
             while index % 4 == 0 and not (harness.idle and len(set(harness.paths)) == index):
-                noted, idle = set(seen), harness.idle
-                assert not idle or noted <= set(harness.paths)
+                remembered, idle = set(seen), harness.idle
+                assert not idle or remembered <= set(harness.paths)
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0)
             assert index % 4 or seen <= set(harness.paths)
     assert len(seen) == 60
-
-
-async def test_facts_of_a_line_keep_their_order_and_lines_do_not_wait() -> None:
-    published: list[str] = []
-
-    async def publish(facts: list[Fact], _: list[Span]) -> None:
-        published.extend(fact.file.path for fact in facts if fact.file)
-
-    announcer = Announcer(publish)
-    gates = {name: asyncio.Event() for name in ("a1", "a2", "b1")}
-
-    async def work(name: str) -> Fact:
-        await gates[name].wait()
-        return RejectedFile("", Fingerprint(name), OUTSIDE_LINK, datetime.now(UTC))
-
-    for name in gates:
-        announcer.submit(name[0], work(name))
-    running = asyncio.create_task(announcer.run())
-    gates["a2"].set()
-    gates["b1"].set()
-    await until(lambda: published == ["b1"])
-    assert announcer.pending == 2
-    gates["a1"].set()
-    await until(lambda: published == ["b1", "a1", "a2"])
-    assert announcer.pending == 0
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_of_many_at_once_the_first_goes_out_at_once_and_the_others_in_few_requests() -> None:
-    requests: list[int] = []
-
-    async def publish(facts: list[Fact], _: list[Span]) -> None:
-        requests.append(len(facts))
-
-    announcer = Announcer(publish)
-    turns = [asyncio.Event() for _ in range(BACKLOG + 8)]
-
-    async def work(turn: asyncio.Event) -> Fact:
-        await turn.wait()
-        return RejectedFile("", Fingerprint("a"), OUTSIDE_LINK, datetime.now(UTC))
-
-    for turn in turns:
-        announcer.submit("a", work(turn))
-    running = asyncio.create_task(announcer.run())
-    turns[0].set()
-    await until(lambda: requests == [1])
-    for turn in turns[1:]:
-        turn.set()
-        await asyncio.sleep(0)
-    await until(lambda: announcer.pending == 0)
-    assert sum(requests) == len(turns)
-    assert len(requests) < 10
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_a_bug_ends_the_loop_instead_of_being_waited_out() -> None:
-    async def publish(_: list[Fact], __: list[Span]) -> None:
-        raise Internal("no such topic", "INTERNAL")
-
-    async def work() -> Fact:
-        return RejectedFile("", Fingerprint("a"), OUTSIDE_LINK, datetime.now(UTC))
-
-    announcer = Announcer(publish)
-    announcement = announcer.submit("a", work())
-    with pytest.raises(Internal):
-        await asyncio.wait_for(announcer.run(), 90)
-    assert announcement.done.cancelled()

@@ -1,4 +1,4 @@
-"""How much of a photo is in memory while it is taken in: measured in a process of its own."""
+"""How much of a photo is in memory while it is imported, measured in a process of its own."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import pytest
 from tests.support.image_files import jpeg, png
 
 ROOT = Path(__file__).parents[3]
-LARGE_BYTES, MOST_BYTES = 256 * 2**20, 4 * 2**20
+LARGE_BYTES, MOST_BYTES = 64 * 2**20, 4 * 2**20
 
 PEAK = """
 import asyncio, sys
@@ -48,14 +48,14 @@ asyncio.run(main(*sys.argv[1:]))
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
 @pytest.mark.parametrize("small", [jpeg("small"), png()], ids=["jpeg", "png"])
 async def test_memory_does_not_grow_with_the_photo(tmp_path: Path, small: bytes) -> None:
-    """Its end marker comes before all that makes it large, as where a camera appends a film: the search for
-    it goes through the whole file."""
+    """The end marker is near the beginning of the large file, as if a camera had appended a video, so that
+    the search for it reads the whole file."""
     root, media = tmp_path / "cameras", tmp_path / "media"
     root.mkdir()
     media.mkdir()
     (root / "small").write_bytes(small)
     (root / "large").write_bytes(small)
-    os.truncate(root / "large", LARGE_BYTES)  # of no size on the disk, until it is taken
+    os.truncate(root / "large", LARGE_BYTES)  # sparse, so it needs no space before it is imported
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-c", PEAK, str(root), str(media), str(LARGE_BYTES), "small", "large"),
@@ -63,11 +63,11 @@ async def test_memory_does_not_grow_with_the_photo(tmp_path: Path, small: bytes)
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT}/proto/gen"},
         stdout=asyncio.subprocess.PIPE,
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0
-    first, second = (line.split() for line in said.decode().splitlines())
+    first, second = (line.split() for line in output.decode().splitlines())
     assert first[:2] == [sha256(small).hexdigest(), str(len(small))]
     name, size, grown = second
     assert int(size) == LARGE_BYTES
     assert int(grown) <= MOST_BYTES
-    (media / name[:2] / name).unlink()  # for pytest keeps its folders
+    (media / name[:2] / name).unlink()  # because pytest keeps its folders

@@ -1,31 +1,24 @@
-"""What is found at start: once, in order, and only what nobody knows."""
+"""What the scan at start finds: each unknown file, once and in order."""
 
-import asyncio
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from ingest_svc.folder_lock import FolderLock, lock_folder
-from ingest_svc.watching.open_files import open_for_writing
-from mesh.problems import Conflict
+from ingest_svc.folder_lock import FolderLock
 from tests.support.image_files import jpeg, tiff
-from tests.support.ingest_harness import IngestHarness
+from tests.support.ingest_harness import IngestHarness, until_checked
 from tests.support.waiting import until
 
 
-def age(*files: Path) -> None:
-    """Waits until the files have settled: their ctime cannot be set."""
+def wait_until_settled(*files: Path) -> None:
+    """Waits until the files have settled, because a ctime cannot be set."""
     newest = max(file.stat().st_ctime for file in files)
     while time.time() - newest < 0.3:
         time.sleep(0.01)
 
 
-async def test_what_came_while_it_was_down_is_announced_in_capture_order_then_path(
+async def test_files_that_arrived_before_the_start_are_announced_by_capture_time_then_path(
     harness: IngestHarness,
 ) -> None:
     expected = ["door/z.jpg", "door/a.jpg", "door/c.jpg", "door/deep/b.jpg"]
@@ -42,11 +35,13 @@ async def test_what_came_while_it_was_down_is_announced_in_capture_order_then_pa
     assert harness.paths == expected
 
 
-async def test_what_came_after_the_watch_began_is_the_watchs_even_if_it_is_listed(
+async def test_files_that_arrive_after_the_scan_began_are_left_to_the_watcher(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for index in range(3):
-        harness.drop(f"door/{index}.jpg", jpeg(str(index)), mtime=5_000 + index)
+    # The file system's clock is coarse: these files must be older than the scan's first tick.
+    wait_until_settled(
+        *(harness.drop(f"door/{index}.jpg", jpeg(str(index)), mtime=5_000 + index) for index in range(3))
+    )
     clock = FolderLock.clock
 
     def clock_and_drop(lock: FolderLock) -> int:
@@ -61,74 +56,79 @@ async def test_what_came_after_the_watch_began_is_the_watchs_even_if_it_is_liste
     assert harness.paths == [*(f"door/{index}.jpg" for index in range(3)), "door/early.jpg"]
 
 
-async def test_what_the_store_knows_is_not_announced_again(harness: IngestHarness) -> None:
+async def test_files_that_the_store_knows_are_not_announced_again(harness: IngestHarness) -> None:
     harness.drop("door/known.jpg", jpeg("known"))
     harness.drop("door/refused.jpg", b"bad")
     harness.drop("door/new.jpg", jpeg("new"))
-    harness.store.knows(harness.root, "door/known.jpg", "door/refused.jpg")
+    harness.known_files.add(harness.root, "door/known.jpg", "door/refused.jpg")
     async with harness.running():
         await until(lambda: harness.idle)
     assert harness.paths == ["door/new.jpg"]
-    assert harness.refused == {}
+    assert harness.rejected == {}
 
 
 async def test_a_known_file_that_changed_is_unknown(harness: IngestHarness) -> None:
     file = harness.drop("door/known.jpg", jpeg("known"))
-    harness.store.knows(harness.root, "door/known.jpg")
+    harness.known_files.add(harness.root, "door/known.jpg")
     file.write_bytes(jpeg("changed"))
     async with harness.running():
         await until(lambda: harness.idle and harness.paths)
     assert harness.paths == ["door/known.jpg"]
 
 
-async def test_what_comes_while_it_scans_waits_for_what_was_there(harness: IngestHarness) -> None:
+async def test_files_that_arrive_during_the_scan_are_announced_after_the_scanned_ones(
+    harness: IngestHarness,
+) -> None:
     for index in range(5):
         harness.drop(f"door/{index}.jpg", jpeg(str(index)), mtime=5_000 + index)
-    harness.store.up.clear()
+    harness.known_files.available.clear()
     async with harness.running():
-        await until(lambda: harness.store.asked)
+        await until(lambda: harness.known_files.asked)
         harness.drop("door/early.jpg", jpeg("early"), mtime=1_000)
-        await asyncio.sleep(0.3)
+        status = await harness.ingest.worker.caught_up()  # by now the watcher has reported the file
+        assert (status.settling, status.scanning) == (1, True)
         assert not harness.paths
-        assert harness.ingest.worker.status().scanning
-        harness.store.up.set()
+        harness.known_files.available.set()
         await until(lambda: harness.idle and len(harness.paths) == 6)
     assert harness.paths == [*(f"door/{index}.jpg" for index in range(5)), "door/early.jpg"]
 
 
 async def test_the_store_is_asked_in_pages(harness: IngestHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest_svc.watching.folder_scan.PAGE", 10)
-    harness.store.page = 10
+    harness.known_files.page = 10
     harness.settings["ingest_settle_seconds"] = 0.001
     paths = [f"door/{index:02}.jpg" for index in range(35)]
     for path in paths:
         harness.drop(path, b"x")
-    harness.store.knows(harness.root, *paths)
+    harness.known_files.add(harness.root, *paths)
     async with harness.running():
         await until(lambda: harness.idle)
-    assert {file.path for file in harness.store.asked} == set(paths)
-    assert harness.refused == {}
+    assert {file.path for file in harness.known_files.asked} == set(paths)
+    assert harness.rejected == {}
 
 
-async def test_a_file_still_being_written_at_start_is_taken_when_it_is_whole(harness: IngestHarness) -> None:
+async def test_a_file_that_is_being_written_at_start_is_imported_when_it_is_complete(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (harness.root / "door").mkdir()
     file = harness.root / "door" / "slow.jpg"
     content = jpeg("slow", pixels=b"\x12" * 4000)
     with file.open("wb", buffering=0) as camera:
         camera.write(content[:1000])
-        age(file)
+        wait_until_settled(file)
         async with harness.running():
             await until(lambda: not harness.ingest.worker.status().scanning)
             assert not harness.idle
-            await asyncio.sleep(0.5)
+            await until_checked(monkeypatch, file)
+            assert not harness.idle
             camera.write(content[1000:])
             camera.close()
             await until(lambda: harness.idle and harness.paths)
-    assert harness.refused == {}
+    assert harness.rejected == {}
     assert harness.bus.media[0].size_bytes == len(content)
 
 
-async def test_files_from_a_future_that_the_clock_was_set_back_from_are_not_lost(
+async def test_files_with_a_ctime_in_the_future_are_not_lost(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.drop("door/one.jpg", jpeg("one"))
@@ -143,65 +143,17 @@ async def test_a_restart_announces_only_what_is_new(harness: IngestHarness) -> N
         await until(lambda: harness.idle)
         harness.drop("door/one.jpg", jpeg("one"))
         await until(lambda: harness.idle and harness.paths)
-    harness.store.knows(harness.root, "door/one.jpg")
+    harness.known_files.add(harness.root, "door/one.jpg")
     harness.drop("door/two.jpg", jpeg("two"))
     async with harness.running():
         await until(lambda: harness.idle)
     assert harness.paths == ["door/one.jpg", "door/two.jpg"]
 
 
-async def test_two_slugs_at_start_go_to_the_first_by_name(harness: IngestHarness) -> None:
+async def test_at_start_the_first_of_two_folders_with_one_slug_is_the_camera(harness: IngestHarness) -> None:
     harness.drop("front door/2.jpg", jpeg("2"))
     harness.drop("Front Door/1.jpg", jpeg("1"))
     async with harness.running():
-        await until(lambda: harness.idle and harness.refused)
+        await until(lambda: harness.idle and harness.rejected)
     assert harness.paths == ["Front Door/1.jpg"]
-    assert harness.refused == {"front door": "CAMERA_CONFLICT"}
-
-
-async def test_only_one_ingest_has_a_cameras_folder(harness: IngestHarness) -> None:
-    async with lock_folder(harness.root):
-        with pytest.raises(Conflict) as refused:
-            async with lock_folder(harness.root, patience=0.1):
-                pass
-    assert refused.value.reason == "INGEST_RUNNING"
-    async with lock_folder(harness.root, patience=0):
-        pass
-
-
-async def test_a_killed_process_leaves_no_lock(harness: IngestHarness) -> None:
-    code = (
-        "import asyncio, sys, pathlib\n"
-        "from ingest_svc.folder_lock import FolderLock, lock_folder\n"
-        "async def main():\n"
-        "    async with lock_folder(pathlib.Path(sys.argv[1])):\n"
-        "        print('held', flush=True); await asyncio.sleep(60)\n"
-        "asyncio.run(main())\n"
-    )
-    root = Path(__file__).parents[3]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(harness.root)],
-        stdout=subprocess.PIPE,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": f"{root}:{root / 'proto/gen'}"},
-    )
-    assert process.stdout is not None
-    assert await asyncio.to_thread(process.stdout.readline) == b"held\n"
-    with pytest.raises(Conflict):
-        async with lock_folder(harness.root, patience=0):
-            pass
-    process.send_signal(signal.SIGKILL)
-    await asyncio.to_thread(process.wait)
-    process.stdout.close()
-    async with lock_folder(harness.root):
-        pass
-
-
-def test_a_writer_is_seen_and_a_reader_is_none(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    with file.open("wb"):
-        assert open_for_writing(file)
-    assert not open_for_writing(file)
-    with file.open("rb"):
-        assert not open_for_writing(file)
-    assert not open_for_writing(tmp_path / "none")
+    assert harness.rejected == {"front door": "CAMERA_CONFLICT"}

@@ -1,4 +1,5 @@
-"""What the watch tells, when it lags behind, and what becomes of what it never told."""
+"""What the watcher reports, what the status says while it lags behind, and how lost events are made up
+for."""
 
 import asyncio
 import shutil
@@ -29,8 +30,8 @@ async def test_polling_finds_new_changed_and_nested_files(
         await until(lambda: len(harness.paths) == 2)
         (harness.root / "door" / "two.jpg").write_bytes(jpeg("two, changed"))
         (harness.root / "door" / "empty.jpg").touch()
-        await until(lambda: len(harness.paths) == 3 and harness.refused and harness.idle)
-    assert harness.refused == {"door/empty.jpg": "ZERO_BYTE"}
+        await until(lambda: len(harness.paths) == 3 and harness.rejected and harness.idle)
+    assert harness.rejected == {"door/empty.jpg": "ZERO_BYTE"}
 
 
 async def test_the_status_counts_what_happened_before_it_was_asked(
@@ -51,10 +52,11 @@ async def test_the_status_counts_what_happened_before_it_was_asked(
     assert {file.name for file in harness.root.iterdir()} == {"door", ".lares.lock"}
 
 
-async def test_the_status_is_never_idle_while_the_watch_lags_behind(
+async def test_the_status_is_never_idle_while_the_watcher_lags_behind(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However late its threads are: what a photo's event waits behind is no word of the photo."""
+    """However late the watcher's threads are: the barrier of an earlier question does not answer a later
+    one."""
     (harness.root / "door").mkdir()
     async with harness.running() as ingest:
         await until(lambda: harness.idle)
@@ -66,20 +68,22 @@ async def test_the_status_is_never_idle_while_the_watch_lags_behind(
             steps.acquire()
             dispatch(events)
 
-        def noted(name: str) -> None:
+        def reached_and_noted(name: str) -> None:
             reached(name)
             passes.append(name)
 
         monkeypatch.setattr(observer, "dispatch_events", one_step)
-        monkeypatch.setattr(barrier, "reached", noted)
-        (harness.root / ".one").touch()  # its first event frees the thread that waits in the plain method
+        monkeypatch.setattr(barrier, "reached", reached_and_noted)
+        (
+            harness.root / ".one"
+        ).touch()  # its event ends the call of the original method that the thread is in
         monkeypatch.setattr("ingest_svc.watching.watch_barrier.WAIT_SECONDS", 0.01)
         assert (await ingest.worker.caught_up()).scanning
         harness.drop("door/one.jpg", jpeg("one"))
         monkeypatch.setattr("ingest_svc.watching.watch_barrier.WAIT_SECONDS", 90.0)
         asking = asyncio.create_task(ingest.worker.caught_up())
         await until(barrier._one_at_a_time.locked)
-        while not passes:  # that of the first question
+        while not passes:  # until the barrier of the first question is reached
             steps.release()
             await asyncio.sleep(0.01)
         await asyncio.to_thread(lambda: None)
@@ -90,7 +94,7 @@ async def test_the_status_is_never_idle_while_the_watch_lags_behind(
         await until(lambda: harness.idle and harness.paths)
 
 
-async def test_a_new_folder_is_looked_through_for_what_nobody_saw(
+async def test_a_new_folder_is_listed_for_files_without_events(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (harness.root / "door").mkdir()
@@ -103,7 +107,7 @@ async def test_a_new_folder_is_looked_through_for_what_nobody_saw(
         await until(lambda: harness.paths == ["door/deep/one.jpg"])
 
 
-async def test_lost_events_lead_to_a_look_at_everything(harness: IngestHarness) -> None:
+async def test_lost_events_lead_to_a_full_scan(harness: IngestHarness) -> None:
     (harness.root / "door").mkdir()
     async with harness.running() as ingest:
         await until(lambda: harness.idle)
@@ -113,7 +117,7 @@ async def test_lost_events_lead_to_a_look_at_everything(harness: IngestHarness) 
         await until(lambda: harness.paths == ["door/one.jpg"])
 
 
-async def test_an_overflow_of_the_kernels_queue_leads_to_a_look_at_everything(
+async def test_an_overflow_of_the_kernels_queue_leads_to_a_full_scan(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (harness.root / "door").mkdir()
@@ -125,7 +129,7 @@ async def test_an_overflow_of_the_kernels_queue_leads_to_a_look_at_everything(
             harness.drop("door/one.jpg", jpeg("one"))
             (harness.root / "new").mkdir()
             harness.drop("new/two.jpg", jpeg("two"))
-            await asyncio.sleep(0.2)
+            await ingest.worker.caught_up()  # by now the watcher has reported the files
             assert not harness.paths
         overflow = InotifyEvent(WatchDescriptor(-1), InotifyConstants.IN_Q_OVERFLOW, 0, b"")
         watcher.observer._inotify.handle_event(overflow)  # type: ignore[attr-defined]
@@ -135,13 +139,13 @@ async def test_an_overflow_of_the_kernels_queue_leads_to_a_look_at_everything(
 
 
 @pytest.mark.parametrize("polling", [False, True])
-async def test_a_cameras_folder_that_goes_away_is_noticed(
+async def test_a_cameras_folder_that_is_removed_is_noticed(
     harness: IngestHarness, polling: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest_svc.worker.CHECK_SECONDS", 0.1)
     harness.settings |= {"ingest_polling": polling, "ingest_poll_seconds": 0.05}
     async with compose(
-        harness.config(), harness.cameras, harness.store, harness.blobs, harness.bus
+        harness.config(), harness.cameras, harness.known_files, harness.blobs, harness.bus
     ) as ingest:
         announcing = asyncio.create_task(ingest.announcer.run())
         working = asyncio.create_task(ingest.worker.run())

@@ -1,4 +1,4 @@
-"""What is refused, and why, by the outside of a file alone."""
+"""Which files are rejected by their headers, and why."""
 
 import io
 
@@ -22,8 +22,8 @@ def encoded(form: str, **options: object) -> bytes:
 
 
 def reason(content: bytes) -> RejectReason | None:
-    verdict = inspect(content, LIMITS)
-    return verdict.reason if isinstance(verdict, RejectionCause) else None
+    result = inspect(content, LIMITS)
+    return result.reason if isinstance(result, RejectionCause) else None
 
 
 def test_what_real_encoders_write_is_accepted() -> None:
@@ -37,7 +37,7 @@ def test_what_real_encoders_write_is_accepted() -> None:
 @pytest.mark.parametrize(
     "padding", [b"\x00" * 500, b"\xff" * 3, b"\r\n", jpeg(), b"\x00\x00\x00\x18ftypmp42"]
 )
-def test_what_cameras_add_after_the_end_is_tolerated(padding: bytes) -> None:
+def test_data_after_the_end_marker_is_tolerated(padding: bytes) -> None:
     assert inspect(jpeg() + padding, LIMITS) == PhotoHeader(ImageFormat.JPEG, 640, 480)
 
 
@@ -86,36 +86,36 @@ def test_fill_bytes_between_segments_are_tolerated() -> None:
         (b"G" * 400, RejectReason.VIDEO_NOT_YET),
     ],
 )
-def test_refusals(content: bytes, expected: RejectReason) -> None:
+def test_rejections(content: bytes, expected: RejectReason) -> None:
     assert reason(content) is expected
 
 
-def test_a_large_video_is_called_a_video() -> None:
+def test_a_large_video_is_rejected_as_a_video() -> None:
     head = b"\x00\x00\x00\x18ftypisom" + bytes(16)
-    verdict = inspect_head(head, LIMITS, 10**9)
-    assert isinstance(verdict, RejectionCause)
-    assert verdict.reason is RejectReason.VIDEO_NOT_YET
+    result = inspect_head(head, LIMITS, 10**9)
+    assert isinstance(result, RejectionCause)
+    assert result.reason is RejectReason.VIDEO_NOT_YET
 
 
 def test_the_limits_themselves_are_allowed() -> None:
     content = jpeg(width=2000, height=1000)
     assert inspect(content, PhotoLimits(len(content), 2_000_000)) == PhotoHeader(ImageFormat.JPEG, 2000, 1000)
-    refused = inspect(content, PhotoLimits(len(content) - 1, 2_000_000))
-    assert isinstance(refused, RejectionCause)
-    assert refused.reason is RejectReason.TOO_MANY_BYTES
+    rejected = inspect(content, PhotoLimits(len(content) - 1, 2_000_000))
+    assert isinstance(rejected, RejectionCause)
+    assert rejected.reason is RejectReason.TOO_MANY_BYTES
 
 
-def test_the_thumbnails_end_is_not_the_photos() -> None:
+def test_the_end_marker_of_a_thumbnail_does_not_count() -> None:
     assert reason(jpeg(exif=tiff("2026:01:01 00:00:00") + jpeg("thumbnail"))[:-2]) is RejectReason.TRUNCATED
 
 
 @given(st.binary(max_size=2000))
-def test_no_bytes_surprise_it(content: bytes) -> None:
+def test_arbitrary_bytes_raise_nothing(content: bytes) -> None:
     assert isinstance(inspect(content, LIMITS), PhotoHeader | RejectionCause)
 
 
 @given(st.sampled_from([jpeg("m", exif=tiff("2026:01:01 00:00:00")), png()]), st.data())
-def test_no_damage_surprises_it(content: bytes, data: st.DataObject) -> None:
+def test_damaged_files_raise_nothing(content: bytes, data: st.DataObject) -> None:
     damaged = bytearray(content)
     for _ in range(data.draw(st.integers(1, 5))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))

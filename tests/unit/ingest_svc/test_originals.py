@@ -1,4 +1,4 @@
-"""With `take`, an original goes once its photo is durable, and nothing else does."""
+"""With `take`, the file of a photo is removed once the photo is announced, and no other file is."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -12,7 +12,7 @@ from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
 from tests.support.waiting import until
 
-Look = Callable[[Path, str], Fingerprint | None]
+ReadFingerprint = Callable[[Path, str], Fingerprint | None]
 
 
 @pytest.fixture
@@ -39,40 +39,43 @@ async def test_take_removes_the_original_after_it_was_announced(harness: IngestH
     assert harness.paths == ["door/good.jpg"]
 
 
-async def test_take_removes_at_start_what_was_announced_but_not_what_was_refused(
+async def test_at_start_take_removes_announced_files_but_not_rejected_ones(
     harness: IngestHarness,
 ) -> None:
     announced = harness.drop("door/announced.jpg", jpeg("announced"))
-    refused = harness.drop("door/refused.jpg", b"bad")
+    rejected = harness.drop("door/refused.jpg", b"bad")
     unkept = harness.drop("door/unkept.jpg", jpeg("its blob is not there"))
-    harness.store.knows(harness.root, "door/announced.jpg", "door/refused.jpg", "door/unkept.jpg")
+    harness.known_files.add(harness.root, "door/announced.jpg", "door/refused.jpg", "door/unkept.jpg")
     await harness.blobs.put(announced)
     async with harness.running():
         await until(lambda: harness.idle)
     assert not announced.exists()
-    assert refused.exists()
+    assert rejected.exists()
     assert unkept.exists()
     assert harness.paths == []
 
 
-async def test_a_photo_that_replaces_the_one_that_is_taken_is_a_photo_too(
+async def test_a_photo_that_replaces_one_that_is_being_removed_is_announced_too(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def after(look: Look, replacement: str) -> Look:
-        def looked(root: Path, path: str) -> Fingerprint | None:
-            found = look(root, path)
+    def dropping(read: ReadFingerprint, replacement: str) -> ReadFingerprint:
+        def read_and_drop(root: Path, path: str) -> Fingerprint | None:
+            found = read(root, path)
             if replacement not in dropped:
                 dropped.append(replacement)
                 harness.drop("door/latest.jpg", jpeg(replacement))
             return found
 
-        return looked
+        return read_and_drop
 
     (harness.root / "door").mkdir()
     dropped: list[str] = []
-    # One comes between the last look and the removal, another before the first of them is put back.
-    monkeypatch.setattr(originals, "fingerprint", after(fingerprint, "second"))
-    monkeypatch.setattr(originals, "fingerprint_in_real_folder", after(fingerprint_in_real_folder, "third"))
+    # The second one appears between the first check and the removal, the third one before the second is put
+    # back.
+    monkeypatch.setattr(originals, "fingerprint", dropping(fingerprint, "second"))
+    monkeypatch.setattr(
+        originals, "fingerprint_in_real_folder", dropping(fingerprint_in_real_folder, "third")
+    )
     async with harness.running():
         harness.drop("door/latest.jpg", jpeg("first"))
         await until(lambda: len(dropped) == 2 and harness.idle and not files(harness))
@@ -80,7 +83,7 @@ async def test_a_photo_that_replaces_the_one_that_is_taken_is_a_photo_too(
     assert {media.sha256 for media in harness.bus.media} == expected
 
 
-async def test_a_file_that_somebody_still_writes_is_not_exif_time(
+async def test_a_file_that_is_still_being_written_is_not_removed(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing = [True]
@@ -92,7 +95,7 @@ async def test_a_file_that_somebody_still_writes_is_not_exif_time(
     assert len({media.id for media in harness.bus.media}) == 1
 
 
-async def test_what_a_killed_process_had_aside_is_put_back(harness: IngestHarness) -> None:
+async def test_files_that_a_killed_process_had_set_aside_are_put_back(harness: IngestHarness) -> None:
     harness.drop("door/.lares-taken-1.jpg", jpeg("one"))
     harness.settings["ingest_originals"] = "keep"
     async with harness.running():

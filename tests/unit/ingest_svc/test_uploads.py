@@ -1,4 +1,4 @@
-"""Uploads: received, checked, announced, over a real gRPC server."""
+"""Uploads over a real gRPC server."""
 
 import asyncio
 import hashlib
@@ -54,34 +54,36 @@ def parts(content: bytes, camera: str = "porch", **header: object) -> Iterator[U
 
 
 async def upload(stub: "IngestServiceStub", requests: Iterator[UploadMediaRequest]) -> UploadMediaResponse:
-    # Not by grpc.aio: there an answer that comes while its client still writes may become INTERNAL.
-    answer = stub.UploadMedia.future(requests, timeout=90)
-    await until(answer.done)
-    if answer.code() is grpc.StatusCode.OK:
-        return answer.result()
-    metadata = grpc.aio.Metadata.from_tuple(answer.trailing_metadata())
-    raise problem_of(grpc.aio.AioRpcError(answer.code(), metadata, metadata, answer.details()))
+    # Not by grpc.aio, where a response that arrives while the client still writes may become INTERNAL.
+    call = stub.UploadMedia.future(requests, timeout=90)
+    await until(call.done)
+    if call.code() is grpc.StatusCode.OK:
+        return call.result()
+    metadata = grpc.aio.Metadata.from_tuple(call.trailing_metadata())
+    raise problem_of(grpc.aio.AioRpcError(call.code(), metadata, metadata, call.details()))
 
 
 async def test_an_upload_is_durably_announced_when_it_returns(harness: IngestHarness) -> None:
     content = jpeg("one", pixels=b"\x12" * 5000)
     captured_at = Timestamp(seconds=1_767_614_400, nanos=5_000_000)
     async with serving(harness) as stub:
-        answer = await upload(stub, parts(content, captured_at=captured_at))
+        response = await upload(stub, parts(content, captured_at=captured_at))
         (media,) = harness.bus.media
-        assert answer.media_id == media.id == media_id("porch", hashlib.sha256(content).hexdigest())
+        assert response.media_id == media.id == media_id("porch", hashlib.sha256(content).hexdigest())
         assert await content_of(harness.blobs, media.sha256) == content
         assert media.captured_at == captured_at
         assert media.captured_at_source == CapturedAtSource.CAPTURED_AT_SOURCE_DECLARED
         assert (media.camera_id, media.camera_name, media.HasField("file")) == ("porch", "porch", False)
         again = await upload(stub, parts(content))
-        assert again.media_id == answer.media_id
+        assert again.media_id == response.media_id
         status = await asyncio.to_thread(stub.GetIngestStatus, GetIngestStatusRequest(), timeout=90)
         assert (status.settling, status.unannounced, status.scanning) == (0, 0, False)
     assert list((harness.home / "media" / ".spool").iterdir()) == []
 
 
-async def test_without_a_declared_time_exif_counts_and_then_the_arrival(harness: IngestHarness) -> None:
+async def test_without_a_declared_time_exif_counts_and_then_the_time_of_arrival(
+    harness: IngestHarness,
+) -> None:
     async with serving(harness) as stub:
         await upload(stub, parts(jpeg("exif", exif=tiff("2026:01:05 12:00:00", "+01:00"))))
         await upload(stub, parts(jpeg("none")))
@@ -111,49 +113,49 @@ async def test_without_a_declared_time_exif_counts_and_then_the_arrival(harness:
         (lambda: iter([next(parts(jpeg()))] * 2), Invalid, "SECOND_HEADER"),
     ],
 )
-async def test_refusals(harness: IngestHarness, requests: object, kind: type[Problem], reason: str) -> None:
+async def test_rejections(harness: IngestHarness, requests: object, kind: type[Problem], reason: str) -> None:
     harness.settings["ingest_max_bytes"] = 10_000
     harness.cameras.configure("gone", deleted=True)
     harness.cameras.configure("off", enabled=False)
     async with serving(harness) as stub:
-        with pytest.raises(kind) as refused:
+        with pytest.raises(kind) as raised:
             await upload(stub, requests())  # type: ignore[operator]
-    assert type(refused.value) is kind
-    assert refused.value.reason == reason
+    assert type(raised.value) is kind
+    assert raised.value.reason == reason
     assert not harness.bus.media
     assert list((harness.home / "media" / ".spool").iterdir()) == []
 
 
-async def test_uploads_at_once_are_bounded(harness: IngestHarness) -> None:
+async def test_concurrent_uploads_are_bounded(harness: IngestHarness) -> None:
     harness.bus.open.clear()
     async with serving(harness) as stub:
         in_progress = [asyncio.create_task(upload(stub, parts(jpeg(str(index))))) for index in range(8)]
         await until(lambda: harness.ingest.announcer.pending == 8)
-        with pytest.raises(Exhausted) as refused:
+        with pytest.raises(Exhausted) as raised:
             await upload(stub, parts(jpeg("ninth")))
-        assert refused.value.reason == "TOO_MANY_UPLOADS"
+        assert raised.value.reason == "TOO_MANY_UPLOADS"
         harness.bus.open.set()
-        assert len({answer.media_id for answer in await asyncio.gather(*in_progress)}) == 8
+        assert len({response.media_id for response in await asyncio.gather(*in_progress)}) == 8
         await upload(stub, parts(jpeg("ninth")))
 
 
 async def test_a_stalled_upload_gives_up(harness: IngestHarness) -> None:
-    given_up = threading.Event()
+    gave_up = threading.Event()
 
     def stalling() -> Iterator[UploadMediaRequest]:
         yield next(parts(jpeg()))
-        given_up.wait()
+        gave_up.wait()
 
     async with serving(harness) as stub:
         harness.ingest.uploads._chunk_seconds = 0.1
-        with pytest.raises(Unavailable) as refused:
+        with pytest.raises(Unavailable) as raised:
             await upload(stub, stalling())
-        given_up.set()
-    assert refused.value.reason == "UPLOAD_STALLED"
+        gave_up.set()
+    assert raised.value.reason == "UPLOAD_STALLED"
     assert harness.ingest.uploads.in_progress == 0
 
 
-async def test_what_a_killed_process_left_is_cleared(harness: IngestHarness) -> None:
+async def test_what_a_killed_process_left_in_the_spool_is_deleted(harness: IngestHarness) -> None:
     spool = harness.home / "media" / ".spool"
     spool.mkdir()
     (spool / "left").write_bytes(b"half")
@@ -161,12 +163,14 @@ async def test_what_a_killed_process_left_is_cleared(harness: IngestHarness) -> 
         assert list(spool.iterdir()) == []
 
 
-async def test_a_full_disk_is_said_to_pass(harness: IngestHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_makes_uploads_unavailable(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     async with serving(harness) as stub:
         monkeypatch.setattr(harness.blobs, "_store", full)
-        with pytest.raises(Unavailable) as refused:
+        with pytest.raises(Unavailable) as raised:
             await upload(stub, parts(jpeg()))
-    assert refused.value.reason == "STORAGE_FAILED"
+    assert raised.value.reason == "STORAGE_FAILED"

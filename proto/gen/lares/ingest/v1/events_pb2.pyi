@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class MediaIngested(_message.Message):
-    """Topic ingest.media.v1, key camera_id. The blob is durable before this is published."""
+    """A photo was ingested. Published on ingest.media.v1 with the key camera_id, after its blob is durable."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -42,7 +42,7 @@ Global___MediaIngested: _TypeAlias = MediaIngested  # noqa: Y015
 
 @_typing.final
 class MediaRejected(_message.Message):
-    """Topic ingest.rejections.v1, key camera_id (or the path where there is no camera)."""
+    """A file was rejected. Published on ingest.rejections.v1 with the key camera_id, or the path if there is no camera."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -56,12 +56,12 @@ class MediaRejected(_message.Message):
     rejection_id: _builtins.str
     """UUIDv5(camera, path, size, mtime_ns)."""
     camera_id: _builtins.str
-    """Empty where the folder has no camera."""
+    """Empty if the file belongs to no camera."""
     reason: _media_pb2.RejectionReason.ValueType
     detail: _builtins.str
-    """One sentence for a person; never a stack trace."""
+    """One sentence for a person, never a stack trace."""
     media_id: _builtins.str
-    """Set where the file passed ingest_svc and failed in detect_svc."""
+    """Set if ingest_svc accepted the file and detect_svc failed to decode it."""
     @_builtins.property
     def file(self) -> _media_pb2.FileFingerprint: ...
     @_builtins.property

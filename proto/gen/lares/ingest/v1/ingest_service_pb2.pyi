@@ -56,7 +56,7 @@ class UploadHeader(_message.Message):
     size_bytes: _builtins.int
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp:
-        """When absent, EXIF or the time of arrival is used."""
+        """If absent, the EXIF time is used, or else the time of arrival."""
 
     def __init__(
         self,
@@ -116,11 +116,11 @@ class GetIngestStatusResponse(_message.Message):
     UNANNOUNCED_FIELD_NUMBER: _builtins.int
     SCANNING_FIELD_NUMBER: _builtins.int
     settling: _builtins.int
-    """Files seen whose size has not settled."""
+    """Files that have been seen and are not complete yet."""
     unannounced: _builtins.int
-    """Complete files (and uploads) not yet durably announced."""
+    """Complete files and uploads that are not durably announced yet."""
     scanning: _builtins.bool
-    """True until the scan made at start has ended, and while the watch lags behind."""
+    """True until the scan at start has ended, during other scans, and while the watcher lags behind."""
     def __init__(
         self,
         *,

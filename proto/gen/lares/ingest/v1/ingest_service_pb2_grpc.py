@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class IngestServiceStub:
-    """Takes media from programs, and tells what is still under way.
+    """Accepts uploads, and reports what is not announced yet.
     """
 
     def __init__(self, channel):
@@ -48,19 +48,19 @@ class IngestServiceStub:
 
 
 class IngestServiceServicer:
-    """Takes media from programs, and tells what is still under way.
+    """Accepts uploads, and reports what is not announced yet.
     """
 
     def UploadMedia(self, request_iterator, context):
-        """Takes one photo: a header, then the content in chunks of at most 1 MiB. Returns when it is durable.
-        The same content for the same camera is the same media, however often it is sent.
+        """Uploads one photo: a header, then the content in chunks of at most 1 MiB. Returns when the photo is durable and
+        announced. Uploading the same content for the same camera again gives the same media.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetIngestStatus(self, request, context):
-        """What ingest_svc has seen and not yet announced.
+        """Counts what ingest_svc has seen and not announced yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ def add_IngestServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IngestService:
-    """Takes media from programs, and tells what is still under way.
+    """Accepts uploads, and reports what is not announced yet.
     """
 
     @staticmethod

@@ -27,33 +27,33 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IngestServiceStub:
-    """Takes media from programs, and tells what is still under way."""
+    """Accepts uploads, and reports what is not announced yet."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IngestServiceAsyncStub: ...
     UploadMedia: _grpc.StreamUnaryMultiCallable[_ingest_service_pb2.UploadMediaRequest, _ingest_service_pb2.UploadMediaResponse]
-    """Takes one photo: a header, then the content in chunks of at most 1 MiB. Returns when it is durable.
-    The same content for the same camera is the same media, however often it is sent.
+    """Uploads one photo: a header, then the content in chunks of at most 1 MiB. Returns when the photo is durable and
+    announced. Uploading the same content for the same camera again gives the same media.
     """
     GetIngestStatus: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.GetIngestStatusRequest, _ingest_service_pb2.GetIngestStatusResponse]
-    """What ingest_svc has seen and not yet announced."""
+    """Counts what ingest_svc has seen and not announced yet."""
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
-    """Takes media from programs, and tells what is still under way."""
+    """Accepts uploads, and reports what is not announced yet."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadMedia: _aio.StreamUnaryMultiCallable[_ingest_service_pb2.UploadMediaRequest, _ingest_service_pb2.UploadMediaResponse]  # type: ignore[assignment]
-    """Takes one photo: a header, then the content in chunks of at most 1 MiB. Returns when it is durable.
-    The same content for the same camera is the same media, however often it is sent.
+    """Uploads one photo: a header, then the content in chunks of at most 1 MiB. Returns when the photo is durable and
+    announced. Uploading the same content for the same camera again gives the same media.
     """
     GetIngestStatus: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.GetIngestStatusRequest, _ingest_service_pb2.GetIngestStatusResponse]  # type: ignore[assignment]
-    """What ingest_svc has seen and not yet announced."""
+    """Counts what ingest_svc has seen and not announced yet."""
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes media from programs, and tells what is still under way."""
+    """Accepts uploads, and reports what is not announced yet."""
 
     @_abc_1.abstractmethod
     def UploadMedia(
@@ -61,8 +61,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_ingest_service_pb2.UploadMediaRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.UploadMediaResponse, _abc.Awaitable[_ingest_service_pb2.UploadMediaResponse]]:
-        """Takes one photo: a header, then the content in chunks of at most 1 MiB. Returns when it is durable.
-        The same content for the same camera is the same media, however often it is sent.
+        """Uploads one photo: a header, then the content in chunks of at most 1 MiB. Returns when the photo is durable and
+        announced. Uploading the same content for the same camera again gives the same media.
         """
 
     @_abc_1.abstractmethod
@@ -71,6 +71,6 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.GetIngestStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.GetIngestStatusResponse, _abc.Awaitable[_ingest_service_pb2.GetIngestStatusResponse]]:
-        """What ingest_svc has seen and not yet announced."""
+        """Counts what ingest_svc has seen and not announced yet."""
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -43,22 +43,22 @@ class _CapturedAtSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capt
     DESCRIPTOR: _descriptor.EnumDescriptor
     CAPTURED_AT_SOURCE_UNSPECIFIED: _CapturedAtSource.ValueType  # 0
     CAPTURED_AT_SOURCE_DECLARED: _CapturedAtSource.ValueType  # 1
-    """Said by the uploader."""
+    """Declared by the uploader."""
     CAPTURED_AT_SOURCE_EXIF: _CapturedAtSource.ValueType  # 2
     CAPTURED_AT_SOURCE_MTIME: _CapturedAtSource.ValueType  # 3
     CAPTURED_AT_SOURCE_CTIME: _CapturedAtSource.ValueType  # 4
-    """The other sources lay more than 24 h ahead, or where no calendar keeps them."""
+    """The other sources were more than 24 h ahead, or out of range."""
 
 class CapturedAtSource(_CapturedAtSource, metaclass=_CapturedAtSourceEnumTypeWrapper):
-    """Where captured_at was read from, best first."""
+    """The source of captured_at, from the best to the worst."""
 
 CAPTURED_AT_SOURCE_UNSPECIFIED: CapturedAtSource.ValueType  # 0
 CAPTURED_AT_SOURCE_DECLARED: CapturedAtSource.ValueType  # 1
-"""Said by the uploader."""
+"""Declared by the uploader."""
 CAPTURED_AT_SOURCE_EXIF: CapturedAtSource.ValueType  # 2
 CAPTURED_AT_SOURCE_MTIME: CapturedAtSource.ValueType  # 3
 CAPTURED_AT_SOURCE_CTIME: CapturedAtSource.ValueType  # 4
-"""The other sources lay more than 24 h ahead, or where no calendar keeps them."""
+"""The other sources were more than 24 h ahead, or out of range."""
 Global___CapturedAtSource: _TypeAlias = CapturedAtSource  # noqa: Y015
 
 class _RejectionReason:
@@ -78,17 +78,17 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     """More pixels than LARES_INGEST_MAX_PIXELS, whatever the file's size."""
     REJECTION_REASON_VIDEO_NOT_YET: _RejectionReason.ValueType  # 7
     REJECTION_REASON_LINK_OUTSIDE: _RejectionReason.ValueType  # 8
-    """A link that leaves the cameras folder."""
+    """A link that leads out of the cameras folder."""
     REJECTION_REASON_CAMERA_CONFLICT: _RejectionReason.ValueType  # 9
-    """Another folder has the same slug."""
+    """Another folder already gives the same camera id."""
     REJECTION_REASON_CAMERA_NAME: _RejectionReason.ValueType  # 10
-    """No slug can be made of the folder's name."""
+    """No camera id can be made of the folder's name."""
     REJECTION_REASON_UNREADABLE: _RejectionReason.ValueType  # 11
     REJECTION_REASON_UNDETECTABLE: _RejectionReason.ValueType  # 12
-    """The detector dies, hangs or refuses to answer because of it. It is in detect.dead.v1, too."""
+    """The detector crashes, hangs or fails because of it. The record is in detect.dead.v1, too."""
 
 class RejectionReason(_RejectionReason, metaclass=_RejectionReasonEnumTypeWrapper):
-    """Why a file was not taken."""
+    """Why a file was rejected."""
 
 REJECTION_REASON_UNSPECIFIED: RejectionReason.ValueType  # 0
 REJECTION_REASON_ZERO_BYTE: RejectionReason.ValueType  # 1
@@ -101,19 +101,19 @@ REJECTION_REASON_TOO_MANY_PIXELS: RejectionReason.ValueType  # 6
 """More pixels than LARES_INGEST_MAX_PIXELS, whatever the file's size."""
 REJECTION_REASON_VIDEO_NOT_YET: RejectionReason.ValueType  # 7
 REJECTION_REASON_LINK_OUTSIDE: RejectionReason.ValueType  # 8
-"""A link that leaves the cameras folder."""
+"""A link that leads out of the cameras folder."""
 REJECTION_REASON_CAMERA_CONFLICT: RejectionReason.ValueType  # 9
-"""Another folder has the same slug."""
+"""Another folder already gives the same camera id."""
 REJECTION_REASON_CAMERA_NAME: RejectionReason.ValueType  # 10
-"""No slug can be made of the folder's name."""
+"""No camera id can be made of the folder's name."""
 REJECTION_REASON_UNREADABLE: RejectionReason.ValueType  # 11
 REJECTION_REASON_UNDETECTABLE: RejectionReason.ValueType  # 12
-"""The detector dies, hangs or refuses to answer because of it. It is in detect.dead.v1, too."""
+"""The detector crashes, hangs or fails because of it. The record is in detect.dead.v1, too."""
 Global___RejectionReason: _TypeAlias = RejectionReason  # noqa: Y015
 
 @_typing.final
 class Media(_message.Message):
-    """One photo as ingest_svc fixed it: identity, content and capture time never change afterwards."""
+    """One photo. ingest_svc fixes its identity, content and capture time, which never change afterwards."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -132,15 +132,15 @@ class Media(_message.Message):
     id: _builtins.str
     """UUIDv5(camera, sha256 of the content)."""
     camera_id: _builtins.str
-    """The camera's immutable slug."""
+    """The camera's id, a slug that never changes."""
     camera_name: _builtins.str
-    """The camera's name as the folder or uploader wrote it."""
+    """The camera's name as the folder or the uploader spells it."""
     sha256: _builtins.str
-    """Lower-case hex SHA-256 of the content; the blob's address."""
+    """Lower-case hex SHA-256 of the content, which names the blob."""
     size_bytes: _builtins.int
     type: Global___MediaType.ValueType
     width: _builtins.int
-    """Pixels, as the file's header says (before EXIF rotation)."""
+    """In pixels, from the file's header, before any EXIF rotation."""
     height: _builtins.int
     captured_at_source: Global___CapturedAtSource.ValueType
     @_builtins.property
@@ -149,7 +149,7 @@ class Media(_message.Message):
     def ingested_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def file(self) -> Global___FileFingerprint:
-        """The file it came from; absent for uploads."""
+        """The file that it was read from; absent for uploads."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ Global___Media: _TypeAlias = Media  # noqa: Y015
 
 @_typing.final
 class FileFingerprint(_message.Message):
-    """Tells one state of one file from every other without reading it."""
+    """Identifies one state of a file by its metadata, without its content."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
