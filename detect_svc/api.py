@@ -1,4 +1,4 @@
-"""DetectService: the pipeline's detector, for programs that bring their own images."""
+"""DetectService: the pipeline's detector, for clients that send their own images."""
 
 import asyncio
 import hashlib
@@ -17,12 +17,12 @@ from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 
 log = structlog.get_logger(__name__)
 
-# So few that callers from outside never hold up the pipeline for long.
+# Few, so that clients do not delay the pipeline.
 MAX_CALLS = 4
 
 
 class DetectServicer(rpc.DetectServiceServicer):
-    """`detector` raises Unavailable while none is there: so do the calls that need one."""
+    """`detector` raises Unavailable while the detector is not open, and so do the calls that need it."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class DetectServicer(rpc.DetectServiceServicer):
     async def DetectObjects(
         self, request: messages.DetectObjectsRequest, context: object
     ) -> messages.DetectObjectsResponse:
-        """Raises Invalid whose reason names a RejectionReason, Invalid UNKNOWN_LABEL, Exhausted, and
-        Unavailable while the detector is away."""
+        """Raises Invalid with the name of a RejectionReason, Invalid UNKNOWN_LABEL, Exhausted, and
+        Unavailable while the detector is not available."""
         detector = self._detector()
-        labels = _known(request.labels, detector)
-        least = request.min_score if request.HasField("min_score") else detector.threshold
-        frame = await self._sight(detector, request.image)
-        kept = [one for one in frame.findings if one.label in labels and one.score >= least]
-        # The ids that the pipeline would give to the same photo of this camera.
+        labels = _requested_labels(request.labels, detector)
+        min_score = request.min_score if request.HasField("min_score") else detector.threshold
+        frame = await self._detect(detector, request.image)
+        kept = [one for one in frame.findings if one.label in labels and one.score >= min_score]
+        # The ids are those that the pipeline gives to the same photo of this camera.
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(request.image).hexdigest())
         name = detector_id(detector)
         return messages.DetectObjectsResponse(
@@ -70,35 +70,35 @@ class DetectServicer(rpc.DetectServiceServicer):
     async def GetDetectStatus(
         self, request: messages.GetDetectStatusRequest, context: object
     ) -> messages.GetDetectStatusResponse:
-        answer = messages.GetDetectStatusResponse(lag=await self._lag())
+        response = messages.GetDetectStatusResponse(lag=await self._lag())
         try:
             detector = self._detector()
-            answer.detector = detector_id(detector)
-            answer.servers.extend(messages.DetectorServer(**asdict(one)) for one in detector.servers())
+            response.detector = detector_id(detector)
+            response.servers.extend(messages.DetectorServer(**asdict(state)) for state in detector.servers())
             await detector.check()
-            answer.ready = True
+            response.ready = True
         except Unavailable as problem:
-            answer.detail = problem.message
-        return answer
+            response.detail = problem.message
+        return response
 
     async def ListGpus(self, request: messages.ListGpusRequest, context: object) -> messages.ListGpusResponse:
         return self._gpus(request.minutes)
 
-    async def _sight(self, detector: Detector, image: bytes) -> FrameFindings:
+    async def _detect(self, detector: Detector, image: bytes) -> FrameFindings:
         if self._calls >= MAX_CALLS:
-            raise Exhausted(f"{MAX_CALLS} images are under way: try again later", "TOO_MANY_CALLS")
+            raise Exhausted(f"{MAX_CALLS} images are being processed: try again later", "TOO_MANY_CALLS")
         self._calls += 1
         try:
             return await detector.detect(image)
         except Internal as problem:
             log.error("detector failed", error=problem.message)
-            raise Internal("this image could not be read", "DETECTOR_FAILED") from None
+            raise Internal("the detector failed on this image", "DETECTOR_FAILED") from None
         finally:
             self._calls -= 1
 
 
-def _known(names: Iterable[str], detector: Detector) -> frozenset[str]:
-    """The labels that these names mean; all of the detector's if none is named. Raises Invalid."""
+def _requested_labels(names: Iterable[str], detector: Detector) -> frozenset[str]:
+    """The canonical labels of `names`, or all of the detector's if `names` is empty. Raises Invalid."""
     labels = frozenset(map(canonical, names)) or frozenset(detector.labels)
     if unknown := sorted(labels.difference(detector.labels)):
         known = ", ".join(detector.labels)

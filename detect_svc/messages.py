@@ -1,4 +1,4 @@
-"""What was found, as it is said on the bus and over gRPC."""
+"""Builds the messages for the bus and for gRPC."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -22,22 +22,22 @@ REASON_PREFIX = "REJECTION_REASON_"
 REASONS = frozenset(RejectionReason.keys())
 
 
-def detections(media_id: str, found: Iterable[RawFinding], detector: str) -> list[Detection]:
-    """Each named by its rank in the raw output, so that a least score and chosen labels change no id."""
+def detections(media_id: str, findings: Iterable[RawFinding], detector: str) -> list[Detection]:
+    """The id depends on the rank in the raw output, not on the place in `findings`, which may be filtered."""
     return [
         Detection(
-            id=detection_id(media_id, PHOTO_FRAME, one.rank, detector),
-            label=one.label,
-            score=one.score,
-            bounding_box=bounding_box(one.box),
+            id=detection_id(media_id, PHOTO_FRAME, finding.rank, detector),
+            label=finding.label,
+            score=finding.score,
+            bounding_box=bounding_box(finding.box),
             frame=PHOTO_FRAME,
         )
-        for one in found
+        for finding in findings
     ]
 
 
 def detected(media: Media, frame: FrameFindings, detector: Detector) -> MediaDetected:
-    """Everything that the detector reports: what counts of it is decided by store_svc."""
+    """Holds all findings: store_svc decides which of them count."""
     model = DetectorModel(
         id=detector_id(detector),
         labels=detector.labels,
@@ -50,26 +50,31 @@ def detected(media: Media, frame: FrameFindings, detector: Detector) -> MediaDet
 
 
 def _photo_frame(media: Media, frame: FrameFindings) -> Frame:
-    found = [
-        FrameDetection(rank=one.rank, label=one.label, score=one.score, bounding_box=bounding_box(one.box))
-        for one in frame.findings
-    ]
     return Frame(
         index=PHOTO_FRAME,
         captured_at=media.captured_at,
         width=frame.width,
         height=frame.height,
-        detections=found,
+        detections=[
+            FrameDetection(
+                rank=finding.rank,
+                label=finding.label,
+                score=finding.score,
+                bounding_box=bounding_box(finding.box),
+            )
+            for finding in frame.findings
+        ],
     )
 
 
 def is_rejection(problem: Problem) -> bool:
-    """Whether the photo is at fault, in a way that has a name in the contract."""
+    """Whether the photo is at fault, for a reason that RejectionReason names."""
     return isinstance(problem, Invalid) and REASON_PREFIX + problem.reason in REASONS
 
 
 def rejected(media: Media, reason: str, detail: str) -> MediaRejected:
-    """`reason` is the name of a RejectionReason. An upload has no path: its media id stands for one."""
+    """`reason` is the name of a RejectionReason. The rejection of an upload, which has no path, is identified
+    by its media id instead."""
     file = media.file if media.HasField("file") else None
     path, size, mtime = (
         (file.path, file.size_bytes, file.mtime_ns) if file else (media.id, media.size_bytes, 0)

@@ -19,20 +19,20 @@ SERVICE = "lares.detect.v1.DetectService"
 
 @asynccontextmanager
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
-    """Serves DetectService and detects what ingest.media.v1 brings, until the block ends. Servers of the
-    detector's that are away hold up neither the start nor the other services (see DetectorOpener)."""
+    """Serves DetectService and detects the media on ingest.media.v1 until the block ends. While the
+    detector's servers are not ready, the service runs without a detector (see DetectorOpener)."""
     async with AsyncExitStack() as stack:
-        lookout = await stack.enter_async_context(DetectorOpener(config))
-        mesh.checks["detector"] = lookout.check
-        if not lookout.is_there:
+        opener = await stack.enter_async_context(DetectorOpener(config))
+        mesh.checks["detector"] = opener.check
+        if not opener.is_open:
             mesh.awaited.add("detector")
         stream = await stack.enter_async_context(mesh.bus.consume(INGESTED, NAME))
         gpus = GpuMonitor(NvmlReader().read)
-        servicer = DetectServicer(lookout.detector, stream.lag, gpus.gpus)
+        servicer = DetectServicer(opener.detector, stream.lag, gpus.gpus)
         mesh.server.add(rpc.add_DetectServiceServicer_to_server, servicer, SERVICE, needs=["detector"])
 
         async def work() -> None:
-            detector = await lookout.until_there()
+            detector = await opener.wait()
             await DetectWorker(stream, detector, mesh.blobs, config.detect_batch).run()
 
         await stack.enter_async_context(mesh.running("GPUs", gpus.run()))

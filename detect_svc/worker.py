@@ -1,7 +1,6 @@
-"""The loop: every MediaIngested becomes a MediaDetected, a MediaRejected or a dead letter."""
+"""The worker loop: each MediaIngested becomes a MediaDetected, a MediaRejected or a dead letter."""
 
 import asyncio
-import random
 import time
 
 import structlog
@@ -13,24 +12,25 @@ from mesh.blobs import Blobs
 from mesh.bus import Delivery, Output, Stream
 from mesh.problems import Internal, Invalid, NotFound, Problem
 from mesh.processes.sandbox import Crashed, Hung
+from mesh.retry import Backoff
 from mesh.task_group import task_group
 from mesh.telemetry.spans import record_span, span
 from mesh.topics import DETECTED, REJECTED
 
 log = structlog.get_logger(__name__)
 
-BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 10.0
-# How often a photo is tried whose failure may be its own fault, or may pass.
-PATIENCE: dict[type[Problem], int] = {NotFound: 5, Hung: 3}
+BACKOFF = Backoff(0.4, 10.0)
+# Attempts at a photo if the failure may be temporary, or the photo's own.
+MAX_ATTEMPTS: dict[type[Problem], int] = {NotFound: 5, Hung: 3}
 DEAD_REASONS: dict[type[Problem], str] = {Crashed: "DECODER_CRASHED", Hung: "DECODER_HUNG"}
-# What the photo is at fault for, so that its file need not be looked at again. Content that is gone may come
-# back, and a bug be mended: the store hears nothing of such a photo, and its file is announced again.
-ITS_FAULT = (Invalid, Hung)  # a crash is Invalid, too
+# Failures for which the photo is at fault. Its file is rejected, so that it is not announced again. Missing
+# content may return and a bug may be fixed: these are not rejections, and the file is announced again later.
+PHOTO_AT_FAULT = (Invalid, Hung)  # Crashed is an Invalid
 
 
 class DetectWorker:
-    """Keeps `batch` photos in flight, or as many as keep the detector busy; they may finish in any order, the
-    stream restores it."""
+    """Keeps at least `batch` photos in flight, and as many as keep the detector busy. They may finish in any
+    order; the stream restores it."""
 
     def __init__(
         self,
@@ -40,52 +40,55 @@ class DetectWorker:
         batch: int,
     ) -> None:
         self._stream, self._detector, self._blobs = stream, detector, blobs
-        self._window = max(batch, detector.photos_in_flight)
+        self._max_in_flight = max(batch, detector.photos_in_flight)
 
     async def run(self) -> None:
-        """Until cancelled; raises what stops the stream."""
-        room = asyncio.Semaphore(self._window)
+        """Runs until cancelled. Raises what stops the stream."""
+        capacity = asyncio.Semaphore(self._max_in_flight)
         async with task_group() as photos:
-            async for batch in self._stream.batches(self._window):
+            async for batch in self._stream.batches(self._max_in_flight):
                 for delivery in batch:
-                    # A photo that waits for its next try keeps its place, so a detector that is away stops
-                    # the intake.
-                    await room.acquire()
+                    # A photo that waits for a retry counts as in flight, so no more photos are taken from the
+                    # stream while the detector is not available.
+                    await capacity.acquire()
                     task = photos.create_task(self._process(delivery))
-                    task.add_done_callback(lambda _: room.release())
+                    task.add_done_callback(lambda _: capacity.release())
 
     async def _process(self, delivery: Delivery[MediaIngested]) -> None:
         with record_span(delivery) as span:
             span.set_attribute("lares.camera.id", delivery.message.media.camera_id)
             span.set_attribute("lares.media.id", delivery.message.media.id)
-            await self._finish(delivery)
+            await self._process_until_done(delivery)
 
-    async def _finish(self, delivery: Delivery[MediaIngested]) -> None:
+    async def _process_until_done(self, delivery: Delivery[MediaIngested]) -> None:
         attempts = 0
         while True:
             attempts += 1
             try:
-                await self._answer(delivery)
+                await self._detect(delivery)
                 return
             except Exception as error:
                 problem = _problem_of(error)
             try:
                 if await self._give_up(delivery, problem, attempts):
                     return
-            except Problem as unavailable:  # the bus is away: nothing can be said about this photo yet
-                problem = unavailable
+            except Problem as bus_problem:  # the dead letter could not be published
+                problem = bus_problem
             log.warning(
-                "photo waits", media=delivery.message.media.id, attempts=attempts, error=problem.message
+                "photo not processed, retrying",
+                media=delivery.message.media.id,
+                attempts=attempts,
+                error=problem.message,
             )
-            await asyncio.sleep(_backoff(attempts))
+            await asyncio.sleep(BACKOFF.pause(attempts))
 
-    async def _answer(self, delivery: Delivery[MediaIngested]) -> None:
+    async def _detect(self, delivery: Delivery[MediaIngested]) -> None:
         media, began = delivery.message.media, time.perf_counter()
         try:
             with span("detect objects", {"lares.detector": detector_id(self._detector)}) as detecting:
                 async with self._blobs.local(media.sha256) as path:
                     frame = await self._detector.detect(path)
-                detecting.set_attribute("lares.detections.findings", len(frame.findings))
+                detecting.set_attribute("lares.detections.found", len(frame.findings))
         except Problem as problem:
             if not is_rejection(problem):
                 raise
@@ -93,32 +96,40 @@ class DetectWorker:
             log.info("photo rejected", camera=media.camera_id, media=media.id, reason=problem.reason)
             return
         self._stream.done(delivery, (DETECTED, detected(media, frame, self._detector)))
-        took = round((time.perf_counter() - began) * 1000)
-        log.info("photo detected", camera=media.camera_id, media=media.id, found=len(frame.findings), ms=took)
+        milliseconds = round((time.perf_counter() - began) * 1000)
+        log.info(
+            "photo detected",
+            camera=media.camera_id,
+            media=media.id,
+            found=len(frame.findings),
+            ms=milliseconds,
+        )
 
     async def _give_up(self, delivery: Delivery[MediaIngested], problem: Problem, attempts: int) -> bool:
-        """Whether the photo was put to the dead letters; raises what the bus raises."""
-        patience = PATIENCE.get(type(problem))
-        if problem.retryable if patience is None else attempts < patience:
+        """Publishes a dead letter unless another attempt may help, and returns whether it did. Raises what
+        the stream raises."""
+        max_attempts = MAX_ATTEMPTS.get(type(problem))
+        if problem.retryable if max_attempts is None else attempts < max_attempts:
             return False
         reason = DEAD_REASONS.get(type(problem), problem.reason)
-        tried = problem.attempts if isinstance(problem, Crashed) else attempts
+        attempts = problem.attempts if isinstance(problem, Crashed) else attempts
         media, outputs = delivery.message.media, list[Output]()
-        if isinstance(problem, ITS_FAULT):
+        if isinstance(problem, PHOTO_AT_FAULT):
             outputs.append((REJECTED, rejected(media, "UNDETECTABLE", f"{reason}: {problem.message}")))
-        await self._stream.bury(delivery, reason, *outputs, attempts=tried)
-        log.error("photo buried", camera=media.camera_id, media=media.id, reason=reason, attempts=tried)
+        await self._stream.bury(delivery, reason, *outputs, attempts=attempts)
+        log.error(
+            "photo moved to the dead letters",
+            camera=media.camera_id,
+            media=media.id,
+            reason=reason,
+            attempts=attempts,
+        )
         return True
 
 
 def _problem_of(error: Exception) -> Problem:
-    """A bug that one photo brings to light is that photo's problem: it must not stop the others for ever."""
+    """An unexpected error is treated as that photo's problem, so that it does not stop the other photos."""
     if isinstance(error, Problem):
         return error
     log.error("unexpected error", exc_info=error)
     return Internal(f"{type(error).__name__}: {error}", "UNEXPECTED")
-
-
-def _backoff(attempts: int) -> float:
-    longest = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(attempts, 16))
-    return random.uniform(longest / 2, longest)  # noqa: S311

@@ -24,8 +24,8 @@ from tests.support.parts import (  # noqa: E402
 from tests.support.s3 import S3, running_s3  # noqa: E402
 from tests.support.triton import (  # noqa: E402
     Triton,
-    add_dazed,
     add_graph,
+    add_nan,
     add_slow,
     add_wrong,
     require_triton,
@@ -112,7 +112,7 @@ async def triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trit
     """The session's, with the models `rtdetrv2-tiny`, `slow` and `wrong`. Who stops it starts it again."""
     require_triton()
     scratch = tmp_path_factory.mktemp("triton")
-    for add in (add_graph, add_slow, add_dazed, add_wrong):
+    for add in (add_graph, add_slow, add_nan, add_wrong):
         add(scratch / "models")
     async with running_triton(scratch / "models", scratch) as server:
         yield server

@@ -1,4 +1,4 @@
-"""Geometry of anchor-based detectors, vectorised. Boxes are [x_min, y_min, x_max, y_max]. Pure."""
+"""Geometry of anchor-based detectors, vectorised. A box is [x_min, y_min, x_max, y_max]. Pure."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,18 @@ SCALES_PER_LEVEL = 3
 ASPECTS = (1.0, 2.0, 0.5)
 
 
-def anchor_grid(size: int, scale: float) -> Floats:
-    """[n, 4]: centre y, centre x, height, width, in units of the input's side `size` (pixels).
+def anchor_grid(side: int, scale: float) -> Floats:
+    """EfficientDet's anchors, [n, 4]: centre y, centre x, height, width, in units of the input's side.
 
-    EfficientDet's grid: levels 3 to 7, at each place 3 scales x 3 aspects; level, row, column, scale, aspect
-    vary in this order, the last one fastest. `scale` is the model's anchor_scale (Lite0: 3.0).
+    `side` is in pixels; `scale` is the model's anchor_scale (Lite0: 3.0). Levels 3 to 7 have 3 scales and 3
+    aspects in each cell. The order is level, row, column, scale, aspect, with the last one varying fastest.
     Source: google/automl, efficientdet/tf2/anchors.py.
     """
-    return np.concatenate([_level(size, level, scale) for level in LEVELS]).astype(np.float32)
+    return np.concatenate([_level(side, level, scale) for level in LEVELS]).astype(np.float32)
 
 
-def _level(size: int, level: int, scale: float) -> NDArray[np.float64]:
-    cells = size
+def _level(side: int, level: int, scale: float) -> NDArray[np.float64]:
+    cells = side
     for _ in range(level):
         cells = (cells + 1) // 2
     stride = 1 / cells
@@ -44,24 +44,27 @@ def decode_boxes(offsets: Floats, anchors: Floats) -> Floats:
 
 
 def iou_matrix(boxes: Floats) -> Floats:
-    """[n, n] intersection over union of every two of [n, 4]; 0 where both are empty."""
+    """[n, n]: the intersection over union of each pair of [n, 4] boxes; 0 if both are empty."""
     x_min, y_min, x_max, y_max = boxes.T
-    wide = np.minimum.outer(x_max, x_max) - np.maximum.outer(x_min, x_min)
-    high = np.minimum.outer(y_max, y_max) - np.maximum.outer(y_min, y_min)
-    shared: Floats = np.maximum(wide, 0) * np.maximum(high, 0)
+    width = np.minimum.outer(x_max, x_max) - np.maximum.outer(x_min, x_min)
+    height = np.minimum.outer(y_max, y_max) - np.maximum.outer(y_min, y_min)
+    intersection: Floats = np.maximum(width, 0) * np.maximum(height, 0)
     area = (x_max - x_min) * (y_max - y_min)
-    union = np.add.outer(area, area) - shared
-    ratio: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return ratio
+    union = np.add.outer(area, area) - intersection
+    iou: Floats = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return iou
 
 
 def suppress_overlaps(boxes: Floats, classes: Indices, same_class: float, any_class: float) -> Indices:
-    """Non-maximum suppression: the indices of those, in the order given (best first), that overlap no
-    better one by more than `any_class`, and none of their own class by more than `same_class`."""
-    shared = iou_matrix(boxes)
-    rivals = (shared > any_class) | (shared > same_class) & (classes[:, None] == classes[None, :])
+    """Non-maximum suppression of `boxes`, which are ordered best first. Returns the indices that are kept.
+
+    A box is dropped if its IoU with a better one that is kept exceeds `same_class` for the same class, or
+    `any_class` for another class.
+    """
+    iou = iou_matrix(boxes)
+    suppresses = (iou > any_class) | (iou > same_class) & (classes[:, None] == classes[None, :])
     kept = np.ones(len(boxes), dtype=bool)
     for index in range(len(boxes)):
         if kept[index]:
-            kept[index + 1 :] &= ~rivals[index, index + 1 :]
+            kept[index + 1 :] &= ~suppresses[index, index + 1 :]
     return np.flatnonzero(kept)

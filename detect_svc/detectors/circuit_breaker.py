@@ -1,43 +1,39 @@
-"""Whether one server is asked. Pure: who keeps it does the waiting and the looking."""
+"""The circuit breaker of one server. Pure: its owner waits, probes and sends requests."""
 
 from enum import Enum
 
-SHORTEST_SECONDS, LONGEST_SECONDS = 0.25, 10.0
-
 
 class BreakerState(Enum):
-    CLOSED = "closed"  # asked
-    OPEN = "open"  # left alone until somebody has looked
-    TRIAL = "trial"  # looked well: one request shows whether it works
+    CLOSED = "closed"  # the server gets requests
+    OPEN = "open"  # it gets none until a probe succeeds
+    HALF_OPEN = "half-open"  # a probe succeeded: one request shows whether the server works
 
 
 class CircuitBreaker:
-    """Begins open. Opens at the first failure; the pauses grow until a request succeeds, so that a server
-    that looks well and fails is left alone for longer and longer, too."""
+    """Starts open, and opens at the first failure.
+
+    `failures` counts the failures since the last successful request. Successful probes do not reset it, so a
+    server that passes its probes but fails its requests is left alone for longer and longer, too.
+    """
 
     def __init__(self) -> None:
         self.state = BreakerState.OPEN
-        self._failures = 0
+        self.failures = 0
 
-    @property
-    def pause(self) -> float:
-        """Seconds to leave it alone before the next look."""
-        return min(LONGEST_SECONDS, SHORTEST_SECONDS * 2.0 ** min(self._failures, 16))
-
-    def fail(self) -> None:
-        """A request or a look failed. Requests that were under way when it opened count for one."""
+    def record_failure(self) -> None:
+        """Records that a request failed. All requests that were in flight when it opened count as one."""
         if self.state is not BreakerState.OPEN:
-            self._failures += 1
+            self.failures += 1
         self.state = BreakerState.OPEN
 
-    def look(self, *, well: bool) -> None:
-        if not well:
-            self._failures += 1
+    def record_probe(self, *, succeeded: bool) -> None:
+        if not succeeded:
+            self.failures += 1
             self.state = BreakerState.OPEN
         elif self.state is BreakerState.OPEN:
-            self.state = BreakerState.TRIAL
+            self.state = BreakerState.HALF_OPEN
 
-    def succeed(self) -> None:
-        """A request was answered. An answer that was under way when it opened proves nothing."""
+    def record_success(self) -> None:
+        """Records that a request succeeded. Ignored while open: the request was sent before the failure."""
         if self.state is not BreakerState.OPEN:
-            self.state, self._failures = BreakerState.CLOSED, 0
+            self.state, self.failures = BreakerState.CLOSED, 0

@@ -1,4 +1,4 @@
-"""The names of the COCO-80 classes, and where a model file carries its own."""
+"""The labels of COCO's 80 classes, and the labels that a .tflite file carries."""
 
 import zipfile
 from pathlib import Path
@@ -17,10 +17,11 @@ COCO_LABELS = (
     "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 
+# The label of a class number that COCO does not use.
 UNNAMED = "???"
 
 
 def read_model_labels(model: Path) -> list[str]:
-    """By class number, canonical, as a .tflite file carries them; numbers that COCO left out are "???"."""
+    """The canonical labels in a .tflite file, by class number."""
     with zipfile.ZipFile(model) as archive:
         return [canonical(line) for line in archive.read("labels.txt").decode().splitlines()]

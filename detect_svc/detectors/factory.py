@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from detect_svc.detectors.detector import Detector
-from detect_svc.detectors.triton_url import FORMS, bad_setting, parse_triton_url
+from detect_svc.detectors.detector_url import FORMS, bad_setting, parse_triton_url
 from mesh.config import Config
 
 

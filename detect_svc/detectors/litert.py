@@ -1,4 +1,4 @@
-"""EfficientDet-Lite0 in processes of its own: the adapter for `litert:`."""
+"""EfficientDet-Lite0 on LiteRT, in child processes: the adapter for `litert:`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,6 +9,7 @@ import structlog
 
 from detect_svc.detectors.coco_labels import UNNAMED, read_model_labels
 from detect_svc.detectors.detector import FrameFindings, Photo, RawFinding, ServerState
+from detect_svc.detectors.detector_url import parse_options
 from detect_svc.detectors.photo_sandbox import (
     DEPTH,
     NICE,
@@ -17,19 +18,19 @@ from detect_svc.detectors.photo_sandbox import (
     require_running_child,
     run_on_photo,
 )
-from detect_svc.detectors.triton_url import number, options
 from mesh.artifacts import efficientdet_lite0, fetching, sha256_of
 from mesh.config import Config
 from mesh.processes.sandbox import Sandbox
+from mesh.url_options import number
 
 log = structlog.get_logger(__name__)
 
 TARGET = "detect_svc.detectors.efficientdet:load"
-OPTIONS = {"processes": number(64), "threads": number(64)}
+OPTIONS = {"processes": number(1, 64), "threads": number(1, 64)}
 
 
 class LiteRtDetector:
-    """A Detector. Thresholds: see docs/detector.md."""
+    """A Detector. docs/detector.md describes how its thresholds were measured."""
 
     name = "efficientdet-lite0"
     input_size = (320, 320)
@@ -41,11 +42,12 @@ class LiteRtDetector:
         self.photos_in_flight = len(sandbox.pids) * DEPTH
 
     async def detect(self, photo: Photo) -> FrameFindings:
-        seen = await run_on_photo(self._sandbox, photo)
-        found = [
-            RawFinding(rank, label, score, (*box,)) for rank, (label, score, box) in enumerate(seen["found"])
+        result = await run_on_photo(self._sandbox, photo)
+        findings = [
+            RawFinding(rank, label, score, (*box,))
+            for rank, (label, score, box) in enumerate(result["findings"])
         ]
-        return FrameFindings(found, seen["width"], seen["height"])
+        return FrameFindings(findings, result["width"], result["height"])
 
     async def check(self) -> None:
         require_running_child(self._sandbox)
@@ -56,15 +58,15 @@ class LiteRtDetector:
 
 @asynccontextmanager
 async def open_litert(config: Config, query: str) -> AsyncIterator[LiteRtDetector]:
-    """`query`: the URL's. Fetches the weights once. Two processes of one thread each find more photos a
-    second than one of two, and hide no decoding behind detection. Raises Invalid BAD_SETTING."""
-    said = options(query, OPTIONS)
-    processes = process_count(said.get("processes", 0))
+    """Fetches the weights if they are not in the cache. `query` is the URL's. Raises Invalid BAD_SETTING."""
+    options = parse_options(query, OPTIONS)
+    processes = process_count(options.get("processes", 0))
     model = await fetching(partial(efficientdet_lite0, config.cache))
     digest = await asyncio.to_thread(sha256_of, model)
     sandbox = Sandbox(
         TARGET,
-        setup=[str(model), said.get("threads", 1), config.ingest_max_pixels],
+        # Two processes of one thread each are faster than one process of two: decoding runs in parallel, too.
+        setup=[str(model), options.get("threads", 1), config.ingest_max_pixels],
         size=processes,
         depth=DEPTH,
         seconds=PHOTO_SECONDS,

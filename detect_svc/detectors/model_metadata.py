@@ -1,6 +1,6 @@
-"""What a fused RT-DETRv2 must look like, and what it says of itself. Pure.
+"""The metadata of a fused RT-DETRv2: which tensors it must have, and its name, digest and labels. Pure.
 
-docs/models.md says how such a model is made: an ONNX file, or a folder of a Triton repository.
+docs/models.md describes how to make such a model: an ONNX file, or a model in a Triton repository.
 """
 
 import json
@@ -10,19 +10,20 @@ from dataclasses import dataclass
 
 from mesh.labels import canonical
 
-IMAGES = "images"
+INPUT = "images"
 OUTPUTS = ("scores", "labels", "boxes")
+# A dimension without a fixed size.
 ANY = -1
-SIDES = range(32, 4097)
+INPUT_SIDES = range(32, 4097)
 
 
 class UnsupportedModel(ValueError):
-    """A model that this program cannot ask; says what was expected and what was found."""
+    """The model is not a fused RT-DETRv2. The message lists what was expected and what was found."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """`dtype` by numpy's name; `shape` with -1 for what is open."""
+    """`dtype` is numpy's name of the type; `shape` has ANY for dimensions without a fixed size."""
 
     dtype: str
     shape: Sequence[int]
@@ -33,8 +34,8 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """`labels` by class number, canonical; `side` of the square input in pixels; `digest`: hex SHA-256 of
-    the weights."""
+    """`digest` is the hex SHA-256 of the weights, `labels` the canonical labels by class number, and `side`
+    the side of the square input in pixels."""
 
     name: str
     digest: str
@@ -42,60 +43,62 @@ class ModelMetadata:
     side: int
 
 
-def read_metadata(tensors: Mapping[str, TensorSpec], said: Mapping[str, str]) -> ModelMetadata:
-    """`tensors`: inputs and outputs by name; `said`: the model's own `name`, `digest` and `labels` (JSON).
+def read_metadata(tensors: Mapping[str, TensorSpec], parameters: Mapping[str, str]) -> ModelMetadata:
+    """`tensors` are the inputs and outputs by name; `parameters` the model's own `name`, `digest` and
+    `labels` (a JSON list).
 
-    Raises UnsupportedModel with everything that does not fit.
+    Raises UnsupportedModel, listing everything that is wrong.
     """
-    wrong = [line for line in (_image(tensors), *_outputs(tensors), *_words(said)) if line]
-    if wrong:
-        raise UnsupportedModel("; ".join(wrong))
-    labels = tuple(map(canonical, json.loads(said["labels"])))
-    return ModelMetadata(said["name"], said["digest"].lower(), labels, tensors[IMAGES].shape[1])
+    errors = [*_input_errors(tensors), *_output_errors(tensors), *_parameter_errors(parameters)]
+    if errors:
+        raise UnsupportedModel("; ".join(errors))
+    labels = tuple(map(canonical, json.loads(parameters["labels"])))
+    return ModelMetadata(parameters["name"], parameters["digest"].lower(), labels, tensors[INPUT].shape[1])
 
 
-def _image(tensors: Mapping[str, TensorSpec]) -> str:
-    found = tensors.get(IMAGES)
-    if found and found.dtype == "uint8" and len(found.shape) == 4:
-        count, height, width, channels = found.shape
-        if count in (ANY, 1) and height == width and height in SIDES and channels == 3:
-            return ""
-    return f"input {IMAGES}: expected uint8 [any, S, S, 3], found {_or_names(found, tensors)}"
+def _input_errors(tensors: Mapping[str, TensorSpec]) -> list[str]:
+    spec = tensors.get(INPUT)
+    if spec and spec.dtype == "uint8" and len(spec.shape) == 4:
+        count, height, width, channels = spec.shape
+        if count in (ANY, 1) and height == width and height in INPUT_SIDES and channels == 3:
+            return []
+    return [f"input {INPUT}: expected uint8 [any, S, S, 3], found {_found(spec, tensors)}"]
 
 
-def _outputs(tensors: Mapping[str, TensorSpec]) -> list[str]:
-    wrong = []
+def _output_errors(tensors: Mapping[str, TensorSpec]) -> list[str]:
+    errors = []
     for name, dtype, tail in zip(OUTPUTS, ("float32", "int32", "float32"), ((), (), (4,)), strict=True):
-        found = tensors.get(name)
+        spec = tensors.get(name)
         if (
-            found is None
-            or found.dtype != dtype
-            or len(found.shape) != 2 + len(tail)
-            or tuple(found.shape[2:]) != tail
+            spec is None
+            or spec.dtype != dtype
+            or len(spec.shape) != 2 + len(tail)
+            or tuple(spec.shape[2:]) != tail
         ):
             expected = f"{dtype} [any, Q{', 4' if tail else ''}]"
-            wrong.append(f"output {name}: expected {expected}, found {_or_names(found, tensors)}")
-    return wrong
+            errors.append(f"output {name}: expected {expected}, found {_found(spec, tensors)}")
+    return errors
 
 
-def _or_names(found: TensorSpec | None, tensors: Mapping[str, TensorSpec]) -> str:
-    return str(found) if found else f"only {', '.join(sorted(tensors)) or 'nothing'}"
+def _found(spec: TensorSpec | None, tensors: Mapping[str, TensorSpec]) -> str:
+    return str(spec) if spec else f"only {', '.join(sorted(tensors)) or 'nothing'}"
 
 
-def _words(said: Mapping[str, str]) -> list[str]:
-    forms = {
-        "name": ("a word, such as rtdetrv2-r18", re.fullmatch(r"[A-Za-z0-9._-]{1,63}", said.get("name", ""))),
-        "digest": ("hex SHA-256", re.fullmatch(r"[0-9a-fA-F]{64}", said.get("digest", ""))),
-        "labels": ("a JSON list of class names", _is_names(said.get("labels", ""))),
+def _parameter_errors(parameters: Mapping[str, str]) -> list[str]:
+    name, digest, labels = (parameters.get(key, "") for key in ("name", "digest", "labels"))
+    checks = {
+        "name": ("a name such as rtdetrv2-r18", re.fullmatch(r"[A-Za-z0-9._-]{1,63}", name)),
+        "digest": ("a hex SHA-256", re.fullmatch(r"[0-9a-fA-F]{64}", digest)),
+        "labels": ("a JSON list of class names", _is_list_of_names(labels)),
     }
     return [
-        f"parameter {name}: expected {form}, found {said.get(name, 'none')[:80]!r}"
-        for name, (form, fits) in forms.items()
-        if not fits
+        f"parameter {key}: expected {expected}, found {parameters.get(key, 'none')[:80]!r}"
+        for key, (expected, is_valid) in checks.items()
+        if not is_valid
     ]
 
 
-def _is_names(text: str) -> bool:
+def _is_list_of_names(text: str) -> bool:
     try:
         names = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Asking a sandbox about a photo, as all adapters do."""
+"""What all adapters share that process photos in a sandbox."""
 
 import os
 from typing import Any
@@ -7,15 +7,16 @@ from detect_svc.detectors.detector import Photo
 from mesh.problems import Invalid, NotFound, Unavailable
 from mesh.processes.sandbox import Sandbox
 
-# Two calls in each process's pipe, so that it starts the next photo while this event loop is busy.
+# Calls sent ahead to each process, so that it starts the next photo while the event loop is busy.
 DEPTH = 2
-# People who look are answered while a backlog is worked off.
+# Requests of clients take precedence over a backlog of photos.
 NICE = 5
 PHOTO_SECONDS = 20.0
 
 
 async def run_on_photo(sandbox: Sandbox, photo: Photo) -> Any:
-    """What the child says to a photo. Raises what Sandbox.run raises; NotFound where no photo is."""
+    """Returns the child's result. Raises NotFound if there is no file at the path, and what Sandbox.run
+    raises."""
     try:
         return await sandbox.run(photo if isinstance(photo, bytes) else str(photo))
     except Invalid as problem:
@@ -25,11 +26,11 @@ async def run_on_photo(sandbox: Sandbox, photo: Photo) -> Any:
 
 
 def require_running_child(sandbox: Sandbox) -> None:
-    """Raises Unavailable while no child runs."""
+    """Raises Unavailable while no child process runs."""
     if not sandbox.pids:
-        raise Unavailable("no detector process runs", "DETECTOR_DOWN")
+        raise Unavailable("no detector process is running", "DETECTOR_DOWN")
 
 
-def process_count(processes: int) -> int:
-    """`processes`; 0: two, or one on a machine of one core."""
-    return processes or min(2, os.cpu_count() or 1)
+def process_count(configured: int) -> int:
+    """`configured`, or if it is 0, two processes (one on a machine with one core)."""
+    return configured or min(2, os.cpu_count() or 1)

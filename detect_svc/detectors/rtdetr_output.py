@@ -1,4 +1,4 @@
-"""RT-DETRv2's raw output as findings; the same for every server and runtime. Pure."""
+"""RT-DETRv2's raw output as findings, for every server and runtime. Pure."""
 
 from collections.abc import Sequence
 
@@ -9,45 +9,48 @@ from detect_svc.detectors.coco_labels import UNNAMED
 from detect_svc.detectors.detector import RawFinding
 from mesh.problems import Internal
 
-# What RT-DETR's authors draw from; not measured here, where no trained weights can be fetched.
+# The threshold that RT-DETR's authors use. Not measured here, because no trained weights could be fetched.
 THRESHOLD = 0.50
-# A person at or above it is judged at once. By design, not measured either.
+# Chosen, not measured either.
 FAST_THRESHOLD = 0.90
-# The least score in the raw output. Lower ones are noise at any threshold that makes sense.
-FLOOR = 0.1
-DIGITS = 6
+# The least score in the raw output. Lower scores are noise at any useful threshold.
+MIN_SCORE = 0.1
+BOX_DIGITS = 6
 
 
 def read_findings(
-    scores: NDArray[np.float32], kinds: NDArray[np.int32], boxes: NDArray[np.float32], labels: Sequence[str]
+    scores: NDArray[np.float32],
+    classes: NDArray[np.int32],
+    boxes: NDArray[np.float32],
+    labels: Sequence[str],
 ) -> list[RawFinding]:
-    """[q] scores, [q] class numbers and [q, 4] boxes (normalised x, y, x, y) -> what was found, best first.
+    """[q] scores, [q] class numbers and [q, 4] boxes in 0..1 -> the findings, best first.
 
-    Equal scores are put in the order of class number and place, so that servers that order them otherwise
-    give one answer. Left out: scores under 0.1, and boxes without area once cut to the photo. Raises
-    Internal DETECTOR_NONSENSE for numbers that no is_plausible model gives: that is no empty answer.
+    Equal scores are ordered by class number and box, so that the result does not depend on the server's
+    order. Scores under MIN_SCORE and boxes that have no area within the photo are left out. Raises Internal
+    DETECTOR_NONSENSE for numbers that no working model returns.
     """
-    if scores.shape != kinds.shape or boxes.shape != (*scores.shape, 4):
-        raise _nonsense(f"shapes {scores.shape}, {kinds.shape}, {boxes.shape}")
+    if scores.shape != classes.shape or boxes.shape != (*scores.shape, 4):
+        raise _nonsense(f"shapes {scores.shape}, {classes.shape}, {boxes.shape}")
     if not is_plausible(scores, boxes):
-        raise _nonsense("scores outside 0..1, or boxes that are no numbers")
-    if kinds.size and not 0 <= kinds.min() <= kinds.max() < len(labels):
-        raise _nonsense(f"classes {kinds.min()} to {kinds.max()} of {len(labels)}")
-    inside = np.clip(boxes.astype(np.float64), 0, 1).round(DIGITS)
-    wide = (inside[:, 2] > inside[:, 0]) & (inside[:, 3] > inside[:, 1])
-    named = np.array([label != UNNAMED for label in labels])[kinds]
-    told = np.flatnonzero((scores >= FLOOR) & wide & named)
-    order = told[np.lexsort((*inside[told].T, kinds[told], -scores[told]))]
+        raise _nonsense("scores outside 0..1, or boxes that are not finite")
+    if classes.size and not 0 <= classes.min() <= classes.max() < len(labels):
+        raise _nonsense(f"class numbers {classes.min()} to {classes.max()}, with {len(labels)} labels")
+    clipped = np.clip(boxes.astype(np.float64), 0, 1).round(BOX_DIGITS)
+    has_area = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    is_named = np.array([label != UNNAMED for label in labels])[classes]
+    kept = np.flatnonzero((scores >= MIN_SCORE) & has_area & is_named)
+    order = kept[np.lexsort((*clipped[kept].T, classes[kept], -scores[kept]))]
     return [
-        RawFinding(rank, labels[kinds[at]], float(scores[at]), tuple(inside[at].tolist()))
-        for rank, at in enumerate(order)
+        RawFinding(rank, labels[classes[index]], float(scores[index]), tuple(clipped[index].tolist()))
+        for rank, index in enumerate(order)
     ]
 
 
 def is_plausible(scores: NDArray[np.float32], boxes: NDArray[np.float32]) -> bool:
-    """Whether a model can mean these numbers: one that is computed in too few bits says none at all."""
+    """Whether a working model can return these numbers. A model whose layers overflow in FP16 returns NaN."""
     return bool(np.isfinite(boxes).all() and (scores >= 0).all() and (scores <= 1).all())
 
 
-def _nonsense(what: str) -> Internal:
-    return Internal(f"the model's answer makes no sense: {what}", "DETECTOR_NONSENSE")
+def _nonsense(message: str) -> Internal:
+    return Internal(f"the model's output makes no sense: {message}", "DETECTOR_NONSENSE")

@@ -1,4 +1,4 @@
-"""The fused RT-DETRv2 on ONNX Runtime. Runs in a sandbox's child only."""
+"""A fused RT-DETRv2 in ONNX Runtime. Runs in a sandbox's child only."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import onnxruntime
 
 from detect_svc.detectors.model_metadata import (
     ANY,
-    IMAGES,
+    INPUT,
     OUTPUTS,
     TensorSpec,
     UnsupportedModel,
@@ -26,58 +26,56 @@ ERRORS_ONLY = 3
 def load(
     model: str, provider: str, threads: int, max_pixels: int, engines: str
 ) -> Callable[[bytes | str], dict[str, Any]]:
-    """The sandbox's target: what it returns takes a photo's content, or the path where it lies; "" asks what
-    model it is. `engines`: the folder where TensorRT keeps what it has built.
+    """The sandbox's target. Returns a function of a photo's content or path, which returns the raw outputs,
+    or the model's metadata for "".
 
-    Refuses to start with MODEL_DOES_NOT_FIT and BAD_SETTING; later what `square_input` refuses.
+    `engines` is the folder in which TensorRT stores the engines that it builds. Raises InputRefused
+    MODEL_DOES_NOT_FIT and BAD_SETTING; the function raises what `square_input` raises.
     """
     cv2.setNumThreads(1)
-    session = _session(model, provider, threads, engines)
-    said = session.get_modelmeta().custom_metadata_map
+    session = _open_session(model, provider, threads, engines)
+    tensors = {node.name: _spec(node) for node in (*session.get_inputs(), *session.get_outputs())}
     try:
-        card = read_metadata(
-            {one.name: _tensor(one) for one in (*session.get_inputs(), *session.get_outputs())}, said
-        )
-    except UnsupportedModel as misfit:
-        raise InputRefused(f"{model} does not fit: {misfit}", "MODEL_DOES_NOT_FIT") from None
-    # Here, where files can still be written, engines are built; and the first photo need not wait.
-    session.run(OUTPUTS, {IMAGES: np.zeros((1, card.side, card.side, 3), np.uint8)})
-    broken = False
+        metadata = read_metadata(tensors, session.get_modelmeta().custom_metadata_map)
+    except UnsupportedModel as error:
+        raise InputRefused(f"{model} does not fit: {error}", "MODEL_DOES_NOT_FIT") from None
+    # TensorRT builds its engines during the first call, and must do so while this process may write files.
+    session.run(OUTPUTS, {INPUT: np.zeros((1, metadata.side, metadata.side, 3), np.uint8)})
+    has_failed = False
 
-    def look(photo: bytes | str) -> dict[str, Any]:
-        nonlocal broken
+    def detect(photo: bytes | str) -> dict[str, Any]:
+        nonlocal has_failed
         if photo == "":
-            return {"card": [card.name, card.digest, card.labels, card.side]}
-        if broken:
-            os._exit(1)  # an accelerator that failed once fails for ever in this process
-        pixels, width, height = square_input(photo, card.side, max_pixels)
+            return {"metadata": [metadata.name, metadata.digest, metadata.labels, metadata.side]}
+        if has_failed:
+            os._exit(1)  # after one failure an accelerator fails until its process ends
+        pixels, width, height = square_input(photo, metadata.side, max_pixels)
         try:
-            raw = session.run(OUTPUTS, {IMAGES: pixels[None]})
+            outputs = session.run(OUTPUTS, {INPUT: pixels[None]})
         except Exception as error:
-            broken = True
-            return {"broken": f"{type(error).__name__}: {error}"}
+            has_failed = True
+            return {"error": f"{type(error).__name__}: {error}"}
         return {
-            "raw": [np.ascontiguousarray(one[0]).tobytes() for one in raw],
+            "outputs": [np.ascontiguousarray(output[0]).tobytes() for output in outputs],
             "width": width,
             "height": height,
         }
 
-    return look
+    return detect
 
 
-def _session(model: str, provider: str, threads: int, engines: str) -> onnxruntime.InferenceSession:
+def _open_session(model: str, provider: str, threads: int, engines: str) -> onnxruntime.InferenceSession:
     available = onnxruntime.get_available_providers()
-    wanted = _providers(engines)[provider]
-    name = wanted[0][0]
+    providers = _providers(engines)[provider]
+    name = providers[0][0]
     if name not in available:
         raise InputRefused(
-            f"LARES_DETECTOR_URL: provider={provider}: this ONNX Runtime has no {name}, "
-            f"only {', '.join(available)}; "
-            "install onnxruntime-gpu in its place",
+            f"LARES_DETECTOR_URL: provider={provider}: this ONNX Runtime does not have {name}, "
+            f"only {', '.join(available)}; install onnxruntime-gpu instead of onnxruntime",
             "BAD_SETTING",
         )
     if provider != "cpu":
-        onnxruntime.preload_dlls()  # what pip brought of CUDA lies on no search path
+        onnxruntime.preload_dlls()  # CUDA libraries that pip installed are on no search path
     if not os.path.isfile(model):
         raise InputRefused(f"LARES_DETECTOR_URL: there is no file {model}", "BAD_SETTING")
     options = onnxruntime.SessionOptions()
@@ -85,21 +83,22 @@ def _session(model: str, provider: str, threads: int, engines: str) -> onnxrunti
     options.use_deterministic_compute = True
     options.log_severity_level = ERRORS_ONLY
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=wanted)
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:
         raise InputRefused(
             f"LARES_DETECTOR_URL: {model} cannot be loaded: {str(error)[:300]}", "BAD_SETTING"
         ) from None
-    if session.get_providers()[0] != name:  # it falls back without a word
+    if session.get_providers()[0] != name:  # ONNX Runtime silently falls back to the next provider
         raise InputRefused(
-            f"LARES_DETECTOR_URL: provider={provider}: {name} does not start here; is its driver there?",
+            f"LARES_DETECTOR_URL: provider={provider}: {name} does not start here; is its driver installed?",
             "BAD_SETTING",
         )
     return session
 
 
 def _providers(engines: str) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """By option, best first. TensorRT as docs/models.md configures it for Triton: FP16, engines kept."""
+    """By option, the preferred one first. TensorRT has the options that docs/models.md gives it under
+    Triton."""
     cpu: list[tuple[str, dict[str, Any]]] = [("CPUExecutionProvider", {})]
     cuda = [("CUDAExecutionProvider", {}), *cpu]
     tensorrt = {
@@ -113,6 +112,6 @@ def _providers(engines: str) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     return {"cpu": cpu, "cuda": cuda, "tensorrt": [("TensorrtExecutionProvider", tensorrt), *cuda]}
 
 
-def _tensor(node: Any) -> TensorSpec:
+def _spec(node: Any) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else ANY for size in node.shape)
     return TensorSpec(DTYPES.get(node.type, node.type), shape)

@@ -1,7 +1,9 @@
-"""Several servers that hold the same model: who is asked next, who is left alone. No wire here."""
+"""A pool of servers that hold the same model: chooses a server for each request, and probes the others.
+
+Independent of the servers' protocol.
+"""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
@@ -11,198 +13,211 @@ import structlog
 from detect_svc.detectors.circuit_breaker import BreakerState, CircuitBreaker
 from detect_svc.detectors.detector import ServerState
 from mesh.problems import Invalid, Problem, Unavailable
+from mesh.retry import Backoff
 
 log = structlog.get_logger(__name__)
 
-# How often a server that answers is looked at: it may have loaded another model.
-LOOK_SECONDS = 5.0
+# A server that is available is probed regularly, too: it may have loaded another model.
+PROBE_SECONDS = 5.0
+BACKOFF = Backoff(0.5, 10.0)
 
-Q = TypeVar("Q", contravariant=True)
-A = TypeVar("A", covariant=True)
+Request = TypeVar("Request", contravariant=True)
+Response = TypeVar("Response", covariant=True)
 
 
-class InferenceServer(Protocol[Q, A]):
+class InferenceServer(Protocol[Request, Response]):
     address: str
 
-    async def ask(self, request: Q) -> A:
-        """Raises Unavailable where another server may do better, any other Problem where none would."""
+    async def infer(self, request: Request) -> Response:
+        """Raises Unavailable if another server may succeed, and any other Problem if none would."""
         ...
 
-    async def look(self) -> int:
-        """Whether it could answer: how many requests at a time keep it busy. Raises Unavailable."""
+    async def probe(self) -> int:
+        """Checks that the server can infer, and returns how many concurrent requests keep it busy. Raises
+        Unavailable."""
         ...
 
-    async def watch(self, lost: Callable[[], None]) -> None:
-        """Calls `lost` when a connection ends, for ever: who is behind the next one is not known."""
+    async def watch_connection(self, on_lost: Callable[[], None]) -> None:
+        """Runs until cancelled. Calls `on_lost` whenever a connection ends: the next one may lead to a server
+        with another model."""
         ...
 
 
-class PooledServer(Generic[Q, A]):
-    """One server as the pool sees it."""
+class PooledServer(Generic[Request, Response]):
+    """One server of a pool, with its circuit breaker and counters."""
 
-    def __init__(self, server: InferenceServer[Q, A], changed: Callable[[], None]) -> None:
-        self.server, self._changed = server, changed
+    def __init__(self, server: InferenceServer[Request, Response], on_change: Callable[[], None]) -> None:
+        self.server, self._on_change = server, on_change
         self.breaker = CircuitBreaker()
-        self.limit, self.in_flight, self.answered, self.failed = 1, 0, 0, 0
-        self.why = Unavailable(f"{server.address} has not been looked at yet", "DETECTOR_AWAY")
-        self._doubt = asyncio.Event()
+        self.max_in_flight, self.in_flight, self.answered, self.failed = 1, 0, 0, 0
+        self.last_error = Unavailable(f"{server.address} has not been probed yet", "DETECTOR_AWAY")
+        self._failure = asyncio.Event()
 
     @property
-    def available(self) -> bool:
+    def is_available(self) -> bool:
         return self.breaker.state is not BreakerState.OPEN
 
     @property
-    def has_room(self) -> bool:
-        return self.in_flight < (1 if self.breaker.state is BreakerState.TRIAL else self.limit)
+    def has_capacity(self) -> bool:
+        limit = 1 if self.breaker.state is BreakerState.HALF_OPEN else self.max_in_flight
+        return self.in_flight < limit
 
     @property
     def state(self) -> ServerState:
-        return ServerState(self.server.address, self.available, self.in_flight, self.answered, self.failed)
+        return ServerState(self.server.address, self.is_available, self.in_flight, self.answered, self.failed)
 
-    async def ask(self, request: Q) -> A:
-        """Raises what the server raises. Its room is taken before, and given back here."""
+    async def infer(self, request: Request) -> Response:
+        """Raises what the server raises. The caller has incremented `in_flight`; this decrements it."""
         try:
-            answer = await self._judged(request)
+            response = await self._infer(request)
         except Unavailable as problem:
-            self.doubt(problem)
+            self._mark_failed(problem)
             raise
         finally:
             self.in_flight -= 1
-            self._changed()
+            self._on_change()
         self.answered += 1
-        self.breaker.succeed()
-        return answer
+        self.breaker.record_success()
+        return response
 
-    async def _judged(self, request: Q) -> A:
+    async def _infer(self, request: Request) -> Response:
         try:
-            return await self.server.ask(request)
+            return await self.server.infer(request)
         except Unavailable:
             self.failed += 1
             raise
         except Invalid:
             self.failed += 1
-            # Either this request is at fault, or another model is there: then no request is to blame.
-            await self.server.look()
-            self.breaker.succeed()
+            # Either the request is at fault, or the server holds another model now. The probe raises
+            # Unavailable for the latter.
+            await self.server.probe()
+            self.breaker.record_success()
             raise
 
-    def doubt(self, problem: Unavailable) -> None:
-        if self.available:
-            log.warning("detector server away", address=self.server.address, error=problem.message)
-        self.why = problem
-        self.breaker.fail()
-        self._doubt.set()
-        self._changed()
+    def _mark_failed(self, problem: Unavailable) -> None:
+        if self.is_available:
+            log.warning("detector server not available", address=self.server.address, error=problem.message)
+        self.last_error = problem
+        self.breaker.record_failure()
+        self._failure.set()
+        self._on_change()
 
-    async def keep(self) -> None:
-        """Looks after it for ever: less and less often while it is away, now and then while it answers."""
+    async def probe_forever(self) -> None:
+        """Probes the server regularly while it is available, and with growing pauses while it is not."""
         while True:
-            if self.available:
-                await self._until_doubt(LOOK_SECONDS)
-            if not self.available:
-                await asyncio.sleep(random.uniform(0.5, 1) * self.breaker.pause)  # noqa: S311
-            await self.look()
+            if self.is_available:
+                await self._wait_for_failure(PROBE_SECONDS)
+            if not self.is_available:
+                await asyncio.sleep(BACKOFF.pause(self.breaker.failures))
+            await self.probe()
 
-    async def look(self) -> None:
-        self._doubt.clear()
-        was_available = self.available
+    async def probe(self) -> None:
+        self._failure.clear()
+        was_available = self.is_available
         try:
-            self.limit = await self.server.look()
+            self.max_in_flight = await self.server.probe()
         except Exception as error:
             if not isinstance(error, Unavailable):
-                log.error("detector server makes no sense", address=self.server.address, exc_info=error)
+                log.error("probe of detector server failed", address=self.server.address, exc_info=error)
                 error = Unavailable(f"{self.server.address}: {error!r}", "DETECTOR_AWAY")
-            self.doubt(error)
-            self.breaker.look(well=False)
+            self._mark_failed(error)
+            self.breaker.record_probe(succeeded=False)
         else:
-            # What failed meanwhile is newer than this look.
-            if not self._doubt.is_set():
-                self.breaker.look(well=True)
-                self._changed()
+            # A request that failed during the probe is the newer information.
+            if not self._failure.is_set():
+                self.breaker.record_probe(succeeded=True)
+                self._on_change()
                 if not was_available:
-                    log.info("detector server there", address=self.server.address)
+                    log.info("detector server available", address=self.server.address)
 
-    async def _until_doubt(self, seconds: float) -> None:
+    async def _wait_for_failure(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._doubt.wait()
+                await self._failure.wait()
         except TimeoutError:
             return
 
-    async def watch(self) -> None:
-        def lost() -> None:
-            if self.available:
-                self.doubt(Unavailable(f"{self.server.address}: the connection ended", "DETECTOR_AWAY"))
+    async def watch_connection(self) -> None:
+        def on_lost() -> None:
+            if self.is_available:
+                problem = Unavailable(f"{self.server.address}: the connection ended", "DETECTOR_AWAY")
+                self._mark_failed(problem)
 
-        await self.server.watch(lost)
+        await self.server.watch_connection(on_lost)
 
 
-class ServerPool(Generic[Q, A]):
-    """Asks the least busy of the servers that answer; who fails is left alone, another one asked at once."""
+class ServerPool(Generic[Request, Response]):
+    """Sends each request to the available server with the fewest requests in flight. After a failure the next
+    server gets the request at once, and the failed one gets none until a probe succeeds."""
 
-    def __init__(self, servers: Sequence[InferenceServer[Q, A]], wait_seconds: float) -> None:
-        self.places = [PooledServer(server, self._wake) for server in servers]
+    def __init__(self, servers: Sequence[InferenceServer[Request, Response]], wait_seconds: float) -> None:
+        """`wait_seconds`: how long a request may wait for a server with capacity."""
+        self.servers = [PooledServer(server, self._wake_waiters) for server in servers]
         self._wait_seconds = wait_seconds
         self._waiters: set[asyncio.Future[None]] = set()
         self._turn = 0
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Looks after the servers while the block runs, after a first look at each."""
-        tasks = [asyncio.create_task(place.watch()) for place in self.places]
+    async def running(self) -> AsyncIterator[None]:
+        """Probes every server once, and then in the background until the block ends."""
+        tasks = [asyncio.create_task(server.watch_connection()) for server in self.servers]
         try:
-            await asyncio.gather(*(place.look() for place in self.places))
-            tasks += [asyncio.create_task(place.keep()) for place in self.places]
+            await asyncio.gather(*(server.probe() for server in self.servers))
+            tasks += [asyncio.create_task(server.probe_forever()) for server in self.servers]
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def require(self) -> None:
-        """Raises Unavailable, in the servers' own words, while none of them is to be asked."""
-        if not any(place.available for place in self.places):
-            raise self._away()
+    def require_available(self) -> None:
+        """Raises Unavailable, with the last error of each server, while no server is available."""
+        if not any(server.is_available for server in self.servers):
+            raise self._all_unavailable()
 
-    async def ask(self, request: Q) -> A:
-        """The first answer. Each server is tried once at most: who wants more waits and asks again.
+    async def infer(self, request: Request) -> Response:
+        """Tries each server at most once. The caller retries.
 
-        Raises the last server's Unavailable, Unavailable DETECTOR_BUSY without room in time, and any other
-        Problem at once.
+        Raises the last server's Unavailable, Unavailable DETECTOR_BUSY if no server had capacity in time, and
+        any other Problem at once.
         """
-        tried: list[PooledServer[Q, A]] = []
+        tried: list[PooledServer[Request, Response]] = []
         problem: Problem | None = None
-        while place := await self._taken(tried):
-            tried.append(place)
+        while server := await self._acquire(tried):
+            tried.append(server)
             try:
-                return await place.ask(request)
+                return await server.infer(request)
             except Unavailable as unavailable:
                 problem = unavailable
-        raise problem or self._away()
+        raise problem or self._all_unavailable()
 
-    async def _taken(self, tried: Collection[PooledServer[Q, A]]) -> PooledServer[Q, A] | None:
-        """An available server with room, one request of which is ours now; None when there is none left."""
+    async def _acquire(
+        self, tried: Collection[PooledServer[Request, Response]]
+    ) -> PooledServer[Request, Response] | None:
+        """Waits for an available server with capacity and counts a request for it. Returns None if there is
+        no server left that is available and was not tried."""
         try:
             async with asyncio.timeout(self._wait_seconds):
-                while left := [one for one in self.places if one.available and one not in tried]:
-                    if free := [one for one in left if one.has_room]:
-                        return self._take(free)
-                    await self._change()
+                while left := [one for one in self.servers if one.is_available and one not in tried]:
+                    if with_capacity := [one for one in left if one.has_capacity]:
+                        return self._choose(with_capacity)
+                    await self._wait_for_change()
         except TimeoutError:
-            raise Unavailable("every detector server is busy", "DETECTOR_BUSY") from None
+            raise Unavailable("all detector servers are busy", "DETECTOR_BUSY") from None
         return None
 
-    def _take(self, free: Sequence[PooledServer[Q, A]]) -> PooledServer[Q, A]:
+    def _choose(self, servers: Sequence[PooledServer[Request, Response]]) -> PooledServer[Request, Response]:
+        """The server with the fewest requests in flight; equals take turns."""
         self._turn += 1
-        turned = [free[(self._turn + index) % len(free)] for index in range(len(free))]
-        place = min(turned, key=lambda one: one.in_flight)
-        place.in_flight += 1
-        return place
+        rotated = [servers[(self._turn + index) % len(servers)] for index in range(len(servers))]
+        server = min(rotated, key=lambda one: one.in_flight)
+        server.in_flight += 1
+        return server
 
-    def _away(self) -> Unavailable:
-        return Unavailable("; ".join(place.why.message for place in self.places), "DETECTOR_AWAY")
+    def _all_unavailable(self) -> Unavailable:
+        return Unavailable("; ".join(one.last_error.message for one in self.servers), "DETECTOR_AWAY")
 
-    async def _change(self) -> None:
+    async def _wait_for_change(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
@@ -210,7 +225,7 @@ class ServerPool(Generic[Q, A]):
         finally:
             self._waiters.discard(waiter)
 
-    def _wake(self) -> None:
+    def _wake_waiters(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -1,4 +1,4 @@
-"""One Triton server, by its gRPC. The only user of tritonclient."""
+"""The gRPC client of one Triton server. The only user of tritonclient."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,8 +12,9 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
+from detect_svc.detectors.detector_url import TritonUrl
 from detect_svc.detectors.model_metadata import (
-    IMAGES,
+    INPUT,
     OUTPUTS,
     ModelMetadata,
     TensorSpec,
@@ -21,16 +22,15 @@ from detect_svc.detectors.model_metadata import (
     read_metadata,
 )
 from detect_svc.detectors.rtdetr_output import is_plausible
-from detect_svc.detectors.triton_url import TritonUrl
 from mesh.problems import Invalid, Problem, Unavailable
 
-LOOK_SECONDS = 5.0
-# By `python -m tests.bench in_flight`: answers come back together, so with two batches ahead the next one
-# leaves three quarters full; with four it is full.
-BATCHES_AHEAD, MOST_IN_FLIGHT = 4, 64
-# gRPC's own pauses between connections grow to two minutes, longer than a server needs to restart. A host
-# that vanished without a word is noticed by the keep-alive.
-CHANNEL = [
+PROBE_SECONDS = 5.0
+# Measured by `python -m tests.bench in_flight`: answers arrive a batch at a time, so with two batches in
+# flight the next one is sent three quarters full; with four it is full.
+BATCHES_IN_FLIGHT, MAX_IN_FLIGHT = 4, 64
+# By default gRPC's pauses between connection attempts grow to two minutes, longer than a server needs to
+# restart. The keep-alive notices a host that vanished.
+CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 5000),  # how long one attempt may take
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -50,143 +50,151 @@ Pixels = bytes
 
 
 class InferenceOutput(NamedTuple):
-    """[q] scores, [q] class numbers, [q, 4] boxes: the model's answer to one image."""
+    """The model's output for one image: [q] scores, [q] class numbers, [q, 4] boxes."""
 
     scores: NDArray[np.float32]
-    kinds: NDArray[np.int32]
+    classes: NDArray[np.int32]
     boxes: NDArray[np.float32]
 
 
 class TritonClient:
-    """One address of an TritonUrl, as the pool asks it. `card` is what the model was when the detector
-    opened: another one behind the same name is not asked."""
+    """An InferenceServer of a ServerPool. `expected` is the model when the detector was opened; a server that
+    holds another one under the same name gets no requests."""
 
-    def __init__(self, address: str, endpoint: TritonUrl, seconds: float, authority: Path | None) -> None:
-        self.address, self._endpoint, self._seconds = address, endpoint, seconds
-        self.card: ModelMetadata | None = None
-        self._dazed = False
-        self._headers = _headers(endpoint.token)
+    def __init__(self, address: str, url: TritonUrl, seconds: float, authority: Path | None) -> None:
+        """`seconds` is the deadline of an inference; `authority` a PEM file, None for the system's."""
+        self.address, self._url, self._seconds = address, url, seconds
+        self.expected: ModelMetadata | None = None
+        self._output_was_implausible = False
+        self._headers = _headers(url.token)
         self._client = InferenceServerClient(
             address,
-            ssl=endpoint.tls,
-            root_certificates=str(authority) if authority and endpoint.tls else None,
-            channel_args=CHANNEL,
+            ssl=url.tls,
+            root_certificates=str(authority) if authority and url.tls else None,
+            channel_args=CHANNEL_OPTIONS,
         )
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def read(self) -> tuple[ModelMetadata, int]:
-        """What the model is, and how many requests at a time keep it busy.
+    async def read_model(self) -> tuple[ModelMetadata, int]:
+        """Returns the model's metadata, and how many concurrent requests keep it busy.
 
-        Raises UnsupportedModel, and Unavailable while the server or the model is not there.
+        Raises UnsupportedModel, and Unavailable while the server or the model is not ready.
         """
-        name = {"model_name": self._endpoint.model, "model_version": self._endpoint.version}
-        if not await self._call(self._client.is_model_ready, LOOK_SECONDS, **name):
+        name = {"model_name": self._url.model, "model_version": self._url.version}
+        if not await self._call(self._client.is_model_ready, PROBE_SECONDS, **name):
             raise Unavailable(
                 f"{self.address}: model {self._model} is not ready: it is loading, could not be loaded, "
                 "or its name is wrong",
                 "MODEL_NOT_READY",
             )
-        metadata, answer = await asyncio.gather(
-            self._call(self._client.get_model_metadata, LOOK_SECONDS, **name),
-            self._call(self._client.get_model_config, LOOK_SECONDS, **name),
+        metadata, response = await asyncio.gather(
+            self._call(self._client.get_model_metadata, PROBE_SECONDS, **name),
+            self._call(self._client.get_model_config, PROBE_SECONDS, **name),
         )
         tensors = {
-            one.name: TensorSpec(_dtype(one.datatype), tuple(one.shape))
-            for one in (*metadata.inputs, *metadata.outputs)
+            tensor.name: TensorSpec(_dtype(tensor.datatype), tuple(tensor.shape))
+            for tensor in (*metadata.inputs, *metadata.outputs)
         }
-        said = {key: value.string_value for key, value in answer.config.parameters.items()}
-        return read_metadata(tensors, said), self._endpoint.in_flight or in_flight_of(answer.config)
+        parameters = {key: value.string_value for key, value in response.config.parameters.items()}
+        in_flight = self._url.in_flight or in_flight_of(response.config)
+        return read_metadata(tensors, parameters), in_flight
 
-    async def look(self) -> int:
+    async def probe(self) -> int:
+        """Raises Unavailable if the model is not ready, has changed, or computes nonsense."""
         try:
-            card, in_flight = await self.read()
-        except UnsupportedModel as misfit:
-            raise Unavailable(f"{self.address}: {self._model} changed: {misfit}", "MODEL_CHANGED") from None
-        if self.card is not None and card != self.card:
+            metadata, in_flight = await self.read_model()
+        except UnsupportedModel as error:
+            raise Unavailable(f"{self.address}: {self._model} changed: {error}", "MODEL_CHANGED") from None
+        if self.expected is not None and metadata != self.expected:
             raise Unavailable(
-                f"{self.address}: {self._model} is {card.name}@{card.digest[:12]} now, no longer "
-                f"{self.card.name}@{self.card.digest[:12]}: restart Lares to detect with it",
+                f"{self.address}: {self._model} is {metadata.name}@{metadata.digest[:12]} now, no longer "
+                f"{self.expected.name}@{self.expected.digest[:12]}: restart Lares to detect with it",
                 "MODEL_CHANGED",
             )
-        if self._dazed and self.card:
-            blank = await self._infer(bytes(self.card.side**2 * 3))
+        if self._output_was_implausible and self.expected:
+            blank = await self._infer(bytes(self.expected.side**2 * 3))
             if not is_plausible(blank.scores, blank.boxes):
                 raise Unavailable(
-                    f"{self.address}: {self._model} makes no sense even of a blank picture: "
+                    f"{self.address}: the output of {self._model} makes no sense even for a blank picture: "
                     "does it need more than FP16?",
                     "DETECTOR_NONSENSE",
                 )
-            self._dazed = False
+            self._output_was_implausible = False
         return in_flight
 
-    async def ask(self, request: Pixels) -> InferenceOutput:
-        """`request`: one image, uint8 [side, side, 3]. Raises Invalid DETECTOR_REFUSED and DETECTOR_NONSENSE,
-        which may be for this image alone: a `look` tells; Unavailable for everything else."""
-        raw = await self._infer(request)
-        if not is_plausible(raw.scores, raw.boxes):
-            self._dazed = True
-            raise Invalid(f"{self.address}: the model's answer makes no sense", "DETECTOR_NONSENSE")
-        return raw
+    async def infer(self, request: Pixels) -> InferenceOutput:
+        """`request` is one image, uint8 [side, side, 3].
+
+        Raises Invalid DETECTOR_REFUSED and DETECTOR_NONSENSE, after which `probe` shows whether only this
+        image is at fault, and Unavailable for everything else.
+        """
+        output = await self._infer(request)
+        if not is_plausible(output.scores, output.boxes):
+            self._output_was_implausible = True
+            raise Invalid(f"{self.address}: the model's output makes no sense", "DETECTOR_NONSENSE")
+        return output
 
     async def _infer(self, request: Pixels) -> InferenceOutput:
-        assert self.card
-        shape = (1, self.card.side, self.card.side, 3)
-        images = InferInput(IMAGES, shape, "UINT8")
+        assert self.expected
+        shape = (1, self.expected.side, self.expected.side, 3)
+        images = InferInput(INPUT, shape, "UINT8")
         images.set_data_from_numpy(np.frombuffer(request, np.uint8).reshape(shape))
-        answer = await self._call(
+        result = await self._call(
             self._client.infer,
             self._seconds,
-            model_name=self._endpoint.model,
-            model_version=self._endpoint.version,
+            model_name=self._url.model,
+            model_version=self._url.version,
             inputs=[images],
             outputs=[InferRequestedOutput(name) for name in OUTPUTS],
         )
-        arrays = [answer.as_numpy(name) for name in OUTPUTS]
+        arrays = [result.as_numpy(name) for name in OUTPUTS]
         if any(array is None or array.shape[:1] != (1,) for array in arrays):
-            raise Unavailable(f"{self.address}: an answer without {', '.join(OUTPUTS)}", "DETECTOR_BROKEN")
+            raise Unavailable(
+                f"{self.address}: the response lacks {', '.join(OUTPUTS)} of one image", "DETECTOR_BROKEN"
+            )
         return InferenceOutput(*(array[0] for array in arrays))
 
-    async def watch(self, lost: Callable[[], None]) -> None:
-        # The client does not show its channel. But who restarts within a moment may hold other weights, and
-        # answers the next request as if nothing had been.
+    async def watch_connection(self, on_lost: Callable[[], None]) -> None:
+        # tritonclient 2.73 offers no public access to its channel. A server that restarts within a moment may
+        # hold other weights, and without this its next response would look like any other.
         channel: grpc.aio.Channel = self._client._channel
         while True:
             state = channel.get_state()
             await channel.wait_for_state_change(state)
             if state is grpc.ChannelConnectivity.READY:
-                lost()
+                on_lost()
 
     @property
     def _model(self) -> str:
-        version = self._endpoint.version
-        return f"{self._endpoint.model}{f' (version {version})' if version else ''}"
+        version = self._url.version
+        return f"{self._url.model}{f' (version {version})' if version else ''}"
 
-    async def _call(self, call: Callable[..., Any], seconds: float, **arguments: Any) -> Any:
+    async def _call(self, method: Callable[..., Any], seconds: float, **arguments: Any) -> Any:
         try:
-            return await call(**arguments, headers=self._headers, client_timeout=seconds)
+            return await method(**arguments, headers=self._headers, client_timeout=seconds)
         except InferenceServerException as error:
             raise self._problem(error) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # Not this task was cancelled: gRPC gave up the call, because its channel closes.
-            raise Unavailable(f"{self.address}: the call was given up", "DETECTOR_AWAY") from None
+            # This task was not cancelled: gRPC cancelled the call because its channel closes.
+            raise Unavailable(f"{self.address}: the connection was closed", "DETECTOR_AWAY") from None
 
     def _problem(self, error: InferenceServerException) -> Problem:
         status = (error.status() or "").removeprefix("StatusCode.")
-        said = f"{self.address}: {(error.message() or status)[:300]}"
+        message = f"{self.address}: {(error.message() or status)[:300]}"
         if status == "INVALID_ARGUMENT":
-            return Invalid(said, "DETECTOR_REFUSED")
+            return Invalid(message, "DETECTOR_REFUSED")
         if status in DENIED:
-            return Unavailable(f"{said} (is the token in LARES_DETECTOR_URL right?)", "DETECTOR_DENIED")
+            return Unavailable(f"{message} (is the token in LARES_DETECTOR_URL right?)", "DETECTOR_DENIED")
         if status == "NOT_FOUND":
-            said += f" (is model {self._model} loading, or is its name wrong?)"
+            message += f" (is model {self._model} loading, or is its name wrong?)"
         if status == "DEADLINE_EXCEEDED":
-            said = f"{self.address}: no answer in time"
-        return Unavailable(said, REASONS.get(status, "DETECTOR_AWAY"))
+            message = f"{self.address}: no answer in time"
+        return Unavailable(message, REASONS.get(status, "DETECTOR_AWAY"))
 
 
 def _headers(token: str) -> dict[str, str] | None:
@@ -197,13 +205,14 @@ def _headers(token: str) -> dict[str, str] | None:
 
 
 def in_flight_of(config: Any) -> int:
-    """How many requests of one image keep a model of this configuration (ModelConfig) busy: four full batches
-    for each of its instances, 64 at most. Without dynamic batching a batch is one."""
+    """How many concurrent requests of one image keep a model with this ModelConfig busy: BATCHES_IN_FLIGHT
+    full batches for each instance, at most MAX_IN_FLIGHT. Without dynamic batching a batch is one image."""
     instances = sum(max(1, group.count) * max(1, len(group.gpus)) for group in config.instance_group) or 1
     batch = max(1, config.max_batch_size) if config.HasField("dynamic_batching") else 1
-    return int(min(MOST_IN_FLIGHT, BATCHES_AHEAD * batch * instances))
+    return int(min(MAX_IN_FLIGHT, BATCHES_IN_FLIGHT * batch * instances))
 
 
-def _dtype(name: str) -> str:
-    kind = triton_to_np_dtype(name)
-    return name.lower() if kind is None else np.dtype(kind).name
+def _dtype(datatype: str) -> str:
+    """numpy's name of a Triton type; unknown types keep their own."""
+    dtype = triton_to_np_dtype(datatype)
+    return datatype.lower() if dtype is None else np.dtype(dtype).name

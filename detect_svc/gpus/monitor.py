@@ -1,6 +1,6 @@
-"""The GPUs of this machine: read every few seconds beside the event loop, kept for an hour.
+"""The GPUs of this machine, read every few seconds in a thread of its own, with the samples of the last hour.
 
-Nothing here can hurt detection: a driver that is lost or hangs becomes a text, and is tried again later.
+A driver that is lost or hangs does not affect detection: its error becomes `detail`, and reading is retried.
 """
 
 import asyncio
@@ -17,69 +17,71 @@ from lares.detect.v1.detect_service_pb2 import Gpu, GpuSample, ListGpusResponse
 log = structlog.get_logger(__name__)
 
 SAMPLE_SECONDS, RETRY_SECONDS = 5.0, 60.0
-# A driver that nobody keeps loaded takes seconds to start.
-PATIENCE_SECONDS = 15.0
-KEPT_MINUTES = 60
-KEPT = round(KEPT_MINUTES * 60 / SAMPLE_SECONDS)
+# A driver that no other program keeps loaded takes seconds to start.
+READ_SECONDS = 15.0
+HISTORY_MINUTES = 60
+HISTORY_SAMPLES = round(HISTORY_MINUTES * 60 / SAMPLE_SECONDS)
 
-Read = Callable[[], list[Gpu]]
+ReadGpus = Callable[[], list[Gpu]]
 
 
 class GpuMonitor:
-    """`read` gives every GPU with its sample of now, blocking; it raises NoGpu where that is normal."""
+    """`read` is blocking. It returns every GPU with its current sample, and raises NoGpu on a machine that
+    has none."""
 
-    def __init__(self, read: Read, patience: float = PATIENCE_SECONDS) -> None:
-        self._read, self._patience = read, patience
+    def __init__(self, read: ReadGpus, read_seconds: float = READ_SECONDS) -> None:
+        self._read, self._read_seconds = read, read_seconds
         self._gpus: list[Gpu] = []
         self._detail = "not read yet"
         self._history: dict[str, deque[GpuSample]] = {}
-        self._reading: asyncio.Future[list[Gpu] | Exception] | None = None
+        self._pending_read: asyncio.Future[list[Gpu] | Exception] | None = None
 
     def gpus(self, minutes: int = 0) -> ListGpusResponse:
-        """As of the last reading, with so many minutes of what was before."""
-        answer = ListGpusResponse(gpus=self._gpus, detail=self._detail)
-        for gpu in answer.gpus if minutes else ():
+        """The GPUs as of the last reading, with the samples of the last `minutes`."""
+        response = ListGpusResponse(gpus=self._gpus, detail=self._detail)
+        for gpu in response.gpus if minutes else ():
             since = gpu.now.at.seconds - minutes * 60
-            gpu.history.extend(one for one in self._history[_key(gpu)] if one.at.seconds >= since)
-        return answer
+            gpu.history.extend(sample for sample in self._history[_key(gpu)] if sample.at.seconds >= since)
+        return response
 
     async def run(self) -> None:
-        """For ever."""
+        """Reads until cancelled."""
         try:
             while True:
                 pause = SAMPLE_SECONDS if await self.sample() else RETRY_SECONDS
                 await asyncio.sleep(pause)
         finally:
-            if self._reading:
-                self._reading.cancel()
+            if self._pending_read:
+                self._pending_read.cancel()
 
     async def sample(self) -> bool:
-        """Reads once; whether there was anything to read."""
-        # One that hangs is waited for again, never doubled.
-        self._reading = self._reading or asyncio.wrap_future(_beside(self._read))
-        done, _ = await asyncio.wait([self._reading], timeout=self._patience)
+        """Reads once. Returns whether there is a GPU that could be read."""
+        # If the previous reading still hangs, this waits for it instead of starting a second one.
+        self._pending_read = self._pending_read or asyncio.wrap_future(_read_in_thread(self._read))
+        done, _ = await asyncio.wait([self._pending_read], timeout=self._read_seconds)
         if not done:
-            return self._none("the driver does not answer")
-        result, self._reading = self._reading.result(), None
+            return self._record_error("the driver does not answer")
+        result, self._pending_read = self._pending_read.result(), None
         if isinstance(result, Exception):
-            return self._none(str(result) or type(result).__name__, normal=isinstance(result, NoGpu))
-        self._keep(result)
+            error = str(result) or type(result).__name__
+            return self._record_error(error, is_normal=isinstance(result, NoGpu))
+        self._record(result)
         return True
 
-    def _keep(self, gpus: list[Gpu]) -> None:
+    def _record(self, gpus: list[Gpu]) -> None:
         if self._detail or len(gpus) != len(self._gpus):
-            log.info("GPUs", names=[gpu.name for gpu in gpus])
+            log.info("GPUs found", names=[gpu.name for gpu in gpus])
         self._gpus, self._detail = gpus, ""
         for gpu in gpus:
-            self._history.setdefault(_key(gpu), deque(maxlen=KEPT)).append(gpu.now)
-        oldest = max(gpu.now.at.seconds for gpu in gpus) - KEPT_MINUTES * 60
+            self._history.setdefault(_key(gpu), deque(maxlen=HISTORY_SAMPLES)).append(gpu.now)
+        oldest = max(gpu.now.at.seconds for gpu in gpus) - HISTORY_MINUTES * 60
         for key in [key for key, samples in self._history.items() if samples[-1].at.seconds < oldest]:
             del self._history[key]
 
-    def _none(self, why: str, *, normal: bool = False) -> bool:
-        if why != self._detail:
-            (log.info if normal else log.warning)("no GPU to watch", why=why)
-        self._gpus, self._detail = [], why
+    def _record_error(self, detail: str, *, is_normal: bool = False) -> bool:
+        if detail != self._detail:
+            (log.info if is_normal else log.warning)("no GPU available", reason=detail)
+        self._gpus, self._detail = [], detail
         return False
 
 
@@ -87,8 +89,9 @@ def _key(gpu: Gpu) -> str:
     return gpu.uuid or str(gpu.index)
 
 
-def _beside(read: Read) -> "Future[list[Gpu] | Exception]":
-    """In a thread of its own that the process does not wait for at its end: a driver may never return."""
+def _read_in_thread(read: ReadGpus) -> "Future[list[Gpu] | Exception]":
+    """Uses a daemon thread, not a pool: the driver may never return, and the process must still be able to
+    exit."""
     result: Future[list[Gpu] | Exception] = Future()
 
     def work() -> None:

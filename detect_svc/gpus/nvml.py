@@ -1,4 +1,4 @@
-"""What NVIDIA's driver tells of this machine's GPUs. It blocks, for seconds or for ever."""
+"""Reads this machine's GPUs from NVIDIA's driver. Calls may block for seconds, or never return."""
 
 import importlib
 import time
@@ -12,18 +12,18 @@ from lares.detect.v1.detect_service_pb2 import Gpu, GpuSample
 Value = TypeVar("Value")
 
 PERCENT, MILLIWATTS = 100, 1000
-# NVML's numbers for "unknown" lie beyond this.
-MOST_BYTES = 2**63 - 1
-# The GPU itself is gone, not just one of its values.
-GONE = ("UNINITIALIZED", "DRIVER_NOT_LOADED", "GPU_IS_LOST", "RESET_REQUIRED", "LIB_RM_VERSION_MISMATCH")
+# NVML's values for "unknown" are greater.
+MAX_BYTES = 2**63 - 1
+# Errors of the GPU or the driver itself, not of one value.
+LOST = ("UNINITIALIZED", "DRIVER_NOT_LOADED", "GPU_IS_LOST", "RESET_REQUIRED", "LIB_RM_VERSION_MISMATCH")
 
 
 class NoGpu(Exception):
-    """There is none, or no driver: a normal state. Says which."""
+    """There is no GPU, or no driver, which is a normal state. The message says which."""
 
 
 class Nvml(Protocol):
-    """The part of the module `pynvml` (of nvidia-ml-py) that is used, beside its NVML_ERROR_* numbers."""
+    """The part of the module `pynvml` (of nvidia-ml-py) that is used, except its NVML_ERROR_* numbers."""
 
     NVMLError: type[Exception]
     NVML_TEMPERATURE_GPU: int
@@ -41,21 +41,21 @@ class Nvml(Protocol):
 
 
 def load_nvml() -> Nvml:
-    """The real one. It loads the driver's library only when it is initialised."""
+    """The real module. It loads the driver's library only in nvmlInit."""
     return cast(Nvml, importlib.import_module("pynvml"))
 
 
 class NvmlReader:
-    """One session with the driver, begun anew after a failure. Not for concurrent use."""
+    """Holds a session with the driver, and opens a new one after a failure. Not for concurrent use."""
 
     def __init__(self, load: Callable[[], Nvml] = load_nvml, clock: Callable[[], float] = time.time) -> None:
         self._load, self._clock = load, clock
         self._nvml: Nvml | None = None
 
     def read(self) -> list[Gpu]:
-        """Every GPU that answers, with its sample of now; what a GPU does not tell is absent.
+        """Every GPU that can be read, with its current sample. Values that a GPU does not provide are absent.
 
-        Raises NoGpu, and NVMLError where the driver, or every single GPU, is lost.
+        Raises NoGpu, and NVMLError if the driver or every GPU is lost.
         """
         nvml = self._nvml or self._load()
         try:
@@ -64,9 +64,9 @@ class NvmlReader:
                 self._nvml = nvml
             return self._gpus(nvml)
         except nvml.NVMLError as error:
-            self._end(nvml)
-            why = _without_driver(nvml, error)
-            raise NoGpu(why) if why else error from None
+            self._shut_down(nvml)
+            missing = _missing_driver(nvml, error)
+            raise NoGpu(missing) if missing else error from None
 
     def _gpus(self, nvml: Nvml) -> list[Gpu]:
         gpus: list[Gpu] = []
@@ -80,62 +80,64 @@ class NvmlReader:
         if lost and not gpus:
             raise lost
         if not count:
-            raise NoGpu("the driver knows no GPU")
+            raise NoGpu("the NVIDIA driver reports no GPU")
         return gpus
 
     def _gpu(self, nvml: Nvml, index: int) -> Gpu:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        memory = _told(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
-        load = _told(nvml, lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-        milliwatts = _told(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle))
+        memory = _optional(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
+        load = _optional(nvml, lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        milliwatts = _optional(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle))
         sample = GpuSample(
-            at=_stamp(self._clock()),
+            at=_timestamp(self._clock()),
             utilization=None if load is None or load > PERCENT else load / PERCENT,
-            memory_used_bytes=memory.used if memory and memory.used <= MOST_BYTES else None,
-            temperature_celsius=_told(
+            memory_used_bytes=memory.used if memory and memory.used <= MAX_BYTES else None,
+            temperature_celsius=_optional(
                 nvml, lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
             ),
             power_watts=None if milliwatts is None else milliwatts / MILLIWATTS,
         )
         return Gpu(
             index=index,
-            uuid=_told(nvml, lambda: nvml.nvmlDeviceGetUUID(handle)) or "",
-            name=_told(nvml, lambda: nvml.nvmlDeviceGetName(handle)) or "",
-            memory_total_bytes=memory.total if memory and memory.total <= MOST_BYTES else 0,
+            uuid=_optional(nvml, lambda: nvml.nvmlDeviceGetUUID(handle)) or "",
+            name=_optional(nvml, lambda: nvml.nvmlDeviceGetName(handle)) or "",
+            memory_total_bytes=memory.total if memory and memory.total <= MAX_BYTES else 0,
             now=sample,
         )
 
-    def _end(self, nvml: Nvml) -> None:
+    def _shut_down(self, nvml: Nvml) -> None:
         if self._nvml is None:
             return
         self._nvml = None
         try:
             nvml.nvmlShutdown()
         except nvml.NVMLError:
-            return  # it is gone already
+            return  # the driver is gone already
 
 
-def _told(nvml: Nvml, ask: Callable[[], Value]) -> Value | None:
-    """None for what this GPU, or its MIG or vGPU mode, does not tell. Raises NVMLError where it is gone."""
+def _optional(nvml: Nvml, read: Callable[[], Value]) -> Value | None:
+    """None if this GPU, or its MIG or vGPU mode, does not provide the value. Raises NVMLError if it is
+    lost."""
     try:
-        return ask()
+        return read()
     except nvml.NVMLError as error:
-        if _is(nvml, error, *GONE):
+        if _has_code(nvml, error, *LOST):
             raise
         return None
 
 
-def _without_driver(nvml: Nvml, error: Exception) -> str:
-    if _is(nvml, error, "LIBRARY_NOT_FOUND"):
-        return "there is no NVIDIA driver here"
-    return "the NVIDIA driver is not loaded" if _is(nvml, error, "DRIVER_NOT_LOADED") else ""
+def _missing_driver(nvml: Nvml, error: Exception) -> str:
+    """Why there is no driver; empty for any other error."""
+    if _has_code(nvml, error, "LIBRARY_NOT_FOUND"):
+        return "no NVIDIA driver is installed"
+    return "the NVIDIA driver is not loaded" if _has_code(nvml, error, "DRIVER_NOT_LOADED") else ""
 
 
-def _is(nvml: Nvml, error: Exception, *names: str) -> bool:
+def _has_code(nvml: Nvml, error: Exception, *names: str) -> bool:
     return getattr(error, "value", None) in {getattr(nvml, f"NVML_ERROR_{name}") for name in names}
 
 
-def _stamp(seconds: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMilliseconds(round(seconds * 1000))
-    return stamp
+def _timestamp(seconds: float) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromMilliseconds(round(seconds * 1000))
+    return timestamp

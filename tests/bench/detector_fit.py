@@ -28,8 +28,8 @@ def main() -> None:
     detect = efficientdet.load(str(efficientdet_lite0(config.cache)), 2, config.ingest_max_pixels)
     for title, scenes in sets.items():
         for fit, stretch in FITS.items():
-            efficientdet.STRETCH = stretch
-            verdicts = [v for photo, truth in scenes for v in judged(detect(photo)["found"], truth)]
+            efficientdet.MAX_STRETCH = stretch
+            verdicts = [v for photo, truth in scenes for v in judged(detect(photo)["findings"], truth)]
             boxes = [
                 box for _, truth in scenes for box in truth if box.counts and box.label in WATCHED.split(",")
             ]

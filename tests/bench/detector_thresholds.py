@@ -106,7 +106,7 @@ def main() -> None:
     detect = load(str(efficientdet_lite0(config.cache)), 2, config.ingest_max_pixels)
     watched = WATCHED.split(",")
     verdicts = [
-        v for name, truth in truths.items() for v in judged(detect(str(photos[name]))["found"], truth)
+        v for name, truth in truths.items() for v in judged(detect(str(photos[name]))["findings"], truth)
     ]
     boxes = [box for truth in truths.values() for box in truth if box.counts and box.label in watched]
     small = sum(box.small for box in boxes)

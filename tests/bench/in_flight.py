@@ -30,8 +30,8 @@ class Seen(NamedTuple):
 
 async def measure(folder: Path, turns: int = TURNS) -> list[Row]:
     async with served_paced(folder / "in_flight") as triton:
-        assert triton.server.card
-        side = triton.server.card.side
+        assert triton.server.expected
+        side = triton.server.expected.side
         pixels = np.random.default_rng(1).integers(0, 255, (side, side, 3), np.uint8).tobytes()
         async with InferenceServerClient(triton.address) as client:
             most = (await client.get_model_config(MODEL)).config.max_batch_size
@@ -54,7 +54,7 @@ async def _seen(
     async def caller() -> None:
         nonlocal answered
         while answered < level + requests:
-            await triton.server.ask(pixels)
+            await triton.server.infer(pixels)
             answered += 1
             if answered in (level, level + requests):
                 marks.append((time.perf_counter(), await _batches(client)))

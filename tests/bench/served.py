@@ -17,8 +17,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from detect_svc.detectors.detector_url import TritonUrl
 from detect_svc.detectors.triton_client import TritonClient
-from detect_svc.detectors.triton_url import TritonUrl
 from tests.support.lares import ROOT
 from tests.support.triton import CONFIG, TINY, add_graph, running_triton
 
@@ -108,7 +108,7 @@ async def _served(folder: Path) -> AsyncIterator[Served]:
     async with running_triton(folder / "models", folder) as triton:
         server = TritonClient(triton.address, TritonUrl((triton.address,), MODEL), SECONDS, None)
         try:
-            server.card, limit = await server.read()
+            server.expected, limit = await server.read_model()
             yield Served(server, triton.address, limit)
         finally:
             await server.close()

@@ -67,9 +67,9 @@ async def _measure(folder: Path, graph: Path, threads: int, files: list[Path], r
         pool = ServerPool([triton.server], SECONDS)
 
         async def asked() -> None:
-            await asyncio.gather(*(pool.ask(one.tobytes()) for one in squares))
+            await asyncio.gather(*(pool.infer(one.tobytes()) for one in squares))
 
-        async with pool.kept():
+        async with pool.running():
             decoded = await _rounds(raw, asked, rounds)
         url = f"triton://{triton.address}/{MODEL}"
         async with open_detector(load_config(detector_url=url, detect_seconds=SECONDS)) as detector:

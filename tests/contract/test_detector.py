@@ -1,4 +1,4 @@
-"""What every detector must do. Add an adapter to ADAPTERS and it is held to the same."""
+"""What every detector must do. Add new adapters to ADAPTERS."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,8 @@ from mesh.problems import Invalid, NotFound
 from tests.support.photos import animals, empty_photo, people, person_photo, vehicles
 from tests.support.triton import TINY, Triton
 
-# By adapter: its URL with several workers, and with one. `TRITON` stands for the address of the real server.
+# By adapter: its URL with several workers, and with one. TRITON is replaced by the address of the real
+# server.
 ADAPTERS = {
     "litert": (
         "litert:efficientdet-lite0?processes=2&threads=2",
@@ -29,7 +30,7 @@ ADAPTERS = {
         "triton://:no%20secret@TRITON/rtdetrv2-tiny?processes=1&in_flight=1&version=1",
     ),
 }
-# Held to what needs a model that has learnt something, too; no trained RT-DETRv2 can be fetched here.
+# The adapters with a trained model; no trained RT-DETRv2 can be fetched here.
 trained = pytest.mark.parametrize("adapter", ["litert"], indirect=True, scope="module")
 # Where the walker is, by COCO's annotators.
 WALKER = (0.157, 0.462, 0.294, 1.0)
@@ -55,15 +56,15 @@ async def detector(urls: tuple[str, str]) -> AsyncIterator[Detector]:
         yield opened
 
 
-def told(detector: Detector, found: object, label: str) -> list[RawFinding]:
-    assert isinstance(found, list)
-    return [one for one in found if one.label == label and one.score >= detector.threshold]
+def confident(detector: Detector, findings: object, label: str) -> list[RawFinding]:
+    assert isinstance(findings, list)
+    return [one for one in findings if one.label == label and one.score >= detector.threshold]
 
 
 @trained
-async def test_a_person_is_found_where_the_person_is(detector: Detector) -> None:
+async def test_a_person_is_found_in_the_right_place(detector: Detector) -> None:
     frame = await detector.detect(person_photo())
-    best = told(detector, frame.findings, "person")[0]
+    best = confident(detector, frame.findings, "person")[0]
     assert best.score >= detector.fast_threshold
     assert iou_matrix(np.array([best.box, WALKER], np.float32))[0, 1] > 0.8
     assert (frame.width, frame.height) == (1920, 1080)
@@ -82,15 +83,13 @@ async def test_a_person_is_found_where_the_person_is(detector: Detector) -> None
         (7, "motorcycle", 1),
     ],
 )
-async def test_things_are_called_by_their_names(
-    detector: Detector, photo: int, label: str, count: int
-) -> None:
+async def test_objects_have_the_right_labels(detector: Detector, photo: int, label: str, count: int) -> None:
     path = [*people(), *animals(), *vehicles()][photo]
-    assert len(told(detector, (await detector.detect(path)).findings, label)) == count
+    assert len(confident(detector, (await detector.detect(path)).findings, label)) == count
 
 
 @trained
-async def test_nobody_is_found_where_nobody_is(detector: Detector) -> None:
+async def test_nothing_is_found_in_an_empty_scene(detector: Detector) -> None:
     found = (await detector.detect(empty_photo())).findings
     assert [
         one for one in found if one.score >= detector.threshold and one.label in ("person", "dog", "car")
@@ -98,15 +97,15 @@ async def test_nobody_is_found_where_nobody_is(detector: Detector) -> None:
 
 
 @trained
-async def test_the_raw_output_reaches_down_to_a_tenth(detector: Detector) -> None:
-    """A camera's threshold may be that low; what lies below is reported by none."""
+async def test_the_raw_output_has_scores_down_to_a_tenth(detector: Detector) -> None:
+    """A camera's threshold may be that low. No detector reports lower scores."""
     scores = [
         one.score for photo in [*people(), *animals()] for one in (await detector.detect(photo)).findings
     ]
     assert 0.1 <= min(scores) < 0.12
 
 
-async def test_the_answer_is_in_order_and_in_bounds(detector: Detector) -> None:
+async def test_findings_are_ordered_and_within_bounds(detector: Detector) -> None:
     for photo in people():
         found = list((await detector.detect(photo)).findings)
         assert found
@@ -119,7 +118,7 @@ async def test_the_answer_is_in_order_and_in_bounds(detector: Detector) -> None:
             assert 0 < one.score <= 1
 
 
-async def test_an_answer_does_not_depend_on_its_neighbours_nor_on_what_came_before(
+async def test_the_result_does_not_depend_on_concurrent_or_earlier_photos(
     detector: Detector,
 ) -> None:
     photos = [*people(), *animals(), *vehicles()]
@@ -128,12 +127,12 @@ async def test_an_answer_does_not_depend_on_its_neighbours_nor_on_what_came_befo
     assert together == [*alone, *reversed(alone)]
 
 
-async def test_content_and_path_give_the_same_answer(detector: Detector) -> None:
+async def test_content_and_path_give_the_same_result(detector: Detector) -> None:
     photo = people()[0]
     assert await detector.detect(photo.read_bytes()) == await detector.detect(photo)
 
 
-async def test_labels_are_canonical_and_the_identity_names_the_weights(detector: Detector) -> None:
+async def test_labels_are_canonical_and_the_id_names_the_weights(detector: Detector) -> None:
     assert set(detector.labels) <= set(COCO_LABELS)
     assert {"person", "car", "dog"} <= set(detector.labels)
     assert detector_id(detector) == f"{detector.name}@{detector.digest[:12]}"
@@ -144,7 +143,7 @@ async def test_labels_are_canonical_and_the_identity_names_the_weights(detector:
     assert all(one.available for one in detector.servers())
 
 
-async def test_a_bad_photo_is_refused_by_reason_and_never_seen_as_empty(detector: Detector) -> None:
+async def test_a_bad_photo_is_refused_with_a_reason(detector: Detector) -> None:
     whole = person_photo().read_bytes()
     for content, reason in ((b"no image", "NOT_AN_IMAGE"), (whole[: len(whole) // 2], "TRUNCATED")):
         with pytest.raises(Invalid) as refused:
@@ -152,15 +151,13 @@ async def test_a_bad_photo_is_refused_by_reason_and_never_seen_as_empty(detector
         assert refused.value.reason == reason
 
 
-async def test_a_photo_that_is_not_there_is_not_found(detector: Detector, tmp_path: Path) -> None:
+async def test_a_missing_file_is_not_found(detector: Detector, tmp_path: Path) -> None:
     with pytest.raises(NotFound) as missing:
         await detector.detect(tmp_path / "gone")
     assert missing.value.reason == "BLOB_NOT_FOUND"
 
 
-async def test_another_one_of_its_kind_gives_the_same_answer(
-    detector: Detector, urls: tuple[str, str]
-) -> None:
+async def test_another_instance_gives_the_same_result(detector: Detector, urls: tuple[str, str]) -> None:
     async with open_detector(load_config(detector_url=urls[1])) as other:
         assert detector_id(other) == detector_id(detector)
         assert await other.detect(person_photo()) == await detector.detect(person_photo())
@@ -189,14 +186,14 @@ async def test_another_one_of_its_kind_gives_the_same_answer(
         "triton://[::1/rtdetrv2",
     ],
 )
-async def test_a_url_that_names_no_detector_names_the_setting(url: str) -> None:
+async def test_the_error_for_an_invalid_url_names_the_setting(url: str) -> None:
     with pytest.raises(Invalid, match="LARES_DETECTOR_URL") as refused:
         async with open_detector(load_config(detector_url=url)):
             pass
     assert refused.value.reason == "BAD_SETTING"
 
 
-async def test_a_url_that_names_no_detector_says_what_there_is_and_no_secret() -> None:
+async def test_the_error_for_an_unknown_scheme_lists_the_known_ones_without_the_token() -> None:
     with pytest.raises(Invalid, match=r"litert:.*onnx:.*triton:") as refused:
         open_detector(load_config(detector_url="tritium://:s3cret@host:8001/rtdetrv2"))
     assert "s3cret" not in refused.value.message

@@ -1,4 +1,5 @@
-"""detect_svc on a real broker, with the real detector: nothing lost, nothing twice, nobody held up."""
+"""detect_svc on a real broker with a real detector: no photo is lost, published twice or delayed by
+another."""
 
 import asyncio
 import os
@@ -18,6 +19,7 @@ from mesh.artifacts import efficientdet_lite0
 from mesh.bus import Bus
 from mesh.config import WATCHED, load_config
 from mesh.processes.sandbox import Sandbox
+from mesh.retry import Backoff
 from tests.support.house import House, first, open_house, record, varied
 from tests.support.photos import people, renumbered
 from tests.support.records import no_lag, unique
@@ -46,33 +48,35 @@ async def house(bus: Bus, tmp_path: Path) -> AsyncIterator[House]:
         yield house
 
 
-async def test_each_photo_is_told_once_in_the_order_of_its_camera(house: House, detector: Detector) -> None:
+async def test_each_photo_is_published_once_in_the_order_of_its_camera(
+    house: House, detector: Detector
+) -> None:
     cameras = [unique("cam") for _ in range(3)]
     async with house.working(detector):
         sent = await asyncio.gather(*(house.ingest(camera, varied(12)) for camera in cameras))
-        told: dict[str, list[MediaDetected]] = {camera: [] for camera in cameras}
+        published: dict[str, list[MediaDetected]] = {camera: [] for camera in cameras}
         async with asyncio.timeout(90):
-            while sum(map(len, told.values())) < 36:
+            while sum(map(len, published.values())) < 36:
                 delivery = await anext(house.detected)
-                if delivery.key in told:
-                    told[delivery.key].append(delivery.message)
-    assert {camera: [one.media.id for one in messages] for camera, messages in told.items()} == dict(
+                if delivery.key in published:
+                    published[delivery.key].append(delivery.message)
+    assert {camera: [one.media.id for one in messages] for camera, messages in published.items()} == dict(
         zip(cameras, sent, strict=True)
     )
-    by_place = [labels_of(message) for message in told[cameras[0]]]
-    assert by_place[0].count("person") >= 4
-    assert by_place[4:7] == [["cat"], ["bird"], ["cow", "cow"]]
-    assert by_place[7] == []
+    labels = [labels_of(message) for message in published[cameras[0]]]
+    assert labels[0].count("person") >= 4
+    assert labels[4:7] == [["cat"], ["bird"], ["cow", "cow"]]
+    assert labels[7] == []
 
 
 def labels_of(message: MediaDetected) -> list[str]:
-    """Of what is watched by default, from the detector's own threshold on."""
+    """The labels that are watched by default, from the detector's own threshold."""
     (frame,) = message.frames
     found = [one for one in frame.detections if one.score >= message.model.threshold]
     return [one.label for one in found if one.label in WATCHED.split(",")]
 
 
-async def test_a_photo_that_crashes_its_decoder_is_a_dead_letter_and_the_others_go_on(
+async def test_a_photo_that_crashes_its_decoder_is_a_dead_letter_and_the_others_are_processed(
     house: House, detector: Detector
 ) -> None:
     camera = unique("cam")
@@ -80,9 +84,9 @@ async def test_a_photo_that_crashes_its_decoder_is_a_dead_letter_and_the_others_
     photos[2] += MAGIC
     async with house.working(detector) as stream:
         ids = await house.ingest(camera, photos)
-        told = await house.detections(camera, 5)
+        published = await house.detections(camera, 5)
         await no_lag(stream)
-    assert [one.media.id for one in told] == ids[:2] + ids[3:]
+    assert [one.media.id for one in published] == ids[:2] + ids[3:]
     letter = await house.dead_letter()
     assert letter.message == record(camera, 2, photos[2])
     assert letter.headers["reason"] == "DECODER_CRASHED"
@@ -105,60 +109,61 @@ async def test_bad_photos_are_rejections_and_never_empty_results(house: House, d
     }
 
 
-async def test_children_killed_from_outside_cost_nothing(
+async def test_no_photo_is_lost_when_children_are_killed(
     house: House, detector: Detector, sandbox: Sandbox
 ) -> None:
     camera = unique("cam")
     async with house.working(detector) as stream:
         ids = await house.ingest(camera, varied(24))
-        told: list[MediaDetected] = []
+        published: list[MediaDetected] = []
         for _ in range(3):
-            told += await house.detections(camera, 6)
+            published += await house.detections(camera, 6)
             await kill_one(sandbox)
-        told += await house.detections(camera, 6)
+        published += await house.detections(camera, 6)
         await no_lag(stream)
         await until(lambda: len(sandbox.pids) == 2)
-    assert [one.media.id for one in told] == ids
+    assert [one.media.id for one in published] == ids
 
 
 async def kill_one(sandbox: Sandbox) -> None:
-    """Kills a child, if one is alive, and waits until the sandbox knows: its pid must not be killed twice."""
+    """Kills a child, if one is alive, and waits until the sandbox has noticed, so that no pid is killed
+    twice."""
     if sandbox.pids:
         killed = sandbox.pids[0]
         os.kill(killed, signal.SIGKILL)
         await until(lambda: killed not in sandbox.pids)
 
 
-async def test_what_was_under_way_when_the_worker_ended_comes_again_and_is_the_same(
+async def test_photos_in_flight_when_the_worker_ends_are_detected_again_with_the_same_result(
     house: House, detector: Detector
 ) -> None:
     camera = unique("cam")
     ids = await house.ingest(camera, varied(24))
-    told: list[MediaDetected] = []
+    published: list[MediaDetected] = []
     for _ in range(3):
         async with house.working(detector):
-            told += await house.detections(camera, 4)
+            published += await house.detections(camera, 4)
     async with house.working(detector) as stream:
         async with asyncio.timeout(90):
-            while {one.media.id for one in told} != set(ids):
-                told += await house.detections(camera, 1)
+            while {one.media.id for one in published} != set(ids):
+                published += await house.detections(camera, 1)
         await no_lag(stream)
     answers: dict[str, set[bytes]] = {}
-    for one in told:
+    for one in published:
         one.ClearField("detected_at")
         answers.setdefault(one.media.id, set()).add(one.SerializeToString(deterministic=True))
     assert all(len(same) == 1 for same in answers.values())
 
 
-async def test_a_photo_whose_content_is_gone_is_a_dead_letter(
+async def test_a_photo_without_content_is_a_dead_letter(
     house: House, detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "LONGEST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(worker, "BACKOFF", Backoff(0.01, 0.01))
     camera = unique("cam")
     async with house.working(detector) as stream:
         await house.ingest(camera, [b"never stored"], stored=False)
         (kept,) = await house.ingest(camera, varied(1))
-        (told,) = await house.detections(camera, 1)
+        (published,) = await house.detections(camera, 1)
         await no_lag(stream)
-    assert told.media.id == kept
+    assert published.media.id == kept
     assert (await house.dead_letter()).headers["reason"] == "BLOB_NOT_FOUND"

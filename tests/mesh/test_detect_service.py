@@ -1,4 +1,4 @@
-"""detect_svc as the composition root opens it: real broker, real detector, gRPC over a private socket."""
+"""detect_svc as the composition root opens it, with a real broker, a real detector and gRPC over a socket."""
 
 import asyncio
 import hashlib
@@ -53,14 +53,14 @@ def stub(mesh: Mesh) -> "rpc.DetectServiceAsyncStub":
     return rpc.DetectServiceStub(mesh.channel("detect"))
 
 
-async def test_it_is_ready_and_says_what_it_is(mesh: Mesh, stub: "rpc.DetectServiceAsyncStub") -> None:
+async def test_it_is_ready_and_describes_its_detector(mesh: Mesh, stub: "rpc.DetectServiceAsyncStub") -> None:
     assert await mesh.missing() == {}
-    answer = await call(stub.GetDetector, messages.GetDetectorRequest())
-    assert answer.detector.startswith("efficientdet-lite0@0720bf247bd7")
-    assert (answer.threshold, answer.fast_threshold) == pytest.approx((0.5, 0.6))
+    response = await call(stub.GetDetector, messages.GetDetectorRequest())
+    assert response.detector.startswith("efficientdet-lite0@0720bf247bd7")
+    assert (response.threshold, response.fast_threshold) == pytest.approx((0.5, 0.6))
 
 
-async def test_a_photo_on_the_topic_becomes_a_frame_with_all_that_the_detector_reports(
+async def test_a_photo_on_the_topic_becomes_a_frame_with_all_findings(
     mesh: Mesh, stub: "rpc.DetectServiceAsyncStub"
 ) -> None:
     photo = person_photo().read_bytes()
@@ -77,34 +77,34 @@ async def test_a_photo_on_the_topic_becomes_a_frame_with_all_that_the_detector_r
     assert len(frame.detections) > 4
     assert 0.1 <= min(one.score for one in frame.detections) < 0.3
 
-    async def asked(**request: Any) -> list[str]:
-        answer = await call(stub.DetectObjects, messages.DetectObjectsRequest(image=photo, **request))
-        return [one.id for one in answer.detections]
+    async def detect(**request: Any) -> list[str]:
+        response = await call(stub.DetectObjects, messages.DetectObjectsRequest(image=photo, **request))
+        return [one.id for one in response.detections]
 
-    # Who asks with the same photo for the same camera gets the same answer, ids and all.
-    assert await asked(camera_id=camera, min_score=0) == [
+    # A request with the same photo and camera returns the same detections, with the same ids.
+    assert await detect(camera_id=camera, min_score=0) == [
         detection_id(media.id, 0, one.rank, message.detector) for one in frame.detections
     ]
-    assert len(await asked()) == 4
-    assert await asked(labels=["dog"]) == []
+    assert len(await detect()) == 4
+    assert await detect(labels=["dog"]) == []
     with pytest.raises(Invalid, match="cannot find burglar"):
-        await asked(labels=["burglar"])
+        await detect(labels=["burglar"])
     status = await call(stub.GetDetectStatus, messages.GetDetectStatusRequest())
     assert status.lag >= 0
 
 
-async def test_the_gpus_of_this_machine_or_why_there_are_none(stub: "rpc.DetectServiceAsyncStub") -> None:
+async def test_list_gpus_returns_the_gpus_or_the_reason(stub: "rpc.DetectServiceAsyncStub") -> None:
     async with asyncio.timeout(90):
         while True:
-            answer = await call(stub.ListGpus, messages.ListGpusRequest(minutes=1))
-            if answer.detail != "not read yet":
+            response = await call(stub.ListGpus, messages.ListGpusRequest(minutes=1))
+            if response.detail != "not read yet":
                 break
             await asyncio.sleep(0.05)
-    assert bool(answer.gpus) != bool(answer.detail)
-    assert all(gpu.uuid and gpu.history for gpu in answer.gpus)
+    assert bool(response.gpus) != bool(response.detail)
+    assert all(gpu.uuid and gpu.history for gpu in response.gpus)
 
 
-async def test_a_bad_image_is_refused_over_the_wire(stub: "rpc.DetectServiceAsyncStub") -> None:
+async def test_a_bad_image_is_refused(stub: "rpc.DetectServiceAsyncStub") -> None:
     with pytest.raises(Invalid) as refused:
         await call(
             stub.DetectObjects, messages.DetectObjectsRequest(image=person_photo().read_bytes()[:9000])

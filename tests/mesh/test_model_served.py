@@ -1,7 +1,7 @@
-"""The model repository that `lares model export` writes, under a real Triton, asked by `lares model check`.
+"""The model repository that `lares model export` writes, in a real Triton, with `lares model check`.
 
-The server at hand has no ONNX Runtime backend and no GPU: a Python model runs the same graph instead. What
-else config.pbtxt says (tensors, batching, warm-up, parameters) is read and obeyed by Triton itself.
+The server here has no ONNX Runtime backend and no GPU, so a Python model runs the same graph. Triton itself
+reads the rest of config.pbtxt: tensors, batching, warm-up, parameters.
 """
 
 import json
@@ -15,29 +15,31 @@ from deploy.model.checkpoint import Checkpoint
 from deploy.model.repository import write_repository
 from mesh.config import Config
 from tests.support.photos import CACHE
-from tests.support.triton import MODELS, TINY, require_triton, running_triton, said_by
+from tests.support.triton import MODELS, TINY, metadata_of, require_triton, running_triton
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """As written, but for the two lines that need what is not here."""
+    """As the export writes it, except for the two lines that need the backend and a GPU."""
     require_triton()
-    said = said_by(TINY)
-    checkpoint = Checkpoint(tmp_path, said["name"], tuple(json.loads(said["labels"])), 160, said["digest"])
+    metadata = metadata_of(TINY)
+    checkpoint = Checkpoint(
+        tmp_path, metadata["name"], tuple(json.loads(metadata["labels"])), 160, metadata["digest"]
+    )
     folder = tmp_path / "models"
     graph = write_repository(checkpoint, 30, folder)
     shutil.copy(TINY, graph)
     shutil.copy(MODELS / "onnx_model.py", graph.parent / "model.py")
-    config = folder / said["name"] / "config.pbtxt"
+    config = folder / metadata["name"] / "config.pbtxt"
     text = config.read_text()
-    for ours, here in (('backend: "onnxruntime"', 'backend: "python"'), ("KIND_GPU", "KIND_CPU")):
-        assert text.count(ours) == 1
-        text = text.replace(ours, here)
+    for written, replacement in (('backend: "onnxruntime"', 'backend: "python"'), ("KIND_GPU", "KIND_CPU")):
+        assert text.count(written) == 1
+        text = text.replace(written, replacement)
     config.write_text(text + 'parameters { key: "threads" value { string_value: "1" } }\n')
     return folder
 
 
-async def test_triton_takes_the_repository_and_the_check_sees_through_it(
+async def test_triton_loads_the_repository_and_the_check_detects_with_it(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with running_triton(repository, tmp_path) as server:
@@ -48,9 +50,9 @@ async def test_triton_takes_the_repository_and_the_check_sees_through_it(
     local = capsys.readouterr().out
     assert url in remote
     # The same findings as without a server, to the digits that are printed.
-    assert seen(remote) == seen(local)
+    assert findings_in(remote) == findings_in(local)
 
 
-def seen(printed: str) -> str:
-    """From the detector's identity to the timings."""
+def findings_in(printed: str) -> str:
+    """The output from the detector's id to the timings."""
     return printed[printed.index("rtdetrv2-tiny@") : printed.index("first call ")]

@@ -1,4 +1,4 @@
-"""`triton://` with a real Triton: what it answers, and that nothing is lost when it dies, hangs, changes."""
+"""`triton://` with a real Triton: its output, and that no photo is lost when it dies, hangs or changes."""
 
 import asyncio
 from collections import Counter
@@ -12,11 +12,11 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from detect_svc.detectors.boxes import iou_matrix
 from detect_svc.detectors.detector import Detector, DetectorNotReady, FrameFindings, detector_id
+from detect_svc.detectors.detector_url import parse_triton_url
 from detect_svc.detectors.factory import open_detector
 from detect_svc.detectors.model_metadata import ModelMetadata
 from detect_svc.detectors.server_pool import ServerPool
 from detect_svc.detectors.triton_client import InferenceOutput, TritonClient
-from detect_svc.detectors.triton_url import parse_triton_url
 from mesh.bus import Bus, open_bus
 from mesh.config import Config, load_config
 from mesh.problems import Invalid, Problem, Unavailable
@@ -26,7 +26,7 @@ from tests.support.records import no_lag, unique
 from tests.support.triton import TINY, Triton, add_graph, add_slow, require_triton, running_triton
 from tests.support.waiting import until, until_async
 
-# Between runtimes, and batches of other sizes: sums come in another order.
+# Runtimes and batches of other sizes add floats in another order.
 SCORE_TOLERANCE, OVERLAP_TOLERANCE = 1e-3, 0.01
 
 
@@ -37,8 +37,8 @@ async def bus(kafka_url: str) -> AsyncIterator[Bus]:
         yield bus
 
 
-def asking(*tritons: Triton, model: str = "rtdetrv2-tiny", query: str = "", **settings: object) -> Config:
-    """Settings under which every photo has something worth telling."""
+def config_for(*tritons: Triton, model: str = "rtdetrv2-tiny", query: str = "", **settings: object) -> Config:
+    """With settings under which every photo has a detection that counts."""
     addresses = ",".join(triton.address for triton in tritons)
     url = f"triton://{addresses}/{model}{query and f'?{query}'}"
     return load_config(
@@ -48,16 +48,16 @@ def asking(*tritons: Triton, model: str = "rtdetrv2-tiny", query: str = "", **se
 
 @pytest.fixture
 async def house(bus: Bus, tmp_path: Path, triton: Triton) -> AsyncIterator[House]:
-    async with open_house(bus, tmp_path, asking(triton)) as house:
+    async with open_house(bus, tmp_path, config_for(triton)) as house:
         yield house
 
 
-def available(detector: Detector) -> list[bool]:
-    return [one.available for one in detector.servers()]
+def availability(detector: Detector) -> list[bool]:
+    return [server.available for server in detector.servers()]
 
 
-async def answered(detector: Detector, photo: Path) -> FrameFindings:
-    """As the worker does: again and again while it is away."""
+async def detect_with_retries(detector: Detector, photo: Path) -> FrameFindings:
+    """Retries while the detector is not available, as the worker does."""
     async with asyncio.timeout(90):
         while True:
             try:
@@ -66,10 +66,10 @@ async def answered(detector: Detector, photo: Path) -> FrameFindings:
                 await asyncio.sleep(0.05)
 
 
-async def test_the_same_objects_as_onnx_runtime_in_this_process(triton: Triton) -> None:
+async def test_the_findings_are_those_of_onnx_runtime_on_this_machine(triton: Triton) -> None:
     photos = [*people(), *animals(), *vehicles(), person_photo()]
     async with (
-        open_detector(asking(triton)) as remote,
+        open_detector(config_for(triton)) as remote,
         open_detector(load_config(detector_url=f"onnx:{TINY}?processes=1")) as local,
     ):
         assert detector_id(remote) == detector_id(local)
@@ -84,90 +84,90 @@ async def test_the_same_objects_as_onnx_runtime_in_this_process(triton: Triton) 
 
 
 def assert_same(one: FrameFindings, other: FrameFindings) -> None:
-    """Every finding has its like in the other answer, whatever their order."""
+    """Each finding has a counterpart on the other side; the order does not matter."""
     assert len(one.findings) == len(other.findings) > 0
-    left = list(other.findings)
-    for found in one.findings:
-        boxes = np.array([found.box, *(rival.box for rival in left)], np.float32)
-        like = left.pop(int(iou_matrix(boxes)[0, 1:].argmax()))
-        assert found.label == like.label
-        assert abs(found.score - like.score) < SCORE_TOLERANCE
-        assert iou_matrix(np.array([found.box, like.box], np.float32))[0, 1] > 1 - OVERLAP_TOLERANCE
+    unmatched = list(other.findings)
+    for finding in one.findings:
+        boxes = np.array([finding.box, *(rival.box for rival in unmatched)], np.float32)
+        counterpart = unmatched.pop(int(iou_matrix(boxes)[0, 1:].argmax()))
+        assert finding.label == counterpart.label
+        assert abs(finding.score - counterpart.score) < SCORE_TOLERANCE
+        assert iou_matrix(np.array([finding.box, counterpart.box], np.float32))[0, 1] > 1 - OVERLAP_TOLERANCE
 
 
-async def test_killed_and_restarted_under_load_it_answers_every_photo_once(
+async def test_every_photo_is_detected_once_although_the_server_is_killed_and_restarted(
     house: House, triton: Triton
 ) -> None:
     camera = unique("cam")
     async with open_detector(house.config) as detector, house.working(detector) as stream:
         ids = await house.ingest(camera, varied(4))
-        told = await house.detections(camera, 4)
-        idle, lost = client(triton), asyncio.Event()
-        watching = asyncio.create_task(idle.watch(lost.set))
-        await idle.read()
-        triton.freeze()  # so that it cannot have answered all when it is killed
+        detected = await house.detections(camera, 4)
+        idle, lost = new_client(triton), asyncio.Event()
+        watching = asyncio.create_task(idle.watch_connection(lost.set))
+        await idle.read_model()
+        triton.freeze()  # so that requests are in flight when it is killed
         ids += await house.ingest(camera, varied(40)[4:])
         await until(lambda: detector.servers()[0].in_flight)
         triton.kill()
         try:
-            await until(lambda: available(detector) == [False])
-            await asyncio.wait_for(lost.wait(), 90)  # without a request of its own
+            await until(lambda: availability(detector) == [False])
+            await asyncio.wait_for(lost.wait(), 90)  # although this client sent no request
             watching.cancel()
             await idle.close()
             with pytest.raises(Unavailable, match=triton.address):
                 await detector.check()
         finally:
             triton.start()
-        told += await house.detections(camera, 36)
+        detected += await house.detections(camera, 36)
         await no_lag(stream)
         await detector.check()
         assert detector.servers()[0].failed >= 1
-    assert [one.media.id for one in told] == ids
-    assert all(one.frames[0].detections and one.detector == detector_id(detector) for one in told)
+    assert [one.media.id for one in detected] == ids
+    assert all(one.frames[0].detections and one.detector == detector_id(detector) for one in detected)
 
 
-async def test_one_of_two_breaks_dies_and_comes_back_with_other_weights(
+async def test_one_of_two_servers_fails_dies_and_returns_with_other_weights(
     house: House, triton: Triton, tmp_path: Path
 ) -> None:
     repository, camera = tmp_path / "models", unique("cam")
     add_graph(repository)
     async with running_triton(repository, tmp_path) as other:
-        config = asking(triton, other)
+        config = config_for(triton, other)
         async with open_detector(config) as detector, house.working(detector) as stream:
             ids = await house.ingest(camera, varied(48))
-            told = await house.detections(camera, 8)
-            other.kill_stubs()  # INTERNAL from now on, for ever
-            told += await house.detections(camera, 8)
+            detected = await house.detections(camera, 8)
+            other.kill_stubs()  # every request fails with INTERNAL from now on
+            detected += await house.detections(camera, 8)
             other.kill()
-            told += await house.detections(camera, 32)
+            detected += await house.detections(camera, 32)
             await no_lag(stream)
             assert all(one.answered for one in detector.servers())
-            await until(lambda: available(detector) == [True, False])
+            await until(lambda: availability(detector) == [True, False])
             add_graph(repository, digest="cd" * 32)
             other.start()
             await other.ready()
             before = detector.servers()[1].answered
-            await until(lambda: "no longer" in words(detector)[1])
+            await until(lambda: "no longer" in last_errors(detector)[1])
             ids += await house.ingest(camera, varied(56)[48:])
-            told += await house.detections(camera, 8)
+            detected += await house.detections(camera, 8)
             assert detector.servers()[1].answered == before
             await detector.check()
         with pytest.raises(Invalid, match="different models") as refused:
             async with open_detector(config):
                 pass
     assert refused.value.reason == "MODEL_DOES_NOT_FIT"
-    assert [one.media.id for one in told] == ids
-    assert {one.detector for one in told} == {detector_id(detector)}
+    assert [one.media.id for one in detected] == ids
+    assert {one.detector for one in detected} == {detector_id(detector)}
 
 
-def words(detector: Detector) -> list[str]:
-    """Why each of the servers was last left alone."""
-    return [place.why.message for place in detector._pool.places]  # type: ignore[attr-defined]
+def last_errors(detector: Detector) -> list[str]:
+    """The last error of each server."""
+    return [server.last_error.message for server in detector._pool.servers]  # type: ignore[attr-defined]
 
 
-async def test_a_server_that_hangs_is_given_up_and_taken_back(triton: Triton) -> None:
-    async with open_detector(asking(triton, detect_seconds=1)) as detector:
-        before = await answered(detector, person_photo())
+async def test_a_server_that_hangs_is_not_available_until_it_answers(triton: Triton) -> None:
+    async with open_detector(config_for(triton, detect_seconds=1)) as detector:
+        before = await detect_with_retries(detector, person_photo())
         triton.freeze()
         try:
             with pytest.raises(Unavailable, match="no answer in time"):
@@ -176,48 +176,50 @@ async def test_a_server_that_hangs_is_given_up_and_taken_back(triton: Triton) ->
                 await detector.check()
         finally:
             triton.thaw()
-        assert await answered(detector, person_photo()) == before
+        assert await detect_with_retries(detector, person_photo()) == before
 
 
-async def test_a_caller_that_leaves_costs_nothing(triton: Triton) -> None:
-    async with open_detector(asking(triton)) as detector:
+async def test_a_cancelled_call_does_not_count_as_a_failure(triton: Triton) -> None:
+    async with open_detector(config_for(triton)) as detector:
         await detector.detect(person_photo())
-        leaving = [asyncio.create_task(detector.detect(person_photo())) for _ in range(8)]
+        cancelled = [asyncio.create_task(detector.detect(person_photo())) for _ in range(8)]
         await until(lambda: detector.servers()[0].in_flight)
-        for task in leaving:
+        for task in cancelled:
             task.cancel()
-        outcomes = await asyncio.gather(*leaving, return_exceptions=True)
+        outcomes = await asyncio.gather(*cancelled, return_exceptions=True)
         assert any(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
-        assert (available(detector), detector.servers()[0].in_flight) == ([True], 0)
+        assert (availability(detector), detector.servers()[0].in_flight) == ([True], 0)
         await detector.detect(person_photo())
         assert detector.servers()[0].failed == 0
 
 
-async def read(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonClient:
-    server = client(triton, model)
-    server.card, _ = await server.read()
+async def open_client(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonClient:
+    server = new_client(triton, model)
+    server.expected, _ = await server.read_model()
     return server
 
 
-def client(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonClient:
-    return TritonClient(triton.address, parse_triton_url(asking(triton, model=model).detector_url), 90, None)
+def new_client(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonClient:
+    return TritonClient(
+        triton.address, parse_triton_url(config_for(triton, model=model).detector_url), 90, None
+    )
 
 
-async def test_as_many_are_under_way_as_fill_its_batches_and_no_more(triton: Triton) -> None:
-    server = await read(triton)
-    servers: ServerPool[bytes, InferenceOutput] = ServerPool([server], 90)
+async def test_in_flight_are_as_many_requests_as_fill_its_batches(triton: Triton) -> None:
+    server = await open_client(triton)
+    pool: ServerPool[bytes, InferenceOutput] = ServerPool([server], 90)
     most = 0
 
     async def ask() -> InferenceOutput:
         nonlocal most
-        answer = await servers.ask(bytes(160 * 160 * 3))
-        most = max(most, servers.places[0].in_flight)
+        answer = await pool.infer(bytes(160 * 160 * 3))
+        most = max(most, pool.servers[0].in_flight)
         return answer
 
     before = await batches(triton)
-    async with servers.kept():
+    async with pool.running():
         await asyncio.gather(*(ask() for _ in range(200)))
-        assert servers.places[0].limit == 32  # four batches of eight
+        assert pool.servers[0].max_in_flight == 32  # four batches of eight
     await server.close()
     seen = await batches(triton) - before
     assert seen.total() < 200 / 2
@@ -231,37 +233,38 @@ async def batches(triton: Triton) -> Counter[int]:
     return Counter({one.batch_size: one.compute_infer.count for one in statistics.batch_stats})
 
 
-async def test_a_full_queue_and_a_wait_too_long_are_another_time(triton: Triton) -> None:
-    server = await read(triton, "slow")
+async def test_a_full_queue_and_a_timeout_in_the_queue_are_temporary(triton: Triton) -> None:
+    server = await open_client(triton, "slow")
     pixels = bytes(32 * 32 * 3)
     outcomes: list[InferenceOutput | BaseException] = []
 
-    def said(words: str) -> bool:
-        return any(words in str(outcome) for outcome in outcomes if isinstance(outcome, BaseException))
+    def has_error(text: str) -> bool:
+        return any(text in str(outcome) for outcome in outcomes if isinstance(outcome, BaseException))
 
-    async def crowded() -> bool:
-        """Whether the queue was full, and too slow; on a slow machine not all may come at the same time."""
+    async def overloaded() -> bool:
+        """Whether the queue was full, and too slow. On a slow machine the requests may not arrive
+        together."""
         outcomes.extend(
-            await asyncio.gather(*(server.ask(pixels) for _ in range(16)), return_exceptions=True)
+            await asyncio.gather(*(server.infer(pixels) for _ in range(16)), return_exceptions=True)
         )
-        return said("Exceeds maximum queue size") and said("Request timeout expired")
+        return has_error("Exceeds maximum queue size") and has_error("Request timeout expired")
 
-    await until_async(crowded)
+    await until_async(overloaded)
     await server.close()
     refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     assert {type(outcome) for outcome in refused} == {Unavailable}
     assert len(refused) < len(outcomes)
 
 
-async def test_a_server_that_refuses_some_answers_all_in_the_end(triton: Triton) -> None:
-    async with open_detector(asking(triton, model="slow", query="in_flight=16")) as detector:
+async def test_a_server_that_refuses_some_requests_answers_all_of_them_in_the_end(triton: Triton) -> None:
+    async with open_detector(config_for(triton, model="slow", query="in_flight=16")) as detector:
         answers = 0
 
         async def refused_some() -> bool:
-            """On a slow machine the photos may come one by one, each to an empty queue."""
+            """On a slow machine the photos may arrive one by one, each at an empty queue."""
             nonlocal answers
             photos = [*people(), *animals()] * 2
-            frames = await asyncio.gather(*(answered(detector, photo) for photo in photos))
+            frames = await asyncio.gather(*(detect_with_retries(detector, photo) for photo in photos))
             assert [frame.findings for frame in frames] == [[]] * 14
             answers += 14
             return detector.servers()[0].failed > 0
@@ -270,43 +273,43 @@ async def test_a_server_that_refuses_some_answers_all_in_the_end(triton: Triton)
         assert detector.servers()[0].answered == answers
 
 
-async def test_a_model_that_does_not_fit_is_an_error_at_once(triton: Triton) -> None:
+async def test_an_unsupported_model_is_an_error_at_once(triton: Triton) -> None:
     with pytest.raises(
         Invalid, match=r"images: expected uint8 .* found float32 .*; parameter labels"
     ) as wrong:
-        async with open_detector(asking(triton, model="wrong")):
+        async with open_detector(config_for(triton, model="wrong")):
             pass
     assert wrong.value.reason == "MODEL_DOES_NOT_FIT"
 
 
-@pytest.mark.parametrize(("model", "query"), [("nobody", ""), ("rtdetrv2-tiny", "version=7")])
-async def test_a_model_that_is_not_there_may_be_loading(triton: Triton, model: str, query: str) -> None:
+@pytest.mark.parametrize(("model", "query"), [("unknown", ""), ("rtdetrv2-tiny", "version=7")])
+async def test_a_missing_model_may_be_loading(triton: Triton, model: str, query: str) -> None:
     with pytest.raises(DetectorNotReady, match=rf"{triton.address}: .*{model}.*(loading|version)"):
-        async with open_detector(asking(triton, model=model, query=query)):
+        async with open_detector(config_for(triton, model=model, query=query)):
             pass
 
 
-async def test_an_image_that_it_refuses_is_that_images_fault(triton: Triton) -> None:
-    server = client(triton)
-    server.card = ModelMetadata("tiny", "ab" * 32, ("person",), 64)
+async def test_a_refused_image_is_at_fault(triton: Triton) -> None:
+    server = new_client(triton)
+    server.expected = ModelMetadata("tiny", "ab" * 32, ("person",), 64)
     with pytest.raises(Problem) as refused:
-        await server.ask(bytes(64 * 64 * 3))
+        await server.infer(bytes(64 * 64 * 3))
     await server.close()
     assert (type(refused.value), refused.value.reason) == (Invalid, "DETECTOR_REFUSED")
 
 
-async def test_numbers_that_are_none_are_the_photos_fault_only_where_a_blank_one_has_some(
+async def test_an_output_of_nan_is_the_photos_fault_only_if_a_blank_picture_has_another_output(
     triton: Triton,
 ) -> None:
-    async with open_detector(asking(triton, model="dazzled")) as detector:
+    async with open_detector(config_for(triton, model="nan-unless-blank")) as detector:
         with pytest.raises(Invalid) as refused:
             await detector.detect(person_photo())
         assert refused.value.reason == "DETECTOR_NONSENSE"
-        assert available(detector) == [True]
-    async with open_detector(asking(triton, model="dazed")) as detector:
+        assert availability(detector) == [True]
+    async with open_detector(config_for(triton, model="nan")) as detector:
         with pytest.raises(Unavailable, match="blank picture"):
             await detector.detect(person_photo())
-        assert available(detector) == [False]
+        assert availability(detector) == [False]
 
 
 async def test_tls_and_a_token(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`lares up` with each kind of detector and the same photos: every photo looked at once, by that one."""
+"""`lares up` with each kind of detector and the same photos: the detector processes each photo once."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from tests.support.photos import animals, empty_photo, people
 from tests.support.triton import TINY, Triton
 
 CAMERAS = ("door", "garden")
-# What either model finds in these photos; the tiny one has learnt nothing and finds furniture.
+# Labels that one of the models finds in these photos; the tiny one is untrained and finds furniture.
 CLASSES = "person,cat,bird,cow,couch,train,handbag"
 MEDIA = "{ mediaList(first: 100) { edges { node { id detector camera { id } } } } }"
 EVENTS = "{ events(first: 100) { edges { node { id status assessment { score } } } } }"
@@ -34,7 +34,7 @@ DETECTORS = {
 
 @asynccontextmanager
 async def up(home: Path, url: str) -> AsyncIterator[Lares]:
-    """A Lares that has come up; its detector need not have."""
+    """A Lares that is up; its detector may not be ready."""
     lares = Lares(home, SETTINGS | {"LARES_DETECTOR_URL": url})
     lares.start()
     try:
@@ -44,7 +44,7 @@ async def up(home: Path, url: str) -> AsyncIterator[Lares]:
         await lares.close()
 
 
-def drop(lares: Lares) -> None:
+def add_photos(lares: Lares) -> None:
     for camera in CAMERAS:
         folder = lares.cameras / camera
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,16 +58,16 @@ async def nodes(lares: Lares, query: str, field: str) -> list[Any]:
     return [edge["node"] for edge in (await lares.graphql(query))[field]["edges"]]
 
 
-async def detecting(lares: Lares) -> dict[str, Any]:
+async def detect_status(lares: Lares) -> dict[str, Any]:
     status: dict[str, Any] = (await lares.graphql(DETECT))["status"]["detect"]
     return status
 
 
-async def until_detecting(lares: Lares, **expected: object) -> dict[str, Any]:
-    """Waits for these values in the detector's status."""
+async def until_detect_status(lares: Lares, **expected: object) -> dict[str, Any]:
+    """Waits until the detector's status has these values."""
     deadline = time.monotonic() + 90
     while True:
-        status = await detecting(lares)
+        status = await detect_status(lares)
         if expected.items() <= status.items():
             return status
         assert time.monotonic() < deadline, f"{status}\n{lares.tail()}"
@@ -76,7 +76,7 @@ async def until_detecting(lares: Lares, **expected: object) -> dict[str, Any]:
 
 async def assert_all_detected(lares: Lares, detector: str) -> None:
     await lares.idle()
-    status = await until_detecting(lares, ready=True, lag=0)
+    status = await until_detect_status(lares, ready=True, lag=0)
     assert status["detector"].startswith(detector)
     media = await nodes(lares, MEDIA, "mediaList")
     assert len(media) == len({one["id"] for one in media}) == len(CAMERAS) * 8
@@ -87,34 +87,32 @@ async def assert_all_detected(lares: Lares, detector: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["litert", "onnx"])
-async def test_with_a_detector_in_its_own_processes(kind: str, tmp_path: Path) -> None:
+async def test_with_a_detector_in_child_processes(kind: str, tmp_path: Path) -> None:
     url, detector = DETECTORS[kind]
     async with up(tmp_path / "home", url) as lares:
-        drop(lares)
+        add_photos(lares)
         await assert_all_detected(lares, detector)
-        assert (await detecting(lares))["servers"] == []
+        assert (await detect_status(lares))["servers"] == []
 
 
-async def test_with_a_triton_that_comes_up_later_and_is_killed_in_the_middle(
-    tmp_path: Path, triton: Triton
-) -> None:
+async def test_with_a_triton_that_starts_later_and_is_killed(tmp_path: Path, triton: Triton) -> None:
     url, detector = DETECTORS["triton"]
     triton.kill()
     try:
         async with up(tmp_path / "home", url.replace("TRITON", triton.address)) as lares:
-            drop(lares)
-            status = await until_detecting(lares, ready=False)
+            add_photos(lares)
+            status = await until_detect_status(lares, ready=False)
             assert triton.address in status["detail"]
             assert not await nodes(lares, MEDIA, "mediaList")
             triton.start()
-            await until_detecting(lares, ready=True)
+            await until_detect_status(lares, ready=True)
             triton.kill()
-            status = await until_detecting(lares, ready=False)
+            status = await until_detect_status(lares, ready=False)
             assert status["detector"].startswith(detector)
             assert [server["available"] for server in status["servers"]] == [False]
             triton.start()
             await assert_all_detected(lares, detector)
-            (server,) = (await detecting(lares))["servers"]
+            (server,) = (await detect_status(lares))["servers"]
             assert (server["address"], server["available"]) == (triton.address, True)
     finally:
         if not triton.running:

@@ -1,4 +1,4 @@
-"""A detector that says what it is told to, and a stream that is a list."""
+"""A fake detector with prepared results, and a fake stream of the bus."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -22,8 +22,8 @@ def person(score: float, rank: int = 0) -> RawFinding:
 
 
 class FakeDetector:
-    """Answers by the photo's name (or content); an exception is raised, a list is used up one by one, its
-    last answer stays."""
+    """Returns `answers` by the photo's file name or content. An exception is raised. Of a list, each call
+    uses the next element, and the last one is used again."""
 
     name = "fake"
     digest = "ab" * 32
@@ -58,7 +58,7 @@ class FakeDetector:
             self.busy -= 1
 
     async def check(self) -> None:
-        """Ready unless it has a `problem`."""
+        """Raises `problem` if it is set."""
         if self.problem:
             raise self.problem
 
@@ -73,7 +73,8 @@ def _delivery(item: Delivery[MediaIngested] | Problem) -> Delivery[MediaIngested
 
 
 class FakeStream:
-    """What the bus's stream does, without a bus: remembers what is done and buried, in order."""
+    """Has the interface of the bus's Stream, and records what was done and what became a dead letter, in
+    order."""
 
     topic_id = "fake"
 
@@ -85,7 +86,7 @@ class FakeStream:
         self.broken_burials = 0
 
     def put(self, *names: str, change: Callable[[Media], None] = lambda _: None) -> None:
-        """One MediaIngested for each; its sha256 is the name."""
+        """Adds a MediaIngested for each name, which is also its sha256."""
         for name in names:
             media = Media(id=f"id-{name}", camera_id="door", sha256=name, size_bytes=9)
             media.file.CopyFrom(FileFingerprint(path=f"door/{name}.jpg", size_bytes=9, mtime_ns=7))
@@ -96,7 +97,7 @@ class FakeStream:
             )
 
     def stop(self, problem: Problem) -> None:
-        """Nothing comes any more."""
+        """Makes the stream raise `problem` after the records added so far."""
         self.waiting.put_nowait(problem)
 
     async def batches(self, max_records: int, linger: float = 0.0) -> AsyncIterator[list[Delivery[Any]]]:
@@ -120,7 +121,7 @@ class FakeStream:
         self.order.append(delivery.offset)
 
     async def settled(self, count: int) -> None:
-        """Until so many records are done or buried; fails after 10 s."""
+        """Waits until `count` records are done or dead letters."""
         async with asyncio.timeout(90):
             while len(self.order) < count:
                 await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What lets pytest-grpc serve async servicers: grpc.aio, and all they use, on a thread of its own."""
+"""Lets pytest-grpc, which is synchronous, serve async servicers: grpc.aio runs on a thread of its own."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -14,11 +14,11 @@ SECONDS = 90.0
 
 
 class LoopThread:
-    """Runs coroutines for synchronous tests, and keeps open what they need until the block ends."""
+    """Runs coroutines for synchronous tests, and keeps context managers open until the block ends."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="served", daemon=True)
+        self._thread = Thread(target=self._loop.run_forever, name="loop", daemon=True)
         self._stack = AsyncExitStack()
 
     def __enter__(self) -> "LoopThread":
@@ -39,11 +39,11 @@ class LoopThread:
 
 
 class SyncGrpcServer:
-    """A grpc.aio server as pytest-grpc wants it: synchronous."""
+    """A grpc.aio server with the synchronous interface that pytest-grpc expects."""
 
     def __init__(self, thread: LoopThread, interceptors: Iterable[grpc.aio.ServerInterceptor]) -> None:
         self._thread = thread
-        self._server = thread.run(_make(interceptors))
+        self._server = thread.run(_new_server(interceptors))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._server, name)
@@ -55,5 +55,5 @@ class SyncGrpcServer:
         self._thread.run(self._server.stop(grace))
 
 
-async def _make(interceptors: Iterable[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
+async def _new_server(interceptors: Iterable[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
     return grpc.aio.server(interceptors=list(interceptors))

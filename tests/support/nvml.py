@@ -1,4 +1,4 @@
-"""FakeNvml: NVML as pynvml speaks it, over devices that a test makes up; its errors are pynvml's own."""
+"""FakeNvml: a fake of the module `pynvml`, with devices that the test defines and pynvml's own errors."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +13,8 @@ GIB = 2**30
 
 @dataclass
 class FakeDevice:
-    """`failing`: what a function's calls raise, by its name without `nvmlDeviceGet`."""
+    """`failing` maps a function's name without `nvmlDeviceGet` to the error that it raises for this
+    device."""
 
     uuid: str = "GPU-1"
     name: str = "NVIDIA Fake"
@@ -26,10 +27,10 @@ class FakeDevice:
 
 
 class FakeNvml:
-    """As the module `pynvml`: the numbers are the real ones, the functions ask `devices`.
+    """The constants are the real ones; the functions read `devices`.
 
-    `failing` by function's whole name, for calls that belong to no device. While `gate` is closed,
-    nvmlDeviceGetCount does not return.
+    `failing` maps the whole name of a function that takes no device to the error that it raises. While `gate`
+    is closed, nvmlDeviceGetCount does not return.
     """
 
     def __init__(self, *devices: FakeDevice) -> None:
@@ -44,60 +45,60 @@ class FakeNvml:
         return getattr(pynvml, name) if name.startswith("NVML") else self._missing(name)
 
     def _missing(self, name: str) -> Any:
-        raise AttributeError(f"{name}: nobody has faked this")
+        raise AttributeError(f"FakeNvml has no {name}")
 
-    def _entered(self, name: str, *, session: bool = True) -> None:
+    def _enter(self, name: str, *, needs_session: bool = True) -> None:
         self.calls[name] += 1
         if error := self.failing.get(name):
             raise error
-        if session and not self.sessions:
+        if needs_session and not self.sessions:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
 
     def nvmlInit(self) -> None:
-        self._entered("nvmlInit", session=False)
+        self._enter("nvmlInit", needs_session=False)
         self.sessions += 1
 
     def nvmlShutdown(self) -> None:
-        self._entered("nvmlShutdown")
+        self._enter("nvmlShutdown")
         self.sessions -= 1
 
     def nvmlDeviceGetCount(self) -> int:
         self.gate.wait(90)
-        self._entered("nvmlDeviceGetCount")
+        self._enter("nvmlDeviceGetCount")
         return len(self.devices)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeDevice:
-        self._entered("nvmlDeviceGetHandleByIndex")
-        return self._of(self.devices[index], "HandleByIndex")
+        self._enter("nvmlDeviceGetHandleByIndex")
+        return self._checked(self.devices[index], "HandleByIndex")
 
     def nvmlDeviceGetUUID(self, handle: FakeDevice) -> str:
-        return self._of(handle, "UUID").uuid
+        return self._checked(handle, "UUID").uuid
 
     def nvmlDeviceGetName(self, handle: FakeDevice) -> str:
-        return self._of(handle, "Name").name
+        return self._checked(handle, "Name").name
 
     def nvmlDeviceGetMemoryInfo(self, handle: FakeDevice) -> Any:
-        device = self._of(handle, "MemoryInfo")
+        device = self._checked(handle, "MemoryInfo")
         return SimpleNamespace(total=device.total, used=device.used, free=device.total - device.used)
 
     def nvmlDeviceGetUtilizationRates(self, handle: FakeDevice) -> Any:
-        return SimpleNamespace(gpu=self._of(handle, "UtilizationRates").load, memory=0)
+        return SimpleNamespace(gpu=self._checked(handle, "UtilizationRates").load, memory=0)
 
     def nvmlDeviceGetTemperature(self, handle: FakeDevice, sensor: int) -> int:
         assert sensor == pynvml.NVML_TEMPERATURE_GPU
-        return self._of(handle, "Temperature").celsius
+        return self._checked(handle, "Temperature").celsius
 
     def nvmlDeviceGetPowerUsage(self, handle: FakeDevice) -> int:
-        return self._of(handle, "PowerUsage").milliwatts
+        return self._checked(handle, "PowerUsage").milliwatts
 
-    def _of(self, device: FakeDevice, name: str) -> FakeDevice:
+    def _checked(self, device: FakeDevice, name: str) -> FakeDevice:
         if error := device.failing.get(name):
             raise error
         return device
 
 
-def refusal(name: str) -> Exception:
-    """pynvml's own error of that name: `GPU_IS_LOST`."""
+def nvml_error(name: str) -> Exception:
+    """pynvml's error with that name, such as `GPU_IS_LOST`."""
     error = pynvml.NVMLError(getattr(pynvml, f"NVML_ERROR_{name}"))
     assert isinstance(error, Exception)
     return error

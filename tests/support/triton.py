@@ -1,4 +1,5 @@
-"""A real Triton server as a child: the one in `nvidia-pytriton`, Python backend, in a venv of its own."""
+"""A real Triton server as a child process: the one in `nvidia-pytriton`, with its Python backend, in a
+virtual environment of its own."""
 
 import asyncio
 import contextlib
@@ -46,42 +47,42 @@ QUEUE_OF_FOUR = """default_queue_policy { timeout_action: REJECT default_timeout
 
 
 def require_triton() -> None:
-    """Skips where there is no wheel of it; fails where there is one that was not installed."""
+    """Skips the test on platforms that Triton has no wheel for. Fails if the wheel was not installed."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip("Triton's wheel is for Linux on x86-64 only")
     assert (ENVIRONMENT / ".installed").exists(), "run `make .venv-triton-server/.installed` first"
 
 
-def said_by(graph: Path) -> dict[str, str]:
-    """`name`, `digest` and `labels` of an ONNX file."""
-    import onnxruntime  # here, because only this function needs its 50 MB
+def metadata_of(graph: Path) -> dict[str, str]:
+    """The `name`, `digest` and `labels` in the metadata of an ONNX file."""
+    import onnxruntime  # imported here because it takes 50 MB
 
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     return dict(session.get_modelmeta().custom_metadata_map)
 
 
 def add_graph(
-    repository: Path, name: str = "rtdetrv2-tiny", graph: Path = TINY, threads: int = 1, **said: str
+    repository: Path, name: str = "rtdetrv2-tiny", graph: Path = TINY, threads: int = 1, **overrides: str
 ) -> None:
-    """The tiny RT-DETRv2 (or `graph`), as a model of that name that says of itself what the file says, or
-    `said`."""
-    import onnxruntime  # here, because only this function needs its 50 MB
+    """Adds the tiny RT-DETRv2 (or `graph`) under that name. `overrides` replace parts of the file's
+    metadata."""
+    import onnxruntime  # imported here because it takes 50 MB
 
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    words = {**session.get_modelmeta().custom_metadata_map, **said, "threads": str(threads)}
+    parameters = {**session.get_modelmeta().custom_metadata_map, **overrides, "threads": str(threads)}
     side, queries = session.get_inputs()[0].shape[1], session.get_outputs()[0].shape[1]
-    _add(repository, name, "onnx_model.py", words, batch=8, dims=f"{side}, {side}, 3", queries=queries)
+    _add(repository, name, "onnx_model.py", parameters, batch=8, dims=f"{side}, {side}, 3", queries=queries)
     shutil.copy(graph, repository / name / "1" / "model.onnx")
 
 
 def add_slow(repository: Path) -> None:
-    """A model "slow": 300 ms a batch of two, four more may queue, for half a second each."""
-    words = {"name": "slow", "digest": "ab" * 32, "labels": json.dumps(["person"])}
+    """Adds a model "slow": 300 ms for a batch of two; four more may queue for half a second each."""
+    parameters = {"name": "slow", "digest": "ab" * 32, "labels": json.dumps(["person"])}
     _add(
         repository,
         "slow",
         "slow_model.py",
-        words,
+        parameters,
         batch=2,
         dims="32, 32, 3",
         queries=1,
@@ -89,21 +90,22 @@ def add_slow(repository: Path) -> None:
     )
 
 
-def add_dazed(repository: Path) -> None:
-    """A model "dazed", whose numbers are none; one "dazzled", where only a blank picture has any."""
-    for name in ("dazed", "dazzled"):
-        words = {"name": name, "digest": "ab" * 32, "labels": json.dumps(["person"])}
-        _add(repository, name, "nan_model.py", words, batch=8, dims="32, 32, 3", queries=1)
+def add_nan(repository: Path) -> None:
+    """Adds a model "nan", whose scores are always NaN, and "nan-unless-blank", whose scores are NaN except
+    for a blank picture."""
+    for name in ("nan", "nan-unless-blank"):
+        parameters = {"name": name, "digest": "ab" * 32, "labels": json.dumps(["person"])}
+        _add(repository, name, "nan_model.py", parameters, batch=8, dims="32, 32, 3", queries=1)
 
 
 def add_wrong(repository: Path) -> None:
-    """A model "wrong": planes of floats, and silent about its labels."""
-    words = {"name": "wrong", "digest": "ab" * 32}
+    """Adds a model "wrong", whose input is planes of floats, and which has no labels."""
+    parameters = {"name": "wrong", "digest": "ab" * 32}
     _add(
         repository,
         "wrong",
         "slow_model.py",
-        words,
+        parameters,
         batch=8,
         dims="3, 160, 160",
         queries=30,
@@ -115,7 +117,7 @@ def _add(
     repository: Path,
     name: str,
     script: str,
-    said: Mapping[str, str],
+    parameters: Mapping[str, str],
     *,
     batch: int,
     dims: str,
@@ -126,9 +128,9 @@ def _add(
     version = repository / name / "1"
     version.mkdir(parents=True, exist_ok=True)
     shutil.copy(MODELS / script, version / "model.py")
-    parameters = "\n".join(
+    parameter_lines = "\n".join(
         f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(value)} }} }}'
-        for key, value in said.items()
+        for key, value in parameters.items()
     )
     config = CONFIG.format(
         name=name,
@@ -137,13 +139,13 @@ def _add(
         dims=dims,
         queries=queries,
         batching=batching,
-        parameters=parameters,
+        parameters=parameter_lines,
     )
     (repository / name / "config.pbtxt").write_text(config)
 
 
 class Triton:
-    """One server on one port of 127.0.0.1; its process may come and go."""
+    """One server on a fixed port of 127.0.0.1. Its process can be killed and started again."""
 
     def __init__(self, repository: Path, scratch: Path, arguments: Sequence[str] = ()) -> None:
         (self.port,) = free_ports(1)
@@ -151,17 +153,17 @@ class Triton:
         self.log = scratch / f"triton-{self.port}.log"
         self._repository, self._arguments = repository, arguments
         self._backends = _backends(scratch)
-        # Its own, so that what a killed one leaves behind can be told from what others use.
+        # Its own prefix, so that the regions that a killed server leaves behind can be removed.
         self._prefix = f"lares_test_{secrets.token_hex(4)}_"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        packages, libraries = _places()
+        packages, libraries = _paths()
         server = packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("LARES_")},
             "PYTHONPATH": str(packages),
-            # Its Python finds its packages by the `python3` that it finds.
+            # The stub finds its packages through the first `python3` on the PATH.
             "PATH": f"{ENVIRONMENT / 'bin'}:{os.environ['PATH']}",
             "LD_LIBRARY_PATH": f"{libraries}:{packages}/nvidia_pytriton.libs",
         }
@@ -183,7 +185,7 @@ class Triton:
             )
 
     async def ready(self, seconds: float = START_SECONDS) -> None:
-        """Waits until it serves; AssertionError holds the log's end."""
+        """Waits until it serves. Raises AssertionError with the end of its log if it exits."""
         from tritonclient.grpc.aio import InferenceServerClient
         from tritonclient.utils import InferenceServerException
 
@@ -204,7 +206,7 @@ class Triton:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
 
     def kill(self) -> None:
-        """As an out-of-memory killer would: the server alone, by -9. Its stubs follow."""
+        """Kills the server with SIGKILL, as an out-of-memory killer would, and then its stubs."""
         if self._process is None:
             return
         self._process.kill()
@@ -216,14 +218,15 @@ class Triton:
         self._process = None
 
     def freeze(self) -> None:
-        """It and its stubs stop where they are; connections stay."""
+        """Stops the server and its stubs with SIGSTOP; connections stay open."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
     def kill_stubs(self) -> None:
-        """The processes that run the models, by -9: the server lives on and cannot answer."""
+        """Kills the processes that run the models with SIGKILL. The server lives on and every inference
+        fails."""
         assert self._process
         for child in psutil.Process(self._process.pid).children():
             child.kill()
@@ -237,8 +240,8 @@ class Triton:
 async def running_triton(
     repository: Path, scratch: Path, arguments: Sequence[str] = (), *, wait: bool = True
 ) -> AsyncIterator[Triton]:
-    """A server of the models in `repository`; `scratch` keeps its log. `wait` False where the plain client of
-    `ready` would not be let in."""
+    """Runs a server with the models in `repository`; `scratch` is the folder of its log. `wait` must be False
+    for a server that refuses the client of `ready`."""
     triton = Triton(repository, scratch, arguments)
     triton.start()
     try:
@@ -250,8 +253,8 @@ async def running_triton(
 
 
 @lru_cache
-def _places() -> tuple[Path, str]:
-    """site-packages of its environment, and the folder of the libpython that the stub must load."""
+def _paths() -> tuple[Path, str]:
+    """The site-packages of its environment, and the folder of the libpython that the stub loads."""
     question = "import sysconfig; print(sysconfig.get_path('purelib'), sysconfig.get_config_var('LIBDIR'))"
     answer = subprocess.check_output([ENVIRONMENT / "bin" / "python", "-c", question], text=True)
     packages, libraries = answer.split()
@@ -259,10 +262,10 @@ def _places() -> tuple[Path, str]:
 
 
 def _backends(scratch: Path) -> Path:
-    """The Python backend and the stub for this Python, together in the one folder where Triton looks."""
+    """A folder with the Python backend and the stub for this version of Python, as Triton expects them."""
     folder = scratch / "backends" / "python"
     if not folder.exists():
-        source = _places()[0] / "pytriton" / "tritonserver"
+        source = _paths()[0] / "pytriton" / "tritonserver"
         partial = Path(tempfile.mkdtemp(dir=scratch)) / "python"
         shutil.copytree(source / "backends" / "python", partial)
         version = f"{sys.version_info.major}.{sys.version_info.minor}"

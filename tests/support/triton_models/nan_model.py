@@ -1,5 +1,5 @@
-"""A model of Triton's Python backend whose numbers are none, as of one computed in too few bits. Runs inside
-the test's Triton server only."""
+"""A model of Triton's Python backend whose scores are NaN, like those of a model that overflows in FP16. Runs
+only inside the tests' Triton server."""
 
 import json
 from typing import Any
@@ -10,18 +10,18 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        self.always = json.loads(args["model_config"])["name"] == "dazed"
+        self.always = json.loads(args["model_config"])["name"] == "nan"
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [
-            self._answer(pb_utils.get_input_tensor_by_name(request, "images").as_numpy())
+            self._respond(pb_utils.get_input_tensor_by_name(request, "images").as_numpy())
             for request in requests
         ]
 
-    def _answer(self, images: Any) -> Any:
-        blind = self.always or images.any()
+    def _respond(self, images: Any) -> Any:
+        is_nan = self.always or images.any()
         values = {
-            "scores": np.full((len(images), 1), np.nan if blind else 0, np.float32),
+            "scores": np.full((len(images), 1), np.nan if is_nan else 0, np.float32),
             "labels": np.zeros((len(images), 1), np.int32),
             "boxes": np.zeros((len(images), 1, 4), np.float32),
         }

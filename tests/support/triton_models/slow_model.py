@@ -1,4 +1,5 @@
-"""A model of Triton's Python backend that takes 300 ms for a batch and sees nothing."""
+"""A model of Triton's Python backend that takes 300 ms for a batch and finds nothing. Runs only inside the
+tests' Triton server."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""DetectService as callers see it, without a wire."""
+"""DetectService, called directly."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ def servicer(detector: FakeDetector) -> DetectServicer:
     return DetectServicer(lambda: detector, lag_of_seven, gpus)
 
 
-def seeing(*scores: float) -> FakeDetector:
+def detector_with(*scores: float) -> FakeDetector:
     detector = FakeDetector()
     detector.answers["photo"] = FrameFindings(
         [person(score, rank) for rank, score in enumerate(scores)], 64, 48
@@ -31,27 +31,27 @@ def seeing(*scores: float) -> FakeDetector:
     return detector
 
 
-def ask(image: bytes = b"photo", **asked: Any) -> messages.DetectObjectsRequest:
-    return messages.DetectObjectsRequest(image=image, **asked)
+def request(image: bytes = b"photo", **fields: Any) -> messages.DetectObjectsRequest:
+    return messages.DetectObjectsRequest(image=image, **fields)
 
 
-async def test_detections_come_from_the_detectors_threshold_on_with_the_size() -> None:
-    answer = await servicer(seeing(0.9, 0.5, 0.4)).DetectObjects(ask(), None)
-    assert [round(one.score, 2) for one in answer.detections] == [0.9, 0.5]
-    assert (answer.width, answer.height, answer.detector) == (64, 48, "fake@abababababab")
-    first = answer.detections[0]
+async def test_detections_start_at_the_detectors_threshold() -> None:
+    response = await servicer(detector_with(0.9, 0.5, 0.4)).DetectObjects(request(), None)
+    assert [round(one.score, 2) for one in response.detections] == [0.9, 0.5]
+    assert (response.width, response.height, response.detector) == (64, 48, "fake@abababababab")
+    first = response.detections[0]
     box = first.bounding_box
     assert (box.x_min, box.y_min, box.x_max, box.y_max) == pytest.approx((0.1, 0.2, 0.3, 0.4))
     assert not first.box
 
 
 @pytest.mark.parametrize(("least", "scores"), [(0.0, [0.9, 0.5, 0.1]), (0.5, [0.9, 0.5]), (0.95, [])])
-async def test_whoever_asks_may_say_the_least_score(least: float, scores: list[float]) -> None:
-    answer = await servicer(seeing(0.9, 0.5, 0.1)).DetectObjects(ask(min_score=least), None)
-    assert [round(one.score, 2) for one in answer.detections] == scores
+async def test_a_request_may_set_the_least_score(least: float, scores: list[float]) -> None:
+    response = await servicer(detector_with(0.9, 0.5, 0.1)).DetectObjects(request(min_score=least), None)
+    assert [round(one.score, 2) for one in response.detections] == scores
 
 
-async def test_whoever_asks_may_choose_labels_by_any_name() -> None:
+async def test_a_request_may_choose_labels_by_any_spelling() -> None:
     detector, box = FakeDetector(), (0.0, 0.0, 1.0, 1.0)
     labels = ("person", "motorcycle", "kite")
     detector.answers["photo"] = FrameFindings(
@@ -59,21 +59,22 @@ async def test_whoever_asks_may_choose_labels_by_any_name() -> None:
     )
     api = servicer(detector)
 
-    async def found(*labels: str) -> list[str]:
-        return [one.label for one in (await api.DetectObjects(ask(labels=labels), None)).detections]
+    async def detected(*labels: str) -> list[str]:
+        return [one.label for one in (await api.DetectObjects(request(labels=labels), None)).detections]
 
-    assert await found() == ["person", "motorcycle", "kite"]
-    assert await found("Motorbike", "kite") == ["motorcycle", "kite"]
-    assert await found("dog") == []
+    assert await detected() == ["person", "motorcycle", "kite"]
+    assert await detected("Motorbike", "kite") == ["motorcycle", "kite"]
+    assert await detected("dog") == []
     with pytest.raises(Invalid, match="fake cannot find burglar; it finds person") as refused:
-        await found("person", "burglar")
+        await detected("person", "burglar")
     assert refused.value.reason == "UNKNOWN_LABEL"
 
 
 async def test_ids_depend_on_the_photo_and_the_camera_alone() -> None:
-    api = servicer(seeing(0.9))
+    api = servicer(detector_with(0.9))
     ids = [
-        (await api.DetectObjects(ask(camera_id=camera), None)).detections[0].id for camera in ("", "", "door")
+        (await api.DetectObjects(request(camera_id=camera), None)).detections[0].id
+        for camera in ("", "", "door")
     ]
     assert ids[0] == ids[1] != ids[2]
 
@@ -82,43 +83,43 @@ async def test_a_bad_image_is_invalid_with_its_reason() -> None:
     detector = FakeDetector()
     detector.answers["photo"] = Invalid("the JPEG ends too early", "TRUNCATED")
     with pytest.raises(Invalid) as refused:
-        await servicer(detector).DetectObjects(ask(), None)
+        await servicer(detector).DetectObjects(request(), None)
     assert refused.value.reason == "TRUNCATED"
 
 
-async def test_a_failure_inside_says_nothing_about_the_inside() -> None:
+async def test_an_internal_error_does_not_reveal_its_message() -> None:
     detector = FakeDetector()
     detector.answers["photo"] = Internal("OSError: /srv/secret/place", "CHILD_FAILED")
     with pytest.raises(Internal) as refused:
-        await servicer(detector).DetectObjects(ask(), None)
+        await servicer(detector).DetectObjects(request(), None)
     assert "/srv" not in refused.value.message
 
 
-async def test_only_so_many_at_a_time() -> None:
-    detector = seeing(0.9)
+async def test_the_number_of_concurrent_calls_is_limited() -> None:
+    detector = detector_with(0.9)
     detector.gates["photo"] = asyncio.Event()
     api = servicer(detector)
-    calls = [asyncio.create_task(api.DetectObjects(ask(), None)) for _ in range(MAX_CALLS)]
+    calls = [asyncio.create_task(api.DetectObjects(request(), None)) for _ in range(MAX_CALLS)]
     async with asyncio.timeout(90):
         while detector.busy < MAX_CALLS:
             await asyncio.sleep(0)
     with pytest.raises(Exhausted):
-        await api.DetectObjects(ask(), None)
+        await api.DetectObjects(request(), None)
     detector.gates["photo"].set()
-    assert all(answer.detections for answer in await asyncio.gather(*calls))
-    assert (await api.DetectObjects(ask(), None)).detections
+    assert all(response.detections for response in await asyncio.gather(*calls))
+    assert (await api.DetectObjects(request(), None)).detections
 
 
-async def test_the_detector_tells_what_it_is() -> None:
-    answer = await servicer(FakeDetector()).GetDetector(messages.GetDetectorRequest(), None)
-    assert answer.detector == "fake@abababababab"
-    assert len(answer.labels) == 80
-    assert answer.threshold == pytest.approx(0.5)
-    assert (answer.input_width, answer.input_height) == (320, 320)
-    assert answer.fast_threshold == pytest.approx(0.8)
+async def test_get_detector() -> None:
+    response = await servicer(FakeDetector()).GetDetector(messages.GetDetectorRequest(), None)
+    assert response.detector == "fake@abababababab"
+    assert len(response.labels) == 80
+    assert response.threshold == pytest.approx(0.5)
+    assert (response.input_width, response.input_height) == (320, 320)
+    assert response.fast_threshold == pytest.approx(0.8)
 
 
-async def test_the_lag_is_the_streams() -> None:
+async def test_the_lag_is_that_of_the_stream() -> None:
     assert (await servicer(FakeDetector()).GetDetectStatus(messages.GetDetectStatusRequest(), None)).lag == 7
 
 
@@ -136,21 +137,21 @@ async def test_the_status_names_the_detector_and_its_servers() -> None:
     assert len(status.servers) == 1
 
 
-async def test_while_no_detector_is_there_the_status_says_why_and_calls_are_for_later() -> None:
-    def away() -> Detector:
+async def test_without_a_detector_the_status_has_the_reason_and_calls_are_unavailable() -> None:
+    def unavailable() -> Detector:
         raise Unavailable("host:8001: no such host", "DETECTOR_AWAY")
 
-    api = DetectServicer(away, lag_of_seven, lambda _: messages.ListGpusResponse())
+    api = DetectServicer(unavailable, lag_of_seven, lambda _: messages.ListGpusResponse())
     status = await api.GetDetectStatus(messages.GetDetectStatusRequest(), None)
     assert (status.lag, status.ready, status.detail) == (7, False, "host:8001: no such host")
     for call in (
-        api.DetectObjects(ask(), None),
+        api.DetectObjects(request(), None),
         api.GetDetector(messages.GetDetectorRequest(), None),
     ):
         with pytest.raises(Unavailable):
             await call
 
 
-async def test_the_gpus_are_the_monitors() -> None:
-    answer = await servicer(FakeDetector()).ListGpus(messages.ListGpusRequest(minutes=9), None)
-    assert answer.detail == "none in 9 minutes"
+async def test_list_gpus() -> None:
+    response = await servicer(FakeDetector()).ListGpus(messages.ListGpusRequest(minutes=9), None)
+    assert response.detail == "none in 9 minutes"

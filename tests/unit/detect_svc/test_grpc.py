@@ -1,4 +1,4 @@
-"""DetectService as a program outside calls it, by pytest-grpc."""
+"""DetectService as an external client calls it, with pytest-grpc."""
 
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ def grpc_servicer() -> DetectServicer:
     detector.answers = {
         "person": FrameFindings([person(0.9)], 64, 48),
         "cut": Invalid("the JPEG ends too early", "TRUNCATED"),
-        "deadly": Crashed("this input crashes the program that reads it", "CHILD_CRASHED"),
+        "crash": Crashed("this input crashes the program that reads it", "CHILD_CRASHED"),
         "slow": Hung("no answer within 20 s", "CHILD_HUNG"),
         "odd": Internal("OSError: /srv/secret", "CHILD_FAILED"),
     }
@@ -66,7 +66,7 @@ def problem(stub: Any, image: bytes, metadata: Any = KEY) -> Problem:
     return problem_of(cast(grpc.aio.AioRpcError, refused.value))
 
 
-def test_an_image_in_detections_out(grpc_stub: Any) -> None:
+def test_an_image_returns_its_detections(grpc_stub: Any) -> None:
     answer = grpc_stub.DetectObjects(messages.DetectObjectsRequest(image=b"person"), metadata=KEY)
     assert [one.label for one in answer.detections] == ["person"]
     assert (answer.width, answer.height) == (64, 48)
@@ -74,7 +74,7 @@ def test_an_image_in_detections_out(grpc_stub: Any) -> None:
     assert "person" in grpc_stub.GetDetector(messages.GetDetectorRequest(), metadata=KEY).labels
 
 
-def test_gpus_of_an_hour_at_most(grpc_stub: Any) -> None:
+def test_the_history_of_gpus_is_limited_to_an_hour(grpc_stub: Any) -> None:
     (gpu,) = grpc_stub.ListGpus(messages.ListGpusRequest(minutes=60), metadata=KEY).gpus
     assert gpu.name == "a GPU"
     with pytest.raises(grpc.RpcError) as refused:
@@ -86,7 +86,7 @@ def test_gpus_of_an_hour_at_most(grpc_stub: Any) -> None:
     ("image", "kind", "reason"),
     [
         (b"cut", Invalid, "TRUNCATED"),
-        (b"deadly", Invalid, "CHILD_CRASHED"),
+        (b"crash", Invalid, "CHILD_CRASHED"),
         (b"slow", Unavailable, "CHILD_HUNG"),
         (b"odd", Internal, "DETECTOR_FAILED"),
         (b"", Invalid, "BAD_REQUEST"),
@@ -101,6 +101,6 @@ def test_failures_arrive_with_kind_and_reason(
     assert "/srv" not in refused.message
 
 
-def test_nobody_without_a_key(grpc_stub: Any) -> None:
+def test_a_call_without_a_valid_key_is_refused(grpc_stub: Any) -> None:
     assert isinstance(problem(grpc_stub, b"person", ()), Unauthenticated)
     assert problem(grpc_stub, b"person", (("x-api-key", "bad"),)).reason == "BAD_API_KEY"

@@ -1,4 +1,4 @@
-"""The loop over a fake stream: each record becomes a detection, a rejection or a dead letter."""
+"""The worker loop with a fake stream: each record becomes a detection, a rejection or a dead letter."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,6 +17,7 @@ from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from mesh.bus import Stream
 from mesh.problems import Conflict, Exhausted, Internal, Invalid, NotFound, Unavailable
 from mesh.processes.sandbox import Crashed, Hung
+from mesh.retry import Backoff
 from mesh.topics import DETECTED, REJECTED
 from tests.support.blobs import NamedBlobs
 from tests.support.detectors import FakeDetector, FakeStream, person
@@ -26,9 +27,8 @@ BATCH = 3
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "BACKOFF_SECONDS", 0.001)
-    monkeypatch.setattr(worker_module, "LONGEST_BACKOFF_SECONDS", 0.002)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "BACKOFF", Backoff(0.001, 0.002))
 
 
 @asynccontextmanager
@@ -58,16 +58,16 @@ def detected(stream: FakeStream, offset: int) -> MediaDetected:
     return message
 
 
-async def test_everything_that_is_found_is_told_with_its_media_and_model() -> None:
+async def test_all_findings_are_published_with_their_media_and_model() -> None:
     stream, detector = FakeStream(), FakeDetector()
     kite = RawFinding(1, "kite", 0.9, (0, 0, 1, 1))
     detector.answers["a"] = FrameFindings([person(0.9), kite, person(0.1, 2)], 4, 3)
 
-    def taken(media: Media) -> None:
+    def with_capture_time(media: Media) -> None:
         media.captured_at.FromSeconds(1_767_614_400)
 
     async with running(stream, detector):
-        stream.put("a", change=taken)
+        stream.put("a", change=with_capture_time)
         await stream.settled(1)
     message = detected(stream, 0)
     assert message.media.id == "id-a"
@@ -83,7 +83,7 @@ async def test_everything_that_is_found_is_told_with_its_media_and_model() -> No
     assert [one.score for one in frame.detections] == pytest.approx([0.9, 0.9, 0.1])
     box = frame.detections[0].bounding_box
     assert (box.x_min, box.y_min, box.x_max, box.y_max) == pytest.approx((0.1, 0.2, 0.3, 0.4))
-    # What earlier versions wrote, for readers of theirs, would say that this was filtered.
+    # These fields of earlier versions would mean that the findings were filtered.
     assert not message.detections
     assert not message.urgent
 
@@ -97,8 +97,8 @@ async def test_an_empty_result_is_a_result() -> None:
     assert list(frame.detections) == []
 
 
-async def test_nothing_is_cut_off() -> None:
-    """RT-DETRv2 may report more than 100, and a camera's threshold may keep them all."""
+async def test_the_number_of_findings_is_not_limited() -> None:
+    """RT-DETRv2 may return more than 100, and a camera's threshold may keep all of them."""
     stream, detector = FakeStream(), FakeDetector()
     detector.answers["a"] = FrameFindings([person(0.9 - rank / 500, rank) for rank in range(300)], 4, 3)
     async with running(stream, detector):
@@ -146,12 +146,12 @@ async def test_a_bad_upload_is_a_rejection_without_a_file() -> None:
         (Internal("MemoryError", "CHILD_FAILED"), "CHILD_FAILED", 1),
         (Invalid("what is this", "NO_SUCH_REASON"), "NO_SUCH_REASON", 1),
         (Invalid("unexpected shape", "DETECTOR_REFUSED"), "DETECTOR_REFUSED", 1),
-        (Internal("numbers that are none", "DETECTOR_NONSENSE"), "DETECTOR_NONSENSE", 1),
+        (Internal("not numbers", "DETECTOR_NONSENSE"), "DETECTOR_NONSENSE", 1),
         (RuntimeError("a bug"), "UNEXPECTED", 1),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
-async def test_a_photo_that_cannot_be_detected_is_buried_and_the_others_go_on(
+async def test_a_photo_that_cannot_be_detected_is_a_dead_letter_and_the_others_are_processed(
     problem: Exception, reason: str, attempts: int
 ) -> None:
     stream, detector = FakeStream(), FakeDetector()
@@ -161,14 +161,14 @@ async def test_a_photo_that_cannot_be_detected_is_buried_and_the_others_go_on(
         await stream.settled(5)
     assert stream.buried == {1: (reason, attempts)}
     rejection = stream.outputs.pop(1, None)
-    # Whatever may go better with content put back, or with another version, is no rejection: it comes again.
+    # A failure that missing content or a bug may explain is not a rejection: the file is announced again.
     assert (rejection is not None) == isinstance(problem, Invalid | Hung)
     assert {offset: detected(stream, offset).media.id for offset in stream.outputs} == {
         0: "id-a", 2: "id-b", 3: "id-c", 4: "id-d"
     }  # fmt: skip
 
 
-async def test_a_photo_that_no_detector_survives_is_a_rejection_of_its_file_too() -> None:
+async def test_a_photo_that_crashes_the_decoder_is_also_a_rejection_of_its_file() -> None:
     stream, detector = FakeStream(), FakeDetector()
     detector.answers["bad"] = Crashed("this input crashes it", "CHILD_CRASHED")
     async with running(stream, detector):
@@ -183,11 +183,11 @@ async def test_a_photo_that_no_detector_survives_is_a_rejection_of_its_file_too(
 
 
 @pytest.mark.parametrize(
-    "passing", [Unavailable("away", "CHILD_NOT_STARTED"), Exhausted("full", "SANDBOX_FULL")]
+    "temporary", [Unavailable("away", "CHILD_NOT_STARTED"), Exhausted("full", "SANDBOX_FULL")]
 )
-async def test_what_passes_is_tried_until_it_has_passed(passing: Exception) -> None:
+async def test_a_temporary_failure_is_retried_until_it_ends(temporary: Exception) -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = [*[passing] * 20, FrameFindings([person(0.9)], 4, 3)]
+    detector.answers["a"] = [*[temporary] * 20, FrameFindings([person(0.9)], 4, 3)]
     async with running(stream, detector):
         stream.put("a")
         await stream.settled(1)
@@ -195,7 +195,7 @@ async def test_what_passes_is_tried_until_it_has_passed(passing: Exception) -> N
     assert not stream.buried
 
 
-async def test_a_photo_that_hangs_once_is_not_blamed() -> None:
+async def test_a_photo_that_hangs_twice_is_retried() -> None:
     stream, detector = FakeStream(), FakeDetector()
     detector.answers["a"] = [Hung("slow", "CHILD_HUNG"), Hung("slow", "CHILD_HUNG"), FrameFindings([], 4, 3)]
     async with running(stream, detector):
@@ -204,7 +204,7 @@ async def test_a_photo_that_hangs_once_is_not_blamed() -> None:
     assert detected(stream, 0).media.id == "id-a"
 
 
-async def test_a_detector_that_is_away_stops_the_intake() -> None:
+async def test_no_more_photos_are_taken_while_the_detector_is_not_available() -> None:
     stream, detector = FakeStream(), FakeDetector()
     names = [f"p{index}" for index in range(10)]
     for name in names:
@@ -221,7 +221,7 @@ async def test_a_detector_that_is_away_stops_the_intake() -> None:
     assert sorted(stream.outputs) == list(range(10))
 
 
-async def test_photos_are_in_flight_together_and_one_does_not_hold_up_the_others() -> None:
+async def test_a_slow_photo_does_not_delay_the_others() -> None:
     stream, detector = FakeStream(), FakeDetector()
     detector.gates["slow"] = asyncio.Event()
     async with running(stream, detector):
@@ -233,7 +233,7 @@ async def test_photos_are_in_flight_together_and_one_does_not_hold_up_the_others
     assert 1 < detector.busiest <= BATCH
 
 
-async def test_as_many_are_in_flight_as_keep_the_detector_busy() -> None:
+async def test_as_many_photos_are_in_flight_as_keep_the_detector_busy() -> None:
     stream, detector = FakeStream(), FakeDetector()
     detector.photos_in_flight = BATCH + 2
     names = [f"p{index}" for index in range(9)]
@@ -246,7 +246,7 @@ async def test_as_many_are_in_flight_as_keep_the_detector_busy() -> None:
     assert detector.busiest == BATCH + 2
 
 
-async def test_what_stops_the_stream_stops_the_loop_as_it_is() -> None:
+async def test_an_error_of_the_stream_ends_the_loop() -> None:
     stream, detector = FakeStream(), FakeDetector()
     detector.gates["slow"] = asyncio.Event()
     async with started(stream, detector) as task:
@@ -257,7 +257,7 @@ async def test_what_stops_the_stream_stops_the_loop_as_it_is() -> None:
             await asyncio.wait_for(task, 90)
 
 
-async def test_a_burial_waits_for_the_bus() -> None:
+async def test_a_dead_letter_is_retried_until_the_bus_is_available() -> None:
     stream, detector = FakeStream(), FakeDetector()
     stream.broken_burials = 3
     detector.answers["bad"] = Crashed("dead", "CHILD_CRASHED")

@@ -1,67 +1,64 @@
-"""When a server is asked, and for how long it is left alone."""
+"""When a server gets requests, and which failures count."""
 
-from detect_svc.detectors.circuit_breaker import LONGEST_SECONDS, SHORTEST_SECONDS, CircuitBreaker
+from detect_svc.detectors.circuit_breaker import CircuitBreaker
+from detect_svc.detectors.server_pool import BACKOFF
 
 
 def closed() -> CircuitBreaker:
     breaker = CircuitBreaker()
-    breaker.look(well=True)
-    breaker.succeed()
+    breaker.record_probe(succeeded=True)
+    breaker.record_success()
     return breaker
 
 
-def test_it_begins_open_and_a_good_look_is_a_trial_until_a_request_succeeds() -> None:
+def test_it_starts_open_and_closes_after_a_probe_and_a_request_succeeded() -> None:
     breaker = CircuitBreaker()
     assert breaker.state.name == "OPEN"
-    breaker.look(well=True)
-    assert breaker.state.name == "TRIAL"
-    breaker.succeed()
+    breaker.record_probe(succeeded=True)
+    assert breaker.state.name == "HALF_OPEN"
+    breaker.record_success()
     assert breaker.state.name == "CLOSED"
-    breaker.look(well=True)
+    breaker.record_probe(succeeded=True)
     assert breaker.state.name == "CLOSED"
 
 
-def test_the_first_failure_opens_it_and_those_under_way_count_for_one() -> None:
+def test_the_first_failure_opens_it_and_all_requests_in_flight_count_as_one() -> None:
     breaker = closed()
-    breaker.fail()
-    pause = breaker.pause
-    for _ in range(16):
-        breaker.fail()
-    assert (breaker.state.name, breaker.pause) == ("OPEN", pause)
-    assert pause > SHORTEST_SECONDS
+    assert breaker.failures == 0
+    for _ in range(17):
+        breaker.record_failure()
+        assert (breaker.state.name, breaker.failures) == ("OPEN", 1)
 
 
-def test_a_late_answer_does_not_close_it() -> None:
+def test_a_success_while_open_does_not_close_it() -> None:
     breaker = closed()
-    breaker.fail()
-    breaker.succeed()
+    breaker.record_failure()
+    breaker.record_success()
     assert breaker.state.name == "OPEN"
 
 
-def test_pauses_grow_while_looks_fail_up_to_a_bound() -> None:
+def test_pauses_grow_while_probes_fail_up_to_a_bound() -> None:
     breaker = CircuitBreaker()
     pauses = []
-    for _ in range(100):
-        breaker.look(well=False)
-        pauses.append(breaker.pause)
-    assert pauses == sorted(pauses)
-    assert pauses[0] < pauses[-1] == LONGEST_SECONDS
+    for failures in range(1, 101):
+        breaker.record_probe(succeeded=False)
+        assert breaker.failures == failures
+        pauses.append(BACKOFF.pause(breaker.failures))
+    assert BACKOFF.first / 2 <= pauses[0] < pauses[-1] <= BACKOFF.longest
 
 
-def test_looking_well_and_failing_makes_pauses_grow_too_until_a_request_succeeds() -> None:
+def test_failures_add_up_over_successful_probes_until_a_request_succeeds() -> None:
     breaker = closed()
-    pauses = []
-    for _ in range(4):
-        breaker.fail()
-        pauses.append(breaker.pause)
-        breaker.look(well=True)
-    assert pauses == sorted(set(pauses))
-    breaker.succeed()
-    breaker.fail()
-    assert breaker.pause == pauses[0]
+    for failures in range(1, 5):
+        breaker.record_failure()
+        assert breaker.failures == failures
+        breaker.record_probe(succeeded=True)
+    breaker.record_success()
+    breaker.record_failure()
+    assert breaker.failures == 1
 
 
-def test_a_bad_look_at_one_that_answers_opens_it() -> None:
+def test_a_failed_probe_opens_a_closed_one() -> None:
     breaker = closed()
-    breaker.look(well=False)
+    breaker.record_probe(succeeded=False)
     assert breaker.state.name == "OPEN"

@@ -1,4 +1,4 @@
-"""Which models are taken, and what is said of those that are not."""
+"""Which models are supported, and how the others are refused."""
 
 import json
 
@@ -6,23 +6,27 @@ import pytest
 
 from detect_svc.detectors.model_metadata import ModelMetadata, TensorSpec, UnsupportedModel, read_metadata
 
-FITS = {
+TENSORS = {
     "images": TensorSpec("uint8", (-1, 640, 640, 3)),
     "scores": TensorSpec("float32", (-1, 300)),
     "labels": TensorSpec("int32", (-1, 300)),
     "boxes": TensorSpec("float32", (-1, 300, 4)),
 }
-SAID = {"name": "rtdetrv2-r18", "digest": "AB" * 32, "labels": json.dumps(["person", "motorbike", "sofa"])}
+PARAMETERS = {
+    "name": "rtdetrv2-r18",
+    "digest": "AB" * 32,
+    "labels": json.dumps(["person", "motorbike", "sofa"]),
+}
 
 
-def test_what_fits_is_read_with_canonical_labels() -> None:
+def test_metadata_is_read_with_canonical_labels() -> None:
     expected = ModelMetadata("rtdetrv2-r18", "ab" * 32, ("person", "motorcycle", "couch"), 640)
-    assert read_metadata(FITS, SAID) == expected
+    assert read_metadata(TENSORS, PARAMETERS) == expected
 
 
-def test_a_batch_of_one_and_open_queries_fit() -> None:
+def test_a_batch_of_one_and_any_number_of_queries_are_supported() -> None:
     fixed = {"images": TensorSpec("uint8", (1, 320, 320, 3)), "scores": TensorSpec("float32", (-1, -1))}
-    assert read_metadata(FITS | fixed, SAID).side == 320
+    assert read_metadata(TENSORS | fixed, PARAMETERS).side == 320
 
 
 @pytest.mark.parametrize(
@@ -38,17 +42,19 @@ def test_a_batch_of_one_and_open_queries_fit() -> None:
         ("boxes", TensorSpec("float32", (-1, 300, 5)), r"float32 \[any, 300, 5\]"),
     ],
 )
-def test_another_tensor_does_not_fit(name: str, tensor: TensorSpec, found: str) -> None:
+def test_a_tensor_of_another_type_or_shape_is_not_supported(
+    name: str, tensor: TensorSpec, found: str
+) -> None:
     with pytest.raises(UnsupportedModel, match=f"{name}: expected .*, found {found}"):
-        read_metadata(FITS | {name: tensor}, SAID)
+        read_metadata(TENSORS | {name: tensor}, PARAMETERS)
 
 
-def test_a_tensor_that_is_missing_is_named_with_those_there_are() -> None:
-    tensors = {"x": FITS["images"], **{name: FITS[name] for name in ("scores", "labels")}}
+def test_a_missing_tensor_is_named_with_those_that_were_found() -> None:
+    tensors = {"x": TENSORS["images"], **{name: TENSORS[name] for name in ("scores", "labels")}}
     with pytest.raises(
         UnsupportedModel, match=r"input images: .* found only labels, scores, x; output boxes: "
     ):
-        read_metadata(tensors, SAID)
+        read_metadata(tensors, PARAMETERS)
 
 
 @pytest.mark.parametrize(
@@ -63,12 +69,12 @@ def test_a_tensor_that_is_missing_is_named_with_those_there_are() -> None:
         ("labels", '{"0": "person"}'),
     ],
 )
-def test_what_it_says_of_itself_must_make_sense(name: str, value: str) -> None:
+def test_invalid_parameters_are_not_supported(name: str, value: str) -> None:
     with pytest.raises(UnsupportedModel, match=f"parameter {name}: expected"):
-        read_metadata(FITS, SAID | {name: value})
+        read_metadata(TENSORS, PARAMETERS | {name: value})
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     with pytest.raises(UnsupportedModel) as refused:
         read_metadata({}, {})
     assert str(refused.value).count("expected") == 7

@@ -1,4 +1,4 @@
-"""A detector that comes later than the service; one that will never do."""
+"""A detector that is ready later than the service, and one that can never be opened."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,11 +11,12 @@ from detect_svc.detectors.detector import Detector, DetectorNotReady
 from detect_svc.detectors.opener import DetectorOpener
 from mesh.config import Config, load_config
 from mesh.problems import Invalid, Problem, Unavailable
+from mesh.retry import Backoff
 from tests.support.detectors import FakeDetector
 
 
-class Openings:
-    """Raises its problems one by one, then opens; counts what is open."""
+class FakeFactory:
+    """Raises its problems one by one, then opens its detector. `open` counts the open ones."""
 
     def __init__(self, *problems: Problem) -> None:
         self.problems, self.detector, self.open = list(problems), FakeDetector(), 0
@@ -31,54 +32,53 @@ class Openings:
             self.open -= 1
 
 
-def away(words: str) -> DetectorNotReady:
-    return DetectorNotReady(words, "DETECTOR_AWAY")
+def not_ready(message: str) -> DetectorNotReady:
+    return DetectorNotReady(message, "DETECTOR_AWAY")
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opener, "SHORTEST_SECONDS", 0.001)
-    monkeypatch.setattr(opener, "LONGEST_SECONDS", 0.01)
+    monkeypatch.setattr(opener, "BACKOFF", Backoff(0.001, 0.01))
 
 
-async def test_one_that_is_there_is_used_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    openings = Openings()
-    monkeypatch.setattr(opener, "open_detector", openings)
-    async with DetectorOpener(load_config()) as watching:
-        assert watching.is_there
-        assert watching.detector() is openings.detector
-        await watching.check()
-        openings.detector.problem = Unavailable("down", "DETECTOR_AWAY")
+async def test_a_detector_that_is_ready_is_opened_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = FakeFactory()
+    monkeypatch.setattr(opener, "open_detector", factory)
+    async with DetectorOpener(load_config()) as opening:
+        assert opening.is_open
+        assert opening.detector() is factory.detector
+        await opening.check()
+        factory.detector.problem = Unavailable("down", "DETECTOR_AWAY")
         with pytest.raises(Unavailable, match="down"):
-            await watching.check()
-        assert openings.open == 1
-    assert openings.open == 0
+            await opening.check()
+        assert factory.open == 1
+    assert factory.open == 0
 
 
-async def test_one_that_comes_later_is_waited_for_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    openings = Openings(*(away(f"host:8001: down {attempt}") for attempt in range(3)))
-    monkeypatch.setattr(opener, "open_detector", openings)
-    async with DetectorOpener(load_config()) as watching:
-        assert not watching.is_there
+async def test_until_the_detector_is_ready_its_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = FakeFactory(*(not_ready(f"host:8001: down {attempt}") for attempt in range(3)))
+    monkeypatch.setattr(opener, "open_detector", factory)
+    async with DetectorOpener(load_config()) as opening:
+        assert not opening.is_open
         for _ in range(2):
             with pytest.raises(Unavailable, match="down 0"):
-                await watching.check()
+                await opening.check()
             with pytest.raises(Unavailable, match="down 0"):
-                watching.detector()
-        assert await asyncio.wait_for(watching.until_there(), 90) is openings.detector
-        assert watching.detector() is openings.detector
-    assert openings.open == 0
+                opening.detector()
+        assert await asyncio.wait_for(opening.wait(), 90) is factory.detector
+        assert opening.detector() is factory.detector
+    assert factory.open == 0
 
 
-async def test_what_waiting_cannot_mend_is_an_error_at_once_and_later(
+async def test_an_invalid_setting_is_raised_at_once_and_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wrong = Invalid("does not fit", "MODEL_DOES_NOT_FIT")
-    monkeypatch.setattr(opener, "open_detector", Openings(wrong))
+    monkeypatch.setattr(opener, "open_detector", FakeFactory(wrong))
     with pytest.raises(Invalid, match="does not fit"):
         async with DetectorOpener(load_config()):
             pass
-    monkeypatch.setattr(opener, "open_detector", Openings(away("down"), wrong))
-    async with DetectorOpener(load_config()) as watching:
+    monkeypatch.setattr(opener, "open_detector", FakeFactory(not_ready("down"), wrong))
+    async with DetectorOpener(load_config()) as opening:
         with pytest.raises(Invalid, match="does not fit"):
-            await asyncio.wait_for(watching.until_there(), 90)
+            await asyncio.wait_for(opening.wait(), 90)

@@ -1,4 +1,4 @@
-"""From a model's numbers to findings."""
+"""From a model's output to findings."""
 
 import numpy as np
 import pytest
@@ -10,31 +10,34 @@ LABELS = ("person", "car", "???")
 WHOLE = [0.0, 0.0, 1.0, 1.0]
 
 
-def found(
+def findings(
     *rows: tuple[float, int, list[float]],
 ) -> list[tuple[int, str, float, tuple[float, float, float, float]]]:
     scores = np.array([row[0] for row in rows], np.float32)
-    kinds = np.array([row[1] for row in rows], np.int32)
+    classes = np.array([row[1] for row in rows], np.int32)
     boxes = np.array([row[2] for row in rows], np.float32).reshape(-1, 4)
     return [
         (one.rank, one.label, round(one.score, 3), one.box)
-        for one in read_findings(scores, kinds, boxes, LABELS)
+        for one in read_findings(scores, classes, boxes, LABELS)
     ]
 
 
-def test_best_first_with_names_and_ranks() -> None:
+def test_findings_are_ordered_by_score_and_have_labels_and_ranks() -> None:
     rows = [(0.3, 1, WHOLE), (0.9, 0, [0.1, 0.2, 0.3, 0.4])]
-    assert found(*rows) == [(0, "person", 0.9, (0.1, 0.2, 0.3, 0.4)), (1, "car", 0.3, (0.0, 0.0, 1.0, 1.0))]
+    assert findings(*rows) == [
+        (0, "person", 0.9, (0.1, 0.2, 0.3, 0.4)),
+        (1, "car", 0.3, (0.0, 0.0, 1.0, 1.0)),
+    ]
 
 
-def test_equal_scores_have_one_order_whatever_order_they_came_in() -> None:
+def test_the_order_of_equal_scores_does_not_depend_on_the_order_of_the_output() -> None:
     rows = [(0.5, 1, WHOLE), (0.5, 0, [0.2, 0, 1, 1]), (0.5, 0, [0.1, 0, 1, 1])]
-    first = found(*rows)
+    first = findings(*rows)
     assert [(label, box[0]) for _, label, _, box in first] == [("person", 0.1), ("person", 0.2), ("car", 0.0)]
-    assert found(*reversed(rows)) == first
+    assert findings(*reversed(rows)) == first
 
 
-def test_noise_nameless_classes_and_boxes_outside_are_left_out_and_take_no_rank() -> None:
+def test_low_scores_unnamed_classes_and_boxes_outside_are_left_out_and_have_no_rank() -> None:
     rows = [
         (0.9, 2, WHOLE),
         (0.8, 0, [1.1, 0, 1.3, 1]),
@@ -42,11 +45,11 @@ def test_noise_nameless_classes_and_boxes_outside_are_left_out_and_take_no_rank(
         (0.6, 0, [-0.5, 0, 2, 1]),
         (0.09, 0, WHOLE),
     ]
-    assert found(*rows) == [(0, "person", 0.6, (0.0, 0.0, 1.0, 1.0))]
+    assert findings(*rows) == [(0, "person", 0.6, (0.0, 0.0, 1.0, 1.0))]
 
 
-def test_nothing_is_an_answer() -> None:
-    assert found() == []
+def test_an_empty_output_has_no_findings() -> None:
+    assert findings() == []
 
 
 @pytest.mark.parametrize(
@@ -60,12 +63,14 @@ def test_nothing_is_an_answer() -> None:
         (0.5, 0, [float("inf"), 0, 1, 1]),
     ],
 )
-def test_what_makes_no_sense_is_an_error_and_no_empty_answer(row: tuple[float, int, list[float]]) -> None:
+def test_an_implausible_output_is_an_error_and_not_an_empty_result(
+    row: tuple[float, int, list[float]],
+) -> None:
     with pytest.raises(Internal) as refused:
-        found((0.9, 0, WHOLE), row)
+        findings((0.9, 0, WHOLE), row)
     assert refused.value.reason == "DETECTOR_NONSENSE"
 
 
-def test_shapes_that_do_not_go_together_are_an_error() -> None:
+def test_shapes_that_do_not_match_are_an_error() -> None:
     with pytest.raises(Internal):
         read_findings(np.zeros(2, np.float32), np.zeros(3, np.int32), np.zeros((2, 4), np.float32), LABELS)

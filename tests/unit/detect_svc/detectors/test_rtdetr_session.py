@@ -1,4 +1,4 @@
-"""RT-DETRv2 on ONNX Runtime: what a child refuses, and what it does when its accelerator fails."""
+"""RT-DETRv2 in ONNX Runtime: what a child refuses, and what it does when its accelerator fails."""
 
 import os
 from typing import Any
@@ -14,20 +14,20 @@ from mesh.processes.sandbox_child import InputRefused
 from tests.support.photos import people
 from tests.support.triton import TINY
 
-MOST = 64_000_000
+MAX_PIXELS = 64_000_000
 
 
 def load(provider: str = "cpu") -> Any:
-    return rtdetr_session.load(str(TINY), provider, 1, MOST, "/nowhere")
+    return rtdetr_session.load(str(TINY), provider, 1, MAX_PIXELS, "/nowhere")
 
 
-def test_it_says_what_it_is() -> None:
-    name, digest, labels, side = load()("")["card"]
+def test_an_empty_path_returns_the_metadata() -> None:
+    name, digest, labels, side = load()("")["metadata"]
     assert (name, len(digest), len(labels), side) == ("rtdetrv2-tiny", 64, 80, 160)
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_a_provider_that_is_not_installed_is_refused_by_name(provider: str) -> None:
+def test_a_provider_that_is_not_installed_is_refused_with_its_name(provider: str) -> None:
     with pytest.raises(
         InputRefused, match=r"(CUDA|Tensorrt)ExecutionProvider, only .*CPUExecutionProvider"
     ) as refused:
@@ -36,7 +36,7 @@ def test_a_provider_that_is_not_installed_is_refused_by_name(provider: str) -> N
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
-def test_a_provider_that_does_not_start_is_refused_and_not_replaced_in_silence(
+def test_a_provider_that_does_not_start_is_refused_and_not_silently_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     installed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -45,34 +45,34 @@ def test_a_provider_that_does_not_start_is_refused_and_not_replaced_in_silence(
         load("cuda")
 
 
-def test_another_model_is_refused_with_what_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_model_is_refused_with_what_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtdetr_session, "DTYPES", rtdetr_session.DTYPES | {"tensor(uint8)": "float32"})
     with pytest.raises(InputRefused, match=r"images: expected uint8 .* found float32") as refused:
         load()
     assert refused.value.reason == "MODEL_DOES_NOT_FIT"
 
 
-def test_an_accelerator_that_fails_is_said_and_its_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_accelerator_failed_its_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     class Ended(Exception):
         pass
 
     def end(code: int) -> None:
         raise Ended
 
-    look, photo = load(), str(people()[0])
-    assert "raw" in look(photo)
+    detect, photo = load(), str(people()[0])
+    assert "outputs" in detect(photo)
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", lambda *_: 1 // 0)
-    assert "ZeroDivisionError" in look(photo)["broken"]
+    assert "ZeroDivisionError" in detect(photo)["error"]
     monkeypatch.setattr(os, "_exit", end)
     with pytest.raises(Ended):
-        look(photo)
+        detect(photo)
 
 
-async def test_a_photo_waits_for_an_accelerator_that_failed() -> None:
-    class Broken:
+async def test_a_failed_accelerator_is_a_problem_to_retry() -> None:
+    class FakeSandbox:
         async def run(self, photo: object) -> dict[str, str]:
-            return {"broken": "CUDA failure 700"}
+            return {"error": "CUDA failure 700"}
 
-    detector = OnnxDetector(Broken(), ModelMetadata("m", "ab" * 32, ("person",), 160), 4)  # type: ignore[arg-type]
+    detector = OnnxDetector(FakeSandbox(), ModelMetadata("m", "ab" * 32, ("person",), 160), 4)  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match="CUDA failure 700"):
         await detector.detect(b"photo")

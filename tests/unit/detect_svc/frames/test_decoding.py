@@ -1,4 +1,4 @@
-"""What cameras write, and what else arrives: either the right pixels, or a refusal with the right name."""
+"""What cameras write, and other content: the right pixels, or the right reason for a refusal."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ from detect_svc.frames.orientation import exif_orientation
 from mesh.processes.sandbox_child import InputRefused
 from tests.support.photos import person_photo, vehicles
 
-SIDE, MOST = 320, 64_000_000
+SIDE, MAX_PIXELS = 320, 64_000_000
 
 
 def quadrants(width: int = 640, height: int = 400) -> Image.Image:
@@ -35,8 +35,8 @@ def saved(image: Image.Image, form: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def turned(tag: int, form: str = "JPEG") -> bytes:
-    """What a camera held in that way writes: upright only after the EXIF orientation is applied."""
+def with_orientation(tag: int, form: str = "JPEG") -> bytes:
+    """A photo that is upright only after the EXIF orientation `tag` is applied."""
     stored = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -48,10 +48,10 @@ def turned(tag: int, form: str = "JPEG") -> bytes:
     return saved(image, form, exif=exif)
 
 
-def corners(picture: DecodedPhoto) -> list[tuple[int, ...]]:
-    height, width = picture.pixels.shape[:2]
+def corners(photo: DecodedPhoto) -> list[tuple[int, ...]]:
+    height, width = photo.pixels.shape[:2]
     places = [(y, x) for y in (height // 4, height * 3 // 4) for x in (width // 4, width * 3 // 4)]
-    return [tuple(round(c / 255) for c in picture.pixels[place]) for place in places]
+    return [tuple(round(c / 255) for c in photo.pixels[place]) for place in places]
 
 
 UPRIGHT = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)]
@@ -60,9 +60,9 @@ UPRIGHT = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)]
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 @pytest.mark.parametrize("tag", range(1, 9))
 def test_exif_orientation_is_applied(tag: int, form: str) -> None:
-    picture = decode(turned(tag, form), SIDE, MOST)
-    assert corners(picture) == UPRIGHT
-    assert (picture.width, picture.height) == (640, 400)
+    photo = decode(with_orientation(tag, form), SIDE, MAX_PIXELS)
+    assert corners(photo) == UPRIGHT
+    assert (photo.width, photo.height) == (640, 400)
 
 
 @pytest.mark.parametrize(
@@ -80,42 +80,46 @@ def test_exif_orientation_is_applied(tag: int, form: str) -> None:
     ],
     ids=["jpeg", "progressive", "4:4:4", "cmyk", "png", "rgba", "palette", "transparent palette", "trailer"],
 )
-def test_every_form_has_the_same_colours(content: bytes) -> None:
-    picture = decode(content, SIDE, MOST)
-    assert corners(picture) == UPRIGHT
-    assert (picture.width, picture.height) == (640, 400)
-    assert picture.pixels.dtype == np.uint8
+def test_every_format_has_the_same_colours(content: bytes) -> None:
+    photo = decode(content, SIDE, MAX_PIXELS)
+    assert corners(photo) == UPRIGHT
+    assert (photo.width, photo.height) == (640, 400)
+    assert photo.pixels.dtype == np.uint8
 
 
 def test_sixteen_bits_keep_their_brightness() -> None:
     grey = Image.fromarray(np.full((40, 60), 0x8012, np.uint16))
-    picture = decode(saved(grey, "PNG"), SIDE, MOST)
-    assert picture.pixels.shape == (40, 60, 3)
-    assert (picture.pixels == 0x80).all()
+    photo = decode(saved(grey, "PNG"), SIDE, MAX_PIXELS)
+    assert photo.pixels.shape == (40, 60, 3)
+    assert (photo.pixels == 0x80).all()
     colours = np.full((2, 2, 3), [0xFF00, 0x8000, 0x0100]).astype(">u2")
-    assert decode(png(2, 2, 16, 2, colours.tobytes()), SIDE, MOST).pixels[0, 0].tolist() == [0xFF, 0x80, 0x01]
+    assert decode(png(2, 2, 16, 2, colours.tobytes()), SIDE, MAX_PIXELS).pixels[0, 0].tolist() == [
+        0xFF,
+        0x80,
+        0x01,
+    ]
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_grey_becomes_three_equal_channels(form: str) -> None:
     grey = Image.fromarray(np.full((64, 64), 90, np.uint8))
-    assert np.abs(decode(saved(grey, form), SIDE, MOST).pixels.astype(int) - 90).max() <= 1
+    assert np.abs(decode(saved(grey, form), SIDE, MAX_PIXELS).pixels.astype(int) - 90).max() <= 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 5000), (5000, 1), (3, 2), (2400, 1600), (640, 8)])
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_any_shape_is_decoded_and_big_jpegs_are_scaled_meanwhile(width: int, height: int, form: str) -> None:
-    picture = decode(saved(Image.new("RGB", (width, height), (0, 128, 255)), form), SIDE, MOST)
-    assert (picture.width, picture.height) == (width, height)
-    shape = picture.pixels.shape
+def test_any_shape_is_decoded_and_large_jpegs_are_scaled_down(width: int, height: int, form: str) -> None:
+    photo = decode(saved(Image.new("RGB", (width, height), (0, 128, 255)), form), SIDE, MAX_PIXELS)
+    assert (photo.width, photo.height) == (width, height)
+    shape = photo.pixels.shape
     assert max(shape) >= min(SIDE, max(width, height))
     if form == "JPEG":
         assert max(shape) < 2 * SIDE or max(width, height) / max(shape) >= 8
-    assert np.abs(picture.pixels.astype(int) - (0, 128, 255)).max() <= 3
+    assert np.abs(photo.pixels.astype(int) - (0, 128, 255)).max() <= 3
 
 
 def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
-    """A PNG by hand; `rows` without filter bytes."""
+    """A PNG; `rows` has no filter bytes."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -127,9 +131,9 @@ def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
     return signature + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
-def refusal(content: bytes, most: int = MOST) -> str:
+def refusal(content: bytes, max_pixels: int = MAX_PIXELS) -> str:
     with pytest.raises(InputRefused) as refused:
-        decode(content, SIDE, most)
+        decode(content, SIDE, max_pixels)
     assert refused.value.message
     return refused.value.reason
 
@@ -150,7 +154,7 @@ def test_a_file_that_ends_too_early_is_truncated(whole: Callable[[], bytes], kep
 
 
 @pytest.mark.parametrize("missing", [1, 2, 20])
-def test_an_end_marker_that_is_missing_is_noticed(missing: int) -> None:
+def test_a_file_without_its_end_marker_is_truncated(missing: int) -> None:
     assert refusal(jpeg()[:-missing]) == "TRUNCATED"
 
 
@@ -165,7 +169,7 @@ def test_a_hole_is_corruption(whole: Callable[[], bytes]) -> None:
 def test_a_damaged_header_is_corruption() -> None:
     content = bytearray(jpeg())
     start = content.index(b"\xff\xc0")
-    content[start + 9] = 77  # as many components
+    content[start + 9] = 77  # the number of components
     assert refusal(bytes(content)) == "CORRUPT"
     assert refusal(whole_png()[:8] + bytes(8) + b"\0\0\0\0\0\0\0\1" + whole_png()[24:]) == "CORRUPT"
 
@@ -174,15 +178,15 @@ def test_a_damaged_header_is_corruption() -> None:
     "content",
     [b"GIF89a" + bytes(100), b"hello", b"\xff\xd8", b"\x89PNG", b"RIFF0000WEBPVP8 ", b"<svg/>", bytes(4096)],
 )
-def test_other_things_are_no_image(content: bytes) -> None:
+def test_other_content_is_not_an_image(content: bytes) -> None:
     assert refusal(content) == "NOT_AN_IMAGE"
 
 
-def test_nothing_is_zero_bytes() -> None:
+def test_empty_content_is_zero_bytes() -> None:
     assert refusal(b"") == "ZERO_BYTE"
 
 
-def test_a_bomb_is_refused_by_its_header_before_it_goes_off() -> None:
+def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     content = bytearray(jpeg())
     start = content.index(b"\xff\xc0")
     content[start + 5 : start + 9] = struct.pack(">HH", 60_000, 60_000)
@@ -197,17 +201,17 @@ def test_the_limit_of_pixels_is_inclusive() -> None:
     assert refusal(content, 4999) == "TOO_MANY_PIXELS"
 
 
-def test_a_warning_that_costs_no_pixel_is_no_reason_to_refuse() -> None:
+def test_a_warning_that_costs_no_pixel_is_ignored() -> None:
     content = bytearray(saved(quadrants(), "JPEG"))
     scan = content.index(b"\xff\xda")
     length = int.from_bytes(content[scan + 2 : scan + 4], "big")
     content[scan + length] = 0  # the last coefficient of the scan, as some cameras write it
-    assert corners(decode(bytes(content), SIDE, MOST)) == UPRIGHT
+    assert corners(decode(bytes(content), SIDE, MAX_PIXELS)) == UPRIGHT
     assert refusal(bytes(content[:-2])) == "TRUNCATED"
 
 
 @given(st.binary(max_size=200))
-def test_no_header_confuses_the_orientation(noise: bytes) -> None:
+def test_any_header_has_an_orientation(noise: bytes) -> None:
     assert 1 <= exif_orientation(b"\xff\xd8" + noise) <= 8
     assert 1 <= exif_orientation(b"\xff\xd8\xff\xe1\x00\xc8Exif\0\0" + noise) <= 8
     assert 1 <= exif_orientation(b"\xff\xd8\xff\xe1\x00\xc8Exif\0\0II*\0\x08\0\0\0" + noise) <= 8
@@ -227,7 +231,7 @@ def test_bytes_flipped_anywhere_are_pixels_or_a_refusal(data: st.DataObject) -> 
 
 
 SMALL = {
-    "jpeg": turned(6),
+    "jpeg": with_orientation(6),
     "png": saved(quadrants(64, 40), "PNG"),
     "palette": saved(quadrants(64, 40).quantize(8), "PNG"),
 }

@@ -1,4 +1,4 @@
-"""The monitor: a bounded history, and drivers that are away, fail or hang."""
+"""The monitor: its bounded history, and drivers that are missing, fail or hang."""
 
 import asyncio
 import threading
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from detect_svc.gpus.monitor import KEPT, GpuMonitor
+from detect_svc.gpus.monitor import HISTORY_SAMPLES, GpuMonitor
 from detect_svc.gpus.nvml import NvmlReader
 from lares.detect.v1.detect_service_pb2 import Gpu
-from tests.support.nvml import FakeDevice, FakeNvml, refusal
+from tests.support.nvml import FakeDevice, FakeNvml, nvml_error
 
 
 class Clock:
@@ -35,7 +35,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def monitor(fake: FakeNvml, clock: Clock) -> GpuMonitor:
-    return GpuMonitor(NvmlReader(lambda: fake, clock).read, patience=60)
+    return GpuMonitor(NvmlReader(lambda: fake, clock).read, read_seconds=60)
 
 
 def readers() -> list[threading.Thread]:
@@ -43,11 +43,11 @@ def readers() -> list[threading.Thread]:
 
 
 async def test_before_the_first_reading(monitor: GpuMonitor) -> None:
-    answer = monitor.gpus(60)
-    assert (list(answer.gpus), answer.detail) == ([], "not read yet")
+    response = monitor.gpus(60)
+    assert (list(response.gpus), response.detail) == ([], "not read yet")
 
 
-async def test_the_history_is_what_was_asked_for_oldest_first(
+async def test_the_history_has_the_requested_minutes_oldest_first(
     monitor: GpuMonitor, fake: FakeNvml, clock: Clock
 ) -> None:
     for second in range(0, 300, 20):
@@ -57,22 +57,22 @@ async def test_the_history_is_what_was_asked_for_oldest_first(
     (gpu,) = monitor.gpus().gpus
     assert (gpu.now.temperature_celsius, list(gpu.history)) == (280, [])
     (gpu,) = monitor.gpus(2).gpus
-    assert [one.temperature_celsius for one in gpu.history] == [160, 180, 200, 220, 240, 260, 280]
+    assert [sample.temperature_celsius for sample in gpu.history] == [160, 180, 200, 220, 240, 260, 280]
     assert monitor.gpus(60).detail == ""
     assert len(monitor.gpus(60).gpus[0].history) == 15
 
 
 async def test_the_history_is_bounded(clock: Clock) -> None:
     monitor = GpuMonitor(lambda: [])
-    for second in range(KEPT + 100):
+    for second in range(HISTORY_SAMPLES + 100):
         gpu = Gpu(uuid="GPU-1")
         gpu.now.at.seconds = second
-        monitor._keep([gpu])
+        monitor._record([gpu])
     samples = monitor.gpus(60).gpus[0].history
-    assert [samples[0].at.seconds, len(samples)] == [100, KEPT]
+    assert [samples[0].at.seconds, len(samples)] == [100, HISTORY_SAMPLES]
 
 
-async def test_a_gpu_that_is_gone_for_an_hour_is_forgotten(
+async def test_the_history_of_a_gpu_that_is_gone_for_an_hour_is_dropped(
     monitor: GpuMonitor, fake: FakeNvml, clock: Clock
 ) -> None:
     for index in range(50):
@@ -82,21 +82,25 @@ async def test_a_gpu_that_is_gone_for_an_hour_is_forgotten(
     assert list(monitor._history) == [f"MIG-{index}" for index in range(43, 50)]
 
 
-async def test_no_driver_is_told_once_and_is_no_warning(monitor: GpuMonitor, fake: FakeNvml) -> None:
-    fake.failing["nvmlInit"] = refusal("LIBRARY_NOT_FOUND")
+async def test_a_missing_driver_is_logged_once_and_is_not_a_warning(
+    monitor: GpuMonitor, fake: FakeNvml
+) -> None:
+    fake.failing["nvmlInit"] = nvml_error("LIBRARY_NOT_FOUND")
     with capture_logs() as logs:
         for _ in range(3):
             assert not await monitor.sample()
-    assert [(line["log_level"], line["why"]) for line in logs] == [("info", "there is no NVIDIA driver here")]
-    answer = monitor.gpus(60)
-    assert (list(answer.gpus), answer.detail) == ([], "there is no NVIDIA driver here")
+    assert [(line["log_level"], line["reason"]) for line in logs] == [
+        ("info", "no NVIDIA driver is installed")
+    ]
+    response = monitor.gpus(60)
+    assert (list(response.gpus), response.detail) == ([], "no NVIDIA driver is installed")
 
 
-async def test_a_lost_gpu_is_a_detail_and_comes_back_with_its_history(
+async def test_a_lost_gpu_is_reported_and_returns_with_its_history(
     monitor: GpuMonitor, fake: FakeNvml
 ) -> None:
     await monitor.sample()
-    fake.devices[0].failing["HandleByIndex"] = refusal("GPU_IS_LOST")
+    fake.devices[0].failing["HandleByIndex"] = nvml_error("GPU_IS_LOST")
     with capture_logs() as logs:
         for _ in range(3):
             assert not await monitor.sample()
@@ -109,24 +113,24 @@ async def test_a_lost_gpu_is_a_detail_and_comes_back_with_its_history(
     assert monitor.gpus().detail == ""
 
 
-async def test_any_failure_of_reading_is_a_detail() -> None:
+async def test_any_error_while_reading_is_reported() -> None:
     def broken() -> list[Gpu]:
-        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a name that is none")
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "not a name")
 
     monitor = GpuMonitor(broken)
     assert not await monitor.sample()
-    assert "a name that is none" in monitor.gpus().detail
+    assert "not a name" in monitor.gpus().detail
 
 
-async def test_a_driver_that_hangs_holds_nothing_up_and_is_asked_once(fake: FakeNvml) -> None:
-    monitor = GpuMonitor(NvmlReader(lambda: fake).read, patience=0.01)
+async def test_a_driver_that_hangs_blocks_nothing_and_is_read_once(fake: FakeNvml) -> None:
+    monitor = GpuMonitor(NvmlReader(lambda: fake).read, read_seconds=0.01)
     fake.gate.clear()
     before = len(readers())
     for _ in range(3):
         assert not await monitor.sample()
     assert monitor.gpus().detail == "the driver does not answer"
     assert (len(readers()) - before, fake.calls["nvmlInit"]) == (1, 1)
-    assert all(thread.daemon for thread in readers()), "the process would wait for it at its end"
+    assert all(thread.daemon for thread in readers()), "the process could not exit"
     fake.gate.set()
     async with asyncio.timeout(90):
         while not await monitor.sample():
@@ -134,7 +138,7 @@ async def test_a_driver_that_hangs_holds_nothing_up_and_is_asked_once(fake: Fake
     assert [gpu.uuid for gpu in monitor.gpus().gpus] == ["GPU-1"]
 
 
-async def test_it_runs_by_itself_and_ends_while_the_driver_hangs(
+async def test_run_can_be_cancelled_while_the_driver_hangs(
     monitor: GpuMonitor, fake: FakeNvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("detect_svc.gpus.monitor.SAMPLE_SECONDS", 0.0)
@@ -143,11 +147,11 @@ async def test_it_runs_by_itself_and_ends_while_the_driver_hangs(
         while len(monitor.gpus(60).gpus) == 0 or len(monitor.gpus(60).gpus[0].history) < 3:
             await asyncio.sleep(0)
         fake.gate.clear()
-        while monitor._reading is None:
+        while monitor._pending_read is None:
             await asyncio.sleep(0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert running.cancelled()
-    hung = monitor._reading
-    assert hung is not None
-    assert hung.cancelled()
+    pending = monitor._pending_read
+    assert pending is not None
+    assert pending.cancelled()
