@@ -9,18 +9,22 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from detect_svc.frames.orientation import exif_orientation, swaps_sides, turn_upright
+from mesh.image_headers import (
+    JPEG_SIGNATURE,
+    PNG_SIGNATURE,
+    ImageFormat,
+    MalformedHeader,
+    TruncatedHeader,
+    exif_orientation,
+    image_size,
+)
 from mesh.processes.sandbox_child import InputRefused
 
 if TYPE_CHECKING:
     from PIL import Image
 
-JPEG_SIGNATURE = b"\xff\xd8\xff"
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-JPEG_END, PNG_END = b"\xff\xd9", b"IEND"
-PNG_HEADER_BYTES = 33
-# How far from the end of the file the end marker may be: cameras append padding and notes.
-TAIL_BYTES = 64 * 1024
+# The signature and the first marker: two bytes alone are not worth decoding.
+JPEG_START = JPEG_SIGNATURE + b"\xff"
 # A warning of libjpeg that costs no pixel: some cameras always write such files.
 HARMLESS = "Invalid SOS parameters"
 PREMATURE_END = "Premature end of JPEG file"
@@ -55,7 +59,7 @@ def decode(content: bytes, min_side: int, max_pixels: int, *, both_sides: bool =
     """
     if not content:
         raise InputRefused("the file is empty", "ZERO_BYTE")
-    if content.startswith(JPEG_SIGNATURE):
+    if content.startswith(JPEG_START):
         return _decode_jpeg(content, min_side, max_pixels, both_sides)
     if content.startswith(PNG_SIGNATURE):
         return _decode_png(content, max_pixels)
@@ -72,31 +76,34 @@ def _decode_jpeg(content: bytes, min_side: int, max_pixels: int, both_sides: boo
     except (ValueError, KeyError) as error:
         raise _jpeg_refusal(content, str(error)) from None
     orientation = exif_orientation(content)
-    if swaps_sides(orientation):
+    if _swaps_sides(orientation):
         width, height = height, width
-    return DecodedPhoto(turn_upright(pixels, orientation), width, height)
+    return DecodedPhoto(_turn_upright(pixels, orientation), width, height)
 
 
 def _jpeg_pixels(content: bytes, bounds: dict[str, int]) -> NDArray[np.uint8]:
     try:
         return simplejpeg.decode_jpeg(content, "RGB", **bounds)  # type: ignore[no-any-return]
     except ValueError as error:
-        if HARMLESS not in str(error) or not _has_end(content, JPEG_END):
+        if HARMLESS not in str(error) or not _has_end(content):
             raise
     return simplejpeg.decode_jpeg(content, "RGB", strict=False, **bounds)  # type: ignore[no-any-return]
 
 
 def _jpeg_refusal(content: bytes, error: str) -> InputRefused:
-    if PREMATURE_END in error or not _has_end(content, JPEG_END):
+    if PREMATURE_END in error or not _has_end(content):
         return InputRefused("the JPEG ends too early", "TRUNCATED")
     return InputRefused(f"the JPEG is corrupt: {error}", "CORRUPT")
 
 
 def _decode_png(content: bytes, max_pixels: int) -> DecodedPhoto:
-    if len(content) < PNG_HEADER_BYTES:
-        raise InputRefused("the PNG ends within its header", "TRUNCATED")
-    width, height = struct.unpack_from(">II", content, 16)
-    _check_size(width, height, max_pixels)
+    try:
+        size = image_size(content, ImageFormat.PNG)
+    except TruncatedHeader:
+        raise InputRefused("the PNG ends within its header", "TRUNCATED") from None
+    except MalformedHeader as error:
+        raise InputRefused(f"the PNG is corrupt: {error}", "CORRUPT") from None
+    _check_size(size.width, size.height, max_pixels)
     from PIL import Image, ImageOps  # imported here because PNGs are rare and Pillow takes 5 MB
 
     Image.MAX_IMAGE_PIXELS = None  # `max_pixels` was checked above
@@ -105,7 +112,7 @@ def _decode_png(content: bytes, max_pixels: int) -> DecodedPhoto:
             image.load()
             pixels = _rgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, struct.error, LookupError) as error:
-        if "truncated" in str(error) or not _has_end(content, PNG_END):
+        if "truncated" in str(error) or not size.ended:
             raise InputRefused("the PNG ends too early", "TRUNCATED") from None
         raise InputRefused(f"the PNG is corrupt: {error}", "CORRUPT") from None
     return DecodedPhoto(pixels, pixels.shape[1], pixels.shape[0])
@@ -118,8 +125,30 @@ def _rgb(image: "Image.Image") -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _has_end(content: bytes, marker: bytes) -> bool:
-    return marker in content[-TAIL_BYTES:]
+def _has_end(jpeg: bytes) -> bool:
+    """Whether the file has its end marker. True for a malformed header: the file is corrupt, not
+    truncated."""
+    try:
+        return image_size(jpeg, ImageFormat.JPEG).ended
+    except TruncatedHeader:
+        return False
+    except MalformedHeader:
+        return True
+
+
+def _swaps_sides(orientation: int) -> bool:
+    return orientation >= 5
+
+
+def _turn_upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """`orientation` is 1 to 8, as EXIF numbers them."""
+    if _swaps_sides(orientation):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
