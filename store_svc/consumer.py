@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-import asyncpg
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from mesh.bus import Stream
 from mesh.delivery import Delivery
@@ -15,9 +13,10 @@ from mesh.retry import Backoff, retry
 from mesh.telemetry.spans import batch_spans
 from mesh.topics import M
 from store_svc.commit_signals import CommitSignals
-from store_svc.database import Database
+from store_svc.database import Connection, Database
+from store_svc.database.errors import DATABASE_ERRORS
 from store_svc.offsets import Move, Offsets, OffsetsMoved, moves
-from store_svc.recording import Effect, Item, Recorder
+from store_svc.recording.recorder import Effect, Item, Recorder
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +60,7 @@ class Consumer(Generic[M, Item]):
                 effect = await self._retry(lambda: self._record(stream, followed))
         except OffsetsMoved:
             await self._seek_to_stored_offsets(stream, batch)
-        except (asyncpg.PostgresError, DBAPIError):
+        except DATABASE_ERRORS:
             raise
         except Exception as error:
             await self._isolate(stream, batch, error, attempt)
@@ -74,11 +73,11 @@ class Consumer(Generic[M, Item]):
         items = [self._recorder.read(delivery) for delivery in batch]
         moved = moves(batch)
 
-        async def work(connection: asyncpg.Connection) -> Effect:
+        async def work(connection: Connection) -> Effect:
             await self._offsets.advance(connection, self._topic, stream.topic_id, moved)
             return await self._recorder.write(connection, items)
 
-        effect = await self._database.fast(work)
+        effect = await self._database.transaction(work)
         self._offsets.committed(self._topic, moved)
         return effect
 
@@ -112,7 +111,7 @@ class Consumer(Generic[M, Item]):
 
     async def _skip(self, stream: Stream[M], moved: Sequence[Move]) -> None:
         topic, topic_id = self._topic, stream.topic_id
-        await self._database.fast(lambda c: self._offsets.advance(c, topic, topic_id, moved))
+        await self._database.transaction(lambda c: self._offsets.advance(c, topic, topic_id, moved))
         self._offsets.committed(topic, moved)
 
     async def _seek_to_stored_offsets(self, stream: Stream[M], batch: Sequence[Delivery[M]]) -> None:

@@ -1,39 +1,51 @@
-"""The detectors that have reported, and whether the one in use can find what is watched."""
+"""The detectors that have reported, and whether the one in use can find the watched labels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import asyncpg
+from sqlalchemy import Interval, func, literal_column, select, text
+from sqlalchemy.dialects.postgresql import insert
 
 from lares.detect.v1.detection_pb2 import DetectorModel
 from mesh.config import setting
 from mesh.problems import Unavailable
 from store_svc.database import Database
+from store_svc.database.statement import Connection, Row, Statement, array, parameter
+from store_svc.database.tables import TIME, detectors
 from store_svc.domain.watch_policy import ModelThresholds, WatchSettings, unknown_labels
 
-LOOK_AGAIN = timedelta(minutes=1)
+RELOAD_AFTER = timedelta(minutes=1)
 
-_LATEST = """
-SELECT id, labels, threshold, fast_threshold FROM detectors ORDER BY reported_at DESC LIMIT 1
-"""
-_ONE = "SELECT id, labels, threshold, fast_threshold FROM detectors WHERE id = ANY($1::text[])"
-# Two that write down several detectors in another order would wait for each other. Readers do not wait.
-_LOCK = "LOCK TABLE detectors IN SHARE ROW EXCLUSIVE MODE"
-# Later than all others, wherever the clock stands.
-_REPORT = """
-INSERT INTO detectors (id, labels, threshold, fast_threshold, reported_at)
-SELECT $1, $2::text[], $3::float8, $4::float8,
-    greatest($5::timestamptz, max(reported_at) + interval '1 microsecond')
-FROM detectors
-ON CONFLICT (id) DO UPDATE SET labels = excluded.labels, threshold = excluded.threshold,
-    fast_threshold = excluded.fast_threshold, reported_at = excluded.reported_at
-"""
+_COLUMNS = (detectors.c.id, detectors.c.labels, detectors.c.threshold, detectors.c.fast_threshold)
+_LATEST = Statement(select(*_COLUMNS).order_by(detectors.c.reported_at.desc()).limit(1))
+_BY_ID = Statement(select(*_COLUMNS).where(detectors.c.id == func.any(array("ids", detectors.c.id))))
+# Two transactions that report several detectors in different orders would deadlock. Readers do not wait.
+_LOCK = Statement(text("LOCK TABLE detectors IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _report() -> Statement:
+    # Later than all others, whatever the clock says.
+    microsecond = literal_column("interval '1 microsecond'", Interval)
+    reported_at = func.greatest(
+        parameter("now", TIME), func.max(detectors.c.reported_at) + microsecond, type_=TIME
+    )
+    written = {column.name: parameter(column.name, column) for column in _COLUMNS}
+    statement = insert(detectors).from_select(
+        [*written, "reported_at"], select(*written.values(), reported_at).select_from(detectors)
+    )
+    replaced = {
+        name: statement.excluded[name] for name in ("labels", "threshold", "fast_threshold", "reported_at")
+    }
+    return Statement(statement.on_conflict_do_update(index_elements=["id"], set_=replaced))
+
+
+_REPORT = _report()
 
 
 @dataclass(frozen=True, slots=True)
 class KnownDetector:
-    """`id`: name and weights digest; `labels`: all that it can find."""
+    """`id` is its name and the digest of its weights; `labels` are all that it can find."""
 
     id: str
     labels: tuple[str, ...]
@@ -46,8 +58,8 @@ class Detectors:
         self._settings = settings
 
     async def latest(self) -> KnownDetector | None:
-        """The one in use: that of the latest record. None before the first record."""
-        async with self._database.session() as connection:
+        """The detector in use, which is that of the latest record; None before the first record."""
+        async with self._database.connection() as connection:
             return await latest_detector(connection)
 
     async def check(self) -> None:
@@ -56,7 +68,7 @@ class Detectors:
             raise Unavailable(problem, "UNKNOWN_LABEL")
 
     def problem(self, detector: KnownDetector | None) -> str:
-        """Which labels of the settings it cannot find, in words; empty where it can find all."""
+        """A sentence with the labels in the settings that it cannot find; empty if it can find all."""
         if detector is None:
             return ""
         unknown = unknown_labels(self._settings, detector.labels)
@@ -69,18 +81,16 @@ class Detectors:
         return f"{'; '.join(sentences)}; it finds {', '.join(detector.labels)}"
 
 
-class ReportedDetectors:
-    """Writes down which detector is in use when that changes. What it has seen committed it looks up again
-    only now and then: another process may have written down another one."""
+class DetectorRecorder:
+    """Records which detector is in use when that changes. It remembers what it has read, and reads it again
+    after RELOAD_AFTER, because another process may have recorded another detector."""
 
     def __init__(self) -> None:
         self._latest: KnownDetector | None = None
-        self._looked_at: datetime | None = None
+        self._loaded_at: datetime | None = None
 
-    async def report(
-        self, connection: "asyncpg.Connection", models: Iterable[DetectorModel], now: datetime
-    ) -> None:
-        """In the transaction that records what `models` found, in this order."""
+    async def report(self, connection: Connection, models: Iterable[DetectorModel], now: datetime) -> None:
+        """Belongs into the transaction that records what `models` found, in this order."""
         last: dict[str, DetectorModel] = {}
         for model in models:
             last.pop(model.id, None)
@@ -88,18 +98,22 @@ class ReportedDetectors:
         reported = [_reported(model) for model in last.values()]
         if not reported:
             return
-        fresh = self._looked_at is not None and abs(now - self._looked_at) < LOOK_AGAIN
-        if fresh and reported == [self._latest]:
+        recent = self._loaded_at is not None and abs(now - self._loaded_at) < RELOAD_AFTER
+        if recent and reported == [self._latest]:
             return
         if reported == [await latest_detector(connection)]:
-            (self._latest,), self._looked_at = reported, now
+            (self._latest,), self._loaded_at = reported, now
             return
-        # Not remembered yet: this transaction may still come to nothing.
-        await connection.execute(_LOCK)
+        # Not remembered yet, because this transaction may be rolled back.
+        await _LOCK.execute(connection)
         for one in reported:
-            own = one.thresholds
-            await connection.execute(
-                _REPORT, one.id, list(one.labels), own.threshold, own.fast_threshold, now
+            await _REPORT.execute(
+                connection,
+                id=one.id,
+                labels=list(one.labels),
+                threshold=one.thresholds.threshold,
+                fast_threshold=one.thresholds.fast_threshold,
+                now=now,
             )
 
 
@@ -108,15 +122,16 @@ def _reported(model: DetectorModel) -> KnownDetector:
     return KnownDetector(model.id, tuple(model.labels), thresholds)
 
 
-async def latest_detector(connection: "asyncpg.Connection") -> KnownDetector | None:
-    row = await connection.fetchrow(_LATEST)
+async def latest_detector(connection: Connection) -> KnownDetector | None:
+    """The detector of the latest record; None before the first record."""
+    row = await _LATEST.fetch_one(connection)
     return _known(row) if row else None
 
 
-async def detectors_by_id(connection: "asyncpg.Connection", ids: Sequence[str]) -> dict[str, KnownDetector]:
-    return {row["id"]: _known(row) for row in await connection.fetch(_ONE, list(set(ids)))}
+async def detectors_by_id(connection: Connection, ids: Iterable[str]) -> dict[str, KnownDetector]:
+    return {row["id"]: _known(row) for row in await _BY_ID.fetch(connection, ids=list(set(ids)))}
 
 
-def _known(row: "asyncpg.Record") -> KnownDetector:
+def _known(row: Row) -> KnownDetector:
     thresholds = ModelThresholds(row["threshold"], row["fast_threshold"])
     return KnownDetector(row["id"], tuple(row["labels"]), thresholds)

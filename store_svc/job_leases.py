@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import asyncpg
-
 from lares.store.internal.v1.job_service_pb2 import AssessInput, JobLease
 from mesh.telemetry.spans import Attributes, past_span
 from store_svc.commit_signals import CommitSignal, wait
-from store_svc.database import Database
+from store_svc.database import Connection, Database
 from store_svc.domain.job import Job
-from store_svc.facts_read import FactsRead
 from store_svc.job_queue import lease_jobs, release_leases, renew_leases
+from store_svc.read_progress import ReadProgress
 from store_svc.times import stamp
 
 # How often to check for jobs that another process has made due.
@@ -22,7 +20,7 @@ POLL_SECONDS = 0.5
 # How long a released job waits before it is due again.
 RELEASED_SECONDS = 1.0
 
-ReadInputs = Callable[["asyncpg.Connection", Sequence[Job]], Awaitable[Mapping[UUID, AssessInput]]]
+ReadInputs = Callable[[Connection, Sequence[Job]], Awaitable[Mapping[UUID, AssessInput]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ class JobKind:
     A job that `read_inputs` returns no input for is not given to a worker until its lease has expired.
     """
 
-    facts: FactsRead
+    facts: ReadProgress
     read_inputs: ReadInputs
 
 
@@ -83,12 +81,12 @@ class JobLeases:
         if read_until is None:
             return 0, []
 
-        async def lease(connection: asyncpg.Connection) -> tuple[Sequence[Job], Mapping[UUID, AssessInput]]:
+        async def lease(connection: Connection) -> tuple[Sequence[Job], Mapping[UUID, AssessInput]]:
             now = self._clock()
             jobs = await lease_jobs(connection, kind, max_jobs, now, self._length, read_until)
             return jobs, await job_kind.read_inputs(connection, jobs) if jobs else {}
 
-        jobs, inputs = await self._database.fast(lease)
+        jobs, inputs = await self._database.transaction(lease)
         complete = [job for job in jobs if job.subject_id in inputs]
         return len(jobs), [_lease_message(job, inputs[job.subject_id]) for job in complete]
 
@@ -98,12 +96,12 @@ class JobLeases:
         A lease is no longer held once its job is done or, after the expiry, leased again.
         """
         until = self._clock() + self._length
-        return await self._database.fast(lambda c: renew_leases(c, lease_ids, until)), until
+        return await self._database.transaction(lambda c: renew_leases(c, lease_ids, until)), until
 
     async def release(self, lease_ids: Sequence[str]) -> None:
         """Returns jobs to the queue, due after RELEASED_SECONDS. No attempt is counted."""
         due_at = self._clock() + timedelta(seconds=RELEASED_SECONDS)
-        await self._database.fast(lambda connection: release_leases(connection, lease_ids, due_at))
+        await self._database.transaction(lambda connection: release_leases(connection, lease_ids, due_at))
 
 
 def _lease_message(job: Job, input: AssessInput) -> JobLease:

@@ -1,195 +1,275 @@
-"""The table `jobs`, below SQLAlchemy.
+"""Reads and writes the table `jobs`.
 
-Whoever changes jobs together with their subjects has locked the cameras, and locks the jobs next, by kind and
-subject, before the feed's counter. Renewing and releasing lock in the same order. Leasing, hastening and
-mending pass over what is locked, so they wait for nobody.
+A transaction that changes jobs together with their subjects has locked the cameras before, and locks the jobs
+next, by kind and subject, before the feed's counter. Renewing and releasing lock in the same order. Leasing,
+hastening and the repair of deadlines skip rows that are locked, so they never wait.
 """
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import asyncpg
+from sqlalchemy import (
+    CTE,
+    Double,
+    Interval,
+    and_,
+    case,
+    delete,
+    func,
+    literal_column,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
 
 from lares.store.internal.v1.job_service_pb2 import ReassessmentRequest
+from store_svc.database.statement import Connection, Record, Statement, array, parameter
+from store_svc.database.tables import TIME, jobs
 from store_svc.domain.job import RETRY_MAX_SECONDS, RETRY_SECONDS, Job, Request
 
 MOST_HASTENED = 200  # by one success
 
-_COLUMNS = [
-    "kind",
-    "subject_id",
-    "camera_id",
-    "rank_time",
-    "due_at",
-    "waiting_since",
-    "priority",
-    "attempts",
-    "failed",
-    "hastened",
-    "input_digest",
-    "request_id",
-    "request",
-    "lease_id",
-    "leased_until",
-    "traceparent",
-]
-_LOCK = """
-    SELECT * FROM jobs WHERE kind = $1 AND subject_id = ANY($2::uuid[]) ORDER BY kind, subject_id FOR UPDATE
-"""
-_WRITE = f"""
-    INSERT INTO jobs ({", ".join(_COLUMNS)})
-    VALUES ({", ".join(f"${n}" for n, _ in enumerate(_COLUMNS, 1))})
-    ON CONFLICT (kind, subject_id) DO UPDATE
-    SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[2:])}
-"""  # noqa: S608 - constants
-_DELETE = "DELETE FROM jobs WHERE kind = $1 AND subject_id = ANY($2::uuid[])"
-
-# A pause farther ahead than the longest is of a clock since set back: it counts as over.
-_LEASE = """
-    WITH due AS (
-        SELECT id FROM jobs
-        WHERE kind = $1 AND NOT (due_at > $2 AND due_at <= $2 + $5::interval)
-        AND (lease_id IS NULL OR leased_until <= $6)
-        ORDER BY priority DESC, rank_time DESC LIMIT $3 FOR UPDATE SKIP LOCKED
-    )
-    UPDATE jobs SET lease_id = gen_random_uuid(), leased_until = $2 + $4::interval
-    FROM due WHERE jobs.id = due.id RETURNING jobs.*
-"""
-_HELD = """
-    WITH held AS (
-        SELECT id FROM jobs WHERE lease_id = ANY($1::uuid[]) ORDER BY kind, subject_id FOR UPDATE
-    )
-"""
-_RENEW = f"""
-    {_HELD} UPDATE jobs SET leased_until = $2 FROM held WHERE jobs.id = held.id RETURNING lease_id
-"""  # noqa: S608 - constants
-_RELEASE = f"""
-    {_HELD} UPDATE jobs SET lease_id = NULL, leased_until = NULL, due_at = $2
-    FROM held WHERE jobs.id = held.id
-"""  # noqa: S608 - constants
-_HASTEN = """
-    UPDATE jobs SET due_at = least(due_at, $2), hastened = true WHERE id IN (
-        SELECT id FROM jobs
-        WHERE kind = $1 AND failed AND NOT hastened AND (lease_id IS NULL OR leased_until <= $2)
-        ORDER BY priority DESC, rank_time DESC LIMIT $3 FOR UPDATE SKIP LOCKED
-    ) RETURNING id
-"""
-_LAST_EXPIRY = (
-    "SELECT max(leased_until) FROM jobs WHERE kind = $1 AND lease_id IS NOT NULL AND leased_until <= $2"
+_KEY = ("kind", "subject_id")
+_COLUMNS = [column for column in jobs.columns if column.name != "id"]
+_kind = parameter("kind", jobs.c.kind)
+_now = parameter("now", TIME)
+_most = parameter("most", jobs.c.attempts)
+_best_first = jobs.c.priority.desc(), jobs.c.rank_time.desc()
+_of_subjects = and_(
+    jobs.c.kind == _kind, jobs.c.subject_id == func.any(array("subject_ids", jobs.c.subject_id))
 )
 
-# A deadline farther ahead than its own length is of a clock since set back.
-_LATEST_DUE = """
-    $1::timestamptz + interval '1 second'
-    * least($3::float8, $4::float8 * power(2, least(greatest(attempts, 1), 30) - 1))
-"""
-_MEND = f"""
-    UPDATE jobs SET
-        due_at = CASE WHEN due_at > {_LATEST_DUE} THEN $1 ELSE due_at END,
-        leased_until = CASE WHEN leased_until > $1 + $2::interval THEN $1 ELSE leased_until END
-    WHERE id IN (
-        SELECT id FROM jobs WHERE due_at > {_LATEST_DUE} OR leased_until > $1 + $2::interval
-        FOR UPDATE SKIP LOCKED
+_LOCK = Statement(
+    select(*_COLUMNS).where(_of_subjects).order_by(jobs.c.kind, jobs.c.subject_id).with_for_update()
+)
+_DELETE = Statement(delete(jobs).where(_of_subjects))
+
+
+def _write() -> Statement:
+    statement = (
+        insert(jobs).inline().values({column.name: parameter(column.name, column) for column in _COLUMNS})
     )
-"""  # noqa: S608 - constants
+    replaced = {
+        column.name: statement.excluded[column.name] for column in _COLUMNS if column.name not in _KEY
+    }
+    return Statement(statement.on_conflict_do_update(index_elements=_KEY, set_=replaced))
 
 
-async def lock_jobs(
-    connection: "asyncpg.Connection", kind: int, subject_ids: Collection[UUID]
-) -> dict[UUID, Job]:
-    """Locks the jobs of these subjects, and reads them: by subject, those that exist."""
-    rows = await connection.fetch(_LOCK, kind, list(subject_ids))
+def _lease() -> Statement:
+    # A pause that ends later than the longest pause from now was computed before the clock was set back, and
+    # counts as over.
+    longest = parameter("longest_pause", Interval)
+    pausing = and_(jobs.c.due_at > _now, jobs.c.due_at <= _now + longest)
+    available = or_(jobs.c.lease_id.is_(None), jobs.c.leased_until <= parameter("read_until", TIME))
+    due = (
+        select(jobs.c.id)
+        .where(jobs.c.kind == _kind, not_(pausing), available)
+        .order_by(*_best_first)
+        .limit(_most)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    return Statement(
+        update(jobs)
+        .values(lease_id=func.gen_random_uuid(), leased_until=_now + parameter("length", Interval))
+        .where(jobs.c.id == due.c.id)
+        .returning(*_COLUMNS)
+    )
+
+
+def _held() -> CTE:
+    """The jobs with these leases, which it locks by kind and subject."""
+    return (
+        select(jobs.c.id)
+        .where(jobs.c.lease_id == func.any(array("lease_ids", jobs.c.lease_id)))
+        .order_by(jobs.c.kind, jobs.c.subject_id)
+        .with_for_update()
+        .cte("held")
+    )
+
+
+def _renew() -> Statement:
+    held = _held()
+    return Statement(
+        update(jobs)
+        .values(leased_until=parameter("until", TIME))
+        .where(jobs.c.id == held.c.id)
+        .returning(jobs.c.lease_id)
+    )
+
+
+def _release() -> Statement:
+    held = _held()
+    released = {"lease_id": null(), "leased_until": null(), "due_at": parameter("due", TIME)}
+    return Statement(update(jobs).values(released).where(jobs.c.id == held.c.id))
+
+
+def _hasten() -> Statement:
+    failed = (
+        select(jobs.c.id)
+        .where(
+            jobs.c.kind == _kind,
+            jobs.c.failed,
+            not_(jobs.c.hastened),
+            or_(jobs.c.lease_id.is_(None), jobs.c.leased_until <= _now),
+        )
+        .order_by(*_best_first)
+        .limit(_most)
+        .with_for_update(skip_locked=True)
+    )
+    return Statement(
+        update(jobs)
+        .values(due_at=func.least(jobs.c.due_at, _now), hastened=true())
+        .where(jobs.c.id.in_(failed))
+        .returning(jobs.c.id)
+    )
+
+
+def _repair() -> Statement:
+    # A deadline further ahead than its own length was computed before the clock was set back.
+    failures = func.least(func.greatest(jobs.c.attempts, 1), 30)
+    seconds = func.least(
+        parameter("longest_seconds", Double),
+        parameter("first_seconds", Double) * func.power(2, failures - 1),
+    )
+    second = literal_column("interval '1 second'", Interval)
+    latest_due = _now + second.op("*", return_type=Interval())(seconds)
+    latest_end = _now + parameter("length", Interval)
+    wrong = (
+        select(jobs.c.id)
+        .where(or_(jobs.c.due_at > latest_due, jobs.c.leased_until > latest_end))
+        .with_for_update(skip_locked=True)
+    )
+    return Statement(
+        update(jobs)
+        .values(
+            due_at=case((jobs.c.due_at > latest_due, _now), else_=jobs.c.due_at),
+            leased_until=case((jobs.c.leased_until > latest_end, _now), else_=jobs.c.leased_until),
+        )
+        .where(jobs.c.id.in_(wrong))
+    )
+
+
+_WRITE, _LEASE, _RENEW, _RELEASE = _write(), _lease(), _renew(), _release()
+_HASTEN, _REPAIR = _hasten(), _repair()
+_LAST_EXPIRY = Statement(
+    select(func.max(jobs.c.leased_until)).where(
+        jobs.c.kind == _kind, jobs.c.lease_id.is_not(None), jobs.c.leased_until <= _now
+    )
+)
+
+
+async def lock_jobs(connection: Connection, kind: int, subject_ids: Collection[UUID]) -> dict[UUID, Job]:
+    """Locks and returns, by subject, the jobs of these subjects that exist."""
+    rows = await _LOCK.fetch(connection, kind=kind, subject_ids=list(subject_ids))
     return {row["subject_id"]: _job(row) for row in rows}
 
 
-async def write_jobs(connection: "asyncpg.Connection", jobs: Sequence[Job]) -> None:
-    """Makes or replaces them. Each must be locked, or be new while its camera is locked."""
-    if jobs:
-        ordered = sorted(jobs, key=lambda job: (job.kind, job.subject_id))
-        await connection.executemany(_WRITE, [_row(job) for job in ordered])
+async def write_jobs(connection: Connection, written: Sequence[Job]) -> None:
+    """Inserts or replaces the jobs. Each must be locked, or be new while its camera is locked."""
+    if written:
+        ordered = sorted(written, key=lambda job: (job.kind, job.subject_id))
+        await _WRITE.execute_many(connection, [_row(job) for job in ordered])
 
 
-async def delete_jobs(connection: "asyncpg.Connection", kind: int, subject_ids: Collection[UUID]) -> None:
-    """Those that exist must be locked."""
+async def delete_jobs(connection: Connection, kind: int, subject_ids: Collection[UUID]) -> None:
+    """Deletes the jobs of these subjects. Those that exist must be locked."""
     if subject_ids:
-        await connection.execute(_DELETE, kind, list(subject_ids))
+        await _DELETE.execute(connection, kind=kind, subject_ids=list(subject_ids))
 
 
 async def lease_jobs(
-    connection: "asyncpg.Connection",
+    connection: Connection,
     kind: int,
     most: int,
     now: datetime,
     length: timedelta,
     read_until: datetime,
 ) -> list[Job]:
-    """Leases due jobs that nobody holds or is just taking: by priority, then the latest rank time first. One
-    whose lease has expired is taken only where all facts of until then are read: `read_until`."""
-    pause = timedelta(seconds=RETRY_MAX_SECONDS)
-    rows = await connection.fetch(_LEASE, kind, now, most, length, pause, read_until)
+    """Leases up to `most` due jobs that are neither leased nor locked: by priority, then by the latest rank
+    time. A job with an expired lease is due only if the lease expired by `read_until`: all facts published
+    until then are in the store."""
+    rows = await _LEASE.fetch(
+        connection,
+        kind=kind,
+        most=most,
+        now=now,
+        length=length,
+        longest_pause=timedelta(seconds=RETRY_MAX_SECONDS),
+        read_until=read_until,
+    )
     return sorted(map(_job, rows), key=lambda job: (job.priority, job.rank_time), reverse=True)
 
 
-async def renew_leases(
-    connection: "asyncpg.Connection", lease_ids: Collection[str], until: datetime
-) -> list[str]:
-    """Those that are still held."""
-    return [str(row["lease_id"]) for row in await connection.fetch(_RENEW, list(lease_ids), until)]
+async def renew_leases(connection: Connection, lease_ids: Collection[str], until: datetime) -> list[str]:
+    """Extends the leases that are still held, and returns their ids."""
+    rows = await _RENEW.fetch(connection, lease_ids=list(lease_ids), until=until)
+    return [str(row["lease_id"]) for row in rows]
 
 
-async def release_leases(
-    connection: "asyncpg.Connection", lease_ids: Collection[str], due_at: datetime
-) -> None:
-    """Those that are still held; each job is due again at `due_at`."""
-    await connection.execute(_RELEASE, list(lease_ids), due_at)
+async def release_leases(connection: Connection, lease_ids: Collection[str], due_at: datetime) -> None:
+    """Ends the leases that are still held; their jobs are due again at `due_at`."""
+    await _RELEASE.execute(connection, lease_ids=list(lease_ids), due=due_at)
 
 
-async def hasten_jobs(connection: "asyncpg.Connection", kind: int, now: datetime) -> bool:
-    """Makes jobs due that failed and are not in hand, each once until it succeeds; whether there were any."""
-    return bool(await connection.fetch(_HASTEN, kind, now, MOST_HASTENED))
+async def hasten_jobs(connection: Connection, kind: int, now: datetime) -> bool:
+    """Makes failed jobs due that are not leased, each once until it succeeds. Returns whether any was."""
+    return bool(await _HASTEN.fetch(connection, kind=kind, now=now, most=MOST_HASTENED))
 
 
-async def last_expiry(connection: "asyncpg.Connection", kind: int, now: datetime) -> datetime | None:
-    """When the last of the leases expired that are over by now and not yet granted anew."""
-    at: datetime | None = await connection.fetchval(_LAST_EXPIRY, kind, now)
+async def last_expiry(connection: Connection, kind: int, now: datetime) -> datetime | None:
+    """When the latest of the leases ended that have expired and were not granted again."""
+    at: datetime | None = await _LAST_EXPIRY.fetch_value(connection, kind=kind, now=now)
     return at
 
 
-async def mend_jobs(connection: "asyncpg.Connection", now: datetime, length: timedelta) -> None:
-    """Jobs whose pause ends farther ahead than it can are due; leases longer than `length` are over."""
-    await connection.execute(_MEND, now, length, RETRY_MAX_SECONDS, RETRY_SECONDS)
-
-
-def _row(job: Job) -> tuple[object, ...]:
-    request = job.request
-    return (
-        job.kind,
-        job.subject_id,
-        job.camera_id,
-        job.rank_time,
-        job.due_at,
-        job.waiting_since,
-        job.priority,
-        job.attempts,
-        job.failed,
-        job.hastened,
-        job.input_digest,
-        request.id if request else None,
-        request_message(request).SerializeToString() if request else None,
-        job.lease_id,
-        job.leased_until,
-        job.traceparent,
+async def repair_deadlines(connection: Connection, now: datetime, length: timedelta) -> None:
+    """Makes jobs due whose pause ends later than a pause from now could, and ends leases that end later than
+    `length` from now. Both were made before the clock was set back."""
+    await _REPAIR.execute(
+        connection,
+        now=now,
+        length=length,
+        longest_seconds=RETRY_MAX_SECONDS,
+        first_seconds=RETRY_SECONDS,
     )
 
 
-def _job(row: "asyncpg.Record") -> Job:
+def _row(job: Job) -> dict[str, object]:
+    request = job.request
+    return {
+        "kind": job.kind,
+        "subject_id": job.subject_id,
+        "camera_id": job.camera_id,
+        "priority": job.priority,
+        "rank_time": job.rank_time,
+        "due_at": job.due_at,
+        "waiting_since": job.waiting_since,
+        "attempts": job.attempts,
+        "failed": job.failed,
+        "hastened": job.hastened,
+        "input_digest": job.input_digest,
+        "request_id": request.id if request else None,
+        "request": request_message(request).SerializeToString() if request else None,
+        "lease_id": job.lease_id,
+        "leased_until": job.leased_until,
+        "traceparent": job.traceparent,
+    }
+
+
+def _job(row: Record) -> Job:
+    fields = dict(row)
+    request_id, body = fields.pop("request_id"), fields.pop("request")
     request = None
-    if row["request_id"] is not None:
-        asked = ReassessmentRequest.FromString(row["request"])
-        request = Request(row["request_id"], asked.model, asked.prompt)
-    plain = {name: row[name] for name in _COLUMNS if name not in ("request_id", "request")}
-    return Job(**plain, request=request)
+    if request_id is not None:
+        message = ReassessmentRequest.FromString(body)
+        request = Request(request_id, message.model, message.prompt)
+    return Job(**fields, request=request)
 
 
 def request_message(request: Request) -> ReassessmentRequest:

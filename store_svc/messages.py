@@ -1,8 +1,7 @@
-"""Rows as protobuf messages. A row is read by column name, as asyncpg gives it."""
+"""Protobuf messages from rows. A row gives its values by column name: an asyncpg record, or a dict."""
 
 from datetime import datetime, timedelta
 
-from asyncpg import Record
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.detect.v1.detection_pb2 import Detection
@@ -12,29 +11,31 @@ from lares.store.v1.camera_pb2 import Camera as CameraMessage
 from lares.store.v1.detection_service_pb2 import StoredDetection
 from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2 import EventFailure
+from lares.store.v1.events_pb2 import CameraConfigured
 from lares.store.v1.key_service_pb2 import Key
 from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
 from mesh.boxes import bounding_box
 from mesh.problems import Invalid
+from store_svc.database.statement import Row
 from store_svc.domain.camera import StoredCamera
-from store_svc.snapshots import camera_message
 from store_svc.times import EPOCH, stamp
 
 
 def bound(at: Timestamp) -> datetime:
-    """Rounded up to the microsecond, so that it parts stored times as the exact one does. Raises Invalid
-    BAD_TIME beyond the years 1 to 9999."""
+    """A bound for stored times: rounded up to the microsecond, it divides them as the exact time does. Raises
+    Invalid (BAD_TIME) beyond the years 1 to 9999."""
     try:
         return EPOCH + timedelta(seconds=at.seconds, microseconds=-(-at.nanos // 1_000))
     except OverflowError:
         raise Invalid("this time lies beyond the years 1 to 9999", "BAD_TIME") from None
 
 
-def event(row: Record) -> Event:
+def event_message(row: Row, camera_name: str, assessment: bytes | None) -> Event:
+    """`row` is one of the table `events`; `assessment` is the body of its current assessment."""
     message = Event(
         id=str(row["id"]),
         camera_id=row["camera_id"],
-        camera_name=row["camera_name"],
+        camera_name=camera_name,
         status=row["status"],
         revision=row["revision"],
         sequence=row["sequence"],
@@ -45,12 +46,31 @@ def event(row: Record) -> Event:
         detection_count=row["detection_count"],
         media_count=row["media_count"],
     )
-    if row["assessment"] is not None:
-        message.assessment.MergeFromString(row["assessment"])
+    if assessment is not None:
+        message.assessment.MergeFromString(assessment)
     return message
 
 
-def stored_media(row: Record) -> StoredMedia:
+def camera_message(camera: StoredCamera) -> CameraMessage:
+    return CameraMessage(
+        id=camera.id,
+        display_name=camera.display_name,
+        time_zone=camera.time_zone,
+        enabled=camera.enabled,
+        thresholds=dict(camera.thresholds),
+        created_at=stamp(camera.created_at),
+        updated_at=stamp(camera.updated_at),
+    )
+
+
+def camera_configured(camera: StoredCamera) -> CameraConfigured:
+    """The record of store.cameras.v1."""
+    return CameraConfigured(
+        camera=camera_message(camera), deleted=camera.deleted_at is not None, revision=camera.revision
+    )
+
+
+def media_message(row: Row) -> StoredMedia:
     return StoredMedia(
         media=Media(
             id=str(row["id"]),
@@ -74,7 +94,7 @@ def stored_media(row: Record) -> StoredMedia:
     )
 
 
-def _file(row: Record) -> FileFingerprint | None:
+def _file(row: Row) -> FileFingerprint | None:
     if row["path"] is None:
         return None
     return FileFingerprint(
@@ -86,7 +106,7 @@ def _file(row: Record) -> FileFingerprint | None:
     )
 
 
-def stored_detection(row: Record) -> StoredDetection:
+def detection_message(row: Row) -> StoredDetection:
     return StoredDetection(
         detection=Detection(
             id=str(row["id"]),
@@ -102,7 +122,7 @@ def stored_detection(row: Record) -> StoredDetection:
     )
 
 
-def evidence_detection(row: Record) -> EvidenceDetection:
+def evidence_detection_message(row: Row) -> EvidenceDetection:
     return EvidenceDetection(
         id=str(row["id"]),
         label=row["label"],
@@ -113,7 +133,7 @@ def evidence_detection(row: Record) -> EvidenceDetection:
     )
 
 
-def rejection(row: Record) -> Rejection:
+def rejection_message(row: Row) -> Rejection:
     return Rejection(
         id=str(row["id"]),
         camera_id=row["camera_id"],
@@ -125,7 +145,7 @@ def rejection(row: Record) -> Rejection:
     )
 
 
-def failure(row: Record) -> EventFailure:
+def failure_message(row: Row) -> EventFailure:
     request_id = row["given_up_request_id"]
     return EventFailure(
         event_id=str(row["event_id"]),
@@ -136,11 +156,7 @@ def failure(row: Record) -> EventFailure:
     )
 
 
-def camera(row: Record) -> CameraMessage:
-    return camera_message(StoredCamera(**dict(row)))
-
-
-def key(row: Record) -> Key:
+def key_message(row: Row) -> Key:
     revoked = row["revoked_at"]
     return Key(
         id=str(row["id"]),

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.pool import NullPool
 
 from mesh.problems import Invalid, Unavailable
-from store_svc.database import engine_of, problems
+from store_svc.database.errors import problems
+from store_svc.database.pool import engine_of
 
 if TYPE_CHECKING:
     from alembic.config import Config

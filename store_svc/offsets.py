@@ -1,44 +1,79 @@
-"""Offsets kept beside the facts: they move only in the transaction that holds the records' effect."""
+"""How far each topic was read. Offsets move only in the transaction that applies the records."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-from sqlalchemy import select
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from mesh.delivery import Delivery
 from mesh.problems import Conflict
 from store_svc.database import Database
-from store_svc.tables import offsets
+from store_svc.database.statement import Connection, Statement, array, parameter, unnested, unnested_values
+from store_svc.database.tables import offsets
 
-# Rows known to exist are compared and set, missing ones inserted; what comes back has moved.
-_ADVANCE = """
-WITH moves AS (
-    SELECT * FROM unnest($4::int[], $5::bigint[], $6::bigint[]) AS m(partition, expected, next)
-), advanced AS (
-    UPDATE offsets o SET next_offset = m.next FROM moves m
-    WHERE o.consumer = $1 AND o.topic = $2 AND o.topic_id = $3 AND o.partition = m.partition
-      AND o.next_offset = m.expected
-    RETURNING o.partition
-), begun AS (
-    INSERT INTO offsets (consumer, topic, topic_id, partition, next_offset)
-    SELECT $1, $2, $3, m.partition, m.next FROM moves m WHERE m.expected IS NULL
-    ON CONFLICT DO NOTHING
-    RETURNING partition
+_MOVE = {
+    "partition": offsets.c.partition,
+    "expected": offsets.c.next_offset,
+    "next": offsets.c.next_offset,
+}
+_consumer, _topic = parameter("consumer", offsets.c.consumer), parameter("topic", offsets.c.topic)
+_LOAD = Statement(
+    select(offsets.c.partition, offsets.c.next_offset, offsets.c.topic_id).where(
+        offsets.c.consumer == _consumer,
+        offsets.c.topic == _topic,
+        offsets.c.partition == func.any(array("partitions", offsets.c.partition)),
+    )
 )
-SELECT (SELECT count(*) FROM advanced) + (SELECT count(*) FROM begun)
-"""
+
+
+def _advance() -> Statement:
+    """Moves the rows that have the expected offset, inserts those for which none is expected, and returns how
+    many it has written."""
+    topic_id = parameter("topic_id", offsets.c.topic_id)
+    move = unnested("move", _MOVE)
+    moves = select(move.c.partition, move.c.expected, move.c.next).cte("moves")
+    advanced = (
+        update(offsets)
+        .values(next_offset=moves.c.next)
+        .where(
+            offsets.c.consumer == _consumer,
+            offsets.c.topic == _topic,
+            offsets.c.topic_id == topic_id,
+            offsets.c.partition == moves.c.partition,
+            offsets.c.next_offset == moves.c.expected,
+        )
+        .returning(offsets.c.partition)
+        .cte("advanced")
+    )
+    begun = (
+        insert(offsets)
+        .from_select(
+            ["consumer", "topic", "topic_id", "partition", "next_offset"],
+            select(_consumer, _topic, topic_id, moves.c.partition, moves.c.next).where(
+                moves.c.expected.is_(None)
+            ),
+        )
+        .on_conflict_do_nothing()
+        .returning(offsets.c.partition)
+        .cte("begun")
+    )
+    written = [select(func.count()).select_from(rows).scalar_subquery() for rows in (advanced, begun)]
+    return Statement(select(written[0] + written[1]))
+
+
+_ADVANCE = _advance()
 
 
 class OffsetsMoved(Exception):
-    """Somebody else has recorded these records, or others after the partition was last loaded: nothing of
-    this transaction may stay. Load again, seek, go on."""
+    """Another process has moved an offset since it was loaded, so this transaction must be rolled back. The
+    caller loads the offsets again and seeks to them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One partition's part of a batch: offsets `first` to `next` - 1 (not all of them need exist)."""
+    """The part of a batch from one partition: offsets `first` to `next` - 1, which need not all exist."""
 
     partition: int
     first: int
@@ -46,7 +81,7 @@ class Move:
 
 
 def moves(batch: Sequence[Delivery[Any]]) -> list[Move]:
-    """By partition, ascending."""
+    """The moves that a batch makes, by partition in ascending order."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for delivery in batch:
@@ -56,7 +91,8 @@ def moves(batch: Sequence[Delivery[Any]]) -> list[Move]:
 
 
 class Offsets:
-    """The store's OffsetStore (see mesh.delivery). It remembers the rows seen, to compare before setting."""
+    """The OffsetStore (see mesh.delivery) in the database. It remembers the offsets that it has loaded or
+    set, and moves only those that are still the same."""
 
     def __init__(self, database: Database, consumer: str) -> None:
         self._database = database
@@ -64,18 +100,16 @@ class Offsets:
         self._known: dict[tuple[str, int], int] = {}
 
     async def load(self, topic: str, topic_id: str, partitions: Collection[int]) -> dict[int, int]:
-        """Next offset by partition; none for one never read. Raises Conflict for another topic id."""
-        query = select(offsets.c.partition, offsets.c.next_offset, offsets.c.topic_id).where(
-            offsets.c.consumer == self._consumer,
-            offsets.c.topic == topic,
-            offsets.c.partition.in_(partitions),
-        )
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
-        found = {row.partition: row.next_offset for row in rows}
-        if any(row.topic_id != topic_id for row in rows):
+        """The next offset by partition, without partitions that were never read. Raises Conflict
+        (TOPIC_REPLACED) if the offsets are those of another topic id."""
+        async with self._database.connection() as connection:
+            rows = await _LOAD.fetch(
+                connection, consumer=self._consumer, topic=topic, partitions=list(partitions)
+            )
+        found = {row["partition"]: row["next_offset"] for row in rows}
+        if any(row["topic_id"] != topic_id for row in rows):
             raise Conflict(
-                f"topic {topic} was made anew: the offsets in the database belong to another one",
+                f"topic {topic} was created anew: the offsets in the database are those of the old one",
                 "TOPIC_REPLACED",
                 topic=topic,
             )
@@ -84,26 +118,26 @@ class Offsets:
         self._known.update({(topic, partition): offset for partition, offset in found.items()})
         return found
 
-    async def advance(
-        self, connection: "asyncpg.Connection", topic: str, topic_id: str, moves: Sequence[Move]
-    ) -> None:
-        """Moves the rows in the caller's transaction; raises OffsetsMoved where one is not as remembered."""
+    async def advance(self, connection: Connection, topic: str, topic_id: str, moves: Sequence[Move]) -> None:
+        """Moves the offsets in the caller's transaction. Raises OffsetsMoved if one is not as remembered."""
         expected = [self._known.get((topic, move.partition)) for move in moves]
         if any(known is not None and move.first < known for move, known in zip(moves, expected, strict=True)):
             raise OffsetsMoved
-        moved = await connection.fetchval(
-            _ADVANCE,
-            self._consumer,
-            topic,
-            topic_id,
-            [move.partition for move in moves],
-            expected,
-            [move.next for move in moves],
+        rows = [
+            {"partition": move.partition, "expected": offset, "next": move.next}
+            for move, offset in zip(moves, expected, strict=True)
+        ]
+        moved = await _ADVANCE.fetch_value(
+            connection,
+            consumer=self._consumer,
+            topic=topic,
+            topic_id=topic_id,
+            **unnested_values("move", _MOVE, rows),
         )
         if moved != len(moves):
             raise OffsetsMoved
 
     def committed(self, topic: str, moves: Sequence[Move]) -> None:
-        """Remembers what the committed transaction has set."""
+        """Remembers the offsets that a transaction has set. Must follow its commit."""
         for move in moves:
             self._known[topic, move.partition] = move.next

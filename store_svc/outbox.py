@@ -1,14 +1,12 @@
-"""The relay: what was committed goes onto store.feed.v1, store.cameras.v1 and store.kept.v1, in order, at
-least once.
+"""Publishes what was committed to store.feed.v1, store.cameras.v1 and store.kept.v1, in order, at least once.
 
-One relay works at a time, whoever holds the advisory lock; it reads and ticks off on the connection that
-holds it, so one whose lock is lost cannot go on.
+One relay works at a time: the one that holds the advisory lock. It reads and deletes on the connection that
+holds the lock, so a relay that loses its lock cannot continue.
 """
 
 import asyncio
 
-import asyncpg
-import structlog
+from sqlalchemy import Table, delete, func, literal, select, update
 
 from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from mesh.bus import Bus
@@ -17,40 +15,57 @@ from mesh.topics import CAMERAS, FEED, KEPT
 from store_svc.commit_signals import CommitSignal, wait
 from store_svc.consumer import BACKOFF
 from store_svc.database import Database
-
-log = structlog.get_logger(__name__)
+from store_svc.database.statement import Connection, Statement, array, parameter
+from store_svc.database.tables import camera_outbox, feed, feed_published, kept_outbox
 
 LOCK = 0x1A7E6
 PAGE = 500
 POLL_SECONDS = 0.5  # another process may have committed
 STANDBY_SECONDS = 1.0
-# Nobody waits for the kept media, so those of this while share a request: there are as many as photos.
+# Nothing waits for kept media, so those of this period share a request: there are as many as photos.
 KEPT_SECONDS = 1.0
 
-_FEED = """
-SELECT sequence, body FROM feed WHERE sequence > (SELECT sequence FROM feed_published)
-ORDER BY sequence LIMIT $1
-"""
-_CAMERAS = "SELECT id, body FROM camera_outbox ORDER BY id LIMIT $1"
-_KEPT = "SELECT id, body FROM kept_outbox ORDER BY id LIMIT $1"
+_TRY_LOCK = Statement(select(func.pg_try_advisory_lock(literal(LOCK))))
+_CHANGES = Statement(
+    select(feed.c.sequence, feed.c.body)
+    .where(feed.c.sequence > select(feed_published.c.sequence).scalar_subquery())
+    .order_by(feed.c.sequence)
+    .limit(PAGE)
+)
+_sequence = parameter("published", feed_published.c.sequence)
+_SET_PUBLISHED = Statement(
+    update(feed_published).values(sequence=_sequence).where(feed_published.c.sequence < _sequence)
+)
 
 
-class Outbox:
+def _oldest(outbox: Table) -> Statement:
+    return Statement(select(outbox.c.id, outbox.c.body).order_by(outbox.c.id).limit(PAGE))
+
+
+def _deletion(outbox: Table) -> Statement:
+    return Statement(delete(outbox).where(outbox.c.id == func.any(array("ids", outbox.c.id))))
+
+
+_CAMERAS, _DELETE_CAMERAS = _oldest(camera_outbox), _deletion(camera_outbox)
+_KEPT, _DELETE_KEPT = _oldest(kept_outbox), _deletion(kept_outbox)
+
+
+class OutboxRelay:
     def __init__(self, database: Database, bus: Bus, feed: CommitSignal) -> None:
         self._database = database
         self._bus = bus
         self._feed = feed
-        self._kept_due = 0.0  # by the event loop's clock
+        self._kept_due = 0.0  # by the clock of the event loop
 
     async def run(self) -> None:
-        """Relays while it holds the lock, stands by while another does."""
+        """Relays while it holds the lock, and waits while another process does."""
         while True:
-            await retry(self._hold, "relay the outbox", backoff=BACKOFF)
+            await retry(self._relay_while_locked, "relay the outbox", backoff=BACKOFF)
             await wait(self._feed.upcoming(), STANDBY_SECONDS)
 
-    async def _hold(self) -> None:
-        async with self._database.session() as connection:
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+    async def _relay_while_locked(self) -> None:
+        async with self._database.connection() as connection:
+            if not await _TRY_LOCK.fetch_value(connection):
                 return
             try:
                 while True:
@@ -58,35 +73,32 @@ class Outbox:
                     if not await self.relay(connection):
                         await wait(upcoming, POLL_SECONDS)
             finally:
-                # Not unlocked but closed: that frees the lock whatever state the connection is in.
+                # Closing the connection releases the lock whatever state the connection is in.
                 connection.terminate()
 
-    async def relay(self, connection: asyncpg.Connection) -> bool:
-        """Publishes a page of each, of the kept media now and then; whether there may be more. Raises
-        Unavailable."""
-        cameras = await connection.fetch(_CAMERAS, PAGE)
+    async def relay(self, connection: Connection) -> bool:
+        """Publishes a page of each topic, of kept media at most every KEPT_SECONDS. Returns whether there may
+        be more. Raises Unavailable."""
+        cameras = await _CAMERAS.fetch(connection)
         if cameras:
             await self._bus.publish(CAMERAS, *(CameraConfigured.FromString(row["body"]) for row in cameras))
-            ids = [row["id"] for row in cameras]
-            await connection.execute("DELETE FROM camera_outbox WHERE id = ANY($1::bigint[])", ids)
-        changes = await connection.fetch(_FEED, PAGE)
+            await _DELETE_CAMERAS.execute(connection, ids=[row["id"] for row in cameras])
+        changes = await _CHANGES.fetch(connection)
         if changes:
             await self._bus.publish(FEED, *(EventChanged.FromString(row["body"]) for row in changes))
-            head = changes[-1]["sequence"]
-            await connection.execute("UPDATE feed_published SET sequence = $1 WHERE sequence < $1", head)
+            await _SET_PUBLISHED.execute(connection, published=changes[-1]["sequence"])
         kept = await self._relay_kept(connection)
         return PAGE in (len(cameras), len(changes), kept)
 
-    async def _relay_kept(self, connection: asyncpg.Connection) -> int:
-        """How many were published; 0 also before they are due."""
+    async def _relay_kept(self, connection: Connection) -> int:
+        """Returns how many were published, which is 0 if they are not due yet."""
         now = asyncio.get_running_loop().time()
         if now < self._kept_due:
             return 0
-        kept = await connection.fetch(_KEPT, PAGE)
+        kept = await _KEPT.fetch(connection)
         if kept:
             await self._bus.publish(KEPT, *(MediaKept.FromString(row["body"]) for row in kept))
-            ids = [row["id"] for row in kept]
-            await connection.execute("DELETE FROM kept_outbox WHERE id = ANY($1::bigint[])", ids)
+            await _DELETE_KEPT.execute(connection, ids=[row["id"] for row in kept])
         if len(kept) < PAGE:
             self._kept_due = now + KEPT_SECONDS
         return len(kept)

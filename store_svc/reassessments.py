@@ -4,25 +4,33 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
+from sqlalchemy import exists, func, select
 
 from lares.store.v1.event_pb2 import Event
 from mesh.problems import Exhausted, NotFound
 from mesh.telemetry.spans import traceparent_of
 from store_svc.commit_signals import CommitSignal
 from store_svc.database import Database
+from store_svc.database.statement import Connection, Statement, parameter
+from store_svc.database.tables import assessment_failures, assessments, jobs
 from store_svc.domain.job import Request
-from store_svc.repository import load_queued, lock_cameras, write_queue
-from store_svc.snapshots import event_message
+from store_svc.event_repository import load_queued, lock_cameras, stored_event_message, write_queue
 
 # How many requests may wait at the same time. Concurrent requests can exceed it slightly.
 MAX_WAITING = 1000
 
-_WAITING = "SELECT count(*) FROM jobs WHERE request_id IS NOT NULL"
-_ENDED = """
-SELECT EXISTS (SELECT FROM assessments WHERE event_id = $1 AND request_id = $2)
-    OR EXISTS (SELECT FROM assessment_failures WHERE event_id = $1 AND given_up_request_id = $2)
-"""
+_WAITING = Statement(select(func.count()).select_from(jobs).where(jobs.c.request_id.is_not(None)))
+_event_id = parameter("event_id", assessments.c.event_id)
+_request_id = parameter("request_id", assessments.c.request_id)
+_ENDED = Statement(
+    select(
+        exists().where(assessments.c.event_id == _event_id, assessments.c.request_id == _request_id)
+        | exists().where(
+            assessment_failures.c.event_id == _event_id,
+            assessment_failures.c.given_up_request_id == _request_id,
+        )
+    )
+)
 
 
 class Reassessments:
@@ -44,11 +52,13 @@ class Reassessments:
         A repeated request has no effect, even if it differs or has ended since. Raises NotFound
         (EVENT_NOT_FOUND), and Exhausted (TOO_MANY_REASSESSMENTS) while MAX_WAITING requests wait.
         """
-        event = await self._database.fast(lambda connection: self._request(connection, event_id, request))
+        event = await self._database.transaction(
+            lambda connection: self._request(connection, event_id, request)
+        )
         self._due.notify()
         return event
 
-    async def _request(self, connection: asyncpg.Connection, event_id: UUID, request: Request) -> Event:
+    async def _request(self, connection: Connection, event_id: UUID, request: Request) -> Event:
         names = await lock_cameras(connection, [event_id])
         queued = (await load_queued(connection, [event_id])).get(event_id)
         if (
@@ -56,11 +66,11 @@ class Reassessments:
         ):  # inserted since, so its camera is not locked
             raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=str(event_id))
         waiting = queued.job.request if queued.job else None
-        ended = await connection.fetchval(_ENDED, event_id, request.id)
+        ended = await _ENDED.fetch_value(connection, event_id=event_id, request_id=request.id)
         if not ended and (waiting is None or waiting.id != request.id):
-            if waiting is None and await connection.fetchval(_WAITING) >= MAX_WAITING:
+            if waiting is None and await _WAITING.fetch_value(connection) >= MAX_WAITING:
                 raise Exhausted(f"{MAX_WAITING} reassessments are already waiting", "TOO_MANY_REASSESSMENTS")
             queued.request_assessment(request, self._clock(), traceparent_of() or None)
             await write_queue(connection, [queued])
         event = queued.event
-        return event_message(event, names[event.camera_id])
+        return stored_event_message(event, names[event.camera_id])

@@ -24,27 +24,27 @@ from store_svc.api.jobs import JobServicer
 from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
-from store_svc.assessed import AssessedRecorder
-from store_svc.cameras import Cameras
+from store_svc.api_keys import ApiKeys, ensure_admin_key
+from store_svc.camera_repository import CameraRepository
 from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import Consumer
 from store_svc.database import Database, open_database
-from store_svc.detected import DetectedRecorder
 from store_svc.detectors import Detectors
 from store_svc.domain.assembly import AssemblyLimits
 from store_svc.domain.job import ASSESS
 from store_svc.domain.watch_policy import WatchSettings
-from store_svc.facts_read import FactsRead
 from store_svc.job_leases import JobKind, JobLeases
-from store_svc.keys import Keys, ensure_admin_key
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
-from store_svc.outbox import Outbox
-from store_svc.preview import Previews
+from store_svc.outbox import OutboxRelay
+from store_svc.policy_preview import PolicyPreviews
 from store_svc.queries.assess_inputs import read_assess_inputs
 from store_svc.queries.feed import list_changes
+from store_svc.read_progress import ReadProgress
 from store_svc.reassessments import Reassessments
-from store_svc.rejected import RejectedRecorder
+from store_svc.recording.event_assessed import EventAssessedRecorder
+from store_svc.recording.media_detected import MediaDetectedRecorder
+from store_svc.recording.media_rejected import MediaRejectedRecorder
 from store_svc.sweep import Sweep, run_sweep
 from store_svc.times import SECOND, now
 
@@ -67,23 +67,23 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
 
 async def _start_workers(
     stack: AsyncExitStack, config: Config, mesh: Mesh, database: Database, signals: CommitSignals
-) -> tuple[TopicLags, FactsRead]:
+) -> tuple[TopicLags, ReadProgress]:
     offsets = Offsets(database, SERVICE)
     detected = await stack.enter_async_context(mesh.bus.consume(DETECTED, SERVICE, offsets=offsets))
     rejected = await stack.enter_async_context(mesh.bus.consume(REJECTED, SERVICE, offsets=offsets))
     assessed = await stack.enter_async_context(mesh.bus.consume(ASSESSED, SERVICE, offsets=offsets))
-    facts = FactsRead(assessed.ends, assessed.behind, now)
-    recorder = DetectedRecorder(assembly_limits(config), watch_settings(config), config.time_zone, now)
+    facts = ReadProgress(assessed.ends, assessed.behind, now)
+    recorder = MediaDetectedRecorder(assembly_limits(config), watch_settings(config), config.time_zone, now)
     detections = Consumer(database, offsets, signals, recorder)
-    rejections = Consumer(database, offsets, signals, RejectedRecorder(now))
-    assessments = Consumer(database, offsets, signals, AssessedRecorder(now))
+    rejections = Consumer(database, offsets, signals, MediaRejectedRecorder(now))
+    assessments = Consumer(database, offsets, signals, EventAssessedRecorder(now))
     sweep = Sweep(database, config.event_gap_seconds, config.lease_seconds, now)
     for name, work in (
         ("store detections", detections.run(detected)),
         ("store rejections", rejections.run(rejected)),
         ("store assessments", assessments.run(assessed)),
         ("store sweep", run_sweep(sweep, detected, signals, facts)),
-        ("store outbox", Outbox(database, mesh.bus, signals.feed).run()),
+        ("store outbox", OutboxRelay(database, mesh.bus, signals.feed).run()),
     ):
         await stack.enter_async_context(mesh.running(name, work))
     return TopicLags(detected.lag, rejected.lag, assessed.lag), facts
@@ -96,7 +96,7 @@ async def _add_services(
     database: Database,
     signals: CommitSignals,
     lags: TopicLags,
-    facts: FactsRead,
+    facts: ReadProgress,
 ) -> None:
     feed = await stack.enter_async_context(open_feed(mesh.bus, partial(list_changes, database)))
     watch = watch_settings(config)
@@ -105,11 +105,13 @@ async def _add_services(
     # and the detector may be replaced.
     mesh.checks["watch_policy"] = detectors.check
     mesh.awaited.add("watch_policy")
-    previews = Previews(database, watch, detectors)
-    cameras = CameraServicer(database, Cameras(database, signals, now), previews, config.watch_classes, now)
+    previews = PolicyPreviews(database, watch, detectors)
+    cameras = CameraServicer(
+        database, CameraRepository(database, signals, now), previews, config.watch_classes, now
+    )
     reassessments = Reassessments(database, signals.due, now)
     events = EventServicer(database, feed, reassessments, lags, now)
-    keys = Keys(database, now)
+    keys = ApiKeys(database, now)
     kinds = {ASSESS: JobKind(facts, read_assess_inputs)}
     jobs = JobServicer(JobLeases(database, kinds, signals.due, config.lease_seconds, now))
     add, package = partial(mesh.server.add, needs=["postgres"]), "lares.store.v1"

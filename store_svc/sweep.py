@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-import asyncpg
+from sqlalchemy import func, not_, select, update
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.bus import Stream
@@ -15,26 +15,42 @@ from mesh.retry import retry
 from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import BACKOFF
 from store_svc.database import Database
+from store_svc.database.statement import Connection, Statement, array, parameter
+from store_svc.database.tables import events
 from store_svc.domain.job import ASSESS
-from store_svc.facts_read import FactsRead
-from store_svc.job_queue import last_expiry, mend_jobs, write_jobs
-from store_svc.recording import Effect
-from store_svc.repository import load_queued, lock_cameras, write_events
+from store_svc.event_repository import load_queued, lock_cameras, write_events
+from store_svc.job_queue import last_expiry, repair_deadlines, write_jobs
+from store_svc.read_progress import ReadProgress
+from store_svc.recording.recorder import Effect
 
 CLOSED_PER_TRANSACTION = 200
 SWEEP_SECONDS = 1.0
 FACTS_POLL_SECONDS = 0.1
 
-_IDLE_PARTITIONS = "SELECT DISTINCT partition FROM events WHERE NOT closed AND last_recorded_at <= $1"
-_CLOSABLE = """
-SELECT id FROM events WHERE NOT closed AND last_recorded_at <= $1 AND partition = ANY($2::int[])
-ORDER BY last_recorded_at LIMIT $3
-"""
+_open = not_(events.c.closed)
+_before = parameter("before", events.c.last_recorded_at)
+_now = parameter("now", events.c.last_recorded_at)
+_IDLE_PARTITIONS = Statement(
+    select(events.c.partition).distinct().where(_open, events.c.last_recorded_at <= _before)
+)
+_CLOSABLE = Statement(
+    select(events.c.id)
+    .where(
+        _open,
+        events.c.last_recorded_at <= _before,
+        events.c.partition == func.any(array("partitions", events.c.partition)),
+    )
+    .order_by(events.c.last_recorded_at)
+    .limit(CLOSED_PER_TRANSACTION)
+)
 # Times in the future were written before the clock was set back.
-_IN_FUTURE = "SELECT id FROM events WHERE NOT closed AND last_recorded_at > $1"
-_RESET_TO_NOW = """
-UPDATE events SET last_recorded_at = $1 WHERE id = ANY($2::uuid[]) AND NOT closed AND last_recorded_at > $1
-"""
+_in_future = events.c.last_recorded_at > _now
+_IN_FUTURE = Statement(select(events.c.id).where(_open, _in_future))
+_RESET_TO_NOW = Statement(
+    update(events)
+    .values(last_recorded_at=_now)
+    .where(events.c.id == func.any(array("ids", events.c.id)), _open, _in_future)
+)
 
 
 class Sweep:
@@ -58,18 +74,18 @@ class Sweep:
         They were written before the clock was set back.
         """
 
-        async def work(connection: asyncpg.Connection) -> None:
+        async def work(connection: Connection) -> None:
             now = self._clock()
-            if in_future := [row["id"] for row in await connection.fetch(_IN_FUTURE, now)]:
+            if in_future := [row["id"] for row in await _IN_FUTURE.fetch(connection, now=now)]:
                 await lock_cameras(connection, in_future)
-                await connection.execute(_RESET_TO_NOW, now, in_future)
-            await mend_jobs(connection, now, self._lease)
+                await _RESET_TO_NOW.execute(connection, now=now, ids=in_future)
+            await repair_deadlines(connection, now, self._lease)
 
-        await self._database.fast(work)
+        await self._database.transaction(work)
 
     async def last_expiry(self) -> datetime | None:
         """Returns the latest expiry of the expired leases whose jobs have not been leased again, or None."""
-        async with self._database.session() as connection:
+        async with self._database.connection() as connection:
             return await last_expiry(connection, ASSESS, self._clock())
 
     async def idle_partitions(self) -> tuple[datetime, set[int]]:
@@ -78,8 +94,8 @@ class Sweep:
         An event may be closed only if everything that was in its partition by that time is in the store.
         """
         before = self._clock() - self._gap
-        async with self._database.session() as connection:
-            rows = await connection.fetch(_IDLE_PARTITIONS, before)
+        async with self._database.connection() as connection:
+            rows = await _IDLE_PARTITIONS.fetch(connection, before=before)
         return before, {row["partition"] for row in rows}
 
     async def close(self, before: datetime, partitions: Collection[int]) -> Effect:
@@ -89,17 +105,19 @@ class Sweep:
         """
         outbox = due = False
         while True:
-            closed = await self._database.fast(lambda connection: self._close(connection, before, partitions))
+            closed = await self._database.transaction(
+                lambda connection: self._close(connection, before, partitions)
+            )
             outbox |= bool(closed)
             due |= any(closed)
             if len(closed) < CLOSED_PER_TRANSACTION:
                 return Effect(outbox, due)
 
     async def _close(
-        self, connection: asyncpg.Connection, before: datetime, partitions: Collection[int]
+        self, connection: Connection, before: datetime, partitions: Collection[int]
     ) -> list[bool]:
         """Returns for each closed event whether it has a job."""
-        found = await connection.fetch(_CLOSABLE, before, list(partitions), CLOSED_PER_TRANSACTION)
+        found = await _CLOSABLE.fetch(connection, before=before, partitions=list(partitions))
         names = await lock_cameras(connection, [row["id"] for row in found])
         # Check again under the locks: a frame may have joined, or another process may have closed the event.
         events = (await load_queued(connection, [row["id"] for row in found])).values()
@@ -113,11 +131,11 @@ class Sweep:
 
 
 async def run_sweep(
-    sweep: Sweep, detections: Stream[MediaDetected], signals: CommitSignals, facts: FactsRead
+    sweep: Sweep, detections: Stream[MediaDetected], signals: CommitSignals, facts: ReadProgress
 ) -> None:
     """Lets leasing begin once all assessments are read, then sweeps once a second."""
     while True:
-        if await retry(facts.look, "read the assessments", backoff=BACKOFF):
+        if await retry(facts.update, "read the assessments", backoff=BACKOFF):
             break
         await asyncio.sleep(FACTS_POLL_SECONDS)
     signals.notify(feed=False, due=True)
@@ -127,7 +145,7 @@ async def run_sweep(
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected], facts: FactsRead) -> Effect:
+async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected], facts: ReadProgress) -> Effect:
     """Closes the events that are due, in the partitions that are read far enough.
 
     Also lets jobs be leased again whose lease has expired, once all facts up to the expiry are read.
@@ -145,8 +163,8 @@ async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected], facts: Fac
     return Effect(effect.outbox, effect.due or leases_expired)
 
 
-async def facts_reached(facts: FactsRead, expired: datetime) -> bool:
+async def facts_reached(facts: ReadProgress, expired: datetime) -> bool:
     """Returns whether this call, and no earlier one, found the facts read up to `expired`."""
     if facts.until is not None and facts.until >= expired:
         return False
-    return await facts.look()
+    return await facts.update()

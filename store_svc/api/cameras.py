@@ -11,12 +11,12 @@ from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2_grpc import CameraServiceServicer
 from mesh.labels import canonical
 from mesh.problems import Invalid
-from store_svc.cameras import Cameras
+from store_svc.camera_repository import CameraRepository
 from store_svc.database import Database
 from store_svc.domain.camera import SETTINGS
-from store_svc.preview import Previews
+from store_svc.messages import camera_message
+from store_svc.policy_preview import PolicyPreviews
 from store_svc.queries import cameras
-from store_svc.snapshots import camera_message
 
 PREVIEWED_FRAMES = 20
 EVERYTHING = "*"
@@ -26,8 +26,8 @@ class CameraServicer(CameraServiceServicer):
     def __init__(
         self,
         database: Database,
-        stored: Cameras,
-        previews: Previews,
+        stored: CameraRepository,
+        previews: PolicyPreviews,
         labels: Iterable[str],
         clock: Callable[[], datetime],
     ) -> None:

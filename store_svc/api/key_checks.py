@@ -2,11 +2,11 @@
 
 from lares.store.internal.v1 import key_check_service_pb2 as pb
 from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceServicer
-from store_svc.keys import Keys
+from store_svc.api_keys import ApiKeys
 
 
 class KeyCheckServicer(KeyCheckServiceServicer):
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: ApiKeys) -> None:
         self._keys = keys
 
     async def VerifyKey(self, request: pb.VerifyKeyRequest, context: object) -> pb.VerifyKeyResponse:

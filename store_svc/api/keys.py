@@ -2,11 +2,11 @@
 
 from lares.store.v1 import key_service_pb2 as pb
 from lares.store.v1.key_service_pb2_grpc import KeyServiceServicer
-from store_svc.keys import Keys
+from store_svc.api_keys import ApiKeys
 
 
 class KeyServicer(KeyServiceServicer):
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: ApiKeys) -> None:
         self._keys = keys
 
     async def CreateKey(self, request: pb.CreateKeyRequest, context: object) -> pb.CreateKeyResponse:

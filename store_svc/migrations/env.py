@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from store_svc.tables import metadata
+from store_svc.database.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

@@ -1,1 +1,1 @@
-"""Reads of the book of record: plain SQL, one round trip each."""
+"""Reads of the database for the RPCs. Each takes one statement."""

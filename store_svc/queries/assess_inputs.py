@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-import asyncpg
 import structlog
+from sqlalchemy import func, literal_column, select
 
 from lares.reason.v1.evidence_pb2 import Evidence, PastEvent
 from lares.store.internal.v1.job_service_pb2 import AssessInput
 from store_svc import messages
+from store_svc.database.statement import Connection, Record, Statement, array
+from store_svc.database.tables import cameras, detections, events
 from store_svc.domain.evidence import evidence_digest, load_history
 from store_svc.domain.job import Job
 from store_svc.job_queue import request_message
@@ -17,25 +19,39 @@ from store_svc.times import stamp
 log = structlog.get_logger(__name__)
 
 # One statement reads one snapshot. With two, frames could join the event in between.
-_EVIDENCE = """
-    SELECT e.id, e.camera_id, coalesce(c.display_name, e.camera_id) AS camera_name, e.time_zone, e.started_at,
-        e.ended_at, e.history, e.evidence_revision, e.evidence_digest,
-        ARRAY(
-            SELECT d FROM detections d WHERE d.event_id = e.id ORDER BY d.captured_at, d.score DESC, d.id
-        ) AS detections
-    FROM events e LEFT JOIN cameras c ON c.id = e.camera_id WHERE e.id = ANY($1::uuid[])
-"""
+_detection = detections.alias("detection")
+_detections = (
+    select(literal_column("detection"))  # the whole row, whose columns have names
+    .select_from(_detection)
+    .where(_detection.c.event_id == events.c.id)
+    .order_by(_detection.c.captured_at, _detection.c.score.desc(), _detection.c.id)
+    .scalar_subquery()
+)
+_EVIDENCE = Statement(
+    select(
+        events.c.id,
+        events.c.camera_id,
+        func.coalesce(cameras.c.display_name, events.c.camera_id).label("camera_name"),
+        events.c.time_zone,
+        events.c.started_at,
+        events.c.ended_at,
+        events.c.history,
+        events.c.evidence_revision,
+        events.c.evidence_digest,
+        func.array(_detections).label("detections"),
+    )
+    .outerjoin_from(events, cameras, cameras.c.id == events.c.camera_id)
+    .where(events.c.id == func.any(array("event_ids", events.c.id)))
+)
 
 
-async def read_assess_inputs(
-    connection: "asyncpg.Connection", jobs: Sequence[Job]
-) -> dict[UUID, AssessInput]:
+async def read_assess_inputs(connection: Connection, jobs: Sequence[Job]) -> dict[UUID, AssessInput]:
     """Returns the inputs by event.
 
     Leaves out, and logs, an event whose evidence does not have the digest that the event and the job have: an
     assessment of it would be stored under the wrong digest.
     """
-    rows = await connection.fetch(_EVIDENCE, [job.subject_id for job in jobs])
+    rows = await _EVIDENCE.fetch(connection, event_ids=[job.subject_id for job in jobs])
     found = {row["id"]: row for row in rows}
     inputs: dict[UUID, AssessInput] = {}
     for job in jobs:
@@ -48,13 +64,13 @@ async def read_assess_inputs(
     return inputs
 
 
-def _matches_digest(row: "asyncpg.Record", job: Job) -> bool:
+def _matches_digest(row: Record, job: Job) -> bool:
     ids = (detection["id"] for detection in row["detections"])
     computed = evidence_digest(ids, load_history(row["history"]), row["time_zone"])
     return {computed} == {job.input_digest, row["evidence_digest"]}
 
 
-def _evidence(row: "asyncpg.Record") -> Evidence:
+def _evidence(row: Record) -> Evidence:
     history = load_history(row["history"])
     return Evidence(
         event_id=str(row["id"]),
@@ -65,6 +81,6 @@ def _evidence(row: "asyncpg.Record") -> Evidence:
         time_zone=row["time_zone"],
         started_at=stamp(row["started_at"]),
         ended_at=stamp(row["ended_at"]),
-        detections=map(messages.evidence_detection, row["detections"]),
+        detections=map(messages.evidence_detection_message, row["detections"]),
         history=[PastEvent(event_id=str(p.event_id), started_at=stamp(p.started_at)) for p in history],
     )

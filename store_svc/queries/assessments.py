@@ -1,27 +1,42 @@
-"""The judgements of an event, also those that others took over from."""
+"""All assessments of an event, with those that a later one replaced."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, Select, select
 
 from lares.reason.v1.assessment_pb2 import Assessment
 from lares.store.v1.event_service_pb2 import ListAssessmentsResponse
 from store_svc.database import Database
+from store_svc.database.statement import FilteredStatement, parameter
+from store_svc.database.tables import assessments
 from store_svc.queries.page_tokens import NUMBER, PageTokens
-from store_svc.queries.where import Where
+
+
+def _select(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
+    return (
+        select(assessments.c.number, assessments.c.body)
+        .where(assessments.c.event_id == parameter("event_id", assessments.c.event_id), *conditions)
+        .order_by(assessments.c.number.desc())
+        .limit(parameter("limit", Integer))
+    )
+
+
+_PAGE = FilteredStatement(_select, {"after": assessments.c.number < parameter("after", assessments.c.number)})
 
 
 async def list_assessments(
     database: Database, event_id: str, size: int, token: str
 ) -> ListAssessmentsResponse:
-    """One page, the last recorded first; an unknown event has none. Raises Invalid BAD_PAGE_TOKEN."""
-    where, pages = Where(), PageTokens("assessments", {"number": NUMBER}, event_id)
-    where.add("event_id = {}", event_id)
-    if key := pages.after(token):
-        where.add("number < {}", *key)
-    limit = where.argument(size + 1)
-    statement = f"SELECT number, body FROM assessments {where} ORDER BY number DESC LIMIT {limit}"  # noqa: S608
-    async with database.session() as connection:
-        rows = await connection.fetch(statement, *where.arguments)
-    page, tokens, following = pages.cut(rows, size)
+    """One page, the last recorded first; empty for an unknown event. Raises Invalid (BAD_PAGE_TOKEN)."""
+    tokens = PageTokens("assessments", {"number": NUMBER}, event_id)
+    values: dict[str, Any] = {"event_id": event_id, "limit": size + 1}
+    if key := tokens.after(token):
+        (values["after"],) = key
+    async with database.connection() as connection:
+        rows = await _PAGE.fetch(connection, **values)
+    page, page_tokens, next_page_token = tokens.cut(rows, size)
     return ListAssessmentsResponse(
         assessments=[Assessment.FromString(row["body"]) for row in page],
-        page_tokens=tokens,
-        next_page_token=following,
+        page_tokens=page_tokens,
+        next_page_token=next_page_token,
     )

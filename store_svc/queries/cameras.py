@@ -1,47 +1,58 @@
-"""The cameras' configuration."""
+"""The configuration of cameras."""
 
 from collections.abc import Sequence
+
+from sqlalchemy import Integer, func, select
 
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2 import ListCamerasResponse
 from mesh.problems import NotFound
-from store_svc import messages
 from store_svc.database import Database
+from store_svc.database.statement import Statement, array, parameter
+from store_svc.database.tables import cameras
 from store_svc.domain.camera import StoredCamera
+from store_svc.messages import camera_message
 from store_svc.queries.page_tokens import SLUG, PageTokens
-from store_svc.snapshots import camera_message
 
-_ONE = "SELECT * FROM cameras WHERE id = $1 AND deleted_at IS NULL"
-_BATCH = "SELECT * FROM cameras WHERE id = ANY($1::text[])"
-# '' is less than every id.
-_LIST = "SELECT * FROM cameras WHERE id > $1 AND deleted_at IS NULL ORDER BY id LIMIT $2"
+_ONE = Statement(
+    select(cameras).where(cameras.c.id == parameter("id", cameras.c.id), cameras.c.deleted_at.is_(None))
+)
+_BATCH = Statement(select(cameras).where(cameras.c.id == func.any(array("ids", cameras.c.id))))
+_PAGE = Statement(
+    select(cameras)
+    .where(cameras.c.id > parameter("after", cameras.c.id), cameras.c.deleted_at.is_(None))
+    .order_by(cameras.c.id)
+    .limit(parameter("limit", Integer))
+)
 
 
 async def get_camera(database: Database, camera_id: str) -> Camera:
-    """Raises NotFound CAMERA_NOT_FOUND, for deleted ones too."""
+    """Raises NotFound (CAMERA_NOT_FOUND), for a deleted camera, too."""
     return camera_message(await stored_camera(database, camera_id))
 
 
 async def stored_camera(database: Database, camera_id: str) -> StoredCamera:
-    """Raises NotFound CAMERA_NOT_FOUND, for deleted ones too."""
-    async with database.session() as connection:
-        row = await connection.fetchrow(_ONE, camera_id)
+    """Raises NotFound (CAMERA_NOT_FOUND), for a deleted camera, too."""
+    async with database.connection() as connection:
+        row = await _ONE.fetch_one(connection, id=camera_id)
     if row is None:
         raise NotFound("there is no such camera", "CAMERA_NOT_FOUND", camera_id=camera_id)
-    return StoredCamera(**dict(row))
+    return StoredCamera(**row)
 
 
 async def batch_cameras(database: Database, camera_ids: Sequence[str]) -> list[Camera]:
-    """Those that exist, deleted ones included, in no order."""
-    async with database.session() as connection:
-        return [messages.camera(row) for row in await connection.fetch(_BATCH, camera_ids)]
+    """Those that exist, with deleted ones, in no order."""
+    async with database.connection() as connection:
+        rows = await _BATCH.fetch(connection, ids=camera_ids)
+    return [camera_message(StoredCamera(**row)) for row in rows]
 
 
 async def list_cameras(database: Database, size: int, token: str) -> ListCamerasResponse:
-    """One page by id, ascending, without deleted ones. Raises Invalid BAD_PAGE_TOKEN."""
-    pages = PageTokens("cameras", {"id": SLUG})
-    (after,) = pages.after(token) or ("",)
-    async with database.session() as connection:
-        rows = await connection.fetch(_LIST, after, size + 1)
-    page, _, following = pages.cut(rows, size)
-    return ListCamerasResponse(cameras=[messages.camera(row) for row in page], next_page_token=following)
+    """One page by id, ascending, without deleted cameras. Raises Invalid (BAD_PAGE_TOKEN)."""
+    tokens = PageTokens("cameras", {"id": SLUG})
+    (after,) = tokens.after(token) or ("",)  # '' is less than every id
+    async with database.connection() as connection:
+        rows = await _PAGE.fetch(connection, after=after, limit=size + 1)
+    page, _, next_page_token = tokens.cut(rows, size)
+    messages = [camera_message(StoredCamera(**row)) for row in page]
+    return ListCamerasResponse(cameras=messages, next_page_token=next_page_token)

@@ -1,37 +1,73 @@
-"""What is in flight in the store."""
+"""How much work is waiting in the store, and how quickly events are assessed."""
 
 from datetime import datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
+from sqlalchemy import func, not_, select
 
 from lares.store.v1.event_service_pb2 import GetStoreStatusResponse
 from store_svc.database import Database
+from store_svc.database.statement import Statement, parameter
+from store_svc.database.tables import (
+    TIME,
+    assessments,
+    camera_outbox,
+    events,
+    feed_head,
+    feed_published,
+    jobs,
+    kept_outbox,
+)
 from store_svc.domain.job import ASSESS
 from store_svc.times import stamp
 
-PACE = timedelta(minutes=5)  # what the pace of judging is told by
+PACE = timedelta(minutes=5)  # the period whose assessments tell how long the rest will take
 
-_COUNTS = """
-    SELECT
-        (SELECT count(*) FROM events WHERE NOT closed) AS open_events,
-        due.events AS due_events, due.leased AS leased_events, due.oldest AS oldest_due_at,
-        head.sequence - published.sequence + (SELECT count(*) FROM camera_outbox)
-            + (SELECT count(*) FROM kept_outbox) AS outbox,
-        head.sequence AS sequence,
-        (SELECT count(*) FROM assessments WHERE recorded_at > $1 - $2::interval AND recorded_at <= $1)
-            AS recently_assessed
-    FROM feed_head head, feed_published published, (
-        SELECT count(*) AS events, count(*) FILTER (WHERE leased_until > $1) AS leased,
-            min(waiting_since) AS oldest
-        FROM jobs WHERE kind = $3
-    ) due
-"""
+
+def _counts() -> Statement:
+    now, count = parameter("now", TIME), func.count
+    due = (
+        select(
+            count().label("events"),
+            count().filter(jobs.c.leased_until > now).label("leased"),
+            func.min(jobs.c.waiting_since).label("oldest"),
+        )
+        .where(jobs.c.kind == parameter("kind", jobs.c.kind))
+        .subquery("due")
+    )
+    recent = (assessments.c.recorded_at > parameter("since", TIME)) & (assessments.c.recorded_at <= now)
+    unpublished = feed_head.c.sequence - feed_published.c.sequence
+    outboxes = [
+        select(count()).select_from(outbox).scalar_subquery() for outbox in (camera_outbox, kept_outbox)
+    ]
+    return Statement(
+        select(
+            select(count())
+            .select_from(events)
+            .where(not_(events.c.closed))
+            .scalar_subquery()
+            .label("open_events"),
+            due.c.events.label("due_events"),
+            due.c.leased.label("leased_events"),
+            due.c.oldest.label("oldest_due_at"),
+            (unpublished + outboxes[0] + outboxes[1]).label("outbox"),
+            feed_head.c.sequence,
+            select(count())
+            .select_from(assessments)
+            .where(recent)
+            .scalar_subquery()
+            .label("recently_assessed"),
+        ).select_from(feed_head, feed_published, due)
+    )
+
+
+_COUNTS = _counts()
 
 
 async def count(database: Database, now: datetime) -> GetStoreStatusResponse:
-    """Everything but the lags, in one snapshot."""
-    async with database.session() as connection:
-        row = await connection.fetchrow(_COUNTS, now, PACE, ASSESS)
+    """Everything but the lags of the consumers, in one snapshot."""
+    async with database.connection() as connection:
+        row = await _COUNTS.fetch_one(connection, now=now, since=now - PACE, kind=ASSESS)
     assert row is not None  # an aggregate, and tables of one row each
     oldest = row["oldest_due_at"]
     return GetStoreStatusResponse(
@@ -46,11 +82,11 @@ async def count(database: Database, now: datetime) -> GetStoreStatusResponse:
     )
 
 
-def _eta(due: int, judged: int) -> Duration | None:
-    """When all is judged at the pace of late, which is told too low in the first minutes of a backlog. None
-    without a pace."""
-    if due and not judged:
+def _eta(due: int, recently_assessed: int) -> Duration | None:
+    """How long the due events will take at the recent pace; None if none was assessed recently. It is too
+    long in the first minutes of a backlog, when the pace counts idle time, too."""
+    if due and not recently_assessed:
         return None
     eta = Duration()
-    eta.FromTimedelta(PACE * due / max(judged, 1))
+    eta.FromTimedelta(PACE * due / max(recently_assessed, 1))
     return eta

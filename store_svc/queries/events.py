@@ -1,87 +1,135 @@
-"""Events as people see them: with their current assessment and their camera's name of now."""
+"""Events with their current assessment and the current name of their camera."""
 
 from typing import Any
 
-from asyncpg import Record
+from sqlalchemy import ColumnElement, Integer, Select, Text, func, select, true, tuple_
 
 from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2 import EventFilter, ListEventsResponse
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import NotFound
-from store_svc import messages
 from store_svc.database import Database
+from store_svc.database.statement import FilteredStatement, Record, Statement, array, parameter
+from store_svc.database.tables import assessments, cameras, events, feed
+from store_svc.messages import bound, event_message
 from store_svc.queries.page_tokens import ID, TIME, PageTokens
-from store_svc.queries.where import Where
 
-_NAME = "coalesce(c.display_name, e.camera_id) AS camera_name"
-_CAMERA = "LEFT JOIN cameras c ON c.id = e.camera_id"
-_NEWEST = "ORDER BY started_at DESC, id DESC"
-_ONE = f"""
-    SELECT e.*, {_NAME}, a.body AS assessment
-    FROM events e {_CAMERA} LEFT JOIN assessments a ON a.id = e.assessment_id WHERE e.id = $1
-"""  # noqa: S608 - constants
-# An event's latest feed entry holds all of it, serialised, at half the cost of making it from columns. The
-# columns are read only where the feed no longer keeps the entry.
-_PAGE = f"""
-    SELECT e.id, e.started_at, e.camera_id, {_NAME}, entry.body AS entry, bare.*
-    FROM (SELECT id, started_at, camera_id, sequence FROM events {{where}} {_NEWEST} LIMIT {{limit}}) e
-    {_CAMERA}
-    LEFT JOIN feed entry ON entry.sequence = e.sequence
-    LEFT JOIN LATERAL (
-        SELECT status, revision, events.sequence, ended_at, closed, labels, detection_count, media_count,
-            a.body AS assessment
-        FROM events LEFT JOIN assessments a ON a.id = assessment_id
-        WHERE events.id = e.id AND entry.sequence IS NULL
-    ) bare ON true
-    {_NEWEST}
-"""  # noqa: S608 - constants
+_ONE = Statement(
+    select(
+        *events.columns,
+        func.coalesce(cameras.c.display_name, events.c.camera_id).label("camera_name"),
+        assessments.c.body.label("assessment"),
+    )
+    .select_from(
+        events.outerjoin(cameras, cameras.c.id == events.c.camera_id).outerjoin(
+            assessments, assessments.c.id == events.c.assessment_id
+        )
+    )
+    .where(events.c.id == parameter("id", events.c.id))
+)
+
+
+def _select(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
+    """An event's latest feed entry contains the whole event, serialised, at half the cost of making it from
+    columns. The columns are read only if the feed no longer has the entry."""
+    page = (
+        select(events.c.id, events.c.started_at, events.c.camera_id, events.c.sequence)
+        .where(*conditions)
+        .order_by(events.c.started_at.desc(), events.c.id.desc())
+        .limit(parameter("limit", Integer))
+        .subquery("page")
+    )
+    entry, own = feed.alias("entry"), events.alias("own")
+    columns = (
+        select(
+            own.c.status,
+            own.c.revision,
+            own.c.sequence,
+            own.c.ended_at,
+            own.c.closed,
+            own.c.labels,
+            own.c.detection_count,
+            own.c.media_count,
+            assessments.c.body.label("assessment"),
+        )
+        .select_from(own.outerjoin(assessments, assessments.c.id == own.c.assessment_id))
+        .where(own.c.id == page.c.id, entry.c.sequence.is_(None))
+        .lateral("columns")
+    )
+    return (
+        select(
+            page.c.id,
+            page.c.started_at,
+            page.c.camera_id,
+            func.coalesce(cameras.c.display_name, page.c.camera_id).label("camera_name"),
+            entry.c.body.label("entry"),
+            *columns.c,
+        )
+        .select_from(
+            page.outerjoin(cameras, cameras.c.id == page.c.camera_id)
+            .outerjoin(entry, entry.c.sequence == page.c.sequence)
+            .outerjoin(columns, true())
+        )
+        .order_by(page.c.started_at.desc(), page.c.id.desc())
+    )
+
+
+_PAGE = FilteredStatement(
+    _select,
+    {
+        "camera_ids": events.c.camera_id == func.any(array("camera_ids", events.c.camera_id)),
+        "labels": events.c.labels.bool_op("&&")(array("labels", Text)),
+        "severities": events.c.severity == func.any(array("severities", events.c.severity)),
+        "statuses": events.c.status == func.any(array("statuses", events.c.status)),
+        "started_after": events.c.started_at >= parameter("started_after", events.c.started_at),
+        "started_before": events.c.started_at < parameter("started_before", events.c.started_at),
+        "after_id": tuple_(events.c.started_at, events.c.id)
+        < tuple_(parameter("after_started_at", events.c.started_at), parameter("after_id", events.c.id)),
+    },
+)
 
 
 async def get_event(database: Database, event_id: str) -> Event:
-    """Raises NotFound EVENT_NOT_FOUND."""
-    async with database.session() as connection:
-        row = await connection.fetchrow(_ONE, event_id)
+    """Raises NotFound (EVENT_NOT_FOUND)."""
+    async with database.connection() as connection:
+        row = await _ONE.fetch_one(connection, id=event_id)
     if row is None:
         raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=event_id)
-    return messages.event(row)
+    return event_message(row, row["camera_name"], row["assessment"])
 
 
 async def list_events(database: Database, filter: EventFilter, size: int, token: str) -> ListEventsResponse:
-    """One page, newest first. Raises Invalid BAD_PAGE_TOKEN."""
-    where, scope = _filtered(filter)
-    pages = PageTokens("events", {"started_at": TIME, "id": ID}, scope)
-    if key := pages.after(token):
-        where.add("(started_at, id) < ({}, {})", *key)
-    statement = _PAGE.format(limit=where.argument(size + 1), where=where)
-    async with database.session() as connection:
-        rows = await connection.fetch(statement, *where.arguments)
-    page, tokens, following = pages.cut(rows, size)
-    response = ListEventsResponse(page_tokens=tokens, next_page_token=following)
+    """One page, newest first. Raises Invalid (BAD_PAGE_TOKEN)."""
+    values = _filter_values(filter)
+    tokens = PageTokens("events", {"started_at": TIME, "id": ID}, scope=list(values.items()))
+    if key := tokens.after(token):
+        values["after_started_at"], values["after_id"] = key
+    async with database.connection() as connection:
+        rows = await _PAGE.fetch(connection, limit=size + 1, **values)
+    page, page_tokens, next_page_token = tokens.cut(rows, size)
+    response = ListEventsResponse(page_tokens=page_tokens, next_page_token=next_page_token)
     response.events.extend(_event(row) for row in page)
     return response
 
 
 def _event(row: Record) -> Event:
     if row["entry"] is None:
-        return messages.event(row)
+        return event_message(row, row["camera_name"], row["assessment"])
     event = EventChanged.FromString(row["entry"]).event
     event.camera_name = row["camera_name"]
     return event
 
 
-def _filtered(filter: EventFilter) -> tuple[Where, list[tuple[str, Any]]]:
-    """The conditions, and the same as a scope for page tokens: the order of values does not matter."""
-    parts: list[tuple[str, Any]] = [
-        ("camera_id = ANY({}::text[])", sorted(filter.camera_ids)),
-        ("labels && {}::text[]", sorted(filter.labels)),
-        ("severity = ANY({}::smallint[])", sorted(filter.severities)),
-        ("status = ANY({}::smallint[])", sorted(filter.statuses)),
-    ]
+def _filter_values(filter: EventFilter) -> dict[str, Any]:
+    """By the names of the conditions, those that are set. Sorted, because the order does not matter."""
+    values: dict[str, Any] = {
+        "camera_ids": sorted(filter.camera_ids),
+        "labels": sorted(filter.labels),
+        "severities": sorted(filter.severities),
+        "statuses": sorted(filter.statuses),
+    }
     if filter.HasField("started_after"):
-        parts.append(("started_at >= {}", messages.bound(filter.started_after)))
+        values["started_after"] = bound(filter.started_after)
     if filter.HasField("started_before"):
-        parts.append(("started_at < {}", messages.bound(filter.started_before)))
-    where, scope = Where(), [(condition, value) for condition, value in parts if value]
-    for condition, value in scope:
-        where.add(condition, value)
-    return where, scope
+        values["started_before"] = bound(filter.started_before)
+    return {name: value for name, value in values.items() if value}

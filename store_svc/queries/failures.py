@@ -1,19 +1,30 @@
-"""Judgements that came to nothing, of events that none succeeded of since."""
+"""The last failed attempt of events that were not assessed since."""
 
 from collections.abc import Sequence
 
-from lares.store.v1.event_service_pb2 import BatchGetFailuresResponse
-from store_svc import messages
-from store_svc.database import Database
+from sqlalchemy import func, select
 
-_LAST = """
-    SELECT f.event_id, f.reason, f.detail, f.failed_at, f.given_up_request_id
-    FROM events e JOIN assessment_failures f ON f.id = e.failure_id WHERE e.id = ANY($1::uuid[])
-"""
+from lares.store.v1.event_service_pb2 import BatchGetFailuresResponse
+from store_svc.database import Database
+from store_svc.database.statement import Statement, array
+from store_svc.database.tables import assessment_failures, events
+from store_svc.messages import failure_message
+
+_LAST = Statement(
+    select(
+        assessment_failures.c.event_id,
+        assessment_failures.c.reason,
+        assessment_failures.c.detail,
+        assessment_failures.c.failed_at,
+        assessment_failures.c.given_up_request_id,
+    )
+    .join_from(events, assessment_failures, assessment_failures.c.id == events.c.failure_id)
+    .where(events.c.id == func.any(array("event_ids", events.c.id)))
+)
 
 
 async def get_failures(database: Database, event_ids: Sequence[str]) -> BatchGetFailuresResponse:
-    """At most one of each event, in no order."""
-    async with database.session() as connection:
-        rows = await connection.fetch(_LAST, list(event_ids))
-    return BatchGetFailuresResponse(failures=map(messages.failure, rows))
+    """At most one for each event, in no order."""
+    async with database.connection() as connection:
+        rows = await _LAST.fetch(connection, event_ids=event_ids)
+    return BatchGetFailuresResponse(failures=map(failure_message, rows))

@@ -1,25 +1,38 @@
-"""The feed's entries, as they were written."""
+"""The entries of the feed, as they were written."""
+
+from sqlalchemy import Integer, func, select, true
 
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import Conflict, Invalid
 from store_svc.database import Database
+from store_svc.database.statement import Statement, parameter
+from store_svc.database.tables import feed, feed_head
 
-# One snapshot: the head, the oldest kept and the entries fit together.
-_CHANGES = """
-    SELECT head.sequence AS head, (SELECT min(sequence) FROM feed) AS oldest, entry.body
-    FROM feed_head head
-    LEFT JOIN LATERAL (
-        SELECT sequence, body FROM feed WHERE sequence > $1 ORDER BY sequence LIMIT $2
-    ) entry ON true
-    ORDER BY entry.sequence
-"""
+_entry = (
+    select(feed.c.sequence, feed.c.body)
+    .where(feed.c.sequence > parameter("after", feed.c.sequence))
+    .order_by(feed.c.sequence)
+    .limit(parameter("limit", Integer))
+    .lateral("entry")
+)
+# One snapshot, so that the head, the oldest entry and the page agree. There is a row even without an entry.
+_CHANGES = Statement(
+    select(
+        feed_head.c.sequence.label("head"),
+        select(func.min(feed.c.sequence)).scalar_subquery().label("oldest"),
+        _entry.c.body,
+    )
+    .select_from(feed_head.outerjoin(_entry, true()))
+    .order_by(_entry.c.sequence)
+)
 
 
 async def list_changes(database: Database, after: int, limit: int) -> tuple[list[EventChanged], int]:
-    """Up to `limit` entries with a sequence beyond `after`, in order, and the head. 0 is before the oldest
-    kept. Raises Invalid CURSOR_BEYOND_HEAD, and Conflict CURSOR_EXPIRED where entries in between are gone."""
-    async with database.session() as connection:
-        rows = await connection.fetch(_CHANGES, after, limit)
+    """Up to `limit` entries with a sequence greater than `after`, in order, and the head of the feed. An
+    `after` of 0 begins with the oldest entry. Raises Invalid (CURSOR_BEYOND_HEAD), and Conflict
+    (CURSOR_EXPIRED) if the feed no longer has all entries after `after`."""
+    async with database.connection() as connection:
+        rows = await _CHANGES.fetch(connection, after=after, limit=limit)
     head: int = rows[0]["head"]
     oldest: int = head + 1 if rows[0]["oldest"] is None else rows[0]["oldest"]
     if after > head:

@@ -1,8 +1,11 @@
-"""Media that were looked at, and files that were refused or seen before."""
+"""Media that were detected in, rejections, and states of files that are known."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, Select, func, select, true, tuple_
 
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.store.v1.media_service_pb2 import (
@@ -12,30 +15,66 @@ from lares.store.v1.media_service_pb2 import (
     StoredMedia,
 )
 from mesh.problems import NotFound
-from store_svc import messages
 from store_svc.database import Database
-from store_svc.files import file_id
+from store_svc.database.statement import FilteredStatement, Statement, array, parameter, unnested
+from store_svc.database.tables import detections, events, files, media, rejections
+from store_svc.ids import file_id
+from store_svc.messages import media_message, rejection_message
 from store_svc.queries.page_tokens import ID, TIME, PageTokens
-from store_svc.queries.where import Where
 
-_BATCH = "SELECT * FROM media WHERE id = ANY($1::uuid[])"
-_OF_EVENTS = """
-    SELECT event.place, media.*
-    FROM unnest($1::uuid[]) WITH ORDINALITY AS event (id, place)
-    CROSS JOIN LATERAL (SELECT DISTINCT media_id FROM detections WHERE event_id = event.id) member
-    JOIN media ON media.id = member.media_id
-    ORDER BY event.place, media.captured_at, media.id
-"""
-_UNKNOWN = """
-    SELECT file.place - 1 AS position
-    FROM unnest($1::uuid[]) WITH ORDINALITY AS file (id, place)
-    WHERE NOT EXISTS (SELECT FROM files WHERE files.id = file.id)
-    ORDER BY file.place
-"""
+_limit = parameter("limit", Integer)
+_after_id = parameter("after_id", media.c.id)
+_BATCH = Statement(select(media).where(media.c.id == func.any(array("ids", media.c.id))))
+
+
+def _media_of_events() -> Statement:
+    event = unnested("event", {"id": events.c.id}, ordinality="place")
+    member = (
+        select(detections.c.media_id).distinct().where(detections.c.event_id == event.c.id).lateral("member")
+    )
+    return Statement(
+        select(event.c.place, media)
+        .select_from(event.join(member, true()).join(media, media.c.id == member.c.media_id))
+        .order_by(event.c.place, media.c.captured_at, media.c.id)
+    )
+
+
+def _unknown_files() -> Statement:
+    file = unnested("file", {"id": files.c.id}, ordinality="place")
+    known = select(files.c.id).where(files.c.id == file.c.id).exists()
+    return Statement(select((file.c.place - 1).label("position")).where(~known).order_by(file.c.place))
+
+
+def _select_media(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
+    newest = media.c.captured_at.desc(), media.c.id.desc()
+    return select(media).where(*conditions).order_by(*newest).limit(_limit)
+
+
+def _select_rejections(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
+    newest = rejections.c.rejected_at.desc(), rejections.c.id.desc()
+    return select(rejections).where(*conditions).order_by(*newest).limit(_limit)
+
+
+_OF_EVENTS, _UNKNOWN = _media_of_events(), _unknown_files()
+_PAGE = FilteredStatement(
+    _select_media,
+    {
+        "camera_ids": media.c.camera_id == func.any(array("camera_ids", media.c.camera_id)),
+        "after_id": tuple_(media.c.captured_at, media.c.id)
+        < tuple_(parameter("after_captured_at", media.c.captured_at), _after_id),
+    },
+)
+_REJECTIONS = FilteredStatement(
+    _select_rejections,
+    {
+        "after_id": tuple_(rejections.c.rejected_at, rejections.c.id)
+        < tuple_(parameter("after_rejected_at", rejections.c.rejected_at), _after_id),
+    },
+)
 
 
 async def get_media(database: Database, media_id: str) -> StoredMedia:
-    """Raises NotFound MEDIA_NOT_FOUND."""
+    """Raises NotFound (MEDIA_NOT_FOUND)."""
     found = await batch_media(database, [media_id])
     if not found:
         raise NotFound("there is no such media", "MEDIA_NOT_FOUND", media_id=media_id)
@@ -44,17 +83,17 @@ async def get_media(database: Database, media_id: str) -> StoredMedia:
 
 async def batch_media(database: Database, media_ids: Sequence[str]) -> list[StoredMedia]:
     """Those that exist, in no order."""
-    async with database.session() as connection:
-        return [messages.stored_media(row) for row in await connection.fetch(_BATCH, media_ids)]
+    async with database.connection() as connection:
+        return [media_message(row) for row in await _BATCH.fetch(connection, ids=media_ids)]
 
 
 async def media_of_events(database: Database, event_ids: Sequence[str]) -> list[EventMedia]:
-    """Of each event, in the order asked; an unknown one has none."""
-    async with database.session() as connection:
-        rows = await connection.fetch(_OF_EVENTS, event_ids)
+    """Of each event, in the order of the request; an unknown event has none."""
+    async with database.connection() as connection:
+        rows = await _OF_EVENTS.fetch(connection, event_id=event_ids)
     found = {place: list(group) for place, group in groupby(rows, itemgetter("place"))}
     return [
-        EventMedia(event_id=event_id, media=[messages.stored_media(row) for row in found.get(place, [])])
+        EventMedia(event_id=event_id, media=[media_message(row) for row in found.get(place, [])])
         for place, event_id in enumerate(event_ids, 1)
     ]
 
@@ -62,43 +101,41 @@ async def media_of_events(database: Database, event_ids: Sequence[str]) -> list[
 async def list_media(
     database: Database, camera_ids: Iterable[str], size: int, token: str
 ) -> ListMediaResponse:
-    """One page, newest capture first; of all cameras if none is named. Raises Invalid BAD_PAGE_TOKEN."""
-    scope, where = sorted(camera_ids), Where()
-    pages = PageTokens("media", {"captured_at": TIME, "id": ID}, scope)
-    if scope:
-        where.add("camera_id = ANY({}::text[])", scope)
-    if key := pages.after(token):
-        where.add("(captured_at, id) < ({}, {})", *key)
-    limit = where.argument(size + 1)
-    statement = f"SELECT * FROM media {where} ORDER BY captured_at DESC, id DESC LIMIT {limit}"  # noqa: S608
-    async with database.session() as connection:
-        rows = await connection.fetch(statement, *where.arguments)
-    page, tokens, following = pages.cut(rows, size)
+    """One page, the newest capture first; of all cameras if none is named. Raises Invalid
+    (BAD_PAGE_TOKEN)."""
+    scope = sorted(camera_ids)
+    tokens = PageTokens("media", {"captured_at": TIME, "id": ID}, scope)
+    values: dict[str, Any] = {"camera_ids": scope} if scope else {}
+    if key := tokens.after(token):
+        values["after_captured_at"], values["after_id"] = key
+    async with database.connection() as connection:
+        rows = await _PAGE.fetch(connection, limit=size + 1, **values)
+    page, page_tokens, next_page_token = tokens.cut(rows, size)
     return ListMediaResponse(
-        media=[messages.stored_media(row) for row in page], page_tokens=tokens, next_page_token=following
+        media=[media_message(row) for row in page],
+        page_tokens=page_tokens,
+        next_page_token=next_page_token,
     )
 
 
 async def list_rejections(database: Database, size: int, token: str) -> ListRejectionsResponse:
-    """One page, newest first. Raises Invalid BAD_PAGE_TOKEN."""
-    where, pages = Where(), PageTokens("rejections", {"rejected_at": TIME, "id": ID})
-    if key := pages.after(token):
-        where.add("(rejected_at, id) < ({}, {})", *key)
-    limit = where.argument(size + 1)
-    statement = f"SELECT * FROM rejections {where} ORDER BY rejected_at DESC, id DESC LIMIT {limit}"  # noqa: S608
-    async with database.session() as connection:
-        rows = await connection.fetch(statement, *where.arguments)
-    page, tokens, following = pages.cut(rows, size)
+    """One page, newest first. Raises Invalid (BAD_PAGE_TOKEN)."""
+    tokens = PageTokens("rejections", {"rejected_at": TIME, "id": ID})
+    values: dict[str, Any] = {}
+    if key := tokens.after(token):
+        values["after_rejected_at"], values["after_id"] = key
+    async with database.connection() as connection:
+        rows = await _REJECTIONS.fetch(connection, limit=size + 1, **values)
+    page, page_tokens, next_page_token = tokens.cut(rows, size)
     return ListRejectionsResponse(
-        rejections=[messages.rejection(row) for row in page],
-        page_tokens=tokens,
-        next_page_token=following,
+        rejections=[rejection_message(row) for row in page],
+        page_tokens=page_tokens,
+        next_page_token=next_page_token,
     )
 
 
 async def unknown_files(database: Database, files: Iterable[FileFingerprint]) -> list[int]:
-    """The positions of those never recorded in this state."""
-    async with database.session() as connection:
-        return [
-            row["position"] for row in await connection.fetch(_UNKNOWN, [file_id(file) for file in files])
-        ]
+    """The positions of the files that were never recorded in this state."""
+    ids = [file_id(file) for file in files]
+    async with database.connection() as connection:
+        return [row["position"] for row in await _UNKNOWN.fetch(connection, file_id=ids)]

@@ -6,19 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from struct import error as StructError
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from mesh.problems import Invalid
+from store_svc.database.statement import Row
 from store_svc.times import micros, moment
 
 SCOPE_BYTES = 8
-
-
-class Row(Protocol):
-    """A row whose columns are read by name."""
-
-    def __getitem__(self, name: str, /) -> Any: ...
 
 
 R = TypeVar("R", bound=Row)

@@ -20,12 +20,12 @@ from mesh.topics import DETECTED
 from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import Consumer
 from store_svc.database import open_database
-from store_svc.detected import DetectedRecorder
+from store_svc.database.tables import detections, events, feed, files, frames, kept_outbox, media
 from store_svc.domain.assembly import AssemblyLimits
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
+from store_svc.recording.media_detected import MediaDetectedRecorder
 from store_svc.service import watch_settings
-from store_svc.tables import detections, events, feed, files, frames, kept_outbox, media
 from store_svc.times import now
 from tests.bench.measure import Row, cpu_seconds
 from tests.support.parts import fresh_database, running_postgres
@@ -83,7 +83,7 @@ async def _ours(url: str) -> float:
             database,
             offsets,
             CommitSignals(),
-            DetectedRecorder(AssemblyLimits(), watch_settings(load_config()), "UTC", now),
+            MediaDetectedRecorder(AssemblyLimits(), watch_settings(load_config()), "UTC", now),
         )
         stream: Any = Stream()
         for index in range(WARM):
@@ -93,7 +93,7 @@ async def _ours(url: str) -> float:
         for batch in batches:
             await consumer.process(stream, _decoded(batch))
         used = _cpu() - began
-        async with database.session() as connection:
+        async with database.connection() as connection:
             stored = await connection.fetchval("SELECT count(*) FROM media")
         assert stored == (WARM + BATCHES) * BATCH
     return used / (BATCHES * BATCH)

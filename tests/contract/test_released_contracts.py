@@ -14,7 +14,7 @@ from sqlalchemy import LargeBinary
 
 from deploy import contracts
 from mesh.topics import TOPICS
-from store_svc.tables import metadata
+from store_svc.database.tables import metadata
 
 FIRST = contracts.IMAGES / "2026-11-21.binpb"
 

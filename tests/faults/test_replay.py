@@ -10,10 +10,10 @@ from lares.store.v1.events_pb2 import CameraConfigured, MediaKept
 from mesh.bus import open_bus
 from mesh.config import load_config
 from mesh.topics import CAMERAS, DETECTED
-from store_svc.decided_media import DecidedMedia, apply_policy
 from store_svc.domain.assembly import AssemblyLimits, Timeline
 from store_svc.domain.watch_policy import CameraWatch, ModelThresholds, WatchPolicy
-from store_svc.records import arrival
+from store_svc.recording.decided_media import DecidedMedia, apply_policy
+from store_svc.recording.media_record import read_media
 from store_svc.service import watch_settings
 from store_svc.times import SECOND
 from tests.faults.outcome import read_outcome
@@ -59,7 +59,7 @@ async def test_shuffled_drops_are_what_a_replay_of_the_log_makes(tmp_path: Path)
     decided = [decide_again(message, kept[message.media.id], configured) for message in log]
     for one in decided:
         assert one.policy
-        told = kept[one.arrival.message.media.id]
+        told = kept[one.record.message.media.id]
         assert told.policy_digest == one.policy.digest
         assert detection_ids(told) == {str(row[0]) for frame in one.frames for row in frame.kept}
     assert len({one.policy and one.policy.digest for one in decided}) == 3
@@ -93,7 +93,7 @@ def decide_again(message: MediaDetected, kept: MediaKept, configured: dict[int, 
     """By the configuration that was in force when it was recorded."""
     model = ModelThresholds(message.model.threshold, message.model.fast_threshold)
     watch = configured[kept.camera_revision]
-    return apply_policy(arrival(message, 0), WatchPolicy.of(watch_settings(load_config()), watch, model))
+    return apply_policy(read_media(message, 0), WatchPolicy.of(watch_settings(load_config()), watch, model))
 
 
 def replay(decided: list[DecidedMedia]) -> dict[str, set[str]]:
@@ -102,7 +102,7 @@ def replay(decided: list[DecidedMedia]) -> dict[str, set[str]]:
     events: dict[str, set[str]] = {}
     seen: set[str] = set()
     for one in decided:
-        media = one.arrival.message.media.id
+        media = one.record.message.media.id
         if media in seen:
             continue
         seen.add(media)

@@ -9,10 +9,10 @@ import pytest
 from mesh.bus import Bus
 from mesh.feed import Feed, open_feed
 from mesh.topics import FEED
-from tests.support.feeding import Book, relay
+from tests.support.in_memory_feed import InMemoryFeed, relay
 
 
-async def subscribe(feed: Feed, book: Book, total: int) -> tuple[int, list[int]]:
+async def subscribe(feed: Feed, book: InMemoryFeed, total: int) -> tuple[int, list[int]]:
     await asyncio.sleep(random.random())
     # At most the last but one: after the last change nothing comes any more.
     after, seen = random.randint(0, min(book.head, total - 1)), list[int]()
@@ -30,7 +30,7 @@ async def test_no_gap_and_no_double_whenever_one_comes(
     bus: Bus, seat: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mesh.feed.SUBSCRIBER_BUFFER", seat)
-    book, total = Book(), 500
+    book, total = InMemoryFeed(), 500
     async with open_feed(bus, book.backlog) as feed:
         writing = asyncio.create_task(relay(book, total, partial(bus.publish, FEED)))
         watching = [asyncio.create_task(subscribe(feed, book, total)) for _ in range(20)]

@@ -11,45 +11,45 @@ import pytest
 
 from mesh.problems import NotFound, Unauthenticated
 from mesh.security import digest
+from store_svc.api_keys import ApiKeys, ensure_admin_key
 from store_svc.database import Database
-from store_svc.keys import Keys, ensure_admin_key
-from tests.support.book import NOON, open_book
+from tests.support.store_rows import NOON, open_store_database
 
 
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[Database]:
-    async with open_book(postgres_url) as database:
+    async with open_store_database(postgres_url) as database:
         yield database
 
 
 @pytest.fixture
-def keys(database: Database) -> Keys:
-    return Keys(database, lambda: NOON)
+def keys(database: Database) -> ApiKeys:
+    return ApiKeys(database, lambda: NOON)
 
 
-async def test_a_new_key_opens_and_only_its_digest_is_kept(keys: Keys, database: Database) -> None:
+async def test_a_new_key_opens_and_only_its_digest_is_kept(keys: ApiKeys, database: Database) -> None:
     key, secret = await keys.create("phone")
     assert (await keys.verify(digest(secret))).id == key.id
     assert key.name == "phone"
     assert not key.HasField("revoked_at")
-    async with database.session() as connection:
+    async with database.connection() as connection:
         row = await connection.fetchrow("SELECT * FROM api_keys")
     assert row is not None
     assert secret not in repr(row)
 
 
-async def test_every_key_is_another(keys: Keys) -> None:
+async def test_every_key_is_another(keys: ApiKeys) -> None:
     assert len({(await keys.create("same name"))[1] for _ in range(5)}) == 5
     assert len({key.id for key in await keys.all()}) == 5
 
 
-async def test_an_unknown_key_is_refused(keys: Keys) -> None:
+async def test_an_unknown_key_is_refused(keys: ApiKeys) -> None:
     with pytest.raises(Unauthenticated) as refused:
         await keys.verify(digest("lares_guessed"))
     assert refused.value.reason == "BAD_API_KEY"
 
 
-async def test_a_revoked_key_is_refused_and_stays_listed(keys: Keys) -> None:
+async def test_a_revoked_key_is_refused_and_stays_listed(keys: ApiKeys) -> None:
     key, secret = await keys.create("old phone")
     other, other_secret = await keys.create("new phone")
     revoked = await keys.revoke(key.id)
@@ -61,19 +61,19 @@ async def test_a_revoked_key_is_refused_and_stays_listed(keys: Keys) -> None:
     assert {listed.id for listed in await keys.all()} == {key.id, other.id}
 
 
-async def test_revoking_again_keeps_the_first_time(keys: Keys, database: Database) -> None:
+async def test_revoking_again_keeps_the_first_time(keys: ApiKeys, database: Database) -> None:
     key, _ = await keys.create("phone")
     first = await keys.revoke(key.id)
-    assert await Keys(database, lambda: NOON.replace(year=2027)).revoke(key.id) == first
+    assert await ApiKeys(database, lambda: NOON.replace(year=2027)).revoke(key.id) == first
 
 
-async def test_an_unknown_key_cannot_be_revoked(keys: Keys) -> None:
+async def test_an_unknown_key_cannot_be_revoked(keys: ApiKeys) -> None:
     with pytest.raises(NotFound) as missing:
         await keys.revoke(str(uuid4()))
     assert missing.value.reason == "KEY_NOT_FOUND"
 
 
-async def test_the_admin_key_is_made_once(keys: Keys, database: Database, tmp_path: Path) -> None:
+async def test_the_admin_key_is_made_once(keys: ApiKeys, database: Database, tmp_path: Path) -> None:
     file = tmp_path / "admin.key"
     await ensure_admin_key(database, file)
     secret = file.read_text().strip()
@@ -86,7 +86,7 @@ async def test_the_admin_key_is_made_once(keys: Keys, database: Database, tmp_pa
 
 @pytest.mark.parametrize("lost", ["file", "row", "revoked", "emptied", "unreadable"])
 async def test_the_admin_key_is_remade_and_the_old_one_ends(
-    keys: Keys, database: Database, tmp_path: Path, lost: str
+    keys: ApiKeys, database: Database, tmp_path: Path, lost: str
 ) -> None:
     file = tmp_path / "admin.key"
     await ensure_admin_key(database, file)
@@ -95,7 +95,7 @@ async def test_the_admin_key_is_remade_and_the_old_one_ends(
         case "file":
             file.unlink()
         case "row":
-            async with database.session() as connection:
+            async with database.connection() as connection:
                 await connection.execute("DELETE FROM api_keys")
         case "revoked":
             await keys.revoke((await keys.all())[0].id)
@@ -111,7 +111,9 @@ async def test_the_admin_key_is_remade_and_the_old_one_ends(
         await keys.verify(digest(old))
 
 
-async def test_others_keys_outlive_a_remade_admin_key(keys: Keys, database: Database, tmp_path: Path) -> None:
+async def test_others_keys_outlive_a_remade_admin_key(
+    keys: ApiKeys, database: Database, tmp_path: Path
+) -> None:
     file = tmp_path / "admin.key"
     await ensure_admin_key(database, file)
     key, secret = await keys.create("admin")

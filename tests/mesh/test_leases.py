@@ -12,23 +12,22 @@ import pytest
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.boxes import bounding_box
 from mesh.problems import Invalid
-from store_svc import tables
 from store_svc.commit_signals import CommitSignal
-from store_svc.database import Database
+from store_svc.database import Database, tables
 from store_svc.domain.evidence import EarlierEvent, evidence_digest
 from store_svc.domain.job import ASSESS
-from store_svc.facts_read import FactsRead
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.read_progress import ReadProgress
 from store_svc.sweep import Sweep, facts_reached
-from tests.support.book import (
+from tests.support.store_rows import (
     NOON,
     at,
     camera_row,
     detection_row,
     due_rows,
     event_row,
-    open_book,
+    open_store_database,
     write,
     write_due,
 )
@@ -79,7 +78,7 @@ class Queue:
     now: datetime = NOON
 
     def __post_init__(self) -> None:
-        self.facts = FactsRead(self.topic.ends, self.topic.behind, lambda: self.now)
+        self.facts = ReadProgress(self.topic.ends, self.topic.behind, lambda: self.now)
         self.sweep = Sweep(self.database, 30.0, SECONDS, lambda: self.now)
         self.leases = self.another()
 
@@ -99,7 +98,7 @@ class Queue:
         return [lease.subject_id for lease in await self.take(most)]
 
     async def row(self, event_id: str) -> Any:
-        async with self.database.session() as connection:
+        async with self.database.connection() as connection:
             return await connection.fetchrow("SELECT * FROM jobs WHERE subject_id = $1", event_id)
 
     async def facts_reached(self) -> None:
@@ -110,9 +109,9 @@ class Queue:
 
 @pytest.fixture
 async def queue(postgres_url: str) -> AsyncIterator[Queue]:
-    async with open_book(postgres_url) as database:
+    async with open_store_database(postgres_url) as database:
         queue = Queue(database)
-        await queue.facts.look()
+        await queue.facts.update()
         yield queue
 
 
@@ -232,7 +231,7 @@ async def test_a_renewed_lease_is_kept(queue: Queue) -> None:
 async def test_a_judged_event_is_no_longer_held(queue: Queue) -> None:
     event_id = await queue.put()
     (lease,) = await queue.take()
-    async with queue.database.session() as connection:
+    async with queue.database.connection() as connection:
         await connection.execute("DELETE FROM jobs WHERE subject_id = $1", event_id)
     assert (await queue.leases.renew([lease.lease_id]))[0] == []
     await queue.leases.release([lease.lease_id])
@@ -281,14 +280,14 @@ async def test_nobody_waits_longer_than_asked(queue: Queue) -> None:
 async def test_nothing_is_handed_out_before_the_facts_of_before_the_start_are_read(queue: Queue) -> None:
     event_id = await queue.put()
     queue.topic.end = 7
-    queue.facts = FactsRead(queue.topic.ends, queue.topic.behind, lambda: queue.now)
+    queue.facts = ReadProgress(queue.topic.ends, queue.topic.behind, lambda: queue.now)
     queue.leases = queue.another()
-    assert not await queue.facts.look()
+    assert not await queue.facts.update()
     assert await queue.leases.lease(ASSESS, 1, 0.1) == []
     waiting = asyncio.create_task(queue.leases.lease(ASSESS, 1, 30.0))
     # More have come meanwhile: they are none of those.
     queue.topic.end, queue.topic.read = 9, 7
-    assert await queue.facts.look()
+    assert await queue.facts.update()
     (lease,) = await asyncio.wait_for(waiting, 90)
     assert lease.subject_id == event_id
 
@@ -314,7 +313,7 @@ class TestAfterAnExpiry:
         await queue.put()
         await queue.take()
         queue.now += timedelta(seconds=SECONDS - 1)
-        assert await queue.facts.look()
+        assert await queue.facts.update()
         queue.now += timedelta(seconds=1)
         assert await queue.take() == []
         await queue.facts_reached()
@@ -322,7 +321,7 @@ class TestAfterAnExpiry:
 
     async def test_nor_does_one_by_a_clock_since_set_back(self, queue: Queue) -> None:
         queue.now += timedelta(hours=1)
-        await queue.facts.look()
+        await queue.facts.update()
         queue.now -= timedelta(hours=1)
         await queue.put()
         assert len(await queue.take()) == 1
@@ -352,7 +351,7 @@ async def test_what_its_digest_does_not_fit_is_not_handed_out(queue: Queue) -> N
     assert await queue.taken(1) == [good]
     assert await queue.taken(1) == []
     assert {(await queue.row(id))["attempts"] for id in (torn, other_input)} == {0}
-    async with queue.database.session() as connection:
+    async with queue.database.connection() as connection:
         await connection.execute("DELETE FROM detections")
     queue.now += timedelta(seconds=SECONDS)
     await queue.facts_reached()

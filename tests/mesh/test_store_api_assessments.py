@@ -10,25 +10,25 @@ from google.protobuf.duration_pb2 import Duration
 from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventServiceServicer_to_server
 from mesh.problems import Invalid, NotFound
-from store_svc import tables
 from store_svc.api.events import EventServicer, TopicLags
 from store_svc.commit_signals import CommitSignals
+from store_svc.database import tables
 from store_svc.domain.event import FAILED
 from store_svc.reassessments import Reassessments
 from store_svc.times import stamp
-from tests.support.book import (
+from tests.support.loop_thread import LoopThread
+from tests.support.store_rows import (
     NOON,
     Row,
+    assessed_rows,
     assessment_row,
     at,
     camera_row,
     due_rows,
     event_row,
     failure_row,
-    judged,
 )
-from tests.support.loop_thread import LoopThread
-from tests.support.stored import AS_KEY, Stored, refused
+from tests.support.sync_database import AS_KEY, SyncDatabase, refused
 
 REQUEST, OTHER = str(uuid4()), str(uuid4())
 
@@ -40,12 +40,12 @@ async def no_lag() -> int:
 
 
 @pytest.fixture(scope="module")
-def stored(served: LoopThread, postgres_server: str) -> Stored:
-    return Stored(served, postgres_server)
+def stored(served: LoopThread, postgres_server: str) -> SyncDatabase:
+    return SyncDatabase(served, postgres_server)
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(stored: Stored) -> EventServicer:
+def grpc_servicer(stored: SyncDatabase) -> EventServicer:
     reassessments = Reassessments(stored.database, CommitSignals().due, lambda: NOON)
     status = TopicLags(no_lag, no_lag, no_lag)
     return EventServicer(stored.database, nothing, reassessments, status, lambda: NOON)
@@ -62,15 +62,15 @@ def grpc_stub_cls() -> Any:
 
 
 @pytest.fixture
-def events(grpc_stub: EventServiceStub, stored: Stored) -> EventServiceStub:
+def events(grpc_stub: EventServiceStub, stored: SyncDatabase) -> EventServiceStub:
     stored.clear()
     return grpc_stub
 
 
 @pytest.fixture
-def event(events: EventServiceStub, stored: Stored) -> str:
+def event(events: EventServiceStub, stored: SyncDatabase) -> str:
     """A judged one, of a camera with a name."""
-    row, assessment = judged(3)
+    row, assessment = assessed_rows(3)
     stored.write(tables.cameras, camera_row("front", display_name="Front door"))
     stored.write(tables.events, row)
     stored.write(tables.assessments, assessment)
@@ -128,7 +128,7 @@ def listed(events: EventServiceStub, event_id: str, **request: Any) -> list[str]
 
 
 def test_the_last_recorded_comes_first_and_pages_make_the_whole(
-    events: EventServiceStub, stored: Stored
+    events: EventServiceStub, stored: SyncDatabase
 ) -> None:
     event_id = str(uuid4())
     rows = history(event_id, 25)
@@ -146,7 +146,7 @@ def test_the_last_recorded_comes_first_and_pages_make_the_whole(
     assert listed(events, event_id, page_token=first.next_page_token) == newest_first[24:]
 
 
-def test_comes_as_it_was_told(events: EventServiceStub, stored: Stored, event: str) -> None:
+def test_comes_as_it_was_told(events: EventServiceStub, stored: SyncDatabase, event: str) -> None:
     (told,) = events.ListAssessments(pb.ListAssessmentsRequest(event_id=event)).assessments
     assert told == events.GetEvent(pb.GetEventRequest(event_id=event)).event.assessment
 
@@ -155,7 +155,7 @@ def test_an_event_nobody_knows_has_none(events: EventServiceStub) -> None:
     assert events.ListAssessments(pb.ListAssessmentsRequest(event_id=OTHER)) == pb.ListAssessmentsResponse()
 
 
-def test_a_token_is_good_for_its_event_alone(events: EventServiceStub, stored: Stored) -> None:
+def test_a_token_is_good_for_its_event_alone(events: EventServiceStub, stored: SyncDatabase) -> None:
     event_id = str(uuid4())
     stored.write(tables.assessments, *history(event_id, 3))
     page = events.ListAssessments(pb.ListAssessmentsRequest(event_id=event_id, page_size=1))
@@ -168,7 +168,7 @@ def test_a_token_is_good_for_its_event_alone(events: EventServiceStub, stored: S
 # The failures
 
 
-def test_a_page_of_events_is_told_what_failed_last(events: EventServiceStub, stored: Stored) -> None:
+def test_a_page_of_events_is_told_what_failed_last(events: EventServiceStub, stored: SyncDatabase) -> None:
     failed, asked, well = event_row(status=FAILED), event_row(), event_row()
     last, given_up = failure_row(failed["id"]), failure_row(asked["id"], given_up_request_id=UUID(REQUEST))
     failed["failure_id"], asked["failure_id"] = last["id"], given_up["id"]
@@ -192,7 +192,7 @@ def test_a_page_of_events_is_told_what_failed_last(events: EventServiceStub, sto
 
 
 def test_the_backlog_is_done_at_the_pace_of_the_last_five_minutes(
-    events: EventServiceStub, stored: Stored
+    events: EventServiceStub, stored: SyncDatabase
 ) -> None:
     def told() -> tuple[int, timedelta | None]:
         status = events.GetStoreStatus(pb.GetStoreStatusRequest())

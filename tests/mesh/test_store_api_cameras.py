@@ -14,26 +14,26 @@ from lares.store.v1.camera_service_pb2_grpc import (
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.problems import Conflict, Invalid, NotFound
 from store_svc.api.cameras import CameraServicer
-from store_svc.cameras import Cameras
+from store_svc.camera_repository import CameraRepository
 from store_svc.commit_signals import CommitSignals
 from store_svc.detectors import Detectors
 from store_svc.domain.watch_policy import WatchSettings
-from store_svc.preview import Previews
-from tests.support.book import NOON
+from store_svc.policy_preview import PolicyPreviews
 from tests.support.loop_thread import LoopThread
-from tests.support.stored import AS_KEY, Stored, refused
+from tests.support.store_rows import NOON
+from tests.support.sync_database import AS_KEY, SyncDatabase, refused
 
 
 @pytest.fixture(scope="module")
-def stored(served: LoopThread, postgres_server: str) -> Stored:
-    return Stored(served, postgres_server)
+def stored(served: LoopThread, postgres_server: str) -> SyncDatabase:
+    return SyncDatabase(served, postgres_server)
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(stored: Stored) -> CameraServicer:
-    cameras = Cameras(stored.database, CommitSignals(), lambda: NOON)
+def grpc_servicer(stored: SyncDatabase) -> CameraServicer:
+    cameras = CameraRepository(stored.database, CommitSignals(), lambda: NOON)
     watch = WatchSettings(["person", "cat", "motorbike"])
-    previews = Previews(stored.database, watch, Detectors(stored.database, watch))
+    previews = PolicyPreviews(stored.database, watch, Detectors(stored.database, watch))
     return CameraServicer(stored.database, cameras, previews, watch.labels, lambda: NOON)
 
 
@@ -48,7 +48,7 @@ def grpc_stub_cls() -> Any:
 
 
 @pytest.fixture
-def cameras(grpc_stub: CameraServiceStub, stored: Stored) -> CameraServiceStub:
+def cameras(grpc_stub: CameraServiceStub, stored: SyncDatabase) -> CameraServiceStub:
     stored.clear()
     return grpc_stub
 
@@ -208,7 +208,7 @@ def test_a_deleted_camera_is_gone_until_it_is_created_again(cameras: CameraServi
     assert get(cameras, "front").display_name == "Again"
 
 
-def test_every_change_goes_out_once(cameras: CameraServiceStub, stored: Stored) -> None:
+def test_every_change_goes_out_once(cameras: CameraServiceStub, stored: SyncDatabase) -> None:
     create(cameras, "front", enabled=True)
     cameras.UpdateCamera(pb.UpdateCameraRequest(camera=Camera(id="front", enabled=False)))
     cameras.DeleteCamera(pb.DeleteCameraRequest(camera_id="front"))

@@ -13,11 +13,10 @@ from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
 from mesh.problems import Conflict, Invalid
-from store_svc import tables
 from store_svc.api.events import EventServicer
-from store_svc.database import Database
+from store_svc.database import Database, tables
 from store_svc.queries.feed import list_changes
-from tests.support.book import feed_row, open_book, write
+from tests.support.store_rows import feed_row, open_store_database, write
 
 nothing = cast(Any, None)
 
@@ -33,7 +32,7 @@ class Changes:
     async def keep(self, *sequences: int, head: int) -> None:
         if sequences:
             await write(self.database, tables.feed, *[feed_row(sequence) for sequence in sequences])
-        async with self.database.session() as connection:
+        async with self.database.connection() as connection:
             await connection.execute("UPDATE feed_head SET sequence = $1", head)
 
     async def page(self, after: int, size: int = 0) -> pb.ListChangesResponse:
@@ -50,7 +49,7 @@ class Changes:
 
 @pytest.fixture
 async def changes(postgres_url: str) -> AsyncIterator[Changes]:
-    async with open_book(postgres_url) as database:
+    async with open_store_database(postgres_url) as database:
         yield Changes(database)
 
 
@@ -132,7 +131,7 @@ async def test_who_goes_on_at_a_bookmark_misses_nothing_and_sees_nothing_twice(
             rows = [
                 feed_row(n, camera_id="back" if n % 7 == 0 else "front") for n in range(first, first + 10)
             ]
-            async with changes.database.session() as connection, connection.transaction():
+            async with changes.database.connection() as connection, connection.transaction():
                 await connection.executemany(
                     "INSERT INTO feed (sequence, event_id, camera_id, status, deleted, body, recorded_at)"
                     " VALUES ($1, $2, $3, 1, false, $4, $5)",

@@ -10,16 +10,15 @@ from lares.detect.v1.detection_pb2 import Detection
 from lares.store.v1 import detection_service_pb2 as pb
 from mesh.boxes import bounding_box
 from mesh.problems import Invalid
-from store_svc import tables
 from store_svc.api.detections import DetectionServicer
-from store_svc.database import Database
+from store_svc.database import Database, tables
 from store_svc.times import stamp
-from tests.support.book import NOON, Row, at, detection_row, open_book, write
+from tests.support.store_rows import NOON, Row, at, detection_row, open_store_database, write
 
 
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[Database]:
-    async with open_book(postgres_url) as database:
+    async with open_store_database(postgres_url) as database:
         yield database
 
 

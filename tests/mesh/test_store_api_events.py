@@ -16,24 +16,24 @@ from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventSer
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
 from mesh.problems import Invalid, NotFound
-from store_svc import tables
 from store_svc.api.events import EventServicer, Lag, TopicLags
 from store_svc.commit_signals import CommitSignals
+from store_svc.database import tables
 from store_svc.reassessments import Reassessments
 from store_svc.times import stamp
-from tests.support.book import (
+from tests.support.loop_thread import LoopThread
+from tests.support.store_rows import (
     NOON,
     Row,
+    assessed_rows,
     assessment_row,
     at,
     camera_row,
     due_rows,
     event_row,
     feed_row,
-    judged,
 )
-from tests.support.loop_thread import LoopThread
-from tests.support.stored import AS_KEY, Stored, refused
+from tests.support.sync_database import AS_KEY, SyncDatabase, refused
 
 LOW, MEDIUM, HIGH, CRITICAL = 1, 2, 3, 4
 
@@ -59,8 +59,8 @@ class ScriptedFeed(Feed):
 
 
 @pytest.fixture(scope="module")
-def stored(served: LoopThread, postgres_server: str) -> Stored:
-    return Stored(served, postgres_server)
+def stored(served: LoopThread, postgres_server: str) -> SyncDatabase:
+    return SyncDatabase(served, postgres_server)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def status() -> TopicLags:
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(stored: Stored, live: ScriptedFeed, status: TopicLags) -> EventServicer:
+def grpc_servicer(stored: SyncDatabase, live: ScriptedFeed, status: TopicLags) -> EventServicer:
     due = CommitSignals().due
     reassessments = Reassessments(stored.database, due, lambda: NOON)
     return EventServicer(stored.database, live, reassessments, status, lambda: NOON)
@@ -97,7 +97,7 @@ def grpc_stub_cls() -> Any:
 
 
 @pytest.fixture
-def events(grpc_stub: EventServiceStub, stored: Stored) -> EventServiceStub:
+def events(grpc_stub: EventServiceStub, stored: SyncDatabase) -> EventServiceStub:
     stored.clear()
     return grpc_stub
 
@@ -114,9 +114,9 @@ def listed(events: EventServiceStub, **request: Any) -> list[str]:
 
 
 def test_an_event_comes_with_its_camera_and_assessment_of_now(
-    events: EventServiceStub, stored: Stored
+    events: EventServiceStub, stored: SyncDatabase
 ) -> None:
-    row, assessment = judged(HIGH, started_at=at(0.000001), ended_at=at(2), revision=4, sequence=9)
+    row, assessment = assessed_rows(HIGH, started_at=at(0.000001), ended_at=at(2), revision=4, sequence=9)
     stored.write(tables.events, row)
     stored.write(tables.assessments, assessment, assessment_row(uuid4(), row["id"], LOW))
     stored.write(tables.cameras, camera_row("front", display_name="Porch", deleted_at=NOON))
@@ -139,7 +139,7 @@ def test_an_event_comes_with_its_camera_and_assessment_of_now(
     assert (event.assessment.score, event.assessment.severity) == (70, HIGH)
 
 
-def test_an_event_nobody_judged_has_no_assessment(events: EventServiceStub, stored: Stored) -> None:
+def test_an_event_nobody_judged_has_no_assessment(events: EventServiceStub, stored: SyncDatabase) -> None:
     row = event_row()
     stored.write(tables.events, row)
     event = events.GetEvent(pb.GetEventRequest(event_id=str(row["id"]))).event
@@ -160,7 +160,7 @@ def test_an_id_that_is_none_is_refused(events: EventServiceStub) -> None:
 # The list
 
 
-def test_events_are_listed_newest_first(events: EventServiceStub, stored: Stored) -> None:
+def test_events_are_listed_newest_first(events: EventServiceStub, stored: SyncDatabase) -> None:
     rows = [event_row(started_at=at(n // 3)) for n in range(60)]
     Random(1).shuffle(rows)
     stored.write(tables.events, *rows)
@@ -174,7 +174,7 @@ def test_a_page_is_bounded(events: EventServiceStub) -> None:
         events.ListEvents(pb.ListEventsRequest(page_size=201))
 
 
-def test_every_event_has_a_token_of_what_follows_it(events: EventServiceStub, stored: Stored) -> None:
+def test_every_event_has_a_token_of_what_follows_it(events: EventServiceStub, stored: SyncDatabase) -> None:
     stored.write(tables.events, *[event_row(started_at=at(n // 2)) for n in range(7)])
     whole = events.ListEvents(pb.ListEventsRequest(page_size=7))
     order = [event.id for event in whole.events]
@@ -184,7 +184,7 @@ def test_every_event_has_a_token_of_what_follows_it(events: EventServiceStub, st
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 8])
-def test_pages_make_the_whole(events: EventServiceStub, stored: Stored, size: int) -> None:
+def test_pages_make_the_whole(events: EventServiceStub, stored: SyncDatabase, size: int) -> None:
     stored.write(tables.events, *[event_row(started_at=at(n // 4)) for n in range(7)])
     assert walk(events, size) == listed(events)
 
@@ -203,7 +203,7 @@ def walk(events: EventServiceStub, size: int, between: Any = lambda: None) -> li
 
 
 def test_paging_while_events_come_repeats_none_and_misses_none(
-    events: EventServiceStub, stored: Stored
+    events: EventServiceStub, stored: SyncDatabase
 ) -> None:
     random = Random(7)
     rows = [event_row(started_at=at(random.randrange(20))) for _ in range(60)]
@@ -241,10 +241,12 @@ MANY: list[tuple[dict[str, Any], set[int]]] = [
 
 
 @pytest.fixture
-def six(events: EventServiceStub, stored: Stored) -> list[Row]:
-    high, high_assessment = judged(HIGH, started_at=at(10), labels=["cat", "person"])
-    low, low_assessment = judged(LOW, started_at=at(20), camera_id="back")
-    critical, critical_assessment = judged(CRITICAL, started_at=at(40), camera_id="garage", labels=["car"])
+def six(events: EventServiceStub, stored: SyncDatabase) -> list[Row]:
+    high, high_assessment = assessed_rows(HIGH, started_at=at(10), labels=["cat", "person"])
+    low, low_assessment = assessed_rows(LOW, started_at=at(20), camera_id="back")
+    critical, critical_assessment = assessed_rows(
+        CRITICAL, started_at=at(40), camera_id="garage", labels=["car"]
+    )
     rows = [
         event_row(started_at=at(0)),
         high,
@@ -348,7 +350,7 @@ def test_watching_from_zero_is_not_watching_from_now(events: EventServiceStub, l
 # The state
 
 
-def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: Stored) -> None:
+def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: SyncDatabase) -> None:
     others: dict[str, Any] = {"detections_lag": 17, "rejections_lag": 18, "assessments_lag": 19}
     idle = events.GetStoreStatus(pb.GetStoreStatusRequest(), metadata=AS_KEY)
     assert idle == pb.GetStoreStatusResponse(**others, eta=Duration())

@@ -11,25 +11,25 @@ from mesh.problems import Denied, Invalid
 from store_svc.api.jobs import JobServicer
 from store_svc.commit_signals import CommitSignals
 from store_svc.domain.job import ASSESS, Request
-from store_svc.facts_read import FactsRead
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.job_queue import request_message
 from store_svc.queries.assess_inputs import read_assess_inputs
-from tests.support.book import NOON, at, due_rows
+from store_svc.read_progress import ReadProgress
 from tests.support.loop_thread import LoopThread
 from tests.support.recorded import FakeStream
-from tests.support.stored import AS_KEY, Stored, refused
+from tests.support.store_rows import NOON, at, due_rows
+from tests.support.sync_database import AS_KEY, SyncDatabase, refused
 
 
 @pytest.fixture(scope="module")
-def stored(served: LoopThread, postgres_server: str) -> Stored:
-    return Stored(served, postgres_server)
+def stored(served: LoopThread, postgres_server: str) -> SyncDatabase:
+    return SyncDatabase(served, postgres_server)
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(stored: Stored, served: LoopThread) -> JobServicer:
-    facts = FactsRead(FakeStream().ends, FakeStream().behind, lambda: NOON)
-    assert served.run(facts.look())
+def grpc_servicer(stored: SyncDatabase, served: LoopThread) -> JobServicer:
+    facts = ReadProgress(FakeStream().ends, FakeStream().behind, lambda: NOON)
+    assert served.run(facts.update())
     kinds = {ASSESS: JobKind(facts, read_assess_inputs)}
     return JobServicer(JobLeases(stored.database, kinds, CommitSignals().due, 60.0, lambda: NOON))
 
@@ -45,7 +45,7 @@ def grpc_stub_cls() -> Any:
 
 
 @pytest.fixture
-def jobs(grpc_stub: JobServiceStub, stored: Stored) -> JobServiceStub:
+def jobs(grpc_stub: JobServiceStub, stored: SyncDatabase) -> JobServiceStub:
     stored.clear()
     return grpc_stub
 
@@ -70,7 +70,7 @@ def test_a_kind_that_there_is_not_is_refused(jobs: JobServiceStub, kind: Any) ->
         jobs.LeaseJobs(pb.LeaseJobsRequest(kind=kind, max_jobs=1))
 
 
-def test_a_lease_over_the_wire(jobs: JobServiceStub, stored: Stored) -> None:
+def test_a_lease_over_the_wire(jobs: JobServiceStub, stored: SyncDatabase) -> None:
     request = request_message(Request(uuid4(), "another", "v2"))
     asked = {"request_id": request.request_id, "request": request.SerializeToString()}
     pair = due_rows(started_at=at(1), attempts=2, **asked)

@@ -17,18 +17,26 @@ from lares.ingest.v1.media_pb2 import (
 from lares.store.internal.v1 import file_service_pb2
 from lares.store.v1 import media_service_pb2 as pb
 from mesh.problems import Invalid, NotFound
-from store_svc import tables
 from store_svc.api.files import FileServicer
 from store_svc.api.media import MediaServicer
-from store_svc.database import Database
-from store_svc.files import file_id
+from store_svc.database import Database, tables
+from store_svc.ids import file_id
 from store_svc.times import stamp
-from tests.support.book import NOON, Row, at, detection_row, media_row, open_book, rejection_row, write
+from tests.support.store_rows import (
+    NOON,
+    Row,
+    at,
+    detection_row,
+    media_row,
+    open_store_database,
+    rejection_row,
+    write,
+)
 
 
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[Database]:
-    async with open_book(postgres_url) as database:
+    async with open_store_database(postgres_url) as database:
         yield database
 
 

@@ -9,7 +9,7 @@ import pytest
 from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_pb2 import Event
 from store_svc.api.events import EventServicer
-from store_svc.cameras import Cameras
+from store_svc.camera_repository import CameraRepository
 from tests.support.facts import NOON, assessed, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded
 
@@ -36,7 +36,9 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
 
 @pytest.mark.parametrize("kept", ["all", "the latest two", "nothing"])
 async def test_one_event_is_the_same_in_the_list(store: Recorded, kept: str) -> None:
-    await Cameras(store.database, store.signals, lambda: NOON).update("front", {"display_name": "Porch"})
+    await CameraRepository(store.database, store.signals, lambda: NOON).update(
+        "front", {"display_name": "Porch"}
+    )
     if kept != "all":
         most = 0 if kept == "nothing" else 2
         await store.rows(

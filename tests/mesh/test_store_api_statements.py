@@ -14,28 +14,27 @@ from lares.store.v1 import detection_service_pb2 as detections_pb
 from lares.store.v1 import event_service_pb2 as events_pb
 from lares.store.v1 import key_service_pb2 as keys_pb
 from lares.store.v1 import media_service_pb2 as media_pb
-from store_svc import tables
 from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
 from store_svc.api.events import EventServicer, TopicLags
 from store_svc.api.files import FileServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
-from store_svc.database import Database
+from store_svc.api_keys import ApiKeys
+from store_svc.database import Database, tables
 from store_svc.detectors import Detectors
 from store_svc.domain.watch_policy import WatchSettings
-from store_svc.keys import Keys
-from store_svc.preview import Previews
-from tests.support.book import (
+from store_svc.policy_preview import PolicyPreviews
+from tests.support.store_rows import (
     NOON,
+    assessed_rows,
     at,
     camera_row,
     detection_row,
-    judged,
     media_row,
-    open_book,
+    open_store_database,
     write,
-    write_judged,
+    write_assessed,
 )
 
 EVENT = uuid4()
@@ -54,9 +53,9 @@ async def no_lag() -> int:
 
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[Database]:
-    async with open_book(postgres_url) as database:
-        pairs = [judged(3, started_at=at(n)) for n in range(30)]
-        await write_judged(database, judged(2, id=EVENT), *pairs)
+    async with open_store_database(postgres_url) as database:
+        pairs = [assessed_rows(3, started_at=at(n)) for n in range(30)]
+        await write_assessed(database, assessed_rows(2, id=EVENT), *pairs)
         members = [detection_row(event_id=EVENT, captured_at=at(n)) for n in range(20)]
         await write(database, tables.detections, *members)
         await write(database, tables.media, *[media_row(id=row["media_id"]) for row in members])
@@ -65,12 +64,12 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 
 def asked(database: Database) -> list[tuple[Any, Any]]:
-    previews = Previews(database, WATCH, Detectors(database, WATCH))
+    previews = PolicyPreviews(database, WATCH, Detectors(database, WATCH))
     cameras = CameraServicer(database, nothing, previews, (), lambda: NOON)
     detections = DetectionServicer(database)
     status = TopicLags(no_lag, no_lag, no_lag)
     events = EventServicer(database, nothing, nothing, status, lambda: NOON)
-    media, keys = MediaServicer(database), KeyServicer(Keys(database, lambda: NOON))
+    media, keys = MediaServicer(database), KeyServicer(ApiKeys(database, lambda: NOON))
     files = [FileFingerprint(path=str(n)) for n in range(100)]
     return [
         (events.GetEvent, events_pb.GetEventRequest(event_id=str(EVENT))),
@@ -100,7 +99,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
 
 async def test_one_statement_each(database: Database) -> None:
     statements: list[str] = []
-    async with database.session() as connection:
+    async with database.connection() as connection:
         # The pool has made this one connection, and hands it out again and again.
         connection.add_query_logger(lambda query: statements.append(query.query))
     for call, request in asked(database):

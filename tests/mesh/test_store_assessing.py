@@ -10,9 +10,9 @@ import pytest
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING
 from store_svc.domain.event import ASSESSED, FAILED, PENDING
 from store_svc.domain.job import Request
-from tests.support.book import due_rows, write_due
 from tests.support.facts import assessed, at, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded, sequences
+from tests.support.store_rows import due_rows, write_due
 
 EVENT = opened_by(1)
 FIRST, SECOND, THIRD, FOURTH = (str(UUID(int=n)) for n in (1, 2, 3, 4))

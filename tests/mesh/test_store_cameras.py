@@ -1,4 +1,4 @@
-"""Cameras in the database, and what is told of their changes, on a real PostgreSQL."""
+"""CameraRepository in the database, and what is told of their changes, on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ import pytest
 
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.problems import Conflict, Invalid, NotFound
-from store_svc.cameras import Cameras
+from store_svc.camera_repository import CameraRepository
 from tests.support.facts import NOON, detected
 from tests.support.recorded import Recorded, open_recorded
 
@@ -20,8 +20,8 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
 
 
 @pytest.fixture
-def cameras(store: Recorded) -> Cameras:
-    return Cameras(store.database, store.signals, lambda: store.now)
+def cameras(store: Recorded) -> CameraRepository:
+    return CameraRepository(store.database, store.signals, lambda: store.now)
 
 
 async def told(store: Recorded) -> list[CameraConfigured]:
@@ -29,7 +29,7 @@ async def told(store: Recorded) -> list[CameraConfigured]:
     return [CameraConfigured.FromString(row["body"]) for row in rows]
 
 
-async def test_create_is_stored_and_told(store: Recorded, cameras: Cameras) -> None:
+async def test_create_is_stored_and_told(store: Recorded, cameras: CameraRepository) -> None:
     upcoming = store.signals.feed.upcoming()
     made = await cameras.create("yard", "The Yard", "Europe/Berlin", True, {"person": 0.5, "*": 0.25})
     assert (made.revision, made.created_at, made.deleted_at) == (1, NOON, None)
@@ -47,11 +47,11 @@ async def test_create_is_stored_and_told(store: Recorded, cameras: Cameras) -> N
     assert upcoming.is_set()
 
 
-async def test_create_takes_the_id_for_a_name(cameras: Cameras) -> None:
+async def test_create_takes_the_id_for_a_name(cameras: CameraRepository) -> None:
     assert (await cameras.create("yard", "", "", True, {})).display_name == "yard"
 
 
-async def test_create_of_an_existing_one_is_a_conflict(store: Recorded, cameras: Cameras) -> None:
+async def test_create_of_an_existing_one_is_a_conflict(store: Recorded, cameras: CameraRepository) -> None:
     await store.detect(detected(1, 0))
     with pytest.raises(Conflict) as refusal:
         await cameras.create("front", "", "", True, {})
@@ -59,7 +59,7 @@ async def test_create_of_an_existing_one_is_a_conflict(store: Recorded, cameras:
     assert len(await told(store)) == 1
 
 
-async def test_create_by_two_at_once_succeeds_once(store: Recorded, cameras: Cameras) -> None:
+async def test_create_by_two_at_once_succeeds_once(store: Recorded, cameras: CameraRepository) -> None:
     made = await asyncio.gather(
         *(cameras.create("yard", f"{n}", "", True, {}) for n in range(5)), return_exceptions=True
     )
@@ -67,7 +67,7 @@ async def test_create_by_two_at_once_succeeds_once(store: Recorded, cameras: Cam
     assert [change.revision for change in await told(store)] == [1]
 
 
-async def test_update_sets_what_it_is_given(store: Recorded, cameras: Cameras) -> None:
+async def test_update_sets_what_it_is_given(store: Recorded, cameras: CameraRepository) -> None:
     await cameras.create("yard", "Yard", "UTC", True, {"person": 0.5})
     store.now += timedelta(seconds=5)
     changes = {"display_name": "Garden", "time_zone": "Asia/Tokyo", "enabled": False, "thresholds": {}}
@@ -80,7 +80,7 @@ async def test_update_sets_what_it_is_given(store: Recorded, cameras: Cameras) -
     assert [change.revision for change in await told(store)] == [1, 2, 3]
 
 
-async def test_a_time_zone_must_be_known(store: Recorded, cameras: Cameras) -> None:
+async def test_a_time_zone_must_be_known(store: Recorded, cameras: CameraRepository) -> None:
     with pytest.raises(Invalid) as refusal:
         await cameras.create("yard", "", "Mars/Olympus", True, {})
     assert refusal.value.reason == "BAD_TIME_ZONE"
@@ -90,7 +90,9 @@ async def test_a_time_zone_must_be_known(store: Recorded, cameras: Cameras) -> N
     assert len(await told(store)) == 1
 
 
-async def test_delete_leaves_a_tombstone_and_create_revives(store: Recorded, cameras: Cameras) -> None:
+async def test_delete_leaves_a_tombstone_and_create_revives(
+    store: Recorded, cameras: CameraRepository
+) -> None:
     await cameras.create("yard", "Yard", "", True, {"person": 0.5})
     await cameras.delete("yard")
     with pytest.raises(NotFound):
@@ -106,7 +108,7 @@ async def test_delete_leaves_a_tombstone_and_create_revives(store: Recorded, cam
     ]
 
 
-async def test_an_unknown_one_cannot_be_changed(cameras: Cameras) -> None:
+async def test_an_unknown_one_cannot_be_changed(cameras: CameraRepository) -> None:
     with pytest.raises(NotFound) as refusal:
         await cameras.delete("nowhere")
     assert refusal.value.reason == "CAMERA_NOT_FOUND"

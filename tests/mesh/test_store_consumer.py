@@ -7,7 +7,7 @@ import pytest
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from store_svc.consumer import ATTEMPTS
-from store_svc.files import file_id
+from store_svc.ids import file_id
 from tests.support.facts import at, detected, fingerprint, found, opened_by, rejected
 from tests.support.recorded import Recorded, open_recorded, sequences
 

@@ -6,18 +6,20 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Column, Integer, MetaData, Table, Text, insert, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
-from mesh.problems import Exhausted, Invalid, Unavailable
-from store_svc import database as database_module
-from store_svc.database import Database, open_database
+from mesh.problems import Conflict, Exhausted, Invalid, Unavailable
+from store_svc.database import Connection, Database, Statement, open_database, pool
+from store_svc.database.errors import VALUE_REFUSED
+from store_svc.database.statement import FilteredStatement, copy_rows, parameter, unnested, unnested_values
 
 
 @pytest.fixture
 async def database(postgres_url: str) -> AsyncIterator[Database]:
     async with open_database(postgres_url) as database:
-        async with database.session() as connection:
+        async with database.connection() as connection:
             await connection.execute(
                 "CREATE TABLE pots (id int PRIMARY KEY, coins int NOT NULL CHECK (coins >= 0))"
             )
@@ -26,7 +28,7 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 
 async def coins(database: Database) -> list[int]:
-    async with database.session() as connection:
+    async with database.connection() as connection:
         return [row["coins"] for row in await connection.fetch("SELECT coins FROM pots ORDER BY id")]
 
 
@@ -36,31 +38,31 @@ async def test_a_deadlock_is_tried_again_until_both_are_done(database: Database)
     tries: list[int] = []
 
     async def move(first: int, second: int) -> None:
-        async def work(connection: asyncpg.Connection) -> None:
+        async def work(connection: Connection) -> None:
             tries.append(first)
             await connection.execute("UPDATE pots SET coins = coins - 1 WHERE id = $1", first)
             if len(tries) <= 2:
                 await met.wait()
             await connection.execute("UPDATE pots SET coins = coins + 2 WHERE id = $1", second)
 
-        await database.fast(work)
+        await database.transaction(work)
 
     await asyncio.gather(move(1, 2), move(2, 1))
     assert len(tries) == 3
     assert await coins(database) == [101, 101]
 
 
-async def test_a_serialisation_failure_is_tried_again_above_sqlalchemy_too(database: Database) -> None:
+async def test_a_serialisation_failure_is_tried_again_until_both_are_done(database: Database) -> None:
     met = asyncio.Barrier(2)
     tries: list[int] = []
 
-    async def spend(connection: AsyncConnection) -> None:
-        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
-        left = (await connection.execute(text("SELECT sum(coins) FROM pots"))).scalar_one()
+    async def spend(connection: Connection) -> None:
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+        left = await connection.fetchval("SELECT sum(coins) FROM pots")
         tries.append(left)
         if len(tries) <= 2:
             await met.wait()
-        await connection.execute(text("UPDATE pots SET coins = :left - 50 WHERE id = 1"), {"left": left})
+        await connection.execute("UPDATE pots SET coins = $1::int - 50 WHERE id = 1", left)
 
     await asyncio.gather(database.transaction(spend), database.transaction(spend))
     assert tries == [200, 200, 250]
@@ -70,13 +72,13 @@ async def test_a_serialisation_failure_is_tried_again_above_sqlalchemy_too(datab
 async def test_one_that_never_succeeds_is_given_up(database: Database) -> None:
     tries = []
 
-    async def work(connection: asyncpg.Connection) -> None:
+    async def work(connection: Connection) -> None:
         tries.append(1)
         await connection.execute("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
 
     with pytest.raises(Unavailable) as problem:
-        await database.fast(work)
-    assert (problem.value.reason, len(tries)) == ("DATABASE_CONTENDED", database_module.ATTEMPTS)
+        await database.transaction(work)
+    assert (problem.value.reason, len(tries)) == ("DATABASE_CONTENDED", pool.ATTEMPTS)
 
 
 @pytest.mark.parametrize(
@@ -89,53 +91,56 @@ async def test_one_that_never_succeeds_is_given_up(database: Database) -> None:
     ],
 )
 async def test_what_the_data_is_to_blame_for_is_invalid(database: Database, statement: str) -> None:
-    with pytest.raises(Invalid) as fast:
-        await database.fast(lambda connection: connection.execute(statement))
-    with pytest.raises(Invalid) as slow:
-        await database.transaction(lambda connection: connection.execute(text(statement)))
-    assert fast.value.reason == slow.value.reason == "BAD_DATA"
-    assert (
-        fast.value.message == slow.value.message == database_module.REFUSED
-    )  # and not what is in the tables
+    with pytest.raises(Invalid) as in_transaction:
+        await database.transaction(lambda connection: connection.execute(statement))
+    with pytest.raises(Invalid) as alone:
+        async with database.connection() as connection:
+            await Statement(text(statement)).execute(connection)
+    assert in_transaction.value.reason == alone.value.reason == "BAD_DATA"
+    # And not what is in the tables.
+    assert in_transaction.value.message == alone.value.message == VALUE_REFUSED
     assert await coins(database) == [100, 100]
 
 
 async def test_an_argument_that_does_not_fit_is_invalid(database: Database) -> None:
     with pytest.raises(Invalid):
-        await database.fast(lambda connection: connection.execute("SELECT $1::int", 2**40))
+        await database.transaction(lambda connection: connection.execute("SELECT $1::int", 2**40))
     with pytest.raises(Invalid):
-        await database.fast(lambda connection: connection.copy_records_to_table("pots", records=[(3, 2**40)]))
-
-
-@pytest.mark.parametrize("kind", ["text", "jsonb"])
-async def test_text_with_a_nul_is_invalid_and_says_so(database: Database, kind: str) -> None:
-    given = "a\0b" if kind == "text" else '"a\\u0000b"'
-    with pytest.raises(Invalid) as fast:
-        await database.fast(lambda connection: connection.execute(f"SELECT $1::{kind}", given))
-    with pytest.raises(Invalid) as slow:
         await database.transaction(
-            lambda connection: connection.execute(text(f"SELECT CAST(:given AS {kind})"), {"given": given})
+            lambda connection: connection.copy_records_to_table("pots", records=[(3, 2**40)])
         )
-    assert (fast.value.message, fast.value.reason) == ("text must not hold the character NUL", "BAD_DATA")
-    assert slow.value.message == fast.value.message
+
+
+@pytest.mark.parametrize(("kind", "given"), [(Text(), "a\0b"), (JSONB(), '"a\\u0000b"')])
+async def test_text_with_a_nul_is_invalid_and_says_so(
+    database: Database, kind: TypeEngine[Any], given: str
+) -> None:
+    statement = Statement(select(parameter("given", kind)))
+    with pytest.raises(Invalid) as in_transaction:
+        await database.transaction(lambda connection: statement.fetch(connection, given=given))
+    with pytest.raises(Invalid) as alone:
+        async with database.connection() as connection:
+            await statement.fetch(connection, given=given)
+    assert in_transaction.value.reason == "BAD_DATA"
+    assert in_transaction.value.message == "text must not contain the character NUL"
+    assert alone.value.message == in_transaction.value.message
 
 
 async def test_a_bug_comes_out_as_it_is(database: Database) -> None:
     with pytest.raises(asyncpg.UndefinedTableError):
-        await database.fast(lambda connection: connection.execute("SELECT * FROM pans"))
+        await database.transaction(lambda connection: connection.execute("SELECT * FROM pans"))
 
 
 async def test_a_connection_that_dies_is_unavailable_and_replaced(database: Database) -> None:
-    async def work(connection: Any) -> None:
+    async def work(connection: Connection) -> None:
         await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    with pytest.raises(Unavailable) as fast:
-        await database.fast(work)
+    with pytest.raises(Unavailable) as in_transaction:
+        await database.transaction(work)
     with pytest.raises(Unavailable):
-        await database.transaction(
-            lambda connection: connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-        )
-    assert fast.value.retryable
+        async with database.connection() as connection:
+            await work(connection)
+    assert in_transaction.value.retryable
     assert await coins(database) == [100, 100]
 
 
@@ -143,23 +148,23 @@ async def test_a_connection_in_no_known_state_is_unavailable_and_replaced(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What asyncpg says at times when its server dies in the middle of something."""
-    monkeypatch.setattr(database_module, "CONNECTIONS", 1)
+    monkeypatch.setattr(pool, "CONNECTIONS", 1)
 
-    async def work(connection: asyncpg.Connection) -> None:
+    async def work(connection: Connection) -> None:
         raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
 
     async with open_database(postgres_url) as database:
-        async with database.session() as connection:
+        async with database.connection() as connection:
             before = connection.get_server_pid()
         with pytest.raises(Unavailable):
-            await database.fast(work)
-        async with database.session() as connection:
+            await database.transaction(work)
+        async with database.connection() as connection:
             assert connection.get_server_pid() != before
 
 
 async def test_dead_connections_in_the_pool_are_not_handed_out(database: Database) -> None:
     """As after a restart of the server: nobody has to fail first."""
-    held = [database.session() for _ in range(5)]
+    held = [database.connection() for _ in range(5)]
     connections = [await each.__aenter__() for each in held]
     pids = [connection.get_server_pid() for connection in connections[1:]]
     for each in held[1:]:
@@ -177,9 +182,9 @@ async def test_dead_connections_in_the_pool_are_not_handed_out(database: Databas
 async def test_who_finds_all_connections_in_use_is_told(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "CONNECTIONS", 1)
-    monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.2)
-    async with open_database(postgres_url) as database, database.session():
+    monkeypatch.setattr(pool, "CONNECTIONS", 1)
+    monkeypatch.setattr(pool, "WAIT_SECONDS", 0.2)
+    async with open_database(postgres_url) as database, database.connection():
         with pytest.raises(Exhausted) as problem:
             await database.check()
     assert problem.value.retryable
@@ -192,7 +197,62 @@ async def test_no_server_is_unavailable(tmp_path: object) -> None:
     assert gone.value.message == "the database cannot be reached now"  # and not where it should be
 
 
-async def test_what_was_read_with_is_rolled_back(database: Database) -> None:
-    async with database.reading() as connection:
-        await connection.execute(text("UPDATE pots SET coins = 0"))
+async def test_work_that_fails_is_rolled_back(database: Database) -> None:
+    async def work(connection: Connection) -> None:
+        await connection.execute("UPDATE pots SET coins = 0")
+        raise Conflict("no", "NO")
+
+    with pytest.raises(Conflict):
+        await database.transaction(work)
     assert await coins(database) == [100, 100]
+
+
+class TestStatement:
+    async def test_values_are_passed_by_name(self, database: Database) -> None:
+        first, second = parameter("first", Integer), parameter("second", Integer)
+        statement = Statement(select((first - second).label("difference"), (second + second).label("double")))
+        async with database.connection() as connection:
+            row = await statement.fetch_one(connection, second=1, first=3)
+            assert row is not None
+            assert dict(row) == {"difference": 2, "double": 2}
+            assert await statement.fetch_value(connection, second=4, first=3) == -1
+
+    @pytest.mark.parametrize("values", [{"first": 1}, {"first": 1, "second": 2, "third": 3}])
+    async def test_a_missing_or_unknown_value_is_a_bug(
+        self, database: Database, values: dict[str, int]
+    ) -> None:
+        statement = Statement(select(parameter("first", Integer) + parameter("second", Integer)))
+        async with database.connection() as connection:
+            with pytest.raises(TypeError, match=r"second|third"):
+                await statement.fetch(connection, **values)
+
+    async def test_rows_are_written_whatever_the_order_of_their_columns(self, database: Database) -> None:
+        """Both orders of the table's columns have the same types, so a mistake would not fail."""
+        pots = Table("pots", MetaData(), Column("id", Integer), Column("coins", Integer))
+        update_pot = Statement(
+            update(pots)
+            .values(coins=parameter("coins", Integer))
+            .where(pots.c.id == parameter("pot", Integer))
+        )
+        rows = unnested("pot", {"id": pots.c.id, "coins": pots.c.coins})
+        insert_pots = Statement(insert(pots).from_select(["coins", "id"], select(rows.c.coins, rows.c.id)))
+        async with database.connection() as connection:
+            await copy_rows(connection, pots, [{"coins": 7, "id": 3}, {"id": 4, "coins": 8}])
+            await update_pot.execute_many(connection, [{"coins": 5, "pot": 1}, {"pot": 2, "coins": 6}])
+            values = unnested_values("pot", ["coins", "id"], [{"coins": 9, "id": 5}])
+            await insert_pots.execute(connection, **values)
+        assert await coins(database) == [5, 6, 7, 8, 9]
+
+    async def test_conditions_apply_where_their_value_is_passed(self, database: Database) -> None:
+        pots = Table("pots", MetaData(), Column("id", Integer), Column("coins", Integer))
+        statement = FilteredStatement(
+            lambda conditions: select(pots.c.id).where(*conditions).order_by(pots.c.id),
+            {
+                "least": pots.c.coins >= parameter("least", Integer),
+                "id": pots.c.id == parameter("id", Integer),
+            },
+        )
+        async with database.connection() as connection:
+            await connection.execute("UPDATE pots SET coins = 200 WHERE id = 2")
+            for values, ids in (({}, [1, 2]), ({"least": 150}, [2]), ({"least": 150, "id": 1}, [])):
+                assert [row["id"] for row in await statement.fetch(connection, **values)] == ids

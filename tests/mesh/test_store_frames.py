@@ -13,7 +13,7 @@ from lares.store.v1.dropped_pb2 import DroppedDetections
 from lares.store.v1.events_pb2 import MediaKept
 from mesh.config import load_config
 from mesh.problems import Unavailable
-from store_svc.cameras import Cameras
+from store_svc.camera_repository import CameraRepository
 from store_svc.detectors import Detectors
 from store_svc.domain.watch_policy import CameraWatch, Decision, ModelThresholds, WatchPolicy
 from store_svc.ids import parse_uuid
@@ -48,8 +48,8 @@ async def kept_labels(store: Recorded) -> dict[str, list[str]]:
     return {str(row["id"]): row["labels"] for row in rows}
 
 
-def cameras_of(store: Recorded) -> Cameras:
-    return Cameras(store.database, store.signals, lambda: store.now)
+def cameras_of(store: Recorded) -> CameraRepository:
+    return CameraRepository(store.database, store.signals, lambda: store.now)
 
 
 async def test_what_counts_becomes_rows_and_the_rest_lies_with_its_frame_and_the_reason(
@@ -155,7 +155,7 @@ async def test_a_change_that_came_to_nothing_decides_nothing(store: Recorded) ->
         raise RuntimeError("rolled back")
 
     with pytest.raises(RuntimeError):
-        await store.database.fast(fails)
+        await store.database.transaction(fails)
     await cameras_of(store).create("front", "Front", "", True, {"person": 0.75})
     await store.detect(reported(1, 0, ("person", 0.5)), first=0)
     assert await kept_labels(store) == {photo(1): []}
@@ -329,7 +329,7 @@ async def test_a_detector_whose_record_was_rolled_back_is_still_written_down(sto
         raise RuntimeError("rolled back")
 
     with pytest.raises(RuntimeError):
-        await store.database.fast(fails)
+        await store.database.transaction(fails)
     assert await store.counts("detectors") == [0]
     for n in range(1, 4):
         await store.detect(reported(n, n * 1000), first=n - 1)

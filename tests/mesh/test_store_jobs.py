@@ -17,13 +17,13 @@ from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.bus import Bus, Stream, open_bus
 from mesh.topics import ASSESSED, Topic
-from store_svc.assessed import AssessedRecorder
 from store_svc.domain.evidence import EarlierEvent, evidence_digest
 from store_svc.domain.job import ASSESS, Request
-from store_svc.facts_read import FactsRead
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.job_queue import hasten_jobs, release_leases
 from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.read_progress import ReadProgress
+from store_svc.recording.event_assessed import EventAssessedRecorder
 from store_svc.sweep import facts_reached
 from store_svc.times import micros
 from tests.support.facts import assessed, detected, failed, opened_by
@@ -64,7 +64,7 @@ async def test_what_is_handed_out_of_a_growing_event_is_whole(store: Recorded) -
                 assert whole(lease)
                 seen.add(lease.assess.evidence.revision)
                 ids = [lease.lease_id]
-                await store.database.fast(lambda c, ids=ids: release_leases(c, ids, store.now))  # type: ignore[misc]
+                await store.database.transaction(lambda c, ids=ids: release_leases(c, ids, store.now))  # type: ignore[misc]
 
     async with asyncio.TaskGroup() as group:
         growing = group.create_task(grow())
@@ -147,7 +147,7 @@ async def test_nobody_waits_in_a_circle(postgres_url: str, monkeypatch: pytest.M
         crowd.count("hastened", hastened)
         return hastened
 
-    monkeypatch.setattr("store_svc.assessed.hasten_jobs", hasten)
+    monkeypatch.setattr("store_svc.recording.event_assessed.hasten_jobs", hasten)
     async with open_recorded(postgres_url) as look:
         crowd = Crowd(look)
         until = asyncio.get_running_loop().time() + 6.0
@@ -227,7 +227,7 @@ class Process:
     topic: Topic[EventAssessed]
 
     def __post_init__(self) -> None:
-        self.facts = FactsRead(self.stream.ends, self.stream.behind, lambda: self.store.now)
+        self.facts = ReadProgress(self.stream.ends, self.stream.behind, lambda: self.store.now)
         kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
         clock = lambda: self.store.now  # noqa: E731
         self.leases = JobLeases(self.store.database, kinds, self.store.signals.due, LEASE_SECONDS, clock)
@@ -261,7 +261,7 @@ class TestAcrossARestart:
         self, store: Recorded, kafka_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> AsyncIterator[Any]:
         topic = replace(ASSESSED, name=unique(ASSESSED.name))
-        monkeypatch.setattr(AssessedRecorder, "topic", topic)
+        monkeypatch.setattr(EventAssessedRecorder, "topic", topic)
         async with open_bus(kafka_url, client_id="jobs", instance=unique("jobs")) as bus:
             await bus.create_topics([topic])
 
@@ -280,24 +280,24 @@ class TestAcrossARestart:
         """Its lease expired meanwhile, or its worker gave it back: it did not hear from the broker."""
         await store.detect(detected(1, 0, urgent=True))
         async with lives() as before:
-            await before.until_read(before.facts.look)
+            await before.until_read(before.facts.update)
             (lease,) = await before.take()
             await before.answer(lease)
             if released:
                 await before.leases.release([lease.lease_id])
         store.now += timedelta(seconds=LEASE_SECONDS)
         async with lives() as after:
-            assert not await after.facts.look()
+            assert not await after.facts.update()
             assert await after.take() == []
             await after.read()
-            await after.until_read(after.facts.look)
+            await after.until_read(after.facts.update)
             assert await after.take() == []
         assert (await store.event(EVENT))["assessment_id"] == UUID(FIRST)
 
     async def test_nor_what_was_answered_before_its_lease_expired(self, store: Recorded, lives: Any) -> None:
         await store.detect(detected(1, 0, urgent=True))
         async with lives() as life:
-            await life.until_read(life.facts.look)
+            await life.until_read(life.facts.update)
             (lease,) = await life.take()
             await life.answer(lease)
             life.store.now += timedelta(seconds=LEASE_SECONDS)
@@ -313,7 +313,7 @@ class TestAcrossARestart:
     async def test_what_was_not_answered_is_leased_anew(self, store: Recorded, lives: Any) -> None:
         await store.detect(detected(1, 0, urgent=True))
         async with lives() as life:
-            await life.until_read(life.facts.look)
+            await life.until_read(life.facts.update)
             (dead,) = await life.take()
             life.store.now += timedelta(seconds=LEASE_SECONDS)
             expired = await life.store.sweeper.last_expiry()

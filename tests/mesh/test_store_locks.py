@@ -11,11 +11,11 @@ import pytest
 
 from lares.detect.v1.detection_pb2 import DetectorModel
 from mesh.problems import NotFound
-from store_svc.detectors import Detectors, ReportedDetectors
+from store_svc.detectors import DetectorRecorder, Detectors
 from store_svc.domain.job import ASSESS, Request
 from store_svc.domain.queued_event import QueuedEvent
+from store_svc.event_repository import load_queued, lock_cameras
 from store_svc.job_queue import hasten_jobs
-from store_svc.repository import load_queued, lock_cameras
 from tests.support.facts import assessed, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded
 
@@ -46,7 +46,7 @@ async def sweep(store: Recorded) -> None:
 async def test_a_change_waits_for_its_camera(
     store: Recorded, change: Callable[[Recorded], Awaitable[None]]
 ) -> None:
-    async with store.database.session() as holder:
+    async with store.database.connection() as holder:
         async with holder.transaction():
             await holder.execute("SELECT FROM cameras FOR UPDATE")
             task = asyncio.ensure_future(change(store))
@@ -81,7 +81,7 @@ async def blocked(
     store: Recorded, held: str, change: Callable[[Recorded], Awaitable[None]]
 ) -> AsyncIterator[asyncpg.Connection]:
     """The change waits for what the statement `held` locks, until the block ends; another session to look."""
-    async with store.database.session() as look, store.database.session() as holder:
+    async with store.database.connection() as look, store.database.connection() as holder:
         async with holder.transaction():
             await holder.execute(held)
             task = asyncio.ensure_future(change(store))
@@ -162,11 +162,11 @@ async def test_leasing_hastening_and_mending_wait_for_nobody(store: Recorded) ->
     await store.sweep(after=30)
     await fail(store)
     store.now += timedelta(seconds=1)
-    async with store.database.session() as holder, holder.transaction():
+    async with store.database.connection() as holder, holder.transaction():
         await holder.execute("SELECT FROM jobs FOR UPDATE")
         async with asyncio.timeout(30):
             assert await store.take() == []
-            assert not await store.database.fast(lambda c: hasten_jobs(c, ASSESS, store.now))
+            assert not await store.database.transaction(lambda c: hasten_jobs(c, ASSESS, store.now))
             await store.sweeper.fix_deadlines()
     assert len(await store.take()) == 1
 
@@ -175,7 +175,7 @@ async def test_a_lease_locks_job_rows_only(store: Recorded) -> None:
     """Whoever holds everything else holds up no worker, and what is leased is whole."""
     await store.sweep(after=30)
     row = await store.event(EVENT)
-    async with store.database.session() as holder, holder.transaction():
+    async with store.database.connection() as holder, holder.transaction():
         for table in ("cameras", "events", "detections", "feed_head"):
             assert await holder.fetch(f"SELECT FROM {table} FOR UPDATE")
         async with asyncio.timeout(30):
@@ -193,14 +193,14 @@ async def test_several_detectors_are_written_down_in_any_order(store: Recorded) 
 
     async def report(*models: DetectorModel) -> None:
         async def work(connection: asyncpg.Connection) -> None:
-            await ReportedDetectors().report(connection, models, store.now)
+            await DetectorRecorder().report(connection, models, store.now)
 
-        await store.database.fast(work)
+        await store.database.transaction(work)
 
     await report(one, other)
-    async with store.database.session() as first:
+    async with store.database.connection() as first:
         async with first.transaction():
-            await ReportedDetectors().report(first, [one], store.now)
+            await DetectorRecorder().report(first, [one], store.now)
             second = asyncio.ensure_future(report(other, one))
             async with asyncio.timeout(90):
                 while not await waiting(store):
@@ -219,7 +219,7 @@ async def test_an_event_that_opens_while_its_assessment_is_recorded_keeps_what_j
     there yet. It grows before the assessment is written."""
     async with open_recorded(postgres_url) as store:
         other = Recorded(store.database)
-        opens(monkeypatch, "store_svc.assessed", other)
+        opens(monkeypatch, "store_svc.recording.event_assessed", other)
         await store.assess(assessed(EVENT, str(UUID(int=1)), 1, "digest"))
         row = await store.event(EVENT)
         assert (row["detection_count"], row["assessment_id"]) == (2, None)

@@ -24,16 +24,16 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import Invalid, Unavailable
 from store_svc import migration
 from store_svc.database import open_database
+from store_svc.database.tables import assessments, metadata
 from store_svc.domain.job import ASSESS, REQUESTED, URGENT, Job, Request
+from store_svc.event_repository import load_queued
 from store_svc.job_queue import lock_jobs
 from store_svc.migration import migrate
 from store_svc.queries.assessments import list_assessments
 from store_svc.queries.events import get_event, list_events
 from store_svc.queries.feed import list_changes
 from store_svc.queries.raw_answers import get_raw_answer
-from store_svc.repository import load_queued
-from store_svc.tables import assessments, metadata
-from tests.support.book import NOON, assessment_row, write
+from tests.support.store_rows import NOON, assessment_row, write
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
     await migrate(empty_postgres_url)
     assert await differences(engine) == []
     async with open_database(empty_postgres_url) as database:
-        queued = (await database.fast(lambda connection: load_queued(connection, [EVENT])))[EVENT]
+        queued = (await database.transaction(lambda connection: load_queued(connection, [EVENT])))[EVENT]
         event, job = queued.event, queued.job
         assert job is not None
         assert (job.due_at, job.attempts, job.request, event.assessment) == (DUE, 2, None, b"1")
@@ -270,7 +270,7 @@ async def test_what_waits_is_carried_over_and_back(empty_postgres_url: str, engi
     await migrate(empty_postgres_url)
     assert await differences(engine) == []
     async with open_database(empty_postgres_url) as database:
-        jobs = await database.fast(
+        jobs = await database.transaction(
             lambda connection: lock_jobs(connection, ASSESS, [*ids.values(), *settled])
         )
     began = NOON - timedelta(minutes=1)

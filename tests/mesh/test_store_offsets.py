@@ -21,7 +21,7 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
 
 
 async def advance(store: Recorded, offsets: Offsets, *moved: Move) -> None:
-    await store.database.fast(lambda connection: offsets.advance(connection, TOPIC, "topic-1", moved))
+    await store.database.transaction(lambda connection: offsets.advance(connection, TOPIC, "topic-1", moved))
     offsets.committed(TOPIC, moved)
 
 

@@ -10,9 +10,8 @@ import pytest
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.problems import Unavailable
-from store_svc import detected as detected_module
-from store_svc import stubs
 from store_svc.database import open_database
+from store_svc.recording import camera_locks, media_detected
 from tests.support.facts import detected, found, opened_by
 from tests.support.parts import MIGRATED, fresh_database
 from tests.support.recorded import Recorded, open_recorded, sequences
@@ -52,16 +51,16 @@ class TestInterruption:
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The answer to COMMIT is lost: tried again, the offsets say that it is done."""
-        fast = store.database.fast
+        transaction = store.database.transaction
         lost = iter([True])
 
         async def answer_lost(work: object) -> object:
-            effect: object = await fast(work)  # type: ignore[arg-type]
+            effect: object = await transaction(work)  # type: ignore[arg-type]
             if next(lost, False):
                 raise Unavailable("gone", "DATABASE_UNAVAILABLE")
             return effect
 
-        monkeypatch.setattr(store.database, "fast", answer_lost)
+        monkeypatch.setattr(store.database, "transaction", answer_lost)
         await store.detect(detected(1, 0), detected(2, 10))
         assert store.detections.sought == {0: 2}
         await store.detect(detected(3, 20))
@@ -155,7 +154,7 @@ class TestOrder:
         self, postgres_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What one opens, the other sees, and joins."""
-        begun, lock = asyncio.Barrier(2), stubs.lock_or_make_cameras
+        begun, lock = asyncio.Barrier(2), camera_locks.lock_or_create_cameras
 
         async def together(*arguments: object) -> object:
             await begun.wait()
@@ -164,7 +163,7 @@ class TestOrder:
         async with open_recorded(postgres_url) as one:
             two = Recorded(one.database)
             await one.detect(detected(100, -1000))
-            monkeypatch.setattr(detected_module, "lock_or_make_cameras", together)
+            monkeypatch.setattr(media_detected, "lock_or_create_cameras", together)
             for n in range(15):
                 await asyncio.gather(
                     one.detect(detected(2 * n, n * 1000), partition=0),

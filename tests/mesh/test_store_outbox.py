@@ -12,8 +12,8 @@ from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from mesh.problems import Unavailable
 from mesh.topics import CAMERAS, FEED, KEPT, Topic
 from store_svc import outbox
-from store_svc.cameras import Cameras
-from store_svc.outbox import Outbox
+from store_svc.camera_repository import CameraRepository
+from store_svc.outbox import OutboxRelay
 from tests.support.facts import detected, photo, reported
 from tests.support.recorded import Recorded, open_recorded
 
@@ -50,7 +50,7 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
 
 @asynccontextmanager
 async def relaying(store: Recorded, bus: FakeBus) -> AsyncIterator[None]:
-    relay = Outbox(store.database, bus, store.signals.feed)  # type: ignore[arg-type]
+    relay = OutboxRelay(store.database, bus, store.signals.feed)  # type: ignore[arg-type]
     task = asyncio.create_task(relay.run())
     try:
         yield
@@ -126,7 +126,7 @@ async def test_goes_on_after_the_bus_was_away_and_leaves_nothing_out(
 ) -> None:
     bus = FakeBus()
     bus.without = topics
-    cameras = Cameras(store.database, store.signals, lambda: store.now)
+    cameras = CameraRepository(store.database, store.signals, lambda: store.now)
     await store.detect(*(detected(n, n * 1000) for n in range(6)))
     await cameras.update("front", {"enabled": False})
     async with relaying(store, bus):
@@ -228,7 +228,7 @@ async def test_a_relay_that_dies_loses_no_kept_media(store: Recorded, moment: st
 
     dying, heir = Deadly(), FakeBus()
     await store.detect(*(reported(n, n * 1000, ("person", 0.7)) for n in range(6)))
-    relay = Outbox(store.database, dying, store.signals.feed)  # type: ignore[arg-type]
+    relay = OutboxRelay(store.database, dying, store.signals.feed)  # type: ignore[arg-type]
     with pytest.raises(asyncio.CancelledError):
         await relay.run()
     async with relaying(store, heir):

@@ -17,7 +17,7 @@ from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import Media
 from mesh.config import Config, load_config
 from mesh.identity import media_id
-from store_svc.cameras import Cameras
+from store_svc.camera_repository import CameraRepository
 from store_svc.service import watch_settings
 from store_svc.times import stamp
 from tests.support.detectors import FakeDetector
@@ -106,7 +106,7 @@ async def made_of(
         fresh_database(server, MIGRATED) as url,
         open_recorded(url, watch=watch_settings(config)) as store,
     ):
-        stored = Cameras(store.database, store.signals, lambda: store.now)
+        stored = CameraRepository(store.database, store.signals, lambda: store.now)
         for id, thresholds in cameras.items():
             await stored.create(id, id, "", True, thresholds)
         for first in range(0, len(records), 4):

@@ -12,10 +12,10 @@ from lares.store.v1.camera_pb2 import Camera
 from mesh.problems import Invalid, NotFound
 from mesh.security import Caller
 from store_svc.api.cameras import CameraServicer
-from store_svc.cameras import Cameras
+from store_svc.camera_repository import CameraRepository
 from store_svc.detectors import Detectors
 from store_svc.domain.watch_policy import Decision
-from store_svc.preview import Previews
+from store_svc.policy_preview import PolicyPreviews
 from tests.support.callers import calling_as
 from tests.support.facts import DETECTOR, detected, photo, reported
 from tests.support.parts import MIGRATED, fresh_database
@@ -37,12 +37,12 @@ def known_caller() -> Iterator[None]:
         yield
 
 
-def cameras_of(store: Recorded) -> Cameras:
-    return Cameras(store.database, store.signals, lambda: store.now)
+def cameras_of(store: Recorded) -> CameraRepository:
+    return CameraRepository(store.database, store.signals, lambda: store.now)
 
 
 def servicer(store: Recorded) -> CameraServicer:
-    previews = Previews(store.database, store.watch, Detectors(store.database, store.watch))
+    previews = PolicyPreviews(store.database, store.watch, Detectors(store.database, store.watch))
     return CameraServicer(store.database, cameras_of(store), previews, store.watch.labels, lambda: store.now)
 
 

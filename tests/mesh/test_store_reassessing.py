@@ -295,7 +295,7 @@ async def test_asking_leaves_a_lease_alone(store: Recorded) -> None:
 
 
 async def test_asking_waits_for_the_camera(store: Recorded) -> None:
-    async with store.database.session() as holder:
+    async with store.database.connection() as holder:
         async with holder.transaction():
             await holder.execute("SELECT FROM cameras FOR UPDATE")
             task = asyncio.ensure_future(ask(store))

@@ -8,10 +8,10 @@ import pytest
 from lares.store.v1.event_pb2 import EVENT_STATUS_PENDING
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.boxes import bounding_box
-from store_svc.cameras import Cameras
+from store_svc.camera_repository import CameraRepository
 from store_svc.domain.evidence import EarlierEvent, evidence_digest, load_history
 from store_svc.domain.job import URGENT
-from store_svc.files import file_id
+from store_svc.ids import file_id
 from store_svc.times import SECOND, micros, stamp
 from tests.support.facts import NOON, at, detected, fingerprint, found, opened_by, photo
 from tests.support.recorded import Recorded, open_recorded
@@ -158,7 +158,7 @@ class TestGrowing:
     async def test_takes_the_cameras_time_zone_of_then(self, store: Recorded) -> None:
         await store.detect(detected(1, 0))
         before = (await store.event(opened_by(1)))["evidence_digest"]
-        cameras = Cameras(store.database, store.signals, lambda: store.now)
+        cameras = CameraRepository(store.database, store.signals, lambda: store.now)
         await cameras.update("front", {"time_zone": "Asia/Tokyo"})
         row = await store.event(opened_by(1))
         assert row["evidence_digest"] == before  # a change of configuration does nothing
@@ -209,7 +209,7 @@ class TestRepetition:
 
 class TestTombstones:
     async def test_of_a_camera_drop_its_late_photos_until_it_is_made_again(self, store: Recorded) -> None:
-        cameras = Cameras(store.database, store.signals, lambda: store.now)
+        cameras = CameraRepository(store.database, store.signals, lambda: store.now)
         await store.detect(detected(1, 0))
         await cameras.delete("front")
         await store.detect(detected(2, 10), detected(1, 0, camera="back"))

@@ -20,9 +20,9 @@ from mesh.rpc import GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, KEPT, REJECTED, Topic
 from store_svc import outbox, service
-from store_svc.assessed import AssessedRecorder
-from store_svc.detected import DetectedRecorder
-from store_svc.rejected import RejectedRecorder
+from store_svc.recording.event_assessed import EventAssessedRecorder
+from store_svc.recording.media_detected import MediaDetectedRecorder
+from store_svc.recording.media_rejected import MediaRejectedRecorder
 from tests.support.facts import assessed, detected, found, opened_by, rejected
 from tests.support.recorded import Recorded, open_recorded
 from tests.support.records import unique
@@ -50,9 +50,9 @@ async def log(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         (service, "DETECTED", detections),
         (service, "REJECTED", rejections),
         (service, "ASSESSED", assessments),
-        (DetectedRecorder, "topic", detections),
-        (RejectedRecorder, "topic", rejections),
-        (AssessedRecorder, "topic", assessments),
+        (MediaDetectedRecorder, "topic", detections),
+        (MediaRejectedRecorder, "topic", rejections),
+        (EventAssessedRecorder, "topic", assessments),
         (outbox, "FEED", changes),
         (feed, "FEED", changes),
         (outbox, "CAMERAS", cameras),

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from store_svc import repository, sweep
+from store_svc import event_repository, sweep
 from tests.support.facts import NOON, assessed, at, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded, sequences
 
@@ -59,7 +59,7 @@ class TestClosing:
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """All have found the same events before one of them has a lock."""
-        found, lock = asyncio.Barrier(4), repository.lock_cameras
+        found, lock = asyncio.Barrier(4), event_repository.lock_cameras
 
         async def together(*arguments: object) -> object:
             await found.wait()
@@ -97,7 +97,7 @@ class TestClosing:
     ) -> None:
         """The photo is recorded after the sweep has looked, before it has the camera's lock."""
         await store.detect(detected(1, 0))
-        lock = repository.lock_cameras
+        lock = event_repository.lock_cameras
         store.now = at(30)
 
         async def late(*arguments: object) -> object:

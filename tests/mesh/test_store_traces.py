@@ -5,13 +5,14 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Integer, Text, cast, select
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.problems import Problem
 from mesh.telemetry.spans import request_span
 from mesh.telemetry.trace_context import TRACEPARENT
-from store_svc.database import open_database
+from store_svc.database import Statement, open_database
+from store_svc.database.statement import parameter
 from store_svc.domain.job import Request
 from tests.support.facts import assessed, detected, opened_by
 from tests.support.recorded import Recorded, open_recorded
@@ -113,30 +114,31 @@ async def test_statements_are_children_of_what_they_are_for(postgres_url: str) -
             }
 
 
-async def test_statements_of_nobody_are_no_spans_and_values_are_never_told(postgres_url: str) -> None:
+async def test_statements_outside_a_trace_are_no_spans_and_values_are_never_in_spans(
+    postgres_url: str,
+) -> None:
+    value = parameter("value", Text)
+    joined = Statement(select((value + "x").label("core")))
+    converted = Statement(select(cast(value, Integer).label("core")))
     with recording_spans() as spans:
         async with open_database(postgres_url) as database:
-            query = "SELECT :value || 'x' AS y /* core */"
-            async with database.reading() as connection:
-                await connection.execute(text(query), {"value": "hunter2"})
+            async with database.connection() as connection:
+                await joined.fetch(connection, value="hunter2")
             assert spans.all() == []
             with request_span({}, "request"):
-                async with database.reading() as connection:
-                    await connection.execute(text(query), {"value": "hunter2"})
-                async with database.session() as driver:
-                    await driver.fetch("SELECT $1::text /* asyncpg */", "hunter2")
+                async with database.connection() as connection:
+                    await joined.fetch(connection, value="hunter2")
+                    await connection.fetch("SELECT $1::text /* asyncpg */", "hunter2")
                     with pytest.raises(Exception, match="hunter2"):
-                        await driver.fetchval("SELECT $1::text::int", "hunter2")
+                        await connection.fetchval("SELECT $1::text::int", "hunter2")
                 with pytest.raises(Problem):
-                    async with database.reading() as connection:
-                        await connection.execute(
-                            text("SELECT CAST(CAST(:value AS text) AS int)"), {"value": "hunter2"}
-                        )
+                    async with database.connection() as connection:
+                        await converted.fetch(connection, value="hunter2")
     request = spans.one("request")
-    told = spans.named("SELECT")
-    assert {parent_of(each) for each in told} == {id_of(request)}
-    assert [not each.status.is_ok for each in told] == [False, False, True, True]
-    texts = [str((each.attributes or {})["db.query.text"]) for each in told]
+    selects = spans.named("SELECT")
+    assert {parent_of(each) for each in selects} == {id_of(request)}
+    assert [not each.status.is_ok for each in selects] == [False, False, True, True]
+    texts = [str((each.attributes or {})["db.query.text"]) for each in selects]
     assert "core" in texts[0]
     assert "asyncpg" in texts[1]
     assert "hunter2" not in " ".join(each.to_json() for each in spans.all())

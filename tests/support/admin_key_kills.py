@@ -1,6 +1,6 @@
 """`python -m tests.support.admin_key_kills URL FOLDER`: makes the admin key, killed at one line of
-store_svc/keys.py and mesh/durable_files.py after the other, from every state there can be. Prints how often
-it was killed.
+store_svc/api_keys.py and mesh/durable_files.py after the other, from every state there can be. Prints how
+often it was killed.
 
 A process of its own, since it forks: the kill is a real end, without any cleaning up.
 """
@@ -18,12 +18,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from mesh import durable_files
 from mesh.security import digest
-from store_svc import keys
+from store_svc import api_keys
+from store_svc.api_keys import ensure_admin_key
 from store_svc.database import Database, open_database
-from store_svc.keys import ensure_admin_key
 
 KILLED = 9
-CODE = (keys.__file__, durable_files.__file__)
+CODE = (api_keys.__file__, durable_files.__file__)
 
 
 def recover(file: Path, state: str) -> Callable[[Database], Awaitable[None]]:
@@ -31,7 +31,7 @@ def recover(file: Path, state: str) -> Callable[[Database], Awaitable[None]]:
 
     async def work(database: Database) -> None:
         await ensure_admin_key(database, file)
-        async with database.session() as connection:
+        async with database.connection() as connection:
             rows = await connection.fetch("SELECT sha256, revoked_at FROM api_keys")
             assert [tuple(row) for row in rows] == [(digest(file.read_text().strip()), None)]
             assert stat.S_IMODE(file.stat().st_mode) == 0o600

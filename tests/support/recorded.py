@@ -16,21 +16,21 @@ from lares.store.internal.v1.job_service_pb2 import JobLease
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.config import load_config
 from mesh.delivery import Delivery
-from store_svc.assessed import AssessedRecorder
 from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import Consumer
 from store_svc.database import Database, open_database
-from store_svc.detected import DetectedRecorder
 from store_svc.domain.assembly import AssemblyLimits
 from store_svc.domain.job import ASSESS
 from store_svc.domain.watch_policy import WatchSettings
-from store_svc.facts_read import FactsRead
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.read_progress import ReadProgress
 from store_svc.reassessments import Reassessments
-from store_svc.rejected import RejectedRecorder
+from store_svc.recording.event_assessed import EventAssessedRecorder
+from store_svc.recording.media_detected import MediaDetectedRecorder
+from store_svc.recording.media_rejected import MediaRejectedRecorder
 from store_svc.service import watch_settings
 from store_svc.sweep import Sweep, sweep_once
 from tests.support.facts import NOON, deliveries
@@ -89,13 +89,13 @@ class Recorded:
             return self.now
 
         self.offsets = Offsets(self.database, "store_svc")
-        self.recorder = DetectedRecorder(self.limits, self.watch, self.time_zone, clock)
+        self.recorder = MediaDetectedRecorder(self.limits, self.watch, self.time_zone, clock)
         self.detected = Consumer(self.database, self.offsets, self.signals, self.recorder)
-        self.rejected = Consumer(self.database, self.offsets, self.signals, RejectedRecorder(clock))
-        self.assessed = Consumer(self.database, self.offsets, self.signals, AssessedRecorder(clock))
+        self.rejected = Consumer(self.database, self.offsets, self.signals, MediaRejectedRecorder(clock))
+        self.assessed = Consumer(self.database, self.offsets, self.signals, EventAssessedRecorder(clock))
         self.reassessments = Reassessments(self.database, self.signals.due, clock)
         self.sweeper = Sweep(self.database, self.limits.gap / 1_000_000, LEASE_SECONDS, clock)
-        self.facts = FactsRead(self.assessments.ends, self.assessments.behind, clock)
+        self.facts = ReadProgress(self.assessments.ends, self.assessments.behind, clock)
         kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
         self.leases = JobLeases(self.database, kinds, self.signals.due, LEASE_SECONDS, clock)
 
@@ -128,11 +128,11 @@ class Recorded:
     async def take(self, most: int = 9) -> list[JobLease]:
         """JobLeases without waiting, all facts of before being read."""
         if self.facts.until is None:
-            await self.facts.look()
+            await self.facts.update()
         return await self.leases.lease(ASSESS, most, 0.0)
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        async with self.database.session() as connection:
+        async with self.database.connection() as connection:
             return await connection.fetch(query, *arguments)
 
     async def event(self, id: str) -> asyncpg.Record:

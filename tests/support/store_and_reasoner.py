@@ -24,18 +24,18 @@ from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door, as_itself
 from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, KEPT, REJECTED, Topic
 from store_svc import outbox
-from store_svc.assessed import AssessedRecorder
-from store_svc.detected import DetectedRecorder
-from store_svc.rejected import RejectedRecorder
+from store_svc.recording.event_assessed import EventAssessedRecorder
+from store_svc.recording.media_detected import MediaDetectedRecorder
+from store_svc.recording.media_rejected import MediaRejectedRecorder
 from tests.support.facts import NOON
 from tests.support.records import unique
 
 OWNERS: dict[Topic[Any], tuple[tuple[Any, str], ...]] = {
-    DETECTED: ((store_svc.service, "DETECTED"), (DetectedRecorder, "topic")),
-    REJECTED: ((store_svc.service, "REJECTED"), (RejectedRecorder, "topic")),
+    DETECTED: ((store_svc.service, "DETECTED"), (MediaDetectedRecorder, "topic")),
+    REJECTED: ((store_svc.service, "REJECTED"), (MediaRejectedRecorder, "topic")),
     ASSESSED: (
         (store_svc.service, "ASSESSED"),
-        (AssessedRecorder, "topic"),
+        (EventAssessedRecorder, "topic"),
         (reason_svc.service, "ASSESSED"),
     ),
     FEED: ((outbox, "FEED"), (feed, "FEED")),

@@ -17,9 +17,9 @@ from reason_svc.language_models.prompts import load_prompts
 from reason_svc.messages import failure_fact
 from reason_svc.rules.v1.scoring import assess
 from store_svc import migration, outbox
+from store_svc.api_keys import ADMIN_ID
 from store_svc.domain.evidence import EarlierEvent, evidence_digest
-from store_svc.files import file_id
-from store_svc.keys import ADMIN_ID
+from store_svc.ids import file_id
 from tests.support.evidence import NIGHT, detections, evidence
 
 MEDIA = "e281dfb0-b669-5939-85e5-66acd245a50a"

@@ -11,7 +11,7 @@ from ingest_svc.formats.capture_time import CaptureSource, CaptureTime, capture_
 from ingest_svc.messages import timestamp
 from mesh.image_headers import ExifTime
 from mesh.times import EARLIEST, LATEST
-from store_svc.records import time
+from store_svc.recording.record_fields import read_time
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -97,7 +97,7 @@ def test_every_capture_time_is_one_that_the_store_accepts(
         now=NOW,
     )
     assert captured.at.tzinfo is UTC
-    time(timestamp(captured.at), "captured_at")
+    read_time(timestamp(captured.at), "captured_at")
 
 
 def test_instants_are_floored_to_the_microsecond() -> None:

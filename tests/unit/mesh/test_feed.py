@@ -11,7 +11,7 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.bus import Bus, Delivery
 from mesh.feed import Feed, open_feed
 from mesh.problems import Conflict, Invalid, Unavailable
-from tests.support.feeding import Book, change
+from tests.support.in_memory_feed import InMemoryFeed, change
 from tests.support.waiting import until
 
 
@@ -51,7 +51,7 @@ class FakeBus:
 
 
 @asynccontextmanager
-async def opened(book: Book) -> AsyncIterator[tuple[Feed, FakeBus]]:
+async def opened(book: InMemoryFeed) -> AsyncIterator[tuple[Feed, FakeBus]]:
     bus = FakeBus()
     async with open_feed(cast(Bus, bus), book.backlog) as feed:
         yield feed, bus
@@ -67,8 +67,8 @@ async def seated(feed: Feed, count: int = 1) -> None:
     await until(lambda: len([seat for seat in feed._subscribers if not seat.behind]) == count)
 
 
-def written(count: int) -> Book:
-    book = Book()
+def written(count: int) -> InMemoryFeed:
+    book = InMemoryFeed()
     for _ in range(count):
         book.write()
     return book

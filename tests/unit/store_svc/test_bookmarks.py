@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from store_svc.api.events import BOOKMARK_SECONDS, IDLE_SECONDS
 from store_svc.bookmarks import with_bookmarks
-from tests.support.feeding import change
+from tests.support.in_memory_feed import change
 
 SECONDS = 15.0
 

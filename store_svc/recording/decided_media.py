@@ -11,7 +11,7 @@ from mesh.identity import detection_id
 from store_svc.domain.assembly import AssemblyFrame
 from store_svc.domain.watch_policy import Decision, Finding, WatchPolicy
 from store_svc.ids import parse_uuid
-from store_svc.records import Arrival, ArrivedFrame, DetectionRow
+from store_svc.recording.media_record import DetectionRecord, FrameRecord, MediaRecord
 from store_svc.times import stamp
 
 
@@ -23,8 +23,8 @@ class DecidedFrame:
     the reasons. `urgent` means that one of the detections takes the fast path.
     """
 
-    frame: ArrivedFrame
-    kept: tuple[DetectionRow, ...]
+    frame: FrameRecord
+    kept: tuple[DetectionRecord, ...]
     zones: tuple[tuple[str, ...], ...]
     dropped: tuple[tuple[FrameDetection, Decision], ...]
     urgent: bool
@@ -50,10 +50,10 @@ class DecidedFrame:
             height=self.frame.height,
             detections=[
                 KeptDetection(
-                    id=str(row[0]),
-                    label=row[2],
-                    score=row[3],
-                    bounding_box=bounding_box(row[4]),
+                    id=str(row.id),
+                    label=row.label,
+                    score=row.score,
+                    bounding_box=bounding_box(row.box),
                     event_id=str(event_id),
                     zone_ids=zones,
                 )
@@ -70,7 +70,7 @@ class DecidedMedia:
     `policy` is the policy that decided, or None if the writer of the record filtered its detections itself.
     """
 
-    arrival: Arrival
+    record: MediaRecord
     frames: tuple[DecidedFrame, ...]
     policy: WatchPolicy | None
 
@@ -79,25 +79,25 @@ class DecidedMedia:
         return sum(len(frame.kept) for frame in self.frames)
 
 
-def apply_policy(arrival: Arrival, policy: WatchPolicy | None) -> DecidedMedia:
+def apply_policy(record: MediaRecord, policy: WatchPolicy | None) -> DecidedMedia:
     """Decides about all findings of a media.
 
     Without a policy, everything counts, as the writer of the record filtered its detections itself.
     """
     if policy is None:
         frames = tuple(
-            DecidedFrame(frame, frame.filtered, ((),) * len(frame.filtered), (), arrival.urgent)
-            for frame in arrival.frames
+            DecidedFrame(frame, frame.filtered, ((),) * len(frame.filtered), (), record.urgent)
+            for frame in record.frames
         )
     else:
-        media = arrival.message.media.id
-        detector = arrival.message.detector
-        frames = tuple(_decide_frame(frame, policy, media, detector) for frame in arrival.frames)
-    return DecidedMedia(arrival, frames, policy)
+        media = record.message.media.id
+        detector = record.message.detector
+        frames = tuple(_decide_frame(frame, policy, media, detector) for frame in record.frames)
+    return DecidedMedia(record, frames, policy)
 
 
-def _decide_frame(frame: ArrivedFrame, policy: WatchPolicy, media: str, detector: str) -> DecidedFrame:
-    kept: list[DetectionRow] = []
+def _decide_frame(frame: FrameRecord, policy: WatchPolicy, media: str, detector: str) -> DecidedFrame:
+    kept: list[DetectionRecord] = []
     zones: list[tuple[str, ...]] = []
     dropped: list[tuple[FrameDetection, Decision]] = []
     urgent = False
@@ -112,10 +112,10 @@ def _decide_frame(frame: ArrivedFrame, policy: WatchPolicy, media: str, detector
     return DecidedFrame(frame, tuple(kept), tuple(zones), tuple(dropped), urgent)
 
 
-def _detection_row(finding: Finding, index: int, media: str, detector: str) -> DetectionRow:
+def _detection_row(finding: Finding, index: int, media: str, detector: str) -> DetectionRecord:
     # The id depends on the rank in the raw output, so it is the same under every policy.
     id = parse_uuid(detection_id(media, index, finding.rank, detector))
-    return id, index, finding.label, finding.score, list(finding.box), finding.rank
+    return DetectionRecord(id, index, finding.label, finding.score, list(finding.box), finding.rank)
 
 
 def finding_to_message(finding: Finding) -> FrameDetection:

@@ -1,19 +1,20 @@
-"""Rows of the book of record, with defaults for all that a test does not care about."""
+"""Rows of the store's database, with defaults for all that a test does not care about."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Table, insert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Table
+from sqlalchemy.dialects.postgresql import JSONB
 
 from lares.reason.v1.assessment_pb2 import Assessment
 from lares.store.v1.event_pb2 import Event
 from lares.store.v1.events_pb2 import EventChanged
-from store_svc import tables
-from store_svc.database import Database, open_database
+from store_svc.database import Connection, Database, open_database, tables
+from store_svc.database.statement import copy_rows
 from store_svc.domain.event import ASSESSED, FAILED, PENDING
 from store_svc.domain.evidence import evidence_digest
 from store_svc.domain.job import ASSESS
@@ -27,7 +28,7 @@ Row = dict[str, Any]
 
 
 @asynccontextmanager
-async def open_book(url: str) -> AsyncIterator[Database]:
+async def open_store_database(url: str) -> AsyncIterator[Database]:
     """The store's database with its tables made."""
     await migrate(url)
     async with open_database(url) as database:
@@ -35,8 +36,15 @@ async def open_book(url: str) -> AsyncIterator[Database]:
 
 
 async def write(database: Database, table: Table, *rows: Row) -> None:
-    async def work(connection: AsyncConnection) -> None:
-        await connection.execute(insert(table), list(rows))
+    """Inserts rows, which must all name the same columns."""
+    json_columns = {column.name for column in table.columns if isinstance(column.type, JSONB)}
+
+    async def work(connection: Connection) -> None:
+        await copy_rows(
+            connection,
+            table,
+            [row | {name: json.dumps(row[name]) for name in json_columns & row.keys()} for row in rows],
+        )
 
     await database.transaction(work)
 
@@ -155,7 +163,7 @@ def due_rows(**changes: Any) -> tuple[Row, Row]:
     return event, job_row(event, **of_job)
 
 
-def judged(severity: int, **changes: Any) -> tuple[Row, Row]:
+def assessed_rows(severity: int, **changes: Any) -> tuple[Row, Row]:
     """An event with a current assessment of that severity: (row of events, row of assessments)."""
     id = uuid4()
     event = event_row(
@@ -241,7 +249,7 @@ async def write_due(database: Database, *pairs: tuple[Row, Row]) -> list[str]:
     return [str(event["id"]) for event, _ in pairs]
 
 
-async def write_judged(database: Database, *pairs: tuple[Row, Row]) -> list[str]:
+async def write_assessed(database: Database, *pairs: tuple[Row, Row]) -> list[str]:
     """Writes events with their assessments; the events' ids."""
     await write(database, tables.events, *[event for event, _ in pairs])
     await write(database, tables.assessments, *[assessment for _, assessment in pairs])

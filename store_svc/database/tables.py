@@ -87,7 +87,7 @@ media = Table(
 )
 
 # Every state of a file ever recorded, also of copies of a known media and of rejections: what ingest_svc
-# need not look at again. `id` is store_svc.files.file_id of the whole fingerprint (a path may be too long to
+# need not look at again. `id` is store_svc.ids.file_id of the whole fingerprint (a path may be too long to
 # index).
 files = Table(
     "files",

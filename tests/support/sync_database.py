@@ -11,10 +11,10 @@ from mesh.permissions import OF_A_KEY
 from mesh.problems import Problem
 from mesh.rpc import CALLER_ID, CALLER_PERMISSIONS, problem_of
 from store_svc.database import Database
-from store_svc.tables import metadata
-from tests.support.book import Row, open_book, write, write_due
+from store_svc.database.tables import metadata
 from tests.support.loop_thread import LoopThread
 from tests.support.parts import MIGRATED, fresh_database
+from tests.support.store_rows import Row, open_store_database, write, write_due
 
 # Sent with a call, it comes from a person with a key.
 AS_KEY = (
@@ -23,10 +23,12 @@ AS_KEY = (
 )
 
 
-class Stored:
+class SyncDatabase:
     def __init__(self, thread: LoopThread, server: str) -> None:
         self._thread = thread
-        self.database: Database = thread.enter(open_book(thread.enter(fresh_database(server, MIGRATED))))
+        self.database: Database = thread.enter(
+            open_store_database(thread.enter(fresh_database(server, MIGRATED)))
+        )
 
     def write(self, table: Any, *rows: Row) -> None:
         self._thread.run(write(self.database, table, *rows))
@@ -36,7 +38,7 @@ class Stored:
 
     def execute(self, statement: str) -> list[Any]:
         async def work() -> list[Any]:
-            async with self.database.session() as connection:
+            async with self.database.connection() as connection:
                 return await connection.fetch(statement)
 
         return self._thread.run(work())

@@ -13,7 +13,7 @@ def change(sequence: int) -> EventChanged:
     return changed
 
 
-class Book:
+class InMemoryFeed:
     """Sequences 1, 2, 3, ... without a gap; those up to `expired` are no longer kept."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Book:
         return self.changes[max(after, self.expired) : max(after, self.expired) + limit], self.head
 
 
-async def relay(book: Book, count: int, publish: Callable[..., Awaitable[None]]) -> None:
+async def relay(book: InMemoryFeed, count: int, publish: Callable[..., Awaitable[None]]) -> None:
     """Writes and relays, now and then twice, as one that was killed between the two would."""
     pending: list[EventChanged] = []
     for _ in range(count):

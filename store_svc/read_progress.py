@@ -1,4 +1,4 @@
-"""How far the topic of a kind's facts was read, by the clock: it says whether a lease may be granted."""
+"""How far the topic of a kind's facts was read, by the clock: it decides whether a lease may be granted."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
@@ -9,9 +9,9 @@ Ends = Callable[[], Awaitable[Mapping[int, int]]]
 Behind = Callable[[Mapping[int, int]], Awaitable[int]]
 
 
-class FactsRead:
-    """`ends` gives the topic's ends by partition; `behind` says how many records before such ends are not
-    yet in the store. Both raise Unavailable where the bus does not answer."""
+class ReadProgress:
+    """`ends` returns the topic's ends by partition; `behind` returns how many records before given ends are
+    not in the store yet. Both raise Unavailable if the bus does not respond."""
 
     def __init__(self, ends: Ends, behind: Behind, clock: Callable[[], datetime]) -> None:
         self._ends = ends
@@ -22,15 +22,15 @@ class FactsRead:
 
     @property
     def until(self) -> datetime | None:
-        """All facts that were on the topic at this time are in the store; None before a first end was
-        reached. After the clock was set back it is a time before all others."""
+        """All facts that were on the topic at this time are in the store. None until the topic was read to an
+        end for the first time; EPOCH after the clock was set back."""
         if self._until is not None and self._until > self._clock():
             self._until, self._next = EPOCH, None
         return self._until
 
-    async def look(self) -> bool:
-        """Whether an end has been reached now: that of this moment, or the one that an earlier look saw and
-        did not reach. So it comes true some time, however many facts come."""
+    async def update(self) -> bool:
+        """Returns whether an end has been reached now: the end of this moment, or the one that an earlier
+        call asked for and did not reach. So it succeeds at some time, however many facts arrive."""
         if self._next is None:
             now = self._clock()  # before the ends are asked for
             self._next = now, await self._ends()

@@ -1,10 +1,10 @@
-"""What the watch policy would keep of recent frames with another configuration of their camera."""
+"""Which findings of recent frames the watch policy would keep with another configuration of the camera."""
 
 from collections.abc import Iterable
 from itertools import groupby
 from operator import itemgetter
 
-import asyncpg
+from sqlalchemy import Integer, func, select
 
 from lares.store.v1.camera_service_pb2 import (
     DetectionPreview,
@@ -14,27 +14,43 @@ from lares.store.v1.camera_service_pb2 import (
 )
 from lares.store.v1.dropped_pb2 import DroppedDetections
 from store_svc.database import Database
-from store_svc.decided_media import finding_from_message, finding_to_message
+from store_svc.database.statement import Row, Statement, array, parameter
+from store_svc.database.tables import detections, frames, media
 from store_svc.detectors import Detectors, KnownDetector, detectors_by_id, latest_detector
 from store_svc.domain.camera import StoredCamera
 from store_svc.domain.watch_policy import CameraWatch, Decision, Finding, WatchPolicy, WatchSettings
+from store_svc.recording.decided_media import (
+    finding_from_message,
+    finding_to_message,
+)
 from store_svc.times import stamp
 
-_FRAMES = """
-SELECT f.*, m.detector, m.policy_digest FROM media m JOIN frames f ON f.media_id = m.id
-WHERE m.camera_id = $1 ORDER BY m.captured_at DESC, m.id DESC, f.index DESC LIMIT $2
-"""
-_KEPT = """
-SELECT media_id, frame, rank, label, score, box FROM detections
-WHERE media_id = ANY($1::uuid[]) ORDER BY media_id, frame
-"""
+_FRAMES = Statement(
+    select(frames, media.c.detector, media.c.policy_digest)
+    .join_from(media, frames, frames.c.media_id == media.c.id)
+    .where(media.c.camera_id == parameter("camera_id", media.c.camera_id))
+    .order_by(media.c.captured_at.desc(), media.c.id.desc(), frames.c.index.desc())
+    .limit(parameter("most", Integer))
+)
+_KEPT = Statement(
+    select(
+        detections.c.media_id,
+        detections.c.frame,
+        detections.c.rank,
+        detections.c.label,
+        detections.c.score,
+        detections.c.box,
+    )
+    .where(detections.c.media_id == func.any(array("media_ids", detections.c.media_id)))
+    .order_by(detections.c.media_id, detections.c.frame)
+)
 
 # A finding, and what was decided about it when it was recorded.
-Recorded = tuple[Finding, Decision]
+RecordedFinding = tuple[Finding, Decision]
 
 
-class Previews:
-    """Decides with the code that records, over what it has recorded."""
+class PolicyPreviews:
+    """Applies the policy to recorded findings, with the same code that records them."""
 
     def __init__(self, database: Database, settings: WatchSettings, detectors: Detectors) -> None:
         self._database = database
@@ -42,8 +58,8 @@ class Previews:
         self._detectors = detectors
 
     async def policy(self, camera: StoredCamera | None) -> GetWatchPolicyResponse:
-        """What decides about the next record of `camera`, or of one without settings. Empty before a detector
-        has reported for the first time, for its thresholds are not known yet."""
+        """The policy for the next record of `camera`, or of a camera without settings. Empty until a detector
+        has reported for the first time, because its thresholds are not known yet."""
         detector = await self._detectors.latest()
         if detector is None:
             return GetWatchPolicyResponse()
@@ -60,13 +76,13 @@ class Previews:
     async def preview(
         self, current: StoredCamera, proposed: StoredCamera, most: int
     ) -> PreviewPolicyResponse:
-        """Of the newest `most` frames whose raw output was recorded, newest first."""
+        """Compares both over the newest `most` frames whose raw output was recorded, newest first."""
         async with (
-            self._database.session() as connection,
+            self._database.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            rows = await connection.fetch(_FRAMES, current.id, most)
-            kept = await connection.fetch(_KEPT, [row["media_id"] for row in rows])
+            rows = await _FRAMES.fetch(connection, camera_id=current.id, most=most)
+            kept = await _KEPT.fetch(connection, media_ids=[row["media_id"] for row in rows])
             detectors = await detectors_by_id(connection, [row["detector"] for row in rows])
             latest = await latest_detector(connection)
         found = {
@@ -96,7 +112,7 @@ class Previews:
         return WatchPolicy.of(self._settings, watch, detector.thresholds)
 
 
-def _frame(row: "asyncpg.Record", kept: Iterable[Recorded], policy: WatchPolicy) -> FramePreview:
+def _frame(row: Row, kept: Iterable[RecordedFinding], policy: WatchPolicy) -> FramePreview:
     recorded = sorted([*kept, *_dropped(row["dropped"])], key=lambda one: one[0].rank)
     return FramePreview(
         media_id=str(row["media_id"]),
@@ -113,14 +129,14 @@ def _frame(row: "asyncpg.Record", kept: Iterable[Recorded], policy: WatchPolicy)
     )
 
 
-def _dropped(packed: bytes) -> list[Recorded]:
+def _dropped(packed: bytes) -> list[RecordedFinding]:
     return [
         (finding_from_message(dropped.detection), Decision(dropped.decision))
         for dropped in DroppedDetections.FromString(packed).detections
     ]
 
 
-def _kept(row: "asyncpg.Record") -> Recorded:
+def _kept(row: Row) -> RecordedFinding:
     x_min, y_min, x_max, y_max = row["box"]
     finding = Finding(row["rank"], row["label"], row["score"], (x_min, y_min, x_max, y_max))
     return finding, Decision.KEPT

@@ -1,0 +1,111 @@
+"""API keys. Their plain text is returned once; the store keeps their SHA-256."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4, uuid5
+
+from sqlalchemy import func, literal, null, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from lares.store.v1.key_service_pb2 import Key
+from mesh.durable_files import write_private
+from mesh.identity import NAMESPACE
+from mesh.problems import NotFound, Unauthenticated
+from mesh.security import digest, new_secret
+from store_svc.database import Database
+from store_svc.database.statement import Statement, parameter
+from store_svc.database.tables import api_keys
+from store_svc.messages import key_message
+
+# Always the same row, so that a new admin key replaces the old one.
+ADMIN_ID = uuid5(NAMESPACE, "admin key")
+
+_keys = api_keys.c
+_new = {
+    "id": parameter("id", _keys.id),
+    "name": parameter("name", _keys.name),
+    "sha256": parameter("sha256", _keys.sha256),
+    "created_at": parameter("created_at", _keys.created_at),
+}
+_CREATE = Statement(insert(api_keys).values(_new).returning(*_keys))
+_LIST = Statement(select(api_keys).order_by(_keys.created_at, _keys.id))
+_REVOKE = Statement(
+    update(api_keys)
+    .values(revoked_at=func.coalesce(_keys.revoked_at, parameter("now", _keys.revoked_at)))
+    .where(_keys.id == parameter("key_id", _keys.id))
+    .returning(*_keys)
+)
+_FIND = Statement(
+    select(api_keys).where(_keys.sha256 == parameter("sha256", _keys.sha256), _keys.revoked_at.is_(None))
+)
+_REPLACE_ADMIN = Statement(
+    insert(api_keys)
+    .values(_new | {"id": literal(ADMIN_ID, _keys.id.type), "name": literal("admin")})
+    .on_conflict_do_update(
+        index_elements=[_keys.id],
+        set_={"sha256": _new["sha256"], "created_at": _new["created_at"], "revoked_at": null()},
+    )
+)
+
+
+class ApiKeys:
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def create(self, name: str) -> tuple[Key, str]:
+        """Returns the key and its plain text."""
+        secret = new_secret()
+        async with self._database.connection() as connection:
+            row = await _CREATE.fetch_one(
+                connection, id=uuid4(), name=name, sha256=digest(secret), created_at=self._clock()
+            )
+        assert row is not None  # an INSERT returns its row
+        return key_message(row), secret
+
+    async def all(self) -> list[Key]:
+        """Oldest first, with revoked ones."""
+        async with self._database.connection() as connection:
+            return [key_message(row) for row in await _LIST.fetch(connection)]
+
+    async def revoke(self, key_id: str) -> Key:
+        """Does nothing to a key that is revoked already. Raises NotFound (KEY_NOT_FOUND)."""
+        async with self._database.connection() as connection:
+            row = await _REVOKE.fetch_one(connection, key_id=key_id, now=self._clock())
+        if row is None:
+            raise NotFound("there is no such key", "KEY_NOT_FOUND", key_id=key_id)
+        return key_message(row)
+
+    async def verify(self, sha256: str) -> Key:
+        """Returns the key with this digest. The look-up is by digest, so its duration reveals nothing about a
+        key. Raises Unauthenticated (BAD_API_KEY) if the key is unknown or revoked."""
+        async with self._database.connection() as connection:
+            row = await _FIND.fetch_one(connection, sha256=sha256)
+        if row is None:
+            raise Unauthenticated("this API key is unknown or revoked", "BAD_API_KEY")
+        return key_message(row)
+
+
+async def ensure_admin_key(database: Database, file: Path) -> None:
+    """Makes sure that `file` (mode 0600) contains the admin key in plain text.
+
+    Creates a new key if the file is missing or its key is unknown or revoked. The file is written first:
+    after a kill in between, the next start does not find the key in the database, and creates another one.
+    Stores that share a database must share the file.
+    """
+    async with database.connection() as connection:
+        secret = _read(file)
+        if secret and await _FIND.fetch_one(connection, sha256=digest(secret)):
+            file.chmod(0o600)
+            return
+        secret = new_secret()
+        write_private(file, f"{secret}\n")
+        await _REPLACE_ADMIN.execute(connection, sha256=digest(secret), created_at=datetime.now(UTC))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""

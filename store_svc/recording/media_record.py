@@ -1,0 +1,178 @@
+"""Reads MediaDetected records, and checks them: a bad one must become a dead letter alone."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+from uuid import UUID
+
+from lares.detect.v1.detection_pb2 import Detection, DetectorModel, Frame, FrameDetection
+from lares.detect.v1.events_pb2 import MediaDetected
+from mesh.boxes import edges, edges_of
+from store_svc.domain.watch_policy import Finding
+from store_svc.ids import file_id
+from store_svc.recording.record_fields import bad_record, read_time, read_uuid
+from store_svc.times import moment
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class DetectionRecord(NamedTuple):
+    """A detection that counts; `rank` is None where detect_svc had filtered the findings itself."""
+
+    id: UUID
+    frame: int
+    label: str
+    score: float
+    box: list[float]
+    rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """One frame as detect_svc reports it, captured `at`, in microseconds. `findings` are the detector's raw
+    output in order of rank, and `raw` the same as messages. A record of an earlier version of detect_svc has
+    `filtered` instead: what that version kept, all of which counts."""
+
+    index: int
+    at: int
+    width: int
+    height: int
+    motion_significance: float
+    findings: tuple[Finding, ...] = ()
+    raw: Sequence[FrameDetection] = ()
+    filtered: tuple[DetectionRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRecord:
+    """One MediaDetected, `message`, that was checked.
+
+    `model` is the detector's, or None where detect_svc had filtered the findings itself; `urgent` says that
+    such a record has something for the fast path. `row` holds the columns of the table `media` that the
+    message gives, and `file` the id and path for the table `files`, if the media is of a file.
+    """
+
+    message: MediaDetected
+    media_id: UUID
+    camera_id: str
+    camera_name: str
+    partition: int
+    model: DetectorModel | None
+    urgent: bool
+    frames: tuple[FrameRecord, ...]
+    row: Mapping[str, object]
+    file: tuple[UUID, str] | None
+    traceparent: str | None = None
+
+
+def read_media(message: MediaDetected, partition: int, traceparent: str | None = None) -> MediaRecord:
+    """`traceparent` is that of the record, if its trace is recorded. Raises Invalid (BAD_RECORD)."""
+    media = message.media
+    if not SLUG.fullmatch(media.camera_id):
+        raise bad_record(f"{media.camera_id!r} is not a camera id")
+    at = read_time(media.captured_at, "captured_at")
+    media_id = read_uuid(media.id, "media.id")
+    file = media.file if media.HasField("file") else None
+    filtered = not message.frames
+    return MediaRecord(
+        message=message,
+        media_id=media_id,
+        camera_id=media.camera_id,
+        camera_name=media.camera_name,
+        partition=partition,
+        model=None if filtered else _model(message),
+        urgent=filtered and message.urgent,
+        frames=_filtered_frames(message, at) if filtered else _frames(message.frames),
+        row={
+            "id": media_id,
+            "camera_id": media.camera_id,
+            "camera_name": media.camera_name,
+            "sha256": media.sha256,
+            "size_bytes": media.size_bytes,
+            "type": media.type,
+            "width": media.width,
+            "height": media.height,
+            "captured_at": moment(at),
+            "captured_at_source": media.captured_at_source,
+            "ingested_at": moment(read_time(media.ingested_at, "ingested_at")),
+            "detected_at": moment(read_time(message.detected_at, "detected_at")),
+            "detector": message.detector,
+            "path": file.path if file else None,
+            "file_size_bytes": file.size_bytes if file else None,
+            "mtime_ns": file.mtime_ns if file else None,
+            "ctime_ns": file.ctime_ns if file else None,
+            "inode": file.inode if file else None,
+        },
+        file=(file_id(file), file.path) if file else None,
+        traceparent=traceparent,
+    )
+
+
+def _model(message: MediaDetected) -> DetectorModel:
+    model = message.model
+    if not model.id or model.id != message.detector:
+        raise bad_record(f"the model {model.id!r} is not the detector {message.detector!r}")
+    if not 0 <= model.threshold <= 1 or not 0 <= model.fast_threshold <= 1:
+        raise bad_record(f"the thresholds of {model.id} lie outside 0..1")
+    return model
+
+
+def _frames(frames: Sequence[Frame]) -> tuple[FrameRecord, ...]:
+    arrived = tuple(map(_frame, frames))
+    if any(one.index >= other.index for one, other in pairwise(arrived)):
+        raise bad_record("frames are not in the order of their indexes")
+    return arrived
+
+
+def _frame(frame: Frame) -> FrameRecord:
+    if frame.index < 0 or not 0 <= frame.motion_significance <= 1:
+        raise bad_record(f"frame {frame.index} has no index from 0, or a motion outside 0..1")
+    if not frame.HasField("captured_at"):
+        raise bad_record(f"frame {frame.index} has no time of capture")
+    findings = tuple(map(_finding, frame.detections))
+    if any(one.rank >= other.rank for one, other in pairwise(findings)):
+        raise bad_record(f"the detections of frame {frame.index} are not in the order of their ranks")
+    return FrameRecord(
+        index=frame.index,
+        at=read_time(frame.captured_at, "frame.captured_at"),
+        width=frame.width,
+        height=frame.height,
+        motion_significance=frame.motion_significance,
+        findings=findings,
+        raw=frame.detections,
+    )
+
+
+def _finding(found: FrameDetection) -> Finding:
+    label, score, box = found.label, found.score, edges(found.bounding_box)
+    if not label or not 0 <= score <= 1 or found.rank < 0:
+        raise bad_record(f"detection {found.rank} has no label or rank, or a score outside 0..1")
+    if not found.HasField("bounding_box") or not math.isfinite(sum(box)):
+        raise bad_record(f"detection {found.rank} has no bounding box")
+    return Finding(found.rank, label, score, box)
+
+
+def _filtered_frames(message: MediaDetected, at: int) -> tuple[FrameRecord, ...]:
+    """As earlier versions wrote it: photos alone, so there is a frame 0 even where nothing was found."""
+    frames: dict[int, list[DetectionRecord]] = {} if message.detections else {0: []}
+    for detection in message.detections:
+        row = _detection(detection)
+        frames.setdefault(row.frame, []).append(row)
+    media = message.media
+    return tuple(
+        FrameRecord(index, at, media.width, media.height, 0.0, filtered=tuple(rows))
+        for index, rows in sorted(frames.items())
+    )
+
+
+def _detection(detection: Detection) -> DetectionRecord:
+    box, label, score = edges_of(detection), detection.label, detection.score
+    if not label or not 0 <= score <= 1:
+        raise bad_record(f"detection {detection.id} has no label, or a score outside 0..1")
+    if len(box) != 4 or not all(map(math.isfinite, box)):
+        raise bad_record(f"detection {detection.id} has no box of four numbers")
+    id = read_uuid(detection.id, "detection.id")
+    return DetectionRecord(id, detection.frame, label, score, box, None)
