@@ -1,5 +1,7 @@
-"""Originals, kept by their content: in a folder or in a bucket. The only importer of obstore, and nobody
-outside builds a path."""
+"""The originals of media, stored under the SHA-256 of their content, in a folder or an S3 bucket.
+
+The only importer of obstore. No other package builds paths of blobs.
+"""
 
 from mesh.blobs.factory import open_blobs
 from mesh.blobs.files import FileBlobs

@@ -1,4 +1,4 @@
-"""Chooses where blobs lie, by LARES_BLOBS_URL."""
+"""Opens the blobs that LARES_BLOBS_URL names."""
 
 from pathlib import Path
 from urllib.parse import unquote
@@ -12,19 +12,21 @@ S3 = "s3://"
 
 
 async def open_blobs(config: Config, *, used: bool = True) -> Blobs:
-    """`file:///folder`, `s3://bucket`, or `media/` in the home when the URL is empty; close them at the end.
-    A bucket is asked whether it answers, if it is `used`. Raises Invalid BAD_SETTING, Unavailable."""
+    """Opens `file:///folder`, `s3://bucket`, or `media/` in the home if the URL is empty. The caller closes
+    the result.
+
+    With `used`, checks that a bucket answers. Raises Invalid BAD_SETTING, Unavailable.
+    """
     url = config.blobs_url
     if url.startswith(S3):
         from mesh.blobs.cache import BlobCache
-        from mesh.blobs.s3 import S3Blobs, bucket_of, open_store
+        from mesh.blobs.s3 import S3Blobs, S3Bucket, open_store
 
-        blobs = S3Blobs(
-            open_store(bucket_of(url)), BlobCache(config.cache / "blobs", config.blobs_cache_bytes)
-        )
+        cache = BlobCache(config.cache / "blobs", config.blobs_cache_bytes)
+        blobs = S3Blobs(open_store(S3Bucket.parse(url)), cache)
         if used:
             try:
-                await blobs.require()
+                await blobs.check_settings()
             except BaseException:
                 blobs.close()
                 raise
@@ -33,5 +35,5 @@ async def open_blobs(config: Config, *, used: bool = True) -> Blobs:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Invalid(f"LARES_BLOBS_URL: cannot make {folder}: {error.strerror}", "BAD_SETTING") from None
+        raise Invalid(f"LARES_BLOBS_URL: cannot create {folder}: {error.strerror}", "BAD_SETTING") from None
     return FileBlobs(folder)

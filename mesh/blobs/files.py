@@ -1,6 +1,5 @@
 """Blobs in a folder: `<folder>/ab/abcdef...`."""
 
-import fcntl
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -12,32 +11,33 @@ from pathlib import Path
 from typing import TypeVar
 
 from mesh.blobs.group_commit import GroupCommit
-from mesh.blobs.port import Blobs, gone, require_range, unreadable
+from mesh.blobs.port import Blobs, not_found, require_range, unreadable
 from mesh.blobs.spool import Spool, SpooledFile, read_at
 from mesh.durable_files import sync_folder
+from mesh.file_lock import lock
 from mesh.problems import Unavailable
 
-SHELF = re.compile(r"[0-9a-f]{2}")
-READ_BYTES = 256 * 1024
-FLUSHERS = 4
+SUBFOLDER = re.compile(r"[0-9a-f]{2}")
 NAME = re.compile(r"[0-9a-f]{64}")
+READ_BYTES = 256 * 1024
+FLUSH_THREADS = 4
 
 T = TypeVar("T")
 
 
 class FileBlobs(Blobs):
-    """Puts that come at once share the flushing of the disk. A blob's time is the file's mtime."""
+    """Concurrent puts share their flushes to the disk. The time of a blob is the file's mtime."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
         self._commits = GroupCommit(self._commit)
-        self._flushers = ThreadPoolExecutor(FLUSHERS, thread_name_prefix="blob-flushes")
-        self._named: set[Path] = set()  # the shelves whose names are durable
+        self._flush_executor = ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="blob-flushes")
+        self._durable_subfolders: set[Path] = set()
 
     def close(self) -> None:
         self._commits.close()
-        self._flushers.shutdown()
+        self._flush_executor.shutdown()
         super().close()
 
     @asynccontextmanager
@@ -61,9 +61,9 @@ class FileBlobs(Blobs):
             return (await self._run(self._path(sha256).stat)).st_size
 
     async def list(self) -> AsyncIterator[str]:
-        for shelf in await self._names_in(self._folder):
-            if SHELF.fullmatch(shelf):
-                for name in await self._names_in(self._folder / shelf):
+        for subfolder in await self._names_in(self._folder):
+            if SUBFOLDER.fullmatch(subfolder):
+                for name in await self._names_in(self._folder / subfolder):
                     if NAME.fullmatch(name):
                         yield name
 
@@ -87,11 +87,12 @@ class FileBlobs(Blobs):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """NotFound where there is the folder, but not the blob."""
+        """Turns OSError into NotFound if the folder exists but the file does not, otherwise into
+        Unavailable."""
         try:
             yield
         except FileNotFoundError as error:
-            raise (gone() if self._folder.is_dir() else unreadable(error)) from None
+            raise (not_found() if self._folder.is_dir() else unreadable(error)) from None
         except OSError as error:
             raise unreadable(error) from None
 
@@ -99,39 +100,39 @@ class FileBlobs(Blobs):
         await self._commits.commit(spooled)
 
     def _commit(self, batch: Sequence[SpooledFile]) -> Sequence[Exception | None]:
-        """All contents are made durable, then all get their names, then these are made durable, each folder's
-        at once. Whatever fails on the way fails alone."""
+        """Stores a batch: makes all contents durable, renames all files, then makes the names durable, one
+        flush for each folder. The failure of one file does not affect the others."""
         paths = [self._path(spooled.blob.sha256) for spooled in batch]
-        failed = self._flushed(lambda number: batch[number].sync(), range(len(batch)))
+        failures = self._flush_all(lambda number: batch[number].sync(), range(len(batch)))
 
-        def left() -> Iterator[int]:
-            return (number for number in range(len(batch)) if number not in failed)
+        def remaining() -> Iterator[int]:
+            return (number for number in range(len(batch)) if number not in failures)
 
         with ExitStack() as stack:
             locked: set[Path] = set()
-            for number in left():
-                shelf = paths[number].parent
+            for number in remaining():
+                subfolder = paths[number].parent
                 try:
-                    shelf.mkdir(parents=True, exist_ok=True)
-                    if shelf not in locked:
-                        stack.enter_context(self._shared(shelf))
-                        locked.add(shelf)
+                    subfolder.mkdir(parents=True, exist_ok=True)
+                    if subfolder not in locked:
+                        stack.enter_context(self._shared_lock(subfolder))
+                        locked.add(subfolder)
                     batch[number].rename(paths[number])
                 except Exception as error:
-                    failed[number] = error
-        shelves = {paths[number].parent for number in left()}
-        unnamed = shelves - self._named
-        lost = self._flushed(sync_folder, [*shelves, self._folder] if unnamed else [*shelves])
-        for number in left():
-            shelf = paths[number].parent
-            if failure := lost.get(shelf) or (lost.get(self._folder) if shelf in unnamed else None):
-                failed[number] = failure
-        self._named |= {paths[number].parent for number in left()}
-        return [failed.get(number) for number in range(len(batch))]
+                    failures[number] = error
+        subfolders = {paths[number].parent for number in remaining()}
+        new = subfolders - self._durable_subfolders
+        lost = self._flush_all(sync_folder, [*subfolders, self._folder] if new else [*subfolders])
+        for number in remaining():
+            subfolder = paths[number].parent
+            if failure := lost.get(subfolder) or (lost.get(self._folder) if subfolder in new else None):
+                failures[number] = failure
+        self._durable_subfolders |= {paths[number].parent for number in remaining()}
+        return [failures.get(number) for number in range(len(batch))]
 
-    def _flushed(self, flush: Callable[[T], object], items: Sequence[T]) -> dict[T, Exception]:
-        """Flushes all at the same time, for which the file system needs little more time than for one.
-        Returns the errors of those that failed."""
+    def _flush_all(self, flush: Callable[[T], object], items: Sequence[T]) -> dict[T, Exception]:
+        """Flushes all items concurrently, which takes the file system little longer than one. Returns the
+        errors by item."""
 
         def attempt(item: T) -> Exception | None:
             try:
@@ -140,12 +141,12 @@ class FileBlobs(Blobs):
                 return error
             return None
 
-        run = self._flushers.map if len(items) > 1 else map
+        run = self._flush_executor.map if len(items) > 1 else map
         outcome = zip(items, run(attempt, items), strict=True)
         return {item: error for item, error in outcome if error is not None}
 
     def _delete(self, path: Path, older_than: float) -> bool:
-        with self._alone(path.parent):
+        with self._exclusive_lock(path.parent):
             try:
                 if path.stat().st_mtime >= older_than:
                     return False
@@ -156,28 +157,29 @@ class FileBlobs(Blobs):
             return True
 
     @contextmanager
-    def _shared(self, shelf: Path) -> Iterator[None]:
-        """Nobody deletes from this shelf within the block. Where files cannot be locked nobody deletes at
-        all (see `_alone`)."""
-        with self._lock(shelf) as lock:
+    def _shared_lock(self, subfolder: Path) -> Iterator[None]:
+        """Prevents deletions from this subfolder within the block. If the file system has no locks, nothing
+        is ever deleted (see `_exclusive_lock`)."""
+        with self._lock_file(subfolder) as file:
             with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_SH)
+                lock(file, shared=True)
             yield
 
     @contextmanager
-    def _alone(self, shelf: Path) -> Iterator[None]:
-        """Nobody puts into this shelf, or deletes from it, within the block."""
-        with self._lock(shelf) as lock:
+    def _exclusive_lock(self, subfolder: Path) -> Iterator[None]:
+        """Prevents puts into and deletions from this subfolder within the block."""
+        with self._lock_file(subfolder) as file:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock(file)
             except OSError as error:
                 raise Unavailable(
-                    f"nothing can be deleted where files cannot be locked: {error.strerror}", "NO_LOCKS"
+                    f"blobs cannot be deleted, because the file system has no locks: {error.strerror}",
+                    "NO_LOCKS",
                 ) from None
             yield
 
-    def _lock(self, shelf: Path) -> FileIO:
-        path = self._folder / ".locks" / shelf.name
+    def _lock_file(self, subfolder: Path) -> FileIO:
+        path = self._folder / ".locks" / subfolder.name
         try:
             return path.open("ab+", buffering=0)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What many ask for at once is done together."""
+"""Commits the items of concurrent callers in batches."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,12 +7,14 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MOST_AT_ONCE = 64
+MAX_BATCH = 64
 
 
 class GroupCommit(Generic[T]):
-    """`work` commits a batch in a thread, one batch after another, and returns for each item the error that
-    befell it, or None. While it works, the next batch gathers."""
+    """Calls `work` in a thread with one batch after another; meanwhile, the next batch accumulates.
+
+    `work` returns for each item its error, or None.
+    """
 
     def __init__(self, work: Callable[[Sequence[T]], Sequence[Exception | None]]) -> None:
         self._work = work
@@ -24,7 +26,7 @@ class GroupCommit(Generic[T]):
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     async def commit(self, item: T) -> None:
-        """Returns when it is committed; raises its error."""
+        """Returns when the item is committed. Raises its error."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, done))
         if self._working is None or self._working.done():
@@ -33,7 +35,7 @@ class GroupCommit(Generic[T]):
 
     async def _commit_all(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             outcome: Sequence[Exception | None]
             try:
                 loop = asyncio.get_running_loop()
@@ -45,7 +47,7 @@ class GroupCommit(Generic[T]):
                     done.cancel()
                 raise
             for (_, done), failure in zip(batch, outcome, strict=True):
-                if done.done():  # whoever waited was cancelled
+                if done.done():  # the caller was cancelled
                     continue
                 if failure is None:
                     done.set_result(None)

@@ -1,4 +1,4 @@
-"""What blobs are, wherever they lie."""
+"""The interface of every blob store."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from mesh.blobs.spool import Blob, Spool, SpooledFile
 from mesh.problems import Invalid, NotFound, Unavailable
 
 THREADS = 4
-# The most of a blob that `open_range` holds at once.
+# The most that `open_range` holds in memory.
 PIECE_BYTES = 2**20
 
 Source = Path | BinaryIO | AsyncIterable[bytes]
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 
 class Blobs(ABC):
-    """Immutable content, named by its SHA-256. Safe for many processes at once: equal content, equal name.
+    """Immutable contents, named by their SHA-256. Several processes may use one store at the same time.
 
-    Every method raises Unavailable while the place where the blobs lie fails, and what puts also OSError of
-    the local disk: both may pass. Only what is certainly not there is NotFound BLOB_NOT_FOUND.
+    Every method raises Unavailable while the storage fails; methods that put also raise OSError if the local
+    disk fails. Both may pass. NotFound BLOB_NOT_FOUND is raised only if the blob certainly does not exist.
     """
 
     def __init__(self) -> None:
@@ -37,14 +37,16 @@ class Blobs(ABC):
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     async def prepare(self) -> None:
-        """For whoever will put: clears what killed processes left in the spool. Raises Invalid BAD_SETTING
-        where nothing can be put with these settings."""
+        """Call before the first put: removes what killed processes have left in the spool. Raises Invalid
+        BAD_SETTING if these settings do not allow puts."""
         await self._run(lambda: self._spool)
 
     async def put(self, source: Source, expect: Blob | None = None) -> Blob:
-        """Keeps what `source` holds; durable when this returns. Content that is there already is as if it
-        had been put just now. Raises Conflict CONTENT_CHANGED where it is not what was expected; that, and
-        any other failure, leaves no trace."""
+        """Stores the content of `source` and returns when it is durable.
+
+        Content that is stored already gets the present as its time. Raises Conflict CONTENT_CHANGED if the
+        content is not `expect`. A failed put leaves nothing behind.
+        """
         async with self.spooled() as spooled:
             if isinstance(source, AsyncIterable):
                 async for chunk in source:
@@ -55,8 +57,8 @@ class Blobs(ABC):
 
     @asynccontextmanager
     async def spooled(self) -> AsyncIterator[SpooledFile]:
-        """Content to be looked at before it is stored, if it is: what was not stored by the end of the block
-        is gone."""
+        """Yields a file for content that is examined before it is stored. Content that has not been stored
+        when the block ends is discarded."""
         spooled = SpooledFile(lambda: self._spool, self._store)
         try:
             yield spooled
@@ -69,7 +71,7 @@ class Blobs(ABC):
 
     @cached_property
     def _spool(self) -> Spool:
-        """Made when it is asked for: whoever only reads writes nothing."""
+        """Created on first use, so that a process that only reads writes nothing."""
         return self._make_spool()
 
     @abstractmethod
@@ -77,36 +79,41 @@ class Blobs(ABC):
 
     @abstractmethod
     def open_range(self, sha256: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """The bytes from `start` up to `end`, in pieces of at most PIECE_BYTES. Raises NotFound, and Invalid
-        BAD_RANGE where the blob does not reach to `end`."""
+        """Yields the bytes from `start` up to `end` in pieces of at most PIECE_BYTES. Raises NotFound, and
+        Invalid BAD_RANGE if the blob is shorter than `end`."""
 
     @abstractmethod
     def local(self, sha256: str) -> AbstractAsyncContextManager[Path]:
-        """The path of a file with this content, for reading until the block ends. Raises NotFound."""
+        """Yields the path of a file with this content, which may be read until the block ends. Raises
+        NotFound."""
 
     @abstractmethod
     async def size(self, sha256: str) -> int:
-        """In bytes. Raises NotFound."""
+        """Returns the size in bytes. Raises NotFound."""
 
     @abstractmethod
     def list(self) -> AsyncIterator[str]:
-        """The names of all blobs, in no order; one that is put or deleted meanwhile may be among them."""
+        """Yields the names of all blobs in no particular order. Blobs that are put or deleted meanwhile may
+        or may not be included."""
 
     @abstractmethod
     async def delete(self, sha256: str, older_than: datetime) -> bool:
-        """Deletes the blob, unless it was put at `older_than`, a time in the past, or after. Returns whether
-        it did: False where there is none, too. What is put meanwhile stays, however the two overlap."""
+        """Deletes the blob if it was last put before `older_than`, a time in the past.
+
+        Returns whether the blob was deleted; False if it does not exist. Content that is put at the same
+        time is kept.
+        """
 
     @abstractmethod
     async def check(self) -> None:
-        """Raises Unavailable while the place where the blobs lie does not answer."""
+        """Raises Unavailable if the storage does not answer."""
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
 
 
-def gone() -> NotFound:
+def not_found() -> NotFound:
     return NotFound("this media's content is gone", "BLOB_NOT_FOUND")
 
 
@@ -116,7 +123,7 @@ def unreadable(error: OSError) -> Unavailable:
 
 def require_range(start: int, end: int, size: int) -> None:
     if not 0 <= start <= end <= size:
-        raise Invalid(f"there are no bytes {start} to {end} in {size}", "BAD_RANGE")
+        raise Invalid(f"bytes {start} to {end} are outside a blob of {size} bytes", "BAD_RANGE")
 
 
 def _copy(spooled: SpooledFile, source: Path | BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""The log between the services: typed topics on Kafka. The only importer of aiokafka."""
+"""Typed topics on Kafka, through which the services exchange facts. The only importer of aiokafka."""
 
 from mesh.bus.bus import Bus, open_bus
 from mesh.bus.stream import Stream

@@ -1,4 +1,4 @@
-"""Where the cluster is and who we are there, from the bus's URL."""
+"""The brokers and the login that LARES_BUS_URL names."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,7 @@ from mesh.problems import Invalid
 
 @dataclass(frozen=True)
 class KafkaAddress:
-    """`kafka://[user:password@]host:port[,host:port]`; user and password percent-encoded."""
+    """`kafka://[user:password@]host:port[,host:port]`, with user and password percent-encoded."""
 
     servers: tuple[str, ...]
     user: str | None = None
@@ -17,17 +17,17 @@ class KafkaAddress:
 
     @classmethod
     def parse(cls, url: str) -> "KafkaAddress":
-        """Raises Invalid without repeating the URL, for it may hold a password."""
-        scheme, mark, rest = url.partition("://")
+        """Raises Invalid, without repeating the URL: it may contain a password."""
+        scheme, separator, rest = url.partition("://")
         login, at, hosts = rest.rpartition("@")
         servers = tuple(hosts.rstrip("/").split(","))
-        if scheme != "kafka" or not mark or not all(_is_server(server) for server in servers):
-            raise _wrong("it reads kafka://[user:password@]host:port[,host:port]")
+        if scheme != "kafka" or not separator or not all(_is_server(server) for server in servers):
+            raise _invalid("the form is kafka://[user:password@]host:port[,host:port]")
         if not at:
             return cls(servers)
         user, colon, password = login.partition(":")
         if not user or not colon:
-            raise _wrong("a user needs a password: kafka://user:password@host:port")
+            raise _invalid("a user needs a password: kafka://user:password@host:port")
         return cls(servers, unquote(user), unquote(password))
 
     def options(self, client_id: str) -> dict[str, Any]:
@@ -53,5 +53,5 @@ def _is_server(server: str) -> bool:
     return bool(host and colon) and port.isdigit() and 0 < int(port) < 65536
 
 
-def _wrong(why: str) -> Invalid:
-    return Invalid(f"LARES_BUS_URL: {why}", "BAD_BUS_URL")
+def _invalid(reason: str) -> Invalid:
+    return Invalid(f"LARES_BUS_URL: {reason}", "BAD_BUS_URL")

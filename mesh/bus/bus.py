@@ -1,4 +1,4 @@
-"""The way in: one cluster, one producer, streams and tails."""
+"""The entry point of the bus: publishing, streams of groups, and tails."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -26,19 +26,19 @@ CONNECT_SECONDS = 30.0
 
 
 class Bus:
-    """Made by `open_bus`. Everything here waits out a broker that restarts."""
+    """Created by `open_bus`. Every method waits while a broker restarts."""
 
     def __init__(self, cluster: Cluster, publisher: Publisher, instance: str | None) -> None:
         self._cluster, self._publisher, self._instance = cluster, publisher, instance
-        self._members: set[str] = set()
+        self._member_names: set[str] = set()
 
     async def create_topics(
         self,
         topics: Iterable[Topic[Any]] = TOPICS,
         dead_letter_services: Iterable[str] = DEAD_LETTER_SERVICES,
     ) -> None:
-        """Makes those that are missing, with their partitions, retention and clean-up; leaves the others
-        alone. Raises Conflict where one has another number of partitions."""
+        """Creates the missing topics with their partitions, retention and clean-up policy, and leaves
+        existing ones as they are. Raises Conflict if one has another number of partitions."""
         await create_topics(self._cluster, topics, dead_letter_services)
 
     async def publish(
@@ -48,18 +48,21 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         parents: Sequence[Span] = (),
     ) -> None:
-        """Returns when all are durable (acks=all). In order for each key; at least once, should the producer
-        have to be replaced. The current request id and trace go along as headers; `headers` are added to
-        them. `parents`, if there are any: the span that each message follows from.
+        """Publishes messages and returns when all are durable (acks=all).
 
-        Raises Invalid for a message that is none of the topic's or too large, NotFound where the topic is
-        missing, Unavailable when the cluster does not take it for 60 s: it may have been written, or may yet
-        be.
+        Messages with the same key keep their order. If the producer has to be replaced, they may be
+        written twice. `headers` are added to those of the current request id and trace. `parents`, if
+        given, has for each message the span that it follows from.
+
+        Raises Invalid if a message is not of the topic's type or too large, NotFound if the topic does not
+        exist, and Unavailable if the cluster has not confirmed the messages within 60 s; they may have been
+        written, or be written later.
         """
-        told = outgoing_headers() | dict(headers or {})
-        whose: Sequence[Span | None] = parents or [None] * len(messages)
+        all_headers = outgoing_headers() | dict(headers or {})
+        each_parent: Sequence[Span | None] = parents or [None] * len(messages)
         records = [
-            encode(topic, message, told, parent) for message, parent in zip(messages, whose, strict=True)
+            encode(topic, message, all_headers, parent)
+            for message, parent in zip(messages, each_parent, strict=True)
         ]
         spans = [record.span for record in records]
         try:
@@ -72,12 +75,13 @@ class Bus:
     def consume(
         self, topic: Topic[M], group: str, *, offsets: OffsetStore | None = None, buffer: int = 1000
     ) -> AbstractAsyncContextManager[Stream[M]]:
-        """Reads in the name of `group`, whose members share the partitions; begins where the group left off,
-        and at the beginning where it never was. With `offsets` they are the truth, and Kafka's only mirror
-        them.
+        """Reads as a member of `group`; members share the partitions.
 
-        `group` is a service's name: records requeued for another service are passed over, and what can never
-        be processed goes to `dead_letters(group)`. Raises NotFound, Unavailable.
+        Starts at the group's committed offset, or at the beginning for a new group. With `offsets`, that
+        store decides where to start, and the offsets in Kafka are only a copy.
+
+        `group` is a service's name: records that are requeued for another service are skipped, and records
+        that can never be processed go to `dead_letters(group)`. Raises NotFound, Unavailable.
         """
         return self._consume(topic, group, offsets, buffer)
 
@@ -86,42 +90,44 @@ class Bus:
         self, topic: Topic[M], group: str, offsets: OffsetStore | None, buffer: int
     ) -> AsyncIterator[Stream[M]]:
         state = await self._cluster.topic(topic.name)
-        with self._member(f"{group}:{topic.name}") as instance:
+        with self._member_name(f"{group}:{topic.name}") as instance:
             subscription = GroupSubscription(topic, state.id, group, offsets, instance)
             async with open_stream(self._cluster, self._publisher, subscription, buffer) as stream:
                 yield stream
 
     @contextmanager
-    def _member(self, group: str) -> Iterator[str | None]:
-        """A name for one of this process's members of a group, the same after a restart."""
+    def _member_name(self, group: str) -> Iterator[str | None]:
+        """Reserves a name for one member of a group in this process. A restarted process uses the same
+        names."""
         if self._instance is None:
             yield None
             return
         names = (f"{self._instance}:{group}:{number}" for number in count())
-        name = next(name for name in names if name not in self._members)
-        self._members.add(name)
+        name = next(name for name in names if name not in self._member_names)
+        self._member_names.add(name)
         try:
             yield name
         finally:
-            self._members.discard(name)
+            self._member_names.discard(name)
 
     def tail(self, topic: Topic[M], *, start: Start = "end") -> AbstractAsyncContextManager[Tail[M]]:
-        """Reads all partitions, in nobody's name. Where it begins is settled when the block is entered."""
+        """Reads all partitions without a group. The offsets to start at are determined when the block is
+        entered."""
         return open_tail(self._cluster, topic, start)
 
     async def check(self) -> None:
-        """Raises Unavailable where the cluster does not answer within 2 s."""
+        """Raises Unavailable if the cluster does not answer within 2 s."""
         await self._cluster.check()
 
 
 @asynccontextmanager
 async def open_bus(url: str, *, client_id: str, instance: str | None = None) -> AsyncIterator[Bus]:
-    """`url` is `kafka://[user:password@]host:port[,host:port]`. Waits 30 s for a broker; raises Invalid,
-    Unavailable.
+    """Connects to `kafka://[user:password@]host:port[,host:port]`. Waits up to 30 s for a broker; raises
+    Invalid, Unavailable.
 
-    `instance` names this process among all that use the cluster, the same after a restart: then it takes its
-    partitions back at once, where otherwise a member that was killed keeps them for 10 s. No two may share
-    one.
+    `instance` is a name of this process that is unique in the cluster and stays the same after a restart.
+    With it, a restarted process gets its partitions back at once; without it, the broker keeps them for a
+    killed member for 10 s.
     """
     address = KafkaAddress.parse(url)
     with filtered_log():

@@ -1,4 +1,4 @@
-"""One member of a consumer group: joins it, keeps the tracker filled, and starts over when it stalls."""
+"""A member of a consumer group: joins, fetches records into the tracker, commits positions and leaves."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -19,21 +19,22 @@ from aiokafka.errors import (
 from google.protobuf.message import DecodeError
 
 from mesh.bus.aiokafka_internals import stop_consumer
-from mesh.bus.cluster import RETRY_SECONDS, Cluster
+from mesh.bus.cluster import BACKOFF, Cluster, denied
 from mesh.bus.record import dead_letter, decode, is_for
 from mesh.bus.record_tracker import RecordTracker, TrackedRecord
 from mesh.delivery import OffsetStore
-from mesh.problems import Conflict, Denied, Problem, Unavailable
+from mesh.problems import Conflict, Problem, Unavailable
 from mesh.topics import M, Topic
 
 log = structlog.get_logger(__name__)
 
-# Partitions that were assigned wait for the next poll to be placed.
+# Newly assigned partitions are positioned between two polls.
 JOINING_POLL_MS, POLL_MS = 100, 500
 POLL_LIMIT_MS = 60_000
 SESSION_MS = 10_000
 HEARTBEAT_MS = 3_000
-REQUEST_MS = 2 * SESSION_MS  # a request to join is answered when members that died have been given up
+# The broker answers a request to join only after it has given up members that died.
+REQUEST_MS = 2 * SESSION_MS
 COMMIT_SECONDS = 3.0
 REVOKE_SECONDS = 2.0
 UNDECODABLE = "UNDECODABLE"
@@ -41,7 +42,10 @@ UNDECODABLE = "UNDECODABLE"
 
 @dataclass(frozen=True)
 class GroupSubscription(Generic[M]):
-    """Which records to read, in whose name, and who knows where to go on."""
+    """The topic to read, the group to read it as, and the store of its offsets; None means Kafka.
+
+    `instance` is the static name of the member, if it has one.
+    """
 
     topic: Topic[M]
     topic_id: str
@@ -51,19 +55,22 @@ class GroupSubscription(Generic[M]):
 
     @property
     def group_id(self) -> str:
-        """One Kafka group for each topic: in a common one each stream that joins would interrupt all
+        """One Kafka group for each topic. In a common group, each stream that joins would interrupt all
         others."""
         return f"{self.group}:{self.topic.name}"
 
     async def committed(self, cluster: Cluster, partitions: Collection[int]) -> dict[int, int]:
-        """The next offset of each partition; an absent one means the beginning."""
+        """Returns the next offset of each partition. A missing one means the beginning."""
         if self.offsets is not None:
             return await self.offsets.load(self.topic.name, self.topic_id, partitions)
         return await cluster.committed(self.group_id, self.topic.name)
 
 
 class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
-    """`settle` is awaited before partitions are given away: to publish and commit what is done."""
+    """`settle` is awaited before partitions are given away; it publishes and commits what is done.
+
+    `complete_polls` counts the polls that returned fewer records than there was room for.
+    """
 
     def __init__(
         self,
@@ -72,19 +79,15 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         tracker: RecordTracker[M],
         settle: Callable[[], Awaitable[None]],
     ) -> None:
-        self._cluster, self._subscription, self._tracker, self._settle = (
-            cluster,
-            subscription,
-            tracker,
-            settle,
-        )
+        self._cluster, self._subscription = cluster, subscription
+        self._tracker, self._settle = tracker, settle
         self._unpositioned: frozenset[int] = frozenset()
         self._committing: asyncio.Future[None] | None = None
         self.consumer: Any = None
         self.joined = False
-        self.emptied = 0  # how often a poll brought all that there was
+        self.complete_polls = 0
 
-    # What aiokafka calls. It holds the group up meanwhile, so neither may wait for the reading.
+    # aiokafka calls the next two methods. The whole group waits meanwhile, so they must not wait for `read`.
 
     async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
         self.joined = False
@@ -97,14 +100,13 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
     def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
         if self.consumer is None:
             return
-        self.consumer.pause(*assigned)  # until they are placed: what came before would be thrown away
+        # Records fetched before the partitions are positioned would be thrown away.
+        self.consumer.pause(*assigned)
         self._unpositioned = frozenset(partition.partition for partition in assigned)
         self.joined = True
 
-    # The member's life.
-
     async def join(self) -> None:
-        """Raises KafkaError while the cluster cannot be reached."""
+        """Raises KafkaError if the cluster cannot be reached."""
         self.consumer = AIOKafkaConsumer(
             group_id=self._subscription.group_id,
             group_instance_id=self._subscription.instance,
@@ -132,7 +134,7 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             await asyncio.gather(committing, return_exceptions=True)
 
     async def read(self) -> None:
-        """Fetches as long as there is room. Returns by an exception only."""
+        """Fetches while the tracker has room. Ends only with an exception."""
         while True:
             if self._unpositioned:
                 await self._position_partitions()
@@ -143,55 +145,54 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             try:
                 fetched = await self.consumer.getmany(timeout_ms=wait, max_records=room)
             except NoOffsetForPartitionError:
-                continue  # aiokafka has looked before we have said where to begin
+                continue  # aiokafka looked for a position before `start_at` has set it
             except OffsetOutOfRangeError as error:
-                await self._go_on_with_what_is_kept(error)
+                await self._skip_deleted_records(error)
             except (TopicAuthorizationFailedError, GroupAuthorizationFailedError) as error:
-                raise Denied(f"Kafka refuses us: {error}", "BUS_DENIED") from None
+                raise denied(error) from None
             else:
-                self._take(fetched)
+                self._track(fetched)
                 if sum(map(len, fetched.values())) < room:
-                    self.emptied += 1
+                    self.complete_polls += 1
 
-    def _take(self, fetched: dict[Any, list[Any]]) -> None:
+    def _track(self, fetched: dict[Any, list[Any]]) -> None:
         for partition, records in fetched.items():
             generation = self._tracker.generation(partition.partition)
             if generation is not None:
                 for record in records:
-                    self._tracker.add(self._entry(record, generation))
+                    self._tracker.add(self._tracked(record, generation))
 
-    def _entry(self, record: Any, generation: int) -> TrackedRecord[M]:
+    def _tracked(self, record: Any, generation: int) -> TrackedRecord[M]:
         if not is_for(record, self._subscription.group):
             return TrackedRecord(record, None, ())
         try:
             return TrackedRecord(record, decode(self._subscription.topic, record, generation))
         except DecodeError as error:
             where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-            log.error("undecodable record", error=str(error), **where)
-            return TrackedRecord(
-                record, None, (dead_letter(record, self._subscription.group, UNDECODABLE, 1),)
-            )
+            log.error("record not decodable, moved to the dead letters", error=str(error), **where)
+            letter = dead_letter(record, self._subscription.group, UNDECODABLE, 1)
+            return TrackedRecord(record, None, (letter,))
 
     async def _position_partitions(self) -> None:
-        """Where to begin in what was assigned. Leaves it for the next time if that changes meanwhile."""
+        """Sets where to start in newly assigned partitions. Tries again later if the cluster does not answer
+        or the assignment changes meanwhile."""
         partitions, name = self._unpositioned, self._subscription.topic.name
         try:
-            begin = await self._subscription.committed(self._cluster, partitions)
-            if partitions - begin.keys():
-                begin = await self._cluster.beginnings(name) | begin
+            positions = await self._subscription.committed(self._cluster, partitions)
+            if partitions - positions.keys():
+                positions = await self._cluster.beginnings(name) | positions
         except Unavailable as problem:
-            log.warning(
-                "positions unknown", topic=name, group=self._subscription.group, error=problem.message
-            )
-            await asyncio.sleep(RETRY_SECONDS)
+            group = self._subscription.group
+            log.warning("offsets not available, retrying", topic=name, group=group, error=problem.message)
+            await asyncio.sleep(BACKOFF.first)
             return
         if self._unpositioned is partitions:
             for partition in partitions:
-                self.start_at(partition, begin[partition])
+                self.start_at(partition, positions[partition])
             self._unpositioned = frozenset()
 
     def start_at(self, partition: int, offset: int) -> None:
-        """Goes on at `offset`; does nothing where the partition is somebody else's meanwhile."""
+        """Continues at `offset`. Does nothing if the partition has been reassigned to another member."""
         at = TopicPartition(self._subscription.topic.name, partition)
         if self.consumer is not None:
             with suppress(IllegalStateError):
@@ -200,8 +201,10 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
                 self._tracker.assign(partition, offset)
 
     async def _wait_for_room(self) -> None:
-        """Returns when a quarter is free. A member that does not poll is put out of its group: it pauses, and
-        polls."""
+        """Returns when a quarter of the capacity is free.
+
+        The group expels a member that does not poll, so this pauses all partitions and polls meanwhile.
+        """
         drained = self._tracker.drained
         wanted = max(1, self._tracker.capacity // 4)
         while self._tracker.room < wanted:
@@ -213,38 +216,45 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
                 await self.consumer.getmany(timeout_ms=0)
         self.consumer.resume(*self.consumer.paused())
 
-    async def _go_on_with_what_is_kept(self, error: Any) -> None:
-        """Retention has overtaken us. Raises Conflict where the log ends before the offset: another log."""
+    async def _skip_deleted_records(self, error: Any) -> None:
+        """Continues at the oldest kept record if retention has deleted unread ones.
+
+        Raises Conflict if the log ends before the offset, since it must then be another log.
+        """
         ((at, first),) = error.args[0].items()
         topic, number, group = at.topic, at.partition, self._subscription.group
         generation = self._tracker.generation(number)
         if generation is None:
-            return  # aiokafka's own idea of where to begin; ours comes
+            return  # the offset is aiokafka's own, before `start_at` has set the position
         try:
             oldest = (await self._cluster.beginnings(topic))[number]
         except Unavailable as problem:
-            log.warning("positions unknown", topic=topic, group=group, error=problem.message)
-            return  # and is told again
+            # The next poll raises the same error again.
+            log.warning("offsets not available, retrying", topic=topic, group=group, error=problem.message)
+            return
         if first > oldest:
             raise out_of_range(topic, number, first, f"group {group}")
         if self._tracker.generation(number) == generation:
             where = {"topic": topic, "partition": number, "group": group, "first": first}
-            log.error("records lost: retention took them unread", lost=oldest - first, **where)
+            log.error("unread records deleted by retention", lost=oldest - first, **where)
             self.consumer.seek(at, oldest)
             self._tracker.skip(number, oldest)
 
     async def commit(self, positions: dict[int, int]) -> bool:
-        """Whether the group's coordinator has them."""
-        if not await self._committed() or self.consumer is None:
+        """Returns whether the group's coordinator has stored the positions."""
+        if not await self._commit_ended() or self.consumer is None:
             return False
         name = self._subscription.topic.name
         offsets = {TopicPartition(name, partition): at for partition, at in positions.items()}
         self._committing = asyncio.ensure_future(self.consumer.commit(offsets))
-        return await self._committed()
+        return await self._commit_ended()
 
-    async def _committed(self) -> bool:
-        """Whether the commit under way is through. One that takes long goes on, and is waited for the next
-        time: aiokafka does not bear its being cancelled."""
+    async def _commit_ended(self) -> bool:
+        """Returns whether the commit in progress has succeeded, or there is none.
+
+        A slow one is not cancelled, since aiokafka does not work correctly afterwards: it goes on, and the
+        next call waits for it.
+        """
         commit = self._committing
         if commit is None:
             return True
@@ -259,7 +269,7 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         return error is None and not commit.cancelled()
 
     async def positions(self) -> dict[int, int]:
-        """By assigned partition, the offset to fetch next."""
+        """Returns the next offset to fetch of each assigned partition."""
         positions: dict[int, int] = {}
         consumer, assigned = self.consumer, list(self._tracker.assigned())
         with suppress(KafkaError):
@@ -269,9 +279,10 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         return positions
 
 
-def out_of_range(topic: str, partition: int, offset: int, who: str) -> Conflict:
+def out_of_range(topic: str, partition: int, offset: int, reader: str) -> Conflict:
     return Conflict(
-        f"{topic}/{partition} has no offset {offset} for {who}: deleted, or another topic of that name",
+        f"{topic}/{partition} does not have offset {offset}, which {reader} needs: the record was deleted, "
+        "or the topic was created anew",
         "OFFSET_OUT_OF_RANGE",
         topic=topic,
         partition=str(partition),

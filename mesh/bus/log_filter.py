@@ -1,12 +1,14 @@
-"""What of aiokafka's log reaches ours."""
+"""Keeps aiokafka's routine and repeated log lines out of the log."""
 
 import logging
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Said of every connection, and in every group's first seconds: neither needs anybody.
-_NOISE = (
+from cachetools import TTLCache
+
+# Logged for every connection, and in the first seconds of every group.
+_ROUTINE = (
     "Sending username and password in the clear",
     "CoordinatorNotAvailable",
     "Marking the coordinator dead",
@@ -15,34 +17,31 @@ _LOGGERS = tuple(
     f"aiokafka{name}"
     for name in ("", ".conn", ".consumer.fetcher", ".consumer.group_coordinator", ".producer.sender")
 )
-# A broker that is away is else complained of dozens of times a second.
+# aiokafka logs a broker that is down dozens of times a second.
 REPEAT_SECONDS = 10.0
-KEPT = 200
+MAX_REMEMBERED = 200
 
 
 class AiokafkaLogFilter(logging.Filter):
-    """Drops those lines, and repetitions of one line within 10 s."""
+    """Drops routine lines, and repetitions of a line within 10 s."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._recent: TTLCache[str, None] = TTLCache(MAX_REMEMBERED, REPEAT_SECONDS)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text, now = record.getMessage(), time.monotonic()
-        if (
-            any(noise in text for noise in _NOISE)
-            or now - self._said.get(text, -REPEAT_SECONDS) < REPEAT_SECONDS
-        ):
-            return False
-        if len(self._said) >= KEPT:
-            self._said.clear()
-        self._said[text] = now
+        text = record.getMessage()
+        with self._lock:
+            if text in self._recent or any(routine in text for routine in _ROUTINE):
+                return False
+            self._recent[text] = None
         return True
 
 
 @contextmanager
 def filtered_log() -> Iterator[None]:
-    """Within this block aiokafka keeps to what is worth reading."""
+    """Applies the filter to aiokafka's loggers within the block."""
     log_filter = AiokafkaLogFilter()
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(log_filter)

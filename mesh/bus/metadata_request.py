@@ -1,4 +1,8 @@
-"""Kafka's Metadata request, version 12: the first that both tells a topic's id and is unknown to aiokafka."""
+"""Version 12 of Kafka's Metadata request, which aiokafka 0.14.0 does not have.
+
+Its response contains the ids of topics. The schema builds on `aiokafka.protocol`, which is not a documented
+interface: check it when the version of aiokafka changes.
+"""
 
 import uuid
 from io import BytesIO
@@ -88,7 +92,7 @@ class TopicMetadataRequest12(RequestStruct):  # type: ignore[misc]
 
 
 class TopicMetadataRequest(Request[TopicMetadataRequest12]):  # type: ignore[misc]
-    """What the cluster knows of these topics: ids, partitions, leaders."""
+    """Asks for ids, partitions and leaders of topics."""
 
     API_KEY = 3
 

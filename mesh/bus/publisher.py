@@ -1,4 +1,4 @@
-"""Writes records, and comes back when they are durable."""
+"""Writes records durably."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -10,62 +10,63 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
-    ProducerClosed,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 
-from mesh.bus.cluster import RETRY_SECONDS, Cluster, unavailable
+from mesh.bus.aiokafka_internals import stop_producer
+from mesh.bus.cluster import BACKOFF, Cluster, denied, unavailable
 from mesh.bus.record import Outgoing
-from mesh.problems import Denied, Invalid, Unavailable
+from mesh.problems import Invalid, Unavailable
+from mesh.retry import retry
 
 log = structlog.get_logger(__name__)
 
-# A broker that restarts is back within seconds; one that is away for longer is somebody else's problem.
+# A broker that restarts is back within seconds. After a minute, the caller has to decide.
 PATIENCE_SECONDS = 60.0
-CLOSE_SECONDS = 2.0
 BATCH_BYTES = 256 * 1024
 
 
 class Publisher:
-    """One idempotent producer, acks=all; made anew when it gets into a state it cannot leave."""
+    """One idempotent producer with acks=all. It is replaced after an error from which it cannot recover."""
 
     def __init__(self, cluster: Cluster, client_id: str) -> None:
         self._cluster = cluster
         self._client_id = client_id
         self._producer: Any = None
         self._starting = asyncio.Lock()
-        self._known: set[str] = set()
+        self._known_topics: set[str] = set()
 
     async def send(self, records: Sequence[Outgoing], *, patience: float = PATIENCE_SECONDS) -> None:
-        """Returns when all are durable, in this order within each partition.
+        """Returns when all records are durable, in this order within each partition.
 
-        Raises Unavailable after `patience` seconds; the records may become durable later even so. A caller
-        that is cancelled leaves the records that are under way under way.
+        Raises Unavailable after `patience` seconds; the records may still become durable later. If the
+        caller is cancelled, records that were handed to the producer are still written.
         """
-        left = list(records)
+        unsent, failures = list(records), 0
         failure: Exception | None = None
         try:
             async with asyncio.timeout(patience):
-                while left:
-                    left, failure = await self._attempt(left)
+                while unsent:
+                    unsent, failure = await self._attempt(unsent)
                     if failure is not None:
-                        log.warning("publishing again", records=len(left), error=repr(failure))
-                        await asyncio.sleep(RETRY_SECONDS)
+                        failures += 1
+                        log.warning("publishing failed, retrying", records=len(unsent), error=repr(failure))
+                        await asyncio.sleep(BACKOFF.pause(failures))
         except TimeoutError:
             raise unavailable(failure) from None
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _end(producer)
+            await stop_producer(producer)
 
     async def _attempt(self, records: list[Outgoing]) -> tuple[list[Outgoing], Exception | None]:
-        """Returns the records that are not durable, and why."""
+        """Returns the records that are not durable, and the reason."""
         acks: list[asyncio.Future[Any]] = []
         failure: Exception | None = None
         try:
-            await self._expect({record.topic for record in records})
+            await self._require_topics({record.topic for record in records})
             producer = await self.start()
             for record in records:
                 acks.append(
@@ -77,76 +78,70 @@ class Publisher:
             failure = error
         finally:
             for ack in acks:
-                ack.add_done_callback(_look)
+                ack.add_done_callback(_retrieve_exception)
         if acks:
             await asyncio.wait(acks)
         errors = [ack.exception() for ack in acks]
         failure = next((error for error in errors if isinstance(error, Exception)), failure)
         if failure is None:
             return [], None
-        await self._handle_failure(producer, failure)
+        await self._handle(failure, producer)
         failed = [record for record, error in zip(records, errors, strict=False) if error is not None]
         return failed + records[len(acks) :], failure
 
-    async def _handle_failure(self, producer: Any, failure: Exception) -> None:
-        """Raises where trying again would not help; replaces a producer that cannot go on."""
+    async def _handle(self, failure: Exception, producer: Any) -> None:
+        """Replaces a producer that cannot go on. Raises Invalid, Denied if a retry would not help."""
         if isinstance(failure, UnknownTopicOrPartitionError):
-            self._known.clear()
+            self._known_topics.clear()
         elif not getattr(failure, "retriable", False) and self._producer is producer:
-            # The broker counts on an unbroken sequence: after a batch it refused, it refuses all later ones.
+            # The broker expects unbroken sequence numbers: after it has refused a batch, it refuses all that
+            # follow (https://github.com/aio-libs/aiokafka/issues/1017).
             self._producer = None
-            await _end(producer)
+            await stop_producer(producer)
         if isinstance(failure, MessageSizeTooLargeError):
-            raise Invalid("Kafka takes no message of that size", "MESSAGE_TOO_LARGE") from None
+            raise Invalid("Kafka does not accept a message of this size", "MESSAGE_TOO_LARGE") from None
         if isinstance(failure, TopicAuthorizationFailedError):
-            raise Denied(f"Kafka refuses us: {failure}", "BUS_DENIED") from None
+            raise denied(failure) from None
 
-    async def _expect(self, topics: set[str]) -> None:
-        """Raises NotFound for a topic that does not exist: aiokafka would only wait for it."""
-        for topic in topics - self._known:
+    async def _require_topics(self, topics: set[str]) -> None:
+        """Raises NotFound if a topic does not exist. aiokafka would wait for it."""
+        for topic in topics - self._known_topics:
             await self._cluster.topic(topic)
-            self._known.add(topic)
+            self._known_topics.add(topic)
 
     async def start(self) -> Any:
-        """The producer, started; waits for the cluster as long as it takes."""
+        """Returns the started producer. Waits for the cluster without a limit."""
         async with self._starting:
-            while self._producer is None:
-                producer = AIOKafkaProducer(
-                    acks="all",
-                    enable_idempotence=True,
-                    compression_type="lz4",
-                    linger_ms=0,
-                    max_batch_size=BATCH_BYTES,
-                    **self._cluster.address.options(self._client_id),
+            if self._producer is None:
+                self._producer = await retry(
+                    self._start,
+                    "start the Kafka producer",
+                    backoff=BACKOFF,
+                    retry_on=lambda error: isinstance(error, (KafkaError, OSError)),
                 )
-                try:
-                    await producer.start()
-                except (KafkaError, OSError):
-                    await _end(producer)
-                    await asyncio.sleep(RETRY_SECONDS)
-                except BaseException:
-                    await _end(producer)
-                    raise
-                else:
-                    self._producer = producer
         return self._producer
 
+    async def _start(self) -> Any:
+        producer = AIOKafkaProducer(
+            acks="all",
+            enable_idempotence=True,
+            compression_type="lz4",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            **self._cluster.address.options(self._client_id),
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await stop_producer(producer)
+            raise
+        return producer
 
-def _look(ack: "asyncio.Future[Any]") -> None:
-    """Nobody may be waiting any more: an error nobody looks at would be logged as forgotten."""
+
+def _retrieve_exception(ack: "asyncio.Future[Any]") -> None:
+    """Without this, asyncio logs the error of a future whose caller was cancelled as never retrieved."""
     if not ack.cancelled():
         ack.exception()
-
-
-async def _end(producer: Any) -> None:
-    stopping = asyncio.ensure_future(producer.stop())
-    done, _ = await asyncio.wait([stopping], timeout=CLOSE_SECONDS)
-    if not done:
-        # It flushes first, and without a broker it would do so for ever.
-        producer._message_accumulator.fail_all(ProducerClosed())
-        await asyncio.wait([stopping], timeout=CLOSE_SECONDS)
-    if not stopping.done():
-        stopping.cancel()
 
 
 @asynccontextmanager

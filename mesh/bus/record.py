@@ -1,4 +1,4 @@
-"""Messages as Kafka records, and back."""
+"""Conversion between messages and Kafka records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,25 +16,26 @@ from mesh.topics import M, Topic, dead_letters
 
 REQUEUE_FOR = "requeue-for"
 
-# Kafka's default for a batch is 1 MiB; the rest is for the headers and the batch's own.
+# Kafka's default limit for a batch is 1 MiB. The rest is left for headers and the batch's own fields.
 MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One record to write."""
+    """A record to write. `span` lasts from its creation until the record is durable."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
-    # From its making until it is durable.
     span: Span | None = field(default=None, compare=False)
 
 
 def encode(topic: Topic[M], message: M, headers: Mapping[str, str], parent: Span | None = None) -> Outgoing:
-    """`parent`: the span that the record follows from; the current one if none is given. Raises Invalid where
-    the message is none of this topic's, or too large for it."""
+    """Serialises a message. `parent` is the span that the record follows from, by default the current one.
+
+    Raises Invalid if the message is not of the topic's type, or too large.
+    """
     if not isinstance(message, topic.message):
         raise Invalid(
             f"{topic.name} carries {topic.message.__name__}, not {type(message).__name__}", "WRONG_MESSAGE"
@@ -53,19 +54,21 @@ def encode(topic: Topic[M], message: M, headers: Mapping[str, str], parent: Span
 
 
 def inherited(delivery: Delivery[Any]) -> dict[str, str]:
-    """Request id and trace of a record, for what follows from it."""
+    """Returns the headers that pass a record's request id and trace to what follows from it."""
     return {name: delivery.headers[name] for name in (REQUEST_ID, TRACEPARENT) if name in delivery.headers}
 
 
 def decode(topic: Topic[M], record: Any, generation: int = 0) -> Delivery[M]:
-    """A record as aiokafka gives it; raises DecodeError where the bytes are no such message, or its time is
-    none."""
+    """Parses a record as aiokafka returns it.
+
+    Raises DecodeError if the value is not a message of the topic, or the timestamp is out of range.
+    """
     if record.value is None:
         raise DecodeError("a record without a value")
     try:
         timestamp = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    except (ValueError, OverflowError, OSError):  # whichever the platform's calendar ends with
-        raise DecodeError(f"no calendar holds the time {record.timestamp} ms") from None
+    except (ValueError, OverflowError, OSError):  # depends on the platform
+        raise DecodeError(f"the timestamp {record.timestamp} ms is out of range") from None
     return Delivery(
         message=topic.message.FromString(record.value),
         key=(record.key or b"").decode(errors="replace"),
@@ -79,12 +82,12 @@ def decode(topic: Topic[M], record: Any, generation: int = 0) -> Delivery[M]:
 
 
 def is_for(record: Any, group: str) -> bool:
-    """Whether the record is not a requeue that names another service."""
+    """Returns whether the group should see the record: False only if it is requeued for another one."""
     return all(name != REQUEUE_FOR or value == group.encode() for name, value in record.headers)
 
 
 def dead_letter(record: Any, group: str, reason: str, attempts: int) -> Outgoing:
-    """The record as it came, with where it came from and why it went no further."""
+    """Returns the unchanged record as a dead letter, with its origin and the reason in headers."""
     origin = {
         "origin-topic": record.topic,
         "origin-partition": str(record.partition),

@@ -1,4 +1,4 @@
-"""What a stream has fetched and not yet finished: pure bookkeeping, by partition."""
+"""Tracks the records that a stream has fetched and not yet finished, by partition. No I/O."""
 
 import asyncio
 from collections import deque
@@ -13,7 +13,7 @@ from mesh.topics import M
 
 @dataclass(slots=True)
 class TrackedRecord(Generic[M]):
-    """One record. `delivery` is None where nobody is to see it; `outputs` is None until it is done."""
+    """`delivery` is None for a record that is not delivered; `outputs` is None until the record is done."""
 
     record: Any
     delivery: Delivery[M] | None
@@ -21,61 +21,61 @@ class TrackedRecord(Generic[M]):
 
 
 class TrackedPartition(Generic[M]):
-    """The unfinished records of one partition, in log order, as long as it stays assigned."""
+    """The unfinished records of one partition, in log order, for the time that it is assigned."""
 
     def __init__(self, generation: int, position: int) -> None:
         self.generation = generation
-        self.fetched = position
-        self._entries: deque[TrackedRecord[M]] = deque()
+        self.next_fetch = position
+        self._records: deque[TrackedRecord[M]] = deque()
         self._by_offset: dict[int, TrackedRecord[M]] = {}
 
     @property
     def unfinished(self) -> int:
-        return len(self._entries)
+        return len(self._records)
 
     @property
     def position(self) -> int:
-        """The next offset that is not finished: all before it are done, and their outputs durable."""
-        return self._entries[0].record.offset if self._entries else self.fetched
+        """The next unfinished offset: all records before it are done and their outputs durable."""
+        return self._records[0].record.offset if self._records else self.next_fetch
 
-    def add(self, entry: TrackedRecord[M]) -> None:
-        self._entries.append(entry)
-        self._by_offset[entry.record.offset] = entry
-        self.fetched = entry.record.offset + 1
+    def add(self, tracked: TrackedRecord[M]) -> None:
+        self._records.append(tracked)
+        self._by_offset[tracked.record.offset] = tracked
+        self.next_fetch = tracked.record.offset + 1
 
     def get(self, offset: int) -> TrackedRecord[M] | None:
         return self._by_offset.get(offset)
 
     @property
     def is_ready(self) -> bool:
-        return bool(self._entries) and self._entries[0].outputs is not None
+        return bool(self._records) and self._records[0].outputs is not None
 
     def ready(self) -> list[TrackedRecord[M]]:
-        """The contiguous done records at the front."""
+        """Returns the longest run of done records at the front."""
         ready = []
-        for entry in self._entries:
-            if entry.outputs is None:
+        for tracked in self._records:
+            if tracked.outputs is None:
                 break
-            ready.append(entry)
+            ready.append(tracked)
         return ready
 
     def finish(self, count: int) -> None:
-        """Takes the first `count` off, and those behind them that are done and have nothing to publish."""
+        """Removes the first `count` records, and the done records without outputs that follow them."""
         for _ in range(count):
             self._pop()
-        while self._entries and self._entries[0].outputs == ():
+        while self._records and self._records[0].outputs == ():
             self._pop()
 
     def _pop(self) -> None:
-        del self._by_offset[self._entries.popleft().record.offset]
+        del self._by_offset[self._records.popleft().record.offset]
 
 
 class RecordTracker(Generic[M]):
-    """Bounded: at most `capacity` records are fetched and unfinished at a time.
+    """Holds at most `capacity` fetched and unfinished records.
 
-    The events wake whoever waits: `arrived` something to hand out, `taken` nothing to hand out any more,
-    `drained` room again, `publishable` outputs to publish, `moved` a position to commit. They may wake in
-    vain.
+    Its events wake waiting tasks: `arrived` when there is something to deliver, `taken` when everything is
+    delivered, `drained` when there is room again, `publishable` when there are outputs to publish, `moved`
+    when there is a position to commit. A task may find that nothing has changed.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -88,34 +88,36 @@ class RecordTracker(Generic[M]):
         self.taken.set()
 
     def assign(self, partition: int, position: int) -> None:
-        """Starts the partition anew: what was known of it is forgotten, answers to it come too late."""
+        """Starts the partition at `position` in a new generation. Deliveries of earlier generations are
+        ignored from now on."""
         self._generation += 1
         self._partitions[partition] = TrackedPartition(self._generation, position)
         self.drained.set()
 
     def revoke(self) -> None:
+        """Drops all partitions."""
         self._partitions.clear()
         self._waiting.clear()
         self.taken.set()
         self.drained.set()
 
     def generation(self, partition: int) -> int | None:
-        """None where the partition is not assigned."""
+        """Returns None if the partition is not assigned."""
         known = self._partitions.get(partition)
         return None if known is None else known.generation
 
-    def add(self, entry: TrackedRecord[M]) -> None:
-        partition = self._partitions[entry.record.partition]
-        partition.add(entry)
-        if entry.delivery is not None:
-            self._waiting.append(entry.delivery)
+    def add(self, tracked: TrackedRecord[M]) -> None:
+        partition = self._partitions[tracked.record.partition]
+        partition.add(tracked)
+        if tracked.delivery is not None:
+            self._waiting.append(tracked.delivery)
             self.arrived.set()
             self.taken.clear()
         else:
             self._settle(partition)
 
     def take(self, limit: int) -> list[Delivery[M]]:
-        """Hands out up to `limit` records, in the order they came."""
+        """Returns up to `limit` records to deliver, in the order in which they were added."""
         taken: list[Delivery[M]] = []
         while self._waiting and len(taken) < limit:
             delivery = self._waiting.popleft()
@@ -127,26 +129,28 @@ class RecordTracker(Generic[M]):
         return taken
 
     def find(self, delivery: Delivery[M]) -> TrackedRecord[M] | None:
-        """None where it is finished, or belongs to an assignment that is over."""
+        """Returns None if the record is finished, or is of an earlier generation."""
         partition = self._partitions.get(delivery.partition)
         if partition is None or partition.generation != delivery.generation:
             return None
         return partition.get(delivery.offset)
 
     def done(self, delivery: Delivery[M], outputs: tuple[Outgoing, ...]) -> None:
-        entry = self.find(delivery)
-        if entry is not None and entry.outputs is None:
-            entry.outputs = outputs
+        """Marks a record as processed. Ignores one that `find` does not find."""
+        tracked = self.find(delivery)
+        if tracked is not None and tracked.outputs is None:
+            tracked.outputs = outputs
             self._settle(self._partitions[delivery.partition])
 
     def ready(self) -> Iterator[tuple[int, int, list[TrackedRecord[M]]]]:
-        """What may be published now: (partition, generation, its contiguous done records)."""
+        """Yields, for each partition with outputs to publish, its number, generation and run of done
+        records."""
         for number, partition in list(self._partitions.items()):
-            if entries := partition.ready():
-                yield number, partition.generation, entries
+            if records := partition.ready():
+                yield number, partition.generation, records
 
     def finish(self, number: int, generation: int, count: int) -> None:
-        """The outputs of the partition's first `count` records are durable."""
+        """Records that the outputs of the partition's first `count` records are durable."""
         if self.generation(number) == generation:
             self._settle(self._partitions[number], count)
 
@@ -154,10 +158,10 @@ class RecordTracker(Generic[M]):
         return {number: partition.position for number, partition in self._partitions.items()}
 
     def skip(self, number: int, position: int) -> None:
-        """The log holds nothing for us before `position`, which counts where no record is unfinished."""
+        """Moves past offsets that hold no record, up to `position`, if no record is unfinished."""
         partition = self._partitions.get(number)
-        if partition is not None and not partition.unfinished and position > partition.fetched:
-            partition.fetched = position
+        if partition is not None and not partition.unfinished and position > partition.next_fetch:
+            partition.next_fetch = position
             self.moved.set()
 
     @property

@@ -1,4 +1,4 @@
-"""Reading a topic in the name of a group: every record until it is done."""
+"""Reads a topic as a member of a group and tracks every record until it is done."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -8,12 +8,12 @@ from typing import Generic
 import structlog
 from aiokafka.errors import KafkaError
 
-from mesh.bus.cluster import Cluster
+from mesh.bus.cluster import BACKOFF, Cluster
 from mesh.bus.group_member import GroupMember, GroupSubscription
 from mesh.bus.publisher import Publisher
 from mesh.bus.record import dead_letter, encode, inherited
 from mesh.bus.record_tracker import RecordTracker
-from mesh.bus.stall_detector import LOOK_SECONDS, StallDetector
+from mesh.bus.stall_detector import CHECK_SECONDS, StallDetector
 from mesh.delivery import Delivery, Output
 from mesh.problems import Problem, Unavailable
 from mesh.task_group import task_group
@@ -23,17 +23,17 @@ from mesh.topics import M
 log = structlog.get_logger(__name__)
 
 COMMIT_SECONDS = 0.25
-# While more is waiting, what is done gathers: a record's delay matters less than what each request costs.
+# While more records are waiting, outputs are gathered: fewer requests matter more than the delay of a record.
 GATHER_SECONDS = 1.0
-BACKOFF_SECONDS = 0.5
 CLOSE_SECONDS = 3.0
 
 
 class Stream(Generic[M]):
-    """At least once: what is not done when its partition goes to another member, or this process ends, comes
-    again.
+    """Delivers each record at least once: a record that is not done when its partition moves to another
+    member, or when the process ends, is delivered again.
 
-    At most `buffer` records are fetched and not done at a time; a worker that keeps them stops the intake.
+    At most `buffer` records are fetched and not done at a time. A worker that keeps that many stops the
+    fetching.
     """
 
     def __init__(
@@ -49,19 +49,21 @@ class Stream(Generic[M]):
         self._closed = False
 
     async def batches(self, max_records: int, linger: float = 0.0) -> AsyncIterator[list[Delivery[M]]]:
-        """1 to `max_records` records, as soon as there are any; `linger` seconds more to fill the batch.
+        """Yields batches of 1 to `max_records` records. After a batch's first record, waits up to `linger`
+        seconds for more.
 
-        Records of one partition come in log order; those that retention took unread are passed over with an
-        error line. Raises Conflict (OFFSET_OUT_OF_RANGE) where the log ends before the next record, and so is
-        another one; Denied, NotFound; a cluster that is away only makes it wait. It ends with the stream's
-        block.
+        Records of one partition are in log order. Records that retention deleted unread are skipped, with
+        an error in the log. Waits while the cluster is not available. Ends when the stream's block ends.
+
+        Raises Conflict OFFSET_OUT_OF_RANGE if the log ends before the next record, which means that it is
+        another log; Denied, NotFound.
         """
         while not self._closed:
             if batch := await self._batch(max_records, linger):
                 yield batch
 
     async def _batch(self, max_records: int, linger: float) -> list[Delivery[M]]:
-        """Empty only where the stream ends."""
+        """Returns an empty batch only when the stream ends."""
         batch: list[Delivery[M]] = []
         deadline: float | None = None
         while not self._closed:
@@ -80,65 +82,67 @@ class Stream(Generic[M]):
         return batch
 
     def done(self, delivery: Delivery[M], *outputs: Output) -> None:
-        """The record is processed; `outputs` follow from it, and carry on its request id and trace: under the
-        current span, where it is recorded.
+        """Marks a record as processed. Its `outputs` are published with its request id and trace.
 
-        In any order: outputs are published in the records' order within each partition, and a record is
-        committed once it and all before it are done and their outputs durable. Ignored where the record is no
-        longer ours. Raises Invalid where an output is none of its topic's, or too large.
+        Records may be done in any order. Outputs are published in the order of the records within each
+        partition, and a record is committed when it and all before it are done and their outputs durable.
+        Does nothing if the record's partition is no longer assigned to this stream.
+
+        Raises Invalid if an output is not of its topic's type, or too large.
         """
         headers = inherited(delivery)
         self._tracker.done(delivery, tuple(encode(topic, message, headers) for topic, message in outputs))
 
     async def bury(self, delivery: Delivery[M], reason: str, *outputs: Output, attempts: int = 1) -> None:
-        """The record can never be processed: puts its original bytes into the group's dead letters; then it
-        is `done`, with `outputs`. `reason` is UPPER_SNAKE. Raises Unavailable."""
-        entry = self._tracker.find(delivery)
-        if entry is not None:
-            await self._publisher.send(
-                [dead_letter(entry.record, self._subscription.group, reason, attempts)]
-            )
+        """Puts a record that can never be processed into the group's dead letters, with its original bytes,
+        and then marks it as done with `outputs`. `reason` is in UPPER_SNAKE_CASE. Raises Unavailable."""
+        tracked = self._tracker.find(delivery)
+        if tracked is not None:
+            letter = dead_letter(tracked.record, self._subscription.group, reason, attempts)
+            await self._publisher.send([letter])
             self.done(delivery, *outputs)
 
     async def lag(self) -> int:
-        """How many records, over all partitions, are not done for this group: 0 only if all that were in the
-        topic when this was called are done, and their outputs durable. Raises Unavailable."""
+        """Returns how many records of all partitions are not done for this group.
+
+        0 means that all records that were in the topic at the time of the call are done and their outputs
+        durable. Raises Unavailable.
+        """
         return await self.behind(await self.ends())
 
     async def behind(self, ends: Mapping[int, int]) -> int:
-        """How many of the records before `ends`, as `ends` gave them, are not done for this group. Raises
+        """Returns how many records before `ends` (a result of `ends()`) are not done for this group. Raises
         Unavailable."""
         await self._pass_gaps()
         at = self.positions()
         if ends.keys() - at.keys():
             others = await self._subscription.committed(self._cluster, ends.keys() - at.keys())
             at = await self._cluster.beginnings(self._subscription.topic.name) | others | self.positions()
-        return sum(max(0, end_spans - at[partition]) for partition, end_spans in ends.items())
+        return sum(max(0, end - at[partition]) for partition, end in ends.items())
 
     async def ends(self) -> dict[int, int]:
-        """The offset that each partition's next record will have; raises Unavailable."""
+        """Returns, by partition, the offset that the next record will get. Raises Unavailable."""
         ends = await self._cluster.ends(self._subscription.topic.name)
         await self._pass_gaps()
         return ends
 
     async def _pass_gaps(self) -> None:
-        """Offsets that the intake has passed and that hold no record are done."""
+        """Counts offsets as done that the consumer has passed and that hold no record."""
         for partition, position in (await self._member.positions()).items():
             self._tracker.skip(partition, position)
 
     def positions(self) -> dict[int, int]:
-        """By partition that is ours, the next offset not yet done."""
+        """Returns, for each partition assigned to this stream, the next offset that is not done."""
         return self._tracker.positions()
 
     async def seek(self, partition: int, offset: int) -> None:
-        """Goes on at `offset`. What was handed out of the partition comes again or is passed over, and
-        answers to it are ignored. Does nothing where the partition is not ours."""
+        """Continues at `offset`. Records of the partition that were delivered before can no longer be done.
+        Does nothing if the partition is not assigned to this stream."""
         if partition in self._tracker.assigned():
             self._member.start_at(partition, offset)
 
-    # The stream's own tasks.
-
     async def run(self) -> None:
+        """Runs the stream's own tasks. The first failure is raised from `batches`."""
         tasks = [self._read(), self._publish(), self._commit()]
         try:
             async with task_group() as group:
@@ -149,7 +153,7 @@ class Stream(Generic[M]):
             self._tracker.arrived.set()
 
     async def close(self, running: "asyncio.Task[None]") -> None:
-        """Publishes and commits what is done, if that is possible in 3 s, and leaves the group."""
+        """Publishes and commits what is done, if that succeeds within 3 s, and leaves the group."""
         self._closed = True
         self._tracker.arrived.set()
         with suppress(TimeoutError, Problem):
@@ -159,11 +163,12 @@ class Stream(Generic[M]):
         await self._member.leave()
 
     async def _read(self) -> None:
+        topic, group, failures = self._subscription.topic.name, self._subscription.group, 0
         while True:
             try:
                 await self._member.join()
                 reading = asyncio.ensure_future(self._member.read())
-                watching = asyncio.ensure_future(self._watch())
+                watching = asyncio.ensure_future(self._wait_for_stall())
                 try:
                     await asyncio.wait([reading, watching], return_when=asyncio.FIRST_COMPLETED)
                     if reading.done():
@@ -172,35 +177,28 @@ class Stream(Generic[M]):
                     for task in (reading, watching):
                         task.cancel()
                     await asyncio.gather(reading, watching, return_exceptions=True)
-                log.warning(
-                    "consumer stalled: joining anew",
-                    topic=self._subscription.topic.name,
-                    group=self._subscription.group,
-                )
+                log.warning("consumer stalled, joining again", topic=topic, group=group)
             except (KafkaError, OSError) as error:
-                log.warning(
-                    "consumer failed: joining anew", topic=self._subscription.topic.name, error=repr(error)
-                )
+                log.warning("consumer failed, joining again", topic=topic, group=group, error=repr(error))
+            failures = 1 if self._member.joined else failures + 1
             self._committed.clear()
             await self._member.leave()
-            await asyncio.sleep(BACKOFF_SECONDS)
+            await asyncio.sleep(BACKOFF.pause(failures))
 
-    async def _watch(self) -> None:
-        """Returns when the consumer has stalled."""
-        loop, stall_detector = asyncio.get_running_loop(), StallDetector()
+    async def _wait_for_stall(self) -> None:
+        loop, detector = asyncio.get_running_loop(), StallDetector()
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             try:
                 ends = await self.ends()
             except Problem:
-                stall_detector.reset()
+                detector.reset()
                 continue
-            if not self._member.joined:
-                stalled = stall_detector.unjoined(loop.time())
+            if self._member.joined:
+                positions = await self._member.positions()
+                stalled = detector.stalled(loop.time(), positions, ends, self._member.complete_polls)
             else:
-                stalled = stall_detector.stalled(
-                    loop.time(), await self._member.positions(), ends, self._member.emptied
-                )
+                stalled = detector.unjoined(loop.time())
             if stalled:
                 return
 
@@ -214,30 +212,35 @@ class Stream(Generic[M]):
             try:
                 await self._flush()
             except Unavailable as problem:
-                log.warning("outputs wait", topic=self._subscription.topic.name, error=problem.message)
+                topic = self._subscription.topic.name
+                log.warning("outputs not published, retrying", topic=topic, error=problem.message)
                 self._tracker.publishable.set()
 
     async def _flush(self) -> None:
-        """Makes the outputs of what is done durable. One at a time, so that their order holds."""
+        """Makes the outputs of done records durable. Runs once at a time, so that they stay in order."""
         async with self._publishing:
             ready = list(self._tracker.ready())
-            outputs = [o for _, _, entries in ready for e in entries for o in e.outputs or ()]
+            outputs = [o for _, _, records in ready for record in records for o in record.outputs or ()]
             await self._publisher.send(outputs)
             end_spans(output.span for output in outputs)
-            for partition, generation, entries in ready:
-                self._tracker.finish(partition, generation, len(entries))
+            for partition, generation, records in ready:
+                self._tracker.finish(partition, generation, len(records))
 
     async def _commit(self) -> None:
+        failures = 0
         while True:
             await self._tracker.moved.wait()
             self._tracker.moved.clear()
             await asyncio.sleep(COMMIT_SECONDS)
-            if not await self._mirror():
-                await asyncio.sleep(BACKOFF_SECONDS)
+            if await self._commit_positions():
+                failures = 0
+            else:
+                failures += 1
+                await asyncio.sleep(BACKOFF.pause(failures))
                 self._tracker.moved.set()
 
-    async def _mirror(self) -> bool:
-        """Whether Kafka knows where we are."""
+    async def _commit_positions(self) -> bool:
+        """Returns whether Kafka has the current positions."""
         moved = {p: at for p, at in self._tracker.positions().items() if self._committed.get(p) != at}
         if moved and not await self._member.commit(moved):
             return False
@@ -246,7 +249,7 @@ class Stream(Generic[M]):
 
     async def _settle(self) -> None:
         await self._flush()
-        await self._mirror()
+        await self._commit_positions()
 
 
 @asynccontextmanager
@@ -258,5 +261,5 @@ async def open_stream(
     try:
         yield stream
     finally:
-        # Shielded: a member that is not ended keeps its partitions.
+        # Shielded, because a member that does not leave keeps its partitions.
         await asyncio.shield(asyncio.create_task(stream.close(task)))

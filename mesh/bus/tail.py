@@ -1,4 +1,4 @@
-"""Reading a topic without a group: every partition, from a place of one's own choice."""
+"""Reads all partitions of a topic without a group, from a position that the caller chooses."""
 
 import asyncio
 from collections import deque
@@ -12,12 +12,13 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizatio
 from google.protobuf.message import DecodeError
 
 from mesh.bus.aiokafka_internals import stop_consumer
-from mesh.bus.cluster import RETRY_SECONDS, Cluster
+from mesh.bus.cluster import BACKOFF, Cluster, denied
 from mesh.bus.group_member import out_of_range
 from mesh.bus.record import decode
-from mesh.bus.stall_detector import LOOK_SECONDS, StallDetector
+from mesh.bus.stall_detector import CHECK_SECONDS, StallDetector
 from mesh.delivery import Delivery, Start
-from mesh.problems import Denied, Invalid, Problem
+from mesh.problems import Invalid, Problem
+from mesh.retry import retry
 from mesh.topics import M, Topic
 
 log = structlog.get_logger(__name__)
@@ -27,33 +28,35 @@ CHUNK = 500
 
 
 class Tail(Generic[M]):
-    """Iterate it in one task. Records of one partition come in log order; it ends with its block, not before.
+    """Iterates over records; only one task may iterate. Ends only when its block ends.
 
-    Undecodable records are logged and passed over. Raises Conflict (OFFSET_OUT_OF_RANGE) where the log no
-    longer holds the next record; a cluster that is away only makes it wait.
+    Records of one partition are in log order. Records that cannot be decoded are logged and skipped. Waits
+    while the cluster is not available. Raises Conflict OFFSET_OUT_OF_RANGE if the log no longer has the
+    next record.
     """
 
     def __init__(
         self, cluster: Cluster, topic: Topic[M], positions: dict[int, int], ends: dict[int, int]
     ) -> None:
         self._cluster, self._topic = cluster, topic
-        self._positions = positions  # the next offset to hand out
+        self._positions = positions  # the next offset to yield
         self._missing = {partition: end for partition, end in ends.items() if end > positions[partition]}
         self._caught_up = asyncio.Event()
-        self._note()
+        self._note_progress()
         self._closed = asyncio.Event()
         self._fetched: deque[Any] = deque()
         self._consumer: Any = None
-        self._emptied = 0
+        self._complete_polls = 0
+        self._failures = 0
         self._stall_detector = StallDetector()
-        self._look_at = 0.0
+        self._next_check = 0.0
 
     def __aiter__(self) -> AsyncIterator[Delivery[M]]:
         return self
 
     async def __anext__(self) -> Delivery[M]:
         while not self._closed.is_set():
-            self._note()
+            self._note_progress()
             if not self._fetched:
                 await self._fetch()
                 continue
@@ -63,17 +66,17 @@ class Tail(Generic[M]):
                 return decode(self._topic, record)
             except DecodeError as error:
                 where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-                log.error("undecodable record passed over", error=str(error), **where)
+                log.error("record not decodable, skipped", error=str(error), **where)
         raise StopAsyncIteration
 
     async def caught_up(self) -> None:
-        """Returns when all that was in the topic at entry has been iterated over, the last of it processed
-        (that is: the next one was asked for). It needs another task that iterates."""
+        """Waits until all records that were in the topic when the block was entered have been processed,
+        which means that the record after them has been requested. Another task has to iterate."""
         await self._caught_up.wait()
 
-    def _note(self) -> None:
-        for partition, end_at in list(self._missing.items()):
-            if self._positions[partition] >= end_at:
+    def _note_progress(self) -> None:
+        for partition, end in list(self._missing.items()):
+            if self._positions[partition] >= end:
                 del self._missing[partition]
         if not self._missing:
             self._caught_up.set()
@@ -81,23 +84,24 @@ class Tail(Generic[M]):
     async def _fetch(self) -> None:
         try:
             if self._consumer is None:
-                await self._open()
+                await self._open_consumer()
             fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=CHUNK)
             for records in fetched.values():
                 self._fetched.extend(records)
+            self._failures = 0
             if not fetched and not self._closed.is_set():
-                self._emptied += 1
-                await self._look()
+                self._complete_polls += 1
+                await self._check_for_stall()
         except OffsetOutOfRangeError as error:
             ((at, offset),) = error.args[0].items()
             raise out_of_range(at.topic, at.partition, offset, "this reader") from None
         except TopicAuthorizationFailedError as error:
-            raise Denied(f"Kafka refuses us: {error}", "BUS_DENIED") from None
+            raise denied(error) from None
         except (KafkaError, OSError) as error:
-            log.warning("reader failed: opening it anew", topic=self._topic.name, error=repr(error))
-            await self._reopen()
+            log.warning("consumer failed, opening another", topic=self._topic.name, error=repr(error))
+            await self._close_consumer()
 
-    async def _open(self) -> None:
+    async def _open_consumer(self) -> None:
         partitions = {TopicPartition(self._topic.name, number): at for number, at in self._positions.items()}
         consumer = AIOKafkaConsumer(
             group_id=None,
@@ -116,37 +120,40 @@ class Tail(Generic[M]):
             raise
         self._consumer = consumer
 
-    async def _look(self) -> None:
-        """Everything fetched is handed out: if there is more and it does not come, starts over."""
+    async def _check_for_stall(self) -> None:
+        """Closes the consumer if the topic has records that it does not fetch. Everything that it has fetched
+        must have been yielded."""
         now = asyncio.get_running_loop().time()
-        for number in self._positions:  # past what holds no record, such as a compacted stretch
+        for number in self._positions:  # past offsets without a record, for example in a compacted log
             self._positions[number] = await self._consumer.position(TopicPartition(self._topic.name, number))
-        if now < self._look_at:
+        if now < self._next_check:
             return
-        self._look_at = now + LOOK_SECONDS
+        self._next_check = now + CHECK_SECONDS
         try:
             ends = await self._cluster.ends(self._topic.name)
         except Problem:
             self._stall_detector.reset()
             return
-        if self._stall_detector.stalled(now, self._positions, ends, self._emptied):
-            log.warning("reader stalled: opening it anew", topic=self._topic.name)
-            await self._reopen()
+        if self._stall_detector.stalled(now, self._positions, ends, self._complete_polls):
+            log.warning("consumer stalled, opening another", topic=self._topic.name)
+            await self._close_consumer()
 
-    async def _reopen(self) -> None:
+    async def _close_consumer(self) -> None:
+        """The next `_fetch` opens another one."""
         consumer, self._consumer = self._consumer, None
         self._stall_detector.reset()
         if consumer is not None:
             await stop_consumer(consumer)
-        await asyncio.sleep(RETRY_SECONDS)
+        self._failures += 1
+        await asyncio.sleep(BACKOFF.pause(self._failures))
 
     async def open(self) -> None:
-        while self._consumer is None:
-            try:
-                await self._open()
-            except (KafkaError, OSError) as error:
-                log.warning("reader not open", topic=self._topic.name, error=repr(error))
-                await asyncio.sleep(RETRY_SECONDS)
+        await retry(
+            self._open_consumer,
+            f"open a consumer of {self._topic.name}",
+            backoff=BACKOFF,
+            retry_on=lambda error: isinstance(error, (KafkaError, OSError)),
+        )
 
     async def close(self) -> None:
         self._closed.set()
@@ -157,6 +164,7 @@ class Tail(Generic[M]):
 
 @asynccontextmanager
 async def open_tail(cluster: Cluster, topic: Topic[M], start: Start) -> AsyncIterator[Tail[M]]:
+    """Raises NotFound if there is no such topic, and Invalid if `start` is a time without a zone."""
     await cluster.topic(topic.name)
     ends = await cluster.ends(topic.name)
     if start == "end":

@@ -451,7 +451,7 @@ async def test_a_stream_leaves_nothing_behind_however_it_ends(bus: Bus) -> None:
 async def test_a_member_that_is_still_being_let_in_can_leave(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.bus.aiokafka_internals.STOP_SECONDS", 0.05)
+    monkeypatch.setattr("mesh.bus.aiokafka_internals.CONSUMER_STOP_SECONDS", 0.05)
     # The first one's next heartbeat lets the second one in: not before it has left, however slow that is.
     monkeypatch.setattr("mesh.bus.group_member.HEARTBEAT_MS", 100_000)
     monkeypatch.setattr("mesh.bus.group_member.SESSION_MS", 300_000)

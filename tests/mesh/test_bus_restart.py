@@ -120,8 +120,8 @@ async def committed(bus: Bus, stream: Stream[MediaIngested]) -> bool:
 
 async def test_a_consumer_that_stalls_is_replaced(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh.bus.stall_detector.PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr("mesh.bus.stream.LOOK_SECONDS", 0.2)
-    monkeypatch.setattr("mesh.bus.tail.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("mesh.bus.stream.CHECK_SECONDS", 0.2)
+    monkeypatch.setattr("mesh.bus.tail.CHECK_SECONDS", 0.2)
     topic = await media_topic(bus, partitions=2)
     async with bus.consume(topic, unique("group")) as stream, bus.tail(topic) as tail:
         await bus.publish(topic, media("cam", 1))

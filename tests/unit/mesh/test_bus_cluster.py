@@ -72,6 +72,6 @@ async def test_a_topic_that_stays_unknown_is_missing(monkeypatch: pytest.MonkeyP
 async def test_a_cluster_that_does_not_answer_in_time() -> None:
     with pytest.raises(Unavailable) as away:
         away_for_long = cluster(TopicMetadataRequest=[KafkaConnectionError("closed")] * 100)
-        await away_for_long.ask(lambda: away_for_long._topic("t"), patience=0.3)
+        await away_for_long.attempt(lambda: away_for_long._topic("t"), patience=0.3)
     assert away.value.retryable
     assert "closed" in away.value.message
