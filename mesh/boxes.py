@@ -1,4 +1,4 @@
-"""Where in the picture something is: the form of today, and the one that earlier versions wrote."""
+"""Bounding boxes in messages: today's form, and the form that earlier versions wrote."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
@@ -7,7 +7,7 @@ from lares.detect.v1.detection_pb2 import BoundingBox
 
 
 class Boxed(Protocol):
-    """Detection and EvidenceDetection: `box` is the earlier form."""
+    """Detection and EvidenceDetection. `box` is the earlier form."""
 
     @property
     def bounding_box(self) -> BoundingBox: ...
@@ -19,18 +19,18 @@ class Boxed(Protocol):
 
 
 def bounding_box(edges: Iterable[float]) -> BoundingBox:
-    """Of [x_min, y_min, x_max, y_max]."""
+    """Takes x_min, y_min, x_max, y_max."""
     x_min, y_min, x_max, y_max = edges
     return BoundingBox(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max)
 
 
 def edges(box: BoundingBox) -> tuple[float, float, float, float]:
-    """The way back."""
+    """Returns x_min, y_min, x_max, y_max."""
     return box.x_min, box.y_min, box.x_max, box.y_max
 
 
 def edges_of(found: Boxed) -> list[float]:
-    """[x_min, y_min, x_max, y_max] of `bounding_box`, else what is in `box`: that may be of any length."""
+    """Returns the edges of `bounding_box` if it is set, otherwise `box`, which may have any length."""
     if found.HasField("bounding_box"):
         return list(edges(found.bounding_box))
     return list(found.box)

@@ -12,7 +12,7 @@ from mesh.topics import CAMERAS
 
 
 class CameraChanges:
-    """Iterates over what changes from its making on. Of one camera only the latest waits: so it is
+    """Iterates over changes made after its creation. Holds only the latest change of each camera, so it is
     bounded."""
 
     def __init__(self) -> None:
@@ -34,28 +34,29 @@ class CameraChanges:
 
 
 class CameraConfigurations:
-    """A table that follows the topic; older than the store by a few milliseconds at most."""
+    """A table that follows the topic, a few milliseconds behind the store."""
 
     def __init__(self) -> None:
         self._latest: dict[str, CameraConfigured] = {}
         self._subscribers: WeakSet[CameraChanges] = WeakSet()
 
     def get(self, camera_id: str) -> CameraConfigured | None:
-        """Deleted ones too: look at `.deleted`. None for one that never was."""
+        """Returns None for an unknown camera. A deleted camera is returned with `deleted` set."""
         return self._latest.get(camera_id)
 
     def all(self) -> list[CameraConfigured]:
-        """Those that are not deleted."""
+        """Returns the cameras that are not deleted."""
         return [camera for camera in self._latest.values() if not camera.deleted]
 
     def subscribe(self) -> CameraChanges:
-        """What changes from now on, deletions too. It ends when nobody holds it."""
+        """Returns the changes from now on, including deletions. The subscription ends when the result is no
+        longer referenced."""
         changes = CameraChanges()
         self._subscribers.add(changes)
         return changes
 
     def apply(self, change: CameraConfigured) -> None:
-        """Takes a record of the topic; one older than what is known (redelivered) changes nothing."""
+        """Takes a record of the topic. Ignores one that is older than what is known."""
         known = self._latest.get(change.camera.id)
         if known is not None and change.revision < known.revision:
             return
@@ -66,7 +67,7 @@ class CameraConfigurations:
 
 @asynccontextmanager
 async def open_camera_configurations(bus: Bus) -> AsyncIterator[CameraConfigurations]:
-    """Has read the topic to its end when the block is entered; then follows it. Raises Unavailable,
+    """Reads the topic to its end before the block is entered, then follows it. Raises Unavailable,
     NotFound."""
     cameras = CameraConfigurations()
     async with follow_topic(bus, CAMERAS, "beginning", cameras.apply, lambda: None):

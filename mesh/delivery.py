@@ -1,4 +1,4 @@
-"""What the bus hands over, and what it asks of those who keep their own offsets."""
+"""What the bus delivers, and the interface for consumers that store their own offsets."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from google.protobuf.message import Message
 
 from mesh.topics import M, Topic
 
-# Where a tail begins: at the oldest kept, at what comes next, or at the first record of that time or later.
+# Where a tail starts: at the oldest kept record, at the next one, or at the first of this or a later time.
 Start: TypeAlias = Literal["beginning", "end"] | datetime
 Output: TypeAlias = tuple[Topic[Any], Message]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """One record. `offset` counts in its partition; `timestamp` is aware (UTC), as the producer set it."""
+    """A record. `offset` is its place in the partition; `timestamp` is in UTC, as the producer set it."""
 
     message: M
     key: str
@@ -25,14 +25,14 @@ class Delivery(Generic[M]):
     offset: int
     timestamp: datetime
     headers: dict[str, str]
-    # Under which assignment of its partition it came: the bus's own, to tell late answers from timely ones.
+    # For the bus only: which assignment of the partition delivered the record.
     generation: int = field(default=0, compare=False, repr=False)
 
 
 class OffsetStore(Protocol):
-    """Keeps the offsets of a group in the transaction of their effects."""
+    """Stores the offsets of a group in the same transaction as the effects of the records."""
 
     async def load(self, topic: str, topic_id: str, partitions: Collection[int]) -> dict[int, int]:
-        """The next offset of each partition; an absent one means the beginning. Raises Conflict if what is
-        stored belongs to another topic id (the topic was made anew)."""
+        """Returns the next offset of each partition; a missing one means the beginning. Raises Conflict if
+        offsets of another topic id are stored, which means that the topic was created anew."""
         ...

@@ -1,4 +1,4 @@
-"""What outlives a power cut."""
+"""File operations whose results survive a power failure."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read, durably, by rename: never half, never open for a moment."""
+    """Writes a file that only its owner may read. It is written under another name and renamed, so it is
+    never incomplete and never readable by others. Blocks."""
     partial = path.with_name(path.name + ".part")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,4 +1,4 @@
-"""One tail of `store.feed.v1`, fanned out to many subscribers."""
+"""Distributes one tail of `store.feed.v1` to many subscribers."""
 
 import asyncio
 from collections import deque
@@ -12,8 +12,8 @@ from mesh.problems import Problem, Unavailable
 from mesh.topic_follower import follow_topic
 from mesh.topics import FEED
 
-# (after, limit) -> (changes in order, head sequence). Raises Conflict CURSOR_EXPIRED where `after` is too
-# old, Invalid CURSOR_BEYOND_HEAD where there is no such cursor yet.
+# (after, limit) -> (changes in order, head sequence). Raises Conflict CURSOR_EXPIRED if `after` is too old,
+# Invalid CURSOR_BEYOND_HEAD if the feed has not reached it.
 Backlog: TypeAlias = Callable[[int, int], Awaitable[tuple[list[EventChanged], int]]]
 
 PAGE = 200
@@ -21,8 +21,7 @@ SUBSCRIBER_BUFFER = 256
 
 
 class FeedSubscriber:
-    """One subscriber's place on the live tail. One who does not keep up loses it, and reads the backlog
-    instead."""
+    """A subscriber's queue of live changes. If it overflows, the subscriber has to read the backlog."""
 
     def __init__(self) -> None:
         self.behind = True
@@ -47,10 +46,10 @@ class FeedSubscriber:
         self._arrived.set()
 
     async def next(self, seconds: float | None) -> EventChanged | None:
-        """None once there is something in the backlog that comes first. Raises TimeoutError when nothing came
-        for `seconds`; None waits for ever."""
+        """Returns None if the subscriber has to read the backlog first. Raises TimeoutError after `seconds`;
+        None means no limit."""
         if seconds is None or self._arrived.is_set():
-            await self._arrived.wait()  # without the cost of a timeout: thousands may wait here
+            await self._arrived.wait()  # a timeout would be costly for thousands of subscribers
         else:
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
@@ -63,33 +62,34 @@ class FeedSubscriber:
 
 
 class Feed:
-    """Every subscriber is handed the same message objects: they must not be changed."""
+    """All subscribers receive the same message objects, which must not be changed."""
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
         self._subscribers: set[FeedSubscriber] = set()
 
     def watch(self, after: int | None) -> AsyncGenerator[EventChanged, None]:
-        """The changes after the cursor, then live, each once and in order of sequence; None starts now.
+        """Yields the changes after the cursor, then live ones, each once and in order of sequence. None
+        starts at the present.
 
-        Raises Invalid CURSOR_BEYOND_HEAD, Conflict CURSOR_EXPIRED, and Unavailable: then go on with the
-        sequence of the last change that came.
+        Raises Invalid CURSOR_BEYOND_HEAD, Conflict CURSOR_EXPIRED, and Unavailable; after the last of them,
+        continue with the sequence of the last change.
         """
         return cast("AsyncGenerator[EventChanged, None]", self._watch(after, None))
 
     def watch_with_positions(
         self, after: int | None, idle_seconds: float
     ) -> AsyncGenerator[EventChanged | int, None]:
-        """The same. In between, whenever the backlog is read to its end and whenever nothing came for
-        `idle_seconds`, the sequence to go on after: every change up to it has come."""
+        """Yields the same changes, and also the sequence to continue after: each time the backlog has been
+        read to its end, and after each `idle_seconds` without a change."""
         return self._watch(after, idle_seconds)
 
     async def _watch(
         self, after: int | None, idle_seconds: float | None
     ) -> AsyncGenerator[EventChanged | int, None]:
-        """Without positions where `idle_seconds` is None."""
+        """Yields no positions if `idle_seconds` is None."""
         subscriber = FeedSubscriber()
-        self._subscribers.add(subscriber)  # before the backlog is read: so there is no gap between the two
+        self._subscribers.add(subscriber)  # before the backlog is read, so that nothing is missed in between
         try:
             cursor = await self._begin(after)
             while True:
@@ -124,7 +124,7 @@ class Feed:
         return head
 
     async def _catch_up(self, cursor: int) -> AsyncIterator[EventChanged]:
-        """From the backlog, up to its head as it is at the end."""
+        """Yields the backlog up to its head, including changes added meanwhile."""
         while True:
             changes, head = await self._backlog(cursor, PAGE)
             for change in changes:
@@ -134,12 +134,12 @@ class Feed:
                 return
 
     def put(self, change: EventChanged) -> None:
-        """A record of the topic, at least once and in order."""
+        """Takes a record of the topic. Records arrive in order, each at least once."""
         for subscriber in self._subscribers:
             subscriber.put(change)
 
     def fall_behind(self) -> None:
-        """Something may have been missed."""
+        """Makes every subscriber read the backlog, because records may have been missed."""
         for subscriber in self._subscribers:
             subscriber.fall_behind()
 
@@ -150,8 +150,8 @@ class Feed:
 
 @asynccontextmanager
 async def open_feed(bus: Bus, backlog: Backlog) -> AsyncIterator[Feed]:
-    """On the live tail when the block is entered. Raises Unavailable, NotFound; at its end subscribers get
-    Unavailable FEED_CLOSED."""
+    """Follows the live tail from before the block is entered. Raises Unavailable, NotFound. When the block
+    ends, subscribers get Unavailable FEED_CLOSED."""
     feed = Feed(backlog)
     try:
         async with follow_topic(bus, FEED, "end", feed.put, feed.fall_behind):

@@ -1,9 +1,9 @@
-"""API keys as the edges see them: verified by the store, remembered for seconds."""
+"""Verifies API keys by asking the store, and remembers the result for seconds."""
 
 import time
-from collections import OrderedDict
 
 import grpc
+from cachetools import TLRUCache
 
 from lares.store.internal.v1 import key_check_service_pb2 as checks
 from lares.store.internal.v1 import key_check_service_pb2_grpc as checks_rpc
@@ -12,28 +12,28 @@ from mesh.rpc import call
 from mesh.security import Caller, as_itself, digest
 
 REMEMBERED_SECONDS = 3.0
-REMEMBERED = 1024
+MAX_REMEMBERED = 1024
 
 
 class KeyVerifier:
-    """Turns the plain text of a key into its Caller. A revoked key is refused after at most 3 s."""
+    """Returns the Caller that a key belongs to. A revoked key is accepted for at most 3 s more."""
 
     def __init__(self, store: grpc.aio.Channel) -> None:
         self._stub = checks_rpc.KeyCheckServiceStub(store)
-        self._known: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+        self._known: TLRUCache[str, Caller] = TLRUCache(
+            MAX_REMEMBERED, ttu=lambda _, __, now: now + REMEMBERED_SECONDS, timer=time.monotonic
+        )
 
     async def verify(self, secret: str) -> Caller:
-        """Raises Unauthenticated for an empty, unknown or revoked key; Unavailable without a store."""
+        """Raises Unauthenticated if the key is empty, unknown or revoked; Unavailable without a store."""
         if not secret:
             raise Unauthenticated("an API key is needed: send it as x-api-key", "NO_API_KEY")
-        name = digest(secret)
-        known = self._known.get(name)
-        if known and known[0] > time.monotonic():
-            return known[1]
+        sha256 = digest(secret)
+        known = self._known.get(sha256)
+        if known is not None:
+            return known
         with as_itself():
-            answer = await call(self._stub.VerifyKey, checks.VerifyKeyRequest(sha256=name), timeout=5.0)
+            answer = await call(self._stub.VerifyKey, checks.VerifyKeyRequest(sha256=sha256), timeout=5.0)
         verified = Caller.of_key(answer.key_id, answer.name)
-        self._known[name] = (time.monotonic() + REMEMBERED_SECONDS, verified)
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+        self._known[sha256] = verified
         return verified

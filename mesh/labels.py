@@ -1,6 +1,6 @@
-"""What classes are called: COCO's names, whatever spelling a person or a model has for them."""
+"""The names of object classes: those of COCO, and other spellings of them."""
 
-# As Pascal VOC, Darknet and some checkpoints print them.
+# Spellings of Pascal VOC, Darknet and some checkpoints.
 ALIASES = {
     "aeroplane": "airplane",
     "motorbike": "motorcycle",
@@ -19,6 +19,6 @@ ALIASES = {
 
 
 def canonical(name: str) -> str:
-    """The COCO name of a class, whatever its spelling; a name that COCO does not know stays as it is."""
+    """Returns the COCO name of a class. A name that COCO does not have is only lower-cased and trimmed."""
     plain = " ".join(name.replace("_", " ").lower().split())
     return ALIASES.get(plain, plain)

@@ -1,4 +1,4 @@
-"""The times that a fact may tell: what both PostgreSQL and Python can hold, in every time zone."""
+"""The range of times in facts: what PostgreSQL and Python can represent in every time zone."""
 
 from datetime import UTC, datetime
 

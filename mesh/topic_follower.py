@@ -1,4 +1,4 @@
-"""Keeps something up to date with a topic, in a task of its own."""
+"""Keeps a consumer of messages up to date with a topic, in a background task."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,23 +8,24 @@ import structlog
 
 from mesh.bus import Bus, Start
 from mesh.problems import Problem
+from mesh.retry import Backoff
 from mesh.topics import M, Topic
 
 log = structlog.get_logger(__name__)
 
-AGAIN_SECONDS, LONGEST_AGAIN_SECONDS = 1.0, 30.0
+BACKOFF = Backoff(1.0, 30.0)
 
 
 @asynccontextmanager
 async def follow_topic(
     bus: Bus, topic: Topic[M], start: Start, take: Callable[[M], None], entered: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """Hands every message from `start` on to `take`; within the block, what was there at entry has been
-    taken.
+    """Passes every message from `start` on to `take`. When the block is entered, `take` has received all
+    messages that were in the topic before.
 
-    A reading that fails later, by whatever, begins anew at `start`: `take` must not mind. `entered` is
-    called when the reading has begun, each time. Raises what the first one raises: Unavailable, NotFound,
-    Denied.
+    If reading fails later, it begins again at `start`, so `take` must accept messages that it has seen.
+    `entered` is called each time that reading has begun. Raises what the first reading raises: Unavailable,
+    NotFound, Denied.
     """
     complete = asyncio.Event()
     reading = asyncio.create_task(
@@ -50,8 +51,9 @@ async def _read(
     entered: Callable[[], None],
     complete: asyncio.Event,
 ) -> None:
-    pause = AGAIN_SECONDS
+    failures = 0
     while True:
+        failures += 1
         try:
             async with bus.tail(topic, start=start) as tail:
                 entered()
@@ -62,14 +64,13 @@ async def _read(
                         take(delivery.message)
                 finally:
                     if caught_up.done():
-                        pause = AGAIN_SECONDS
+                        failures = 1
                     caught_up.cancel()
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
-            # Only who ends this task ends the reading: one that a library cancelled begins anew, too.
+            # A cancellation from within a library is a failure; only that of this task ends the reading.
             if not complete.is_set() or (task and task.cancelling()):
                 raise
-            told = {"reason": error.reason} if isinstance(error, Problem) else {"exc_info": error}
-            log.warning("reading anew", topic=topic.name, error=str(error), **told)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_AGAIN_SECONDS)
+            details = {"reason": error.reason} if isinstance(error, Problem) else {"exc_info": error}
+            log.warning("reading failed, starting again", topic=topic.name, error=str(error), **details)
+            await asyncio.sleep(BACKOFF.pause(failures))

@@ -1,4 +1,4 @@
-"""The table of topics: the bus creates them from it, and docs/topics.md is made from it."""
+"""The table of topics. The bus creates the topics from it, and docs/topics.md is generated from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from lares.store.v1 import events_pb2 as store
 
 M = TypeVar("M", bound=Message)
 
-# Of every topic on a photo's way into the store, so that a camera has the same partition in all of them.
+# The same for every topic between a camera and the store, so that a camera has one partition in all of them.
 CAMERA_PARTITIONS = 12
 DAYS = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Topic(Generic[M]):
-    """One Kafka topic. `retention_seconds` None means compacted: the latest record of each key stays."""
+    """A Kafka topic. `retention_seconds` None means compacted: the latest record of each key is kept."""
 
     name: str
     message: type[M]
@@ -105,11 +105,11 @@ KEPT = Topic(
 
 TOPICS: tuple[Topic[Any], ...] = (INGESTED, REJECTED, DETECTED, ASSESSED, FEED, CAMERAS, KEPT)
 
-# Who keeps dead letters: `<service>.dead.v1`, raw bytes, so not among the typed topics.
+# Services with a topic of dead letters, `<service>.dead.v1`. Its records are raw bytes, so it is not typed.
 DEAD_LETTER_SERVICES = ("detect_svc", "store_svc")
 DEAD_LETTER_RETENTION_SECONDS = 30 * DAYS
 
 
 def dead_letters(service: str) -> str:
-    """The name of the topic where `service` puts what it can never process."""
+    """Returns the name of the topic for records that `service` can never process."""
     return f"{service.removesuffix('_svc')}.dead.v1"

@@ -1,10 +1,10 @@
-"""Kafka's classes, loaded and checked once for all starts: 3 s of CPU less, each time.
+"""A class data archive for Kafka: its classes, loaded and verified in advance, which saves 3 s of CPU at each
+start.
 
-Java's class data sharing. The wheel's runtime comes without any archive, so one is made in the cache at the
-very first start: a broker in a folder of its own is started and stopped, to learn which classes it uses.
+The Java runtime of the wheel has no archive, so the first start makes one in the cache: it starts and stops a
+broker in a temporary folder to record which classes are used.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,6 +19,7 @@ import structlog
 from deploy.embedded.java import Java
 from deploy.embedded.kafka_broker import Broker, install
 from mesh.durable_files import sync_folder
+from mesh.file_lock import try_lock
 from mesh.ports import free_port
 from mesh.problems import Problem
 from mesh.processes.parent_death import run_command
@@ -33,26 +34,28 @@ RETRY_SECONDS = 24 * 3600.0
 
 
 async def class_archive(java: Java, cache: Path) -> tuple[str, ...]:
-    """The options for Java that use the archive, which is made when missing (12 s). None at all where
-    another process is making it just now, where this Java could not make one today, or where the cache cannot
-    be written."""
-    # Another Java, or the same one installed anew, needs another archive.
+    """Returns the options with which Java uses the archive, and makes it if it is missing (12 s).
+
+    Returns no options while another process makes the archive, if this Java could not make one within the
+    last day, or if the cache is not writable.
+    """
+    # Another Java, or the same one installed again, needs another archive.
     facts = f"{java.program} {java.program.stat().st_mtime_ns} {java.jars}"
     archive = cache / f"kafka-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.jsa"
-    with _alone(cache / "archive.lock") as alone:
-        if alone and not _stands(archive):
+    with _exclusive(cache / "archive.lock") as exclusive:
+        if exclusive and not _made_or_tried(archive):
             await _make(archive, java)
     with suppress(FileNotFoundError):
         if archive.stat().st_size:
             with suppress(OSError):  # another user's
                 os.utime(archive)
-            # Verified at every start (50 ms): a bad page of it would be a crash at every start.
+            # Verified at every start (50 ms), because a damaged page would crash every start.
             return (f"-XX:SharedArchiveFile={archive}", "-XX:+VerifySharedSpaces")
     return ()
 
 
-def _stands(archive: Path) -> bool:
-    """Made, or, as an empty file says, tried not long ago."""
+def _made_or_tried(archive: Path) -> bool:
+    """An empty file means that the archive could not be made at the file's time."""
     try:
         found = archive.stat()
     except FileNotFoundError:
@@ -62,7 +65,7 @@ def _stands(archive: Path) -> bool:
 
 async def _make(archive: Path, java: Java) -> None:
     log.info("preparing Kafka, once", cache=str(archive.parent))
-    _tidy(archive.parent)
+    _remove_unused(archive.parent)
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix=TRAINING, ignore_cleanup_errors=True) as name:
         made = Path(name) / "made.jsa"
         try:
@@ -71,8 +74,8 @@ async def _make(archive: Path, java: Java) -> None:
             dump = ("-Xshare:dump", classes, f"-XX:SharedArchiveFile={made}")
             await run_command(java.command(*dump), seconds=DUMP_SECONDS)
         except Problem as problem:
-            # It only costs time; an empty file says that it was tried.
-            log.warning("Kafka starts without a class archive", problem=problem.message)
+            # Kafka only starts more slowly. The empty file prevents another attempt at the next start.
+            log.warning("class archive not made, Kafka starts without it", problem=problem.message)
             made.write_bytes(b"")
         with made.open("rb") as file:
             os.fsync(file.fileno())
@@ -80,9 +83,11 @@ async def _make(archive: Path, java: Java) -> None:
         sync_folder(archive.parent)
 
 
-def _tidy(cache: Path) -> None:
-    """Removes what a killed training left, and archives (65 MB each) that nobody has used for 30 days. Not by
-    their number: several checkouts, each with a Java of its own, share one cache."""
+def _remove_unused(cache: Path) -> None:
+    """Removes what a killed training has left, and archives (65 MB each) that were not used for 30 days.
+
+    Their number is not limited, because several checkouts, each with its own Java, may share one cache.
+    """
     for left in cache.glob(f"{TRAINING}*"):
         shutil.rmtree(left, ignore_errors=True)
     for archive in cache.glob("kafka-*.jsa"):
@@ -91,6 +96,7 @@ def _tidy(cache: Path) -> None:
 
 
 async def _train(java: Java, folder: Path) -> None:
+    """Writes the list of classes that a broker loads to `<folder>/classes`."""
     await install(folder / "kafka", java)
     listing = (f"-XX:DumpLoadedClassList={folder}/classes",)
     broker = Broker(folder / "kafka", java, "127.0.0.1", free_port("127.0.0.1"), listing)
@@ -99,13 +105,11 @@ async def _train(java: Java, folder: Path) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[bool]:
+def _exclusive(lock: Path) -> Iterator[bool]:
+    """Yields False if another process has the lock, or the cache is not writable."""
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(lock.open("a"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # held by another process, or not ours to write
-            alone = False
-        else:
-            alone = True
-        yield alone
+            exclusive = try_lock(stack.enter_context(lock.open("a")))
+        except OSError:
+            exclusive = False
+        yield exclusive

@@ -1,6 +1,5 @@
-"""The home folder: one Lares at a time, closed to other users."""
+"""The home folder: used by one Lares at a time, and not accessible to other users."""
 
-import fcntl
 import hashlib
 import os
 import stat
@@ -9,26 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mesh.file_lock import try_lock
 from mesh.problems import Conflict, Denied
 
-# A Unix socket's path holds 107 bytes; the longest name we put into the folder is `.s.PGSQL.5432`.
+# The path of a Unix socket has at most 107 bytes; the longest socket name in the folder is `.s.PGSQL.5432`.
 LONGEST_SOCKET_FOLDER = 107 - len("/.s.PGSQL.5432")
 
 
 @contextmanager
 def lock_home(home: Path) -> Iterator[None]:
-    """Makes `home` and its `run/`, and holds them until the block or the process ends.
+    """Creates `home` and its `run/`, and locks them until the block or the process ends.
 
-    Raises Conflict HOME_IN_USE with the holder's pid.
+    Raises Conflict HOME_IN_USE with the pid of the process that has the lock.
     """
     with (private_folder(home, "run") / "lares.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(file):
             file.seek(0)
             pid = file.read().strip() or "unknown"
             message = f"another Lares (pid {pid}) runs on {home}: stop it, or choose another LARES_HOME"
-            raise Conflict(message, "HOME_IN_USE", pid=pid, home=str(home)) from None
+            raise Conflict(message, "HOME_IN_USE", pid=pid, home=str(home))
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -36,18 +34,22 @@ def lock_home(home: Path) -> Iterator[None]:
 
 
 def private_folder(home: Path, name: str) -> Path:
-    """`<home>/<name>`, made with mode 0700 when missing, like the home itself."""
+    """Returns `<home>/<name>`. Creates it and the home with mode 0700 if they are missing. Raises Denied."""
     for folder in (home, home / name):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise Denied(f"cannot make {folder}: {error.strerror}", "HOME_NOT_WRITABLE") from None
+            raise Denied(f"cannot create {folder}: {error.strerror}", "HOME_NOT_WRITABLE") from None
     return home / name
 
 
 def private_socket_folder(home: Path, name: str = "run", *, owner: int | None = None) -> Path:
-    """Where Unix sockets lie: `<home>/<name>`, or, where that path is too long for a socket, a short folder
-    that is always the same for this one. Raises Denied when that is neither ours nor of `owner`, a uid."""
+    """Returns the folder for Unix sockets: `<home>/<name>`, or a short path that is always the same for this
+    home, if the first one is too long for a socket.
+
+    Raises Denied if the short folder does not belong to this user or to the uid `owner`, or is accessible to
+    others.
+    """
     folder = home / name
     if len(os.fsencode(folder)) <= LONGEST_SOCKET_FOLDER:
         return private_folder(home, name)
@@ -59,6 +61,6 @@ def private_socket_folder(home: Path, name: str = "run", *, owner: int | None = 
         (base / short).mkdir(mode=0o700)
     found = (base / short).lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid not in (os.getuid(), owner):
-        message = f"{base / short} belongs to someone else, or is open to others: remove it"
+        message = f"{base / short} belongs to another user, or is accessible to others: remove it"
         raise Denied(message, "SOCKET_FOLDER")
     return base / short

@@ -1,4 +1,4 @@
-"""Blobs in an S3 bucket: `<prefix>/ab/abcdef...`. What needs a file gets a copy out of a cache."""
+"""Blobs in an S3 bucket: `<prefix>/ab/abcdef...`, with a local cache for callers that need a file."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -18,36 +18,47 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from mesh.blobs.cache import BlobCache, HeldCopy
-from mesh.blobs.port import PIECE_BYTES, Blobs, gone, require_range
+from mesh.blobs.port import PIECE_BYTES, Blobs, not_found, require_range
 from mesh.blobs.spool import Blob, Spool, SpooledFile
 from mesh.problems import Invalid, NotFound, Unavailable
+from mesh.url_options import OptionForm, read_options, text
 
-FORM = "s3://[key:secret@]bucket[/prefix][?endpoint=&region=], where a / in the secret is written %2F"
-NAME = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})")
+FORM = "s3://[key:secret@]bucket[/prefix][?endpoint=&region=], with a / in the secret written as %2F"
+KEY = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64})")
 DELETING, PROBE = ".deleting", ".probe"
 
-# A small request is answered within this, or given up; of a large upload, each part.
+# Limits of a small request, of each part of a large upload, and of a connection attempt.
 CALL_SECONDS, PART_SECONDS, CONNECT_SECONDS = 30.0, 60.0, 5.0
-MOST_RETRIES, RETRY_SECONDS = 3, 15.0
+# obstore retries by itself, within these limits.
+MAX_RETRIES, RETRY_SECONDS = 3, 15.0
 CHECK_SECONDS, FRESH_SECONDS = 2.5, 10.0
-# What is larger goes up in parts of this size, the least that S3 takes.
+# Larger content is uploaded in parts of this size, the least that S3 accepts.
 PART_BYTES = 5 * 2**20
-# A deletion that takes longer than the first is given up; a mark that stands longer than the second was left
-# by a process that was killed.
-DELETE_SECONDS, LEFT_SECONDS = 20.0, 40.0
-LOOK_SECONDS = 0.2
-MOST_PUTS = 5
+# A deletion that takes longer than the first is given up. A deletion mark that is older than the second was
+# left by a killed process.
+DELETE_SECONDS, ABANDONED_MARK_SECONDS = 20.0, 40.0
+MARK_POLL_SECONDS = 0.2
+MAX_PUTS = 5
 
 T = TypeVar("T")
 
 
 class BucketRefused(Unavailable):
-    """The server answers, but not to this: the settings are wrong here or there."""
+    """The server answers but refuses the request: the settings are wrong, here or on the server."""
+
+
+def _endpoint(value: str) -> str:
+    if not re.match(r"https?://[^/]", value):
+        raise ValueError("a URL that begins with https:// or http://")
+    return value
+
+
+OPTIONS: dict[str, OptionForm] = {"endpoint": _endpoint, "region": text}
 
 
 @dataclass(frozen=True)
 class S3Bucket:
-    """What an `s3://` URL says. What is None is looked for in the environment (AWS_ACCESS_KEY_ID,
+    """The parts of an `s3://` URL. For what is None, obstore reads the environment (AWS_ACCESS_KEY_ID,
     AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL and so on)."""
 
     name: str
@@ -57,35 +68,35 @@ class S3Bucket:
     key: str | None = None
     secret: str | None = field(default=None, repr=False)
 
-
-def bucket_of(url: str) -> S3Bucket:
-    """Raises Invalid BAD_SETTING, without the secret in its words."""
-    try:
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise _bad_setting(str(error)) from None
-    credentials, at, name = parts.netloc.rpartition("@")
-    key, _, secret = credentials.partition(":")
-    unknown = options.keys() - {"endpoint", "region"}
-    endpoint = options.get("endpoint")
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or unknown or (at and not (key and secret)):
-        raise _bad_setting(f"expected {FORM}")
-    if endpoint is not None and not re.match(r"https?://[^/]", endpoint):
-        raise _bad_setting("the endpoint begins with https:// or http://")
-    return S3Bucket(
-        name,
-        unquote(parts.path).strip("/"),
-        endpoint,
-        options.get("region"),
-        unquote(key) or None,
-        unquote(secret) or None,
-    )
+    @classmethod
+    def parse(cls, url: str) -> "S3Bucket":
+        """Raises Invalid BAD_SETTING, without repeating the secret."""
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise _bad_setting(f"expected {FORM}") from None
+        credentials, at, name = parts.netloc.rpartition("@")
+        key, _, secret = credentials.partition(":")
+        # After an unescaped / or ? in the secret, the rest of it would be taken for the path or an option.
+        cut = "@" in parts.path + parts.query + parts.fragment
+        if cut or not re.fullmatch(r"[A-Za-z0-9._-]+", name) or (at and not (key and secret)):
+            raise _bad_setting(f"expected {FORM}")
+        try:
+            options = read_options(parts.query, OPTIONS)
+        except ValueError as error:
+            raise _bad_setting(f"{error}; expected {FORM}") from None
+        return cls(
+            name,
+            unquote(parts.path).strip("/"),
+            key=unquote(key) or None,
+            secret=unquote(secret) or None,
+            **options,
+        )
 
 
 def open_store(bucket: S3Bucket) -> S3Store:
-    """Asks nothing yet. Raises Invalid BAD_SETTING."""
-    said: dict[str, Any] = {
+    """Sends no request yet. Raises Invalid BAD_SETTING."""
+    config: dict[str, Any] = {
         "endpoint": bucket.endpoint,
         "region": bucket.region,
         "access_key_id": bucket.key,
@@ -95,14 +106,14 @@ def open_store(bucket: S3Bucket) -> S3Store:
         return S3Store(
             bucket.name,
             prefix=bucket.prefix or None,
-            config={name: value for name, value in said.items() if value is not None},  # type: ignore[arg-type]
+            config={name: value for name, value in config.items() if value is not None},  # type: ignore[arg-type]
             client_options={
                 "allow_http": bucket.endpoint is None or bucket.endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
                 "timeout": timedelta(seconds=PART_SECONDS),
             },
             retry_config={
-                "max_retries": MOST_RETRIES,
+                "max_retries": MAX_RETRIES,
                 "retry_timeout": timedelta(seconds=RETRY_SECONDS),
                 "backoff": {"max_backoff": timedelta(seconds=2)},
             },
@@ -112,30 +123,34 @@ def open_store(bucket: S3Bucket) -> S3Store:
 
 
 class S3Blobs(Blobs):
-    """S3 has no locks, so a deletion marks what it is about to delete, then looks whether it is old, and only
-    then deletes; and a put, once it has put, waits until nothing marks its content, then looks whether it is
-    there, and else puts it again. Either the deletion sees the new time, or the put sees the mark."""
+    """S3 has no locks, so a deletion and a put of the same content detect each other.
 
-    def __init__(self, store: S3Store, cache: BlobCache) -> None:
+    A deletion first marks the content, then checks its age, then deletes it. A put first puts the content,
+    then waits until no mark is left, then checks whether the content is there, and otherwise puts it again.
+    So either the deletion sees the new time, or the put sees the mark.
+    """
+
+    def __init__(self, bucket: S3Store, cache: BlobCache) -> None:
         super().__init__()
-        self._store_of, self._cache = store, cache
+        self._bucket, self._cache = bucket, cache
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._answered = -FRESH_SECONDS
+        self._last_answer = -FRESH_SECONDS
 
     async def prepare(self) -> None:
         await super().prepare()
         key, content = f"{PROBE}/{uuid4().hex}", uuid4().bytes
         try:
-            await self._ask(obstore.put_async(self._store_of, key, content))
-            read = await self._ask(obstore.get_range_async(self._store_of, key, start=0, end=len(content)))
-            await self._ask(obstore.delete_async(self._store_of, key))
+            await self._call(obstore.put_async(self._bucket, key, content))
+            read = await self._call(obstore.get_range_async(self._bucket, key, start=0, end=len(content)))
+            await self._call(obstore.delete_async(self._bucket, key))
         except (BucketRefused, NotFound) as problem:
-            raise _bad_setting(f"a probe was not written, read and deleted: {problem.message}") from None
+            raise _bad_setting(f"a probe could not be written, read and deleted: {problem.message}") from None
         if bytes(read) != content:
-            raise _bad_setting("a probe was not read as it was written")
+            raise _bad_setting("a probe was not read back as it was written")
 
-    async def require(self) -> None:
-        """As `check`, and raises Invalid BAD_SETTING where it will not pass by itself."""
+    async def check_settings(self) -> None:
+        """Raises Invalid BAD_SETTING if the server refuses the bucket or the credentials, Unavailable if it
+        does not answer."""
         try:
             await self._require_bucket(CALL_SECONDS)
         except BucketRefused as problem:
@@ -150,7 +165,7 @@ class S3Blobs(Blobs):
                 async with lock:
                     held = self._cache.hold(sha256) or await self._fetch(sha256)
         except OSError as error:  # of the cache's disk, which may be full
-            raise Unavailable(f"no copy can be made: {error.strerror}", "BLOBS_UNAVAILABLE") from None
+            raise Unavailable(f"no local copy can be made: {error.strerror}", "BLOBS_UNAVAILABLE") from None
         try:
             with held:
                 yield held.path
@@ -166,12 +181,12 @@ class S3Blobs(Blobs):
             yield piece
 
     async def size(self, sha256: str) -> int:
-        return (await self._ask(obstore.head_async(self._store_of, _key(sha256))))["size"]
+        return (await self._call(obstore.head_async(self._bucket, _key(sha256))))["size"]
 
     async def list(self) -> AsyncIterator[str]:
         async for key in self._keys():
-            if name := NAME.fullmatch(key):
-                yield name[1]
+            if match := KEY.fullmatch(key):
+                yield match[1]
 
     async def delete(self, sha256: str, older_than: datetime) -> bool:
         if not await self._is_older(sha256, older_than):
@@ -179,20 +194,20 @@ class S3Blobs(Blobs):
         mark = f"{DELETING}/{sha256}/{uuid4().hex}"
         try:
             async with asyncio.timeout(DELETE_SECONDS):
-                await self._ask(obstore.put_async(self._store_of, mark, b""))
+                await self._call(obstore.put_async(self._bucket, mark, b""))
                 if not await self._is_older(sha256, older_than):
                     return False
-                await self._ask(obstore.delete_async(self._store_of, _key(sha256)))
+                await self._call(obstore.delete_async(self._bucket, _key(sha256)))
         except TimeoutError:
             raise Unavailable(f"not deleted within {DELETE_SECONDS:g} s", "BLOBS_UNAVAILABLE") from None
         finally:
             with suppress(Unavailable):
-                await asyncio.shield(self._ask(obstore.delete_async(self._store_of, mark)))
+                await asyncio.shield(self._call(obstore.delete_async(self._bucket, mark)))
         await self._run(self._cache.remove, sha256)
         return True
 
     async def check(self) -> None:
-        if time.monotonic() - self._answered >= FRESH_SECONDS:
+        if time.monotonic() - self._last_answer >= FRESH_SECONDS:
             await self._require_bucket(CHECK_SECONDS)
 
     def _make_spool(self) -> Spool:
@@ -200,17 +215,17 @@ class S3Blobs(Blobs):
 
     async def _store(self, spooled: SpooledFile) -> None:
         blob = spooled.blob
-        for _ in range(MOST_PUTS):
+        for _ in range(MAX_PUTS):
             await self._upload(spooled)
-            await self._until_unmarked(blob.sha256)
+            await self._wait_until_unmarked(blob.sha256)
             try:
                 if await self.size(blob.sha256) == blob.size:
                     break
             except NotFound:
                 pass
         else:
-            raise Unavailable("others delete it again and again", "BLOBS_UNAVAILABLE")
-        # Most content is read on the machine where it came in.
+            raise Unavailable("the content is deleted again and again", "BLOBS_UNAVAILABLE")
+        # Most content is read on the machine that has put it, so a copy is kept.
         with suppress(OSError):
             (await self._run(self._cache.add, spooled)).release()
 
@@ -220,18 +235,18 @@ class S3Blobs(Blobs):
         try:
             if blob.size <= PART_BYTES:
                 content = await self._run(spooled.read, 0, blob.size)
-                await self._ask(obstore.put_async(self._store_of, key, content), PART_SECONDS)
+                await self._call(obstore.put_async(self._bucket, key, content), PART_SECONDS)
             else:
                 parts = -(-blob.size // PART_BYTES)
                 put = obstore.put_async(
-                    self._store_of,
+                    self._bucket,
                     key,
                     self._parts(spooled),
                     use_multipart=True,
                     chunk_size=PART_BYTES,
                     max_concurrency=1,
                 )
-                await self._ask(put, PART_SECONDS * parts)
+                await self._call(put, PART_SECONDS * parts)
         except NotFound as problem:
             raise Unavailable(problem.message, "BLOBS_UNAVAILABLE") from None
 
@@ -241,13 +256,13 @@ class S3Blobs(Blobs):
             yield await self._run(spooled.read, start, PIECE_BYTES)
             start += PIECE_BYTES
 
-    async def _until_unmarked(self, sha256: str) -> None:
+    async def _wait_until_unmarked(self, sha256: str) -> None:
         began = time.monotonic()
         while marks := [key async for key in self._keys(f"{DELETING}/{sha256}")]:
-            if time.monotonic() - began > LEFT_SECONDS:
-                await self._ask(obstore.delete_async(self._store_of, marks))
+            if time.monotonic() - began > ABANDONED_MARK_SECONDS:
+                await self._call(obstore.delete_async(self._bucket, marks))
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(MARK_POLL_SECONDS)
 
     async def _fetch(self, sha256: str) -> HeldCopy:
         size = await self.size(sha256)
@@ -261,52 +276,53 @@ class S3Blobs(Blobs):
     async def _piece(self, sha256: str, start: int, end: int) -> bytes:
         end = min(start + PIECE_BYTES, end)
         return bytes(
-            await self._ask(obstore.get_range_async(self._store_of, _key(sha256), start=start, end=end))
+            await self._call(obstore.get_range_async(self._bucket, _key(sha256), start=start, end=end))
         )
 
     async def _is_older(self, sha256: str, than: datetime) -> bool:
         try:
-            found = await self._ask(obstore.head_async(self._store_of, _key(sha256)))
+            found = await self._call(obstore.head_async(self._bucket, _key(sha256)))
         except NotFound:
             return False
-        # Told in whole seconds, rounded down.
+        # The server rounds the time down to whole seconds.
         return found["last_modified"] + timedelta(seconds=1) <= than
 
     async def _keys(self, prefix: str | None = None) -> AsyncIterator[str]:
-        pages = obstore.list(self._store_of, prefix, chunk_size=1000)
-        while page := await self._ask(_next(pages)):
+        pages = obstore.list(self._bucket, prefix, chunk_size=1000)
+        while page := await self._call(_next(pages)):
             for found in page:
                 yield found["path"]
 
     async def _require_bucket(self, seconds: float) -> None:
-        """Raises Unavailable."""
-        pages = obstore.list(self._store_of, PROBE, chunk_size=1)
+        """Raises Unavailable if the bucket cannot be listed within `seconds`."""
+        pages = obstore.list(self._bucket, PROBE, chunk_size=1)
         try:
             async with asyncio.timeout(seconds):
                 await _next(pages)
-        except (BaseError, OSError) as error:  # TimeoutError is one
+        except (BaseError, OSError) as error:  # includes TimeoutError
             raise _unavailable(error) from None
-        self._answered = time.monotonic()
+        self._last_answer = time.monotonic()
 
-    async def _ask(self, call: Awaitable[T], seconds: float | None = None) -> T:
-        """Raises NotFound where the bucket is there, but not what was asked for; else Unavailable."""
+    async def _call(self, request: Awaitable[T], seconds: float | None = None) -> T:
+        """Raises NotFound if the bucket exists but the key does not, otherwise Unavailable."""
         try:
             async with asyncio.timeout(seconds or CALL_SECONDS):
-                answer = await call
+                answer = await request
         except FileNotFoundError:
-            # The same error for a key and for the whole bucket.
+            # obstore raises the same error for a missing key and a missing bucket.
             await self._require_bucket(CALL_SECONDS)
-            raise gone() from None
+            raise not_found() from None
         except (BaseError, OSError) as error:
             raise _unavailable(error) from None
-        self._answered = time.monotonic()
+        self._last_answer = time.monotonic()
         return answer
 
 
 async def _next(pages: Any) -> Sequence[Any]:
+    """Returns the next page, or an empty one. `anext` with a default fails on the streams of obstore 0.12."""
     try:
         return await pages.__anext__()  # type: ignore[no-any-return]
-    except StopAsyncIteration:  # `anext` with a default fails on obstore 0.12's streams
+    except StopAsyncIteration:
         return ()
 
 
@@ -317,16 +333,17 @@ def _key(sha256: str) -> str:
 def _unavailable(error: Exception) -> Unavailable:
     status = re.search(r"status code: (\d{3})", str(error))
     refused = status is not None and status[1][0] in "34" and status[1] not in ("408", "429")
-    kind = BucketRefused if refused else Unavailable
-    return kind(f"the bucket does not answer: {_brief(error)}", "BLOBS_UNAVAILABLE")
+    if refused:
+        return BucketRefused(f"the bucket refuses the request: {_brief(error)}", "BLOBS_UNAVAILABLE")
+    return Unavailable(f"the bucket does not answer: {_brief(error)}", "BLOBS_UNAVAILABLE")
 
 
 def _brief(error: Exception) -> str:
-    """Without what the server says at length; TimeoutError says nothing at all."""
+    """Shortens the server's answer to its first line and code. TimeoutError has no text at all."""
     code = re.search(r"<Code>(\w+)</Code>", str(error))
     line = str(error).partition("\n")[0].partition("<?xml")[0].strip(" :") or type(error).__name__
     return f"{line[:200]} ({code[1]})" if code else line[:200]
 
 
-def _bad_setting(what: str) -> Invalid:
-    return Invalid(f"LARES_BLOBS_URL: {what}", "BAD_SETTING")
+def _bad_setting(reason: str) -> Invalid:
+    return Invalid(f"LARES_BLOBS_URL: {reason}", "BAD_SETTING")

@@ -1,4 +1,4 @@
-"""Files that are being written. What a killed process left of them goes when the folder is opened again."""
+"""Files that are being written. Opening the folder removes what killed processes have left in it."""
 
 import fcntl
 import hashlib
@@ -11,55 +11,60 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from uuid import uuid4
 
+from mesh.file_lock import lock, try_lock
 from mesh.problems import Conflict
 
-FICLONE = 0x40049409  # linux/fs.h: share the extents of another file, where the file system can
+FICLONE = 0x40049409  # linux/fs.h: share the extents of another file, if the file system can
 BUFFER_BYTES = 256 * 1024
-# Written to the disk on the way, so that the commit of a large file does not hold up those of small ones.
+# Large files are flushed at this interval, so that their commits do not delay those of small ones.
 SYNC_BYTES = 64 * 2**20
 
 _threads = threading.local()
 
 
 class Blob(NamedTuple):
-    """Content by its name, the SHA-256 in lower-case hex, and its size in bytes."""
+    """The name of a content, which is its SHA-256 in lower-case hex, and its size in bytes."""
 
     sha256: str
     size: int
 
 
 class SpoolFailed(OSError):
-    """The disk of the spool refuses: no fault of what is read."""
+    """The disk of the spool failed, not the source that was read."""
 
 
 class Spool:
-    """A folder for many processes at once: whoever writes a file holds its lock, which the kernel frees when
-    the process dies. Where the file system has no locks, nothing is cleared."""
+    """A folder that several processes may use at the same time.
+
+    A process holds the lock of each file that it writes; the kernel releases it if the process dies. If the
+    file system has no locks, leftover files are not removed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.iterdir():
             with suppress(OSError), left.open("rb+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
+                if try_lock(file):
+                    left.unlink()
 
     def create(self) -> FileIO:
-        """A new file that is locked, to write and to read; `name` is its path. Raises OSError."""
+        """Returns a new, locked file that is open for writing and reading. Its `name` is its path. Raises
+        OSError."""
         while True:
             file = (self._folder / uuid4().hex).open("xb+", buffering=0)
             with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock(file)
             if os.fstat(file.fileno()).st_nlink:
                 return file
-            file.close()  # taken for left behind, before it had its lock
+            file.close()  # another process took it for a leftover before it was locked
 
 
 class SpooledFile:
-    """Content on its way into the blobs: one file of the spool, hashed while it is written.
+    """Content on its way into the blobs: a file of the spool that is hashed while it is written.
 
-    Made by `Blobs.spooled`. `write`, `copy` and `read` block; they may run in any thread, one at a time. They
-    raise SpoolFailed when the disk refuses, and ValueError once the block of `Blobs.spooled` has ended.
+    Created by `Blobs.spooled`. `write`, `copy` and `read` block. They may be called from any thread, one at a
+    time, and raise SpoolFailed if the disk fails, and ValueError after the block of `Blobs.spooled`.
     """
 
     def __init__(self, spool: Callable[[], Spool], store: "Callable[[SpooledFile], Awaitable[None]]") -> None:
@@ -70,19 +75,21 @@ class SpooledFile:
 
     @property
     def blob(self) -> Blob:
-        """Of what was written so far."""
+        """Name and size of the content written so far."""
         return Blob(self._hash.hexdigest(), self._size)
 
     def write(self, chunk: bytes) -> None:
-        """Appends."""
+        """Appends `chunk`."""
         with self._open() as file:
             self._append(file, memoryview(chunk))
 
     def copy(self, source: BinaryIO, most: int | None = None) -> None:
-        """Appends what `source` holds from its position on, at most `most` bytes. Shares the extents of a
-        whole file where the file system can. Raises the source's own OSError, too."""
+        """Appends at most `most` bytes of `source`, from its position on.
+
+        Shares the extents of a whole file if the file system can. Also raises the OSError of `source`.
+        """
         with self._open() as file:
-            if not self._size and _cloned(source, file, most):
+            if not self._size and _clone(source, file, most):
                 for piece in _pieces(file, None):
                     self._require_open()
                     self._hash.update(piece)
@@ -93,34 +100,36 @@ class SpooledFile:
                     self._append(file, piece)
 
     def read(self, start: int, length: int) -> bytes:
-        """Less than `length` only at the end."""
-        with self._open() as file, _spool_failed():
+        """Returns fewer bytes than `length` only at the end of the content."""
+        with self._open() as file, _disk_errors():
             return read_at(file.fileno(), start, length)
 
     async def store(self, expect: Blob | None = None) -> Blob:
-        """Makes it a blob; durable when this returns, and then there is nothing more to read here. Raises
-        Conflict CONTENT_CHANGED where it is not what was expected, and what the blobs raise."""
+        """Stores the content as a blob and returns when it is durable. It cannot be read here afterwards.
+
+        Raises Conflict CONTENT_CHANGED if the content is not `expect`, and what the blobs raise.
+        """
         if expect is not None and expect != self.blob:
             raise Conflict("the content is not what was expected", "CONTENT_CHANGED")
         await self._store(self)
         return self.blob
 
     def sync(self) -> None:
-        """Makes what was written durable, with the present as its time, but no name of it. Blocks. Raises
-        OSError."""
+        """Makes the content durable, with the present as its time; its name is not made durable. Blocks.
+        Raises OSError."""
         with self._open() as file:
             os.utime(file.fileno())
             os.fsync(file.fileno())
 
     def rename(self, path: Path) -> None:
-        """Puts the file there, in the place of what may be there. Blocks. Raises OSError."""
+        """Moves the file to `path`, replacing a file that exists. Blocks. Raises OSError."""
         with self._open() as file:
             os.rename(file.name, path)
             self._closed = True
 
     def link(self, path: Path) -> FileIO:
-        """Puts the file there and hands it over, open and locked. Blocks. Raises FileExistsError where there
-        is one, OSError."""
+        """Moves the file to `path` and returns it, open and locked. Blocks. Raises FileExistsError if `path`
+        exists, OSError."""
         with self._open() as file:
             os.link(file.name, path)
             os.unlink(file.name)
@@ -128,13 +137,12 @@ class SpooledFile:
             return file
 
     def close(self) -> bool:
-        """Ends all use, also that under way in a thread. Returns whether `discard` remains to be called."""
+        """Ends all use, even in another thread. Returns whether `discard` has to be called."""
         self._closed = True
         return self._file is not None
 
     def discard(self) -> None:
-        """Removes the file, unless it was renamed: at once, or when the thread that uses it lets go of it.
-        Blocks."""
+        """Removes the file unless it was moved: now, or when the thread that uses it is finished. Blocks."""
         if self._lock.acquire(blocking=False):
             try:
                 file, self._file = self._file, None
@@ -150,7 +158,7 @@ class SpooledFile:
             with self._lock:
                 self._require_open()
                 if self._file is None:
-                    with _spool_failed():
+                    with _disk_errors():
                         self._file = self._spool().create()
                 yield self._file
         finally:
@@ -159,12 +167,12 @@ class SpooledFile:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise ValueError("the content is no longer wanted")
+            raise ValueError("the spooled file is closed")
 
     def _append(self, file: FileIO, piece: memoryview) -> None:
         self._hash.update(piece)
         self._size += len(piece)
-        with _spool_failed():
+        with _disk_errors():
             while piece:
                 piece = piece[file.write(piece) :]
             if self._size - self._synced >= SYNC_BYTES:
@@ -173,7 +181,8 @@ class SpooledFile:
 
 
 @contextmanager
-def _spool_failed() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
+    """Turns OSError into SpoolFailed."""
     try:
         yield
     except OSError as error:
@@ -181,7 +190,8 @@ def _spool_failed() -> Iterator[None]:
 
 
 def digest(source: BinaryIO, most: int) -> Blob:
-    """Of what `source` holds from its position on, at most `most` bytes. Blocks. Raises OSError."""
+    """Returns name and size of at most `most` bytes of `source`, from its position on. Blocks. Raises
+    OSError."""
     digest, size = hashlib.sha256(), 0
     for piece in _pieces(source, most):
         digest.update(piece)
@@ -190,7 +200,7 @@ def digest(source: BinaryIO, most: int) -> Blob:
 
 
 def read_at(descriptor: int, start: int, length: int) -> bytes:
-    """Less than `length` only at the end of the file. Blocks. Raises OSError."""
+    """Returns fewer bytes than `length` only at the end of the file. Blocks. Raises OSError."""
     parts: list[bytes] = []
     while length > 0 and (part := os.pread(descriptor, length, start)):
         parts.append(part)
@@ -199,7 +209,7 @@ def read_at(descriptor: int, start: int, length: int) -> bytes:
 
 
 def _pieces(source: BinaryIO, most: int | None) -> Iterator[memoryview]:
-    """All pieces lie in this thread's one buffer: a piece is gone when the next one is asked for."""
+    """Yields views of one buffer of this thread: a piece is overwritten when the next one is requested."""
     buffer = getattr(_threads, "buffer", None)
     if buffer is None:
         buffer = _threads.buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -212,12 +222,12 @@ def _pieces(source: BinaryIO, most: int | None) -> Iterator[memoryview]:
         yield buffer[:length]
 
 
-def _cloned(source: BinaryIO, target: FileIO, most: int | None) -> bool:
-    """Whether `target` is now a copy of the whole file `source`, as it is at this moment."""
+def _clone(source: BinaryIO, target: FileIO, most: int | None) -> bool:
+    """Makes `target` share the extents of the whole file `source`. Returns False if that is not possible."""
     try:
         if source.tell() or (most is not None and os.fstat(source.fileno()).st_size > most):
             return False
         fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
-    except OSError:  # io.UnsupportedOperation is one
+    except OSError:  # includes io.UnsupportedOperation
         return False
     return True

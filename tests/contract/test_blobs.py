@@ -188,7 +188,7 @@ async def test_what_is_spooled_can_be_looked_at_and_dropped(place: Place, blobs:
         assert await asyncio.to_thread(spooled.read, 90, 20) == CONTENT[90:100]
     assert list(place.spool.iterdir()) == []
     assert await names(blobs) == []
-    with pytest.raises(ValueError, match="no longer wanted"):
+    with pytest.raises(ValueError, match="closed"):
         spooled.write(b"more")
 
 
@@ -270,7 +270,7 @@ async def test_a_kill_before_any_step_of_a_put_leaves_nothing_half(place: Place,
 async def test_a_kill_before_any_step_of_a_deletion_leaves_nothing_half(
     place: Place, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.blobs.s3.LEFT_SECONDS", 0.5)
+    monkeypatch.setattr("mesh.blobs.s3.ABANDONED_MARK_SECONDS", 0.5)
     blob, later = blob_of(CONTENT), datetime.now(UTC) + timedelta(hours=1)
     seen: set[bool] = set()
     async with place.open() as blobs:

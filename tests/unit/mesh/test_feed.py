@@ -11,6 +11,7 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.bus import Bus, Delivery
 from mesh.feed import Feed, open_feed
 from mesh.problems import Conflict, Invalid, Unavailable
+from mesh.retry import Backoff
 from tests.support.in_memory_feed import InMemoryFeed, change
 from tests.support.waiting import until
 
@@ -240,7 +241,7 @@ async def test_all_are_handed_the_same_object() -> None:
 async def test_a_tail_that_fails_is_entered_again_and_what_was_missed_is_read(
     monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
-    monkeypatch.setattr("mesh.topic_follower.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("mesh.topic_follower.BACKOFF", Backoff(0.0, 0.0))
     book = written(1)
     async with opened(book) as (feed, bus):
         watching = feed.watch(1)

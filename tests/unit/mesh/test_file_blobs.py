@@ -125,7 +125,7 @@ async def test_a_folder_by_url(tmp_path: Path) -> None:
 
 async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Invalid, match=rf"LARES_BLOBS_URL: cannot make {tmp_path}/file/x: Not a directory"):
+    with pytest.raises(Invalid, match=rf"LARES_BLOBS_URL: cannot create {tmp_path}/file/x: Not a directory"):
         await open_blobs(load_config(blobs_url=f"file://{tmp_path}/file/x"))
 
 
