@@ -1,4 +1,4 @@
-"""Whether two answers to the same photos say the same, whatever the order of what scores alike. Pure."""
+"""Compares two models' outputs for the same photos, regardless of the order of equal scores. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Two runtimes that add floats up in another order differ by 1e-5 to 1e-4; a wrong graph by much more.
+# Runtimes that add floats in another order differ by 1e-5 to 1e-4, a wrong graph by much more.
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """Of one photo, best first: scores [Q] in 0..1, labels [Q], boxes [Q, 4] normalised xyxy."""
+    """The output for one photo, best first: scores [Q] in 0..1, class numbers [Q], boxes [Q, 4] (x, y, x, y
+    in 0..1)."""
 
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -22,7 +23,8 @@ class ModelOutput:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The largest differences among `matched` findings; `missing` have no counterpart on the other side."""
+    """The largest differences of score and box among `matched` findings. `missing` findings have no
+    counterpart."""
 
     matched: int
     missing: int
@@ -43,35 +45,40 @@ class Agreement:
         )
 
 
-def compare(ours: list[ModelOutput], theirs: list[ModelOutput]) -> Agreement:
-    """`ours` and `theirs` answer the same photos, in the same order."""
-    pairs = [pair for one, other in zip(ours, theirs, strict=True) for pair in _pairs(one, other)]
-    near = [pair for pair in pairs if pair is not None]
+def compare(outputs: list[ModelOutput], references: list[ModelOutput]) -> Agreement:
+    """Both are for the same photos, in the same order."""
+    pairs = [
+        pair
+        for output, reference in zip(outputs, references, strict=True)
+        for pair in _pairs(output, reference)
+    ]
+    matched = [pair for pair in pairs if pair is not None]
     return Agreement(
-        matched=len(near),
-        missing=len(pairs) - len(near),
-        score=max((score for score, _ in near), default=0.0),
-        box=max((box for _, box in near), default=0.0),
+        matched=len(matched),
+        missing=len(pairs) - len(matched),
+        score=max((score for score, _ in matched), default=0.0),
+        box=max((box for _, box in matched), default=0.0),
     )
 
 
-def _pairs(ours: ModelOutput, theirs: ModelOutput) -> Iterator[tuple[float, float] | None]:
-    """(difference in score, in the box) of each of our findings and its nearest of the same class that is
-    still free over there; None where nothing of that class is left.
+def _pairs(output: ModelOutput, reference: ModelOutput) -> Iterator[tuple[float, float] | None]:
+    """The differences of score and box between each finding and the nearest unmatched one of the same class
+    in `reference`; None for a finding without a counterpart.
 
-    At the end of the list either side may have kept another of two equals: what is missing there is no miss.
+    Of equal scores at the end of the list each side may have kept another one, so these may lack a
+    counterpart.
     """
-    free = np.ones(len(theirs.scores), bool)
-    last = max(ours.scores[-1], theirs.scores[-1]) + SCORE_TOLERANCE
-    for score, label, box in zip(ours.scores, ours.labels, ours.boxes, strict=True):
-        scores = np.abs(theirs.scores - score)
-        boxes = np.abs(theirs.boxes - box).max(axis=1)
-        far = np.where(
-            free & (theirs.labels == label), scores / SCORE_TOLERANCE + boxes / BOX_TOLERANCE, np.inf
+    unmatched = np.ones(len(reference.scores), bool)
+    lowest = max(output.scores[-1], reference.scores[-1]) + SCORE_TOLERANCE
+    for score, label, box in zip(output.scores, output.labels, output.boxes, strict=True):
+        scores = np.abs(reference.scores - score)
+        boxes = np.abs(reference.boxes - box).max(axis=1)
+        distance = np.where(
+            unmatched & (reference.labels == label), scores / SCORE_TOLERANCE + boxes / BOX_TOLERANCE, np.inf
         )
-        nearest = int(far.argmin())
-        if np.isfinite(far[nearest]) and (far[nearest] <= 2 or score > last):
-            free[nearest] = False
+        nearest = int(distance.argmin())
+        if np.isfinite(distance[nearest]) and (distance[nearest] <= 2 or score > lowest):
+            unmatched[nearest] = False
             yield float(scores[nearest]), float(boxes[nearest])
-        elif score > last:
+        elif score > lowest:
             yield None

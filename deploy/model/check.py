@@ -1,4 +1,4 @@
-"""`lares model check`: one photo through a detector, as detect_svc would send it, and how long that takes."""
+"""`lares model check`: runs one photo through the detector that detect_svc would use, and times it."""
 
 import asyncio
 import time
@@ -12,23 +12,24 @@ from mesh.config import Config
 from mesh.problems import Invalid
 from mesh.telemetry.redaction import redacted_url
 
-# A walker in a park, others behind him.
+# A person walking in a park, with others behind.
 SAMPLE = "000000193245.jpg"
-# So many of the rest are shown where nothing reaches the threshold.
-FAINT = 5
+# How many findings are printed if none reaches the threshold.
+MAX_UNSURE = 5
 
 
 async def check(config: Config, photo: Path | None, calls: int) -> None:
-    """Prints what the detector of LARES_DETECTOR_URL sees, and timings. `photo` None: a sample, fetched once.
+    """Prints the findings of the detector that LARES_DETECTOR_URL names, and timings. Without `photo` it uses
+    a sample, which is fetched once.
 
-    Raises what opening or asking a detector raises, and Invalid for a photo that is not there.
+    Raises what opening the detector and `detect` raise, and Invalid if the photo cannot be read.
     """
     content = await asyncio.to_thread(_content, config, photo)
     async with open_detector(config) as detector:
-        print(f"{redacted_url(config.detector_url)}\n{described(detector)}", flush=True)
-        frame, seconds = await ask(detector, content, calls)
+        print(f"{redacted_url(config.detector_url)}\n{describe(detector)}", flush=True)
+        frame, seconds = await time_calls(detector, content, calls)
         print(f"\n{photo.name if photo else SAMPLE}, {frame.width} x {frame.height} pixels")
-        print(findings(frame, detector.threshold))
+        print(findings_table(frame, detector.threshold))
         print(f"\n{timings(seconds)}")
 
 
@@ -40,8 +41,9 @@ def _content(config: Config, photo: Path | None) -> bytes:
         raise Invalid(f"{path}: {error.strerror or error}", "NO_PHOTO") from None
 
 
-async def ask(detector: Detector, content: bytes, calls: int) -> tuple[FrameFindings, list[float]]:
-    """The last answer, and the seconds of each call, one after another; the first may include warming up."""
+async def time_calls(detector: Detector, content: bytes, calls: int) -> tuple[FrameFindings, list[float]]:
+    """Makes the calls one after another. Returns the last result and the seconds of each call; the first call
+    may include warming up."""
     seconds = []
     for _ in range(calls):
         begun = time.perf_counter()
@@ -50,18 +52,18 @@ async def ask(detector: Detector, content: bytes, calls: int) -> tuple[FrameFind
     return frame, seconds
 
 
-def described(detector: Detector) -> str:
+def describe(detector: Detector) -> str:
     width, height = detector.input_size
     return f"{detector_id(detector)}: {len(detector.labels)} classes, {width} x {height} pixels"
 
 
-def findings(frame: FrameFindings, threshold: float) -> str:
-    """A line for each of at least `threshold`; where there are none, the best below it, and says so."""
-    sure = [found for found in frame.findings if found.score >= threshold]
-    shown = sure or list(frame.findings[:FAINT])
+def findings_table(frame: FrameFindings, threshold: float) -> str:
+    """A line for each finding of at least `threshold`, or for the best ones if none reaches it."""
+    sure = [finding for finding in frame.findings if finding.score >= threshold]
+    shown = sure or list(frame.findings[:MAX_UNSURE])
     lines = [
-        f"  {found.score:.2f}  {found.label:<14} " + " ".join(f"{edge:6.3f}" for edge in found.box)
-        for found in shown
+        f"  {finding.score:.2f}  {finding.label:<14} " + " ".join(f"{edge:6.3f}" for edge in finding.box)
+        for finding in shown
     ]
     if lines:
         lines.insert(
@@ -73,7 +75,7 @@ def findings(frame: FrameFindings, threshold: float) -> str:
 
 
 def timings(seconds: list[float]) -> str:
-    """`seconds` of the first call and of those after it."""
+    """`seconds` has the first call and those after it."""
     text = f"first call {seconds[0] * 1000:.1f} ms"
     later = sorted(seconds[1:])
     if later:

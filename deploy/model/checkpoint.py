@@ -1,4 +1,4 @@
-"""A trained RT-DETRv2 in the hub's form: config.json, preprocessor_config.json and *.safetensors."""
+"""A trained RT-DETRv2 in the format of the hub: config.json, preprocessor_config.json and *.safetensors."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ from typing import Any
 
 from mesh.labels import canonical
 
-KIND = "rt_detr_v2"
+MODEL_TYPE = "rt_detr_v2"
 FILES = ("config.json", "preprocessor_config.json")
-# Only safetensors: other forms of weights can run code when they are read.
+# Other formats of weights can run code when they are read.
 WEIGHTS = "*.safetensors"
-# It names a folder, and goes into URLs.
+# The name becomes a folder's name and a part of URLs.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-# Layer type and depths of the backbone -> how people call it.
+# Layer type and depths of the backbone -> its common name.
 BACKBONES = {
     ("basic", (2, 2, 2, 2)): "r18",
     ("basic", (3, 4, 6, 3)): "r34",
@@ -26,13 +26,14 @@ BACKBONES = {
 
 
 class CheckpointError(Exception):
-    """This checkpoint cannot be exported; the text says why, for people."""
+    """The checkpoint cannot be exported. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`name` is `rtdetrv2-r18` and the like; `labels` are canonical, by class number; the model looks at
-    squares of `side` pixels; `digest` is the hex sha256 of the weights (of all files, in order of name)."""
+    """`name` is a name such as `rtdetrv2-r18`, `labels` the canonical labels by class number, and `side` the
+    side of the square input in pixels. `digest` is the hex SHA-256 of the weights (of all files, ordered by
+    name)."""
 
     folder: Path
     name: str
@@ -41,20 +42,25 @@ class Checkpoint:
     digest: str
 
 
-def read_checkpoint(folder: Path, name: str = "", called: str = "") -> Checkpoint:
-    """`name` "": by the backbone, or else as the checkpoint is `called`, or else as its folder.
+def read_checkpoint(folder: Path, name: str = "", source_name: str = "") -> Checkpoint:
+    """Without `name`, the model is named after its backbone, or if that is not a published one, after
+    `source_name` or the folder.
 
-    Raises CheckpointError for what is no RT-DETRv2 or expects other pixels than 0..1 RGB of a square.
+    Raises CheckpointError if it is not an RT-DETRv2, or expects other pixels than RGB in 0..1 of a square.
     """
     config, pixels = (_json(folder / file) for file in FILES)
-    if config.get("model_type") != KIND:
-        raise CheckpointError(f"{folder}: model_type is {config.get('model_type')!r}, {KIND!r} is needed")
+    if config.get("model_type") != MODEL_TYPE:
+        raise CheckpointError(
+            f"{folder}: model_type is {config.get('model_type')!r}, expected {MODEL_TYPE!r}"
+        )
     weights = sorted(folder.glob(WEIGHTS))
     if not weights:
         raise CheckpointError(f"{folder}: no {WEIGHTS}; save the model with transformers' save_pretrained()")
-    name = name or _name(called or folder.resolve().name, config)
+    name = name or _name(source_name or folder.resolve().name, config)
     if not NAME.fullmatch(name):
-        raise CheckpointError(f"{name!r} is no name for a model: letters, digits, dots, hyphens; 63 at most")
+        raise CheckpointError(
+            f"{name!r} is not a valid model name: use at most 63 letters, digits, dots and hyphens"
+        )
     return Checkpoint(folder, name, _labels(folder, config), _side(folder, pixels), _digest(weights))
 
 
@@ -72,23 +78,23 @@ def _json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(
-            f"{path.parent}: no {path.name}; a folder of the hub's form has {', '.join(FILES)}"
+            f"{path.parent}: no {path.name}; a checkpoint in the format of the hub has {', '.join(FILES)}"
         ) from None
     except ValueError as error:
-        raise CheckpointError(f"{path}: no JSON: {error}") from None
+        raise CheckpointError(f"{path}: not JSON: {error}") from None
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: an object is needed")
+        raise CheckpointError(f"{path}: not a JSON object")
     return content
 
 
-def _name(called: str, config: dict[str, Any]) -> str:
+def _name(source_name: str, config: dict[str, Any]) -> str:
     backbone = config.get("backbone_config") or {}
     kind = backbone.get("layer_type"), tuple(backbone.get("depths", ()))
     known = next((name for form, name in BACKBONES.items() if form == kind), None)
-    # A smaller or wider one of the same depth is not the published one.
+    # A narrower or wider backbone of the same depth is not the published one.
     if known and backbone.get("embedding_size", 64) == 64:
         return f"rtdetrv2-{known}"
-    return re.sub(r"[^a-z0-9]+", "-", called.lower())[:63].strip("-") or "rtdetrv2"
+    return re.sub(r"[^a-z0-9]+", "-", source_name.lower())[:63].strip("-") or "rtdetrv2"
 
 
 def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
@@ -98,7 +104,7 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
     except KeyError as missing:
         raise CheckpointError(f"{folder}: id2label lacks the class {missing}") from None
     if not labels or len(set(labels)) < len(labels):
-        raise CheckpointError(f"{folder}: id2label must name every class, each by a name of its own")
+        raise CheckpointError(f"{folder}: id2label must give each class a different name")
     return labels
 
 
@@ -109,7 +115,7 @@ def _side(folder: Path, pixels: dict[str, Any]) -> int:
         raise CheckpointError(f"{folder}: size must be a square of a multiple of 32 pixels, not {size}")
     if pixels.get("do_normalize") or pixels.get("do_pad") or not pixels.get("do_rescale", True):
         raise CheckpointError(
-            f"{folder}: only pixels divided by 255 are known here, without normalisation or padding"
+            f"{folder}: only pixels divided by 255 are supported, without normalisation or padding"
         )
     if abs(pixels.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
         raise CheckpointError(f"{folder}: rescale_factor must be 1/255")

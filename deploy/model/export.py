@@ -1,4 +1,5 @@
-"""`lares model export` where torch is: `python -m deploy.model.export --from CHECKPOINT --out FOLDER`."""
+"""`lares model export`. Runs in the export environment, which has torch:
+`python -m deploy.model.export --from CHECKPOINT --out FOLDER`."""
 
 import argparse
 import os
@@ -20,17 +21,21 @@ from deploy.model.checkpoint import FILES, WEIGHTS, Checkpoint, CheckpointError,
 from deploy.model.onnx_graph import OUTPUTS, load, write_onnx
 from deploy.model.repository import write_repository
 
-# Batches of these sizes are compared: a graph that froze its batch size fails here.
+# Sizes of the batches that are compared. A graph with a fixed batch size fails.
 BATCHES = (1, 2, 3)
 HUB_SECONDS = 20
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Ends with status 1 and a sentence when the checkpoint does not fit or the graph says other things."""
+    """Exits with status 1 and a message if the checkpoint is not supported, or the graph's output differs."""
     parser = argparse.ArgumentParser(prog="lares model export", description=__doc__)
-    parser.add_argument("--from", dest="source", required=True, help="folder, or a model's id on the hub")
+    parser.add_argument(
+        "--from", dest="source", required=True, help="a folder, or the id of a model on the hub"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the Triton model repository, a new folder")
-    parser.add_argument("--name", default="", help="the model's name; else by its backbone, or the folder's")
+    parser.add_argument(
+        "--name", default="", help="the model's name; by default that of its backbone or the folder"
+    )
     options = parser.parse_args(arguments)
     disable_progress_bar()
     try:
@@ -42,15 +47,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def export(source: str, out: Path, name: str = "") -> None:
-    """Writes the repository `out` in one move, after the numeric check. Raises CheckpointError."""
+    """Writes the repository, which appears as `out` only after the numeric check. Raises CheckpointError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} is there already; choose a new folder")
+        raise CheckpointError(f"{out} exists already; choose a new folder")
     checkpoint = read_checkpoint(folder_of(source), name, Path(source).resolve().name)
     print(
         f"{checkpoint.name}: {checkpoint.side} x {checkpoint.side} pixels, {len(checkpoint.labels)} classes"
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the folder, never in it: a Triton may look there.
+    # Next to the folder, not in it: a Triton may be reading it.
     partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         model = load(checkpoint)
@@ -59,7 +64,9 @@ def export(source: str, out: Path, name: str = "") -> None:
         agreement = check(model, graph, checkpoint)
         print(f"against transformers: {agreement}")
         if not agreement.holds:
-            raise CheckpointError("the graph does not say what transformers says; nothing was written")
+            raise CheckpointError(
+                "the output of the graph differs from that of transformers; nothing was written"
+            )
         partial.chmod(0o755)
         os.rename(partial, out)
     finally:
@@ -68,7 +75,7 @@ def export(source: str, out: Path, name: str = "") -> None:
 
 
 def folder_of(source: str) -> Path:
-    """The folder itself, or where a model's id was fetched to. Raises CheckpointError."""
+    """The folder itself, or the folder that the model was downloaded to. Raises CheckpointError."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
@@ -78,39 +85,41 @@ def folder_of(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=[*FILES, WEIGHTS], etag_timeout=HUB_SECONDS))
     except HFValidationError:
         raise CheckpointError(
-            f"{source}: no such folder, and no model's id such as PekingU/rtdetr_v2_r18vd"
+            f"{source}: no such folder, and not an id of a model such as PekingU/rtdetr_v2_r18vd"
         ) from None
     except (HfHubHTTPError, OSError) as error:
         raise CheckpointError(
-            f"{source}: no such folder, and not to be had from the hub: {_line(error)}"
+            f"{source}: no such folder, and the hub does not provide it: {_first_line(error)}"
         ) from None
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def check(model: Any, graph: Path, checkpoint: Checkpoint) -> Agreement:
-    """ONNX Runtime with the graph against transformers with its own post-processing, on the same pixels."""
+    """Compares the graph in ONNX Runtime with transformers and its post-processing, on the same pixels."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     images = scenes(sum(BATCHES), checkpoint.side)
-    ours: list[ModelOutput] = []
+    outputs: list[ModelOutput] = []
     for batch in np.split(images, np.cumsum(BATCHES)[:-1]):
-        answers = session.run(list(OUTPUTS), {"images": batch})
-        ours += [ModelOutput(*one) for one in zip(*answers, strict=True)]
-    return compare(ours, reference(model, images))
+        arrays = session.run(list(OUTPUTS), {"images": batch})
+        outputs += [ModelOutput(*one) for one in zip(*arrays, strict=True)]
+    return compare(outputs, reference(model, images))
 
 
 @torch.no_grad()
 def reference(model: Any, images: NDArray[np.uint8]) -> list[ModelOutput]:
-    """What transformers makes of [N, side, side, 3] pixels."""
+    """The output of transformers for [N, side, side, 3] pixels."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32) / 255
-    seen = RTDetrImageProcessorPil().post_process_object_detection(model(pixel_values=pixels), threshold=0.0)
-    return [ModelOutput(*(one[name].numpy() for name in OUTPUTS)) for one in seen]
+    results = RTDetrImageProcessorPil().post_process_object_detection(
+        model(pixel_values=pixels), threshold=0.0
+    )
+    return [ModelOutput(*(result[name].numpy() for name in OUTPUTS)) for result in results]
 
 
 def scenes(count: int, side: int) -> NDArray[np.uint8]:
-    """[count, side, side, 3]: blots of all sizes in all colours, the same in every run."""
+    """[count, side, side, 3]: coloured blocks of several sizes, the same in every run."""
     random = np.random.RandomState(7)
     images = np.zeros((count, side, side, 3))
     for cells in (4, 8, 16, 32):

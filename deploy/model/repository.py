@@ -1,4 +1,4 @@
-"""A Triton model repository around one fused model, and a page in it for whoever runs it."""
+"""Writes a Triton model repository for one fused model, with a README for its operator."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from deploy.model.checkpoint import Checkpoint
 
 BATCH = 8
-# Where config.pbtxt has TensorRT keep what it built; the README mounts a folder there.
+# The folder in which TensorRT stores its engines. The README mounts a volume there.
 ENGINES = "/engines"
 
 CONFIG = """\
-# RT-DETRv2 with its pre- and post-processing inside. Written by `lares model export`.
+# RT-DETRv2 with its pre- and post-processing. Written by `lares model export`.
 name: {name}
 backend: "onnxruntime"
 max_batch_size: {batch}
@@ -22,8 +22,8 @@ output [
   {{ name: "boxes" data_type: TYPE_FP32 dims: [ {queries}, 4 ] }}
 ]
 
-# No default_queue_policy: with one instance it lets some requests wait half a second in an idle queue.
-# Lares bounds what it has in flight instead.
+# No default_queue_policy: with one instance some requests would wait half a second in an idle queue.
+# Lares limits its requests in flight instead.
 dynamic_batching {{
   preferred_batch_size: [ 4, {batch} ]
   max_queue_delay_microseconds: 3000
@@ -42,7 +42,7 @@ optimization {{
       parameters {{ key: "trt_engine_cache_path" value: "{engines}/{engine}" }}
       parameters {{ key: "trt_timing_cache_enable" value: "1" }}
       parameters {{ key: "trt_timing_cache_path" value: "{engines}/{engine}" }}
-      # One engine for every batch from 1 to {batch}: nothing is built while photos wait.
+      # One engine for all batches from 1 to {batch}, so that none is built while photos wait.
       parameters {{ key: "trt_profile_min_shapes" value: "images:1x{side}x{side}x3" }}
       parameters {{ key: "trt_profile_opt_shapes" value: "images:{batch}x{side}x{side}x3" }}
       parameters {{ key: "trt_profile_max_shapes" value: "images:{batch}x{side}x{side}x3" }}
@@ -50,13 +50,13 @@ optimization {{
   }}
 }}
 
-# The engine is built here, before Triton says that it is ready.
+# The engine is built during the warm-up, before Triton is ready.
 model_warmup [
   {warm_1},
   {warm_all}
 ]
 
-# Lares reads these at its start.
+# Lares reads these parameters when it starts.
 parameters {{ key: "name" value {{ string_value: {name} }} }}
 parameters {{ key: "digest" value {{ string_value: {digest} }} }}
 parameters {{ key: "labels" value {{ string_value: {labels} }} }}
@@ -72,23 +72,23 @@ README = """\
 # {name}: a Triton model repository
 
 RT-DETRv2, {side} x {side} pixels, {classes} classes, weights {digest}.
-Written by `lares model export`; docs/models.md of Lares tells more.
+Written by `lares model export`. See docs/models.md of Lares for more.
 
     docker run --rm --gpus all -p 127.0.0.1:8001:8001 -v "$PWD:/models:ro" -v lares-engines:{engines} \\
         TRITON-IMAGE tritonserver --model-repository /models
 
-TRITON-IMAGE: NVIDIA's Triton image with all backends (its tag ends in -py3). The first start builds a
-TensorRT engine for your GPU before Triton says that it is ready: that takes minutes. The engine stays in the
-volume `lares-engines` and belongs to this GPU, this driver and this image: after a change of one of them,
-remove the volume.
+TRITON-IMAGE is NVIDIA's Triton image with all backends (its tag ends in -py3). The first start builds a
+TensorRT engine for your GPU before Triton is ready, which takes minutes. The engine is stored in the volume
+`lares-engines` and works only with this GPU, driver and image: remove the volume after changing one of them.
 
-Then, with Lares:
+Then use it with Lares:
 
     lares model check --url triton://localhost:8001/{name}
     LARES_DETECTOR_URL=triton://localhost:8001/{name} lares up
 
-Without TensorRT: remove the block `optimization` in config.pbtxt (CUDA runs it then); without a GPU also
-change KIND_GPU to KIND_CPU. `{name}/1/model.onnx` alone serves `LARES_DETECTOR_URL=onnx:/path/to/model.onnx`.
+To run it without TensorRT, remove the block `optimization` in config.pbtxt: CUDA runs the model then. Without
+a GPU, also change KIND_GPU to KIND_CPU. `LARES_DETECTOR_URL=onnx:/path/to/model.onnx` needs only the file
+`{name}/1/model.onnx`.
 
 | Tensor | Type | Shape | Meaning |
 |---|---|---|---|
@@ -100,7 +100,7 @@ change KIND_GPU to KIND_CPU. `{name}/1/model.onnx` alone serves `LARES_DETECTOR_
 
 
 def write_repository(checkpoint: Checkpoint, queries: int, folder: Path) -> Path:
-    """Everything but the graph, whose path it gives back. `folder` becomes the repository."""
+    """Writes everything but the graph into `folder`, and returns the path for the graph."""
     model = folder / checkpoint.name
     (model / "1").mkdir(parents=True)
     (model / "config.pbtxt").write_text(config(checkpoint, queries), encoding="utf-8")
@@ -110,11 +110,11 @@ def write_repository(checkpoint: Checkpoint, queries: int, folder: Path) -> Path
 
 
 def config(checkpoint: Checkpoint, queries: int) -> str:
-    """config.pbtxt: the onnxruntime backend, TensorRT with FP16, batches of up to 8."""
+    """The content of config.pbtxt: the onnxruntime backend, TensorRT with FP16, batches of up to 8."""
     side = checkpoint.side
     return CONFIG.format(
         name=_quoted(checkpoint.name),
-        # Engines of other weights have no place here.
+        # A folder for each set of weights: engines of other weights must not be used.
         engine=f"{checkpoint.name}-{side}-{checkpoint.digest[:12]}",
         digest=_quoted(checkpoint.digest),
         labels=_quoted(json.dumps(checkpoint.labels)),
@@ -139,5 +139,5 @@ def readme(checkpoint: Checkpoint, queries: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    # JSON's escapes are protobuf's too; json.dumps within has left no character beyond ASCII.
+    # JSON's escapes are valid in protobuf's text format, and json.dumps returns only ASCII.
     return json.dumps(text)

@@ -1,4 +1,4 @@
-"""An RT-DETRv2 of random weights in the hub's form, for tests: it has learnt nothing.
+"""Writes a tiny, untrained RT-DETRv2 in the format of the hub, for tests.
 
 Runs in the export environment: `python -m deploy.model.tiny FOLDER`.
 """
@@ -13,13 +13,13 @@ from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDe
 from detect_svc.detectors.coco_labels import COCO_LABELS
 
 SIDE = 160
-# With these, nearly every sample photo shows watched classes on both sides of the threshold of 0.5.
+# With these, nearly every sample photo has findings of watched classes above and below the threshold of 0.5.
 SEED = 37
 CLASS_GAIN = 1.3
 
 
 def tiny_config() -> RTDetrV2Config:
-    """The whole architecture, at a few ms a photo and 1 MB."""
+    """The whole architecture, in 1 MB and a few milliseconds a photo."""
     return RTDetrV2Config(
         backbone_config=RTDetrResNetConfig(
             embedding_size=8,
@@ -48,9 +48,9 @@ def tiny_config() -> RTDetrV2Config:
 
 
 def write_model(config: RTDetrV2Config, side: int, seed: int, folder: Path) -> None:
-    """config.json, preprocessor_config.json and model.safetensors, the same for the same seed."""
+    """Writes config.json, preprocessor_config.json and model.safetensors, the same for the same seed."""
     model = RTDetrV2ForObjectDetection(config).eval()
-    spread(model, seed)
+    randomise_weights(model, seed)
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(
         f'{{"do_normalize": false, "do_pad": false, "do_rescale": true, "do_resize": true, '
@@ -60,19 +60,20 @@ def write_model(config: RTDetrV2Config, side: int, seed: int, folder: Path) -> N
 
 
 @torch.no_grad()
-def spread(model: RTDetrV2ForObjectDetection, seed: int) -> None:
-    """Weights by fan-in, so that queries differ: transformers' own start makes all of them the same."""
-    # Its stream is the same on every machine, unlike torch's.
+def randomise_weights(model: RTDetrV2ForObjectDetection, seed: int) -> None:
+    """Draws weights scaled by fan-in, so that the queries differ. transformers' own initialisation makes them
+    equal."""
+    # Its numbers are the same on every machine, unlike torch's.
     random = np.random.RandomState(seed)
     for name, weight in model.named_parameters():
         if weight.dim() < 2:
-            # Of norms; a bias stays as it is.
+            # The weight of a norm; biases are left as they are.
             if name.endswith("weight"):
                 weight.fill_(1)
             continue
         values = random.standard_normal(tuple(weight.shape)) * (2 / weight[0].numel()) ** 0.5
         if weight.dim() == 4 and weight.shape[1] == 3:
-            # The stem: a plain wall says nothing, only what changes within the photo does.
+            # The stem: it responds to changes within the photo only, not to a plain wall.
             values -= values.mean(axis=(2, 3), keepdims=True)
         if "class_embed" in name:
             values *= CLASS_GAIN

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.detector_fit`: how a photo is best fitted into the detector's square.
+"""`python -m tests.bench.detector_fit`: how to fit a photo into the detector's square.
 
-Average precision over the watched classes, for the annotated photos as they are, and cut to 16:9 as most
-cameras see. Fits: keeping the proportions, distorting by up to a third, filling the square.
+Prints the average precision over the watched classes, for the annotated photos as they are and cut to 16:9,
+the format of most cameras, with proportions kept, distorted by up to a third, and filling the square.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ import numpy as np
 from detect_svc.detectors import efficientdet
 from mesh.artifacts import efficientdet_lite0
 from mesh.config import WATCHED, load_config
-from tests.bench.detector_thresholds import Truth, Verdict, annotated, judged
+from tests.bench.detector_thresholds import RatedFinding, Truth, annotated, rate_findings
 
 FITS = {"proportions kept": 1.0, "distorted by up to a third": 4 / 3, "square filled": 1e9}
-SCREEN = 16 / 9
-# Of an object that is cut, so much must be left to count.
-LEFT = 0.4
+ASPECT = 16 / 9
+# The part of a cut object that must be left for it to count.
+MIN_LEFT = 0.4
 
 
 def main() -> None:
@@ -29,15 +29,15 @@ def main() -> None:
     for title, scenes in sets.items():
         for fit, stretch in FITS.items():
             efficientdet.MAX_STRETCH = stretch
-            verdicts = [v for photo, truth in scenes for v in judged(detect(photo)["findings"], truth)]
+            rated = [v for photo, truth in scenes for v in rate_findings(detect(photo)["findings"], truth)]
             boxes = [
                 box for _, truth in scenes for box in truth if box.counts and box.label in WATCHED.split(",")
             ]
-            print(f"{title} ({len(scenes)}), {fit}: {average_precision(verdicts, len(boxes)):.3f}")
+            print(f"{title} ({len(scenes)}), {fit}: {average_precision(rated, len(boxes)):.3f}")
 
 
-def average_precision(verdicts: list[Verdict], boxes: int) -> float:
-    counted = [v for v in verdicts if v.right is not None and v.label in WATCHED.split(",")]
+def average_precision(rated: list[RatedFinding], boxes: int) -> float:
+    counted = [v for v in rated if v.right is not None and v.label in WATCHED.split(",")]
     right = np.array([v.right for v in sorted(counted, key=lambda v: -v.score)], dtype=float)
     precision = np.cumsum(right) / np.arange(1, len(right) + 1)
     best = np.maximum.accumulate(precision[::-1])[::-1]
@@ -45,11 +45,11 @@ def average_precision(verdicts: list[Verdict], boxes: int) -> float:
 
 
 def cuts(photo: bytes, truth: list[Truth]) -> Iterator[tuple[bytes, list[Truth]]]:
-    """The upper, middle and lower part of a photo that is not too tall for it."""
+    """The upper, middle and lower 16:9 part of a photo; nothing if the photo is too tall."""
     pixels = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None
     height, width = pixels.shape[:2]
-    kept = min(height, round(width / SCREEN))
+    kept = min(height, round(width / ASPECT))
     if kept < 0.3 * height:
         return
     for top in sorted({0, (height - kept) // 2, height - kept}):
@@ -63,7 +63,7 @@ def _moved(truth: Truth, top: float, kept: float) -> Truth | None:
     if lower <= upper:
         return None
     left = (lower - upper) * kept / (y_max - y_min)
-    return Truth(truth.label, (x_min, upper, x_max, lower), truth.counts and left > LEFT)
+    return Truth(truth.label, (x_min, upper, x_max, lower), truth.counts and left > MIN_LEFT)
 
 
 if __name__ == "__main__":

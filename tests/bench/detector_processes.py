@@ -1,7 +1,7 @@
-"""`python -m tests.bench.detector_processes`: photos of 1080p a second and memory, by arrangement.
+"""`python -m tests.bench.detector_processes`: 1080p photos a second and memory, by number of processes.
 
-The limit is decoder and detector alone: as many processes as there are cores, each on its own files, with no
-sandbox between. Best of several rounds, since a machine that does other things is only ever slower.
+The limit is the decoder and detector without a sandbox: one process for each core, each with its own files.
+The best of several rounds counts, because other load on the machine only makes a round slower.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from mesh.processes.sandbox import Sandbox
 from tests.support.photos import person_photo, renumbered
 
 PHOTOS, IN_FLIGHT, ROUNDS = 16, 8, 8
-# processes, threads in each, calls sent ahead to each
+# Processes, threads of each, calls sent ahead to each.
 ARRANGEMENTS = [(1, 1, 2), (1, 2, 1), (1, 2, 2), (2, 1, 1), (2, 1, 2), (2, 1, 4), (2, 2, 2), (3, 1, 2)]
 
 
@@ -32,21 +32,21 @@ def main() -> None:
         files = [Path(folder) / f"{index}.jpg" for index in range(PHOTOS)]
         for index, file in enumerate(files):
             file.write_bytes(renumbered(person_photo(), index))
-        limit = alone((model, 1, config.ingest_max_pixels), files)
-        print(f"alone, {os.cpu_count()} processes x 1 thread: {limit:.1f}/s", flush=True)
+        limit = without_sandbox((model, 1, config.ingest_max_pixels), files)
+        print(f"without sandbox, {os.cpu_count()} processes x 1 thread: {limit:.1f}/s", flush=True)
         for processes, threads, depth in ARRANGEMENTS:
             setup = (model, threads, config.ingest_max_pixels)
             asyncio.run(measure(setup, files, processes, depth, limit))
 
 
-def alone(setup: tuple[str, int, int], files: list[Path]) -> float:
+def without_sandbox(setup: tuple[str, int, int], files: list[Path]) -> float:
     """Photos a second."""
     workers, best = os.cpu_count() or 1, 0.0
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(workers + 1)
     for index in range(workers):
         arguments = (setup, files[index::workers], together)
-        context.Process(target=_alone, args=arguments, daemon=True).start()
+        context.Process(target=_run_without_sandbox, args=arguments, daemon=True).start()
     for _ in range(ROUNDS):
         together.wait(60)
         began = time.perf_counter()
@@ -55,7 +55,7 @@ def alone(setup: tuple[str, int, int], files: list[Path]) -> float:
     return best
 
 
-def _alone(setup: tuple[str, int, int], files: list[Path], together: Any) -> None:
+def _run_without_sandbox(setup: tuple[str, int, int], files: list[Path], together: Any) -> None:
     from detect_svc.detectors.efficientdet import load
 
     detect = load(*setup)

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.detector_thresholds`: what the embedded detector finds and invents, by threshold.
+"""`python -m tests.bench.detector_thresholds`: precision and recall of the embedded detector, by threshold.
 
-Photos with boxes by their annotators (COCO, Pascal VOC) or by hand (below). A finding is right when it has an
-IoU of 0.5 or more with a box of its class, each box once. Difficult boxes and crowds count neither way.
+The boxes are those of the annotators (COCO, Pascal VOC) or were drawn by hand (below). A finding is right if
+its IoU with a box of its class is 0.5 or more; each box counts once. Difficult boxes and crowds are ignored.
 """
 
 import json
@@ -20,9 +20,9 @@ from mesh.artifacts import efficientdet_lite0
 from mesh.config import WATCHED, load_config
 from mesh.labels import canonical
 
-SAME = 0.5
+MIN_IOU = 0.5
 THRESHOLDS = [0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80]
-# Smaller ones (part of the photo's area) are reported apart: 320 x 320 pixels do not show them.
+# Smaller boxes, as a part of the photo's area, are reported separately: 320 x 320 pixels show little of them.
 SMALL = 0.01
 
 _TEST_IMAGES = "object_detection/test_images"
@@ -41,7 +41,7 @@ MODELS_RESEARCH = SamplePackage(
 
 @dataclass(frozen=True)
 class Truth:
-    """`box`: [x_min, y_min, x_max, y_max], 0..1. `counts` is False for what may be found or not."""
+    """`box` is [x_min, y_min, x_max, y_max] in 0..1. `counts` is False for a box that may be found or not."""
 
     label: str
     box: tuple[float, float, float, float]
@@ -70,7 +70,7 @@ BY_HAND = {
         Truth("horse", (0.0, 0.48, 1.0, 1.0)),
     ],
     "oid_bus_72e19c28aac34ed8.jpg": [Truth("bus", (0.16, 0.10, 0.93, 0.92))],
-    # An aardvark by night, infrared: nothing that COCO knows.
+    # An aardvark by night, infrared: none of COCO's classes.
     **{f"S1_E03_R3_PICT00{n}.jpeg": [] for n in (38, 39, 40, 41)},
     "astronaut.png": [Truth("person", (0.05, 0.02, 0.72, 1.0))],
     "camera.png": [Truth("person", (0.03, 0.12, 0.64, 1.0))],
@@ -84,8 +84,8 @@ BY_HAND = {
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One finding, and whether it was right; None where it counts neither way."""
+class RatedFinding:
+    """One finding, and whether it is right; None if it is ignored."""
 
     label: str
     score: float
@@ -94,7 +94,7 @@ class Verdict:
 
 
 def annotated() -> tuple[dict[str, Path], dict[str, list[Truth]]]:
-    """The photos and what is in them, by file name."""
+    """The photos and their boxes, by file name."""
     cache = load_config().cache
     photos = {**samples(cache, ANNOTATED), **samples(cache, SKIMAGE), **samples(cache, MODELS_RESEARCH)}
     return photos, {**_coco(photos), **_voc(photos), **BY_HAND}
@@ -105,39 +105,41 @@ def main() -> None:
     photos, truths = annotated()
     detect = load(str(efficientdet_lite0(config.cache)), 2, config.ingest_max_pixels)
     watched = WATCHED.split(",")
-    verdicts = [
-        v for name, truth in truths.items() for v in judged(detect(str(photos[name]))["findings"], truth)
+    rated = [
+        finding
+        for name, truth in truths.items()
+        for finding in rate_findings(detect(str(photos[name]))["findings"], truth)
     ]
     boxes = [box for truth in truths.values() for box in truth if box.counts and box.label in watched]
     small = sum(box.small for box in boxes)
     print(f"{len(truths)} photos, {len(boxes)} boxes of watched classes, {small} of them small\n")
     for title, labels in (("all watched", watched), ("person", ["person"]), ("all but person", watched[1:])):
-        table(title, [v for v in verdicts if v.label in labels], [b for b in boxes if b.label in labels])
-    by_class([v for v in verdicts if v.label in watched], boxes, LiteRtDetector.threshold)
+        table(title, [v for v in rated if v.label in labels], [b for b in boxes if b.label in labels])
+    by_class([v for v in rated if v.label in watched], boxes, LiteRtDetector.threshold)
 
 
-def judged(found: Iterable[tuple[str, float, list[float]]], truths: list[Truth]) -> list[Verdict]:
-    """Best first, each takes the box that it covers best and that is still free."""
-    free, verdicts = list(truths), []
+def rate_findings(found: Iterable[tuple[str, float, list[float]]], truths: list[Truth]) -> list[RatedFinding]:
+    """`found` is ordered best first. Each finding is matched with the free box that it overlaps most."""
+    free, rated = list(truths), []
     for label, score, box in found:
         best = max((t for t in free if t.label == label), key=lambda t: _iou(box, t.box), default=None)
-        if best is not None and _iou(box, best.box) >= SAME:
+        if best is not None and _iou(box, best.box) >= MIN_IOU:
             free.remove(best)
-            verdicts.append(Verdict(label, score, best.counts or None, best.small))
+            rated.append(RatedFinding(label, score, best.counts or None, best.small))
         else:
             ignored = any(t.label == label and not t.counts and _inside(box, t.box) for t in truths)
-            verdicts.append(Verdict(label, score, None if ignored else False, _area(box) < SMALL))
-    return verdicts
+            rated.append(RatedFinding(label, score, None if ignored else False, _area(box) < SMALL))
+    return rated
 
 
-def table(title: str, verdicts: list[Verdict], boxes: list[Truth]) -> None:
+def table(title: str, rated: list[RatedFinding], boxes: list[Truth]) -> None:
     large = sum(not box.small for box in boxes)
     print(f"{title}: {len(boxes)} boxes, {large} not small")
     print("threshold  precision  recall  recall (not small)  right  wrong")
     for threshold in THRESHOLDS:
-        told = [v for v in verdicts if v.score >= threshold]
-        right, wrong = sum(v.right is True for v in told), sum(v.right is False for v in told)
-        seen = sum(v.right is True and not v.small for v in told)
+        found = [v for v in rated if v.score >= threshold]
+        right, wrong = sum(v.right is True for v in found), sum(v.right is False for v in found)
+        seen = sum(v.right is True and not v.small for v in found)
         precision, recall = right / max(1, right + wrong), right / len(boxes)
         print(
             f"{threshold:9.2f}  {precision:9.0%}  {recall:6.0%}  {seen / large:18.0%}  {right:5}  {wrong:5}"
@@ -145,11 +147,11 @@ def table(title: str, verdicts: list[Verdict], boxes: list[Truth]) -> None:
     print()
 
 
-def by_class(verdicts: list[Verdict], boxes: list[Truth], threshold: float) -> None:
+def by_class(rated: list[RatedFinding], boxes: list[Truth], threshold: float) -> None:
     print(f"by class at {threshold:.2f}: right, wrong, of boxes")
-    for label in sorted({v.label for v in verdicts if v.score >= threshold} | {b.label for b in boxes}):
-        told = [v for v in verdicts if v.label == label and v.score >= threshold]
-        right, wrong = sum(v.right is True for v in told), sum(v.right is False for v in told)
+    for label in sorted({v.label for v in rated if v.score >= threshold} | {b.label for b in boxes}):
+        found = [v for v in rated if v.label == label and v.score >= threshold]
+        right, wrong = sum(v.right is True for v in found), sum(v.right is False for v in found)
         print(f"  {label:12} {right:3} {wrong:3} {sum(b.label == label for b in boxes):3}")
 
 
@@ -158,7 +160,7 @@ def _iou(one: Iterable[float], other: Iterable[float]) -> float:
 
 
 def _inside(box: list[float], region: tuple[float, ...]) -> bool:
-    """Whether at least half of the box lies in the region."""
+    """Whether at least half of the box is in the region."""
     wide = min(box[2], region[2]) - max(box[0], region[0])
     high = min(box[3], region[3]) - max(box[1], region[1])
     return wide > 0 and high > 0 and wide * high >= _area(box) / 2

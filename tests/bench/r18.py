@@ -1,7 +1,7 @@
 # mypy: disable-error-code="import-not-found"
-"""An RT-DETRv2-r18 of random weights: as much work as a trained one.
+"""Writes an RT-DETRv2-r18 with random weights, which needs as much computation as a trained one.
 
-Runs in the export environment: `python -m tests.bench.r18 FOLDER` writes it there, in the hub's form and as a
+Runs in the export environment: `python -m tests.bench.r18 FOLDER` writes it in the format of the hub and as a
 Triton repository.
 """
 
@@ -18,7 +18,7 @@ SIDE, SEED = 640, 37
 
 
 def config() -> RTDetrV2Config:
-    """Of the published r18."""
+    """The configuration of the published r18."""
     return RTDetrV2Config(
         backbone_config=RTDetrResNetConfig(
             hidden_sizes=[64, 128, 256, 512],

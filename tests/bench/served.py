@@ -1,7 +1,7 @@
-"""What the measures of Triton share: a graph as heavy as a real one, and a real Triton that runs it.
+"""What the benchmarks of Triton share: a graph as large as a real one, and a real Triton that runs it.
 
-The graph is RT-DETRv2-r18 at 640 x 640 with random weights, made once by the export environment. It finds
-nothing and works as much as a trained one.
+The graph is RT-DETRv2-r18 at 640 x 640 with random weights, made once in the export environment. It finds
+nothing, and needs as much computation as a trained one.
 """
 
 import os
@@ -23,29 +23,29 @@ from tests.support.lares import ROOT
 from tests.support.triton import CONFIG, TINY, add_graph, running_triton
 
 MODEL = "bench"
-# A machine that does other things answers late, and that is no failure here.
+# Generous: a late answer on a busy machine is not a failure here.
 SECONDS = 300.0
 
 Images = NDArray[np.uint8]
 
 
-class Served(NamedTuple):
-    """`server` is asked at `address`; `limit` is how many requests at a time the adapter would send it."""
+class ServedModel(NamedTuple):
+    """A model of a Triton at `address`. `limit` is how many requests the adapter would have in flight."""
 
-    server: TritonClient
+    client: TritonClient
     address: str
     limit: int
 
 
-def heavy(cache: Path) -> Path:
-    """The graph; the tiny one of the tests where nothing can make the heavy one."""
+def heavy_graph(cache: Path) -> Path:
+    """The graph, or the tiny one of the tests if there is no export environment."""
     folder = cache / "bench" / "rtdetrv2-r18-random"
     graph = folder / "repository" / "rtdetrv2-r18" / "1" / "model.onnx"
     python = ROOT / ".venv-export" / "bin" / "python"
     if graph.exists():
         return graph
     if not python.exists():
-        print("no export environment (`make model-export`): the tiny graph is measured, which says little")
+        print("no export environment (`make model-export`): measuring the tiny graph, which is of little use")
         return TINY
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -55,8 +55,8 @@ def heavy(cache: Path) -> Path:
     return graph
 
 
-def alone(graph: Path, threads: int) -> tuple[Callable[[Images], Any], int]:
-    """ONNX Runtime as Triton's model uses it, and the side of its images [n, side, side, 3]."""
+def onnx_runtime_alone(graph: Path, threads: int) -> tuple[Callable[[Images], Any], int]:
+    """ONNX Runtime as Triton's model uses it, and the side of its input [n, side, side, 3]."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -72,20 +72,20 @@ def name_of(graph: Path) -> str:
 
 
 @asynccontextmanager
-async def served_graph(folder: Path, graph: Path, threads: int) -> AsyncIterator[Served]:
-    """The graph behind a Triton of its own, with as many threads."""
+async def served_graph(folder: Path, graph: Path, threads: int) -> AsyncIterator[ServedModel]:
+    """Serves the graph in a Triton of its own with that many threads."""
     add_graph(folder / "models", MODEL, graph, threads)
-    async with _served(folder) as served:
+    async with _served_model(folder) as served:
         yield served
 
 
 @asynccontextmanager
-async def served_paced(folder: Path) -> AsyncIterator[Served]:
-    """The model of paced.py, in batches of up to 8 images of 640 x 640."""
+async def served_paced(folder: Path) -> AsyncIterator[ServedModel]:
+    """Serves the model of paced.py, in batches of up to 8 images of 640 x 640."""
     version = folder / "models" / MODEL / "1"
     version.mkdir(parents=True)
     shutil.copy(Path(__file__).with_name("paced.py"), version / "model.py")
-    said = {"name": MODEL, "digest": "ab" * 32, "labels": '[\\"person\\"]'}
+    parameters = {"name": MODEL, "digest": "ab" * 32, "labels": '[\\"person\\"]'}
     config = CONFIG.format(
         name=MODEL,
         batch=8,
@@ -95,20 +95,20 @@ async def served_paced(folder: Path) -> AsyncIterator[Served]:
         batching="max_queue_delay_microseconds: 3000",
         parameters="\n".join(
             f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
-            for key, value in said.items()
+            for key, value in parameters.items()
         ),
     )
     (version.parent / "config.pbtxt").write_text(config)
-    async with _served(folder) as served:
+    async with _served_model(folder) as served:
         yield served
 
 
 @asynccontextmanager
-async def _served(folder: Path) -> AsyncIterator[Served]:
+async def _served_model(folder: Path) -> AsyncIterator[ServedModel]:
     async with running_triton(folder / "models", folder) as triton:
-        server = TritonClient(triton.address, TritonUrl((triton.address,), MODEL), SECONDS, None)
+        client = TritonClient(triton.address, TritonUrl((triton.address,), MODEL), SECONDS, None)
         try:
-            server.expected, limit = await server.read_model()
-            yield Served(server, triton.address, limit)
+            client.expected, limit = await client.read_model()
+            yield ServedModel(client, triton.address, limit)
         finally:
-            await server.close()
+            await client.close()

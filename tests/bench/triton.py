@@ -1,9 +1,9 @@
-"""Photos a second through the Triton adapter and a real Triton, against ONNX Runtime on the same graph alone.
+"""Photos a second through the Triton adapter and a real Triton, against ONNX Runtime alone on the same graph.
 
-Both have the same number of threads for the model. Without a GPU, what carries the photos takes from what
-looks at them, so the measure is a harsh one with all cores and a fair one with one left.
-Rounds alternate, and the middle one of their ratios counts: whatever else runs meanwhile hits both. The share
-of CPU, alone against all of ours, hardly depends on that.
+Both have the same number of threads for the model. Without a GPU, transport and model share the cores, so the
+ratio is pessimistic if the model uses all cores, and fair if it leaves one. Rounds alternate and the median
+of their ratios counts, because other load on the machine affects both. The ratio of CPU time hardly depends
+on it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from detect_svc.detectors.rtdetr_input import square_input
 from detect_svc.detectors.server_pool import ServerPool
 from mesh.config import load_config
 from tests.bench.measure import Row, cpu_seconds
-from tests.bench.served import MODEL, SECONDS, Images, alone, heavy, name_of, served_graph
+from tests.bench.served import MODEL, SECONDS, Images, heavy_graph, name_of, onnx_runtime_alone, served_graph
 from tests.support.photos import person_photo, renumbered
 
 PHOTOS, ROUNDS = 16, 3
@@ -33,14 +33,14 @@ Round = Callable[[], Awaitable[object]]
 
 
 class Spent(NamedTuple):
-    """By the clock, and CPU of this process and all its children."""
+    """Wall-clock time, and CPU time of this process and its children."""
 
     seconds: float
     cpu: float
 
 
 async def measure(folder: Path, photos: int = PHOTOS, rounds: int = ROUNDS) -> list[Row]:
-    graph = await asyncio.to_thread(heavy, load_config().cache)
+    graph = await asyncio.to_thread(heavy_graph, load_config().cache)
     files = [folder / f"{index}.jpg" for index in range(photos)]
     for index, file in enumerate(files):
         file.write_bytes(renumbered(person_photo(), index))
@@ -52,7 +52,7 @@ async def measure(folder: Path, photos: int = PHOTOS, rounds: int = ROUNDS) -> l
 
 
 async def _measure(folder: Path, graph: Path, threads: int, files: list[Path], rounds: int) -> list[Row]:
-    run, side = alone(graph, threads)
+    run, side = onnx_runtime_alone(graph, threads)
     most = load_config().ingest_max_pixels
     squares = [square_input(file.read_bytes(), side, most)[0] for file in files]
     size = _best_batch(run, np.stack(squares))
@@ -64,13 +64,13 @@ async def _measure(folder: Path, graph: Path, threads: int, files: list[Path], r
         await asyncio.to_thread(_run_files, run, files, side, size)
 
     async with served_graph(folder, graph, threads) as triton:
-        pool = ServerPool([triton.server], SECONDS)
+        pool = ServerPool([triton.client], SECONDS)
 
-        async def asked() -> None:
+        async def infer() -> None:
             await asyncio.gather(*(pool.infer(one.tobytes()) for one in squares))
 
         async with pool.running():
-            decoded = await _rounds(raw, asked, rounds)
+            decoded = await _rounds(raw, infer, rounds)
         url = f"triton://{triton.address}/{MODEL}"
         async with open_detector(load_config(detector_url=url, detect_seconds=SECONDS)) as detector:
 
@@ -86,7 +86,7 @@ async def _measure(folder: Path, graph: Path, threads: int, files: list[Path], r
 
 
 def _best_batch(run: Callable[[Images], object], images: Images) -> int:
-    """Where ONNX Runtime alone is fastest; Triton gets batches as they come."""
+    """The batch size at which ONNX Runtime alone is fastest. Triton forms its own batches."""
 
     def seconds(size: int) -> float:
         began = time.perf_counter()
@@ -106,7 +106,7 @@ def _run(run: Callable[[Images], object], squares: list[Images], size: int) -> N
 
 
 def _run_files(run: Callable[[Images], object], files: list[Path], side: int, size: int) -> None:
-    """Decodes in a thread beside."""
+    """Decodes in a second thread."""
     most = load_config().ingest_max_pixels
     with ThreadPoolExecutor(1) as decoding:
         ahead = [decoding.submit(square_input, str(file), side, most) for file in files]
@@ -114,11 +114,11 @@ def _run_files(run: Callable[[Images], object], files: list[Path], side: int, si
             run(np.stack([each.result()[0] for each in ahead[at : at + size]]))
 
 
-async def _rounds(raw: Round, ours: Round, rounds: int) -> list[tuple[Spent, Spent]]:
-    """Raw and ours, by turns, after one round of each to warm up."""
+async def _rounds(raw: Round, lares: Round, rounds: int) -> list[tuple[Spent, Spent]]:
+    """Runs both alternately, after one round of each to warm up."""
     spent: list[tuple[Spent, Spent]] = []
     for _ in range(rounds + 1):
-        spent.append((await _spent(raw), await _spent(ours)))
+        spent.append((await _spent(raw), await _spent(lares)))
     return spent[1:]
 
 
@@ -131,13 +131,13 @@ async def _spent(work: Round) -> Spent:
 
 
 def _row(title: str, rounds: list[tuple[Spent, Spent]], photos: int, against: str) -> Row:
-    ratio = statistics.median(raw.seconds / ours.seconds for raw, ours in rounds)
-    share = statistics.median(raw.cpu / ours.cpu for raw, ours in rounds)
-    raw, ours = (photos / min(one.seconds for one in side) for side in zip(*rounds, strict=True))
+    ratio = statistics.median(raw.seconds / lares.seconds for raw, lares in rounds)
+    share = statistics.median(raw.cpu / lares.cpu for raw, lares in rounds)
+    raw, lares = (photos / min(one.seconds for one in side) for side in zip(*rounds, strict=True))
     aim = f">= {AIM:.0%}"
     return Row(
         f"{title} (CPU {share:.0%})",
-        f"{ours:.1f}/s",
+        f"{lares:.1f}/s",
         f"{against} {raw:.1f}/s",
         f"{ratio:.0%}",
         aim,

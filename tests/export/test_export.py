@@ -1,6 +1,6 @@
-"""`lares model export`, where torch is: `make test-export`, not part of `make test`.
+"""`lares model export` in the environment that has torch. Run by `make test-export`, not by `make test`.
 
-The tests' tiny model made anew, and RT-DETRv2-R18's whole architecture, with random weights.
+Exports the tests' tiny model again, and the whole architecture of RT-DETRv2-R18 with random weights.
 """
 
 import json
@@ -29,7 +29,7 @@ SECONDS = 840
 
 pytestmark = pytest.mark.timeout(900)
 
-# The published r18: all sizes, no training.
+# The sizes of the published r18, untrained.
 R18 = """
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ config = RTDetrV2Config(
 )
 write_model(config, 640, 1, Path(sys.argv[1]))
 """
-# A graph that says something else than transformers, by a little.
+# A reference that differs a little from the graph's output.
 WRONG = """
 import sys
 from dataclasses import replace
@@ -54,7 +54,7 @@ true = export.reference
 export.reference = lambda *all: [replace(one, boxes=one.boxes + 0.01) for one in true(*all)]
 export.main(sys.argv[1:])
 """
-# Which kinds of nodes read the images.
+# Prints the types of the nodes that read the images.
 READERS = """
 import sys
 import onnx
@@ -64,17 +64,17 @@ print(*{node.op_type for node in graph.node if "images" in node.input})
 
 
 class FakeHub(ThreadingHTTPServer):
-    """As much of a model hub as one download asks for: no hub is reached from where these tests run."""
+    """The part of a model hub that one download needs, because these tests cannot reach a real one."""
 
     COMMIT = "c0ffee" * 6 + "cafe"
 
     def __init__(self, model: str, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), FakeHubAnswer)
+        super().__init__(("127.0.0.1", 0), FakeHubHandler)
         self.model, self.folder = model, folder
         self.fetched: list[str] = []
 
 
-class FakeHubAnswer(BaseHTTPRequestHandler):
+class FakeHubHandler(BaseHTTPRequestHandler):
     server: FakeHub
 
     def do_GET(self) -> None:
@@ -84,20 +84,20 @@ class FakeHubAnswer(BaseHTTPRequestHandler):
                 {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name}
                 for file in self.server.folder.iterdir()
             ]
-            return self._answer(json.dumps(listed).encode(), "application/json", "list")
+            return self._respond(json.dumps(listed).encode(), "application/json", "list")
         if path.startswith(f"/api/models/{self.server.model}/"):
-            told = {"id": self.server.model, "sha": FakeHub.COMMIT, "siblings": []}
-            return self._answer(json.dumps(told).encode(), "application/json", "model")
+            model = {"id": self.server.model, "sha": FakeHub.COMMIT, "siblings": []}
+            return self._respond(json.dumps(model).encode(), "application/json", "model")
         file = self.server.folder / path.rpartition("/")[2]
         if not path.startswith(f"/{self.server.model}/resolve/") or not file.is_file():
             return self.send_error(404)
         if self.command == "GET":
             self.server.fetched.append(file.name)
-        return self._answer(file.read_bytes(), "application/octet-stream", file.name)
+        return self._respond(file.read_bytes(), "application/octet-stream", file.name)
 
     do_HEAD = do_GET
 
-    def _answer(self, body: bytes, kind: str, tag: str) -> None:
+    def _respond(self, body: bytes, kind: str, tag: str) -> None:
         self.send_response(200)
         headers = {"Content-Type": kind, "Content-Length": str(len(body)), "ETag": f'"{tag}"'}
         for name, value in (headers | {"X-Repo-Commit": FakeHub.COMMIT}).items():
@@ -111,7 +111,7 @@ class FakeHubAnswer(BaseHTTPRequestHandler):
 
 
 def torch(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The export environment's Python."""
+    """Runs the Python of the export environment."""
     command = [str(PYTHON), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=ROOT)
 
@@ -124,10 +124,10 @@ def export(source: object, out: Path, **variables: str) -> subprocess.CompletedP
     )
 
 
-def answers(graph: Path, images: NDArray[np.uint8]) -> list[ModelOutput]:
+def outputs_of(graph: Path, images: NDArray[np.uint8]) -> list[ModelOutput]:
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    told = session.run(["scores", "labels", "boxes"], {"images": images})
-    return [ModelOutput(*one) for one in zip(*told, strict=True)]
+    arrays = session.run(["scores", "labels", "boxes"], {"images": images})
+    return [ModelOutput(*one) for one in zip(*arrays, strict=True)]
 
 
 def scenes(count: int, side: int) -> NDArray[np.uint8]:
@@ -137,7 +137,7 @@ def scenes(count: int, side: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder of the hub's form."""
+    """A checkpoint in the format of the hub."""
     folder = tmp_path_factory.mktemp("hub") / "rtdetrv2-tiny"
     done = torch("-m", "deploy.model.tiny", folder)
     assert done.returncode == 0, done.stderr
@@ -153,22 +153,23 @@ def repository(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_committed_model_can_be_made_anew(repository: Path) -> None:
+def test_the_committed_model_can_be_exported_again(repository: Path) -> None:
     made = repository / "rtdetrv2-tiny" / "1" / "model.onnx"
     images = scenes(8, 160)
-    agreement = compare(answers(made, images), answers(FIXTURE, images))
+    agreement = compare(outputs_of(made, images), outputs_of(FIXTURE, images))
     assert agreement.holds, str(agreement)
-    said = [
+    metadata = [
         onnxruntime.InferenceSession(str(graph)).get_modelmeta().custom_metadata_map
         for graph in (made, FIXTURE)
     ]
-    assert said[0] == said[1]
+    assert metadata[0] == metadata[1]
     identical = made.read_bytes() == FIXTURE.read_bytes()
-    print(f"made anew: {agreement}; {'the same bytes' if identical else 'other bytes'}")
+    print(f"exported again: {agreement}; {'the same bytes' if identical else 'other bytes'}")
 
 
-def test_tensorrt_can_take_the_bytes(repository: Path) -> None:
-    """It can only cast them: any other node that reads uint8 keeps the whole start of the graph from it."""
+def test_tensorrt_can_read_the_input(repository: Path) -> None:
+    """TensorRT can only cast uint8. If another node read the images, it could not run the start of the
+    graph."""
     done = torch("-c", READERS, repository / "rtdetrv2-tiny" / "1" / "model.onnx")
     assert (done.returncode, done.stdout.split()) == (0, ["Cast"])
 
@@ -177,11 +178,11 @@ def test_an_export_never_overwrites(tiny: Path, repository: Path) -> None:
     before = (repository / "README.md").read_text()
     done = export(tiny, repository)
     assert done.returncode == 1
-    assert "is there already" in done.stderr
+    assert "exists already" in done.stderr
     assert (repository / "README.md").read_text() == before
 
 
-def test_a_graph_that_says_something_else_is_not_written(tiny: Path, tmp_path: Path) -> None:
+def test_a_graph_with_another_output_is_not_written(tiny: Path, tmp_path: Path) -> None:
     done = torch("-c", WRONG, "--from", tiny, "--out", tmp_path / "models")
     assert done.returncode == 1
     assert "box 1.0e-02 of the side (allowed 2e-03)" in done.stdout
@@ -190,16 +191,16 @@ def test_a_graph_that_says_something_else_is_not_written(tiny: Path, tmp_path: P
 
 
 def test_missing_and_broken_weights_are_refused(tiny: Path, tmp_path: Path) -> None:
-    """transformers makes up what a file lacks; such a model would look sound and see nonsense."""
-    lacking = shutil.copytree(tiny, tmp_path / "lacking")
+    """transformers initialises missing weights at random: the model would seem to work, and find nonsense."""
+    incomplete = shutil.copytree(tiny, tmp_path / "incomplete")
     done = torch(
         "-c",
         "import sys; from safetensors.torch import load_file, save_file; w = load_file(sys.argv[1]); "
         "del w['model.enc_output.0.weight']; save_file(w, sys.argv[1], {'format': 'pt'})",
-        lacking / "model.safetensors",
+        incomplete / "model.safetensors",
     )
     assert done.returncode == 0, done.stderr
-    done = export(lacking, tmp_path / "models")
+    done = export(incomplete, tmp_path / "models")
     assert done.returncode == 1
     assert "1 weights are missing or of another shape: model.enc_output.0.weight" in done.stderr
 
@@ -211,7 +212,7 @@ def test_missing_and_broken_weights_are_refused(tiny: Path, tmp_path: Path) -> N
     assert not (tmp_path / "models").exists()
 
 
-def test_a_models_id_is_fetched_from_the_hub(tiny: Path, repository: Path, tmp_path: Path) -> None:
+def test_a_model_is_fetched_from_the_hub_by_its_id(tiny: Path, repository: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny, tmp_path / "hub")
     (folder / "pytorch_model.bin").write_bytes(b"could run code")
     with FakeHub("lares/rtdetrv2-tiny", folder) as hub:
@@ -229,11 +230,11 @@ def test_a_models_id_is_fetched_from_the_hub(tiny: Path, repository: Path, tmp_p
     assert (tmp_path / "models" / graph).read_bytes() == (repository / graph).read_bytes()
     assert missing.returncode == 1
     (line,) = missing.stderr.splitlines()
-    assert line.startswith("lares model export: lares/other: no such folder, and not to be had from the hub")
+    assert line.startswith("lares model export: lares/other: no such folder, and the hub does not provide it")
 
 
 @pytest.mark.parametrize("source", ["no/such-model", "/no/such/folder"])
-def test_a_source_that_is_nowhere_is_said_in_a_sentence(source: str, tmp_path: Path) -> None:
+def test_an_unknown_source_is_reported_in_one_line(source: str, tmp_path: Path) -> None:
     done = export(source, tmp_path / "models")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -253,7 +254,7 @@ def test_the_whole_architecture(tmp_path: Path) -> None:
     assert list(configuration.input[0].dims) == [640, 640, 3]
     assert (model / "labels.txt").read_text().splitlines() == list(COCO_LABELS)
     images = scenes(3, 640)
-    alone = [answer for image in images for answer in answers(model / "1" / "model.onnx", image[None])]
-    agreement = compare(answers(model / "1" / "model.onnx", images), alone)
+    alone = [output for image in images for output in outputs_of(model / "1" / "model.onnx", image[None])]
+    agreement = compare(outputs_of(model / "1" / "model.onnx", images), alone)
     assert agreement.holds, str(agreement)
     assert agreement.matched >= 890

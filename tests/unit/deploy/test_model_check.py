@@ -1,10 +1,10 @@
-"""`lares model check`: what it prints of a detector, and what it says when there is none."""
+"""`lares model check`: what it prints, and its errors."""
 
 from pathlib import Path
 
 import pytest
 
-from deploy.model.check import check, findings, timings
+from deploy.model.check import check, findings_table, timings
 from detect_svc.detectors.detector import FrameFindings, RawFinding
 from detect_svc.detectors.factory import open_detector
 from mesh.config import Config
@@ -28,7 +28,7 @@ async def test_a_sample_through_the_tiny_model(capsys: pytest.CaptureFixture[str
     assert "2 more, one after another: median " in printed
 
 
-async def test_a_photo_that_is_none_or_not_there(tmp_path: Path) -> None:
+async def test_a_photo_that_is_missing_or_not_an_image(tmp_path: Path) -> None:
     url = f"onnx:{TINY}?processes=1"
     with pytest.raises(Invalid, match=r"nothing\.jpg: No such file"):
         await check(config(url), tmp_path / "nothing.jpg", 1)
@@ -37,18 +37,18 @@ async def test_a_photo_that_is_none_or_not_there(tmp_path: Path) -> None:
         await check(config(url), tmp_path / "text.jpg", 1)
 
 
-async def test_a_model_that_is_not_there() -> None:
+async def test_a_missing_model() -> None:
     with pytest.raises(Invalid, match=r"no file /nowhere\.onnx"):
         await check(config("onnx:/nowhere.onnx"), None, 1)
 
 
-async def test_a_server_that_is_not_there_is_named_without_its_token() -> None:
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9") as away:
+async def test_a_server_that_does_not_answer_is_named_without_its_token() -> None:
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9") as unavailable:
         await check(config("triton://:t0ken@127.0.0.1:9/rtdetrv2-r18"), None, 1)
-    assert "t0ken" not in str(away.value)
+    assert "t0ken" not in str(unavailable.value)
 
 
-async def test_the_address_is_printed_without_its_token(
+async def test_the_url_is_printed_without_its_token(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = open_detector(config(f"onnx:{TINY}?processes=1"))
@@ -57,24 +57,25 @@ async def test_the_address_is_printed_without_its_token(
     assert "\ntriton://:***@host:8001/m\n" in "\n" + capsys.readouterr().out
 
 
-def test_findings_of_the_threshold_and_more() -> None:
+def test_findings_from_the_threshold_are_printed() -> None:
     frame = FrameFindings(
         [RawFinding(0, "person", 0.91, (0.1, 0.2, 0.3, 0.4)), RawFinding(1, "dog", 0.3, (0, 0, 1, 1))],
         640,
         480,
     )
-    text = findings(frame, 0.5)
+    text = findings_table(frame, 0.5)
     assert "0.91  person          0.100  0.200  0.300  0.400" in text
     assert "dog" not in text
     assert "1 found of score 0.50 or more, 1 below" in text
 
 
-def test_where_nothing_is_sure_the_best_are_shown() -> None:
-    text = findings(FrameFindings([RawFinding(0, "dog", 0.3, (0, 0, 1, 1))], 640, 480), 0.5)
+def test_without_a_finding_from_the_threshold_the_best_ones_are_printed() -> None:
+    text = findings_table(FrameFindings([RawFinding(0, "dog", 0.3, (0, 0, 1, 1))], 640, 480), 0.5)
     assert "0.30  dog" in text
     assert "nothing found of score 0.50 or more, 1 below" in text
     assert (
-        findings(FrameFindings([], 640, 480), 0.5).strip() == "nothing found of score 0.50 or more, 0 below"
+        findings_table(FrameFindings([], 640, 480), 0.5).strip()
+        == "nothing found of score 0.50 or more, 0 below"
     )
 
 

@@ -1,4 +1,4 @@
-"""What `lares model export` takes for a trained RT-DETRv2, and what it refuses."""
+"""Which checkpoints `lares model export` accepts and refuses."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import pytest
 from deploy.model.checkpoint import CheckpointError, read_checkpoint
 
 R18 = {"layer_type": "basic", "depths": [2, 2, 2, 2], "embedding_size": 64}
-# As the hub's folders say it.
+# As in the folders of the hub.
 CONFIG = {"model_type": "rt_detr_v2", "backbone_config": R18, "id2label": {"0": "person", "1": "sofa"}}
 PIXELS = {
     "do_normalize": False,
@@ -29,7 +29,7 @@ def folder(path: Path, config: dict[str, Any] | None = None, pixels: dict[str, A
     return path
 
 
-def test_a_folder_of_the_hubs_form(tmp_path: Path) -> None:
+def test_a_folder_in_the_format_of_the_hub(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(folder(tmp_path))
     assert checkpoint.name == "rtdetrv2-r18"
     assert checkpoint.labels == ("person", "couch")
@@ -46,34 +46,34 @@ def test_a_folder_of_the_hubs_form(tmp_path: Path) -> None:
         ("bottleneck", [1, 1, 1, 1], "my-model-2"),
     ],
 )
-def test_the_name_is_the_backbones_or_the_folders(
+def test_the_name_is_that_of_the_backbone_or_the_folder(
     tmp_path: Path, layers: str, depths: list[int], name: str
 ) -> None:
     backbone = R18 | {"layer_type": layers, "depths": depths}
-    there = folder(tmp_path / "My Model_2", {"backbone_config": backbone})
-    assert read_checkpoint(there).name == name
-    assert read_checkpoint(there, "mine").name == "mine"
+    checkpoint_folder = folder(tmp_path / "My Model_2", {"backbone_config": backbone})
+    assert read_checkpoint(checkpoint_folder).name == name
+    assert read_checkpoint(checkpoint_folder, "mine").name == "mine"
 
 
-def test_what_comes_from_the_hub_is_named_by_its_id(tmp_path: Path) -> None:
-    there = folder(tmp_path / "0123abcd", {"backbone_config": R18 | {"depths": [1, 1, 1, 1]}})
-    assert read_checkpoint(there, called="My-Model").name == "my-model"
+def test_a_model_from_the_hub_is_named_after_its_id(tmp_path: Path) -> None:
+    checkpoint_folder = folder(tmp_path / "0123abcd", {"backbone_config": R18 | {"depths": [1, 1, 1, 1]}})
+    assert read_checkpoint(checkpoint_folder, source_name="My-Model").name == "my-model"
 
 
 def test_weights_in_several_files_have_one_digest(tmp_path: Path) -> None:
-    there = folder(tmp_path)
-    (there / "model.safetensors").unlink()
-    (there / "model-00002-of-00002.safetensors").write_bytes(b"two")
-    (there / "model-00001-of-00002.safetensors").write_bytes(b"one")
-    assert read_checkpoint(there).digest == hashlib.sha256(b"onetwo").hexdigest()
+    checkpoint_folder = folder(tmp_path)
+    (checkpoint_folder / "model.safetensors").unlink()
+    (checkpoint_folder / "model-00002-of-00002.safetensors").write_bytes(b"two")
+    (checkpoint_folder / "model-00001-of-00002.safetensors").write_bytes(b"one")
+    assert read_checkpoint(checkpoint_folder).digest == hashlib.sha256(b"onetwo").hexdigest()
 
 
 @pytest.mark.parametrize(
-    ("config", "pixels", "words"),
+    ("config", "pixels", "message"),
     [
-        ({"model_type": "detr"}, {}, "'rt_detr_v2' is needed"),
-        ({"id2label": {}}, {}, "must name every class"),
-        ({"id2label": {"0": "tv", "1": "television"}}, {}, "a name of its own"),
+        ({"model_type": "detr"}, {}, "expected 'rt_detr_v2'"),
+        ({"id2label": {}}, {}, "a different name"),
+        ({"id2label": {"0": "tv", "1": "television"}}, {}, "a different name"),
         ({"id2label": {"0": "person", "2": "dog"}}, {}, "lacks the class '1'"),
         ({}, {"size": {"height": 640, "width": 480}}, "must be a square"),
         ({}, {"size": {"height": 650, "width": 650}}, "multiple of 32"),
@@ -84,30 +84,30 @@ def test_weights_in_several_files_have_one_digest(tmp_path: Path) -> None:
         ({}, {"rescale_factor": 1 / 127.5}, "1/255"),
     ],
 )
-def test_what_the_graph_could_not_stand_for_is_refused(
-    tmp_path: Path, config: dict[str, Any], pixels: dict[str, Any], words: str
+def test_a_checkpoint_that_the_graph_cannot_represent_is_refused(
+    tmp_path: Path, config: dict[str, Any], pixels: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=message):
         read_checkpoint(folder(tmp_path, config, pixels))
 
 
-def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
-    there = folder(tmp_path)
-    (there / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json: no JSON"):
-        read_checkpoint(there)
-    (there / "config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match=r"config\.json: an object"):
-        read_checkpoint(there)
-    (folder(there) / "model.safetensors").rename(there / "pytorch_model.bin")
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    checkpoint_folder = folder(tmp_path)
+    (checkpoint_folder / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json: not JSON"):
+        read_checkpoint(checkpoint_folder)
+    (checkpoint_folder / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"config\.json: not a JSON object"):
+        read_checkpoint(checkpoint_folder)
+    (folder(checkpoint_folder) / "model.safetensors").rename(checkpoint_folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"no \*\.safetensors"):
-        read_checkpoint(there)
-    (there / "preprocessor_config.json").unlink()
+        read_checkpoint(checkpoint_folder)
+    (checkpoint_folder / "preprocessor_config.json").unlink()
     with pytest.raises(CheckpointError, match=r"no preprocessor_config\.json"):
-        read_checkpoint(there)
+        read_checkpoint(checkpoint_folder)
 
 
 @pytest.mark.parametrize("name", ["../up", "a b", ".hidden", "x" * 64])
-def test_a_name_that_is_no_folder_or_url_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(CheckpointError, match="is no name for a model"):
+def test_a_name_that_is_not_valid_in_paths_and_urls_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="is not a valid model name"):
         read_checkpoint(folder(tmp_path), name)

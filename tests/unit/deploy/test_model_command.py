@@ -1,4 +1,4 @@
-"""`lares model`, as it is called; and that the pages call it so."""
+"""`lares model` on the command line; and that the commands in the docs are valid."""
 
 import os
 import re
@@ -37,14 +37,14 @@ def executable(path: Path, text: str) -> Path:
     return path
 
 
-def test_without_its_environment_the_export_says_how_to_make_it(tmp_path: Path) -> None:
+def test_without_its_environment_the_export_says_how_to_create_it(tmp_path: Path) -> None:
     done = lares("model", "export", "--from", "a", "--out", "b", LARES_EXPORT_PYTHON=str(tmp_path / "python"))
     assert done.returncode == 1
     assert done.stderr.startswith(f"lares: there is no {tmp_path / 'python'}: ")
     assert "run `make model-export FROM=... OUT=...`" in done.stderr
 
 
-def test_the_export_becomes_the_other_python_and_ends_as_it_ends(tmp_path: Path) -> None:
+def test_the_export_runs_in_the_other_python_and_returns_its_status(tmp_path: Path) -> None:
     python = executable(tmp_path / "python", '#!/bin/sh\nprintf "%s\\n" "$@"\nexit 3\n')
     done = lares(
         "model", "export", "--from", "a b", "--out", "c", "--name", "d", LARES_EXPORT_PYTHON=str(python)
@@ -53,7 +53,7 @@ def test_the_export_becomes_the_other_python_and_ends_as_it_ends(tmp_path: Path)
     assert done.stdout.splitlines()[-7:] == [str(ROOT), "--from", "a b", "--out", "c", "--name", "d"]
 
 
-def test_the_environment_beside_the_project_is_found(tmp_path: Path) -> None:
+def test_the_environment_in_the_project_is_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"\.venv-export/bin/python"):
         command_of([], None, tmp_path)
     (tmp_path / ".venv-export" / "bin").mkdir(parents=True)
@@ -70,20 +70,20 @@ def test_a_check_from_the_command_line() -> None:
     assert "rtdetrv2-tiny@a7981a8a7c61" in done.stdout
 
 
-def test_a_check_that_fails_ends_with_one_sentence() -> None:
+def test_a_check_that_fails_prints_one_line() -> None:
     done = lares("model", "check", "--url", "onnx:/nowhere.onnx")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "lares: LARES_DETECTOR_URL: there is no file /nowhere.onnx\n"
 
 
 @pytest.mark.parametrize("calls", ["0", "10001", "many"])
-def test_calls_are_bounded(calls: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_number_of_calls_is_limited(calls: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         parser().parse_args(["model", "check", "--calls", calls])
     assert "--calls" in capsys.readouterr().err
 
 
-def test_the_commands_on_the_pages_are_commands() -> None:
+def test_the_commands_in_the_docs_are_valid() -> None:
     page = readme(Checkpoint(Path("unused"), "rtdetrv2-r18", ("person",), 640, "ab" * 32), 300)
     text = page + (ROOT / "docs" / "models.md").read_text()
     commands = re.findall(r"^\s*(?:LARES_\S+ )?(?:\.venv/bin/)?(lares .*)$", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""tests/fixtures/rtdetrv2-tiny.onnx: the contract of every graph that `lares model export` writes."""
+"""tests/fixtures/rtdetrv2-tiny.onnx: what holds for every graph that `lares model export` writes."""
 
 import json
 from pathlib import Path
@@ -26,19 +26,19 @@ def scenes(count: int) -> NDArray[np.uint8]:
     return coarse.repeat(16, axis=1).repeat(16, axis=2)
 
 
-def answers(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> list[ModelOutput]:
-    told = session.run(["scores", "labels", "boxes"], {"images": images})
-    return [ModelOutput(*one) for one in zip(*told, strict=True)]
+def outputs_of(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> list[ModelOutput]:
+    arrays = session.run(["scores", "labels", "boxes"], {"images": images})
+    return [ModelOutput(*one) for one in zip(*arrays, strict=True)]
 
 
-def test_it_says_what_it_is(session: onnxruntime.InferenceSession) -> None:
-    said = session.get_modelmeta().custom_metadata_map
-    assert said["name"] == "rtdetrv2-tiny"
-    assert len(bytes.fromhex(said["digest"])) == 32
-    assert tuple(json.loads(said["labels"])) == COCO_LABELS
+def test_its_metadata(session: onnxruntime.InferenceSession) -> None:
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata["name"] == "rtdetrv2-tiny"
+    assert len(bytes.fromhex(metadata["digest"])) == 32
+    assert tuple(json.loads(metadata["labels"])) == COCO_LABELS
 
 
-def test_bytes_in_and_scores_labels_boxes_out(session: onnxruntime.InferenceSession) -> None:
+def test_its_inputs_and_outputs(session: onnxruntime.InferenceSession) -> None:
     (images,) = session.get_inputs()
     assert (images.name, images.type) == ("images", "tensor(uint8)")
     assert images.shape == ["batch", SIDE, SIDE, 3]
@@ -50,26 +50,26 @@ def test_bytes_in_and_scores_labels_boxes_out(session: onnxruntime.InferenceSess
     }
 
 
-def test_an_answer_is_in_order_and_in_range(session: onnxruntime.InferenceSession) -> None:
-    for one in answers(session, scenes(4)):
+def test_an_output_is_ordered_and_within_range(session: onnxruntime.InferenceSession) -> None:
+    for one in outputs_of(session, scenes(4)):
         assert (np.diff(one.scores) <= 0).all()
         assert one.scores[-1] > 0
         assert one.scores[0] < 1
         assert set(one.labels.tolist()) <= set(range(80))
-        # Width and height are a sigmoid's: a box of them is never turned over.
+        # Width and height are the output of a sigmoid, so they are positive.
         assert (one.boxes[:, 2:] > one.boxes[:, :2]).all()
 
 
-def test_a_photo_has_one_answer_in_any_batch(session: onnxruntime.InferenceSession) -> None:
+def test_the_output_does_not_depend_on_the_batch(session: onnxruntime.InferenceSession) -> None:
     images = scenes(8)
-    alone = [answer for image in images for answer in answers(session, image[None])]
+    alone = [output for image in images for output in outputs_of(session, image[None])]
     for batch in (3, 8):
-        agreement = compare(answers(session, images[:batch]), alone[:batch])
+        agreement = compare(outputs_of(session, images[:batch]), alone[:batch])
         assert agreement.holds, str(agreement)
 
 
-def test_photos_differ_and_so_do_their_answers(session: onnxruntime.InferenceSession) -> None:
-    one, other = answers(session, scenes(2))
+def test_different_photos_have_different_outputs(session: onnxruntime.InferenceSession) -> None:
+    one, other = outputs_of(session, scenes(2))
     assert not compare([one], [other]).holds
     assert len({tuple(box) for box in one.boxes.round(3).tolist()}) > QUERIES / 3
 

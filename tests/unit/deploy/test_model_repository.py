@@ -22,7 +22,7 @@ def model() -> triton.ModelConfig:
     return text_format.Parse(config(CHECKPOINT, 300), triton.ModelConfig())
 
 
-def test_the_tensors_are_the_graphs(model: triton.ModelConfig) -> None:
+def test_the_tensors_are_those_of_the_graph(model: triton.ModelConfig) -> None:
     tensors = {one.name: (DTYPES[one.data_type], list(one.dims)) for one in (*model.input, *model.output)}
     assert tensors == {
         "images": ("uint8", [640, 640, 3]),
@@ -32,57 +32,68 @@ def test_the_tensors_are_the_graphs(model: triton.ModelConfig) -> None:
     }
 
 
-def test_detect_svc_reads_from_it_what_was_written(model: triton.ModelConfig) -> None:
+def test_detect_svc_can_read_the_metadata(model: triton.ModelConfig) -> None:
     tensors = {
         one.name: TensorSpec(DTYPES[one.data_type], [-1, *one.dims]) for one in (*model.input, *model.output)
     }
-    said = {name: value.string_value for name, value in model.parameters.items()}
-    card = read_metadata(tensors, said)
-    assert (card.name, card.digest, card.labels, card.side) == ("rtdetrv2-r18", "ab" * 32, COCO_LABELS, 640)
+    parameters = {name: value.string_value for name, value in model.parameters.items()}
+    metadata = read_metadata(tensors, parameters)
+    assert (metadata.name, metadata.digest, metadata.labels, metadata.side) == (
+        "rtdetrv2-r18",
+        "ab" * 32,
+        COCO_LABELS,
+        640,
+    )
 
 
 def test_batches_wait_three_milliseconds_and_no_queue_policy_is_set(model: triton.ModelConfig) -> None:
     assert (model.name, model.backend, model.max_batch_size) == ("rtdetrv2-r18", "onnxruntime", 8)
     assert list(model.dynamic_batching.preferred_batch_size) == [4, 8]
     assert model.dynamic_batching.max_queue_delay_microseconds == 3000
-    # One of these makes a tenth of the requests wait for half a second, with one instance.
+    # With one instance, either of these makes a tenth of the requests wait for half a second.
     assert not model.dynamic_batching.HasField("default_queue_policy")
     assert not model.dynamic_batching.priority_queue_policy
     (group,) = model.instance_group
     assert (group.count, group.kind) == (1, triton.ModelInstanceGroup.KIND_GPU)
 
 
-def test_tensorrt_in_16_bits_but_for_layer_norms(model: triton.ModelConfig) -> None:
+def test_tensorrt_uses_fp16_except_for_layer_norms(model: triton.ModelConfig) -> None:
     (accelerator,) = model.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
-    said = accelerator.parameters
-    assert said["precision_mode"] == "FP16"
-    assert said["trt_layer_norm_fp32_fallback"] == "1"
-    assert said["trt_profile_min_shapes"] == "images:1x640x640x3"
-    assert said["trt_profile_opt_shapes"] == said["trt_profile_max_shapes"] == "images:8x640x640x3"
+    parameters = accelerator.parameters
+    assert parameters["precision_mode"] == "FP16"
+    assert parameters["trt_layer_norm_fp32_fallback"] == "1"
+    assert parameters["trt_profile_min_shapes"] == "images:1x640x640x3"
+    assert (
+        parameters["trt_profile_opt_shapes"] == parameters["trt_profile_max_shapes"] == "images:8x640x640x3"
+    )
 
 
-def test_an_engine_is_kept_for_these_weights_and_this_size_alone(model: triton.ModelConfig) -> None:
+def test_engines_are_stored_by_weights_and_size(model: triton.ModelConfig) -> None:
     (accelerator,) = model.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.parameters["trt_engine_cache_enable"] == "1"
     assert accelerator.parameters["trt_engine_cache_path"] == "/engines/rtdetrv2-r18-640-abababababab"
 
 
-def test_the_least_and_the_largest_batch_are_warmed_up(model: triton.ModelConfig) -> None:
+def test_the_smallest_and_the_largest_batch_are_warmed_up(model: triton.ModelConfig) -> None:
     assert [one.batch_size for one in model.model_warmup] == [1, 8]
     for one in model.model_warmup:
-        sent = one.inputs["images"]
-        assert (sent.data_type, list(sent.dims), sent.random_data) == (triton.TYPE_UINT8, [640, 640, 3], True)
+        images = one.inputs["images"]
+        assert (images.data_type, list(images.dims), images.random_data) == (
+            triton.TYPE_UINT8,
+            [640, 640, 3],
+            True,
+        )
 
 
-def test_labels_of_any_spelling_survive() -> None:
+def test_labels_may_contain_any_character() -> None:
     odd = ('say "ah"', "back\\slash", "Hündin", "a\nb", "{brace}")
     checkpoint = Checkpoint(Path("unused"), "odd", odd, 320, "cd" * 32)
     model = text_format.Parse(config(checkpoint, 30), triton.ModelConfig())
     assert tuple(json.loads(model.parameters["labels"].string_value)) == odd
 
 
-def test_the_folder_is_whole_but_for_the_graph(tmp_path: Path) -> None:
+def test_the_folder_has_everything_except_the_graph(tmp_path: Path) -> None:
     graph = write_repository(CHECKPOINT, 300, tmp_path)
     assert graph == tmp_path / "rtdetrv2-r18" / "1" / "model.onnx"
     assert graph.parent.is_dir()
@@ -91,7 +102,7 @@ def test_the_folder_is_whole_but_for_the_graph(tmp_path: Path) -> None:
     assert (tmp_path / "rtdetrv2-r18/labels.txt").read_text().splitlines() == list(COCO_LABELS)
 
 
-def test_its_page_names_what_the_configuration_has() -> None:
+def test_the_readme_matches_the_configuration() -> None:
     page, text = readme(CHECKPOINT, 300), config(CHECKPOINT, 300)
     (cache,) = re.findall(r'trt_engine_cache_path" value: "(/\w+)/', text)
     assert f":{cache} " in page
