@@ -1,1 +1,1 @@
-"""The store's gRPC servicers: messages to calls and back. Who may ask, the contracts declare."""
+"""The gRPC servicers of the store. The contracts declare the permission that each method needs."""

@@ -1,0 +1,1 @@
+"""The rules of the store: pure, without SQL, gRPC, the bus or a clock."""

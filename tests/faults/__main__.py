@@ -1,4 +1,4 @@
-"""`make faults KILLS=20`: a golden run, the same photos under kill -9, and every difference."""
+"""`make faults KILLS=20` runs the same photos without and with kill -9, and prints every difference."""
 
 import argparse
 import asyncio
@@ -8,17 +8,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults.requests import Request, make_requests
-from tests.faults.run import Kills, Result, perform
-from tests.faults.scenario import Drop, flawed, lonely, long_visit
+from tests.faults.reassessments import Request, make_requests
+from tests.faults.run import Kills, RunResult, run_photos
+from tests.faults.scenario import Drop, flawed_files, long_visit, single_photos
 from tests.support.photos import small_photos
 
 GAP, SPAN = 4.0, 12.0
 
 
 def settings() -> dict[str, str]:
-    """Short gaps, so that events close soon; few detections to an event, so that its count limit is met; and
-    short leases, for each kill leaves some."""
+    # Short gaps, so that events close soon; few detections per event, so that this limit is reached; and
+    # short leases, as every kill leaves some to expire.
     return {
         "LARES_EVENT_GAP_SECONDS": str(GAP),
         "LARES_EVENT_SPAN_SECONDS": str(SPAN),
@@ -30,86 +30,106 @@ def settings() -> dict[str, str]:
 def scenario(cameras: int, photos: int, seed: int) -> list[Drop]:
     samples, chance = small_photos(), random.Random(seed)
     visit = long_visit(samples, photos, GAP, SPAN, chance)
-    others = [*lonely(samples, cameras), *flawed(samples, max(3, cameras // 3))]
+    others = [*single_photos(samples, cameras), *flawed_files(samples, max(3, cameras // 3))]
     return [*visit, *chance.sample(others, len(others))]
 
 
 async def compare(
     folder: Path, drops: list[Drop], requests: list[Request], kills: Kills, originals: str
-) -> tuple[Result, Result, list[str]]:
-    """The golden run, the run under kills (with `originals` as the setting), and what is wrong with them."""
-    golden = await perform(folder / "golden", drops, requests, settings(), None)
+) -> tuple[RunResult, RunResult, list[str]]:
+    """Returns the run without kills, the run with kills, and a line for everything that is wrong.
+
+    The run with kills has `originals` as LARES_INGEST_ORIGINALS.
+    """
+    reference = await run_photos(folder / "reference", drops, requests, settings(), None)
     with_originals = settings() | {"LARES_INGEST_ORIGINALS": originals}
-    struck = await perform(folder / "struck", drops, requests, with_originals, kills)
-    wrong = golden.outcome.differences(struck.outcome)
-    sound = sum(drop.flaw is None for drop in drops)
-    if len(golden.outcome.media) != sound:
-        wrong.append(f"golden: media {len(golden.outcome.media)}, sound photos dropped {sound}")
-    rejected = {(node["path"], node["reason"]) for node in golden.outcome.rejections.values()}
+    killed = await run_photos(folder / "killed", drops, requests, with_originals, kills)
+    wrong = [f"different: {line}" for line in reference.outcome.differences(killed.outcome)]
+    valid = sum(drop.flaw is None for drop in drops)
+    if len(reference.outcome.media) != valid:
+        wrong.append(f"without kills: {len(reference.outcome.media)} media of {valid} valid photos")
+    rejected = {(node["path"], node["reason"]) for node in reference.outcome.rejections.values()}
     if rejected != {(drop.path, drop.flaw.reason) for drop in drops if drop.flaw}:
-        wrong.append(f"golden: rejected {sorted(rejected)}")
-    kept = {drop.path for drop in drops if originals == "keep" or (drop.flaw and drop.flaw.plain)}
-    if struck.originals != kept:
-        wrong.append(f"struck: with {originals}, these are left or gone: {struck.originals ^ kept}")
-    for name, result in (("golden", golden), ("struck", struck)):
-        wrong += [f"{name}: {line}" for line in unsound(result, requests)]
-    fired = struck.fired
-    if not (fired.while_ready and fired.while_assessing and fired.requested_before_a_kill):
-        wrong.append(f"struck: a fault never fired: {fired}")
-    return golden, struck, wrong
+        wrong.append(f"without kills: unexpected rejections {sorted(rejected)}")
+    expected = {
+        drop.path for drop in drops if originals == "keep" or (drop.flaw and drop.flaw.found_by_ingest)
+    }
+    for path in sorted(killed.originals ^ expected):
+        state = "still in" if path in killed.originals else "missing from"
+        wrong.append(f"with kills: {path} is {state} its folder, with LARES_INGEST_ORIGINALS={originals}")
+    for name, result in (("without kills", reference), ("with kills", killed)):
+        wrong += [f"{name}: {line}" for line in problems_of(result, requests)]
+    faults = killed.faults
+    if not (faults.while_ready and faults.while_assessing and faults.requested_before_a_kill):
+        wrong.append(f"with kills: a fault did not happen: {faults}")
+    return reference, killed, wrong
 
 
-def unsound(result: Result, requests: list[Request]) -> list[str]:
-    """What is wrong with one run, whatever the other one did."""
+def problems_of(result: RunResult, requests: list[Request]) -> list[str]:
+    """Returns what is wrong with one run, regardless of the other."""
     outcome, wrong = result.outcome, []
     if result.sequences != list(range(1, result.head + 1)):
-        wrong.append(f"a subscriber saw {result.sequences}, the head is {result.head}")
+        wrong.append(f"a subscriber received {result.sequences}, the head of the feed is {result.head}")
     found = {id: {one["id"] for one in node["detections"]} for id, node in outcome.media.items()}
     if result.kept != found:
-        wrong.append(f"store.kept.v1 says {result.kept}, the store keeps {found}")
-    unjudged = [event["id"] for event in outcome.events.values() if event["status"] != "ASSESSED"]
-    if unjudged or not outcome.events:
-        wrong.append(f"{len(outcome.events)} events, not judged: {unjudged}")
+        wrong.append(f"store.kept.v1 has the detections {result.kept}, the store {found}")
+    not_assessed = [event["id"] for event in outcome.events.values() if event["status"] != "ASSESSED"]
+    if not_assessed or not outcome.events:
+        wrong.append(f"of {len(outcome.events)} events, these are not assessed: {not_assessed}")
     ends = {request.request_id: request.end for request in requests}
     if outcome.requests != ends:
-        wrong.append(f"requests ended as {outcome.requests}, not as {ends}")
+        wrong.append(f"requests ended as {outcome.requests}, expected {ends}")
     if outcome.twice:
         wrong.append(f"assessed more than once: {outcome.twice}")
     if outcome.jobs:
-        wrong.append(f"jobs left: {outcome.jobs}")
-    if not result.fired.failed_attempts:
-        wrong.append("the model never failed")
+        wrong.append(f"jobs are left: {outcome.jobs}")
+    if not result.faults.failed_attempts:
+        wrong.append("a fault did not happen: the model never failed")
     return wrong
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--cameras", type=int, default=30)
-    parser.add_argument("--photos", type=int, default=60)
-    parser.add_argument("--originals", choices=("keep", "take"), default="keep")
-    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--kills", type=int, default=20, help="how often Lares is killed; at least 2")
+    parser.add_argument("--cameras", type=int, default=30, help="cameras with one photo each")
+    parser.add_argument("--photos", type=int, default=60, help="photos of the camera with many events")
+    parser.add_argument(
+        "--originals",
+        choices=("keep", "take"),
+        default="keep",
+        help="LARES_INGEST_ORIGINALS in the run with kills",
+    )
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="repeats the run with this seed")
     options = parser.parse_args()
     if options.kills < 2:
-        parser.error("the second kill is the first one while Lares works: say --kills 2 or more")
+        parser.error("--kills must be at least 2, as the first kill interrupts the first start")
     print(f"seed {options.seed}")
     drops = scenario(options.cameras, options.photos, options.seed)
     kills = Kills(options.kills, random.Random(options.seed))
-    wanted = make_requests(drops, silent=3)
+    requests = make_requests(drops, silent=3)
     with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
-        golden, struck, wrong = asyncio.run(compare(Path(folder), drops, wanted, kills, options.originals))
-    for name, result in (("golden", golden), ("struck", struck)):
-        print(
-            f"{name}: {result.fired}, {result.seconds:.0f} s, "
-            f"{len(result.outcome.media)} media, {len(result.outcome.events)} events, "
-            f"{len(result.outcome.rejections)} rejections, {len(result.outcome.requests)} requests, "
-            f"feed head {result.head}"
-        )
+        results = compare(Path(folder), drops, requests, kills, options.originals)
+        reference, killed, wrong = asyncio.run(results)
+    print(f"without kills: {summary(reference)}")
+    print(f"with kills: {summary(killed)}")
     if wrong:
-        sys.exit("\n".join(["NOT THE SAME:", *wrong]))
+        sys.exit("\n".join(["FAILED:", *wrong]))
     print(
-        "the same media, detections, events, labels, rejections and assessments, none of them twice; every "
-        "request answered or given up; no job left; no gap in either feed"
+        "PASSED: both runs have the same media, detections, events, labels, rejections and assessments. "
+        "Nothing was assessed twice, every request was answered or given up, no job is left, "
+        "and neither feed has a gap."
+    )
+
+
+def summary(result: RunResult) -> str:
+    outcome, faults = result.outcome, result.faults
+    return (
+        f"{result.seconds:.0f} s, {faults.kills} kills ({faults.while_ready} while ready, "
+        f"{faults.while_assessing} while the model worked), "
+        f"{faults.failed_attempts} failed attempts of the model, "
+        f"{faults.requested_before_a_kill} requests before the last kill; "
+        f"{len(outcome.media)} media, {len(outcome.events)} events, {len(outcome.rejections)} rejections, "
+        f"{len(outcome.requests)} requests, feed head {result.head}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run left in Lares, without what may differ between two honest runs."""
+"""What a run left in Lares, except for what may differ between two correct runs."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -24,10 +24,13 @@ REJECTIONS = """query($after: String) { rejections(first: 200, after: $after) {
 
 @dataclass(frozen=True)
 class Outcome:
-    """By id. `requests` says how each reassessment ended. `assessed` counts the assessments on the log by
-    event, evidence digest and request. Two honest runs assess different evidence of an event that still
-    grows, so `assessed`, and the `assessments` of an event, hold only those of its last evidence. `twice`
-    holds all assessments that are on the log more than once."""
+    """Everything by id.
+
+    `requests` has how each reassessment ended. `assessed` counts the assessments on the log by event,
+    evidence digest and request. Two correct runs may assess different evidence of an event that frames still
+    join, so `assessed` and the `assessments` of an event have only those of its last evidence. `twice` has
+    all assessments that are on the log more than once.
+    """
 
     media: dict[str, Any]
     events: dict[str, Any]
@@ -38,7 +41,7 @@ class Outcome:
     jobs: list[str]
 
     def differences(self, other: "Outcome") -> list[str]:
-        """One line per thing that is not the same in both."""
+        """Returns a line for each entry that differs."""
         lines = []
         for kind in (field.name for field in fields(self) if field.name not in ("twice", "jobs")):
             mine, theirs = getattr(self, kind), getattr(other, kind)
@@ -49,7 +52,6 @@ class Outcome:
 
 
 async def read_outcome(lares: Lares) -> Outcome:
-    """Everything, page by page, by id."""
     media = {node["id"]: _flat(node, "detections") for node in await pages(lares, MEDIA, "mediaList")}
     events, requests, last = {}, {}, {}
     for node in await pages(lares, EVENTS, "events"):
@@ -74,14 +76,14 @@ async def read_outcome(lares: Lares) -> Outcome:
         events,
         rejections,
         requests,
-        {" ".join(judged): count for judged, count in times.items() if judged[1] == last.get(judged[0])},
-        {" ".join(judged): count for judged, count in times.items() if count > 1},
+        {" ".join(key): count for key, count in times.items() if key[1] == last.get(key[0])},
+        {" ".join(key): count for key, count in times.items() if count > 1},
         await jobs_left(lares.home),
     )
 
 
 async def pages(lares: Lares, query: str, field: str, **variables: Any) -> list[Any]:
-    """Every node of a connection."""
+    """Returns all nodes of a connection."""
     nodes: list[Any] = []
     after = None
     while True:

@@ -1,4 +1,4 @@
-"""One run over one set of photos, with or without kills, and what it left behind."""
+"""One run of Lares over a set of photos, with or without kills, and its result."""
 
 import asyncio
 import random
@@ -10,9 +10,9 @@ import httpx
 import psutil
 
 from ingest_svc.watching.folder_walk import walk
-from tests.faults.model import FlakyModel, flaky_model
+from tests.faults.flaky_model import FlakyModel, flaky_model
 from tests.faults.outcome import Outcome, pages, read_outcome
-from tests.faults.requests import Request, Requester
+from tests.faults.reassessments import Request, Requester
 from tests.faults.scenario import LONG_CAMERA, Drop
 from tests.faults.subscriber import Subscriber
 from tests.support.kept import detection_ids, read_kept
@@ -25,20 +25,22 @@ STORED = """query($after: String, $cameras: [ID!]) {
 
 
 class Kills:
-    """kill -9 of the whole of Lares, `count` times: by turns in the middle of its start (the very first one
-    included) and while it works. The second comes once a reassessment was requested, while the model is at
-    work; the time of the others is random."""
+    """Kills all of Lares `count` times with kill -9, alternately during its start and while it works.
+
+    The first kill interrupts the very first start. The second one happens after a reassessment was requested
+    and while the model works. The times of the others are random.
+    """
 
     def __init__(self, count: int, chance: random.Random) -> None:
         self.count = count
         self._chance = chance
 
-    async def live(self, lares: Lares, index: int, requester: Requester, model: FlakyModel) -> bool:
-        """Returns at the moment of the next kill; whether Lares was ready then."""
+    async def wait_for_next(self, lares: Lares, index: int, requester: Requester, model: FlakyModel) -> bool:
+        """Waits until the next kill is due. Returns whether Lares is ready."""
         if index % 2 == 0:
             await asyncio.sleep(self._chance.uniform(0.2, 5.0))
             assert lares.process is not None
-            assert lares.process.poll() is None, f"lares ended by itself:\n{lares.tail()}"
+            assert lares.process.poll() is None, f"Lares exited on its own:\n{lares.tail()}"
             return False
         await lares.ready()
         if index == 1:
@@ -49,9 +51,13 @@ class Kills:
 
 
 @dataclass
-class Fired:
-    """How often each fault happened: kills in all, kills while Lares was ready, and kills while the model was
-    at work; requests taken by the store before the last kill; attempts that failed because of the model."""
+class FaultCounts:
+    """How often each fault happened.
+
+    `kills` counts all kills, `while_ready` those while Lares was ready, and `while_assessing` those while the
+    model worked. `requested_before_a_kill` counts the requests that the store accepted before the last kill,
+    and `failed_attempts` the attempts that failed because of the model.
+    """
 
     kills: int = 0
     while_ready: int = 0
@@ -61,9 +67,12 @@ class Fired:
 
 
 @dataclass(frozen=True)
-class Result:
-    """`originals`: the paths that lie in the cameras folder at the end; `kept`: the detections of each media
-    on store.kept.v1."""
+class RunResult:
+    """What a run left behind.
+
+    `originals` are the paths in the cameras folder at the end, `kept` the detections of each media on
+    store.kept.v1, and `sequences` what a subscriber of the feed received.
+    """
 
     outcome: Outcome
     originals: set[str]
@@ -71,42 +80,41 @@ class Result:
     sequences: list[int]
     head: int
     seconds: float
-    fired: Fired
+    faults: FaultCounts
 
 
-async def perform(
+async def run_photos(
     home: Path, drops: list[Drop], requests: list[Request], settings: dict[str, str], kills: Kills | None
-) -> Result:
-    """Drops the photos, requests the reassessments, kills as told, waits until nothing is in flight, and
-    reads the outcome."""
+) -> RunResult:
+    """Drops the photos, requests the reassessments, kills Lares, and reads the outcome once all is done."""
     async with flaky_model() as model:
         settings = settings | {"LARES_REASONER_URL": model.url}
-        return await _perform(home, drops, requests, settings, kills, model)
+        return await _run_photos(home, drops, requests, settings, kills, model)
 
 
-async def _perform(
+async def _run_photos(
     home: Path,
     drops: list[Drop],
     requests: list[Request],
     settings: dict[str, str],
     kills: Kills | None,
     model: FlakyModel,
-) -> Result:
+) -> RunResult:
     began = time.monotonic()
     lares = Lares(home, settings)
     lares.cameras.mkdir(parents=True)
     lares.start()
     subscriber, requester = Subscriber(lares), Requester(lares, requests)
     dropping = asyncio.create_task(_drop_all(lares, drops))
-    fired = Fired()
+    faults = FaultCounts()
     try:
         for index in range(kills.count if kills else 0):
             assert kills is not None
-            fired.while_ready += await kills.live(lares, index, requester, model)
+            faults.while_ready += await kills.wait_for_next(lares, index, requester, model)
             lares.kill()
-            fired.kills += 1
-            fired.while_assessing += model.assessing > 0
-            fired.requested_before_a_kill = len(requester.acknowledged)
+            faults.kills += 1
+            faults.while_assessing += model.assessing > 0
+            faults.requested_before_a_kill = len(requester.acknowledged)
             await _gone(lares)
             lares.start()
         await lares.ready()
@@ -117,9 +125,9 @@ async def _perform(
         await subscriber.caught_up(head)
         outcome = await read_outcome(lares)
         originals = {file.path for file in walk(lares.cameras.resolve())}
-        fired.failed_attempts = model.failed_attempts
+        faults.failed_attempts = model.failed_attempts
         kept = {id: detection_ids(message) for id, message in (await read_kept(lares)).items()}
-        return Result(outcome, originals, kept, subscriber.seen, head, time.monotonic() - began, fired)
+        return RunResult(outcome, originals, kept, subscriber.seen, head, time.monotonic() - began, faults)
     finally:
         dropping.cancel()
         await subscriber.close()
@@ -129,7 +137,7 @@ async def _perform(
 
 
 async def _gone(lares: Lares) -> None:
-    """No child of the killed parent is left; its home is known from the command lines."""
+    """Waits until no process is left whose command line names the home of the killed Lares."""
     deadline = time.monotonic() + 90
     while True:
         left = []
@@ -138,21 +146,21 @@ async def _gone(lares: Lares) -> None:
                 left.append(process.info)
         if not left:
             return
-        assert time.monotonic() < deadline, f"left behind: {left}"
+        assert time.monotonic() < deadline, f"processes are left: {left}"
         await asyncio.sleep(0.05)
 
 
 async def _drop_all(lares: Lares, drops: list[Drop]) -> None:
-    """The long camera's photos in their order, its late ones alone; the other cameras' meanwhile."""
+    """Drops the photos of the long camera in their order, and those of the other cameras at the same time."""
     own = [drop for drop in drops if drop.camera == LONG_CAMERA]
     others = [drop for drop in drops if drop.camera != LONG_CAMERA]
 
-    async def steadily() -> None:
+    async def drop_others() -> None:
         for drop in others:
             await asyncio.to_thread(drop.put, lares.cameras)
             await asyncio.sleep(0.3)
 
-    async def in_order() -> None:
+    async def drop_own() -> None:
         for done, drop in enumerate(own):
             after_late = done > 0 and own[done - 1].late
             if drop.late or after_late:
@@ -160,17 +168,17 @@ async def _drop_all(lares: Lares, drops: list[Drop]) -> None:
             await asyncio.to_thread(drop.put, lares.cameras)
             await asyncio.sleep(0.15)
 
-    await asyncio.gather(steadily(), in_order())
+    await asyncio.gather(drop_others(), drop_own())
 
 
 async def _stored(lares: Lares, count: int) -> None:
-    """Waits, through all kills, until so many photos of the long camera are in the store."""
+    """Waits until `count` photos of the long camera are in the store, even if Lares is killed meanwhile."""
     while True:
         try:
             if len(await pages(lares, STORED, "mediaList", cameras=[LONG_CAMERA])) >= count:
                 return
         except (httpx.TransportError, FileNotFoundError):
-            pass  # killed in the middle of the question
+            pass  # Lares was killed during the request
         except Refused as refused:
             if refused.codes - {"UNAVAILABLE"}:
                 raise

@@ -1,4 +1,4 @@
-"""The photos of a fault run: what is dropped, with which capture time, and in which order."""
+"""The photos of a fault run: their content, their capture times and their order."""
 
 import os
 import random
@@ -8,39 +8,45 @@ from pathlib import Path
 
 from tests.support.photos import renumbered
 
-# 2026-01-05 12:00:00 UTC; photos without EXIF are captured at their file's mtime.
+# 2026-01-05 12:00:00 UTC; without EXIF, the capture time is the file's mtime.
 START = 1_767_614_400.0
 LONG_CAMERA, FLAWED_CAMERA = "long", "flawed"
-LONELY = "only.jpg"
+SINGLE = "only.jpg"
 
 
 @dataclass(frozen=True)
 class Flaw:
-    """What is wrong with a file, and the reason for which it is rejected. `plain`: ingest_svc sees it;
-    otherwise it takes the file, and only the decoder sees it."""
+    """A flaw of a file, and the reason for which the file is rejected.
+
+    `found_by_ingest` means that ingest_svc rejects the file. Otherwise ingest_svc accepts it, and only the
+    decoder finds the flaw.
+    """
 
     reason: str
-    spoil: Callable[[bytes], bytes]
-    plain: bool
+    apply: Callable[[bytes], bytes]
+    found_by_ingest: bool
 
 
-def _holed(content: bytes) -> bytes:
-    """Half of the pixels are gone; its header and its end are those of a sound JPEG."""
+def _without_second_half(content: bytes) -> bytes:
+    """Zeroes half of the pixels. The header and the end are those of a valid JPEG."""
     middle = len(content) // 2
     return content[:middle] + bytes(len(content) - middle - 2) + content[-2:]
 
 
 FLAWS = (
-    Flaw("ZERO_BYTE", lambda _: b"", plain=True),
-    Flaw("TRUNCATED", lambda content: content[: len(content) // 2], plain=True),
-    Flaw("CORRUPT", _holed, plain=False),
+    Flaw("ZERO_BYTE", lambda _: b"", found_by_ingest=True),
+    Flaw("TRUNCATED", lambda content: content[: len(content) // 2], found_by_ingest=True),
+    Flaw("CORRUPT", _without_second_half, found_by_ingest=False),
 )
 
 
 @dataclass(frozen=True)
 class Drop:
-    """One photo. `late`: dropped only after all earlier ones of its camera are in the store, and the next
-    only after it."""
+    """One photo that is dropped into its camera's folder.
+
+    A `late` photo is dropped after all earlier photos of its camera are in the store, and the next one after
+    that.
+    """
 
     camera: str
     name: str
@@ -55,14 +61,14 @@ class Drop:
         return f"{self.camera}/{self.name}"
 
     @property
-    def lonely(self) -> bool:
-        """Whether it is its camera's only one."""
-        return self.name == LONELY
+    def is_single(self) -> bool:
+        """Whether its camera has no other photo."""
+        return self.name == SINGLE
 
     def content(self) -> bytes:
-        """The sample with its serial number, which makes it another photo, and with its flaw."""
-        whole = renumbered(self.sample, self.serial)
-        return self.flaw.spoil(whole) if self.flaw else whole
+        """Returns the sample with its serial number, which makes it a different photo, and with its flaw."""
+        valid = renumbered(self.sample, self.serial)
+        return self.flaw.apply(valid) if self.flaw else valid
 
     def put(self, cameras: Path) -> None:
         """Moves the photo into its camera's folder, complete, with its capture time."""
@@ -74,16 +80,16 @@ class Drop:
         partial.rename(folder / self.name)
 
 
-def lonely(samples: list[Path], count: int) -> list[Drop]:
-    """One photo in each of `count` cameras."""
+def single_photos(samples: list[Path], count: int) -> list[Drop]:
+    """Returns one photo for each of `count` cameras."""
     return [
-        Drop(f"cam-{index:02}", LONELY, samples[index % len(samples)], START + 7 * index, 10_000 + index)
+        Drop(f"cam-{index:02}", SINGLE, samples[index % len(samples)], START + 7 * index, 10_000 + index)
         for index in range(count)
     ]
 
 
-def flawed(samples: list[Path], count: int) -> list[Drop]:
-    """One camera's files, each with another flaw than the one before."""
+def flawed_files(samples: list[Path], count: int) -> list[Drop]:
+    """Returns files of one camera, with the flaws in turn."""
     return [
         Drop(
             FLAWED_CAMERA,
@@ -98,8 +104,10 @@ def flawed(samples: list[Path], count: int) -> list[Drop]:
 
 
 def long_visit(samples: list[Path], count: int, gap: float, span: float, chance: random.Random) -> list[Drop]:
-    """One camera's photos across gap and span borders (exactly on them, and a microsecond's worth beyond),
-    in capture order but for a few late ones."""
+    """Returns photos of one camera whose distances are exactly on and beyond the limits of gap and span.
+
+    They are in order of capture, except for a few late ones.
+    """
     moments: list[float] = []
     moment = START
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""A client that is cut off again and again, and must still see every change exactly once."""
+"""A client that loses its connection at every kill, and must still receive every change exactly once."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.support.lares import Lares
 
 
 class Subscriber:
-    """Follows the feed over gRPC from the beginning, reconnecting with its cursor."""
+    """Watches the feed by gRPC from its start, and reconnects with the last sequence that it received."""
 
     def __init__(self, lares: Lares) -> None:
         self._lares = lares
@@ -30,10 +30,12 @@ class Subscriber:
         async with grpc.aio.insecure_channel(self._lares.grpc) as channel:
             after = self.seen[-1] if self.seen else 0
             request = events.WatchEventsRequest(after=after)
-            async for answer in events_rpc.EventServiceStub(channel).WatchEvents(request, metadata=metadata):
+            async for response in events_rpc.EventServiceStub(channel).WatchEvents(
+                request, metadata=metadata
+            ):
                 if not self.seen or self.seen[-1] == after:
                     self.connections += 1
-                self.seen.append(answer.change.sequence)
+                self.seen.append(response.change.sequence)
 
     async def caught_up(self, head: int, seconds: float = 90.0) -> None:
         async with asyncio.timeout(seconds):

@@ -1,5 +1,7 @@
-"""Photos in any order, and a camera that is configured meanwhile: what Lares made of them is what the watch
-policy and the fold make of its own log and of the configuration at recording."""
+"""The events of Lares are a pure function of its log and of the cameras' configuration at recording.
+
+Photos are dropped in random order, and the camera's configuration is changed in between.
+"""
 
 import asyncio
 import random
@@ -23,7 +25,7 @@ from tests.support.lares import Lares, running_lares
 from tests.support.photos import small_photos
 from tests.support.topic_values import topic_values
 
-GAP, SPAN, MOST = 4, 12, 8
+GAP, SPAN, MAX_DETECTIONS = 4, 12, 8
 PHOTOS = 40
 
 
@@ -32,7 +34,7 @@ UPDATE = """mutation($id: ID!, $thresholds: [ThresholdInput!]) {
 CONFIGURATIONS = [[{"label": "*", "score": 0.2}], [{"label": "person", "score": 0.8}]]
 
 
-async def test_shuffled_drops_are_what_a_replay_of_the_log_makes(tmp_path: Path) -> None:
+async def test_a_replay_of_the_log_gives_the_same_events(tmp_path: Path) -> None:
     chance = random.Random(11)
     drops = long_visit(small_photos(), PHOTOS, GAP, SPAN, chance)
     chance.shuffle(drops)
@@ -40,12 +42,12 @@ async def test_shuffled_drops_are_what_a_replay_of_the_log_makes(tmp_path: Path)
     settings = {
         "LARES_EVENT_GAP_SECONDS": str(GAP),
         "LARES_EVENT_SPAN_SECONDS": str(SPAN),
-        "LARES_EVENT_MAX_DETECTIONS": str(MOST),
+        "LARES_EVENT_MAX_DETECTIONS": str(MAX_DETECTIONS),
     }
     async with running_lares(tmp_path / "home", settings) as lares:
         for done, drop in enumerate(drops):
             if done in changes:
-                await lares.until_stored(1)  # the camera is made by its first photo
+                await lares.until_stored(1)  # the first photo creates the camera
                 await lares.graphql(UPDATE, id=LONG_CAMERA, thresholds=changes[done])
             await asyncio.to_thread(drop.put, lares.cameras)
             await asyncio.sleep(0.05)
@@ -59,9 +61,9 @@ async def test_shuffled_drops_are_what_a_replay_of_the_log_makes(tmp_path: Path)
     decided = [decide_again(message, kept[message.media.id], configured) for message in log]
     for one in decided:
         assert one.policy
-        told = kept[one.record.message.media.id]
-        assert told.policy_digest == one.policy.digest
-        assert detection_ids(told) == {str(row[0]) for frame in one.frames for row in frame.kept}
+        published = kept[one.record.message.media.id]
+        assert published.policy_digest == one.policy.digest
+        assert detection_ids(published) == {str(row[0]) for frame in one.frames for row in frame.kept}
     assert len({one.policy and one.policy.digest for one in decided}) == 3
     replayed = replay(decided)
     assert {event: set(node["detections"]) for event, node in outcome.events.items()} == replayed
@@ -69,7 +71,7 @@ async def test_shuffled_drops_are_what_a_replay_of_the_log_makes(tmp_path: Path)
 
 
 async def read_log(lares: Lares, count: int) -> list[MediaDetected]:
-    """The camera's first `count` records on detect.detections.v1, in log order."""
+    """Returns the camera's first `count` records on detect.detections.v1, in log order."""
     log: list[MediaDetected] = []
     async with (
         open_bus(lares.admin_kafka_url, client_id="replay") as bus,
@@ -84,21 +86,21 @@ async def read_log(lares: Lares, count: int) -> list[MediaDetected]:
 
 
 async def read_configurations(lares: Lares) -> dict[int, CameraWatch]:
-    """Of the camera, by revision."""
+    """Returns the configurations of the camera by revision."""
     changes = [CameraConfigured.FromString(value) for value in await topic_values(lares, CAMERAS.name)]
     return {change.revision: CameraWatch(dict(change.camera.thresholds)) for change in changes}
 
 
 def decide_again(message: MediaDetected, kept: MediaKept, configured: dict[int, CameraWatch]) -> DecidedMedia:
-    """By the configuration that was in force when it was recorded."""
+    """Applies the configuration that was in force when the media was recorded."""
     model = ModelThresholds(message.model.threshold, message.model.fast_threshold)
     watch = configured[kept.camera_revision]
     return apply_policy(read_media(message, 0), WatchPolicy.of(watch_settings(load_config()), watch, model))
 
 
 def replay(decided: list[DecidedMedia]) -> dict[str, set[str]]:
-    """Event id -> its detections, by the pure fold; the first record of each media counts."""
-    timeline = Timeline([], AssemblyLimits(gap=GAP * SECOND, span=SPAN * SECOND, detections=MOST))
+    """Returns the detections of each event, assembled from the first record of each media."""
+    timeline = Timeline([], AssemblyLimits(gap=GAP * SECOND, span=SPAN * SECOND, detections=MAX_DETECTIONS))
     events: dict[str, set[str]] = {}
     seen: set[str] = set()
     for one in decided:

@@ -1,4 +1,4 @@
-"""The home of before issue 7: packed beside the outcome that commit 09640b9 itself brings it to."""
+"""A packed home of commit 09640b9, and the outcome to which the code of that commit brings it."""
 
 import json
 import re
@@ -12,27 +12,27 @@ from deploy.embedded.postgres import open_postgres
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 PACKED, GOLDEN = FIXTURES / "home-r0.tar.xz", FIXTURES / "home-r0.json"
-# Kafka's and ours as they are, the database as statements.
+# The database as SQL statements, everything else as files.
 PARTS = ("admin.key", "cameras", "database.sql", "kafka", "media")
-# A gap that ends soon: the photos of different events lie further apart.
+# A short gap, so that events close soon. The photos of different events are further apart.
 SETTINGS = {
     "LARES_EVENT_GAP_SECONDS": "2",
     "LARES_EVENT_SPAN_SECONDS": "60",
     "LARES_INGEST_ORIGINALS": "take",
 }
-# pg_dump's word to psql, which is not asked.
+# Commands of pg_dump for psql, which is not used here.
 _TO_PSQL = re.compile(r"^\\(un)?restrict .*$", re.MULTILINE)
 
 
 def pack(home: Path, packed: Path = PACKED) -> None:
-    """`home` holds PARTS, and nobody runs on it."""
+    """Packs PARTS of a home that no Lares uses."""
     with tarfile.open(packed, "w:xz", preset=9) as archive:
         for part in PARTS:
             archive.add(home / part, part)
 
 
 async def unpack(home: Path, packed: Path = PACKED) -> None:
-    """Makes `home`, with the database in a PostgreSQL of its own, which is stopped again."""
+    """Creates `home`, and loads its database into an embedded PostgreSQL that is stopped afterwards."""
     home.mkdir(mode=0o700)
     with tarfile.open(packed) as archive:
         archive.extractall(home, filter="data")

@@ -1,6 +1,6 @@
-"""`python -m tests.homes.make`: the home of before issue 7 and its outcome, made by the code of its time.
+"""`python -m tests.homes.make` creates the home of commit 09640b9 and its outcome, with its own code.
 
-Nobody needs it but to change what is in the home: both are checked in.
+Both are checked in, so this is needed only to change what is in the home.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def check_out(folder: Path) -> None:
-    """The tree of COMMIT. Raises CalledProcessError where this clone does not hold it."""
+    """Writes the tree of COMMIT. Raises CalledProcessError if this clone does not have the commit."""
     archive = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, check=True, capture_output=True)
     subprocess.run(["tar", "x", "-C", str(folder)], input=archive.stdout, check=True)
 
 
-def run_there(tree: Path, script: str, *arguments: object) -> None:
-    """A script that lies beside this file, with the tree's code."""
+def run_with_tree(tree: Path, script: str, *arguments: object) -> None:
+    """Runs a script of this folder with the code of the tree."""
     path = os.pathsep.join((str(tree), str(tree / "proto" / "gen")))
-    words = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
-    subprocess.run(words, cwd=tree, env=os.environ | {"PYTHONPATH": path}, check=True)
+    command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
+    subprocess.run(command, cwd=tree, env=os.environ | {"PYTHONPATH": path}, check=True)
 
 
 def main() -> None:
@@ -35,15 +35,15 @@ def main() -> None:
         tree = folder / "tree"
         tree.mkdir()
         check_out(tree)
-        run_there(tree, "r0_make.py", folder / "home")
+        run_with_tree(tree, "r0_make.py", folder / "home")
         pack(folder / "home")
         outcomes = []
         for run in ("first", "second"):
             asyncio.run(unpack(folder / run))
-            run_there(tree, "r0_outcome.py", folder / run, folder / f"{run}.json")
+            run_with_tree(tree, "r0_outcome.py", folder / run, folder / f"{run}.json")
             outcomes.append((folder / f"{run}.json").read_text())
         if outcomes[0] != outcomes[1]:
-            sys.exit("two runs of the same code on the same home come to different ends: nothing is written")
+            sys.exit("two runs on the same home have different outcomes, so nothing was written")
         GOLDEN.write_text(outcomes[0])
 
 

@@ -1,7 +1,7 @@
-"""What lies in a Lares that has come to rest, in the form of `home-r0.json`.
+"""The content of an idle Lares, in the form of `home-r0.json`.
 
-Read as a client reads it, by gRPC with a key, and from the log. What differs between two honest runs is left
-out: revisions, sequences, times of the wall clock, and what was judged of evidence that still grew.
+It is read by gRPC with a key, as a client does, and from the log. It leaves out what may differ between two
+correct runs: revisions, sequences, times of the wall clock, and assessments of outdated evidence.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ Outcome = dict[str, Any]
 
 
 async def read_outcome(lares: Lares, known: Outcome) -> Outcome:
-    """`known` is the golden outcome: an assessment that it names is told, whatever evidence it is of."""
+    """Reads the outcome. Includes all assessments that `known`, the expected outcome, names."""
     async with grpc.aio.insecure_channel(lares.grpc) as channel:
         reader = _Reader(channel, lares.key)
         outcome: Outcome = {
@@ -50,9 +50,9 @@ async def read_outcome(lares: Lares, known: Outcome) -> Outcome:
                 if assessment.evidence_digest == event["digest"] or assessment.id in known["assessments"]:
                     outcome["assessments"][assessment.id] = await reader.assessment(assessment)
     outcome["left"] = await jobs_left(lares.home)
-    times = {" ".join(judged): count for judged, count in (await assessed_times(lares)).items()}
+    times = {" ".join(key): count for key, count in (await assessed_times(lares)).items()}
     outcome["published"] = {
-        judged: count for judged, count in times.items() if count > 1 or judged in known["published"]
+        key: count for key, count in times.items() if count > 1 or key in known["published"]
     }
     outcome["dead_letters"] = {
         service: sorted({_sha256(value) for value in await topic_values(lares, dead_letters(service))})
@@ -62,7 +62,7 @@ async def read_outcome(lares: Lares, known: Outcome) -> Outcome:
 
 
 def differences(wanted: Outcome, found: Outcome) -> list[str]:
-    """One line for each thing that is not the same in both."""
+    """Returns a line for each entry that differs."""
     lines = []
     for kind in sorted(wanted.keys() | found.keys()):
         mine, theirs = wanted.get(kind), found.get(kind)
@@ -123,7 +123,7 @@ class _Reader:
         return found
 
     async def events(self) -> Outcome:
-        """`digest` is that of the current assessment, which must be of the evidence of now."""
+        """Returns the events. `digest` is that of the evidence which the current assessment was made from."""
         found = {}
         async for page in self._pages(self._events.ListEvents, events.ListEventsRequest()):
             for event in page.events:
@@ -142,7 +142,7 @@ class _Reader:
         return found
 
     async def _found(self, request: detections.ListDetectionsRequest) -> list[Detection]:
-        """All pages, by id."""
+        """Returns the detections of all pages, by id."""
         pages = self._pages(self._detections.ListDetections, request)
         found = [one.detection async for page in pages for one in page.detections]
         return sorted(found, key=lambda one: one.id)

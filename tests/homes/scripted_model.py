@@ -1,4 +1,4 @@
-"""What the scripted model says of an event: always the same of the same camera."""
+"""A scripted model, whose answer depends only on the name of the camera."""
 
 import hashlib
 import json
@@ -10,19 +10,19 @@ from aiohttp import web
 from tests.support.scripted_llm import says
 
 CAMERA = re.compile(r"^camera: (.+)$", re.MULTILINE)
-# A camera with this in its name is judged badly while the home is made.
+# While the home is created, the model returns no usable answer for cameras with this in their name.
 BROKEN = "Broken"
 
 
 def camera_of(body: dict[str, Any]) -> str:
-    """The camera's name, out of what the model was told."""
+    """Returns the camera's name in the prompt."""
     named = CAMERA.search(body["messages"][1]["content"])
     assert named, body
     return named[1]
 
 
 def answer(camera: str) -> str:
-    """The raw answer: a score of the camera's own."""
+    """Returns the raw answer, with a score that depends on the camera."""
     score = int(hashlib.sha256(camera.encode()).hexdigest(), 16) % 101
     reasons = [{"text": f"as the script says of {camera}", "detections": [1]}]
     return json.dumps({"reasons": reasons, "score": score, "summary": f"Seen at {camera}."})

@@ -1,4 +1,4 @@
-"""The feed on a real broker: subscribers that come at any time, while it is written and relayed."""
+"""The feed on a real broker, with subscribers that join at any time while it is written."""
 
 import asyncio
 import random
@@ -14,22 +14,22 @@ from tests.support.in_memory_feed import InMemoryFeed, relay
 
 async def subscribe(feed: Feed, book: InMemoryFeed, total: int) -> tuple[int, list[int]]:
     await asyncio.sleep(random.random())
-    # At most the last but one: after the last change nothing comes any more.
+    # At most the last but one, as nothing is sent after the last change.
     after, seen = random.randint(0, min(book.head, total - 1)), list[int]()
     async for changed in feed.watch(after):
         seen.append(changed.sequence)
         if random.random() < 0.01:
-            await asyncio.sleep(0.05)  # slow for a moment
+            await asyncio.sleep(0.05)  # a slow subscriber
         if changed.sequence == total:
             break
     return after, seen
 
 
-@pytest.mark.parametrize("seat", [4, 256])
-async def test_no_gap_and_no_double_whenever_one_comes(
-    bus: Bus, seat: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("buffer", [4, 256])
+async def test_every_subscriber_receives_every_change_once(
+    bus: Bus, buffer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.feed.SUBSCRIBER_BUFFER", seat)
+    monkeypatch.setattr("mesh.feed.SUBSCRIBER_BUFFER", buffer)
     book, total = InMemoryFeed(), 500
     async with open_feed(bus, book.backlog) as feed:
         writing = asyncio.create_task(relay(book, total, partial(bus.publish, FEED)))

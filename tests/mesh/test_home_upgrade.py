@@ -1,7 +1,7 @@
-"""A home of before issue 7 comes up with today's code, and ends where the code of its time brought it.
+"""A home of commit 09640b9, started with today's code, reaches the state that its own code brought it to.
 
-In it are events pending, leased, failed, hastened and asked about, raw answers, own thresholds, dead letters,
-and records on all four topics that nobody had read: see tests/homes.
+It has pending, leased, failed, hastened and requested events, raw answers, thresholds of cameras, dead
+letters, and unread records on all four topics. See tests/homes.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from tests.support.scripted_llm import scripted
 
 @pytest.fixture(scope="module")
 async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares]:
-    """At rest, with a model that always answers."""
+    """Lares on the home, idle, with a model that always answers."""
     home = tmp_path_factory.mktemp("upgrade") / "home"
     await unpack(home)
     async with scripted() as llm:
@@ -37,12 +37,12 @@ async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares
             yield started
 
 
-async def test_it_ends_where_the_code_of_its_time_brought_it(lares: Lares) -> None:
+async def test_it_reaches_the_state_that_its_own_code_brought_it_to(lares: Lares) -> None:
     wanted = golden()
     assert differences(wanted, await read_outcome(lares, wanted)) == []
 
 
-async def test_its_feed_goes_on_without_a_gap(lares: Lares) -> None:
+async def test_its_feed_has_no_gap(lares: Lares) -> None:
     changes: list[events.ListChangesResponse] = []
     async with grpc.aio.insecure_channel(lares.grpc) as channel:
         stub, after = EventServiceStub(channel), 0
@@ -56,8 +56,8 @@ async def test_its_feed_goes_on_without_a_gap(lares: Lares) -> None:
     assert last == {id: event["assessment"] for id, event in golden()["events"].items()}
 
 
-async def test_what_is_listed_of_it_does_not_weigh_its_raw_answers(lares: Lares) -> None:
-    """Whether the code of its time had recorded them, or nobody had read their records yet."""
+async def test_listed_events_do_not_contain_raw_answers(lares: Lares) -> None:
+    """Neither those that its own code had recorded, nor those that it had not read yet."""
     raw_answers = {id: known["raw_answer"] for id, known in golden()["assessments"].items()}
     async with grpc.aio.insecure_channel(lares.grpc) as channel:
         request = events.ListEventsRequest(page_size=100)

@@ -1,4 +1,4 @@
-"""API keys on a real PostgreSQL, and the admin key that survives a kill at any line."""
+"""API keys on a real PostgreSQL, and the admin key, which survives a kill at any line."""
 
 import asyncio
 import stat
@@ -38,7 +38,7 @@ async def test_a_new_key_opens_and_only_its_digest_is_kept(keys: ApiKeys, databa
     assert secret not in repr(row)
 
 
-async def test_every_key_is_another(keys: ApiKeys) -> None:
+async def test_every_key_is_different(keys: ApiKeys) -> None:
     assert len({(await keys.create("same name"))[1] for _ in range(5)}) == 5
     assert len({key.id for key in await keys.all()}) == 5
 
@@ -73,7 +73,7 @@ async def test_an_unknown_key_cannot_be_revoked(keys: ApiKeys) -> None:
     assert missing.value.reason == "KEY_NOT_FOUND"
 
 
-async def test_the_admin_key_is_made_once(keys: ApiKeys, database: Database, tmp_path: Path) -> None:
+async def test_the_admin_key_is_created_once(keys: ApiKeys, database: Database, tmp_path: Path) -> None:
     file = tmp_path / "admin.key"
     await ensure_admin_key(database, file)
     secret = file.read_text().strip()
@@ -85,7 +85,7 @@ async def test_the_admin_key_is_made_once(keys: ApiKeys, database: Database, tmp
 
 
 @pytest.mark.parametrize("lost", ["file", "row", "revoked", "emptied", "unreadable"])
-async def test_the_admin_key_is_remade_and_the_old_one_ends(
+async def test_the_admin_key_is_replaced_and_the_old_one_is_refused(
     keys: ApiKeys, database: Database, tmp_path: Path, lost: str
 ) -> None:
     file = tmp_path / "admin.key"
@@ -111,7 +111,7 @@ async def test_the_admin_key_is_remade_and_the_old_one_ends(
         await keys.verify(digest(old))
 
 
-async def test_others_keys_outlive_a_remade_admin_key(
+async def test_other_keys_stay_valid_when_the_admin_key_is_replaced(
     keys: ApiKeys, database: Database, tmp_path: Path
 ) -> None:
     file = tmp_path / "admin.key"
@@ -122,7 +122,7 @@ async def test_others_keys_outlive_a_remade_admin_key(
     assert (await keys.verify(digest(secret))).id == key.id
 
 
-async def test_an_admin_key_that_others_may_read_is_closed(database: Database, tmp_path: Path) -> None:
+async def test_an_admin_key_that_others_can_read_is_made_private(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "admin.key"
     await ensure_admin_key(database, file)
     file.chmod(0o644)

@@ -1,4 +1,4 @@
-"""EventAssessed into the book of record, on a real PostgreSQL."""
+"""Recording EventAssessed, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ FIRST, SECOND, THIRD, FOURTH = (str(UUID(int=n)) for n in (1, 2, 3, 4))
 
 @pytest.fixture
 async def store(postgres_url: str) -> AsyncIterator[Recorded]:
-    """With one event, due by the fast path."""
+    """A store with one event, which is due by the fast path."""
     async with open_recorded(postgres_url) as recorded:
         await recorded.detect(detected(1, 0, urgent=True))
         yield recorded
@@ -49,13 +49,13 @@ class TestAssessment:
         ((entry,),) = await store.rows("SELECT severity FROM feed WHERE sequence = 2")
         assert entry == 3
 
-    async def test_comes_with_the_next_change_too(self, store: Recorded) -> None:
+    async def test_is_in_the_next_change_too(self, store: Recorded) -> None:
         await store.assess(assessed(EVENT, FIRST, *await evidence(store), score=70))
         await store.detect(detected(2, 10))
         change = (await store.feed())[-1]
         assert (change.event.assessment.score, change.event.status) == (70, EVENT_STATUS_ASSESSED)
 
-    async def test_first_of_an_id_wins_whole(self, store: Recorded) -> None:
+    async def test_the_first_of_an_id_counts(self, store: Recorded) -> None:
         known = await evidence(store)
         await store.assess(assessed(EVENT, FIRST, *known, score=10))
         await store.assess(assessed(EVENT, FIRST, *known, score=90))
@@ -63,13 +63,13 @@ class TestAssessment:
         assert score == 10
         assert len(await store.feed()) == 2
 
-    async def test_twice_in_one_batch_is_once(self, store: Recorded) -> None:
+    async def test_twice_in_one_batch_counts_once(self, store: Recorded) -> None:
         known = await evidence(store)
         await store.assess(assessed(EVENT, FIRST, *known, score=10), assessed(EVENT, FIRST, *known, score=90))
         assert (await store.feed())[-1].event.assessment.score == 10
         assert sequences(await store.feed()) == [1, 2]
 
-    async def test_highest_evidence_revision_wins_whatever_the_order(self, store: Recorded) -> None:
+    async def test_the_highest_evidence_revision_wins_in_any_order(self, store: Recorded) -> None:
         old = await evidence(store)
         await store.detect(detected(2, 10))
         new = await evidence(store)
@@ -81,7 +81,7 @@ class TestAssessment:
         assert await store.counts("assessments") == [2]
         assert len(await store.feed()) == 3
 
-    async def test_a_rejudgement_is_kept_beside(self, store: Recorded) -> None:
+    async def test_another_one_of_the_same_evidence_is_kept_but_not_current(self, store: Recorded) -> None:
         known = await evidence(store)
         await store.assess(
             assessed(EVENT, FIRST, *known), assessed(EVENT, SECOND, *known, score=99, severity=4)
@@ -89,7 +89,7 @@ class TestAssessment:
         assert str((await store.event(EVENT))["assessment_id"]) == FIRST
         assert await store.counts("assessments") == [2]
 
-    async def test_of_outgrown_evidence_leaves_it_to_the_closing(self, store: Recorded) -> None:
+    async def test_of_older_evidence_ends_the_job_until_the_event_closes(self, store: Recorded) -> None:
         old = await evidence(store)
         await store.detect(detected(2, 10))
         await store.assess(assessed(EVENT, FIRST, *old))
@@ -99,7 +99,7 @@ class TestAssessment:
         row = await store.event(EVENT)
         assert (row["closed"], await store.due_at(EVENT)) == (True, store.now)
 
-    async def test_of_outgrown_evidence_leaves_a_closed_event_due(self, store: Recorded) -> None:
+    async def test_of_older_evidence_keeps_the_job_of_a_closed_event(self, store: Recorded) -> None:
         old = await evidence(store)
         await store.detect(detected(2, 10))
         await store.sweep(after=30)
@@ -115,8 +115,8 @@ class TestAssessment:
         await store.assess(assessed(opened_by(9), FIRST, 1, "digest"))
         assert await store.counts("assessments", "feed") == [1, 1]
 
-    async def test_kept_from_an_earlier_life_counts_when_it_is_judged_again(self, store: Recorded) -> None:
-        """The same judgement has the same id: dropped as a repetition it would leave the event due."""
+    async def test_recorded_before_its_event_counts_when_it_is_published_again(self, store: Recorded) -> None:
+        """A second assessment of the same evidence has the same id. Ignoring it would leave the event due."""
         _, digest = await evidence(store)
         await store.rows("TRUNCATE events, jobs")
         await store.assess(assessed(EVENT, FIRST, 7, digest, score=33))
@@ -132,18 +132,18 @@ class TestAssessment:
         await store.assess(assessed(EVENT, FIRST, 1, "digest"))
         assert await store.counts("assessments") == [0]
 
-    async def test_broken_ones_are_buried_alone(self, store: Recorded) -> None:
+    async def test_only_invalid_ones_become_dead_letters(self, store: Recorded) -> None:
         known = await evidence(store)
-        nothing = assessed(EVENT, SECOND, *known)
-        nothing.ClearField("assessment")
-        wild = assessed(EVENT, SECOND, *known, score=101)
-        await store.assess(nothing, assessed(EVENT, FIRST, *known), wild)
+        empty = assessed(EVENT, SECOND, *known)
+        empty.ClearField("assessment")
+        out_of_range = assessed(EVENT, SECOND, *known, score=101)
+        await store.assess(empty, assessed(EVENT, FIRST, *known), out_of_range)
         assert store.assessments.buried == [(0, "BAD_RECORD"), (2, "BAD_RECORD")]
         assert (await store.event(EVENT))["status"] == ASSESSED
 
 
 class TestFailure:
-    async def test_is_seen_and_tried_again_later(self, store: Recorded) -> None:
+    async def test_is_in_the_feed_and_retried_later(self, store: Recorded) -> None:
         await lease(store)
         await store.assess(failed(EVENT, FIRST, *await evidence(store)))
         row = await store.event(EVENT)
@@ -158,7 +158,7 @@ class TestFailure:
         )
         assert (reason, detail, failed_at) == ("BAD_ANSWER", "no JSON", at(60))
 
-    async def test_again_is_no_entry_of_the_feed_and_the_last_one_is_kept(self, store: Recorded) -> None:
+    async def test_again_is_not_in_the_feed_and_only_the_last_one_is_kept(self, store: Recorded) -> None:
         known = await evidence(store)
         other = failed(opened_by(9), THIRD, 1, "digest")
         await store.assess(failed(EVENT, FIRST, *known), other)
@@ -170,7 +170,7 @@ class TestFailure:
         assert [str(row["id"]) for row in rows] == [THIRD, FOURTH]
         assert str((await store.event(EVENT))["failure_id"]) == FOURTH
 
-    async def test_that_does_not_matter_is_in_place_of_none(self, store: Recorded) -> None:
+    async def test_that_is_ignored_does_not_replace_another(self, store: Recorded) -> None:
         old = await evidence(store)
         await store.assess(assessed(EVENT, FIRST, *old))
         await store.detect(detected(2, 10))
@@ -189,14 +189,14 @@ class TestFailure:
         assert await attempts(store) == 2
         assert await store.due_at(EVENT) == store.now + timedelta(seconds=2)
 
-    async def test_then_success(self, store: Recorded) -> None:
+    async def test_is_ended_by_a_success(self, store: Recorded) -> None:
         known = await evidence(store)
         await store.assess(failed(EVENT, FIRST, *known), assessed(EVENT, SECOND, *known))
         row = await store.event(EVENT)
         assert (row["status"], await store.job(EVENT)) == (ASSESSED, None)
         assert sequences(await store.feed()) == [1, 2]
 
-    async def test_after_success_does_not_matter(self, store: Recorded) -> None:
+    async def test_after_a_success_is_ignored(self, store: Recorded) -> None:
         known = await evidence(store)
         await store.assess(assessed(EVENT, SECOND, *known), failed(EVENT, FIRST, *known))
         assert (await store.event(EVENT))["status"] == ASSESSED
@@ -209,7 +209,7 @@ class TestFailure:
 
 
 class TestRecovery:
-    """A judgement succeeds while other events wait for their next attempt."""
+    """An assessment succeeds while other events wait for their next attempt."""
 
     async def put(self, store: Recorded, **changes: Any) -> str:
         pair = due_rows(**({"status": FAILED, "attempts": 9, "due_at": later(store)} | changes))
@@ -220,7 +220,7 @@ class TestRecovery:
         row = await store.event(event)
         await store.assess(assessed(event, id, row["evidence_revision"], row["evidence_digest"], **changes))
 
-    async def test_makes_due_what_failed_and_wakes_the_judges(self, store: Recorded) -> None:
+    async def test_makes_failed_jobs_due_and_wakes_the_workers(self, store: Recorded) -> None:
         failed = [await self.put(store) for _ in range(3)]
         upcoming = store.signals.due.upcoming()
         await self.succeed(store)
@@ -229,30 +229,32 @@ class TestRecovery:
         assert {await attempts(store, id) for id in failed} == {9}
         assert len(await store.feed()) == 2
 
-    async def test_each_event_once_until_it_is_judged(self, store: Recorded) -> None:
-        """One that fails by itself must not be tried at every success."""
-        hopeless = await self.put(store)
+    async def test_makes_each_job_due_once_until_its_event_is_assessed(self, store: Recorded) -> None:
+        """Otherwise a job that always fails would be tried at every success."""
+        always_fails = await self.put(store)
         await store.detect(detected(2, 500, urgent=True), detected(3, 1000, urgent=True))
         await self.succeed(store)
-        row = await store.event(hopeless)
-        await store.assess(failed(hopeless, FOURTH, row["evidence_revision"], row["evidence_digest"]))
-        after = await store.due_at(hopeless)
+        row = await store.event(always_fails)
+        await store.assess(failed(always_fails, FOURTH, row["evidence_revision"], row["evidence_digest"]))
+        after = await store.due_at(always_fails)
         assert after == later(store)
         await self.succeed(store, opened_by(2), SECOND)
-        assert await store.due_at(hopeless) == after
-        await self.succeed(store, hopeless, THIRD)
-        assert await store.job(hopeless) is None
+        assert await store.due_at(always_fails) == after
+        await self.succeed(store, always_fails, THIRD)
+        assert await store.job(always_fails) is None
 
-    async def test_one_that_is_in_hand_waits_for_the_next(self, store: Recorded) -> None:
-        """Its attempt began before: if it fails, that says nothing."""
+    async def test_a_leased_job_is_made_due_by_the_next_success(self, store: Recorded) -> None:
+        """Its attempt began earlier, so its failure would say nothing about the reasoner now."""
         held = {"due_at": store.now, "lease_id": uuid4(), "leased_until": later(store)}
-        in_hand = await self.put(store, **held)
+        leased = await self.put(store, **held)
         await self.succeed(store)
-        row = await store.job(in_hand)
+        row = await store.job(leased)
         assert row is not None
         assert (row["due_at"], row["hastened"], row["lease_id"]) == (store.now, False, held["lease_id"])
 
-    async def test_is_of_a_bounded_number(self, store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_makes_a_limited_number_of_jobs_due(
+        self, store: Recorded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("store_svc.job_queue.MOST_HASTENED", 2)
         old = await self.put(store, started_at=at(-9))
         new, urgent = await self.put(store), await self.put(store, started_at=at(-99), priority=1)
@@ -260,15 +262,15 @@ class TestRecovery:
         due = [await store.due_at(id) for id in (old, new, urgent)]
         assert due == [later(store), store.now, store.now]
 
-    async def test_what_was_asked_for_shows_nothing(self, store: Recorded) -> None:
-        """It may have been judged by rules, while the model still fails."""
+    async def test_a_requested_assessment_makes_nothing_due(self, store: Recorded) -> None:
+        """It may have been made by the rules, while the model still fails."""
         waits, request = await self.put(store), uuid4()
         await store.reassessments.request(UUID(EVENT), Request(request, "rules/v1"))
         await self.succeed(store, request=str(request))
         assert (await store.event(EVENT))["status"] == ASSESSED
         assert await store.due_at(waits) == later(store)
 
-    async def test_what_did_not_fail_is_as_it_was(self, store: Recorded) -> None:
+    async def test_a_job_that_has_not_failed_is_unchanged(self, store: Recorded) -> None:
         released = await self.put(store, status=PENDING)
         await self.succeed(store)
         assert await store.due_at(released) == later(store)

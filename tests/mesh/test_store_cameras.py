@@ -1,4 +1,4 @@
-"""CameraRepository in the database, and what is told of their changes, on a real PostgreSQL."""
+"""Cameras in the database and the records of their changes, on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,16 +24,16 @@ def cameras(store: Recorded) -> CameraRepository:
     return CameraRepository(store.database, store.signals, lambda: store.now)
 
 
-async def told(store: Recorded) -> list[CameraConfigured]:
+async def published(store: Recorded) -> list[CameraConfigured]:
     rows = await store.rows("SELECT body FROM camera_outbox ORDER BY id")
     return [CameraConfigured.FromString(row["body"]) for row in rows]
 
 
-async def test_create_is_stored_and_told(store: Recorded, cameras: CameraRepository) -> None:
+async def test_create_is_stored_and_published(store: Recorded, cameras: CameraRepository) -> None:
     upcoming = store.signals.feed.upcoming()
     made = await cameras.create("yard", "The Yard", "Europe/Berlin", True, {"person": 0.5, "*": 0.25})
     assert (made.revision, made.created_at, made.deleted_at) == (1, NOON, None)
-    (change,) = await told(store)
+    (change,) = await published(store)
     assert (change.camera.id, change.camera.display_name, change.camera.time_zone) == (
         "yard",
         "The Yard",
@@ -47,7 +47,7 @@ async def test_create_is_stored_and_told(store: Recorded, cameras: CameraReposit
     assert upcoming.is_set()
 
 
-async def test_create_takes_the_id_for_a_name(cameras: CameraRepository) -> None:
+async def test_create_without_a_name_uses_the_id(cameras: CameraRepository) -> None:
     assert (await cameras.create("yard", "", "", True, {})).display_name == "yard"
 
 
@@ -56,7 +56,7 @@ async def test_create_of_an_existing_one_is_a_conflict(store: Recorded, cameras:
     with pytest.raises(Conflict) as refusal:
         await cameras.create("front", "", "", True, {})
     assert refusal.value.reason == "CAMERA_EXISTS"
-    assert len(await told(store)) == 1
+    assert len(await published(store)) == 1
 
 
 async def test_create_by_two_at_once_succeeds_once(store: Recorded, cameras: CameraRepository) -> None:
@@ -64,10 +64,10 @@ async def test_create_by_two_at_once_succeeds_once(store: Recorded, cameras: Cam
         *(cameras.create("yard", f"{n}", "", True, {}) for n in range(5)), return_exceptions=True
     )
     assert sum(isinstance(each, Conflict) for each in made) == 4
-    assert [change.revision for change in await told(store)] == [1]
+    assert [change.revision for change in await published(store)] == [1]
 
 
-async def test_update_sets_what_it_is_given(store: Recorded, cameras: CameraRepository) -> None:
+async def test_update_changes_only_the_given_fields(store: Recorded, cameras: CameraRepository) -> None:
     await cameras.create("yard", "Yard", "UTC", True, {"person": 0.5})
     store.now += timedelta(seconds=5)
     changes = {"display_name": "Garden", "time_zone": "Asia/Tokyo", "enabled": False, "thresholds": {}}
@@ -77,7 +77,7 @@ async def test_update_sets_what_it_is_given(store: Recorded, cameras: CameraRepo
     assert (camera.created_at, camera.updated_at) == (NOON, store.now)
     camera = await cameras.update("yard", changes)
     assert (camera.display_name, camera.time_zone, camera.thresholds) == ("Garden", "Asia/Tokyo", {})
-    assert [change.revision for change in await told(store)] == [1, 2, 3]
+    assert [change.revision for change in await published(store)] == [1, 2, 3]
 
 
 async def test_a_time_zone_must_be_known(store: Recorded, cameras: CameraRepository) -> None:
@@ -87,10 +87,10 @@ async def test_a_time_zone_must_be_known(store: Recorded, cameras: CameraReposit
     await cameras.create("yard", "", "", True, {})
     with pytest.raises(Invalid):
         await cameras.update("yard", {"time_zone": "../etc/passwd"})
-    assert len(await told(store)) == 1
+    assert len(await published(store)) == 1
 
 
-async def test_delete_leaves_a_tombstone_and_create_revives(
+async def test_delete_leaves_a_tombstone_and_create_restores(
     store: Recorded, cameras: CameraRepository
 ) -> None:
     await cameras.create("yard", "Yard", "", True, {"person": 0.5})
@@ -101,14 +101,14 @@ async def test_delete_leaves_a_tombstone_and_create_revives(
         await cameras.delete("yard")
     made = await cameras.create("yard", "New", "", True, {})
     assert (made.display_name, made.thresholds, made.deleted_at) == ("New", {}, None)
-    assert [(change.revision, change.deleted) for change in await told(store)] == [
+    assert [(change.revision, change.deleted) for change in await published(store)] == [
         (1, False),
         (2, True),
         (3, False),
     ]
 
 
-async def test_an_unknown_one_cannot_be_changed(cameras: CameraRepository) -> None:
+async def test_an_unknown_camera_cannot_be_deleted(cameras: CameraRepository) -> None:
     with pytest.raises(NotFound) as refusal:
         await cameras.delete("nowhere")
     assert refusal.value.reason == "CAMERA_NOT_FOUND"

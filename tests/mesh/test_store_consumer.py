@@ -1,4 +1,4 @@
-"""Records that can never be stored, and a database that is away, on a real PostgreSQL."""
+"""Recording batches, invalid records and rejections, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -71,7 +71,7 @@ def another_medias_detection(message: MediaDetected) -> None:
     message.detections[0].id = found(1)
 
 
-class TestBrokenRecord:
+class TestInvalidRecord:
     @pytest.mark.parametrize(
         ("breaks", "reason"),
         [
@@ -89,7 +89,7 @@ class TestBrokenRecord:
             (another_medias_detection, "BAD_DATA"),
         ],
     )
-    async def test_is_buried_alone(
+    async def test_alone_becomes_a_dead_letter(
         self, store: Recorded, breaks: Callable[[MediaDetected], None], reason: str
     ) -> None:
         broken = detected(2, 100)
@@ -101,7 +101,7 @@ class TestBrokenRecord:
         assert await next_offset(store) == 3
         assert [delivery.offset for delivery in store.detections.finished] == [0, 2]
 
-    async def test_at_the_end_is_passed(self, store: Recorded) -> None:
+    async def test_at_the_end_of_a_batch_is_skipped(self, store: Recorded) -> None:
         broken = detected(1, 0)
         no_camera(broken)
         await store.detect(broken)
@@ -109,43 +109,43 @@ class TestBrokenRecord:
         await store.detect(detected(2, 0))
         assert await store.counts("media") == [1]
 
-    async def test_that_trips_the_code_is_buried_too(
+    async def test_that_causes_an_unexpected_error_becomes_a_dead_letter(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         read = store.recorder.read
 
-        def tripped(delivery: object) -> object:
+        def failing(delivery: object) -> object:
             if delivery.offset == 1:  # type: ignore[attr-defined]
-                tries.append(1)
+                attempts.append(1)
                 raise ZeroDivisionError("a bug")
             return read(delivery)  # type: ignore[arg-type]
 
-        tries: list[int] = []
-        monkeypatch.setattr(store.recorder, "read", tripped)
+        attempts: list[int] = []
+        monkeypatch.setattr(store.recorder, "read", failing)
         await store.detect(detected(1, 0), detected(2, 100))
         assert store.detections.buried == [(1, "INTERNAL")]
         assert await store.counts("media") == [1]
-        assert len(tries) == 1 + ATTEMPTS  # with its batch, then alone
+        assert len(attempts) == 1 + ATTEMPTS  # with its batch, then alone
 
-    async def test_that_trips_the_code_once_is_stored(
+    async def test_that_causes_an_unexpected_error_once_is_stored(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write = store.recorder.write
-        trips = iter([True, True])
+        failures = iter([True, True])
 
-        async def tripped(*arguments: object) -> object:
+        async def failing(*arguments: object) -> object:
             effect: object = await write(*arguments)  # type: ignore[arg-type]
-            if next(trips, False):
+            if next(failures, False):
                 raise ZeroDivisionError("a hiccup")
             return effect
 
-        monkeypatch.setattr(store.recorder, "write", tripped)
+        monkeypatch.setattr(store.recorder, "write", failing)
         await store.detect(detected(1, 0))
         assert store.detections.buried == []
         assert await store.counts("media", "feed") == [1, 1]
 
-    async def test_a_bug_in_the_tables_stops_the_worker(self, store: Recorded) -> None:
-        """Nothing is buried that a repaired database would take."""
+    async def test_a_missing_table_stops_the_consumer(self, store: Recorded) -> None:
+        """A record that a repaired database would accept must not become a dead letter."""
         await store.rows("ALTER TABLE detections RENAME TO elsewhere")
         with pytest.raises(asyncpg.UndefinedTableError):
             await store.detect(detected(1, 0))
@@ -164,7 +164,7 @@ class TestRejections:
         known = {row["id"] for row in await store.rows("SELECT id FROM files")}
         assert known == {file_id(fingerprint(1)), file_id(fingerprint(2))}
 
-    async def test_without_a_camera_are_kept_and_make_none(self, store: Recorded) -> None:
+    async def test_without_a_camera_are_kept_and_create_none(self, store: Recorded) -> None:
         await store.reject(rejected(1, camera=""))
         assert await store.counts("rejections", "cameras") == [1, 0]
 
@@ -183,7 +183,7 @@ class TestRejections:
         assert (path, str(media)) == ("", detected(1, 0).media.id)
         assert await store.counts("files") == [0]
 
-    async def test_broken_ones_are_buried_alone(self, store: Recorded) -> None:
+    async def test_only_invalid_ones_become_dead_letters(self, store: Recorded) -> None:
         broken = rejected(1)
         broken.rejection_id = "none"
         await store.reject(broken, rejected(2))

@@ -1,4 +1,4 @@
-"""The queue while everything happens at once, and across restarts, on a real PostgreSQL and a real broker."""
+"""The job queue under concurrency and across restarts, on a real PostgreSQL and a real broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,7 +32,7 @@ from tests.support.records import unique
 
 EVENT = opened_by(1)
 FIRST, SECOND = (str(UUID(int=n)) for n in (1, 2))
-WISH = Request(UUID(int=71), "another", "v2")
+REQUEST = Request(UUID(int=71), "another", "v2")
 
 
 @pytest.fixture
@@ -41,15 +41,15 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
         yield recorded
 
 
-def whole(lease: JobLease) -> bool:
-    """Whether the digest that is handed out is that of what is handed out with it."""
+def is_consistent(lease: JobLease) -> bool:
+    """Returns whether the digest of the leased evidence is that of its content."""
     evidence = lease.assess.evidence
     ids = [UUID(detection.id) for detection in evidence.detections]
     history = [EarlierEvent(UUID(past.event_id), micros(past.started_at)) for past in evidence.history]
     return evidence.digest == evidence_digest(ids, history, evidence.time_zone)
 
 
-async def test_what_is_handed_out_of_a_growing_event_is_whole(store: Recorded) -> None:
+async def test_leased_evidence_is_consistent_while_frames_join(store: Recorded) -> None:
     seen: set[int] = set()
     await store.detect(detected(1, 0, urgent=True))
 
@@ -61,7 +61,7 @@ async def test_what_is_handed_out_of_a_growing_event_is_whole(store: Recorded) -
         other = Recorded(store.database)
         while not growing.done():
             for lease in await other.take():
-                assert whole(lease)
+                assert is_consistent(lease)
                 seen.add(lease.assess.evidence.revision)
                 ids = [lease.lease_id]
                 await store.database.transaction(lambda c, ids=ids: release_leases(c, ids, store.now))  # type: ignore[misc]
@@ -71,15 +71,15 @@ async def test_what_is_handed_out_of_a_growing_event_is_whole(store: Recorded) -
         for _ in range(3):
             group.create_task(lease())
     assert len(seen) > 20
-    (last,) = await store.take()  # none was held back because it did not fit
+    (last,) = await store.take()  # no job was skipped because of its digest
     assert last.assess.evidence.revision == 199
 
 
 @dataclass
-class Crowd:
-    """Everybody who touches jobs at once, each with a process's view of its own."""
+class ConcurrentUse:
+    """Everything that uses jobs, concurrently, as if in separate processes."""
 
-    look: Recorded
+    database: Recorded
     chance: Random = field(default_factory=lambda: Random(7))
     photo: int = 100
     done: dict[str, int] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Crowd:
         self.done[what] = self.done.get(what, 0) + number
 
     async def events(self, most: int) -> list[asyncpg.Record]:
-        rows = await self.look.rows("SELECT id, evidence_revision, evidence_digest FROM events")
+        rows = await self.database.rows("SELECT id, evidence_revision, evidence_digest FROM events")
         return self.chance.sample(rows, min(most, len(rows)))
 
     async def grow(self, store: Recorded, number: int) -> None:
@@ -115,7 +115,7 @@ class Crowd:
 
     async def lease(self, store: Recorded, number: int) -> None:
         taken = await store.take(8)
-        assert all(map(whole, taken))
+        assert all(map(is_consistent, taken))
         self.leases = [lease.lease_id for lease in taken] + self.leases[:30]
         self.count("leased", len(taken))
 
@@ -133,23 +133,23 @@ class Crowd:
         self.count("asked")
 
     async def sweep(self, store: Recorded, number: int) -> None:
-        self.look.now += timedelta(seconds=40)
-        store.now = self.look.now
+        self.database.now += timedelta(seconds=40)
+        store.now = self.database.now
         await store.sweep()
         self.count("swept")
 
 
-async def test_nobody_waits_in_a_circle(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leasing, renewing, releasing, hastening, growing, assessing, asking and closing, all at once."""
+async def test_concurrent_use_causes_no_deadlock(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs are leased, renewed, released and hastened while events grow and are requested and closed."""
 
     async def hasten(connection: asyncpg.Connection, kind: int, now: datetime) -> bool:
         hastened = await hasten_jobs(connection, kind, now)
-        crowd.count("hastened", hastened)
+        use.count("hastened", hastened)
         return hastened
 
     monkeypatch.setattr("store_svc.recording.event_assessed.hasten_jobs", hasten)
     async with open_recorded(postgres_url) as look:
-        crowd = Crowd(look)
+        use = ConcurrentUse(look)
         until = asyncio.get_running_loop().time() + 6.0
 
         async def keep(act: Callable[[Recorded, int], Awaitable[None]], number: int) -> None:
@@ -158,9 +158,9 @@ async def test_nobody_waits_in_a_circle(postgres_url: str, monkeypatch: pytest.M
                 store.now = look.now
                 await act(store, number)
 
-        acts = [crowd.grow, crowd.assess, crowd.lease, crowd.renew, crowd.release, crowd.ask]
+        acts = [use.grow, use.assess, use.lease, use.renew, use.release, use.ask]
         async with asyncio.TaskGroup() as group:
-            for number, act in enumerate([*acts, crowd.grow, crowd.assess, crowd.renew, crowd.sweep]):
+            for number, act in enumerate([*acts, use.grow, use.assess, use.renew, use.sweep]):
                 group.create_task(keep(act, number))
         rows = await look.rows(
             "SELECT count(*) FILTER (WHERE input_digest <> evidence_digest OR rank_time <> started_at),"
@@ -170,8 +170,8 @@ async def test_nobody_waits_in_a_circle(postgres_url: str, monkeypatch: pytest.M
         )
         assert [tuple(row) for row in rows] == [(0, 0)]
     acted = {"grown", "assessed", "leased", "renewed", "released", "asked", "swept", "hastened"}
-    assert {what for what, number in crowd.done.items() if number} == acted
-    assert await deadlocks(postgres_url) == 0  # the sessions above have ended, and told what they counted
+    assert {what for what, number in use.done.items() if number} == acted
+    assert await deadlocks(postgres_url) == 0  # the sessions above have ended and reported their counts
 
 
 async def deadlocks(url: str) -> int:
@@ -189,21 +189,21 @@ async def evidence(store: Recorded) -> tuple[int, str]:
     return row["evidence_revision"], row["evidence_digest"]
 
 
-async def test_a_request_that_comes_while_an_answer_is_under_way_is_answered(store: Recorded) -> None:
+async def test_a_request_during_an_assessment_is_answered(store: Recorded) -> None:
     await store.detect(detected(1, 0))
     await store.sweep(after=30)
     (ordinary,) = await store.take()
-    await store.reassessments.request(UUID(EVENT), WISH)
+    await store.reassessments.request(UUID(EVENT), REQUEST)
     await store.assess(assessed(EVENT, FIRST, *await evidence(store)))
     (asked,) = await store.take()
     assert not ordinary.assess.HasField("request")
-    assert asked.assess.request.request_id == str(WISH.id)
-    await store.assess(assessed(EVENT, SECOND, *await evidence(store), request=str(WISH.id)))
+    assert asked.assess.request.request_id == str(REQUEST.id)
+    await store.assess(assessed(EVENT, SECOND, *await evidence(store), request=str(REQUEST.id)))
     assert str((await store.event(EVENT))["assessment_id"]) == SECOND
     assert await store.job(EVENT) is None
 
 
-async def test_the_answer_to_old_evidence_leaves_the_job_of_newer_evidence(store: Recorded) -> None:
+async def test_an_assessment_of_old_evidence_keeps_the_job_of_newer_evidence(store: Recorded) -> None:
     await store.detect(detected(1, 0))
     await store.sweep(after=30)
     (old,) = await store.take()
@@ -219,7 +219,7 @@ async def test_the_answer_to_old_evidence_leaves_the_job_of_newer_evidence(store
 
 @dataclass
 class Process:
-    """One life of a store: it reads the topic of the assessments only when it is told to."""
+    """One store process, which reads the topic of the assessments only when the test says so."""
 
     store: Recorded
     stream: Stream[EventAssessed]
@@ -236,12 +236,12 @@ class Process:
         return await self.leases.lease(ASSESS, 9, 0.0)
 
     async def answer(self, lease: JobLease) -> None:
-        """As the worker does."""
+        """Publishes an assessment, as the worker does."""
         known = lease.assess.evidence
         await self.bus.publish(self.topic, assessed(EVENT, FIRST, known.revision, known.digest))
 
     async def read(self) -> None:
-        """The next batch."""
+        """Records the next batch."""
         async with asyncio.timeout(90):
             async for batch in self.stream.batches(100):
                 await self.store.assessed.process(self.stream, batch)
@@ -254,7 +254,7 @@ class Process:
 
 
 class TestAcrossARestart:
-    """The worker has answered; the store has not read it."""
+    """A worker has published an assessment that the store has not read yet."""
 
     @pytest.fixture
     async def lives(
@@ -274,10 +274,10 @@ class TestAcrossARestart:
             yield live
 
     @pytest.mark.parametrize("released", [False, True])
-    async def test_nothing_is_leased_again_that_was_answered_before_it(
+    async def test_a_job_that_was_assessed_before_the_restart_is_not_leased_again(
         self, store: Recorded, lives: Any, released: bool
     ) -> None:
-        """Its lease expired meanwhile, or its worker gave it back: it did not hear from the broker."""
+        """Its lease has expired, or its worker has released it, as the broker did not answer in time."""
         await store.detect(detected(1, 0, urgent=True))
         async with lives() as before:
             await before.until_read(before.facts.update)
@@ -294,7 +294,9 @@ class TestAcrossARestart:
             assert await after.take() == []
         assert (await store.event(EVENT))["assessment_id"] == UUID(FIRST)
 
-    async def test_nor_what_was_answered_before_its_lease_expired(self, store: Recorded, lives: Any) -> None:
+    async def test_a_job_that_was_assessed_before_its_lease_expired_is_not_leased_again(
+        self, store: Recorded, lives: Any
+    ) -> None:
         await store.detect(detected(1, 0, urgent=True))
         async with lives() as life:
             await life.until_read(life.facts.update)
@@ -310,7 +312,7 @@ class TestAcrossARestart:
             assert await life.take() == []
         assert (await store.event(EVENT))["assessment_id"] == UUID(FIRST)
 
-    async def test_what_was_not_answered_is_leased_anew(self, store: Recorded, lives: Any) -> None:
+    async def test_a_job_that_was_not_assessed_is_leased_again(self, store: Recorded, lives: Any) -> None:
         await store.detect(detected(1, 0, urgent=True))
         async with lives() as life:
             await life.until_read(life.facts.update)

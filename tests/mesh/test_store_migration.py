@@ -1,4 +1,4 @@
-"""Bringing the database to this version's tables, on a real PostgreSQL."""
+"""Migrating the database, on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def engine(empty_postgres_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 async def differences(engine: AsyncEngine) -> Any:
-    """Between the database and the tables in code."""
+    """Returns the differences between the database and the tables in the code."""
 
     def compare(connection: Connection) -> Any:
         return compare_metadata(MigrationContext.configure(connection), metadata)
@@ -69,7 +69,7 @@ async def test_an_empty_database_gets_the_tables_in_code(
     assert await heads(engine) == [(0, 0)]
 
 
-async def test_an_up_to_date_one_is_left_alone(empty_postgres_url: str, engine: AsyncEngine) -> None:
+async def test_an_up_to_date_database_is_unchanged(empty_postgres_url: str, engine: AsyncEngine) -> None:
     await migrate(empty_postgres_url)
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE feed_head SET sequence = 7"))
@@ -84,23 +84,35 @@ async def test_several_may_start_at_once(empty_postgres_url: str, engine: AsyncE
     assert await heads(engine) == [(0, 0)]
 
 
-async def test_who_starts_during_a_migration_waits_for_it_however_long_it_takes(
+async def test_a_process_that_starts_during_a_migration_waits_without_a_limit(
     empty_postgres_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migration, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(migration, "LOCK_SECONDS", 0.1)
     async with engine.begin() as other:
         await other.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": migration.LOCK})
         waiting = asyncio.create_task(migrate(empty_postgres_url))
-        await asyncio.wait([waiting], timeout=3)
+        await until_one_waits_for_a_lock(engine)
+        await asyncio.wait([waiting], timeout=0.5)  # several times the limit
         assert not waiting.done()
     await waiting
     assert await differences(engine) == []
 
 
-async def test_one_that_dies_midway_leaves_nothing(
+async def until_one_waits_for_a_lock(engine: AsyncEngine) -> None:
+    waits = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with engine.connect() as connection, asyncio.timeout(90):
+        while not await connection.scalar(waits):
+            await connection.rollback()  # within a transaction the view does not change
+            await asyncio.sleep(0.02)
+
+
+async def test_a_migration_that_is_killed_leaves_the_schema_unchanged(
     empty_postgres_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second start finds an empty database, not half of one."""
+    """The second start finds an empty database."""
     upgrade = migration._upgrade
 
     def dies(connection: Connection) -> None:
@@ -117,8 +129,10 @@ async def test_one_that_dies_midway_leaves_nothing(
     assert await differences(engine) == []
 
 
-async def test_does_not_hold_up_the_loop(empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alembic runs in a thread: the loop turns while it works."""
+async def test_does_not_block_the_event_loop(
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alembic runs in a thread."""
     loop = asyncio.get_running_loop()
     turned = asyncio.Event()
     upgrade = migration._upgrade
@@ -135,10 +149,10 @@ async def test_does_not_hold_up_the_loop(empty_postgres_url: str, monkeypatch: p
     assert turned.is_set()
 
 
-async def test_a_database_of_the_version_before_keeps_what_it_has(
+async def test_a_database_of_the_first_version_keeps_its_data(
     empty_postgres_url: str, engine: AsyncEngine
 ) -> None:
-    """Events in the queue, and judgements of which only the times tell the order; another one goes on."""
+    """Events in the queue, and assessments that are numbered in the order of their times."""
     await upgrade(engine, "0001")
     async with engine.begin() as connection:
         await connection.execute(text(EVENT_OF_0001), {"id": EVENT, "assessment": UUID(int=1)})
@@ -155,7 +169,7 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
         event, job = queued.event, queued.job
         assert job is not None
         assert (job.due_at, job.attempts, job.request, event.assessment) == (DUE, 2, None, b"1")
-        assert job.waiting_since == NOON  # its last detection: more nobody wrote down
+        assert job.waiting_since == NOON  # its last detection, as the time was not recorded
         assert event.failure_id == UUID(int=22)
         await write(database, assessments, assessment_row(UUID(int=4), EVENT, 1))
     async with engine.connect() as connection:
@@ -165,8 +179,8 @@ async def test_a_database_of_the_version_before_keeps_what_it_has(
         assert rows.all() == [(UUID(int=22),)]
 
 
-async def test_raw_answers_move_out_of_what_is_listed(empty_postgres_url: str, engine: AsyncEngine) -> None:
-    """More than one round of rows, of which the last has a raw answer as earlier versions wrote it."""
+async def test_raw_answers_move_to_a_table_of_their_own(empty_postgres_url: str, engine: AsyncEngine) -> None:
+    """More rows than one portion. The last one has a raw answer as earlier versions wrote it."""
     await upgrade(engine, "0001")
     raw_answer = "a man at the door\0" * 400
     others = 600
@@ -201,9 +215,13 @@ async def test_raw_answers_move_out_of_what_is_listed(empty_postgres_url: str, e
         one = await get_event(database, str(EVENT))
         history = (await list_assessments(database, str(EVENT), 100, "")).assessments
         changes, _ = await list_changes(database, others, 10)
-    told = [listed.assessment, one.assessment, history[0], changes[0].event.assessment]
-    for assessment in told:
-        assert (assessment.summary, assessment.raw_answer, assessment.ByteSize()) == ("A man.", "", WEIGHT)
+    messages = [listed.assessment, one.assessment, history[0], changes[0].event.assessment]
+    for assessment in messages:
+        assert (assessment.summary, assessment.raw_answer, assessment.ByteSize()) == (
+            "A man.",
+            "",
+            SIZE_WITHOUT_RAW_ANSWER,
+        )
         assert b"alien" not in assessment.SerializeToString()
     await downgrade_to_before_raw_answers(engine)
     async with engine.connect() as connection:
@@ -225,13 +243,13 @@ async def downgrade_to_before_raw_answers(engine: AsyncEngine) -> None:
         await connection.run_sync(work)
 
 
-WAITING: dict[str, dict[str, Any]] = {
+WAITING_EVENTS: dict[str, dict[str, Any]] = {
     "due": {},
     "urgent": {"priority": URGENT, "urgent_done": True, "closed": False},
     "leased": {"lease_id": UUID(int=31), "leased_until": NOON + timedelta(seconds=60)},
     "failed": {"status": 3, "attempts": 4, "due_at": NOON + timedelta(seconds=8), "failure_id": UUID(int=41)},
     "hastened": {"status": 3, "attempts": 9, "hastened": True},
-    "asked": {
+    "requested": {
         "status": 2,
         "assessed_digest": "digest",
         "priority": REQUESTED,
@@ -239,43 +257,49 @@ WAITING: dict[str, dict[str, Any]] = {
         "request_model": "m" * 256,
         "request_prompt": "v2",
     },
-    "asked for the usual": {"request_id": UUID(int=52), "request_model": "", "request_prompt": ""},
+    "requested with the configured model": {
+        "request_id": UUID(int=52),
+        "request_model": "",
+        "request_prompt": "",
+    },
 }
-JOBS: dict[str, dict[str, Any]] = {
+EXPECTED_JOBS: dict[str, dict[str, Any]] = {
     "due": {},
     "urgent": {"priority": URGENT},
     "leased": {"lease_id": UUID(int=31), "leased_until": NOON + timedelta(seconds=60)},
     "failed": {"failed": True, "attempts": 4, "due_at": NOON + timedelta(seconds=8)},
     "hastened": {"failed": True, "attempts": 9, "hastened": True},
-    "asked": {"priority": REQUESTED, "request": Request(UUID(int=51), "m" * 256, "v2")},
-    "asked for the usual": {"request": Request(UUID(int=52))},
+    "requested": {"priority": REQUESTED, "request": Request(UUID(int=51), "m" * 256, "v2")},
+    "requested with the configured model": {"request": Request(UUID(int=52))},
 }
-SETTLED: tuple[dict[str, Any], ...] = (
+EVENTS_WITHOUT_JOB: tuple[dict[str, Any], ...] = (
     {"status": 2, "assessed_digest": "digest"},
     {"closed": False},
     {"failure_id": UUID(int=42), "status": 2, "assessed_digest": "digest"},  # a request was given up
 )
 
 
-async def test_what_waits_is_carried_over_and_back(empty_postgres_url: str, engine: AsyncEngine) -> None:
+async def test_waiting_events_become_jobs_and_back(empty_postgres_url: str, engine: AsyncEngine) -> None:
     await upgrade(engine, "0003")
-    ids = {name: UUID(int=100 + n) for n, name in enumerate(WAITING)}
-    settled = [UUID(int=200 + n) for n, _ in enumerate(SETTLED)]
+    ids = {name: UUID(int=100 + n) for n, name in enumerate(WAITING_EVENTS)}
+    without_job = [UUID(int=200 + n) for n, _ in enumerate(EVENTS_WITHOUT_JOB)]
     async with engine.begin() as connection:
-        for name, changes in WAITING.items():
+        for name, changes in WAITING_EVENTS.items():
             await put_event_of_0003(connection, ids[name], {"due_at": NOON, "waiting_since": SINCE} | changes)
-        for id, changes in zip(settled, SETTLED, strict=True):
+        for id, changes in zip(without_job, EVENTS_WITHOUT_JOB, strict=True):
             await put_event_of_0003(connection, id, changes)
         before = (await connection.execute(text(EVENTS_OF_0003))).all()
     await migrate(empty_postgres_url)
     assert await differences(engine) == []
     async with open_database(empty_postgres_url) as database:
         jobs = await database.transaction(
-            lambda connection: lock_jobs(connection, ASSESS, [*ids.values(), *settled])
+            lambda connection: lock_jobs(connection, ASSESS, [*ids.values(), *without_job])
         )
     began = NOON - timedelta(minutes=1)
     plain = {id: Job(ASSESS, id, "front", began, NOON, SINCE, input_digest="digest") for id in ids.values()}
-    assert jobs == {ids[name]: replace(plain[ids[name]], **changes) for name, changes in JOBS.items()}
+    assert jobs == {
+        ids[name]: replace(plain[ids[name]], **changes) for name, changes in EXPECTED_JOBS.items()
+    }
     async with engine.connect() as connection:
         failures = (await connection.execute(text("SELECT id, failure_id FROM events ORDER BY id"))).all()
     assert failures == [(row.id, row.failure_id) for row in before]
@@ -331,10 +355,10 @@ async def upgrade(engine: AsyncEngine, revision: str, *, down: bool = False) -> 
 
 
 EVENT = UUID(int=9)
-# A field that no contract of ours ever had: number 999, 5 bytes.
+# A field that no contract ever had: number 999, 5 bytes.
 UNKNOWN = b"\xba\x3e\x05alien"
-# Of two ids, a summary, a model and a score.
-WEIGHT = 38 + 38 + 8 + 3 + 2
+# The bytes of two ids, a summary, a model and a score.
+SIZE_WITHOUT_RAW_ANSWER = 38 + 38 + 8 + 3 + 2
 ENTRY_OF_0001 = """
     INSERT INTO feed (sequence, event_id, camera_id, status, severity, deleted, body, recorded_at)
     VALUES (:n, :event, 'front', 2, :severity, false, :body, :at)
@@ -364,19 +388,19 @@ FAILURE_OF_0001 = """
 @pytest.mark.parametrize(
     "url", ["postgresql+asyncpg://me:hunter2@h:port/db", "postgresql+asyncpg:me:hunter2@"]
 )
-async def test_a_url_that_does_not_fit_is_said_but_not_repeated(url: str) -> None:
+async def test_an_invalid_url_is_reported_without_its_password(url: str) -> None:
     with pytest.raises(Invalid, match="LARES_DATABASE_URL") as refused:
         await migrate(url)
     assert "hunter2" not in refused.value.message
 
 
-async def test_a_parameter_that_there_is_not_is_said(empty_postgres_url: str) -> None:
+async def test_an_unknown_parameter_is_reported(empty_postgres_url: str) -> None:
     url = make_url(empty_postgres_url).update_query_dict({"colour": "red"})
     with pytest.raises(Invalid, match=r"LARES_DATABASE_URL: .*colour"):
         await migrate(url.render_as_string(hide_password=False))
 
 
-async def test_a_database_that_there_is_not_is_said(empty_postgres_url: str) -> None:
+async def test_a_missing_database_is_reported(empty_postgres_url: str) -> None:
     url = make_url(empty_postgres_url).set(database="nowhere")
     with pytest.raises(Unavailable, match='database "nowhere" does not exist'):
         await migrate(url.render_as_string(hide_password=False))

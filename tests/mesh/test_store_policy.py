@@ -1,5 +1,7 @@
-"""What counts is what counted before frames: the same photos, recorded as earlier versions wrote them and as
-they are written now, make the same events."""
+"""The store keeps the same detections as earlier versions, in which detect_svc filtered.
+
+The same photos give the same events, whether they are recorded as earlier versions wrote them or as now.
+"""
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -27,7 +29,7 @@ from tests.support.parts import MIGRATED, fresh_database
 from tests.support.photos import animals, empty_photo, people, vehicles
 from tests.support.recorded import open_recorded
 
-# What does not tell when it was recorded.
+# The columns that do not depend on the time of recording.
 EVENTS = """
     SELECT id, camera_id, status, revision, sequence, started_at, ended_at, closed, labels, detection_count,
         media_count, history, evidence_digest, evidence_revision, urgent_done
@@ -46,7 +48,7 @@ CARS = 60
 
 
 def crowd(detector: Detector) -> FrameFindings:
-    """A car park: 60 cars of falling scores, and among them what is less sure, not watched, or a person."""
+    """60 cars of decreasing scores, a person, and objects that are not watched or have low scores."""
     cars = [("car", np.float32(0.95 - index * 0.014)) for index in range(CARS)]
     others = [("person", 0.905), ("potted plant", 0.8), ("dog", 0.5), ("cat", 0.1), ("truck", 0.125)]
     ranked = sorted(
@@ -60,7 +62,7 @@ def crowd(detector: Detector) -> FrameFindings:
 
 
 def queries() -> FrameFindings:
-    """RT-DETRv2 with all of its 300 queries at 0.1 and above."""
+    """The output of RT-DETRv2 when all of its 300 queries have scores of at least 0.1."""
     chance = np.random.default_rng(7)
     scores = chance.uniform(0.1, 1, 300).astype(np.float32)
     scores[:8] = [0.1, 0.5, 0.7, 0.9, 0.3, 0.6, 0.8, 0.2]
@@ -71,21 +73,21 @@ def queries() -> FrameFindings:
 
 
 class RtDetr(FakeDetector):
-    """With the thresholds of RT-DETRv2: the nearest float of 32 bits to 0.9 lies below it."""
+    """A detector with the thresholds of RT-DETRv2. The 32-bit float nearest to 0.9 is less than 0.9."""
 
     name, threshold, fast_threshold = "rtdetrv2-r18", 0.5, 0.9
 
 
 @pytest.fixture(scope="module")
 async def photos() -> AsyncIterator[tuple[Detector, list[FrameFindings]]]:
-    """What the real detector reports of the sample photos."""
+    """The real detector and its findings in the sample photos."""
     async with open_detector(load_config()) as detector:
         paths = [*people(), *animals(), *vehicles(), empty_photo()]
         yield detector, [await detector.detect(path) for path in paths]
 
 
 def media(n: int, camera: str) -> Media:
-    """They come in three visits."""
+    """Media number `n` of a camera. Every five of them are one visit."""
     sha256 = hashlib.sha256(f"{camera} {n}".encode()).hexdigest()
     captured_at = at(n * 7 + n // 5 * 1000)
     return Media(
@@ -98,10 +100,10 @@ def media(n: int, camera: str) -> Media:
     )
 
 
-async def made_of(
+async def record_all(
     server: str, config: Config, cameras: Mapping[str, Mapping[str, float]], records: Sequence[MediaDetected]
 ) -> dict[str, Any]:
-    """What a store makes of the records, whose cameras have these thresholds."""
+    """Records these messages in a new store, and returns its tables."""
     async with (
         fresh_database(server, MIGRATED) as url,
         open_recorded(url, watch=watch_settings(config)) as store,
@@ -129,7 +131,7 @@ async def made_of(
     ids=str,
 )
 @pytest.mark.parametrize("model", ["efficientdet", "crowd", "rtdetr"])
-async def test_the_events_of_now_are_those_of_before(
+async def test_the_events_are_those_of_earlier_versions(
     postgres_server: str,
     photos: tuple[Detector, list[FrameFindings]],
     model: str,
@@ -140,7 +142,7 @@ async def test_the_events_of_now_are_those_of_before(
     if model == "crowd":
         detector, frames = FakeDetector(), [crowd(detector)] * 3
     elif model == "rtdetr":
-        # The last one is a visit of its own, whose only person is not for the fast path by a hair.
+        # The last frame is a visit of its own. Its person misses the threshold of the fast path narrowly.
         alone = FrameFindings(
             [RawFinding(0, "person", float(np.float32(0.9)), (0.25, 0.25, 0.5, 0.5))], 1280, 720
         )
@@ -153,12 +155,11 @@ async def test_the_events_of_now_are_those_of_before(
     }
     pairs = [(media(n, camera), frame) for n, frame in enumerate(frames) for camera in cameras]
     before = [
-        filtered(one, frame, detector, config, as_a_message_has_them(cameras[one.camera_id]))
-        for one, frame in pairs
+        filtered(one, frame, detector, config, as_float32(cameras[one.camera_id])) for one, frame in pairs
     ]
     now = [detected(one, frame, detector) for one, frame in pairs]
-    was = await made_of(postgres_server, config, cameras, before)
-    is_now = await made_of(postgres_server, config, cameras, now)
+    was = await record_all(postgres_server, config, cameras, before)
+    is_now = await record_all(postgres_server, config, cameras, now)
     for table, rows in was.items():
         assert is_now[table] == rows, table
     assert was["events"] or "umbrella" in config.watch_classes
@@ -167,6 +168,6 @@ async def test_the_events_of_now_are_those_of_before(
         assert len(whole) == CARS * 3
 
 
-def as_a_message_has_them(thresholds: Mapping[str, float]) -> dict[str, float]:
-    """detect_svc read them off store.cameras.v1."""
+def as_float32(thresholds: Mapping[str, float]) -> dict[str, float]:
+    """Returns the thresholds as detect_svc read them from store.cameras.v1."""
     return {label: float(np.float32(score)) for label, score in thresholds.items()}

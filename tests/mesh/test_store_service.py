@@ -1,4 +1,4 @@
-"""The store's loops on a real broker and a real PostgreSQL: everything once, whatever dies."""
+"""The whole of store_svc on a real broker and a real PostgreSQL, with restarts."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ from tests.support.records import unique
 
 @dataclass
 class Log:
-    """Topics of this test's own, in place of the real ones."""
+    """Topics that only this test uses, in place of the real ones."""
 
     bus: Bus
     detections: Topic[MediaDetected]
@@ -65,10 +65,10 @@ async def log(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 @pytest.fixture
-async def look(postgres_url: str) -> AsyncIterator[Recorded]:
-    """The database, for looking at."""
-    async with open_recorded(postgres_url) as recorded:
-        yield recorded
+async def recorded(postgres_url: str) -> AsyncIterator[Recorded]:
+    """The database of the store."""
+    async with open_recorded(postgres_url) as opened:
+        yield opened
 
 
 @asynccontextmanager
@@ -82,14 +82,14 @@ async def serving(log: Log, url: str, home: Path, **settings: Any) -> AsyncItera
         assert not mesh.failure.done()
 
 
-async def until_counts(look: Recorded, table: str, wanted: int, seconds: float = 90.0) -> None:
+async def until_counts(recorded: Recorded, table: str, wanted: int, seconds: float = 90.0) -> None:
     async with asyncio.timeout(seconds):
-        while (await look.counts(table))[0] < wanted:
+        while (await recorded.counts(table))[0] < wanted:
             await asyncio.sleep(0.02)
 
 
 async def published(log: Log, wanted: int) -> list[int]:
-    """The sequences on the feed's topic, until that one has come."""
+    """Returns the sequences on the topic of the feed up to `wanted`."""
     seen: list[int] = []
     async with log.bus.tail(log.feed, start="beginning") as tail, asyncio.timeout(90):
         async for delivery in tail:
@@ -99,44 +99,44 @@ async def published(log: Log, wanted: int) -> list[int]:
     return seen
 
 
-async def test_a_photo_is_recorded_closed_judged_and_told(
-    log: Log, look: Recorded, postgres_url: str, tmp_path: Path
+async def test_a_photo_is_recorded_closed_assessed_and_published(
+    log: Log, recorded: Recorded, postgres_url: str, tmp_path: Path
 ) -> None:
     async with serving(log, postgres_url, tmp_path, event_gap_seconds=0.5):
         await log.bus.publish(log.detections, detected(1, 0), detected(2, 0.25))
         await log.bus.publish(log.rejections, rejected(3))
-        await until_counts(look, "events JOIN jobs ON subject_id = events.id WHERE closed", 1)
-        row = await look.event(opened_by(1))
-        judged = assessed(opened_by(1), found(1), row["evidence_revision"], row["evidence_digest"])
-        await log.bus.publish(log.assessments, judged)
+        await until_counts(recorded, "events JOIN jobs ON subject_id = events.id WHERE closed", 1)
+        row = await recorded.event(opened_by(1))
+        assessment = assessed(opened_by(1), found(1), row["evidence_revision"], row["evidence_digest"])
+        await log.bus.publish(log.assessments, assessment)
         await until_counts(
-            look, "events WHERE assessment_id IS NOT NULL AND id NOT IN (SELECT subject_id FROM jobs)", 1
+            recorded, "events WHERE assessment_id IS NOT NULL AND id NOT IN (SELECT subject_id FROM jobs)", 1
         )
-        await until_counts(look, "rejections", 1)
-        head = (await look.feed())[-1].sequence
+        await until_counts(recorded, "rejections", 1)
+        head = (await recorded.feed())[-1].sequence
         assert await published(log, head) == list(range(1, head + 1))
-        assert await look.members() == {opened_by(1): sorted([found(1), found(2)])}
+        assert await recorded.members() == {opened_by(1): sorted([found(1), found(2)])}
 
 
-async def test_stopped_again_and_again_records_everything_once(
-    log: Log, look: Recorded, postgres_url: str, tmp_path: Path
+async def test_everything_is_recorded_once_across_restarts(
+    log: Log, recorded: Recorded, postgres_url: str, tmp_path: Path
 ) -> None:
-    """300 photos of 15 cameras, while the store is stopped in the middle of what it does."""
+    """The store is stopped several times while it records 300 photos of 15 cameras."""
     chance = random.Random(3)
     photos = [detected(n, n * 1000, camera=f"cam{n % 15}") for n in range(300)]
     publishing = asyncio.create_task(publish(log, photos))
     for _ in range(5):
         async with serving(log, postgres_url, tmp_path):
-            (before,) = await look.counts("media")
+            (before,) = await recorded.counts("media")
             if before < len(photos):
-                await until_counts(look, "media", min(len(photos), before + chance.randrange(1, 25)))
+                await until_counts(recorded, "media", min(len(photos), before + chance.randrange(1, 25)))
     await publishing
     async with serving(log, postgres_url, tmp_path):
-        await until_counts(look, "media", len(photos))
+        await until_counts(recorded, "media", len(photos))
         seen = await published(log, len(photos))
-    assert await look.counts("media", "detections", "events", "feed") == [300, 300, 300, 300]
-    told = list(dict.fromkeys(seen))
-    assert told == list(range(1, 301))  # each at least once, first times in order
+    assert await recorded.counts("media", "detections", "events", "feed") == [300, 300, 300, 300]
+    distinct = list(dict.fromkeys(seen))
+    assert distinct == list(range(1, 301))  # in order, apart from repetitions
 
 
 async def publish(log: Log, photos: list[MediaDetected]) -> None:
@@ -145,14 +145,14 @@ async def publish(log: Log, photos: list[MediaDetected]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_a_broken_record_stops_nobody(
-    log: Log, look: Recorded, postgres_url: str, tmp_path: Path
+async def test_an_invalid_record_does_not_stop_the_others(
+    log: Log, recorded: Recorded, postgres_url: str, tmp_path: Path
 ) -> None:
     broken = detected(2, 10)
     broken.media.id = "none"
     async with serving(log, postgres_url, tmp_path):
         await log.bus.publish(log.detections, detected(1, 0), broken, detected(3, 1000))
-        await until_counts(look, "media", 2)
+        await until_counts(recorded, "media", 2)
         async with asyncio.timeout(90):
-            while [row[0] for row in await look.rows("SELECT next_offset FROM offsets")] != [3]:
+            while [row[0] for row in await recorded.rows("SELECT next_offset FROM offsets")] != [3]:
                 await asyncio.sleep(0.02)

@@ -22,7 +22,7 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
 
 
 class TestClosing:
-    async def test_comes_30_s_after_the_last_detection_was_recorded(self, store: Recorded) -> None:
+    async def test_happens_30_s_after_the_last_detection_was_recorded(self, store: Recorded) -> None:
         await store.detect(detected(1, -5000))  # when it was captured does not matter
         await store.sweep(after=29.999999)
         assert not (await store.event(EVENT))["closed"]
@@ -32,7 +32,7 @@ class TestClosing:
         assert await store.due_at(EVENT) == store.now
         assert (await store.feed())[-1].event.closed
 
-    async def test_wakes_the_judges(self, store: Recorded) -> None:
+    async def test_signals_due_jobs_and_the_feed(self, store: Recorded) -> None:
         await store.detect(detected(1, 0))
         due, feed = store.signals.due.upcoming(), store.signals.feed.upcoming()
         await store.sweep(after=30)
@@ -58,7 +58,7 @@ class TestClosing:
     async def test_by_several_at_once_happens_once(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """All have found the same events before one of them has a lock."""
+        """All of them find the same events before the first one has a lock."""
         found, lock = asyncio.Barrier(4), event_repository.lock_cameras
 
         async def together(*arguments: object) -> object:
@@ -72,7 +72,7 @@ class TestClosing:
         assert sequences(await store.feed()) == list(range(1, 25))
 
     async def test_waits_until_the_partition_is_read(self, store: Recorded) -> None:
-        """Behind a backlog, 30 quiet seconds mean nothing."""
+        """With a backlog, 30 s without a record do not mean that nothing will join."""
         await store.detect(detected(1, 0), partition=0)
         await store.detect(detected(1, 0, camera="back"), partition=1)
         store.detections.end = {0: 2, 1: 1}
@@ -86,16 +86,16 @@ class TestClosing:
         row = await store.event(EVENT)
         assert (row["closed"], row["detection_count"], row["revision"]) == (True, 2, 3)
 
-    async def test_leaves_partitions_of_other_processes_to_them(self, store: Recorded) -> None:
+    async def test_ignores_partitions_that_it_does_not_read(self, store: Recorded) -> None:
         await store.detect(detected(1, 0), partition=5)
         other = Recorded(store.database)
         await other.sweep(after=60)
         assert not (await store.event(EVENT))["closed"]
 
-    async def test_passes_over_what_a_photo_reopens_meanwhile(
+    async def test_ignores_an_event_that_a_photo_joins_meanwhile(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The photo is recorded after the sweep has looked, before it has the camera's lock."""
+        """The photo is recorded after the sweep has read the events, before it locks the camera."""
         await store.detect(detected(1, 0))
         lock = event_repository.lock_cameras
         store.now = at(30)
@@ -108,7 +108,7 @@ class TestClosing:
         await store.sweep()
         assert not (await store.event(EVENT))["closed"]
 
-    async def test_makes_due_only_what_is_not_judged(self, store: Recorded) -> None:
+    async def test_creates_a_job_only_if_the_event_is_not_assessed(self, store: Recorded) -> None:
         await store.detect(detected(1, 0, urgent=True))
         row = await store.event(EVENT)
         await store.assess(assessed(EVENT, ID, row["evidence_revision"], row["evidence_digest"]))
@@ -116,7 +116,7 @@ class TestClosing:
         row = await store.event(EVENT)
         assert (row["closed"], await store.job(EVENT)) == (True, None)
 
-    async def test_goes_on_beyond_one_transaction(
+    async def test_takes_several_transactions_for_many_events(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sweep, "CLOSED_PER_TRANSACTION", 3)
@@ -134,12 +134,12 @@ class TestClockSetBack:
         await store.sweep(after=1)
         assert (await store.event(EVENT))["closed"]
 
-    async def test_what_was_due_is_due(self, store: Recorded) -> None:
+    async def test_a_due_job_stays_due(self, store: Recorded) -> None:
         await store.detect(detected(1, 0, urgent=True))
         await store.sweep(after=-86400)
         assert await store.due_at(EVENT) == store.now
 
-    async def test_a_retry_is_no_farther_than_its_own_length(self, store: Recorded) -> None:
+    async def test_a_pause_is_not_longer_than_it_can_be(self, store: Recorded) -> None:
         await store.detect(detected(1, 0, urgent=True))
         row = await store.event(EVENT)
         for n in range(1, 4):
@@ -151,7 +151,7 @@ class TestClockSetBack:
         await store.sweep(after=-1)
         assert await store.due_at(EVENT) == store.now
 
-    async def test_a_lease_is_no_longer_than_it_can_be(self, store: Recorded) -> None:
+    async def test_a_lease_is_not_longer_than_it_can_be(self, store: Recorded) -> None:
         await store.detect(detected(1, 0, urgent=True))
         (lease,) = await store.take()
         await store.sweep(after=-100)
@@ -161,7 +161,7 @@ class TestClockSetBack:
         (again,) = await store.take()
         assert again.lease_id != lease.lease_id
 
-    async def test_closed_events_stay(self, store: Recorded) -> None:
+    async def test_closed_events_are_unchanged(self, store: Recorded) -> None:
         await store.detect(detected(1, 0))
         await store.sweep(after=30)
         before = await store.feed()

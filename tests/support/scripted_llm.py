@@ -1,6 +1,6 @@
-"""A fake LLM server that behaves like llama.cpp, trtllm-serve, vLLM, Ollama or another, with their faults.
+"""A fake LLM server: plays llama.cpp, trtllm-serve, vLLM, Ollama or another on the wire, with every fault.
 
-It records the requests and gives prepared answers.
+It judges nothing. What it is asked is recorded; what it is told to do next, it does once.
 """
 
 import asyncio
@@ -37,22 +37,19 @@ Turn = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ScriptedLlm:
-    """Each request to the model is answered by the next of `turns`, or by `always` if there is none, or well.
-
-    A word is one token, so `context` is a number of words. While `loading` is set, every request is answered
-    with 503; while `silent` is set, none is answered.
-    """
+    """`context` is in words, which are its tokens; `loading` answers 503 to everything, `silent` nothing."""
 
     def __init__(
         self, kind: LlmServerKind = LlmServerKind.LLAMA_CPP, model: str = MODEL, context: int = 8192
     ) -> None:
         self.kind, self.model, self.context = kind, model, context
-        self.others: list[str] = []  # other models that it lists
+        self.others: list[str] = []  # models that it has besides
         self.slots = 3
         self.loading = self.silent = False
         self.turns: deque[Turn] = deque()
         self.always: Turn | None = None
         self.asked: list[dict[str, Any]] = []
+        self.looks = 0
         self.assessing = 0
         self.port = 0
         self.tls: ssl.SSLContext | None = None
@@ -64,7 +61,7 @@ class ScriptedLlm:
         return f"openai+{scheme}://:{KEY}@127.0.0.1:{self.port}/v1?model={self.model}{named}"
 
     async def start(self) -> None:
-        """Starts listening, on the same port as before."""
+        """On the port that it had before."""
         app = web.Application(middlewares=[self._front])
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
@@ -97,6 +94,7 @@ class ScriptedLlm:
         return answer
 
     async def _models(self, request: web.Request) -> web.Response:
+        self.looks += 1
         cards: list[dict[str, Any]] = [
             {"id": model, "object": "model", "owned_by": OWNERS[self.kind]}
             for model in (self.model, *self.others)
@@ -162,7 +160,7 @@ def too_long(kind: LlmServerKind) -> web.Response:
 
 
 def says(content: object, finish: str = "stop", **more: object) -> Turn:
-    """Completes with `content`, for 100 prompt tokens, of which 60 were cached, and 10 completion tokens."""
+    """A completion of this content, of 100 + 10 tokens of which 60 were cached."""
 
     async def turn(request: web.Request) -> web.Response:
         choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content}}
@@ -199,7 +197,7 @@ async def hangs(request: web.Request) -> web.StreamResponse:
 
 
 async def drips(request: web.Request) -> web.StreamResponse:
-    """Sends a byte now and then, without an end."""
+    """A byte now and then, without an end."""
     answer = web.StreamResponse()
     await answer.prepare(request)
     while True:
@@ -208,7 +206,7 @@ async def drips(request: web.Request) -> web.StreamResponse:
 
 
 async def pours(request: web.Request) -> web.StreamResponse:
-    """Sends more than a client reads."""
+    """Far more than anybody wants."""
     answer = web.StreamResponse()
     await answer.prepare(request)
     for _ in range(2000):
@@ -217,14 +215,14 @@ async def pours(request: web.Request) -> web.StreamResponse:
 
 
 async def drops(request: web.Request) -> web.StreamResponse:
-    """Closes the connection without a response."""
+    """The connection, without a word."""
     assert request.transport
     request.transport.abort()
     return await asyncio.Future()
 
 
 async def breaks_off(request: web.Request) -> web.StreamResponse:
-    """Closes the connection in the middle of the response."""
+    """The connection, in the middle of the answer."""
     answer = web.StreamResponse(headers={"Content-Length": "1000"})
     await answer.prepare(request)
     await answer.write(b'{"choices": [')

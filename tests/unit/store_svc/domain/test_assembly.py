@@ -18,7 +18,7 @@ MEDIA = [str(UUID(int=n)) for n in range(1, 100)]
 
 
 def frame(n: int, at: float, detections: int = 1) -> AssemblyFrame:
-    """The nth photo, `at` seconds in."""
+    """Returns photo number `n`, captured at `at` seconds."""
     return AssemblyFrame(MEDIA[n], 0, round(at * SECOND), detections)
 
 
@@ -36,7 +36,7 @@ def span(id: int, started: float, ended: float, detections: int = 1) -> EventSpa
 
 
 def joined(spans: Sequence[EventSpan], at: float, detections: int = 1) -> UUID | None:
-    """The event that a frame joins; None when it opens one."""
+    """Returns the event that a frame joins, or None if the frame opens one."""
     id, history = Timeline(spans, LIMITS).place(frame(0, at, detections))
     return id if history is None else None
 
@@ -68,7 +68,7 @@ class TestLimits:
             opened_by(2),
         ]
 
-    def test_a_walk_of_one_photo_a_second_is_cut_by_its_span(self) -> None:
+    def test_one_photo_a_second_makes_events_of_the_longest_span(self) -> None:
         ids = place(frame(n, n) for n in range(1, 99))
         assert ids == [opened_by(1)] * 91 + [opened_by(92)] * 7
 
@@ -88,10 +88,10 @@ class TestChoice:
     def test_then_the_smallest_id(self) -> None:
         assert joined([span(2, 0, 10), span(1, 0, 10)], 5) == UUID(int=1)
 
-    def test_one_that_is_full_is_passed_over(self) -> None:
+    def test_never_an_event_that_is_full(self) -> None:
         assert joined([span(1, 0, 10, 500), span(2, 20, 30)], 11) == UUID(int=2)
 
-    def test_a_late_photo_joins_and_stretches_backwards(self) -> None:
+    def test_a_late_photo_joins_and_extends_the_event_backwards(self) -> None:
         assert place([frame(1, 100), frame(2, 75), frame(3, 50), frame(4, 9)]) == [
             opened_by(1),
             opened_by(1),
@@ -101,25 +101,27 @@ class TestChoice:
 
 
 class TestHistory:
-    def test_holds_the_events_started_in_the_hour_before_in_order(self) -> None:
+    def test_has_the_events_started_in_the_hour_before_in_order(self) -> None:
         known = [span(4, 3599, 3599), span(2, 0, 1), span(3, 40, 50), span(1, -1, 0), span(5, 3700, 3700)]
         _, history = Timeline(known, LIMITS).place(frame(0, 3640))
         assert history == (EarlierEvent(UUID(int=3), 40 * SECOND), EarlierEvent(UUID(int=4), 3599 * SECOND))
 
-    def test_holds_no_event_of_the_same_moment(self) -> None:
+    def test_has_no_event_of_the_same_time(self) -> None:
         _, history = Timeline([span(1, 0, 0, 500)], LIMITS).place(frame(0, 0))
         assert history == ()
 
 
-# Times in half seconds, some about an hour apart, and small limits: borders and ties are met often.
+# Times in half seconds, some about an hour apart, and small limits, so that borders and ties are frequent.
 SMALL = AssemblyLimits(gap=2 * SECOND, span=5 * SECOND, detections=6)
 FRAMES = st.lists(
     st.tuples(st.integers(0, 80), st.sampled_from([0, 0, 0, 1800, 3595]), st.integers(1, 7)), max_size=40
 ).map(lambda triples: [frame(n, half / 2 + hour, count) for n, (half, hour, count) in enumerate(triples)])
 
 
-def plainly(frames: Sequence[AssemblyFrame], limits: AssemblyLimits) -> list[tuple[UUID, History | None]]:
-    """The rule as the design writes it, over all events there are."""
+def by_definition(
+    frames: Sequence[AssemblyFrame], limits: AssemblyLimits
+) -> list[tuple[UUID, History | None]]:
+    """Places frames by the definition of assembly, over all events."""
     events: list[EventSpan] = []
     placed: list[tuple[UUID, History | None]] = []
     for each in frames:
@@ -145,7 +147,7 @@ def plainly(frames: Sequence[AssemblyFrame], limits: AssemblyLimits) -> list[tup
 def in_batches(
     frames: Sequence[AssemblyFrame], cuts: Iterable[int], limits: AssemblyLimits
 ) -> list[tuple[UUID, History | None]]:
-    """As the store does it: a timeline for each batch, of what its windows show of the rows."""
+    """Places frames as the store does, with a timeline for each batch, of the events in its windows."""
     rows: dict[UUID, EventSpan] = {}
     placed: list[tuple[UUID, History | None]] = []
     borders = [0, *sorted(min(cut, len(frames)) for cut in cuts), len(frames)]
@@ -170,18 +172,18 @@ def in_batches(
     return placed
 
 
-class TestFold:
+class TestPlacement:
     @given(FRAMES)
-    def test_is_the_rule(self, frames: list[AssemblyFrame]) -> None:
+    def test_follows_the_definition(self, frames: list[AssemblyFrame]) -> None:
         timeline = Timeline([], SMALL)
-        assert [timeline.place(each) for each in frames] == plainly(frames, SMALL)
+        assert [timeline.place(each) for each in frames] == by_definition(frames, SMALL)
 
     @given(FRAMES, st.lists(st.integers(0, 40), max_size=8))
     def test_does_not_depend_on_batches(self, frames: list[AssemblyFrame], cuts: list[int]) -> None:
-        assert in_batches(frames, cuts, SMALL) == plainly(frames, SMALL)
+        assert in_batches(frames, cuts, SMALL) == by_definition(frames, SMALL)
 
     @given(FRAMES)
-    def test_live_is_as_backlog(self, frames: list[AssemblyFrame]) -> None:
+    def test_is_the_same_one_by_one_as_in_one_batch(self, frames: list[AssemblyFrame]) -> None:
         ordered = sorted(frames, key=lambda each: each.at)
         assert in_batches(ordered, range(len(ordered)), SMALL) == in_batches(ordered, [], SMALL)
 
@@ -197,14 +199,14 @@ class TestFold:
 
 
 class TestWindows:
-    def test_merge_where_they_touch(self) -> None:
+    def test_are_merged_where_they_touch(self) -> None:
         found = event_windows([("b", 0), ("a", 3630 * SECOND), ("a", 0)], LIMITS)
         assert found == [
             ("a", -3600 * SECOND, 3660 * SECOND),
             ("b", -3600 * SECOND, 30 * SECOND),
         ]
 
-    def test_a_late_photo_does_not_load_the_time_between(self) -> None:
+    def test_are_not_merged_across_the_time_before_a_late_photo(self) -> None:
         found = event_windows([("a", 0), ("a", 86400 * SECOND)], LIMITS)
         assert found == [
             ("a", -3600 * SECOND, 30 * SECOND),

@@ -1,4 +1,4 @@
-"""The digest of evidence, and what of it the rows keep."""
+"""The digest of evidence, and the column with its history."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def test_digest_does_not_depend_on_the_order_of_detections(ids: list[UUID]) -> N
     assert evidence_digest(ids, (), "UTC") == evidence_digest([A, B, C], (), "UTC")
 
 
-def test_digest_depends_on_every_ingredient() -> None:
+def test_digest_depends_on_every_part() -> None:
     base = ([A, B], (EarlierEvent(C, 1),), "UTC")
     others = [
         ([A], (EarlierEvent(C, 1),), "UTC"),
@@ -40,7 +40,7 @@ def test_digest_depends_on_every_ingredient() -> None:
 
 
 @given(HISTORIES)
-def test_history_comes_back_from_its_column(history: tuple[EarlierEvent, ...]) -> None:
+def test_history_is_restored_from_its_column(history: tuple[EarlierEvent, ...]) -> None:
     column = dump_history(history)
     assert load_history(column) == history  # as asyncpg reads jsonb
     assert load_history(json.loads(column)) == history  # as SQLAlchemy does

@@ -1,4 +1,4 @@
-"""Which findings count: classes, names, thresholds, sizes, masks, zones, and who wins."""
+"""Which findings count: classes and their names, thresholds, sizes, masks and zones."""
 
 import struct
 from dataclasses import fields, replace
@@ -70,7 +70,7 @@ def test_only_watched_classes_at_or_above_the_detectors_threshold() -> None:
     ]  # fmt: skip
 
 
-def test_each_threshold_wins_over_the_more_general_one() -> None:
+def test_a_specific_threshold_overrides_a_general_one() -> None:
     assert kept(policy(watch_threshold=0.3), ("dog", 0.3), ("dog", 0.29)) == ["dog"]
     by_class: dict[str, Any] = {"watch_threshold": 0.3, "watch_thresholds": {"dog": 0.7}}
     assert kept(policy(**by_class), ("dog", 0.69), ("cat", 0.3)) == ["cat"]
@@ -83,7 +83,7 @@ def test_a_threshold_of_zero_is_a_threshold() -> None:
     assert kept(policy(own(dog=0.0)), ("dog", 0.01)) == ["dog"]
 
 
-def test_other_names_mean_the_same_classes() -> None:
+def test_aliases_mean_the_same_classes() -> None:
     settings: dict[str, Any] = {
         "watch_classes": ["Motorbike", "sofa", "person"],
         "watch_thresholds": {"motorbike": 0.9},
@@ -93,15 +93,15 @@ def test_other_names_mean_the_same_classes() -> None:
     assert kept(policy(own(motorbike=0.125), **settings), ("motorcycle", 0.2)) == ["motorcycle"]
 
 
-def test_a_cameras_threshold_is_a_float_of_32_bits_and_a_setting_is_none() -> None:
-    """The camera's configuration and the score come as floats, the settings as they were written."""
+def test_a_cameras_threshold_is_a_32_bit_float_and_a_setting_is_not() -> None:
+    """A camera's thresholds and scores are 32-bit floats in the contracts; settings are parsed from text."""
     (score,) = struct.unpack("<f", struct.pack("<f", 0.7))
     assert score < 0.7
     assert kept(policy(own(dog=0.7)), ("dog", score)) == ["dog"]
     assert kept(policy(watch_thresholds={"dog": 0.7}), ("dog", score)) == []
 
 
-def test_fast_is_a_fast_class_at_or_above_the_fast_threshold() -> None:
+def test_the_fast_path_needs_a_fast_class_and_the_fast_threshold() -> None:
     def fast(chosen: WatchPolicy, *named: tuple[str, float]) -> bool:
         return any(chosen.is_fast(one) for one in found(*named))
 
@@ -110,7 +110,7 @@ def test_fast_is_a_fast_class_at_or_above_the_fast_threshold() -> None:
     assert fast(policy(watch_fast_threshold=0.5, watch_fast_classes=["dog"]), ("dog", 0.5))
 
 
-def test_the_defaults_are_what_the_issue_asks() -> None:
+def test_the_defaults() -> None:
     watched = "person bicycle car motorcycle bus truck bird cat dog horse sheep cow bear"
     assert set(policy().thresholds) == set(watched.split())
     assert policy().fast_labels == {"person"}
@@ -131,7 +131,7 @@ def test_a_class_that_the_detector_lacks_is_named_with_its_setting(setting: str,
     assert unknown_labels(settings, [*COCO_LABELS, "burglar"]) == {}
 
 
-def test_a_size_filter_keeps_its_borders_and_is_for_a_label_or_every_other() -> None:
+def test_a_size_filter_is_inclusive_and_for_one_label_or_all_others() -> None:
     camera = CameraWatch(sizes={"person": SizeFilter(0.25, 0.5), "*": SizeFilter(max_area=0.125)})
 
     def decided(label: str, area: float) -> str:
@@ -141,16 +141,16 @@ def test_a_size_filter_keeps_its_borders_and_is_for_a_label_or_every_other() -> 
     assert [decided("dog", area) for area in (0.0, 0.125, 0.2)] == ["KEPT", "KEPT", "SIZE"]
 
 
-def test_a_mask_takes_what_stands_in_it() -> None:
+def test_a_mask_excludes_findings_whose_foot_point_it_contains() -> None:
     masked = policy(CameraWatch(masks=[SQUARE]))
     assert masked.decide(with_foot(0.5, 0.5)).decision is Decision.MASKED
     assert masked.decide(with_foot(0.5, 0.8)).decision is Decision.MASKED  # on its border
     assert masked.decide(with_foot(0.5, 0.9)).decision is Decision.KEPT
-    # The head lies in it, the feet do not.
+    # The upper part of the box is in the mask, its foot point is not.
     assert masked.decide(Finding(0, "person", 0.9, (0.4, 0.3, 0.6, 0.95))).decision is Decision.KEPT
 
 
-def test_zones_name_where_it_stands_and_drop_nothing() -> None:
+def test_zones_are_named_and_exclude_nothing() -> None:
     left = Polygon(((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)))
     zoned = policy(CameraWatch(zones=[Zone("yard", SQUARE), Zone("left", left)]))
     assert zoned.decide(with_foot(0.3, 0.5)) == PolicyResult(Decision.KEPT, ("left", "yard"))
@@ -158,7 +158,7 @@ def test_zones_name_where_it_stands_and_drop_nothing() -> None:
     assert zoned.decide(with_foot(0.3, 0.5, "kite")) == PolicyResult(Decision.NOT_WATCHED, ())
 
 
-def test_the_first_reason_is_told() -> None:
+def test_the_first_check_that_fails_is_the_reason() -> None:
     camera = CameraWatch({"person": 0.95}, {"person": SizeFilter(min_area=0.5)}, [SQUARE])
     assert policy(camera).decide(with_foot(0.5, 0.5, "kite")).decision is Decision.NOT_WATCHED
     assert policy(camera).decide(with_foot(0.5, 0.5)).decision is Decision.BELOW_THRESHOLD
@@ -166,8 +166,8 @@ def test_the_first_reason_is_told() -> None:
     assert policy(camera).decide(with_foot(0.5, 0.5)).decision is Decision.SIZE
 
 
-def test_a_polygon_may_be_concave_and_holds_its_border() -> None:
-    # A U, open above.
+def test_a_polygon_may_be_concave_and_contains_its_border() -> None:
+    # A U, open at the top.
     left, notch, right = ((0.1, 0.1), (0.3, 0.1)), ((0.3, 0.6), (0.7, 0.6)), ((0.7, 0.1), (0.9, 0.1))
     u = Polygon((*left, *notch, *right, (0.9, 0.9), (0.1, 0.9)))
     assert u.contains((0.2, 0.2))
@@ -175,7 +175,7 @@ def test_a_polygon_may_be_concave_and_holds_its_border() -> None:
     assert u.contains((0.5, 0.7))
     assert all(u.contains(corner) for corner in u.corners)
     assert u.contains((0.5, 0.6))
-    assert not u.contains((0.95, 0.6))  # on the line of an edge, beyond it
+    assert not u.contains((0.95, 0.6))  # on the line through an edge, outside the edge
     assert not u.contains((0.05, 0.1))
 
 
@@ -196,10 +196,10 @@ cameras = some.dictionaries(names.filter(lambda name: name != "Motorbike"), sing
 
 
 @given(settings, cameras, findings)
-def test_it_keeps_what_the_filter_of_before_kept(
+def test_it_keeps_what_the_filter_of_earlier_versions_kept(
     settings: dict[str, Any], camera: dict[str, float], seen: list[tuple[str, float]]
 ) -> None:
-    """With scores, camera's and detector's thresholds as the log carries them."""
+    """Scores and the thresholds of cameras and detectors are as in records of the log."""
     config = load_config(**settings)
     before = Filter.of(config, FakeDetector())
     now = WatchPolicy.of(watch_settings(config), CameraWatch(camera), MODEL)
@@ -228,7 +228,9 @@ boxed = some.builds(
 
 
 @given(watches, watches, boxed)
-def test_the_same_digest_decides_alike(one: CameraWatch, other: CameraWatch, finding: Finding) -> None:
+def test_policies_with_the_same_digest_decide_alike(
+    one: CameraWatch, other: CameraWatch, finding: Finding
+) -> None:
     first, second = policy(one), policy(other)
     deciding = [field.name for field in fields(first) if field.name != "digest"]
     if first.digest == second.digest:
@@ -249,7 +251,7 @@ def test_the_same_digest_decides_alike(one: CameraWatch, other: CameraWatch, fin
         CameraWatch(zones=[Zone("garden", SQUARE)]),
     ],
 )
-def test_whatever_decides_is_in_the_digest(camera: CameraWatch) -> None:
+def test_the_digest_depends_on_every_value_of_the_camera(camera: CameraWatch) -> None:
     assert policy(camera).digest != policy().digest
 
 
@@ -263,10 +265,12 @@ def test_whatever_decides_is_in_the_digest(camera: CameraWatch) -> None:
         {"watch_fast_threshold": 0.5},
     ],
 )
-def test_so_are_the_settings_and_what_does_not_decide_is_not(settings: dict[str, Any]) -> None:
+def test_the_digest_depends_on_the_settings_but_not_on_values_without_effect(
+    settings: dict[str, Any],
+) -> None:
     assert policy(**settings).digest != policy().digest
     assert policy(own(kite=0.5)).digest == policy().digest
-    assert policy(own(person=0.5)).digest == policy().digest  # the detector's own anyway
+    assert policy(own(person=0.5)).digest == policy().digest  # the same as the detector's own
     other = WatchPolicy.of(WatchSettings(["dog", "person"]), CameraWatch(), MODEL)
     assert other.digest == WatchPolicy.of(WatchSettings(["person", "dog"]), CameraWatch(), MODEL).digest
 
@@ -277,7 +281,7 @@ def test_the_digest_is_the_same_in_every_process() -> None:
     assert chosen.digest == "c57cbdaa60a7d840cd0a62c33edd973073a8f99570fc544a8a01b9f32c8936ea"
 
 
-def test_canonical_names_are_themselves_and_aliases_lead_to_them() -> None:
+def test_canonical_names_and_their_aliases() -> None:
     assert len(set(COCO_LABELS)) == 80
     assert [canonical(name) for name in COCO_LABELS] == list(COCO_LABELS)
     assert set(ALIASES.values()) <= set(COCO_LABELS)

@@ -1,4 +1,4 @@
-"""Page tokens: they come back as the key they were made of, and nothing else comes in."""
+"""Page tokens decode to their sort key, and any other text is refused."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -24,13 +24,13 @@ def a_token(pages: PageTokens = EVENTS) -> str:
 
 
 @given(moments, st.floats(0, 1), st.uuids())
-def test_a_token_comes_back_as_its_key(at: datetime, score: float, id: UUID) -> None:
+def test_a_token_decodes_to_its_key(at: datetime, score: float, id: UUID) -> None:
     pages = PageTokens("detections", {"captured_at": TIME, "score": SCORE, "id": ID})
     assert pages.after(pages.token({"id": id, "score": score, "captured_at": at})) == (at, score, id)
 
 
 @given(slugs)
-def test_a_slug_comes_back_whole(slug: str) -> None:
+def test_a_slug_of_any_length_is_kept(slug: str) -> None:
     pages = PageTokens("cameras", {"id": SLUG})
     assert pages.after(pages.token({"id": slug})) == (slug,)
 
@@ -40,7 +40,7 @@ def test_microseconds_are_kept() -> None:
     assert EVENTS.after(EVENTS.token({"started_at": at, "id": UUID(int=0)})) == (at, UUID(int=0))
 
 
-def test_no_token_is_the_first_page() -> None:
+def test_an_empty_token_is_the_first_page() -> None:
     assert EVENTS.after("") is None
 
 
@@ -49,7 +49,7 @@ def test_a_token_needs_no_escape_in_a_url() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3])
-def test_only_a_page_with_more_behind_it_has_a_next(rows: int) -> None:
+def test_only_a_page_that_is_not_the_last_has_a_next_page(rows: int) -> None:
     read = [{"started_at": EPOCH, "id": uuid4()} for _ in range(rows)]
     page, tokens, following = EVENTS.cut(read, 2)
     assert page == read[:2]
@@ -73,7 +73,7 @@ def test_a_token_of_another_listing_is_refused(other: PageTokens) -> None:
 
 
 @given(st.text(min_size=1, max_size=80))
-def test_what_was_never_handed_out_is_refused(text: str) -> None:
+def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(Invalid) as refused:
         EVENTS.after(text)
     assert refused.value.reason == "BAD_PAGE_TOKEN"
