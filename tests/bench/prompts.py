@@ -1,5 +1,7 @@
-"""What an LLM is given to read: prompt tokens by size of the event, and how many of them its server knew
-already. On the genuine llama.cpp with a small model, whose answers and speed are of no interest here."""
+"""Measures the prompt tokens by the size of the event, and how many of them the server has in its cache.
+
+Runs on llama.cpp with a small model, whose answers and speed do not matter here.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -18,10 +20,10 @@ from tests.bench.measure import Row
 from tests.support.evidence import NIGHT, detections, evidence
 from tests.support.llama import running_llama, smollm2_file
 
-SLOTS, CONTEXT = 2, 4096  # the latter of one slot; the default
-ANSWER = 1024  # tokens that the judge leaves free for it
-JUDGE_SECONDS, LOAD_SECONDS = 1200.0, 300.0  # on a CPU
-# The last one is as large as an event can be.
+SLOTS, CONTEXT = 2, 4096  # tokens of one slot, the default
+ANSWER_TOKENS = 1024  # tokens that the reasoner leaves free for the answer
+ASSESS_SECONDS, LOAD_SECONDS = 1200.0, 300.0  # on a CPU
+# The last one is the largest possible event.
 SIZES: dict[str, Evidence] = {
     "1 detection": evidence(detections(["person"], at=NIGHT)),
     "20 detections": evidence(detections(*[["person", "dog"]] * 10, every=3), past=2),
@@ -31,34 +33,34 @@ SIZES: dict[str, Evidence] = {
 
 async def measure(folder: Path) -> list[Row]:
     model = await asyncio.to_thread(smollm2_file)
-    config = load_config(home=folder, reason_seconds=JUDGE_SECONDS)
+    config = load_config(home=folder, reason_seconds=ASSESS_SECONDS)
     async with (
         running_llama(model, context=CONTEXT * SLOTS, parallel=SLOTS) as url,
         open_reasoner(config, url) as reasoner,
     ):
-        await _until_read(reasoner)
-        prefix = await _length(url, load_prompts()[config.reason_prompt].text)
-        await _judge(reasoner, _visit(0), _visit(1))
-        next_ones = await _judge(reasoner, _visit(2), _visit(3))
-        sizes = {name: await _judge(reasoner, event) for name, event in SIZES.items()}
+        await _until_loaded(reasoner)
+        prefix = await _token_count(url, load_prompts()[config.reason_prompt].text)
+        await _assess(reasoner, _visit(0), _visit(1))
+        next_ones = await _assess(reasoner, _visit(2), _visit(3))
+        sizes = {name: await _assess(reasoner, event) for name, event in SIZES.items()}
     cached = next_ones.cached
     return [
         *(_size(name, tokens.prompt) for name, tokens in sizes.items()),
-        _known("prompt cache, next events", cached, 2 * prefix, "common prefix", 0.95),
-        _known("prompt cache, next events", cached, next_ones.prompt, "whole prompt", 0.75),
+        _cached("prompt cache, next events", cached, 2 * prefix, "common prefix", 0.95),
+        _cached("prompt cache, next events", cached, next_ones.prompt, "whole prompt", 0.75),
     ]
 
 
 def _visit(number: int) -> Evidence:
-    """An ordinary event, each at another time and camera."""
+    """Returns an ordinary event; each number gives another time and camera."""
     at = NIGHT + timedelta(minutes=7 * number)
     return evidence(
         detections(["person"], ["person"], at=at, every=4), past=number % 3, camera_name=f"Camera {number}"
     )
 
 
-async def _judge(reasoner: Reasoner, *events: Evidence) -> TokenUsage:
-    """Judges them together; the tokens that this took. What a small model answers does not matter."""
+async def _assess(reasoner: Reasoner, *events: Evidence) -> TokenUsage:
+    """Assesses the events together and returns the tokens used. Bad answers are ignored."""
     before = reasoner.report().tokens
 
     async def one(event: Evidence) -> None:
@@ -72,14 +74,14 @@ async def _judge(reasoner: Reasoner, *events: Evidence) -> TokenUsage:
     )
 
 
-async def _until_read(reasoner: Reasoner) -> None:
+async def _until_loaded(reasoner: Reasoner) -> None:
     async with asyncio.timeout(LOAD_SECONDS):
         while reasoner.report().state is not ReasonerReadiness.READY:
             await asyncio.sleep(0.1)
 
 
-async def _length(url: str, text: str) -> int:
-    """In tokens, by the server's own count."""
+async def _token_count(url: str, text: str) -> int:
+    """Returns the number of tokens by the server's own count."""
     at = httpx.URL(url.removeprefix("openai+"))
     headers = {"authorization": f"Bearer {at.password}"}
     async with httpx.AsyncClient(timeout=60, headers=headers) as client:
@@ -90,13 +92,13 @@ async def _length(url: str, text: str) -> int:
 
 
 def _size(name: str, tokens: int) -> Row:
-    room = CONTEXT - ANSWER
+    room = CONTEXT - ANSWER_TOKENS
     share = tokens / room
     return Row(
         f"prompt tokens, event of {name}", f"{tokens}", f"room {room}", f"{share:.2f}x", "<= 1x", share <= 1
     )
 
 
-def _known(measure: str, cached: int, of: int, what: str, least: float) -> Row:
+def _cached(measure: str, cached: int, of: int, what: str, least: float) -> Row:
     ratio = cached / of
     return Row(measure, f"{cached}", f"{what} {of}", f"{ratio:.2f}x", f">= {least:g}x", ratio >= least)

@@ -1,4 +1,4 @@
-"""llama.cpp's own server as our child, with a small model."""
+"""A real llama.cpp server as a child of Lares, with a small model."""
 
 import asyncio
 import os
@@ -21,8 +21,8 @@ from tests.support.lares import ROOT
 from tests.support.waiting import until
 
 
-class Asking:
-    """A client of the server behind LARES_REASONER_URL."""
+class LlamaClient:
+    """A client of the server at an `openai+http` URL."""
 
     def __init__(self, url: str) -> None:
         at = httpx.URL(url.removeprefix("openai+"))
@@ -32,14 +32,14 @@ class Asking:
         )
 
     async def status(self, path: str, **headers: str) -> int:
-        """Of a GET; 0 where nobody listens."""
+        """Returns the status of a GET; 0 if there is no server."""
         try:
             return (await self._client.get(path, headers=headers)).status_code
         except httpx.TransportError:
             return 0
 
-    async def until_read(self) -> None:
-        """Until the model is."""
+    async def until_loaded(self) -> None:
+        """Waits until the model is loaded."""
         deadline = time.monotonic() + 90
         while await self.status("/health") != 200:
             assert time.monotonic() < deadline
@@ -73,42 +73,42 @@ async def url(home: Path, smollm2: Path) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def asking(url: str) -> Asking:
-    asking = Asking(url)
-    await asking.until_read()
-    return asking
+async def client(url: str) -> LlamaClient:
+    client = LlamaClient(url)
+    await client.until_loaded()
+    return client
 
 
-async def test_it_answers_and_shows_what_a_judge_asks_for(asking: Asking) -> None:
-    answer = (await asking.ask()).json()
+async def test_it_answers_and_describes_itself(client: LlamaClient) -> None:
+    answer = (await client.ask()).json()
     assert answer["choices"][0]["message"]["content"]
-    props = await asking.json("/props")
+    props = await client.json("/props")
     assert isinstance(props, dict)
     assert props["total_slots"] == 2
     assert props["default_generation_settings"]["n_ctx"] == 512
-    slots = await asking.json("/slots")
+    slots = await client.json("/slots")
     assert isinstance(slots, list)
     assert len(slots) == 2
-    models = await asking.json("/v1/models")
+    models = await client.json("/v1/models")
     assert isinstance(models, dict)
     assert [card["id"] for card in models["data"]] == ["SmolLM2-135M-Instruct.Q4_1"]
-    assert await asking.status("/metrics", **asking.authorized) == 200
-    assert await asking.status("/") == 404  # no page of its own
+    assert await client.status("/metrics", **client.authorized) == 200
+    assert await client.status("/") == 404  # its web page is switched off
 
 
-async def test_only_who_has_the_key_is_answered(asking: Asking, home: Path) -> None:
+async def test_only_requests_with_the_key_are_answered(client: LlamaClient, home: Path) -> None:
     for path in ("/props", "/slots", "/metrics", "/v1/models"):
-        assert await asking.status(path) == 401, path
-        assert await asking.status(path, authorization="Bearer guess") == 401, path
+        assert await client.status(path) == 401, path
+        assert await client.status(path, authorization="Bearer guess") == 401, path
     server = psutil.Process(pid_of(home))
-    assert asking.key
-    told = [word for one in [server, *server.children(recursive=True)] for word in one.cmdline()]
-    assert "SmolLM2" in " ".join(told)
-    assert asking.key not in " ".join(told)
-    assert asking.key not in (home / "run" / "llama.log").read_text()
+    assert client.key
+    arguments = [word for one in [server, *server.children(recursive=True)] for word in one.cmdline()]
+    assert "SmolLM2" in " ".join(arguments)
+    assert client.key not in " ".join(arguments)
+    assert client.key not in (home / "run" / "llama.log").read_text()
 
 
-async def test_it_listens_on_loopback_alone(asking: Asking, home: Path) -> None:
+async def test_it_listens_on_loopback_only(client: LlamaClient, home: Path) -> None:
     server = psutil.Process(pid_of(home))
     listening = [
         connection.laddr.ip
@@ -119,12 +119,12 @@ async def test_it_listens_on_loopback_alone(asking: Asking, home: Path) -> None:
     assert listening == ["127.0.0.1"]
 
 
-async def test_it_comes_back_after_kill_9_at_the_same_url(asking: Asking, home: Path) -> None:
+async def test_it_is_restarted_at_the_same_url_after_kill_9(client: LlamaClient, home: Path) -> None:
     first = pid_of(home)
     os.kill(first, signal.SIGKILL)
     await until(lambda: start_time(first) is None)
-    await asking.until_read()
-    answer = (await asking.ask()).json()
+    await client.until_loaded()
+    answer = (await client.ask()).json()
     assert answer["choices"][0]["message"]["content"]
     assert pid_of(home) != first
 
@@ -138,19 +138,19 @@ async def test_it_dies_with_a_killed_parent(tmp_path: Path, smollm2: Path) -> No
     try:
         assert parent.stdout
         url = (await asyncio.wait_for(asyncio.to_thread(parent.stdout.readline), 90)).decode().strip()
-        asking = Asking(url)
-        assert await asking.status("/health")
+        client = LlamaClient(url)
+        assert await client.status("/health")
         pid = pid_of(tmp_path)
-        born = start_time(pid)
-        assert born
+        started = start_time(pid)
+        assert started
     finally:
         parent.kill()
         parent.communicate()
-    await until(lambda: start_time(pid) != born)
-    assert await asking.status("/health") == 0
+    await until(lambda: start_time(pid) != started)
+    assert await client.status("/health") == 0
 
 
-async def test_a_broken_model_is_a_clear_error(
+async def test_a_broken_model_stops_the_start_with_the_end_of_the_log(
     tmp_path: Path, smollm2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llama, "SETTLE_SECONDS", 90.0)

@@ -1,4 +1,4 @@
-"""From a photo to a judgement of a language model: `lares up` with `llama:`, in a process of its own."""
+"""`lares up` with a `llama:` model, from a photo to its assessment."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,11 +13,11 @@ from tests.support.lares import Lares, running_lares
 from tests.support.llama import NAME
 from tests.support.photos import person_photo
 
-JUDGED = """{ events(first: 5) { edges { node { id status closed detections { edges { node { id label } } }
+QUERY = """{ events(first: 5) { edges { node { id status closed detections { edges { node { id label } } }
   assessment { score severity summary reasoner model promptHash promptTokens completionTokens durationSeconds
          rawAnswer rulesScore factors { name points text detectionIds } }
 } } } status { reason { reasoner state model models prompt slots assessed failed promptTokens } } }"""
-# The shorter one, for a machine without a GPU reads some dozens of tokens in a second.
+# The shorter one: without a GPU, a prompt is read at some dozens of tokens per second.
 PROMPT = "v1-short"
 
 
@@ -28,7 +28,7 @@ class Reason(BaseModel):
 
 
 class Answer(BaseModel):
-    """The schema that a model is held to, told a second time."""
+    """The schema of a model's answer, written independently."""
 
     model_config = ConfigDict(extra="forbid")
     reasons: Annotated[list[Reason], Field(min_length=1, max_length=4)]
@@ -45,17 +45,17 @@ async def lares(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Asyn
         "LARES_EVENT_GAP_SECONDS": "1",
         "LARES_EVENT_SPAN_SECONDS": "3",
     }
-    async with running_lares(tmp_path_factory.mktemp("judged") / "home", settings) as started:
+    async with running_lares(tmp_path_factory.mktemp("llama") / "home", settings) as started:
         yield started
 
 
-async def test_a_photo_is_judged_by_a_model(lares: Lares) -> None:
+async def test_a_photo_is_assessed_by_the_model(lares: Lares) -> None:
     door = lares.cameras / "door"
     door.mkdir()
     (door / "1.jpg").write_bytes(person_photo().read_bytes())
     await lares.until_stored(1)
     await lares.idle(270)
-    seen = await lares.graphql(JUDGED)
+    seen = await lares.graphql(QUERY)
     (edge,) = seen["events"]["edges"]
     event = edge["node"]
     assessment = event["assessment"]
@@ -67,14 +67,16 @@ async def test_a_photo_is_judged_by_a_model(lares: Lares) -> None:
     assert assessment["durationSeconds"] > 0
     answer = Answer.model_validate_json(assessment["rawAnswer"])
     assert assessment["score"] == answer.score
-    the_rules_stay_beside_it(assessment, {found["node"]["id"] for found in event["detections"]["edges"]})
-    judge = seen["status"]["reason"]
-    assert (judge["reasoner"], judge["state"], judge["model"]) == ("llama.cpp", "READY", NAME)
-    assert (judge["prompt"], judge["slots"], judge["assessed"], judge["failed"]) == (PROMPT, 1, 1, 0)
-    assert judge["promptTokens"] == assessment["promptTokens"]
+    assert_the_factors_of_the_rules_are_kept(
+        assessment, {found["node"]["id"] for found in event["detections"]["edges"]}
+    )
+    status = seen["status"]["reason"]
+    assert (status["reasoner"], status["state"], status["model"]) == ("llama.cpp", "READY", NAME)
+    assert (status["prompt"], status["slots"], status["assessed"], status["failed"]) == (PROMPT, 1, 1, 0)
+    assert status["promptTokens"] == assessment["promptTokens"]
 
 
-def the_rules_stay_beside_it(assessment: Any, detections: set[str]) -> None:
+def assert_the_factors_of_the_rules_are_kept(assessment: Any, detections: set[str]) -> None:
     points = sum(factor["points"] for factor in assessment["factors"])
     assert points == assessment["rulesScore"] > 0
     by_model = [factor for factor in assessment["factors"] if factor["name"] == "reason"]
@@ -83,7 +85,7 @@ def the_rules_stay_beside_it(assessment: Any, detections: set[str]) -> None:
     assert {id for factor in assessment["factors"] for id in factor["detectionIds"]} <= detections
 
 
-async def test_nobody_reads_its_key(lares: Lares) -> None:
+async def test_its_key_is_in_no_log_and_no_metric(lares: Lares) -> None:
     (server,) = lares.children("llama_server.py")
     key = psutil.Process(server.pid).environ()["LLAMA_KEY"]
     assert len(key) > 20
@@ -91,7 +93,7 @@ async def test_nobody_reads_its_key(lares: Lares) -> None:
     assert key not in (await lares.get("/metrics")).text
 
 
-async def test_it_goes_with_lares(lares: Lares) -> None:
+async def test_it_stops_with_lares(lares: Lares) -> None:
     servers = lares.children("llama_server.py")
     lares.stop()
     assert servers

@@ -52,15 +52,20 @@ async def lares(tmp_path_factory: pytest.TempPathFactory, collector: Collector) 
         yield started
 
 
-def drop(lares: Lares, name: str) -> None:
+@pytest.fixture(scope="module")
+async def event(lares: Lares) -> str:
+    """The id of the one event of this Lares: a person at the front door. It is assessed."""
     folder = lares.cameras / "front-door"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f".{name}").write_bytes(person_photo().read_bytes())
-    (folder / f".{name}").rename(folder / name)
+    folder.mkdir()
+    (folder / ".1.jpg").write_bytes(person_photo().read_bytes())
+    (folder / ".1.jpg").rename(folder / "1.jpg")
+    await lares.idle()
+    (edge,) = (await lares.graphql("{ events(first: 9) { edges { node { id } } } }"))["events"]["edges"]
+    return str(edge["node"]["id"])
 
 
-async def test_a_photo_is_one_trace(lares: Lares, collector: Collector) -> None:
-    drop(lares, "1.jpg")
+@pytest.mark.usefixtures("event")
+async def test_a_photo_is_one_trace(collector: Collector) -> None:
     names = set(PHOTO)
     await until(lambda: any(names <= {span.name for span in spans} for spans in collector.traces().values()))
     (spans,) = [spans for spans in collector.traces().values() if any(span.name == INGEST for span in spans)]
@@ -107,12 +112,10 @@ async def test_a_request_of_graphql_is_one_trace_down_to_the_database(
         assert secret.encode() not in sent, secret
 
 
-async def test_what_is_asked_for_again_belongs_to_the_request_that_asked(
-    lares: Lares, collector: Collector
+async def test_a_reassessment_belongs_to_the_trace_of_its_request(
+    lares: Lares, collector: Collector, event: str
 ) -> None:
-    await lares.idle()
-    (edge,) = (await lares.graphql("{ events(first: 1) { edges { node { id } } } }"))["events"]["edges"]
-    await lares.graphql(REASSESS, input={"eventId": edge["node"]["id"]})
+    await lares.graphql(REASSESS, input={"eventId": event})
     wanted = {"wait for lease", "assess event", "process reason.assessments.v1"}
 
     def asked() -> list[Received]:
@@ -126,8 +129,10 @@ async def test_what_is_asked_for_again_belongs_to_the_request_that_asked(
     assert first.name == "POST /graphql"
 
 
+@pytest.mark.usefixtures("event")
 async def test_polls_begin_no_trace(lares: Lares, collector: Collector) -> None:
-    """Leases, metrics, health and the feed's relay have gone on all the time."""
+    """Leases, metrics, health checks and the feed's relay run all the time."""
     await lares.idle()
     first = {span.name for span in collector.spans if not span.parent}
+    assert INGEST in first
     assert first <= {INGEST, "POST /graphql"}

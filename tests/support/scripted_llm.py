@@ -1,6 +1,6 @@
-"""A fake LLM server: plays llama.cpp, trtllm-serve, vLLM, Ollama or another on the wire, with every fault.
+"""A fake LLM server that behaves like llama.cpp, trtllm-serve, vLLM, Ollama or another, with their faults.
 
-It judges nothing. What it is asked is recorded; what it is told to do next, it does once.
+It records the requests and gives prepared answers.
 """
 
 import asyncio
@@ -37,19 +37,22 @@ Turn = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ScriptedLlm:
-    """`context` is in words, which are its tokens; `loading` answers 503 to everything, `silent` nothing."""
+    """Each request to the model is answered by the next of `turns`, or by `always` if there is none, or well.
+
+    A word is one token, so `context` is a number of words. While `loading` is set, every request is answered
+    with 503; while `silent` is set, none is answered.
+    """
 
     def __init__(
         self, kind: LlmServerKind = LlmServerKind.LLAMA_CPP, model: str = MODEL, context: int = 8192
     ) -> None:
         self.kind, self.model, self.context = kind, model, context
-        self.others: list[str] = []  # models that it has besides
+        self.others: list[str] = []  # other models that it lists
         self.slots = 3
         self.loading = self.silent = False
         self.turns: deque[Turn] = deque()
         self.always: Turn | None = None
         self.asked: list[dict[str, Any]] = []
-        self.looks = 0
         self.assessing = 0
         self.port = 0
         self.tls: ssl.SSLContext | None = None
@@ -61,7 +64,7 @@ class ScriptedLlm:
         return f"openai+{scheme}://:{KEY}@127.0.0.1:{self.port}/v1?model={self.model}{named}"
 
     async def start(self) -> None:
-        """On the port that it had before."""
+        """Starts listening, on the same port as before."""
         app = web.Application(middlewares=[self._front])
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
@@ -94,7 +97,6 @@ class ScriptedLlm:
         return answer
 
     async def _models(self, request: web.Request) -> web.Response:
-        self.looks += 1
         cards: list[dict[str, Any]] = [
             {"id": model, "object": "model", "owned_by": OWNERS[self.kind]}
             for model in (self.model, *self.others)
@@ -160,7 +162,7 @@ def too_long(kind: LlmServerKind) -> web.Response:
 
 
 def says(content: object, finish: str = "stop", **more: object) -> Turn:
-    """A completion of this content, of 100 + 10 tokens of which 60 were cached."""
+    """Completes with `content`, for 100 prompt tokens, of which 60 were cached, and 10 completion tokens."""
 
     async def turn(request: web.Request) -> web.Response:
         choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content}}
@@ -197,7 +199,7 @@ async def hangs(request: web.Request) -> web.StreamResponse:
 
 
 async def drips(request: web.Request) -> web.StreamResponse:
-    """A byte now and then, without an end."""
+    """Sends a byte now and then, without an end."""
     answer = web.StreamResponse()
     await answer.prepare(request)
     while True:
@@ -206,7 +208,7 @@ async def drips(request: web.Request) -> web.StreamResponse:
 
 
 async def pours(request: web.Request) -> web.StreamResponse:
-    """Far more than anybody wants."""
+    """Sends more than a client reads."""
     answer = web.StreamResponse()
     await answer.prepare(request)
     for _ in range(2000):
@@ -215,14 +217,14 @@ async def pours(request: web.Request) -> web.StreamResponse:
 
 
 async def drops(request: web.Request) -> web.StreamResponse:
-    """The connection, without a word."""
+    """Closes the connection without a response."""
     assert request.transport
     request.transport.abort()
     return await asyncio.Future()
 
 
 async def breaks_off(request: web.Request) -> web.StreamResponse:
-    """The connection, in the middle of the answer."""
+    """Closes the connection in the middle of the response."""
     answer = web.StreamResponse(headers={"Content-Length": "1000"})
     await answer.prepare(request)
     await answer.write(b'{"choices": [')

@@ -1,4 +1,4 @@
-"""A store and a judge on a real Kafka and PostgreSQL, over topics of their own, with a clock to turn."""
+"""store_svc and reason_svc on a real Kafka and PostgreSQL, with their own topics and an adjustable clock."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -53,14 +53,14 @@ class StoreAndReasoner:
     detections: Topic[MediaDetected]
     now: datetime = NOON
 
-    def turn(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
     async def publish(self, *photos: MediaDetected) -> None:
         await self.bus.publish(self.detections, *photos)
 
     async def events(self) -> list[Event]:
-        """As a client sees them, newest first; at most 200."""
+        """Returns at most 200 events as a client gets them, newest first."""
         stub = EventServiceStub(self.mesh.channel("store"))
         with as_itself():
             answer = cast(ListEventsResponse, await call(stub.ListEvents, ListEventsRequest(page_size=200)))
@@ -71,14 +71,14 @@ class StoreAndReasoner:
 async def open_store_and_reasoner(
     monkeypatch: pytest.MonkeyPatch, kafka_url: str, database_url: str, home: Path, **settings: Any
 ) -> AsyncIterator[StoreAndReasoner]:
-    """`settings` are those of Config; `reasoner_url` says who judges."""
+    """`settings` are fields of Config, among them `reasoner_url`."""
     own = {topic: replace(topic, name=unique(topic.name)) for topic in OWNERS}
     for topic, places in OWNERS.items():
         for owner, name in places:
             monkeypatch.setattr(owner, name, own[topic])
     config: Config = load_config(home=home, **settings)
     async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(open_bus(kafka_url, client_id="judging"))
+        bus = await stack.enter_async_context(open_bus(kafka_url, client_id="test"))
         await bus.create_topics(list(own.values()))
         socket, server = f"unix:{home / 'mesh.sock'}", GrpcServer(CallInterceptor)
         home.mkdir(exist_ok=True)
@@ -87,11 +87,11 @@ async def open_store_and_reasoner(
         stack.push_async_callback(channels.close)
         nothing = cast(Any, None)
         mesh = Mesh(config, bus, nothing, server, channels, nothing, database_url, config.reasoner_url)
-        judging = StoreAndReasoner(bus, mesh, own[DETECTED])
-        monkeypatch.setattr(store_svc.service, "now", lambda: judging.now)
+        services = StoreAndReasoner(bus, mesh, own[DETECTED])
+        monkeypatch.setattr(store_svc.service, "now", lambda: services.now)
         await stack.enter_async_context(store_svc.service.open(config, mesh))
         await stack.enter_async_context(reason_svc.service.open(config, mesh))
         await server.start()
         stack.push_async_callback(server.stop, 0.1)
-        yield judging
+        yield services
         assert not mesh.failure.done()

@@ -1,5 +1,7 @@
-"""What `trtllm-serve` takes as a chat completion, field by field (tensorrt_llm/serve/openai_protocol.py,
-`ChatCompletionRequest`, as of 2026-10): what is not here, it refuses with 400."""
+"""The chat completion request of `trtllm-serve`, which answers 400 to a request with any other field.
+
+From `ChatCompletionRequest` in tensorrt_llm/serve/openai_protocol.py, as of 2026-10.
+"""
 
 from typing import Any, Literal
 
@@ -8,22 +10,22 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 NEMOTRON_3 = "nemotron-3"
 
 
-class Form(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class ChatMessage(Form):
+class ChatMessage(StrictModel):
     role: Literal["system", "user", "assistant"]
     content: str = Field(min_length=1)
 
 
-class ResponseFormat(Form):
+class ResponseFormat(StrictModel):
     type: Literal["text", "json", "json_schema", "json_object", "regex", "ebnf", "structural_tag"]
-    # `schema` would be taken too, and mean nothing where the type is json_schema.
+    # `schema` is accepted, too, but has no effect if the type is json_schema.
     json_schema: dict[str, Any]
 
 
-class ChatRequest(Form):
+class ChatRequest(StrictModel):
     messages: list[ChatMessage]
     model: str
     frequency_penalty: float | None = 0.0
@@ -50,8 +52,8 @@ class ChatRequest(Form):
     chat_template_kwargs: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _used(self) -> "ChatRequest":
-        """Newer ones refuse arguments that the model's chat template does not use."""
+    def _check_template_arguments(self) -> "ChatRequest":
+        """Newer versions refuse arguments that the model's chat template does not use."""
         if self.chat_template_kwargs and NEMOTRON_3 not in self.model.lower():
             raise ValueError("chat_template_kwargs are not used by this model's chat template")
         return self

@@ -1,4 +1,4 @@
-"""What `llama:` may say, and when its server counts as up."""
+"""`llama:` URLs, and when the server counts as ready."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,19 +20,19 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_path_alone_has_everything(file: Path) -> None:
+def test_a_path_alone_has_the_default_options(file: Path) -> None:
     model = parse_llama_url(f"llama:{file}")
     assert model == LlamaModel(file, context=8192, parallel=2, threads=AUTOMATIC)
     assert model.name == "Nemotron 3 Nano.Q4_K_M"
 
 
-def test_the_home_folder_and_relative_paths_are_found(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_and_the_home_folder_are_resolved(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(file.parent))
     monkeypatch.chdir(file.parent)
     assert parse_llama_url(f"llama:~/{file.name}").path == parse_llama_url(f"llama:{file.name}").path == file
 
 
-def test_options_are_taken(file: Path) -> None:
+def test_options_are_read(file: Path) -> None:
     model = parse_llama_url(f"llama:{file}?ctx=16384&parallel=4&threads=6&family=nemotron-3-nano")
     assert model == LlamaModel(file, 16384, 4, 6, "nemotron-3-nano")
 
@@ -51,7 +51,7 @@ def test_options_are_taken(file: Path) -> None:
         "slots=2",
     ],
 )
-def test_what_is_no_option_is_named(file: Path, query: str) -> None:
+def test_a_wrong_option_is_named_in_the_error(file: Path, query: str) -> None:
     with pytest.raises(Invalid, match=f"LARES_REASONER_URL: .*{query.partition('=')[0]}") as refused:
         parse_llama_url(f"llama:{file}?{query}")
     assert refused.value.reason == "BAD_SETTING"
@@ -66,7 +66,7 @@ def test_what_is_no_option_is_named(file: Path, query: str) -> None:
         ("zip.gguf", "not a GGUF"),
     ],
 )
-def test_what_is_no_model_is_named(
+def test_a_file_that_cannot_be_served_is_named_in_the_error(
     place: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -76,7 +76,7 @@ def test_what_is_no_model_is_named(
     assert refused.value.reason == "BAD_SETTING"
 
 
-async def test_without_llama_cpp_it_says_what_to_install(
+async def test_without_llama_cpp_the_error_says_what_to_install(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llama, "find_spec", lambda name: None)
@@ -88,7 +88,7 @@ async def test_without_llama_cpp_it_says_what_to_install(
 
 @asynccontextmanager
 async def answering(server: LlamaProcess, line: bytes) -> AsyncIterator[None]:
-    """In the place of llama.cpp."""
+    """Listens in place of llama.cpp and answers `line`."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -104,26 +104,28 @@ def server(file: Path) -> LlamaProcess:
     return LlamaProcess(parse_llama_url(f"llama:{file}"), free_port(llama.HOST))
 
 
-async def test_a_model_that_is_read_is_ready(server: LlamaProcess) -> None:
+async def test_a_loaded_model_is_ready(server: LlamaProcess) -> None:
     async with answering(server, b"HTTP/1.1 200 OK\r\n\r\n"):
         assert await server.ready()
 
 
-async def test_a_model_that_loads_for_long_is_not_waited_for(
+async def test_a_model_that_takes_long_to_load_counts_as_ready(
     server: LlamaProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with answering(server, b"HTTP/1.1 503 Service Unavailable\r\n\r\n"):
         assert not await server.ready()
         monkeypatch.setattr(llama, "SETTLE_SECONDS", 0.0)
         assert await server.ready()
-    await server.prepare()  # another life
+    await server.prepare()  # as for a restart
     monkeypatch.setattr(llama, "SETTLE_SECONDS", 60.0)
     async with answering(server, b"HTTP/1.1 503 Service Unavailable\r\n\r\n"):
         assert not await server.ready()
 
 
 @pytest.mark.parametrize("line", [b"", b"\x16\x03\x01", b"SSH-2.0-OpenSSH\r\n"])
-async def test_what_is_no_answer_is_not_ready(server: LlamaProcess, line: bytes) -> None:
+async def test_a_server_that_does_not_answer_with_http_is_not_ready(
+    server: LlamaProcess, line: bytes
+) -> None:
     async with answering(server, line):
         with pytest.raises(OSError, match="not HTTP"):
             await server.ready()

@@ -1,4 +1,4 @@
-"""ReasonService as a program outside calls it, by pytest-grpc."""
+"""ReasonService as a client calls it, by pytest-grpc."""
 
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -32,8 +32,8 @@ from reason_svc.worker import WorkCounts
 from tests.support.aio_server import _grpc_server  # noqa: F401
 from tests.support.evidence import NIGHT, evidence_message
 
-MOST = 20
-JUDGED_AT = datetime(2026, 11, 21, tzinfo=UTC)
+MAX_DETECTIONS = 20
+ASSESSED_AT = datetime(2026, 11, 21, tzinfo=UTC)
 KEY = (("x-api-key", "good"),)
 
 
@@ -44,8 +44,8 @@ def grpc_add_to_server() -> Any:
 
 @pytest.fixture(scope="module")
 def grpc_servicer() -> ReasonServicer:
-    judge = Assessor(RulesReasoner(), SeverityThresholds(), lambda: JUDGED_AT)
-    return ReasonServicer(judge, MOST, lambda: WorkCounts(assessing=1, assessed=20, failed=3))
+    assessor = Assessor(RulesReasoner(), SeverityThresholds(), lambda: ASSESSED_AT)
+    return ReasonServicer(assessor, MAX_DETECTIONS, lambda: WorkCounts(assessing=1, assessed=20, failed=3))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def grpc_interceptors() -> list[grpc.aio.ServerInterceptor]:
     return [CallInterceptor(Door.CLIENTS, verify)]
 
 
-def test_evidence_in_assessment_out(grpc_stub: Any) -> None:
+def test_an_assessment_of_evidence(grpc_stub: Any) -> None:
     evidence = evidence_message(at=NIGHT)
     answer = grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90)
     assert answer.raw_answer == ""
@@ -74,25 +74,25 @@ def test_evidence_in_assessment_out(grpc_stub: Any) -> None:
     assert sum(factor.points for factor in assessment.factors) == 65
     assert assessment.summary == "One person at night at Front Door."
     assert (assessment.reasoner, assessment.model, assessment.prompt_hash) == ("rules/v1", "", "")
-    assert assessment.assessed_at == timestamp(JUDGED_AT)
+    assert assessment.assessed_at == timestamp(ASSESSED_AT)
 
 
-def test_the_same_evidence_has_the_same_assessment_and_other_evidence_another(grpc_stub: Any) -> None:
-    def judged(evidence: Evidence) -> Any:
+def test_the_same_evidence_has_the_same_assessment(grpc_stub: Any) -> None:
+    def assessed(evidence: Evidence) -> Any:
         answer = grpc_stub.AssessEvent(
             AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90
         ).assessment
         answer.ClearField("duration")
         return answer
 
-    first, again = judged(evidence_message()), judged(evidence_message())
+    first, again = assessed(evidence_message()), assessed(evidence_message())
     assert first == again
     other = evidence_message()
     other.digest = "another"
-    assert judged(other).id != first.id
+    assert assessed(other).id != first.id
 
 
-def test_no_camera_name_means_its_id_and_no_zone_means_utc(grpc_stub: Any) -> None:
+def test_the_defaults_of_the_camera_name_and_the_time_zone(grpc_stub: Any) -> None:
     evidence = evidence_message(at=NIGHT)
     evidence.camera_name = evidence.time_zone = ""
     answer = grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90)
@@ -139,11 +139,11 @@ FIRST_YEAR = EvidenceDetection(id="a", label="cat", captured_at=Timestamp(second
             ),
             "BAD_BOX",
         ),
-        (Evidence(detections=[NO_TIME] * (MOST + 1)), "TOO_MUCH_EVIDENCE"),
+        (Evidence(detections=[NO_TIME] * (MAX_DETECTIONS + 1)), "TOO_MUCH_EVIDENCE"),
         (Evidence(detections=[NO_TIME], history=[PastEvent()] * (MAX_HISTORY + 1)), "TOO_MUCH_EVIDENCE"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(grpc_stub: Any, evidence: Evidence | None, reason: str) -> None:
+def test_malformed_evidence_is_refused(grpc_stub: Any, evidence: Evidence | None, reason: str) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90)
     problem = problem_of(cast(Any, refused.value))
@@ -153,14 +153,14 @@ def test_what_cannot_be_judged_is_refused(grpc_stub: Any, evidence: Evidence | N
 @pytest.mark.parametrize(
     ("metadata", "reason"), [((), "NO_API_KEY"), ((("x-api-key", "bad"),), "BAD_API_KEY")]
 )
-def test_nobody_without_a_key(grpc_stub: Any, metadata: Any, reason: str) -> None:
+def test_a_call_without_a_valid_key_is_refused(grpc_stub: Any, metadata: Any, reason: str) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence_message()), metadata=metadata, timeout=90)
     problem = problem_of(cast(Any, refused.value))
     assert (type(problem), problem.reason) == (Unauthenticated, reason)
 
 
-def test_a_caller_may_ask_who_judges_and_how_that_goes(grpc_stub: Any) -> None:
+def test_the_status_of_the_reasoner(grpc_stub: Any) -> None:
     status = grpc_stub.GetReasonStatus(GetReasonStatusRequest(), metadata=KEY, timeout=90)
     assert (status.reasoner, status.state, status.detail) == ("rules/v1", REASONER_STATE_READY, "")
     assert (status.model, list(status.models), list(status.prompts)) == ("", ["rules/v1"], [])

@@ -1,4 +1,4 @@
-"""Whose turn it is at a judge with few slots."""
+"""Waiting for a slot of a reasoner."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -9,24 +9,24 @@ from reason_svc.severity import SeverityThresholds
 from tests.support.waiting import until
 
 
-class Narrow:
+class ReasonerWithTwoSlots:
     slots = 2
 
 
-async def test_no_more_at_once_than_there_are_slots_in_the_order_in_which_they_came() -> None:
-    judge = Assessor(cast(Any, Narrow()), SeverityThresholds(), lambda: datetime.now(UTC))
+async def test_slots_are_given_in_order_of_arrival() -> None:
+    assessor = Assessor(cast(Any, ReasonerWithTwoSlots()), SeverityThresholds(), lambda: datetime.now(UTC))
     begun, goes_on = list[int](), asyncio.Semaphore(0)
 
     async def ask(number: int) -> None:
-        async with judge.slot():
+        async with assessor.slot():
             begun.append(number)
             await goes_on.acquire()
 
     asked = [asyncio.create_task(ask(number)) for number in range(6)]
     await until(lambda: begun)
     assert begun == [0, 1]
-    asked[2].cancel()  # who waits may leave
-    asked[0].cancel()  # and who is asked, too
+    asked[2].cancel()  # cancelled while it waits
+    asked[0].cancel()  # cancelled while it holds a slot
     await until(lambda: len(begun) == 3)
     assert begun == [0, 1, 3]
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""The judge as the composition root opens it: its settings reach the place where they count."""
+"""reason_svc as the composition root opens it, with its settings."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ SECONDS = 90.0
 
 
 class FakeStore:
-    """Has one event due; everything else waits."""
+    """Leases one event. Further calls for leases wait."""
 
     def __init__(self) -> None:
         self.due = [
@@ -66,7 +66,7 @@ class FakeBus:
 
 @asynccontextmanager
 async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.ReasonServiceAsyncStub"]]:
-    """The service as `lares up` opens it, with a fake store; what it published, and a client of it."""
+    """Opens the service with a fake store. Yields the bus that it publishes to and a client."""
     folder = config.home
     bus, server = FakeBus(), GrpcServer(CallInterceptor)
     server.add(add_JobServiceServicer_to_server, cast(Any, FakeStore()), "lares.store.internal.v1.JobService")
@@ -81,7 +81,7 @@ async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.
     await server.stop(0)
 
 
-async def test_it_judges_for_the_store_and_for_programs(tmp_path: Path) -> None:
+async def test_it_assesses_events_and_evidence_of_clients(tmp_path: Path) -> None:
     config = load_config(
         home=tmp_path, severity_medium=5, severity_high=10, severity_critical=40, event_max_detections=2
     )
@@ -96,22 +96,26 @@ async def test_it_judges_for_the_store_and_for_programs(tmp_path: Path) -> None:
             await call(stub.AssessEvent, AssessEventRequest(evidence=evidence))
 
 
-async def test_an_llm_judges_for_both_and_says_how_it_does(tmp_path: Path) -> None:
-    # The URL of the settings is not the one that counts: deploy may serve a model of its own.
+async def test_an_llm_assesses_both_and_reports_its_status(tmp_path: Path) -> None:
+    # The URL that counts is that of the Mesh: the composition root may have started the server.
     config = load_config(home=tmp_path, reasoner_url="llama:/model.gguf")
     async with scripted() as llm, opened(config, llm.url()) as (bus, stub):
         _, fact = await asyncio.wait_for(bus.published.get(), SECONDS)
         answer = await call(stub.AssessEvent, AssessEventRequest(evidence=evidence_message()))
-        for judged in (fact.assessment, answer.assessment):
-            assert (judged.score, judged.severity) == (55, SEVERITY_MEDIUM)
-            assert (judged.reasoner, judged.model, judged.rules_score) == ("llama.cpp", MODEL, 40)
-            assert (judged.prompt_tokens, judged.cached_tokens, judged.completion_tokens) == (100, 60, 10)
-            assert len(judged.prompt_hash) == 64
-            assert not judged.raw_answer
-            assert [factor.factor for factor in judged.factors[5:]] == ["repeat", "reason"]
-            assert list(judged.factors[-1].detection_ids) == [evidence_message().detections[0].id]
-        for told in (fact, answer):
-            assert told.raw_answer.startswith("{")
+        for assessment in (fact.assessment, answer.assessment):
+            assert (assessment.score, assessment.severity) == (55, SEVERITY_MEDIUM)
+            assert (assessment.reasoner, assessment.model, assessment.rules_score) == ("llama.cpp", MODEL, 40)
+            assert (assessment.prompt_tokens, assessment.cached_tokens, assessment.completion_tokens) == (
+                100,
+                60,
+                10,
+            )
+            assert len(assessment.prompt_hash) == 64
+            assert not assessment.raw_answer
+            assert [factor.factor for factor in assessment.factors[5:]] == ["repeat", "reason"]
+            assert list(assessment.factors[-1].detection_ids) == [evidence_message().detections[0].id]
+        for reply in (fact, answer):
+            assert reply.raw_answer.startswith("{")
         status = await call(stub.GetReasonStatus, GetReasonStatusRequest())
         assert (status.reasoner, status.state, status.slots) == ("llama.cpp", REASONER_STATE_READY, 3)
         assert (status.model, list(status.models)) == (MODEL, [MODEL, "rules/v1"])
@@ -119,12 +123,12 @@ async def test_an_llm_judges_for_both_and_says_how_it_does(tmp_path: Path) -> No
         assert (status.assessed, status.failed, status.prompt_tokens) == (1, 0, 200)
 
 
-async def test_programs_that_ask_too_much_at_once_are_refused(tmp_path: Path) -> None:
+async def test_too_many_calls_at_the_same_time_are_refused(tmp_path: Path) -> None:
     config, request = load_config(home=tmp_path), AssessEventRequest(evidence=evidence_message())
     async with scripted() as llm, opened(config, f"{llm.url()}&slots=4") as (bus, stub):
         await asyncio.wait_for(bus.published.get(), SECONDS)
         llm.always = hangs
-        # Of four slots two are for the events.
+        # Two of the four slots are reserved for events.
         asked = [asyncio.ensure_future(call(stub.AssessEvent, request)) for _ in range(3)]
         done, waiting = await asyncio.wait(asked, timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
@@ -134,7 +138,7 @@ async def test_programs_that_ask_too_much_at_once_are_refused(tmp_path: Path) ->
             done.pop().result()
 
 
-async def test_an_unknown_judge_stops_the_start(tmp_path: Path) -> None:
+async def test_an_unknown_reasoner_stops_the_start(tmp_path: Path) -> None:
     config, nothing = load_config(home=tmp_path), cast(Any, None)
     mesh = Mesh(config, nothing, nothing, nothing, nothing, nothing, reasoner_url="oracle:delphi")
     with pytest.raises(Invalid, match="LARES_REASONER_URL"):

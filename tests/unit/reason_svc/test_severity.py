@@ -20,6 +20,6 @@ def test_the_thresholds_are_inclusive(score: int, severity: Severity) -> None:
     assert SeverityThresholds().severity(score) == severity
 
 
-def test_they_can_be_set() -> None:
+def test_the_thresholds_can_be_set() -> None:
     strict = SeverityThresholds(medium=1, high=2, critical=3)
     assert [strict.severity(score) for score in range(4)] == ["LOW", "MEDIUM", "HIGH", "CRITICAL"]

@@ -1,4 +1,4 @@
-"""The judge's loop against a store that keeps its promises, over a real socket."""
+"""The worker with a fake reasoner and a fake store behind a real socket."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,7 +30,7 @@ async def pausing_bench(tmp_path: Path) -> AsyncIterator[ReasonWorkerBench]:
         yield opened
 
 
-async def test_a_due_event_is_judged_and_told(bench: ReasonWorkerBench) -> None:
+async def test_a_due_event_is_assessed_and_published(bench: ReasonWorkerBench) -> None:
     lease = bench.store.due("one")
     async with bench.running():
         await until(lambda: bench.log.facts)
@@ -44,7 +44,7 @@ async def test_a_due_event_is_judged_and_told(bench: ReasonWorkerBench) -> None:
     assert bench.store.released == []
 
 
-async def test_another_is_leased_while_one_is_judged_up_to_the_bound(bench: ReasonWorkerBench) -> None:
+async def test_events_are_leased_up_to_the_concurrency(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     async with bench.running():
         for number in range(1, CONCURRENCY + 1):
@@ -58,7 +58,7 @@ async def test_another_is_leased_while_one_is_judged_up_to_the_bound(bench: Reas
         await until(lambda: len(bench.log.facts) == CONCURRENCY + 1)
 
 
-async def test_a_backlog_is_leased_in_batches_and_each_told_once(bench: ReasonWorkerBench) -> None:
+async def test_a_backlog_is_leased_in_batches_and_each_event_published_once(bench: ReasonWorkerBench) -> None:
     names = [f"{number}" for number in range(50)]
     events = [bench.store.due(name).subject_id for name in names]
     async with bench.running():
@@ -67,7 +67,7 @@ async def test_a_backlog_is_leased_in_batches_and_each_told_once(bench: ReasonWo
     assert max(bench.store.asked) == CONCURRENCY
 
 
-async def test_leases_are_renewed_while_judging(bench: ReasonWorkerBench) -> None:
+async def test_leases_are_renewed_during_an_assessment(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     lease = bench.store.due("slow")
     async with bench.running():
@@ -77,7 +77,7 @@ async def test_leases_are_renewed_while_judging(bench: ReasonWorkerBench) -> Non
         await until(lambda: bench.log.facts)
 
 
-async def test_a_lost_lease_ends_its_judging_and_nothing_is_said(bench: ReasonWorkerBench) -> None:
+async def test_a_lost_lease_cancels_its_assessment_and_nothing_is_published(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     lost = bench.store.due("lost")
     bench.store.lost.add(lost.lease_id)
@@ -119,7 +119,7 @@ async def test_a_failed_attempt_is_a_fact(
     assert bench.store.released == []
 
 
-async def test_evidence_that_cannot_be_judged_is_a_failed_attempt(bench: ReasonWorkerBench) -> None:
+async def test_malformed_evidence_is_a_failed_attempt(bench: ReasonWorkerBench) -> None:
     lease = bench.store.due("odd")
     lease.assess.evidence.time_zone = "Mars/Olympus"
     async with bench.running():
@@ -127,7 +127,7 @@ async def test_evidence_that_cannot_be_judged_is_a_failed_attempt(bench: ReasonW
     assert bench.log.facts[0].failure.reason == "BAD_TIME_ZONE"
 
 
-async def test_each_attempt_has_an_id_of_its_own_and_always_the_same(bench: ReasonWorkerBench) -> None:
+async def test_the_id_of_a_failure_depends_only_on_the_attempt(bench: ReasonWorkerBench) -> None:
     bench.reasoner.error = Invalid("no JSON", "BAD_ANSWER")
     async with bench.running():
         for attempt in (1, 1, 2):
@@ -138,7 +138,9 @@ async def test_each_attempt_has_an_id_of_its_own_and_always_the_same(bench: Reas
 
 
 @pytest.mark.parametrize("error", [Unavailable("it is away", "NO_ANSWER"), Exhausted("too many", "RATE")])
-async def test_a_judge_that_cannot_be_reached_is_no_attempt(bench: ReasonWorkerBench, error: Problem) -> None:
+async def test_an_unreachable_reasoner_is_not_a_failed_attempt(
+    bench: ReasonWorkerBench, error: Problem
+) -> None:
     bench.reasoner.error = error
     lease = bench.store.due("one")
     async with bench.running():
@@ -151,7 +153,7 @@ async def test_a_judge_that_cannot_be_reached_is_no_attempt(bench: ReasonWorkerB
 
 
 @pytest.mark.parametrize("state", [ReasonerReadiness.LOADING, ReasonerReadiness.UNREACHABLE])
-async def test_nothing_is_leased_while_the_judge_is_away(
+async def test_nothing_is_leased_while_the_reasoner_is_away(
     bench: ReasonWorkerBench, state: ReasonerReadiness
 ) -> None:
     bench.reasoner.state = state
@@ -164,7 +166,7 @@ async def test_nothing_is_leased_while_the_judge_is_away(
     assert bench.store.released == []
 
 
-async def test_a_judge_that_is_back_is_not_left_alone_any_longer(pausing_bench: ReasonWorkerBench) -> None:
+async def test_the_pause_ends_when_the_reasoner_is_back(pausing_bench: ReasonWorkerBench) -> None:
     bench = pausing_bench
     bench.reasoner.error = Unavailable("it is away", "NO_ANSWER")
     bench.reasoner.slots = 1
@@ -176,10 +178,10 @@ async def test_a_judge_that_is_back_is_not_left_alone_any_longer(pausing_bench: 
         await until(lambda: bench.reasoner.reports >= reports + 4)
         bench.reasoner.error, bench.reasoner.state = None, ReasonerReadiness.READY
         bench.store.due("one")
-        await until(lambda: bench.log.facts)  # within two hours, but for the word that it is back
+        await until(lambda: bench.log.facts)  # the pause of two hours has ended
 
 
-async def test_a_judge_that_was_never_away_is_left_alone(pausing_bench: ReasonWorkerBench) -> None:
+async def test_nothing_is_leased_during_the_pause(pausing_bench: ReasonWorkerBench) -> None:
     bench = pausing_bench
     bench.reasoner.error = Exhausted("too many", "RATE")
     bench.reasoner.slots = 1
@@ -192,7 +194,7 @@ async def test_a_judge_that_was_never_away_is_left_alone(pausing_bench: ReasonWo
         assert (bench.store.asked, bench.reasoner.begun) == ([1], 1)
 
 
-async def test_no_more_at_once_than_the_judge_has_slots(bench: ReasonWorkerBench) -> None:
+async def test_events_are_leased_up_to_the_slots_of_the_reasoner(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     bench.reasoner.slots = 1
     for name in ("one", "two", "three"):
@@ -207,7 +209,7 @@ async def test_no_more_at_once_than_the_judge_has_slots(bench: ReasonWorkerBench
         assert max(bench.store.asked) == 2
 
 
-async def test_it_counts_what_it_does(bench: ReasonWorkerBench) -> None:
+async def test_assessments_and_failures_are_counted(bench: ReasonWorkerBench) -> None:
     bench.reasoner.error = Invalid("no JSON", "BAD_ANSWER")
     bench.store.due("bad")
     async with bench.running():
@@ -230,7 +232,7 @@ async def test_a_reasoner_that_misses_its_deadline_is_stopped_by_the_workers(tmp
 @pytest.mark.parametrize(
     ("reason", "given_up"), [("UNKNOWN_MODEL", "again"), ("UNKNOWN_PROMPT", "again"), ("BAD_ANSWER", "")]
 )
-async def test_a_wish_is_told_to_the_judge_and_given_up_if_it_can_never_be_met(
+async def test_a_request_is_passed_to_the_reasoner_and_given_up_if_it_cannot_succeed(
     bench: ReasonWorkerBench, reason: str, given_up: str
 ) -> None:
     bench.reasoner.error = Invalid("no", reason)
@@ -241,7 +243,7 @@ async def test_a_wish_is_told_to_the_judge_and_given_up_if_it_can_never_be_met(
     assert bench.log.facts[0].failure.given_up_request_id == given_up
 
 
-async def test_a_wished_judgement_says_whose_it_is(bench: ReasonWorkerBench) -> None:
+async def test_a_reassessment_carries_its_request_id(bench: ReasonWorkerBench) -> None:
     lease = bench.store.due("one", request=pb.ReassessmentRequest(request_id="again"))
     async with bench.running():
         await until(lambda: bench.log.facts)
@@ -250,7 +252,7 @@ async def test_a_wished_judgement_says_whose_it_is(bench: ReasonWorkerBench) -> 
     assert assessment.id == assessment_id(evidence.event_id, evidence.digest, "fake/v1", "", "again")
 
 
-async def test_a_log_that_is_away_gives_the_event_back(bench: ReasonWorkerBench) -> None:
+async def test_the_lease_is_released_if_publishing_fails(bench: ReasonWorkerBench) -> None:
     bench.log.problem = Unavailable("Kafka does not answer", "KAFKA_NOT_READY")
     lease = bench.store.due("one")
     async with bench.running():
@@ -264,7 +266,7 @@ async def test_a_log_that_is_away_gives_the_event_back(bench: ReasonWorkerBench)
 @pytest.mark.parametrize(
     "problem", [Unavailable("no database", "DB"), Internal("internal error", "INTERNAL")]
 )
-async def test_a_store_in_trouble_is_waited_for(bench: ReasonWorkerBench, problem: Problem) -> None:
+async def test_leasing_is_retried_while_the_store_fails(bench: ReasonWorkerBench, problem: Problem) -> None:
     bench.store.problem = problem
     async with bench.running():
         await until(lambda: len(bench.store.asked) >= 3)
@@ -273,7 +275,7 @@ async def test_a_store_in_trouble_is_waited_for(bench: ReasonWorkerBench, proble
         await until(lambda: bench.log.facts)
 
 
-async def test_a_renewal_that_fails_costs_nothing(bench: ReasonWorkerBench) -> None:
+async def test_a_failed_renewal_does_not_end_the_assessment(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     lease = bench.store.due("one")
     async with bench.running():
@@ -287,7 +289,7 @@ async def test_a_renewal_that_fails_costs_nothing(bench: ReasonWorkerBench) -> N
     assert bench.reasoner.begun == 1
 
 
-async def test_what_no_waiting_can_mend_ends_the_worker(bench: ReasonWorkerBench) -> None:
+async def test_a_problem_that_waiting_cannot_solve_ends_the_worker(bench: ReasonWorkerBench) -> None:
     bench.store.problem = Denied("only Lares's own services may call this", "SIBLINGS_ONLY")
     async with bench.running() as task:
         await until(task.done)
@@ -295,7 +297,7 @@ async def test_what_no_waiting_can_mend_ends_the_worker(bench: ReasonWorkerBench
             task.result()
 
 
-async def test_cancelled_while_judging_it_gives_the_lease_back(bench: ReasonWorkerBench) -> None:
+async def test_leases_are_released_when_the_worker_is_cancelled(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     leases = {bench.store.due(name).lease_id for name in ("one", "two")}
     async with bench.running():

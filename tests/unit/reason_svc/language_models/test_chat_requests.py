@@ -1,4 +1,4 @@
-"""What goes over the wire to each kind of server, for each family of models."""
+"""The requests to each kind of server, for each family of models."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ NEMOTRON_3, NEMOTRON_9B = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B", "nvidia/NVIDI
 
 
 async def recorded(server: ScriptedLlm, **options: object) -> dict[str, Any]:
-    """The request for one judgement."""
+    """Returns the request for one assessment."""
     async with open_reasoner(load_config(), server.url(**options)) as reasoner:
         result = await reasoner.assess(CASE, ModelChoice())
         assert result.reasoner == reasoner.name == server.kind
@@ -41,7 +41,7 @@ async def recorded(server: ScriptedLlm, **options: object) -> dict[str, Any]:
     ],
     ids=["plain", "nemotron-3-nano", "nemotron-nano-9b-v2"],
 )
-async def test_a_server_is_recognised_and_asked_in_its_own_form(
+async def test_a_server_is_recognised_and_gets_its_own_form_of_request(
     kind: LlmServerKind, model: str, more: dict[str, Any]
 ) -> None:
     async with scripted(kind, model=model) as server:
@@ -62,7 +62,7 @@ async def test_a_server_is_recognised_and_asked_in_its_own_form(
 
 
 @pytest.mark.parametrize("family", ModelFamily)
-def test_all_that_is_sent_to_tensorrt_llm_is_known_to_it(family: ModelFamily) -> None:
+def test_tensorrt_llm_accepts_every_field_that_it_gets(family: ModelFamily) -> None:
     model = {ModelFamily.NEMOTRON_3_NANO: NEMOTRON_3, ModelFamily.NEMOTRON_NANO_9B_V2: NEMOTRON_9B}.get(
         family, "m"
     )
@@ -72,7 +72,7 @@ def test_all_that_is_sent_to_tensorrt_llm_is_known_to_it(family: ModelFamily) ->
         ChatRequest.model_validate(chat_request(LlmServerKind.LLAMA_CPP, family, model, messages, 100))
 
 
-async def test_the_fake_of_tensorrt_llm_refuses_what_is_not_for_it() -> None:
+async def test_the_fake_tensorrt_llm_refuses_fields_of_other_servers() -> None:
     async with (
         scripted(LlmServerKind.TRTLLM) as server,
         open_reasoner(load_config(), server.url(server="llama.cpp")) as reasoner,
@@ -83,19 +83,15 @@ async def test_the_fake_of_tensorrt_llm_refuses_what_is_not_for_it() -> None:
         assert reasoner.report().state is ReasonerReadiness.FAILING
 
 
-async def test_what_the_url_says_counts_more_than_what_is_seen() -> None:
+async def test_options_in_the_url_take_precedence() -> None:
     async with scripted(LlmServerKind.OPENAI, model="mine") as server:
-        body = await recorded_as(server)
+        url = server.url(server="vllm", family="nemotron-3-nano", context=1536, slots=7)
+        async with open_reasoner(load_config(), url) as reasoner:
+            assert (reasoner.name, reasoner.slots) == ("vllm", 7)
+            await reasoner.assess(CASE, ModelChoice())
+    (body,) = server.asked
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
     assert body["max_tokens"] == 512
-
-
-async def recorded_as(server: ScriptedLlm) -> dict[str, Any]:
-    url = server.url(server="vllm", family="nemotron-3-nano", context=1536, slots=7)
-    async with open_reasoner(load_config(), url) as reasoner:
-        assert (reasoner.name, reasoner.slots) == ("vllm", 7)
-        await reasoner.assess(CASE, ModelChoice())
-    return server.asked[0]
 
 
 @pytest.mark.parametrize(
@@ -108,12 +104,14 @@ async def recorded_as(server: ScriptedLlm) -> dict[str, Any]:
         (LlmServerKind.OPENAI, 4),
     ],
 )
-async def test_slots_are_asked_for_or_known_by_the_kind(kind: LlmServerKind, slots: int) -> None:
+async def test_slots_are_reported_by_the_server_or_follow_from_its_kind(
+    kind: LlmServerKind, slots: int
+) -> None:
     async with scripted(kind) as server, open_reasoner(load_config(), server.url()) as reasoner:
         assert reasoner.slots == slots
 
 
-async def test_everything_but_the_event_is_the_same_each_time_and_comes_first() -> None:
+async def test_requests_begin_with_the_same_text() -> None:
     async with scripted() as server, open_reasoner(load_config(), server.url()) as reasoner:
         for case in (CASE, evidence(detections(["dog"] * 30), camera_name="Back Door", past=3)):
             await reasoner.assess(case, ModelChoice())

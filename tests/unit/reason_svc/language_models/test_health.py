@@ -1,4 +1,4 @@
-"""What is thought of a server, look by look and judgement by judgement."""
+"""The health of a server after probes and assessments."""
 
 import asyncio
 
@@ -11,13 +11,13 @@ from reason_svc.language_models.url import LlmEndpoint
 from reason_svc.reasoner import ReasonerReadiness
 from tests.support.waiting import until
 
-FAILED = Internal("nonsense", "BAD_ANSWER")
+BAD_ANSWER = Internal("nonsense", "BAD_ANSWER")
 GONE = Unavailable("gone", "LLM_UNREACHABLE")
 BUSY = Exhausted("busy", "LLM_BUSY")
 
 
-class Server:
-    """Answers every look with this status, or is not there."""
+class FakeServer:
+    """Answers every probe with `status`, or refuses connections if it is 0."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -25,29 +25,29 @@ class Server:
 
     async def get(self, url: str) -> LlmResponse:
         if self.broken:
-            raise ValueError("nobody thought of this")
+            raise ValueError("a bug")
         if not self.status:
             raise Unavailable("no connection", "LLM_UNREACHABLE")
         return LlmResponse(self.status, "", {"data": [{"id": "m", "owned_by": "vllm"}]})
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
+def server() -> FakeServer:
+    return FakeServer()
 
 
 @pytest.fixture
-def watch(server: Server) -> LlmHealth:
+def health(server: FakeServer) -> LlmHealth:
     return LlmHealth(server.get, LlmEndpoint("http://host/v1", "m"))
 
 
-async def test_nobody_can_be_asked_before_the_first_look(watch: LlmHealth) -> None:
-    assert (watch.state, watch.last_seen) == (ReasonerReadiness.UNREACHABLE, None)
+async def test_a_server_is_unreachable_before_the_first_probe(health: LlmHealth) -> None:
+    assert (health.state, health.last_seen) == (ReasonerReadiness.UNREACHABLE, None)
     with pytest.raises(Unavailable):
-        watch.server()
-    await watch.probe()
-    assert (watch.state, watch.detail) == (ReasonerReadiness.READY, "")
-    assert watch.server() is watch.last_seen
+        health.server()
+    await health.probe()
+    assert (health.state, health.detail) == (ReasonerReadiness.READY, "")
+    assert health.server() is health.last_seen
 
 
 @pytest.mark.parametrize(
@@ -60,71 +60,73 @@ async def test_nobody_can_be_asked_before_the_first_look(watch: LlmHealth) -> No
         (500, ReasonerReadiness.FAILING, Internal),
     ],
 )
-async def test_a_look_that_finds_it_away(
-    watch: LlmHealth, server: Server, status: int, state: ReasonerReadiness, kind: type[Problem]
+async def test_a_probe_that_fails(
+    health: LlmHealth, server: FakeServer, status: int, state: ReasonerReadiness, kind: type[Problem]
 ) -> None:
-    await watch.probe()
+    await health.probe()
     server.status = status
-    await watch.probe()
-    assert watch.state is state
-    assert watch.detail
+    await health.probe()
+    assert health.state is state
+    assert health.detail
     with pytest.raises(kind):
-        watch.server()
+        health.server()
     server.status = 200
-    await watch.probe()
-    assert watch.state is ReasonerReadiness.READY
+    await health.probe()
+    assert health.state is ReasonerReadiness.READY
 
 
-async def test_a_good_look_mends_no_bad_judgement_but_a_good_judgement_does(watch: LlmHealth) -> None:
-    await watch.probe()
-    watch.record_assessment(FAILED)
-    await watch.probe()
-    assert (watch.state, watch.detail) == (ReasonerReadiness.FAILING, "nonsense")
-    assert watch.server()  # it is asked all the same
-    watch.record_assessment(None)
-    assert watch.state is ReasonerReadiness.READY
+async def test_a_failed_assessment_counts_until_one_succeeds(health: LlmHealth) -> None:
+    await health.probe()
+    health.record_assessment(BAD_ANSWER)
+    await health.probe()
+    assert (health.state, health.detail) == (ReasonerReadiness.FAILING, "nonsense")
+    assert health.server()  # it still gets requests
+    health.record_assessment(None)
+    assert health.state is ReasonerReadiness.READY
 
 
-async def test_one_that_was_away_starts_anew(watch: LlmHealth, server: Server) -> None:
-    await watch.probe()
-    watch.record_assessment(FAILED)
+async def test_a_server_that_was_away_is_ready_again(health: LlmHealth, server: FakeServer) -> None:
+    await health.probe()
+    health.record_assessment(BAD_ANSWER)
     server.status = 0
-    await watch.probe()
+    await health.probe()
     server.status = 200
-    await watch.probe()
-    assert watch.state is ReasonerReadiness.READY
+    await health.probe()
+    assert health.state is ReasonerReadiness.READY
 
 
-async def test_a_judgement_that_met_nobody_counts_until_the_next_look(watch: LlmHealth) -> None:
-    await watch.probe()
-    watch.record_assessment(GONE)
-    assert (watch.state, watch.detail) == (ReasonerReadiness.UNREACHABLE, "gone")
-    await watch.probe()
-    assert watch.state is ReasonerReadiness.READY
+async def test_an_assessment_without_a_connection_counts_until_the_next_probe(health: LlmHealth) -> None:
+    await health.probe()
+    health.record_assessment(GONE)
+    assert (health.state, health.detail) == (ReasonerReadiness.UNREACHABLE, "gone")
+    await health.probe()
+    assert health.state is ReasonerReadiness.READY
 
 
-async def test_a_server_too_busy_for_a_look_is_there_if_it_judges(watch: LlmHealth, server: Server) -> None:
-    await watch.probe()
+async def test_a_server_too_busy_for_a_probe_is_ready_if_it_assesses(
+    health: LlmHealth, server: FakeServer
+) -> None:
+    await health.probe()
     server.status = 0
-    await watch.probe()
-    watch.record_assessment(None)
-    assert watch.state is ReasonerReadiness.READY
+    await health.probe()
+    health.record_assessment(None)
+    assert health.state is ReasonerReadiness.READY
 
 
-async def test_busy_is_no_state(watch: LlmHealth, server: Server) -> None:
-    await watch.probe()
-    since = watch.since
-    watch.record_assessment(BUSY)
+async def test_a_busy_server_stays_ready(health: LlmHealth, server: FakeServer) -> None:
+    await health.probe()
+    since = health.since
+    health.record_assessment(BUSY)
     server.status = 429
-    await watch.probe()
-    assert (watch.state, watch.since) == (ReasonerReadiness.READY, since)
+    await health.probe()
+    assert (health.state, health.since) == (ReasonerReadiness.READY, since)
 
 
-async def test_a_look_that_breaks_is_not_the_last_one(server: Server) -> None:
+async def test_probes_continue_after_an_unexpected_error(server: FakeServer) -> None:
     server.broken = True
-    watch = LlmHealth(server.get, LlmEndpoint("http://host/v1", "m"), away_interval=0.01)
-    looking = asyncio.create_task(watch.run())
-    await until(lambda: watch.state is ReasonerReadiness.FAILING)
+    health = LlmHealth(server.get, LlmEndpoint("http://host/v1", "m"), away_interval=0.01)
+    probing = asyncio.create_task(health.run())
+    await until(lambda: health.state is ReasonerReadiness.FAILING)
     server.broken = False
-    await until(lambda: watch.state is ReasonerReadiness.READY)
-    looking.cancel()
+    await until(lambda: health.state is ReasonerReadiness.READY)
+    probing.cancel()

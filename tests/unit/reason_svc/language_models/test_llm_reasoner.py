@@ -1,4 +1,4 @@
-"""A judge by LLM against a scripted server: what it says when all is well, and every way to fail."""
+"""The LLM reasoner with a scripted server: good answers and every kind of failure."""
 
 import asyncio
 import json
@@ -41,12 +41,14 @@ from tests.support.scripted_llm import (
 from tests.support.waiting import until
 
 CASE = evidence(detections(["person", "dog"], ["person"], at=NIGHT, every=4))
-WELL = json.dumps(GOOD)
+GOOD_ANSWER = json.dumps(GOOD)
 SECONDS = 60.0
 
 
 @asynccontextmanager
-async def judging(llm: ScriptedLlm, seconds: float = SECONDS, **options: object) -> AsyncIterator[Reasoner]:
+async def llm_reasoner(
+    llm: ScriptedLlm, seconds: float = SECONDS, **options: object
+) -> AsyncIterator[Reasoner]:
     async with open_reasoner(load_config(reason_seconds=seconds), llm.url(**options)) as reasoner:
         yield reasoner
 
@@ -63,13 +65,13 @@ async def refused(reasoner: Reasoner, case: Evidence = CASE, choice: ModelChoice
     return problem.value
 
 
-async def test_a_judgement_with_all_that_is_kept_of_it(
+async def test_a_result_has_the_parts_of_the_answer_and_of_the_rules(
     server: ScriptedLlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nothing of the environment's business
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # must be ignored
     answer = GOOD | {"reasons": [{"text": "a person at night", "detections": [2, 3, 77]}, {"text": "a dog"}]}
     server.turns.append(says(f"<think>hm</think>{json.dumps(answer)}"))
-    async with judging(server) as reasoner:
+    async with llm_reasoner(server) as reasoner:
         result = await reasoner.assess(CASE, ModelChoice())
         by_rules = await reasoner.assess(CASE, ModelChoice(model="rules/v1"))
     assert (result.reasoner, result.model, result.score) == ("llama.cpp", MODEL, 55)
@@ -85,24 +87,24 @@ async def test_a_judgement_with_all_that_is_kept_of_it(
     assert result.raw_answer.startswith("<think>hm</think>")
 
 
-async def test_a_raw_answer_is_bounded_and_can_be_kept(server: ScriptedLlm) -> None:
-    server.turns.append(says(WELL + "é\0\ud800" * 10_000))
-    async with judging(server) as reasoner:
+async def test_a_raw_answer_is_bounded_and_storable(server: ScriptedLlm) -> None:
+    server.turns.append(says(GOOD_ANSWER + "é\0\ud800" * 10_000))
+    async with llm_reasoner(server) as reasoner:
         result = await reasoner.assess(CASE, ModelChoice())
     assert 8000 < len(result.raw_answer.encode()) <= 8192
     assert "\0" not in result.raw_answer
 
 
-async def test_no_summary_means_that_of_the_rules(server: ScriptedLlm) -> None:
+async def test_a_missing_summary_is_that_of_the_rules(server: ScriptedLlm) -> None:
     server.turns.append(says(json.dumps(GOOD | {"summary": None, "reasons": None})))
-    async with judging(server) as reasoner:
+    async with llm_reasoner(server) as reasoner:
         result = await reasoner.assess(CASE, ModelChoice())
         assert result.summary == (await reasoner.assess(CASE, ModelChoice(model="rules/v1"))).summary
     assert len(result.factors) == 6
 
 
-async def test_a_wish_for_another_prompt_or_model() -> None:
-    async with scripted(LlmServerKind.VLLM) as server, judging(server) as reasoner:
+async def test_another_prompt_or_model_can_be_chosen() -> None:
+    async with scripted(LlmServerKind.VLLM) as server, llm_reasoner(server) as reasoner:
         server.model = "another"
         first, other = (
             await reasoner.assess(CASE, ModelChoice()),
@@ -112,7 +114,7 @@ async def test_a_wish_for_another_prompt_or_model() -> None:
         problem = await refused(reasoner, choice=ModelChoice(model="another"))
         assert (type(problem), problem.reason) == (Invalid, "UNKNOWN_MODEL")
         server.turns.append(replies(500, {}))
-        await refused(reasoner)  # which makes it look again
+        await refused(reasoner)  # causes a probe
         await until(lambda: "another" in reasoner.report().models)
         assert (await reasoner.assess(CASE, ModelChoice(model="another"))).model == "another"
         assert reasoner.report().models == (MODEL, "another", "rules/v1")
@@ -120,13 +122,13 @@ async def test_a_wish_for_another_prompt_or_model() -> None:
     assert server.asked[-1]["model"] == "another"
 
 
-async def test_one_bad_answer_is_shown_to_the_model_and_mended(server: ScriptedLlm) -> None:
+async def test_the_model_can_correct_one_bad_answer(server: ScriptedLlm) -> None:
     server.turns.append(says('{"score": "<|im_start|>high", "reasons": /think' + "x" * 10_000))
-    async with judging(server) as reasoner:
+    async with llm_reasoner(server) as reasoner:
         result = await reasoner.assess(CASE, ModelChoice())
         assert result.score == 55
         assert result.tokens == reasoner.report().tokens == TokenUsage(200, 120, 20)
-        assert result.raw_answer == WELL
+        assert result.raw_answer == GOOD_ANSWER
     first, second = (body["messages"] for body in server.asked)
     assert second[:2] == first
     assert [message["role"] for message in second] == ["system", "user", "assistant", "user"]
@@ -136,15 +138,15 @@ async def test_one_bad_answer_is_shown_to_the_model_and_mended(server: ScriptedL
     assert "no JSON object with a score" in second[3]["content"]
 
 
-BAD = {
+BAD_RESPONSES = {
     "garbage": (says("I cannot judge."), "BAD_ANSWER"),
-    "half JSON": (says(WELL[:30]), "BAD_ANSWER"),
+    "half JSON": (says(GOOD_ANSWER[:30]), "BAD_ANSWER"),
     "a wrong schema": (says('{"risk": 4}'), "BAD_ANSWER"),
     "a score beyond": (says(json.dumps(GOOD | {"score": 400})), "BAD_ANSWER"),
     "nothing": (says(None), "BAD_ANSWER"),
     "an empty list": (replies(200, {"choices": []}), "BAD_ANSWER"),
     "no JSON at all": (raw(b"\xff\xfe<html>"), "BAD_ANSWER"),
-    "cut": (says(WELL, finish="length"), "ANSWER_CUT"),
+    "cut": (says(GOOD_ANSWER, finish="length"), "ANSWER_CUT"),
     "500": (replies(500, {"error": {"message": "CUDA error", "code": 500}}), "LLM_FAILED"),
     "500 of trtllm": (replies(500, {"object": "error", "message": "CUDA error", "code": 500}), "LLM_FAILED"),
     "404": (replies(404, {"error": "no such model"}), "LLM_REFUSED"),
@@ -157,15 +159,15 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("turn", "reason"), BAD.values(), ids=BAD.keys())
-async def test_what_answers_badly_is_a_failed_attempt(server: ScriptedLlm, turn: Turn, reason: str) -> None:
+@pytest.mark.parametrize(("turn", "reason"), BAD_RESPONSES.values(), ids=BAD_RESPONSES.keys())
+async def test_a_bad_response_is_a_failed_attempt(server: ScriptedLlm, turn: Turn, reason: str) -> None:
     server.always = turn
-    async with judging(server) as reasoner:
+    async with llm_reasoner(server) as reasoner:
         problem = await refused(reasoner)
         assert (type(problem).__name__, problem.reason) == ("Internal", reason)
         assert "secret" not in problem.message
         assert len(problem.message) < 400
-        # What was said is asked for once more if it is no judgement; a request that failed is not.
+        # A bad answer or a dropped connection causes a second request, other failures do not.
         dropped = reason == "LLM_DROPPED"
         assert len(server.asked) == (2 if dropped or reason == "BAD_ANSWER" else 1)
         report = reasoner.report()
@@ -177,17 +179,17 @@ async def test_what_answers_badly_is_a_failed_attempt(server: ScriptedLlm, turn:
 
 
 @pytest.mark.parametrize("turn", [hangs, drips])
-async def test_a_deadline_is_for_the_whole_and_a_failed_attempt(server: ScriptedLlm, turn: Turn) -> None:
+async def test_missing_the_deadline_is_a_failed_attempt(server: ScriptedLlm, turn: Turn) -> None:
     server.always = turn
-    async with judging(server, seconds=0.3) as reasoner:
+    async with llm_reasoner(server, seconds=0.3) as reasoner:
         problem = await refused(reasoner)
         assert (type(problem), problem.reason) == (Internal, "ANSWER_TIMEOUT")
         assert reasoner.report().state is ReasonerReadiness.FAILING
-        await until(lambda: server.assessing == 0)  # it was hung up on
+        await until(lambda: server.assessing == 0)  # the connection was closed
 
 
-async def test_a_dropped_pooled_connection_costs_nothing(server: ScriptedLlm) -> None:
-    async with judging(server) as reasoner:
+async def test_a_dropped_pooled_connection_is_replaced(server: ScriptedLlm) -> None:
+    async with llm_reasoner(server) as reasoner:
         await reasoner.assess(CASE, ModelChoice())
         for turn in (drops, breaks_off):
             server.turns.append(turn)
@@ -196,17 +198,19 @@ async def test_a_dropped_pooled_connection_costs_nothing(server: ScriptedLlm) ->
     assert len(server.asked) == 5
 
 
-async def test_busy_is_no_attempt_and_no_failure(server: ScriptedLlm) -> None:
+async def test_a_busy_server_is_not_a_failed_attempt(server: ScriptedLlm) -> None:
     server.turns.append(replies(429, {"error": {"message": "slow down"}}))
-    async with judging(server) as reasoner:
+    async with llm_reasoner(server) as reasoner:
         assert isinstance(await refused(reasoner), Exhausted)
         assert reasoner.report().state is ReasonerReadiness.READY
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-async def test_a_server_that_says_it_is_not_there_is_no_attempt(server: ScriptedLlm, status: int) -> None:
+async def test_a_server_that_reports_itself_unavailable_is_not_a_failed_attempt(
+    server: ScriptedLlm, status: int
+) -> None:
     server.turns.append(replies(status, LOADING))
-    async with judging(server) as reasoner:
+    async with llm_reasoner(server) as reasoner:
         assert isinstance(await refused(reasoner), Unavailable)
         assert reasoner.report().state is (
             ReasonerReadiness.LOADING if status == 503 else ReasonerReadiness.UNREACHABLE
@@ -214,9 +218,9 @@ async def test_a_server_that_says_it_is_not_there_is_no_attempt(server: Scripted
         await until(lambda: reasoner.report().state is ReasonerReadiness.READY)
 
 
-async def test_a_server_that_still_loads_is_waited_for(server: ScriptedLlm) -> None:
+async def test_a_server_that_is_loading_becomes_ready(server: ScriptedLlm) -> None:
     server.loading = True
-    async with judging(server) as reasoner:
+    async with llm_reasoner(server) as reasoner:
         assert reasoner.report().state is ReasonerReadiness.LOADING
         problem = await refused(reasoner)
         assert (type(problem), problem.reason) == (Unavailable, "LLM_LOADING")
@@ -227,8 +231,8 @@ async def test_a_server_that_still_loads_is_waited_for(server: ScriptedLlm) -> N
         assert (await reasoner.assess(CASE, ModelChoice())).score == 55
 
 
-async def test_a_server_that_goes_and_comes_back_by_itself_with_other_slots(server: ScriptedLlm) -> None:
-    async with judging(server) as reasoner:
+async def test_a_server_that_was_restarted_becomes_ready_with_its_new_slots(server: ScriptedLlm) -> None:
+    async with llm_reasoner(server) as reasoner:
         assert (await reasoner.assess(CASE, ModelChoice())).score == 55
         await server.stop()
         for _ in range(3):
@@ -243,9 +247,9 @@ async def test_a_server_that_goes_and_comes_back_by_itself_with_other_slots(serv
     assert len(server.asked) == 2
 
 
-async def test_a_server_away_at_the_start_is_no_reason_not_to_start(server: ScriptedLlm) -> None:
+async def test_a_server_that_is_away_does_not_stop_the_start(server: ScriptedLlm) -> None:
     await server.stop()
-    async with judging(server, server="trtllm", slots=2) as reasoner:
+    async with llm_reasoner(server, server="trtllm", slots=2) as reasoner:
         assert (reasoner.name, reasoner.slots) == ("trtllm", 2)
         assert reasoner.report().state is ReasonerReadiness.UNREACHABLE
         assert isinstance(await refused(reasoner), Unavailable)
@@ -253,9 +257,9 @@ async def test_a_server_away_at_the_start_is_no_reason_not_to_start(server: Scri
         assert result.reasoner == "rules/v1"
 
 
-async def test_a_failing_server_that_dies_is_away_and_starts_anew(server: ScriptedLlm) -> None:
+async def test_a_failing_server_is_ready_after_a_restart(server: ScriptedLlm) -> None:
     server.always = replies(500, {})
-    async with judging(server) as reasoner:
+    async with llm_reasoner(server) as reasoner:
         await refused(reasoner)
         assert reasoner.report().state is ReasonerReadiness.FAILING
         await server.stop()
@@ -264,10 +268,10 @@ async def test_a_failing_server_that_dies_is_away_and_starts_anew(server: Script
         await until(lambda: reasoner.report().state is ReasonerReadiness.READY)
 
 
-async def test_a_server_that_hangs_altogether_is_soon_away(
+async def test_a_server_that_hangs_becomes_unreachable(
     server: ScriptedLlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with judging(server, seconds=0.3) as reasoner:
+    async with llm_reasoner(server, seconds=0.3) as reasoner:
         monkeypatch.setattr(health, "PROBE_SECONDS", 0.3)
         server.silent = True
         problem = await refused(reasoner)
@@ -278,7 +282,7 @@ async def test_a_server_that_hangs_altogether_is_soon_away(
         await until(lambda: reasoner.report().state is ReasonerReadiness.READY)
 
 
-async def test_a_wrong_key_is_said_without_it(server: ScriptedLlm) -> None:
+async def test_a_wrong_key_is_reported_without_the_key(server: ScriptedLlm) -> None:
     url = server.url().replace("a-secret-key", "another-secret")
     async with open_reasoner(load_config(), url) as reasoner:
         problem = await refused(reasoner)
@@ -291,50 +295,50 @@ BIG = evidence(detections(*[["person"] * 5 + ["car", "dog"]] * 6, every=2))
 
 
 @pytest.mark.parametrize(("kind", "context"), [(LlmServerKind.LLAMA_CPP, 1000), (LlmServerKind.VLLM, 1900)])
-async def test_a_telling_that_does_not_fit_is_shortened_before_it_is_sent(
+async def test_a_prompt_that_does_not_fit_is_shortened_before_it_is_sent(
     kind: LlmServerKind, context: int
 ) -> None:
-    async with scripted(kind, context=context) as server, judging(server) as reasoner:
+    async with scripted(kind, context=context) as server, llm_reasoner(server) as reasoner:
         assert (await reasoner.assess(BIG, ModelChoice())).score == 55
     (body,) = server.asked
     assert "detections: 42, summarised in" in body["messages"][1]["content"]
 
 
 @pytest.mark.parametrize("kind", [LlmServerKind.LLAMA_CPP, LlmServerKind.TRTLLM, LlmServerKind.VLLM])
-async def test_a_server_that_says_too_long_is_told_less(kind: LlmServerKind) -> None:
-    async with scripted(kind) as server, judging(server, context=8192) as reasoner:
+async def test_a_prompt_that_the_server_rejects_as_too_long_is_shortened(kind: LlmServerKind) -> None:
+    async with scripted(kind) as server, llm_reasoner(server, context=8192) as reasoner:
         server.context = 1024 + 520
         assert (await reasoner.assess(BIG, ModelChoice())).score == 55
-    told = [re.search(r"detections: 42.*", body["messages"][1]["content"]) for body in server.asked]
-    assert len(told) > 1
-    assert [line and line[0] for line in told][:2] == [
+    described = [re.search(r"detections: 42.*", body["messages"][1]["content"]) for body in server.asked]
+    assert len(described) > 1
+    assert [line and line[0] for line in described][:2] == [
         "detections: 42",
         "detections: 42, summarised in 18 lines",
     ]
 
 
-async def test_a_context_that_holds_no_event_is_a_failed_attempt(server: ScriptedLlm) -> None:
+async def test_a_context_that_is_too_small_is_a_failed_attempt(server: ScriptedLlm) -> None:
     server.context = 300
-    async with judging(server) as reasoner:
+    async with llm_reasoner(server) as reasoner:
         problem = await refused(reasoner)
         assert (type(problem), problem.reason) == (Internal, "CONTEXT_TOO_SMALL")
 
 
-async def test_a_prompt_that_there_is_not_stops_the_start(server: ScriptedLlm) -> None:
+async def test_an_unknown_prompt_stops_the_start(server: ScriptedLlm) -> None:
     config = load_config(reason_prompt="v0")
     with pytest.raises(Invalid, match="LARES_REASON_PROMPT must be one of v1, v1-short"):
         async with open_reasoner(config, server.url()):
             raise AssertionError("opened")
 
 
-async def test_a_ca_that_is_none_stops_the_start(server: ScriptedLlm, tmp_path: Path) -> None:
+async def test_a_file_without_certificates_stops_the_start(server: ScriptedLlm, tmp_path: Path) -> None:
     for path in (tmp_path / "missing", Path(__file__)):
         with pytest.raises(Invalid, match="LARES_REASONER_CA"):
             async with open_reasoner(load_config(reasoner_ca=path), server.url()):
                 raise AssertionError("opened")
 
 
-async def test_tls_is_checked_by_the_ca_that_is_set(tmp_path: Path) -> None:
+async def test_the_servers_certificate_is_verified_by_the_configured_ca(tmp_path: Path) -> None:
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -348,8 +352,8 @@ async def test_tls_is_checked_by_the_ca_that_is_set(tmp_path: Path) -> None:
     assert len(server.asked) == 1
 
 
-async def test_whoever_still_asks_while_it_closes_is_told_so(server: ScriptedLlm) -> None:
-    async with judging(server) as reasoner:
+async def test_requests_fail_while_the_reasoner_closes(server: ScriptedLlm) -> None:
+    async with llm_reasoner(server) as reasoner:
         server.always = hangs
         asked = asyncio.create_task(reasoner.assess(CASE, ModelChoice()))
         await until(lambda: server.assessing)
@@ -358,7 +362,7 @@ async def test_whoever_still_asks_while_it_closes_is_told_so(server: ScriptedLlm
     assert isinstance(await refused(reasoner), Unavailable)
 
 
-def test_prompts_are_known_by_what_they_say(tmp_path: Path) -> None:
+def test_the_digest_of_a_prompt_depends_on_its_text(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("Judge.\n")
     (tmp_path / "b.md").write_text("Judge!\n")
     first = load_prompts(tmp_path)

@@ -1,4 +1,4 @@
-"""Servers that say anything at all."""
+"""Responses of LLM servers, of any form."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from reason_svc.language_models.servers import probe_server
 from reason_svc.language_models.url import LlmEndpoint, LlmServerKind
 from reason_svc.reasoner import TokenUsage
 
-ADDRESS = LlmEndpoint("http://host/v1", "m")
+ENDPOINT = LlmEndpoint("http://host/v1", "m")
 NAMES = st.sampled_from(
     [
         "data",
@@ -59,11 +59,11 @@ BODIES = st.recursive(
 
 
 @given(BODIES, BODIES, st.sampled_from([200, 404]))
-async def test_a_look_at_anything_finds_a_server_that_can_be_asked(a: Any, b: Any, status: int) -> None:
+async def test_a_probe_that_gets_any_response_finds_a_usable_server(a: Any, b: Any, status: int) -> None:
     async def get(url: str) -> LlmResponse:
         return LlmResponse(status, "llama.cpp" if status == 200 else "", a if url.endswith("/models") else b)
 
-    server = await probe_server(get, ADDRESS)
+    server = await probe_server(get, ENDPOINT)
     assert server.slots > 0
     assert server.context > 0
     assert server.models[0] == "m"
@@ -71,7 +71,7 @@ async def test_a_look_at_anything_finds_a_server_that_can_be_asked(a: Any, b: An
 
 
 @given(BODIES, st.integers(201, 599))
-def test_any_answer_is_understood_or_a_problem(body: Any, status: int) -> None:
+def test_any_response_is_read_or_leads_to_a_problem(body: Any, status: int) -> None:
     problem = problem_of(LlmResponse(status, "", body))
     assert isinstance(problem, Problem)
     assert len(problem.message) < 300
@@ -94,13 +94,15 @@ def test_any_answer_is_understood_or_a_problem(body: Any, status: int) -> None:
         (None, LlmServerKind.OLLAMA),
     ],
 )
-async def test_kinds_are_known_by_owner_and_ollama_by_its_own_page(owner: Any, kind: LlmServerKind) -> None:
+async def test_the_kind_follows_from_the_owner_or_from_ollamas_version(
+    owner: Any, kind: LlmServerKind
+) -> None:
     async def get(url: str) -> LlmResponse:
         if url == "http://host/api/version":
             return LlmResponse(200, "", {"version": "0.13.1"})
         return LlmResponse(200, "nginx", {"data": [{"id": "a", "owned_by": owner}]})
 
-    assert (await probe_server(get, ADDRESS)).kind is kind
+    assert (await probe_server(get, ENDPOINT)).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ async def test_kinds_are_known_by_owner_and_ollama_by_its_own_page(owner: Any, k
         ({}, 0),
     ],
 )
-def test_cached_tokens_are_found_where_each_server_puts_them(body: Any, cached: int) -> None:
+def test_cached_tokens_are_read_from_the_field_of_each_server(body: Any, cached: int) -> None:
     assert token_usage(LlmResponse(200, "", body)) == TokenUsage(0, cached, 0)
 
 
@@ -132,23 +134,23 @@ def test_cached_tokens_are_found_where_each_server_puts_them(body: Any, cached: 
         (503, None, Unavailable),
     ],
 )
-def test_refusals_are_told_apart(status: int, body: Any, kind: type[Problem]) -> None:
+def test_errors_lead_to_different_problems(status: int, body: Any, kind: type[Problem]) -> None:
     assert type(problem_of(LlmResponse(status, "", body))) is kind
 
 
-async def test_a_listing_too_long_to_read_is_none() -> None:
+async def test_a_list_of_models_that_is_too_long_is_ignored() -> None:
     async def get(url: str) -> LlmResponse:
         if url.endswith("/models"):
             raise Internal("the LLM server's answer exceeds 1 bytes", "ANSWER_TOO_LONG")
         return LlmResponse(404, "", None)
 
-    assert (await probe_server(get, ADDRESS)).models == ("m",)
+    assert (await probe_server(get, ENDPOINT)).models == ("m",)
 
 
-async def test_the_name_of_a_model_is_one_line_that_can_be_sent_on() -> None:
+async def test_the_name_of_a_model_is_one_line_of_valid_text() -> None:
     async def get(url: str) -> LlmResponse:
         return LlmResponse(200, "", {"data": [{"id": "a\ud800\nb" + 300 * "c", "owned_by": "vllm"}]})
 
-    _, name = (await probe_server(get, ADDRESS)).models
+    _, name = (await probe_server(get, ENDPOINT)).models
     assert name.encode()
     assert (name[:4], len(name)) == ("a bc", 256)

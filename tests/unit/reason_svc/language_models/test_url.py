@@ -1,4 +1,4 @@
-"""The grammar of an LLM server's URL."""
+"""URLs of LLM servers."""
 
 import contextlib
 
@@ -11,12 +11,12 @@ from reason_svc.language_models.model_families import ModelFamily, family_of, sy
 from reason_svc.language_models.url import LlmEndpoint, LlmServerKind, parse_llm_url
 
 
-def test_all_that_can_be_said() -> None:
-    address = parse_llm_url(
+def test_every_part_is_read() -> None:
+    endpoint = parse_llm_url(
         "openai+https://:k%2Fey@llm.lan:8080/v1/?model=nvidia/nano&server=trtllm&family=nemotron-3-nano"
         "&context=8192&slots=6"
     )
-    assert address == LlmEndpoint(
+    assert endpoint == LlmEndpoint(
         base="https://llm.lan:8080/v1",
         model="nvidia/nano",
         key="k/ey",
@@ -25,11 +25,11 @@ def test_all_that_can_be_said() -> None:
         context=8192,
         slots=6,
     )
-    assert address.root == "https://llm.lan:8080"
-    assert "k/ey" not in repr(address)
+    assert endpoint.root == "https://llm.lan:8080"
+    assert "k/ey" not in repr(endpoint)
 
 
-def test_the_least_that_must_be_said() -> None:
+def test_options_are_optional_except_the_model() -> None:
     assert parse_llm_url("openai+http://[::1]/v1?model=m") == LlmEndpoint(base="http://[::1]/v1", model="m")
     proxied = parse_llm_url("openai+http://host/llm/v1?model=m%26n")
     assert (proxied.base, proxied.root, proxied.model) == ("http://host/llm/v1", "http://host/llm", "m&n")
@@ -61,7 +61,7 @@ def test_the_least_that_must_be_said() -> None:
         ("openai+http://host/v1?model=m&context=100", "context=: it must be a number from 512"),
     ],
 )
-def test_what_does_not_fit_is_refused_without_its_secrets(url: str, why: str) -> None:
+def test_errors_do_not_repeat_secrets(url: str, why: str) -> None:
     with pytest.raises(Invalid, match="LARES_REASONER_URL") as refused:
         parse_llm_url(url)
     assert why in refused.value.message
@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_refused_without_its_secrets(url: str, why: str) ->
 
 
 @given(st.text())
-def test_any_text_is_an_address_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     for url in (text, f"openai+http://{text}", f"openai+http://h/v1?model=m&{text}"):
         with contextlib.suppress(Invalid):
             assert parse_llm_url(url).model
@@ -89,7 +89,7 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
         ("", ModelFamily.PLAIN),
     ],
 )
-def test_families_are_known_by_name(model: str, family: ModelFamily) -> None:
+def test_the_family_follows_from_the_name(model: str, family: ModelFamily) -> None:
     assert family_of(model) is family
 
 

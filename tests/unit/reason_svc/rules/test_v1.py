@@ -14,21 +14,21 @@ from reason_svc.rules.v1.weights import CLASSES, CONFIDENCE, OTHER, Steps
 from reason_svc.severity import Severity, SeverityThresholds
 from tests.support.evidence import DAY, NIGHT, detections, evidence
 
-ids = st.uuids().map(str)
-moments = st.datetimes(
+any_id = st.uuids().map(str)
+any_time = st.datetimes(
     datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)
 )  # fmt: skip
-found = st.builds(
+any_detection = st.builds(
     EvidenceDetection,
-    id=ids,
+    id=any_id,
     label=st.sampled_from([*CLASSES, "teapot", "bench"]),
     score=st.floats(0, 1, width=32),
-    captured_at=moments,
+    captured_at=any_time,
     media_id=st.sampled_from(["a", "b", "c"]),
 )
-events = st.builds(
+any_event = st.builds(
     evidence,
-    st.lists(found, min_size=1, max_size=30, unique_by=lambda detection: detection.id),
+    st.lists(any_detection, min_size=1, max_size=30, unique_by=lambda detection: detection.id),
     past=st.integers(0, 20),
     time_zone=st.sampled_from(sorted(available_timezones())),
     camera_name=st.text(),
@@ -39,7 +39,7 @@ def points(result: ReasonerResult) -> dict[str, int]:
     return {factor.name: factor.points for factor in result.factors}
 
 
-@given(events)
+@given(any_event)
 def test_the_points_add_up_to_the_score(event: Evidence) -> None:
     result = assess(event)
     assert sum(factor.points for factor in result.factors) == result.score
@@ -49,8 +49,8 @@ def test_the_points_add_up_to_the_score(event: Evidence) -> None:
     ]  # fmt: skip
 
 
-@given(events, st.integers())
-def test_the_order_of_the_detections_says_nothing(event: Evidence, seed: int) -> None:
+@given(any_event, st.integers())
+def test_the_order_of_the_detections_makes_no_difference(event: Evidence, seed: int) -> None:
     shuffled = list(event.detections)
     Random(seed).shuffle(shuffled)
     assert assess(Evidence(event.camera_name, event.time_zone, tuple(shuffled), event.history)) == assess(
@@ -58,8 +58,8 @@ def test_the_order_of_the_detections_says_nothing(event: Evidence, seed: int) ->
     )
 
 
-@given(events)
-def test_a_factor_rests_on_few_detections_of_the_event(event: Evidence) -> None:
+@given(any_event)
+def test_a_factor_names_a_bounded_number_of_detections_of_the_event(event: Evidence) -> None:
     shown = {detection.id for detection in event.detections}
     for factor in assess(event).factors:
         assert len(factor.detection_ids) <= MAX_DETECTION_IDS
@@ -67,7 +67,7 @@ def test_a_factor_rests_on_few_detections_of_the_event(event: Evidence) -> None:
         assert factor.text.isprintable()
 
 
-def test_no_row_of_the_table_leaves_the_scale() -> None:
+def test_no_combination_of_points_leaves_the_scale() -> None:
     def all_of(steps: Steps) -> list[int]:
         return [0, *(points for _, points in steps)]
 
@@ -100,7 +100,7 @@ def test_no_row_of_the_table_leaves_the_scale() -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_it_is_calibrated_for(what: str, event: Evidence, severity: Severity) -> None:
+def test_the_severity_of_typical_events(what: str, event: Evidence, severity: Severity) -> None:
     result = assess(event)
     assert SeverityThresholds().severity(result.score) == severity, (what, points(result))
 
@@ -114,7 +114,7 @@ def test_one_person_in_many_photos_is_one_person() -> None:
     assert two.summary.startswith("Two people")
 
 
-def test_the_weightiest_class_decides() -> None:
+def test_the_class_with_the_most_points_decides() -> None:
     alone = assess(evidence(detections(["person"])))
     among = assess(evidence(detections(["person", "car", "car", "car", "cat"])))
     assert points(among) == points(alone)
@@ -127,7 +127,7 @@ def test_the_weightiest_class_decides() -> None:
         # 04:30 UTC is 05:30 in Berlin on the last day of winter time, 06:30 on the next.
         (datetime(2026, 3, 28, 4, 30, tzinfo=UTC), "Europe/Berlin", "night", "05:30"),
         (datetime(2026, 3, 29, 4, 30, tzinfo=UTC), "Europe/Berlin", "early morning", "06:30"),
-        # The hour that comes twice is told apart by its UTC time and shown as the clock did.
+        # The repeated hour is identified by its UTC time and shown as on the clock.
         (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), "Europe/Berlin", "night", "02:30"),
         (datetime(2026, 10, 25, 1, 30, tzinfo=UTC), "Europe/Berlin", "night", "02:30"),
         (datetime(2026, 10, 25, 5, 30, tzinfo=UTC), "Europe/Berlin", "early morning", "06:30"),
@@ -139,14 +139,14 @@ def test_the_weightiest_class_decides() -> None:
         (datetime(2026, 7, 1, 7, 0, tzinfo=UTC), "UTC", "day", "07:00"),
     ],
 )
-def test_the_hour_is_the_cameras(utc: datetime, zone: str, part: str, clock: str) -> None:
+def test_the_hour_is_in_the_cameras_time_zone(utc: datetime, zone: str, part: str, clock: str) -> None:
     result = assess(evidence(detections(["person"], at=utc), time_zone=zone))
     hour = next(factor for factor in result.factors if factor.name == "hour")
     assert hour.text == f"first seen at {clock} ({zone}): {part}"
     assert hour.points == {"night": 25, "day": 0}.get(part, 10)
 
 
-def test_dwell_counts_elapsed_time_also_when_the_clock_changes() -> None:
+def test_dwell_is_elapsed_time_even_when_clocks_change() -> None:
     at = datetime(2026, 3, 29, 0, 59, 55, tzinfo=UTC)  # five seconds before Berlin's clocks jump an hour
     result = assess(evidence(detections(["person"], ["person"], at=at, every=12), time_zone="Europe/Berlin"))
     assert result.summary == "One person for 12 s at night at Front Door."
@@ -156,18 +156,18 @@ def test_dwell_counts_elapsed_time_also_when_the_clock_changes() -> None:
 @pytest.mark.parametrize(
     ("seconds", "gained"), [(0, 0), (9.999, 0), (10, 4), (29.9, 4), (30, 9), (60, 12), (90, 12)]
 )
-def test_who_stays_longer_weighs_more(seconds: float, gained: int) -> None:
+def test_a_longer_stay_adds_points(seconds: float, gained: int) -> None:
     result = assess(evidence(detections(["person"], ["person"], every=seconds)))
     assert points(result)["dwell"] == gained
 
 
 @pytest.mark.parametrize(("past", "gained"), [(0, 0), (1, 3), (2, 5), (3, 6), (40, 6)])
-def test_what_comes_again_weighs_more(past: int, gained: int) -> None:
+def test_past_events_add_points(past: int, gained: int) -> None:
     result = assess(evidence(detections(["person"]), past=past))
     assert points(result)["repeat"] == gained
 
 
-def test_a_name_is_data() -> None:
+def test_the_cameras_name_is_reduced_to_plain_text() -> None:
     place = "Gate\x1b[2J\r\n\u202eevil\u0000 " + "y" * 500
     summary = assess(evidence(detections(["cat"]), camera_name=place)).summary
     assert summary.startswith("One cat by day at Gate [2J evil yyy")
@@ -175,7 +175,7 @@ def test_a_name_is_data() -> None:
     assert len(summary) < 100
 
 
-def test_the_summary_tells_what_matters() -> None:
+def test_the_summary_says_who_when_and_where() -> None:
     event = evidence(detections(["person"], ["person"], at=NIGHT, every=72), past=2)
     expected = "One person for 1 min 12 s at night at Front Door. 2 other events here in the hour before."
     assert assess(event).summary == expected

@@ -1,4 +1,4 @@
-"""The queue of jobs, on a real PostgreSQL."""
+"""Leases of jobs, on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -35,8 +35,8 @@ from tests.support.store_rows import (
 SECONDS = 60.0
 
 
-class Watched(CommitSignal):
-    """Tells when somebody waits for it."""
+class ObservedSignal(CommitSignal):
+    """Shows when a call waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class Watched(CommitSignal):
 
 
 @dataclass
-class Topic:
-    """Of the facts: its end, and how far it was read."""
+class FactsTopic:
+    """A topic of facts with one partition: its end, and how far the store has read it."""
 
     end: int = 0
     read: int = 0
@@ -69,12 +69,12 @@ class Topic:
 
 
 @dataclass
-class Queue:
-    """JobLeases with a clock to turn, and a look at the rows."""
+class JobQueueUnderTest:
+    """JobLeases with an adjustable clock and access to the rows."""
 
     database: Database
-    due: Watched = field(default_factory=Watched)
-    topic: Topic = field(default_factory=Topic)
+    due: ObservedSignal = field(default_factory=ObservedSignal)
+    topic: FactsTopic = field(default_factory=FactsTopic)
     now: datetime = NOON
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class Queue:
         self.leases = self.another()
 
     def another(self) -> JobLeases:
-        """The same queue as a second judge sees it."""
+        """Returns the same queue as another store process sees it."""
         kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
         return JobLeases(self.database, kinds, self.due, SECONDS, lambda: self.now)
 
@@ -91,64 +91,65 @@ class Queue:
         (id,) = await write_due(self.database, due_rows(**changes))
         return id
 
-    async def take(self, most: int = 10) -> list[JobLease]:
-        return await self.leases.lease(ASSESS, most, 0.0)
+    async def lease(self, max_jobs: int = 10) -> list[JobLease]:
+        return await self.leases.lease(ASSESS, max_jobs, 0.0)
 
-    async def taken(self, most: int = 10) -> list[str]:
-        return [lease.subject_id for lease in await self.take(most)]
+    async def lease_subjects(self, max_jobs: int = 10) -> list[str]:
+        return [lease.subject_id for lease in await self.lease(max_jobs)]
 
     async def row(self, event_id: str) -> Any:
         async with self.database.connection() as connection:
             return await connection.fetchrow("SELECT * FROM jobs WHERE subject_id = $1", event_id)
 
     async def facts_reached(self) -> None:
-        """As the store's sweep does once a second."""
+        """Does what the store's sweep does once a second."""
         if expired := await self.sweep.last_expiry():
             await facts_reached(self.facts, expired)
 
 
 @pytest.fixture
-async def queue(postgres_url: str) -> AsyncIterator[Queue]:
+async def queue(postgres_url: str) -> AsyncIterator[JobQueueUnderTest]:
     async with open_store_database(postgres_url) as database:
-        queue = Queue(database)
+        queue = JobQueueUnderTest(database)
         await queue.facts.update()
         yield queue
 
 
-async def test_many_judges_get_each_event_once(queue: Queue) -> None:
+async def test_many_workers_lease_each_event_once(queue: JobQueueUnderTest) -> None:
     due = {await queue.put(started_at=at(n)) for n in range(60)}
 
-    async def judge() -> list[str]:
-        mine, leases = [], queue.another()
+    async def worker() -> list[str]:
+        leased, leases = [], queue.another()
         while found := await leases.lease(ASSESS, 3, 0.0):
-            mine += [lease.subject_id for lease in found]
-        return mine
+            leased += [lease.subject_id for lease in found]
+        return leased
 
-    shares = await asyncio.gather(*[judge() for _ in range(6)])
-    handed_out = [id for share in shares for id in share]
-    # What another was just taking is skipped, so a judge may have left early: nobody does twice.
-    handed_out += await queue.taken(100)
-    assert sorted(handed_out) == sorted(due)
+    shares = await asyncio.gather(*[worker() for _ in range(6)])
+    leased = [id for share in shares for id in share]
+    # A job that another process is just leasing is skipped, so a worker may have stopped early. No job is
+    # leased twice.
+    leased += await queue.lease_subjects(100)
+    assert sorted(leased) == sorted(due)
 
 
-async def test_urgent_before_recent_before_old(queue: Queue) -> None:
+async def test_urgent_before_recent_before_old(queue: JobQueueUnderTest) -> None:
     old = await queue.put(started_at=at(0))
     recent = await queue.put(started_at=at(10))
     urgent_old = await queue.put(started_at=at(-100), priority=1)
     urgent = await queue.put(started_at=at(-50), priority=1)
-    assert await queue.taken(3) == [urgent, urgent_old, recent]
-    assert await queue.taken() == [old]
+    assert await queue.lease_subjects(3) == [urgent, urgent_old, recent]
+    assert await queue.lease_subjects() == [old]
 
 
-async def test_what_is_not_due_stays(queue: Queue) -> None:
+async def test_a_job_that_is_not_due_is_not_leased(queue: JobQueueUnderTest) -> None:
     await write(queue.database, tables.events, event_row())
     await queue.put(due_at=at(5))
-    assert await queue.take() == []
+    assert await queue.lease() == []
     queue.now = at(5)
-    assert len(await queue.take()) == 1
+    assert len(await queue.lease()) == 1
 
 
-async def test_a_lease_says_all_of_the_evidence(queue: Queue) -> None:
+async def test_a_lease_contains_the_whole_evidence(queue: JobQueueUnderTest) -> None:
     event_id, past = uuid4(), EarlierEvent(uuid4(), 1_000_001)
     found = [
         detection_row(event_id=event_id, captured_at=at(seconds), score=score)
@@ -169,7 +170,7 @@ async def test_a_lease_says_all_of_the_evidence(queue: Queue) -> None:
         history=[[str(past.event_id), past.started_at]],
         attempts=2,
     )
-    (lease,) = await queue.take()
+    (lease,) = await queue.lease()
     assert lease.subject_id == str(event_id)
     evidence = lease.assess.evidence
     assert lease.attempt == 3
@@ -188,49 +189,49 @@ async def test_a_lease_says_all_of_the_evidence(queue: Queue) -> None:
     ]
 
 
-async def test_a_lease_ends_with_its_time(queue: Queue) -> None:
+async def test_a_lease_expires(queue: JobQueueUnderTest) -> None:
     event_id = await queue.put()
-    (first,) = await queue.take()
+    (first,) = await queue.lease()
     queue.now += timedelta(seconds=SECONDS - 1)
-    assert await queue.take() == []
+    assert await queue.lease() == []
     queue.now += timedelta(seconds=1)
     await queue.facts_reached()
-    (second,) = await queue.take()
+    (second,) = await queue.lease()
     assert second.subject_id == event_id
     assert second.lease_id != first.lease_id
     assert (await queue.leases.renew([first.lease_id, second.lease_id]))[0] == [second.lease_id]
 
 
-async def test_a_lease_from_before_the_clock_was_set_back_is_over(queue: Queue) -> None:
+async def test_a_lease_from_before_the_clock_was_set_back_has_expired(queue: JobQueueUnderTest) -> None:
     event_id = await queue.put(due_at=at(-7200))
-    await queue.take()
+    await queue.lease()
     queue.now -= timedelta(hours=1)
     await queue.sweep.fix_deadlines()
     await queue.facts_reached()
-    assert await queue.taken() == [event_id]
+    assert await queue.lease_subjects() == [event_id]
     assert (await queue.row(event_id))["leased_until"] == queue.now + timedelta(seconds=SECONDS)
 
 
-async def test_a_retry_from_before_the_clock_was_set_back_is_due(queue: Queue) -> None:
+async def test_a_retry_from_before_the_clock_was_set_back_is_due(queue: JobQueueUnderTest) -> None:
     await queue.put(due_at=at(300))
     wrong = await queue.put(due_at=at(301))
-    assert await queue.taken() == [wrong]
+    assert await queue.lease_subjects() == [wrong]
 
 
-async def test_a_renewed_lease_is_kept(queue: Queue) -> None:
+async def test_a_renewed_lease_is_kept(queue: JobQueueUnderTest) -> None:
     await queue.put()
-    (lease,) = await queue.take()
+    (lease,) = await queue.lease()
     for _ in range(4):
         queue.now += timedelta(seconds=SECONDS - 1)
         held, until = await queue.leases.renew([lease.lease_id, str(uuid4())])
         assert held == [lease.lease_id]
         assert until == queue.now + timedelta(seconds=SECONDS)
-        assert await queue.take() == []
+        assert await queue.lease() == []
 
 
-async def test_a_judged_event_is_no_longer_held(queue: Queue) -> None:
+async def test_the_lease_of_an_assessed_event_has_ended(queue: JobQueueUnderTest) -> None:
     event_id = await queue.put()
-    (lease,) = await queue.take()
+    (lease,) = await queue.lease()
     async with queue.database.connection() as connection:
         await connection.execute("DELETE FROM jobs WHERE subject_id = $1", event_id)
     assert (await queue.leases.renew([lease.lease_id]))[0] == []
@@ -238,24 +239,24 @@ async def test_a_judged_event_is_no_longer_held(queue: Queue) -> None:
     assert await queue.row(event_id) is None
 
 
-async def test_a_released_event_comes_again_and_no_attempt_counts(queue: Queue) -> None:
+async def test_a_released_job_is_leased_again_with_the_same_attempt(queue: JobQueueUnderTest) -> None:
     event_id = await queue.put(attempts=1)
-    (lease,) = await queue.take()
+    (lease,) = await queue.lease()
     await queue.leases.release([lease.lease_id])
     assert (await queue.row(event_id))["waiting_since"] == NOON
-    assert await queue.take() == []
+    assert await queue.lease() == []
     assert (await queue.leases.renew([lease.lease_id]))[0] == []
     queue.now += timedelta(seconds=2)
-    (again,) = await queue.take()
+    (again,) = await queue.lease()
     assert (again.subject_id, again.attempt) == (event_id, 2)
 
 
-async def test_a_lease_id_that_is_none_is_refused(queue: Queue) -> None:
+async def test_a_malformed_lease_id_is_refused(queue: JobQueueUnderTest) -> None:
     with pytest.raises(Invalid):
         await queue.leases.renew(["mine"])
 
 
-async def test_who_waits_is_woken(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_waiting_call_is_woken(queue: JobQueueUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store_svc.job_leases.POLL_SECONDS", 60.0)
     waiting = asyncio.create_task(queue.leases.lease(ASSESS, 1, 30.0))
     await asyncio.wait_for(queue.due.waited.wait(), 90)
@@ -265,7 +266,7 @@ async def test_who_waits_is_woken(queue: Queue, monkeypatch: pytest.MonkeyPatch)
     assert lease.subject_id == event_id
 
 
-async def test_who_waits_finds_what_another_process_wrote(queue: Queue) -> None:
+async def test_a_waiting_call_finds_what_another_process_wrote(queue: JobQueueUnderTest) -> None:
     waiting = asyncio.create_task(queue.leases.lease(ASSESS, 1, 30.0))
     await asyncio.wait_for(queue.due.waited.wait(), 90)
     event_id = await queue.put()
@@ -273,11 +274,13 @@ async def test_who_waits_finds_what_another_process_wrote(queue: Queue) -> None:
     assert lease.subject_id == event_id
 
 
-async def test_nobody_waits_longer_than_asked(queue: Queue) -> None:
+async def test_a_call_waits_no_longer_than_asked(queue: JobQueueUnderTest) -> None:
     assert await asyncio.wait_for(queue.leases.lease(ASSESS, 1, 0.2), 90) == []
 
 
-async def test_nothing_is_handed_out_before_the_facts_of_before_the_start_are_read(queue: Queue) -> None:
+async def test_nothing_is_leased_before_the_facts_from_before_the_start_are_read(
+    queue: JobQueueUnderTest,
+) -> None:
     event_id = await queue.put()
     queue.topic.end = 7
     queue.facts = ReadProgress(queue.topic.ends, queue.topic.behind, lambda: queue.now)
@@ -285,74 +288,78 @@ async def test_nothing_is_handed_out_before_the_facts_of_before_the_start_are_re
     assert not await queue.facts.update()
     assert await queue.leases.lease(ASSESS, 1, 0.1) == []
     waiting = asyncio.create_task(queue.leases.lease(ASSESS, 1, 30.0))
-    # More have come meanwhile: they are none of those.
+    # Facts that were written later do not count.
     queue.topic.end, queue.topic.read = 9, 7
     assert await queue.facts.update()
     (lease,) = await asyncio.wait_for(waiting, 90)
     assert lease.subject_id == event_id
 
 
-class TestAfterAnExpiry:
-    """The worker may have told its fact just before."""
+class TestAfterALeaseExpired:
+    """The worker may have published its fact just before."""
 
-    async def test_waits_for_the_facts_of_until_then(self, queue: Queue) -> None:
+    async def test_it_waits_for_the_facts_up_to_the_expiry(self, queue: JobQueueUnderTest) -> None:
         await queue.put()
-        (first,) = await queue.take()
-        queue.topic.end = 5  # told while it was leased
+        (first,) = await queue.lease()
+        queue.topic.end = 5  # published while it was leased
         queue.now += timedelta(seconds=SECONDS)
         for read in (0, 4):
             queue.topic.read = read
             await queue.facts_reached()
-            assert await queue.take() == []
+            assert await queue.lease() == []
         queue.topic.end, queue.topic.read = 100, 5
         await queue.facts_reached()
-        (second,) = await queue.take()
+        (second,) = await queue.lease()
         assert second.subject_id == first.subject_id
 
-    async def test_an_end_of_before_it_does_not_count(self, queue: Queue) -> None:
+    async def test_the_end_of_the_topic_from_before_the_expiry_does_not_count(
+        self, queue: JobQueueUnderTest
+    ) -> None:
         await queue.put()
-        await queue.take()
+        await queue.lease()
         queue.now += timedelta(seconds=SECONDS - 1)
         assert await queue.facts.update()
         queue.now += timedelta(seconds=1)
-        assert await queue.take() == []
+        assert await queue.lease() == []
         await queue.facts_reached()
-        assert len(await queue.take()) == 1
+        assert len(await queue.lease()) == 1
 
-    async def test_nor_does_one_by_a_clock_since_set_back(self, queue: Queue) -> None:
+    async def test_the_end_seen_before_the_clock_was_set_back_does_not_count(
+        self, queue: JobQueueUnderTest
+    ) -> None:
         queue.now += timedelta(hours=1)
         await queue.facts.update()
         queue.now -= timedelta(hours=1)
         await queue.put()
-        assert len(await queue.take()) == 1
+        assert len(await queue.lease()) == 1
         queue.now += timedelta(seconds=SECONDS)
-        assert await queue.take() == []
-        queue.now += timedelta(hours=2)  # past the time by which that end was seen
-        assert await queue.take() == []
+        assert await queue.lease() == []
+        queue.now += timedelta(hours=2)  # later than the time at which that end was seen
+        assert await queue.lease() == []
         await queue.facts_reached()
-        assert len(await queue.take()) == 1
+        assert len(await queue.lease()) == 1
 
-    async def test_only_what_expired_waits(self, queue: Queue) -> None:
+    async def test_only_the_expired_job_waits(self, queue: JobQueueUnderTest) -> None:
         expired = await queue.put()
-        await queue.take()
+        await queue.lease()
         queue.now += timedelta(seconds=SECONDS)
         other = await queue.put()
-        assert await queue.taken() == [other]
+        assert await queue.lease_subjects() == [other]
         await queue.facts_reached()
-        assert await queue.taken() == [expired]
+        assert await queue.lease_subjects() == [expired]
 
 
-async def test_what_its_digest_does_not_fit_is_not_handed_out(queue: Queue) -> None:
-    """Nor does it hold up what comes after it, however much of it there is."""
+async def test_a_job_whose_evidence_does_not_match_its_digest_is_not_leased(queue: JobQueueUnderTest) -> None:
+    """Nor does it delay other jobs."""
     good = await queue.put(started_at=at(-9))
     torn = await queue.put()
     other_input = await queue.put(input_digest="of other evidence")
     await write(queue.database, tables.detections, detection_row(event_id=UUID(torn)))
-    assert await queue.taken(1) == [good]
-    assert await queue.taken(1) == []
+    assert await queue.lease_subjects(1) == [good]
+    assert await queue.lease_subjects(1) == []
     assert {(await queue.row(id))["attempts"] for id in (torn, other_input)} == {0}
     async with queue.database.connection() as connection:
         await connection.execute("DELETE FROM detections")
     queue.now += timedelta(seconds=SECONDS)
     await queue.facts_reached()
-    assert torn in await queue.taken()
+    assert torn in await queue.lease_subjects()
