@@ -22,7 +22,7 @@ from mesh.durable_files import sync_folder
 from mesh.file_lock import try_lock
 from mesh.ports import free_port
 from mesh.problems import Problem
-from mesh.processes.parent_death import run_command
+from mesh.processes.child_process import run_command
 from mesh.processes.supervisor import open_child
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from deploy.embedded.kafka_properties import LOGGING, READER, USER, write_client
 from mesh.bus.acls import grant_read
 from mesh.durable_files import sync_folder, write_private
 from mesh.ports import free_port, reachable_host, wait_until_free
-from mesh.processes.parent_death import run_command
+from mesh.processes.child_process import run_command
 from mesh.processes.supervisor import ChildSpec
 
 READY_SECONDS = 120.0
@@ -46,7 +46,7 @@ class Broker:
             prepare=self.prepare,
             ready=self.ready,
             ready_seconds=READY_SECONDS,
-            again=lambda tail: any(text in tail for text in PASSING),
+            retry_start=lambda tail: any(text in tail for text in PASSING),
         )
 
     async def prepare(self) -> Sequence[str]:

@@ -16,7 +16,7 @@ from deploy.embedded.home import private_folder, private_socket_folder
 from deploy.embedded.rootless import Rootless, find_rootless
 from mesh.durable_files import sync_folder, write_private
 from mesh.problems import Unavailable
-from mesh.processes.parent_death import run_command
+from mesh.processes.child_process import run_command
 from mesh.processes.supervisor import ChildSpec, open_child
 
 USER = DATABASE = "lares"
@@ -63,7 +63,7 @@ async def open_postgres(home: Path) -> AsyncIterator[str]:
         ready=server.ready,
         ready_seconds=READY_SECONDS,
         # A backend of a killed server that is still busy holds the shared memory for a moment.
-        again=lambda tail: "is still in use" in tail,
+        retry_start=lambda tail: "is still in use" in tail,
         stop_signal=signal.SIGINT,  # a fast shutdown: does not wait for clients
         within=rootless.within,
         environment=(("PG_GRANDPARENT_PID", str(os.getpid())),),

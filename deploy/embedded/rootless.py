@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.problems import Denied, Unavailable
-from mesh.processes.parent_death import run_command
+from mesh.processes.child_process import run_command
 
 # Inside the namespace it is no root; outside the files stay root's, so a home under /root works too.
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")

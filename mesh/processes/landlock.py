@@ -1,9 +1,9 @@
-"""Keeps a child out of its parent's memory, and of that of all other processes, by Landlock.
+"""Keeps a child process out of the memory of its parent and of all other processes, by Landlock.
 
-A process may open `/proc/<pid>/mem` of any other of the same user, and so act through it. No filter of system
-calls can tell that file from others. Under Landlock, a process has no such access to those that are not
-restricted as it is: https://docs.kernel.org/userspace-api/landlock.html. Imports nothing but the standard
-library.
+A process may open `/proc/<pid>/mem` of any other process of the same user, and so act through it. A filter of
+system calls cannot distinguish that file from others. Under Landlock a process has no such access to
+processes that are less restricted: https://docs.kernel.org/userspace-api/landlock.html. Imports only the
+standard library.
 """
 
 import ctypes
@@ -11,21 +11,21 @@ import os
 import struct
 import sys
 
-# The same on every machine.
+# System calls, with the same numbers on every machine.
 CREATE_RULESET, RESTRICT_SELF = 444, 446
-PR_SET_NO_NEW_PRIVS = 38
-# A ruleset must deny something: making block devices, which no child needs.
+# A ruleset must deny something; this denies making block devices, which no child needs.
 MAKE_BLOCK = 1 << 11
 
 
 def deny_other_processes() -> bool:
-    """From now on this thread, and the threads and processes that it begins, have no access to the memory of
-    others. False where that cannot be had: elsewhere than on Linux, and on kernels without Landlock."""
+    """Denies this thread, and the threads and processes that it starts, the memory of other processes.
+
+    The process must have forbidden itself new privileges. Returns False if Landlock is not available: on
+    systems other than Linux, and on kernels without it.
+    """
     if sys.platform != "linux" or sys.maxsize < 2**32:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))):
-        return False
     rules = struct.pack("=Q", MAKE_BLOCK)
     ruleset = libc.syscall(
         ctypes.c_long(CREATE_RULESET), rules, ctypes.c_size_t(len(rules)), ctypes.c_uint32(0)

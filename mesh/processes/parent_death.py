@@ -1,71 +1,83 @@
-"""What ties a child process to this one, and tells it from others that have its pid by chance."""
+"""Ends a child process together with its parent, even if the parent is killed by SIGKILL.
 
-import asyncio
+On Linux the kernel does it (PR_SET_PDEATHSIG). Elsewhere the parent keeps a pipe to the child's standard
+input open and never writes to it; once the parent has ended, so does the pipe, and a launcher kills the
+command.
+
+Imports only the standard library, because this module is also that launcher:
+`python -I -S parent_death.py kernel|pipe PARENT_PID COMMAND...`
+"""
+
+import ctypes
 import os
-import shutil
-import subprocess
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Never
 
-from mesh.problems import Unavailable
-
-LAUNCHER = Path(__file__).with_name("pipe_launcher.py")
-# PDEATHSIG never fires for a parent that died before it was set: so look who the parent is, after setting it.
-STILL_OURS = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+WAY = "kernel" if sys.platform == "linux" else "pipe"
+PR_SET_PDEATHSIG = 1
+# Exit status of a child whose parent ended before the child could be tied to it.
+ORPHANED = 125
 
 
 def tied_to_parent(command: Sequence[str], within: Sequence[str] = ()) -> list[str]:
-    """The command that dies with this process: by the kernel on Linux, by a pipe on standard input elsewhere.
-    `within` is a command that runs the rest by exec, such as `unshare`."""
-    if sys.platform == "linux" and shutil.which("setpriv"):
-        tie = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", STILL_OURS, str(os.getpid())]
-        return [*within, *tie, *command]
-    return [*within, sys.executable, "-I", str(LAUNCHER), *command]
+    """The command line that runs `command` and ends it when this process ends.
+
+    Start it with a pipe as standard input, and keep the pipe open. `within` is a command that runs its
+    arguments by exec, such as `unshare`.
+    """
+    return [*within, sys.executable, "-I", "-S", __file__, WAY, str(os.getpid()), *command]
 
 
-async def run_command(
-    command: Sequence[str],
-    within: Sequence[str] = (),
-    *,
-    seconds: float = 180.0,
-    environment: Mapping[str, str] | None = None,
-) -> None:
-    """Runs a command to its end; raises Unavailable COMMAND_FAILED with the end of what it said."""
-    process = await asyncio.create_subprocess_exec(
-        *tied_to_parent(command, within),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, **(environment or {})},
-        start_new_session=True,
-    )
-    assert process.stdout
+def die_with_parent(parent: int) -> None:
+    """On Linux, has the kernel kill this process when `parent`, the process that started it, ends.
+
+    Exits with status 125 if that has happened already: the kernel sends no signal for a parent that ended
+    before it was asked to.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(ORPHANED)
+
+
+def main() -> int:
+    way, parent, *command = sys.argv[1:]
+    if way == "pipe":
+        return _run_until_input_ends(command)
+    die_with_parent(int(parent))
+    return _execute(command)
+
+
+def _execute(command: list[str]) -> Never:
+    # Python ignores these, and a program keeps ignoring what was ignored when it was executed.
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
     try:
-        async with asyncio.timeout(seconds):
-            said = await process.stdout.read()
-            status = await process.wait()
-    except TimeoutError:
-        said, status = b"it took too long", -1
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if status:
-        tail = "\n".join(said.decode(errors="replace").splitlines()[-12:])
-        raise Unavailable(f"{Path(command[0]).name} failed (status {status}):\n{tail}", "COMMAND_FAILED")
+        os.execvp(command[0], command)  # noqa: S606
+    except OSError as error:
+        sys.exit(f"cannot run {command[0]}: {error.strerror}")
 
 
-def start_time(pid: int) -> str | None:
-    """When this process was started, in whatever form the system says it; None when there is none alive."""
-    try:
-        if BOOT_ID.exists():
-            state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            return None if state in "ZX" else f"{BOOT_ID.read_text().strip()} {rest[18]}"
-        command = ["ps", "-o", "lstart=", "-p", str(pid)]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None  # noqa: S603
-    except OSError:
-        return None
+def _run_until_input_ends(command: list[str]) -> int:
+    """Runs the command, passes SIGTERM and SIGINT on to it, and kills it at the end of standard input."""
+    import subprocess
+    import threading
+
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+    for passed_on in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(passed_on, lambda number, _: child.send_signal(number))
+
+    def kill_at_the_end() -> None:
+        while os.read(0, 1024):
+            pass
+        child.kill()
+
+    threading.Thread(target=kill_at_the_end, daemon=True).start()
+    status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

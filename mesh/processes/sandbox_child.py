@@ -1,8 +1,7 @@
-"""The far end of a sandbox: runs one function over what comes down a pipe, in a process that may die.
+"""The main function of a sandbox's child process: reads calls from a pipe, runs them, and writes the results.
 
-Imports only the standard library and what imports no more, so that a child holds no more than its function
-needs.
-A frame is two lengths (big-endian uint32), JSON, and the bytes that the JSON refers to.
+Imports only the standard library, directly and indirectly, so that a child holds no more than its function
+needs. A frame on a pipe is two lengths (big-endian uint32), JSON, and the bytes that the JSON refers to.
 """
 
 import ctypes
@@ -17,17 +16,18 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from mesh.processes.landlock import deny_other_processes
+from mesh.processes.parent_death import die_with_parent
 from mesh.processes.seccomp import deny_connections
 
 SIZES = struct.Struct("!II")
 BYTES = "__bytes__"
-# A child that outlives its deadline by this much ends by its own alarm: its parent is gone or hangs.
+# A child that exceeds its deadline by this much is ended by its own alarm: its parent has ended or hangs.
 ALARM_GRACE_SECONDS = 2.0
-PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
 
 
 class InputRefused(Exception):
-    """What the function raises when its input is at fault; reaches the caller as Invalid.
+    """Raised by a function in a sandbox if its input is at fault. The caller receives it as Invalid.
 
     `reason` is UPPER_SNAKE and stable, `message` a sentence for people.
     """
@@ -39,12 +39,13 @@ class InputRefused(Exception):
 
 
 def pack(value: object) -> bytes:
-    """One frame. `value`: what JSON can say, and bytes anywhere in it. Raises TypeError, ValueError."""
+    """A frame with a value of JSON's types, and bytes anywhere in it. Raises TypeError or ValueError for any
+    other value."""
     attached: list[bytes] = []
 
     def attach(item: object) -> object:
         if not isinstance(item, bytes | bytearray | memoryview):
-            raise TypeError(f"{type(item).__name__} cannot pass a sandbox's pipe")
+            raise TypeError(f"{type(item).__name__} cannot be sent to or from a sandbox")
         start = sum(map(len, attached))
         attached.append(bytes(item))
         return {BYTES: [start, start + len(attached[-1])]}
@@ -54,7 +55,7 @@ def pack(value: object) -> bytes:
 
 
 def unpack(text: bytes, attached: bytes) -> Any:
-    """The value of a frame; tuples come back as lists. Raises ValueError for what is no JSON."""
+    """The value of a frame, with lists in place of tuples. Raises ValueError if `text` is not JSON."""
 
     def detach(item: dict[str, Any]) -> Any:
         return attached[slice(*item[BYTES])] if BYTES in item else item
@@ -63,52 +64,51 @@ def unpack(text: bytes, attached: bytes) -> Any:
 
 
 def main() -> None:
-    """Takes its order from standard input, says that it is ready, then answers call after call."""
-    die_with(int(sys.argv[1]))
+    """Reads the sandbox's options from standard input, loads the target, and then runs call after call."""
+    die_with_parent(int(sys.argv[1]))
     for polite in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(polite, signal.SIG_IGN)  # sent to the whole group; the parent ends this process itself
-    requests, answers = _pipes()
+        signal.signal(polite, signal.SIG_IGN)  # the parent ends this process, by SIGKILL
+    requests, responses = _pipes()
     try:
-        order = _read(requests)
-        # First, for it does not reach threads that are there already, which the set-up may begin.
-        apart = deny_other_processes()
-        function = _load(order["target"], order["setup"])
-        _limit(order["memory_bytes"], order["nice"])
-        # Last, for what the set-up does is not of others' making: a GPU's driver may have to be asked.
-        confined = deny_connections() and apart
+        options = _read(requests)
+        # Before the set-up, because Landlock does not reach threads that exist already.
+        confined = _forbid_new_privileges() and deny_other_processes()
+        function = _load(options["target"], options["setup"])
+        _limit(options["memory_bytes"], options["nice"])
+        # After the set-up, which reads nothing from outside and may have to connect to the driver of a GPU.
+        confined = deny_connections() and confined
     except InputRefused as refusal:
-        _write(answers, pack({"refused": refusal.message, "reason": refusal.reason}))
+        _write(responses, pack({"refused": refusal.message, "reason": refusal.reason}))
         os._exit(1)
     except Exception as error:
-        _write(answers, pack({"failed": f"{type(error).__name__}: {error}"}))
+        _write(responses, pack({"failed": f"{type(error).__name__}: {error}"}))
         os._exit(1)
-    _write(answers, pack({"result": {"confined": confined}}))
-    seconds = order["seconds"] + ALARM_GRACE_SECONDS
+    _write(responses, pack({"result": {"confined": confined}}))
+    seconds = options["seconds"] + ALARM_GRACE_SECONDS
     while (request := _read(requests)) is not None:
-        # The default action of this signal ends the process, in the midst of native code too.
+        # The default action of this signal ends the process, even within native code.
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        answer = _answer(function, request)
+        response = _respond(function, request)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _write(answers, answer)
+        _write(responses, response)
     os._exit(0)
 
 
-def die_with(parent: int) -> None:
-    """Ends this process when `parent` ends, however that happens. Elsewhere than on Linux the pipe's end and
-    the alarm do it, later."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+def _forbid_new_privileges() -> bool:
+    """What the kernel demands before a process may restrict itself. False if it is not available."""
+    if sys.platform != "linux":
+        return False
+    outcome: int = ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+    return outcome == 0
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output, out of the reach of code that prints."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    """Standard input and output, moved to other descriptors so that code that prints cannot disturb them."""
+    requests, responses = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
-    return requests, answers
+    return requests, responses
 
 
 def _load(target: str, setup: list[object] | None) -> Callable[..., object]:
@@ -118,7 +118,7 @@ def _load(target: str, setup: list[object] | None) -> Callable[..., object]:
 
 
 def _limit(memory_bytes: int | None, niceness: int) -> None:
-    """Bounds what broken native code can do to its host: memory, core dumps, files."""
+    """Limits the harm that faulty native code can do to the host: memory, core dumps, files."""
     if memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -126,7 +126,7 @@ def _limit(memory_bytes: int | None, niceness: int) -> None:
     os.nice(niceness)
 
 
-def _answer(function: Callable[..., object], request: list[object]) -> bytes:
+def _respond(function: Callable[..., object], request: list[object]) -> bytes:
     try:
         return pack({"result": function(*request)})
     except InputRefused as refusal:
@@ -136,7 +136,7 @@ def _answer(function: Callable[..., object], request: list[object]) -> bytes:
 
 
 def _read(requests: BinaryIO) -> Any:
-    """The next frame's value; None when the parent has closed the pipe, or died within a frame."""
+    """The value of the next frame, or None if the pipe has ended, even within a frame."""
     head = requests.read(SIZES.size)
     if len(head) < SIZES.size:
         return None
@@ -147,9 +147,9 @@ def _read(requests: BinaryIO) -> Any:
         return None
 
 
-def _write(answers: BinaryIO, frame: bytes) -> None:
+def _write(responses: BinaryIO, frame: bytes) -> None:
     try:
-        answers.write(frame)
-        answers.flush()
+        responses.write(frame)
+        responses.flush()
     except BrokenPipeError:
         os._exit(0)

@@ -1,4 +1,4 @@
-"""A child process that this process owns: it dies with us, even by kill -9, and comes back when it dies."""
+"""Runs a server as a child process: starts it, waits until it is ready, and starts it again when it ends."""
 
 import asyncio
 import os
@@ -11,25 +11,25 @@ from pathlib import Path
 
 import structlog
 
-from mesh.problems import Problem, Unavailable
+from mesh.problems import Unavailable
 from mesh.processes.child_log import ChildLog
-from mesh.processes.parent_death import start_time, tied_to_parent
+from mesh.processes.child_process import RESTART_BACKOFF, ChildProcess, keep_running, start_time
+from mesh.processes.parent_death import tied_to_parent
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.02
 LEFTOVER_SECONDS = 5.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-STEADY_SECONDS = 30.0  # up for so long, a child's next death is a new matter
 
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What to run.
+    """A server and how to run it.
 
-    `prepare` is called before every start and gives the command; `ready` raises, or says False, until the
-    child may be used. `again` recognises, by the end of the log, a failed start that is worth another one
-    within `ready_seconds`. `within` is a command that runs the rest by exec. `folder` takes log and pid.
+    `prepare` is called before every start and returns the command. `ready` returns False or raises until the
+    server can be used. `retry_start` receives the end of the log of a start that failed, and returns whether
+    another one may succeed; all have `ready_seconds` together. `within` is a command that runs its arguments
+    by exec. `folder` holds the log and the pid file.
     """
 
     name: str
@@ -37,7 +37,7 @@ class ChildSpec:
     prepare: Callable[[], Awaitable[Sequence[str]]]
     ready: Callable[[], Awaitable[bool]]
     ready_seconds: float = 30.0
-    again: Callable[[str], bool] = lambda _: False
+    retry_start: Callable[[str], bool] = lambda _: False
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 5.0
     within: Sequence[str] = ()
@@ -45,139 +45,115 @@ class ChildSpec:
 
 
 @asynccontextmanager
-async def open_child(part: ChildSpec) -> AsyncIterator["SupervisedChild"]:
-    """The child, ready; stopped at the end. Raises Unavailable CHILD_NOT_READY with the end of its log.
+async def open_child(spec: ChildSpec) -> AsyncIterator["SupervisedChild"]:
+    """Runs the server until the block ends. Enters the block when it is ready.
 
-    To be entered on the main thread: the kernel ties a child to the thread that forked it.
+    Raises Unavailable CHILD_NOT_READY with the end of its log. Must be called on the main thread, because the
+    kernel ties a child to the thread that started it.
     """
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("owned children are started from the main thread")
-    child = SupervisedChild(part)
-    watch: asyncio.Task[None] | None = None
+        raise RuntimeError("child processes are started from the main thread")
+    child = SupervisedChild(spec)
+    restarts: asyncio.Task[None] | None = None
     try:
         await child.start()
-        watch = asyncio.create_task(child.watch(), name=f"watch {part.name}")
+        work = keep_running(spec.name, child.start, child.ended)
+        restarts = asyncio.create_task(work, name=f"restarts of {spec.name}")
         yield child
     finally:
-        if watch is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+        if restarts is not None:
+            restarts.cancel()
+            await asyncio.gather(restarts, return_exceptions=True)
         await child.stop()
 
 
 class SupervisedChild:
-    """One part and its process, which may be another one after a death."""
+    """One server; its process changes when it is started again."""
 
-    def __init__(self, part: ChildSpec) -> None:
-        self.part = part
-        self._journal = ChildLog(part.folder / f"{part.name}.log")
-        self._record = part.folder / f"{part.name}.pid"
-        self._process: asyncio.subprocess.Process | None = None
-        self._ready = False
+    def __init__(self, spec: ChildSpec) -> None:
+        self.spec = spec
+        self._log = ChildLog(spec.folder / f"{spec.name}.log")
+        self._pid_file = spec.folder / f"{spec.name}.pid"
+        self._process: ChildProcess | None = None
 
     @property
     def pid(self) -> int:
-        """Of the running child; 0 between two lives."""
-        return self._process.pid if self._process and self._process.returncode is None else 0
+        """The pid of the running process, or 0."""
+        return self._process.pid if self._process and self._process.running else 0
 
     async def start(self) -> None:
-        """Starts the child and waits until it is ready; raises Unavailable, and then nothing runs."""
+        """Starts the server and waits until it is ready. Raises Unavailable; then no process is left."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.part.ready_seconds
+        deadline = loop.time() + self.spec.ready_seconds
         await self._end_leftover()
+        starts = 0
         while True:
             await self._spawn()
             if await self._becomes_ready(deadline):
-                self._ready = True
                 return
+            starts += 1
             ended = self.pid == 0
             await self.stop()
-            tail = self._journal.tail()
-            if loop.time() >= deadline or not (ended and self.part.again(tail)):
-                how = "ended" if ended else f"was not ready after {self.part.ready_seconds:.0f} s"
-                message = f"{self.part.name} {how}; the end of {self._journal.path}:\n{tail}"
-                raise Unavailable(message, "CHILD_NOT_READY", part=self.part.name)
-            await asyncio.sleep(FIRST_PAUSE)
+            tail = self._log.tail()
+            if loop.time() >= deadline or not (ended and self.spec.retry_start(tail)):
+                how = "ended" if ended else f"was not ready after {self.spec.ready_seconds:.0f} s"
+                message = f"{self.spec.name} {how}; the end of {self._log.path}:\n{tail}"
+                raise Unavailable(message, "CHILD_NOT_READY", part=self.spec.name)
+            await asyncio.sleep(RESTART_BACKOFF.pause(starts))
 
-    async def watch(self) -> None:
-        """Keeps the log short, and starts the child again, after growing pauses, whenever it dies."""
-        pause = FIRST_PAUSE
-        loop = asyncio.get_running_loop()
-        while True:
-            since = loop.time()
-            status = await self._until_dead()
-            await self.stop()
-            log.error("child died", part=self.part.name, status=status, log=str(self._journal.path))
-            pause = FIRST_PAUSE if loop.time() - since > STEADY_SECONDS else pause
-            while not self._ready:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-                try:
-                    await self.start()
-                except (Problem, OSError) as error:
-                    log.error("child does not come back", part=self.part.name, problem=str(error))
-            log.warning("child is back", part=self.part.name, pid=self.pid)
+    async def ended(self) -> None:
+        """Returns once the process has ended by itself, and what it left is cleared away. Keeps the log short
+        meanwhile."""
+        assert self._process is not None
+        ending = asyncio.ensure_future(self._process.wait())
+        try:
+            while not (await asyncio.wait([ending], timeout=ChildLog.TRIM_SECONDS))[0]:
+                self._log.trim()
+        finally:
+            ending.cancel()
+        await self.stop()
+        log.error(
+            "child process ended", child=self.spec.name, status=ending.result(), log=str(self._log.path)
+        )
 
     async def stop(self) -> None:
-        """Asks the child to end, and kills it when it does not in `stop_seconds`. Takes a dead one too."""
-        self._ready = False
+        """Ends the process, if there is one: by a signal, and by SIGKILL after `stop_seconds`."""
         process, self._process = self._process, None
         if process is None:
             return
         try:
-            if process.returncode is None:
-                process.send_signal(self.part.stop_signal)
-            async with asyncio.timeout(self.part.stop_seconds):
-                await process.wait()
-        except ProcessLookupError:
-            pass
-        except TimeoutError:
-            log.warning("child does not stop: killed", part=self.part.name)
+            if not await process.stop(self.spec.stop_signal, self.spec.stop_seconds):
+                log.warning("child process killed: it did not stop in time", child=self.spec.name)
         finally:
-            # The group as well: what a launcher leaves behind when it was killed itself.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            self._record.unlink(missing_ok=True)
+            self._pid_file.unlink(missing_ok=True)
 
     async def _spawn(self) -> None:
-        command = tied_to_parent(await self.part.prepare(), self.part.within)
-        with self._journal.open() as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
+        command = tied_to_parent(await self.spec.prepare(), self.spec.within)
+        with self._log.open() as output:
+            self._process = await ChildProcess.start(
+                command,
+                environment={**os.environ, **dict(self.spec.environment)},
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **dict(self.part.environment)},
-                start_new_session=True,  # a Ctrl-C is ours to pass on, in our order
             )
-        self._record.write_text(f"{self._process.pid} {start_time(self._process.pid)}")
+        self._pid_file.write_text(f"{self._process.pid} {start_time(self._process.pid)}")
 
     async def _becomes_ready(self, deadline: float) -> bool:
         loop = asyncio.get_running_loop()
         while loop.time() < deadline and self.pid:
             with suppress(OSError, Unavailable, TimeoutError):
                 async with asyncio.timeout_at(deadline):
-                    if await self.part.ready():
+                    if await self.spec.ready():
                         return True
             await asyncio.sleep(POLL_SECONDS)
         return False
 
-    async def _until_dead(self) -> int:
-        assert self._process is not None
-        dead = asyncio.ensure_future(self._process.wait())
-        try:
-            while not (await asyncio.wait([dead], timeout=ChildLog.TRIM_SECONDS))[0]:
-                self._journal.trim()
-            return dead.result()
-        finally:
-            dead.cancel()
-
     async def _end_leftover(self) -> None:
-        """The child of an earlier parent, still dying, or (without PDEATHSIG) not yet aware of it."""
+        """Kills the process that an earlier Lares recorded, if it still runs: it may be about to end, or
+        (without PR_SET_PDEATHSIG) may not have noticed the end of its parent yet."""
         with suppress(OSError, ValueError, TimeoutError):
-            pid, born = self._record.read_text().split(maxsplit=1)
+            pid, started = self._pid_file.read_text().split(maxsplit=1)
             async with asyncio.timeout(LEFTOVER_SECONDS):
-                while start_time(int(pid)) == born:
+                while start_time(int(pid)) == started:
                     os.kill(int(pid), signal.SIGKILL)
                     await asyncio.sleep(POLL_SECONDS)

@@ -1,8 +1,6 @@
 """The gRPC server of a process: its services behind three doors, and in the process itself."""
 
 import asyncio
-import errno
-import socket
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
@@ -16,7 +14,8 @@ from grpc_health.v1.health import aio as health_aio
 
 from mesh.config import split_address
 from mesh.permissions import HEALTH, REFLECTION, require_declared
-from mesh.problems import Conflict, Invalid
+from mesh.ports import wait_until_free
+from mesh.problems import Conflict
 from mesh.rpc.in_process_server import InProcessServer
 from mesh.rpc.protocol import CHANNEL_OPTIONS, MAX_RECEIVE, MESSAGE_BYTES
 from mesh.security import Door
@@ -25,7 +24,6 @@ log = structlog.get_logger(__name__)
 
 Servicer = TypeVar("Servicer")
 
-PORT_PATIENCE_SECONDS = 5.0
 # The largest that a client may say: DetectObjects with an image of 32 MiB.
 CLIENT_BYTES = 32 * 2**20 + 64 * 2**10
 # Streams included: each program that watches is one.
@@ -97,25 +95,23 @@ class GrpcServer:
         *,
         door: Door = Door.CLIENTS,
     ) -> str:
-        """Binds `host:port` or `unix:path` and returns the address with the port in fact bound. Raises
-        Conflict PORT_TAKEN when it is still taken after 5 s, Invalid BAD_ADDRESS where it never could."""
+        """Listens on `host:port` or `unix:path` and returns the address, with the actual port in place of 0.
+
+        Raises Conflict PORT_TAKEN if the port is still taken after 5 s, and Invalid BAD_ADDRESS if this
+        machine cannot listen there.
+        """
         server = self._doors[door]
-        deadline = asyncio.get_running_loop().time() + PORT_PATIENCE_SECONDS
-        while True:
-            try:
-                port = (
-                    server.add_secure_port(address, credentials)
-                    if credentials
-                    else server.add_insecure_port(address)
-                )
-                return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
-            except RuntimeError:
-                # It does not say why.
-                if why := _refusal(address):
-                    raise Invalid(f"cannot listen on {address}: {why}", "BAD_ADDRESS") from None
-                if asyncio.get_running_loop().time() > deadline:
-                    raise Conflict(f"{address} is taken by another program", "PORT_TAKEN") from None
-                await asyncio.sleep(0.2)
+        on_tcp = not address.startswith("unix:")
+        if on_tcp:
+            await wait_until_free(*split_address(address))
+        try:
+            if credentials:
+                port = server.add_secure_port(address, credentials)
+            else:
+                port = server.add_insecure_port(address)
+        except RuntimeError:  # without the reason
+            raise Conflict(f"{address} is taken by another program", "PORT_TAKEN") from None
+        return f"{address.rpartition(':')[0]}:{port}" if on_tcp else address
 
     async def start(self) -> None:
         """Nothing serves, as health has it, until `tell` says what does."""
@@ -154,17 +150,3 @@ def _pool_of(services: Iterable[str]) -> DescriptorPool:
     for service in services:
         add(every.FindServiceByName(service).file)
     return pool
-
-
-def _refusal(address: str) -> str:
-    """Why nobody could ever listen there; empty where it is taken only."""
-    if address.startswith("unix:"):
-        return ""
-    host, port = split_address(address)
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.bind(place)
-    except OSError as error:
-        return "" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-    return ""

@@ -22,7 +22,7 @@ from mesh import ports
 from mesh.bus.address import KafkaAddress
 from mesh.ports import free_port
 from mesh.problems import Conflict
-from mesh.processes.parent_death import start_time
+from mesh.processes.child_process import start_time
 from tests.support.parts import CACHE
 from tests.support.waiting import until
 

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.embedded.kafka import open_kafka
 from deploy.embedded.postgres import open_postgres
-from mesh.processes.parent_death import start_time
+from mesh.processes.child_process import start_time
 from tests.mesh.test_embedded_kafka import create, read, write
 from tests.mesh.test_embedded_postgres import answers, connected
 from tests.support.parent import HELD

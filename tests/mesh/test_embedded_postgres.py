@@ -16,7 +16,7 @@ from deploy.embedded import postgres as postgres_module
 from deploy.embedded.postgres import open_postgres
 from deploy.embedded.rootless import find_rootless
 from mesh.problems import Unavailable
-from mesh.processes.parent_death import start_time
+from mesh.processes.child_process import start_time
 from tests.support.waiting import until
 
 

@@ -16,7 +16,7 @@ import pytest
 from deploy.embedded import llama
 from deploy.embedded.llama import LlamaModel, open_llama
 from mesh.problems import Unavailable
-from mesh.processes.parent_death import start_time
+from mesh.processes.child_process import start_time
 from tests.support.lares import ROOT
 from tests.support.waiting import until
 

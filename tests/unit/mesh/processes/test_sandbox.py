@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
-from mesh.processes.sandbox import MAIN, Crashed, Hung, Sandbox, _Child
+from mesh.processes.child_process import ChildProcess
+from mesh.processes.sandbox import MAIN, Crashed, Hung, Sandbox
 from mesh.processes.sandbox_child import ALARM_GRACE_SECONDS, pack
 from tests.support.waiting import until
 
@@ -119,22 +120,24 @@ def expire(sandbox: Sandbox) -> None:
     """The deadline of the oldest call passes: no later call could meet one short enough to wait for."""
     child = sandbox._slots[0].child
     assert child
-    assert child._alarm
-    child._alarm.cancel()
+    assert child._deadline
+    child._deadline.cancel()
     child._expire()
 
 
 async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kill = _Child._kill
-    # So that it does come: the child is only killed when it is stopped.
-    monkeypatch.setattr(_Child, "_kill", lambda child: kill(child) if child._stopping else None)
     async with Sandbox(f"{TARGETS}:echo", depth=2, seconds=90) as sandbox:
         (pid,) = sandbox.pids
+        kill = ChildProcess.kill
+        # Without this the child is killed before it can send the late result.
+        monkeypatch.setattr(
+            ChildProcess, "kill", lambda process: None if process.pid == pid else kill(process)
+        )
         os.kill(pid, signal.SIGSTOP)
         asked = [asyncio.create_task(sandbox.run(word)) for word in ("late", "next")]
-        await until(lambda: len(sandbox._slots[0].child._asked) == 2)  # type: ignore[union-attr]
+        await until(lambda: len(sandbox._slots[0].child._pending) == 2)  # type: ignore[union-attr]
         expire(sandbox)
         os.kill(pid, signal.SIGCONT)
         with pytest.raises(Hung):
@@ -201,7 +204,7 @@ async def test_a_caller_that_leaves_does_not_free_the_child_it_occupies() -> Non
         with pytest.raises(Exhausted):
             await sandbox.run()
         os.kill(pid, signal.SIGCONT)
-        await until(lambda: not sandbox._room.locked())
+        await until(lambda: not sandbox._capacity.locked())
         assert (await sandbox.run())["pid"] == pid
 
 

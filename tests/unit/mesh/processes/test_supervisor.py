@@ -15,7 +15,8 @@ import pytest
 from mesh.problems import Unavailable
 from mesh.processes import parent_death
 from mesh.processes.child_log import ChildLog
-from mesh.processes.parent_death import run_command, start_time, tied_to_parent
+from mesh.processes.child_process import run_command, start_time
+from mesh.processes.parent_death import tied_to_parent
 from mesh.processes.supervisor import ChildSpec, open_child
 from tests.support.waiting import until
 
@@ -36,11 +37,11 @@ def shell(folder: Path, script: str) -> ChildSpec:
     return ChildSpec("shell", folder, prepare, ready, ready_seconds=90.0, stop_seconds=90.0)
 
 
-@pytest.fixture(params=["kernel", "pipe"])
+@pytest.fixture(params=sorted({parent_death.WAY, "pipe"}))
 def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to tie a child; where the system has no PDEATHSIG, both are the pipe."""
+    """Both ways to tie a child to its parent, where the system has both."""
     if request.param == "pipe":
-        monkeypatch.setattr("shutil.which", lambda _: None)
+        monkeypatch.setattr(parent_death, "WAY", "pipe")
     return str(request.param)
 
 
@@ -111,7 +112,7 @@ async def test_a_passing_reason_is_tried_again(tmp_path: Path) -> None:
         f"cd {tmp_path}; echo x >> starts; [ $(wc -l < starts) -ge 3 ] || {{ echo still busy; exit 1; }};"
     )
     part = shell(tmp_path, script + "touch UP; exec sleep 60")
-    async with open_child(replace(part, again=lambda tail: "still busy" in tail)):
+    async with open_child(replace(part, retry_start=lambda tail: "still busy" in tail)):
         assert len((tmp_path / "starts").read_text().split()) == 3
 
 
@@ -161,12 +162,12 @@ async def test_a_cancelled_start_leaves_nothing(tmp_path: Path) -> None:
 
 
 PARENT = """
-import asyncio, shutil, sys
+import asyncio, sys
 from pathlib import Path
+from mesh.processes import parent_death
 from mesh.processes.supervisor import open_child
 from tests.unit.mesh.processes.test_supervisor import shell
-if sys.argv[2] == "pipe":
-    shutil.which = lambda _: None
+parent_death.WAY = sys.argv[2]
 async def main():
     async with open_child(shell(Path(sys.argv[1]), "echo $$; touch UP; exec sleep 60")):
         print("ready", flush=True)
@@ -193,21 +194,15 @@ async def test_it_dies_with_its_parent(tmp_path: Path, by: str) -> None:
     await until(lambda: not any(start_time(pid) == born for pid, born in births.items()))
 
 
-def test_a_child_born_after_its_parent_died_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As it looks to a child whose parent died before the kernel was told: the parent is someone else.
+def test_a_child_born_after_its_parent_died_does_not_run(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A child whose parent died before the kernel was asked has another parent than it expects.
     monkeypatch.setattr("os.getpid", lambda: 1)
-    command = tied_to_parent(["echo", "running"])
-    monkeypatch.undo()
-    if command[0] == "setpriv":
-        done = subprocess.run(command, capture_output=True, timeout=90)
-        assert (done.returncode, done.stdout) == (125, b"")
-    # The launcher sees the same at once, by the end of its standard input.
-    done = subprocess.run(
-        [sys.executable, "-I", str(parent_death.LAUNCHER), "sleep", "60"],
-        stdin=subprocess.DEVNULL,
-        timeout=90,
-    )
-    assert done.returncode == 128 + signal.SIGKILL
+    command = tied_to_parent(["echo", "running"] if by == "kernel" else ["sleep", "60"])
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=90)
+    if by == "kernel":
+        assert (done.returncode, done.stdout) == (parent_death.ORPHANED, b"")
+    else:  # seen by the end of standard input
+        assert done.returncode == 128 + signal.SIGKILL
 
 
 async def test_a_command_that_fails_says_why() -> None:

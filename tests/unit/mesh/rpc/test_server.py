@@ -384,10 +384,11 @@ async def test_reflection_tells_the_contracts_to_who_has_a_key(harness: Harness)
 
 
 async def test_a_taken_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.rpc.server.PORT_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("mesh.ports.TAKEN_SECONDS", 0.3)
     first, second = GrpcServer(CallInterceptor), GrpcServer(CallInterceptor)
     address = await first.listen("127.0.0.1:0")
-    with pytest.raises(Conflict, match=address) as taken:
+    host, port = address.split(":")
+    with pytest.raises(Conflict, match=f"port {port} on {host} is taken") as taken:
         await second.listen(address)
     assert taken.value.reason == "PORT_TAKEN"
     await first.stop(0)
