@@ -169,7 +169,7 @@ from mesh.processes.supervisor import open_child
 from tests.unit.mesh.processes.test_supervisor import shell
 parent_death.WAY = sys.argv[2]
 async def main():
-    async with open_child(shell(Path(sys.argv[1]), "echo $$; touch UP; exec sleep 60")):
+    async with open_child(shell(Path(sys.argv[1]), "echo $$; touch UP; exec sleep 3600")):
         print("ready", flush=True)
         await asyncio.Event().wait()
 asyncio.run(main())
