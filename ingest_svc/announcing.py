@@ -1,5 +1,4 @@
-"""Announces facts, for each camera in the order in which its files were completed. The work that leads to the
-facts runs in parallel."""
+"""Announces facts. Those of one camera keep the order of its files; the work for them runs in parallel."""
 
 import asyncio
 import time
@@ -20,8 +19,7 @@ from mesh.telemetry.trace_context import enter_request
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 100
-# While more than BACKLOG facts are pending, facts are collected between two requests, since each request has
-# a cost.
+# While more than BACKLOG facts are pending, requests are COLLECT_SECONDS apart, so that each has more facts.
 BACKLOG, COLLECT_SECONDS = 32, 0.2
 
 
@@ -63,8 +61,7 @@ class Announcer:
         started: float | None = None,
         on_announced: Callable[[Fact | None], None] = lambda _: None,
     ) -> Announcement:
-        """Starts `work`. Its fact is announced after the facts of all work submitted before with the same
-        key."""
+        """Starts `work`. Its fact is announced after those of all work submitted before with the same key."""
         started = time.monotonic() if started is None else started
         span = begin_span("ingest media", {"lares.camera.id": order_key}, started)
         with use_span(span):
@@ -76,7 +73,8 @@ class Announcer:
         return announcement
 
     async def run(self) -> None:
-        """Runs until it is cancelled. Raises the error of work or of `publish` that retries cannot help."""
+        """Runs until it is cancelled. Raises an error of the work or of `publish` that is not
+        retryable."""
         batch: list[Announcement] = []
         try:
             while True:
@@ -90,8 +88,7 @@ class Announcer:
             await self._abandon(batch)
 
     def _next_batch(self) -> list[Announcement]:
-        """Removes finished announcements from the fronts of all queues, as long as their headers are the
-        same."""
+        """Removes finished announcements from the fronts of all queues, if they have the same headers."""
         batch: list[Announcement] = []
         for order_key, queue in list(self._queues.items()):
             while queue and queue[0].fact.done() and len(batch) < MAX_BATCH:

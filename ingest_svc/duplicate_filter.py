@@ -1,5 +1,4 @@
-"""Imports each state of each file once: files that are being imported or were announced are not imported
-again."""
+"""Prevents files that are being imported, or were announced, from being imported again."""
 
 import asyncio
 from collections.abc import Callable

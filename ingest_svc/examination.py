@@ -40,7 +40,8 @@ def examine(
     """None if the file is gone or is no longer in the state that `file` describes.
 
     A file that can be a photo is copied to `spooled`, and the copy is examined. Raises OSError for an error
-    that may pass."""
+    that may pass.
+    """
     if file.outside:
         return OUTSIDE_LINK
     try:

@@ -27,8 +27,7 @@ class BlobSpool(Protocol):
 
 
 class FileImporter:
-    """`readers` bounds how many files are read at once; `checks` runs what only reads the metadata of
-    files."""
+    """`readers` bounds how many files are read at once; `checks` only reads their metadata."""
 
     def __init__(
         self, root: Path, blobs: BlobSpool, limits: PhotoLimits, readers: ThreadPool, checks: ThreadPool

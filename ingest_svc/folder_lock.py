@@ -20,16 +20,15 @@ class FolderLock:
         self._descriptor = descriptor
 
     def clock(self) -> int:
-        """The current time by the clock of this folder's file system, in nanoseconds; comparable with a
-        ctime."""
+        """The time by the clock of the folder's file system, in nanoseconds; comparable with ctimes."""
         os.utime(self._descriptor)
         return os.fstat(self._descriptor).st_ctime_ns
 
 
 @asynccontextmanager
 async def lock_folder(folder: Path, patience: float = PATIENCE_SECONDS) -> AsyncIterator[FolderLock]:
-    """Holds the lock until the block ends. Waits up to `patience` seconds, in case another ingest is just
-    ending.
+    """Holds the lock until the block ends. Waits up to `patience` seconds, in case another ingest is
+    about to end.
 
     Raises Conflict INGEST_RUNNING if another ingest holds the lock.
     """

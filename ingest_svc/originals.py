@@ -46,7 +46,7 @@ class Originals:
         self._admission, self._limits, self._blobs = admission, limits, blobs
 
     async def recover(self) -> None:
-        """Puts back the files that a killed process had set aside, because it did not check them any more."""
+        """Puts back the files that a killed process had set aside and not checked."""
         await self._threads.run(self._recover)
 
     async def announced(self, files: list[Fingerprint]) -> None:

@@ -1,7 +1,8 @@
 """The worker loop: turns file events into complete files, and submits those to be imported and announced.
 
 The loop does one thing after another, so that the order of the photos is easy to follow. Only reading and
-storing the files runs in parallel."""
+storing the files runs in parallel.
+"""
 
 import time
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ class IngestProgress:
 
 
 class IngestWorker:
-    """`run` and `follow_cameras` are its loops. `checks` runs what only reads the metadata of files."""
+    """`run` and `follow_cameras` are its loops. `checks` runs functions that only read metadata of files."""
 
     def __init__(
         self,
@@ -66,8 +67,7 @@ class IngestWorker:
         self._to_scan: dict[str, None] = {"": None}
         self._to_list: dict[str, int] = {}
         self._changed_cameras: dict[str, None] = {configured.camera.id: None for configured in cameras.all()}
-        # When each camera was created, as last heard: another time means that it was deleted and created
-        # again.
+        # When each camera was created. A different time means that it was deleted and created again.
         self._created_at: dict[str, int] = {}
         self._scanned_at = time.monotonic()
 

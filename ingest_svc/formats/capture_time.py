@@ -40,7 +40,8 @@ def capture_time(
     not representable either. `zone` applies to an EXIF time without an offset.
 
     A time is plausible if facts can represent it (EARLIEST to LATEST) and if it is at most 24 h ahead of now
-    or of the file's arrival (its ctime), whichever is later."""
+    or of the file's arrival (its ctime), whichever is later.
+    """
     arrived = instant(ctime_ns) or now
     for source, at in (
         (CaptureSource.DECLARED, declared),

@@ -1,5 +1,4 @@
-"""Checks a file by its header, so that whatever can never be a photo is rejected before anything decodes
-it."""
+"""Checks the headers of files, and rejects what cannot be a photo before anything decodes it."""
 
 from dataclasses import dataclass
 

@@ -57,7 +57,8 @@ class Uploads:
 
         Raises Invalid with the name of a RejectReason, SIZE_MISMATCH or SHA256_MISMATCH; Conflict
         CAMERA_DELETED or CAMERA_DISABLED; Exhausted TOO_MANY_UPLOADS; Unavailable UPLOAD_STALLED,
-        STORAGE_FAILED or NOT_ANNOUNCED."""
+        STORAGE_FAILED or NOT_ANNOUNCED.
+        """
         if self.in_progress >= MAX_UPLOADS:
             raise Exhausted(f"{MAX_UPLOADS} uploads are in progress; try again", "TOO_MANY_UPLOADS")
         if declared.size > self._limits.bytes:

@@ -17,8 +17,7 @@ PATIENCE_SECONDS = 30.0
 @dataclass(frozen=True)
 class CompleteFile:
     """`reported`: the system reported the completion; otherwise the file did not change for a while. `at` is
-    when the completion was noticed. `position` is the file's place in the order in which files were first
-    seen."""
+    when the completion was noticed. `position` is the file's place in the order of arrival."""
 
     path: str
     at: float
@@ -43,7 +42,8 @@ class CompletionTracker:
     """Tracks every file from its first event until `remove`, or until a check finds that it is gone.
 
     A file is complete when the system reports it, when its size and mtime did not change for `settle_seconds`
-    and nothing writes to it, or when they did not change for `patience` seconds."""
+    and nothing writes to it, or when they did not change for `patience` seconds.
+    """
 
     def __init__(self, settle_seconds: float, patience: float = PATIENCE_SECONDS) -> None:
         self._settle_seconds, self._patience = settle_seconds, max(patience, settle_seconds)
@@ -112,7 +112,8 @@ class CompletionTracker:
         """The complete files, in order of completion.
 
         A file is held back while a file of the same camera that was seen before it only has to stay unchanged
-        a little longer. It is not held back by files that are still being written."""
+        a little longer. It is not held back by files that are still being written.
+        """
         first_settling: dict[str, int] = {}
         for path, file in self._incomplete.items():
             if not (file.written or file.busy):

@@ -1,5 +1,4 @@
-"""Finds the files that are not announced yet: at start, after lost events, and when a camera is enabled
-again."""
+"""Finds files that are not announced yet: at start, after lost events, and when a camera is enabled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable

@@ -90,8 +90,7 @@ class FolderWatcher:
         return self.inode is None or await self.barrier.wait()
 
     def check(self) -> None:
-        """Raises Unavailable WATCH_LOST if the folder is no longer watched, for example because it was
-        removed."""
+        """Raises Unavailable WATCH_LOST if the folder is no longer watched, for example after its removal."""
         try:
             inode = self.root.stat().st_ino
         except OSError:

@@ -2,7 +2,8 @@
 
 watchdog 7.1.0 only logs an overflow of the kernel's queue and an exhausted limit of watches, and has no
 public hook for either. So this module subclasses its internal `InotifyFD`. Nothing else uses watchdog's
-internals."""
+internals.
+"""
 
 import errno
 import warnings
@@ -39,12 +40,10 @@ class _Inotify(InotifyFD):
 
 
 class InotifyObserver(BaseObserver):
-    """Marks `events` as lost after an overflow, and as blind if the system has no watches left for some
-    folders."""
+    """Marks `events` as lost after an overflow, and as blind if some folders cannot be watched."""
 
     def __init__(self, events: FileEventQueue) -> None:
-        # A folder that is made while watchdog adds watches for its parent is watched twice, which is
-        # harmless.
+        # A folder that is made while watchdog watches its parent may be watched twice, which is harmless.
         warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
         self._inotify = _Inotify(events)
         self._inotify.start()

@@ -114,6 +114,6 @@ def test_uploads_for_deleted_or_disabled_cameras_are_rejected() -> None:
     cameras.configure("gone", deleted=True)
     cameras.configure("off", enabled=False)
     for camera_id, reason in (("gone", "CAMERA_DELETED"), ("off", "CAMERA_DISABLED")):
-        with pytest.raises(Conflict) as refused:
+        with pytest.raises(Conflict) as raised:
             admission.of_upload(camera_id)
-        assert refused.value.reason == reason
+        assert raised.value.reason == reason

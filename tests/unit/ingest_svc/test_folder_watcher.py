@@ -74,9 +74,8 @@ async def test_the_status_is_never_idle_while_the_watcher_lags_behind(
 
         monkeypatch.setattr(observer, "dispatch_events", one_step)
         monkeypatch.setattr(barrier, "reached", reached_and_noted)
-        (
-            harness.root / ".one"
-        ).touch()  # its event ends the call of the original method that the thread is in
+        # The event of this file ends the call of the original method that the thread is in.
+        (harness.root / ".one").touch()
         monkeypatch.setattr("ingest_svc.watching.watch_barrier.WAIT_SECONDS", 0.01)
         assert (await ingest.worker.caught_up()).scanning
         harness.drop("door/one.jpg", jpeg("one"))
@@ -102,7 +101,7 @@ async def test_a_new_folder_is_listed_for_files_without_events(
         await until(lambda: harness.idle)
         events = ingest.worker._watcher.events
         put = events.put
-        monkeypatch.setattr(events, "put", lambda s: put(s) if isinstance(s.type, FolderEventType) else None)
+        monkeypatch.setattr(events, "put", lambda e: put(e) if isinstance(e.type, FolderEventType) else None)
         harness.drop("door/deep/one.jpg", jpeg("one"))
         await until(lambda: harness.paths == ["door/deep/one.jpg"])
 
@@ -120,6 +119,7 @@ async def test_lost_events_lead_to_a_full_scan(harness: IngestHarness) -> None:
 async def test_an_overflow_of_the_kernels_queue_leads_to_a_full_scan(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ingest_svc.watching.watch_barrier.WAIT_SECONDS", 90.0)
     (harness.root / "door").mkdir()
     async with harness.running() as ingest:
         await until(lambda: harness.idle)
@@ -129,7 +129,7 @@ async def test_an_overflow_of_the_kernels_queue_leads_to_a_full_scan(
             harness.drop("door/one.jpg", jpeg("one"))
             (harness.root / "new").mkdir()
             harness.drop("new/two.jpg", jpeg("two"))
-            await ingest.worker.caught_up()  # by now the watcher has reported the files
+            assert not (await ingest.worker.caught_up()).scanning  # the watcher has reported the files
             assert not harness.paths
         overflow = InotifyEvent(WatchDescriptor(-1), InotifyConstants.IN_Q_OVERFLOW, 0, b"")
         watcher.observer._inotify.handle_event(overflow)  # type: ignore[attr-defined]

@@ -43,9 +43,9 @@ async def test_at_start_take_removes_announced_files_but_not_rejected_ones(
     harness: IngestHarness,
 ) -> None:
     announced = harness.drop("door/announced.jpg", jpeg("announced"))
-    rejected = harness.drop("door/refused.jpg", b"bad")
+    rejected = harness.drop("door/rejected.jpg", b"bad")
     unkept = harness.drop("door/unkept.jpg", jpeg("its blob is not there"))
-    harness.known_files.add(harness.root, "door/announced.jpg", "door/refused.jpg", "door/unkept.jpg")
+    harness.known_files.add(harness.root, "door/announced.jpg", "door/rejected.jpg", "door/unkept.jpg")
     await harness.blobs.put(announced)
     async with harness.running():
         await until(lambda: harness.idle)
