@@ -20,8 +20,12 @@ class WatchBarrier:
 
     def reached(self, name: str) -> None:
         """Call this for each event of a file whose name starts with BARRIER_NAME, from any thread."""
+        self._loop.call_soon_threadsafe(self._compare, name)
+
+    def _compare(self, name: str) -> None:
+        # On the event loop, so that `wait` cannot move on to the next barrier between the two lines.
         if name == self._expected:  # a late event of an earlier barrier does not count
-            self._loop.call_soon_threadsafe(self._reached.set)
+            self._reached.set()
 
     async def wait(self) -> bool:
         """Returns whether everything that happened before this call has been reported; False if that is
