@@ -14,25 +14,19 @@ from reason_svc.reasoner import ReasonerReadiness
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 10.0
-AWAY_INTERVAL, READY_INTERVAL = 1.0, 30.0
+# Seconds between probes while the server is away, and while it is not.
+AWAY_SECONDS, READY_SECONDS = 1.0, 30.0
 
 
 class LlmHealth:
     """Knows the server as of its last successful probe, and since when it is in which state.
 
     The outcome of a probe is valid until the next one. A failed assessment counts until one succeeds, or
-    until the server was away in between. `away_interval` and `ready_interval` are seconds between probes.
+    until the server was away in between.
     """
 
-    def __init__(
-        self,
-        get: Get,
-        endpoint: LlmEndpoint,
-        away_interval: float = AWAY_INTERVAL,
-        ready_interval: float = READY_INTERVAL,
-    ) -> None:
+    def __init__(self, get: Get, endpoint: LlmEndpoint) -> None:
         self._get, self._endpoint = get, endpoint
-        self._away_interval, self._ready_interval = away_interval, ready_interval
         self._last_seen: LlmServer | None = None
         self._probe_problem: Problem | None = Unavailable(
             "the LLM server has not been probed yet", "LLM_UNREACHABLE"
@@ -90,14 +84,14 @@ class LlmHealth:
         self._update_state()
 
     async def run(self) -> None:
-        """Probes until cancelled: every `away_interval` while the server is away, else every `ready_interval`
-        and after a failed assessment."""
+        """Probes until cancelled: every second while the server is away, else every 30 s and after a failed
+        assessment."""
         while True:
             # This pause makes one probe of several failed assessments, and bounds the rate of probes.
-            await asyncio.sleep(self._away_interval)
+            await asyncio.sleep(AWAY_SECONDS)
             if not self._probe_problem:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._ready_interval):
+                    async with asyncio.timeout(READY_SECONDS):
                         await self._probe_wanted.wait()
             self._probe_wanted.clear()
             await self.probe()

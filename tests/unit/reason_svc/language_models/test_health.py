@@ -122,9 +122,12 @@ async def test_a_busy_server_stays_ready(health: LlmHealth, server: FakeServer) 
     assert (health.state, health.since) == (ReasonerReadiness.READY, since)
 
 
-async def test_probes_continue_after_an_unexpected_error(server: FakeServer) -> None:
+async def test_probes_continue_after_an_unexpected_error(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reason_svc.language_models.health.AWAY_SECONDS", 0.01)
     server.broken = True
-    health = LlmHealth(server.get, LlmEndpoint("http://host/v1", "m"), away_interval=0.01)
+    health = LlmHealth(server.get, LlmEndpoint("http://host/v1", "m"))
     probing = asyncio.create_task(health.run())
     await until(lambda: health.state is ReasonerReadiness.FAILING)
     server.broken = False

@@ -53,6 +53,11 @@ async def llm_reasoner(
         yield reasoner
 
 
+@pytest.fixture(autouse=True)
+def frequent_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "AWAY_SECONDS", 0.05)
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[ScriptedLlm]:
     async with scripted() as server:
