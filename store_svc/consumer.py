@@ -100,7 +100,7 @@ class Consumer(Generic[M, Item]):
         self, stream: Stream[M], delivery: Delivery[M], reason: str, error: Exception, attempts: int
     ) -> None:
         position = {"topic": delivery.topic, "partition": delivery.partition, "offset": delivery.offset}
-        log.error("record became a dead letter", reason=reason, error=str(error), **position)
+        log.error("record cannot be stored, writing dead letter", reason=reason, error=str(error), **position)
         # The dead letter is written before the offset: if the process is killed in between, the record
         # becomes a dead letter twice, but it is not lost.
         await self._retry(lambda: stream.bury(delivery, reason, attempts=attempts))

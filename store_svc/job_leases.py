@@ -25,9 +25,9 @@ ReadInputs = Callable[[Connection, Sequence[Job]], Awaitable[Mapping[UUID, Asses
 
 @dataclass(frozen=True, slots=True)
 class JobKind:
-    """What a kind of jobs needs: the facts that close its jobs, and a function that reads their inputs.
+    """What one kind of jobs needs: how far its facts are read, and a function that reads the jobs' inputs.
 
-    A job that `read_inputs` returns no input for is not given to a worker until its lease has expired.
+    A job without an input is not given to a worker. It can be leased again after its lease has expired.
     """
 
     facts: ReadProgress

@@ -61,9 +61,8 @@ class Reassessments:
     async def _request(self, connection: Connection, event_id: UUID, request: Request) -> Event:
         names = await lock_cameras(connection, [event_id])
         queued = (await load_queued(connection, [event_id])).get(event_id)
-        if (
-            queued is None or queued.event.camera_id not in names
-        ):  # inserted since, so its camera is not locked
+        # An event that was inserted after its camera could have been locked is as unknown as a missing one.
+        if queued is None or queued.event.camera_id not in names:
             raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=str(event_id))
         waiting = queued.job.request if queued.job else None
         ended = await _ENDED.fetch_value(connection, event_id=event_id, request_id=request.id)
@@ -72,5 +71,4 @@ class Reassessments:
                 raise Exhausted(f"{MAX_WAITING} reassessments are already waiting", "TOO_MANY_REASSESSMENTS")
             queued.request_assessment(request, self._clock(), traceparent_of() or None)
             await write_queue(connection, [queued])
-        event = queued.event
-        return stored_event_message(event, names[event.camera_id])
+        return stored_event_message(queued.event, names[queued.event.camera_id])

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, not_, select, update
+from sqlalchemy import Integer, func, not_, select, update
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.bus import Stream
@@ -41,7 +41,7 @@ _CLOSABLE = Statement(
         events.c.partition == func.any(array("partitions", events.c.partition)),
     )
     .order_by(events.c.last_recorded_at)
-    .limit(CLOSED_PER_TRANSACTION)
+    .limit(parameter("limit", Integer))
 )
 # Times in the future were written before the clock was set back.
 _in_future = events.c.last_recorded_at > _now
@@ -117,7 +117,9 @@ class Sweep:
         self, connection: Connection, before: datetime, partitions: Collection[int]
     ) -> list[bool]:
         """Returns for each closed event whether it has a job."""
-        found = await _CLOSABLE.fetch(connection, before=before, partitions=list(partitions))
+        found = await _CLOSABLE.fetch(
+            connection, before=before, partitions=list(partitions), limit=CLOSED_PER_TRANSACTION
+        )
         names = await lock_cameras(connection, [row["id"] for row in found])
         # Check again under the locks: a frame may have joined, or another process may have closed the event.
         events = (await load_queued(connection, [row["id"] for row in found])).values()

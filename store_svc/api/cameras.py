@@ -14,12 +14,13 @@ from mesh.problems import Invalid
 from store_svc.camera_repository import CameraRepository
 from store_svc.database import Database
 from store_svc.domain.camera import SETTINGS
+from store_svc.domain.watch_policy import EVERY_OTHER
 from store_svc.messages import camera_message
 from store_svc.policy_preview import PolicyPreviews
 from store_svc.queries import cameras
 
-PREVIEWED_FRAMES = 20
-EVERYTHING = "*"
+DEFAULT_PREVIEW_FRAMES = 20
+ALL_FIELDS = "*"
 
 
 class CameraServicer(CameraServiceServicer):
@@ -36,7 +37,7 @@ class CameraServicer(CameraServiceServicer):
         self._stored = stored
         self._previews = previews
         self._clock = clock
-        self._labels = frozenset(map(canonical, labels)) | {"*"}
+        self._labels = frozenset(map(canonical, labels)) | {EVERY_OTHER}
 
     async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
         settings = _settings_of(request.camera)
@@ -75,7 +76,7 @@ class CameraServicer(CameraServiceServicer):
         changes = _proposed_changes(request)
         self._check_labels(changes.get("thresholds", ()))
         proposed = current.with_changes(self._clock(), **changes)
-        return await self._previews.preview(current, proposed, request.max_frames or PREVIEWED_FRAMES)
+        return await self._previews.preview(current, proposed, request.max_frames or DEFAULT_PREVIEW_FRAMES)
 
     async def DeleteCamera(self, request: pb.DeleteCameraRequest, context: object) -> pb.DeleteCameraResponse:
         await self._stored.delete(request.camera_id)
@@ -113,7 +114,7 @@ def _changes_of(camera: Camera, mask: FieldMask) -> Mapping[str, Any]:
     """
     settings = _settings_of(camera)
     paths = set(mask.paths)
-    if paths == {EVERYTHING}:
+    if paths == {ALL_FIELDS}:
         return settings
     if unknown := sorted(paths.difference(SETTINGS)):
         raise Invalid(f"the mask names fields that cannot be changed: {', '.join(unknown)}", "BAD_FIELD_MASK")

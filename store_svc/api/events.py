@@ -110,8 +110,7 @@ class EventServicer(EventServiceServicer):
     async def GetStoreStatus(
         self, request: pb.GetStoreStatusRequest, context: object
     ) -> pb.GetStoreStatusResponse:
-        # The lags are read first: a record that is stored in between is then counted twice rather than not at
-        # all.
+        # The lags are read first, so that a record that is stored in between is counted twice, not omitted.
         response = pb.GetStoreStatusResponse(
             detections_lag=await self._lags.detections(),
             rejections_lag=await self._lags.rejections(),

@@ -1,13 +1,15 @@
 """Closing events, and a clock that is set back, on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
 from store_svc import event_repository, sweep
+from store_svc.database.statement import Connection
+from store_svc.domain.queued_event import QueuedEvent
 from tests.support.facts import NOON, assessed, at, detected, failed, opened_by
 from tests.support.recorded import Recorded, open_recorded, sequences
 
@@ -119,9 +121,18 @@ class TestClosing:
     async def test_takes_several_transactions_for_many_events(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        sizes: list[int] = []
+        load = event_repository.load_queued
+
+        async def counted(connection: Connection, ids: Collection[UUID]) -> dict[UUID, QueuedEvent]:
+            sizes.append(len(ids))
+            return await load(connection, ids)
+
         monkeypatch.setattr(sweep, "CLOSED_PER_TRANSACTION", 3)
+        monkeypatch.setattr(sweep, "load_queued", counted)
         await store.detect(*(detected(n, n * 1000) for n in range(8)))
         await store.sweep(after=30)
+        assert sizes == [3, 3, 2]
         assert [row["closed"] for row in await store.rows("SELECT closed FROM events")] == [True] * 8
 
 
