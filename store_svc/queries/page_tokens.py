@@ -15,7 +15,6 @@ from store_svc.times import micros, moment
 
 SCOPE_BYTES = 8
 
-
 R = TypeVar("R", bound=Row)
 
 
