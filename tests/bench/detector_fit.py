@@ -29,7 +29,11 @@ def main() -> None:
     for title, scenes in sets.items():
         for fit, stretch in FITS.items():
             efficientdet.MAX_STRETCH = stretch
-            rated = [v for photo, truth in scenes for v in rate_findings(detect(photo)["findings"], truth)]
+            rated = [
+                finding
+                for photo, truth in scenes
+                for finding in rate_findings(detect(photo)["findings"], truth)
+            ]
             boxes = [
                 box for _, truth in scenes for box in truth if box.counts and box.label in WATCHED.split(",")
             ]
@@ -37,8 +41,12 @@ def main() -> None:
 
 
 def average_precision(rated: list[RatedFinding], boxes: int) -> float:
-    counted = [v for v in rated if v.right is not None and v.label in WATCHED.split(",")]
-    right = np.array([v.right for v in sorted(counted, key=lambda v: -v.score)], dtype=float)
+    counted = [
+        finding for finding in rated if finding.right is not None and finding.label in WATCHED.split(",")
+    ]
+    right = np.array(
+        [finding.right for finding in sorted(counted, key=lambda finding: -finding.score)], dtype=float
+    )
     precision = np.cumsum(right) / np.arange(1, len(right) + 1)
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return float((best * right).sum() / boxes)

@@ -114,8 +114,12 @@ def main() -> None:
     small = sum(box.small for box in boxes)
     print(f"{len(truths)} photos, {len(boxes)} boxes of watched classes, {small} of them small\n")
     for title, labels in (("all watched", watched), ("person", ["person"]), ("all but person", watched[1:])):
-        table(title, [v for v in rated if v.label in labels], [b for b in boxes if b.label in labels])
-    by_class([v for v in rated if v.label in watched], boxes, LiteRtDetector.threshold)
+        table(
+            title,
+            [finding for finding in rated if finding.label in labels],
+            [b for b in boxes if b.label in labels],
+        )
+    by_class([finding for finding in rated if finding.label in watched], boxes, LiteRtDetector.threshold)
 
 
 def rate_findings(found: Iterable[tuple[str, float, list[float]]], truths: list[Truth]) -> list[RatedFinding]:
@@ -137,9 +141,12 @@ def table(title: str, rated: list[RatedFinding], boxes: list[Truth]) -> None:
     print(f"{title}: {len(boxes)} boxes, {large} not small")
     print("threshold  precision  recall  recall (not small)  right  wrong")
     for threshold in THRESHOLDS:
-        found = [v for v in rated if v.score >= threshold]
-        right, wrong = sum(v.right is True for v in found), sum(v.right is False for v in found)
-        seen = sum(v.right is True and not v.small for v in found)
+        found = [finding for finding in rated if finding.score >= threshold]
+        right, wrong = (
+            sum(finding.right is True for finding in found),
+            sum(finding.right is False for finding in found),
+        )
+        seen = sum(finding.right is True and not finding.small for finding in found)
         precision, recall = right / max(1, right + wrong), right / len(boxes)
         print(
             f"{threshold:9.2f}  {precision:9.0%}  {recall:6.0%}  {seen / large:18.0%}  {right:5}  {wrong:5}"
@@ -149,9 +156,14 @@ def table(title: str, rated: list[RatedFinding], boxes: list[Truth]) -> None:
 
 def by_class(rated: list[RatedFinding], boxes: list[Truth], threshold: float) -> None:
     print(f"by class at {threshold:.2f}: right, wrong, of boxes")
-    for label in sorted({v.label for v in rated if v.score >= threshold} | {b.label for b in boxes}):
-        found = [v for v in rated if v.label == label and v.score >= threshold]
-        right, wrong = sum(v.right is True for v in found), sum(v.right is False for v in found)
+    for label in sorted(
+        {finding.label for finding in rated if finding.score >= threshold} | {b.label for b in boxes}
+    ):
+        found = [finding for finding in rated if finding.label == label and finding.score >= threshold]
+        right, wrong = (
+            sum(finding.right is True for finding in found),
+            sum(finding.right is False for finding in found),
+        )
         print(f"  {label:12} {right:3} {wrong:3} {sum(b.label == label for b in boxes):3}")
 
 

@@ -30,12 +30,12 @@ class DetectObjectsRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     image: _builtins.bytes
     camera_id: _builtins.str
-    """Only part of the detections' ids; empty for none."""
+    """The ids of the detections depend on it. Empty: no camera."""
     min_score: _builtins.float
-    """Least score; absent means the detector's own threshold. Below 0.1 the detector reports nothing."""
+    """The least score; if absent, the detector's own threshold. The detector reports no scores below 0.1."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these, by any name of theirs; empty means everything that the detector finds."""
+        """Labels in any spelling that Lares knows, for example `motorbike`. If empty, all labels of the detector."""
 
     def __init__(
         self,
@@ -64,9 +64,10 @@ class DetectObjectsResponse(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     DETECTOR_FIELD_NUMBER: _builtins.int
     width: _builtins.int
-    """Pixels of the upright image."""
+    """Size of the upright image in pixels."""
     height: _builtins.int
     detector: _builtins.str
+    """Name and weights digest, `efficientdet-lite0@1a2b3c4d5e6f`."""
     @_builtins.property
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[_detection_pb2.Detection]: ...
     def __init__(
@@ -111,16 +112,17 @@ class GetDetectorResponse(_message.Message):
     INPUT_HEIGHT_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     detector: _builtins.str
-    """Name and weights digest."""
+    """Name and weights digest, `efficientdet-lite0@1a2b3c4d5e6f`."""
     fast_threshold: _builtins.float
-    """Its own least score for the fast path."""
+    """The detector's default least score for the fast path."""
     input_width: _builtins.int
+    """Size of the model's input in pixels."""
     input_height: _builtins.int
     threshold: _builtins.float
-    """Its own least score of a detection that counts."""
+    """The detector's default least score of a detection that counts."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Everything the model can name."""
+        """The labels of all classes that the model can find."""
 
     def __init__(
         self,
@@ -165,15 +167,15 @@ class GetDetectStatusResponse(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     SERVERS_FIELD_NUMBER: _builtins.int
     lag: _builtins.int
-    """Records of ingest.media.v1 not yet detected."""
+    """The number of records on ingest.media.v1 that are not processed yet."""
     detector: _builtins.str
-    """Name and weights digest."""
+    """Name and weights digest; empty until the detector has been opened."""
     ready: _builtins.bool
-    """Whether it could detect now; else why not."""
+    """Whether it can detect now. If not, `detail` has the reason."""
     detail: _builtins.str
     @_builtins.property
     def servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___DetectorServer]:
-        """The servers it asks; empty for a detector in this process."""
+        """The servers that it sends photos to; empty for a detector on this machine."""
 
     def __init__(
         self,
@@ -203,9 +205,10 @@ class DetectorServer(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     available: _builtins.bool
-    """False while it is left alone after failures."""
+    """False while it gets no requests after a failure."""
     in_flight: _builtins.int
     answered: _builtins.int
+    """Requests since the start of detect_svc."""
     failed: _builtins.int
     def __init__(
         self,
@@ -230,7 +233,7 @@ class ListGpusRequest(_message.Message):
 
     MINUTES_FIELD_NUMBER: _builtins.int
     minutes: _builtins.int
-    """How much of the history; 0 means none, the most is 60."""
+    """The length of the history; 0 for none."""
     def __init__(
         self,
         *,
@@ -251,7 +254,7 @@ class ListGpusResponse(_message.Message):
     GPUS_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     detail: _builtins.str
-    """Why there is none, in words; empty where there is one."""
+    """Why there is no GPU; empty if there is one."""
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gpu]: ...
     def __init__(
@@ -308,7 +311,7 @@ Global___Gpu: _TypeAlias = Gpu  # noqa: Y015
 
 @_typing.final
 class GpuSample(_message.Message):
-    """What a GPU does not tell is absent."""
+    """Values that a GPU does not provide are absent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DetectServiceStub:
-    """The detector, for programs that bring their own images.
+    """The detector, for clients that send their own images.
     """
 
     def __init__(self, channel):
@@ -58,30 +58,33 @@ class DetectServiceStub:
 
 
 class DetectServiceServicer:
-    """The detector, for programs that bring their own images.
+    """The detector, for clients that send their own images.
     """
 
     def DetectObjects(self, request, context):
-        """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied.
+        """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied. Fails with
+        INVALID_ARGUMENT and the name of a RejectionReason if the image is at fault.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDetector(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The model: its labels, thresholds and input size.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDetectStatus(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Whether the detector is ready, and how many media it has still to process.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGpus(self, request, context):
-        """The GPUs of the machine where detect_svc runs, now and in the last minutes. No GPU is a normal state.
+        """The GPUs of the machine on which detect_svc runs, now and in the last minutes. Having no GPU is a normal state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,7 +122,7 @@ def add_DetectServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DetectService:
-    """The detector, for programs that bring their own images.
+    """The detector, for clients that send their own images.
     """
 
     @staticmethod

@@ -27,33 +27,41 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DetectServiceStub:
-    """The detector, for programs that bring their own images."""
+    """The detector, for clients that send their own images."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DetectServiceAsyncStub: ...
     DetectObjects: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.DetectObjectsRequest, _detect_service_pb2.DetectObjectsResponse]
-    """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied."""
+    """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied. Fails with
+    INVALID_ARGUMENT and the name of a RejectionReason if the image is at fault.
+    """
     GetDetector: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectorRequest, _detect_service_pb2.GetDetectorResponse]
+    """The model: its labels, thresholds and input size."""
     GetDetectStatus: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectStatusRequest, _detect_service_pb2.GetDetectStatusResponse]
+    """Whether the detector is ready, and how many media it has still to process."""
     ListGpus: _grpc.UnaryUnaryMultiCallable[_detect_service_pb2.ListGpusRequest, _detect_service_pb2.ListGpusResponse]
-    """The GPUs of the machine where detect_svc runs, now and in the last minutes. No GPU is a normal state."""
+    """The GPUs of the machine on which detect_svc runs, now and in the last minutes. Having no GPU is a normal state."""
 
 @_typing.type_check_only
 class DetectServiceAsyncStub(DetectServiceStub):
-    """The detector, for programs that bring their own images."""
+    """The detector, for clients that send their own images."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     DetectObjects: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.DetectObjectsRequest, _detect_service_pb2.DetectObjectsResponse]  # type: ignore[assignment]
-    """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied."""
+    """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied. Fails with
+    INVALID_ARGUMENT and the name of a RejectionReason if the image is at fault.
+    """
     GetDetector: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectorRequest, _detect_service_pb2.GetDetectorResponse]  # type: ignore[assignment]
+    """The model: its labels, thresholds and input size."""
     GetDetectStatus: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.GetDetectStatusRequest, _detect_service_pb2.GetDetectStatusResponse]  # type: ignore[assignment]
+    """Whether the detector is ready, and how many media it has still to process."""
     ListGpus: _aio.UnaryUnaryMultiCallable[_detect_service_pb2.ListGpusRequest, _detect_service_pb2.ListGpusResponse]  # type: ignore[assignment]
-    """The GPUs of the machine where detect_svc runs, now and in the last minutes. No GPU is a normal state."""
+    """The GPUs of the machine on which detect_svc runs, now and in the last minutes. Having no GPU is a normal state."""
 
 class DetectServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The detector, for programs that bring their own images."""
+    """The detector, for clients that send their own images."""
 
     @_abc_1.abstractmethod
     def DetectObjects(
@@ -61,21 +69,25 @@ class DetectServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _detect_service_pb2.DetectObjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_detect_service_pb2.DetectObjectsResponse, _abc.Awaitable[_detect_service_pb2.DetectObjectsResponse]]:
-        """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied."""
+        """Finds objects in one JPEG or PNG. Nothing is stored, and no camera's configuration is applied. Fails with
+        INVALID_ARGUMENT and the name of a RejectionReason if the image is at fault.
+        """
 
     @_abc_1.abstractmethod
     def GetDetector(
         self,
         request: _detect_service_pb2.GetDetectorRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_detect_service_pb2.GetDetectorResponse, _abc.Awaitable[_detect_service_pb2.GetDetectorResponse]]: ...
+    ) -> _typing.Union[_detect_service_pb2.GetDetectorResponse, _abc.Awaitable[_detect_service_pb2.GetDetectorResponse]]:
+        """The model: its labels, thresholds and input size."""
 
     @_abc_1.abstractmethod
     def GetDetectStatus(
         self,
         request: _detect_service_pb2.GetDetectStatusRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_detect_service_pb2.GetDetectStatusResponse, _abc.Awaitable[_detect_service_pb2.GetDetectStatusResponse]]: ...
+    ) -> _typing.Union[_detect_service_pb2.GetDetectStatusResponse, _abc.Awaitable[_detect_service_pb2.GetDetectStatusResponse]]:
+        """Whether the detector is ready, and how many media it has still to process."""
 
     @_abc_1.abstractmethod
     def ListGpus(
@@ -83,6 +95,6 @@ class DetectServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _detect_service_pb2.ListGpusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_detect_service_pb2.ListGpusResponse, _abc.Awaitable[_detect_service_pb2.ListGpusResponse]]:
-        """The GPUs of the machine where detect_svc runs, now and in the last minutes. No GPU is a normal state."""
+        """The GPUs of the machine on which detect_svc runs, now and in the last minutes. Having no GPU is a normal state."""
 
 def add_DetectServiceServicer_to_server(servicer: DetectServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

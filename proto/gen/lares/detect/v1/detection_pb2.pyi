@@ -26,7 +26,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Detection(_message.Message):
-    """One object found in one frame."""
+    """A finding that counts, or one that DetectObjects returned."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -47,7 +47,7 @@ class Detection(_message.Message):
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Written by earlier versions, instead of bounding_box: [x_min, y_min, x_max, y_max]."""
+        """Written by earlier versions instead of bounding_box: [x_min, y_min, x_max, y_max]."""
 
     @_builtins.property
     def bounding_box(self) -> Global___BoundingBox: ...
@@ -71,7 +71,7 @@ Global___Detection: _TypeAlias = Detection  # noqa: Y015
 
 @_typing.final
 class BoundingBox(_message.Message):
-    """Normalised to 0..1 of the upright picture."""
+    """In 0..1 of the width and height of the upright picture."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -101,7 +101,7 @@ Global___BoundingBox: _TypeAlias = BoundingBox  # noqa: Y015
 
 @_typing.final
 class Frame(_message.Message):
-    """One picture of a media, with everything that the detector found in it."""
+    """One picture of a media, with all findings of the detector."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -114,16 +114,16 @@ class Frame(_message.Message):
     index: _builtins.int
     """0 for a photo."""
     width: _builtins.int
-    """Pixels, upright."""
+    """Size of the upright picture in pixels."""
     height: _builtins.int
     motion_significance: _builtins.float
-    """How much moved since the frame before, 0..1; 0 for a photo."""
+    """How much moved since the previous frame, 0..1; 0 for a photo."""
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrameDetection]:
-        """The detector's whole raw output, best first: scores of 0.1 and above, as many as the model can report (100 for
-        EfficientDet, one for each query of an RT-DETRv2, usually 300).
+        """The detector's whole raw output, best first: all scores of 0.1 and above, as many as the model returns (at most 100
+        for EfficientDet, one for each query of an RT-DETRv2, usually 300).
         """
 
     def __init__(
@@ -146,7 +146,7 @@ Global___Frame: _TypeAlias = Frame  # noqa: Y015
 
 @_typing.final
 class FrameDetection(_message.Message):
-    """One object as the detector reported it. Media, frame, rank and model give its id."""
+    """A finding: one object as the detector reports it. Media, frame, rank and model determine its id."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -155,7 +155,7 @@ class FrameDetection(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     BOUNDING_BOX_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
-    """Its place in the detector's raw output."""
+    """Its place in the detector's raw output, from 0."""
     label: _builtins.str
     """Canonical COCO name."""
     score: _builtins.float
@@ -180,7 +180,7 @@ Global___FrameDetection: _TypeAlias = FrameDetection  # noqa: Y015
 
 @_typing.final
 class DetectorModel(_message.Message):
-    """The model that looked at a media."""
+    """The model that processed a media."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -191,14 +191,14 @@ class DetectorModel(_message.Message):
     id: _builtins.str
     """Name and weights digest, `efficientdet-lite0@1a2b3c4d5e6f`."""
     threshold: _builtins.float
-    """Its least score of a detection that counts, where nothing else is configured. Not a float: the nearest float may lie
-    above or below it, and a score may lie in between.
+    """The least score of a detection that counts, unless another one is configured. A double, because the nearest float may
+    be greater or less than the threshold, and a score may be in between.
     """
     fast_threshold: _builtins.float
-    """Its least score for the fast path, where nothing else is configured."""
+    """The least score for the fast path, unless another one is configured."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Everything that it can find."""
+        """The labels of all classes that it can find."""
 
     def __init__(
         self,

@@ -28,7 +28,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class MediaDetected(_message.Message):
-    """Topic detect.detections.v1, key camera_id. A frame without detections is a result; a failure is never one."""
+    """Topic detect.detections.v1, key camera_id. A frame without findings is a valid result; a failure is never published as
+    one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -44,29 +46,29 @@ class MediaDetected(_message.Message):
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def urgent(self) -> _builtins.bool:
-        """Written by earlier versions, beside detections."""
+        """Written by earlier versions together with `detections`."""
 
     @urgent.setter
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def urgent(self, value: _builtins.bool) -> None:
-        """Written by earlier versions, beside detections."""
+        """Written by earlier versions together with `detections`."""
 
     @_builtins.property
     def media(self) -> _media_pb2.Media: ...
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[_detection_pb2.Detection]:
-        """Written by earlier versions, which filtered by themselves, instead of frames: all of them count."""
+        """Written instead of frames by earlier versions, which applied the watch policy themselves: all of them count."""
 
     @_builtins.property
     def detected_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[_detection_pb2.Frame]:
-        """What the model sees, unfiltered: store_svc decides what counts. In order of index; one for a photo."""
+        """All findings, unfiltered: store_svc decides which of them count. Ordered by index; a photo has one frame."""
 
     @_builtins.property
     def model(self) -> _detection_pb2.DetectorModel:
-        """The model that saw it; its id is also in `detector`."""
+        """The model that processed the media. Its id is also in `detector`."""
 
     def __init__(
         self,
