@@ -185,7 +185,9 @@ class ListCamerasRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
+    """0 means 50."""
     page_token: _builtins.str
+    """From an earlier response."""
     def __init__(
         self,
         *,
@@ -207,6 +209,7 @@ class ListCamerasResponse(_message.Message):
     CAMERAS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def cameras(self) -> _containers.RepeatedCompositeFieldContainer[_camera_pb2.Camera]: ...
     def __init__(

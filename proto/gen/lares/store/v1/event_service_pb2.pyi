@@ -203,7 +203,7 @@ Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
 @_typing.final
 class WatchEventsResponse(_message.Message):
     """A change or a bookmark. Bookmarks are sent only if the request filters: one as soon as the stored changes have been
-    examined, then whenever nothing else was sent for at most 30 s.
+    examined, then one at the latest 30 s after the last change or bookmark.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -116,9 +116,10 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReassessEvent(self, request, context):
-        """Requests another assessment of an event, optionally by another model or prompt. It becomes the current
+        """Requests another assessment of an event, optionally by another model or prompt. The result becomes the current
         assessment; earlier ones stay in the history. A newer request replaces one that is still waiting. A request is
-        given up after five failed attempts. Fails with RESOURCE_EXHAUSTED while too many requests are waiting.
+        given up after five failed attempts. Fails with RESOURCE_EXHAUSTED (TOO_MANY_REASSESSMENTS) while too many
+        requests are waiting.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,7 +148,7 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStoreStatus(self, request, context):
-        """Returns how much work is waiting in and before the store.
+        """Returns how much work is waiting to be stored, assessed and published.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

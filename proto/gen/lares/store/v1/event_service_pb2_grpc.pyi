@@ -44,9 +44,10 @@ class EventServiceStub:
     ListChanges: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListChangesRequest, _event_service_pb2.ListChangesResponse]
     """Returns one page of the feed's changes after a cursor."""
     ReassessEvent: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]
-    """Requests another assessment of an event, optionally by another model or prompt. It becomes the current
+    """Requests another assessment of an event, optionally by another model or prompt. The result becomes the current
     assessment; earlier ones stay in the history. A newer request replaces one that is still waiting. A request is
-    given up after five failed attempts. Fails with RESOURCE_EXHAUSTED while too many requests are waiting.
+    given up after five failed attempts. Fails with RESOURCE_EXHAUSTED (TOO_MANY_REASSESSMENTS) while too many
+    requests are waiting.
     """
     ListAssessments: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]
     """Lists the assessments of an event, newest first."""
@@ -57,7 +58,7 @@ class EventServiceStub:
     failure.
     """
     GetStoreStatus: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]
-    """Returns how much work is waiting in and before the store."""
+    """Returns how much work is waiting to be stored, assessed and published."""
 
 @_typing.type_check_only
 class EventServiceAsyncStub(EventServiceStub):
@@ -75,9 +76,10 @@ class EventServiceAsyncStub(EventServiceStub):
     ListChanges: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListChangesRequest, _event_service_pb2.ListChangesResponse]  # type: ignore[assignment]
     """Returns one page of the feed's changes after a cursor."""
     ReassessEvent: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ReassessEventRequest, _event_service_pb2.ReassessEventResponse]  # type: ignore[assignment]
-    """Requests another assessment of an event, optionally by another model or prompt. It becomes the current
+    """Requests another assessment of an event, optionally by another model or prompt. The result becomes the current
     assessment; earlier ones stay in the history. A newer request replaces one that is still waiting. A request is
-    given up after five failed attempts. Fails with RESOURCE_EXHAUSTED while too many requests are waiting.
+    given up after five failed attempts. Fails with RESOURCE_EXHAUSTED (TOO_MANY_REASSESSMENTS) while too many
+    requests are waiting.
     """
     ListAssessments: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListAssessmentsRequest, _event_service_pb2.ListAssessmentsResponse]  # type: ignore[assignment]
     """Lists the assessments of an event, newest first."""
@@ -88,7 +90,7 @@ class EventServiceAsyncStub(EventServiceStub):
     failure.
     """
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]  # type: ignore[assignment]
-    """Returns how much work is waiting in and before the store."""
+    """Returns how much work is waiting to be stored, assessed and published."""
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     """Events, their assessments and the feed of their changes."""
@@ -133,9 +135,10 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.ReassessEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.ReassessEventResponse, _abc.Awaitable[_event_service_pb2.ReassessEventResponse]]:
-        """Requests another assessment of an event, optionally by another model or prompt. It becomes the current
+        """Requests another assessment of an event, optionally by another model or prompt. The result becomes the current
         assessment; earlier ones stay in the history. A newer request replaces one that is still waiting. A request is
-        given up after five failed attempts. Fails with RESOURCE_EXHAUSTED while too many requests are waiting.
+        given up after five failed attempts. Fails with RESOURCE_EXHAUSTED (TOO_MANY_REASSESSMENTS) while too many
+        requests are waiting.
         """
 
     @_abc_1.abstractmethod
@@ -170,6 +173,6 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_service_pb2.GetStoreStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.GetStoreStatusResponse, _abc.Awaitable[_event_service_pb2.GetStoreStatusResponse]]:
-        """Returns how much work is waiting in and before the store."""
+        """Returns how much work is waiting to be stored, assessed and published."""
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

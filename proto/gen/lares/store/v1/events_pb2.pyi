@@ -36,7 +36,7 @@ class EventChanged(_message.Message):
     DELETED_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The cursor, which is the same in GraphQL, gRPC and Kafka."""
+    """The position in the feed, which serves as the cursor in GraphQL, gRPC and Kafka alike."""
     deleted: _builtins.bool
     @_builtins.property
     def event(self) -> _event_pb2.Event:
