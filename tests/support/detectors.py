@@ -22,7 +22,7 @@ def person(score: float, rank: int = 0) -> RawFinding:
 
 
 class FakeDetector:
-    """Returns `answers` by the photo's file name or content. An exception is raised. Of a list, each call
+    """Returns `results` by the photo's file name or content. An exception is raised. Of a list, each call
     uses the next element, and the last one is used again."""
 
     name = "fake"
@@ -33,27 +33,27 @@ class FakeDetector:
     photos_in_flight = 2
 
     def __init__(self) -> None:
-        self.answers: dict[str, FrameFindings | Exception | list[FrameFindings | Exception]] = {}
+        self.results: dict[str, FrameFindings | Exception | list[FrameFindings | Exception]] = {}
         self.gates: dict[str, asyncio.Event] = {}
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.busy = self.busiest = 0
         self.problem: Unavailable | None = None
         self.states: list[ServerState] = []
 
     async def detect(self, photo: Photo) -> FrameFindings:
         name = photo.name if isinstance(photo, Path) else photo.decode()
-        self.asked.append(name)
+        self.requested.append(name)
         self.busy += 1
         self.busiest = max(self.busiest, self.busy)
         try:
             if name in self.gates:
                 await self.gates[name].wait()
-            answer = self.answers.get(name, EMPTY)
-            if isinstance(answer, list):
-                answer = answer.pop(0) if len(answer) > 1 else answer[0]
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            result = self.results.get(name, EMPTY)
+            if isinstance(result, list):
+                result = result.pop(0) if len(result) > 1 else result[0]
+            if isinstance(result, Exception):
+                raise result
+            return result
         finally:
             self.busy -= 1
 
@@ -120,7 +120,7 @@ class FakeStream:
             self.outputs[delivery.offset] = outputs
         self.order.append(delivery.offset)
 
-    async def settled(self, count: int) -> None:
+    async def wait_until_done(self, count: int) -> None:
         """Waits until `count` records are done or dead letters."""
         async with asyncio.timeout(90):
             while len(self.order) < count:

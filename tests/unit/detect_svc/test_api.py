@@ -25,7 +25,7 @@ def servicer(detector: FakeDetector) -> DetectServicer:
 
 def detector_with(*scores: float) -> FakeDetector:
     detector = FakeDetector()
-    detector.answers["photo"] = FrameFindings(
+    detector.results["photo"] = FrameFindings(
         [person(score, rank) for rank, score in enumerate(scores)], 64, 48
     )
     return detector
@@ -54,7 +54,7 @@ async def test_a_request_may_set_the_least_score(least: float, scores: list[floa
 async def test_a_request_may_choose_labels_by_any_spelling() -> None:
     detector, box = FakeDetector(), (0.0, 0.0, 1.0, 1.0)
     labels = ("person", "motorcycle", "kite")
-    detector.answers["photo"] = FrameFindings(
+    detector.results["photo"] = FrameFindings(
         [RawFinding(rank, each, 0.9, box) for rank, each in enumerate(labels)], 4, 3
     )
     api = servicer(detector)
@@ -81,7 +81,7 @@ async def test_ids_depend_on_the_photo_and_the_camera_alone() -> None:
 
 async def test_a_bad_image_is_invalid_with_its_reason() -> None:
     detector = FakeDetector()
-    detector.answers["photo"] = Invalid("the JPEG ends too early", "TRUNCATED")
+    detector.results["photo"] = Invalid("the JPEG ends too early", "TRUNCATED")
     with pytest.raises(Invalid) as refused:
         await servicer(detector).DetectObjects(request(), None)
     assert refused.value.reason == "TRUNCATED"
@@ -89,7 +89,7 @@ async def test_a_bad_image_is_invalid_with_its_reason() -> None:
 
 async def test_an_internal_error_does_not_reveal_its_message() -> None:
     detector = FakeDetector()
-    detector.answers["photo"] = Internal("OSError: /srv/secret/place", "CHILD_FAILED")
+    detector.results["photo"] = Internal("OSError: /srv/secret/place", "CHILD_FAILED")
     with pytest.raises(Internal) as refused:
         await servicer(detector).DetectObjects(request(), None)
     assert "/srv" not in refused.value.message

@@ -28,7 +28,7 @@ def grpc_add_to_server() -> Any:
 @pytest.fixture(scope="module")
 def grpc_servicer() -> DetectServicer:
     detector = FakeDetector()
-    detector.answers = {
+    detector.results = {
         "person": FrameFindings([person(0.9)], 64, 48),
         "cut": Invalid("the JPEG ends too early", "TRUNCATED"),
         "crash": Crashed("this input crashes the program that reads it", "CHILD_CRASHED"),

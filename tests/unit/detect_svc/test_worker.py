@@ -61,14 +61,14 @@ def detected(stream: FakeStream, offset: int) -> MediaDetected:
 async def test_all_findings_are_published_with_their_media_and_model() -> None:
     stream, detector = FakeStream(), FakeDetector()
     kite = RawFinding(1, "kite", 0.9, (0, 0, 1, 1))
-    detector.answers["a"] = FrameFindings([person(0.9), kite, person(0.1, 2)], 4, 3)
+    detector.results["a"] = FrameFindings([person(0.9), kite, person(0.1, 2)], 4, 3)
 
     def with_capture_time(media: Media) -> None:
         media.captured_at.FromSeconds(1_767_614_400)
 
     async with running(stream, detector):
         stream.put("a", change=with_capture_time)
-        await stream.settled(1)
+        await stream.wait_until_done(1)
     message = detected(stream, 0)
     assert message.media.id == "id-a"
     assert message.media.file.path == "door/a.jpg"
@@ -92,7 +92,7 @@ async def test_an_empty_result_is_a_result() -> None:
     stream, detector = FakeStream(), FakeDetector()
     async with running(stream, detector):
         stream.put("a")
-        await stream.settled(1)
+        await stream.wait_until_done(1)
     (frame,) = detected(stream, 0).frames
     assert list(frame.detections) == []
 
@@ -100,10 +100,10 @@ async def test_an_empty_result_is_a_result() -> None:
 async def test_the_number_of_findings_is_not_limited() -> None:
     """RT-DETRv2 may return more than 100, and a camera's threshold may keep all of them."""
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = FrameFindings([person(0.9 - rank / 500, rank) for rank in range(300)], 4, 3)
+    detector.results["a"] = FrameFindings([person(0.9 - rank / 500, rank) for rank in range(300)], 4, 3)
     async with running(stream, detector):
         stream.put("a")
-        await stream.settled(1)
+        await stream.wait_until_done(1)
     (frame,) = detected(stream, 0).frames
     assert [one.rank for one in frame.detections] == list(range(300))
 
@@ -111,10 +111,10 @@ async def test_the_number_of_findings_is_not_limited() -> None:
 @pytest.mark.parametrize("reason", ["TRUNCATED", "CORRUPT", "TOO_MANY_PIXELS", "NOT_AN_IMAGE"])
 async def test_a_bad_photo_is_a_rejection_of_its_file(reason: str) -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["bad"] = Invalid("the photo is bad", reason)
+    detector.results["bad"] = Invalid("the photo is bad", reason)
     async with running(stream, detector):
         stream.put("bad", "good")
-        await stream.settled(2)
+        await stream.wait_until_done(2)
     ((topic, message),) = stream.outputs[0]
     assert topic is REJECTED
     assert isinstance(message, MediaRejected)
@@ -123,15 +123,15 @@ async def test_a_bad_photo_is_a_rejection_of_its_file(reason: str) -> None:
     assert (message.file.path, message.file.size_bytes, message.file.mtime_ns) == ("door/bad.jpg", 9, 7)
     assert message.HasField("rejected_at")
     assert detected(stream, 1).media.id == "id-good"
-    assert detector.asked.count("bad") == 1
+    assert detector.requested.count("bad") == 1
 
 
 async def test_a_bad_upload_is_a_rejection_without_a_file() -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["bad"] = detector.answers["worse"] = Invalid("the photo is bad", "CORRUPT")
+    detector.results["bad"] = detector.results["worse"] = Invalid("the photo is bad", "CORRUPT")
     async with running(stream, detector):
         stream.put("bad", "worse", change=lambda media: media.ClearField("file"))
-        await stream.settled(2)
+        await stream.wait_until_done(2)
     messages = [cast(MediaRejected, stream.outputs[offset][0][1]) for offset in (0, 1)]
     assert not any(message.HasField("file") for message in messages)
     assert len({message.rejection_id for message in messages}) == 2
@@ -155,10 +155,10 @@ async def test_a_photo_that_cannot_be_detected_is_a_dead_letter_and_the_others_a
     problem: Exception, reason: str, attempts: int
 ) -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["bad"] = problem
+    detector.results["bad"] = problem
     async with running(stream, detector):
         stream.put("a", "bad", "b", "c", "d")
-        await stream.settled(5)
+        await stream.wait_until_done(5)
     assert stream.buried == {1: (reason, attempts)}
     rejection = stream.outputs.pop(1, None)
     # A failure that missing content or a bug may explain is not a rejection: the file is announced again.
@@ -170,10 +170,10 @@ async def test_a_photo_that_cannot_be_detected_is_a_dead_letter_and_the_others_a
 
 async def test_a_photo_that_crashes_the_decoder_is_also_a_rejection_of_its_file() -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["bad"] = Crashed("this input crashes it", "CHILD_CRASHED")
+    detector.results["bad"] = Crashed("this input crashes it", "CHILD_CRASHED")
     async with running(stream, detector):
         stream.put("bad")
-        await stream.settled(1)
+        await stream.wait_until_done(1)
     ((topic, message),) = stream.outputs[0]
     assert topic is REJECTED
     assert isinstance(message, MediaRejected)
@@ -187,20 +187,20 @@ async def test_a_photo_that_crashes_the_decoder_is_also_a_rejection_of_its_file(
 )
 async def test_a_temporary_failure_is_retried_until_it_ends(temporary: Exception) -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = [*[temporary] * 20, FrameFindings([person(0.9)], 4, 3)]
+    detector.results["a"] = [*[temporary] * 20, FrameFindings([person(0.9)], 4, 3)]
     async with running(stream, detector):
         stream.put("a")
-        await stream.settled(1)
+        await stream.wait_until_done(1)
     assert len(detected(stream, 0).frames[0].detections) == 1
     assert not stream.buried
 
 
 async def test_a_photo_that_hangs_twice_is_retried() -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.answers["a"] = [Hung("slow", "CHILD_HUNG"), Hung("slow", "CHILD_HUNG"), FrameFindings([], 4, 3)]
+    detector.results["a"] = [Hung("slow", "CHILD_HUNG"), Hung("slow", "CHILD_HUNG"), FrameFindings([], 4, 3)]
     async with running(stream, detector):
         stream.put("a")
-        await stream.settled(1)
+        await stream.wait_until_done(1)
     assert detected(stream, 0).media.id == "id-a"
 
 
@@ -208,16 +208,16 @@ async def test_no_more_photos_are_taken_while_the_detector_is_not_available() ->
     stream, detector = FakeStream(), FakeDetector()
     names = [f"p{index}" for index in range(10)]
     for name in names:
-        detector.answers[name] = Unavailable("away", "CHILD_NOT_STARTED")
+        detector.results[name] = Unavailable("away", "CHILD_NOT_STARTED")
     async with running(stream, detector):
         stream.put(*names)
         async with asyncio.timeout(90):
-            while len(detector.asked) < 30:
+            while len(detector.requested) < 30:
                 await asyncio.sleep(0.005)
-        assert set(detector.asked) == set(names[:BATCH])
+        assert set(detector.requested) == set(names[:BATCH])
         assert not stream.order
-        detector.answers.clear()
-        await stream.settled(10)
+        detector.results.clear()
+        await stream.wait_until_done(10)
     assert sorted(stream.outputs) == list(range(10))
 
 
@@ -226,10 +226,10 @@ async def test_a_slow_photo_does_not_delay_the_others() -> None:
     detector.gates["slow"] = asyncio.Event()
     async with running(stream, detector):
         stream.put("slow", "a", "b", "c", "d")
-        await stream.settled(4)
+        await stream.wait_until_done(4)
         assert sorted(stream.order) == [1, 2, 3, 4]
         detector.gates["slow"].set()
-        await stream.settled(5)
+        await stream.wait_until_done(5)
     assert 1 < detector.busiest <= BATCH
 
 
@@ -242,7 +242,7 @@ async def test_as_many_photos_are_in_flight_as_keep_the_detector_busy() -> None:
         stream.put(*names)
         await until(lambda: detector.busy == BATCH + 2)
         detector.gates["p0"].set()
-        await stream.settled(9)
+        await stream.wait_until_done(9)
     assert detector.busiest == BATCH + 2
 
 
@@ -251,7 +251,7 @@ async def test_an_error_of_the_stream_ends_the_loop() -> None:
     detector.gates["slow"] = asyncio.Event()
     async with started(stream, detector) as task:
         stream.put("slow")
-        await until(lambda: detector.asked == ["slow"])
+        await until(lambda: detector.requested == ["slow"])
         stream.stop(Conflict("another log", "OFFSET_OUT_OF_RANGE"))
         with pytest.raises(Conflict, match="another log"):
             await asyncio.wait_for(task, 90)
@@ -260,8 +260,8 @@ async def test_an_error_of_the_stream_ends_the_loop() -> None:
 async def test_a_dead_letter_is_retried_until_the_bus_is_available() -> None:
     stream, detector = FakeStream(), FakeDetector()
     stream.broken_burials = 3
-    detector.answers["bad"] = Crashed("dead", "CHILD_CRASHED")
+    detector.results["bad"] = Crashed("dead", "CHILD_CRASHED")
     async with running(stream, detector):
         stream.put("bad")
-        await stream.settled(1)
+        await stream.wait_until_done(1)
     assert stream.buried == {0: ("DECODER_CRASHED", 2)}
