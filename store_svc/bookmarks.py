@@ -1,4 +1,4 @@
-"""Bookmarks in a filtered stream: how far it was examined, so that a watcher can go on there."""
+"""Bookmarks in a filtered stream: they tell a watcher how far the feed was examined."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -12,22 +12,22 @@ async def with_bookmarks(
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[EventChanged | int, None]:
-    """The changes that are wanted, and bookmarks: the last sequence examined, never beyond a change to come.
+    """Yields the wanted changes, and bookmarks between them: sequences up to which everything was examined.
 
-    `watched` are the changes with positions in between, as Feed.watch_with_positions gives them. A position
-    that tells something new becomes a bookmark at once. Otherwise there is one where nothing was told for
+    `watched` yields changes and positions, as Feed.watch_with_positions does. A position beyond the last
+    yielded sequence becomes a bookmark immediately. Otherwise there is a bookmark if nothing was yielded for
     `seconds`.
     """
-    told, told_at = -1, clock()
+    last, last_at = -1, clock()
     async for item in watched:
         if isinstance(item, int):
-            examined, is_new = item, item > told
+            examined, is_new = item, item > last
         elif wanted(item):
             yield item
-            told, told_at = item.sequence, clock()
+            last, last_at = item.sequence, clock()
             continue
         else:
             examined, is_new = item.sequence, False
-        if is_new or clock() - told_at >= seconds:
+        if is_new or clock() - last_at >= seconds:
             yield examined
-            told, told_at = examined, clock()
+            last, last_at = examined, clock()

@@ -1,4 +1,5 @@
-"""Capture times are whole microseconds since 1970 (UTC) in the domain: exact, and cheap to compare."""
+"""Conversions of times. The domain counts capture times in whole microseconds since 1970 (UTC), which are
+exact and cheap to compare."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,21 +11,23 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def micros(time: datetime | Timestamp) -> int:
-    """Finer than a microsecond is cut off."""
+    """Microseconds since 1970; fractions of a microsecond are cut off."""
     if isinstance(time, Timestamp):
         return time.seconds * SECOND + time.nanos // 1000
     return (time - EPOCH) // _MICROSECOND
 
 
 def moment(at: int) -> datetime:
+    """The UTC time `at` microseconds after 1970."""
     return EPOCH + timedelta(microseconds=at)
 
 
 def stamp(time: int | datetime) -> Timestamp:
+    """The protobuf timestamp of a time or of microseconds since 1970."""
     at = time if isinstance(time, int) else micros(time)
     return Timestamp(seconds=at // SECOND, nanos=at % SECOND * 1000)
 
 
 def now() -> datetime:
-    """The wall clock."""
+    """The time of the wall clock."""
     return datetime.now(UTC)

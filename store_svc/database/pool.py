@@ -62,7 +62,7 @@ class Database:
                 try:
                     yield driver
                 except CONNECTION_ERRORS:
-                    driver.terminate()  # its state is unknown, so nobody may use it again
+                    driver.terminate()  # its state is unknown, so it must not be used again
                     raise
 
     async def check(self) -> None:

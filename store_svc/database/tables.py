@@ -1,7 +1,8 @@
-"""The book of record, as SQLAlchemy Core tables.
+"""The tables of the store's database, as SQLAlchemy Core tables.
 
-Ids are native UUIDs, times `timestamptz` (UTC, microseconds), enums the protobuf numbers. There are no
-foreign keys: facts of different topics come in any order, and an early or a late one is normal.
+Ids are native UUIDs, times are `timestamptz` (UTC, microseconds), enums are the protobuf numbers. There are
+no foreign keys: facts of different topics arrive in any order, so a row may be written before the row that
+it refers to.
 """
 
 from sqlalchemy import (
@@ -38,9 +39,9 @@ metadata = MetaData(
     }
 )
 
-# `deleted_at` is the camera's tombstone: late media and rejections of it are dropped. The row stays, for the
-# name of its events, and is revived when the camera is created again. Its row lock serialises all that
-# changes the camera's events, so it is taken first, in id order.
+# `deleted_at` is the camera's tombstone: later media and rejections of the camera are dropped. The row stays,
+# because its events show its name, and is revived when the camera is created again. Its row lock serialises
+# all changes of the camera's events, so it is taken first, in order of id.
 cameras = Table(
     "cameras",
     metadata,
@@ -72,23 +73,23 @@ media = Table(
     Column("detected_at", TIME, nullable=False),
     Column("detector", Text, nullable=False),
     Column("detection_count", Integer, nullable=False),
-    # The file it came from; all NULL for uploads.
+    # The file that it was read from; all NULL for uploads.
     Column("path", Text),
     Column("file_size_bytes", BigInteger),
     Column("mtime_ns", BigInteger),
     Column("ctime_ns", BigInteger),
     Column("inode", BigInteger),
     Column("recorded_at", TIME, nullable=False),
-    # What decided which findings count; NULL where an earlier version of detect_svc had filtered them.
+    # What decided which findings count; NULL if an earlier version of detect_svc had filtered them.
     Column("camera_revision", BigInteger),
     Column("policy_digest", Text),
     Index("media_newest", text("captured_at DESC"), text("id DESC")),
     Index("media_newest_of_camera", "camera_id", text("captured_at DESC"), text("id DESC")),
 )
 
-# Every state of a file ever recorded, also of copies of a known media and of rejections: what ingest_svc
-# need not look at again. `id` is store_svc.ids.file_id of the whole fingerprint (a path may be too long to
-# index).
+# Every recorded state of a file, also of copies of a known media and of rejected files: ingest_svc does not
+# read these files again. `id` is `store_svc.ids.file_id` of the whole fingerprint, because a path may be too
+# long for an index.
 files = Table(
     "files",
     metadata,
@@ -96,7 +97,7 @@ files = Table(
     Column("path", Text, nullable=False),
 )
 
-# The frames of media whose findings the store has filtered. What counted is in `detections`.
+# The frames of media whose findings the store has filtered. Findings that count are in `detections`.
 frames = Table(
     "frames",
     metadata,
@@ -109,7 +110,8 @@ frames = Table(
     Column("dropped", LargeBinary, nullable=False),  # serialised store.v1.DroppedDetections
 )
 
-# The detectors that have reported, as of their latest record. That of the latest `reported_at` is in use.
+# The detectors that have reported, as of their latest record. The one with the latest `reported_at` is in
+# use.
 detectors = Table(
     "detectors",
     metadata,
@@ -132,7 +134,7 @@ detections = Table(
     Column("score", REAL, nullable=False),
     Column("box", ARRAY(REAL), nullable=False),  # [x_min, y_min, x_max, y_max], 0..1
     Column("captured_at", TIME, nullable=False),
-    Column("rank", Integer),  # in the detector's raw output; NULL where detect_svc had filtered it
+    Column("rank", Integer),  # in the detector's raw output; NULL if detect_svc had filtered it
     Index("detections_of_event", "event_id", "captured_at", text("score DESC"), "id"),
     Index("detections_of_media", "media_id"),
 )
@@ -152,48 +154,50 @@ events = Table(
     Column("labels", ARRAY(Text), nullable=False),  # sorted, distinct
     Column("detection_count", Integer, nullable=False),
     Column("media_count", Integer, nullable=False),
-    Column("last_recorded_at", TIME, nullable=False),  # wall clock of its latest detection, for the sweep
-    # Evidence: frozen history [[event id, started_at in microseconds], ...], and the digest's ingredients.
+    Column("last_recorded_at", TIME, nullable=False),  # by the wall clock, for the sweep
+    # The evidence: its frozen history [[event id, started_at in microseconds], ...], time zone and digest.
     Column("history", JSONB, nullable=False),
     Column("time_zone", Text, nullable=False),  # IANA, resolved
     Column("evidence_digest", Text, nullable=False),
     Column("evidence_revision", BigInteger, nullable=False),  # `revision` when detections last changed
-    # The current assessment; NULL until somebody has judged.
+    # The current assessment; NULL before the first one.
     Column("assessment_id", Uuid),
     Column("assessed_digest", Text),
-    Column("assessed_revision", BigInteger, nullable=False),  # highest evidence revision judged; 0 = none
+    Column("assessed_revision", BigInteger, nullable=False),  # highest evidence revision assessed; 0 = none
     Column("severity", SmallInteger),  # reason.v1.Severity of the current assessment
     Column("urgent_done", Boolean, nullable=False),  # the fast path was taken
-    Column("failure_id", Uuid),  # the last failed attempt, or what gave up a request; NULL after a success
-    Column("traceparent", Text),  # of the photo that joined last; NULL where nobody records its trace
+    Column(
+        "failure_id", Uuid
+    ),  # the last failed attempt, or the one that gave up a request; NULL after a success
+    Column("traceparent", Text),  # of the photo that joined last; NULL if its trace is not recorded
     Index("events_newest", text("started_at DESC"), text("id DESC")),
     Index("events_newest_of_camera", "camera_id", text("started_at DESC"), text("id DESC")),
     Index("events_labels", "labels", postgresql_using="gin"),
     Index("events_open", "partition", "last_recorded_at", postgresql_where=text("NOT closed")),
 )
 
-# The queue: a row while there is work to do. It is matched by kind and subject, never by its id.
+# The queue: a row exists while there is work to do. Facts match it by kind and subject, never by its id.
 jobs = Table(
     "jobs",
     metadata,
     Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
     Column("kind", SmallInteger, nullable=False),  # store.internal.v1.JobKind
-    Column("subject_id", Uuid, nullable=False),  # the event, where it is to be assessed
+    Column("subject_id", Uuid, nullable=False),  # for `assess`: the event
     Column("camera_id", Text, nullable=False),
     Column("priority", SmallInteger, nullable=False),  # higher is leased first
     Column("rank_time", TIME, nullable=False),  # newest first within a priority: the start of the event
-    Column("due_at", TIME, nullable=False),  # it stays while the job is leased
-    Column("waiting_since", TIME, nullable=False),  # since there is work; retries do not move it
-    Column("attempts", Integer, nullable=False),  # failed ones since the last success
+    Column("due_at", TIME, nullable=False),  # a lease does not change it
+    Column("waiting_since", TIME, nullable=False),  # since there is work; retries do not change it
+    Column("attempts", Integer, nullable=False),  # failed attempts since the last success
     Column("failed", Boolean, nullable=False),  # its subject shows a failure
-    Column("hastened", Boolean, nullable=False),  # once, by a success elsewhere
+    Column("hastened", Boolean, nullable=False),  # once, after a success elsewhere
     Column("input_digest", Text, nullable=False),  # of the input as the subject has it now
-    # Somebody asks for this work and waits for it; both NULL where nobody does.
+    # The request that waits for this work; both NULL if there is none.
     Column("request_id", Uuid),
     Column("request", LargeBinary),  # serialised store.internal.v1.ReassessmentRequest
     Column("lease_id", Uuid),
     Column("leased_until", TIME),
-    Column("traceparent", Text),  # of the photo or request that made it due; NULL where nobody records it
+    Column("traceparent", Text),  # of the photo or request that made it due; NULL if it is not recorded
     UniqueConstraint("kind", "subject_id"),
     Index("jobs_ranked", "kind", text("priority DESC"), text("rank_time DESC")),
     Index(
@@ -207,7 +211,7 @@ jobs = Table(
     Index("jobs_asked", "request_id", postgresql_where=text("request_id IS NOT NULL")),
 )
 
-# All judgements, also superseded ones and those of events not yet seen.
+# All assessments, with replaced ones and those of events that are not recorded yet.
 assessments = Table(
     "assessments",
     metadata,
@@ -217,27 +221,29 @@ assessments = Table(
     Column("evidence_digest", Text, nullable=False),
     Column("score", SmallInteger, nullable=False),
     Column("severity", SmallInteger, nullable=False),
-    # Serialised reason.v1.Assessment, without its raw answer and without unknown fields: it is copied into
-    # every list and every feed entry.
+    # Serialised reason.v1.Assessment without its raw answer and without unknown fields, because it is copied
+    # into every list and every feed entry.
     Column("body", LargeBinary, nullable=False),
     Column("assessed_at", TIME, nullable=False),
     Column("recorded_at", TIME, nullable=False),
-    Column("request_id", Uuid),  # of the request that it answers
-    # Drawn under the camera's row lock, so those of one event are in the order of recording.
+    Column("request_id", Uuid),  # the request that it answers
+    # Drawn under the camera's row lock, so the numbers of one event are in the order of recording.
     Column("number", BigInteger, Identity(always=True), nullable=False),
     Index("assessments_of_event", "event_id", text("number DESC")),
     Index("assessments_recorded", "recorded_at"),
 )
 
-# What models answered, word by word; only of assessments that have one.
+# The raw answers of language models; only of assessments that have one.
 raw_answers = Table(
     "raw_answers",
     metadata,
     Column("assessment_id", Uuid, primary_key=True),
-    Column("body", LargeBinary, nullable=False),  # UTF-8; a model may say what PostgreSQL's text cannot hold
+    Column(
+        "body", LargeBinary, nullable=False
+    ),  # UTF-8; bytes, because PostgreSQL's text cannot hold every character
 )
 
-# The last failure of each event, and those that ended a request.
+# The last failed attempt of each event, and those that gave up a request.
 assessment_failures = Table(
     "assessment_failures",
     metadata,
@@ -249,7 +255,7 @@ assessment_failures = Table(
     Column("detail", Text, nullable=False),
     Column("failed_at", TIME, nullable=False),
     Column("recorded_at", TIME, nullable=False),
-    Column("given_up_request_id", Uuid),  # of the request that can never be met
+    Column("given_up_request_id", Uuid),  # the request that it gave up
     Index("assessment_failures_of_event", "event_id"),
 )
 
@@ -257,20 +263,20 @@ rejections = Table(
     "rejections",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("camera_id", Text, nullable=False),  # '' where the folder has no camera
+    Column("camera_id", Text, nullable=False),  # '' if the folder has no camera
     Column("path", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),
     Column("reason", SmallInteger, nullable=False),  # ingest.v1.RejectionReason
     Column("detail", Text, nullable=False),
     Column("rejected_at", TIME, nullable=False),
-    Column("media_id", Uuid),  # set where detect_svc refused it
+    Column("media_id", Uuid),  # set if detect_svc rejected the media
     Column("recorded_at", TIME, nullable=False),
     Index("rejections_newest", text("rejected_at DESC"), text("id DESC")),
 )
 
-# What was deleted for good: late facts of it are dropped. Nobody writes it before there is retention. The
-# tombstone of a camera is cameras.deleted_at, that of a file its row in files.
+# What was deleted permanently: later facts of it are dropped. Nothing writes it before there is retention.
+# The tombstone of a camera is `cameras.deleted_at`, that of a file its row in `files`.
 tombstones = Table(
     "tombstones",
     metadata,
@@ -280,7 +286,7 @@ tombstones = Table(
     CheckConstraint("kind IN ('media', 'event')", name="kind"),
 )
 
-# Immutable snapshots; the sequence is the cursor everywhere, in commit order and without gaps.
+# Immutable snapshots of events. The sequence is in commit order, without gaps, and is the cursor everywhere.
 feed = Table(
     "feed",
     metadata,
@@ -294,8 +300,8 @@ feed = Table(
     Column("recorded_at", TIME, nullable=False),
 )
 
-# One row each: the sequence taken last by every transaction with feed rows, and how far the relay has
-# published (apart, so that the relay never waits for the counter's lock).
+# One row each: the last sequence taken by a transaction that writes feed rows, and the last sequence that the
+# relay has published. They are two tables so that the relay never waits for the lock of the counter.
 feed_head = Table(
     "feed_head",
     metadata,
@@ -311,7 +317,8 @@ feed_published = Table(
     CheckConstraint("id = 1", name="one_row"),
 )
 
-# Not yet on store.cameras.v1. Drawn under the camera's row lock, so ids of one camera are in commit order.
+# Not yet on store.cameras.v1. Ids are drawn under the camera's row lock, so those of one camera are in commit
+# order.
 camera_outbox = Table(
     "camera_outbox",
     metadata,
@@ -320,7 +327,7 @@ camera_outbox = Table(
     Column("body", LargeBinary, nullable=False),  # serialised store.v1.CameraConfigured
 )
 
-# Not yet on store.kept.v1. As with camera_outbox, ids of one camera are in commit order.
+# Not yet on store.kept.v1. As in `camera_outbox`, the ids of one camera are in commit order.
 kept_outbox = Table(
     "kept_outbox",
     metadata,
@@ -329,7 +336,7 @@ kept_outbox = Table(
     Column("body", LargeBinary, nullable=False),  # serialised store.v1.MediaKept
 )
 
-# How far each topic was read, moved only by the transaction that holds the records' effect.
+# How far each topic was read. Only the transaction that applies the records moves an offset.
 offsets = Table(
     "offsets",
     metadata,

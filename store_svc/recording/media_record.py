@@ -123,15 +123,15 @@ def _model(message: MediaDetected) -> DetectorModel:
 def _frames(frames: Sequence[Frame]) -> tuple[FrameRecord, ...]:
     arrived = tuple(map(_frame, frames))
     if any(one.index >= other.index for one, other in pairwise(arrived)):
-        raise bad_record("frames are not in the order of their indexes")
+        raise bad_record("the frames are not in the order of their indexes")
     return arrived
 
 
 def _frame(frame: Frame) -> FrameRecord:
     if frame.index < 0 or not 0 <= frame.motion_significance <= 1:
-        raise bad_record(f"frame {frame.index} has no index from 0, or a motion outside 0..1")
+        raise bad_record(f"frame {frame.index} has a negative index, or a motion significance outside 0..1")
     if not frame.HasField("captured_at"):
-        raise bad_record(f"frame {frame.index} has no time of capture")
+        raise bad_record(f"frame {frame.index} has no capture time")
     findings = tuple(map(_finding, frame.detections))
     if any(one.rank >= other.rank for one, other in pairwise(findings)):
         raise bad_record(f"the detections of frame {frame.index} are not in the order of their ranks")
@@ -149,14 +149,14 @@ def _frame(frame: Frame) -> FrameRecord:
 def _finding(found: FrameDetection) -> Finding:
     label, score, box = found.label, found.score, edges(found.bounding_box)
     if not label or not 0 <= score <= 1 or found.rank < 0:
-        raise bad_record(f"detection {found.rank} has no label or rank, or a score outside 0..1")
+        raise bad_record(f"detection {found.rank} has no label, a negative rank, or a score outside 0..1")
     if not found.HasField("bounding_box") or not math.isfinite(sum(box)):
-        raise bad_record(f"detection {found.rank} has no bounding box")
+        raise bad_record(f"detection {found.rank} has no bounding box of finite numbers")
     return Finding(found.rank, label, score, box)
 
 
 def _filtered_frames(message: MediaDetected, at: int) -> tuple[FrameRecord, ...]:
-    """As earlier versions wrote it: photos alone, so there is a frame 0 even where nothing was found."""
+    """The frames of a record of an earlier version, which knew photos only: frame 0, even if it is empty."""
     frames: dict[int, list[DetectionRecord]] = {} if message.detections else {0: []}
     for detection in message.detections:
         row = _detection(detection)
@@ -173,6 +173,6 @@ def _detection(detection: Detection) -> DetectionRecord:
     if not label or not 0 <= score <= 1:
         raise bad_record(f"detection {detection.id} has no label, or a score outside 0..1")
     if len(box) != 4 or not all(map(math.isfinite, box)):
-        raise bad_record(f"detection {detection.id} has no box of four numbers")
+        raise bad_record(f"detection {detection.id} has no box of four finite numbers")
     id = read_uuid(detection.id, "detection.id")
     return DetectionRecord(id, detection.frame, label, score, box, None)

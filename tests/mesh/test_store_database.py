@@ -243,6 +243,13 @@ class TestStatement:
             await insert_pots.execute(connection, **values)
         assert await coins(database) == [5, 6, 7, 8, 9]
 
+    async def test_rows_that_name_different_columns_are_a_bug(self, database: Database) -> None:
+        pots = Table("pots", MetaData(), Column("id", Integer), Column("coins", Integer))
+        async with database.connection() as connection:
+            with pytest.raises(ValueError, match="pots"):
+                await copy_rows(connection, pots, [{"id": 3, "coins": 7}, {"id": 4, "coins": 8, "color": 1}])
+        assert await coins(database) == [100, 100]
+
     async def test_conditions_apply_where_their_value_is_passed(self, database: Database) -> None:
         pots = Table("pots", MetaData(), Column("id", Integer), Column("coins", Integer))
         statement = FilteredStatement(
