@@ -1,5 +1,5 @@
 """The store: CPU per detection message persisted, in batches of 100, against executemany of the rows that it
-leaves in the book. PostgreSQL's own CPU is counted on both sides."""
+leaves in the database. PostgreSQL's own CPU is counted on both sides."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

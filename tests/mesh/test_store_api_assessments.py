@@ -1,4 +1,4 @@
-"""Re-judgements and their history by EventService over gRPC, on a real PostgreSQL."""
+"""Reassessments and the history of assessments by EventService over gRPC, on a real PostgreSQL."""
 
 from datetime import timedelta
 from typing import Any, cast
@@ -69,7 +69,7 @@ def events(grpc_stub: EventServiceStub, stored: SyncDatabase) -> EventServiceStu
 
 @pytest.fixture
 def event(events: EventServiceStub, stored: SyncDatabase) -> str:
-    """A judged one, of a camera with a name."""
+    """The id of an assessed event, of a camera with a name."""
     row, assessment = assessed_rows(3)
     stored.write(tables.cameras, camera_row("front", display_name="Front door"))
     stored.write(tables.events, row)
@@ -77,23 +77,23 @@ def event(events: EventServiceStub, stored: SyncDatabase) -> str:
     return str(row["id"])
 
 
-# Asking
+# Requesting
 
 
-def test_a_key_may_ask_and_hears_of_the_event(events: EventServiceStub, event: str) -> None:
+def test_a_key_may_request_a_reassessment_and_gets_the_event(events: EventServiceStub, event: str) -> None:
     request = pb.ReassessEventRequest(event_id=event, request_id=REQUEST, model="m", prompt="v2")
     answer = events.ReassessEvent(request, metadata=AS_KEY)
     assert (answer.request_id, answer.event.id, answer.event.camera_name) == (REQUEST, event, "Front door")
     assert answer.event == events.GetEvent(pb.GetEventRequest(event_id=event)).event
 
 
-def test_whoever_names_no_request_gets_a_fresh_one(events: EventServiceStub, event: str) -> None:
+def test_a_request_without_an_id_gets_a_new_one(events: EventServiceStub, event: str) -> None:
     first = events.ReassessEvent(pb.ReassessEventRequest(event_id=event)).request_id
     assert str(UUID(first)) == first
     assert events.ReassessEvent(pb.ReassessEventRequest(event_id=event)).request_id != first
 
 
-def test_a_request_has_one_way_to_be_written(events: EventServiceStub, event: str) -> None:
+def test_a_request_id_has_one_spelling(events: EventServiceStub, event: str) -> None:
     for written in (REQUEST.upper(), REQUEST):
         request = pb.ReassessEventRequest(event_id=event.upper(), request_id=written)
         assert events.ReassessEvent(request).request_id == REQUEST
@@ -117,7 +117,7 @@ def test_nobody_asks_in_vain(events: EventServiceStub, event: str) -> None:
 
 
 def history(event_id: str, count: int) -> list[Row]:
-    """In the order of recording, which neither the times nor the ids tell."""
+    """In the order of recording, which is not that of the times or of the ids."""
     rows = [assessment_row(UUID(int=count - n), UUID(event_id), 1 + n % 4) for n in range(count)]
     return [row | {"recorded_at": at(-n % 3)} for n, row in enumerate(rows)]
 
@@ -127,7 +127,7 @@ def listed(events: EventServiceStub, event_id: str, **request: Any) -> list[str]
     return [assessment.id for assessment in answer.assessments]
 
 
-def test_the_last_recorded_comes_first_and_pages_make_the_whole(
+def test_the_last_recorded_is_first_and_pages_contain_each_once(
     events: EventServiceStub, stored: SyncDatabase
 ) -> None:
     event_id = str(uuid4())
@@ -146,16 +146,18 @@ def test_the_last_recorded_comes_first_and_pages_make_the_whole(
     assert listed(events, event_id, page_token=first.next_page_token) == newest_first[24:]
 
 
-def test_comes_as_it_was_told(events: EventServiceStub, stored: SyncDatabase, event: str) -> None:
-    (told,) = events.ListAssessments(pb.ListAssessmentsRequest(event_id=event)).assessments
-    assert told == events.GetEvent(pb.GetEventRequest(event_id=event)).event.assessment
+def test_an_assessment_is_listed_as_its_event_has_it(
+    events: EventServiceStub, stored: SyncDatabase, event: str
+) -> None:
+    (listed,) = events.ListAssessments(pb.ListAssessmentsRequest(event_id=event)).assessments
+    assert listed == events.GetEvent(pb.GetEventRequest(event_id=event)).event.assessment
 
 
-def test_an_event_nobody_knows_has_none(events: EventServiceStub) -> None:
+def test_an_unknown_event_has_no_assessments(events: EventServiceStub) -> None:
     assert events.ListAssessments(pb.ListAssessmentsRequest(event_id=OTHER)) == pb.ListAssessmentsResponse()
 
 
-def test_a_token_is_good_for_its_event_alone(events: EventServiceStub, stored: SyncDatabase) -> None:
+def test_a_token_is_valid_only_for_its_event(events: EventServiceStub, stored: SyncDatabase) -> None:
     event_id = str(uuid4())
     stored.write(tables.assessments, *history(event_id, 3))
     page = events.ListAssessments(pb.ListAssessmentsRequest(event_id=event_id, page_size=1))
@@ -168,7 +170,7 @@ def test_a_token_is_good_for_its_event_alone(events: EventServiceStub, stored: S
 # The failures
 
 
-def test_a_page_of_events_is_told_what_failed_last(events: EventServiceStub, stored: SyncDatabase) -> None:
+def test_the_last_failures_of_many_events(events: EventServiceStub, stored: SyncDatabase) -> None:
     failed, asked, well = event_row(status=FAILED), event_row(), event_row()
     last, given_up = failure_row(failed["id"]), failure_row(asked["id"], given_up_request_id=UUID(REQUEST))
     failed["failure_id"], asked["failure_id"] = last["id"], given_up["id"]
@@ -179,10 +181,10 @@ def test_a_page_of_events_is_told_what_failed_last(events: EventServiceStub, sto
     ids = [str(row["id"]) for row in (failed, asked, well)]
     request = pb.BatchGetFailuresRequest(event_ids=[*ids, str(uuid4())])
     answer = events.BatchGetFailures(request, metadata=AS_KEY)
-    told = {"reason": "BAD_ANSWER", "detail": "no JSON", "failed_at": stamp(NOON)}
+    failure = {"reason": "BAD_ANSWER", "detail": "no JSON", "failed_at": stamp(NOON)}
     assert {failure.event_id: failure for failure in answer.failures} == {
-        ids[0]: pb.EventFailure(event_id=ids[0], **told),  # type: ignore[arg-type]
-        ids[1]: pb.EventFailure(event_id=ids[1], given_up_request_id=REQUEST, **told),  # type: ignore[arg-type]
+        ids[0]: pb.EventFailure(event_id=ids[0], **failure),  # type: ignore[arg-type]
+        ids[1]: pb.EventFailure(event_id=ids[1], given_up_request_id=REQUEST, **failure),  # type: ignore[arg-type]
     }
     with refused(Invalid, "BAD_REQUEST"):
         events.BatchGetFailures(pb.BatchGetFailuresRequest(event_ids=["x"]))
@@ -191,23 +193,23 @@ def test_a_page_of_events_is_told_what_failed_last(events: EventServiceStub, sto
 # The pace
 
 
-def test_the_backlog_is_done_at_the_pace_of_the_last_five_minutes(
+def test_the_eta_follows_from_the_pace_of_the_last_five_minutes(
     events: EventServiceStub, stored: SyncDatabase
 ) -> None:
-    def told() -> tuple[int, timedelta | None]:
+    def pace() -> tuple[int, timedelta | None]:
         status = events.GetStoreStatus(pb.GetStoreStatusRequest())
         return status.recently_assessed, status.eta.ToTimedelta() if status.HasField("eta") else None
 
-    def judge(*seconds: float) -> None:
+    def assess(*seconds: float) -> None:
         rows = [assessment_row(uuid4(), uuid4(), 1) | {"recorded_at": at(second)} for second in seconds]
         stored.write(tables.assessments, *rows)
 
-    assert told() == (0, Duration().ToTimedelta())
+    assert pace() == (0, Duration().ToTimedelta())
     stored.write_due(*[due_rows() for _ in range(9)])
-    assert told() == (0, None)
-    judge(-300, -301, 1)  # too long ago, and by a clock since set back
-    assert told() == (0, None)
-    judge(-299, -60, 0)
-    assert told() == (3, timedelta(seconds=900))
+    assert pace() == (0, None)
+    assess(-300, -301, 1)  # too long ago, and by a clock that was set back since
+    assert pace() == (0, None)
+    assess(-299, -60, 0)
+    assert pace() == (3, timedelta(seconds=900))
     stored.execute("TRUNCATE jobs")
-    assert told() == (3, timedelta(0))
+    assert pace() == (3, timedelta(0))

@@ -68,7 +68,7 @@ def get(cameras: CameraServiceStub, id: str) -> Camera:
     return cameras.GetCamera(pb.GetCameraRequest(camera_id=id)).camera
 
 
-def test_a_camera_comes_back_as_it_was_created(cameras: CameraServiceStub) -> None:
+def test_a_camera_is_returned_as_it_was_created(cameras: CameraServiceStub) -> None:
     thresholds = {"person": 0.5, "*": 0.25}
     created = create(
         cameras,
@@ -85,7 +85,7 @@ def test_a_camera_comes_back_as_it_was_created(cameras: CameraServiceStub) -> No
 
 
 @pytest.mark.parametrize("label", ["motorcycle", "motorbike", "Motorcycle"])
-def test_a_watched_class_may_go_by_any_of_its_names(cameras: CameraServiceStub, label: str) -> None:
+def test_a_threshold_may_use_any_name_of_a_watched_class(cameras: CameraServiceStub, label: str) -> None:
     assert dict(create(cameras, "drive", thresholds={label: 0.5}).thresholds) == {label: 0.5}
 
 
@@ -157,7 +157,7 @@ def test_a_star_replaces_everything(cameras: CameraServiceStub) -> None:
     assert dict(updated.thresholds) == {}
 
 
-def test_what_a_mask_names_and_nobody_sets_gets_its_default(cameras: CameraServiceStub) -> None:
+def test_a_field_in_the_mask_that_is_not_set_gets_its_default(cameras: CameraServiceStub) -> None:
     create(cameras, "front", display_name="Front", time_zone="UTC", enabled=False, thresholds={"cat": 0.5})
     updated = update(cameras, Camera(id="front"), "display_name", "enabled", "thresholds")
     assert (updated.display_name, updated.time_zone, updated.enabled) == ("front", "UTC", True)
@@ -170,8 +170,8 @@ def test_a_camera_is_created_with_defaults(cameras: CameraServiceStub) -> None:
     assert create(cameras, "back", enabled=False).enabled is False
 
 
-def test_a_client_of_before_a_field_existed_cannot_erase_it(cameras: CameraServiceStub) -> None:
-    """It reads the camera, changes the name and sends all that it knows: its id (1) and its name (2)."""
+def test_an_old_client_cannot_erase_a_field_that_it_does_not_know(cameras: CameraServiceStub) -> None:
+    """It reads the camera, changes the name and sends the fields that it knows: id (1) and name (2)."""
     create(cameras, "front", display_name="Front", time_zone="UTC", enabled=False, thresholds={"cat": 0.5})
     id, name = b"\x0a\x05front", b"\x12\x05Porch"
     camera = id + name
@@ -190,7 +190,7 @@ def test_an_update_of_anything_else_is_refused(cameras: CameraServiceStub, path:
         cameras.UpdateCamera(pb.UpdateCameraRequest(camera=Camera(id="front"), update_mask=mask))
 
 
-def test_a_deleted_camera_is_gone_until_it_is_created_again(cameras: CameraServiceStub) -> None:
+def test_a_deleted_camera_is_not_found_until_it_is_created_again(cameras: CameraServiceStub) -> None:
     create(cameras, "front", display_name="Front")
     create(cameras, "back", display_name="Back")
     cameras.DeleteCamera(pb.DeleteCameraRequest(camera_id="front"))
@@ -208,13 +208,13 @@ def test_a_deleted_camera_is_gone_until_it_is_created_again(cameras: CameraServi
     assert get(cameras, "front").display_name == "Again"
 
 
-def test_every_change_goes_out_once(cameras: CameraServiceStub, stored: SyncDatabase) -> None:
+def test_every_change_is_in_the_outbox_once(cameras: CameraServiceStub, stored: SyncDatabase) -> None:
     create(cameras, "front", enabled=True)
     cameras.UpdateCamera(pb.UpdateCameraRequest(camera=Camera(id="front", enabled=False)))
     cameras.DeleteCamera(pb.DeleteCameraRequest(camera_id="front"))
     rows = stored.execute("SELECT body FROM camera_outbox ORDER BY id")
-    told = [CameraConfigured.FromString(row["body"]) for row in rows]
-    assert [(one.revision, one.camera.enabled, one.deleted) for one in told] == [
+    announced = [CameraConfigured.FromString(row["body"]) for row in rows]
+    assert [(one.revision, one.camera.enabled, one.deleted) for one in announced] == [
         (1, True, False),
         (2, False, False),
         (3, False, True),

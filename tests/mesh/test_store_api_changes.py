@@ -22,7 +22,7 @@ nothing = cast(Any, None)
 
 
 class Changes:
-    """A feed of one's own making, and what is told of it."""
+    """A feed that a test writes, and what the service returns of it."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -53,7 +53,7 @@ async def changes(postgres_url: str) -> AsyncIterator[Changes]:
         yield Changes(database)
 
 
-async def test_changes_come_in_order_after_the_cursor(changes: Changes) -> None:
+async def test_changes_after_the_cursor_are_in_order(changes: Changes) -> None:
     await changes.keep(3, 1, 4, 2, 5, head=5)
     assert await changes.after(0) == ([1, 2, 3, 4, 5], 5)
     assert await changes.after(0, 2) == ([1, 2], 5)
@@ -61,13 +61,13 @@ async def test_changes_come_in_order_after_the_cursor(changes: Changes) -> None:
     assert await changes.after(5) == ([], 5)
 
 
-async def test_a_change_comes_as_it_was_written(changes: Changes) -> None:
+async def test_a_change_is_returned_as_it_was_written(changes: Changes) -> None:
     await changes.keep(1, head=1)
     (change,) = (await changes.page(0)).changes
     assert change.SerializeToString() == feed_row(1)["body"]
 
 
-async def test_a_page_has_200_unless_asked(changes: Changes) -> None:
+async def test_a_page_has_200_changes_by_default(changes: Changes) -> None:
     await changes.keep(*range(1, 302), head=301)
     assert await changes.after(0) == (list(range(1, 201)), 301)
     assert await changes.after(0, 500) == (list(range(1, 302)), 301)
@@ -80,7 +80,7 @@ async def test_a_cursor_beyond_the_head_is_refused(changes: Changes) -> None:
     assert refused.value.reason == "CURSOR_BEYOND_HEAD"
 
 
-async def test_a_cursor_older_than_what_is_kept_is_told_so(changes: Changes) -> None:
+async def test_a_cursor_older_than_the_oldest_entry_is_refused(changes: Changes) -> None:
     await changes.keep(7, 8, 9, head=9)
     assert await changes.after(0) == ([7, 8, 9], 9)
     assert await changes.after(6) == ([7, 8, 9], 9)
@@ -89,7 +89,7 @@ async def test_a_cursor_older_than_what_is_kept_is_told_so(changes: Changes) -> 
     assert expired.value.reason == "CURSOR_EXPIRED"
 
 
-async def test_a_feed_of_which_nothing_is_kept_goes_on_at_its_head(changes: Changes) -> None:
+async def test_a_feed_without_entries_continues_at_its_head(changes: Changes) -> None:
     await changes.keep(head=9)
     assert await changes.after(9) == ([], 9)
     assert await changes.after(0) == ([], 9)
@@ -98,18 +98,18 @@ async def test_a_feed_of_which_nothing_is_kept_goes_on_at_its_head(changes: Chan
     assert expired.value.reason == "CURSOR_EXPIRED"
 
 
-async def test_watching_reads_what_is_kept_and_goes_on_live(changes: Changes) -> None:
+async def test_watching_reads_stored_changes_and_continues_live(changes: Changes) -> None:
     await changes.keep(1, 2, 3, head=3)
     watching = changes.watch(after=1)
     assert [await anext(watching), await anext(watching)] == [2, 3]
     await changes.keep(4, 5, head=5)
-    for sequence in (3, 4, 5):  # the topic says some things twice
+    for sequence in (3, 4, 5):  # the topic has some changes twice
         changes.live.put(EventChanged.FromString(feed_row(sequence)["body"]))
     assert [await anext(watching), await anext(watching)] == [4, 5]
     await watching.aclose()
 
 
-async def test_watching_from_a_cursor_that_is_no_more_is_refused(changes: Changes) -> None:
+async def test_watching_from_an_expired_cursor_is_refused(changes: Changes) -> None:
     await changes.keep(7, 8, 9, head=9)
     with pytest.raises(Conflict):
         await anext(changes.watch(after=2))
@@ -117,7 +117,7 @@ async def test_watching_from_a_cursor_that_is_no_more_is_refused(changes: Change
         await anext(changes.watch(after=10))
 
 
-async def test_who_goes_on_at_a_bookmark_misses_nothing_and_sees_nothing_twice(
+async def test_continuing_at_a_bookmark_misses_nothing_and_repeats_nothing(
     changes: Changes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watcher of one camera loses its connection at every bookmark, while changes are written."""

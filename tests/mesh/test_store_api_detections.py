@@ -28,7 +28,7 @@ def detections(database: Database) -> DetectionServicer:
 
 
 def some(count: int, **parents: UUID) -> list[Row]:
-    """With many equal times and scores, and scores that no binary fraction meets exactly."""
+    """With many equal times and scores, and scores that no binary fraction equals."""
     random = Random(count)
     return [
         detection_row(**parents, captured_at=at(random.randrange(3)), score=random.choice([0.1, 0.3, 0.7]))
@@ -45,7 +45,7 @@ def ids(page: pb.ListDetectionsResponse | pb.DetectionPage) -> list[str]:
     return [found.detection.id for found in page.detections]
 
 
-async def test_a_detection_comes_back_whole(detections: DetectionServicer, database: Database) -> None:
+async def test_a_detection_is_returned_completely(detections: DetectionServicer, database: Database) -> None:
     row = detection_row(label="cat", score=0.75, frame=2, box=[0.0, 0.125, 0.5, 1.0])
     await write(database, tables.detections, row)
     answer = await detections.ListDetections(pb.ListDetectionsRequest(media_id=str(row["media_id"])), None)
@@ -67,7 +67,7 @@ async def test_a_detection_comes_back_whole(detections: DetectionServicer, datab
 
 
 @pytest.mark.parametrize("size", [1, 4, 23, 24, 500])
-async def test_pages_of_an_event_make_the_whole(
+async def test_pages_of_an_event_contain_each_detection_once(
     detections: DetectionServicer, database: Database, size: int
 ) -> None:
     event_id = uuid4()
@@ -86,7 +86,7 @@ async def test_pages_of_an_event_make_the_whole(
     assert seen == in_order(rows)
 
 
-async def test_every_detection_has_a_token_of_what_follows_it(
+async def test_every_detection_has_a_token_for_the_detections_after_it(
     detections: DetectionServicer, database: Database
 ) -> None:
     media_id = uuid4()

@@ -39,7 +39,7 @@ LOW, MEDIUM, HIGH, CRITICAL = 1, 2, 3, 4
 
 
 class ScriptedFeed(Feed):
-    """Gives what it was told to, then ends."""
+    """Yields the given changes, then ends."""
 
     def __init__(self) -> None:  # without a bus behind it
         self.changes: list[EventChanged] = []
@@ -113,7 +113,7 @@ def listed(events: EventServiceStub, **request: Any) -> list[str]:
 # One event
 
 
-def test_an_event_comes_with_its_camera_and_assessment_of_now(
+def test_an_event_has_the_current_name_of_its_camera_and_its_assessment(
     events: EventServiceStub, stored: SyncDatabase
 ) -> None:
     row, assessment = assessed_rows(HIGH, started_at=at(0.000001), ended_at=at(2), revision=4, sequence=9)
@@ -139,7 +139,9 @@ def test_an_event_comes_with_its_camera_and_assessment_of_now(
     assert (event.assessment.score, event.assessment.severity) == (70, HIGH)
 
 
-def test_an_event_nobody_judged_has_no_assessment(events: EventServiceStub, stored: SyncDatabase) -> None:
+def test_an_event_that_was_not_assessed_has_no_assessment(
+    events: EventServiceStub, stored: SyncDatabase
+) -> None:
     row = event_row()
     stored.write(tables.events, row)
     event = events.GetEvent(pb.GetEventRequest(event_id=str(row["id"]))).event
@@ -152,7 +154,7 @@ def test_an_unknown_event_is_not_found(events: EventServiceStub) -> None:
         events.GetEvent(pb.GetEventRequest(event_id=str(uuid4())))
 
 
-def test_an_id_that_is_none_is_refused(events: EventServiceStub) -> None:
+def test_an_id_that_is_not_a_uuid_is_refused(events: EventServiceStub) -> None:
     with refused(Invalid, "BAD_REQUEST"):
         events.GetEvent(pb.GetEventRequest(event_id="../1"))
 
@@ -174,7 +176,9 @@ def test_a_page_is_bounded(events: EventServiceStub) -> None:
         events.ListEvents(pb.ListEventsRequest(page_size=201))
 
 
-def test_every_event_has_a_token_of_what_follows_it(events: EventServiceStub, stored: SyncDatabase) -> None:
+def test_every_event_has_a_token_for_the_events_after_it(
+    events: EventServiceStub, stored: SyncDatabase
+) -> None:
     stored.write(tables.events, *[event_row(started_at=at(n // 2)) for n in range(7)])
     whole = events.ListEvents(pb.ListEventsRequest(page_size=7))
     order = [event.id for event in whole.events]
@@ -184,7 +188,7 @@ def test_every_event_has_a_token_of_what_follows_it(events: EventServiceStub, st
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 8])
-def test_pages_make_the_whole(events: EventServiceStub, stored: SyncDatabase, size: int) -> None:
+def test_pages_contain_each_event_once(events: EventServiceStub, stored: SyncDatabase, size: int) -> None:
     stored.write(tables.events, *[event_row(started_at=at(n // 4)) for n in range(7)])
     assert walk(events, size) == listed(events)
 
@@ -202,7 +206,7 @@ def walk(events: EventServiceStub, size: int, between: Any = lambda: None) -> li
         between()
 
 
-def test_paging_while_events_come_repeats_none_and_misses_none(
+def test_paging_while_events_arrive_repeats_none_and_misses_none(
     events: EventServiceStub, stored: SyncDatabase
 ) -> None:
     random = Random(7)
@@ -272,7 +276,7 @@ def test_filters(events: EventServiceStub, six: list[Row], filter: dict[str, Any
         assert paged.next_page_token == ""
 
 
-def test_a_token_is_good_for_its_filter_alone(events: EventServiceStub, six: list[Row]) -> None:
+def test_a_token_is_valid_only_for_its_filter(events: EventServiceStub, six: list[Row]) -> None:
     for filter, wanted in MANY:
         token = events.ListEvents(
             pb.ListEventsRequest(filter=pb.EventFilter(**filter), page_size=1)
@@ -315,7 +319,7 @@ def watched(events: EventServiceStub, **request: Any) -> list[int]:
         ({"min_severity": LOW, "camera_ids": ["back"]}, [3]),
     ],
 )
-def test_watching_withholds_what_is_not_asked_for(
+def test_watching_omits_what_the_filter_excludes(
     events: EventServiceStub, live: ScriptedFeed, request_: dict[str, Any], wanted: list[int]
 ) -> None:
     rows = [
@@ -329,9 +333,7 @@ def test_watching_withholds_what_is_not_asked_for(
     assert watched(events, **request_) == wanted
 
 
-def test_only_a_filtered_watch_is_told_how_far_it_was_examined(
-    events: EventServiceStub, live: ScriptedFeed
-) -> None:
+def test_only_a_filtered_watch_gets_bookmarks(events: EventServiceStub, live: ScriptedFeed) -> None:
     live.changes = [EventChanged.FromString(feed_row(sequence)["body"]) for sequence in (1, 2, 3)]
     for request in ({"camera_ids": ["back"]}, {"min_severity": HIGH}):
         (answer,) = events.WatchEvents(pb.WatchEventsRequest(**request))
@@ -340,7 +342,9 @@ def test_only_a_filtered_watch_is_told_how_far_it_was_examined(
     assert [answer.WhichOneof("content") for answer in answers] == ["change"] * 3
 
 
-def test_watching_from_zero_is_not_watching_from_now(events: EventServiceStub, live: ScriptedFeed) -> None:
+def test_watching_from_zero_differs_from_watching_from_now(
+    events: EventServiceStub, live: ScriptedFeed
+) -> None:
     live.asked.clear()
     for request in ({}, {"after": 0}, {"after": 3}):
         watched(events, **request)
@@ -357,7 +361,7 @@ def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: S
     stored.write(tables.events, event_row(), event_row(closed=True))
     stored.write_due(
         due_rows(due_at=at(-10)),
-        due_rows(due_at=at(280), waiting_since=at(-1100)),  # tried in vain, and to be tried again
+        due_rows(due_at=at(280), waiting_since=at(-1100)),  # failed, and due again later
         due_rows(due_at=at(-20), lease_id=uuid4(), leased_until=at(5)),
         due_rows(due_at=at(-10), lease_id=uuid4(), leased_until=at(-5)),
     )

@@ -65,12 +65,12 @@ def test_only_a_sibling_gets_leases(jobs: JobServiceStub) -> None:
 
 
 @pytest.mark.parametrize("kind", [0, 99])
-def test_a_kind_that_there_is_not_is_refused(jobs: JobServiceStub, kind: Any) -> None:
+def test_an_unknown_kind_is_refused(jobs: JobServiceStub, kind: Any) -> None:
     with refused(Invalid, "BAD_REQUEST"):
         jobs.LeaseJobs(pb.LeaseJobsRequest(kind=kind, max_jobs=1))
 
 
-def test_a_lease_over_the_wire(jobs: JobServiceStub, stored: SyncDatabase) -> None:
+def test_a_lease_over_grpc(jobs: JobServiceStub, stored: SyncDatabase) -> None:
     request = request_message(Request(uuid4(), "another", "v2"))
     asked = {"request_id": request.request_id, "request": request.SerializeToString()}
     pair = due_rows(started_at=at(1), attempts=2, **asked)
@@ -89,6 +89,6 @@ def test_a_lease_over_the_wire(jobs: JobServiceStub, stored: SyncDatabase) -> No
     assert list(jobs.RenewLeases(pb.RenewLeasesRequest(lease_ids=held)).lease_ids) == held[1:]
 
 
-def test_a_lease_id_that_is_none_is_refused(jobs: JobServiceStub) -> None:
+def test_a_lease_id_that_is_not_a_uuid_is_refused(jobs: JobServiceStub) -> None:
     with refused(Invalid, "BAD_REQUEST"):
         jobs.RenewLeases(pb.RenewLeasesRequest(lease_ids=["mine"]))

@@ -49,7 +49,7 @@ def ids(rows: list[Row]) -> list[str]:
     return [str(row["id"]) for row in rows]
 
 
-async def test_a_media_comes_back_whole(media: MediaServicer, database: Database) -> None:
+async def test_a_media_is_returned_completely(media: MediaServicer, database: Database) -> None:
     row = media_row(
         path="front/a.jpg", file_size_bytes=1000, mtime_ns=5, ctime_ns=6, inode=7, detection_count=2
     )
@@ -160,7 +160,7 @@ async def test_rejections_are_listed_newest_first(media: MediaServicer, database
     assert await walk(media.ListRejections, pb.ListRejectionsRequest(page_size=4)) == ids(order)
 
 
-async def test_only_files_never_seen_in_this_state_are_unknown(
+async def test_only_files_never_recorded_in_this_state_are_unknown(
     database: Database,
 ) -> None:
     files = FileServicer(database)

@@ -1,4 +1,4 @@
-"""What the list of events says, from the feed's entries, is what the event says, from its columns."""
+"""An event in a list, made from its feed entry, equals the event alone, made from its columns."""
 
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -18,7 +18,7 @@ nothing = cast(Any, None)
 
 @pytest.fixture
 async def store(postgres_url: str) -> AsyncIterator[Recorded]:
-    """Events of all kinds: pending, judged, grown since, failed, closed."""
+    """Events in every state: pending, assessed, grown since, failed, closed."""
     async with open_recorded(postgres_url) as store:
         await store.detect(detected(1, 0, urgent=True), detected(2, 200), detected(3, 400, labels=["cat"]))
         await store.detect(detected(1, 0, camera="back", labels=["car", "person"]))

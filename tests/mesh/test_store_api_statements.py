@@ -1,4 +1,4 @@
-"""Every read of the store is one statement, however many rows and parents it is asked for."""
+"""Every read of the store is one statement, however many rows and parents the request names."""
 
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -100,10 +100,10 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
 async def test_one_statement_each(database: Database) -> None:
     statements: list[str] = []
     async with database.connection() as connection:
-        # The pool has made this one connection, and hands it out again and again.
+        # The pool has opened one connection, and always returns it.
         connection.add_query_logger(lambda query: statements.append(query.query))
     for call, request in asked(database):
-        await call(request, None)  # asyncpg asks for the types it does not know yet
+        await call(request, None)  # at first asyncpg also queries the types
         statements.clear()
         await call(request, None)
         assert len(statements) == 1, (call, statements)

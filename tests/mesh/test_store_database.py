@@ -1,4 +1,4 @@
-"""Transactions that are tried again, and database errors as Problems, on a real PostgreSQL."""
+"""Transactions that are retried, database errors as Problems, and statements, on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def coins(database: Database) -> list[int]:
 
 
 async def test_a_deadlock_is_tried_again_until_both_are_done(database: Database) -> None:
-    """Each takes one row, waits for the other to do so, then wants the other's."""
+    """Each locks one row, waits until the other has done so, then locks the row of the other."""
     met = asyncio.Barrier(2)
     tries: list[int] = []
 
@@ -69,7 +69,7 @@ async def test_a_serialisation_failure_is_tried_again_until_both_are_done(databa
     assert await coins(database) == [200, 100]
 
 
-async def test_one_that_never_succeeds_is_given_up(database: Database) -> None:
+async def test_a_transaction_that_never_succeeds_is_given_up(database: Database) -> None:
     tries = []
 
     async def work(connection: Connection) -> None:
@@ -90,14 +90,14 @@ async def test_one_that_never_succeeds_is_given_up(database: Database) -> None:
         "SELECT 'x'::uuid",
     ],
 )
-async def test_what_the_data_is_to_blame_for_is_invalid(database: Database, statement: str) -> None:
+async def test_an_error_caused_by_the_data_is_invalid(database: Database, statement: str) -> None:
     with pytest.raises(Invalid) as in_transaction:
         await database.transaction(lambda connection: connection.execute(statement))
     with pytest.raises(Invalid) as alone:
         async with database.connection() as connection:
             await Statement(text(statement)).execute(connection)
     assert in_transaction.value.reason == alone.value.reason == "BAD_DATA"
-    # And not what is in the tables.
+    # The message does not contain values of the tables.
     assert in_transaction.value.message == alone.value.message == VALUE_REFUSED
     assert await coins(database) == [100, 100]
 
@@ -112,7 +112,7 @@ async def test_an_argument_that_does_not_fit_is_invalid(database: Database) -> N
 
 
 @pytest.mark.parametrize(("kind", "given"), [(Text(), "a\0b"), (JSONB(), '"a\\u0000b"')])
-async def test_text_with_a_nul_is_invalid_and_says_so(
+async def test_text_with_a_nul_is_invalid_with_a_message_of_its_own(
     database: Database, kind: TypeEngine[Any], given: str
 ) -> None:
     statement = Statement(select(parameter("given", kind)))
@@ -126,7 +126,7 @@ async def test_text_with_a_nul_is_invalid_and_says_so(
     assert alone.value.message == in_transaction.value.message
 
 
-async def test_a_bug_comes_out_as_it_is(database: Database) -> None:
+async def test_a_bug_is_raised_unchanged(database: Database) -> None:
     with pytest.raises(asyncpg.UndefinedTableError):
         await database.transaction(lambda connection: connection.execute("SELECT * FROM pans"))
 
@@ -144,10 +144,10 @@ async def test_a_connection_that_dies_is_unavailable_and_replaced(database: Data
     assert await coins(database) == [100, 100]
 
 
-async def test_a_connection_in_no_known_state_is_unavailable_and_replaced(
+async def test_a_connection_in_an_unknown_state_is_unavailable_and_replaced(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What asyncpg says at times when its server dies in the middle of something."""
+    """asyncpg may raise this when its server dies during a statement."""
     monkeypatch.setattr(pool, "CONNECTIONS", 1)
 
     async def work(connection: Connection) -> None:
@@ -162,8 +162,8 @@ async def test_a_connection_in_no_known_state_is_unavailable_and_replaced(
             assert connection.get_server_pid() != before
 
 
-async def test_dead_connections_in_the_pool_are_not_handed_out(database: Database) -> None:
-    """As after a restart of the server: nobody has to fail first."""
+async def test_closed_connections_in_the_pool_are_not_used(database: Database) -> None:
+    """As after a restart of the server: no call fails because of them."""
     held = [database.connection() for _ in range(5)]
     connections = [await each.__aenter__() for each in held]
     pids = [connection.get_server_pid() for connection in connections[1:]]
@@ -179,7 +179,7 @@ async def test_dead_connections_in_the_pool_are_not_handed_out(database: Databas
     await held[0].__aexit__(None, None, None)
 
 
-async def test_who_finds_all_connections_in_use_is_told(
+async def test_all_connections_in_use_is_exhausted(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "CONNECTIONS", 1)
@@ -194,7 +194,7 @@ async def test_no_server_is_unavailable(tmp_path: object) -> None:
     async with open_database(f"postgresql+asyncpg://lares:none@/lares?host={tmp_path}") as database:
         with pytest.raises(Unavailable) as gone:
             await database.check()
-    assert gone.value.message == "the database cannot be reached now"  # and not where it should be
+    assert gone.value.message == "the database cannot be reached now"  # without the address of the server
 
 
 async def test_work_that_fails_is_rolled_back(database: Database) -> None:
@@ -227,7 +227,7 @@ class TestStatement:
                 await statement.fetch(connection, **values)
 
     async def test_rows_are_written_whatever_the_order_of_their_columns(self, database: Database) -> None:
-        """Both orders of the table's columns have the same types, so a mistake would not fail."""
+        """Both columns have the same type, so a swap would not raise."""
         pots = Table("pots", MetaData(), Column("id", Integer), Column("coins", Integer))
         update_pot = Statement(
             update(pots)

@@ -1,4 +1,4 @@
-"""What the store makes of a detector's raw output: the watch policy in the transaction that records it."""
+"""The watch policy in the transaction that records a detector's raw output, on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -52,13 +52,13 @@ def cameras_of(store: Recorded) -> CameraRepository:
     return CameraRepository(store.database, store.signals, lambda: store.now)
 
 
-async def test_what_counts_becomes_rows_and_the_rest_lies_with_its_frame_and_the_reason(
+async def test_kept_findings_become_rows_and_dropped_ones_are_stored_with_their_frame_and_reason(
     store: Recorded,
 ) -> None:
     await store.detect(reported(1, 0, *SEEN))
     rows = await store.rows("SELECT * FROM detections ORDER BY rank")
     assert [(row["label"], row["rank"], row["frame"]) for row in rows] == [("person", 0, 0), ("dog", 2, 0)]
-    # Named as they always were: by the rank in the raw output, where the kite is second.
+    # Their ids depend on the rank in the raw output, where the kite is second.
     assert [str(row["id"]) for row in rows] == [found(1, 0), found(1, 2)]
     assert [row["box"] for row in rows] == [[0.25, 0.25, 0.5, 0.75]] * 2
     (frame,) = await store.rows("SELECT * FROM frames")
@@ -86,12 +86,12 @@ async def test_what_counts_becomes_rows_and_the_rest_lies_with_its_frame_and_the
     assert (event["detection_count"], event["labels"], event["urgent_done"]) == (2, ["dog", "person"], True)
 
 
-async def test_a_frame_of_which_nothing_counts_opens_no_event(store: Recorded) -> None:
+async def test_a_frame_in_which_nothing_counts_opens_no_event(store: Recorded) -> None:
     await store.detect(reported(1, 0, ("kite", 0.9)), reported(2, 1))
     assert await store.counts("media", "frames", "detections", "events") == [2, 2, 0, 0]
 
 
-async def test_the_fast_path_is_the_policys(store: Recorded) -> None:
+async def test_the_policy_decides_about_the_fast_path(store: Recorded) -> None:
     await store.detect(
         reported(1, 0, ("person", 0.59)), reported(2, 1000, ("person", 0.61)), reported(3, 2000, ("dog", 0.9))
     )
@@ -99,7 +99,7 @@ async def test_the_fast_path_is_the_policys(store: Recorded) -> None:
     assert urgent == {opened_by(2)}
 
 
-async def test_the_first_record_of_a_media_wins_whole(store: Recorded) -> None:
+async def test_the_first_record_of_a_media_counts(store: Recorded) -> None:
     """Also over what an earlier version wrote of the same photo, and the other way round."""
     await store.detect(reported(1, 0, ("person", 0.75)), reported(1, 0, ("person", 0.75), ("dog", 0.75)))
     await store.detect(reported(1, 0, *SEEN), detected(1, 0, labels=("person", "dog")))
@@ -110,8 +110,8 @@ async def test_the_first_record_of_a_media_wins_whole(store: Recorded) -> None:
     assert await store.counts("frames", "detections", "events") == [1, 2, 2]
 
 
-async def test_what_an_earlier_version_filtered_counts_whole(store: Recorded) -> None:
-    """Whatever is watched now, and from which score on; its word for the fast path holds, too."""
+async def test_everything_in_a_record_that_an_earlier_version_filtered_counts(store: Recorded) -> None:
+    """Whatever the watched labels and thresholds are now; its flag for the fast path counts, too."""
     old = detected(1, 0, labels=("person", "kite"), urgent=True)
     old.detections[0].score = 0.0625
     await store.detect(old, detected(2, 1000, labels=()))
@@ -131,7 +131,7 @@ async def test_what_an_earlier_version_filtered_counts_whole(store: Recorded) ->
 
 
 async def test_a_cameras_threshold_applies_from_its_transaction_on(store: Recorded) -> None:
-    """Also within one process, which remembers policies; and a media recorded before stays as it is."""
+    """Also within one process, which caches policies. A media that was recorded before does not change."""
     cameras, digests = cameras_of(store), []
     for n, thresholds in enumerate([{}, {"dog": 0.25}, {"*": 0.75}, {"dog": 0.25}], 1):
         if thresholds or n > 1:
@@ -145,8 +145,8 @@ async def test_a_cameras_threshold_applies_from_its_transaction_on(store: Record
     assert len(set(digests)) == 3
 
 
-async def test_a_change_that_came_to_nothing_decides_nothing(store: Recorded) -> None:
-    """A camera is made by a record whose transaction fails, then by somebody with thresholds of his own."""
+async def test_a_change_that_was_rolled_back_decides_nothing(store: Recorded) -> None:
+    """A camera is created by a record whose transaction fails, and then by a client with thresholds."""
     recorder = store.recorder
     (batch,) = store.batch("detect.detections.v1", [reported(1, 0, ("person", 0.5))], 0, 0)
 
@@ -168,14 +168,14 @@ async def test_another_cameras_configuration_does_not_matter(store: Recorded) ->
     assert list((await kept_labels(store)).values()) == [["person"], []]
 
 
-async def test_the_models_own_thresholds_come_with_the_record(store: Recorded) -> None:
+async def test_the_models_own_thresholds_are_those_of_the_record(store: Recorded) -> None:
     strict = DetectorModel(id="other@1", labels=["person"], threshold=0.75, fast_threshold=0.9)
     await store.detect(reported(1, 0, ("person", 0.6)), reported(2, 1000, ("person", 0.6), model=strict))
     assert list((await kept_labels(store)).values()) == [["person"], []]
 
 
 async def test_a_clip_has_a_time_for_each_frame(store: Recorded) -> None:
-    """No clip is announced yet, but the log can carry one: each frame is placed at its own time."""
+    """No clip is announced yet, but the log can contain one: each frame is placed at its own time."""
     clip = reported(1, 0, ("person", 0.75))
     for index, seconds in ((3, 10), (7, 100)):
         frame = clip.frames.add()
@@ -251,7 +251,7 @@ def odd_threshold(message: MediaDetected) -> None:
         odd_threshold,
     ],
 )
-async def test_a_broken_record_is_buried_alone(store: Recorded, spoil: Any) -> None:
+async def test_a_bad_record_becomes_a_dead_letter_alone(store: Recorded, spoil: Any) -> None:
     broken = reported(2, 1000, *SEEN)
     spoil(broken)
     await store.detect(reported(1, 0, *SEEN), broken, reported(3, 2000, *SEEN))
@@ -259,7 +259,7 @@ async def test_a_broken_record_is_buried_alone(store: Recorded, spoil: Any) -> N
     assert list(await kept_labels(store)) == [photo(1), photo(3)]
 
 
-async def test_what_counts_is_a_fact_of_its_own(store: Recorded) -> None:
+async def test_kept_media_are_facts_of_their_own(store: Recorded) -> None:
     await store.detect(reported(1, 0, *SEEN), reported(2, 5, ("kite", 0.9)))
     first, second = await kept_messages(store)
     assert first.media == reported(1, 0).media
@@ -285,7 +285,7 @@ async def test_nothing_of_a_deleted_cameras_media_counts(store: Recorded) -> Non
     assert await store.counts("media", "frames", "kept_outbox") == [1, 1, 1]
 
 
-async def test_a_watched_label_that_the_detector_lacks_is_said_until_another_detector_comes(
+async def test_an_unknown_watched_label_is_a_problem_until_another_detector_reports(
     store: Recorded,
 ) -> None:
     store.watch = watch_settings(
@@ -295,7 +295,7 @@ async def test_a_watched_label_that_the_detector_lacks_is_said_until_another_det
     detectors = Detectors(store.database, store.watch)
     await detectors.check()  # nothing has reported yet
     await store.detect(reported(1, 0, ("person", 0.75), ("dog", 0.75)))
-    assert await kept_labels(store) == {photo(1): ["person"]}  # what it can find counts
+    assert await kept_labels(store) == {photo(1): ["person"]}  # what the detector can find counts
     with pytest.raises(Unavailable) as refused:
         await detectors.check()
     assert refused.value.reason == "UNKNOWN_LABEL"
@@ -307,7 +307,7 @@ async def test_a_watched_label_that_the_detector_lacks_is_said_until_another_det
     await store.detect(reported(2, 1000, ("burglar", 0.75), model=able))
     await detectors.check()
     assert (await kept_labels(store))[photo(2)] == ["burglar"]
-    # And back again, by another process, whose clock is behind.
+    # And back to the first detector, by another process whose clock is behind.
     other = Recorded(store.database, watch=store.watch)
     other.now = store.now.replace(year=2020)
     await other.detect(reported(3, 2000, ("person", 0.75)), partition=1)
@@ -320,7 +320,7 @@ async def test_a_watched_label_that_the_detector_lacks_is_said_until_another_det
     await detectors.check()
 
 
-async def test_a_detector_whose_record_was_rolled_back_is_still_written_down(store: Recorded) -> None:
+async def test_a_detector_whose_record_was_rolled_back_is_recorded_later(store: Recorded) -> None:
     recorder = store.recorder
 
     async def fails(connection: Any) -> None:
@@ -339,7 +339,7 @@ async def test_a_detector_whose_record_was_rolled_back_is_still_written_down(sto
 
 
 async def test_two_processes_record_at_once(store: Recorded) -> None:
-    """Of two cameras and two detectors: neither waits for ever for what the other holds."""
+    """Of two cameras and two detectors: they do not deadlock."""
     other = Recorded(store.database)
     able = DetectorModel(id="able@1", labels=["person"], threshold=0.5, fast_threshold=0.6)
     for n in range(20):

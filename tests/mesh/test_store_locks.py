@@ -80,7 +80,7 @@ async def ask(store: Recorded) -> None:
 async def blocked(
     store: Recorded, held: str, change: Callable[[Recorded], Awaitable[None]]
 ) -> AsyncIterator[asyncpg.Connection]:
-    """The change waits for what the statement `held` locks, until the block ends; another session to look."""
+    """The change waits for what the statement `held` locks, until the block ends. Yields a connection."""
     async with store.database.connection() as look, store.database.connection() as holder:
         async with holder.transaction():
             await holder.execute(held)
@@ -100,7 +100,7 @@ OTHER_JOB = (
 
 
 async def hurry(store: Recorded) -> None:
-    """Makes a job of the event while it is open."""
+    """Makes the open event due by the fast path."""
     await store.detect(detected(2, 5, urgent=True))
     assert await store.job(EVENT)
     assert not (await store.event(EVENT))["closed"]
@@ -158,7 +158,7 @@ async def test_jobs_are_locked_in_the_order_of_their_subjects(
         await look.execute(OTHER_JOB)
 
 
-async def test_leasing_hastening_and_mending_wait_for_nobody(store: Recorded) -> None:
+async def test_leasing_hastening_and_repairing_deadlines_never_wait(store: Recorded) -> None:
     await store.sweep(after=30)
     await fail(store)
     store.now += timedelta(seconds=1)
@@ -172,7 +172,7 @@ async def test_leasing_hastening_and_mending_wait_for_nobody(store: Recorded) ->
 
 
 async def test_a_lease_locks_job_rows_only(store: Recorded) -> None:
-    """Whoever holds everything else holds up no worker, and what is leased is whole."""
+    """Locks on all other tables do not delay a lease, and its input is complete."""
     await store.sweep(after=30)
     row = await store.event(EVENT)
     async with store.database.connection() as holder, holder.transaction():
@@ -187,8 +187,8 @@ async def test_a_lease_locks_job_rows_only(store: Recorded) -> None:
     assert len(evidence.detections) == 1
 
 
-async def test_several_detectors_are_written_down_in_any_order(store: Recorded) -> None:
-    """By two processes at once: neither has written one of the two while it waits for the other."""
+async def test_several_detectors_are_recorded_in_any_order(store: Recorded) -> None:
+    """By two processes at once: neither has written a row while it waits for the other process."""
     one, other = DetectorModel(id="one@1"), DetectorModel(id="other@1")
 
     async def report(*models: DetectorModel) -> None:
@@ -215,8 +215,8 @@ async def test_several_detectors_are_written_down_in_any_order(store: Recorded) 
 async def test_an_event_that_opens_while_its_assessment_is_recorded_keeps_what_joins_it(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the log is read from its beginning: the camera was locked for nobody, since the event was not
-    there yet. It grows before the assessment is written."""
+    """As when the log is read from its beginning: the camera was not locked, because the event did not exist
+    yet. The event grows before the assessment is written."""
     async with open_recorded(postgres_url) as store:
         other = Recorded(store.database)
         opens(monkeypatch, "store_svc.recording.event_assessed", other)
@@ -225,10 +225,10 @@ async def test_an_event_that_opens_while_its_assessment_is_recorded_keeps_what_j
         assert (row["detection_count"], row["assessment_id"]) == (2, None)
         assert await store.counts("assessments", "detections") == [1, 2]
         await other.sweep(after=30)
-        assert len(await other.take()) == 1  # it fits its digest
+        assert len(await other.take()) == 1  # the input matches its digest
 
 
-async def test_an_event_that_opens_while_it_is_asked_for_is_not_there_yet(
+async def test_an_event_that_opens_while_its_reassessment_is_requested_is_not_found(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_recorded(postgres_url) as store:
@@ -239,7 +239,7 @@ async def test_an_event_that_opens_while_it_is_asked_for_is_not_there_yet(
 
 
 def opens(monkeypatch: pytest.MonkeyPatch, module: str, other: Recorded) -> None:
-    """The event opens once `module` has locked the cameras, and grows once it has loaded what was there."""
+    """Opens the event after `module` has locked the cameras, and adds a photo after it has loaded events."""
 
     async def lock(connection: asyncpg.Connection, ids: Collection[UUID]) -> dict[str, str]:
         names = await lock_cameras(connection, ids)

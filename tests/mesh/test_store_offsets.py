@@ -1,4 +1,4 @@
-"""Offsets kept beside the facts, on a real PostgreSQL."""
+"""Offsets in the database, on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,12 +30,12 @@ async def load(offsets: Offsets, *partitions: int) -> dict[int, int]:
 
 
 class TestOffsets:
-    async def test_what_was_never_read_is_absent(self, store: Recorded) -> None:
+    async def test_a_partition_that_was_never_read_is_absent(self, store: Recorded) -> None:
         assert await load(store.offsets, 0, 1) == {}
 
     async def test_are_kept_by_partition(self, store: Recorded) -> None:
         await advance(store, store.offsets, Move(0, 0, 3), Move(4, 100, 101))
-        await advance(store, store.offsets, Move(0, 5, 9))  # 3 and 4 were not for us
+        await advance(store, store.offsets, Move(0, 5, 9))  # records 3 and 4 do not exist
         assert await load(store.offsets, 0, 1, 4) == {0: 9, 4: 101}
 
     async def test_of_another_topic_id_are_refused(self, store: Recorded) -> None:
@@ -49,7 +49,7 @@ class TestOffsets:
         assert await load(Offsets(store.database, "other"), 0) == {}
         assert await store.offsets.load("another.topic", "topic-9", [0]) == {}
 
-    async def test_that_another_has_moved_are_a_miss(self, store: Recorded) -> None:
+    async def test_moved_by_another_process_raise(self, store: Recorded) -> None:
         other = Offsets(store.database, "store_svc")
         await advance(store, store.offsets, Move(0, 0, 3))
         await load(other, 0)
@@ -58,13 +58,13 @@ class TestOffsets:
             await advance(store, store.offsets, Move(0, 3, 5))
         assert await load(store.offsets, 0) == {0: 7}
 
-    async def test_a_partition_that_another_has_begun_is_a_miss(self, store: Recorded) -> None:
+    async def test_a_partition_that_another_process_has_begun_raises(self, store: Recorded) -> None:
         other = Offsets(store.database, "store_svc")
         await advance(store, other, Move(0, 0, 3))
         with pytest.raises(OffsetsMoved):
             await advance(store, store.offsets, Move(0, 0, 5))
 
-    async def test_one_miss_of_several_is_a_miss(self, store: Recorded) -> None:
+    async def test_one_of_several_that_was_moved_raises(self, store: Recorded) -> None:
         other = Offsets(store.database, "store_svc")
         await advance(store, store.offsets, Move(0, 0, 3), Move(1, 0, 3))
         await load(other, 0, 1)
@@ -73,7 +73,7 @@ class TestOffsets:
             await advance(store, store.offsets, Move(0, 3, 5), Move(1, 3, 5))
         assert await load(store.offsets, 0, 1) == {0: 3, 1: 4}
 
-    async def test_records_from_before_the_partition_came_back_are_a_miss(self, store: Recorded) -> None:
+    async def test_records_from_before_the_partition_was_loaded_again_raise(self, store: Recorded) -> None:
         other = Offsets(store.database, "store_svc")
         await advance(store, other, Move(0, 0, 20))
         await load(store.offsets, 0)
@@ -92,7 +92,7 @@ def test_moves_tell_first_and_next_by_partition() -> None:
 
 class TestTwoWriters:
     async def test_of_one_partition_record_each_once(self, store: Recorded) -> None:
-        """Both read the same log at once, as in a rebalance; the loser goes back to where the winner is."""
+        """Both read the same log at once, as in a rebalance; the loser seeks to the offset of the winner."""
         log = [detected(n, n * 100) for n in range(30)]
         pair = [Recorded(store.database), Recorded(store.database)]
         await asyncio.gather(*(self._read(each, log) for each in pair))
@@ -108,7 +108,7 @@ class TestTwoWriters:
             await store.detect(*batch, first=at)
             at = store.detections.sought.pop(0, at + len(batch))
 
-    async def test_the_loser_writes_nothing_and_goes_back(self, store: Recorded) -> None:
+    async def test_the_loser_writes_nothing_and_seeks_back(self, store: Recorded) -> None:
         loser = Recorded(store.database)
         await loser.detect(detected(1, 0))
         await load(store.offsets, 0)
@@ -120,8 +120,8 @@ class TestTwoWriters:
         await loser.detect(detected(3, 500), first=2)
         assert await store.counts("media") == [3]
 
-    async def test_a_miss_sends_back_untouched_partitions_too(self, store: Recorded) -> None:
-        """Nothing of the batch was written, so all of it must come again."""
+    async def test_all_partitions_of_the_batch_are_sought_back(self, store: Recorded) -> None:
+        """Nothing of the batch was written, so all of it must be delivered again."""
         await store.detect(detected(1, 0), partition=0)
         loser = Recorded(store.database)
         batch = [

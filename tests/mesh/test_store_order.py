@@ -50,7 +50,7 @@ class TestInterruption:
     async def test_after_the_commit_does_nothing_twice(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The answer to COMMIT is lost: tried again, the offsets say that it is done."""
+        """The response to COMMIT is lost. The retry finds by the offsets that the batch was recorded."""
         transaction = store.database.transaction
         lost = iter([True])
 
@@ -67,8 +67,8 @@ class TestInterruption:
         assert await store.members() == {opened_by(1): sorted([found(1), found(2), found(3)])}
         assert sequences(await store.feed()) == [1, 2]
 
-    async def test_by_the_server_is_waited_out(self, store: Recorded) -> None:
-        """The backend is killed in mid-transaction; the batch is written by the next try."""
+    async def test_by_the_server_is_retried(self, store: Recorded) -> None:
+        """The backend is killed during the transaction; the retry writes the batch."""
         write = store.recorder.write
         kills = iter([True])
 
@@ -86,7 +86,7 @@ class TestInterruption:
 
 class TestOrder:
     async def test_batches_do_not_change_the_result(self, postgres_server: str) -> None:
-        """Live, as a backlog, and cut at random: the same events, members and digests."""
+        """Live, as a backlog and in random batches: the same events, detections and digests."""
         chance = random.Random(5)
         times = sorted(chance.uniform(0, 600) for _ in range(60))
         for late in (20, 35, 50):
@@ -119,7 +119,7 @@ class TestOrder:
         return [tuple(row) for row in rows]
 
     async def test_sequences_are_in_commit_order_without_gaps(self, postgres_url: str) -> None:
-        """Many transactions at once, some of which roll back: no reader ever sees a hole."""
+        """With many transactions at once, some of which roll back, no reader ever sees a gap."""
         async with open_recorded(postgres_url) as one, open_database(postgres_url) as database:
             stores = [Recorded(one.database if n % 2 else database) for n in range(8)]
             work = [asyncio.create_task(self._write(store, n)) for n, store in enumerate(stores)]
@@ -136,7 +136,7 @@ class TestOrder:
 
     @staticmethod
     async def _write(store: Recorded, partition: int) -> None:
-        """Ten events of a camera of its own; every third transaction fails after it took its sequence."""
+        """Ten events of one camera; every third transaction fails after it has taken a sequence."""
         write = store.recorder.write
         turns = iter(range(1000))
 
@@ -150,10 +150,10 @@ class TestOrder:
         for n in range(10):
             await store.detect(detected(n, n * 1000, camera=f"cam{partition}"), partition=partition)
 
-    async def test_two_processes_on_one_camera_take_turns(
+    async def test_two_processes_record_one_camera_in_turns(
         self, postgres_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What one opens, the other sees, and joins."""
+        """A photo of one process joins the event that the other has opened."""
         begun, lock = asyncio.Barrier(2), camera_locks.lock_or_create_cameras
 
         async def together(*arguments: object) -> object:
@@ -173,8 +173,8 @@ class TestOrder:
             rows = await one.rows("SELECT revision, detection_count FROM events ORDER BY started_at")
             assert [tuple(row) for row in rows] == [(1, 1)] + [(2, 2)] * 15
 
-    async def test_cameras_met_crosswise_do_not_stop_each_other(self, postgres_url: str) -> None:
-        """Two processes write the same unknown cameras in opposite order, again and again."""
+    async def test_new_cameras_in_opposite_orders_do_not_deadlock(self, postgres_url: str) -> None:
+        """Two processes write the same unknown cameras in opposite orders, many times."""
         async with open_recorded(postgres_url) as one:
             two = Recorded(one.database)
             for n in range(10):

@@ -1,4 +1,4 @@
-"""The relay, on a real PostgreSQL and a bus that writes down what it is given."""
+"""The outbox relay, on a real PostgreSQL and a fake bus."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from tests.support.recorded import Recorded, open_recorded
 
 
 class FakeBus:
-    """Keeps what was published. Of what goes to topics in `without` it takes half, and refuses it all."""
+    """Keeps what was published. For topics in `without`, keeps half of a request and raises Unavailable."""
 
     def __init__(self) -> None:
         self.published: list[Message] = []
@@ -73,7 +73,7 @@ async def empty(store: Recorded) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_publishes_in_order_what_there_was_and_what_comes(store: Recorded) -> None:
+async def test_publishes_the_backlog_and_new_changes_in_order(store: Recorded) -> None:
     bus = FakeBus()
     await store.detect(*(detected(n, n * 1000) for n in range(5)))
     async with relaying(store, bus):
@@ -99,7 +99,7 @@ async def test_pages_through_a_backlog(store: Recorded, monkeypatch: pytest.Monk
     assert bus.sequences == list(range(1, 11))
 
 
-async def test_a_change_wakes_it(store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_wakes_the_relay(store: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "POLL_SECONDS", 3600.0)
     monkeypatch.setattr(outbox, "KEPT_SECONDS", 0.0)
     bus = FakeBus()
@@ -121,7 +121,7 @@ async def test_another_process_change_is_seen_by_polling(store: Recorded) -> Non
 
 
 @pytest.mark.parametrize("topics", [{FEED.name}, {CAMERAS.name}, {FEED.name, CAMERAS.name}, {KEPT.name}])
-async def test_goes_on_after_the_bus_was_away_and_leaves_nothing_out(
+async def test_continues_after_the_bus_was_unavailable_and_omits_nothing(
     store: Recorded, topics: set[str]
 ) -> None:
     bus = FakeBus()
@@ -133,12 +133,12 @@ async def test_goes_on_after_the_bus_was_away_and_leaves_nothing_out(
         async with asyncio.timeout(90):
             while len(bus.published) < 2:
                 await asyncio.sleep(0.02)
-        ((entries, cameras_told),) = await store.rows(
+        ((entries, cameras_left),) = await store.rows(
             "SELECT h.sequence - p.sequence, (SELECT count(*) FROM camera_outbox)"
             " FROM feed_head h, feed_published p"
         )
         assert entries == 6 or FEED.name not in topics
-        assert cameras_told == 2 or CAMERAS.name not in topics
+        assert cameras_left == 2 or CAMERAS.name not in topics
         ((kept,),) = await store.rows("SELECT count(*) FROM kept_outbox")
         assert kept == 6 or KEPT.name not in topics
         bus.without = set()
@@ -149,7 +149,7 @@ async def test_goes_on_after_the_bus_was_away_and_leaves_nothing_out(
     assert (latest.revision, latest.camera.enabled) == (2, False)
 
 
-async def test_only_one_relays_and_another_takes_over(
+async def test_one_relay_works_and_another_takes_over(
     store: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "STANDBY_SECONDS", 0.05)
@@ -165,8 +165,8 @@ async def test_only_one_relays_and_another_takes_over(
     assert sorted(first.sequences + second.sequences) == list(range(1, 22))
 
 
-async def test_one_whose_lock_is_lost_stops_at_once(store: Recorded) -> None:
-    """Its connection is killed: it holds the lock again before it publishes again."""
+async def test_a_relay_that_loses_its_lock_stops_at_once(store: Recorded) -> None:
+    """Its connection is killed, and it takes the lock again before it publishes again."""
     bus = FakeBus()
     async with relaying(store, bus):
         await store.detect(detected(1, 0))
@@ -180,7 +180,7 @@ async def test_one_whose_lock_is_lost_stops_at_once(store: Recorded) -> None:
     assert bus.sequences == [1, 2]
 
 
-async def test_kept_media_are_told_whatever_was_kept_in_the_order_of_their_camera(
+async def test_kept_media_are_published_in_the_order_of_their_camera(
     store: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "PAGE", 3)
@@ -193,7 +193,7 @@ async def test_kept_media_are_told_whatever_was_kept_in_the_order_of_their_camer
     assert bus.kept("back") == [photo(n, "back") for n in range(0, 20, 2)]
 
 
-async def test_kept_media_of_a_while_share_a_request(
+async def test_kept_media_of_a_period_share_a_request(
     store: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "KEPT_SECONDS", 0.5)
@@ -205,10 +205,13 @@ async def test_kept_media_of_a_while_share_a_request(
             if topic is KEPT:
                 requests.append(len(messages))
 
-    async with relaying(store, Counting()):
+    bus = Counting()
+    async with relaying(store, bus):
         for n in range(10):
-            await store.detect(reported(n, n * 1000, ("person", 0.7)))  # each wakes the relay
-            await asyncio.sleep(0.02)
+            await store.detect(reported(n, n * 1000, ("person", 0.7)))
+            async with asyncio.timeout(90):
+                while len(bus.sequences) <= n:  # each wakes the relay
+                    await asyncio.sleep(0.001)
         await empty(store)
     assert sum(requests) == 10
     assert len(requests) <= 5
@@ -216,7 +219,7 @@ async def test_kept_media_of_a_while_share_a_request(
 
 @pytest.mark.parametrize("moment", ["before", "within", "after"])
 async def test_a_relay_that_dies_loses_no_kept_media(store: Recorded, moment: str) -> None:
-    """Killed around its request: what it had not ticked off is told again, by whoever comes next."""
+    """It is killed around its request. The next relay publishes again what is still in the outbox."""
 
     class Deadly(FakeBus):
         async def publish(self, topic: Topic[Any], *messages: Any) -> None:
@@ -224,14 +227,14 @@ async def test_a_relay_that_dies_loses_no_kept_media(store: Recorded, moment: st
                 return
             count = {"before": 0, "within": len(messages) // 2, "after": len(messages)}[moment]
             self.published += messages[:count]
-            raise asyncio.CancelledError  # as the end of the process: nothing of ours runs after it
+            raise asyncio.CancelledError  # as at the end of the process, no code runs afterwards
 
-    dying, heir = Deadly(), FakeBus()
+    dying, next_bus = Deadly(), FakeBus()
     await store.detect(*(reported(n, n * 1000, ("person", 0.7)) for n in range(6)))
     relay = OutboxRelay(store.database, dying, store.signals.feed)  # type: ignore[arg-type]
     with pytest.raises(asyncio.CancelledError):
         await relay.run()
-    async with relaying(store, heir):
+    async with relaying(store, next_bus):
         await empty(store)
-    assert heir.kept() == [photo(n) for n in range(6)]
+    assert next_bus.kept() == [photo(n) for n in range(6)]
     assert dying.kept() == [photo(n) for n in range({"before": 0, "within": 3, "after": 6}[moment])]

@@ -1,4 +1,4 @@
-"""PreviewPolicy and GetWatchPolicy: what the policy decides, and what it would decide, without a wire."""
+"""PreviewPolicy and GetWatchPolicy, called without gRPC, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -57,27 +57,27 @@ async def preview(
     return await servicer(store).PreviewPolicy(request, None)
 
 
-def told(frame: pb.FramePreview) -> list[tuple[str, str, str]]:
+def decisions(frame: pb.FramePreview) -> list[tuple[str, str, str]]:
     return [
         (one.detection.label, Decision(one.recorded).name, Decision(one.proposed).name)
         for one in frame.detections
     ]
 
 
-async def test_every_finding_with_what_was_and_what_would_be_decided(store: Recorded) -> None:
+async def test_every_finding_has_its_recorded_and_its_proposed_decision(store: Recorded) -> None:
     await store.detect(PHOTOS[4])
     answer = await preview(store, {"person": 0.45, "dog": 0.9})
     (frame,) = answer.frames
     assert (frame.media_id, frame.index) == (photo(4), 0)
     assert frame.captured_at == PHOTOS[4].media.captured_at
-    assert told(frame) == [
+    assert decisions(frame) == [
         ("person", "KEPT", "KEPT"),
         ("kite", "NOT_WATCHED", "NOT_WATCHED"),
         ("dog", "KEPT", "BELOW_THRESHOLD"),
         ("person", "BELOW_THRESHOLD", "KEPT"),
         ("cat", "BELOW_THRESHOLD", "BELOW_THRESHOLD"),
     ]
-    # Whole, as the detector reported them, kept or not.
+    # Complete, as the detector reported them, kept or dropped.
     assert [one.detection for one in frame.detections] == list(PHOTOS[4].frames[0].detections)
     assert answer.current_policy_digest != answer.proposed_policy_digest
     (row,) = await store.rows("SELECT policy_digest FROM media")
@@ -88,7 +88,7 @@ PROPOSALS = [{}, {"*": 0.1}, {"*": 0.5}, {"person": 0.75, "*": 0.125}, {"dog": 0
 
 
 @pytest.mark.parametrize("thresholds", PROPOSALS, ids=str)
-async def test_a_preview_is_what_recording_makes_with_that_configuration(
+async def test_a_preview_equals_a_recording_with_that_configuration(
     store: Recorded, postgres_server: str, thresholds: dict[str, float]
 ) -> None:
     await cameras_of(store).create("front", "Front", "", True, {"*": 0.6})
@@ -116,7 +116,7 @@ async def test_a_preview_is_what_recording_makes_with_that_configuration(
         assert digests == {answer.proposed_policy_digest}
 
 
-async def test_the_newest_frames_of_the_camera_whose_raw_output_is_there(store: Recorded) -> None:
+async def test_only_the_newest_frames_with_raw_output_are_previewed(store: Recorded) -> None:
     await store.detect(*PHOTOS, detected(9, 500), reported(8, 900, *SEEN, camera="back"))
     assert [frame.media_id for frame in (await preview(store)).frames] == [photo(n) for n in (4, 3, 2, 1, 0)]
     assert [frame.media_id for frame in (await preview(store, most=2)).frames] == [photo(4), photo(3)]
@@ -124,15 +124,15 @@ async def test_the_newest_frames_of_the_camera_whose_raw_output_is_there(store: 
     assert len((await preview(store)).frames) == 20
 
 
-async def test_each_frame_is_decided_with_its_own_models_thresholds(store: Recorded) -> None:
+async def test_each_frame_uses_the_thresholds_of_its_own_model(store: Recorded) -> None:
     strict = DetectorModel(id="other@1", labels=["person"], threshold=0.8, fast_threshold=0.9)
     await store.detect(PHOTOS[0], reported(7, 500, ("person", 0.75), model=strict))
     newer, older = (await preview(store)).frames
-    assert told(newer) == [("person", "BELOW_THRESHOLD", "BELOW_THRESHOLD")]
-    assert told(older) == [("person", "KEPT", "KEPT")]
+    assert decisions(newer) == [("person", "BELOW_THRESHOLD", "BELOW_THRESHOLD")]
+    assert decisions(older) == [("person", "KEPT", "KEPT")]
 
 
-async def test_nothing_is_changed(store: Recorded) -> None:
+async def test_a_preview_changes_nothing(store: Recorded) -> None:
     await store.detect(*PHOTOS)
     before = await store.rows("SELECT * FROM cameras")
     await preview(store, {"person": 0.9})
@@ -140,15 +140,15 @@ async def test_nothing_is_changed(store: Recorded) -> None:
     assert await store.counts("camera_outbox", "kept_outbox", "media") == [1, 5, 5]
 
 
-async def test_with_nothing_proposed_it_is_as_it_is(store: Recorded) -> None:
+async def test_an_empty_proposal_changes_no_decision(store: Recorded) -> None:
     await cameras_of(store).create("front", "Front", "", True, {"person": 0.9})
     await store.detect(*PHOTOS)
     answer = await servicer(store).PreviewPolicy(pb.PreviewPolicyRequest(camera=Camera(id="front")), None)
     assert answer.current_policy_digest == answer.proposed_policy_digest
-    assert all(was == would for frame in answer.frames for _, was, would in told(frame))
+    assert all(was == would for frame in answer.frames for _, was, would in decisions(frame))
 
 
-async def test_a_camera_without_frames_is_told_what_would_decide(store: Recorded) -> None:
+async def test_a_camera_without_frames_gets_the_digests_of_both_policies(store: Recorded) -> None:
     await cameras_of(store).create("front", "Front", "", True, {})
     assert await preview(store, {"dog": 0.25}) == pb.PreviewPolicyResponse()
     await store.detect(reported(1, 0, *SEEN, camera="back"))
@@ -160,7 +160,7 @@ async def test_a_camera_without_frames_is_told_what_would_decide(store: Recorded
     assert row["policy_digest"] == answer.proposed_policy_digest
 
 
-async def test_what_cannot_be_set_cannot_be_previewed(store: Recorded) -> None:
+async def test_a_setting_that_cannot_be_set_cannot_be_previewed(store: Recorded) -> None:
     with pytest.raises(NotFound):
         await preview(store)
     await store.detect(*PHOTOS)
@@ -179,7 +179,7 @@ async def policy(store: Recorded, camera: str = "") -> pb.GetWatchPolicyResponse
     return await servicer(store).GetWatchPolicy(pb.GetWatchPolicyRequest(camera_id=camera), None)
 
 
-async def test_the_policy_of_now_says_what_is_watched(store: Recorded) -> None:
+async def test_the_current_policy_has_the_watched_labels(store: Recorded) -> None:
     assert await policy(store) == pb.GetWatchPolicyResponse()
     await cameras_of(store).create("strict", "Strict", "", True, {"dog": 0.75})
     await store.detect(reported(1, 0, *SEEN), reported(2, 0, *SEEN, camera="strict"))

@@ -1,4 +1,4 @@
-"""What models answered: kept in a table of its own, and nowhere else that people list."""
+"""The raw answers of language models: stored in a table of their own, and in nothing that is listed."""
 
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -18,8 +18,10 @@ nothing = cast(Any, None)
 
 EVENT = opened_by(1)
 FIRST, SECOND = str(UUID(int=1)), str(UUID(int=2))
-ANSWER = "<think>" + "a man at the door\0" * 400 + "</think>"  # 7 KiB, and what PostgreSQL's text cannot hold
-# A field that no contract of ours ever had: number 999, 5 bytes.
+ANSWER = (
+    "<think>" + "a man at the door\0" * 400 + "</think>"
+)  # 7 KiB, with a character that PostgreSQL's text cannot hold
+# A field that no contract of Lares ever had: number 999, 5 bytes.
 UNKNOWN = b"\xba\x3e\x05alien"
 
 
@@ -29,7 +31,7 @@ class Store:
         self.servicer = EventServicer(recorded.database, nothing, nothing, nothing, nothing)
 
     async def fact(self, id: str = FIRST, raw_answer: str = "", of_before: str = "") -> EventAssessed:
-        """`of_before` is an answer where earlier versions wrote it."""
+        """`of_before` is a raw answer in the field in which earlier versions wrote it."""
         row = await self.recorded.event(EVENT)
         fact = assessed(EVENT, id, row["evidence_revision"], row["evidence_digest"])
         fact.raw_answer, fact.assessment.raw_answer = raw_answer, of_before
@@ -39,8 +41,8 @@ class Store:
         request = pb.GetRawAnswerRequest(assessment_id=id)
         return (await self.servicer.GetRawAnswer(request, nothing)).raw_answer
 
-    async def told(self) -> list[Assessment]:
-        """The assessment in all that the store tells of it."""
+    async def everywhere(self) -> list[Assessment]:
+        """The assessment in everything that the store returns or publishes."""
         one = await self.servicer.GetEvent(pb.GetEventRequest(event_id=EVENT), nothing)
         page = await self.servicer.ListEvents(pb.ListEventsRequest(), nothing)
         changes = await self.servicer.ListChanges(pb.ListChangesRequest(), nothing)
@@ -59,17 +61,17 @@ async def store(postgres_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.mark.parametrize("form", ["raw_answer", "of_before"])
-async def test_a_raw_answer_is_read_by_itself_and_rides_in_nothing_else(store: Store, form: str) -> None:
+async def test_a_raw_answer_is_only_in_its_own_rpc(store: Store, form: str) -> None:
     await store.recorded.assess(await store.fact(**{form: ANSWER}))
     assert await store.raw_answer() == ANSWER
-    told = await store.told()
-    assert len(told) == 4
-    for assessment in told:
+    found = await store.everywhere()
+    assert len(found) == 4
+    for assessment in found:
         assert (assessment.id, assessment.raw_answer) == (FIRST, "")
         assert assessment.ByteSize() < 300
 
 
-async def test_rules_have_none_and_nobody_knows_that_of_a_stranger(store: Store) -> None:
+async def test_an_assessment_by_rules_has_none_and_an_unknown_one_is_not_found(store: Store) -> None:
     await store.recorded.assess(await store.fact())
     assert await store.raw_answer() == ""
     assert await store.recorded.counts("raw_answers") == [0]
@@ -78,7 +80,7 @@ async def test_rules_have_none_and_nobody_knows_that_of_a_stranger(store: Store)
     assert unknown.value.reason == "ASSESSMENT_NOT_FOUND"
 
 
-async def test_the_first_of_an_assessments_id_wins_with_its_raw_answer(store: Store) -> None:
+async def test_the_first_record_with_an_id_counts_with_its_raw_answer(store: Store) -> None:
     first, second = await store.fact(raw_answer="one"), await store.fact(raw_answer="two")
     await store.recorded.assess(first, second)
     await store.recorded.assess(second)
@@ -88,19 +90,19 @@ async def test_the_first_of_an_assessments_id_wins_with_its_raw_answer(store: St
     assert await store.raw_answer(SECOND) == ""
 
 
-async def test_what_nobody_knows_leaves_with_no_assessment(store: Store) -> None:
+async def test_unknown_fields_are_in_no_assessment(store: Store) -> None:
     fact = await store.fact()
     fact.assessment.MergeFromString(UNKNOWN)
     fact.assessment.factors.add(factor="class").MergeFromString(UNKNOWN)
     assert b"alien" in fact.SerializeToString()
     await store.recorded.assess(fact)
-    told = await store.told()
-    assert len(told) == 4
-    assert not [assessment for assessment in told if b"alien" in assessment.SerializeToString()]
+    found = await store.everywhere()
+    assert len(found) == 4
+    assert not [assessment for assessment in found if b"alien" in assessment.SerializeToString()]
 
 
-async def test_reading_a_record_again_finds_the_same(store: Store) -> None:
-    """A batch that failed is read again, record by record."""
+async def test_reading_a_record_twice_returns_the_same(store: Store) -> None:
+    """A batch that fails is read again, one record at a time."""
     fact = await store.fact(of_before=ANSWER)
     before = fact.SerializeToString()
     await store.recorded.assess(fact)

@@ -1,4 +1,4 @@
-"""MediaDetected into the book of record, on a real PostgreSQL."""
+"""Records MediaDetected, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
 
@@ -47,7 +47,7 @@ class TestPhoto:
         assert (row["last_recorded_at"], row["labels"]) == (NOON, ["car", "person"])
         assert await store.counts("jobs") == [0]
 
-    async def test_is_kept_whole(self, store: Recorded) -> None:
+    async def test_is_stored_completely(self, store: Recorded) -> None:
         await store.detect(detected(7, 5))
         (media,) = await store.rows("SELECT * FROM media")
         assert str(media["id"]) == photo(7)
@@ -68,8 +68,8 @@ class TestPhoto:
         )
         assert (str(detection["media_id"]), detection["captured_at"]) == (photo(7), at(5))
 
-    async def test_of_a_detection_in_todays_form_is_kept_alike(self, store: Recorded) -> None:
-        """Facts as earlier versions wrote them have `box`."""
+    async def test_with_a_detection_in_todays_form_is_stored_alike(self, store: Recorded) -> None:
+        """Facts that earlier versions wrote have `box`."""
         one, other = detected(1, 5), detected(2, 6)
         assert list(one.detections[0].box) == [0.25, 0.25, 0.5, 0.75]
         other.detections[0].bounding_box.CopyFrom(bounding_box(other.detections[0].box))
@@ -78,7 +78,7 @@ class TestPhoto:
         rows = await store.rows("SELECT box FROM detections")
         assert [row["box"] for row in rows] == [[0.25, 0.25, 0.5, 0.75]] * 2
 
-    async def test_without_detections_is_kept_and_makes_no_event(self, store: Recorded) -> None:
+    async def test_without_detections_is_stored_and_opens_no_event(self, store: Recorded) -> None:
         await store.detect(detected(1, 5, labels=[]))
         assert await store.counts("media", "files", "events", "feed") == [1, 1, 0, 0]
 
@@ -88,18 +88,18 @@ class TestPhoto:
         await store.detect(upload)
         assert await store.counts("media", "files") == [1, 0]
 
-    async def test_of_an_unknown_camera_makes_it_and_says_so(self, store: Recorded) -> None:
+    async def test_of_an_unknown_camera_creates_and_announces_it(self, store: Recorded) -> None:
         await store.detect(detected(1, 5), detected(1, 5, camera="back"), detected(2, 6))
         cameras = await store.rows("SELECT id, display_name, enabled, revision FROM cameras ORDER BY id")
         assert [tuple(row) for row in cameras] == [("back", "Back", True, 1), ("front", "Front", True, 1)]
         bodies = await store.rows("SELECT body FROM camera_outbox ORDER BY id")
-        told = [CameraConfigured.FromString(row["body"]) for row in bodies]
-        assert [(each.camera.id, each.revision, each.deleted) for each in told] == [
+        announced = [CameraConfigured.FromString(row["body"]) for row in bodies]
+        assert [(each.camera.id, each.revision, each.deleted) for each in announced] == [
             ("back", 1, False),
             ("front", 1, False),
         ]
 
-    async def test_of_a_listed_class_makes_its_event_due_now_and_once(self, store: Recorded) -> None:
+    async def test_of_a_fast_class_makes_its_event_due_immediately_and_once(self, store: Recorded) -> None:
         upcoming = store.signals.due.upcoming()
         await store.detect(detected(1, 5, urgent=True))
         row = await store.job(opened_by(1))
@@ -126,7 +126,7 @@ class TestGrowing:
         assert row["evidence_digest"] == evidence_digest(ids, (), "UTC")  # type: ignore[arg-type]
         assert (row["revision"], row["evidence_revision"], row["sequence"]) == (2, 2, 2)
 
-    async def test_by_a_late_photo_stretches_backwards(self, store: Recorded) -> None:
+    async def test_by_a_late_photo_extends_backwards(self, store: Recorded) -> None:
         await store.detect(detected(1, 100))
         await store.detect(detected(2, 75))
         await store.detect(detected(3, 10))
@@ -146,7 +146,7 @@ class TestGrowing:
 
     async def test_frozen_history_is_as_the_log_had_it(self, store: Recorded) -> None:
         await store.detect(detected(1, 0), detected(2, 100), detected(3, 3700))
-        await store.detect(detected(4, 50))  # late: joins neither, and changes no history
+        await store.detect(detected(4, 50))  # late: joins neither event, and changes no history
         await store.detect(detected(5, 3650))
         third = await store.event(opened_by(3))
         known = (EarlierEvent(row_id(2), micros(at(100))),)
@@ -155,13 +155,13 @@ class TestGrowing:
         fifth = await store.event(opened_by(5))
         assert load_history(fifth["history"]) == (EarlierEvent(row_id(4), micros(at(50))), *known)
 
-    async def test_takes_the_cameras_time_zone_of_then(self, store: Recorded) -> None:
+    async def test_uses_the_cameras_time_zone_of_that_transaction(self, store: Recorded) -> None:
         await store.detect(detected(1, 0))
         before = (await store.event(opened_by(1)))["evidence_digest"]
         cameras = CameraRepository(store.database, store.signals, lambda: store.now)
         await cameras.update("front", {"time_zone": "Asia/Tokyo"})
         row = await store.event(opened_by(1))
-        assert row["evidence_digest"] == before  # a change of configuration does nothing
+        assert row["evidence_digest"] == before  # changing the configuration does not change the evidence
         assert await store.counts("jobs") == [0]
         await store.detect(detected(2, 1))
         row = await store.event(opened_by(1))
@@ -186,18 +186,18 @@ class TestRepetition:
         await store.detect(detected(1, 0), detected(1, 0), detected(1, 0))
         assert await store.counts("media", "detections", "feed") == [1, 1, 1]
 
-    async def test_in_one_batch_with_other_detections_loses_whole(self, store: Recorded) -> None:
+    async def test_in_one_batch_with_other_detections_is_dropped(self, store: Recorded) -> None:
         await store.detect(detected(1, 0), detected(1, 500, labels=["dog", "cat"]))
         assert await store.members() == {opened_by(1): [found(1)]}
         assert [row["captured_at"] for row in await store.rows("SELECT captured_at FROM media")] == [at(0)]
 
-    async def test_with_other_detections_loses_whole(self, store: Recorded) -> None:
+    async def test_with_other_detections_is_dropped(self, store: Recorded) -> None:
         await store.detect(detected(1, 0, labels=["person"]))
         await store.detect(detected(1, 0, labels=["dog", "cat"]), detected(1, 500, labels=[]))
         assert await store.members() == {opened_by(1): [found(1)]}
         assert [row["label"] for row in await store.rows("SELECT label FROM detections")] == ["person"]
 
-    async def test_of_content_makes_the_copys_file_known(self, store: Recorded) -> None:
+    async def test_of_content_remembers_the_file_of_the_copy(self, store: Recorded) -> None:
         copy = detected(1, 0)
         copy.media.file.path = "front/copy.jpg"
         await store.detect(detected(1, 0))
@@ -208,7 +208,7 @@ class TestRepetition:
 
 
 class TestTombstones:
-    async def test_of_a_camera_drop_its_late_photos_until_it_is_made_again(self, store: Recorded) -> None:
+    async def test_of_a_camera_drops_its_late_photos_until_it_is_created_again(self, store: Recorded) -> None:
         cameras = CameraRepository(store.database, store.signals, lambda: store.now)
         await store.detect(detected(1, 0))
         await cameras.delete("front")
@@ -222,11 +222,11 @@ class TestTombstones:
             opened_by(1, "back"): [found(1, 0, "back")],
         }
 
-    async def test_of_a_media_drop_it(self, store: Recorded) -> None:
+    async def test_of_a_media_drops_it(self, store: Recorded) -> None:
         await store.rows("INSERT INTO tombstones VALUES ('media', $1, now())", photo(1))
         await store.detect(detected(1, 0), detected(2, 100))
         assert await store.members() == {opened_by(2): [found(2)]}
-        assert await store.counts("media", "files") == [1, 2]  # its file need not be looked at again
+        assert await store.counts("media", "files") == [1, 2]  # its file is not read again
 
 
 async def test_events_of_one_second_keep_their_microseconds(store: Recorded) -> None:

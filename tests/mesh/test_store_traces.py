@@ -1,4 +1,4 @@
-"""The trace of a photo goes on to what is assessed of it; statements are spans, on a real PostgreSQL."""
+"""Traces from a photo to its assessment, and spans of statements, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -30,7 +30,7 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
 
 
 async def detect(store: Recorded, *photos: tuple[MediaDetected, str]) -> None:
-    """One batch: each photo with the header `traceparent`, where it is not empty."""
+    """Records one batch: each photo has the header `traceparent`, if it is not empty."""
     batch = store.batch("detect.detections.v1", [message for message, _ in photos], 0, None)
     headed = [
         replace(delivery, headers={TRACEPARENT: header} if header else {})
@@ -44,7 +44,7 @@ async def handed_out(store: Recorded) -> str:
     return lease.traceparent
 
 
-async def test_nothing_is_kept_where_nobody_records_the_trace(store: Recorded) -> None:
+async def test_no_trace_is_stored_if_it_is_not_recorded(store: Recorded) -> None:
     await detect(store, (detected(1, 0), ""), (detected(2, 1, urgent=True), UNSAMPLED))
     assert (await store.event(EVENT))["traceparent"] is None
     job = await store.job(EVENT)
@@ -77,15 +77,15 @@ async def test_a_waiting_job_follows_the_photo_that_changes_its_evidence(store: 
 
 
 async def test_a_request_is_followed_until_it_is_answered(store: Recorded) -> None:
-    wish = Request(UUID(int=71))
+    request = Request(UUID(int=71))
     await detect(store, (detected(1, 0, urgent=True), TRACES[0]))
     with recording_spans() as spans, request_span({}, "asked"):
-        await store.reassessments.request(UUID(EVENT), wish)
-    await detect(store, (detected(2, 1), TRACES[1]))  # does not change whose request it is
+        await store.reassessments.request(UUID(EVENT), request)
+    await detect(store, (detected(2, 1), TRACES[1]))  # does not change the trace of the request
     assert int((await handed_out(store))[3:35], 16) == trace_of(spans.one("asked"))
     await store.sweep(after=30)
-    await store.assess(assessed(EVENT, str(UUID(int=1)), 1, "outgrown", request=str(wish.id)))
-    job = await store.job(EVENT)  # for the evidence of now, which nobody has assessed
+    await store.assess(assessed(EVENT, str(UUID(int=1)), 1, "outgrown", request=str(request.id)))
+    job = await store.job(EVENT)  # for the current evidence, which was not assessed
     assert job
     assert (job["request_id"], job["traceparent"]) == (None, TRACES[1])
 
@@ -101,7 +101,7 @@ async def test_the_wait_for_a_lease_is_a_span_from_when_it_was_due(store: Record
     assert wait.start_time == round(store.now.timestamp() * 1e9)
 
 
-async def test_statements_are_children_of_what_they_are_for(postgres_url: str) -> None:
+async def test_statements_are_children_of_the_work_that_needs_them(postgres_url: str) -> None:
     with recording_spans() as spans:
         async with open_recorded(postgres_url) as store:
             await detect(store, (detected(1, 0), TRACES[0]))
@@ -114,7 +114,7 @@ async def test_statements_are_children_of_what_they_are_for(postgres_url: str) -
             }
 
 
-async def test_statements_outside_a_trace_are_no_spans_and_values_are_never_in_spans(
+async def test_statements_outside_a_trace_have_no_spans_and_spans_have_no_values(
     postgres_url: str,
 ) -> None:
     value = parameter("value", Text)

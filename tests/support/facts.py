@@ -1,4 +1,4 @@
-"""Messages of the log as their producers write them, by a few words each."""
+"""Builds the messages that the other services publish."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ DETECTOR = "efficientdet-lite0@1a2b3c4d5e6f"
 
 
 def at(seconds: float) -> datetime:
-    """Capture times count from noon."""
+    """The time that many seconds after noon."""
     return moment(micros(NOON) + round(seconds * SECOND))
 
 
@@ -122,7 +122,7 @@ def failed(event: str, id: str, revision: int, digest: str, given_up: str = "") 
 
 
 def deliveries(topic: str, *messages: M, first: int = 0, partition: int = 0) -> list[Delivery[M]]:
-    """As a stream hands them out: one partition, offsets from `first`."""
+    """As a stream delivers them: one partition, offsets from `first`."""
     fields: dict[str, Any] = {
         "key": "",
         "topic": topic,

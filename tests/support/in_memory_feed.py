@@ -1,4 +1,4 @@
-"""A store's feed in memory: what is written, and what of it is relayed."""
+"""A feed in memory, and a relay that publishes it."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -38,11 +38,11 @@ class InMemoryFeed:
         return self.changes[max(after, self.expired) : max(after, self.expired) + limit], self.head
 
 
-async def relay(book: InMemoryFeed, count: int, publish: Callable[..., Awaitable[None]]) -> None:
-    """Writes and relays, now and then twice, as one that was killed between the two would."""
+async def relay(feed: InMemoryFeed, count: int, publish: Callable[..., Awaitable[None]]) -> None:
+    """Writes changes and publishes them, sometimes twice, like a relay that is killed after publishing."""
     pending: list[EventChanged] = []
     for _ in range(count):
-        pending.append(book.write())
+        pending.append(feed.write())
         if random.random() < 0.3:
             await publish(*pending)
             if random.random() < 0.3:

@@ -1,4 +1,4 @@
-"""The jobs left in the database of a home. No other test of a whole Lares knows the columns of the queue."""
+"""Reads the jobs that are left in the database of a home."""
 
 from pathlib import Path
 

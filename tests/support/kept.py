@@ -1,4 +1,4 @@
-"""What store.kept.v1 says of each media."""
+"""Reads store.kept.v1."""
 
 from lares.store.v1.events_pb2 import MediaKept
 from mesh.topics import KEPT
@@ -7,7 +7,7 @@ from tests.support.topic_values import topic_values
 
 
 async def read_kept(lares: Lares) -> dict[str, MediaKept]:
-    """By media. What was told again must be the same."""
+    """By media id. A record that was published twice must be the same."""
     kept: dict[str, MediaKept] = {}
     for value in await topic_values(lares, KEPT.name):
         message = MediaKept.FromString(value)

@@ -1,4 +1,4 @@
-"""Topics and records of a test's own, on the session's broker."""
+"""Topics and records for tests, on the session's broker."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ async def rejection_topic(bus: Bus) -> Topic[MediaRejected]:
 
 
 def media(camera: str, number: int) -> MediaIngested:
-    """Told apart by its size."""
+    """A media of this camera, numbered by its size."""
     message = MediaIngested()
     message.media.camera_id = camera
     message.media.size_bytes = number
@@ -44,7 +44,7 @@ def numbers(deliveries: list[Delivery[MediaIngested]]) -> list[int]:
 async def receive(
     stream: Stream[MediaIngested], count: int, seconds: float = 90.0
 ) -> list[Delivery[MediaIngested]]:
-    """The next `count` records, none of them done; TimeoutError if they do not come."""
+    """The next `count` records, none of them done. Raises TimeoutError if they do not arrive."""
     received: list[Delivery[MediaIngested]] = []
     async with asyncio.timeout(seconds):
         while len(received) < count:
@@ -53,7 +53,7 @@ async def receive(
 
 
 async def no_lag(stream: Stream[MediaIngested], seconds: float = 90.0) -> None:
-    """Waits until everything is done, and the outputs durable."""
+    """Waits until everything is done and the outputs are durable."""
     deadline = time.monotonic() + seconds
     while (lag := await stream.lag()) > 0:
         assert time.monotonic() < deadline, f"still {lag} not done after {seconds} s"
@@ -61,7 +61,7 @@ async def no_lag(stream: Stream[MediaIngested], seconds: float = 90.0) -> None:
 
 
 async def answers(bus: Bus) -> bool:
-    """Whether the cluster does so in the two seconds that it has."""
+    """Whether the cluster responds within the two seconds of the check."""
     try:
         await bus.check()
     except Unavailable:
@@ -70,5 +70,5 @@ async def answers(bus: Bus) -> bool:
 
 
 def raw(name: str) -> Topic[MediaIngested]:
-    """Dead letters that happen to parse."""
+    """A topic of dead letters, which are read as MediaIngested."""
     return Topic(name, MediaIngested, lambda m: m.media.camera_id, "camera id", 1, None, (), ())

@@ -1,4 +1,4 @@
-"""Rows of the store's database, with defaults for all that a test does not care about."""
+"""Rows of the store's database, with defaults for the columns that a test does not set."""
 
 import json
 from collections.abc import AsyncIterator

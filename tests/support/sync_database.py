@@ -1,4 +1,4 @@
-"""A module's database, written to by synchronous tests, and the Problems that its servicers answer with."""
+"""A store's database for synchronous tests, and the Problems that its servicers return."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from tests.support.loop_thread import LoopThread
 from tests.support.parts import MIGRATED, fresh_database
 from tests.support.store_rows import Row, open_store_database, write, write_due
 
-# Sent with a call, it comes from a person with a key.
+# With this metadata, a call is made with an API key.
 AS_KEY = (
     (CALLER_ID, "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"),
     (CALLER_PERMISSIONS, ",".join(map(str, OF_A_KEY))),
@@ -24,6 +24,8 @@ AS_KEY = (
 
 
 class SyncDatabase:
+    """A migrated database, used from outside of the event loop."""
+
     def __init__(self, thread: LoopThread, server: str) -> None:
         self._thread = thread
         self.database: Database = thread.enter(
