@@ -100,7 +100,7 @@ async def _ours(url: str) -> float:
 
 
 async def _written(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """By table, the rows that are in the book after our run."""
+    """By table, the rows that the store has written."""
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
         return {

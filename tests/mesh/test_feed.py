@@ -12,10 +12,10 @@ from mesh.topics import FEED
 from tests.support.in_memory_feed import InMemoryFeed, relay
 
 
-async def subscribe(feed: Feed, book: InMemoryFeed, total: int) -> tuple[int, list[int]]:
+async def subscribe(feed: Feed, source: InMemoryFeed, total: int) -> tuple[int, list[int]]:
     await asyncio.sleep(random.random())
     # At most the last but one, as nothing is sent after the last change.
-    after, seen = random.randint(0, min(book.head, total - 1)), list[int]()
+    after, seen = random.randint(0, min(source.head, total - 1)), list[int]()
     async for changed in feed.watch(after):
         seen.append(changed.sequence)
         if random.random() < 0.01:
@@ -30,10 +30,10 @@ async def test_every_subscriber_receives_every_change_once(
     bus: Bus, buffer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mesh.feed.SUBSCRIBER_BUFFER", buffer)
-    book, total = InMemoryFeed(), 500
-    async with open_feed(bus, book.backlog) as feed:
-        writing = asyncio.create_task(relay(book, total, partial(bus.publish, FEED)))
-        watching = [asyncio.create_task(subscribe(feed, book, total)) for _ in range(20)]
+    source, total = InMemoryFeed(), 500
+    async with open_feed(bus, source.backlog) as feed:
+        writing = asyncio.create_task(relay(source, total, partial(bus.publish, FEED)))
+        watching = [asyncio.create_task(subscribe(feed, source, total)) for _ in range(20)]
         await asyncio.wait_for(writing, 90)
         for after, seen in await asyncio.wait_for(asyncio.gather(*watching), 90):
             assert seen == list(range(after + 1, total + 1))

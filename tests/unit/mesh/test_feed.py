@@ -52,9 +52,9 @@ class FakeBus:
 
 
 @asynccontextmanager
-async def opened(book: InMemoryFeed) -> AsyncIterator[tuple[Feed, FakeBus]]:
+async def opened(source: InMemoryFeed) -> AsyncIterator[tuple[Feed, FakeBus]]:
     bus = FakeBus()
-    async with open_feed(cast(Bus, bus), book.backlog) as feed:
+    async with open_feed(cast(Bus, bus), source.backlog) as feed:
         yield feed, bus
 
 
@@ -69,62 +69,62 @@ async def seated(feed: Feed, count: int = 1) -> None:
 
 
 def written(count: int) -> InMemoryFeed:
-    book = InMemoryFeed()
+    source = InMemoryFeed()
     for _ in range(count):
-        book.write()
-    return book
+        source.write()
+    return source
 
 
 async def test_backlog_then_live_without_a_gap_or_a_double() -> None:
-    book = written(450)  # more than two pages
-    async with opened(book) as (feed, bus):
+    source = written(450)  # more than two pages
+    async with opened(source) as (feed, bus):
         watching = feed.watch(0)
         assert await take(watching, 450) == list(range(1, 451))
         for sequence in (449, 450, 450, 451):  # relayed late, or twice
-            if sequence > book.head:
-                book.write()
+            if sequence > source.head:
+                source.write()
             bus.tails[0].put(change(sequence))
         assert await take(watching, 1) == [451]
 
 
 async def test_what_is_written_while_the_backlog_is_read_comes_once() -> None:
-    book = written(3)
-    async with opened(book) as (feed, bus):
+    source = written(3)
+    async with opened(source) as (feed, bus):
         watching = feed.watch(1)
         assert await take(watching, 1) == [2]
-        bus.tails[0].put(book.write())
+        bus.tails[0].put(source.write())
         assert await take(watching, 2) == [3, 4]
-        bus.tails[0].put(book.write())
+        bus.tails[0].put(source.write())
         assert await take(watching, 1) == [5]
 
 
 async def test_what_is_relayed_while_the_backlog_answers_is_not_missed() -> None:
-    book, bus = written(2), FakeBus()
+    source, bus = written(2), FakeBus()
 
     async def backlog(after: int, limit: int) -> tuple[list[EventChanged], int]:
-        answer = await book.backlog(after, limit)
-        if book.head == 2:
-            bus.tails[0].put(book.write())
+        answer = await source.backlog(after, limit)
+        if source.head == 2:
+            bus.tails[0].put(source.write())
             await until(bus.tails[0].empty)
             await asyncio.sleep(0)  # taken: it is on its way to those who have a seat
         return answer
 
     async with open_feed(cast(Bus, bus), backlog) as feed:
         assert await take(feed.watch(0), 3) == [1, 2, 3]
-    book = written(2)
+    source = written(2)
     async with open_feed(cast(Bus, bus), backlog) as feed:
         bus.tails.pop(0)
         assert await take(feed.watch(None), 1) == [3]
 
 
 async def test_without_a_cursor_it_starts_now() -> None:
-    book = written(3)
-    async with opened(book) as (feed, bus):
+    source = written(3)
+    async with opened(source) as (feed, bus):
         watching = feed.watch(None)
         waiting = asyncio.ensure_future(take(watching, 1))
         await seated(feed)
         bus.tails[0].put(change(3))  # relayed after it was read
-        bus.tails[0].put(book.write())
+        bus.tails[0].put(source.write())
         assert await waiting == [4]
 
 
@@ -136,11 +136,11 @@ async def take_any(watching: AsyncIterator[EventChanged | int], count: int) -> l
 
 
 async def test_positions_come_after_the_backlog_and_while_nothing_happens() -> None:
-    book = written(3)
-    async with opened(book) as (feed, bus):
+    source = written(3)
+    async with opened(source) as (feed, bus):
         watching = feed.watch_with_positions(1, 0.01)
         assert await take_any(watching, 5) == [2, 3, "3", "3", "3"]
-        bus.tails[0].put(book.write())
+        bus.tails[0].put(source.write())
         came = await take_any(watching, 1)
         while came[-1] != 4:
             assert came == ["3"]
@@ -155,14 +155,14 @@ async def test_without_a_cursor_the_first_position_is_the_head() -> None:
 
 async def test_no_position_is_ahead_of_a_change_to_come() -> None:
     """Whatever the pace: what has come up to a position is everything up to it."""
-    book = written(300)
-    async with opened(book) as (feed, bus):
+    source = written(300)
+    async with opened(source) as (feed, bus):
         watching = feed.watch_with_positions(0, 0.001)
 
         async def relay() -> None:
             for _ in range(300):
-                bus.tails[0].put(book.write())
-                await asyncio.sleep(0.002 * (book.head % 3))
+                bus.tails[0].put(source.write())
+                await asyncio.sleep(0.002 * (source.head % 3))
 
         relaying = asyncio.create_task(relay())
         seen, positions = 0, 0
@@ -180,9 +180,9 @@ async def test_no_position_is_ahead_of_a_change_to_come() -> None:
 
 
 async def test_cursors_that_cannot_be() -> None:
-    book = written(5)
-    book.expired = 3
-    async with opened(book) as (feed, _):
+    source = written(5)
+    source.expired = 3
+    async with opened(source) as (feed, _):
         with pytest.raises(Invalid) as beyond:
             await take(feed.watch(6), 1)
         assert beyond.value.reason == "CURSOR_BEYOND_HEAD"
@@ -194,42 +194,42 @@ async def test_cursors_that_cannot_be() -> None:
 
 
 async def test_a_jump_is_fetched_from_the_backlog() -> None:
-    book = written(1)
-    async with opened(book) as (feed, bus):
+    source = written(1)
+    async with opened(source) as (feed, bus):
         watching = feed.watch(1)
         waiting = asyncio.ensure_future(take(watching, 4))
         await seated(feed)
         for _ in range(3):
-            book.write()  # and never relayed
-        bus.tails[0].put(book.write())
+            source.write()  # and never relayed
+        bus.tails[0].put(source.write())
         assert await waiting == [2, 3, 4, 5]
 
 
 async def test_a_slow_subscriber_reads_the_backlog_instead_and_holds_nobody_up() -> None:
-    book = written(0)
-    async with opened(book) as (feed, bus):
+    source = written(0)
+    async with opened(source) as (feed, bus):
         slow, quick = feed.watch(0), feed.watch(0)
         waiting = [asyncio.ensure_future(take(slow, 1)), asyncio.ensure_future(take(quick, 1))]
         await seated(feed, 2)
-        bus.tails[0].put(book.write())
+        bus.tails[0].put(source.write())
         assert [await each for each in waiting] == [[1], [1]]
         for sequence in range(2, 2001):
-            bus.tails[0].put(book.write())
+            bus.tails[0].put(source.write())
             assert await take(quick, 1) == [sequence]
         (held,) = {len(seat._changes) for seat in feed._subscribers} - {0}
         assert held <= 256
-        reads = book.reads
+        reads = source.reads
         assert await take(slow, 1999) == list(range(2, 2001))
-        assert book.reads > reads
+        assert source.reads > reads
 
 
 async def test_all_are_handed_the_same_object() -> None:
-    book = written(0)
-    async with opened(book) as (feed, bus):
+    source = written(0)
+    async with opened(source) as (feed, bus):
         watching = [feed.watch(0), feed.watch(0)]
         waiting = [asyncio.ensure_future(anext(each)) for each in watching]
         await seated(feed, 2)
-        bus.tails[0].put(book.write())
+        bus.tails[0].put(source.write())
         one, two = await asyncio.gather(*waiting)
         assert one is two
 
@@ -242,21 +242,21 @@ async def test_a_tail_that_fails_is_entered_again_and_what_was_missed_is_read(
     monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     monkeypatch.setattr("mesh.topic_follower.BACKOFF", Backoff(0.0, 0.0))
-    book = written(1)
-    async with opened(book) as (feed, bus):
+    source = written(1)
+    async with opened(source) as (feed, bus):
         watching = feed.watch(1)
         waiting = asyncio.ensure_future(take(watching, 1))
         await seated(feed)
-        book.write()  # relayed while nobody listened
+        source.write()  # relayed while nobody listened
         bus.tails[0].put(failure)
         assert await waiting == [2]
-        bus.tails[1].put(book.write())
+        bus.tails[1].put(source.write())
         assert await take(watching, 1) == [3]
 
 
 async def test_subscribers_leave_and_are_told_at_the_end() -> None:
-    book = written(2)
-    async with opened(book) as (feed, _):
+    source = written(2)
+    async with opened(source) as (feed, _):
         async with aclosing(feed.watch(0)) as leaving:
             assert await take(leaving, 1) == [1]
         assert not feed._subscribers
