@@ -6,8 +6,10 @@ from typing import Any
 
 import grpc
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from mesh.bus import Bus, open_bus
+from mesh.bus.address import KafkaAddress
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from tests.support.callers import AsItself
@@ -16,15 +18,23 @@ from tests.support.loop_thread import LoopThread, SyncGrpcServer
 
 @pytest.fixture(scope="module")
 async def bus(kafka_url: str) -> AsyncIterator[Bus]:
-    """With all the topics."""
+    """With all topics."""
     async with open_bus(kafka_url, client_id="test") as bus:
         await bus.create_topics()
         yield bus
 
 
+@pytest.fixture(scope="module")
+async def kafka_admin(kafka_url: str) -> AsyncIterator[Any]:
+    admin = AIOKafkaAdminClient(**KafkaAddress.parse(kafka_url).options("admin"))
+    await admin.start()
+    yield admin
+    await admin.close()
+
+
 @pytest.fixture
 def patient_members(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who leaves a group, or gives partitions away, commits what is done however slow the machine is."""
+    """Members that leave a group or give partitions away commit what is done, even on a slow machine."""
     for name in ("stream.CLOSE_SECONDS", "group_member.REVOKE_SECONDS", "group_member.COMMIT_SECONDS"):
         monkeypatch.setattr(f"mesh.bus.{name}", 90.0)
 

@@ -1,4 +1,4 @@
-"""What the bus does with records that cannot be processed, on a real broker."""
+"""Records that cannot be processed, and requeued records, on a real broker."""
 
 import asyncio
 
@@ -20,7 +20,9 @@ async def write_raw(url: str, topic: str, value: bytes, key: bytes, at_ms: int |
         await producer.stop()
 
 
-async def test_undecodable_bytes_go_to_the_dead_letters_and_hold_nobody_up(bus: Bus, kafka_url: str) -> None:
+async def test_undecodable_bytes_go_to_the_dead_letters_and_later_records_are_delivered(
+    bus: Bus, kafka_url: str
+) -> None:
     topic, service = await media_topic(bus, partitions=1), unique("svc")
     await bus.create_topics([], [service])
     await bus.publish(topic, media("cam", 1))
@@ -31,11 +33,11 @@ async def test_undecodable_bytes_go_to_the_dead_letters_and_hold_nobody_up(bus: 
             stream.done(delivery)
         await no_lag(stream)
     async with bus.tail(raw(dead_letters(service)), start="beginning") as tail:
-        passing_over = asyncio.ensure_future(anext(tail))
+        skipping = asyncio.ensure_future(anext(tail))
         await asyncio.wait_for(tail.caught_up(), 90)
-        assert not passing_over.done()  # it is as undecodable there
+        assert not skipping.done()  # it cannot be decoded there, either
     with pytest.raises(StopAsyncIteration):
-        await passing_over
+        await skipping
     letters = await read_raw(kafka_url, dead_letters(service))
     ((value, headers),) = letters
     assert value == b"\xff\xffnot protobuf"
@@ -48,7 +50,9 @@ async def test_undecodable_bytes_go_to_the_dead_letters_and_hold_nobody_up(bus: 
     }
 
 
-async def test_so_does_a_record_of_a_time_that_no_calendar_holds(bus: Bus, kafka_url: str) -> None:
+async def test_a_record_with_a_timestamp_out_of_range_goes_to_the_dead_letters(
+    bus: Bus, kafka_url: str
+) -> None:
     topic, service = await media_topic(bus, partitions=1), unique("svc")
     await bus.create_topics([], [service])
     await write_raw(kafka_url, topic.name, media("cam", 1).SerializeToString(), b"cam", -(10**15))
@@ -93,7 +97,7 @@ async def test_a_buried_record_is_kept_with_its_bytes_and_done(bus: Bus) -> None
     assert (letter.headers["origin-topic"], letter.headers["origin-offset"]) == (topic.name, "0")
 
 
-async def test_a_requeued_record_reaches_its_service_only(bus: Bus) -> None:
+async def test_only_the_named_service_gets_a_requeued_record(bus: Bus) -> None:
     topic, mine, other = await media_topic(bus, partitions=1), unique("mine"), unique("other")
     await bus.publish(topic, media("cam", 1), headers={"requeue-for": mine})
     await bus.publish(topic, media("cam", 2))

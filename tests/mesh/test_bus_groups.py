@@ -30,7 +30,7 @@ async def work(stream: Stream[MediaIngested], seen: list[int]) -> None:
 async def member(
     url: str, topic: Topic[MediaIngested], group: str, instance: str = "", session_ms: int = 6_000
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The broker gives it up `session_ms` after it was killed: 6 s are the least."""
+    """Runs a member that the broker gives up `session_ms` after it was killed, at least 6 s."""
     arguments = (url, topic.name, str(topic.partitions), group, instance, str(session_ms))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -55,10 +55,12 @@ async def lines(process: asyncio.subprocess.Process, count: int) -> list[int]:
         return [int(await process.stdout.readline()) for _ in range(count)]
 
 
-async def test_members_share_the_partitions_and_take_over_from_one_that_leaves(
+async def test_members_share_the_partitions_and_take_over_those_of_one_that_leaves(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.bus.stream.COMMIT_SECONDS", 60.0)  # so that only giving partitions away commits
+    monkeypatch.setattr(
+        "mesh.bus.stream.COMMIT_SECONDS", 60.0
+    )  # so that positions are committed only when partitions move
     topic, group = await media_topic(bus), unique("group")
     one_saw: list[int] = []
     two_saw: list[int] = []
@@ -78,11 +80,11 @@ async def test_members_share_the_partitions_and_take_over_from_one_that_leaves(
         await no_lag(one)
     await asyncio.gather(*working)
     assert any(n >= 400 for n in two_saw)
-    # What was in hand when the second one came may have come twice, and nothing else.
+    # Only records that were being processed when the second member joined may be delivered twice.
     assert all(n < 400 for n, times in Counter(one_saw + two_saw).items() if times > 1)
 
 
-async def test_what_was_in_hand_when_partitions_moved_is_not_finished_by_the_one_who_lost_them(
+async def test_a_member_cannot_finish_records_of_partitions_that_have_moved(
     bus: Bus,
 ) -> None:
     topic, group = await media_topic(bus), unique("group")
@@ -113,7 +115,9 @@ async def test_the_partitions_of_a_killed_member_move(bus: Bus, kafka_url: str) 
                 seen |= set(numbers(await anext(stream.batches(8))))
 
 
-async def test_a_member_with_a_name_takes_its_partitions_back_at_once(bus: Bus, kafka_url: str) -> None:
+async def test_a_restarted_member_with_a_name_gets_its_partitions_back_at_once(
+    bus: Bus, kafka_url: str
+) -> None:
     topic, group = await media_topic(bus, partitions=2), unique("group")
     await bus.publish(topic, media("cam", 1))
     async with member(kafka_url, topic, group, "home", session_ms=20 * 60_000) as killed:
@@ -124,7 +128,7 @@ async def test_a_member_with_a_name_takes_its_partitions_back_at_once(bus: Bus, 
         open_bus(kafka_url, client_id="test", instance="home") as again,
         again.consume(topic, group) as stream,
     ):
-        # Sooner than the broker would give the killed one up.
+        # Long before the broker would give up the killed member.
         assert numbers(await receive(stream, 1)) == [1]
         async with again.consume(topic, group) as second:
             await until(lambda: len(stream.positions()) == len(second.positions()) == 1)

@@ -1,4 +1,4 @@
-"""Tails on a real broker: fan-out, replay, tables."""
+"""Tails on a real broker: from the end, from the beginning, and from a time."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ async def read(tail: Tail[MediaIngested], count: int) -> list[int]:
         return numbers([await anext(tail) for _ in range(count)])
 
 
-async def test_a_tail_from_the_end_has_all_that_comes_after_it_was_entered(bus: Bus) -> None:
+async def test_a_tail_from_the_end_has_all_records_written_after_it_was_entered(bus: Bus) -> None:
     topic = await media_topic(bus)
     await bus.publish(topic, *(media(f"cam-{n}", n) for n in range(30)))
     async with bus.tail(topic) as tail:
@@ -28,14 +28,14 @@ async def test_a_tail_from_the_end_has_all_that_comes_after_it_was_entered(bus: 
         assert sorted(await read(tail, 30)) == list(range(30, 60))
 
 
-async def test_tails_do_not_share(bus: Bus) -> None:
+async def test_each_tail_gets_all_records(bus: Bus) -> None:
     topic = await media_topic(bus)
     await bus.publish(topic, *(media(f"cam-{n}", n) for n in range(30)))
     async with bus.tail(topic, start="beginning") as one, bus.tail(topic, start="beginning") as two:
         assert sorted(await read(one, 30)) == sorted(await read(two, 30)) == list(range(30))
 
 
-async def test_replay_from_a_time(bus: Bus, kafka_url: str) -> None:
+async def test_a_tail_can_start_at_a_time(bus: Bus, kafka_url: str) -> None:
     topic = await media_topic(bus, partitions=2)
     producer = AIOKafkaProducer(**KafkaAddress.parse(kafka_url).options("raw"))
     await producer.start()
@@ -54,10 +54,10 @@ async def test_replay_from_a_time(bus: Bus, kafka_url: str) -> None:
         assert await read(tail, 1) == [10]
     with pytest.raises(Invalid):
         async with bus.tail(topic, start=datetime(2026, 11, 1)):
-            raise AssertionError("entered at no time in particular")
+            raise AssertionError("entered with a time without a zone")
 
 
-async def test_caught_up_is_when_all_that_was_there_has_been_processed(bus: Bus) -> None:
+async def test_caught_up_returns_when_all_earlier_records_have_been_processed(bus: Bus) -> None:
     topic = await media_topic(bus)
     await bus.publish(topic, *(media(f"cam-{n}", n) for n in range(200)))
     seen: list[int] = []
@@ -75,13 +75,13 @@ async def test_caught_up_is_when_all_that_was_there_has_been_processed(bus: Bus)
     await asyncio.wait_for(following, 90)  # a tail ends with its block
 
 
-async def test_an_empty_topic_is_caught_up_with_at_once(bus: Bus) -> None:
+async def test_a_tail_of_an_empty_topic_is_caught_up_at_once(bus: Bus) -> None:
     topic = await media_topic(bus)
     async with bus.tail(topic, start="beginning") as tail:
         await asyncio.wait_for(tail.caught_up(), 90)
 
 
-async def test_undecodable_bytes_are_passed_over(bus: Bus, kafka_url: str) -> None:
+async def test_undecodable_records_are_skipped(bus: Bus, kafka_url: str) -> None:
     topic = await media_topic(bus, partitions=1)
     producer = AIOKafkaProducer(**KafkaAddress.parse(kafka_url).options("raw"))
     await producer.start()
@@ -92,7 +92,9 @@ async def test_undecodable_bytes_are_passed_over(bus: Bus, kafka_url: str) -> No
         assert await read(tail, 1) == [1]
 
 
-async def test_a_reader_that_lost_its_place_is_opened_anew(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_consumer_that_has_lost_its_assignment_is_replaced(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     topic = await media_topic(bus, partitions=1)
 
     async def lost(*_: object) -> int:
@@ -107,7 +109,7 @@ async def test_a_reader_that_lost_its_place_is_opened_anew(bus: Bus, monkeypatch
         assert await reading == [1]
 
 
-async def test_a_tail_that_is_given_up_waiting_loses_nothing(bus: Bus) -> None:
+async def test_a_tail_loses_nothing_when_a_waiting_reader_is_cancelled(bus: Bus) -> None:
     topic = await media_topic(bus, partitions=1)
     async with bus.tail(topic) as tail:
         for n in range(20):

@@ -1,9 +1,9 @@
-"""Puts or deletes a blob in a process of its own, which is killed, or stops, before a step of its choice.
+"""Puts or deletes a blob in a process that is killed or stopped before a given step.
 
-A step is whatever leaves the process: a system call, or a request to the server; of the same step many times
-in a row, the first seven count. One process waits for orders, a line each on standard input, and forks for
-each: `put PATH 3 9` puts that file and gets signal 9 before its fourth step. It answers with the id of the
-process, then with how that ended or that it stopped.
+A step is whatever has an effect outside the process: a system call, or a request to the server. Of a step
+that is repeated many times in a row, the first seven count. The program reads an order from each line of
+standard input and forks for it: `put PATH 3 9` puts that file and sends signal 9 before the fourth step. It
+prints the process id, and then the exit status or `stopped`.
 """
 
 import asyncio

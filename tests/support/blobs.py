@@ -1,4 +1,4 @@
-"""Photos in the blobs."""
+"""Helpers for tests with blobs."""
 
 import io
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from mesh.blobs import Blobs, FileBlobs
 
 
 async def keep_blob(blobs: Blobs, content: bytes) -> str:
-    """Returns its sha256."""
+    """Stores `content` and returns its SHA-256."""
     return (await blobs.put(io.BytesIO(content))).sha256
 
 
@@ -18,7 +18,7 @@ async def content_of(blobs: Blobs, sha256: str) -> bytes:
 
 
 class NamedBlobs(FileBlobs):
-    """For those who ask for a path and never look there."""
+    """Returns paths without checking that the blobs exist."""
 
     @asynccontextmanager
     async def local(self, sha256: str) -> AsyncIterator[Path]:

@@ -1,5 +1,5 @@
-"""A member of a consumer group in a process of its own, to be killed: prints what it was handed, and finishes
-what is even."""
+"""Runs a member of a consumer group that a test kills. It prints the number of each record that it gets, and
+finishes those with an even number."""
 
 import asyncio
 import sys

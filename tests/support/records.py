@@ -1,12 +1,13 @@
-"""Topics and records for tests, on the session's broker."""
+"""Topics and records of one test, on the session's broker."""
 
 import asyncio
 import time
+from collections.abc import Collection
 from uuid import uuid4
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from mesh.bus import Bus, Delivery, Stream
-from mesh.problems import Unavailable
+from mesh.problems import Conflict, Unavailable
 from mesh.topics import Topic
 
 
@@ -15,7 +16,7 @@ def unique(name: str) -> str:
 
 
 async def media_topic(bus: Bus, partitions: int = 12) -> Topic[MediaIngested]:
-    """A fresh topic like ingest.media.v1."""
+    """Creates a topic like ingest.media.v1."""
     topic = Topic(
         unique("media"), MediaIngested, lambda m: m.media.camera_id, "camera id", partitions, 3600, (), ()
     )
@@ -30,7 +31,7 @@ async def rejection_topic(bus: Bus) -> Topic[MediaRejected]:
 
 
 def media(camera: str, number: int) -> MediaIngested:
-    """A media of this camera, numbered by its size."""
+    """Returns a message with `number` as its size."""
     message = MediaIngested()
     message.media.camera_id = camera
     message.media.size_bytes = number
@@ -44,7 +45,7 @@ def numbers(deliveries: list[Delivery[MediaIngested]]) -> list[int]:
 async def receive(
     stream: Stream[MediaIngested], count: int, seconds: float = 90.0
 ) -> list[Delivery[MediaIngested]]:
-    """The next `count` records, none of them done. Raises TimeoutError if they do not arrive."""
+    """Returns the next `count` records, none of them done. Raises TimeoutError."""
     received: list[Delivery[MediaIngested]] = []
     async with asyncio.timeout(seconds):
         while len(received) < count:
@@ -53,7 +54,7 @@ async def receive(
 
 
 async def no_lag(stream: Stream[MediaIngested], seconds: float = 90.0) -> None:
-    """Waits until everything is done and the outputs are durable."""
+    """Waits until all records are done and their outputs durable."""
     deadline = time.monotonic() + seconds
     while (lag := await stream.lag()) > 0:
         assert time.monotonic() < deadline, f"still {lag} not done after {seconds} s"
@@ -61,7 +62,7 @@ async def no_lag(stream: Stream[MediaIngested], seconds: float = 90.0) -> None:
 
 
 async def answers(bus: Bus) -> bool:
-    """Whether the cluster responds within the two seconds of the check."""
+    """Returns whether the cluster answers within 2 s."""
     try:
         await bus.check()
     except Unavailable:
@@ -70,5 +71,17 @@ async def answers(bus: Bus) -> bool:
 
 
 def raw(name: str) -> Topic[MediaIngested]:
-    """A topic of dead letters, which are read as MediaIngested."""
+    """Returns a topic of dead letters whose records are messages."""
     return Topic(name, MediaIngested, lambda m: m.media.camera_id, "camera id", 1, None, (), ())
+
+
+class StoredOffsets:
+    """An OffsetStore with fixed offsets. With `topic_id`, it refuses another topic."""
+
+    def __init__(self, offsets: dict[int, int], topic_id: str = "") -> None:
+        self.offsets, self.topic_id = offsets, topic_id
+
+    async def load(self, topic: str, topic_id: str, partitions: Collection[int]) -> dict[int, int]:
+        if self.topic_id and topic_id != self.topic_id:
+            raise Conflict("created anew", "TOPIC_CHANGED")
+        return {partition: at for partition, at in self.offsets.items() if partition in partitions}

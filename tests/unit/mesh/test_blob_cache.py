@@ -1,5 +1,6 @@
-"""Copies of blobs: bounded, shared by processes, never taken from whoever holds one."""
+"""The cache of copies: it is bounded, processes share it, and held copies are not removed."""
 
+import fcntl
 import io
 import os
 import signal
@@ -60,7 +61,7 @@ def has(cache: BlobCache, number: int) -> bool:
     return held is not None
 
 
-def test_the_bound_holds_and_what_was_not_used_for_longest_goes(cache: BlobCache) -> None:
+def test_the_least_recently_used_copies_are_removed_at_the_bound(cache: BlobCache) -> None:
     for number in range(100):
         add(cache, number).release()
         assert total(cache) <= MOST
@@ -70,14 +71,14 @@ def test_the_bound_holds_and_what_was_not_used_for_longest_goes(cache: BlobCache
     assert total(cache) > MOST / 2
 
 
-def test_several_that_share_a_folder_keep_the_bound_but_for_their_margins(tmp_path: Path) -> None:
+def test_caches_that_share_a_folder_exceed_the_bound_only_by_their_margins(tmp_path: Path) -> None:
     caches = [BlobCache(tmp_path / "cache", MOST) for _ in range(4)]
     for number in range(200):
         add(caches[number % 4], number).release()
         assert total(caches[0]) <= MOST * (1 + 4 / 16)
 
 
-def test_what_is_held_stays_however_much_it_is(cache: BlobCache) -> None:
+def test_held_copies_are_not_removed_even_beyond_the_bound(cache: BlobCache) -> None:
     held = [add(cache, number) for number in range(40)]
     assert cache.overfull
     assert total(cache) == 40 * SIZE
@@ -88,7 +89,7 @@ def test_what_is_held_stays_however_much_it_is(cache: BlobCache) -> None:
     assert total(cache) <= MOST
 
 
-def test_what_another_process_holds_stays_until_it_dies(cache: BlobCache) -> None:
+def test_a_copy_that_another_process_holds_is_not_removed_before_it_dies(cache: BlobCache) -> None:
     add(cache, 0).release()
     process = subprocess.Popen(
         [sys.executable, "-c", HELD_BY_ANOTHER, str(cache._folder), name(0)],
@@ -112,8 +113,8 @@ def test_what_another_process_holds_stays_until_it_dies(cache: BlobCache) -> Non
     assert not has(cache, 0)
 
 
-def test_one_that_is_there_already_is_not_replaced(cache: BlobCache) -> None:
-    """Whoever holds it has told its path to others."""
+def test_an_existing_copy_is_not_replaced(cache: BlobCache) -> None:
+    """The path of a held copy may be in use elsewhere."""
     first = add(cache, 1)
     inode = first.path.stat().st_ino
     second = add(cache, 1)
@@ -127,11 +128,9 @@ def test_one_that_is_there_already_is_not_replaced(cache: BlobCache) -> None:
     cache.remove(name(1))
 
 
-def test_what_lost_its_name_before_it_was_locked_is_not_held(
+def test_a_copy_that_is_removed_before_it_is_locked_is_not_held(
     cache: BlobCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fcntl
-
     add(cache, 1).release()
     flock = fcntl.flock
 
@@ -143,6 +142,6 @@ def test_what_lost_its_name_before_it_was_locked_is_not_held(
     assert cache.hold(name(1)) is None
 
 
-def test_only_its_owner_may_look_into_it(cache: BlobCache) -> None:
+def test_only_its_owner_may_read_the_cache(cache: BlobCache) -> None:
     add(cache, 1).release()
     assert cache._folder.stat().st_mode & 0o777 == 0o700

@@ -7,14 +7,14 @@ import pytest
 from mesh.blobs.spool import Spool
 
 
-def test_what_another_still_writes_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_another_process_writes_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "left").write_bytes(b"half")
     with Spool(tmp_path).create() as file:
         Spool(tmp_path)
         assert list(tmp_path.iterdir()) == [Path(file.name)]
 
 
-def test_a_file_that_is_cleared_before_it_has_its_lock_is_made_anew(
+def test_a_file_that_is_removed_before_it_is_locked_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool, lock, cleared = Spool(tmp_path), fcntl.flock, list[str]()

@@ -1,4 +1,4 @@
-"""Questions to the cluster, with its answers in our hands."""
+"""Requests to the cluster, with a fake client."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from mesh.bus import cluster as questions
+from mesh.bus import cluster as cluster_module
 from mesh.bus.address import KafkaAddress
 from mesh.bus.cluster import Cluster
 from mesh.problems import NotFound, Unavailable
@@ -17,7 +17,7 @@ LOADING, UNKNOWN_TOPIC = 14, 3
 
 
 class FakeClient:
-    """Gives the answers it was made with, by the kind of request."""
+    """Returns the given answers, by the class of the request."""
 
     def __init__(self, **answers: list[Any]) -> None:
         self._answers: dict[str, Iterator[Any]] = {kind: iter(given) for kind, given in answers.items()}
@@ -44,7 +44,7 @@ def cluster(**answers: list[Any]) -> Cluster:
     return Cluster(KafkaAddress.parse("kafka://a:1"), FakeClient(**answers))
 
 
-async def test_a_coordinator_that_is_loading_is_not_one_that_knows_no_offsets() -> None:
+async def test_a_coordinator_that_is_loading_is_asked_again() -> None:
     coordinator = SimpleNamespace(error_code=0, coordinator_id=1)
     loading = SimpleNamespace(error_code=LOADING, topics=[])
     loaded = SimpleNamespace(error_code=0, topics=[("t", [(0, 5, "", 0), (1, -1, "", 0)])])
@@ -56,20 +56,20 @@ async def test_a_coordinator_that_is_loading_is_not_one_that_knows_no_offsets() 
     assert await asked.committed("g", "t") == {0: 5}
 
 
-async def test_a_connection_that_breaks_is_asked_again() -> None:
+async def test_a_request_is_repeated_after_a_connection_error() -> None:
     asked = cluster(TopicMetadataRequest=[KafkaConnectionError("closed"), topics()])
     state = await asked.topic("t")
     assert (state.id, state.leaders) == (str(UUID(int=7)), {0: 1, 1: 1})
 
 
-async def test_a_topic_that_stays_unknown_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questions, "TOPIC_SECONDS", 0.0)
+async def test_a_topic_that_stays_unknown_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "TOPIC_SECONDS", 0.0)
     with pytest.raises(NotFound) as missing:
         await cluster(TopicMetadataRequest=[topics(UNKNOWN_TOPIC)] * 9).topic("t")
     assert missing.value.reason == "TOPIC_MISSING"
 
 
-async def test_a_cluster_that_does_not_answer_in_time() -> None:
+async def test_a_cluster_that_does_not_answer_in_time_is_unavailable() -> None:
     with pytest.raises(Unavailable) as away:
         away_for_long = cluster(TopicMetadataRequest=[KafkaConnectionError("closed")] * 100)
         await away_for_long.attempt(lambda: away_for_long._topic("t"), patience=0.3)

@@ -1,4 +1,4 @@
-"""Blobs in a folder: what is particular to it. tests/contract/test_blobs.py has what all blobs must do."""
+"""Blobs in a folder. tests/contract/test_blobs.py has what all blobs must do."""
 
 import asyncio
 import fcntl
@@ -17,6 +17,7 @@ import pytest
 from mesh.blobs import Blob, FileBlobs, open_blobs
 from mesh.blobs import files as module
 from mesh.config import load_config
+from mesh.file_lock import lock
 from mesh.problems import Conflict, Invalid, Unavailable
 from tests.support.blobs import content_of
 from tests.support.waiting import until
@@ -39,15 +40,15 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def of_one_shelf(count: int) -> list[bytes]:
+def in_one_subfolder(count: int) -> list[bytes]:
     numbers = (str(number).encode() for number in range(10_000))
     return [n for n in numbers if hashlib.sha256(n).hexdigest().startswith("ab")][:count]
 
 
-async def test_what_a_killed_process_put_is_made_durable(
+async def test_folders_of_an_earlier_process_are_flushed_again(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have been killed right after the renaming."""
+    """The earlier process may have been killed between the rename and the flush."""
     synced: list[Path] = []
     monkeypatch.setattr(module, "sync_folder", synced.append)
     for _ in range(2):
@@ -55,15 +56,18 @@ async def test_what_a_killed_process_put_is_made_durable(
         await blobs.put(source)
         await blobs.put(source)
         blobs.close()
-    shelf = tmp_path / "media" / NAME[:2]
-    assert [{*synced[:2]}, synced[2], {*synced[3:5]}, synced[5]] == [{shelf, shelf.parent}, shelf] * 2
+    subfolder = tmp_path / "media" / NAME[:2]
+    assert [{*synced[:2]}, synced[2], {*synced[3:5]}, synced[5]] == [
+        {subfolder, subfolder.parent},
+        subfolder,
+    ] * 2
     assert len(synced) == 6
 
 
-async def test_puts_at_once_share_the_flushing_and_fail_one_by_one(
+async def test_concurrent_puts_share_flushes_and_fail_one_by_one(
     blobs: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, *others = of_one_shelf(6)
+    first, *others = in_one_subfolder(6)
     bad = hashlib.sha256(others[2]).hexdigest()
     steps: list[str] = []
     committing, go_on = threading.Event(), threading.Event()
@@ -78,7 +82,7 @@ async def test_puts_at_once_share_the_flushing_and_fail_one_by_one(
 
     def name(here: str, there: Path) -> None:
         if there.name == bad:
-            raise OSError("this one cannot be named")
+            raise OSError("this file cannot be renamed")
         steps.append("name")
         rename(here, there)
 
@@ -89,7 +93,7 @@ async def test_puts_at_once_share_the_flushing_and_fail_one_by_one(
     await asyncio.to_thread(committing.wait, 90)
     puts += [asyncio.create_task(blobs.put(io.BytesIO(content))) for content in others]
     await until(lambda: len(blobs._commits._waiting) == 5)
-    assert not steps  # and nobody is told that it is durable
+    assert not steps
     assert not any(put.done() for put in puts)
     go_on.set()
     outcome = await asyncio.gather(*puts, return_exceptions=True)
@@ -97,14 +101,14 @@ async def test_puts_at_once_share_the_flushing_and_fail_one_by_one(
     assert {*steps[2:4]} == {"ab", "media"}
     assert steps[4:] == [*["content"] * 5, *["name"] * 4, "ab"]
     assert [str(result) for result in outcome if isinstance(result, Exception)] == [
-        "this one cannot be named"
+        "this file cannot be renamed"
     ]
     assert isinstance(outcome[3], OSError)
     assert len([name async for name in blobs.list()]) == 5
     assert list((tmp_path / "media" / ".spool").iterdir()) == []
 
 
-async def test_of_folders_that_cannot_be_flushed_nothing_is_durable(
+async def test_a_put_fails_if_its_folder_cannot_be_flushed(
     blobs: FileBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(folder: Path) -> None:
@@ -113,27 +117,27 @@ async def test_of_folders_that_cannot_be_flushed_nothing_is_durable(
     monkeypatch.setattr(module, "sync_folder", fails)
     for _ in range(2):
         with pytest.raises(OSError, match="ab fails"):
-            await blobs.put(io.BytesIO(of_one_shelf(1)[0]))
+            await blobs.put(io.BytesIO(in_one_subfolder(1)[0]))
 
 
-async def test_a_folder_by_url(tmp_path: Path) -> None:
+async def test_a_folder_can_be_given_as_a_url(tmp_path: Path) -> None:
     blobs = await open_blobs(load_config(blobs_url=f"file://{tmp_path}/a%20b"))
     name = (await blobs.put(io.BytesIO(CONTENT))).sha256
     assert (tmp_path / "a b" / name[:2] / name).read_bytes() == CONTENT
     blobs.close()
 
 
-async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Invalid, match=rf"LARES_BLOBS_URL: cannot create {tmp_path}/file/x: Not a directory"):
         await open_blobs(load_config(blobs_url=f"file://{tmp_path}/file/x"))
 
 
 @pytest.mark.parametrize("shared", [CONTENT, b"another photo", CONTENT + b"!"])
-async def test_of_a_file_whose_extents_are_shared_the_copy_counts(
+async def test_a_clone_is_named_by_its_own_content(
     blobs: FileBlobs, source: Path, monkeypatch: pytest.MonkeyPatch, shared: bytes
 ) -> None:
-    """`shared` is what the file holds by the time that its extents are shared."""
+    """`shared` is the content of the source at the time of the clone."""
     monkeypatch.setattr(
         "mesh.blobs.spool.fcntl.ioctl", lambda target, *_: os.write(target, shared) and os.lseek(target, 0, 0)
     )
@@ -146,17 +150,17 @@ async def test_of_a_file_whose_extents_are_shared_the_copy_counts(
     assert await content_of(blobs, blob.sha256) == shared
 
 
-async def test_a_file_that_outgrew_what_is_wanted_of_it_is_not_shared(
+async def test_a_file_that_is_larger_than_requested_is_not_cloned(
     blobs: FileBlobs, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.blobs.spool.fcntl.ioctl", lambda *_: pytest.fail("shared"))
+    monkeypatch.setattr("mesh.blobs.spool.fcntl.ioctl", lambda *_: pytest.fail("cloned"))
     async with blobs.spooled() as spooled:
         with source.open("rb") as stream:
             await asyncio.to_thread(spooled.copy, stream, 1000)
         assert spooled.blob.size == 1000
 
 
-async def test_whoever_leaves_while_a_thread_still_copies_leaves_nothing(
+async def test_a_put_that_is_cancelled_while_a_thread_copies_leaves_nothing(
     blobs: FileBlobs, tmp_path: Path
 ) -> None:
     reading, go_on = threading.Event(), threading.Event()
@@ -173,12 +177,12 @@ async def test_whoever_leaves_while_a_thread_still_copies_leaves_nothing(
     assert len(list(spool.iterdir())) == 1
     putting.cancel()
     await asyncio.wait([putting])
-    assert len(list(spool.iterdir())) == 1  # the thread has it
+    assert len(list(spool.iterdir())) == 1  # the thread still uses it
     go_on.set()
     await until(lambda: not list(spool.iterdir()))
 
 
-async def test_where_files_cannot_be_locked_nothing_is_deleted(
+async def test_nothing_is_deleted_on_a_file_system_without_locks(
     blobs: FileBlobs, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_locks(file: BinaryIO, how: int) -> None:
@@ -192,35 +196,45 @@ async def test_where_files_cannot_be_locked_nothing_is_deleted(
     assert await content_of(blobs, NAME) == CONTENT
 
 
-async def test_a_deletion_waits_for_a_put_of_the_same_shelf(
+async def test_a_deletion_waits_for_a_put_into_the_same_subfolder(
     blobs: FileBlobs, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The put has not yet given its name when the deletion begins: it looks at the time under the lock."""
+    """The put has not renamed its file when the deletion begins, which checks the time under the lock."""
     await blobs.put(source)
     os.utime(blobs._path(NAME), (1, 1))
-    naming, go_on, rename = threading.Event(), threading.Event(), os.rename
+    renaming, locking, go_on = threading.Event(), threading.Event(), threading.Event()
+    rename, order = os.rename, list[str]()
 
-    def slow(here: str, there: Path) -> None:
-        naming.set()
+    def slow_rename(here: str, there: Path) -> None:
+        renaming.set()
         assert go_on.wait(90)
         rename(here, there)
+        order.append("renamed")
 
-    monkeypatch.setattr(os, "rename", slow)
+    def recorded_lock(file: BinaryIO, *, shared: bool = False) -> None:
+        if not shared:
+            locking.set()
+        lock(file, shared=shared)
+        if not shared:
+            order.append("locked")
+
+    monkeypatch.setattr(os, "rename", slow_rename)
+    monkeypatch.setattr(module, "lock", recorded_lock)
     putting = asyncio.create_task(blobs.put(source))
-    await asyncio.to_thread(naming.wait, 90)
+    await asyncio.to_thread(renaming.wait, 90)
     other = FileBlobs(blobs._folder)
     deleting = asyncio.create_task(other.delete(NAME, datetime.fromtimestamp(1000, UTC)))
-    done, _ = await asyncio.wait([deleting], timeout=0.2)
-    assert not done
+    await asyncio.to_thread(locking.wait, 90)
     go_on.set()
     await putting
     assert await deleting is False
+    assert order == ["renamed", "locked"]
     other.close()
     assert await content_of(blobs, NAME) == CONTENT
 
 
-async def test_a_folder_that_went_is_no_missing_blob(blobs: FileBlobs, source: Path) -> None:
-    """As when its disk is not mounted."""
+async def test_blobs_of_a_missing_folder_are_unavailable(blobs: FileBlobs, source: Path) -> None:
+    """As if the disk is not mounted."""
     await blobs.put(source)
     folder = blobs._folder
     aside = folder.rename(folder.with_name("aside"))
@@ -238,8 +252,8 @@ async def test_a_folder_that_went_is_no_missing_blob(blobs: FileBlobs, source: P
     assert await content_of(blobs, NAME) == CONTENT
 
 
-async def test_the_time_of_a_blob_is_that_of_its_storing(blobs: FileBlobs, tmp_path: Path) -> None:
-    """However long it lay in the spool, as a slow upload does."""
+async def test_the_time_of_a_blob_is_when_it_was_stored(blobs: FileBlobs, tmp_path: Path) -> None:
+    """A slow upload may have been in the spool for long."""
     async with blobs.spooled() as spooled:
         await asyncio.to_thread(spooled.write, CONTENT)
         (file,) = (tmp_path / "media" / ".spool").iterdir()
