@@ -23,7 +23,7 @@ from mesh.processes.sandbox_child import InputRefused
 if TYPE_CHECKING:
     from PIL import Image
 
-# The signature and the first marker: two bytes alone are not worth decoding.
+# The signature, and the start of the first segment.
 JPEG_START = JPEG_SIGNATURE + b"\xff"
 # A warning of libjpeg that costs no pixel: some cameras always write such files.
 HARMLESS = "Invalid SOS parameters"
@@ -51,8 +51,8 @@ def read_content(photo: bytes | str) -> bytes:
 
 
 def decode(content: bytes, min_side: int, max_pixels: int, *, both_sides: bool = False) -> DecodedPhoto:
-    """A JPEG is scaled down while its longer side (or with `both_sides` the shorter one) stays at `min_side`
-    pixels or more.
+    """A JPEG is scaled down as far as its longer side (with `both_sides`: each side) keeps `min_side` pixels
+    or more. A PNG keeps its size.
 
     Raises InputRefused with the name of a RejectionReason: ZERO_BYTE, NOT_AN_IMAGE, TOO_MANY_PIXELS,
     TRUNCATED, CORRUPT.
