@@ -14,7 +14,7 @@ from mesh.identity import NAMESPACE
 from mesh.problems import NotFound, Unauthenticated
 from mesh.security import digest, new_secret
 from store_svc.database import Database
-from store_svc.database.statement import Statement, parameter
+from store_svc.database.statement import Statement, equals, parameter
 from store_svc.database.tables import api_keys
 from store_svc.messages import key_message
 
@@ -33,12 +33,10 @@ _LIST = Statement(select(api_keys).order_by(_keys.created_at, _keys.id))
 _REVOKE = Statement(
     update(api_keys)
     .values(revoked_at=func.coalesce(_keys.revoked_at, parameter("now", _keys.revoked_at)))
-    .where(_keys.id == parameter("key_id", _keys.id))
+    .where(equals(_keys.id, "key_id"))
     .returning(*_keys)
 )
-_FIND = Statement(
-    select(api_keys).where(_keys.sha256 == parameter("sha256", _keys.sha256), _keys.revoked_at.is_(None))
-)
+_FIND = Statement(select(api_keys).where(equals(_keys.sha256, "sha256"), _keys.revoked_at.is_(None)))
 _REPLACE_ADMIN = Statement(
     insert(api_keys)
     .values(_new | {"id": literal(ADMIN_ID, _keys.id.type), "name": literal("admin")})

@@ -12,19 +12,19 @@ from sqlalchemy.dialects.postgresql import insert
 from mesh.problems import Conflict, NotFound
 from store_svc.commit_signals import CommitSignals
 from store_svc.database import Database
-from store_svc.database.statement import Connection, Statement, parameter
+from store_svc.database.statement import Connection, Statement, equals, parameter
 from store_svc.database.tables import camera_outbox, cameras
 from store_svc.domain.camera import StoredCamera
 from store_svc.messages import camera_configured
 
-_LOCK = Statement(select(cameras).where(cameras.c.id == parameter("id", cameras.c.id)).with_for_update())
+_LOCK = Statement(select(cameras).where(equals(cameras.c.id, "id")).with_for_update())
 _INSERT = Statement(insert(cameras).on_conflict_do_nothing().returning(cameras.c.id))
 _UPDATE = Statement(
     update(cameras)
     .values(
         {column.name: parameter(column.name, column) for column in cameras.columns if not column.primary_key}
     )
-    .where(cameras.c.id == parameter("camera_id", cameras.c.id))
+    .where(equals(cameras.c.id, "camera_id"))
 )
 _ANNOUNCE = Statement(
     insert(camera_outbox)

@@ -11,7 +11,7 @@ from lares.detect.v1.detection_pb2 import DetectorModel
 from mesh.config import setting
 from mesh.problems import Unavailable
 from store_svc.database import Database
-from store_svc.database.statement import Connection, Row, Statement, array, parameter
+from store_svc.database.statement import Connection, Row, Statement, one_of, parameter
 from store_svc.database.tables import TIME, detectors
 from store_svc.domain.watch_policy import ModelThresholds, WatchSettings, unknown_labels
 
@@ -19,7 +19,7 @@ RELOAD_AFTER = timedelta(minutes=1)
 
 _COLUMNS = (detectors.c.id, detectors.c.labels, detectors.c.threshold, detectors.c.fast_threshold)
 _LATEST = Statement(select(*_COLUMNS).order_by(detectors.c.reported_at.desc()).limit(1))
-_BY_ID = Statement(select(*_COLUMNS).where(detectors.c.id == func.any(array("ids", detectors.c.id))))
+_BY_ID = Statement(select(*_COLUMNS).where(one_of(detectors.c.id, "ids")))
 # Two transactions that report several detectors in different orders would deadlock. Readers do not wait.
 _LOCK = Statement(text("LOCK TABLE detectors IN SHARE ROW EXCLUSIVE MODE"))
 

@@ -18,8 +18,9 @@ from store_svc.database.statement import (
     Connection,
     Record,
     Statement,
-    array,
     copy_rows,
+    equals,
+    one_of,
     parameter,
     unnested,
     unnested_values,
@@ -39,20 +40,16 @@ _CHANGING = [column.name for column in events.columns if column.name not in ("id
 _LOAD = Statement(
     select(*events.columns, assessments.c.body.label("assessment"))
     .outerjoin_from(events, assessments, assessments.c.id == events.c.assessment_id)
-    .where(events.c.id == func.any(array("ids", events.c.id)))
+    .where(one_of(events.c.id, "ids"))
 )
 _DETECTION_IDS = Statement(
     select(detections.c.event_id, func.array_agg(detections.c.id).label("ids"))
-    .where(detections.c.event_id == func.any(array("event_ids", detections.c.event_id)))
+    .where(one_of(detections.c.event_id, "event_ids"))
     .group_by(detections.c.event_id)
 )
 _LOCK_CAMERAS = Statement(
     select(cameras.c.id, cameras.c.display_name)
-    .where(
-        cameras.c.id.in_(
-            select(events.c.camera_id).where(events.c.id == func.any(array("event_ids", events.c.id)))
-        )
-    )
+    .where(cameras.c.id.in_(select(events.c.camera_id).where(one_of(events.c.id, "event_ids"))))
     .order_by(cameras.c.id)
     .with_for_update()
 )
@@ -64,7 +61,7 @@ _NEXT_SEQUENCES = Statement(
 _UPDATE = Statement(
     update(events)
     .values({name: bindparam(name) for name in _CHANGING})
-    .where(events.c.id == parameter("event_id", events.c.id))
+    .where(equals(events.c.id, "event_id"))
 )
 
 _WINDOW = {

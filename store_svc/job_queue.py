@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import (
     CTE,
     Double,
+    Integer,
     Interval,
     and_,
     case,
@@ -28,21 +29,19 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from lares.store.internal.v1.job_service_pb2 import ReassessmentRequest
-from store_svc.database.statement import Connection, Record, Statement, array, parameter
+from store_svc.database.statement import Connection, Record, Statement, one_of, parameter
 from store_svc.database.tables import TIME, jobs
 from store_svc.domain.job import RETRY_MAX_SECONDS, RETRY_SECONDS, Job, Request
 
-MOST_HASTENED = 200  # by one success
+MAX_HASTENED = 200  # by one success
 
 _KEY = ("kind", "subject_id")
 _COLUMNS = [column for column in jobs.columns if column.name != "id"]
 _kind = parameter("kind", jobs.c.kind)
 _now = parameter("now", TIME)
-_most = parameter("most", jobs.c.attempts)
+_limit = parameter("limit", Integer)
 _best_first = jobs.c.priority.desc(), jobs.c.rank_time.desc()
-_of_subjects = and_(
-    jobs.c.kind == _kind, jobs.c.subject_id == func.any(array("subject_ids", jobs.c.subject_id))
-)
+_of_subjects = and_(jobs.c.kind == _kind, one_of(jobs.c.subject_id, "subject_ids"))
 
 _LOCK = Statement(
     select(*_COLUMNS).where(_of_subjects).order_by(jobs.c.kind, jobs.c.subject_id).with_for_update()
@@ -70,7 +69,7 @@ def _lease() -> Statement:
         select(jobs.c.id)
         .where(jobs.c.kind == _kind, not_(pausing), available)
         .order_by(*_best_first)
-        .limit(_most)
+        .limit(_limit)
         .with_for_update(skip_locked=True)
         .cte("due")
     )
@@ -86,7 +85,7 @@ def _held() -> CTE:
     """The jobs with these leases, which it locks by kind and subject."""
     return (
         select(jobs.c.id)
-        .where(jobs.c.lease_id == func.any(array("lease_ids", jobs.c.lease_id)))
+        .where(one_of(jobs.c.lease_id, "lease_ids"))
         .order_by(jobs.c.kind, jobs.c.subject_id)
         .with_for_update()
         .cte("held")
@@ -119,7 +118,7 @@ def _hasten() -> Statement:
             or_(jobs.c.lease_id.is_(None), jobs.c.leased_until <= _now),
         )
         .order_by(*_best_first)
-        .limit(_most)
+        .limit(_limit)
         .with_for_update(skip_locked=True)
     )
     return Statement(
@@ -186,18 +185,18 @@ async def delete_jobs(connection: Connection, kind: int, subject_ids: Collection
 async def lease_jobs(
     connection: Connection,
     kind: int,
-    most: int,
+    max_jobs: int,
     now: datetime,
     length: timedelta,
     read_until: datetime,
 ) -> list[Job]:
-    """Leases up to `most` due jobs that are neither leased nor locked: by priority, then by the latest rank
-    time. A job with an expired lease is due only if the lease expired by `read_until`: all facts published
-    until then are in the store."""
+    """Leases up to `max_jobs` due jobs that are neither leased nor locked: by priority, then by the latest
+    rank time. A job with an expired lease is due only if the lease expired by `read_until`: all facts that
+    were published until then are in the store."""
     rows = await _LEASE.fetch(
         connection,
         kind=kind,
-        most=most,
+        limit=max_jobs,
         now=now,
         length=length,
         longest_pause=timedelta(seconds=RETRY_MAX_SECONDS),
@@ -219,7 +218,7 @@ async def release_leases(connection: Connection, lease_ids: Collection[str], due
 
 async def hasten_jobs(connection: Connection, kind: int, now: datetime) -> bool:
     """Makes failed jobs due that are not leased, each once until it succeeds. Returns whether any was."""
-    return bool(await _HASTEN.fetch(connection, kind=kind, now=now, most=MOST_HASTENED))
+    return bool(await _HASTEN.fetch(connection, kind=kind, now=now, limit=MAX_HASTENED))
 
 
 async def last_expiry(connection: Connection, kind: int, now: datetime) -> datetime | None:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from mesh.delivery import Delivery
 from mesh.problems import Conflict
 from store_svc.database import Database
-from store_svc.database.statement import Connection, Statement, array, parameter, unnested, unnested_values
+from store_svc.database.statement import Connection, Statement, one_of, parameter, unnested, unnested_values
 from store_svc.database.tables import offsets
 
 _MOVE = {
@@ -23,7 +23,7 @@ _LOAD = Statement(
     select(offsets.c.partition, offsets.c.next_offset, offsets.c.topic_id).where(
         offsets.c.consumer == _consumer,
         offsets.c.topic == _topic,
-        offsets.c.partition == func.any(array("partitions", offsets.c.partition)),
+        one_of(offsets.c.partition, "partitions"),
     )
 )
 

@@ -15,7 +15,7 @@ from mesh.topics import CAMERAS, FEED, KEPT
 from store_svc.commit_signals import CommitSignal, wait
 from store_svc.consumer import BACKOFF
 from store_svc.database import Database
-from store_svc.database.statement import Connection, Statement, array, parameter
+from store_svc.database.statement import Connection, Statement, one_of, parameter
 from store_svc.database.tables import camera_outbox, feed, feed_published, kept_outbox
 
 LOCK = 0x1A7E6
@@ -43,7 +43,7 @@ def _oldest(outbox: Table) -> Statement:
 
 
 def _deletion(outbox: Table) -> Statement:
-    return Statement(delete(outbox).where(outbox.c.id == func.any(array("ids", outbox.c.id))))
+    return Statement(delete(outbox).where(one_of(outbox.c.id, "ids")))
 
 
 _CAMERAS, _DELETE_CAMERAS = _oldest(camera_outbox), _deletion(camera_outbox)

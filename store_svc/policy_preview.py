@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from operator import itemgetter
 
-from sqlalchemy import Integer, func, select
+from sqlalchemy import Integer, select
 
 from lares.store.v1.camera_service_pb2 import (
     DetectionPreview,
@@ -14,7 +14,7 @@ from lares.store.v1.camera_service_pb2 import (
 )
 from lares.store.v1.dropped_pb2 import DroppedDetections
 from store_svc.database import Database
-from store_svc.database.statement import Row, Statement, array, parameter
+from store_svc.database.statement import Row, Statement, equals, one_of, parameter
 from store_svc.database.tables import detections, frames, media
 from store_svc.detectors import Detectors, KnownDetector, detectors_by_id, latest_detector
 from store_svc.domain.camera import StoredCamera
@@ -28,9 +28,9 @@ from store_svc.times import stamp
 _FRAMES = Statement(
     select(frames, media.c.detector, media.c.policy_digest)
     .join_from(media, frames, frames.c.media_id == media.c.id)
-    .where(media.c.camera_id == parameter("camera_id", media.c.camera_id))
+    .where(equals(media.c.camera_id, "camera_id"))
     .order_by(media.c.captured_at.desc(), media.c.id.desc(), frames.c.index.desc())
-    .limit(parameter("most", Integer))
+    .limit(parameter("limit", Integer))
 )
 _KEPT = Statement(
     select(
@@ -41,7 +41,7 @@ _KEPT = Statement(
         detections.c.score,
         detections.c.box,
     )
-    .where(detections.c.media_id == func.any(array("media_ids", detections.c.media_id)))
+    .where(one_of(detections.c.media_id, "media_ids"))
     .order_by(detections.c.media_id, detections.c.frame)
 )
 
@@ -74,14 +74,14 @@ class PolicyPreviews:
         )
 
     async def preview(
-        self, current: StoredCamera, proposed: StoredCamera, most: int
+        self, current: StoredCamera, proposed: StoredCamera, max_frames: int
     ) -> PreviewPolicyResponse:
-        """Compares both over the newest `most` frames whose raw output was recorded, newest first."""
+        """Compares both over the newest `max_frames` frames whose raw output was recorded, newest first."""
         async with (
             self._database.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            rows = await _FRAMES.fetch(connection, camera_id=current.id, most=most)
+            rows = await _FRAMES.fetch(connection, camera_id=current.id, limit=max_frames)
             kept = await _KEPT.fetch(connection, media_ids=[row["media_id"] for row in rows])
             detectors = await detectors_by_id(connection, [row["detector"] for row in rows])
             latest = await latest_detector(connection)

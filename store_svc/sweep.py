@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import Integer, func, not_, select, update
+from sqlalchemy import Integer, not_, select, update
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.bus import Stream
@@ -15,7 +15,7 @@ from mesh.retry import retry
 from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import BACKOFF
 from store_svc.database import Database
-from store_svc.database.statement import Connection, Statement, array, parameter
+from store_svc.database.statement import Connection, Statement, one_of, parameter
 from store_svc.database.tables import events
 from store_svc.domain.job import ASSESS
 from store_svc.event_repository import load_queued, lock_cameras, write_events
@@ -38,7 +38,7 @@ _CLOSABLE = Statement(
     .where(
         _open,
         events.c.last_recorded_at <= _before,
-        events.c.partition == func.any(array("partitions", events.c.partition)),
+        one_of(events.c.partition, "partitions"),
     )
     .order_by(events.c.last_recorded_at)
     .limit(parameter("limit", Integer))
@@ -47,9 +47,7 @@ _CLOSABLE = Statement(
 _in_future = events.c.last_recorded_at > _now
 _IN_FUTURE = Statement(select(events.c.id).where(_open, _in_future))
 _RESET_TO_NOW = Statement(
-    update(events)
-    .values(last_recorded_at=_now)
-    .where(events.c.id == func.any(array("ids", events.c.id)), _open, _in_future)
+    update(events).values(last_recorded_at=_now).where(one_of(events.c.id, "ids"), _open, _in_future)
 )
 
 

@@ -142,6 +142,16 @@ def array(name: str, type_: _TypeLike) -> BindParameter[Any]:
     return bindparam(name, type_=ARRAY(type_.type if isinstance(type_, Column) else type_))
 
 
+def equals(column: Column[Any], name: str) -> ColumnElement[bool]:
+    """The condition that the column equals the parameter of this name."""
+    return column == parameter(name, column)
+
+
+def one_of(column: Column[Any], name: str) -> ColumnElement[bool]:
+    """The condition that the column equals an element of the parameter of this name, which takes a list."""
+    return column == func.any(array(name, column))
+
+
 def unnested(
     name: str, columns: Mapping[str, Column[Any]], ordinality: str | None = None
 ) -> TableValuedAlias:

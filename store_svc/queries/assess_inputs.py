@@ -9,7 +9,7 @@ from sqlalchemy import func, literal_column, select
 from lares.reason.v1.evidence_pb2 import Evidence, PastEvent
 from lares.store.internal.v1.job_service_pb2 import AssessInput
 from store_svc import messages
-from store_svc.database.statement import Connection, Record, Statement, array
+from store_svc.database.statement import Connection, Record, Statement, one_of
 from store_svc.database.tables import cameras, detections, events
 from store_svc.domain.evidence import evidence_digest, load_history
 from store_svc.domain.job import Job
@@ -41,7 +41,7 @@ _EVIDENCE = Statement(
         func.array(_detections).label("detections"),
     )
     .outerjoin_from(events, cameras, cameras.c.id == events.c.camera_id)
-    .where(events.c.id == func.any(array("event_ids", events.c.id)))
+    .where(one_of(events.c.id, "event_ids"))
 )
 
 

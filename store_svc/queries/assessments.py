@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Integer, Select, select
 from lares.reason.v1.assessment_pb2 import Assessment
 from lares.store.v1.event_service_pb2 import ListAssessmentsResponse
 from store_svc.database import Database
-from store_svc.database.statement import FilteredStatement, parameter
+from store_svc.database.statement import FilteredStatement, equals, parameter
 from store_svc.database.tables import assessments
 from store_svc.queries.page_tokens import NUMBER, PageTokens
 
@@ -15,7 +15,7 @@ from store_svc.queries.page_tokens import NUMBER, PageTokens
 def _select(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
     return (
         select(assessments.c.number, assessments.c.body)
-        .where(assessments.c.event_id == parameter("event_id", assessments.c.event_id), *conditions)
+        .where(equals(assessments.c.event_id, "event_id"), *conditions)
         .order_by(assessments.c.number.desc())
         .limit(parameter("limit", Integer))
     )

@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Integer, func, select
+from sqlalchemy import Integer, select
 
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2 import ListCamerasResponse
 from mesh.problems import NotFound
 from store_svc.database import Database
-from store_svc.database.statement import Statement, array, parameter
+from store_svc.database.statement import Statement, equals, one_of, parameter
 from store_svc.database.tables import cameras
 from store_svc.domain.camera import StoredCamera
 from store_svc.messages import camera_message
 from store_svc.queries.page_tokens import SLUG, PageTokens
 
-_ONE = Statement(
-    select(cameras).where(cameras.c.id == parameter("id", cameras.c.id), cameras.c.deleted_at.is_(None))
-)
-_BATCH = Statement(select(cameras).where(cameras.c.id == func.any(array("ids", cameras.c.id))))
+_ONE = Statement(select(cameras).where(equals(cameras.c.id, "id"), cameras.c.deleted_at.is_(None)))
+_BATCH = Statement(select(cameras).where(one_of(cameras.c.id, "ids")))
 _PAGE = Statement(
     select(cameras)
     .where(cameras.c.id > parameter("after", cameras.c.id), cameras.c.deleted_at.is_(None))

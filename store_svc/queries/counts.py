@@ -7,7 +7,7 @@ from sqlalchemy import func, not_, select
 
 from lares.store.v1.event_service_pb2 import GetStoreStatusResponse
 from store_svc.database import Database
-from store_svc.database.statement import Statement, parameter
+from store_svc.database.statement import Statement, equals, parameter
 from store_svc.database.tables import (
     TIME,
     assessments,
@@ -32,7 +32,7 @@ def _counts() -> Statement:
             count().filter(jobs.c.leased_until > now).label("leased"),
             func.min(jobs.c.waiting_since).label("oldest"),
         )
-        .where(jobs.c.kind == parameter("kind", jobs.c.kind))
+        .where(equals(jobs.c.kind, "kind"))
         .subquery("due")
     )
     recent = (assessments.c.recorded_at > parameter("since", TIME)) & (assessments.c.recorded_at <= now)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Integer, Select, literal, or_, select, tru
 
 from lares.store.v1.detection_service_pb2 import DetectionPage
 from store_svc.database import Database
-from store_svc.database.statement import FilteredStatement, Record, Statement, parameter, unnested
+from store_svc.database.statement import FilteredStatement, Record, Statement, equals, parameter, unnested
 from store_svc.database.tables import detections
 from store_svc.messages import detection_message
 from store_svc.queries.page_tokens import ID, SCORE, TIME, PageTokens
@@ -37,8 +37,7 @@ def _after() -> ColumnElement[bool]:
 
 _PAGE = FilteredStatement(
     _select,
-    {parent: _found[parent] == parameter(parent, _found[parent]) for parent in _PARENTS}
-    | {"after_id": _after()},
+    {parent: equals(_found[parent], parent) for parent in _PARENTS} | {"after_id": _after()},
 )
 
 

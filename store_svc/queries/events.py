@@ -9,7 +9,15 @@ from lares.store.v1.event_service_pb2 import EventFilter, ListEventsResponse
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import NotFound
 from store_svc.database import Database
-from store_svc.database.statement import FilteredStatement, Record, Statement, array, parameter
+from store_svc.database.statement import (
+    FilteredStatement,
+    Record,
+    Statement,
+    array,
+    equals,
+    one_of,
+    parameter,
+)
 from store_svc.database.tables import assessments, cameras, events, feed
 from store_svc.messages import bound, event_message
 from store_svc.queries.page_tokens import ID, TIME, PageTokens
@@ -25,7 +33,7 @@ _ONE = Statement(
             assessments, assessments.c.id == events.c.assessment_id
         )
     )
-    .where(events.c.id == parameter("id", events.c.id))
+    .where(equals(events.c.id, "id"))
 )
 
 
@@ -77,10 +85,10 @@ def _select(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
 _PAGE = FilteredStatement(
     _select,
     {
-        "camera_ids": events.c.camera_id == func.any(array("camera_ids", events.c.camera_id)),
+        "camera_ids": one_of(events.c.camera_id, "camera_ids"),
         "labels": events.c.labels.bool_op("&&")(array("labels", Text)),
-        "severities": events.c.severity == func.any(array("severities", events.c.severity)),
-        "statuses": events.c.status == func.any(array("statuses", events.c.status)),
+        "severities": one_of(events.c.severity, "severities"),
+        "statuses": one_of(events.c.status, "statuses"),
         "started_after": events.c.started_at >= parameter("started_after", events.c.started_at),
         "started_before": events.c.started_at < parameter("started_before", events.c.started_at),
         "after_id": tuple_(events.c.started_at, events.c.id)

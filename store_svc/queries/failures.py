@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from lares.store.v1.event_service_pb2 import BatchGetFailuresResponse
 from store_svc.database import Database
-from store_svc.database.statement import Statement, array
+from store_svc.database.statement import Statement, one_of
 from store_svc.database.tables import assessment_failures, events
 from store_svc.messages import failure_message
 
@@ -19,7 +19,7 @@ _LAST = Statement(
         assessment_failures.c.given_up_request_id,
     )
     .join_from(events, assessment_failures, assessment_failures.c.id == events.c.failure_id)
-    .where(events.c.id == func.any(array("event_ids", events.c.id)))
+    .where(one_of(events.c.id, "event_ids"))
 )
 
 

@@ -5,7 +5,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, select, true, tuple_
 
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.store.v1.media_service_pb2 import (
@@ -16,7 +16,7 @@ from lares.store.v1.media_service_pb2 import (
 )
 from mesh.problems import NotFound
 from store_svc.database import Database
-from store_svc.database.statement import FilteredStatement, Statement, array, parameter, unnested
+from store_svc.database.statement import FilteredStatement, Statement, one_of, parameter, unnested
 from store_svc.database.tables import detections, events, files, media, rejections
 from store_svc.ids import file_id
 from store_svc.messages import media_message, rejection_message
@@ -24,7 +24,7 @@ from store_svc.queries.page_tokens import ID, TIME, PageTokens
 
 _limit = parameter("limit", Integer)
 _after_id = parameter("after_id", media.c.id)
-_BATCH = Statement(select(media).where(media.c.id == func.any(array("ids", media.c.id))))
+_BATCH = Statement(select(media).where(one_of(media.c.id, "ids")))
 
 
 def _media_of_events() -> Statement:
@@ -59,7 +59,7 @@ _OF_EVENTS, _UNKNOWN = _media_of_events(), _unknown_files()
 _PAGE = FilteredStatement(
     _select_media,
     {
-        "camera_ids": media.c.camera_id == func.any(array("camera_ids", media.c.camera_id)),
+        "camera_ids": one_of(media.c.camera_id, "camera_ids"),
         "after_id": tuple_(media.c.captured_at, media.c.id)
         < tuple_(parameter("after_captured_at", media.c.captured_at), _after_id),
     },

@@ -4,13 +4,13 @@ from sqlalchemy import select
 
 from mesh.problems import NotFound
 from store_svc.database import Database
-from store_svc.database.statement import Statement, parameter
+from store_svc.database.statement import Statement, equals
 from store_svc.database.tables import assessments, raw_answers
 
 _ONE = Statement(
     select(raw_answers.c.body)
     .outerjoin_from(assessments, raw_answers, raw_answers.c.assessment_id == assessments.c.id)
-    .where(assessments.c.id == parameter("assessment_id", assessments.c.id))
+    .where(equals(assessments.c.id, "assessment_id"))
 )
 
 

@@ -7,14 +7,14 @@ from datetime import datetime
 from sqlalchemy import Text, cast, func, select
 
 from store_svc.camera_repository import announce_camera, insert_camera
-from store_svc.database.statement import Connection, Statement, array
+from store_svc.database.statement import Connection, Statement, array, one_of
 from store_svc.database.tables import cameras
 from store_svc.domain.camera import new_camera
 from store_svc.recording.media_record import MediaRecord
 
 _ids = array("ids", cameras.c.id)
 _other = cameras.alias("other")
-_named = cameras.c.id == func.any(_ids)
+_named = one_of(cameras.c.id, "ids")
 _KNOWN = Statement(select(cameras.c.id).where(_named))
 # All or none: a transaction that held some of them while it creates the others would lock out of order.
 _LOCK = Statement(
@@ -28,7 +28,7 @@ _LOCK = Statement(
     )
     .where(
         _named,
-        select(func.count(_other.c.id)).where(_other.c.id == func.any(_ids)).scalar_subquery()
+        select(func.count(_other.c.id)).where(one_of(_other.c.id, "ids")).scalar_subquery()
         == func.cardinality(_ids),
     )
     .order_by(cameras.c.id)

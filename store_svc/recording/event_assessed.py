@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from lares.reason.v1.assessment_pb2 import Assessment
 from lares.reason.v1.events_pb2 import EventAssessed
 from mesh.delivery import Delivery
 from mesh.topics import ASSESSED
-from store_svc.database.statement import Connection, Statement, array, parameter
+from store_svc.database.statement import Connection, Statement, equals, one_of, parameter
 from store_svc.database.tables import assessment_failures, assessments, raw_answers, tombstones
 from store_svc.domain.event import StoredAssessment
 from store_svc.domain.job import ASSESS
@@ -32,26 +32,24 @@ _STORED = Statement(
         assessments.c.severity,
         assessments.c.body,
         assessments.c.request_id,
-    ).where(assessments.c.id == func.any(array("ids", assessments.c.id)))
+    ).where(one_of(assessments.c.id, "ids"))
 )
 _WRITE_FAILURE = Statement(insert(assessment_failures).on_conflict_do_nothing().returning(_failures.id))
 _GIVE_UP = Statement(
     update(assessment_failures)
     .values(given_up_request_id=parameter("request_id", _failures.given_up_request_id))
-    .where(_failures.id == parameter("failure_id", _failures.id))
+    .where(equals(_failures.id, "failure_id"))
 )
 # Failures that gave up a request stay: the same request, sent again, must not be a new one.
 _DELETE_EARLIER_FAILURES = Statement(
     delete(assessment_failures).where(
-        _failures.event_id == parameter("of_event", _failures.event_id),
+        equals(_failures.event_id, "of_event"),
         _failures.id != parameter("failure_id", _failures.id),
         _failures.given_up_request_id.is_(None),
     )
 )
 _DELETED_EVENTS = Statement(
-    select(tombstones.c.id).where(
-        tombstones.c.kind == "event", tombstones.c.id == func.any(array("ids", tombstones.c.id))
-    )
+    select(tombstones.c.id).where(tombstones.c.kind == "event", one_of(tombstones.c.id, "ids"))
 )
 
 

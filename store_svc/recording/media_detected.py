@@ -7,14 +7,14 @@ from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, union_all
+from sqlalchemy import insert, select, union_all
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.events_pb2 import MediaKept
 from mesh.delivery import Delivery
 from mesh.telemetry.spans import sampled_traceparent
 from mesh.topics import DETECTED
-from store_svc.database.statement import Connection, Statement, array, copy_rows, unnested, unnested_values
+from store_svc.database.statement import Connection, Statement, copy_rows, one_of, unnested, unnested_values
 from store_svc.database.tables import detections, frames, kept_outbox, media, tombstones
 from store_svc.detectors import DetectorRecorder
 from store_svc.domain.assembly import AssemblyLimits, Timeline, event_windows
@@ -32,11 +32,10 @@ from store_svc.times import moment, stamp
 
 MAX_POLICIES = 4096  # kept in memory: one for each configuration in use
 
-_media_ids = array("ids", media.c.id)
 _KNOWN = Statement(
     union_all(
-        select(media.c.id).where(media.c.id == func.any(_media_ids)),
-        select(tombstones.c.id).where(tombstones.c.kind == "media", tombstones.c.id == func.any(_media_ids)),
+        select(media.c.id).where(one_of(media.c.id, "ids")),
+        select(tombstones.c.id).where(tombstones.c.kind == "media", one_of(tombstones.c.id, "ids")),
     )
 )
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from lares.ingest.v1.events_pb2 import MediaRejected
 from mesh.delivery import Delivery
 from mesh.topics import REJECTED
-from store_svc.database.statement import Connection, Statement, array
+from store_svc.database.statement import Connection, Statement, one_of
 from store_svc.database.tables import cameras, rejections
 from store_svc.ids import file_id
 from store_svc.recording.record_fields import read_time, read_uuid
@@ -20,9 +20,7 @@ from store_svc.times import moment
 
 _WRITE = Statement(insert(rejections).on_conflict_do_nothing())
 _DELETED_CAMERAS = Statement(
-    select(cameras.c.id).where(
-        cameras.c.id == func.any(array("ids", cameras.c.id)), cameras.c.deleted_at.is_not(None)
-    )
+    select(cameras.c.id).where(one_of(cameras.c.id, "ids"), cameras.c.deleted_at.is_not(None))
 )
 
 

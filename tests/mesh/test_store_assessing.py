@@ -255,7 +255,7 @@ class TestRecovery:
     async def test_makes_a_limited_number_of_jobs_due(
         self, store: Recorded, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("store_svc.job_queue.MOST_HASTENED", 2)
+        monkeypatch.setattr("store_svc.job_queue.MAX_HASTENED", 2)
         old = await self.put(store, started_at=at(-9))
         new, urgent = await self.put(store), await self.put(store, started_at=at(-99), priority=1)
         await self.succeed(store)
