@@ -1,4 +1,4 @@
-"""Settings: `LARES_*` from the environment and `.env`, validated once, at start."""
+"""The settings: `LARES_*` variables from the environment and `.env`, validated once at the start."""
 
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ from pydantic_settings import (
 from mesh.problems import Conflict, Invalid
 
 WATCHED = "person,bicycle,car,motorcycle,bus,truck,bird,cat,dog,horse,sheep,cow,bear"  # canonical COCO names
-# Settings by their names of before, when detect_svc decided what counts; store_svc decides now.
+# Earlier names of settings, from when detect_svc decided which detections count; now store_svc does.
 RENAMED = {
     "detect_classes": "watch_classes",
     "detect_threshold": "watch_threshold",
@@ -36,7 +36,7 @@ RENAMED = {
     "detect_fast_threshold": "watch_fast_threshold",
 }
 SIBLINGS = ("ingest", "detect", "reason", "store")
-# What the URL of a part of yours begins with.
+# How the URL of a database, a Kafka or a blob store outside Lares begins.
 SCHEMES = {
     "database_url": ("postgresql+asyncpg://",),
     "bus_url": ("kafka://",),
@@ -84,93 +84,125 @@ class Config(BaseSettings):
         env_prefix="LARES_", env_file=".env", extra="ignore", frozen=True, validate_default=True
     )
 
-    home: Folder = Field(Path("data"), description="Folder of everything that Lares keeps.")
+    home: Folder = Field(Path("data"), description="Folder in which Lares keeps its data.")
     cache: Folder = Field(
         Path("~/.cache/lares"),
-        description="Folder of what is fetched: jars, model weights, copies of photos from S3.",
+        description="Folder for what Lares downloads: jars, model weights, copies of media from S3.",
     )
-    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="Format of the log; `auto` is `console` on a terminal, else `json`."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level that is logged."
+    )
 
     database_url: str = Field(
-        "embedded:", description="`embedded:` or `postgresql+asyncpg://...`.", repr=False
+        "embedded:", description="PostgreSQL: `embedded:` or `postgresql+asyncpg://...`.", repr=False
     )
-    bus_url: str = Field("embedded:", description="`embedded:` or `kafka://host:9092,...`.", repr=False)
+    bus_url: str = Field(
+        "embedded:", description="Kafka: `embedded:` or `kafka://host:9092,...`.", repr=False
+    )
     blobs_url: str = Field(
-        "", description="`file:///folder` or `s3://bucket/...`; empty: `media/` in the home.", repr=False
+        "",
+        description="Originals: `file:///folder` or `s3://bucket/...`; empty: `media/` in the home.",
+        repr=False,
     )
     blobs_cache_bytes: int = Field(
-        2 * 2**30, gt=0, description="Most bytes of copies from `s3://`, in `LARES_CACHE`."
+        2 * 2**30, gt=0, description="Maximum bytes of media from `s3://` that `LARES_CACHE` holds."
     )
     detector_url: str = Field(
         "litert:efficientdet-lite0",
-        description="`litert:efficientdet-lite0`, `onnx:/path/model.onnx` or `triton://host:8001,.../model`.",
+        description="Detector: `litert:efficientdet-lite0`, `onnx:/path/model.onnx` or `triton://host:8001,.../model`.",
         repr=False,
     )
-    detector_ca: File | None = Field(None, description="CA (PEM) of Triton, for `tls=true`.")
+    detector_ca: File | None = Field(
+        None, description="CA certificate (PEM) that signs Triton's, for `tls=true`."
+    )
     reasoner_url: str = Field(
         "rules:",
         description="`rules:`, `openai+http(s)://host:port/v1?model=...` or `llama:/path/model.gguf`.",
         repr=False,
     )
-    reasoner_ca: File | None = Field(None, description="CA (PEM) of the LLM server.")
+    reasoner_ca: File | None = Field(None, description="CA certificate (PEM) that signs the LLM server's.")
 
-    gateway_listen: str = Field("127.0.0.1:8000", description="GraphQL, media, health and metrics over HTTP.")
-    grpc_listen: str = Field("127.0.0.1:50051", description="gRPC for clients.")
-    kafka_listen: str = Field("127.0.0.1:9092", description="The embedded Kafka.")
-    grpc_reflection: bool = Field(False, description="Serve gRPC reflection.")
-    tls_cert: File | None = Field(None, description="Certificate chain (PEM) for HTTP and gRPC.")
-    tls_key: File | None = Field(None, description="Its private key (PEM).")
-    tls_ca: File | None = Field(None, description="CA (PEM) that signs sibling services, for mutual TLS.")
-    allow_plaintext: bool = Field(False, description="Explicit word to listen beyond loopback without TLS.")
-    mesh_listen: str = Field("", description="Address for sibling services of other processes (mutual TLS).")
-    peers: Annotated[dict[str, str], NoDecode] = Field(
-        {}, description="Siblings in other processes: `store=host:port,ingest=host:port`."
+    gateway_listen: str = Field(
+        "127.0.0.1:8000", description="Address for GraphQL, media, health and metrics over HTTP."
     )
-    auth: bool = Field(True, description="Ask every caller for an API key.")
+    grpc_listen: str = Field("127.0.0.1:50051", description="Address for gRPC clients.")
+    kafka_listen: str = Field("127.0.0.1:9092", description="Address of the embedded Kafka.")
+    grpc_reflection: bool = Field(False, description="Whether gRPC reflection is served to clients.")
+    tls_cert: File | None = Field(
+        None, description="Certificate chain (PEM) for HTTP and gRPC; turns on TLS."
+    )
+    tls_key: File | None = Field(None, description="Private key (PEM) of `LARES_TLS_CERT`.")
+    tls_ca: File | None = Field(
+        None, description="CA certificate (PEM) that signs those of sibling services, for mutual TLS."
+    )
+    allow_plaintext: bool = Field(False, description="Whether Lares may listen beyond loopback without TLS.")
+    mesh_listen: str = Field("", description="Address for sibling services in other processes (mutual TLS).")
+    peers: Annotated[dict[str, str], NoDecode] = Field(
+        {}, description="Addresses of siblings in other processes: `store=host:port,ingest=host:port`."
+    )
+    auth: bool = Field(True, description="Whether every client needs an API key.")
 
     export_python: Path | None = Field(
-        None, description="Python of `lares model export`; empty: `.venv-export` beside the code."
+        None,
+        description="Python for `lares model export`; empty: that of `.venv-export` next to the code.",
     )
 
-    time_zone: str = Field("UTC", description="IANA name, for cameras that have none of their own.")
-    ingest_polling: bool = Field(False, description="Poll the cameras folder (network mounts).")
-    ingest_poll_seconds: Seconds = Field(1.0, description="Pause between two polls.")
-    ingest_settle_seconds: Seconds = Field(0.25, description="How long a size must stand still.")
-    ingest_originals: Literal["keep", "take"] = Field("keep", description="take: remove once durable.")
-    ingest_max_bytes: int = Field(32 * 2**20, gt=0, description="Largest file taken.")
-    ingest_max_pixels: int = Field(64_000_000, gt=0, description="Largest photo taken, width x height.")
+    time_zone: str = Field("UTC", description="Time zone (IANA name) of cameras without one of their own.")
+    ingest_polling: bool = Field(
+        False, description="Whether the cameras folder is polled, as network mounts need."
+    )
+    ingest_poll_seconds: Seconds = Field(1.0, description="Seconds between two polls.")
+    ingest_settle_seconds: Seconds = Field(
+        0.25, description="Seconds for which a file's size must not change before the file is taken."
+    )
+    ingest_originals: Literal["keep", "take"] = Field(
+        "keep",
+        description="Whether stored files stay in the cameras folder (`keep`) or are removed (`take`).",
+    )
+    ingest_max_bytes: int = Field(32 * 2**20, gt=0, description="Maximum size of a file in bytes.")
+    ingest_max_pixels: int = Field(64_000_000, gt=0, description="Maximum width x height of a photo.")
 
-    detect_batch: int = Field(8, ge=1, le=64, description="Photos decoded and detected together.")
+    detect_batch: int = Field(
+        8, ge=1, le=64, description="Maximum number of photos that are decoded and detected together."
+    )
 
-    detect_seconds: Seconds = Field(30, description="Longest wait for a Triton's answer to one photo.")
+    detect_seconds: Seconds = Field(30, description="Maximum seconds for Triton's response to one photo.")
 
     watch_classes: Annotated[list[str], NoDecode] = Field(
-        WATCHED.split(","), min_length=1, description="Watched classes, canonical COCO names."
+        WATCHED.split(","), min_length=1, description="Watched classes, by their COCO names."
     )
-    watch_threshold: Score | None = Field(None, description="Least score; empty: the detector's.")
+    watch_threshold: Score | None = Field(
+        None, description="Minimum score of a detection; empty: the detector's own."
+    )
     watch_thresholds: Annotated[dict[str, Score], NoDecode] = Field(
-        {}, description="Least score by class: `person=0.5,car=0.6`."
+        {}, description="Minimum scores of single classes: `person=0.5,car=0.6`."
     )
     watch_fast_classes: Annotated[list[str], NoDecode] = Field(
-        ["person"], description="Classes that are judged at once."
+        ["person"], description="Classes whose events are assessed at once."
     )
     watch_fast_threshold: Score | None = Field(
-        None, description="Least score for that; empty: the detector's."
+        None, description="Minimum score for that; empty: the detector's own."
     )
 
-    event_gap_seconds: Seconds = Field(30, description="Longest pause inside one event.")
-    event_span_seconds: Seconds = Field(90, description="Longest event.")
-    event_max_detections: int = Field(500, ge=1, description="Most detections in one event.")
-    severity_medium: int = Field(30, ge=1, le=100, description="Least score of MEDIUM.")
-    severity_high: int = Field(60, ge=1, le=100, description="Least score of HIGH.")
-    severity_critical: int = Field(85, ge=1, le=100, description="Least score of CRITICAL.")
-    reason_concurrency: int = Field(4, ge=1, le=64, description="Most events judged at the same time.")
+    event_gap_seconds: Seconds = Field(30, description="Maximum seconds between two detections of one event.")
+    event_span_seconds: Seconds = Field(90, description="Maximum length of an event in seconds.")
+    event_max_detections: int = Field(500, ge=1, description="Maximum number of detections in one event.")
+    severity_medium: int = Field(30, ge=1, le=100, description="Minimum score of severity MEDIUM.")
+    severity_high: int = Field(60, ge=1, le=100, description="Minimum score of severity HIGH.")
+    severity_critical: int = Field(85, ge=1, le=100, description="Minimum score of severity CRITICAL.")
+    reason_concurrency: int = Field(
+        4, ge=1, le=64, description="Maximum number of events that are assessed at the same time."
+    )
     reason_prompt: str = Field("v1", description="Version of the prompt for an LLM.")
-    reason_seconds: Seconds = Field(120, description="Longest wait for one judgement.")
-    lease_seconds: Seconds = Field(15, description="How long a judge may keep an event without a word.")
+    reason_seconds: Seconds = Field(120, description="Maximum seconds for one assessment.")
+    lease_seconds: Seconds = Field(
+        15, description="Seconds after which a job that its reasoner does not renew is given to another."
+    )
 
-    # Which settings were given by a name of before, by that name.
+    # The earlier names by which settings were given.
     _renamed: tuple[str, ...] = PrivateAttr(())
 
     _lists = field_validator("watch_classes", "watch_fast_classes", mode="before")(_split)
@@ -179,7 +211,7 @@ class Config(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _empty_is_the_default(cls, value: object, info: ValidationInfo) -> object:
-        """Of all but lists, which may be empty."""
+        """Applies to all settings but lists, which may be empty."""
         default = cls.model_fields[info.field_name or ""].default
         return default if value == "" and not isinstance(default, list) else value
 
@@ -189,8 +221,8 @@ class Config(BaseSettings):
         name = info.field_name or ""
         default = cls.model_fields[name].default
         if value != default and not value.startswith(SCHEMES[name]):
-            # The value stays unsaid, for it may hold a password.
-            raise ValueError(f"it is {default or 'empty'} or begins with {' or '.join(SCHEMES[name])}")
+            # Without the value, which may hold a password.
+            raise ValueError(f"must be {default or 'empty'} or begin with {' or '.join(SCHEMES[name])}")
         return value
 
     @field_validator("time_zone")
@@ -199,7 +231,7 @@ class Config(BaseSettings):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{value!r} is no IANA time zone, such as Europe/Berlin") from None
+            raise ValueError(f"{value!r} is not an IANA time zone, such as Europe/Berlin") from None
         return value
 
     @field_validator("gateway_listen", "grpc_listen", "kafka_listen", "mesh_listen")
@@ -229,12 +261,12 @@ class Config(BaseSettings):
     @model_validator(mode="after")
     def _certificate_and_key(self) -> "Config":
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("LARES_TLS_CERT and LARES_TLS_KEY go together")
+            raise ValueError("LARES_TLS_CERT and LARES_TLS_KEY must be set together")
         return self
 
     @property
     def renamed(self) -> dict[str, str]:
-        """The settings that were given by their names of before: old variable -> the one of now."""
+        """The settings that were given by an earlier name: that variable -> the current one."""
         return {setting(old): setting(RENAMED[old]) for old in self._renamed}
 
     @property
@@ -243,23 +275,24 @@ class Config(BaseSettings):
 
 
 def split_address(value: str) -> tuple[str, int]:
-    """`host:port` -> (host, port); IPv6 hosts in brackets. Raises ValueError."""
+    """Splits `host:port`; an IPv6 host is in brackets. Raises ValueError."""
     host, colon, port = value.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise ValueError(f"{value!r} is not host:port")
     try:
-        host.encode("idna")  # as whoever looks it up
+        host.encode("idna")  # as the resolver does
     except UnicodeError:
         raise ValueError(f"{value!r} is not host:port") from None
     return host.strip("[]"), int(port)
 
 
 def load_config(**overrides: object) -> Config:
-    """Reads the settings; raises Invalid with a line for each that does not fit, or that there is not."""
-    said = _said()
-    lines = [*_unknown(said), *_doubled(said)]
-    renamed = {old: new for old, new in RENAMED.items() if old in said}
-    aliases = {new: said[old] for old, new in renamed.items()}
+    """Reads the settings. Raises Invalid BAD_SETTING, with a line for each setting that is not valid or does
+    not exist."""
+    variables = _variables()
+    lines = [*_unknown(variables), *_set_twice(variables)]
+    renamed = {old: new for old, new in RENAMED.items() if old in variables}
+    aliases = {new: variables[old] for old, new in renamed.items()}
     try:
         config = Config(**(aliases | overrides))  # type: ignore[arg-type]
     except ValidationError as error:
@@ -273,44 +306,46 @@ def load_config(**overrides: object) -> Config:
     return config
 
 
-def _said() -> dict[str, str]:
-    """What the environment, or else `.env`, says: by the field's name, known or not."""
-    said = {**DotEnvSettingsSource(Config).env_vars, **EnvSettingsSource(Config).env_vars}
+def _variables() -> dict[str, str]:
+    """All `LARES_*` variables, by field name; the environment takes precedence over `.env`."""
+    variables = {**DotEnvSettingsSource(Config).env_vars, **EnvSettingsSource(Config).env_vars}
     return {
-        name.removeprefix("lares_"): value or "" for name, value in said.items() if name.startswith("lares_")
+        name.removeprefix("lares_"): value or ""
+        for name, value in variables.items()
+        if name.startswith("lares_")
     }
 
 
-def _unknown(said: Iterable[str]) -> list[str]:
-    """What is set and means nothing: misspelt, most likely."""
+def _unknown(variables: Iterable[str]) -> list[str]:
+    """A line for each variable that is not a setting; most are misspelt."""
     return [
-        f"{setting(name)}: there is no such setting; the nearest is {setting(*_nearest(name))}"
-        for name in sorted(said)
+        f"{setting(name)}: there is no such setting; the closest is {setting(*_closest(name))}"
+        for name in sorted(variables)
         if name not in Config.model_fields and name not in RENAMED
     ]
 
 
-def _doubled(said: Container[str]) -> list[str]:
-    """What is set by its name of before, and by that of now."""
+def _set_twice(variables: Container[str]) -> list[str]:
+    """A line for each setting that is set by an earlier name and by its current name."""
     return [
-        f"{setting(old)}: it is called {setting(new)} now, which is set, too: remove {setting(old)}"
+        f"{setting(old)}: it is now called {setting(new)}, which is set, too: remove {setting(old)}"
         for old, new in RENAMED.items()
-        if old in said and new in said
+        if old in variables and new in variables
     ]
 
 
-def _nearest(name: str) -> list[str]:
+def _closest(name: str) -> list[str]:
     names = get_close_matches(name, [*Config.model_fields, *RENAMED], 1, cutoff=0.0)
     return [RENAMED.get(found, found) for found in names]
 
 
 def setting(name: str = "*") -> str:
-    """The variable of a field."""
+    """The environment variable of a field."""
     return f"LARES_{name.upper()}"
 
 
 def as_text(value: Any) -> str:
-    """A setting's value as it would stand in `.env`."""
+    """A setting's value as it is written in `.env`."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -324,7 +359,7 @@ def as_text(value: Any) -> str:
 
 @contextmanager
 def naming(field: str) -> Iterator[None]:
-    """What cannot be had within says whose setting that is."""
+    """Adds the setting's name to an Invalid or a Conflict that the block raises."""
     try:
         yield
     except (Invalid, Conflict) as problem:

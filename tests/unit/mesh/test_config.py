@@ -7,11 +7,11 @@ from mesh.problems import Invalid
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_defaults_hold_together(tmp_path: Path) -> None:
+def test_the_defaults_are_valid(tmp_path: Path) -> None:
     config = load_config()
     assert config.home == tmp_path / "data"
     assert config.cameras_folder == tmp_path / "data" / "cameras"
@@ -84,28 +84,28 @@ def test_a_url_that_does_not_fit_is_not_repeated(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"),
+    ("name", "closest"),
     [
         ("LARES_WATCH_TRESHOLD", "LARES_WATCH_THRESHOLD"),
         ("LARES_DETECT_TRESHOLD", "LARES_WATCH_THRESHOLD"),
         ("lares_grpc_listn", "LARES_GRPC_LISTEN"),
     ],
 )
-def test_what_is_misspelt_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, nearest: str
+def test_a_variable_that_is_no_setting_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, closest: str
 ) -> None:
-    said = rf"^{name.upper()}: there is no such setting; the nearest is {nearest}$"
+    message = rf"^{name.upper()}: there is no such setting; the closest is {closest}$"
     with monkeypatch.context() as environment:
         environment.setenv(name, "1")
-        with pytest.raises(Invalid, match=said):
+        with pytest.raises(Invalid, match=message):
             load_config()
     load_config()
     (tmp_path / ".env").write_text(f"OTHERS={name}\n{name}=1\n")
-    with pytest.raises(Invalid, match=said):
+    with pytest.raises(Invalid, match=message):
         load_config()
 
 
-def test_empty_is_the_default_but_for_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_value_is_the_default_except_for_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [
         f"LARES_{name.upper()}"
         for name in Config.model_fields.keys() - {"watch_classes", "watch_fast_classes"}
@@ -126,7 +126,7 @@ def test_severities_must_ascend(monkeypatch: pytest.MonkeyPatch) -> None:
         load_config()
 
 
-def test_addresses_of_either_kind() -> None:
+def test_addresses_with_names_and_ipv6() -> None:
     assert split_address("[::1]:80") == ("::1", 80)
     assert split_address("localhost:0") == ("localhost", 0)
 
@@ -141,7 +141,7 @@ OLD = {
 
 
 @pytest.mark.parametrize("place", ["environment", ".env"])
-def test_settings_of_what_is_watched_are_read_by_their_names_of_before(
+def test_earlier_names_of_settings_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     if place == ".env":
@@ -161,7 +161,7 @@ def test_both_names_of_a_setting_are_an_error(tmp_path: Path, monkeypatch: pytes
     assert load_config().renamed == {}
     (tmp_path / ".env").write_text("LARES_DETECT_THRESHOLD=0.5\n")
     monkeypatch.setenv("LARES_WATCH_THRESHOLD", "0.5")
-    with pytest.raises(Invalid, match="LARES_DETECT_THRESHOLD: it is called LARES_WATCH_THRESHOLD now"):
+    with pytest.raises(Invalid, match="LARES_DETECT_THRESHOLD: it is now called LARES_WATCH_THRESHOLD"):
         load_config()
 
 
