@@ -119,5 +119,5 @@ async def until_ready(mesh: Mesh) -> None:
 async def update_health(mesh: Mesh) -> None:
     """Updates the gRPC health service from the state that `/ready` reports, until cancelled."""
     while True:
-        await mesh.server.tell(await mesh.missing())
+        await mesh.server.set_missing(await mesh.missing())
         await asyncio.sleep(HEALTH_SECONDS)

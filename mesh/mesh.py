@@ -1,4 +1,4 @@
-"""What every service is handed: settings, bus, blobs, its server, channels to its siblings."""
+"""What every service receives: settings, bus, blobs, its server, and channels to its siblings."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -26,7 +26,7 @@ Check = Callable[[], Awaitable[None]]
 
 @dataclass
 class Mesh:
-    """One process's view of the others. Made by the composition root alone."""
+    """What the services of one process share. Only the composition root makes one."""
 
     config: Config
     bus: Bus
@@ -35,13 +35,13 @@ class Mesh:
     channels: Channels
     keys: KeyVerifier
     database_url: str = ""
-    # LARES_REASONER_URL, or where an LLM server of our own listens.
+    # LARES_REASONER_URL, or the address of the embedded LLM server.
     reasoner_url: str = ""
-    # Where this process can be reached, by kind: `gateway`, `grpc`, `kafka`.
+    # The addresses of this process, by kind: `gateway`, `grpc`, `kafka`.
     addresses: dict[str, str] = field(default_factory=dict)
-    # Readiness, by part: raises while the part is not ready.
+    # Readiness checks, by part. A check raises while its part is not ready.
     checks: dict[str, Check] = field(default_factory=dict)
-    # Parts of yours that may come later: readiness waits for them, the start does not.
+    # External parts that may become ready after the start.
     awaited: set[str] = field(default_factory=set)
     failure: "asyncio.Future[None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -52,8 +52,7 @@ class Mesh:
         return self.channels.to(service)
 
     async def missing(self) -> dict[str, str]:
-        """What is not ready: part -> why. Empty when everything is. Whoever wants to know, the process asks
-        as itself."""
+        """The parts that are not ready, with the reasons. The checks call siblings as the service itself."""
 
         async def ask(check: Check) -> str:
             try:
@@ -70,8 +69,11 @@ class Mesh:
     @asynccontextmanager
     async def running(self, name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         """Runs `work` until the block ends, then cancels and awaits it. It calls siblings as the service
-        itself. If it fails, is cancelled by anything else or just ends, the process stops with that error: a
-        worker that is gone must not go unnoticed."""
+        itself.
+
+        If it ends in any other way, by an error, by a cancellation or by returning, the process stops with
+        that error, so that a missing worker does not go unnoticed.
+        """
         with as_itself():
             task = asyncio.create_task(work, name=name)
         closing = False
@@ -91,8 +93,12 @@ class Mesh:
     def _fail(self, task: "asyncio.Task[None]") -> None:
         if self.failure.done():
             return
-        cancelled = RuntimeError("cancelled, but not by its block")
-        error = cancelled if task.cancelled() else task.exception() or RuntimeError("ended by itself")
+        cancelled = RuntimeError("cancelled from outside its block")
+        error = (
+            cancelled
+            if task.cancelled()
+            else task.exception() or RuntimeError("returned before its block ended")
+        )
         if not isinstance(error, Problem):
             log.error("worker failed", worker=task.get_name(), exc_info=error)
             error = Internal(f"{task.get_name()}: {error!r}", "WORKER_FAILED")

@@ -1,4 +1,4 @@
-"""Which permission each RPC needs, as its contract declares it."""
+"""The permission that each RPC needs, as its contract declares it."""
 
 from functools import cache
 from typing import TypeAlias
@@ -17,17 +17,18 @@ MANAGE_KEYS = permission_pb2.PERMISSION_MANAGE_KEYS
 UNDECLARED = permission_pb2.PERMISSION_UNSPECIFIED
 
 EVERY: frozenset[Permission] = frozenset(permission_pb2.Permission.values()) - {UNDECLARED}
-# Until there are roles, this is what a key gives.
+# The permissions of every API key, until there are roles.
 OF_A_KEY = EVERY - {SIBLING}
 
-# The contracts of these services are not ours: they declare nothing. Health is open to everybody.
+# The contracts of these services come with gRPC and declare no permission. Everyone may call Health.
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 
 
 @cache
 def permission_of(method: str) -> Permission:
-    """Of `/package.Service/Method`; UNDECLARED where it declares none, or where there is no such method."""
+    """The permission that `/package.Service/Method` needs. It is UNDECLARED if the method declares none or
+    does not exist."""
     service, _, name = method.removeprefix("/").partition("/")
     if service == REFLECTION:
         return READ
@@ -40,7 +41,8 @@ def permission_of(method: str) -> Permission:
 
 
 def require_declared(service: str) -> None:
-    """Raises Internal PERMISSION_NOT_DECLARED if a method of this service (its full name) declares none."""
+    """Raises Internal PERMISSION_NOT_DECLARED if a method of this service, given by its full name, declares
+    none."""
     for method in descriptor_pool.Default().FindServiceByName(service).methods:
         if permission_of(f"/{service}/{method.name}") not in EVERY:
             raise Internal(
@@ -49,5 +51,5 @@ def require_declared(service: str) -> None:
 
 
 def short_name(permission: Permission) -> str:
-    """`READ` of PERMISSION_READ."""
+    """The name without its prefix: `READ` for PERMISSION_READ."""
     return permission_pb2.Permission.Name(permission).removeprefix("PERMISSION_")

@@ -1,7 +1,7 @@
-"""What can go wrong, said once.
+"""Expected errors.
 
-A `Problem` crosses every wire as a gRPC code plus google.rpc.ErrorInfo and comes out as the same class:
-code and reason decide, never the text.
+A `Problem` is sent as a gRPC code with a google.rpc.ErrorInfo, and is raised as the same class by the caller.
+Programs distinguish problems by code and reason, never by text.
 """
 
 from typing import ClassVar
@@ -12,9 +12,9 @@ DOMAIN = "lares"
 
 
 class Problem(Exception):
-    """An expected failure: a sentence for people, a reason for programs, metadata for both.
+    """An expected error: `message` is for people, `reason` for programs, `metadata` for both.
 
-    `reason` is UPPER_SNAKE and stable; `metadata` values are strings.
+    `reason` is UPPER_SNAKE and stable. The values of `metadata` are strings.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -36,7 +36,7 @@ class Invalid(Problem):
 
 
 class Conflict(Problem):
-    """The thing exists already, or is in a state that forbids this."""
+    """What the request names exists already, or is in a state that does not allow the request."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
 
@@ -50,7 +50,7 @@ class Unauthenticated(Problem):
 
 
 class Exhausted(Problem):
-    """A bound was reached; later is another matter."""
+    """A limit was reached. The same request may succeed later."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     retryable = True
@@ -62,7 +62,7 @@ class Unavailable(Problem):
 
 
 class Internal(Problem):
-    """A bug on the far side of a wire, without its details."""
+    """A bug in a service. Its details are in that service's log only."""
 
 
 KINDS: dict[grpc.StatusCode, type[Problem]] = {
@@ -70,7 +70,7 @@ KINDS: dict[grpc.StatusCode, type[Problem]] = {
     for kind in (NotFound, Invalid, Conflict, Denied, Unauthenticated, Exhausted, Unavailable, Internal)
 }
 
-# Codes that gRPC itself gives, and the kind of Problem they mean here.
+# Codes that only gRPC itself returns, and the kinds of Problem that they become.
 TRANSPORT_KINDS: dict[grpc.StatusCode, type[Problem]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
     grpc.StatusCode.CANCELLED: Unavailable,

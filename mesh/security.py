@@ -1,4 +1,4 @@
-"""Who calls, by which door, and what they may do."""
+"""Callers: who makes a call, through which door, and what the caller may do."""
 
 import hashlib
 import secrets
@@ -15,7 +15,7 @@ from mesh.problems import Denied
 
 
 class Door(Enum):
-    """Where a connection was accepted. Nothing that comes over the connection can change it."""
+    """The set of listeners that accepted a connection. Nothing sent over the connection can change it."""
 
     CLIENTS = "clients"
     SIBLINGS = "siblings"
@@ -24,9 +24,12 @@ class Door(Enum):
 
 @dataclass(frozen=True)
 class Caller:
-    """`key` showed a valid API key, `sibling` is a service of Lares that calls as itself, `operator` came
-    over the operator socket. Rechecks and shared renderings compare callers whole, so that equal ones may do
-    the same."""
+    """Who makes a call.
+
+    A `key` presented a valid API key, a `sibling` is a service of Lares that calls as itself, and an
+    `operator` uses the operator socket. Equal callers have the same permissions, which rechecks and shared
+    renderings rely on.
+    """
 
     kind: Literal["key", "sibling", "operator"]
     id: str = ""
@@ -38,7 +41,8 @@ class Caller:
         return cls("key", id, name, permissions.OF_A_KEY)
 
     def require(self, permission: Permission) -> None:
-        """Raises Denied: SIBLINGS_ONLY or NOT_PERMITTED. Nobody has UNDECLARED."""
+        """Raises Denied SIBLINGS_ONLY or NOT_PERMITTED unless the caller has the permission. No caller has
+        UNDECLARED."""
         if permission in self.permissions:
             return
         if permission == permissions.SIBLING:
@@ -49,29 +53,31 @@ class Caller:
 
 SIBLING = Caller("sibling", permissions=permissions.EVERY)
 OPERATOR = Caller("operator", permissions=frozenset({permissions.MANAGE_KEYS}))
-# Whoever calls while LARES_AUTH is off.
+# The caller of every call while LARES_AUTH is off.
 EVERYBODY = Caller.of_key("", "authentication is off")
 
-# It has no default: nothing that was forgotten may pass for a caller.
+# Without a default, so that a task for which no caller was set has no permissions.
 caller: ContextVar[Caller] = ContextVar("caller")
 
 
 class NoCaller(RuntimeError):
-    """Nobody has said for whom this task works, and now it matters. A bug, never a user's mistake."""
+    """The current task has no caller, but needs one. This is a bug in Lares, not a user's mistake."""
 
 
 def current_caller() -> Caller:
-    """For whom this task works. Raises NoCaller."""
-    who = caller.get(None)
-    if who is None:
-        raise NoCaller("nobody has said for whom this task works")
-    return who
+    """The caller of the current task. Raises NoCaller."""
+    found = caller.get(None)
+    if found is None:
+        raise NoCaller("no caller was set for this task")
+    return found
 
 
 @contextmanager
 def as_itself() -> Iterator[None]:
-    """In the block, this task calls siblings as the service itself, and so do the tasks that it begins there.
-    Never begin in it what accepts connections: each request would start with these rights."""
+    """Within the block, this task and the tasks that it starts call siblings as the service itself.
+
+    Never start a server in it: each of its requests would begin with these permissions.
+    """
     token = caller.set(SIBLING)
     try:
         yield
@@ -80,10 +86,10 @@ def as_itself() -> Iterator[None]:
 
 
 def new_secret() -> str:
-    """A fresh API key: 256 random bits, readable as what it is."""
+    """A new API key of 256 random bits, with a prefix by which secret scanners find it."""
     return f"lares_{secrets.token_urlsafe(32)}"
 
 
 def digest(secret: str) -> str:
-    """What is stored and compared instead: hex SHA-256 (a random key needs no salt)."""
+    """The hex SHA-256 of a key, which is stored in its place. A random key needs no salt."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Tasks that end together."""
+"""Groups of tasks that end together."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -9,12 +9,12 @@ T = TypeVar("T")
 
 
 class StrictTaskGroup(asyncio.TaskGroup):
-    """A task that ends cancelled without having been cancelled itself, by a library for example, has failed.
-    Without this a group goes on as if that task had done its work."""
+    """A TaskGroup that counts a task as failed if it raises CancelledError without having been cancelled, as
+    libraries can cause. A TaskGroup of asyncio continues as if that task had finished its work."""
 
     def create_task(self, work: Coroutine[Any, Any, T], **options: Any) -> "asyncio.Task[T]":  # type: ignore[override]
         task = super().create_task(_failing_if_cancelled(work), **options)
-        task.add_done_callback(lambda _: work.close())  # of a task that was cancelled before it began
+        task.add_done_callback(lambda _: work.close())  # for a task that was cancelled before its first step
         return task
 
 
@@ -25,12 +25,12 @@ async def _failing_if_cancelled(work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.current_task()
         if task and task.cancelling():
             raise
-        raise RuntimeError("cancelled, but not by its owner") from None
+        raise RuntimeError("ended with CancelledError without having been cancelled") from None
 
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[StrictTaskGroup]:
-    """A task group whose failure is the first error itself, so that a Problem stays one."""
+    """Opens a task group that raises the first error itself, without an ExceptionGroup around it."""
     try:
         async with StrictTaskGroup() as group:
             yield group

@@ -1,4 +1,4 @@
-"""gRPC between the services: one server, one way to call, one form for errors."""
+"""gRPC servers and calls, with callers, deadlines and Problems as errors."""
 
 from mesh.rpc.client import Channels, call, metadata, stream
 from mesh.rpc.errors import problem_of, status_of

@@ -16,7 +16,7 @@ Response = TypeVar("Response")
 
 
 class Channels:
-    """The way to each service: within this process where it is here, else to its peer address."""
+    """The channel to each service: within this process if it runs here, else to its address."""
 
     def __init__(
         self,
@@ -24,17 +24,20 @@ class Channels:
         peers: Mapping[str, str],
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        """By service: `local` its channel, `peers` its target. `credentials` for peers (mutual TLS)."""
+        """`local` holds the channels of services in this process, and `peers` the addresses of others, which
+        are connected to with `credentials` (mutual TLS)."""
         self._local, self._peers, self._credentials = local, peers, credentials
         self._open: dict[str, grpc.aio.Channel] = {}
 
     def to(self, service: str) -> grpc.aio.Channel:
-        """Raises Invalid NO_PEER where the settings do not say where the service runs."""
+        """The channel to a service. Raises Invalid NO_PEER if the settings have no address of it."""
         if service in self._local:
             return self._local[service]
         target = self._peers.get(service)
         if not target:
-            raise Invalid(f"LARES_PEERS must say where {service} runs: {service}=host:port", "NO_PEER")
+            raise Invalid(
+                f"LARES_PEERS must contain the address of {service}: {service}=host:port", "NO_PEER"
+            )
         if target not in self._open:
             self._open[target] = (
                 grpc.aio.secure_channel(target, self._credentials, options=CHANNEL_OPTIONS)
@@ -56,9 +59,11 @@ async def call(
     wait: bool = False,
     headers: Metadata | None = None,
 ) -> Response:
-    """One unary call, with a deadline in seconds; raises the far side's Problem. `wait`: until the deadline
-    for a server that is not up yet. `headers`: what a client sends. Without them it is a call to a sibling,
-    and raises NoCaller where nobody has said for whom the task works."""
+    """Makes a unary call with a deadline of `timeout` seconds, and raises the Problem that the server raised.
+
+    With `wait` it waits until the deadline for a server that is not reachable yet. `headers` are those of a
+    client. Without them the call is one between siblings, and raises NoCaller if the task has no caller.
+    """
     with call_span(request):
         sent = metadata() if headers is None else headers
         try:
@@ -74,28 +79,30 @@ async def stream(
     timeout: float | None = None,
     headers: Metadata | None = None,
 ) -> AsyncIterator[Any]:
-    """The answers of one server-streaming call; raises the far side's Problem, cancels when left. `headers`
-    as in `call`."""
-    under_way = method(request, timeout=timeout, metadata=metadata() if headers is None else headers)
+    """Yields the responses of a server-streaming call, and raises the Problem that the server raised.
+
+    The call is cancelled when the iterator is closed. `headers` are as in `call`.
+    """
+    streaming = method(request, timeout=timeout, metadata=metadata() if headers is None else headers)
     try:
-        async for response in under_way:
+        async for response in streaming:
             yield response
     except grpc.aio.AioRpcError as error:
         raise problem_of(error) from None
     finally:
-        under_way.cancel()
+        streaming.cancel()
 
 
 def metadata() -> Metadata:
-    """What goes with every call to a sibling: the request's ids, and either the end caller or the word that
-    the call is this service's own. Raises NoCaller."""
-    who = current_caller()
-    if who.kind == "sibling":
+    """The headers of a call to a sibling: the ids of the request, and either its end caller or the statement
+    that the service calls as itself. Raises NoCaller."""
+    caller = current_caller()
+    if caller.kind == "sibling":
         return (*outgoing_headers().items(), (AS_ITSELF, "1"))
-    permissions = ",".join(str(permission) for permission in sorted(who.permissions))
+    permissions = ",".join(str(permission) for permission in sorted(caller.permissions))
     return (
         *outgoing_headers().items(),
-        (CALLER_ID, who.id),
-        (CALLER_NAME, who.name.encode()),
+        (CALLER_ID, caller.id),
+        (CALLER_NAME, caller.name.encode()),
         (CALLER_PERMISSIONS, permissions),
     )

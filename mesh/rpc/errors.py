@@ -11,11 +11,11 @@ from mesh.rpc.protocol import DETAILS
 
 log = structlog.get_logger(__name__)
 
-SENTENCES = {
-    grpc.StatusCode.UNAVAILABLE: "a part of Lares cannot be reached now",
+MESSAGES = {
+    grpc.StatusCode.UNAVAILABLE: "a part of Lares cannot be reached at present",
     grpc.StatusCode.CANCELLED: "a part of Lares ended this call",
     grpc.StatusCode.DEADLINE_EXCEEDED: "this took too long",
-    grpc.StatusCode.RESOURCE_EXHAUSTED: "this is too large, or too much is under way",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "this is too large, or too many calls are running",
 }
 
 
@@ -26,8 +26,11 @@ def status_of(problem: Problem) -> Status:
 
 
 def problem_of(error: grpc.aio.AioRpcError) -> Problem:
-    """The Problem that the far side raised, from its code and reason. gRPC's own codes are mapped; what it
-    says of them names sockets and peers, so that is for the log."""
+    """The Problem that the server raised, made anew from its code and reason.
+
+    For an error of gRPC itself it is a Problem with a general message: gRPC's own text names sockets and
+    addresses, and is only logged.
+    """
     code = error.code()
     kind = KINDS.get(code) or TRANSPORT_KINDS.get(code, Internal)
     for key, value in error.trailing_metadata() or ():
@@ -37,5 +40,5 @@ def problem_of(error: grpc.aio.AioRpcError) -> Problem:
                 info = ErrorInfo()
                 if detail.Unpack(info) and info.domain == DOMAIN:
                     return kind(status.message, info.reason, **dict(info.metadata))
-    log.info("a call failed on its way", code=code.name, details=error.details())
-    return kind(SENTENCES.get(code, "a part of Lares did not answer as it should"), code.name)
+    log.info("gRPC call failed in transport", code=code.name, details=error.details())
+    return kind(MESSAGES.get(code, "a part of Lares returned an unexpected error"), code.name)

@@ -1,7 +1,7 @@
-"""One call inside this process: what its caller's end and its handler's end share.
+"""A call within this process: the state that its caller's end and its handler's end share.
 
-Messages pass as bytes, so no object is shared. Either end can be gone at any time; the status that is set
-first is the status of the call.
+Messages are passed as bytes, so that the two ends share no objects. Either end can end the call at any time;
+the first status that is set is the status of the call.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-# What may wait in one direction: the sender goes on while there is less of both.
+# A sender waits while its direction holds this many messages or bytes.
 WAITING_MESSAGES = 16
 WAITING_BYTES = 2**20
 
@@ -30,7 +30,7 @@ class Metadatum(NamedTuple):
 
 
 class CallStatus(NamedTuple):
-    """How a call ended. `by_caller`: its own caller cancelled it, and is told so by CancelledError."""
+    """How a call ended. With `by_caller` its own caller cancelled it, and receives a CancelledError."""
 
     code: grpc.StatusCode
     details: str = ""
@@ -39,8 +39,8 @@ class CallStatus(NamedTuple):
 
 
 def checked(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[Metadatum, ...]:
-    """The metadata as the other end reads it. Raises grpc.aio.InternalError for keys and values that cannot
-    be sent, TypeError for values of another type."""
+    """The metadata as the other end receives it. Raises grpc.aio.InternalError for keys and values that gRPC
+    cannot send, and TypeError for values of another type."""
     read = []
     for key, value in metadata or ():
         if not KEY.fullmatch(key):
@@ -58,7 +58,7 @@ def checked(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[Metadat
 
 
 class MessageQueue:
-    """Messages on their way from one task to another. It holds a bounded amount: `put` waits for room."""
+    """A bounded queue of messages from one task to another."""
 
     def __init__(self) -> None:
         self._messages: deque[bytes] = deque()
@@ -67,7 +67,7 @@ class MessageQueue:
         self._room, self._news = asyncio.Event(), asyncio.Event()
 
     async def put(self, message: bytes) -> bool:
-        """False, with nothing sent, once the pipe has ended."""
+        """Waits for room and adds the message. Returns False, without adding it, once the queue has ended."""
         while not self._ended and (len(self._messages) >= WAITING_MESSAGES or self._bytes >= WAITING_BYTES):
             self._room.clear()
             await self._room.wait()
@@ -79,12 +79,12 @@ class MessageQueue:
         return True
 
     def put_last(self, message: bytes) -> None:
-        """The only message of a call whose request is no stream."""
+        """Adds the only request of a call whose request is not a stream, and ends the queue."""
         self._messages.append(message)
         self.end()
 
     async def get(self) -> bytes | None:
-        """None once the pipe has ended and everything in it was read."""
+        """The next message, or None once the queue has ended and is empty."""
         while not self._messages and not self._ended:
             self._news.clear()
             await self._news.wait()
@@ -96,7 +96,7 @@ class MessageQueue:
         return message
 
     def end(self, *, discard: bool = False) -> None:
-        """Takes no more messages. With `discard`, those not yet read are dropped."""
+        """Accepts no more messages. With `discard`, drops those that have not been read."""
         self._ended = True
         if discard:
             self._messages.clear()
@@ -105,8 +105,8 @@ class MessageQueue:
 
 
 class Exchange:
-    """One call, from its start until its status. Its handler and the task that reads the caller's requests
-    belong to it and end with it."""
+    """One call from its start to its status, with the task of its handler and the task that sends the
+    caller's requests. Both tasks end with the call."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Exchange:
         max_message_bytes: int,
         tasks: set["asyncio.Task[None]"],
     ) -> None:
-        """`timeout` in seconds; the tasks of the call are in `tasks` for as long as they run."""
+        """`timeout` is in seconds. The call adds its tasks to `tasks` while they run."""
         self.method, self.metadata, self.max_message_bytes = method, metadata, max_message_bytes
         self.loop = asyncio.get_running_loop()
         self.requests, self.responses = MessageQueue(), MessageQueue()
@@ -138,45 +138,46 @@ class Exchange:
                 self.abandon(late)
 
     def time_remaining(self) -> float | None:
-        """Seconds until the deadline, never below 0; None without one."""
+        """Seconds until the deadline, at least 0, or None without a deadline."""
         return None if self._deadline is None else max(0.0, self._deadline - self.loop.time())
 
     def handle(self, work: Coroutine[Any, Any, None], context: Context) -> "asyncio.Task[None]":
-        """Runs the handler, in a context of its own."""
+        """Runs the handler in `context`."""
         self.accepted.set()
         self._handler = self._spawn(work, context)
         return self._handler
 
     def send(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs what reads the caller's requests, in the caller's context."""
+        """Runs the task that sends the caller's requests, in the caller's context."""
         self._sender = self._spawn(work, None)
 
     def _spawn(self, work: Coroutine[Any, Any, None], context: Context | None) -> "asyncio.Task[None]":
-        task = self.loop.create_task(work, name=f"local call {self.method}", context=context)
+        task = self.loop.create_task(work, name=f"in-process call {self.method}", context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def too_large(self, message: bytes, side: str) -> CallStatus | None:
-        """The status of a call whose `side` sends this; None where the message is within the bound."""
+        """The status with which a call ends if `side` sends this message; None if it is not too large."""
         if len(message) <= self.max_message_bytes:
             return None
         sizes = f"({len(message)} vs. {self.max_message_bytes})"
         return CallStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{side}: Sent message larger than max {sizes}")
 
     def begin(self, initial: tuple[Metadatum, ...]) -> None:
-        """The handler's initial metadata; the first time counts."""
+        """Sets the handler's initial metadata, unless they are set already."""
         if self.initial is None:
             self.initial = initial
             self._begun.set()
 
     def finish(self, status: CallStatus) -> bool:
-        """The handler's end: the caller reads what was sent, then the status. False where it had ended."""
+        """Ends the call for the handler: the caller still receives what was sent, then the status. Returns
+        False if the call had ended."""
         return self._end(status, discard=False)
 
     def abandon(self, status: CallStatus) -> bool:
-        """Any other end: responses not yet read are dropped, the handler is cancelled. False where it had
-        ended."""
+        """Ends the call for any other reason: drops responses that were not read and cancels the handler.
+        Returns False if the call had ended."""
         if not self._end(status, discard=True):
             return False
         if self._handler:
@@ -201,14 +202,14 @@ class Exchange:
         return True
 
     def add_done_callback(self, callback: Callable[[], object]) -> None:
-        """Soon after the end, also where the call has ended."""
+        """Calls back soon after the end of the call, even if it has ended already."""
         if self.status:
             self.loop.call_soon(callback)
         else:
             self._callbacks.append(callback)
 
     async def begun(self) -> tuple[Metadatum, ...]:
-        """The initial metadata, once the handler has sent it or its first message, or has ended."""
+        """The initial metadata, once the handler has sent them or its first message, or has ended."""
         await self._begun.wait()
         return self.initial or ()
 

@@ -1,11 +1,11 @@
-"""The caller's end of calls inside this process: a grpc.aio channel without a wire.
+"""The caller's end of calls within this process: a grpc.aio channel without a connection.
 
-Its calls are used like those of a channel to a socket; tests/contract/test_channel*.py run over both. They
-differ where a socket would hide a failure:
+It is used like a channel to a socket; tests/contract/test_channel*.py hold both to the same behaviour. They
+differ only where a socket would hide a failure:
 
-- A handler that ends cancelled gives CANCELLED at once; a socket leaves its caller without an answer.
-- An error of the caller's own request iterator gives UNKNOWN; grpc.aio raises CancelledError.
-- Calls to a server that has stopped give UNAVAILABLE also with wait_for_ready, for it will not be back.
+- A handler that raises CancelledError ends the call with CANCELLED; over a socket the caller gets no response.
+- An error in the caller's own request iterator ends the call with UNKNOWN; grpc.aio raises CancelledError.
+- A call to a server that has stopped ends with UNAVAILABLE even with wait_for_ready, as it does not restart.
 - A stream that its caller drops ends its handler at once.
 """
 
@@ -31,7 +31,7 @@ LOCALLY_CANCELLED = CallStatus(grpc.StatusCode.CANCELLED, "Locally cancelled by 
 
 
 class CallAcceptor(Protocol):
-    """What a channel needs of its server."""
+    """The part of a server that a channel uses."""
 
     @property
     def state(self) -> grpc.ChannelConnectivity: ...
@@ -44,12 +44,12 @@ class CallAcceptor(Protocol):
 
 
 class InProcessCall(grpc.aio.Call):
-    """What all four kinds of calls have. Raises CancelledError only where the caller has cancelled."""
+    """The base of all four kinds of calls. Raises CancelledError only if the caller has cancelled."""
 
     def __init__(
         self, exchange: Exchange, serialize: Serialize, deserialize: Deserialize, *, iterated: bool = False
     ) -> None:
-        """`iterated`: the requests come from an iterator, so that nothing else may write."""
+        """With `iterated` the requests come from an iterator, and `write` raises."""
         self._exchange, self._serialize, self._deserialize = exchange, serialize, deserialize
         self._iterated = iterated
 
@@ -87,7 +87,7 @@ class InProcessCall(grpc.aio.Call):
             _raise_for(self._exchange)
 
     async def _receive(self) -> bytes | None:
-        """The next response; None after the last. Raises for a status that is not OK."""
+        """The next response, or None after the last. Raises the call's status if it is not OK."""
         try:
             message = await self._exchange.responses.get()
             if message is None:
@@ -118,7 +118,7 @@ class _StreamResponse(InProcessCall):
     def __del__(self) -> None:
         exchange = self._exchange
         if exchange.status is None and not exchange.loop.is_closed():
-            # A garbage collection may run in any thread.
+            # The garbage collector may run in any thread.
             gone = CallStatus(grpc.StatusCode.CANCELLED, "Cancelled upon garbage collection!", by_caller=True)
             exchange.loop.call_soon_threadsafe(exchange.abandon, gone)
 
@@ -177,7 +177,7 @@ StreamCall = TypeVar("StreamCall", StreamUnaryCall, StreamStreamCall)
 
 
 class InProcessChannel(grpc.aio.Channel):
-    """Made by LocalServer.channel. A call takes `credentials` and `compression`, too; they change nothing."""
+    """Made by InProcessServer.channel. Calls accept `credentials` and `compression`, and ignore them."""
 
     def __init__(self, server: CallAcceptor) -> None:
         self._server = server
@@ -232,7 +232,7 @@ class InProcessChannel(grpc.aio.Channel):
         exchange = self._exchange(method, metadata, timeout)
         self._server.accept(exchange, wait=bool(wait_for_ready))
         if request_iterator is not None and exchange.status is None:
-            # Without a reference to the call: a stream ends when its caller drops it.
+            # Without a reference to the call, so that a stream can end when its caller drops it.
             exchange.send(_send_all(exchange, serialize, request_iterator))
         return kind(exchange, serialize, deserialize, iterated=request_iterator is not None)
 
@@ -248,7 +248,7 @@ class InProcessChannel(grpc.aio.Channel):
         return grpc.ChannelConnectivity.SHUTDOWN if self._closed.is_set() else self._server.state
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Of the server's state; a channel that is closed does not wake it."""
+        """Waits for the server's state to change. Closing the channel does not end the wait."""
         while self.get_state() is last_observed_state:
             await self._server.state_changed()
 
@@ -257,7 +257,7 @@ class InProcessChannel(grpc.aio.Channel):
             await self.wait_for_state_change(state)
 
     async def close(self, grace: float | None = None) -> None:
-        """Takes no more calls, gives those under way `grace` seconds, then cancels them as a caller would."""
+        """Refuses new calls, gives running ones `grace` seconds, then cancels them as a caller would."""
         self._closed.set()
         if grace and self._calls:
             ends = [asyncio.ensure_future(exchange.ended()) for exchange in self._calls]
@@ -281,12 +281,12 @@ def _pair(
     response_deserializer: Deserialize | None = None,
     _registered_method: bool = False,
 ) -> tuple[Serialize, Deserialize]:
-    """How a method's messages become bytes and back; bytes stay what they are without."""
+    """The functions that turn a method's messages into bytes and back. Without them messages are bytes."""
     return request_serializer or bytes, response_deserializer or bytes
 
 
 async def _send(exchange: Exchange, serialize: Serialize, request: Any) -> None:
-    """Raises the call's status where it has ended."""
+    """Sends a request. Raises the call's status if the call has ended."""
     message = serialize(request)
     if status := exchange.too_large(message, "CLIENT"):
         exchange.abandon(status)
@@ -304,13 +304,13 @@ async def _send_all(exchange: Exchange, serialize: Serialize, requests: Requests
                 await _send(exchange, serialize, request)
         exchange.requests.end()
     except (Exception, asyncio.CancelledError) as error:
-        # After the call's end this is the cancellation of this task, or the status of the call.
+        # If the call has ended, the error is this task's cancellation or the call's status.
         if exchange.abandon(CallStatus(grpc.StatusCode.UNKNOWN, "Exception iterating requests!")):
-            log.error("the requests of a call failed", method=exchange.method, exc_info=error)
+            log.error("request iterator failed", method=exchange.method, exc_info=error)
 
 
 def _raise_for(exchange: Exchange) -> None:
-    """For a call that has ended: its status, where that is not OK."""
+    """Raises the status of a call that has ended, if it is not OK."""
     status = exchange.status
     assert status
     if status.by_caller:

@@ -1,4 +1,4 @@
-"""A grpc.aio server without a port: the servicers of this process, for callers in the same process."""
+"""A grpc.aio server without a port: serves callers in the same process."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from mesh.rpc.in_process_channel import InProcessChannel
 log = structlog.get_logger(__name__)
 
 PEER = "in-process"
-# For handlers that were cancelled, to clean up in.
+# The time that cancelled handlers have to clean up.
 CLEAN_UP_SECONDS = 5.0
 READY = grpc.ChannelConnectivity.READY
 
@@ -24,39 +24,40 @@ Headers = Iterable[tuple[str, str | bytes]]
 
 
 class InProcessServer(grpc.aio.Server):
-    """Add servicers with their generated add_XServicer_to_server, hand out channels,
-    start. Handlers are async.
+    """Serves servicers, added by their generated add_XServicer_to_server, to the channels it makes.
 
-    Each call is serialised and passes the interceptors. Its handler runs in a task of its own, in a copy of
-    the context that `start` was called in, as on a grpc.aio server.
+    Messages are serialised, and calls pass through the interceptors. Each handler, which must be async, runs
+    in a task of its own in a copy of the context in which `start` was called, as on a grpc.aio server.
     """
 
     def __init__(
         self, interceptors: Sequence[grpc.aio.ServerInterceptor] = (), *, max_message_bytes: int
     ) -> None:
-        """`max_message_bytes` bounds one message in either direction; a larger one is RESOURCE_EXHAUSTED."""
+        """A message of more than `max_message_bytes`, in either direction, ends its call with
+        RESOURCE_EXHAUSTED."""
         self._interceptors, self._max_message_bytes = tuple(interceptors), max_message_bytes
         self._generic: list[grpc.GenericRpcHandler] = []
         self._state = grpc.ChannelConnectivity.IDLE
         self._change = asyncio.Event()
         self._context = Context()
-        # Calls that wait for the start; those whose handlers run; the tasks of both.
+        # Calls that wait for the start, calls whose handlers run, and the tasks of both.
         self._waiting: list[Exchange] = []
         self._running: dict[asyncio.Task[None], Exchange] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Generated code also registers each method by name, which is for C code and does nothing here."""
+        """Generated code also registers each method by name, which only servers in C need."""
         self._generic.extend(generic_rpc_handlers)
 
     def add_insecure_port(self, address: str) -> int:  # noqa: ARG002
-        raise grpc.aio.UsageError("a local server listens on no port")
+        raise grpc.aio.UsageError("an in-process server does not listen on ports")
 
     def add_secure_port(self, address: str, server_credentials: object) -> int:  # noqa: ARG002
-        raise grpc.aio.UsageError("a local server listens on no port")
+        raise grpc.aio.UsageError("an in-process server does not listen on ports")
 
     def channel(self) -> InProcessChannel:
-        """Good before the start, too: calls with wait_for_ready wait for it, others are UNAVAILABLE."""
+        """A channel to this server. Before the start, calls with wait_for_ready wait, and others end with
+        UNAVAILABLE."""
         return InProcessChannel(self)
 
     async def start(self) -> None:
@@ -69,9 +70,11 @@ class InProcessServer(grpc.aio.Server):
         self._waiting.clear()
 
     async def stop(self, grace: float | None) -> None:
-        """Refuses new calls, gives those under way `grace` seconds, then cancels them and waits for their
-        handlers. No task of this server is left afterwards, but for handlers that take more than 5 s to end:
-        those are logged."""
+        """Refuses new calls, gives running ones `grace` seconds, then cancels them and waits for their handlers.
+
+        Afterwards no task of this server is left, except for handlers that take more than 5 s to end. Those
+        are logged.
+        """
         self._become(grpc.ChannelConnectivity.SHUTDOWN)
         for exchange in self._waiting:
             exchange.abandon(_unavailable("the server has stopped"))
@@ -86,10 +89,10 @@ class InProcessServer(grpc.aio.Server):
                 while self._tasks:
                     await asyncio.wait(self._tasks)
         for exchange in self._running.values():
-            log.error("a handler does not end", method=exchange.method)
+            log.error("gRPC handler has not ended", method=exchange.method)
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
-        """True where it goes on after `timeout` seconds."""
+        """Returns True if the server still runs after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 while self._state is not grpc.ChannelConnectivity.SHUTDOWN or self._tasks:
@@ -115,7 +118,7 @@ class InProcessServer(grpc.aio.Server):
         return Exchange(method, metadata, timeout, self._max_message_bytes, self._tasks)
 
     def accept(self, exchange: Exchange, *, wait: bool) -> None:
-        """Runs its handler, or keeps it until the start where it may wait, or ends it."""
+        """Runs the call's handler. Before the start the call waits if it may; otherwise it ends."""
         if self._state is READY:
             self._run(exchange)
         elif self._state is grpc.ChannelConnectivity.SHUTDOWN:
@@ -134,7 +137,7 @@ class InProcessServer(grpc.aio.Server):
         task.add_done_callback(partial(self._ended, context))
 
     def _ended(self, context: "InProcessContext", task: "asyncio.Task[None]") -> None:
-        # Also a task that was cancelled before its first step, which never ran.
+        # Also needed for a task that was cancelled before its first step.
         exchange = self._running.pop(task)
         exchange.finish(CallStatus(grpc.StatusCode.CANCELLED, "the handler was cancelled"))
         context.run_done_callbacks()
@@ -150,11 +153,11 @@ class InProcessServer(grpc.aio.Server):
         except grpc.aio.AbortError:
             pass
         except Exception as error:
-            log.error("a handler failed", method=exchange.method, exc_info=error)
+            log.error("gRPC handler failed", method=exchange.method, exc_info=error)
             context.fail(error)
 
     async def _handler(self, details: grpc.HandlerCallDetails) -> Any:
-        """What the interceptors make of the method's handler; None where there is no such method."""
+        """The method's handler with the interceptors applied, or None if there is no such method."""
 
         async def find(rest: tuple[grpc.aio.ServerInterceptor, ...], asked: grpc.HandlerCallDetails) -> Any:
             if rest:
@@ -171,7 +174,7 @@ class _CallDetails(grpc.HandlerCallDetails):
 
 
 class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
-    """What a handler knows of its call, and says to its caller."""
+    """The context that a handler receives."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -183,7 +186,7 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
         self._callbacks: list[Callable[[Any], None]] = []
 
     async def answer(self, handler: Any) -> None:
-        """Runs the handler, whichever of the four kinds it is. Raises what it raises."""
+        """Runs the handler, of any of the four kinds, and sends its responses. Raises what it raises."""
         self._deserialize = handler.request_deserializer or bytes
         self._serialize = handler.response_serializer or bytes
         request = _Requests(self) if handler.request_streaming else await self.read()
@@ -194,7 +197,7 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
             return
         responses = (handler.unary_stream or handler.stream_stream)(request, self)
         if not hasattr(responses, "__aiter__"):
-            await responses  # it writes by itself
+            await responses  # a handler that calls `write`
             return
         async with AsyncExitStack() as stack:
             if hasattr(responses, "aclose"):
@@ -203,8 +206,8 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
                 await self.write(response)
 
     async def read(self) -> Any:
-        """The next request, or grpc.aio.EOF. Raises UsageError where the call has ended, so that requests
-        which were cut off never look like all of them."""
+        """The next request, or grpc.aio.EOF after the last. Raises UsageError if the call has ended, so that
+        interrupted requests never look complete."""
         message = await self._exchange.requests.get()
         if message is not None:
             return self._deserialize(message)
@@ -213,8 +216,8 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
         return grpc.aio.EOF
 
     async def write(self, message: Any) -> None:
-        """Waits until there is room. Raises UsageError where the call has ended, AbortError for a message
-        that is too large."""
+        """Waits for room and sends a response. Raises UsageError if the call has ended, and AbortError if the
+        message is too large."""
         data = self._serialize(message)
         if status := self._exchange.too_large(data, "SERVER"):
             self._exchange.finish(status)
@@ -238,7 +241,7 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
         await self.abort(status.code, status.details, status.trailing_metadata or ())
 
     def finish(self) -> None:
-        """With the status that was set, OK where none was."""
+        """Ends the call with the status that was set, or with OK."""
         self._finish(self._code or grpc.StatusCode.OK, self._details)
 
     def fail(self, error: Exception) -> None:
@@ -275,10 +278,10 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
         return self._details
 
     def set_compression(self, compression: object) -> None:
-        """Changes nothing: nothing leaves the process."""
+        """Does nothing, because messages stay in the process."""
 
     def disable_next_message_compression(self) -> None:
-        """Changes nothing: nothing leaves the process."""
+        """Does nothing, because messages stay in the process."""
 
     def peer(self) -> str:
         return PEER
@@ -293,11 +296,11 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
         return {}
 
     def time_remaining(self) -> Any:
-        """Seconds; None without a deadline."""
+        """Seconds until the deadline, or None without one."""
         return self._exchange.time_remaining()
 
     def add_done_callback(self, callback: Any) -> None:
-        """Called with this context when the handler has ended."""
+        """Calls back with this context when the handler has ended."""
         self._callbacks.append(callback)
 
     def run_done_callbacks(self) -> None:
@@ -313,7 +316,7 @@ class InProcessContext(grpc.aio.ServicerContext[Any, Any]):
 
 
 class _Requests:
-    """The requests of a streaming call, for the handler. No generator, which would need to be closed."""
+    """The requests of a streaming call, for the handler. Unlike a generator, it need not be closed."""
 
     def __init__(self, context: InProcessContext) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""The server interceptor: who calls, whether they may, what they may send, how failures leave."""
+"""The interceptor of every gRPC server: authentication, permissions, validation of requests, and errors."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -13,14 +13,15 @@ from google.protobuf.message import Message
 from mesh.permissions import HEALTH, OF_A_KEY, Permission, permission_of
 from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
 from mesh.rpc import API_KEY, AS_ITSELF, CALLER_ID, CALLER_NAME, CALLER_PERMISSIONS, DETAILS, status_of
-from mesh.security import EVERYBODY, OPERATOR, SIBLING, Caller, Door, caller
+from mesh.security import EVERYBODY, OPERATOR, SIBLING, Caller, Door
+from mesh.security import caller as current
 from mesh.telemetry.spans import request_span
 
 log = structlog.get_logger(__name__)
 
 OPEN = f"/{HEALTH}/"
 UNARY_SECONDS = 60.0
-# With the seconds that a key is remembered, the streams of a revoked one end after less than 5.
+# Together with the seconds for which a key is cached, streams of a revoked key end within 5 s.
 RECHECK_SECONDS = 1.0
 
 Verify = Callable[[str], Awaitable[Caller]]
@@ -28,11 +29,15 @@ Headers: TypeAlias = dict[str, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method behind one door. Who calls, and whether they may, is decided by the metadata and the
-    method's name, before a message is read. `verify` turns an API key into its caller, on the clients' door;
-    None takes everybody in."""
+    """Wraps every method behind one door.
+
+    The caller, and whether it may call, are determined from the metadata and the method's name, before a
+    message is read.
+    """
 
     def __init__(self, door: Door, verify: Verify | None = None) -> None:
+        """`verify` returns the caller of an API key; None accepts calls without one. It concerns only the
+        clients' door."""
         self._door, self._verify = door, verify
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -41,22 +46,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return await continuation(handler_call_details)
         headers = dict(handler_call_details.invocation_metadata or ())
         try:
-            who = await self._caller(headers)
+            caller = await self._caller(headers)
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            who.require(permission_of(method))
+            caller.require(permission_of(method))
         except Exception as error:
-            return _refusal(method, error)
+            return _failing_handler(method, error)
         if handler.response_streaming:
-            streaming = self._streaming(handler.unary_stream or handler.stream_stream, method, headers, who)
+            streaming = self._streaming(
+                handler.unary_stream or handler.stream_stream, method, headers, caller
+            )
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
             return make(streaming, handler.request_deserializer, handler.response_serializer)
-        unary = self._unary(handler.unary_unary or handler.stream_unary, method, headers, who)
+        unary = self._unary(handler.unary_unary or handler.stream_unary, method, headers, caller)
         make = (
             grpc.stream_unary_rpc_method_handler
             if handler.request_streaming
@@ -65,43 +72,48 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return make(unary, handler.request_deserializer, handler.response_serializer)
 
     def _unary(
-        self, behaviour: Callable[..., Awaitable[Any]], method: str, headers: Headers, who: Caller
+        self, behaviour: Callable[..., Awaitable[Any]], method: str, headers: Headers, caller: Caller
     ) -> Callable[..., Awaitable[Any]]:
         async def unary(request: Any, context: Any) -> Any:
             try:
-                with _serving(method, headers, who):
+                with _serving(method, headers, caller):
                     remaining = context.time_remaining()
                     async with asyncio.timeout(UNARY_SECONDS if remaining is None else remaining):
                         return await behaviour(_checked(request), context)
             except Exception as error:
-                return await _leave(context, method, error)
+                return await _abort(context, method, error)
 
         return unary
 
     def _streaming(
-        self, behaviour: Callable[..., AsyncGenerator[Any, None]], method: str, headers: Headers, who: Caller
+        self,
+        behaviour: Callable[..., AsyncGenerator[Any, None]],
+        method: str,
+        headers: Headers,
+        caller: Caller,
     ) -> Callable[..., AsyncIterator[Any]]:
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
-                with _serving(method, headers, who):
+                with _serving(method, headers, caller):
                     async with aclosing(behaviour(_checked(request), context)) as responses:
-                        async for response in self._while_welcome(responses, method, headers, who):
+                        async for response in self._while_permitted(responses, method, headers, caller):
                             yield response
             except Exception as error:
-                await _leave(context, method, error)
+                await _abort(context, method, error)
 
         return streaming
 
-    async def _while_welcome(
-        self, responses: AsyncGenerator[Any, None], method: str, headers: Headers, who: Caller
+    async def _while_permitted(
+        self, responses: AsyncGenerator[Any, None], method: str, headers: Headers, caller: Caller
     ) -> AsyncGenerator[Any, None]:
-        """The same, for as long as the caller may do what it could at first, even while nothing comes."""
+        """Yields the responses for as long as the caller's permissions stay the same. They are checked also
+        while no response arrives."""
         stream, waiting = asyncio.current_task(), False
         assert stream
 
         async def watch() -> None:
             try:
-                await self._until_unwelcome(method, headers, who)
+                await self._until_not_permitted(method, headers, caller)
             finally:
                 if waiting:
                     stream.cancel()
@@ -126,25 +138,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             watching.cancel()
 
-    async def _until_unwelcome(self, method: str, headers: Headers, who: Caller) -> None:
-        """Raises Unauthenticated once the caller's key is revoked, Denied once it no longer permits this, and
-        Unavailable CALLER_CHANGED once it permits other things than before."""
+    async def _until_not_permitted(self, method: str, headers: Headers, caller: Caller) -> None:
+        """Raises Unauthenticated once the caller's key is revoked, Denied once it lacks the permission, and
+        Unavailable CALLER_CHANGED once any of its permissions has changed."""
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
             try:
                 now = await self._caller(headers)
             except Problem as problem:
-                if not problem.retryable:  # a store that is away is no reason to doubt a key
+                if not problem.retryable:  # the key stays valid while the store cannot be reached
                     raise
                 continue
             now.require(permission_of(method))
-            if now != who:
+            if now != caller:
                 raise Unavailable("this caller's permissions have changed: call again", "CALLER_CHANGED")
 
     async def _caller(self, headers: Headers) -> Caller:
-        """The door decides which of the headers count."""
+        """The caller. Which headers are read depends on the door."""
         if self._door is Door.SIBLINGS:
-            return _named(headers)
+            return _caller_named_by(headers)
         if self._door is Door.OPERATOR:
             return OPERATOR
         if self._verify is None:
@@ -152,27 +164,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return await self._verify(_secret(headers))
 
 
-def _named(headers: Headers) -> Caller:
-    """For whom a sibling says that it calls. Raises Unauthenticated where it does not say exactly one."""
+def _caller_named_by(headers: Headers) -> Caller:
+    """The caller that a sibling's headers name. Raises Unauthenticated unless they name exactly one."""
     if (CALLER_ID in headers) == (AS_ITSELF in headers):
         raise Unauthenticated(
-            "a call between services must name its end caller, or say that it is the service's own",
+            "a call between services must either name its end caller or state that it is the service's own",
             "CALLER_UNCLEAR",
         )
     if AS_ITSELF in headers:
         return SIBLING
     named = (int(number) for number in headers.get(CALLER_PERMISSIONS, "").split(",") if number.isdecimal())
-    # What only siblings may do, no end caller can.
+    # Without the permissions that only siblings have.
     permissions = OF_A_KEY & frozenset(cast("Iterable[Permission]", named))
     return Caller("key", headers[CALLER_ID], headers.get(CALLER_NAME, b"").decode(), permissions)
 
 
 @contextmanager
-def _serving(method: str, headers: Headers, who: Caller) -> Iterator[None]:
-    """The block is part of the request that the metadata name, under a span of its own, and its caller's."""
+def _serving(method: str, headers: Headers, caller: Caller) -> Iterator[None]:
+    """Makes the block part of the request that the headers name, with a span, and sets its caller."""
     ids = {name: value for name, value in headers.items() if isinstance(value, str)}
     with request_span(ids, method.removeprefix("/"), {"rpc.system": "grpc"}):
-        caller.set(who)
+        current.set(caller)
         yield
 
 
@@ -203,22 +215,23 @@ def _check(request: Message) -> None:
         raise Invalid(str(error), "BAD_REQUEST") from None
 
 
-def _refusal(method: str, error: Exception) -> Any:
-    """A handler of any method: a stream's may answer without having read."""
+def _failing_handler(method: str, error: Exception) -> Any:
+    """A handler that raises the error. A handler of streams serves methods of all kinds here, because it can
+    end a call without reading a request."""
 
     async def refuse(_: object, context: Any) -> None:
-        await _leave(context, method, error)
+        await _abort(context, method, error)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-async def _leave(context: Any, method: str, error: Exception) -> None:
+async def _abort(context: Any, method: str, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, TimeoutError):
-        error = Unavailable("this took too long", "DEADLINE")
+        error = Unavailable("the call took too long", "DEADLINE")
     if not isinstance(error, Problem):
-        log.error("call failed", method=method, exc_info=error)
+        log.error("gRPC call failed", method=method, exc_info=error)
         error = Internal("internal error", "INTERNAL")
     status = status_of(error)
     await context.abort(error.code, error.message, trailing_metadata=((DETAILS, status.SerializeToString()),))

@@ -1,4 +1,4 @@
-"""The gRPC server of a process: its services behind three doors, and in the process itself."""
+"""The gRPC server of a process."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
@@ -24,32 +24,40 @@ log = structlog.get_logger(__name__)
 
 Servicer = TypeVar("Servicer")
 
-# The largest that a client may say: DetectObjects with an image of 32 MiB.
+# The largest message from a client is DetectObjects with an image of 32 MiB.
 CLIENT_BYTES = 32 * 2**20 + 64 * 2**10
-# Streams included: each program that watches is one.
+# Includes streams: each program that watches events holds one.
 CLIENT_CALLS = 256
 
 ANSWERS = health_pb2.HealthCheckResponse
 
 
 class GrpcServer:
-    """This process's servicers, on any number of addresses, behind three doors. That of the clients has
-    bounds. That of the siblings has none, so that Lares's own calls go on however many clients there are; the
-    services of this process use it by `channel`, without an address. That of the operator leads to the keys
-    alone. Add everything, then listen, then start."""
+    """Serves this process's servicers through three doors, each with any number of addresses.
 
-    def __init__(self, boundary: Callable[[Door], grpc.aio.ServerInterceptor]) -> None:
-        """`boundary` makes the interceptor of a door: it is told which, and nothing else tells it."""
+    The clients' door limits the size of messages and the number of calls. The siblings' door does not limit
+    the number, so that calls between services continue however many clients there are; services of this
+    process reach it by `channel`, without an address. The operator's door serves API keys only.
+
+    Add all servicers, then listen, then start.
+    """
+
+    def __init__(self, interceptor: Callable[[Door], grpc.aio.ServerInterceptor]) -> None:
+        """`interceptor` makes the interceptor of a door."""
         self._doors = {
-            Door.SIBLINGS: grpc.aio.server(interceptors=[boundary(Door.SIBLINGS)], options=CHANNEL_OPTIONS),
+            Door.SIBLINGS: grpc.aio.server(
+                interceptors=[interceptor(Door.SIBLINGS)], options=CHANNEL_OPTIONS
+            ),
             Door.CLIENTS: grpc.aio.server(
-                interceptors=[boundary(Door.CLIENTS)],
+                interceptors=[interceptor(Door.CLIENTS)],
                 options=[*(dict(CHANNEL_OPTIONS) | {MAX_RECEIVE: CLIENT_BYTES}).items()],
                 maximum_concurrent_rpcs=CLIENT_CALLS,
             ),
-            Door.OPERATOR: grpc.aio.server(interceptors=[boundary(Door.OPERATOR)], options=CHANNEL_OPTIONS),
+            Door.OPERATOR: grpc.aio.server(
+                interceptors=[interceptor(Door.OPERATOR)], options=CHANNEL_OPTIONS
+            ),
         }
-        self._local = InProcessServer([boundary(Door.SIBLINGS)], max_message_bytes=MESSAGE_BYTES)
+        self._local = InProcessServer([interceptor(Door.SIBLINGS)], max_message_bytes=MESSAGE_BYTES)
         self._health = health_aio.HealthServicer()
         self._needs: dict[str, frozenset[str]] = {}
         for door in (Door.SIBLINGS, Door.CLIENTS):
@@ -64,10 +72,12 @@ class GrpcServer:
         needs: Collection[str] = (),
         operator: bool = False,
     ) -> None:
-        """`register` is the generated add_XServicer_to_server, `name` the full name, `lares.store.v1.X`;
-        `needs`: the parts of Mesh.checks without which it cannot serve. A service of an `internal` package is
-        behind the siblings' door alone; with `operator`, a service is behind the operator's door, too. Raises
-        Internal PERMISSION_NOT_DECLARED."""
+        """Adds a servicer to the siblings' door, and to the clients' door unless its package is `internal`.
+
+        `register` is the generated add_XServicer_to_server, and `name` the service's full name, for example
+        `lares.store.v1.X`. `needs` are the parts of Mesh.checks without which it cannot serve. With
+        `operator` it is added to the operator's door, too. Raises Internal PERMISSION_NOT_DECLARED.
+        """
         require_declared(name)
         register(servicer, self._local)
         register(servicer, self._doors[Door.SIBLINGS])
@@ -78,11 +88,11 @@ class GrpcServer:
         self._needs[name] = frozenset(needs)
 
     def channel(self) -> grpc.aio.Channel:
-        """To these servicers, for the services of this process. Good before the start, too."""
+        """A channel to these servicers within this process. It can be opened before the start."""
         return self._local.channel()
 
     def add_reflection(self) -> None:
-        """Of what clients can call, and of nothing else."""
+        """Adds reflection of the services that clients can call."""
         from grpc_reflection.v1alpha import reflection
 
         names = [*filter(lambda name: not _is_internal(name), self._needs), HEALTH, REFLECTION]
@@ -109,25 +119,26 @@ class GrpcServer:
                 port = server.add_secure_port(address, credentials)
             else:
                 port = server.add_insecure_port(address)
-        except RuntimeError:  # without the reason
+        except RuntimeError:  # which does not say why
             raise Conflict(f"{address} is taken by another program", "PORT_TAKEN") from None
         return f"{address.rpartition(':')[0]}:{port}" if on_tcp else address
 
     async def start(self) -> None:
-        """Nothing serves, as health has it, until `tell` says what does."""
+        """Starts serving. Health reports every service as NOT_SERVING until `set_missing` is called."""
         for name in ["", *self._needs]:
             await self._health.set(name, ANSWERS.NOT_SERVING)
         for door in (self._local, *self._doors.values()):
             await door.start()
 
-    async def tell(self, missing: Collection[str]) -> None:
-        """These parts are missing: health says so of the whole, and of the services that need one of them."""
+    async def set_missing(self, missing: Collection[str]) -> None:
+        """Has health report as NOT_SERVING the services that need one of the missing parts, and the server as
+        a whole if any part is missing."""
         for name, needs in [("", frozenset(missing)), *self._needs.items()]:
             serving = needs.isdisjoint(missing)
             await self._health.set(name, ANSWERS.SERVING if serving else ANSWERS.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
-        """Refuses new calls, gives those under way `grace` seconds, then cancels them."""
+        """Refuses new calls, gives running ones `grace` seconds, then cancels them."""
         await self._health.enter_graceful_shutdown()
         await asyncio.gather(*(door.stop(grace) for door in (self._local, *self._doors.values())))
 
@@ -137,8 +148,9 @@ def _is_internal(service: str) -> bool:
 
 
 def _pool_of(services: Iterable[str]) -> DescriptorPool:
-    """The files of these services and what they import: reflection gives away all that its pool holds."""
-    every, known, pool = descriptor_pool.Default(), set[str](), DescriptorPool()
+    """The files of these services and their imports. Reflection exposes everything in its pool, so it does
+    not receive the default one."""
+    default, known, pool = descriptor_pool.Default(), set[str](), DescriptorPool()
 
     def add(file: FileDescriptor) -> None:
         if file.name not in known:
@@ -148,5 +160,5 @@ def _pool_of(services: Iterable[str]) -> DescriptorPool:
             pool.AddSerializedFile(file.serialized_pb)
 
     for service in services:
-        add(every.FindServiceByName(service).file)
+        add(default.FindServiceByName(service).file)
     return pool

@@ -57,6 +57,11 @@ def pid_and_settings() -> dict[str, object]:
     return {"pid": os.getpid(), "settings": settings}
 
 
+def may_get_new_privileges() -> bool:
+    with open("/proc/self/status") as status:
+        return "NoNewPrivs:\t0\n" in status
+
+
 def write_file(path: str) -> int:
     with open(path, "wb") as file:
         return file.write(b"x")

@@ -55,7 +55,7 @@ async def test_a_worker_that_just_ends_is_a_failure_too() -> None:
 
     async with mesh.running("reason worker", work()):
         await asyncio.wait([mesh.failure], timeout=90)
-    with pytest.raises(Internal, match="ended by itself"):
+    with pytest.raises(Internal, match="returned before its block ended"):
         mesh.failure.result()
 
 

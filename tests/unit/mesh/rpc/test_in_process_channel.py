@@ -215,7 +215,7 @@ async def test_a_handler_that_does_not_end_is_not_waited_for_for_ever(
     with structlog.testing.capture_logs() as logs:
         async with asyncio.timeout(30):
             await harness.server.stop(None)
-    assert [(line["event"], line["log_level"]) for line in logs] == [("a handler does not end", "error")]
+    assert [(line["event"], line["log_level"]) for line in logs] == [("gRPC handler has not ended", "error")]
     assert (await failed(under_way)).code() is StatusCode.UNAVAILABLE
     released.set()
     assert not await harness.server.wait_for_termination(30)

@@ -297,7 +297,7 @@ async def test_health_is_open_by_name_and_whole(harness: Harness) -> None:
         (["kafka"], list(names[1:])),
         ([], list(names)),
     ):
-        await harness.server.tell(missing)
+        await harness.server.set_missing(missing)
         assert await serving() == left
     with pytest.raises(grpc.aio.AioRpcError) as unknown:
         await stub.Check(health_pb2.HealthCheckRequest(service="lares.nothing"))
@@ -415,7 +415,10 @@ async def test_a_server_that_is_gone_is_unavailable(tmp_path: Path) -> None:
         await call(keys_rpc.KeyServiceStub(channels.to("store")).ListKeys, keys.ListKeysRequest(), timeout=1)
     await channels.close()
     # A client may see this, and need not know where the socket is.
-    assert (gone.value.message, gone.value.reason) == ("a part of Lares cannot be reached now", "UNAVAILABLE")
+    assert (gone.value.message, gone.value.reason) == (
+        "a part of Lares cannot be reached at present",
+        "UNAVAILABLE",
+    )
 
 
 def test_kinds_are_told_apart_by_code() -> None:
