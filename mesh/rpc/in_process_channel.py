@@ -3,7 +3,7 @@
 It is used like a channel to a socket; tests/contract/test_channel*.py hold both to the same behaviour. They
 differ only where a socket would hide a failure:
 
-- A handler that raises CancelledError ends the call with CANCELLED; over a socket the caller gets no response.
+- A handler that raises CancelledError ends the call with CANCELLED; over a socket nothing ends the call.
 - An error in the caller's own request iterator ends the call with UNKNOWN; grpc.aio raises CancelledError.
 - A call to a server that has stopped ends with UNAVAILABLE even with wait_for_ready, as it does not restart.
 - A stream that its caller drops ends its handler at once.

@@ -70,7 +70,7 @@ class InProcessServer(grpc.aio.Server):
         self._waiting.clear()
 
     async def stop(self, grace: float | None) -> None:
-        """Refuses new calls, gives running ones `grace` seconds, then cancels them and waits for their handlers.
+        """Refuses new calls, gives running ones `grace` seconds, then cancels them and awaits their handlers.
 
         Afterwards no task of this server is left, except for handlers that take more than 5 s to end. Those
         are logged.

@@ -229,7 +229,7 @@ async def _abort(context: Any, method: str, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, TimeoutError):
-        error = Unavailable("the call took too long", "DEADLINE")
+        error = Unavailable("this took too long", "DEADLINE")
     if not isinstance(error, Problem):
         log.error("gRPC call failed", method=method, exc_info=error)
         error = Internal("internal error", "INTERNAL")

@@ -170,7 +170,7 @@ class FakeServer:
     async def stop(self, grace: float) -> None:
         self.notes.append("server stopped")
 
-    async def tell(self, missing: Collection[str]) -> None:
+    async def set_missing(self, missing: Collection[str]) -> None:
         self.told = list(missing)
 
 
