@@ -1,4 +1,4 @@
-"""What lies on topics and in stored columns stays readable: contracts against the images of earlier ones."""
+"""Messages on topics and in stored columns stay readable: contracts are compared with released images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -89,20 +89,22 @@ def other_package(files: FileDescriptorSet) -> None:
 
 
 BREAKS: dict[str, Change] = {
-    "a field that is gone": lambda files: delete(files, "MediaDetected.detections"),
-    "a field that is gone, its number reserved": lambda files: delete(files, "Event.closed", reserve=True),
+    "a removed field": lambda files: delete(files, "MediaDetected.detections"),
+    "a removed field with its number reserved": lambda files: delete(files, "Event.closed", reserve=True),
     "another type": lambda files: retype(files, "Detection.label", FieldDescriptorProto.TYPE_INT32),
-    "another type that WIRE takes for the same": lambda files: retype(
+    "another type that WIRE considers compatible": lambda files: retype(
         files, "MediaRejected.detail", FieldDescriptorProto.TYPE_BYTES
     ),
-    "a number to a bool": lambda files: retype(files, "Media.width", FieldDescriptorProto.TYPE_BOOL),
+    "a number that becomes a bool": lambda files: retype(
+        files, "Media.width", FieldDescriptorProto.TYPE_BOOL
+    ),
     "another number": lambda files: renumber(files, "Detection.score", 77),
-    "one instead of several": lambda files: once(files, "Detection.box"),
-    "two fields that changed places": swap_fields,
-    "two values that changed places": swap_values,
-    "a value that is gone": delete_value,
-    "a value that is gone, its number reserved": delete_value_and_reserve,
-    "a message that is gone": delete_message,
+    "a repeated field that becomes single": lambda files: once(files, "Detection.box"),
+    "two swapped fields": swap_fields,
+    "two swapped values": swap_values,
+    "a removed value": delete_value,
+    "a removed value with its number reserved": delete_value_and_reserve,
+    "a removed message": delete_message,
     "another package": other_package,
 }
 
@@ -122,13 +124,13 @@ def rename_field(files: FileDescriptorSet) -> None:
 
 
 @pytest.mark.parametrize("change", BREAKS.values(), ids=BREAKS)
-def test_what_would_misread_old_bytes_is_refused(change: Change) -> None:
+def test_a_change_that_misreads_stored_messages_is_found(change: Change) -> None:
     changed = read(FIRST)
     change(changed)
     assert contracts.breaking(read(FIRST), changed)
 
 
-def test_an_enum_of_stored_numbers_cannot_go() -> None:
+def test_the_removal_of_an_enum_with_stored_numbers_is_found() -> None:
     changed = contracts.current()
     for file in changed.file:
         for one in [one for one in file.enum_type if one.name == "PolicyDecision"]:
@@ -137,13 +139,13 @@ def test_an_enum_of_stored_numbers_cannot_go() -> None:
 
 
 @pytest.mark.parametrize("change", [add_field, rename_field])
-def test_what_old_bytes_do_not_notice_is_not(change: Change) -> None:
+def test_a_compatible_change_is_accepted(change: Change) -> None:
     changed = read(FIRST)
     change(changed)
     assert contracts.breaking(read(FIRST), changed) == []
 
 
-def test_an_image_has_every_message_on_a_topic_and_nothing_that_was_fetched() -> None:
+def test_an_image_has_every_message_on_a_topic_and_only_files_of_lares() -> None:
     image = contracts.current()
     names = {f"{file.package}.{one.name}" for file in image.file for one in file.message_type}
     assert names >= {topic.message.DESCRIPTOR.full_name for topic in TOPICS}
@@ -152,14 +154,14 @@ def test_an_image_has_every_message_on_a_topic_and_nothing_that_was_fetched() ->
         assert {file.name.partition("/")[0] for file in files.file} == {"lares"}
 
 
-def test_every_column_of_bytes_says_what_it_holds() -> None:
-    """Else what it holds could be changed, and old rows misread."""
+def test_the_message_in_every_column_of_bytes_is_listed() -> None:
+    """Otherwise the message could be changed so that old rows are misread."""
     columns = [column for table in metadata.tables.values() for column in table.columns]
     of_bytes = {f"{one.table.name}.{one.name}" for one in columns if isinstance(one.type, LargeBinary)}
-    assert of_bytes <= contracts.COLUMNS.keys(), "add it to deploy/contracts.py, and run `make proto`"
+    assert of_bytes <= contracts.COLUMNS.keys(), "add the column to deploy/contracts.py and run `make proto`"
 
 
-def test_contracts_that_break_an_image_are_not_written_over_it(
+def test_contracts_that_break_an_image_do_not_replace_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = contracts.IMAGES
@@ -172,7 +174,7 @@ def test_contracts_that_break_an_image_are_not_written_over_it(
     assert {path: path.read_bytes() for path in images.glob("*")} == before
 
 
-def test_new_contracts_get_an_image_of_their_own(
+def test_new_contracts_get_a_new_image(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tmp_path.joinpath(FIRST.name).write_bytes(FIRST.read_bytes())

@@ -1,4 +1,4 @@
-"""Two processes instead of one, on a Kafka and a PostgreSQL that are not theirs, mutual TLS between them."""
+"""Lares as two processes with mutual TLS between them, on an external Kafka and PostgreSQL."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ FOUND = """{ events(first: 5) { edges { node {
   camera { id } status labels assessment { score } media { url } } } } }"""
 
 
-async def test_services_in_two_processes_do_the_same_job(tmp_path: Path, postgres_url: str) -> None:
-    # A broker that other tests have not written to.
+async def test_services_in_two_processes_assess_a_photo(tmp_path: Path, postgres_url: str) -> None:
+    # Its own broker, without the records of other tests.
     async with running_kafka() as kafka_url:
-        await do_the_job(tmp_path, kafka_url, postgres_url)
+        await assess_a_photo(tmp_path, kafka_url, postgres_url)
 
 
-async def do_the_job(tmp_path: Path, kafka_url: str, postgres_url: str) -> None:
+async def assess_a_photo(tmp_path: Path, kafka_url: str, postgres_url: str) -> None:
     certificates = tls(tmp_path)
     here, there = (f"127.0.0.1:{port}" for port in free_ports(2))
     common = {
@@ -63,8 +63,8 @@ async def do_the_job(tmp_path: Path, kafka_url: str, postgres_url: str) -> None:
         assert edge["node"]["status"] == "ASSESSED"
         media = await front.get(edge["node"]["media"][0]["url"])
         assert media.content == person_photo().read_bytes()
-        assert await strangers_are_refused(here, certificates["LARES_TLS_CA"])
-        await siblings_say_for_whom_they_call(here, certificates, front.key)
+        assert await foreign_certificate_is_refused(here, certificates["LARES_TLS_CA"])
+        await siblings_must_name_the_caller(here, certificates, front.key)
         bound = {path.name for path in (front.home / "run").iterdir() if path.is_socket()}
         assert bound == {"clients.sock", "operator.sock"}
         assert {path.name for path in (back.home / "run").iterdir() if path.is_socket()} == {"clients.sock"}
@@ -75,7 +75,7 @@ async def do_the_job(tmp_path: Path, kafka_url: str, postgres_url: str) -> None:
 
 
 def tls(folder: Path) -> dict[str, str]:
-    """A CA of our own and one certificate of it, for both processes."""
+    """Settings with a new CA and one certificate for both processes."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     authority.cert_pem.write_to_path(folder / "ca.pem")
@@ -89,8 +89,8 @@ def tls(folder: Path) -> dict[str, str]:
     }
 
 
-async def siblings_say_for_whom_they_call(address: str, certificates: dict[str, str], key: str) -> None:
-    """The certificate alone does not give a caller, nor does a client's key."""
+async def siblings_must_name_the_caller(address: str, certificates: dict[str, str], key: str) -> None:
+    """Neither the certificate alone nor a client's key names the caller of a sibling's request."""
     files = [Path(certificates[f"LARES_TLS_{name}"]).read_bytes() for name in ("CA", "KEY", "CERT")]
     async with grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(*files)) as channel:
         list_keys = keys_rpc.KeyServiceStub(channel).ListKeys
@@ -102,8 +102,8 @@ async def siblings_say_for_whom_they_call(address: str, certificates: dict[str, 
             assert refused.value.reason == "CALLER_UNCLEAR"
 
 
-async def strangers_are_refused(address: str, authority: str) -> bool:
-    """Whether the siblings' address refuses a client that shows a certificate of another CA."""
+async def foreign_certificate_is_refused(address: str, authority: str) -> bool:
+    """Returns whether the siblings' address refuses a client with a certificate of another CA."""
     other = trustme.CA().issue_cert("127.0.0.1")
     credentials = grpc.ssl_channel_credentials(
         Path(authority).read_bytes(), other.private_key_pem.bytes(), other.cert_chain_pems[0].bytes()

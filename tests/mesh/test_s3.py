@@ -1,4 +1,4 @@
-"""Blobs in a bucket: what only S3 can do wrong. tests/contract/test_blobs.py has what all blobs must do."""
+"""Blobs in a bucket. tests/contract/test_blobs.py has what all blobs must do."""
 
 import asyncio
 import errno
@@ -65,7 +65,7 @@ USES: list[Callable[[S3Blobs, str], Awaitable[object]]] = [
 
 
 async def require_unavailable(blobs: S3Blobs, name: str) -> None:
-    """Whatever is asked for: it is never said to be gone."""
+    """No operation reports the blob as missing."""
     for use in USES:
         with pytest.raises(Unavailable) as problem:
             await use(blobs, name)
@@ -73,7 +73,7 @@ async def require_unavailable(blobs: S3Blobs, name: str) -> None:
         assert SECRET not in problem.value.message
 
 
-async def test_who_may_not_ask_hears_that_the_settings_are_wrong(
+async def test_wrong_credentials_are_a_bad_setting(
     s3: S3, blobs: S3Blobs, tmp_path: Path, prefix: str
 ) -> None:
     name = (await blobs.put(io.BytesIO(CONTENT))).sha256
@@ -86,8 +86,8 @@ async def test_who_may_not_ask_hears_that_the_settings_are_wrong(
         await require_unavailable(stranger, name)
 
 
-async def test_a_missing_bucket_is_no_missing_blob(s3: S3, tmp_path: Path) -> None:
-    # Of this server's users, one who may do everything would make the bucket by writing to it.
+async def test_a_missing_bucket_is_not_a_missing_blob(s3: S3, tmp_path: Path) -> None:
+    # On this server, a write by the user with all permissions would create the bucket.
     url = s3.url("nowhere", key=READER, secret=READER_SECRET)
     with pytest.raises(Invalid, match=r"LARES_BLOBS_URL: .*NoSuchBucket") as problem:
         async with opened(tmp_path, url):
@@ -100,7 +100,7 @@ async def test_a_missing_bucket_is_no_missing_blob(s3: S3, tmp_path: Path) -> No
             await lost.size("ab" * 32)
 
 
-async def test_whoever_may_only_read_can_do_that_and_says_so_before_a_put(
+async def test_a_user_who_may_only_read_can_read_and_is_refused_before_a_put(
     s3: S3, blobs: S3Blobs, tmp_path: Path, prefix: str
 ) -> None:
     name = (await blobs.put(io.BytesIO(CONTENT))).sha256
@@ -119,9 +119,11 @@ async def start_ingesting(home: Path, blobs: S3Blobs) -> None:
         pass
 
 
-async def test_whoever_may_write_but_not_read_does_not_start(s3: S3, tmp_path: Path, prefix: str) -> None:
+async def test_ingest_does_not_start_for_a_user_who_may_write_but_not_read(
+    s3: S3, tmp_path: Path, prefix: str
+) -> None:
     async with opened(tmp_path, s3.url("lares", prefix, WRITER, WRITER_SECRET)) as writer:
-        await obstore.put_async(writer._bucket, "anything", b"")  # which it may
+        await obstore.put_async(writer._bucket, "anything", b"")  # this is allowed
         with pytest.raises(Invalid, match=r"LARES_BLOBS_URL: a probe could not .*AccessDenied") as problem:
             await start_ingesting(tmp_path / "home", writer)
         assert problem.value.reason == "BAD_SETTING"
@@ -135,7 +137,7 @@ async def test_whoever_may_write_but_not_read_does_not_start(s3: S3, tmp_path: P
     ],
     ids=["other bytes", "nothing"],
 )
-async def test_a_bucket_that_does_not_hold_what_was_written_ends_the_start(
+async def test_ingest_does_not_start_if_the_probe_is_not_read_back(
     blobs: S3Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception, words: str
 ) -> None:
     async def get(*_: object, **__: object) -> bytes:
@@ -151,12 +153,12 @@ async def test_a_bucket_that_does_not_hold_what_was_written_ends_the_start(
     await start_ingesting(tmp_path / "home", blobs)
 
 
-async def test_the_probe_leaves_nothing(s3: S3, blobs: S3Blobs, prefix: str) -> None:
+async def test_the_probe_is_removed(s3: S3, blobs: S3Blobs, prefix: str) -> None:
     await blobs.prepare()
     assert [key async for key in blobs._keys()] == []
 
 
-async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
+async def test_a_server_that_is_down_is_unavailable(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     url = f"s3://key:secret@lares?endpoint=http://127.0.0.1:{port}&region=us-east-1"
     with pytest.raises(Unavailable):
@@ -167,7 +169,7 @@ async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
             await blobs.size("ab" * 32)
 
 
-async def test_a_server_that_never_answers_is_given_up(
+async def test_a_server_that_never_answers_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("CALL_SECONDS", "PART_SECONDS", "CHECK_SECONDS"):
@@ -187,8 +189,8 @@ async def test_a_server_that_never_answers_is_given_up(
     server.close()
 
 
-async def test_a_server_that_fails_is_asked_four_times(tmp_path: Path) -> None:
-    """docs/blobs.md says so; none of it is taken for a wrong setting."""
+async def test_a_failing_request_is_tried_four_times(tmp_path: Path) -> None:
+    """As docs/blobs.md says. The failure is not reported as a bad setting."""
     requests: list[str] = []
 
     async def overloaded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -218,30 +220,32 @@ async def test_a_server_that_fails_is_asked_four_times(tmp_path: Path) -> None:
     server.close()
 
 
-async def test_what_is_damaged_is_not_handed_out(blobs: S3Blobs, s3: S3, tmp_path: Path, prefix: str) -> None:
+async def test_damaged_content_is_refused_and_repaired_by_a_put(
+    blobs: S3Blobs, s3: S3, tmp_path: Path, prefix: str
+) -> None:
     name = (await blobs.put(io.BytesIO(CONTENT))).sha256
     await obstore.put_async(blobs._bucket, f"{name[:2]}/{name}", b"x" * len(CONTENT))
     async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
         with pytest.raises(NotFound) as problem:
             await local(reader, name)
         assert problem.value.reason == "BLOB_DAMAGED"
-        await reader.put(io.BytesIO(CONTENT))  # which mends it
+        await reader.put(io.BytesIO(CONTENT))  # this repairs it
         assert await local(reader, name) == CONTENT
 
 
-async def test_what_was_put_or_read_once_is_read_again_without_the_server(
+async def test_content_that_was_put_or_read_is_read_again_without_the_server(
     blobs: S3Blobs, s3: S3, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = (await blobs.put(io.BytesIO(CONTENT))).sha256
     async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
         assert await local(reader, name) == CONTENT
-        monkeypatch.setattr(obstore, "head_async", lambda *_: pytest.fail("asked"))
-        monkeypatch.setattr(obstore, "get_range_async", lambda *_: pytest.fail("asked"))
+        monkeypatch.setattr(obstore, "head_async", lambda *_: pytest.fail("requested"))
+        monkeypatch.setattr(obstore, "get_range_async", lambda *_: pytest.fail("requested"))
         assert await local(reader, name) == CONTENT
         assert await local(blobs, name) == CONTENT
 
 
-async def test_many_who_want_a_copy_share_one_download(
+async def test_concurrent_readers_share_one_download(
     blobs: S3Blobs, s3: S3, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = (await blobs.put(io.BytesIO(CONTENT))).sha256
@@ -270,18 +274,18 @@ async def test_copies_are_bounded_by_the_setting(s3: S3, blobs: S3Blobs, tmp_pat
     assert 0 < sum(path.stat().st_size for path in copies) <= 300_000
 
 
-async def test_the_check_asks_only_when_nothing_else_was_answered_lately(
+async def test_the_check_sends_a_request_only_without_a_recent_answer(
     blobs: S3Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await blobs.check()
-    monkeypatch.setattr(obstore, "list", lambda *_, **__: pytest.fail("asked"))
+    monkeypatch.setattr(obstore, "list", lambda *_, **__: pytest.fail("requested"))
     await blobs.check()
     monkeypatch.setattr(module, "FRESH_SECONDS", 0)
     with pytest.raises(pytest.fail.Exception):
         await blobs.check()
 
 
-async def test_credentials_come_from_the_environment_where_the_url_has_none(
+async def test_credentials_are_read_from_the_environment_if_the_url_has_none(
     s3: S3, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "lares")
@@ -303,7 +307,7 @@ async def test_credentials_come_from_the_environment_where_the_url_has_none(
         ),
     ],
 )
-def test_a_url_says_which_bucket(url: str, bucket: S3Bucket) -> None:
+def test_a_url_is_parsed(url: str, bucket: S3Bucket) -> None:
     assert S3Bucket.parse(url) == bucket
     assert "cr@et" not in repr(bucket)
 
@@ -325,14 +329,14 @@ def test_a_url_says_which_bucket(url: str, bucket: S3Bucket) -> None:
         "s3://pho tos",
     ],
 )
-def test_a_url_that_makes_no_sense_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(Invalid, match="LARES_BLOBS_URL: ") as problem:
         S3Bucket.parse(url)
     assert problem.value.reason == "BAD_SETTING"
     assert "cret" not in problem.value.message.replace("secret", "")
 
 
-async def test_a_full_disk_is_no_fault_of_the_blob(
+async def test_a_full_disk_is_not_a_missing_blob(
     s3: S3, blobs: S3Blobs, tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = (await blobs.put(io.BytesIO(CONTENT))).sha256
@@ -347,6 +351,6 @@ async def test_a_full_disk_is_no_fault_of_the_blob(
                 await local(reader, name)
         assert await local(reader, name) == CONTENT
     async with opened(tmp_path / "c", s3.url("lares", prefix)) as writer:
-        monkeypatch.setattr(BlobCache, "add", full)  # no copy is kept here, but that is all
+        monkeypatch.setattr(BlobCache, "add", full)  # only the local copy is missing
         more = await writer.put(io.BytesIO(b"more"))
         assert await blobs.size(more.sha256) == 4

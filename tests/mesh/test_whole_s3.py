@@ -1,4 +1,4 @@
-"""A whole Lares whose originals lie in a bucket."""
+"""A whole Lares with its originals in a bucket."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.s3 import S3, SECRET
 FOUND = "{ events(first: 5) { edges { node { status labels media { url thumbnailUrl } } } } }"
 
 
-async def test_a_photo_goes_its_whole_way_by_s3(tmp_path: Path, s3: S3) -> None:
+async def test_a_photo_is_processed_with_blobs_in_s3(tmp_path: Path, s3: S3) -> None:
     photo = person_photo().read_bytes()
     name = sha256(photo).hexdigest()
     copy = CACHE / "blobs" / name[:2] / name
@@ -37,7 +37,7 @@ async def test_a_photo_goes_its_whole_way_by_s3(tmp_path: Path, s3: S3) -> None:
         assert (await lares.get(media["url"])).content == photo
         part = await lares.get(media["url"], range="bytes=100-299")
         assert (part.status_code, part.content) == (206, photo[100:300])
-        # What came in here need not be fetched; elsewhere it must.
+        # Content that was put on this machine has a local copy. Without one, it is fetched.
         assert copy.read_bytes() == photo
         copy.unlink()
         thumbnail = await lares.get(media["thumbnailUrl"])

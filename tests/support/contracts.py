@@ -1,4 +1,4 @@
-"""Every service of the contracts, and a server that has them all."""
+"""All services of the contracts, and a server that has them."""
 
 import importlib
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ def methods() -> list[MethodDescriptor]:
 
 
 def path(method: MethodDescriptor) -> str:
-    """As gRPC calls it."""
+    """Returns the method's path in gRPC."""
     return f"/{method.containing_service.full_name}/{method.name}"
 
 
@@ -36,7 +36,7 @@ def is_internal(method: MethodDescriptor) -> bool:
 
 
 class EmptyServicer:
-    """Answers every method of a service with an empty message; `seen` is told of each call."""
+    """Answers every method of a service with an empty message, and calls `seen` with the method."""
 
     def __init__(self, service: ServiceDescriptor, seen: Callable[[MethodDescriptor], None]) -> None:
         self._methods = {method.name: method for method in service.methods}

@@ -21,9 +21,9 @@ KEY, SECRET = "lares", "a/secret+of=the@tests"
 READER, READER_SECRET = "reader", "another-secret"
 WRITER, WRITER_SECRET = "writer", "a-third-secret"
 START_SECONDS = 90.0
-# Each port has a twin for gRPC, so much higher, which must be free too.
+# The server also uses the port that is this much higher, for gRPC.
 TWIN = 10_000
-# It leaves sockets there, named for its ports.
+# The server leaves sockets here that are named after its ports.
 SOCKETS = Path("/tmp")
 
 
@@ -34,12 +34,12 @@ class S3:
     _shell: tuple[str, ...]
 
     def url(self, bucket: str, prefix: str = "", key: str = KEY, secret: str = SECRET) -> str:
-        """As LARES_BLOBS_URL, with its credentials."""
+        """Returns the LARES_BLOBS_URL, with credentials."""
         path = f"/{prefix}" if prefix else ""
         return f"s3://{key}:{quote(secret, safe='')}@{bucket}{path}?endpoint={self.endpoint}&region=us-east-1"
 
     def make_bucket(self, name: str) -> None:
-        """Blocks until it is there; the server takes some seconds after its port is open."""
+        """Creates a bucket. Blocks for some seconds, since the server is not ready when its port is open."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             made = subprocess.run(
@@ -58,7 +58,7 @@ class S3:
 
 @contextmanager
 def running_s3(folder: Path) -> Iterator[S3]:
-    """Up when the block is entered, killed at its end: it takes long to stop by itself."""
+    """Starts a server. It is killed when the block ends, because it stops slowly by itself."""
     folder.mkdir(parents=True, exist_ok=True)
     identities = [
         _identity(KEY, SECRET, "Admin", "Read", "Write", "List", "Tagging"),
@@ -113,7 +113,7 @@ def _identity(key: str, secret: str, *actions: str) -> dict[str, object]:
 
 
 def _ports(count: int) -> list[int]:
-    """Free ones whose twins are free now, too, and none of which is another's twin."""
+    """Returns free ports whose gRPC ports are free, too."""
     found: list[int] = []
     taken = set[int]()
     while len(found) < count:

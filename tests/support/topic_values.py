@@ -1,4 +1,4 @@
-"""What lies on a topic of a running Lares."""
+"""The records on a topic of a running Lares."""
 
 from collections import Counter
 
@@ -10,19 +10,21 @@ from tests.support.lares import Lares
 
 
 async def topic_values(lares: Lares, topic: str) -> list[bytes]:
-    """The values of all records that are there now; in order within a partition."""
+    """Returns the values of all current records, in order within each partition."""
     found: list[bytes] = []
     async with AIOKafkaConsumer(topic, auto_offset_reset="earliest", **lares.admin_kafka_options) as consumer:
         ends = await consumer.end_offsets(consumer.assignment())
-        while any([await consumer.position(place) < end for place, end in ends.items()]):
+        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 found += [record.value for record in records]
     return found
 
 
 async def assessed_times(lares: Lares) -> Counter[tuple[str, str, str]]:
-    """How many assessments of each event, evidence digest and request are on the log. Work that was done
-    twice shows here, although the store keeps one assessment. Failures are not counted."""
+    """Counts the assessments of each event, evidence digest and request on the topic, without failures.
+
+    Work that was done twice is visible here, although the store keeps one assessment.
+    """
     facts = map(EventAssessed.FromString, await topic_values(lares, ASSESSED.name))
     return Counter(
         (fact.event_id, fact.evidence_digest, fact.assessment.request_id)

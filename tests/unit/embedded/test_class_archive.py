@@ -1,4 +1,4 @@
-"""Which class archives are kept: one cache serves many checkouts. No Java: the making is played."""
+"""Which class archives are kept in a cache that several checkouts share. Java is faked."""
 
 import os
 import time
@@ -16,7 +16,7 @@ OPTION = "-XX:SharedArchiveFile="
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The archives that were made, in order."""
+    """The paths of the archives that were made, in order."""
     made: list[str] = []
 
     async def dump(command: Sequence[str], **_: object) -> None:
@@ -33,7 +33,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def java(folder: Path) -> Java:
-    """The Java of a checkout of its own."""
+    """The Java of another checkout."""
     folder.mkdir()
     (folder / "java").touch()
     return Java(folder / "java", 25, folder)
@@ -46,7 +46,7 @@ def used(cache: Path, name: str, seconds_ago: float) -> Path:
     return path
 
 
-async def test_checkouts_that_share_a_cache_keep_each_others_archives(
+async def test_checkouts_with_a_shared_cache_keep_each_others_archives(
     tmp_path: Path, made: list[str]
 ) -> None:
     checkouts = [java(tmp_path / f"checkout-{number}") for number in range(4)]
@@ -55,14 +55,14 @@ async def test_checkouts_that_share_a_cache_keep_each_others_archives(
     assert len(set(options)) == len(made) == 4
 
 
-async def test_what_nobody_has_used_for_long_goes(tmp_path: Path, made: list[str]) -> None:
+async def test_an_archive_that_was_not_used_for_long_is_removed(tmp_path: Path, made: list[str]) -> None:
     stale = used(tmp_path, "stale", UNUSED_SECONDS + 3600)
     fresh = used(tmp_path, "fresh", UNUSED_SECONDS - 3600)
     assert await class_archive(java(tmp_path / "checkout"), tmp_path)
     assert (stale.exists(), fresh.exists()) == (False, True)
 
 
-async def test_what_is_used_stays(tmp_path: Path, made: list[str]) -> None:
+async def test_using_an_archive_keeps_it(tmp_path: Path, made: list[str]) -> None:
     mine = java(tmp_path / "mine")
     path = Path((await class_archive(mine, tmp_path))[0].removeprefix(OPTION))
     os.utime(path, (time.time() - UNUSED_SECONDS - 3600,) * 2)
@@ -71,13 +71,13 @@ async def test_what_is_used_stays(tmp_path: Path, made: list[str]) -> None:
     assert path.exists()
 
 
-async def test_an_archive_of_another_user_serves_too(
+async def test_an_archive_of_another_user_is_used(
     tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = java(tmp_path / "mine")
     options = await class_archive(mine, tmp_path)
     (tmp_path / "archive.lock").unlink()
-    (tmp_path / "archive.lock").mkdir()  # cannot be opened, not even by root
+    (tmp_path / "archive.lock").mkdir()  # cannot be opened, even by root
 
     def refuse(*_: object) -> None:
         raise PermissionError

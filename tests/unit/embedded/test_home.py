@@ -1,4 +1,4 @@
-"""The home's lock, and what lies in it for its owner alone."""
+"""The lock of the home, and its private folders."""
 
 import os
 import subprocess
@@ -30,13 +30,13 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_the_home_is_made_for_its_owner(tmp_path: Path) -> None:
+def test_only_the_owner_may_enter_the_home(tmp_path: Path) -> None:
     with lock_home(tmp_path / "new" / "home"):
         assert mode(tmp_path / "new" / "home") == 0o700
         assert mode(tmp_path / "new" / "home" / "run") == 0o700
 
 
-def test_a_second_lares_is_told_who_is_there(tmp_path: Path) -> None:
+def test_a_second_lares_gets_the_pid_of_the_first(tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "proto" / "gen")])
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)],
@@ -53,24 +53,26 @@ def test_a_second_lares_is_told_who_is_there(tmp_path: Path) -> None:
         assert caught.value.metadata["pid"] == str(holder.pid)
         assert str(holder.pid) in caught.value.message
         holder.kill()
-    with lock_home(tmp_path):  # a lock does not outlive its holder
+    with lock_home(tmp_path):  # the lock ends with its process
         assert (tmp_path / "run" / "lares.lock").read_text() == str(os.getpid())
 
 
-def test_a_home_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Denied, match="cannot create") as caught:
         private_folder(tmp_path / "file" / "home", "run")
     assert caught.value.reason == "HOME_NOT_WRITABLE"
 
 
-def test_sockets_lie_in_the_home(tmp_path: Path) -> None:
+def test_sockets_are_in_the_home(tmp_path: Path) -> None:
     folder = private_socket_folder(tmp_path)
     assert folder == tmp_path / "run"
     assert mode(folder) == 0o700
 
 
-def test_a_long_home_gets_a_short_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_with_a_long_path_gets_a_short_socket_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     long = tmp_path / ("x" * 100)
     folder = private_socket_folder(long)
@@ -82,7 +84,7 @@ def test_a_long_home_gets_a_short_folder(tmp_path: Path, monkeypatch: pytest.Mon
     assert private_socket_folder(long, "postgres") != folder
 
 
-def test_a_short_folder_that_others_can_enter_is_not_used(
+def test_a_short_folder_that_others_can_enter_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The bookkeeping of a stream, without a broker."""
+"""Tracking of records, without a broker."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ def output(name: str) -> Outgoing:
 
 
 def published(tracker: RecordTracker[MediaIngested]) -> list[str]:
-    """What would be published now, with its finishing."""
+    """Publishes and finishes what is ready. Returns the outputs."""
     values = []
     for partition, generation, entries in list(tracker.ready()):
         values += [(out.value or b"").decode() for entry in entries for out in entry.outputs or ()]
@@ -38,7 +38,7 @@ def published(tracker: RecordTracker[MediaIngested]) -> list[str]:
     return values
 
 
-def test_a_position_moves_over_the_contiguous_done_prefix_only() -> None:
+def test_the_position_moves_up_to_the_first_record_that_is_not_done() -> None:
     tracker = RecordTracker[MediaIngested](10)
     tracker.assign(0, 5)
     fill(tracker, 0, 5, 6, 7)
@@ -50,7 +50,7 @@ def test_a_position_moves_over_the_contiguous_done_prefix_only() -> None:
     assert tracker.positions() == {0: 8}
 
 
-def test_outputs_wait_for_those_before_them_and_hold_their_record_until_they_are_durable() -> None:
+def test_outputs_wait_for_earlier_ones_and_records_for_their_outputs() -> None:
     tracker = RecordTracker[MediaIngested](10)
     tracker.assign(0, 0)
     fill(tracker, 0, 0, 1, 2)
@@ -76,7 +76,7 @@ def test_partitions_do_not_wait_for_each_other() -> None:
     assert tracker.positions() == {0: 0, 1: 1}
 
 
-def test_answers_to_an_assignment_that_is_over_are_ignored() -> None:
+def test_deliveries_of_an_earlier_assignment_are_ignored() -> None:
     tracker = RecordTracker[MediaIngested](10)
     tracker.assign(0, 0)
     fill(tracker, 0, 0, 1)
@@ -91,7 +91,7 @@ def test_answers_to_an_assignment_that_is_over_are_ignored() -> None:
     assert tracker.find(late) is None
 
 
-def test_what_was_waiting_when_its_partition_was_placed_anew_is_not_handed_out() -> None:
+def test_waiting_records_of_an_earlier_assignment_are_not_delivered() -> None:
     tracker = RecordTracker[MediaIngested](10)
     tracker.assign(0, 0)
     fill(tracker, 0, 0, 1)
@@ -100,19 +100,19 @@ def test_what_was_waiting_when_its_partition_was_placed_anew_is_not_handed_out()
     assert [delivery.offset for delivery in tracker.take(10)] == [1]
 
 
-def test_durable_outputs_of_an_assignment_that_is_over_move_nothing() -> None:
+def test_durable_outputs_of_an_earlier_assignment_do_not_move_the_position() -> None:
     tracker = RecordTracker[MediaIngested](10)
     tracker.assign(0, 0)
     fill(tracker, 0, 0)
     tracker.done(tracker.take(1)[0], (output("a"),))
-    (under_way,) = list(tracker.ready())
+    (published_before,) = list(tracker.ready())
     tracker.assign(0, 0)
     fill(tracker, 0, 0)
-    tracker.finish(under_way[0], under_way[1], len(under_way[2]))
+    tracker.finish(published_before[0], published_before[1], len(published_before[2]))
     assert tracker.positions() == {0: 0}
 
 
-def test_room_counts_what_is_done_but_not_finished() -> None:
+def test_done_records_take_room_until_they_are_finished() -> None:
     tracker = RecordTracker[MediaIngested](3)
     tracker.assign(0, 0)
     fill(tracker, 0, 0, 1, 2)
@@ -123,7 +123,7 @@ def test_room_counts_what_is_done_but_not_finished() -> None:
     assert tracker.room == 2
 
 
-def test_records_nobody_is_to_see_are_finished_in_their_place() -> None:
+def test_records_without_a_delivery_are_finished_in_order() -> None:
     tracker = RecordTracker[MediaIngested](10)
     tracker.assign(0, 0)
     fill(tracker, 0, 0)
@@ -137,7 +137,7 @@ def test_records_nobody_is_to_see_are_finished_in_their_place() -> None:
     assert tracker.positions() == {0: 3}
 
 
-def test_done_twice_is_done_once() -> None:
+def test_only_the_first_done_of_a_record_counts() -> None:
     tracker = RecordTracker[MediaIngested](10)
     tracker.assign(0, 0)
     fill(tracker, 0, 0)
@@ -147,7 +147,7 @@ def test_done_twice_is_done_once() -> None:
     assert published(tracker) == ["first"]
 
 
-def test_a_stretch_without_records_counts_only_where_nothing_is_unfinished() -> None:
+def test_offsets_without_records_are_skipped_only_if_nothing_is_unfinished() -> None:
     tracker = RecordTracker[MediaIngested](10)
     tracker.assign(0, 0)
     fill(tracker, 0, 0)
@@ -158,7 +158,7 @@ def test_a_stretch_without_records_counts_only_where_nothing_is_unfinished() -> 
     assert tracker.positions() == {0: 9}
 
 
-def test_it_says_when_everything_is_taken_or_gone() -> None:
+def test_taken_is_set_when_everything_is_delivered_or_revoked() -> None:
     tracker = RecordTracker[MediaIngested](10)
     assert tracker.taken.is_set()
     tracker.assign(0, 0)

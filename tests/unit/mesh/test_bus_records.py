@@ -1,4 +1,4 @@
-"""URLs, records and headers, without a broker."""
+"""Addresses, records, headers and the log filter, without a broker."""
 
 import logging
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def test_a_bad_address_is_refused_without_repeating_it(url: str) -> None:
     assert "p@ss" not in repr(KafkaAddress.parse("kafka://lares:p%40ss@a:1"))
 
 
-def test_a_message_there_and_back() -> None:
+def test_a_message_is_decoded_as_it_was_encoded() -> None:
     message = MediaIngested()
     message.media.camera_id = "front-door"
     out = encode(INGESTED, message, {"x-request-id": "r1"})
@@ -52,7 +52,7 @@ def test_a_message_there_and_back() -> None:
     assert delivery.headers == {"x-request-id": "r1"}
 
 
-def test_what_a_topic_cannot_carry_is_refused() -> None:
+def test_messages_of_another_type_or_too_large_are_refused() -> None:
     with pytest.raises(Invalid, match="carries MediaIngested"):
         encode(cast(Topic[Any], INGESTED), MediaDetected(), {})
     large = MediaIngested()
@@ -63,13 +63,13 @@ def test_what_a_topic_cannot_carry_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"\xff\xff not a message"])
-def test_bytes_that_are_no_message(value: bytes | None) -> None:
+def test_bytes_that_are_not_a_message_cannot_be_decoded(value: bytes | None) -> None:
     with pytest.raises(DecodeError):
         decode(INGESTED, record(value))
 
 
 @pytest.mark.parametrize("milliseconds", [-(10**15), 10**15, -(2**63), 2**63 - 1])
-def test_a_time_that_no_calendar_holds(milliseconds: int) -> None:
+def test_a_timestamp_out_of_range_cannot_be_decoded(milliseconds: int) -> None:
     misdated = record(MediaIngested().SerializeToString())
     misdated.timestamp = milliseconds
     with pytest.raises(DecodeError, match="time"):
@@ -82,7 +82,7 @@ def test_a_requeued_record_is_for_the_service_it_names() -> None:
     assert not is_for(record(b"", (("requeue-for", b"detect_svc"),)), "store_svc")
 
 
-def test_a_dead_letter_keeps_bytes_and_headers_and_says_where_from() -> None:
+def test_a_dead_letter_keeps_bytes_and_headers_and_has_its_origin() -> None:
     letter = dead_letter(record(b"\xff", (("x-request-id", b"r1"),)), "detect_svc", "UNDECODABLE", 2)
     assert (letter.topic, letter.key, letter.value) == ("detect.dead.v1", b"front-door", b"\xff")
     assert dict(letter.headers) == {
@@ -95,7 +95,7 @@ def test_a_dead_letter_keeps_bytes_and_headers_and_says_where_from() -> None:
     }
 
 
-def test_the_library_repeats_itself_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_and_routine_lines_of_aiokafka_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("aiokafka.conn")
     with filtered_log(), caplog.at_level(logging.WARNING, "aiokafka"):
         logger.warning("Sending username and password in the clear")

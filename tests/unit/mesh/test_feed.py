@@ -1,4 +1,4 @@
-"""The feed's fan-out, with a tail in our hands."""
+"""How the feed distributes changes to subscribers, with a fake tail."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 
 class FakeTail:
-    """What a bus's tail does, fed by hand; an exception put in is raised."""
+    """A fake of the bus's tail. Yields what is put, and raises exceptions that are put."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[EventChanged | BaseException] = asyncio.Queue()
@@ -63,9 +63,9 @@ async def take(watching: AsyncIterator[EventChanged], count: int) -> list[int]:
         return [(await anext(watching)).sequence for _ in range(count)]
 
 
-async def seated(feed: Feed, count: int = 1) -> None:
-    """Until that many subscribers wait for something live."""
-    await until(lambda: len([seat for seat in feed._subscribers if not seat.behind]) == count)
+async def subscribed(feed: Feed, count: int = 1) -> None:
+    """Waits until `count` subscribers wait for live changes."""
+    await until(lambda: len([one for one in feed._subscribers if not one.behind]) == count)
 
 
 def written(count: int) -> InMemoryFeed:
@@ -75,7 +75,7 @@ def written(count: int) -> InMemoryFeed:
     return source
 
 
-async def test_backlog_then_live_without_a_gap_or_a_double() -> None:
+async def test_the_backlog_is_followed_by_live_changes_without_gap_or_duplicate() -> None:
     source = written(450)  # more than two pages
     async with opened(source) as (feed, bus):
         watching = feed.watch(0)
@@ -87,7 +87,7 @@ async def test_backlog_then_live_without_a_gap_or_a_double() -> None:
         assert await take(watching, 1) == [451]
 
 
-async def test_what_is_written_while_the_backlog_is_read_comes_once() -> None:
+async def test_a_change_written_while_the_backlog_is_read_is_yielded_once() -> None:
     source = written(3)
     async with opened(source) as (feed, bus):
         watching = feed.watch(1)
@@ -98,7 +98,7 @@ async def test_what_is_written_while_the_backlog_is_read_comes_once() -> None:
         assert await take(watching, 1) == [5]
 
 
-async def test_what_is_relayed_while_the_backlog_answers_is_not_missed() -> None:
+async def test_a_change_relayed_while_the_backlog_is_read_is_not_missed() -> None:
     source, bus = written(2), FakeBus()
 
     async def backlog(after: int, limit: int) -> tuple[list[EventChanged], int]:
@@ -106,7 +106,7 @@ async def test_what_is_relayed_while_the_backlog_answers_is_not_missed() -> None
         if source.head == 2:
             bus.tails[0].put(source.write())
             await until(bus.tails[0].empty)
-            await asyncio.sleep(0)  # taken: it is on its way to those who have a seat
+            await asyncio.sleep(0)  # the follower has taken it
         return answer
 
     async with open_feed(cast(Bus, bus), backlog) as feed:
@@ -117,25 +117,25 @@ async def test_what_is_relayed_while_the_backlog_answers_is_not_missed() -> None
         assert await take(feed.watch(None), 1) == [3]
 
 
-async def test_without_a_cursor_it_starts_now() -> None:
+async def test_watching_without_a_cursor_starts_at_the_present() -> None:
     source = written(3)
     async with opened(source) as (feed, bus):
         watching = feed.watch(None)
         waiting = asyncio.ensure_future(take(watching, 1))
-        await seated(feed)
+        await subscribed(feed)
         bus.tails[0].put(change(3))  # relayed after it was read
         bus.tails[0].put(source.write())
         assert await waiting == [4]
 
 
 async def take_any(watching: AsyncIterator[EventChanged | int], count: int) -> list[int | str]:
-    """Changes as numbers, positions as text."""
+    """Returns changes as numbers, and positions as text."""
     async with asyncio.timeout(90):
         items = [await anext(watching) for _ in range(count)]
     return [str(item) if isinstance(item, int) else item.sequence for item in items]
 
 
-async def test_positions_come_after_the_backlog_and_while_nothing_happens() -> None:
+async def test_positions_are_yielded_after_the_backlog_and_while_idle() -> None:
     source = written(3)
     async with opened(source) as (feed, bus):
         watching = feed.watch_with_positions(1, 0.01)
@@ -148,13 +148,13 @@ async def test_positions_come_after_the_backlog_and_while_nothing_happens() -> N
         assert await take_any(watching, 2) == ["4", "4"]
 
 
-async def test_without_a_cursor_the_first_position_is_the_head() -> None:
+async def test_the_first_position_without_a_cursor_is_the_head() -> None:
     async with opened(written(3)) as (feed, _):
         assert await take_any(feed.watch_with_positions(None, 90), 1) == ["3"]
 
 
-async def test_no_position_is_ahead_of_a_change_to_come() -> None:
-    """Whatever the pace: what has come up to a position is everything up to it."""
+async def test_a_position_is_never_ahead_of_a_later_change() -> None:
+    """At any pace, all changes up to a position have been yielded before it."""
     source = written(300)
     async with opened(source) as (feed, bus):
         watching = feed.watch_with_positions(0, 0.001)
@@ -179,7 +179,7 @@ async def test_no_position_is_ahead_of_a_change_to_come() -> None:
         assert positions > 10
 
 
-async def test_cursors_that_cannot_be() -> None:
+async def test_invalid_and_expired_cursors_are_refused() -> None:
     source = written(5)
     source.expired = 3
     async with opened(source) as (feed, _):
@@ -190,45 +190,45 @@ async def test_cursors_that_cannot_be() -> None:
             await take(feed.watch(2), 1)
         assert expired.value.reason == "CURSOR_EXPIRED"
         assert not feed._subscribers
-        assert await take(feed.watch(0), 2) == [4, 5]  # 0 is the oldest kept
+        assert await take(feed.watch(0), 2) == [4, 5]  # 0 starts at the oldest kept change
 
 
-async def test_a_jump_is_fetched_from_the_backlog() -> None:
+async def test_skipped_changes_are_read_from_the_backlog() -> None:
     source = written(1)
     async with opened(source) as (feed, bus):
         watching = feed.watch(1)
         waiting = asyncio.ensure_future(take(watching, 4))
-        await seated(feed)
+        await subscribed(feed)
         for _ in range(3):
-            source.write()  # and never relayed
+            source.write()  # not relayed
         bus.tails[0].put(source.write())
         assert await waiting == [2, 3, 4, 5]
 
 
-async def test_a_slow_subscriber_reads_the_backlog_instead_and_holds_nobody_up() -> None:
+async def test_a_slow_subscriber_reads_the_backlog_and_does_not_delay_others() -> None:
     source = written(0)
     async with opened(source) as (feed, bus):
         slow, quick = feed.watch(0), feed.watch(0)
         waiting = [asyncio.ensure_future(take(slow, 1)), asyncio.ensure_future(take(quick, 1))]
-        await seated(feed, 2)
+        await subscribed(feed, 2)
         bus.tails[0].put(source.write())
         assert [await each for each in waiting] == [[1], [1]]
         for sequence in range(2, 2001):
             bus.tails[0].put(source.write())
             assert await take(quick, 1) == [sequence]
-        (held,) = {len(seat._changes) for seat in feed._subscribers} - {0}
+        (held,) = {len(one._changes) for one in feed._subscribers} - {0}
         assert held <= 256
         reads = source.reads
         assert await take(slow, 1999) == list(range(2, 2001))
         assert source.reads > reads
 
 
-async def test_all_are_handed_the_same_object() -> None:
+async def test_all_subscribers_get_the_same_object() -> None:
     source = written(0)
     async with opened(source) as (feed, bus):
         watching = [feed.watch(0), feed.watch(0)]
         waiting = [asyncio.ensure_future(anext(each)) for each in watching]
-        await seated(feed, 2)
+        await subscribed(feed, 2)
         bus.tails[0].put(source.write())
         one, two = await asyncio.gather(*waiting)
         assert one is two
@@ -238,7 +238,7 @@ async def test_all_are_handed_the_same_object() -> None:
     "failure",
     [Conflict("gone", "OFFSET_OUT_OF_RANGE"), RuntimeError("not assigned"), asyncio.CancelledError()],
 )
-async def test_a_tail_that_fails_is_entered_again_and_what_was_missed_is_read(
+async def test_after_a_failure_the_tail_is_opened_again_and_missed_changes_are_read(
     monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     monkeypatch.setattr("mesh.topic_follower.BACKOFF", Backoff(0.0, 0.0))
@@ -246,15 +246,15 @@ async def test_a_tail_that_fails_is_entered_again_and_what_was_missed_is_read(
     async with opened(source) as (feed, bus):
         watching = feed.watch(1)
         waiting = asyncio.ensure_future(take(watching, 1))
-        await seated(feed)
-        source.write()  # relayed while nobody listened
+        await subscribed(feed)
+        source.write()  # relayed while no tail was open
         bus.tails[0].put(failure)
         assert await waiting == [2]
         bus.tails[1].put(source.write())
         assert await take(watching, 1) == [3]
 
 
-async def test_subscribers_leave_and_are_told_at_the_end() -> None:
+async def test_subscribers_can_leave_and_get_an_error_when_the_feed_closes() -> None:
     source = written(2)
     async with opened(source) as (feed, _):
         async with aclosing(feed.watch(0)) as leaving:
@@ -262,7 +262,7 @@ async def test_subscribers_leave_and_are_told_at_the_end() -> None:
         assert not feed._subscribers
         staying = feed.watch(2)
         waiting = asyncio.ensure_future(take(staying, 1))
-        await seated(feed)
-    with pytest.raises(Unavailable) as told:
+        await subscribed(feed)
+    with pytest.raises(Unavailable) as closed:
         await waiting
-    assert told.value.reason == "FEED_CLOSED"
+    assert closed.value.reason == "FEED_CLOSED"
