@@ -20,6 +20,7 @@ from mesh.security import Door
 from mesh.topics import FEED
 from tests.support.waiting import until
 from tests.unit.gateway.client import connected
+from tests.unit.gateway.fake_services import add_services
 from tests.unit.gateway.fake_store import FakeStore, uuid
 
 SECRET = "lares_the-key-of-the-tests"
@@ -49,7 +50,7 @@ async def opened(kafka_url: str, tmp_path: Path) -> AsyncIterator[Opened]:
     for index in range(3):
         store.add_event(index)
     server = GrpcServer(CallInterceptor)
-    store.add_to(server)
+    add_services(store, server)
     address = await server.listen(f"unix:{tmp_path}/grpc.sock", door=Door.SIBLINGS)
     await server.start()
     channels = Channels({}, dict.fromkeys(("store", "ingest", "detect"), address))

@@ -27,27 +27,36 @@ from gateway.http.websocket import WebSocketEndpoint
 from gateway.loaders import Loaders
 from gateway.schema import make_schema
 from gateway.siblings import Siblings
+from lares.store.v1.event_pb2 import Event
 from mesh.blobs import Blobs, FileBlobs
 from mesh.config import Config
+from mesh.feed import Feed
 from mesh.key_verifier import KeyVerifier
 from mesh.processes.sandbox import Sandbox
 from mesh.rpc import Channels, GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from tests.support.blobs import keep_blob
-from tests.unit.gateway.fake_feed import FakeFeed
+from tests.unit.gateway.fake_services import add_services
 from tests.unit.gateway.fake_store import FakeStore, uuid
 
 SECRET = "lares_the-key-of-the-tests"
 
 
+class CountedFeed(Feed):
+    @property
+    def watching(self) -> int:
+        """How many subscribers there are."""
+        return len(self._subscribers)
+
+
 @dataclass
 class Gateway:
-    """Everything that the tests touch."""
+    """A gateway, and what it is made of."""
 
     app: ASGIApp
     store: FakeStore
-    feed: FakeFeed
+    feed: CountedFeed
     blobs: Blobs
     siblings: Siblings
     engine: Engine
@@ -55,6 +64,10 @@ class Gateway:
     client: httpx.AsyncClient
     url: str = ""
     missing: dict[str, str] = field(default_factory=dict)
+
+    def publish(self, event: Event, *, deleted: bool = False) -> None:
+        """Adds a change of this event to the store and to the live feed."""
+        self.feed.put(self.store.add_change(event, deleted=deleted))
 
     async def post(self, query: str, **variables: Any) -> Any:
         """The whole answer."""
@@ -79,12 +92,12 @@ async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") ->
     """`without`: nobody said where this service runs."""
     store = FakeStore(secrets={SECRET: uuid("key")})
     server = GrpcServer(CallInterceptor)
-    store.add_to(server)
+    add_services(store, server)
     address = await server.listen(f"unix:{folder}/grpc.sock", door=Door.SIBLINGS)
     await server.start()
     known = {"store", "ingest", "detect", "reason"} - {without}
     channels = Channels({}, dict.fromkeys(known, address))
-    siblings, feed = Siblings(channels.to), FakeFeed(store.changes)
+    siblings, feed = Siblings(channels.to), CountedFeed(store.list_changes)
     backlog = SiblingMetrics(siblings)
     metrics = GatewayMetrics(backlog)
     blobs = FileBlobs(folder)

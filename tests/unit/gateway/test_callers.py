@@ -144,7 +144,6 @@ async def test_no_field_is_answered_by_a_sibling_where_the_caller_was_forgotten(
     store = gateway.store
     store.add_event(0, score=40)
     store.add_event(1, camera="gone")
-    store.assessments[EVENT] = [store.events[-1].assessment]
     store.cameras["front-door"].thresholds["person"] = 0.5
     store.failures[EVENT] = event_service_pb2.EventFailure(event_id=EVENT)
     store.failures[EVENT].failed_at.FromDatetime(NOON)

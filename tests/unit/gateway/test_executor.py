@@ -48,7 +48,7 @@ def answer() -> event_service_pb2.ListEventsResponse:
     store = FakeStore()
     for index in range(3):
         store.add_event(index, score=None if index == 1 else index * 40)
-    return event_service_pb2.ListEventsResponse(events=store.events, page_tokens=["1", "2", "3"])
+    return event_service_pb2.ListEventsResponse(events=reversed(store.events), page_tokens=["1", "2", "3"])
 
 
 def both(text: str, messages: Any, **variables: Any) -> Any:

@@ -48,8 +48,7 @@ async def test_metrics(served: Gateway) -> None:
         await client.init()
         await client.subscribe("subscription { eventChanged { cursor } }")
         await until(lambda: served.feed.watching == 1)
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.publish(event)
         await client.next()
         text = (await served.client.get("/metrics")).text
     lines = text.splitlines()

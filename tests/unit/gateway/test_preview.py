@@ -15,6 +15,7 @@ QUERY = """query($input: UpdateCameraInput!, $frames: Int) { previewPolicy(input
 
 async def test_a_preview_of_other_thresholds(gateway: Gateway) -> None:
     box = BoundingBox(x_min=0.1, y_min=0.2, x_max=0.3, y_max=0.4)
+    gateway.store.add_camera("garden")
     frame = pb.FramePreview(
         media_id="m",
         index=2,
@@ -59,6 +60,7 @@ async def test_a_preview_of_other_thresholds(gateway: Gateway) -> None:
 
 
 async def test_nothing_proposed_is_a_preview_of_what_is(gateway: Gateway) -> None:
+    gateway.store.add_camera("garden")
     await gateway.ask(QUERY, input={"id": "garden"})
     request: Any = gateway.store.requests[-1]
     assert (list(request.update_mask.paths), request.max_frames) == ([], 0)

@@ -176,8 +176,9 @@ async def test_everything_about_a_judgement(gateway: Gateway) -> None:
 
 
 async def test_a_raw_answer_that_is_gone_is_empty(gateway: Gateway) -> None:
-    event = gateway.store.add_event(1, score=72)
-    event.assessment.id, event.assessment.model = uuid("assessment"), "nano"
+    event = gateway.store.add_event(1)
+    gateway.store.assess(event, 72, model="nano")
+    del gateway.store.assessments[event.id]
     query = "query($id: ID!) { event(id: $id) { assessment { score rawAnswer } } }"
     answer = await gateway.ask(query, id=event.id)
     assert answer["event"]["assessment"] == {"score": 72, "rawAnswer": ""}
@@ -185,9 +186,8 @@ async def test_a_raw_answer_that_is_gone_is_empty(gateway: Gateway) -> None:
 
 async def test_raw_answers_are_asked_for_only_where_they_are_selected(gateway: Gateway) -> None:
     for index in range(3):
-        event = gateway.store.add_event(index, score=72)
-        event.assessment.id, event.assessment.model = uuid("assessment", index), "nano"
-        gateway.store.raw_answers[event.assessment.id] = f"answer {index}"
+        assessment = gateway.store.assess(gateway.store.add_event(index), 72, model="nano")
+        gateway.store.raw_answers[assessment.id] = f"answer {index}"
     await gateway.ask("{ events { edges { node { assessment { score } } } } }")
     assert gateway.store.calls["GetRawAnswer"] == 0
     edges = (await gateway.ask("{ events { edges { node { assessment { rawAnswer } } } } }"))["events"][

@@ -86,7 +86,13 @@ async def test_nothing_waits(gateway: Gateway) -> None:
     told = await lines(gateway)
     assert "lares_backlog_events 0.0" in told
     assert "lares_backlog_oldest_seconds 0.0" in told
-    assert not any("eta" in line for line in told)
+    assert "lares_backlog_eta_seconds 0.0" in told
+
+
+async def test_without_a_rate_there_is_no_estimate(gateway: Gateway) -> None:
+    gateway.store.status.due_events = 1
+    gateway.store.status.ClearField("eta")
+    assert not any("eta" in line for line in await lines(gateway))
 
 
 async def test_nothing_has_waited_since_a_time_to_come(gateway: Gateway) -> None:

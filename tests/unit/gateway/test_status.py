@@ -29,7 +29,7 @@ async def test_only_what_is_selected_is_asked_for(gateway: Gateway) -> None:
         ("idle watchProblem", {"GetWatchPolicy": 1}),
     ]
     for fields, more in cases:
-        gateway.store.forget()
+        gateway.store.clear_calls()
         await gateway.ask(f"{{ status {{ {fields} }} }}")
         del gateway.store.calls["VerifyKey"]
         assert gateway.store.calls == FLOW | more, fields
@@ -188,6 +188,7 @@ async def test_the_detector_and_its_servers(gateway: Gateway) -> None:
 
 async def test_the_pace_and_what_it_leads_to(gateway: Gateway) -> None:
     query = "{ status { store { recentlyAssessed etaSeconds } } }"
+    gateway.store.status.ClearField("eta")
     assert (await gateway.ask(query))["status"]["store"] == {"recentlyAssessed": 0, "etaSeconds": None}
     gateway.store.status.recently_assessed = 12
     gateway.store.status.eta.FromMilliseconds(90_500)

@@ -10,7 +10,7 @@ from mesh.problems import Unavailable
 from tests.support.waiting import until
 from tests.unit.gateway.client import Client, connected
 from tests.unit.gateway.conftest import SECRET, Gateway
-from tests.unit.gateway.fake_store import judge, uuid
+from tests.unit.gateway.fake_store import uuid
 
 CURSORS = """subscription($after: String, $cameras: [ID!], $least: Severity) {
   eventChanged(after: $after, cameraIds: $cameras, minSeverity: $least) { cursor } }"""
@@ -28,8 +28,7 @@ async def test_backlog_then_live_without_a_gap(served: Gateway) -> None:
         await client.init()
         await client.subscribe(CURSORS, after="1")
         assert await collect(client, 2) == ["2", "3"]
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.publish(event)
         assert await collect(client, 1) == ["4"]
 
 
@@ -40,15 +39,14 @@ async def test_without_a_cursor_it_starts_now(served: Gateway) -> None:
         await client.init()
         await client.subscribe(CURSORS)
         await until(lambda: served.feed.watching == 1)
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.publish(event)
         assert await collect(client, 1) == ["2"]
 
 
 async def test_scalars_are_those_of_the_entry_not_of_today(served: Gateway) -> None:
     event = served.store.add_event(1)
     served.store.add_change(event)
-    judge(event, 90)
+    served.store.assess(event, 90)
     event.revision, event.closed = 2, True
     served.store.add_change(event)
     async with connected(served.url, x_api_key=SECRET) as client:
@@ -119,8 +117,7 @@ async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list
         await client.subscribe(CURSORS, after="0", **variables)
         assert await collect(client, len(cursors)) == cursors
         # Nothing more comes: the next entry that fits is the next message.
-        served.store.add_change(served.store.add_event(9, camera="b", score=99))
-        await served.feed.wake()
+        served.publish(served.store.add_event(9, camera="b", score=99))
         assert await collect(client, 1) == ["6"]
 
 
@@ -128,7 +125,7 @@ async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list
     ("after", "code", "reason"),
     [
         ("9", "INVALID_ARGUMENT", "CURSOR_BEYOND_HEAD"),
-        ("0", "FAILED_PRECONDITION", "CURSOR_EXPIRED"),
+        ("1", "FAILED_PRECONDITION", "CURSOR_EXPIRED"),
         ("-1", "INVALID_ARGUMENT", "BAD_CURSOR"),
         ("", "INVALID_ARGUMENT", "BAD_CURSOR"),
         ("1.5", "INVALID_ARGUMENT", "BAD_CURSOR"),
@@ -139,8 +136,10 @@ async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list
     ],
 )
 async def test_cursors_that_lead_nowhere(served: Gateway, after: str, code: str, reason: str) -> None:
-    served.store.add_change(served.store.add_event(1))
-    served.feed.oldest = 1
+    event = served.store.add_event(1)
+    for _ in range(3):
+        served.store.add_change(event)
+    served.store.expired_changes = 2
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.subscribe(CURSORS, after=after)
@@ -160,9 +159,8 @@ async def test_those_who_ask_the_same_share_one_making(served: Gateway) -> None:
         for id in range(20):
             await client.subscribe(query, id=str(id))
         await until(lambda: served.feed.watching == 20)
-        served.store.forget()
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.store.clear_calls()
+        served.publish(event)
         messages = [await client.receive() for _ in range(20)]
         assert {message["id"] for message in messages} == {str(id) for id in range(20)}
         assert len({json.dumps(message["payload"]) for message in messages}) == 1
@@ -184,9 +182,8 @@ async def test_another_question_or_another_caller_shares_nothing(served: Gateway
         await client.subscribe(query, id="2", c=["front-door"])
         await other.subscribe(query, id="1")
         await until(lambda: served.feed.watching == 3)
-        served.store.forget()
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.store.clear_calls()
+        served.publish(event)
         for one in (client, client, other):
             assert (await one.receive())["payload"]["data"]["eventChanged"]["event"]["camera"]
         assert served.store.calls == {"BatchGetCameras": 3}
@@ -202,9 +199,8 @@ async def test_the_first_to_ask_may_leave_before_the_answer(served: Gateway) -> 
         await until(lambda: served.feed.watching == 1)
         await client.subscribe(query, id="second")
         await until(lambda: served.feed.watching == 2)
-        served.store.forget()
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.store.clear_calls()
+        served.publish(event)
         await until(lambda: served.store.calls["BatchGetCameras"])
         await client.send(id="first", type="complete")
         while (message := await client.receive())["id"] != "second":
@@ -223,8 +219,7 @@ async def test_an_error_of_one_entry_is_in_its_answer_and_the_rest_goes_on(serve
         assert payload["data"] == {"eventChanged": {"cursor": "1", "event": None}}
         assert payload["errors"][0]["extensions"]["reason"] == "AWAY"
         served.store.failing.clear()
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.publish(event)
         assert (await client.next())["data"]["eventChanged"]["event"]["camera"] == {"id": "front-door"}
 
 
@@ -242,8 +237,7 @@ async def test_a_socket_that_does_not_read_holds_up_itself_alone(served: Gateway
         await until(lambda: served.feed.watching == 2)
         slow.socket.transport.pause_reading()
         for number in range(1, 101):
-            served.store.add_change(event)
-            await served.feed.wake()
+            served.publish(event)
             assert (await quick.next())["data"]["eventChanged"]["cursor"] == str(number)
         slow.socket.transport.resume_reading()
         cursors = [(await slow.next())["data"]["eventChanged"]["cursor"] for _ in range(100)]

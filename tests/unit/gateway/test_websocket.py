@@ -54,14 +54,12 @@ async def test_complete_ends_a_subscription_at_once(served: Gateway) -> None:
         await until(lambda: served.feed.watching == 1)
         await client.send(id="1", type="complete")
         await until(lambda: served.feed.watching == 0)
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.publish(event)
         await client.subscribe(
             "subscription { eventChanged { cursor deleted } }"
         )  # the same id, another question
         await until(lambda: served.feed.watching == 1)
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.publish(event)
         assert await client.next() == {"data": {"eventChanged": {"cursor": "2", "deleted": False}}}
 
 

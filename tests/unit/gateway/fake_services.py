@@ -1,0 +1,372 @@
+"""The services of a FakeStore: they sort, filter and page its lists as the real store does."""
+
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any, TypeVar
+from zoneinfo import available_timezones
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from lares.detect.v1 import detect_service_pb2_grpc as detect_rpc
+from lares.ingest.v1 import ingest_service_pb2_grpc as ingest_rpc
+from lares.reason.v1 import reason_service_pb2_grpc as reason_rpc
+from lares.store.internal.v1 import key_check_service_pb2
+from lares.store.internal.v1 import key_check_service_pb2_grpc as key_checks_rpc
+from lares.store.v1 import (
+    camera_pb2,
+    camera_service_pb2,
+    detection_service_pb2,
+    event_pb2,
+    event_service_pb2,
+    media_service_pb2,
+)
+from lares.store.v1 import camera_service_pb2_grpc as cameras_rpc
+from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
+from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from lares.store.v1 import media_service_pb2_grpc as media_rpc
+from mesh.labels import canonical
+from mesh.problems import Conflict, Invalid, NotFound, Unauthenticated
+from mesh.rpc import GrpcServer
+from mesh.security import digest
+from tests.unit.gateway.fake_store import NOON, FakeStore, uuid
+
+T = TypeVar("T")
+
+WATCHED = ("person", "dog", "cat")
+SETTINGS = ("display_name", "time_zone", "enabled", "thresholds")
+
+
+def add_services(store: FakeStore, server: GrpcServer) -> None:
+    """Serves the store, and the status calls of its siblings."""
+    services: list[tuple[Callable[..., None], _Servicer, str]] = [
+        (cameras_rpc.add_CameraServiceServicer_to_server, _Cameras(store), "store.v1.CameraService"),
+        (events_rpc.add_EventServiceServicer_to_server, _Events(store), "store.v1.EventService"),  # type: ignore[abstract]
+        (media_rpc.add_MediaServiceServicer_to_server, _Media(store), "store.v1.MediaService"),
+        (
+            detections_rpc.add_DetectionServiceServicer_to_server,
+            _Detections(store),
+            "store.v1.DetectionService",
+        ),
+        (
+            key_checks_rpc.add_KeyCheckServiceServicer_to_server,
+            _KeyChecks(store),
+            "store.internal.v1.KeyCheckService",
+        ),
+        (ingest_rpc.add_IngestServiceServicer_to_server, _Ingest(store), "ingest.v1.IngestService"),  # type: ignore[abstract]
+        (detect_rpc.add_DetectServiceServicer_to_server, _Detect(store), "detect.v1.DetectService"),  # type: ignore[abstract]
+        (reason_rpc.add_ReasonServiceServicer_to_server, _Reason(store), "reason.v1.ReasonService"),  # type: ignore[abstract]
+    ]
+    for register, servicer, name in services:
+        server.add(register, servicer, f"lares.{name}")
+
+
+class _Servicer:
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+
+
+class _Cameras(_Servicer, cameras_rpc.CameraServiceServicer):
+    async def CreateCamera(self, request: Any, context: Any) -> Any:
+        self.store.record("CreateCamera", request)
+        camera = _with_defaults(request.camera)
+        _check_settings(camera, SETTINGS)
+        if camera.id in self.store.cameras and camera.id not in self.store.deleted_cameras:
+            raise Conflict("this camera exists", "CAMERA_EXISTS", camera_id=camera.id)
+        camera.created_at.FromDatetime(NOON)
+        camera.updated_at.FromDatetime(NOON)
+        self.store.cameras[camera.id] = camera
+        self.store.deleted_cameras.discard(camera.id)
+        return camera_service_pb2.CreateCameraResponse(camera=camera)
+
+    async def GetCamera(self, request: Any, context: Any) -> Any:
+        self.store.record("GetCamera", request)
+        return camera_service_pb2.GetCameraResponse(camera=self._get(request.camera_id))
+
+    async def BatchGetCameras(self, request: Any, context: Any) -> Any:
+        self.store.record("BatchGetCameras", request)
+        cameras = [self.store.cameras[id] for id in request.camera_ids if id in self.store.cameras]
+        return camera_service_pb2.BatchGetCamerasResponse(cameras=cameras)
+
+    async def ListCameras(self, request: Any, context: Any) -> Any:
+        self.store.record("ListCameras", request)
+        ids = sorted(self.store.cameras.keys() - self.store.deleted_cameras)
+        cameras = [self.store.cameras[id] for id in ids]
+        chosen, _, following = page(cameras, request.page_size or 50, request.page_token, "id", "cameras")
+        return camera_service_pb2.ListCamerasResponse(cameras=chosen, next_page_token=following)
+
+    async def UpdateCamera(self, request: Any, context: Any) -> Any:
+        self.store.record("UpdateCamera", request)
+        camera, paths = _with_defaults(request.camera), _changed_paths(request)
+        _check_settings(camera, paths)
+        known = self._get(camera.id)
+        FieldMask(paths=paths).MergeMessage(camera, known, True, True)
+        known.updated_at.FromDatetime(NOON)
+        return camera_service_pb2.UpdateCameraResponse(camera=known)
+
+    async def GetWatchPolicy(self, request: Any, context: Any) -> Any:
+        self.store.record("GetWatchPolicy", request)
+        if request.camera_id:
+            self._get(request.camera_id)
+        return self.store.watch_policy
+
+    async def PreviewPolicy(self, request: Any, context: Any) -> Any:
+        self.store.record("PreviewPolicy", request)
+        self._get(request.camera.id)
+        proposed = any(field.name in SETTINGS for field, _ in request.camera.ListFields())
+        if proposed or request.update_mask.paths:
+            _check_settings(request.camera, _changed_paths(request))
+        return self.store.preview
+
+    async def DeleteCamera(self, request: Any, context: Any) -> Any:
+        self.store.record("DeleteCamera", request)
+        self._get(request.camera_id).updated_at.FromDatetime(NOON)
+        self.store.deleted_cameras.add(request.camera_id)
+        return camera_service_pb2.DeleteCameraResponse()
+
+    def _get(self, id: str) -> camera_pb2.Camera:
+        if id not in self.store.cameras or id in self.store.deleted_cameras:
+            raise NotFound("this camera does not exist", "CAMERA_NOT_FOUND", camera_id=id)
+        return self.store.cameras[id]
+
+
+def _with_defaults(given: camera_pb2.Camera) -> camera_pb2.Camera:
+    defaults = camera_pb2.Camera(display_name=given.id, time_zone="", enabled=True)
+    defaults.MergeFrom(given)
+    return defaults
+
+
+def _changed_paths(request: Any) -> Iterable[str]:
+    """The settings that an update or a preview changes."""
+    paths = set(request.update_mask.paths)
+    if paths == {"*"}:
+        return SETTINGS
+    if paths - set(SETTINGS):
+        raise Invalid("these are no settings of a camera", "BAD_FIELD_MASK")
+    paths = paths or {f.name for f, _ in request.camera.ListFields() if f.has_presence and f.name in SETTINGS}
+    if not paths:
+        raise Invalid("no setting is given", "NOTHING_TO_UPDATE")
+    return paths
+
+
+def _check_settings(camera: camera_pb2.Camera, paths: Iterable[str]) -> None:
+    labels = camera.thresholds if "thresholds" in paths else ()
+    if unknown := [label for label in sorted(labels) if canonical(label) not in (*WATCHED, "*")]:
+        raise Invalid("this label is not watched", "BAD_LABEL", label=unknown[0])
+    if "time_zone" in paths and camera.time_zone and camera.time_zone not in available_timezones():
+        raise Invalid("this is not an IANA time zone", "BAD_TIME_ZONE", field="time_zone")
+
+
+class _Events(_Servicer, events_rpc.EventServiceServicer):
+    async def GetEvent(self, request: Any, context: Any) -> Any:
+        self.store.record("GetEvent", request)
+        return event_service_pb2.GetEventResponse(event=self._get(request.event_id))
+
+    def _get(self, id: str) -> event_pb2.Event:
+        for event in self.store.events:
+            if event.id == id:
+                return self._with_camera_name(event)
+        raise NotFound("this event does not exist", "EVENT_NOT_FOUND", event_id=id)
+
+    def _with_camera_name(self, event: event_pb2.Event) -> event_pb2.Event:
+        """With the name that the camera has now; the id if there is no such camera."""
+        camera = self.store.cameras.get(event.camera_id)
+        shown = event_pb2.Event()
+        shown.CopyFrom(event)
+        shown.camera_name = camera.display_name if camera else event.camera_id
+        return shown
+
+    async def ListEvents(self, request: Any, context: Any) -> Any:
+        self.store.record("ListEvents", request)
+        filter = request.filter
+        events = [self._with_camera_name(event) for event in self.store.events if _matches(event, filter)]
+        events.sort(key=lambda event: (_time(event.started_at), event.id), reverse=True)
+        scope = ("events", filter.SerializeToString(deterministic=True))
+        chosen, tokens, following = page(events, request.page_size or 50, request.page_token, "id", *scope)
+        return event_service_pb2.ListEventsResponse(
+            events=chosen, page_tokens=tokens, next_page_token=following
+        )
+
+    async def ReassessEvent(self, request: Any, context: Any) -> Any:
+        self.store.record("ReassessEvent", request)
+        return event_service_pb2.ReassessEventResponse(
+            request_id=request.request_id or uuid("request"), event=self._get(request.event_id)
+        )
+
+    async def ListAssessments(self, request: Any, context: Any) -> Any:
+        self.store.record("ListAssessments", request)
+        history = self.store.assessments.get(request.event_id, [])
+        scope = ("assessments", request.event_id)
+        chosen, tokens, following = page(history, request.page_size or 20, request.page_token, "id", *scope)
+        return event_service_pb2.ListAssessmentsResponse(
+            assessments=chosen, page_tokens=tokens, next_page_token=following
+        )
+
+    async def GetRawAnswer(self, request: Any, context: Any) -> Any:
+        self.store.record("GetRawAnswer", request)
+        id = request.assessment_id
+        if not any(each.id == id for history in self.store.assessments.values() for each in history):
+            raise NotFound("this assessment does not exist", "ASSESSMENT_NOT_FOUND", assessment_id=id)
+        return event_service_pb2.GetRawAnswerResponse(raw_answer=self.store.raw_answers.get(id, ""))
+
+    async def BatchGetFailures(self, request: Any, context: Any) -> Any:
+        self.store.record("BatchGetFailures", request)
+        failures = [self.store.failures[id] for id in request.event_ids if id in self.store.failures]
+        return event_service_pb2.BatchGetFailuresResponse(failures=failures)
+
+    async def ListChanges(self, request: Any, context: Any) -> Any:
+        self.store.record("ListChanges", request)
+        changes, head = await self.store.list_changes(request.after, request.page_size or 200)
+        return event_service_pb2.ListChangesResponse(changes=changes, head=head)
+
+    async def GetStoreStatus(self, request: Any, context: Any) -> Any:
+        self.store.record("GetStoreStatus", request)
+        await self.store.answering.wait()
+        return self.store.status
+
+
+def _matches(event: event_pb2.Event, filter: event_service_pb2.EventFilter) -> bool:
+    severity = event.assessment.severity if event.HasField("assessment") else None
+    return (
+        (not filter.camera_ids or event.camera_id in filter.camera_ids)
+        and (not filter.labels or not set(filter.labels).isdisjoint(event.labels))
+        and (not filter.severities or severity in filter.severities)
+        and (not filter.statuses or event.status in filter.statuses)
+        and (not filter.HasField("started_after") or _time(event.started_at) >= _time(filter.started_after))
+        and (not filter.HasField("started_before") or _time(event.started_at) < _time(filter.started_before))
+    )
+
+
+class _Media(_Servicer, media_rpc.MediaServiceServicer):
+    def _known(self) -> dict[str, media_service_pb2.StoredMedia]:
+        return {stored.media.id: stored for stored in self.store.media}
+
+    async def GetMedia(self, request: Any, context: Any) -> Any:
+        self.store.record("GetMedia", request)
+        id = request.media_id
+        if id not in self._known():
+            raise NotFound("this media does not exist", "MEDIA_NOT_FOUND", media_id=id)
+        return media_service_pb2.GetMediaResponse(media=self._known()[id])
+
+    async def ListMedia(self, request: Any, context: Any) -> Any:
+        self.store.record("ListMedia", request)
+        cameras = sorted(request.camera_ids)
+        media = [one for one in self.store.media if not cameras or one.media.camera_id in cameras]
+        media.sort(key=_capture, reverse=True)
+        scope = ("media", *cameras)
+        chosen, tokens, following = page(
+            media, request.page_size or 50, request.page_token, "media.id", *scope
+        )
+        return media_service_pb2.ListMediaResponse(
+            media=chosen, page_tokens=tokens, next_page_token=following
+        )
+
+    async def BatchGetMedia(self, request: Any, context: Any) -> Any:
+        self.store.record("BatchGetMedia", request)
+        known = self._known()
+        media = [known[id] for id in request.media_ids if id in known]
+        return media_service_pb2.BatchGetMediaResponse(media=media)
+
+    async def BatchListEventMedia(self, request: Any, context: Any) -> Any:
+        """The media of an event are those in which it has detections."""
+        self.store.record("BatchListEventMedia", request)
+        response = media_service_pb2.BatchListEventMediaResponse()
+        for id in request.event_ids:
+            of_event = {stored.media_id for stored in self.store.detections if stored.event_id == id}
+            media = [stored for stored in self.store.media if stored.media.id in of_event]
+            response.events.add(event_id=id, media=sorted(media, key=_capture))
+        return response
+
+    async def ListRejections(self, request: Any, context: Any) -> Any:
+        self.store.record("ListRejections", request)
+        rejections = sorted(
+            self.store.rejections, key=lambda one: (_time(one.rejected_at), one.id), reverse=True
+        )
+        chosen, tokens, following = page(
+            rejections, request.page_size or 50, request.page_token, "id", "rejections"
+        )
+        return media_service_pb2.ListRejectionsResponse(
+            rejections=chosen, page_tokens=tokens, next_page_token=following
+        )
+
+
+class _Detections(_Servicer, detections_rpc.DetectionServiceServicer):
+    async def ListDetections(self, request: Any, context: Any) -> Any:
+        self.store.record("ListDetections", request)
+        parent = request.WhichOneof("parent")
+        page = self._page(parent, getattr(request, parent), request.page_size, request.page_token)
+        return detection_service_pb2.ListDetectionsResponse(
+            detections=page.detections, page_tokens=page.page_tokens, next_page_token=page.next_page_token
+        )
+
+    async def BatchListDetections(self, request: Any, context: Any) -> Any:
+        self.store.record("BatchListDetections", request)
+        pages = [self._page("event_id", id, request.page_size) for id in request.event_ids]
+        pages += [self._page("media_id", id, request.page_size) for id in request.media_ids]
+        return detection_service_pb2.BatchListDetectionsResponse(pages=pages)
+
+    def _page(self, parent: str, id: str, size: int, token: str = "") -> detection_service_pb2.DetectionPage:
+        detections = [stored for stored in self.store.detections if getattr(stored, parent) == id]
+        detections.sort(
+            key=lambda stored: (_time(stored.captured_at), -stored.detection.score, stored.detection.id)
+        )
+        chosen, tokens, following = page(detections, size or 50, token, "detection.id", parent, id)
+        return detection_service_pb2.DetectionPage(
+            parent_id=id, detections=chosen, page_tokens=tokens, next_page_token=following
+        )
+
+
+class _KeyChecks(_Servicer, key_checks_rpc.KeyCheckServiceServicer):
+    async def VerifyKey(self, request: Any, context: Any) -> Any:
+        self.store.record("VerifyKey", request)
+        for secret, id in self.store.secrets.items():
+            if digest(secret) == request.sha256:
+                return key_check_service_pb2.VerifyKeyResponse(key_id=id, name="a test")
+        raise Unauthenticated("this API key is not known", "BAD_API_KEY")
+
+
+class _Ingest(_Servicer, ingest_rpc.IngestServiceServicer):
+    async def GetIngestStatus(self, request: Any, context: Any) -> Any:
+        self.store.record("GetIngestStatus", request)
+        return self.store.ingest
+
+
+class _Detect(_Servicer, detect_rpc.DetectServiceServicer):
+    async def GetDetectStatus(self, request: Any, context: Any) -> Any:
+        self.store.record("GetDetectStatus", request)
+        await self.store.answering.wait()
+        return self.store.detect
+
+    async def ListGpus(self, request: Any, context: Any) -> Any:
+        self.store.record("ListGpus", request)
+        await self.store.answering.wait()
+        return self.store.gpus
+
+
+class _Reason(_Servicer, reason_rpc.ReasonServiceServicer):
+    async def GetReasonStatus(self, request: Any, context: Any) -> Any:
+        self.store.record("GetReasonStatus", request)
+        await self.store.answering.wait()
+        await self.store.reason_answering.wait()
+        return self.store.reason
+
+
+def page(
+    items: Sequence[T], size: int, token: str, id_path: str, *scope: object
+) -> tuple[Sequence[T], list[str], str]:
+    """Returns one page of a list, the token of each of its items, and that of the next page. A token names
+    the list and the item after which a page starts. Raises Invalid BAD_PAGE_TOKEN for the token of another
+    list."""
+    tokens = [uuid("page", *scope, attrgetter(id_path)(item)) for item in items]
+    if token and token not in tokens:
+        raise Invalid("this page token belongs to another list or filter", "BAD_PAGE_TOKEN")
+    start = tokens.index(token) + 1 if token else 0
+    end = start + size
+    return items[start:end], tokens[start:end], tokens[end - 1] if end < len(items) else ""
+
+
+def _time(stamp: Any) -> tuple[int, int]:
+    return stamp.seconds, stamp.nanos
+
+
+def _capture(stored: media_service_pb2.StoredMedia) -> tuple[tuple[int, int], str]:
+    return _time(stored.media.captured_at), stored.media.id
