@@ -37,16 +37,16 @@ class Publisher:
         self._starting = asyncio.Lock()
         self._known_topics: set[str] = set()
 
-    async def send(self, records: Sequence[Outgoing], *, patience: float = PATIENCE_SECONDS) -> None:
+    async def send(self, records: Sequence[Outgoing]) -> None:
         """Returns when all records are durable, in this order within each partition.
 
-        Raises Unavailable after `patience` seconds; the records may still become durable later. If the
-        caller is cancelled, records that were handed to the producer are still written.
+        Raises Unavailable after 60 s; the records may still become durable later. If the caller is
+        cancelled, records that were passed to the producer are still written.
         """
         unsent, failures = list(records), 0
         failure: Exception | None = None
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while unsent:
                     unsent, failure = await self._attempt(unsent)
                     if failure is not None:

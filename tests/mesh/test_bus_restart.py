@@ -11,7 +11,6 @@ import pytest
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from mesh.bus import Bus, Stream, Tail, open_bus
-from mesh.bus.record import encode
 from mesh.problems import Unavailable
 from mesh.topics import Topic
 from tests.support.records import (
@@ -51,7 +50,9 @@ async def work(stream: Stream[MediaIngested], outputs: Topic[MediaRejected], see
             stream.done(delivery, (outputs, MediaRejected(camera_id=delivery.key, detail=str(seen[-1]))))
 
 
-async def test_everything_waits_for_a_killed_broker_and_nothing_is_lost(kafka_url: str, bus: Bus) -> None:
+async def test_everything_waits_for_a_killed_broker_and_nothing_is_lost(
+    kafka_url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     topic = await media_topic(bus)
     outputs, of_named = await rejection_topic(bus), await rejection_topic(bus)
     total, seen, seen_by_named, shown = 600, list[int](), list[int](), list[int]()
@@ -83,8 +84,9 @@ async def test_everything_waits_for_a_killed_broker_and_nothing_is_lost(kafka_ur
         signal_broker(kafka_url, signal.SIGSTOP)  # after SIGKILL it could be back before a check has failed
         with pytest.raises(Unavailable):
             await bus.check()
-        with pytest.raises(Unavailable):
-            await bus._publisher.send([encode(topic, media("cam-0", 0), {})], patience=0.2)
+        with monkeypatch.context() as patch, pytest.raises(Unavailable):
+            patch.setattr("mesh.bus.publisher.PATIENCE_SECONDS", 0.2)
+            await bus.publish(topic, media("cam-0", 0))
         signal_broker(kafka_url)
         await asyncio.wait_for(publishing, 240)
         await no_lag(stream)
