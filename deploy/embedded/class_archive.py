@@ -100,7 +100,7 @@ async def _train(java: Java, folder: Path) -> None:
     await install(folder / "kafka", java)
     listing = (f"-XX:DumpLoadedClassList={folder}/classes",)
     broker = Broker(folder / "kafka", java, "127.0.0.1", free_port("127.0.0.1"), listing)
-    async with open_child(broker.part(folder)):
+    async with open_child(broker.child_spec(folder)):
         pass
 
 

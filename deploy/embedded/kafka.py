@@ -1,4 +1,4 @@
-"""A Kafka 4.3 of our own: a child process, its log under the home, closed to strangers."""
+"""The embedded Kafka 4.3: a child process with its data in the home, open only to clients with a password."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,11 +19,13 @@ JARS = Path(__file__).with_name("jars.lock")
 
 @asynccontextmanager
 async def open_kafka(home: Path, listen: str, cache: Path) -> AsyncIterator[str]:
-    """`kafka://lares:<password>@host:port` of a broker that answers; a port 0 in `listen` is any free one.
+    """Runs a broker until the block ends. Yields its URL, `kafka://lares:<password>@host:port`.
 
-    Clients that only read find theirs in `<home>/kafka/client.properties` and `client.json` (0600). What is
-    missing is fetched into `cache`. Raises Conflict PORT_TAKEN (after 5 s), Invalid BAD_ADDRESS, and
-    Unavailable: no Java, jars that cannot be had, or the end of the broker's log.
+    Port 0 in `listen` means any free port. The settings of clients that only read are in
+    `<home>/kafka/client.properties` and `client.json` (0600). Missing jars are downloaded into `cache`.
+
+    Raises Conflict PORT_TAKEN (after 5 s), Invalid BAD_ADDRESS, and Unavailable without Java, without the
+    jars, or if the broker does not start.
     """
     host, port = split_address(listen)
     with naming("kafka_listen"):
@@ -36,5 +38,5 @@ async def open_kafka(home: Path, listen: str, cache: Path) -> AsyncIterator[str]
         await install(folder, java, *archive)
     broker = Broker(folder, java, host, port, archive)
     broker.write_client_files()
-    async with open_child(broker.part(home / "run")):
+    async with open_child(broker.child_spec(home / "run")):
         yield broker.url

@@ -1,4 +1,4 @@
-"""One Kafka broker, KRaft on one node: its folder, its ports, and how to start it."""
+"""A Kafka broker that is its own controller (KRaft): its folder, its ports, and how it is started."""
 
 import asyncio
 import base64
@@ -19,13 +19,13 @@ from mesh.processes.child_process import run_command
 from mesh.processes.supervisor import ChildSpec
 
 READY_SECONDS = 120.0
-# What a process that is just dying still holds.
-PASSING = ("Failed to acquire lock on file", "Address already in use")
+# Errors that pass once an earlier broker has ended completely.
+TEMPORARY_ERRORS = ("Failed to acquire lock on file", "Address already in use")
 
 
 @dataclass(frozen=True)
 class Broker:
-    """`folder` as `install` made it. `options` are more options for Java."""
+    """`folder` is one that `install` has made. `options` are additional options for Java."""
 
     folder: Path
     java: Java
@@ -35,22 +35,22 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """For programs on this machine, with all rights."""
+        """The URL for programs on this machine, with all permissions."""
         return f"kafka://{USER}:{self._passwords()[USER]}@{self._near}:{self.port}"
 
-    def part(self, run: Path) -> ChildSpec:
-        """For `open_child`; log and pid go into `run`."""
+    def child_spec(self, run: Path) -> ChildSpec:
+        """How to run the broker. Its log and its pid file are in `run`."""
         return ChildSpec(
             name="kafka",
             folder=run,
             prepare=self.prepare,
             ready=self.ready,
             ready_seconds=READY_SECONDS,
-            retry_start=lambda tail: any(text in tail for text in PASSING),
+            retry_start=lambda tail: any(text in tail for text in TEMPORARY_ERRORS),
         )
 
     async def prepare(self) -> Sequence[str]:
-        """Writes the settings; raises Conflict PORT_TAKEN. Returns the command."""
+        """Writes the settings and returns the command. Raises Conflict PORT_TAKEN."""
         await wait_until_free(self.host, self.port)
         host = f"[{self.host}]" if ":" in self.host else self.host
         properties = self.folder / "server.properties"
@@ -65,14 +65,14 @@ class Broker:
         return self.java.command(*_logging(self.folder), *self.options, "kafka.Kafka", str(properties))
 
     async def ready(self) -> bool:
-        """A request that needs broker and controller has been answered: the reader has his rights."""
+        """Whether broker and controller serve requests. Gives the reader its permissions, which needs both."""
         _, writer = await asyncio.open_connection(self._near.strip("[]"), self.port)
         writer.close()
         await grant_read(self.url, READER)
         return True
 
     def write_client_files(self) -> None:
-        """For analytics clients, wherever they may come from."""
+        """Writes the settings of clients that only read, for example for analytics."""
         address = f"{reachable_host(self.host)}:{self.port}"
         write_client(self.folder, address, READER, self._passwords()[READER])
 
@@ -86,8 +86,8 @@ class Broker:
 
 
 async def install(folder: Path, java: Java, *options: str) -> None:
-    """Makes passwords and a formatted log, under another name first: a folder that carries its name is whole.
-    Raises Unavailable with what the format tool said."""
+    """Makes the folder, with passwords and formatted storage. It gets its final name last, so that a folder
+    with that name is complete. Raises Unavailable with the output of Kafka's tool."""
     for left in folder.parent.glob(f"{folder.name}.new-*"):
         shutil.rmtree(left, ignore_errors=True)
     new = folder.with_name(f"{folder.name}.new-{secrets.token_hex(4)}")
@@ -101,7 +101,7 @@ async def install(folder: Path, java: Java, *options: str) -> None:
         properties, passwords, data=new / "data", client=unused, advertised=unused, controller="127.0.0.1:2"
     )
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    # In one word, for it may begin with a dash.
+    # As one argument, because the id may begin with a dash.
     tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties))
     await run_command(java.command(*_logging(new), *options, *tool))
     await asyncio.to_thread(sync_folder, new)

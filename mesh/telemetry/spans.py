@@ -29,7 +29,7 @@ SCOPE = "lares"
 CLIENT, CONSUMER, INTERNAL = SpanKind.CLIENT, SpanKind.CONSUMER, SpanKind.INTERNAL
 PRODUCER, SERVER = SpanKind.PRODUCER, SpanKind.SERVER
 
-# What a server is to blame for. The rest is its caller's fault, and no failure of the server's span.
+# Codes of errors that the server caused. Others are the caller's, and the server's span does not fail.
 _SERVER_FAULTS = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -48,15 +48,15 @@ def is_tracing() -> bool:
 
 
 def is_recording() -> bool:
-    """Whether the current span is recorded, and so would be its children."""
+    """Whether the current span is recorded, and its children would be."""
     return trace.get_current_span().is_recording()
 
 
 def span(
     name: str, attributes: Attributes | None = None, kind: SpanKind = INTERNAL
 ) -> AbstractContextManager[Span]:
-    """A child of the current span, and current until the block ends. Does nothing where the current one is
-    not recorded."""
+    """Makes a child of the current span, which is current until the block ends. Does nothing if the current
+    span is not recorded."""
     if not is_recording():
         return nullcontext(INVALID_SPAN)
     return _current(_start(name, kind, attributes), kind)
@@ -66,10 +66,11 @@ def span(
 def request_span(
     headers: Mapping[str, str], name: str, attributes: Attributes | None = None, kind: SpanKind = SERVER
 ) -> Iterator[Span]:
-    """`mesh.telemetry.enter`, with a span for the work of the block: a child of the span that `headers` name,
-    or the first of a trace.
+    """Makes the task part of the request that `headers` name, as `enter_request` does, with a span for the
+    block: a child of the span that `headers` name, or the first of a trace.
 
-    The span stays the task's current one when the block has ended it, so that log lines keep its trace id."""
+    The span stays the task's current one after the block has ended it, so that log lines keep its trace id.
+    """
     enter_request(headers)
     if not is_tracing():
         yield INVALID_SPAN
@@ -84,8 +85,9 @@ def request_span(
 def call_span(request: object) -> Iterator[Span]:
     """The client's span of a call.
 
-    A call that belongs to no photo and no request, such as a poll, goes out under a trace that is not
-    sampled, so that the server does not begin one for it."""
+    A call that does not belong to a photo or a request, such as a poll, is sent with a trace that is not
+    sampled, so that the server does not begin a trace for it.
+    """
     current = trace.get_current_span()
     if current.is_recording():
         kind = type(request).DESCRIPTOR.full_name if isinstance(request, Message) else type(request).__name__
@@ -101,11 +103,12 @@ def call_span(request: object) -> Iterator[Span]:
 
 @contextmanager
 def batch_spans(batch: Sequence[Delivery[M]], name: str) -> Iterator[Sequence[Delivery[M]]]:
-    """Spans for records that are processed together: one for each record, in the record's own trace, and, for
-    more than one record, a span `name` that begins a trace of its own and is linked with all of theirs.
+    """Makes spans for records that are processed together: one for each record, in the record's own trace,
+    and for several records a span `name`, which begins a trace of its own and is linked with all of them.
 
-    Yields the records with headers that name these spans. What the block does is a child of the single
-    record's span, or of the batch's. Does nothing for records of traces that are not sampled."""
+    Yields the records with headers that name these spans. Spans of the block are children of the single
+    record's span, or of the batch's. Does nothing for records of traces that are not sampled.
+    """
     sampled = (
         [delivery for delivery in batch if sampled_traceparent(delivery.headers)] if is_tracing() else []
     )
@@ -138,13 +141,15 @@ def batch_spans(batch: Sequence[Delivery[M]], name: str) -> Iterator[Sequence[De
 
 
 def record_span(delivery: Delivery[Any]) -> AbstractContextManager[Span]:
-    """`entered` for one record of the log."""
+    """`request_span` for one record of a topic."""
     return request_span(delivery.headers, f"process {delivery.topic}", _about_record(delivery), CONSUMER)
 
 
 def publish_span(topic: str, parent: Span | None = None) -> Span | None:
-    """The span of one record from now until it is durable, when its caller must end it. Its parent is the
-    current span if none is given; None where that is not recorded."""
+    """Begins the span of a record that is being published. The caller ends it when the record is durable.
+
+    Its parent is the current span if none is given. Returns None if the parent is not recorded.
+    """
     parent = trace.get_current_span() if parent is None else parent
     if not parent.is_recording():
         return None
@@ -155,8 +160,8 @@ def publish_span(topic: str, parent: Span | None = None) -> Span | None:
 def begin_span(
     name: str, attributes: Attributes | None = None, begun: float | None = None, kind: SpanKind = INTERNAL
 ) -> Span:
-    """A span that its caller must end: a child of the current one, or the first of a trace. `begun` is when
-    it began, in monotonic seconds; now, if it is None."""
+    """Begins a span that the caller ends: a child of the current one, or the first of a trace. `begun` is its
+    beginning in monotonic seconds; None means now."""
     if not is_tracing():
         return INVALID_SPAN
     at = None if begun is None else time.time_ns() - round((time.monotonic() - begun) * 1e9)
@@ -165,7 +170,7 @@ def begin_span(
 
 @contextmanager
 def use_span(parent: Span) -> Iterator[None]:
-    """Makes `parent` the current span of the block, and of the tasks that are made in it."""
+    """Makes `parent` the current span of the block and of the tasks that it starts."""
     if not parent.get_span_context().is_valid:
         yield
         return
@@ -177,7 +182,7 @@ def use_span(parent: Span) -> Iterator[None]:
 
 
 def traceparent_of(parent: Span | None = None) -> str:
-    """The header that makes others children of `parent`, or of the current span; empty where that is not
+    """The header that makes other spans children of `parent`, or of the current span. Empty if that is not
     recorded."""
     parent = trace.get_current_span() if parent is None else parent
     if not parent.is_recording():
@@ -196,8 +201,8 @@ def sampled_traceparent(headers: Mapping[str, str]) -> str | None:
 
 
 def past_span(traceparent: str, name: str, attributes: Attributes, since: datetime) -> str:
-    """Makes a span that began `since` and ends now, a child of the one that `traceparent` names. Returns its
-    own traceparent, or the given one where it is not recorded."""
+    """Makes a span that began at `since` and ends now, a child of the one that `traceparent` names. Returns
+    its traceparent, or the given one if it is not recorded."""
     if not is_tracing() or not traceparent:
         return traceparent
     begun = min(round(since.timestamp() * 1e9), time.time_ns())
@@ -208,7 +213,7 @@ def past_span(traceparent: str, name: str, attributes: Attributes, since: dateti
 
 
 def end_spans(spans: Iterable[Span | None], error: Exception | None = None) -> None:
-    """Ends the spans that are still open; with an `error`, as failed."""
+    """Ends the spans that are still open. With an `error` they end as failed."""
     for started in spans:
         if started is not None and started.is_recording():
             if error is not None:
@@ -217,8 +222,8 @@ def end_spans(spans: Iterable[Span | None], error: Exception | None = None) -> N
 
 
 def record_failure(failed: Span, error: Exception, kind: SpanKind = INTERNAL) -> None:
-    """Records how the work of a span failed; the text is a Problem's alone, for any other may hold anything.
-    A server's span counts as failed only if the server is to blame."""
+    """Records the error of a span. The text is recorded only for a Problem, because that of other errors may
+    contain secrets. A server's span fails only if the server caused the error."""
     problem = error if isinstance(error, Problem) else None
     failed.set_attribute("error.type", problem.reason if problem else type(error).__name__)
     if kind is not SERVER or problem is None or problem.code in _SERVER_FAULTS:
@@ -256,7 +261,7 @@ def _start(
 
 
 def _remote(headers: Mapping[str, str]) -> context.Context:
-    """The span that these headers name as the current one of an otherwise empty context."""
+    """A context that contains only the span that the headers name."""
     return TraceContextTextMapPropagator().extract(dict(headers), context=context.Context())
 
 

@@ -12,7 +12,7 @@ TRACEPARENT = "traceparent"
 
 
 def outgoing_headers() -> dict[str, str]:
-    """Request id and trace context of the work in hand, as headers."""
+    """The request id and the trace context of the current task, as headers for the next service."""
     headers: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(headers)
     request_id = structlog.contextvars.get_contextvars().get("request_id")
@@ -22,7 +22,7 @@ def outgoing_headers() -> dict[str, str]:
 
 
 def enter_request(headers: Mapping[str, str]) -> None:
-    """Makes the current task part of the request that `headers` name, or of a new one."""
+    """Makes the current task part of the request that `headers` name, or of a new one that is not sampled."""
     request_id = headers.get(REQUEST_ID, "")[:64] or secrets.token_hex(8)
     structlog.contextvars.bind_contextvars(request_id=request_id)
     entered = TraceContextTextMapPropagator().extract(dict(headers), context=context.Context())
@@ -32,6 +32,6 @@ def enter_request(headers: Mapping[str, str]) -> None:
 
 
 def unsampled_span() -> trace.Span:
-    """The ids of a new trace that nobody records."""
+    """A span with the ids of a new trace that is not recorded."""
     ids = trace.SpanContext(secrets.randbits(128) or 1, secrets.randbits(64) or 1, is_remote=False)
     return trace.NonRecordingSpan(ids)

