@@ -65,7 +65,8 @@ class Broker:
         return self.java.command(*_logging(self.folder), *self.options, "kafka.Kafka", str(properties))
 
     async def ready(self) -> bool:
-        """Whether broker and controller serve requests. Gives the reader its permissions, which needs both."""
+        """Whether broker and controller serve requests. Gives the reader its permissions, for which both
+        are needed."""
         _, writer = await asyncio.open_connection(self._near.strip("[]"), self.port)
         writer.close()
         await grant_read(self.url, READER)

@@ -89,8 +89,8 @@ class _Server:
 
         A recorded pid may now belong to another process, or not be reaped yet, and would prevent the start.
         The socket's files are deleted. In `postmaster.pid` the pid is replaced by this process's, which
-        PostgreSQL ignores (PG_GRANDPARENT_PID). The other lines are kept, because PostgreSQL uses them to find
-        shared memory that is still in use.
+        PostgreSQL ignores (PG_GRANDPARENT_PID). The other lines are kept, because PostgreSQL uses them to
+        find shared memory that is still in use.
         """
         for left in self._sockets.glob(".s.PGSQL.*"):
             left.unlink()

@@ -18,8 +18,8 @@ OTHER_USERS = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class Rootless:
-    """How to run a command without root: with `within` before it. Its files belong to `user`, or to the user of
-    Lares if that is None."""
+    """How to run a command without root: with `within` before it. Its files belong to `user`, or to the user
+    of Lares if that is None."""
 
     within: tuple[str, ...] = ()
     user: pwd.struct_passwd | None = None
