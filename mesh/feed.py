@@ -72,8 +72,8 @@ class Feed:
         """Yields the changes after the cursor, then live ones, each once and in order of sequence. None
         starts at the present.
 
-        Raises Invalid CURSOR_BEYOND_HEAD, Conflict CURSOR_EXPIRED, and Unavailable; after the last of them,
-        continue with the sequence of the last change.
+        Raises Invalid CURSOR_BEYOND_HEAD, Conflict CURSOR_EXPIRED, and Unavailable. After Unavailable, watch
+        again after the sequence of the last change.
         """
         return cast("AsyncGenerator[EventChanged, None]", self._watch(after, None))
 

@@ -1,7 +1,7 @@
-"""Locks on open files, by flock(2): the kernel releases them when the file is closed or the process dies.
+"""Locks on open files, with flock(2): the kernel releases them when the file is closed or the process dies.
 
-Our own, because the library filelock has no shared flock locks (its shared locks lie in an SQLite database),
-and readers of blobs need them.
+The library filelock is not used, because readers of blobs need shared locks, and its shared locks are in an
+SQLite database instead of on the file.
 """
 
 import fcntl
@@ -13,12 +13,12 @@ class LockableFile(Protocol):
 
 
 def lock(file: LockableFile | int, *, shared: bool = False) -> None:
-    """Waits until the lock is free. Raises OSError where the file system has no locks."""
+    """Takes the lock; waits until it is free. Raises OSError if the file system has no locks."""
     fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
 
 
 def try_lock(file: LockableFile | int, *, shared: bool = False) -> bool:
-    """Takes the lock if it is free now; returns whether it did. Raises OSError where the file system has no
+    """Takes the lock if it is free, and returns whether it did. Raises OSError if the file system has no
     locks."""
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
