@@ -59,8 +59,7 @@ async def test_nothing_is_left_of_a_server_that_has_stopped(tmp_path: Path) -> N
             made.stream_stream(requests()),
             made.stream_stream(),
         ]
-        await asyncio.sleep(0.05)
-        assert len(asyncio.all_tasks() - before) == 8
+        await until(lambda: len(asyncio.all_tasks() - before) == 8)
         await made.server.stop(0.05)
         assert asyncio.all_tasks() == before
         assert {await call.code() for call in calls} == {StatusCode.UNAVAILABLE}
