@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +39,10 @@ SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("lares", SLOW, derandomize=True)
 settings.register_profile("deep", SLOW, max_examples=1000)
 settings.load_profile("lares")
+
+# With rich installed, structlog's default renderer takes half a second for each traceback.
+PLAIN = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], PLAIN])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

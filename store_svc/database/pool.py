@@ -77,7 +77,7 @@ def engine_of(url: str, **options: Any) -> AsyncEngine:
         return create_async_engine(url, **options)
     except (ArgumentError, ValueError):
         form = "postgresql+asyncpg://user:password@host:port/name"
-        raise Invalid(f"LARES_DATABASE_URL must have the form {form}", "BAD_SETTING") from None
+        raise Invalid(f"LARES_DATABASE_URL: it must have the form {form}", "BAD_SETTING") from None
 
 
 @asynccontextmanager

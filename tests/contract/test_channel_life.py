@@ -129,7 +129,7 @@ async def test_no_call_is_taken_while_and_after_it_stops(harness: Wired) -> None
     under_way = asyncio.ensure_future(_awaited(harness.unary_unary(said("a"))))
     await until(lambda: harness.shapes.events)
     stopping = asyncio.create_task(harness.server.stop(20))
-    await asyncio.sleep(0.1)
+    await until(lambda: harness.channel.get_state() is not grpc.ChannelConnectivity.READY)
     assert (await failed(harness.unary_unary(said(), timeout=5))).code() is StatusCode.UNAVAILABLE
     go_on.set()
     assert await under_way == said("a")

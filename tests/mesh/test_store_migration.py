@@ -92,7 +92,11 @@ async def test_a_process_that_starts_during_a_migration_waits_without_a_limit(
         await other.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": migration.LOCK})
         waiting = asyncio.create_task(migrate(empty_postgres_url))
         await until_one_waits_for_a_lock(engine)
-        await asyncio.wait([waiting], timeout=0.5)  # several times the limit
+        # A session that has the limit, and begins to wait later, gives up.
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            async with engine.begin() as limited:
+                await limited.execute(text("SET LOCAL lock_timeout = '0.3s'"))
+                await limited.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": migration.LOCK})
         assert not waiting.done()
     await waiting
     assert await differences(engine) == []

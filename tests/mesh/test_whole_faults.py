@@ -109,10 +109,9 @@ async def test_ctrl_c_during_the_start_ends_it_too(tmp_path: Path) -> None:
     lares = Lares(tmp_path / "home")
     lares.start()
     assert lares.process is not None
-    await asyncio.sleep(1.5)
+    await until(lares.children, what=lares.tail)
     lares.process.send_signal(signal.SIGINT)
-    code = await asyncio.to_thread(lares.process.wait, 90)
-    assert code in (130, -signal.SIGINT)  # the second: before Python itself was up
+    assert await asyncio.to_thread(lares.process.wait, 90) == 130
     lares.start()
     await lares.ready()
     await lares.close()

@@ -1,6 +1,5 @@
 """The feed as a subscription: which entries, in which form, made how often."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -242,4 +241,3 @@ async def test_a_socket_that_does_not_read_holds_up_itself_alone(served: Gateway
         slow.socket.transport.resume_reading()
         cursors = [(await slow.next())["data"]["eventChanged"]["cursor"] for _ in range(100)]
         assert cursors == [str(number) for number in range(1, 101)]
-        await asyncio.sleep(0)

@@ -8,6 +8,7 @@ import pytest
 from mesh import ports
 from mesh.ports import free_port, port_is_free, reachable_host, wait_until_free
 from mesh.problems import Conflict, Invalid
+from tests.support.waiting import until
 
 
 async def test_a_taken_port_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,10 +22,17 @@ async def test_a_taken_port_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) ->
     assert str(port) in caught.value.message
 
 
-async def test_whoever_is_leaving_is_waited_for() -> None:
+async def test_a_port_that_becomes_free_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[bool] = []
+
+    def recorded(host: str, port: int) -> bool:
+        checks.append(port_is_free(host, port))
+        return checks[-1]
+
+    monkeypatch.setattr(ports, "port_is_free", recorded)
     taken = socket.create_server(("127.0.0.1", 0))
     waiting = asyncio.create_task(wait_until_free("127.0.0.1", taken.getsockname()[1]))
-    await asyncio.sleep(0)
+    await until(lambda: checks == [False, False])
     assert not waiting.done()
     taken.close()
     await waiting

@@ -24,6 +24,19 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 @pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many failures in a row each pause was for, in order. The pauses take no time."""
+    counts: list[int] = []
+
+    def pause(_: Backoff, failures: int) -> float:
+        counts.append(failures)
+        return 0.0
+
+    monkeypatch.setattr(Backoff, "pause", pause)
+    return counts
+
+
+@pytest.fixture
 async def pausing_bench(tmp_path: Path) -> AsyncIterator[ReasonWorkerBench]:
     """Its worker pauses for longer than any test after the first failure."""
     async with open_reason_worker(tmp_path, backoff=Backoff(7200, 7200)) as opened:
@@ -181,6 +194,24 @@ async def test_the_pause_ends_when_the_reasoner_is_back(pausing_bench: ReasonWor
         await until(lambda: bench.log.facts)  # the pause of two hours has ended
 
 
+async def test_pauses_grow_with_failures_until_an_event_is_assessed(
+    bench: ReasonWorkerBench, failures: list[int]
+) -> None:
+    bench.reasoner.error = away = Unavailable("it is away", "NO_ANSWER")
+    async with bench.running():
+        for released in (1, 2):
+            bench.store.due("one")
+            await until(lambda: len(bench.store.released) == released)  # noqa: B023
+        assert failures == [1, 2]
+        bench.reasoner.error = None
+        bench.store.due("one")
+        await until(lambda: bench.log.facts)
+        bench.reasoner.error = away
+        bench.store.due("one")
+        await until(lambda: len(bench.store.released) == 3)
+    assert failures == [1, 2, 1]
+
+
 async def test_nothing_is_leased_during_the_pause(pausing_bench: ReasonWorkerBench) -> None:
     bench = pausing_bench
     bench.reasoner.error = Exhausted("too many", "RATE")
@@ -273,6 +304,24 @@ async def test_leasing_is_retried_while_the_store_fails(bench: ReasonWorkerBench
         bench.store.problem = None
         bench.store.due("one")
         await until(lambda: bench.log.facts)
+
+
+async def test_pauses_grow_with_failures_until_leasing_succeeds(
+    bench: ReasonWorkerBench, failures: list[int]
+) -> None:
+    problem = Unavailable("no database", "DB")
+    bench.store.problem = problem
+    async with bench.running():
+        await until(lambda: len(failures) >= 2)
+        bench.store.problem = None
+        bench.store.due("one")
+        await until(lambda: bench.log.facts)
+        before = len(failures)
+        assert failures == list(range(1, before + 1))
+        bench.store.problem = problem
+        bench.store.due("two")  # ends the call that waits for an event; the next one fails
+        await until(lambda: len(failures) > before)
+    assert failures[before] == 1
 
 
 async def test_a_failed_renewal_does_not_end_the_assessment(bench: ReasonWorkerBench) -> None:

@@ -7,19 +7,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import pytest
 import structlog
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from mesh.problems import Invalid
 from mesh.telemetry.export import CLOSE_SECONDS, DEFAULT_ENDPOINT, endpoint, open_tracing
 from mesh.telemetry.spans import is_tracing, request_span, span
 from tests.support.collector import running_collector
 from tests.support.lares import ROOT, free_ports
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 HERE = "http://collector:4317"
 ON = {"OTEL_EXPORTER_OTLP_ENDPOINT": HERE}
@@ -56,44 +59,36 @@ def test_what_cannot_be_done_is_said_at_the_start(environment: Mapping[str, str]
 
 
 LOADED = """
-import asyncio, json, sys
+import asyncio, json, os, sys
 from deploy.targets import TARGETS
 from mesh.telemetry.spans import is_tracing, request_span, span
 from mesh.telemetry.export import open_tracing
-async def work():
-    for target in TARGETS.values():
-        target.load()
+async def trace():
     async with open_tracing("lares"):
         with request_span({}, "request"), span("stage"):
             pass
-        print(json.dumps([is_tracing(), [name for name in sys.modules if name.startswith("opentelemetry.")]]))
-asyncio.run(work())
+        return is_tracing(), [name for name in sys.modules if name.startswith("opentelemetry.")]
+for target in TARGETS.values():
+    target.load()
+off = asyncio.run(trace())
+os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"
+print(json.dumps([off, asyncio.run(trace())]))
 """
 
 
-def loaded(environment: Mapping[str, str]) -> tuple[bool, list[str]]:
-    """Whether a fresh process traces, and what of OpenTelemetry it has imported, all services included."""
+def test_without_an_endpoint_nothing_of_the_sdk_is_imported() -> None:
+    """In a new process that has imported all services."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(
-        [sys.executable, "-c", LOADED],
-        cwd=ROOT,
-        env=plain | dict(environment),
-        capture_output=True,
-        timeout=120,
+        [sys.executable, "-c", LOADED], cwd=ROOT, env=plain, capture_output=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
-    on, names = json.loads(done.stdout.splitlines()[-1])
-    return on, names
-
-
-def test_without_an_endpoint_nothing_of_the_sdk_is_imported() -> None:
+    (off, names), (on, names_then) = json.loads(done.stdout.splitlines()[-1])
     heavy = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "opentelemetry.semconv")
-    on, names = loaded({})
-    assert not on
+    assert (off, on) == (False, True)
     assert [name for name in names if name.startswith(heavy)] == []
-    on, names = loaded({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
-    assert on
-    assert {"opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.grpc.trace_exporter"} <= set(names)
+    expected = {"opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.grpc.trace_exporter"}
+    assert expected <= set(names_then)
 
 
 @pytest.fixture
@@ -173,6 +168,15 @@ async def test_the_sampler_is_the_environment_s(environment: pytest.MonkeyPatch)
 async def test_a_dead_collector_costs_spans_and_one_line_and_is_noticed_when_it_is_back(
     environment: pytest.MonkeyPatch, lines: Lines
 ) -> None:
+    exports: list[object] = []
+
+    def recorded_export(exporter: OTLPSpanExporter, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = export(exporter, spans)
+        exports.append(result)
+        return result
+
+    export = OTLPSpanExporter.export
+    environment.setattr(OTLPSpanExporter, "export", recorded_export)
     (port,) = free_ports(1)
     environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
     environment.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
@@ -186,16 +190,16 @@ async def test_a_dead_collector_costs_spans_and_one_line_and_is_noticed_when_it_
         assert time.monotonic() - began < 1
         await until(lambda: dropped in lines())
         for _ in range(3):
+            before = len(exports)
             await one_request()
-            await asyncio.sleep(0.3)
+            await until(lambda: len(exports) > before)  # noqa: B023
         with running_collector(port) as collector:
 
             async def arrived() -> bool:
                 await one_request("later")
                 return any(received.name == "later" for received in collector.spans)
 
-            while not await arrived():
-                await asyncio.sleep(0.2)
+            await until_async(arrived)
             await until(lambda: taken in lines())
             assert lines().count(dropped) == lines().count(taken) == 1
 
