@@ -1,9 +1,9 @@
-"""Prints every change of an event as it comes, over GraphQL's WebSocket protocol graphql-transport-ws.
+"""Prints every change of an event as it happens, over the WebSocket protocol graphql-transport-ws.
 
-    .venv/bin/python examples/graphql_subscription.py                after now
-    .venv/bin/python examples/graphql_subscription.py --after 0      everything that is kept, then live
+    .venv/bin/python examples/graphql_subscription.py                changes from now on
+    .venv/bin/python examples/graphql_subscription.py --after 0      first every change that is kept
 
-Needs `websockets`, nothing of Lares.
+Needs `websockets`, and nothing from Lares.
 """
 
 import argparse
@@ -40,10 +40,14 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", default="ws://127.0.0.1:8000/graphql")
-    parser.add_argument("--key-file", type=Path, default=Path("data/admin.key"), help="holds an API key")
-    parser.add_argument("--tls-ca", type=Path, help="for wss://: this PEM file tells whom to trust")
-    parser.add_argument("--after", help="a cursor, to go on after it; 0 is the oldest kept")
-    parser.add_argument("--count", type=int, default=0, help="end after so many changes")
+    parser.add_argument(
+        "--key-file", type=Path, default=Path("data/admin.key"), help="a file that contains an API key"
+    )
+    parser.add_argument(
+        "--tls-ca", type=Path, help="for wss://: a PEM file with the certificate authorities to trust"
+    )
+    parser.add_argument("--after", help="start after this cursor; 0 is before the oldest change")
+    parser.add_argument("--count", type=int, default=0, help="exit after this many changes")
     return parser
 
 

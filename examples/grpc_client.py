@@ -1,12 +1,12 @@
-"""Lists events, follows them live, or sends a photo, over gRPC with an API key.
+"""Lists events, follows their changes, or uploads a photo, over gRPC with an API key.
 
-    .venv/bin/python examples/grpc_client.py                        the newest events
-    .venv/bin/python examples/grpc_client.py --watch                every change from now on
-    .venv/bin/python examples/grpc_client.py --watch --after 0      every change that is kept, then live
+    .venv/bin/python examples/grpc_client.py                        list the newest events
+    .venv/bin/python examples/grpc_client.py --watch                follow changes from now on
+    .venv/bin/python examples/grpc_client.py --watch --after 0      first every change that is kept
     .venv/bin/python examples/grpc_client.py --watch --camera front-door
     .venv/bin/python examples/grpc_client.py --upload photo.jpg --camera front-door
 
-Needs `grpcio` and Lares's generated code (proto/gen), nothing else of Lares.
+Needs `grpcio`, and from Lares only the generated code in proto/gen.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from lares.store.v1.event_service_pb2 import ListEventsRequest, WatchEventsReque
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 
 CHUNK_BYTES = 1024 * 1024
-SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -44,7 +44,7 @@ def main() -> None:
     except KeyboardInterrupt:
         pass
     except FileNotFoundError as error:
-        raise SystemExit(f"{error.filename} is not there") from None
+        raise SystemExit(f"{error.filename} does not exist") from None
     except grpc.RpcError as error:
         raise SystemExit(f"{error.code().name}: {error.details()}") from None
 
@@ -55,16 +55,18 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--address", default="127.0.0.1:50051")
     parser.add_argument("--key", help="an API key")
-    parser.add_argument("--key-file", type=Path, default=Path("data/admin.key"), help="a file that holds one")
-    parser.add_argument("--tls-ca", type=Path, help="speak TLS; this PEM file tells whom to trust")
+    parser.add_argument(
+        "--key-file", type=Path, default=Path("data/admin.key"), help="a file that contains an API key"
+    )
+    parser.add_argument("--tls-ca", type=Path, help="use TLS and trust the authorities in this PEM file")
     parser.add_argument("--count", type=int, default=20, help="how many events to list, at most 200")
-    parser.add_argument("--watch", action="store_true", help="follow the changes")
-    parser.add_argument("--after", type=int, help="a cursor, to go on after it; 0 is the oldest kept")
+    parser.add_argument("--watch", action="store_true", help="follow changes")
+    parser.add_argument("--after", type=int, help="start after this cursor; 0 is before the oldest change")
     parser.add_argument("--upload", type=Path, metavar="PHOTO")
     parser.add_argument(
         "--camera",
-        help="a camera's id: where --upload puts it (by default front-door), or the "
-        "only one that --watch follows",
+        help="a camera's id: the camera of the photo that --upload sends (by default front-door), or the "
+        "only camera that --watch follows",
     )
     return parser
 
@@ -76,33 +78,36 @@ def open_channel(address: str, tls_ca: Path | None) -> grpc.Channel:
 
 
 def list_events(channel: grpc.Channel, metadata: Metadata, count: int) -> None:
-    """Newest first. For more than 200, ask again with the answer's `next_page_token`."""
+    """Lists the newest events first. For more than 200, repeat the request with the response's
+    `next_page_token`."""
     request = ListEventsRequest(page_size=count)
-    for event in EventServiceStub(channel).ListEvents(request, metadata=metadata, timeout=SECONDS).events:
+    response = EventServiceStub(channel).ListEvents(request, metadata=metadata, timeout=TIMEOUT_SECONDS)
+    for event in response.events:
         print(line(event))
 
 
 def watch(channel: grpc.Channel, metadata: Metadata, after: int | None, cameras: list[str]) -> None:
-    """No deadline: it goes on. Who remembers the last cursor misses nothing and sees nothing twice. With
-    --camera there are bookmarks between the changes: they are cursors, too, and nearer to now."""
+    """Has no deadline, because the stream does not end. A client that starts again after the last cursor it
+    has seen misses no change and sees none twice. With --camera the stream also contains bookmarks, which are
+    cursors that are closer to the present."""
     request = WatchEventsRequest(after=after, camera_ids=cameras)
-    for answer in EventServiceStub(channel).WatchEvents(request, metadata=metadata):
-        if answer.HasField("bookmark"):
-            print(answer.bookmark, "examined", flush=True)
+    for response in EventServiceStub(channel).WatchEvents(request, metadata=metadata):
+        if response.HasField("bookmark"):
+            print(response.bookmark, "examined", flush=True)
             continue
-        change = answer.change
+        change = response.change
         print(change.sequence, "deleted" if change.deleted else line(change.event), flush=True)
 
 
 def upload(channel: grpc.Channel, metadata: Metadata, camera: str, photo: Path) -> None:
-    """The same photo sent again is the same media."""
+    """Uploading the same photo again returns the same media id."""
     content = photo.read_bytes()
-    requests = parts(camera, content)
-    answer = IngestServiceStub(channel).UploadMedia(requests, metadata=metadata, timeout=SECONDS)
-    print(f"media {answer.media_id}")
+    requests = upload_requests(camera, content)
+    response = IngestServiceStub(channel).UploadMedia(requests, metadata=metadata, timeout=TIMEOUT_SECONDS)
+    print(f"media {response.media_id}")
 
 
-def parts(camera: str, content: bytes) -> Iterator[UploadMediaRequest]:
+def upload_requests(camera: str, content: bytes) -> Iterator[UploadMediaRequest]:
     sha256 = hashlib.sha256(content).hexdigest()
     header = UploadHeader(camera_id=camera, sha256=sha256, size_bytes=len(content))
     yield UploadMediaRequest(header=header)

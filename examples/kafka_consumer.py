@@ -1,8 +1,8 @@
-"""Prints every change of an event, read from Kafka with the read-only user that Lares made.
+"""Prints every change of an event, read from Kafka as the read-only user that Lares creates.
 
     .venv/bin/python examples/kafka_consumer.py [--home data] [--count 10] [--timeout 60] [--group my-program]
 
-Needs `aiokafka` and Lares's generated messages (proto/gen), nothing else of Lares.
+Needs `aiokafka`, and from Lares only the generated messages in proto/gen.
 """
 
 import argparse
@@ -23,7 +23,7 @@ TOPIC = "store.feed.v1"
 
 def main() -> None:
     options = parser().parse_args()
-    # It warns of a password without TLS, which the loopback needs not.
+    # aiokafka warns about a password without TLS, which the loopback interface does not need.
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     try:
         asyncio.run(consume(options))
@@ -32,7 +32,9 @@ def main() -> None:
     except KafkaError as error:
         raise SystemExit(f"Kafka: {error}") from None
     except FileNotFoundError as error:
-        raise SystemExit(f"{error.filename} is not there: has Lares been started with that home?") from None
+        raise SystemExit(
+            f"{error.filename} does not exist: was Lares started with this home folder?"
+        ) from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,10 +42,10 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--home", type=Path, default=Path("data"), help="Lares's home folder")
-    parser.add_argument("--count", type=int, default=0, help="end after so many changes")
-    parser.add_argument("--timeout", type=float, default=None, help="end after so many seconds")
+    parser.add_argument("--count", type=int, default=0, help="exit after this many changes")
+    parser.add_argument("--timeout", type=float, default=None, help="exit after this many seconds")
     parser.add_argument(
-        "--group", help="remember the position under this name; without it, start at the oldest"
+        "--group", help="remember the position under this name; by default start with the oldest record"
     )
     return parser
 
@@ -66,7 +68,7 @@ async def consume(options: argparse.Namespace) -> None:
         async with asyncio.timeout(options.timeout):
             async for record in consumer:
                 change = EventChanged.FromString(record.value)
-                # Kafka delivers at least once; the sequence only grows, so a repetition is plain to see.
+                # Kafka delivers at least once. Sequences only increase, which makes repetitions easy to skip.
                 if change.sequence <= handled:
                     continue
                 handled = change.sequence

@@ -1,4 +1,5 @@
-"""One photo a second into an idle Lares: when its detection, its event and its score are seen outside."""
+"""Measures how soon a photo in an idle Lares is detected, reported as an event and assessed, seen from
+outside. One photo a second is added."""
 
 import asyncio
 import time
@@ -21,12 +22,12 @@ PHOTOS = 60
 async def measure(folder: Path) -> list[Row]:
     detected: dict[str, float] = {}
     pending: dict[str, float] = {}
-    judged: dict[str, float] = {}
+    assessed: dict[str, float] = {}
     closed: dict[str, float] = {}
     async with running_lares(folder / "latency") as lares:
         watchers = [
             asyncio.create_task(_watch_topic(lares, detected)),
-            asyncio.create_task(_watch_feed(lares, pending, judged)),
+            asyncio.create_task(_watch_feed(lares, pending, assessed)),
         ]
         await asyncio.sleep(1)
         for index in range(PHOTOS):
@@ -46,7 +47,7 @@ async def measure(folder: Path) -> list[Row]:
     return [
         _row("file closed -> detection on its topic", closed, detected, 0.3),
         _row("file closed -> PENDING event on a subscription", closed, pending, 0.5),
-        _row("file closed -> score on it (fast path)", closed, judged, 1.0),
+        _row("file closed -> score on it (fast path)", closed, assessed, 1.0),
     ]
 
 
@@ -70,12 +71,12 @@ async def _watch_topic(lares: Lares, seen: dict[str, float]) -> None:
             seen.setdefault(delivery.message.media.camera_id, time.monotonic())
 
 
-async def _watch_feed(lares: Lares, pending: dict[str, float], judged: dict[str, float]) -> None:
+async def _watch_feed(lares: Lares, pending: dict[str, float], assessed: dict[str, float]) -> None:
     async with grpc.aio.insecure_channel(lares.grpc) as channel:
         stub = events_rpc.EventServiceStub(channel)
-        answers = stub.WatchEvents(events.WatchEventsRequest(after=0), metadata=(("x-api-key", lares.key),))
-        async for answer in answers:
-            event: Event = answer.change.event
+        responses = stub.WatchEvents(events.WatchEventsRequest(after=0), metadata=(("x-api-key", lares.key),))
+        async for response in responses:
+            event: Event = response.change.event
             pending.setdefault(event.camera_id, time.monotonic())
             if event.HasField("assessment"):
-                judged.setdefault(event.camera_id, time.monotonic())
+                assessed.setdefault(event.camera_id, time.monotonic())

@@ -1,4 +1,5 @@
-"""FastAPI that returns a JSON document, from Python objects. argv is its path, and the port."""
+"""Serves a JSON document with FastAPI, from Python objects. The arguments are the document's path and the
+port."""
 
 import json
 import sys

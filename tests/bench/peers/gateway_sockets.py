@@ -1,5 +1,5 @@
-"""The gateway's WebSocket side alone, on uvloop; each line of standard input is one change of the feed.
-argv is the port."""
+"""Serves the gateway's WebSockets alone, on uvloop. Each line of standard input publishes one change. The
+argument is the port."""
 
 import asyncio
 import sys
@@ -36,10 +36,10 @@ async def standard_input() -> AsyncIterator[asyncio.StreamReader]:
 async def main() -> None:
     head = 0
 
-    async def nothing_before(after: int, limit: int) -> tuple[list[EventChanged], int]:
+    async def no_earlier_changes(after: int, limit: int) -> tuple[list[EventChanged], int]:
         return [], head
 
-    feed = Feed(nothing_before)
+    feed = Feed(no_earlier_changes)
     channels = Channels({}, dict.fromkeys(("store", "ingest", "detect", "reason"), "unix:/nobody"))
     siblings = Siblings(channels.to)
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))

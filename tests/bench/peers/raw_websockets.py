@@ -1,4 +1,5 @@
-"""A websockets server on uvloop that sends each line of standard input to every socket. argv is the port."""
+"""Serves WebSockets with `websockets` on uvloop. Sends each line of standard input to every socket. The
+argument is the port."""
 
 import asyncio
 import sys
