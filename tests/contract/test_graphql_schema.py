@@ -1,4 +1,4 @@
-"""The schema that clients build on: printed in docs/schema.graphql, with the names that were promised."""
+"""docs/schema.graphql is up to date and keeps the names that clients use."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from gateway.schema import make_schema
 
 PRINTED = Path(__file__).parents[2] / "docs" / "schema.graphql"
 
-# Whoever breaks one of these breaks a client.
+# A change that breaks one of these breaks clients.
 PROMISED = [
     """{ cameras { id name timeZone enabled thresholds { label score } } camera(id: "front-door") { id } }""",
     """query($filter: EventFilter) {
@@ -50,7 +50,7 @@ PROMISED = [
       eventChanged(after: $after, cameraIds: $ids, minSeverity: $least) { cursor event { id } } }""",
 ]
 
-# What clients must not find any more: words that were retired before the first release.
+# Names that were retired before the first release.
 RETIRED = [
     "{ events { edges { node { risk { score } } } } }",
     "{ events { edges { node { assessment { evidence { points } } } } } }",

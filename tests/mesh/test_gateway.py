@@ -1,4 +1,4 @@
-"""The gateway as it is opened, on a real broker: what is published on the feed's topic reaches a socket."""
+"""The whole gateway on a real broker: changes on the feed's topic reach its sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ class Opened:
         return self.mesh.addresses["gateway"]
 
     async def change(self, index: int) -> None:
-        """One entry, in the store and then on the topic, as the outbox relays it."""
+        """Adds a change to the store and then publishes it on the topic, like the outbox."""
         await self.bus.publish(FEED, self.store.add_change(self.store.events[index % len(self.store.events)]))
 
 
@@ -67,12 +67,12 @@ async def opened(kafka_url: str, tmp_path: Path) -> AsyncIterator[Opened]:
     blobs.close()
 
 
-async def test_it_is_ready_and_says_so(opened: Opened) -> None:
+async def test_the_gateway_is_ready(opened: Opened) -> None:
     async with httpx.AsyncClient(base_url=opened.url, timeout=90) as client:
         assert (await client.get("/ready")).json() == {"ready": True, "checks": {"store": True}}
 
 
-async def test_no_gap_and_no_double_at_the_seam(opened: Opened) -> None:
+async def test_every_change_arrives_once_and_in_order(opened: Opened) -> None:
     for index in range(20):
         await opened.change(index)
 
@@ -91,7 +91,7 @@ async def test_no_gap_and_no_double_at_the_seam(opened: Opened) -> None:
         assert cursors == list(range(after + 1, 61))
 
 
-async def test_without_a_cursor_only_what_comes(opened: Opened) -> None:
+async def test_without_a_cursor_only_new_changes_arrive(opened: Opened) -> None:
     await opened.change(0)
     async with connected(opened.url, x_api_key=SECRET) as client:
         await client.init()
@@ -104,7 +104,7 @@ async def test_without_a_cursor_only_what_comes(opened: Opened) -> None:
         assert (change["cursor"], change["event"]["id"]) == ("2", opened.store.events[1].id)
 
 
-async def test_its_end_ends_the_sockets(opened: Opened) -> None:
+async def test_a_closed_socket_is_not_counted(opened: Opened) -> None:
     async with connected(opened.url, x_api_key=SECRET) as client:
         await client.init()
         await client.subscribe(CHANGES)

@@ -1,4 +1,4 @@
-"""A graphql-transport-ws client for the tests: a real socket, JSON in and out, a deadline on every wait."""
+"""A graphql-transport-ws client on a real socket. Every wait has a deadline."""
 
 import asyncio
 import json
@@ -31,13 +31,13 @@ class Client:
         await self.send(id=id, type="subscribe", payload={"query": query, "variables": variables})
 
     async def next(self, id: str = "1") -> Any:
-        """The payload of the next answer."""
+        """Returns the payload of the next response."""
         message = await self.receive()
         assert (message["type"], message["id"]) == ("next", id), message
         return message["payload"]
 
     async def closed(self) -> tuple[int, str]:
-        """Waits for the server to close; gives its code and reason."""
+        """Waits until the server closes the socket; returns the code and the reason."""
         with suppress(websockets.ConnectionClosed):
             async with asyncio.timeout(SECONDS):
                 while True:

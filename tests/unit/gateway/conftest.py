@@ -1,4 +1,4 @@
-"""A gateway over a FakeStore that speaks real gRPC, in this process, and ways to talk to it."""
+"""A gateway in this process, over a FakeStore behind real gRPC, and clients for it."""
 
 import io
 from collections.abc import AsyncIterator
@@ -70,26 +70,26 @@ class Gateway:
         self.feed.put(self.store.add_change(event, deleted=deleted))
 
     async def post(self, query: str, **variables: Any) -> Any:
-        """The whole answer."""
+        """Returns the whole response."""
         answer = await self.client.post("/graphql", json={"query": query, "variables": variables})
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     async def ask(self, query: str, **variables: Any) -> Any:
-        """The data of an answer without errors."""
+        """Returns the data of a response without errors."""
         answer = await self.post(query, **variables)
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
 
     async def error(self, query: str, **variables: Any) -> Any:
-        """The one error of an answer."""
+        """Returns the only error of a response."""
         (error,) = (await self.post(query, **variables))["errors"]
         return error
 
 
 @asynccontextmanager
 async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") -> AsyncIterator[Gateway]:
-    """`without`: nobody said where this service runs."""
+    """`without` names a service whose address is not configured."""
     store = FakeStore(secrets={SECRET: uuid("key")})
     server = GrpcServer(CallInterceptor)
     add_services(store, server)
@@ -134,8 +134,9 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         yield opened
 
 
-class Switch:
-    """Serves the application of the test that runs: a server takes long to end, and there is one."""
+class SharedApplication:
+    """Serves the application of the running test. All tests share one server, because ending a server takes
+    long."""
 
     def __init__(self) -> None:
         self.app: ASGIApp | None = None
@@ -147,15 +148,15 @@ class Switch:
 
 
 @pytest.fixture(scope="session")
-async def switch() -> AsyncIterator[Switch]:
-    switch = Switch()
+async def switch() -> AsyncIterator[SharedApplication]:
+    switch = SharedApplication()
     async with listening(switch, Config(gateway_listen="127.0.0.1:0")) as switch.url:
         yield switch
 
 
 @pytest.fixture
-async def served(gateway: Gateway, switch: Switch) -> Gateway:
-    """The same behind a real socket."""
+async def served(gateway: Gateway, switch: SharedApplication) -> Gateway:
+    """The same gateway behind a real socket."""
     switch.app, gateway.url = gateway.app, switch.url
     return gateway
 
@@ -169,6 +170,6 @@ def photo() -> bytes:
 
 
 async def keep(gateway: Gateway, content: bytes, **media: Any) -> str:
-    """Puts a photo into the blobs and the store; returns its media id."""
+    """Adds a photo to the blobs and to the store; returns its media id."""
     name = await keep_blob(gateway.blobs, content)
     return gateway.store.add_media(0, sha256=name, **media).media.id

@@ -1,4 +1,4 @@
-"""Who may come in, by which door, and as whom."""
+"""Which requests and sockets are accepted, and as which caller."""
 
 import asyncio
 from pathlib import Path
@@ -25,12 +25,12 @@ CLOSED = [
     "/health/../metrics",
     "/ready/",
 ]
-ANYBODY = {"x-api-key": ""}
+WITHOUT_KEY = {"x-api-key": ""}
 
 
 @pytest.mark.parametrize("path", CLOSED)
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-async def test_nobody_comes_in_without_a_key(gateway: Gateway, path: str, method: str) -> None:
+async def test_every_other_path_needs_a_key(gateway: Gateway, path: str, method: str) -> None:
     request = gateway.client.build_request(method, path)
     del request.headers["x-api-key"]
     answer = await gateway.client.send(request)
@@ -41,7 +41,7 @@ async def test_nobody_comes_in_without_a_key(gateway: Gateway, path: str, method
     assert error["extensions"] == {"code": "UNAUTHENTICATED", "reason": "NO_API_KEY"}
 
 
-async def test_nor_who_asks_for_no_path(served: Gateway) -> None:
+async def test_a_request_without_a_path_needs_a_key(served: Gateway) -> None:
     url = urlsplit(served.url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     writer.write(b"OPTIONS * HTTP/1.1\r\nHost: lares\r\nConnection: close\r\n\r\n")
@@ -50,8 +50,8 @@ async def test_nor_who_asks_for_no_path(served: Gateway) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready"])
-async def test_these_are_open(gateway: Gateway, path: str) -> None:
-    assert (await gateway.client.get(path, headers=ANYBODY)).status_code == 200
+async def test_health_and_readiness_need_no_key(gateway: Gateway, path: str) -> None:
+    assert (await gateway.client.get(path, headers=WITHOUT_KEY)).status_code == 200
     assert gateway.store.calls["VerifyKey"] == 0
 
 
@@ -63,9 +63,9 @@ async def test_these_are_open(gateway: Gateway, path: str) -> None:
         {"authorization": f"bearer {SECRET}"},
     ],
 )
-async def test_a_key_opens_in_either_header(gateway: Gateway, headers: dict[str, str]) -> None:
+async def test_a_key_is_accepted_in_either_header(gateway: Gateway, headers: dict[str, str]) -> None:
     answer = await gateway.client.post(
-        "/graphql", json={"query": "{ __typename }"}, headers=ANYBODY | headers
+        "/graphql", json={"query": "{ __typename }"}, headers=WITHOUT_KEY | headers
     )
     assert answer.json() == {"data": {"__typename": "Query"}}
 
@@ -80,26 +80,28 @@ async def test_a_key_opens_in_either_header(gateway: Gateway, headers: dict[str,
         {"cookie": f"x-api-key={SECRET}"},
     ],
 )
-async def test_anything_else_does_not(gateway: Gateway, headers: dict[str, str]) -> None:
+async def test_a_wrong_key_is_refused(gateway: Gateway, headers: dict[str, str]) -> None:
     for path in ("/graphql", "/media/x"):
-        answer = await gateway.client.post(path, json={"query": "{ __typename }"}, headers=ANYBODY | headers)
+        answer = await gateway.client.post(
+            path, json={"query": "{ __typename }"}, headers=WITHOUT_KEY | headers
+        )
         assert answer.status_code == 401
         assert SECRET not in answer.text
 
 
-async def test_a_key_in_the_address_does_not(gateway: Gateway) -> None:
-    answer = await gateway.client.get("/metrics", params={"x-api-key": SECRET}, headers=ANYBODY)
+async def test_a_key_in_the_query_string_is_refused(gateway: Gateway) -> None:
+    answer = await gateway.client.get("/metrics", params={"x-api-key": SECRET}, headers=WITHOUT_KEY)
     assert answer.status_code == 401
 
 
-async def test_the_caller_goes_with_every_call(gateway: Gateway) -> None:
+async def test_calls_to_siblings_name_the_caller(gateway: Gateway) -> None:
     await gateway.ask("{ cameras { id } }")
     callers = dict(zip(gateway.store.order, gateway.store.callers, strict=True))
     assert callers["ListCameras"] == Caller.of_key(uuid("key"), "a test")
     assert callers["VerifyKey"].kind == "sibling"
 
 
-async def test_callers_do_not_leak_into_each_other(gateway: Gateway) -> None:
+async def test_concurrent_requests_keep_their_own_callers(gateway: Gateway) -> None:
     gateway.store.secrets["lares_other"] = uuid("other key")
 
     async def ask(secret: str) -> None:
@@ -111,13 +113,13 @@ async def test_callers_do_not_leak_into_each_other(gateway: Gateway) -> None:
     assert sorted(seen) == sorted([uuid("key"), uuid("other key")] * 10)
 
 
-async def test_without_a_store_nobody_can_tell(gateway: Gateway) -> None:
+async def test_without_the_store_no_key_can_be_checked(gateway: Gateway) -> None:
     gateway.store.failing["VerifyKey"] = Unavailable("not now", "AWAY")
     answer = await gateway.client.post("/graphql", json={"query": "{ __typename }"})
     assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (503, "UNAVAILABLE")
 
 
-async def test_a_socket_opens_by_its_first_message_or_its_headers(served: Gateway) -> None:
+async def test_a_socket_takes_its_key_from_the_first_message_or_the_headers(served: Gateway) -> None:
     async with connected(served.url) as client:
         await client.init(**{"x-api-key": SECRET})
     async with connected(served.url) as client:
@@ -142,27 +144,27 @@ async def test_a_socket_opens_by_its_first_message_or_its_headers(served: Gatewa
         {"ключ": "a"},
     ],
 )
-async def test_a_socket_without_a_good_key_is_closed(served: Gateway, payload: dict[str, object]) -> None:
+async def test_a_socket_without_a_valid_key_is_closed(served: Gateway, payload: dict[str, object]) -> None:
     async with connected(served.url) as client:
         await client.send(type="connection_init", payload=payload)
         assert await client.closed() == (4403, "Forbidden")
 
 
-async def test_nothing_runs_on_a_socket_before_it_was_let_in(served: Gateway) -> None:
+async def test_a_socket_runs_nothing_before_it_is_authenticated(served: Gateway) -> None:
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.subscribe("{ cameras { id } }")
         assert await client.closed() == (4401, "Unauthorized")
     assert served.store.calls["ListCameras"] == 0
 
 
-async def test_a_socket_comes_back_later_where_nobody_can_tell(served: Gateway) -> None:
+async def test_a_socket_is_asked_to_try_again_while_no_key_can_be_checked(served: Gateway) -> None:
     served.store.failing["VerifyKey"] = Unavailable("not now", "AWAY")
     async with connected(served.url) as client:
         await client.send(type="connection_init", payload={"x-api-key": SECRET})
         assert await client.closed() == (1013, "Try again later")
 
 
-async def test_a_revoked_key_closes_what_it_opened(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_revoked_key_closes_its_sockets(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh.key_verifier.REMEMBERED_SECONDS", 0.0)
     served.store.secrets["lares_other"] = uuid("other key")
     async with connected(served.url) as client, connected(served.url) as other:
@@ -179,7 +181,7 @@ async def test_a_revoked_key_closes_what_it_opened(served: Gateway, monkeypatch:
         assert (await served.client.post("/graphql", json={"query": "{ __typename }"})).status_code == 401
 
 
-async def test_keys_are_checked_again_and_again(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_are_rechecked_periodically(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh.key_verifier.REMEMBERED_SECONDS", 0.0)
     monkeypatch.setattr("gateway.http.websocket.RECHECK_SECONDS", 0.01)
     checking = asyncio.create_task(served.sockets.keep_rechecking())
@@ -191,7 +193,7 @@ async def test_keys_are_checked_again_and_again(served: Gateway, monkeypatch: py
     checking.cancel()
 
 
-async def test_a_store_that_is_away_closes_no_socket(
+async def test_no_socket_is_closed_while_no_key_can_be_checked(
     served: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mesh.key_verifier.REMEMBERED_SECONDS", 0.0)
@@ -203,7 +205,7 @@ async def test_a_store_that_is_away_closes_no_socket(
         assert await client.receive() == {"type": "pong"}
 
 
-async def test_a_socket_that_has_not_greeted_yet_is_left_alone(served: Gateway) -> None:
+async def test_a_recheck_leaves_sockets_that_are_not_authenticated_yet(served: Gateway) -> None:
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.send(type="ping")
         assert await client.receive() == {"type": "pong"}
@@ -211,14 +213,14 @@ async def test_a_socket_that_has_not_greeted_yet_is_left_alone(served: Gateway) 
         await client.init()
 
 
-async def test_there_is_no_other_socket(served: Gateway) -> None:
+async def test_no_other_path_accepts_a_websocket(served: Gateway) -> None:
     with pytest.raises(websockets.InvalidStatus) as refused:
         async with connect(served.url.replace("http", "ws") + "/media/x"):
             pass
     assert refused.value.response.status_code == 403
 
 
-async def test_with_authentication_off_everybody_is_in_but_other_sites(tmp_path: Path) -> None:
+async def test_without_authentication_only_other_sites_are_refused(tmp_path: Path) -> None:
     async with open_gateway(tmp_path, auth=False) as gateway:
         body = {"query": "{ cameras { id } }"}
         for origin, status in (
@@ -227,7 +229,7 @@ async def test_with_authentication_off_everybody_is_in_but_other_sites(tmp_path:
             ("https://evil.example", 403),
             ("null", 403),
         ):
-            headers = ANYBODY | ({"origin": origin} if origin else {})
+            headers = WITHOUT_KEY | ({"origin": origin} if origin else {})
             answer = await gateway.client.post("/graphql", json=body, headers=headers)
             assert answer.status_code == status, origin
         assert gateway.store.callers[0].kind == "key"

@@ -1,4 +1,5 @@
-"""For whom the gateway asks: nothing is answered where that was forgotten, and rights are never mixed up."""
+"""On whose behalf the gateway calls its siblings: it calls none without a caller, and never mixes callers
+up."""
 
 import asyncio
 import inspect
@@ -34,7 +35,7 @@ from mesh.security import Caller, NoCaller, caller
 from tests.support.callers import calling_as
 from tests.support.waiting import until
 from tests.unit.gateway.client import connected
-from tests.unit.gateway.conftest import SECRET, Gateway, Switch
+from tests.unit.gateway.conftest import SECRET, Gateway, SharedApplication
 from tests.unit.gateway.fake_store import NOON, uuid
 
 ANN = Caller.of_key(uuid("key"), "Ann")
@@ -42,7 +43,7 @@ AUTHENTICATE = "gateway.http.authentication.Authenticator.authenticate"
 ITSELF = Caller("sibling", permissions=EVERY)
 EVENT = uuid("event", 0)
 REJECTION = media_service_pb2.Rejection(id=uuid("rejection"), path="a.jpg", reason=REJECTION_REASON_CORRUPT)
-# Arguments without which a field cannot be asked for. The walk fails where a new one is missing here.
+# Required arguments. The walk fails if those of a new field are missing here.
 ARGUMENTS: dict[str, str] = {
     "Query.camera": '(id: "front-door")',
     "Query.event": f'(id: "{EVENT}")',
@@ -56,11 +57,11 @@ ARGUMENTS: dict[str, str] = {
 
 
 class Walk:
-    """Asks for every field as Ann, and before that in a context in which nobody has said for whom."""
+    """Resolves every field as Ann, and before that in a context without a caller."""
 
     def __init__(self, gateway: Gateway, schema: GraphQLSchema) -> None:
         self._gateway, self._schema = gateway, schema
-        self._one_at_a_time = asyncio.Lock()  # so that it is clear which field has called
+        self._one_at_a_time = asyncio.Lock()  # to know which field has made a call
         self.visited: set[str] = set()
         self.calling: set[str] = set()
         self.answered: set[str] = set()
@@ -104,7 +105,7 @@ class Walk:
             pass
         else:
             self.answered.add(place)
-        assert len(self._gateway.store.order) == before, f"{place} asked a sibling for nobody"
+        assert len(self._gateway.store.order) == before, f"{place} asked a sibling without a caller"
 
     async def ask(self, operation: str, type_: GraphQLObjectType) -> None:
         text = f"{operation} {self._selection(type_, ())}"
@@ -125,7 +126,7 @@ class Walk:
                 continue
             place = f"{named.name}.{name}"
             needed = any(map(is_required_argument, field.args.values()))
-            assert needed == (place in ARGUMENTS), f"{place}: say in ARGUMENTS how to ask for it"
+            assert needed == (place in ARGUMENTS), f"{place}: add its arguments to ARGUMENTS"
             fields.append(
                 f"{name}{ARGUMENTS.get(place, '')} {self._selection(field.type, (*above, named.name))}"
             )
@@ -140,7 +141,7 @@ def object_types(schema: GraphQLSchema) -> Iterator[GraphQLObjectType]:
             yield type_
 
 
-async def test_no_field_is_answered_by_a_sibling_where_the_caller_was_forgotten(gateway: Gateway) -> None:
+async def test_no_field_asks_a_sibling_without_a_caller(gateway: Gateway) -> None:
     store = gateway.store
     store.add_event(0, score=40)
     store.add_event(1, camera="gone")
@@ -167,7 +168,7 @@ async def test_no_field_is_answered_by_a_sibling_where_the_caller_was_forgotten(
     assert {who.id for who in store.callers} == {ANN.id}
 
 
-async def test_nor_is_a_subscription_heard(gateway: Gateway) -> None:
+async def test_a_subscription_needs_a_caller(gateway: Gateway) -> None:
     gateway.store.add_change(gateway.store.add_event(0))
     subscriptions = make_schema()._schema.subscription_type
     assert subscriptions
@@ -183,7 +184,7 @@ async def test_nor_is_a_subscription_heard(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("path", ["/graphql", "/media/{id}", "/media/{id}/thumbnail", "/metrics"])
-async def test_a_door_that_forgets_the_caller_lets_nobody_through(
+async def test_a_route_that_sets_no_caller_asks_no_sibling(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr("gateway.http.middleware.caller", ContextVar("another"))
@@ -197,8 +198,10 @@ async def test_a_door_that_forgets_the_caller_lets_nobody_through(
     assert gateway.store.order == ["VerifyKey"]
 
 
-async def test_no_request_begins_as_the_caller_of_the_one_before(served: Gateway, switch: Switch) -> None:
-    """uvicorn begins a request that was waiting behind another of its connection in that one's task."""
+async def test_no_request_starts_with_the_caller_of_the_previous_one(
+    served: Gateway, switch: SharedApplication
+) -> None:
+    """uvicorn starts a request that waited behind another one on its connection in the task of that one."""
     begun: list[Caller | None] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,7 +218,7 @@ async def test_no_request_begins_as_the_caller_of_the_one_before(served: Gateway
     assert begun == [None, None]
 
 
-async def test_what_is_for_everybody_is_asked_for_as_itself(gateway: Gateway) -> None:
+async def test_shared_metrics_are_requested_as_the_gateway_itself(gateway: Gateway) -> None:
     await gateway.client.get("/metrics")
     assert {"GetStoreStatus", "ListGpus"} <= set(gateway.store.order)
     assert set(gateway.store.callers) == {ITSELF}
@@ -226,8 +229,8 @@ def may(*permissions: Permission) -> Caller:
     return replace(ANN, permissions=frozenset(permissions))
 
 
-class Admitted:
-    """A authenticator that lets everybody in as `caller`."""
+class AcceptingAuthenticator:
+    """An authenticator that accepts everything, as `caller`."""
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
@@ -240,7 +243,8 @@ async def test_the_feed_and_the_metrics_need_the_permission_to_read(
     served: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "gateway.http.authentication.Authenticator.authenticate", Admitted(may(UPLOAD)).authenticate
+        "gateway.http.authentication.Authenticator.authenticate",
+        AcceptingAuthenticator(may(UPLOAD)).authenticate,
     )
     async with connected(served.url) as client:
         await client.init()
@@ -262,11 +266,11 @@ async def test_the_feed_and_the_metrics_need_the_permission_to_read(
 
 
 @pytest.mark.parametrize("now", [may(READ), may(*OF_A_KEY - {READ}), replace(ANN, id="another")])
-async def test_a_socket_ends_when_its_caller_may_do_other_things_than_before(
+async def test_a_socket_is_closed_when_its_caller_changes(
     served: Gateway, monkeypatch: pytest.MonkeyPatch, now: Caller
 ) -> None:
-    admitted = Admitted(ANN)
-    monkeypatch.setattr(AUTHENTICATE, admitted.authenticate)
+    authenticator = AcceptingAuthenticator(ANN)
+    monkeypatch.setattr(AUTHENTICATE, authenticator.authenticate)
     async with connected(served.url) as client:
         await client.init()
         await client.subscribe("subscription { eventChanged { cursor } }")
@@ -274,14 +278,14 @@ async def test_a_socket_ends_when_its_caller_may_do_other_things_than_before(
         await served.sockets.recheck()
         await client.send(type="ping")
         assert await client.receive() == {"type": "pong"}
-        admitted.caller = now
+        authenticator.caller = now
         await served.sockets.recheck()
         assert await client.closed() == (4403, "Forbidden")
         await until(lambda: served.feed.watching == 0)
 
 
-async def test_renderings_are_shared_by_those_who_may_see_the_same_and_by_no_others(gateway: Gateway) -> None:
-    """The same person, the same words; but what the store shows depends on what the caller may do."""
+async def test_responses_are_shared_by_equal_callers_only(gateway: Gateway) -> None:
+    """Even for one person and one query, what the store returns depends on the permissions."""
     operation = GraphQLRequest('subscription { eventChanged(after: "0") { event { camera { name } } } }')
     gateway.store.add_change(gateway.store.add_event(0))
 

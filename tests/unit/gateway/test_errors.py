@@ -1,4 +1,4 @@
-"""What a client is told when something is wrong, and what it is not told."""
+"""What a client learns about errors, and what it does not."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ DEEP = """{ events { edges { node { detections { edges { node { media { detectio
   media { camera { id } } } } } } } } } } } } }"""
 HUGE = """{ events(first: 200) { edges { node { media { detections(first: 500) { edges { node {
   id label } } } } } } } }"""
-# Deep by fragments, which the parser's own bound does not see.
+# Deep by fragments, which the parser's own limit does not count.
 CHAIN = '{ media(id: "x") { ...F0 } } fragment F38 on Media { id } ' + " ".join(
     f"fragment F{i} on Media {{ detections {{ edges {{ node {{ media {{ ...F{i + 1} }} }} }} }} }}"
     for i in range(38)
@@ -30,7 +30,7 @@ async def test_a_bug_is_masked_and_can_be_found_by_its_request_id(gateway: Gatew
             json={"query": "{ events { edges { cursor } } }"},
             headers={"x-request-id": "trace-me-1"},
         )
-    assert [log["event"] for log in logs] == ["call failed"]
+    assert [log["event"] for log in logs] == ["gRPC call failed"]
     assert answer.headers["x-request-id"] == "trace-me-1"
     assert answer.json() == {
         "data": None,
@@ -66,13 +66,13 @@ async def test_a_bug_of_the_gateway_is_masked_too(gateway: Gateway) -> None:
         ),
     ],
 )
-async def test_problems_come_through_as_they_are(gateway: Gateway, problem: Any, extensions: Any) -> None:
+async def test_problems_of_siblings_are_passed_on(gateway: Gateway, problem: Any, extensions: Any) -> None:
     gateway.store.failing["ListEvents"] = problem
     error = await gateway.error("{ events { edges { cursor } } }")
     assert (error["message"], error["extensions"]) == (problem.message, extensions)
 
 
-async def test_a_conflict_of_the_store_is_told(gateway: Gateway) -> None:
+async def test_a_conflict_in_the_store_is_passed_on(gateway: Gateway) -> None:
     gateway.store.add_event(1)
     error = await gateway.error("""mutation { createCamera(input: {id: "front-door"}) { camera { id } } }""")
     assert error["extensions"] == {
@@ -82,12 +82,12 @@ async def test_a_conflict_of_the_store_is_told(gateway: Gateway) -> None:
     }
 
 
-async def test_the_contracts_rules_are_told(gateway: Gateway) -> None:
+async def test_a_request_that_breaks_a_rule_of_the_contract_is_invalid(gateway: Gateway) -> None:
     error = await gateway.error("""mutation { createCamera(input: {id: "No Slug"}) { camera { id } } }""")
     assert (error["extensions"]["code"], error["extensions"]["reason"]) == ("INVALID_ARGUMENT", "BAD_REQUEST")
 
 
-async def test_other_fields_are_answered_beside_an_error(gateway: Gateway) -> None:
+async def test_one_field_that_fails_leaves_the_others(gateway: Gateway) -> None:
     gateway.store.add_event(1)
     gateway.store.failing["GetEvent"] = Unavailable("not now", "AWAY")
     answer = await gateway.post('{ event(id: "3d2e1c1e-0000-4000-8000-000000000000") { id } cameras { id } }')
@@ -115,7 +115,9 @@ async def test_other_fields_are_answered_beside_an_error(gateway: Gateway) -> No
         ("{ events(filter: {severities: [HIHG]}) { edges { cursor } } }", "Value 'HIHG' does not exist"),
     ],
 )
-async def test_a_wrong_text_is_explained_without_suggestions(gateway: Gateway, query: str, says: str) -> None:
+async def test_an_invalid_query_is_explained_without_suggestions(
+    gateway: Gateway, query: str, says: str
+) -> None:
     error = await gateway.error(query)
     assert error["message"].startswith(says)
     assert "Did you mean" not in error["message"]
@@ -150,7 +152,7 @@ async def test_the_operation_is_chosen_by_name(gateway: Gateway) -> None:
     assert (await gateway.client.post("/graphql", json=body)).json() == {"data": {"__typename": "Query"}}
 
 
-async def test_a_slow_answer_is_given_up(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_operation_times_out(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.graphql.engine.TIMEOUT_SECONDS", 0.0)
     error = await gateway.error("{ cameras { id } }")
     assert (error["extensions"]["code"], error["extensions"]["reason"]) == ("UNAVAILABLE", "DEADLINE")
@@ -174,19 +176,19 @@ async def test_a_slow_answer_is_given_up(gateway: Gateway, monkeypatch: pytest.M
         (b'{"query": "{ cameras { id } }", "operationName": 5}', "BAD_REQUEST"),
     ],
 )
-async def test_a_body_that_is_no_request(gateway: Gateway, body: bytes, reason: str) -> None:
+async def test_a_body_that_is_not_a_request_is_refused(gateway: Gateway, body: bytes, reason: str) -> None:
     answer = await gateway.client.post("/graphql", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["extensions"]["reason"] == reason
 
 
-async def test_a_whole_surrogate_pair_is_text(gateway: Gateway) -> None:
+async def test_a_complete_surrogate_pair_is_accepted(gateway: Gateway) -> None:
     body = b'{"query": "query($a: ID!) { camera(id: $a) { id } }", "variables": {"a": "\\ud83d\\ude00"}}'
     answer = await gateway.client.post("/graphql", content=body, headers={"content-type": "application/json"})
     assert answer.json() == {"data": {"camera": None}}
 
 
-async def test_a_body_has_a_bound(gateway: Gateway) -> None:
+async def test_the_size_of_a_body_is_limited(gateway: Gateway) -> None:
     body = json.dumps({"query": "{ cameras { id } }", "variables": {"a": "x" * 300_000}}).encode()
     answer = await gateway.client.post("/graphql", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["errors"][0]["extensions"]["reason"]) == (413, "BODY_TOO_LARGE")
@@ -195,7 +197,7 @@ async def test_a_body_has_a_bound(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
 )
-async def test_what_a_form_could_send_is_refused(gateway: Gateway, kind: str) -> None:
+async def test_content_types_that_a_form_can_send_are_refused(gateway: Gateway, kind: str) -> None:
     body = json.dumps({"query": "{ cameras { id } }"}).encode()
     answer = await gateway.client.post("/graphql", content=body, headers={"content-type": kind})
     assert (answer.status_code, answer.json()["errors"][0]["extensions"]["reason"]) == (
@@ -204,12 +206,12 @@ async def test_what_a_form_could_send_is_refused(gateway: Gateway, kind: str) ->
     )
 
 
-async def test_only_post_asks(gateway: Gateway) -> None:
+async def test_graphql_accepts_post_only(gateway: Gateway) -> None:
     answer = await gateway.client.get("/graphql", params={"query": "{ cameras { id } }"})
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
-async def test_who_asks_for_it_gets_the_strict_form(gateway: Gateway) -> None:
+async def test_a_client_can_request_graphql_response_json(gateway: Gateway) -> None:
     headers = {"accept": "application/graphql-response+json"}
     for query, status in (("{ nothing }", 400), ("{ __typename }", 200)):
         answer = await gateway.client.post("/graphql", json={"query": query}, headers=headers)
@@ -217,7 +219,7 @@ async def test_who_asks_for_it_gets_the_strict_form(gateway: Gateway) -> None:
         assert answer.headers["content-type"] == "application/graphql-response+json"
 
 
-async def test_a_masked_problem_of_another_service_keeps_its_words_to_itself(gateway: Gateway) -> None:
+async def test_the_message_of_an_internal_problem_is_hidden(gateway: Gateway) -> None:
     gateway.store.failing["ListCameras"] = Internal("table cameras is broken", "OOPS")
     error = await gateway.error("{ cameras { id } }")
     assert error["message"] == "internal error"

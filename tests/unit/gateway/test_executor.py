@@ -1,4 +1,4 @@
-"""The planning executor gives the answers of graphql-core's own, right and wrong ones."""
+"""The planning executor returns the same results and errors as graphql-core's own."""
 
 import asyncio
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ SCHEMA = make_schema()._schema
 
 
 def run(kind: type[Executor[Any]], text: str, answer: Any, **variables: Any) -> Any:
-    """The answer of one executor, with `answer` as what the store gave."""
+    """Returns the result of one executor, with `answer` as the response of the store."""
     document = parse(text)
     assert not validate(SCHEMA, document)
 
@@ -59,7 +59,7 @@ def both(text: str, messages: Any, **variables: Any) -> Any:
 
 
 def selections(kind: GraphQLObjectType, depth: int) -> st.SearchStrategy[str]:
-    """Any selection of what the page of events holds by itself."""
+    """Returns any selection that the response of ListEvents alone can fulfil."""
     leaves = ["__typename"]
     objects = []
     for name, field in kind.fields.items():
@@ -79,7 +79,7 @@ def selections(kind: GraphQLObjectType, depth: int) -> st.SearchStrategy[str]:
 
 @settings(max_examples=80)
 @given(selections(SCHEMA.type_map["EventConnection"], 4))  # type: ignore[arg-type]
-def test_any_selection_is_answered_alike(selection: str) -> None:
+def test_any_selection_has_the_same_result(selection: str) -> None:
     text = f"query($yes: Boolean = true) {{ __typename @include(if: $yes) events {selection} }}"
     document = parse(text)
     if not validate(SCHEMA, document):  # two aliases may contradict each other
@@ -87,7 +87,7 @@ def test_any_selection_is_answered_alike(selection: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["status", "revision", "assessment { severity }", "assessment { score }"])
-def test_a_value_that_does_not_fit_is_the_same_error(field: str) -> None:
+def test_an_invalid_value_is_the_same_error(field: str) -> None:
     messages = answer()
     messages.events[2].status = event_pb2.EVENT_STATUS_UNSPECIFIED
     messages.events[2].revision = 2**40
@@ -98,7 +98,7 @@ def test_a_value_that_does_not_fit_is_the_same_error(field: str) -> None:
         assert data != both("{ events { edges { node { id } } } }", messages)[0]
 
 
-def test_the_error_is_at_its_own_place_and_the_rest_is_answered() -> None:
+def test_an_error_has_its_path_and_leaves_other_fields() -> None:
     messages = answer()
     messages.events[0].assessment.severity = assessment_pb2.SEVERITY_UNSPECIFIED
     data, errors = both("{ events { edges { node { id assessment { severity } } } } }", messages)
@@ -107,8 +107,8 @@ def test_the_error_is_at_its_own_place_and_the_rest_is_answered() -> None:
     assert data["events"]["edges"][2]["node"]["assessment"] == {"severity": "LOW"}
 
 
-def test_what_needs_no_resolver_is_not_resolved() -> None:
-    """The plan is what answers: the slow way is not taken for a page of plain fields."""
+def test_plain_fields_are_not_resolved() -> None:
+    """A page of plain fields is read by its plan, without graphql-core's own path."""
     slow: list[str] = []
 
     class Watching(PlanningExecutor):
@@ -123,7 +123,7 @@ def test_what_needs_no_resolver_is_not_resolved() -> None:
 
 
 @pytest.mark.parametrize("declared", ["", "($yes: Boolean = true)"])
-async def test_plans_stay_with_their_text_where_no_variable_can_change_them(
+async def test_plans_are_kept_unless_the_operation_has_variables(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, declared: str
 ) -> None:
     planned: list[str] = []

@@ -1,4 +1,4 @@
-"""Alive, ready, and in numbers."""
+"""Liveness, readiness and metrics."""
 
 import pytest
 
@@ -12,12 +12,12 @@ def _ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.http.health.CACHE_SECONDS", 0.0)
 
 
-async def test_alive(gateway: Gateway) -> None:
+async def test_liveness_needs_no_dependency(gateway: Gateway) -> None:
     gateway.missing["store"] = "away"
     assert (await gateway.client.get("/health")).status_code == 200
 
 
-async def test_ready_tells_each_dependency_but_not_why(gateway: Gateway) -> None:
+async def test_readiness_names_dependencies_without_reasons(gateway: Gateway) -> None:
     answer = await gateway.client.get("/ready")
     assert (answer.status_code, answer.json()) == (
         200,
@@ -31,7 +31,7 @@ async def test_ready_tells_each_dependency_but_not_why(gateway: Gateway) -> None
     assert (await gateway.client.get("/ready")).status_code == 200
 
 
-async def test_strangers_make_no_work(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_readiness_is_cached(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.http.health.CACHE_SECONDS", 60.0)
     assert (await gateway.client.get("/ready")).status_code == 200
     gateway.missing["kafka"] = "away"

@@ -1,4 +1,4 @@
-"""What an operation is reckoned to cost."""
+"""The cost and depth of operations."""
 
 import pytest
 from graphql import OperationDefinitionNode, parse, validate
@@ -28,7 +28,7 @@ def measure(text: str, **variables: object) -> tuple[int, int]:
     [
         ("{ __typename }", 1, 1),
         ("{ cameras { id name } }", 1 + 10 * 2, 2),
-        # One for events; ten pages of edges, node and two fields.
+        # One for events; ten times edges, node and two fields.
         ("{ events(first: 10) { edges { node { id status } } } }", 1 + 10 * 4, 4),
         ("{ events { edges { cursor } } }", 1 + 50 * 2, 3),
         ("{ events(first: 2) { edges { node { media { id } } } } }", 1 + 2 * (2 + 1 + 10), 5),
@@ -45,7 +45,7 @@ def measure(text: str, **variables: object) -> tuple[int, int]:
             1 + 2 * (2 + 1 + 1 + CALL_COST),
             5,
         ),
-        # A preview decides anew about all that a detector reported of each frame, even if nobody reads it.
+        # A preview decides about every finding in each frame, even if it is not selected.
         (
             '{ previewPolicy(input: {id: "a"}) { frames { index detections { label } } } }',
             50 * CALL_COST + 1 + 200 * (1 + 1 + 100),
@@ -53,7 +53,7 @@ def measure(text: str, **variables: object) -> tuple[int, int]:
         ),
         ('{ previewPolicy(input: {id: "a"}, frames: 200) { proposedPolicyDigest } }', 200 * CALL_COST + 1, 2),
         ('{ previewPolicy(input: {id: "a"}, frames: 0) { proposedPolicyDigest } }', 50 * CALL_COST + 1, 2),
-        # What is below nothing pays for nothing.
+        # A negative page size does not reduce the cost of other fields.
         ("{ events(first: -2000000000) { edges { cursor } } cameras { id } }", 1 + 11, 3),
         ("{ cameras { ...F } } fragment F on Camera { id name }", 21, 2),
         ("{ cameras { ... on Camera { id name } } }", 21, 2),
@@ -76,14 +76,14 @@ def test_costs(text: str, cost: int, depth: int) -> None:
         ("Int = -7", {}, 0),
     ],
 )
-def test_sizes_come_from_variables(declared: str, given: dict[str, object], size: int) -> None:
+def test_page_sizes_are_taken_from_variables(declared: str, given: dict[str, object], size: int) -> None:
     text = f"query($n: {declared}) {{ events(first: $n) {{ edges {{ cursor }} }} }}"
     assert measure(text, **given)[0] == 1 + 2 * size
 
 
 @settings(max_examples=40)
 @given(st.integers(0, 40))
-def test_a_chain_of_fragments_that_doubles_is_measured_at_once(length: int) -> None:
+def test_a_chain_of_fragments_takes_no_exponential_time(length: int) -> None:
     fragments = [
         f"fragment F{i} on Media {{ a: camera {{ id }} ...F{i + 1} b: camera {{ id }} ...F{i + 1} }}"
         for i in range(length)

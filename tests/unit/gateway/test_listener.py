@@ -1,4 +1,4 @@
-"""The address: bound, refused, given back."""
+"""Listening on the gateway's address, and the end of that."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.unit.gateway.conftest import SECRET, Gateway
 ROOT = Path(__file__).parents[3]
 
 
-async def test_port_zero_is_any_free_port(gateway: Gateway) -> None:
+async def test_port_zero_means_any_free_port(gateway: Gateway) -> None:
     config = Config(gateway_listen="127.0.0.1:0")
     async with listening(gateway.app, config) as one, listening(gateway.app, config) as two:
         assert one != two
@@ -32,9 +32,7 @@ async def test_port_zero_is_any_free_port(gateway: Gateway) -> None:
                 assert "server" not in answer.headers
 
 
-async def test_a_port_that_stays_taken_is_a_clear_error(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_port_that_stays_in_use_is_refused(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.http.listener.BIND_SECONDS", 0.3)
     async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
         address = url.removeprefix("http://")
@@ -45,7 +43,7 @@ async def test_a_port_that_stays_taken_is_a_clear_error(
         assert address in taken.value.message
 
 
-async def test_a_port_that_becomes_free_is_taken(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_port_that_becomes_free_is_bound(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.http.listener.BIND_SECONDS", 90.0)
     async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
         waiting = asyncio.create_task(_serve_once(gateway, url.removeprefix("http://")))
@@ -60,7 +58,7 @@ async def _serve_once(gateway: Gateway, address: str) -> str:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> dict[str, Path]:
-    """Files: the certificate that the gateway shows, its key, and the authority that signed it."""
+    """Files: the gateway's certificate, its key, and the authority that signed it."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     files = {name: tmp_path / f"{name}.pem" for name in ("cert", "key", "ca")}
@@ -70,7 +68,7 @@ def tls(tmp_path: Path) -> dict[str, Path]:
     return files
 
 
-async def test_with_a_certificate_it_speaks_tls(gateway: Gateway, tls: dict[str, Path]) -> None:
+async def test_a_certificate_enables_tls(gateway: Gateway, tls: dict[str, Path]) -> None:
     cert, key = tls["cert"], tls["key"]
     config = Config(gateway_listen="127.0.0.1:0", tls_cert=cert, tls_key=key)
     async with listening(gateway.app, config) as url:
@@ -85,7 +83,7 @@ async def test_with_a_certificate_it_speaks_tls(gateway: Gateway, tls: dict[str,
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_the_example_shows_the_feed(
+async def test_the_example_prints_the_feed(
     gateway: Gateway, tls: dict[str, Path], tmp_path: Path, secure: bool
 ) -> None:
     event = gateway.store.add_event(1, score=57)
@@ -109,7 +107,7 @@ async def test_the_example_shows_the_feed(
     assert changes[0]["event"]["assessment"]["score"] == 57
 
 
-async def test_it_ends_soon_though_somebody_listens(gateway: Gateway) -> None:
+async def test_shutdown_does_not_wait_for_subscribers(gateway: Gateway) -> None:
     async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
         opening = connected(url, x_api_key=SECRET)
         client = await opening.__aenter__()

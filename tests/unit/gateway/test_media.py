@@ -12,7 +12,7 @@ from tests.unit.gateway.conftest import Gateway, keep
 from tests.unit.gateway.fake_store import uuid
 
 
-async def test_an_original_comes_as_it_was(gateway: Gateway, photo: bytes) -> None:
+async def test_an_original_is_served_unchanged(gateway: Gateway, photo: bytes) -> None:
     media = await keep(gateway, photo)
     answer = await gateway.client.get(f"/media/{media}")
     assert (answer.status_code, answer.content) == (200, photo)
@@ -27,7 +27,7 @@ async def test_an_original_comes_as_it_was(gateway: Gateway, photo: bytes) -> No
     assert "content-disposition" not in headers
 
 
-async def test_its_type_is_what_it_was_found_to_be(gateway: Gateway, photo: bytes) -> None:
+async def test_the_content_type_is_that_of_the_media(gateway: Gateway, photo: bytes) -> None:
     media = await keep(gateway, photo)
     for kind, name in (
         (media_pb2.MEDIA_TYPE_PNG, "image/png"),
@@ -37,14 +37,14 @@ async def test_its_type_is_what_it_was_found_to_be(gateway: Gateway, photo: byte
         assert (await gateway.client.get(f"/media/{media}")).headers["content-type"] == name
 
 
-async def test_head_tells_all_but_the_content(gateway: Gateway, photo: bytes) -> None:
+async def test_head_has_headers_without_content(gateway: Gateway, photo: bytes) -> None:
     answer = await gateway.client.head(f"/media/{await keep(gateway, photo)}")
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-length"] == str(len(photo))
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
-async def test_what_the_client_has_is_not_sent_again(gateway: Gateway, photo: bytes, form: str) -> None:
+async def test_an_unchanged_entity_is_not_sent_again(gateway: Gateway, photo: bytes, form: str) -> None:
     media = await keep(gateway, photo)
     for path in (f"/media/{media}", f"/media/{media}/thumbnail"):
         etag = (await gateway.client.get(path)).headers["etag"]
@@ -74,7 +74,7 @@ async def test_a_range_beyond_the_end(gateway: Gateway, photo: bytes) -> None:
     assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(photo)}")
 
 
-async def test_a_range_of_something_else_is_the_whole(gateway: Gateway, photo: bytes) -> None:
+async def test_a_range_of_another_entity_is_ignored(gateway: Gateway, photo: bytes) -> None:
     media = await keep(gateway, photo)
     headers = {"range": "bytes=0-9", "if-range": '"other"'}
     assert (await gateway.client.get(f"/media/{media}", headers=headers)).content == photo
@@ -84,12 +84,12 @@ async def test_a_range_of_something_else_is_the_whole(gateway: Gateway, photo: b
 
 @pytest.mark.parametrize("id", [uuid("nobody"), "nonsense", "..%2f..%2fadmin.key", uuid("a").upper()])
 @pytest.mark.parametrize("path", ["/media/{}", "/media/{}/thumbnail"])
-async def test_what_is_not_there(gateway: Gateway, id: str, path: str) -> None:
+async def test_unknown_media_are_not_found(gateway: Gateway, id: str, path: str) -> None:
     answer = await gateway.client.get(path.format(id))
     assert answer.status_code == 404
 
 
-async def test_content_that_is_gone(gateway: Gateway, tmp_path: Path) -> None:
+async def test_a_missing_blob_is_not_found(gateway: Gateway, tmp_path: Path) -> None:
     media = gateway.store.add_media(1).media.id
     for path in (f"/media/{media}", f"/media/{media}/thumbnail"):
         answer = await gateway.client.get(path)
@@ -112,7 +112,7 @@ async def test_a_thumbnail_is_small_and_has_boxes(gateway: Gateway, photo: bytes
     assert (await gateway.client.get(f"/media/{media}/thumbnail")).headers["etag"] != etag
 
 
-async def test_a_photo_that_cannot_be_drawn(gateway: Gateway) -> None:
+async def test_a_photo_that_cannot_be_decoded_has_no_thumbnail(gateway: Gateway) -> None:
     media = await keep(gateway, b"\xff\xd8\xff no photo at all")
     answer = await gateway.client.get(f"/media/{media}/thumbnail")
     assert answer.status_code == 400

@@ -1,4 +1,4 @@
-"""previewPolicy: what is asked of the store, and how its answer reads."""
+"""previewPolicy: the request to the store, and the form of its response."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ async def test_a_preview_of_other_thresholds(gateway: Gateway) -> None:
     assert (list(request.update_mask.paths), request.max_frames) == (["thresholds"], 7)
 
 
-async def test_nothing_proposed_is_a_preview_of_what_is(gateway: Gateway) -> None:
+async def test_a_preview_may_propose_nothing(gateway: Gateway) -> None:
     gateway.store.add_camera("garden")
     await gateway.ask(QUERY, input={"id": "garden"})
     request: Any = gateway.store.requests[-1]

@@ -1,4 +1,4 @@
-"""What GraphQL answers, and with how many calls."""
+"""The results of queries and mutations, and how many calls they cost."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ PAGE = """{ events(first: 50) { edges { cursor node { id status camera { id name
   pageInfo { hasNextPage endCursor } } }"""
 
 
-async def test_a_page_of_events_costs_a_call_per_kind(gateway: Gateway) -> None:
+async def test_a_page_of_events_costs_one_call_of_each_kind(gateway: Gateway) -> None:
     for index in range(60):
         gateway.store.add_event(
             index, camera=f"cam-{index % 7}", score=index if index % 2 else None, photos=2
@@ -40,7 +40,7 @@ async def test_a_page_of_events_costs_a_call_per_kind(gateway: Gateway) -> None:
     }
 
 
-async def test_why_an_event_failed_and_what_was_given_up(gateway: Gateway) -> None:
+async def test_the_last_failure_of_events(gateway: Gateway) -> None:
     failed, asked, well = (gateway.store.add_event(index) for index in range(3))
     told = {"reason": "BAD_ANSWER", "detail": "no JSON"}
     for event, request in ((failed, ""), (asked, uuid("request"))):
@@ -141,7 +141,7 @@ async def test_everything_about_one_event(gateway: Gateway) -> None:
     }
 
 
-async def test_a_box_of_an_earlier_store_looks_alike(gateway: Gateway) -> None:
+async def test_a_box_in_the_deprecated_field_is_read(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
     for stored in gateway.store.detections:
         stored.detection.ClearField("bounding_box")
@@ -152,7 +152,7 @@ async def test_a_box_of_an_earlier_store_looks_alike(gateway: Gateway) -> None:
     assert edges[0]["node"] == {"box": {"xMin": 0.1, "yMin": 0.2, "xMax": 0.3, "yMax": 0.4}}
 
 
-async def test_the_assessment_is_null_until_somebody_has_judged(gateway: Gateway) -> None:
+async def test_the_assessment_of_a_pending_event_is_null(gateway: Gateway) -> None:
     gateway.store.add_event(1)
     (edge,) = (await gateway.ask("{ events { edges { node { status assessment { score } } } } }"))["events"][
         "edges"
@@ -160,7 +160,7 @@ async def test_the_assessment_is_null_until_somebody_has_judged(gateway: Gateway
     assert edge["node"] == {"status": "PENDING", "assessment": None}
 
 
-async def test_pages_follow_each_other_by_cursor(gateway: Gateway) -> None:
+async def test_a_cursor_leads_to_the_next_page(gateway: Gateway) -> None:
     for index in range(5):
         gateway.store.add_event(index)
     query = """query($after: String) { events(first: 2, after: $after) { edges { cursor node { id } }
@@ -182,7 +182,7 @@ async def test_an_empty_page_has_no_cursor(gateway: Gateway) -> None:
     assert page == {"edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
 
 
-async def test_detections_go_on_after_a_cursor(gateway: Gateway) -> None:
+async def test_detections_continue_after_a_cursor(gateway: Gateway) -> None:
     event = gateway.store.add_event(1, found=3)
     query = """query($id: ID!, $media: ID!, $first: String, $second: String) {
       event(id: $id) { detections(first: 2, after: $first) {
@@ -209,7 +209,7 @@ async def test_unknown_ids_are_null(gateway: Gateway, id: str) -> None:
     assert await gateway.ask(query, id=id) == {"camera": None, "event": None, "media": None}
 
 
-async def test_the_filter_reaches_the_store_whole(gateway: Gateway) -> None:
+async def test_the_whole_filter_is_passed_to_the_store(gateway: Gateway) -> None:
     await gateway.post(
         """query($f: EventFilter) { events(first: 7, after: "3", filter: $f) { edges { cursor } } }""",
         f={
@@ -231,7 +231,7 @@ async def test_the_filter_reaches_the_store_whole(gateway: Gateway) -> None:
     assert request.filter.started_before.ToJsonString() == "2026-11-21T12:00:00.500Z"
 
 
-async def test_null_arguments_are_as_if_left_out(gateway: Gateway) -> None:
+async def test_null_arguments_count_as_absent(gateway: Gateway) -> None:
     gateway.store.add_event(1)
     query = "{ events(first: null, after: null, filter: null) { edges { cursor } } }"
     assert len((await gateway.ask(query))["events"]["edges"]) == 1
@@ -263,14 +263,14 @@ async def test_rejections(gateway: Gateway, media_id: str) -> None:
     }
 
 
-async def test_a_camera_that_the_store_does_not_know_is_named_as_its_event_names_it(gateway: Gateway) -> None:
+async def test_an_unknown_camera_has_the_name_in_its_event(gateway: Gateway) -> None:
     gateway.store.add_event(1)
     gateway.store.cameras.clear()
     (edge,) = (await gateway.ask("{ events { edges { node { camera { id name } } } } }"))["events"]["edges"]
     assert edge["node"]["camera"] == {"id": "front-door", "name": "front-door"}
 
 
-async def test_status_is_read_in_the_order_of_the_flow(gateway: Gateway) -> None:
+async def test_services_are_asked_in_the_order_of_the_flow(gateway: Gateway) -> None:
     gateway.store.status.sequence = 2**40
     query = """{ status { idle ingest { settling unannounced scanning } detect { lag }
       store { detectionsLag rejectionsLag assessmentsLag openEvents dueEvents leasedEvents oldestDueAt outbox
@@ -306,7 +306,7 @@ async def test_anything_in_flight_is_not_idle(gateway: Gateway, part: str, field
     assert (await gateway.ask("{ status { idle } }"))["status"] == {"idle": False}
 
 
-async def test_a_camera_is_made_changed_and_deleted(gateway: Gateway) -> None:
+async def test_a_camera_is_created_updated_and_deleted(gateway: Gateway) -> None:
     made = await gateway.ask(
         """mutation { createCamera(input: {id: "garden", timeZone: "Europe/Berlin",
         thresholds: [{label: "dog", score: 0.5}, {label: "*", score: 0.7}]}) {
@@ -357,7 +357,7 @@ async def test_two_thresholds_of_one_label_are_refused(gateway: Gateway) -> None
     assert error["extensions"]["reason"] == "DUPLICATE_LABEL"
 
 
-async def test_a_photo_that_was_deleted_meanwhile_is_an_error_at_its_place(gateway: Gateway) -> None:
+async def test_a_media_that_was_deleted_meanwhile_is_an_error_at_its_path(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
     gateway.store.media.clear()
     query = """query($id: ID!) { event(id: $id) { id detections { edges { node { media { id } } } } }

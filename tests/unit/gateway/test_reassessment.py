@@ -1,4 +1,4 @@
-"""Asking for another judgement, and the history of those there are."""
+"""Reassessments, and the history of assessments."""
 
 import asyncio
 from typing import Any
@@ -44,11 +44,11 @@ def assessments(count: int) -> list[Assessment]:
     return [Assessment(id=uuid("assessment", n), score=n, severity=1) for n in reversed(range(count))]  # type: ignore[arg-type]
 
 
-async def test_the_store_is_asked_and_the_event_told(gateway: Gateway) -> None:
+async def test_a_request_is_passed_to_the_store(gateway: Gateway) -> None:
     event = gateway.store.add_event(1, score=72)
     gateway.store.reason = LLM
-    wish = {"eventId": event.id, "requestId": REQUEST, "model": "super", "prompt": "v2"}
-    answer = (await gateway.ask(REASSESS, input=wish))["reassessEvent"]
+    choice = {"eventId": event.id, "requestId": REQUEST, "model": "super", "prompt": "v2"}
+    answer = (await gateway.ask(REASSESS, input=choice))["reassessEvent"]
     assert answer == {
         "requestId": REQUEST,
         "event": {"id": event.id, "status": "ASSESSED", "assessment": {"score": 72}},
@@ -57,16 +57,18 @@ async def test_the_store_is_asked_and_the_event_told(gateway: Gateway) -> None:
     assert asked == [ReassessEventRequest(event_id=event.id, request_id=REQUEST, model="super", prompt="v2")]
 
 
-@pytest.mark.parametrize("wish", [{}, {"model": None, "prompt": None}, {"model": "", "prompt": ""}])
-async def test_without_a_wish_the_judge_may_be_away(gateway: Gateway, wish: dict[str, Any]) -> None:
+@pytest.mark.parametrize("choice", [{}, {"model": None, "prompt": None}, {"model": "", "prompt": ""}])
+async def test_a_request_without_model_and_prompt_needs_no_reasoner(
+    gateway: Gateway, choice: dict[str, Any]
+) -> None:
     gateway.store.failing["GetReasonStatus"] = Unavailable("nobody is there", "GONE")
     event = gateway.store.add_event(1)
-    answer = await gateway.ask(REASSESS, input={"eventId": event.id} | wish)
+    answer = await gateway.ask(REASSESS, input={"eventId": event.id} | choice)
     assert answer["reassessEvent"]["requestId"] == uuid("request")
     assert gateway.store.calls["GetReasonStatus"] == 0
 
 
-async def test_with_a_wish_the_judge_must_be_there(gateway: Gateway) -> None:
+async def test_a_request_with_a_model_needs_the_reasoner(gateway: Gateway) -> None:
     gateway.store.failing["GetReasonStatus"] = Unavailable("nobody is there", "GONE")
     event = gateway.store.add_event(1)
     error = await gateway.error(REASSESS, input={"eventId": event.id, "model": "nano"})
@@ -75,25 +77,25 @@ async def test_with_a_wish_the_judge_must_be_there(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "reason", "known"),
+    ("choice", "reason", "known"),
     [
         ({"model": "giga"}, "UNKNOWN_MODEL", "nano, super"),
         ({"prompt": "v9"}, "UNKNOWN_PROMPT", "v1, v2"),
         ({"model": "super", "prompt": "v9"}, "UNKNOWN_PROMPT", "v1, v2"),
     ],
 )
-async def test_a_wish_that_nobody_can_meet_is_refused(
-    gateway: Gateway, wish: dict[str, Any], reason: str, known: str
+async def test_unknown_models_and_prompts_are_refused(
+    gateway: Gateway, choice: dict[str, Any], reason: str, known: str
 ) -> None:
     gateway.store.reason = LLM
     event = gateway.store.add_event(1)
-    error = await gateway.error(REASSESS, input={"eventId": event.id} | wish)
+    error = await gateway.error(REASSESS, input={"eventId": event.id} | choice)
     assert error["extensions"] == {"code": "INVALID_ARGUMENT", "reason": reason, "metadata": {"known": known}}
     assert known in error["message"]
     assert gateway.store.calls["ReassessEvent"] == 0
 
 
-async def test_rules_have_no_models_to_choose_from(gateway: Gateway) -> None:
+async def test_the_rules_offer_no_choice_of_models(gateway: Gateway) -> None:
     gateway.store.reason = GetReasonStatusResponse(reasoner="rules/v1", state=REASONER_STATE_READY)
     event = gateway.store.add_event(1)
     error = await gateway.error(REASSESS, input={"eventId": event.id, "model": "nano"})
@@ -102,7 +104,9 @@ async def test_rules_have_no_models_to_choose_from(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("state", [REASONER_STATE_LOADING, REASONER_STATE_UNREACHABLE])
-async def test_a_judge_that_cannot_tell_yet_is_asked_again_later(gateway: Gateway, state: Any) -> None:
+async def test_a_reasoner_that_does_not_know_its_models_yet_is_unavailable(
+    gateway: Gateway, state: Any
+) -> None:
     gateway.store.reason = GetReasonStatusResponse(state=state, model="nano")
     event = gateway.store.add_event(1)
     error = await gateway.error(REASSESS, input={"eventId": event.id, "model": "super"})
@@ -110,10 +114,10 @@ async def test_a_judge_that_cannot_tell_yet_is_asked_again_later(gateway: Gatewa
         "UNAVAILABLE",
         "JUDGE_UNAVAILABLE",
     )
-    await gateway.ask(REASSESS, input={"eventId": event.id, "model": "nano"})  # the configured one it knows
+    await gateway.ask(REASSESS, input={"eventId": event.id, "model": "nano"})  # the configured model is known
 
 
-async def test_what_the_store_refuses_is_told(gateway: Gateway) -> None:
+async def test_a_refusal_by_the_store_is_passed_on(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
     gateway.store.failing["ReassessEvent"] = Exhausted("many wait", "TOO_MANY_REASSESSMENTS", most="9")
     error = await gateway.error(REASSESS, input={"eventId": event.id})
@@ -124,7 +128,7 @@ async def test_what_the_store_refuses_is_told(gateway: Gateway) -> None:
     }
 
 
-async def test_everything_about_a_judgement(gateway: Gateway) -> None:
+async def test_every_field_of_an_assessment(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
     told = Assessment(
         id=uuid("assessment"),
@@ -165,7 +169,7 @@ async def test_everything_about_a_judgement(gateway: Gateway) -> None:
         "durationSeconds": 1.25,
         "rawAnswer": '{"score": 71}',
     }
-    assert gateway.store.calls["GetRawAnswer"] == 1  # rules have none
+    assert gateway.store.calls["GetRawAnswer"] == 1  # assessments by the rules have none
     plain = edges[1]["node"]
     assert (plain["model"], plain["requestId"], plain["rawAnswer"], plain["promptTokens"]) == (
         "",
@@ -175,7 +179,7 @@ async def test_everything_about_a_judgement(gateway: Gateway) -> None:
     )
 
 
-async def test_a_raw_answer_that_is_gone_is_empty(gateway: Gateway) -> None:
+async def test_the_raw_answer_of_an_unknown_assessment_is_empty(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
     gateway.store.assess(event, 72, model="nano")
     del gateway.store.assessments[event.id]
@@ -184,7 +188,7 @@ async def test_a_raw_answer_that_is_gone_is_empty(gateway: Gateway) -> None:
     assert answer["event"]["assessment"] == {"score": 72, "rawAnswer": ""}
 
 
-async def test_raw_answers_are_asked_for_only_where_they_are_selected(gateway: Gateway) -> None:
+async def test_raw_answers_are_loaded_only_if_they_are_selected(gateway: Gateway) -> None:
     for index in range(3):
         assessment = gateway.store.assess(gateway.store.add_event(index), 72, model="nano")
         gateway.store.raw_answers[assessment.id] = f"answer {index}"
@@ -198,7 +202,7 @@ async def test_raw_answers_are_asked_for_only_where_they_are_selected(gateway: G
     assert gateway.store.calls["GetRawAnswer"] == 3
 
 
-async def test_pages_of_the_history_follow_each_other(gateway: Gateway) -> None:
+async def test_a_cursor_leads_to_the_next_page_of_the_history(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
     gateway.store.assessments[event.id] = assessments(5)
     seen, after = [], None
@@ -211,13 +215,13 @@ async def test_pages_of_the_history_follow_each_other(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("first", [0, -1, 101])
-async def test_a_page_of_the_history_is_bounded(gateway: Gateway, first: int) -> None:
+async def test_the_page_size_of_the_history_is_limited(gateway: Gateway, first: int) -> None:
     event = gateway.store.add_event(1)
     error = await gateway.error(HISTORY, id=event.id, first=first)
     assert error["extensions"]["reason"] == "BAD_PAGE_SIZE"
 
 
-async def test_a_list_with_histories_costs_a_call_for_each_event_and_no_more(gateway: Gateway) -> None:
+async def test_histories_cost_one_call_for_each_event(gateway: Gateway) -> None:
     for index in range(60):
         event = gateway.store.add_event(index)
         gateway.store.assessments[event.id] = assessments(index % 3)
@@ -243,7 +247,7 @@ async def test_one_history_that_fails_leaves_the_others(monkeypatch: pytest.Monk
     assert isinstance(bad, Invalid)
 
 
-async def test_more_histories_than_the_store_can_bear_are_refused(gateway: Gateway) -> None:
+async def test_too_many_histories_are_refused(gateway: Gateway) -> None:
     gateway.store.add_event(1)
     fields = " ".join(f"a{n}: assessments(first: {n + 1}) {{ edges {{ cursor }} }}" for n in range(8))
     error = await gateway.error(f"{{ events(first: 200) {{ edges {{ node {{ {fields} }} }} }} }}")
@@ -251,10 +255,10 @@ async def test_more_histories_than_the_store_can_bear_are_refused(gateway: Gatew
     assert gateway.store.calls["ListEvents"] == 0
 
 
-async def test_the_rules_are_asked_by_no_prompt(gateway: Gateway) -> None:
+async def test_the_rules_use_no_prompt(gateway: Gateway) -> None:
     gateway.store.reason = GetReasonStatusResponse(models=["nano", "rules/v1"], prompts=["v1"])
-    wish = {"eventId": gateway.store.add_event(1).id, "model": "rules/v1"}
-    assert (await gateway.error(REASSESS, input=wish | {"prompt": "v1"}))["extensions"]["reason"] == (
+    choice = {"eventId": gateway.store.add_event(1).id, "model": "rules/v1"}
+    assert (await gateway.error(REASSESS, input=choice | {"prompt": "v1"}))["extensions"]["reason"] == (
         "UNKNOWN_PROMPT"
     )
-    assert await gateway.ask(REASSESS, input=wish)
+    assert await gateway.ask(REASSESS, input=choice)

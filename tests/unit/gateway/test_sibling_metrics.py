@@ -1,4 +1,5 @@
-"""What /metrics tells of the siblings, with how many calls, and when they are away."""
+"""The metrics that are read from siblings, how many calls they cost, and what happens if one is
+unavailable."""
 
 import asyncio
 import re
@@ -49,7 +50,7 @@ def busy(gateway: Gateway) -> None:
     store.gpus.gpus.add(index=1, name="T4").now.SetInParent()
 
 
-async def test_everything_that_the_siblings_tell(gateway: Gateway) -> None:
+async def test_every_metric_of_the_siblings(gateway: Gateway) -> None:
     busy(gateway)
     told = await lines(gateway)
     (oldest,) = [line for line in told if line.startswith("lares_backlog_oldest_seconds ")]
@@ -74,7 +75,7 @@ async def test_everything_that_the_siblings_tell(gateway: Gateway) -> None:
     ]
 
 
-async def test_the_page_names_every_metric(gateway: Gateway) -> None:
+async def test_the_documentation_lists_every_metric(gateway: Gateway) -> None:
     busy(gateway)
     text = (await gateway.client.get("/metrics")).text
     told = set(re.findall(r"^# TYPE (lares_\w+)", text, re.MULTILINE))
@@ -82,7 +83,7 @@ async def test_the_page_names_every_metric(gateway: Gateway) -> None:
     assert {name for name in told if not name.endswith("_created")} == named
 
 
-async def test_nothing_waits(gateway: Gateway) -> None:
+async def test_an_empty_queue(gateway: Gateway) -> None:
     told = await lines(gateway)
     assert "lares_backlog_events 0.0" in told
     assert "lares_backlog_oldest_seconds 0.0" in told
@@ -95,14 +96,14 @@ async def test_without_a_rate_there_is_no_estimate(gateway: Gateway) -> None:
     assert not any("eta" in line for line in await lines(gateway))
 
 
-async def test_nothing_has_waited_since_a_time_to_come(gateway: Gateway) -> None:
-    """Such is the store's clock where it runs ahead of ours."""
+async def test_no_event_has_waited_for_a_negative_time(gateway: Gateway) -> None:
+    """The store's clock may be ahead of the gateway's."""
     gateway.store.status.oldest_due_at.GetCurrentTime()
     gateway.store.status.oldest_due_at.seconds += 500
     assert "lares_backlog_oldest_seconds 0.0" in await lines(gateway)
 
 
-async def test_scrapes_that_follow_each_other_closely_are_one(
+async def test_scrapes_in_quick_succession_share_their_calls(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.http.sibling_metrics.CACHE_SECONDS", 600.0)
@@ -121,7 +122,7 @@ async def test_scrapes_that_follow_each_other_closely_are_one(
         ("ListGpus", "lares_gpu"),
     ],
 )
-async def test_a_sibling_that_is_away_takes_its_own_numbers_with_it(
+async def test_the_metrics_of_an_unavailable_sibling_are_absent(
     gateway: Gateway, method: str, gone: str
 ) -> None:
     busy(gateway)
@@ -136,7 +137,7 @@ async def test_a_sibling_that_is_away_takes_its_own_numbers_with_it(
     assert {line.split()[0] for line in await lines(gateway)} == before
 
 
-async def test_a_sibling_that_does_not_answer_in_time_is_away(
+async def test_a_sibling_that_does_not_respond_in_time_is_unavailable(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy(gateway)
@@ -145,7 +146,7 @@ async def test_a_sibling_that_does_not_answer_in_time_is_away(
     assert await lines(gateway) == []
 
 
-async def test_where_nobody_is_and_nobody_said_where_there_is_nothing_to_tell(tmp_path: Path) -> None:
+async def test_siblings_that_do_not_run_or_are_not_configured_are_unavailable(tmp_path: Path) -> None:
     channels = Channels({}, {"store": f"unix:{tmp_path}/nobody"})
     backlog = SiblingMetrics(Siblings(channels.to))
     with capture_logs() as logs:
@@ -156,7 +157,7 @@ async def test_where_nobody_is_and_nobody_said_where_there_is_nothing_to_tell(tm
     await channels.close()
 
 
-async def test_strangers_are_not_told(gateway: Gateway) -> None:
+async def test_metrics_need_a_key(gateway: Gateway) -> None:
     answer = await gateway.client.get("/metrics", headers={"x-api-key": "wrong"})
     assert answer.status_code == 401
     assert not gateway.store.calls["GetReasonStatus"]

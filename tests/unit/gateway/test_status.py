@@ -1,4 +1,4 @@
-"""The judge, the detector's servers and the GPUs in `status`, and what asking for them costs."""
+"""The reasoner, the detector's servers and the GPUs in `status`, and how many calls they cost."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ GPUS = """query($minutes: Int) { status { gpus(minutes: $minutes) { index uuid n
   history { at utilization } } } }"""
 
 
-async def test_only_what_is_selected_is_asked_for(gateway: Gateway) -> None:
+async def test_only_selected_parts_are_requested(gateway: Gateway) -> None:
     gateway.store.reason.state = reason_service_pb2.REASONER_STATE_READY
     cases: list[tuple[str, dict[str, int]]] = [
         ("idle", {}),
@@ -35,8 +35,8 @@ async def test_only_what_is_selected_is_asked_for(gateway: Gateway) -> None:
         assert gateway.store.calls == FLOW | more, fields
 
 
-async def test_the_judge(gateway: Gateway) -> None:
-    judge = reason_service_pb2.GetReasonStatusResponse(
+async def test_every_field_of_the_reasoner(gateway: Gateway) -> None:
+    message = reason_service_pb2.GetReasonStatusResponse(
         reasoner="llama.cpp",
         state=reason_service_pb2.REASONER_STATE_LOADING,
         detail="it reads its model",
@@ -52,8 +52,8 @@ async def test_the_judge(gateway: Gateway) -> None:
         cached_tokens=2**39,
         completion_tokens=5,
     )
-    judge.since.FromDatetime(NOON)
-    gateway.store.reason = judge
+    message.since.FromDatetime(NOON)
+    gateway.store.reason = message
     status = (await gateway.ask(REASON))["status"]["reason"]
     assert status == {
         "reasoner": "llama.cpp",
@@ -74,7 +74,7 @@ async def test_the_judge(gateway: Gateway) -> None:
     }
 
 
-async def test_a_judge_that_is_away_is_a_state_and_nothing_else_fails(gateway: Gateway) -> None:
+async def test_an_unavailable_reasoner_is_a_state_and_not_an_error(gateway: Gateway) -> None:
     gateway.store.failing["GetReasonStatus"] = Unavailable("no route", "AWAY")
     answer = await gateway.ask("{ status { idle reason { state detail since reasoner slots } } }")
     assert answer["status"] == {
@@ -89,14 +89,14 @@ async def test_a_judge_that_is_away_is_a_state_and_nothing_else_fails(gateway: G
     }
 
 
-async def test_a_judge_that_nobody_has_heard_of_is_unreachable(tmp_path: Path) -> None:
+async def test_a_reasoner_that_is_not_configured_is_unreachable(tmp_path: Path) -> None:
     async with open_gateway(tmp_path, without="reason") as gateway:
         status = (await gateway.ask("{ status { idle reason { state detail } } }"))["status"]
     assert (status["idle"], status["reason"]["state"]) == (True, "UNREACHABLE")
     assert "LARES_PEERS" in status["reason"]["detail"]
 
 
-async def test_one_that_says_nothing_is_unreachable(
+async def test_a_reasoner_that_does_not_respond_is_unreachable(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.schema.reasoner.TIMEOUT_SECONDS", 0.2)
@@ -147,13 +147,13 @@ async def test_no_gpu_and_no_history_are_normal(gateway: Gateway, variables: dic
     assert request.minutes == 0
 
 
-async def test_why_there_is_no_gpu_is_told(gateway: Gateway) -> None:
+async def test_the_reason_why_there_is_no_gpu(gateway: Gateway) -> None:
     assert await gateway.ask("{ status { noGpu } }") == {"status": {"noGpu": None}}
     gateway.store.gpus.detail = "the driver hangs"
     assert await gateway.ask("{ status { noGpu } }") == {"status": {"noGpu": "the driver hangs"}}
 
 
-async def test_gpus_that_cannot_be_told_are_null_with_an_error(gateway: Gateway) -> None:
+async def test_gpus_that_cannot_be_read_are_null_with_an_error(gateway: Gateway) -> None:
     gateway.store.failing["ListGpus"] = Unavailable("too slow", "AWAY")
     answer = await gateway.post("{ status { idle gpus { name } } }")
     assert answer["data"] == {"status": {"idle": True, "gpus": None}}
@@ -163,7 +163,7 @@ async def test_gpus_that_cannot_be_told_are_null_with_an_error(gateway: Gateway)
     assert error["extensions"]["reason"] == "BAD_REQUEST"
 
 
-async def test_a_history_is_counted_as_long_as_it_can_be(gateway: Gateway) -> None:
+async def test_the_cost_of_a_gpu_history_is_that_of_its_longest(gateway: Gateway) -> None:
     sample = "fragment F on Gpu { history { at utilization memoryUsedBytes temperatureCelsius powerWatts } }"
     aliases = " ".join(f"a{index}: gpus(minutes: 60) {{ ...F }}" for index in range(80))
     error = await gateway.error(f"{{ status {{ {aliases} }} }} {sample}")
@@ -186,7 +186,7 @@ async def test_the_detector_and_its_servers(gateway: Gateway) -> None:
     }
 
 
-async def test_the_pace_and_what_it_leads_to(gateway: Gateway) -> None:
+async def test_the_rate_and_the_estimate(gateway: Gateway) -> None:
     query = "{ status { store { recentlyAssessed etaSeconds } } }"
     gateway.store.status.ClearField("eta")
     assert (await gateway.ask(query))["status"]["store"] == {"recentlyAssessed": 0, "etaSeconds": None}
@@ -206,7 +206,7 @@ def test_the_states_are_those_of_the_contract() -> None:
     }
 
 
-async def test_watched_labels_that_the_detector_cannot_find(gateway: Gateway) -> None:
+async def test_watched_labels_that_the_detector_does_not_know(gateway: Gateway) -> None:
     query = "{ status { watchProblem } }"
     assert (await gateway.ask(query))["status"] == {"watchProblem": None}
     gateway.store.watch_policy.problem = "LARES_WATCH_CLASSES: tiny@1 cannot find burglar"

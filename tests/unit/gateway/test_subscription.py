@@ -1,4 +1,4 @@
-"""The feed as a subscription: which entries, in which form, made how often."""
+"""The subscription to the feed: which changes it sends, in which form, and how often they are executed."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ async def collect(client: Client, count: int) -> list[str]:
     return [(await client.next())["data"]["eventChanged"]["cursor"] for _ in range(count)]
 
 
-async def test_backlog_then_live_without_a_gap(served: Gateway) -> None:
+async def test_kept_changes_then_live_ones(served: Gateway) -> None:
     event = served.store.add_event(1)
     for _ in range(3):
         served.store.add_change(event)
@@ -42,7 +42,7 @@ async def test_without_a_cursor_it_starts_now(served: Gateway) -> None:
         assert await collect(client, 1) == ["2"]
 
 
-async def test_scalars_are_those_of_the_entry_not_of_today(served: Gateway) -> None:
+async def test_scalars_are_those_of_the_change(served: Gateway) -> None:
     event = served.store.add_event(1)
     served.store.add_change(event)
     served.store.assess(event, 90)
@@ -78,7 +78,7 @@ async def test_scalars_are_those_of_the_entry_not_of_today(served: Gateway) -> N
     )
 
 
-async def test_a_deletion_is_an_entry_without_an_event(served: Gateway) -> None:
+async def test_a_deletion_is_a_change_without_an_event(served: Gateway) -> None:
     event = served.store.add_event(1, score=10)
     served.store.add_change(event, deleted=True)
     query = """subscription { eventChanged(after: "0", minSeverity: CRITICAL) {
@@ -108,14 +108,14 @@ async def test_a_deletion_is_an_entry_without_an_event(served: Gateway) -> None:
     ],
 )
 async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list[str]) -> None:
-    """Unjudged, low, medium, critical, unjudged."""
+    """The events are not assessed, LOW, MEDIUM, CRITICAL and not assessed."""
     for index, (camera, score) in enumerate([("a", None), ("b", 29), ("a", 30), ("a", 85), ("b", None)]):
         served.store.add_change(served.store.add_event(index, camera=camera, score=score))
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.subscribe(CURSORS, after="0", **variables)
         assert await collect(client, len(cursors)) == cursors
-        # Nothing more comes: the next entry that fits is the next message.
+        # No other message arrives before the next change that matches.
         served.publish(served.store.add_event(9, camera="b", score=99))
         assert await collect(client, 1) == ["6"]
 
@@ -134,7 +134,7 @@ async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list
         ("0" * 20 + "9" * 30, "INVALID_ARGUMENT", "BAD_CURSOR"),
     ],
 )
-async def test_cursors_that_lead_nowhere(served: Gateway, after: str, code: str, reason: str) -> None:
+async def test_invalid_cursors(served: Gateway, after: str, code: str, reason: str) -> None:
     event = served.store.add_event(1)
     for _ in range(3):
         served.store.add_change(event)
@@ -149,7 +149,7 @@ async def test_cursors_that_lead_nowhere(served: Gateway, after: str, code: str,
     assert served.feed.watching == 0
 
 
-async def test_those_who_ask_the_same_share_one_making(served: Gateway) -> None:
+async def test_equal_subscriptions_share_one_execution(served: Gateway) -> None:
     event = served.store.add_event(1)
     query = """subscription { eventChanged { cursor event {
       camera { name } detections { edges { node { id } } } } } }"""
@@ -167,7 +167,7 @@ async def test_those_who_ask_the_same_share_one_making(served: Gateway) -> None:
         assert served.store.calls == {"BatchGetCameras": 1, "BatchListDetections": 1}
 
 
-async def test_another_question_or_another_caller_shares_nothing(served: Gateway) -> None:
+async def test_other_queries_and_other_callers_share_nothing(served: Gateway) -> None:
     event = served.store.add_event(1)
     served.store.secrets["lares_other"] = uuid("other key")
     query = "subscription($c: [ID!]) { eventChanged(cameraIds: $c) { event { camera { name } } } }"
@@ -189,7 +189,7 @@ async def test_another_question_or_another_caller_shares_nothing(served: Gateway
         assert {caller.id for caller in served.store.callers} == {uuid("key"), uuid("other key")}
 
 
-async def test_the_first_to_ask_may_leave_before_the_answer(served: Gateway) -> None:
+async def test_the_first_subscriber_may_leave_before_the_response(served: Gateway) -> None:
     event = served.store.add_event(1)
     query = "subscription { eventChanged { cursor event { camera { name } } } }"
     async with connected(served.url, x_api_key=SECRET) as client:
@@ -207,7 +207,7 @@ async def test_the_first_to_ask_may_leave_before_the_answer(served: Gateway) -> 
         assert message["payload"]["data"]["eventChanged"]["event"]["camera"] == {"name": "Front-Door"}
 
 
-async def test_an_error_of_one_entry_is_in_its_answer_and_the_rest_goes_on(served: Gateway) -> None:
+async def test_an_error_in_one_response_does_not_end_the_subscription(served: Gateway) -> None:
     event = served.store.add_event(1)
     served.store.failing["BatchGetCameras"] = Unavailable("not now", "AWAY")
     served.store.add_change(event)
@@ -222,7 +222,7 @@ async def test_an_error_of_one_entry_is_in_its_answer_and_the_rest_goes_on(serve
         assert (await client.next())["data"]["eventChanged"]["event"]["camera"] == {"id": "front-door"}
 
 
-async def test_a_socket_that_does_not_read_holds_up_itself_alone(served: Gateway) -> None:
+async def test_a_socket_that_does_not_read_delays_no_other(served: Gateway) -> None:
     event = served.store.add_event(1)
     event.labels[:] = ["x" * 1000] * 100
     query = "subscription { eventChanged { cursor event { labels } } }"

@@ -1,4 +1,4 @@
-"""What is kept, what is made twice, and what is not."""
+"""Which thumbnails are cached and which are rendered again."""
 
 import asyncio
 from hashlib import sha256
@@ -16,7 +16,7 @@ CONTENT = b"a photo"
 NAME = sha256(CONTENT).hexdigest()
 
 
-class Drawing:
+class Renderer:
     def __init__(self, size: int = 10) -> None:
         self.made: list[list[LabelledBox]] = []
         self.size = size
@@ -38,29 +38,29 @@ async def blobs(tmp_path: Path) -> Blobs:
     return blobs
 
 
-async def test_the_same_is_made_once_however_many_ask(blobs: Blobs) -> None:
-    drawing = Drawing()
-    drawing.gate.clear()
-    thumbnails = ThumbnailCache(blobs, drawing, 7)
-    asking = [asyncio.create_task(thumbnails.get("a", NAME, [])) for _ in range(5)]
-    while not drawing.made:
+async def test_concurrent_requests_render_once(blobs: Blobs) -> None:
+    renderer = Renderer()
+    renderer.gate.clear()
+    thumbnails = ThumbnailCache(blobs, renderer, 7)
+    requests = [asyncio.create_task(thumbnails.get("a", NAME, [])) for _ in range(5)]
+    while not renderer.made:
         await asyncio.sleep(0.001)
-    asking[0].cancel()  # who leaves does not take the others' picture along
-    drawing.gate.set()
-    assert await asyncio.gather(*asking[1:]) == [bytes(10)] * 4
+    requests[0].cancel()  # a client that disconnects does not cancel the others' request
+    renderer.gate.set()
+    assert await asyncio.gather(*requests[1:]) == [bytes(10)] * 4
     assert await thumbnails.get("a", NAME, []) == bytes(10)
-    assert len(drawing.made) == 1
+    assert len(renderer.made) == 1
 
 
-async def test_what_was_not_asked_for_longest_makes_room(blobs: Blobs) -> None:
-    drawing = Drawing(size=40)
-    thumbnails = ThumbnailCache(blobs, drawing, 7, max_bytes=100)
+async def test_the_least_recently_used_thumbnail_is_evicted(blobs: Blobs) -> None:
+    renderer = Renderer(size=40)
+    thumbnails = ThumbnailCache(blobs, renderer, 7, max_bytes=100)
     for name in ("a", "b", "a", "c", "a", "b"):
         await thumbnails.get(name, NAME, [])
-    assert len(drawing.made) == 4  # a, b, c, and b again
+    assert len(renderer.made) == 4  # a, b, c, and b again
 
 
-async def test_a_failure_is_not_kept(blobs: Blobs) -> None:
+async def test_a_failure_is_not_cached(blobs: Blobs) -> None:
     answers: list[bytes | Exception] = [Invalid("no", "NOT_DRAWABLE"), b"picture"]
 
     async def draw(path: str, boxes: list[LabelledBox], max_pixels: int) -> bytes:

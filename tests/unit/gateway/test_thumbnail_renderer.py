@@ -1,4 +1,4 @@
-"""ThumbnailCache, pixel by pixel where it matters."""
+"""Thumbnails: size, boxes, and refused input."""
 
 import io
 from pathlib import Path
@@ -48,14 +48,14 @@ def near(seen: object, colour: tuple[int, int, int]) -> bool:
     [((800, 400), (640, 320)), ((400, 800), (320, 640)), ((100, 50), (100, 50)), ((3000, 3), (640, 1))],
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_it_fits_and_is_never_enlarged(
+def test_thumbnails_fit_and_are_never_enlarged(
     file: Path, size: tuple[int, int], small: tuple[int, int], kind: str
 ) -> None:
     assert look(draw(file, photo(size, kind), [])).size == small
 
 
-def test_boxes_lie_on_the_upright_photo(file: Path) -> None:
-    """Stored lying on its side; the box is the upper left quarter of the upright picture."""
+def test_boxes_are_drawn_on_the_upright_photo(file: Path) -> None:
+    """The photo is stored rotated. The box is the upper left quarter of the upright photo."""
     picture = look(draw(file, photo((800, 400), orientation=6), [("dog", 0.9, 0.0, 0.0, 0.5, 0.5)]))
     assert picture.size == (320, 640)
     assert near(picture.getpixel((80, 318)), COLOURS["dog"])
@@ -63,7 +63,7 @@ def test_boxes_lie_on_the_upright_photo(file: Path) -> None:
     assert near(picture.getpixel((250, 500)), GREY)
 
 
-def test_the_best_is_drawn_on_top(file: Path) -> None:
+def test_the_best_detection_is_drawn_on_top(file: Path) -> None:
     boxes: list[LabelledBox] = [("person", 0.9, 0.2, 0.4, 0.8, 0.8), ("car", 0.5, 0.2, 0.4, 0.8, 0.8)]
     for order in (boxes, boxes[::-1]):
         picture = look(draw(file, photo(), order))
@@ -80,7 +80,7 @@ def test_the_best_is_drawn_on_top(file: Path) -> None:
         ("a class that nobody knows ☂ " * 5, 0.5, 0.99, 0.0, 1.0, 0.01),
     ],
 )
-def test_no_box_is_too_odd_to_be_drawn(file: Path, box: LabelledBox) -> None:
+def test_unusual_boxes_are_drawn(file: Path, box: LabelledBox) -> None:
     assert look(draw(file, photo(), [box])).size == (640, 320)
 
 
@@ -96,13 +96,13 @@ def test_no_box_is_too_odd_to_be_drawn(file: Path, box: LabelledBox) -> None:
     ],
     ids=["empty", "text", "cut jpeg", "cut png", "too many pixels", "gif"],
 )
-def test_what_is_no_photo_is_refused(file: Path, content: bytes) -> None:
+def test_input_that_is_not_a_photo_is_refused(file: Path, content: bytes) -> None:
     with pytest.raises(InputRefused) as refused:
         draw(file, content, [])
     assert refused.value.reason == "NOT_DRAWABLE"
 
 
-def test_a_photo_that_is_gone_is_refused_as_such(file: Path) -> None:
+def test_a_missing_photo_is_refused(file: Path) -> None:
     with pytest.raises(InputRefused) as refused:
         thumbnail_renderer.render(str(file), [], MOST)
     assert refused.value.reason == "BLOB_NOT_FOUND"

@@ -1,4 +1,4 @@
-"""The protocol graphql-transport-ws, spoken by a client that is not ours."""
+"""The protocol graphql-transport-ws, with the `websockets` library as the client."""
 
 from contextlib import suppress
 
@@ -12,7 +12,7 @@ from tests.unit.gateway.conftest import SECRET, Gateway
 CHANGES = "subscription { eventChanged { cursor } }"
 
 
-async def test_a_query_is_answered_and_completed(served: Gateway) -> None:
+async def test_a_query_gets_a_response_and_completes(served: Gateway) -> None:
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.subscribe("{ cameras { id } }", id="a")
@@ -22,7 +22,7 @@ async def test_a_query_is_answered_and_completed(served: Gateway) -> None:
         assert await client.next("a") == {"data": {"__typename": "Query"}}
 
 
-async def test_a_wrong_text_is_an_error_of_its_operation_alone(served: Gateway) -> None:
+async def test_an_invalid_query_ends_only_its_own_operation(served: Gateway) -> None:
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.subscribe("{ nothing }")
@@ -35,7 +35,7 @@ async def test_a_wrong_text_is_an_error_of_its_operation_alone(served: Gateway) 
         assert (await client.next())["data"]
 
 
-async def test_ping_is_answered_with_pong_before_and_after_the_greeting(served: Gateway) -> None:
+async def test_ping_gets_pong_before_and_after_initialisation(served: Gateway) -> None:
     async with connected(served.url, x_api_key=SECRET) as client:
         for _ in range(2):
             await client.send(type="ping", payload={"a": 1})
@@ -57,13 +57,13 @@ async def test_complete_ends_a_subscription_at_once(served: Gateway) -> None:
         served.publish(event)
         await client.subscribe(
             "subscription { eventChanged { cursor deleted } }"
-        )  # the same id, another question
+        )  # the same id for another query
         await until(lambda: served.feed.watching == 1)
         served.publish(event)
         assert await client.next() == {"data": {"eventChanged": {"cursor": "2", "deleted": False}}}
 
 
-async def test_completing_what_does_not_run_is_nothing(served: Gateway) -> None:
+async def test_completing_an_unknown_operation_has_no_effect(served: Gateway) -> None:
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.send(id="never", type="complete")
@@ -71,7 +71,7 @@ async def test_completing_what_does_not_run_is_nothing(served: Gateway) -> None:
         assert await client.receive() == {"type": "pong"}
 
 
-async def test_a_client_that_leaves_takes_its_subscriptions_along(served: Gateway) -> None:
+async def test_a_disconnect_ends_all_subscriptions(served: Gateway) -> None:
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         for id in "abc":
@@ -102,9 +102,7 @@ async def test_a_client_that_leaves_takes_its_subscriptions_along(served: Gatewa
         ("x" * 300_000, 1009),
     ],
 )
-async def test_what_the_protocol_forbids_closes_the_socket(
-    served: Gateway, text: str | bytes, code: int
-) -> None:
+async def test_a_protocol_violation_closes_the_socket(served: Gateway, text: str | bytes, code: int) -> None:
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.socket.send(text)
@@ -122,11 +120,13 @@ async def test_an_id_in_use_closes_the_socket(served: Gateway) -> None:
     await until(lambda: served.feed.watching == 0)
 
 
-async def test_a_silent_client_is_closed(served: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_does_not_initialise_is_closed(
+    served: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gateway.http.websocket.INIT_SECONDS", 0.05)
     async with connected(served.url, x_api_key=SECRET) as client:
         with suppress(ConnectionClosed):
-            await client.send(type="ping")  # which is no greeting
+            await client.send(type="ping")  # initialises nothing
         assert await client.closed() == (4408, "Connection initialisation timeout")
 
 
@@ -136,13 +136,13 @@ async def test_other_protocols_are_refused(served: Gateway, protocol: str | None
         assert await client.closed() == (4406, "Subprotocol not acceptable")
 
 
-async def test_a_wrong_greeting_is_refused(served: Gateway) -> None:
+async def test_an_invalid_initialisation_is_refused(served: Gateway) -> None:
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.send(type="connection_init", payload="hello")
         assert (await client.closed())[0] == 4400
 
 
-async def test_a_socket_runs_so_many_operations_and_no_more(
+async def test_the_number_of_operations_of_a_socket_is_limited(
     served: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.http.websocket.MAX_OPERATIONS", 2)
