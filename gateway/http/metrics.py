@@ -18,7 +18,7 @@ class GatewayMetrics(Collector):
     def __init__(self, *others: Collector) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
-            "lares_http_requests", "Requests answered.", ["path", "status"], registry=self._registry
+            "lares_http_requests", "HTTP requests.", ["path", "status"], registry=self._registry
         )
         self._seconds = Histogram(
             "lares_http_request_seconds",

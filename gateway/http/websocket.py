@@ -56,7 +56,7 @@ class WebSocketEndpoint:
         """Closes the sockets whose caller is no longer authorized."""
         # One after the other: the first socket of each key asks the store, the others use the cached result.
         unauthorized = [socket for socket in list(self._open) if not await socket.is_authorized()]
-        with suppress(TimeoutError):  # a client that does not read cannot be told either
+        with suppress(TimeoutError):  # a client that does not read receives nothing
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.gather(*(socket.close(4403, "Forbidden") for socket in unauthorized))
 

@@ -71,15 +71,15 @@ class Gateway:
 
     async def post(self, query: str, **variables: Any) -> Any:
         """Returns the whole response."""
-        answer = await self.client.post("/graphql", json={"query": query, "variables": variables})
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = await self.client.post("/graphql", json={"query": query, "variables": variables})
+        assert response.status_code == 200, response.text
+        return response.json()
 
     async def ask(self, query: str, **variables: Any) -> Any:
         """Returns the data of a response without errors."""
-        answer = await self.post(query, **variables)
-        assert "errors" not in answer, answer["errors"]
-        return answer["data"]
+        response = await self.post(query, **variables)
+        assert "errors" not in response, response["errors"]
+        return response["data"]
 
     async def error(self, query: str, **variables: Any) -> Any:
         """Returns the only error of a response."""

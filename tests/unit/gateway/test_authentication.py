@@ -33,11 +33,11 @@ WITHOUT_KEY = {"x-api-key": ""}
 async def test_every_other_path_needs_a_key(gateway: Gateway, path: str, method: str) -> None:
     request = gateway.client.build_request(method, path)
     del request.headers["x-api-key"]
-    answer = await gateway.client.send(request)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    (error,) = answer.json()["errors"]
+    response = await gateway.client.send(request)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    (error,) = response.json()["errors"]
     assert error["extensions"] == {"code": "UNAUTHENTICATED", "reason": "NO_API_KEY"}
 
 
@@ -64,10 +64,10 @@ async def test_health_and_readiness_need_no_key(gateway: Gateway, path: str) -> 
     ],
 )
 async def test_a_key_is_accepted_in_either_header(gateway: Gateway, headers: dict[str, str]) -> None:
-    answer = await gateway.client.post(
+    response = await gateway.client.post(
         "/graphql", json={"query": "{ __typename }"}, headers=WITHOUT_KEY | headers
     )
-    assert answer.json() == {"data": {"__typename": "Query"}}
+    assert response.json() == {"data": {"__typename": "Query"}}
 
 
 @pytest.mark.parametrize(
@@ -82,16 +82,16 @@ async def test_a_key_is_accepted_in_either_header(gateway: Gateway, headers: dic
 )
 async def test_a_wrong_key_is_refused(gateway: Gateway, headers: dict[str, str]) -> None:
     for path in ("/graphql", "/media/x"):
-        answer = await gateway.client.post(
+        response = await gateway.client.post(
             path, json={"query": "{ __typename }"}, headers=WITHOUT_KEY | headers
         )
-        assert answer.status_code == 401
-        assert SECRET not in answer.text
+        assert response.status_code == 401
+        assert SECRET not in response.text
 
 
 async def test_a_key_in_the_query_string_is_refused(gateway: Gateway) -> None:
-    answer = await gateway.client.get("/metrics", params={"x-api-key": SECRET}, headers=WITHOUT_KEY)
-    assert answer.status_code == 401
+    response = await gateway.client.get("/metrics", params={"x-api-key": SECRET}, headers=WITHOUT_KEY)
+    assert response.status_code == 401
 
 
 async def test_calls_to_siblings_name_the_caller(gateway: Gateway) -> None:
@@ -115,8 +115,8 @@ async def test_concurrent_requests_keep_their_own_callers(gateway: Gateway) -> N
 
 async def test_without_the_store_no_key_can_be_checked(gateway: Gateway) -> None:
     gateway.store.failing["VerifyKey"] = Unavailable("not now", "AWAY")
-    answer = await gateway.client.post("/graphql", json={"query": "{ __typename }"})
-    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (503, "UNAVAILABLE")
+    response = await gateway.client.post("/graphql", json={"query": "{ __typename }"})
+    assert (response.status_code, response.json()["errors"][0]["extensions"]["code"]) == (503, "UNAVAILABLE")
 
 
 async def test_a_socket_takes_its_key_from_the_first_message_or_the_headers(served: Gateway) -> None:
@@ -230,7 +230,7 @@ async def test_without_authentication_only_other_sites_are_refused(tmp_path: Pat
             ("null", 403),
         ):
             headers = WITHOUT_KEY | ({"origin": origin} if origin else {})
-            answer = await gateway.client.post("/graphql", json=body, headers=headers)
-            assert answer.status_code == status, origin
+            response = await gateway.client.post("/graphql", json=body, headers=headers)
+            assert response.status_code == status, origin
         assert gateway.store.callers[0].kind == "key"
         assert gateway.store.calls["VerifyKey"] == 0

@@ -80,12 +80,12 @@ class Walk:
                 for more in ({}, *pages):
                     await self._for_nobody(place, resolve, source, info, arguments | more)
                 before = len(self._gateway.store.order)
-                answer = resolve(source, info, **arguments)
-                if inspect.isawaitable(answer):
-                    answer = await answer
+                response = resolve(source, info, **arguments)
+                if inspect.isawaitable(response):
+                    response = await response
                 if len(self._gateway.store.order) > before:
                     self.calling.add(place)
-            return answer
+            return response
 
         return resolved
 
@@ -95,8 +95,8 @@ class Walk:
 
         async def ask() -> object:
             assert caller.get(None) is None
-            answer = resolve(source, fresh, **arguments)
-            return await answer if inspect.isawaitable(answer) else answer
+            response = resolve(source, fresh, **arguments)
+            return await response if inspect.isawaitable(response) else response
 
         before = len(self._gateway.store.order)
         try:
@@ -191,8 +191,10 @@ async def test_a_route_that_sets_no_caller_asks_no_sibling(
     media = gateway.store.add_media(0)
     path = path.format(id=media.media.id)
     query = {"query": "{ cameras { id } }"}
-    answer = await (gateway.client.post(path, json=query) if path == "/graphql" else gateway.client.get(path))
-    (error,) = answer.json()["errors"]
+    response = await (
+        gateway.client.post(path, json=query) if path == "/graphql" else gateway.client.get(path)
+    )
+    (error,) = response.json()["errors"]
     assert error["extensions"]["code"] == "INTERNAL"
     assert not [who for who in gateway.store.callers if who != ITSELF]
     assert gateway.store.order == ["VerifyKey"]
@@ -260,8 +262,8 @@ async def test_the_feed_and_the_metrics_need_the_permission_to_read(
         await client.subscribe("{ cameras { id } }")
         (error,) = (await client.next())["errors"]
         assert error["extensions"]["reason"] == "NOT_PERMITTED"
-    answer = await served.client.get("/metrics")
-    assert answer.status_code == 403
+    response = await served.client.get("/metrics")
+    assert response.status_code == 403
     assert served.feed.watching == 0
 
 

@@ -25,14 +25,14 @@ CHAIN = '{ media(id: "x") { ...F0 } } fragment F38 on Media { id } ' + " ".join(
 async def test_a_bug_is_masked_and_can_be_found_by_its_request_id(gateway: Gateway) -> None:
     gateway.store.failing["ListEvents"] = RuntimeError("SELECT secret FROM /var/lib/tables at 10.0.0.1")
     with capture_logs() as logs:
-        answer = await gateway.client.post(
+        response = await gateway.client.post(
             "/graphql",
             json={"query": "{ events { edges { cursor } } }"},
             headers={"x-request-id": "trace-me-1"},
         )
     assert [log["event"] for log in logs] == ["gRPC call failed"]
-    assert answer.headers["x-request-id"] == "trace-me-1"
-    assert answer.json() == {
+    assert response.headers["x-request-id"] == "trace-me-1"
+    assert response.json() == {
         "data": None,
         "errors": [
             {
@@ -90,9 +90,11 @@ async def test_a_request_that_breaks_a_rule_of_the_contract_is_invalid(gateway: 
 async def test_one_field_that_fails_leaves_the_others(gateway: Gateway) -> None:
     gateway.store.add_event(1)
     gateway.store.failing["GetEvent"] = Unavailable("not now", "AWAY")
-    answer = await gateway.post('{ event(id: "3d2e1c1e-0000-4000-8000-000000000000") { id } cameras { id } }')
-    assert answer["data"] == {"event": None, "cameras": [{"id": "front-door"}]}
-    assert answer["errors"][0]["path"] == ["event"]
+    response = await gateway.post(
+        '{ event(id: "3d2e1c1e-0000-4000-8000-000000000000") { id } cameras { id } }'
+    )
+    assert response["data"] == {"event": None, "cameras": [{"id": "front-door"}]}
+    assert response["errors"][0]["path"] == ["event"]
 
 
 @pytest.mark.parametrize(
@@ -177,21 +179,30 @@ async def test_a_slow_operation_times_out(gateway: Gateway, monkeypatch: pytest.
     ],
 )
 async def test_a_body_that_is_not_a_request_is_refused(gateway: Gateway, body: bytes, reason: str) -> None:
-    answer = await gateway.client.post("/graphql", content=body, headers={"content-type": "application/json"})
-    assert answer.status_code == 400
-    assert answer.json()["errors"][0]["extensions"]["reason"] == reason
+    response = await gateway.client.post(
+        "/graphql", content=body, headers={"content-type": "application/json"}
+    )
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["extensions"]["reason"] == reason
 
 
 async def test_a_complete_surrogate_pair_is_accepted(gateway: Gateway) -> None:
     body = b'{"query": "query($a: ID!) { camera(id: $a) { id } }", "variables": {"a": "\\ud83d\\ude00"}}'
-    answer = await gateway.client.post("/graphql", content=body, headers={"content-type": "application/json"})
-    assert answer.json() == {"data": {"camera": None}}
+    response = await gateway.client.post(
+        "/graphql", content=body, headers={"content-type": "application/json"}
+    )
+    assert response.json() == {"data": {"camera": None}}
 
 
 async def test_the_size_of_a_body_is_limited(gateway: Gateway) -> None:
     body = json.dumps({"query": "{ cameras { id } }", "variables": {"a": "x" * 300_000}}).encode()
-    answer = await gateway.client.post("/graphql", content=body, headers={"content-type": "application/json"})
-    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["reason"]) == (413, "BODY_TOO_LARGE")
+    response = await gateway.client.post(
+        "/graphql", content=body, headers={"content-type": "application/json"}
+    )
+    assert (response.status_code, response.json()["errors"][0]["extensions"]["reason"]) == (
+        413,
+        "BODY_TOO_LARGE",
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,24 +210,24 @@ async def test_the_size_of_a_body_is_limited(gateway: Gateway) -> None:
 )
 async def test_content_types_that_a_form_can_send_are_refused(gateway: Gateway, kind: str) -> None:
     body = json.dumps({"query": "{ cameras { id } }"}).encode()
-    answer = await gateway.client.post("/graphql", content=body, headers={"content-type": kind})
-    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["reason"]) == (
+    response = await gateway.client.post("/graphql", content=body, headers={"content-type": kind})
+    assert (response.status_code, response.json()["errors"][0]["extensions"]["reason"]) == (
         415,
         "BAD_CONTENT_TYPE",
     )
 
 
 async def test_graphql_accepts_post_only(gateway: Gateway) -> None:
-    answer = await gateway.client.get("/graphql", params={"query": "{ cameras { id } }"})
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    response = await gateway.client.get("/graphql", params={"query": "{ cameras { id } }"})
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
 
 
 async def test_a_client_can_request_graphql_response_json(gateway: Gateway) -> None:
     headers = {"accept": "application/graphql-response+json"}
     for query, status in (("{ nothing }", 400), ("{ __typename }", 200)):
-        answer = await gateway.client.post("/graphql", json={"query": query}, headers=headers)
-        assert answer.status_code == status
-        assert answer.headers["content-type"] == "application/graphql-response+json"
+        response = await gateway.client.post("/graphql", json={"query": query}, headers=headers)
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/graphql-response+json"
 
 
 async def test_the_message_of_an_internal_problem_is_hidden(gateway: Gateway) -> None:
@@ -229,7 +240,7 @@ async def test_the_message_of_an_internal_problem_is_hidden(gateway: Gateway) ->
 async def test_introspection_stays_within_the_limits(gateway: Gateway) -> None:
     from graphql import build_client_schema, get_introspection_query, print_schema
 
-    answer = await gateway.ask(get_introspection_query())
-    told = build_client_schema(answer)
-    assert "type Event {" in print_schema(told)
-    assert make_schema()._schema.type_map.keys() == told.type_map.keys()
+    response = await gateway.ask(get_introspection_query())
+    introspected = build_client_schema(response)
+    assert "type Event {" in print_schema(introspected)
+    assert make_schema()._schema.type_map.keys() == introspected.type_map.keys()

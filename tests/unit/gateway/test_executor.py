@@ -23,13 +23,13 @@ pytestmark = pytest.mark.usefixtures("calling_as_itself")
 SCHEMA = make_schema()._schema
 
 
-def run(kind: type[Executor[Any]], text: str, answer: Any, **variables: Any) -> Any:
-    """Returns the result of one executor, with `answer` as the response of the store."""
+def run(kind: type[Executor[Any]], text: str, response: Any, **variables: Any) -> Any:
+    """Returns the result of one executor, with `response` as the response of the store."""
     document = parse(text)
     assert not validate(SCHEMA, document)
 
     async def list_events(*_: Any, **__: Any) -> Any:
-        return answer
+        return response
 
     siblings = SimpleNamespace(events=SimpleNamespace(ListEvents=list_events))
     executor = kind.build(
@@ -44,7 +44,7 @@ def run(kind: type[Executor[Any]], text: str, answer: Any, **variables: Any) -> 
     return result.data, [(error.message, error.path) for error in result.errors or ()]
 
 
-def answer() -> event_service_pb2.ListEventsResponse:
+def response() -> event_service_pb2.ListEventsResponse:
     store = FakeStore()
     for index in range(3):
         store.add_event(index, score=None if index == 1 else index * 40)
@@ -83,12 +83,12 @@ def test_any_selection_has_the_same_result(selection: str) -> None:
     text = f"query($yes: Boolean = true) {{ __typename @include(if: $yes) events {selection} }}"
     document = parse(text)
     if not validate(SCHEMA, document):  # two aliases may contradict each other
-        both(text, answer())
+        both(text, response())
 
 
 @pytest.mark.parametrize("field", ["status", "revision", "assessment { severity }", "assessment { score }"])
 def test_an_invalid_value_is_the_same_error(field: str) -> None:
-    messages = answer()
+    messages = response()
     messages.events[2].status = event_pb2.EVENT_STATUS_UNSPECIFIED
     messages.events[2].revision = 2**40
     messages.events[0].assessment.severity = assessment_pb2.SEVERITY_UNSPECIFIED
@@ -99,7 +99,7 @@ def test_an_invalid_value_is_the_same_error(field: str) -> None:
 
 
 def test_an_error_has_its_path_and_leaves_other_fields() -> None:
-    messages = answer()
+    messages = response()
     messages.events[0].assessment.severity = assessment_pb2.SEVERITY_UNSPECIFIED
     data, errors = both("{ events { edges { node { id assessment { severity } } } } }", messages)
     assert [path for _, path in errors] == [["events", "edges", 0, "node", "assessment", "severity"]]
@@ -118,7 +118,7 @@ def test_plain_fields_are_not_resolved() -> None:
 
     text = """{ events { pageInfo { endCursor } edges { cursor node { __typename id status startedAt labels
       assessment { score severity factors { name detectionIds } } } } } }"""
-    run(Watching, text, answer())
+    run(Watching, text, response())
     assert slow == ["events"]
 
 

@@ -18,15 +18,15 @@ async def test_liveness_needs_no_dependency(gateway: Gateway) -> None:
 
 
 async def test_readiness_names_dependencies_without_reasons(gateway: Gateway) -> None:
-    answer = await gateway.client.get("/ready")
-    assert (answer.status_code, answer.json()) == (
+    response = await gateway.client.get("/ready")
+    assert (response.status_code, response.json()) == (
         200,
         {"ready": True, "checks": {"kafka": True, "store": True}},
     )
     gateway.missing["kafka"] = "no route to 10.0.0.1 in /var/lib/kafka"
-    answer = await gateway.client.get("/ready")
-    assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "checks": {"kafka": False, "store": True}}
+    response = await gateway.client.get("/ready")
+    assert response.status_code == 503
+    assert response.json() == {"ready": False, "checks": {"kafka": False, "store": True}}
     gateway.missing.clear()
     assert (await gateway.client.get("/ready")).status_code == 200
 

@@ -39,7 +39,7 @@ def measure(text: str, **variables: object) -> tuple[int, int]:
             1 + 2 * (2 + CALL_COST + 3 * 2),
             6,
         ),
-        # So is a raw answer for every assessment.
+        # So is a raw response for every assessment.
         (
             "{ events(first: 2) { edges { node { assessment { score rawAnswer } } } } }",
             1 + 2 * (2 + 1 + 1 + CALL_COST),

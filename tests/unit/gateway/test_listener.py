@@ -27,9 +27,9 @@ async def test_port_zero_means_any_free_port(gateway: Gateway) -> None:
         assert one != two
         for url in (one, two):
             async with httpx.AsyncClient(base_url=url) as client:
-                answer = await client.get("/health")
-                assert answer.status_code == 200
-                assert "server" not in answer.headers
+                response = await client.get("/health")
+                assert response.status_code == 200
+                assert "server" not in response.headers
 
 
 async def test_a_port_that_stays_in_use_is_refused(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,9 @@ from tests.unit.gateway.fake_store import uuid
 
 async def test_an_original_is_served_unchanged(gateway: Gateway, photo: bytes) -> None:
     media = await keep(gateway, photo)
-    answer = await gateway.client.get(f"/media/{media}")
-    assert (answer.status_code, answer.content) == (200, photo)
-    headers = answer.headers
+    response = await gateway.client.get(f"/media/{media}")
+    assert (response.status_code, response.content) == (200, photo)
+    headers = response.headers
     assert headers["content-type"] == "image/jpeg"
     assert headers["content-length"] == str(len(photo))
     assert headers["etag"] == f'"{sha256(photo).hexdigest()}"'
@@ -38,9 +38,9 @@ async def test_the_content_type_is_that_of_the_media(gateway: Gateway, photo: by
 
 
 async def test_head_has_headers_without_content(gateway: Gateway, photo: bytes) -> None:
-    answer = await gateway.client.head(f"/media/{await keep(gateway, photo)}")
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert answer.headers["content-length"] == str(len(photo))
+    response = await gateway.client.head(f"/media/{await keep(gateway, photo)}")
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["content-length"] == str(len(photo))
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
@@ -48,12 +48,12 @@ async def test_an_unchanged_entity_is_not_sent_again(gateway: Gateway, photo: by
     media = await keep(gateway, photo)
     for path in (f"/media/{media}", f"/media/{media}/thumbnail"):
         etag = (await gateway.client.get(path)).headers["etag"]
-        answer = await gateway.client.get(path, headers={"if-none-match": form.format(etag)})
-        assert (answer.status_code, answer.content) == (304, b"")
-        assert answer.headers["etag"] == etag
-        assert "cache-control" in answer.headers
-        answer = await gateway.client.get(path, headers={"if-none-match": '"other"'})
-        assert answer.status_code == 200
+        response = await gateway.client.get(path, headers={"if-none-match": form.format(etag)})
+        assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["etag"] == etag
+        assert "cache-control" in response.headers
+        response = await gateway.client.get(path, headers={"if-none-match": '"other"'})
+        assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,17 @@ async def test_an_unchanged_entity_is_not_sent_again(gateway: Gateway, photo: by
     [("bytes=0-9", 0, 10), ("bytes=100-", 100, None), ("bytes=-7", -7, None), ("bytes=5-5", 5, 6)],
 )
 async def test_ranges(gateway: Gateway, photo: bytes, wanted: str, first: int, end: int | None) -> None:
-    answer = await gateway.client.get(f"/media/{await keep(gateway, photo)}", headers={"range": wanted})
-    assert (answer.status_code, answer.content) == (206, photo[first:end])
+    response = await gateway.client.get(f"/media/{await keep(gateway, photo)}", headers={"range": wanted})
+    assert (response.status_code, response.content) == (206, photo[first:end])
     start = first % len(photo)
-    last = start + len(answer.content) - 1
-    assert answer.headers["content-range"] == f"bytes {start}-{last}/{len(photo)}"
+    last = start + len(response.content) - 1
+    assert response.headers["content-range"] == f"bytes {start}-{last}/{len(photo)}"
 
 
 async def test_a_range_beyond_the_end(gateway: Gateway, photo: bytes) -> None:
     media = await keep(gateway, photo)
-    answer = await gateway.client.get(f"/media/{media}", headers={"range": f"bytes={len(photo)}-"})
-    assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(photo)}")
+    response = await gateway.client.get(f"/media/{media}", headers={"range": f"bytes={len(photo)}-"})
+    assert (response.status_code, response.headers["content-range"]) == (416, f"bytes */{len(photo)}")
 
 
 async def test_a_range_of_another_entity_is_ignored(gateway: Gateway, photo: bytes) -> None:
@@ -82,38 +82,38 @@ async def test_a_range_of_another_entity_is_ignored(gateway: Gateway, photo: byt
     assert (await gateway.client.get(f"/media/{media}", headers=headers)).content == photo[:10]
 
 
-@pytest.mark.parametrize("id", [uuid("nobody"), "nonsense", "..%2f..%2fadmin.key", uuid("a").upper()])
+@pytest.mark.parametrize("id", [uuid("unknown"), "nonsense", "..%2f..%2fadmin.key", uuid("a").upper()])
 @pytest.mark.parametrize("path", ["/media/{}", "/media/{}/thumbnail"])
 async def test_unknown_media_are_not_found(gateway: Gateway, id: str, path: str) -> None:
-    answer = await gateway.client.get(path.format(id))
-    assert answer.status_code == 404
+    response = await gateway.client.get(path.format(id))
+    assert response.status_code == 404
 
 
 async def test_a_missing_blob_is_not_found(gateway: Gateway, tmp_path: Path) -> None:
     media = gateway.store.add_media(1).media.id
     for path in (f"/media/{media}", f"/media/{media}/thumbnail"):
-        answer = await gateway.client.get(path)
-        assert answer.status_code == 404
-        assert answer.json()["errors"][0]["extensions"]["reason"] == "BLOB_NOT_FOUND"
-        assert str(tmp_path) not in answer.text
+        response = await gateway.client.get(path)
+        assert response.status_code == 404
+        assert response.json()["errors"][0]["extensions"]["reason"] == "BLOB_NOT_FOUND"
+        assert str(tmp_path) not in response.text
 
 
 async def test_a_thumbnail_is_small_and_has_boxes(gateway: Gateway, photo: bytes) -> None:
     media = await keep(gateway, photo, found=1)
-    answer = await gateway.client.get(f"/media/{media}/thumbnail")
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
-    assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
-    with Image.open(io.BytesIO(answer.content)) as picture:
+    response = await gateway.client.get(f"/media/{media}/thumbnail")
+    assert (response.status_code, response.headers["content-type"]) == (200, "image/jpeg")
+    assert response.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    with Image.open(io.BytesIO(response.content)) as picture:
         assert picture.size == (640, 480)
         red, green, _ = picture.convert("RGB").getpixel((64, 150))  # type: ignore[misc]
         assert red > green + 60  # the left edge of a person's box
-    etag = answer.headers["etag"]
+    etag = response.headers["etag"]
     gateway.store.detections.clear()
     assert (await gateway.client.get(f"/media/{media}/thumbnail")).headers["etag"] != etag
 
 
 async def test_a_photo_that_cannot_be_decoded_has_no_thumbnail(gateway: Gateway) -> None:
     media = await keep(gateway, b"\xff\xd8\xff no photo at all")
-    answer = await gateway.client.get(f"/media/{media}/thumbnail")
-    assert answer.status_code == 400
-    assert answer.json()["errors"][0]["extensions"]["reason"] == "NOT_DRAWABLE"
+    response = await gateway.client.get(f"/media/{media}/thumbnail")
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["extensions"]["reason"] == "NOT_DRAWABLE"

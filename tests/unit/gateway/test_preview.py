@@ -32,8 +32,8 @@ async def test_a_preview_of_other_thresholds(gateway: Gateway) -> None:
         frames=[frame], current_policy_digest="ab", proposed_policy_digest="cd"
     )
     thresholds = [{"label": "dog", "score": 0.375}]
-    answer = await gateway.ask(QUERY, input={"id": "garden", "thresholds": thresholds}, frames=7)
-    assert answer["previewPolicy"] == {
+    response = await gateway.ask(QUERY, input={"id": "garden", "thresholds": thresholds}, frames=7)
+    assert response["previewPolicy"] == {
         "currentPolicyDigest": "ab",
         "proposedPolicyDigest": "cd",
         "frames": [

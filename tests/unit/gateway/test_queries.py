@@ -42,17 +42,17 @@ async def test_a_page_of_events_costs_one_call_of_each_kind(gateway: Gateway) ->
 
 async def test_the_last_failure_of_events(gateway: Gateway) -> None:
     failed, asked, well = (gateway.store.add_event(index) for index in range(3))
-    told = {"reason": "BAD_ANSWER", "detail": "no JSON"}
+    expected = {"reason": "BAD_ANSWER", "detail": "no JSON"}
     for event, request in ((failed, ""), (asked, uuid("request"))):
-        failure = EventFailure(event_id=event.id, given_up_request_id=request, **told)  # type: ignore[arg-type]
+        failure = EventFailure(event_id=event.id, given_up_request_id=request, **expected)  # type: ignore[arg-type]
         failure.failed_at.FromDatetime(NOON)
         gateway.store.failures[event.id] = failure
     query = "{ events { edges { node { id lastFailure { reason detail failedAt givenUpRequestId } } } } }"
     edges = (await gateway.ask(query))["events"]["edges"]
-    told["failedAt"] = "2026-11-21T12:00:00+00:00"
+    expected["failedAt"] = "2026-11-21T12:00:00+00:00"
     assert {edge["node"]["id"]: edge["node"]["lastFailure"] for edge in edges} == {
-        failed.id: told | {"givenUpRequestId": None},
-        asked.id: told | {"givenUpRequestId": uuid("request")},
+        failed.id: expected | {"givenUpRequestId": None},
+        asked.id: expected | {"givenUpRequestId": uuid("request")},
         well.id: None,
     }
 
@@ -192,18 +192,18 @@ async def test_detections_continue_after_a_cursor(gateway: Gateway) -> None:
     start = await gateway.ask(query, **ids)
     first = start["event"]["detections"]["edges"][0]["cursor"]
     second = start["media"]["detections"]["edges"][1]["cursor"]
-    answer = await gateway.ask(query, **ids, first=first, second=second)
-    assert [edge["node"]["id"] for edge in answer["event"]["detections"]["edges"]] == [
+    response = await gateway.ask(query, **ids, first=first, second=second)
+    assert [edge["node"]["id"] for edge in response["event"]["detections"]["edges"]] == [
         uuid("detection", 100, 1),
         uuid("detection", 100, 2),
     ]
-    assert answer["event"]["detections"]["pageInfo"] == {"hasNextPage": False}
-    assert [edge["node"]["id"] for edge in answer["media"]["detections"]["edges"]] == [
+    assert response["event"]["detections"]["pageInfo"] == {"hasNextPage": False}
+    assert [edge["node"]["id"] for edge in response["media"]["detections"]["edges"]] == [
         uuid("detection", 100, 2)
     ]
 
 
-@pytest.mark.parametrize("id", [uuid("nobody"), "no uuid", "", "../../etc/passwd"])
+@pytest.mark.parametrize("id", [uuid("unknown"), "no uuid", "", "../../etc/passwd"])
 async def test_unknown_ids_are_null(gateway: Gateway, id: str) -> None:
     query = "query($id: ID!) { camera(id: $id) { id } event(id: $id) { id } media(id: $id) { id } }"
     assert await gateway.ask(query, id=id) == {"camera": None, "event": None, "media": None}
@@ -362,11 +362,11 @@ async def test_a_media_that_was_deleted_meanwhile_is_an_error_at_its_path(gatewa
     gateway.store.media.clear()
     query = """query($id: ID!) { event(id: $id) { id detections { edges { node { media { id } } } } }
       camera(id: "x") { id } }"""
-    answer = await gateway.post(query, id=event.id)
-    assert answer["data"] == {"event": None, "camera": None}
-    assert {error["extensions"]["reason"] for error in answer["errors"]} == {"MEDIA_NOT_FOUND"}
-    assert answer["errors"][0]["path"] == ["event", "detections", "edges", 0, "node", "media"]
-    assert NotFound.code.name == answer["errors"][0]["extensions"]["code"]
+    response = await gateway.post(query, id=event.id)
+    assert response["data"] == {"event": None, "camera": None}
+    assert {error["extensions"]["reason"] for error in response["errors"]} == {"MEDIA_NOT_FOUND"}
+    assert response["errors"][0]["path"] == ["event", "detections", "edges", 0, "node", "media"]
+    assert NotFound.code.name == response["errors"][0]["extensions"]["code"]
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ async def test_a_request_is_passed_to_the_store(gateway: Gateway) -> None:
     event = gateway.store.add_event(1, score=72)
     gateway.store.reason = LLM
     choice = {"eventId": event.id, "requestId": REQUEST, "model": "super", "prompt": "v2"}
-    answer = (await gateway.ask(REASSESS, input=choice))["reassessEvent"]
-    assert answer == {
+    response = (await gateway.ask(REASSESS, input=choice))["reassessEvent"]
+    assert response == {
         "requestId": REQUEST,
         "event": {"id": event.id, "status": "ASSESSED", "assessment": {"score": 72}},
     }
@@ -61,15 +61,15 @@ async def test_a_request_is_passed_to_the_store(gateway: Gateway) -> None:
 async def test_a_request_without_model_and_prompt_needs_no_reasoner(
     gateway: Gateway, choice: dict[str, Any]
 ) -> None:
-    gateway.store.failing["GetReasonStatus"] = Unavailable("nobody is there", "GONE")
+    gateway.store.failing["GetReasonStatus"] = Unavailable("no server", "GONE")
     event = gateway.store.add_event(1)
-    answer = await gateway.ask(REASSESS, input={"eventId": event.id} | choice)
-    assert answer["reassessEvent"]["requestId"] == uuid("request")
+    response = await gateway.ask(REASSESS, input={"eventId": event.id} | choice)
+    assert response["reassessEvent"]["requestId"] == uuid("request")
     assert gateway.store.calls["GetReasonStatus"] == 0
 
 
 async def test_a_request_with_a_model_needs_the_reasoner(gateway: Gateway) -> None:
-    gateway.store.failing["GetReasonStatus"] = Unavailable("nobody is there", "GONE")
+    gateway.store.failing["GetReasonStatus"] = Unavailable("no server", "GONE")
     event = gateway.store.add_event(1)
     error = await gateway.error(REASSESS, input={"eventId": event.id, "model": "nano"})
     assert error["extensions"]["code"] == "UNAVAILABLE"
@@ -130,7 +130,7 @@ async def test_a_refusal_by_the_store_is_passed_on(gateway: Gateway) -> None:
 
 async def test_every_field_of_an_assessment(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
-    told = Assessment(
+    assessed = Assessment(
         id=uuid("assessment"),
         evidence_digest="ab" * 32,
         score=71,
@@ -144,11 +144,11 @@ async def test_every_field_of_an_assessment(gateway: Gateway) -> None:
         cached_tokens=700,
         completion_tokens=90,
     )
-    gateway.store.raw_answers[told.id] = '{"score": 71}'
-    told.duration.FromMilliseconds(1250)
-    told.assessed_at.FromDatetime(NOON)
+    gateway.store.raw_answers[assessed.id] = '{"score": 71}'
+    assessed.duration.FromMilliseconds(1250)
+    assessed.assessed_at.FromDatetime(NOON)
     rules = Assessment(id=uuid("rules"), score=40, severity=2, reasoner="rules/v1", rules_score=40)  # type: ignore[arg-type]
-    gateway.store.assessments[event.id] = [told, rules]
+    gateway.store.assessments[event.id] = [assessed, rules]
     query = """query($id: ID!) { event(id: $id) { assessments { edges { node {
       id evidenceDigest score severity reasoner model promptHash requestId rulesScore
       promptTokens cachedTokens completionTokens durationSeconds rawAnswer } } } } }"""
@@ -184,8 +184,8 @@ async def test_the_raw_answer_of_an_unknown_assessment_is_empty(gateway: Gateway
     gateway.store.assess(event, 72, model="nano")
     del gateway.store.assessments[event.id]
     query = "query($id: ID!) { event(id: $id) { assessment { score rawAnswer } } }"
-    answer = await gateway.ask(query, id=event.id)
-    assert answer["event"]["assessment"] == {"score": 72, "rawAnswer": ""}
+    response = await gateway.ask(query, id=event.id)
+    assert response["event"]["assessment"] == {"score": 72, "rawAnswer": ""}
 
 
 async def test_raw_answers_are_loaded_only_if_they_are_selected(gateway: Gateway) -> None:
@@ -197,8 +197,8 @@ async def test_raw_answers_are_loaded_only_if_they_are_selected(gateway: Gateway
     edges = (await gateway.ask("{ events { edges { node { assessment { rawAnswer } } } } }"))["events"][
         "edges"
     ]
-    told = {edge["node"]["assessment"]["rawAnswer"] for edge in edges}
-    assert told == {"answer 0", "answer 1", "answer 2"}
+    assessed = {edge["node"]["assessment"]["rawAnswer"] for edge in edges}
+    assert assessed == {"answer 0", "answer 1", "answer 2"}
     assert gateway.store.calls["GetRawAnswer"] == 3
 
 

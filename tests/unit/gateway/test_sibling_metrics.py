@@ -25,10 +25,10 @@ def _ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def lines(gateway: Gateway) -> list[str]:
-    answer = await gateway.client.get("/metrics")
-    assert answer.status_code == 200
+    response = await gateway.client.get("/metrics")
+    assert response.status_code == 200
     found = ("lares_backlog", "lares_reasoner", "lares_detector", "lares_gpu")
-    return [line for line in answer.text.splitlines() if line.startswith(found)]
+    return [line for line in response.text.splitlines() if line.startswith(found)]
 
 
 def busy(gateway: Gateway) -> None:
@@ -52,11 +52,11 @@ def busy(gateway: Gateway) -> None:
 
 async def test_every_metric_of_the_siblings(gateway: Gateway) -> None:
     busy(gateway)
-    told = await lines(gateway)
-    (oldest,) = [line for line in told if line.startswith("lares_backlog_oldest_seconds ")]
+    metrics = await lines(gateway)
+    (oldest,) = [line for line in metrics if line.startswith("lares_backlog_oldest_seconds ")]
     assert 100 <= float(oldest.split()[1]) < 300
-    told.remove(oldest)
-    assert sorted(told) == [
+    metrics.remove(oldest)
+    assert sorted(metrics) == [
         "lares_backlog_eta_seconds 90.5",
         "lares_backlog_events 5.0",
         'lares_detector_server_available{address="a:8001"} 1.0',
@@ -78,16 +78,16 @@ async def test_every_metric_of_the_siblings(gateway: Gateway) -> None:
 async def test_the_documentation_lists_every_metric(gateway: Gateway) -> None:
     busy(gateway)
     text = (await gateway.client.get("/metrics")).text
-    told = set(re.findall(r"^# TYPE (lares_\w+)", text, re.MULTILINE))
+    metrics = set(re.findall(r"^# TYPE (lares_\w+)", text, re.MULTILINE))
     named = set(re.findall(r"^\| `(lares_\w+)", PAGE.read_text(), re.MULTILINE))
-    assert {name for name in told if not name.endswith("_created")} == named
+    assert {name for name in metrics if not name.endswith("_created")} == named
 
 
 async def test_an_empty_queue(gateway: Gateway) -> None:
-    told = await lines(gateway)
-    assert "lares_backlog_events 0.0" in told
-    assert "lares_backlog_oldest_seconds 0.0" in told
-    assert "lares_backlog_eta_seconds 0.0" in told
+    metrics = await lines(gateway)
+    assert "lares_backlog_events 0.0" in metrics
+    assert "lares_backlog_oldest_seconds 0.0" in metrics
+    assert "lares_backlog_eta_seconds 0.0" in metrics
 
 
 async def test_without_a_rate_there_is_no_estimate(gateway: Gateway) -> None:
@@ -130,8 +130,8 @@ async def test_the_metrics_of_an_unavailable_sibling_are_absent(
     gateway.store.failing[method] = Unavailable("no route", "AWAY")
     with capture_logs() as logs:
         for _ in range(2):
-            told = {line.split()[0] for line in await lines(gateway)}
-    assert told == {name for name in before if not name.startswith(gone)}
+            metrics = {line.split()[0] for line in await lines(gateway)}
+    assert metrics == {name for name in before if not name.startswith(gone)}
     assert len([line for line in logs if line["event"] == "metrics of siblings changed"]) == 1
     del gateway.store.failing[method]
     assert {line.split()[0] for line in await lines(gateway)} == before
@@ -147,17 +147,17 @@ async def test_a_sibling_that_does_not_respond_in_time_is_unavailable(
 
 
 async def test_siblings_that_do_not_run_or_are_not_configured_are_unavailable(tmp_path: Path) -> None:
-    channels = Channels({}, {"store": f"unix:{tmp_path}/nobody"})
+    channels = Channels({}, {"store": f"unix:{tmp_path}/nothing"})
     backlog = SiblingMetrics(Siblings(channels.to))
     with capture_logs() as logs:
         await backlog.refresh()
     assert list(backlog.collect()) == []
-    (told,) = [line for line in logs if line["event"] == "metrics of siblings changed"]
-    assert told["unavailable"].keys() == {"store", "reason", "detect", "gpus"}
+    (metrics,) = [line for line in logs if line["event"] == "metrics of siblings changed"]
+    assert metrics["unavailable"].keys() == {"store", "reason", "detect", "gpus"}
     await channels.close()
 
 
 async def test_metrics_need_a_key(gateway: Gateway) -> None:
-    answer = await gateway.client.get("/metrics", headers={"x-api-key": "wrong"})
-    assert answer.status_code == 401
+    response = await gateway.client.get("/metrics", headers={"x-api-key": "wrong"})
+    assert response.status_code == 401
     assert not gateway.store.calls["GetReasonStatus"]

@@ -76,8 +76,8 @@ async def test_every_field_of_the_reasoner(gateway: Gateway) -> None:
 
 async def test_an_unavailable_reasoner_is_a_state_and_not_an_error(gateway: Gateway) -> None:
     gateway.store.failing["GetReasonStatus"] = Unavailable("no route", "AWAY")
-    answer = await gateway.ask("{ status { idle reason { state detail since reasoner slots } } }")
-    assert answer["status"] == {
+    response = await gateway.ask("{ status { idle reason { state detail since reasoner slots } } }")
+    assert response["status"] == {
         "idle": True,
         "reason": {
             "state": "UNREACHABLE",
@@ -155,9 +155,9 @@ async def test_the_reason_why_there_is_no_gpu(gateway: Gateway) -> None:
 
 async def test_gpus_that_cannot_be_read_are_null_with_an_error(gateway: Gateway) -> None:
     gateway.store.failing["ListGpus"] = Unavailable("too slow", "AWAY")
-    answer = await gateway.post("{ status { idle gpus { name } } }")
-    assert answer["data"] == {"status": {"idle": True, "gpus": None}}
-    assert answer["errors"][0]["path"] == ["status", "gpus"]
+    response = await gateway.post("{ status { idle gpus { name } } }")
+    assert response["data"] == {"status": {"idle": True, "gpus": None}}
+    assert response["errors"][0]["path"] == ["status", "gpus"]
     del gateway.store.failing["ListGpus"]
     (error,) = (await gateway.post(GPUS, minutes=61))["errors"]
     assert error["extensions"]["reason"] == "BAD_REQUEST"

@@ -16,7 +16,7 @@ CONTENT = b"a photo"
 NAME = sha256(CONTENT).hexdigest()
 
 
-class Renderer:
+class CountingRenderer:
     def __init__(self, size: int = 10) -> None:
         self.made: list[list[LabelledBox]] = []
         self.size = size
@@ -39,7 +39,7 @@ async def blobs(tmp_path: Path) -> Blobs:
 
 
 async def test_concurrent_requests_render_once(blobs: Blobs) -> None:
-    renderer = Renderer()
+    renderer = CountingRenderer()
     renderer.gate.clear()
     thumbnails = ThumbnailCache(blobs, renderer, 7)
     requests = [asyncio.create_task(thumbnails.get("a", NAME, [])) for _ in range(5)]
@@ -53,7 +53,7 @@ async def test_concurrent_requests_render_once(blobs: Blobs) -> None:
 
 
 async def test_the_least_recently_used_thumbnail_is_evicted(blobs: Blobs) -> None:
-    renderer = Renderer(size=40)
+    renderer = CountingRenderer(size=40)
     thumbnails = ThumbnailCache(blobs, renderer, 7, max_bytes=100)
     for name in ("a", "b", "a", "c", "a", "b"):
         await thumbnails.get(name, NAME, [])
@@ -64,10 +64,10 @@ async def test_a_failure_is_not_cached(blobs: Blobs) -> None:
     answers: list[bytes | Exception] = [Invalid("no", "NOT_DRAWABLE"), b"picture"]
 
     async def draw(path: str, boxes: list[LabelledBox], max_pixels: int) -> bytes:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = answers.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     thumbnails = ThumbnailCache(blobs, draw, 7)
     with pytest.raises(Invalid):

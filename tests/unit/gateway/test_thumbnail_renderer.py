@@ -77,7 +77,7 @@ def test_the_best_detection_is_drawn_on_top(file: Path) -> None:
         ("person", 0.5, -1.0, -1.0, 2.0, 2.0),
         ("person", 0.5, 0.9, 0.9, 0.1, 0.1),
         ("person", 0.5, 1.0, 1.0, 1.0, 1.0),
-        ("a class that nobody knows ☂ " * 5, 0.5, 0.99, 0.0, 1.0, 0.01),
+        ("an unknown class ☂ " * 5, 0.5, 0.99, 0.0, 1.0, 0.01),
     ],
 )
 def test_unusual_boxes_are_drawn(file: Path, box: LabelledBox) -> None:
