@@ -15,8 +15,8 @@ from mesh.security import EVERYBODY, Caller
 
 
 class Authenticator:
-    """Without `keys` authentication is off: every request is accepted unless another site made a browser send
-    it, which then needs no key that only the user's own programs know."""
+    """Without `keys` authentication is off. Every request is accepted then, except those that another site
+    made a browser send: no key would protect against them."""
 
     def __init__(self, keys: KeyVerifier | None) -> None:
         self._keys = keys
