@@ -1,4 +1,4 @@
-"""Children that run foreign bytes: what they may do, and what becomes of it."""
+"""The sandbox: what its children may do, and what happens when one crashes or hangs."""
 
 import asyncio
 import os
@@ -117,7 +117,7 @@ async def test_of_a_hung_child_the_others_calls_go_on(deed: str, tmp_path: Path)
 
 
 def expire(sandbox: Sandbox) -> None:
-    """The deadline of the oldest call passes: no later call could meet one short enough to wait for."""
+    """Expires the oldest call. A deadline that is short enough to wait for would expire later calls, too."""
     child = sandbox._slots[0].child
     assert child
     assert child._deadline
@@ -235,7 +235,7 @@ async def test_leaving_the_block_ends_the_children_and_the_calls() -> None:
 
 @pytest.mark.parametrize("deed", ["hang", "hold the interpreter"])
 async def test_a_child_that_nobody_kills_ends_by_its_own_alarm(deed: str) -> None:
-    """What ends it where a parent's death is no signal."""
+    """The alarm ends a hung child on systems that do not signal the end of its parent."""
     seconds = 0.3 - ALARM_GRACE_SECONDS
     order = {"target": OBEY, "setup": None, "memory_bytes": 1 << 31, "nice": 0, "seconds": seconds}
     child = await asyncio.create_subprocess_exec(

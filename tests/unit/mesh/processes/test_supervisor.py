@@ -1,4 +1,4 @@
-"""Owned children, with shells in the place of servers."""
+"""Servers as child processes, with shells in the place of the servers."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def shell(folder: Path, script: str) -> ChildSpec:
-    """A part that is ready once its script has made the file `up`, which is removed before every start."""
+    """A server that is ready once its script has made the file `up`, which is removed before every start."""
     up = folder / "up"
 
     async def prepare() -> Sequence[str]:
@@ -45,31 +45,31 @@ def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-async def test_it_runs_while_the_block_does(tmp_path: Path, by: str) -> None:
+async def test_a_server_runs_until_the_block_ends(tmp_path: Path, by: str) -> None:
     async with open_child(shell(tmp_path, "touch UP; exec sleep 60")) as child:
-        born = start_time(child.pid)
+        start = start_time(child.pid)
         pid = child.pid
-        assert born
-    assert start_time(pid) != born
+        assert start
+    assert start_time(pid) != start
     assert not (tmp_path / "shell.pid").exists()
 
 
-async def test_it_is_asked_before_it_is_killed(tmp_path: Path, by: str) -> None:
+async def test_a_server_receives_a_signal_before_it_is_killed(tmp_path: Path, by: str) -> None:
     script = "trap 'echo asked; exit 0' TERM; touch UP; while :; do sleep 0.05; done"
     async with open_child(shell(tmp_path, script)):
         pass
     assert "asked" in (tmp_path / "shell.log").read_text()
 
 
-async def test_it_is_killed_when_it_does_not_listen(tmp_path: Path, by: str) -> None:
-    part = shell(tmp_path, "trap '' TERM; echo $$; touch UP; while :; do sleep 0.05; done")
-    async with open_child(replace(part, stop_seconds=0.2)):
+async def test_a_server_that_ignores_the_signal_is_killed(tmp_path: Path, by: str) -> None:
+    spec = shell(tmp_path, "trap '' TERM; echo $$; touch UP; while :; do sleep 0.05; done")
+    async with open_child(replace(spec, stop_seconds=0.2)):
         pid = int((tmp_path / "shell.log").read_text())
         assert start_time(pid)
     await until(lambda: start_time(pid) is None)
 
 
-async def test_it_comes_back_when_it_dies(tmp_path: Path, by: str) -> None:
+async def test_a_server_that_ends_is_restarted(tmp_path: Path, by: str) -> None:
     async with open_child(shell(tmp_path, "touch UP; exec sleep 60")) as child:
         first = child.pid
         os.kill(first, signal.SIGKILL)
@@ -77,10 +77,10 @@ async def test_it_comes_back_when_it_dies(tmp_path: Path, by: str) -> None:
         assert start_time(first) is None
 
 
-async def test_it_comes_back_after_failed_attempts(tmp_path: Path) -> None:
+async def test_a_restart_is_repeated_until_it_succeeds(tmp_path: Path) -> None:
     script = "touch ran; if [ -e broken ]; then rm broken; exit 1; fi; touch UP; exec sleep 60"
-    part = shell(tmp_path, f"cd {tmp_path}; {script}")
-    async with open_child(part) as child:
+    spec = shell(tmp_path, f"cd {tmp_path}; {script}")
+    async with open_child(spec) as child:
         (tmp_path / "broken").touch()
         first = child.pid
         os.kill(first, signal.SIGKILL)
@@ -88,7 +88,7 @@ async def test_it_comes_back_after_failed_attempts(tmp_path: Path) -> None:
         assert not (tmp_path / "broken").exists()
 
 
-async def test_a_failed_start_shows_the_last_words(tmp_path: Path) -> None:
+async def test_a_failed_start_reports_the_end_of_the_log(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as caught:
         async with open_child(shell(tmp_path, "echo earlier; echo out of luck >&2; exit 3")):
             pass
@@ -97,26 +97,26 @@ async def test_a_failed_start_shows_the_last_words(tmp_path: Path) -> None:
     assert "out of luck" in caught.value.message
 
 
-async def test_a_start_without_end_is_given_up(tmp_path: Path) -> None:
-    part = replace(shell(tmp_path, "while [ ! -e UP ]; do sleep 0.05; done"), ready_seconds=0.5)
+async def test_a_server_that_does_not_become_ready_is_killed(tmp_path: Path) -> None:
+    spec = replace(shell(tmp_path, "while [ ! -e UP ]; do sleep 0.05; done"), ready_seconds=0.5)
     with pytest.raises(Unavailable, match="was not ready after"):
-        async with open_child(part):
+        async with open_child(spec):
             pass
-    # It may have had no time to say its pid, but it is known by what it waits for.
+    # It may not have had the time to write its pid, but its command line contains the folder.
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert not [command for command in commands if str(tmp_path) in " ".join(command)]
 
 
-async def test_a_passing_reason_is_tried_again(tmp_path: Path) -> None:
+async def test_a_start_is_repeated_after_a_temporary_error(tmp_path: Path) -> None:
     script = (
         f"cd {tmp_path}; echo x >> starts; [ $(wc -l < starts) -ge 3 ] || {{ echo still busy; exit 1; }};"
     )
-    part = shell(tmp_path, script + "touch UP; exec sleep 60")
-    async with open_child(replace(part, retry_start=lambda tail: "still busy" in tail)):
+    spec = shell(tmp_path, script + "touch UP; exec sleep 60")
+    async with open_child(replace(spec, retry_start=lambda tail: "still busy" in tail)):
         assert len((tmp_path / "starts").read_text().split()) == 3
 
 
-async def test_the_last_words_are_those_of_this_life(tmp_path: Path) -> None:
+async def test_the_reported_log_is_that_of_the_failed_start(tmp_path: Path) -> None:
     (tmp_path / "shell.log").write_text("old news\n")
     with pytest.raises(Unavailable) as caught:
         async with open_child(shell(tmp_path, "echo fresh; exit 1")):
@@ -125,7 +125,7 @@ async def test_the_last_words_are_those_of_this_life(tmp_path: Path) -> None:
     assert "old news" not in caught.value.message
 
 
-async def test_what_an_earlier_parent_left_is_ended(tmp_path: Path) -> None:
+async def test_the_server_of_an_earlier_parent_is_killed(tmp_path: Path) -> None:
     left = subprocess.Popen(["sleep", "60"])
     try:
         (tmp_path / "shell.pid").write_text(f"{left.pid} {start_time(left.pid)}")
@@ -136,18 +136,18 @@ async def test_what_an_earlier_parent_left_is_ended(tmp_path: Path) -> None:
         left.wait()
 
 
-async def test_a_stranger_with_the_same_pid_is_spared(tmp_path: Path) -> None:
-    stranger = subprocess.Popen(["sleep", "60"])
+async def test_another_process_with_the_recorded_pid_is_spared(tmp_path: Path) -> None:
+    other = subprocess.Popen(["sleep", "60"])
     try:
-        (tmp_path / "shell.pid").write_text(f"{stranger.pid} another birth")
+        (tmp_path / "shell.pid").write_text(f"{other.pid} another start time")
         async with open_child(shell(tmp_path, "touch UP; exec sleep 60")):
-            assert stranger.poll() is None
+            assert other.poll() is None
     finally:
-        stranger.kill()
-        stranger.wait()
+        other.kill()
+        other.wait()
 
 
-async def test_a_cancelled_start_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
     async def run() -> None:
         async with open_child(shell(tmp_path, "echo $$; exec sleep 60")):
             raise AssertionError("it never gets ready")
@@ -176,7 +176,7 @@ asyncio.run(main())
 """
 
 
-async def test_it_dies_with_its_parent(tmp_path: Path, by: str) -> None:
+async def test_a_server_ends_with_its_parent(tmp_path: Path, by: str) -> None:
     command = [sys.executable, "-c", PARENT, str(tmp_path), by]
     path = os.pathsep.join([str(ROOT), str(ROOT / "proto" / "gen")])
     parent = subprocess.Popen(
@@ -185,17 +185,17 @@ async def test_it_dies_with_its_parent(tmp_path: Path, by: str) -> None:
     assert parent.stdout
     with parent.stdout:
         assert parent.stdout.readline() == b"ready\n"
-        births = {
+        started = {
             child.pid: start_time(child.pid) for child in psutil.Process(parent.pid).children(recursive=True)
         }
-        assert int((tmp_path / "shell.log").read_text()) in births
+        assert int((tmp_path / "shell.log").read_text()) in started
         parent.kill()
         parent.wait()
-    await until(lambda: not any(start_time(pid) == born for pid, born in births.items()))
+    await until(lambda: not any(start_time(pid) == start for pid, start in started.items()))
 
 
-def test_a_child_born_after_its_parent_died_does_not_run(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A child whose parent died before the kernel was asked has another parent than it expects.
+def test_a_child_whose_parent_has_ended_does_not_run(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # If its parent has ended before the child could be tied to it, the child has another parent.
     monkeypatch.setattr("os.getpid", lambda: 1)
     command = tied_to_parent(["echo", "running"] if by == "kernel" else ["sleep", "60"])
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=90)
@@ -205,28 +205,28 @@ def test_a_child_born_after_its_parent_died_does_not_run(by: str, monkeypatch: p
         assert done.returncode == 128 + signal.SIGKILL
 
 
-async def test_a_command_that_fails_says_why() -> None:
+async def test_a_failed_command_reports_its_output() -> None:
     with pytest.raises(Unavailable, match=r"sh failed \(status 4\):\nno way"):
         await run_command(["sh", "-c", "echo no way; exit 4"])
     with pytest.raises(Unavailable, match="took too long"):
         await run_command(["sleep", "60"], seconds=0.2)
 
 
-def test_the_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ChildLog, "MAX_BYTES", 1000)
-    journal = ChildLog(tmp_path / "x.log")
-    with journal.open() as file:
+    log = ChildLog(tmp_path / "x.log")
+    with log.open() as file:
         for _ in range(5):
             file.write(b"a line of some length\n" * 100)
             file.flush()
-            journal.trim()
+            log.trim()
             assert (tmp_path / "x.log").stat().st_size == 0
         file.write(b"the end\n")
-    assert journal.tail() == "the end"
+    assert log.tail() == "the end"
     assert (tmp_path / "x.log.1").stat().st_size == 1000
 
 
-async def test_not_from_another_thread(tmp_path: Path) -> None:
+async def test_only_the_main_thread_may_start_servers(tmp_path: Path) -> None:
     def elsewhere() -> None:
         async def run() -> None:
             async with open_child(shell(tmp_path, "touch UP; exec sleep 60")):
