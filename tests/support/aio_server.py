@@ -1,6 +1,6 @@
-"""pytest-grpc with grpc.aio: its own server is a synchronous one, which cannot serve `async def`.
+"""pytest-grpc with grpc.aio. Its own server is synchronous and cannot serve `async def`.
 
-A test module takes it by `from tests.support.aio_server import _grpc_server`.
+A test module uses this one by `from tests.support.aio_server import _grpc_server`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ SECONDS = 90.0
 
 
 class AioServer:
-    """A grpc.aio.Server on the loop of a thread of its own, with the methods that pytest-grpc calls."""
+    """A grpc.aio.Server in an event loop on its own thread, with the methods that pytest-grpc calls."""
 
     def __init__(self, interceptors: Sequence[grpc.aio.ServerInterceptor]) -> None:
         self._loop = asyncio.new_event_loop()

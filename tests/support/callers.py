@@ -1,4 +1,4 @@
-"""Who calls, in tests."""
+"""Callers for tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ def calling_as(who: Caller) -> Iterator[None]:
 class AsItself(
     grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamUnaryClientInterceptor
 ):
-    """Calls that name no end caller are a sibling's own."""
+    """A client interceptor that makes calls without an end caller those of a sibling itself."""
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         return continuation(_named(client_call_details), request)

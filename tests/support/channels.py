@@ -1,4 +1,4 @@
-"""A service of all four kinds of calls, behind a socket or in this process."""
+"""A service with all four kinds of calls, behind a socket or within this process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,7 +23,7 @@ def said(text: str | bytes = b"") -> BytesValue:
 
 @dataclass
 class Shapes:
-    """Each test says how the method of a kind behaves. `events`: what happened in the handlers."""
+    """A servicer whose methods each test sets. `events` records what happened in the handlers."""
 
     unary: Callable[..., Any] | None = None
     responses: Callable[..., Any] | None = None

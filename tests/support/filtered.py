@@ -1,6 +1,6 @@
-"""MediaDetected as versions before frames wrote it: detect_svc filtered by itself, with the code of 09640b9.
+"""MediaDetected of versions without frames, in which detect_svc filtered: the code of commit 09640b9.
 
-Frozen: what counted then is what must count now.
+It must not change, because detections that counted then must count now.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ EVERY_OTHER = "*"
 
 @dataclass(frozen=True)
 class Filter:
-    """The rule of one process. Labels are canonical; a camera's own thresholds come with each call."""
+    """The rule of one process. Labels are canonical. A camera's own thresholds are passed with each call."""
 
     watched: Sequence[str]
     thresholds: Mapping[str, float]  # least score by watched label
