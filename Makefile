@@ -29,11 +29,12 @@ test-deep: .venv/.installed $(TRITON)  ## Run every test in random order, with r
 	$(PYTEST) -p pytest_randomly --randomly-dont-reset-seed --hypothesis-profile=deep
 	$(MAKE) faults
 
-check: .venv/.installed proto/third_party/.fetched  ## Check format, lint, types, package rules, contracts and pages.
+check: .venv/.installed proto/third_party/.fetched  ## Check format, lint, types, package rules, names, contracts and pages.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m deploy.names
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/lares
 	proto/generate.sh build/gen && diff -r --exclude=__pycache__ build/gen proto/gen

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from deploy.keys import saying_where
-from deploy.opening import client_socket
+from deploy.mesh_factory import client_socket
 from mesh.config import Config
 from mesh.rpc import API_KEY, Metadata
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import grpc
 
-from deploy.opening import operator_socket
+from deploy.mesh_factory import operator_socket
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.config import Config

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from deploy.opening import open_mesh
+from deploy.mesh_factory import open_mesh
 from mesh.config import Config
 from mesh.mesh import Mesh
 from mesh.problems import Invalid, Unavailable

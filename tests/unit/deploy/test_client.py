@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.client import open_client
-from deploy.opening import client_socket
+from deploy.mesh_factory import client_socket
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from mesh.config import Config, load_config

@@ -14,9 +14,9 @@ from typing import Any
 import grpc
 import pytest
 
-from deploy import opening
+from deploy import mesh_factory
 from deploy.keys import print_all
-from deploy.opening import client_socket, open_mesh, operator_socket
+from deploy.mesh_factory import client_socket, open_mesh, operator_socket
 from lares.store.internal.v1.key_check_service_pb2 import VerifyKeyRequest
 from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceStub
 from mesh.config import Config, load_config
@@ -29,7 +29,7 @@ from mesh.security import Caller, as_itself
 from tests.support import sandboxed
 from tests.support.callers import calling_as
 from tests.support.contracts import add_every_service
-from tests.unit.deploy.test_opening import write_pems
+from tests.unit.deploy.test_mesh_factory import write_pems
 
 TARGETS = "tests.support.sandboxed"
 WRITE = f"import sys; from {TARGETS} import write_memory; write_memory(*map(int, sys.argv[1:]))"
@@ -54,7 +54,7 @@ def fake_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     async def bus(*_: object, **__: object) -> AsyncIterator[Any]:
         yield FakeBus()
 
-    monkeypatch.setattr(opening, "open_bus", bus)
+    monkeypatch.setattr(mesh_factory, "open_bus", bus)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from deploy import opening
-from deploy.opening import (
+from deploy import mesh_factory
+from deploy.mesh_factory import (
     client_credentials,
     guard_listening,
     is_loopback,
@@ -142,8 +142,8 @@ async def test_port_zero_is_shown_as_the_one_that_it_became(
     async def bus(*_: object, **__: object) -> AsyncIterator[FakeBus]:
         yield FakeBus()
 
-    monkeypatch.setattr(opening, "open_kafka", kafka)
-    monkeypatch.setattr(opening, "open_bus", bus)
+    monkeypatch.setattr(mesh_factory, "open_kafka", kafka)
+    monkeypatch.setattr(mesh_factory, "open_bus", bus)
     config = load_config(
         home=tmp_path / "home", kafka_listen="0.0.0.0:0", grpc_listen="127.0.0.1:0", allow_plaintext=True
     )
