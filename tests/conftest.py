@@ -1,10 +1,11 @@
-"""What every test may ask for: a real Kafka and a real PostgreSQL, started when first asked for."""
+"""Fixtures for all tests. The real parts start when a test first needs them."""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,7 @@ sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "proto" / "gen")) if pat
 
 from mesh.security import as_itself  # noqa: E402
 from tests.support.llama import running_llama, smollm2_file  # noqa: E402
+from tests.support.loop_thread import LoopThread, SyncGrpcServer  # noqa: E402
 from tests.support.parts import (  # noqa: E402
     MIGRATED,
     fetch_parts,
@@ -46,7 +48,7 @@ structlog.configure(processors=[*structlog.get_config()["processors"][:-1], PLAI
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Before the first test, whose time limit it would exceed on a slow line."""
+    """Downloads what the tests need before the first one: a download may exceed a test's time limit."""
     if session.config.option.collectonly:
         return
     if any(item.path.is_relative_to(ROOT / "tests" / "mesh") for item in session.items):
@@ -57,21 +59,36 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture
 def calling_as_itself() -> Iterator[None]:
-    """The test calls siblings as a service of Lares does."""
+    """Calls of the test are made as a service of Lares itself."""
     with as_itself():
         yield
 
 
+@pytest.fixture(scope="module")
+def loop_thread() -> Iterator[LoopThread]:
+    """The thread on which pytest-grpc's server and its servicers run."""
+    with LoopThread() as thread:
+        yield thread
+
+
+@pytest.fixture(scope="module")
+def _grpc_server(
+    loop_thread: LoopThread, grpc_interceptors: Sequence[grpc.aio.ServerInterceptor] | None
+) -> SyncGrpcServer:
+    """Replaces pytest-grpc's own server, which cannot serve async servicers."""
+    return SyncGrpcServer(loop_thread, grpc_interceptors or ())
+
+
 @pytest.fixture(scope="session")
 async def kafka_url() -> AsyncIterator[str]:
-    """`kafka://user:password@127.0.0.1:port` of the session's broker: name your topics and groups apart."""
+    """The LARES_BUS_URL of the session's broker. Tests share it, so topics and groups need unique names."""
     async with running_kafka() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 async def postgres_server() -> AsyncIterator[str]:
-    """The session's server; use `postgres_url`."""
+    """The URL of the session's server. Tests use a database of it: `postgres_url`."""
     async with running_postgres() as url:
         await migrated_template(url)
         yield url
@@ -79,21 +96,21 @@ async def postgres_server() -> AsyncIterator[str]:
 
 @pytest.fixture
 async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """`postgresql+asyncpg://...` of a database of this test's own, with the tables of this version."""
+    """The LARES_DATABASE_URL of a new database with all tables, for one test."""
     async with fresh_database(postgres_server, MIGRATED) as url:
         yield url
 
 
 @pytest.fixture
 async def empty_postgres_url(postgres_server: str) -> AsyncIterator[str]:
-    """The same without any table."""
+    """The LARES_DATABASE_URL of a new database without tables, for one test."""
     async with fresh_database(postgres_server) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """The session's S3 server with a bucket `lares`: use a prefix of your own."""
+    """The session's S3 server with the bucket `lares`. Tests share it, so prefixes must be unique."""
     with running_s3(tmp_path_factory.mktemp("s3")) as server:
         server.make_bucket("lares")
         yield server
@@ -101,20 +118,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """A small LLM, as a GGUF file."""
+    """The GGUF file of a small language model."""
     return smollm2_file()
 
 
 @pytest.fixture(scope="session")
 async def llama_url(smollm2: Path) -> AsyncIterator[str]:
-    """LARES_REASONER_URL of the session's llama.cpp, with two slots of 4096 tokens."""
+    """The LARES_REASONER_URL of the session's llama.cpp, with two slots of 4096 tokens each."""
     async with running_llama(smollm2) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 async def triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Triton]:
-    """The session's, with the models `rtdetrv2-tiny`, `slow` and `wrong`. Who stops it starts it again."""
+    """The session's Triton with the models that are added here. A test that stops it must start it again."""
     require_triton()
     scratch = tmp_path_factory.mktemp("triton")
     for add in (add_graph, add_slow, add_nan, add_wrong):

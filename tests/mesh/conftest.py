@@ -1,4 +1,4 @@
-"""A bus on the session's broker; pytest-grpc with async servicers: its server, overridden."""
+"""Fixtures of the tests on real parts: a bus, and gRPC calls as a sibling makes them."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
@@ -13,7 +13,6 @@ from mesh.bus.address import KafkaAddress
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from tests.support.callers import AsItself
-from tests.support.loop_thread import LoopThread, SyncGrpcServer
 
 
 @pytest.fixture(scope="module")
@@ -40,31 +39,17 @@ def patient_members(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[LoopThread]:
-    """The thread that the module's servicers live on."""
-    with LoopThread() as thread:
-        yield thread
-
-
-@pytest.fixture(scope="module")
 def grpc_addr(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A private socket."""
     return f"unix:{tmp_path_factory.mktemp('grpc', numbered=True) / 'socket'}"
 
 
 @pytest.fixture(scope="module")
 def grpc_interceptors() -> list[CallInterceptor]:
-    """The siblings' door."""
     return [CallInterceptor(Door.SIBLINGS)]
 
 
 @pytest.fixture(scope="module")
 def grpc_channel(grpc_create_channel: Callable[[], AbstractContextManager[grpc.Channel]]) -> Iterator[Any]:
-    """Of a sibling that calls as itself, unless a call names an end caller."""
+    """A channel whose calls are made as a service of Lares itself, unless they name an end caller."""
     with grpc_create_channel() as channel:
         yield grpc.intercept_channel(channel, AsItself())
-
-
-@pytest.fixture(scope="module")
-def _grpc_server(served: LoopThread, grpc_interceptors: list[CallInterceptor]) -> SyncGrpcServer:
-    return SyncGrpcServer(served, grpc_interceptors)

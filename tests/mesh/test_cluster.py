@@ -13,6 +13,7 @@ from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.problems import Unauthenticated
 from mesh.rpc import API_KEY, call
 from mesh.security import as_itself
+from tests.support.certificates import write_certificate
 from tests.support.lares import Lares, free_ports
 from tests.support.parts import running_kafka
 from tests.support.photos import person_photo
@@ -28,7 +29,7 @@ async def test_services_in_two_processes_assess_a_photo(tmp_path: Path, postgres
 
 
 async def assess_a_photo(tmp_path: Path, kafka_url: str, postgres_url: str) -> None:
-    certificates = tls(tmp_path)
+    certificates = {f"LARES_{name.upper()}": str(path) for name, path in write_certificate(tmp_path).items()}
     here, there = (f"127.0.0.1:{port}" for port in free_ports(2))
     common = {
         **certificates,
@@ -72,21 +73,6 @@ async def assess_a_photo(tmp_path: Path, kafka_url: str, postgres_url: str) -> N
     finally:
         await back.close()
         await front.close()
-
-
-def tls(folder: Path) -> dict[str, str]:
-    """Settings with a new CA and one certificate for both processes."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1", "localhost")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    for part in certificate.cert_chain_pems:
-        part.write_to_path(folder / "cert.pem", append=True)
-    return {
-        "LARES_TLS_CA": str(folder / "ca.pem"),
-        "LARES_TLS_KEY": str(folder / "key.pem"),
-        "LARES_TLS_CERT": str(folder / "cert.pem"),
-    }
 
 
 async def siblings_must_name_the_caller(address: str, certificates: dict[str, str], key: str) -> None:

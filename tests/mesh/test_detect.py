@@ -20,7 +20,7 @@ from mesh.bus import Bus
 from mesh.config import WATCHED, load_config
 from mesh.processes.sandbox import Sandbox
 from mesh.retry import Backoff
-from tests.support.house import House, first, open_house, record, varied
+from tests.support.detect_harness import DetectHarness, first, open_detect_harness, record, varied
 from tests.support.photos import people, renumbered
 from tests.support.records import no_lag, unique
 from tests.support.sandboxed import MAGIC
@@ -43,21 +43,21 @@ def detector(sandbox: Sandbox) -> LiteRtDetector:
 
 
 @pytest.fixture
-async def house(bus: Bus, tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(bus, tmp_path, load_config()) as house:
-        yield house
+async def harness(bus: Bus, tmp_path: Path) -> AsyncIterator[DetectHarness]:
+    async with open_detect_harness(bus, tmp_path, load_config()) as harness:
+        yield harness
 
 
 async def test_each_photo_is_published_once_in_the_order_of_its_camera(
-    house: House, detector: Detector
+    harness: DetectHarness, detector: Detector
 ) -> None:
     cameras = [unique("cam") for _ in range(3)]
-    async with house.working(detector):
-        sent = await asyncio.gather(*(house.ingest(camera, varied(12)) for camera in cameras))
+    async with harness.working(detector):
+        sent = await asyncio.gather(*(harness.ingest(camera, varied(12)) for camera in cameras))
         published: dict[str, list[MediaDetected]] = {camera: [] for camera in cameras}
         async with asyncio.timeout(90):
             while sum(map(len, published.values())) < 36:
-                delivery = await anext(house.detected)
+                delivery = await anext(harness.detected)
                 if delivery.key in published:
                     published[delivery.key].append(delivery.message)
     assert {camera: [one.media.id for one in messages] for camera, messages in published.items()} == dict(
@@ -77,31 +77,33 @@ def labels_of(message: MediaDetected) -> list[str]:
 
 
 async def test_a_photo_that_crashes_its_decoder_is_a_dead_letter_and_the_others_are_processed(
-    house: House, detector: Detector
+    harness: DetectHarness, detector: Detector
 ) -> None:
     camera = unique("cam")
     photos = varied(6)
     photos[2] += MAGIC
-    async with house.working(detector) as stream:
-        ids = await house.ingest(camera, photos)
-        published = await house.detections(camera, 5)
+    async with harness.working(detector) as stream:
+        ids = await harness.ingest(camera, photos)
+        published = await harness.detections(camera, 5)
         await no_lag(stream)
     assert [one.media.id for one in published] == ids[:2] + ids[3:]
-    letter = await house.dead_letter()
+    letter = await harness.dead_letter()
     assert letter.message == record(camera, 2, photos[2])
     assert letter.headers["reason"] == "DECODER_CRASHED"
     assert letter.headers["attempts"] == "2"
-    assert letter.headers["origin-topic"] == house.topic.name
-    (rejection,) = await first(house.rejected, camera, 1)
+    assert letter.headers["origin-topic"] == harness.topic.name
+    (rejection,) = await first(harness.rejected, camera, 1)
     assert (rejection.media_id, rejection.reason) == (ids[2], RejectionReason.REJECTION_REASON_UNDETECTABLE)
 
 
-async def test_bad_photos_are_rejections_and_never_empty_results(house: House, detector: Detector) -> None:
+async def test_bad_photos_are_rejections_and_never_empty_results(
+    harness: DetectHarness, detector: Detector
+) -> None:
     camera, whole = unique("cam"), renumbered(people()[0], 1)
-    async with house.working(detector):
-        ids = await house.ingest(camera, [whole[: len(whole) // 2], b"hello", whole])
-        (good,) = await house.detections(camera, 1)
-        bad = await first(house.rejected, camera, 2)
+    async with harness.working(detector):
+        ids = await harness.ingest(camera, [whole[: len(whole) // 2], b"hello", whole])
+        (good,) = await harness.detections(camera, 1)
+        bad = await first(harness.rejected, camera, 2)
     assert good.media.id == ids[2]
     assert {message.media_id: RejectionReason.Name(message.reason) for message in bad} == {
         ids[0]: "REJECTION_REASON_TRUNCATED",
@@ -110,16 +112,16 @@ async def test_bad_photos_are_rejections_and_never_empty_results(house: House, d
 
 
 async def test_no_photo_is_lost_when_children_are_killed(
-    house: House, detector: Detector, sandbox: Sandbox
+    harness: DetectHarness, detector: Detector, sandbox: Sandbox
 ) -> None:
     camera = unique("cam")
-    async with house.working(detector) as stream:
-        ids = await house.ingest(camera, varied(24))
+    async with harness.working(detector) as stream:
+        ids = await harness.ingest(camera, varied(24))
         published: list[MediaDetected] = []
         for _ in range(3):
-            published += await house.detections(camera, 6)
+            published += await harness.detections(camera, 6)
             await kill_one(sandbox)
-        published += await house.detections(camera, 6)
+        published += await harness.detections(camera, 6)
         await no_lag(stream)
         await until(lambda: len(sandbox.pids) == 2)
     assert [one.media.id for one in published] == ids
@@ -135,18 +137,18 @@ async def kill_one(sandbox: Sandbox) -> None:
 
 
 async def test_photos_in_flight_when_the_worker_ends_are_detected_again_with_the_same_result(
-    house: House, detector: Detector
+    harness: DetectHarness, detector: Detector
 ) -> None:
     camera = unique("cam")
-    ids = await house.ingest(camera, varied(24))
+    ids = await harness.ingest(camera, varied(24))
     published: list[MediaDetected] = []
     for _ in range(3):
-        async with house.working(detector):
-            published += await house.detections(camera, 4)
-    async with house.working(detector) as stream:
+        async with harness.working(detector):
+            published += await harness.detections(camera, 4)
+    async with harness.working(detector) as stream:
         async with asyncio.timeout(90):
             while {one.media.id for one in published} != set(ids):
-                published += await house.detections(camera, 1)
+                published += await harness.detections(camera, 1)
         await no_lag(stream)
     answers: dict[str, set[bytes]] = {}
     for one in published:
@@ -156,14 +158,14 @@ async def test_photos_in_flight_when_the_worker_ends_are_detected_again_with_the
 
 
 async def test_a_photo_without_content_is_a_dead_letter(
-    house: House, detector: Detector, monkeypatch: pytest.MonkeyPatch
+    harness: DetectHarness, detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "BACKOFF", Backoff(0.01, 0.01))
     camera = unique("cam")
-    async with house.working(detector) as stream:
-        await house.ingest(camera, [b"never stored"], stored=False)
-        (kept,) = await house.ingest(camera, varied(1))
-        (published,) = await house.detections(camera, 1)
+    async with harness.working(detector) as stream:
+        await harness.ingest(camera, [b"never stored"], stored=False)
+        (kept,) = await harness.ingest(camera, varied(1))
+        (published,) = await harness.detections(camera, 1)
         await no_lag(stream)
     assert published.media.id == kept
-    assert (await house.dead_letter()).headers["reason"] == "BLOB_NOT_FOUND"
+    assert (await harness.dead_letter()).headers["reason"] == "BLOB_NOT_FOUND"

@@ -20,7 +20,7 @@ from tests.support.loop_thread import LoopThread
 
 
 @asynccontextmanager
-async def open_house(home: Path) -> AsyncIterator[IngestHarness]:
+async def open_harness(home: Path) -> AsyncIterator[IngestHarness]:
     harness = IngestHarness(home)
     async with harness.running():
         yield harness
@@ -28,8 +28,8 @@ async def open_house(home: Path) -> AsyncIterator[IngestHarness]:
 
 
 @pytest.fixture(scope="module")
-def harness(served: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> IngestHarness:
-    return served.enter(open_house(tmp_path_factory.mktemp("ingest") / "home"))
+def harness(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> IngestHarness:
+    return loop_thread.enter(open_harness(tmp_path_factory.mktemp("ingest") / "home"))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,9 @@ def test_an_empty_chunk_violates_the_contract(grpc_stub: Any) -> None:
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_an_aborted_upload_leaves_nothing(grpc_stub: Any, harness: IngestHarness, served: LoopThread) -> None:
+def test_an_aborted_upload_leaves_nothing(
+    grpc_stub: Any, harness: IngestHarness, loop_thread: LoopThread
+) -> None:
     def aborted() -> Iterator[UploadMediaRequest]:
         yield from parts(jpeg(), jpeg()[:10])
         raise RuntimeError("the client dies")
@@ -97,5 +99,5 @@ def test_an_aborted_upload_leaves_nothing(grpc_stub: Any, harness: IngestHarness
             while harness.ingest.uploads.in_progress or list(spool.iterdir()):
                 await asyncio.sleep(0.01)
 
-    served.run(gone())
+    loop_thread.run(gone())
     assert list(spool.iterdir()) == []

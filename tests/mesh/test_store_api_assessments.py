@@ -40,8 +40,8 @@ async def no_lag() -> int:
 
 
 @pytest.fixture(scope="module")
-def stored(served: LoopThread, postgres_server: str) -> SyncDatabase:
-    return SyncDatabase(served, postgres_server)
+def stored(loop_thread: LoopThread, postgres_server: str) -> SyncDatabase:
+    return SyncDatabase(loop_thread, postgres_server)
 
 
 @pytest.fixture(scope="module")

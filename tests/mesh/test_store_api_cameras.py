@@ -25,8 +25,8 @@ from tests.support.sync_database import AS_KEY, SyncDatabase, refused
 
 
 @pytest.fixture(scope="module")
-def stored(served: LoopThread, postgres_server: str) -> SyncDatabase:
-    return SyncDatabase(served, postgres_server)
+def stored(loop_thread: LoopThread, postgres_server: str) -> SyncDatabase:
+    return SyncDatabase(loop_thread, postgres_server)
 
 
 @pytest.fixture(scope="module")

@@ -22,14 +22,14 @@ from tests.support.sync_database import AS_KEY, SyncDatabase, refused
 
 
 @pytest.fixture(scope="module")
-def stored(served: LoopThread, postgres_server: str) -> SyncDatabase:
-    return SyncDatabase(served, postgres_server)
+def stored(loop_thread: LoopThread, postgres_server: str) -> SyncDatabase:
+    return SyncDatabase(loop_thread, postgres_server)
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(stored: SyncDatabase, served: LoopThread) -> JobServicer:
+def grpc_servicer(stored: SyncDatabase, loop_thread: LoopThread) -> JobServicer:
     facts = ReadProgress(FakeStream().ends, FakeStream().behind, lambda: NOON)
-    assert served.run(facts.update())
+    assert loop_thread.run(facts.update())
     kinds = {ASSESS: JobKind(facts, read_assess_inputs)}
     return JobServicer(JobLeases(stored.database, kinds, CommitSignals().due, 60.0, lambda: NOON))
 

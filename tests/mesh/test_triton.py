@@ -20,7 +20,7 @@ from detect_svc.detectors.triton_client import InferenceOutput, TritonClient
 from mesh.bus import Bus, open_bus
 from mesh.config import Config, load_config
 from mesh.problems import Invalid, Problem, Unavailable
-from tests.support.house import House, open_house, varied
+from tests.support.detect_harness import DetectHarness, open_detect_harness, varied
 from tests.support.photos import animals, people, person_photo, vehicles
 from tests.support.records import no_lag, unique
 from tests.support.triton import TINY, Triton, add_graph, add_slow, require_triton, running_triton
@@ -47,9 +47,9 @@ def config_for(*tritons: Triton, model: str = "rtdetrv2-tiny", query: str = "", 
 
 
 @pytest.fixture
-async def house(bus: Bus, tmp_path: Path, triton: Triton) -> AsyncIterator[House]:
-    async with open_house(bus, tmp_path, config_for(triton)) as house:
-        yield house
+async def harness(bus: Bus, tmp_path: Path, triton: Triton) -> AsyncIterator[DetectHarness]:
+    async with open_detect_harness(bus, tmp_path, config_for(triton)) as harness:
+        yield harness
 
 
 def availability(detector: Detector) -> list[bool]:
@@ -96,17 +96,17 @@ def assert_same(one: FrameFindings, other: FrameFindings) -> None:
 
 
 async def test_every_photo_is_detected_once_although_the_server_is_killed_and_restarted(
-    house: House, triton: Triton
+    harness: DetectHarness, triton: Triton
 ) -> None:
     camera = unique("cam")
-    async with open_detector(house.config) as detector, house.working(detector) as stream:
-        ids = await house.ingest(camera, varied(4))
-        detected = await house.detections(camera, 4)
+    async with open_detector(harness.config) as detector, harness.working(detector) as stream:
+        ids = await harness.ingest(camera, varied(4))
+        detected = await harness.detections(camera, 4)
         idle, lost = new_client(triton), asyncio.Event()
         watching = asyncio.create_task(idle.watch_connection(lost.set))
         await idle.read_model()
         triton.freeze()  # so that requests are in flight when it is killed
-        ids += await house.ingest(camera, varied(40)[4:])
+        ids += await harness.ingest(camera, varied(40)[4:])
         await until(lambda: detector.servers()[0].in_flight)
         triton.kill()
         try:
@@ -118,7 +118,7 @@ async def test_every_photo_is_detected_once_although_the_server_is_killed_and_re
                 await detector.check()
         finally:
             triton.start()
-        detected += await house.detections(camera, 36)
+        detected += await harness.detections(camera, 36)
         await no_lag(stream)
         await detector.check()
         assert detector.servers()[0].failed >= 1
@@ -127,19 +127,19 @@ async def test_every_photo_is_detected_once_although_the_server_is_killed_and_re
 
 
 async def test_one_of_two_servers_fails_dies_and_returns_with_other_weights(
-    house: House, triton: Triton, tmp_path: Path
+    harness: DetectHarness, triton: Triton, tmp_path: Path
 ) -> None:
     repository, camera = tmp_path / "models", unique("cam")
     add_graph(repository)
     async with running_triton(repository, tmp_path) as other:
         config = config_for(triton, other)
-        async with open_detector(config) as detector, house.working(detector) as stream:
-            ids = await house.ingest(camera, varied(48))
-            detected = await house.detections(camera, 8)
+        async with open_detector(config) as detector, harness.working(detector) as stream:
+            ids = await harness.ingest(camera, varied(48))
+            detected = await harness.detections(camera, 8)
             other.kill_stubs()  # every request fails with INTERNAL from now on
-            detected += await house.detections(camera, 8)
+            detected += await harness.detections(camera, 8)
             other.kill()
-            detected += await house.detections(camera, 32)
+            detected += await harness.detections(camera, 32)
             await no_lag(stream)
             assert all(one.answered for one in detector.servers())
             await until(lambda: availability(detector) == [True, False])
@@ -148,8 +148,8 @@ async def test_one_of_two_servers_fails_dies_and_returns_with_other_weights(
             await other.ready()
             before = detector.servers()[1].answered
             await until(lambda: "no longer" in last_errors(detector)[1])
-            ids += await house.ingest(camera, varied(56)[48:])
-            detected += await house.detections(camera, 8)
+            ids += await harness.ingest(camera, varied(56)[48:])
+            detected += await harness.detections(camera, 8)
             assert detector.servers()[1].answered == before
             await detector.check()
         with pytest.raises(Invalid, match="different models") as refused:

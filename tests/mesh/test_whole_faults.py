@@ -1,4 +1,4 @@
-"""What a home does to a server: parts die alone, the parent is killed, two are started by mistake."""
+"""Faults of a whole Lares: it or a part of it is killed, or it is started twice or with bad settings."""
 
 import asyncio
 import fcntl
@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.certificates import write_certificate
 from tests.support.lares import READY_SECONDS, ROOT, Lares, running_lares
 from tests.support.photos import person_photo, renumbered
 from tests.support.waiting import until
 
 SETTINGS = {"LARES_EVENT_GAP_SECONDS": "1", "LARES_EVENT_SPAN_SECONDS": "3"}
-COUNTED = "{ mediaList(first: 200) { edges { node { id } } } }"
+MEDIA = "{ mediaList(first: 200) { edges { node { id } } } }"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,36 @@ async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares
         yield started
 
 
+@dataclass
+class Interrupted:
+    """A Lares that is ready, and the exit code of its first start, which Ctrl-C interrupted."""
+
+    lares: Lares
+    exit_code: int
+
+
+@pytest.fixture(scope="module")
+async def interrupted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Interrupted]:
+    lares = Lares(tmp_path_factory.mktemp("interrupted") / "home", SETTINGS)
+    lares.start()
+    assert lares.process is not None
+    await until(lares.children, what=lares.tail)
+    lares.process.send_signal(signal.SIGINT)
+    exit_code = await asyncio.to_thread(lares.process.wait, 90)
+    lares.start()
+    try:
+        await lares.ready()
+        yield Interrupted(lares, exit_code)
+    finally:
+        await lares.close()
+
+
+async def media_ids(lares: Lares) -> set[str]:
+    return {edge["node"]["id"] for edge in (await lares.graphql(MEDIA))["mediaList"]["edges"]}
+
+
 def drop(lares: Lares, camera: str, number: int) -> None:
+    """Moves a photo with this number into the camera's folder."""
     folder = lares.cameras / camera
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f".{number}.part").write_bytes(renumbered(person_photo(), number))
@@ -34,8 +65,8 @@ def drop(lares: Lares, camera: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("program", ["java", "postgres"])
-async def test_a_part_that_dies_alone_comes_back_and_nothing_is_lost(lares: Lares, program: str) -> None:
-    before = len((await lares.graphql(COUNTED))["mediaList"]["edges"])
+async def test_a_part_that_is_killed_restarts_and_no_photo_is_lost(lares: Lares, program: str) -> None:
+    before = len(await media_ids(lares))
     for number in range(10):
         drop(lares, f"with-{program}", 1000 * len(program) + number)
         if number == 4:
@@ -44,10 +75,10 @@ async def test_a_part_that_dies_alone_comes_back_and_nothing_is_lost(lares: Lare
         await asyncio.sleep(0.1)
     await lares.ready()
     await lares.idle()
-    assert len((await lares.graphql(COUNTED))["mediaList"]["edges"]) == before + 10
+    assert len(await media_ids(lares)) == before + 10
 
 
-async def test_two_on_one_home_is_a_clear_error(lares: Lares) -> None:
+async def test_a_second_lares_on_the_same_home_is_refused(lares: Lares) -> None:
     second = Lares(lares.home, SETTINGS)
     second.log = lares.home.with_name("second.log")
     second.start()
@@ -59,8 +90,15 @@ async def test_two_on_one_home_is_a_clear_error(lares: Lares) -> None:
     await second.close()
 
 
-async def test_a_taken_port_is_a_clear_error(lares: Lares, tmp_path: Path) -> None:
-    second = Lares(tmp_path / "home", {"LARES_GATEWAY_LISTEN": lares.http})
+async def test_a_taken_port_is_reported(lares: Lares, tmp_path: Path) -> None:
+    """The gateway alone starts more quickly than all targets."""
+    settings = {
+        "LARES_GATEWAY_LISTEN": lares.http,
+        "LARES_BUS_URL": lares.admin_kafka_url,
+        "LARES_PEERS": "store=127.0.0.1:1",
+    }
+    tls = {f"LARES_{name.upper()}": str(path) for name, path in write_certificate(tmp_path).items()}
+    second = Lares(tmp_path / "home", settings | tls, targets=["gateway"])
     second.start()
     assert second.process is not None
     code = await asyncio.to_thread(second.process.wait, READY_SECONDS)
@@ -70,17 +108,20 @@ async def test_a_taken_port_is_a_clear_error(lares: Lares, tmp_path: Path) -> No
     await second.close()
 
 
-async def test_two_homes_run_side_by_side(lares: Lares, tmp_path: Path) -> None:
-    async with running_lares(tmp_path / "home", SETTINGS) as other:
-        drop(other, "only-here", 1)
-        await other.idle()
-        here = {edge["node"]["id"] for edge in (await other.graphql(COUNTED))["mediaList"]["edges"]}
-        there = {edge["node"]["id"] for edge in (await lares.graphql(COUNTED))["mediaList"]["edges"]}
-        assert len(here) == 1
-        assert not here & there
+async def test_ctrl_c_ends_a_start_and_the_next_start_succeeds(interrupted: Interrupted) -> None:
+    assert interrupted.exit_code == 130
 
 
-async def test_kill_9_of_the_parent_leaves_nobody_behind(lares: Lares) -> None:
+async def test_two_homes_run_side_by_side(lares: Lares, interrupted: Interrupted) -> None:
+    other = interrupted.lares
+    drop(other, "only-here", 1)
+    await other.idle()
+    here = await media_ids(other)
+    assert len(here) == 1
+    assert not here & await media_ids(lares)
+
+
+async def test_kill_9_of_the_main_process_ends_its_children(lares: Lares) -> None:
     assert lares.process is not None
     children = lares.children()
     assert lares.children("java")
@@ -94,7 +135,7 @@ async def test_kill_9_of_the_parent_leaves_nobody_behind(lares: Lares) -> None:
     await lares.idle()
 
 
-async def test_ctrl_c_ends_all_of_it(lares: Lares) -> None:
+async def test_ctrl_c_ends_all_processes(lares: Lares) -> None:
     children = lares.children()
     await asyncio.to_thread(lares.stop, 90)
     _, alive = await asyncio.to_thread(psutil.wait_procs, children, 90)
@@ -105,19 +146,7 @@ async def test_ctrl_c_ends_all_of_it(lares: Lares) -> None:
     await lares.ready()
 
 
-async def test_ctrl_c_during_the_start_ends_it_too(tmp_path: Path) -> None:
-    lares = Lares(tmp_path / "home")
-    lares.start()
-    assert lares.process is not None
-    await until(lares.children, what=lares.tail)
-    lares.process.send_signal(signal.SIGINT)
-    assert await asyncio.to_thread(lares.process.wait, 90) == 130
-    lares.start()
-    await lares.ready()
-    await lares.close()
-
-
-async def test_ctrl_c_ends_a_start_that_waits_for_another_fetch(tmp_path: Path) -> None:
+async def test_ctrl_c_ends_a_start_that_waits_for_a_download_of_another_program(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     lares = Lares(tmp_path / "home", {"LARES_CACHE": str(cache)})
@@ -141,7 +170,7 @@ async def test_ctrl_c_ends_a_start_that_waits_for_another_fetch(tmp_path: Path) 
         ("LARES_DATABASE_URL", "postgresql+asyncpg://me:hunter2@h:port/db"),
     ],
 )
-def test_a_bad_setting_is_named(tmp_path: Path, setting: str, value: str) -> None:
+def test_an_invalid_setting_is_named_in_the_error(tmp_path: Path, setting: str, value: str) -> None:
     addresses = {f"LARES_{kind}_LISTEN": "127.0.0.1:0" for kind in ("GATEWAY", "GRPC", "KAFKA")}
     environment = os.environ | addresses | {"LARES_HOME": str(tmp_path / "home"), setting: value}
     done = subprocess.run(

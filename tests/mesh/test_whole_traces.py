@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from tests.support.collector import Collector, Received, running_collector
+from tests.support.collector import Collector, ReceivedSpan, running_collector
 from tests.support.lares import Lares, running_lares
 from tests.support.photos import person_photo
 from tests.support.waiting import until
@@ -118,7 +118,7 @@ async def test_a_reassessment_belongs_to_the_trace_of_its_request(
     await lares.graphql(REASSESS, input={"eventId": event})
     wanted = {"wait for lease", "assess event", "process reason.assessments.v1"}
 
-    def asked() -> list[Received]:
+    def asked() -> list[ReceivedSpan]:
         for spans in collector.traces().values():
             if any(span.name == "lares.store.v1.EventService/ReassessEvent" for span in spans):
                 return spans

@@ -1,8 +1,7 @@
-"""`python -m tests.support.admin_key_kills URL FOLDER`: makes the admin key, killed at one line of
-store_svc/api_keys.py and mesh/durable_files.py after the other, from every state there can be. Prints how
-often it was killed.
+"""`python -m tests.support.admin_key_kills URL FOLDER`: kills the creation of the admin key at every line.
 
-A process of its own, since it forks: the kill is a real end, without any cleaning up.
+The lines are those of store_svc/api_keys.py and mesh/durable_files.py, and each is tried from every initial
+state. Prints the number of kills. It is a separate process because it forks.
 """
 
 import asyncio
@@ -27,7 +26,8 @@ CODE = (api_keys.__file__, durable_files.__file__)
 
 
 def recover(file: Path, state: str) -> Callable[[Database], Awaitable[None]]:
-    """The next start, after which all must be well; then brings about the `state` to begin with."""
+    """Ensures the admin key as the next start does and asserts that it is valid, then prepares the initial
+    `state` of the next run."""
 
     async def work(database: Database) -> None:
         await ensure_admin_key(database, file)
@@ -46,17 +46,17 @@ def recover(file: Path, state: str) -> Callable[[Database], Awaitable[None]]:
 
 
 def forked(url: str, work: Callable[[Database], Awaitable[None]], kill_at: int = 0) -> int:
-    """Runs `work` in a child, killed at the `kill_at`th line of CODE; its exit status."""
+    """Runs `work` in a child, which ends at the `kill_at`th line of CODE, and returns its exit status."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     lines = 0
 
-    def trace(frame: FrameType, happening: str, _: Any) -> Any:
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal lines
         if frame.f_code.co_filename not in CODE:
             return None
-        lines += happening == "line"
+        lines += event == "line"
         if lines == kill_at:
             os._exit(KILLED)
         return trace
@@ -77,7 +77,7 @@ def forked(url: str, work: Callable[[Database], Awaitable[None]], kill_at: int =
 
 
 def main(url: str, folder: Path) -> None:
-    create_async_engine(url)  # loads its dialect once, not in every child
+    create_async_engine(url)  # imports the dialect once instead of in every child
     file, kills = folder / "admin.key", 0
     for state in ("nothing", "revoked", "whole"):
         status = KILLED

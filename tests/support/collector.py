@@ -1,4 +1,4 @@
-"""A real receiver of OTLP over gRPC, and what it was sent."""
+"""A collector of OpenTelemetry spans: a gRPC server that keeps what it receives."""
 
 import threading
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 
 @dataclass(frozen=True)
-class Received:
-    """One span. Ids in hex, `parent` empty for the first of a trace; `links` are span ids."""
+class ReceivedSpan:
+    """Ids are hexadecimal. `parent` is empty for the root of a trace; `links` are span ids."""
 
     name: str
     kind: int
@@ -30,12 +30,13 @@ class Received:
 
 @dataclass
 class Collector(rpc.TraceServiceServicer):
-    """`endpoint` is what OTEL_EXPORTER_OTLP_ENDPOINT takes; `metadata` that of the last export."""
+    """`endpoint` is the value for OTEL_EXPORTER_OTLP_ENDPOINT; `metadata` that of the last export; `raw` all
+    requests, serialised."""
 
     endpoint: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     raw: list[bytes] = field(default_factory=list)
-    _spans: list[Received] = field(default_factory=list)
+    _spans: list[ReceivedSpan] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def Export(self, request: pb.ExportTraceServiceRequest, context: Any) -> pb.ExportTraceServiceResponse:
@@ -49,13 +50,13 @@ class Collector(rpc.TraceServiceServicer):
         return pb.ExportTraceServiceResponse()
 
     @property
-    def spans(self) -> list[Received]:
+    def spans(self) -> list[ReceivedSpan]:
         with self._lock:
             return list(self._spans)
 
-    def traces(self) -> dict[str, list[Received]]:
+    def traces(self) -> dict[str, list[ReceivedSpan]]:
         """The spans by trace id."""
-        traces: dict[str, list[Received]] = {}
+        traces: dict[str, list[ReceivedSpan]] = {}
         for span in self.spans:
             traces.setdefault(span.trace, []).append(span)
         return traces
@@ -74,8 +75,8 @@ def running_collector(port: int = 0) -> Iterator[Collector]:
         server.stop(0).wait()
 
 
-def _received(span: Any, resource: dict[str, Any]) -> Received:
-    return Received(
+def _received(span: Any, resource: dict[str, Any]) -> ReceivedSpan:
+    return ReceivedSpan(
         name=span.name,
         kind=span.kind,
         trace=span.trace_id.hex(),

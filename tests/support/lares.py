@@ -1,4 +1,4 @@
-"""A whole Lares as its users run it: `lares up` in its own process, on free ports and its own home."""
+"""A whole Lares as users run it: `lares up` in its own process, on free ports and its own home."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ READY_SECONDS = 240.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now; all different."""
+    """Different ports on which no program listens now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(opened.getsockname()[1]) for opened in sockets]
     for opened in sockets:
@@ -33,7 +33,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Refused(AssertionError):
-    """GraphQL answered with errors."""
+    """A GraphQL response with errors, and their codes."""
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(errors)
@@ -41,7 +41,7 @@ class Refused(AssertionError):
 
 
 class Lares:
-    """One home and its addresses; the process on it may come and go."""
+    """One home and its addresses. Its process can be started, stopped and killed several times."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Lares:
         targets: Sequence[str] = (),
         tree: Path = ROOT,
     ) -> None:
-        """`tree`: the checkout whose code runs."""
+        """`settings` are environment variables; `tree` is the checkout whose code runs."""
         self.home = home
         self._tree = tree
-        self._targets = [word for target in targets for word in ("--target", target)]
+        self._targets = [argument for target in targets for argument in ("--target", target)]
         http, grpc, kafka = free_ports(3)
         self.http, self.grpc, self.kafka = (f"127.0.0.1:{port}" for port in (http, grpc, kafka))
         self._settings = {
@@ -66,11 +66,11 @@ class Lares:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.log = home.with_name(home.name + ".log")
-        authority = self._settings.get("LARES_TLS_CA")
+        ca_file = self._settings.get("LARES_TLS_CA")
         self._client = httpx.AsyncClient(
-            base_url=f"{'https' if authority else 'http'}://{self.http}",
+            base_url=f"{'https' if ca_file else 'http'}://{self.http}",
             timeout=90,
-            verify=ssl.create_default_context(cafile=authority) if authority else True,
+            verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
         )
 
     @property
@@ -83,7 +83,7 @@ class Lares:
 
     @property
     def admin_kafka_password(self) -> str:
-        """For tests that look into topics: the credentials that Lares itself uses."""
+        """The password with which Lares itself connects to its Kafka, for tests that read or write topics."""
         text = (self.home / "kafka" / "server.properties").read_text()
         password = re.search(r'user_lares="([^"]+)"', text)
         assert password
@@ -95,7 +95,7 @@ class Lares:
 
     @property
     def admin_kafka_options(self) -> dict[str, Any]:
-        """The same, as an aiokafka client takes it."""
+        """The options of an aiokafka client that connects as Lares itself does."""
         return {
             "bootstrap_servers": self.kafka,
             "security_protocol": "SASL_PLAINTEXT",
@@ -119,11 +119,14 @@ class Lares:
             )
 
     async def ready(self, seconds: float = READY_SECONDS) -> float:
-        """Waits until /ready says so; returns the seconds it took. AssertionError holds the log's end."""
+        """Waits until /ready responds with 200, and returns the seconds that it took.
+
+        Raises AssertionError with the end of the log if the process exits or is not ready in time.
+        """
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             assert self.process is not None
-            assert self.process.poll() is None, f"lares ended with {self.process.returncode}:\n{self.tail()}"
+            assert self.process.poll() is None, f"lares exited with {self.process.returncode}:\n{self.tail()}"
             try:
                 if (await self._client.get("/ready")).status_code == 200:
                     return time.monotonic() - began
@@ -133,14 +136,14 @@ class Lares:
         raise AssertionError(f"not ready after {seconds} s:\n{self.tail()}")
 
     async def until_up(self, seconds: float = READY_SECONDS) -> None:
-        """Waits for the banner: for a Lares without a gateway."""
+        """Waits for the banner in the log, for a Lares that has no gateway or is not ready yet."""
         await until(lambda: "Lares is ready" in self.tail(), seconds, self.tail)
 
     async def until_stored(self, count: int, seconds: float = 90.0) -> None:
-        """Waits until so many media are in the store."""
+        """Waits until the store has at least `count` media."""
         deadline = time.monotonic() + seconds
         query = "{ mediaList(first: 200) { edges { node { id } } } }"
-        while len(await self._patiently(query, "mediaList", "edges") or ()) < count:
+        while len(await self._value_if_available(query, "mediaList", "edges") or ()) < count:
             assert time.monotonic() < deadline, self.tail()
             await asyncio.sleep(0.1)
 
@@ -148,13 +151,13 @@ class Lares:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def kill(self) -> None:
-        """kill -9 of the parent alone, as an out-of-memory killer would."""
+        """Kills the main process alone with SIGKILL, as an out-of-memory killer does."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def stop(self, seconds: float = 90.0) -> float:
-        """Ctrl-C; returns how many seconds it took to end. Raises TimeoutExpired."""
+        """Sends SIGINT and returns the seconds until the process exits. Raises TimeoutExpired."""
         assert self.process is not None
         began = time.monotonic()
         self.process.send_signal(signal.SIGINT)
@@ -162,7 +165,8 @@ class Lares:
         return time.monotonic() - began
 
     def children(self, program: str = "") -> list[psutil.Process]:
-        """All that are alive, or those of a program or Python script."""
+        """The processes that Lares has started and that are alive; with `program`, those that run this
+        program or Python script."""
         assert self.process is not None
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if not program or program in _programs(child)]
@@ -180,43 +184,44 @@ class Lares:
         return await self._client.get(path, headers={"x-api-key": self.key, **headers})
 
     async def graphql(self, query: str, **variables: Any) -> Any:
-        """The `data` of the answer; raises Refused when it holds errors."""
-        answer = await self._client.post(
+        """Returns the `data` of the response. Raises Refused if it has errors."""
+        response = await self._client.post(
             "/graphql", json={"query": query, "variables": variables}, headers={"x-api-key": self.key}
         )
-        body = answer.json()
+        body = response.json()
         if "errors" in body:
             raise Refused(body["errors"])
         return body["data"]
 
     async def idle(self, seconds: float = 120.0) -> None:
-        """Waits until nothing is in flight anywhere."""
+        """Waits until no part of Lares has work left."""
         status: Any = None
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            status = await self._patiently("{ status { idle } }", "status", "idle")
+            status = await self._value_if_available("{ status { idle } }", "status", "idle")
             if status:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError(f"not idle after {seconds} s: {status}\n{self.tail()}")
 
-    async def _patiently(self, query: str, *path: str) -> Any:
-        """What lies there in the answer; None where a part is away, or too slow at the moment."""
+    async def _value_if_available(self, query: str, *path: str) -> Any:
+        """Returns the value at `path` in the response; None if a part of Lares is not available now."""
         try:
-            answer = await self.graphql(query)
+            value = await self.graphql(query)
         except Refused as refused:
             if refused.codes != {"UNAVAILABLE"}:
                 raise
             return None
         for name in path:
-            answer = answer[name]
-        return answer
+            value = value[name]
+        return value
 
 
 def _programs(process: psutil.Process) -> list[str]:
-    """What it runs; nothing where it just ended, as PostgreSQL's do all the time."""
+    """The names of the program and the Python scripts that a process runs. Empty if it has ended, as
+    processes of PostgreSQL do all the time."""
     try:
-        scripts = [Path(word).name for word in process.cmdline() if word.endswith(".py")]
+        scripts = [Path(argument).name for argument in process.cmdline() if argument.endswith(".py")]
         return [process.name(), *scripts]
     except psutil.NoSuchProcess:
         return []
@@ -224,7 +229,7 @@ def _programs(process: psutil.Process) -> list[str]:
 
 @asynccontextmanager
 async def running_lares(home: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Lares]:
-    """A Lares that is up and ready; stopped at the end."""
+    """Starts a Lares and waits until it is ready; stops it at the end."""
     lares = Lares(home, settings)
     lares.start()
     try:

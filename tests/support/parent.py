@@ -1,7 +1,10 @@
-"""A process that owns embedded parts, to be killed: `python -m tests.support.parent HOME KAFKA_LISTEN HELD`.
+"""A process with embedded PostgreSQL and Kafka, which tests kill.
 
-Prints their URLs as JSON once both are ready, then waits to be ended. HELD is empty, or `postgres.before`,
-`postgres.after`, `kafka.after`: then the tool that makes that part's folder hangs before or after its work.
+Run by `python -m tests.support.parent HOME KAFKA_LISTEN HELD`.
+
+Prints the URLs of both as JSON when they are ready, then waits until it is killed. HELD is empty, or
+`postgres.before`, `postgres.after` or `kafka.after`: then the program that initialises that part's folder
+hangs before or after its work.
 """
 
 import asyncio
@@ -18,7 +21,7 @@ from deploy.embedded.kafka import open_kafka
 from deploy.embedded.postgres import open_postgres
 from tests.support.parts import CACHE
 
-# How a child that hangs is told from others.
+# The command line by which tests find a child that hangs.
 HELD = "sleep 31536000"
 SCRIPTS = {"before": f"exec {HELD}", "after": f'"$@" && exec {HELD}'}
 

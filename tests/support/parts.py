@@ -1,4 +1,4 @@
-"""The real parts of a test session, by the same code that runs them for `lares up`."""
+"""Kafka and PostgreSQL for tests, started by the code that starts them for `lares up`."""
 
 import asyncio
 import os
@@ -19,12 +19,12 @@ from mesh.artifacts import efficientdet_lite0, fetch_jars
 from store_svc.migration import migrate
 
 MIGRATED = "migrated"
-ROOMY_BYTES = 4 * 2**30
+MEMORY_BYTES = 4 * 2**30
 CACHE = Path(os.environ.get("LARES_CACHE", "~/.cache/lares")).expanduser()
 
 
 async def fetch_parts() -> None:
-    """What is not in the wheels, which can take longer than a test may."""
+    """Downloads the default model and Kafka, and makes the class archive of Kafka's Java."""
     await asyncio.to_thread(efficientdet_lite0, CACHE)
     jars = await asyncio.to_thread(fetch_jars, CACHE, JARS)
     await class_archive(await find_java(jars), CACHE)
@@ -32,7 +32,7 @@ async def fetch_parts() -> None:
 
 @asynccontextmanager
 async def running_kafka() -> AsyncIterator[str]:
-    """The URL of a broker in a home of its own, on a free port."""
+    """Starts a broker with its own home on a free port, and yields its LARES_BUS_URL."""
     with tempfile.TemporaryDirectory(prefix="lares-kafka-", dir=_scratch()) as home:
         async with open_kafka(Path(home), "127.0.0.1:0", CACHE) as url:
             yield url
@@ -40,7 +40,7 @@ async def running_kafka() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def running_postgres() -> AsyncIterator[str]:
-    """The URL of a server in a home of its own."""
+    """Starts a server with its own home, and yields its LARES_DATABASE_URL."""
     with tempfile.TemporaryDirectory(prefix="lares-postgres-", dir=_scratch()) as home:
         async with open_postgres(Path(home)) as url:
             yield url
@@ -48,8 +48,8 @@ async def running_postgres() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def fresh_database(server: str, template: str = "template1") -> AsyncIterator[str]:
-    """The URL of a database of that server, made after `template`; dropped at the end with all who still use
-    it."""
+    """Creates a database on this server from `template`, and yields its LARES_DATABASE_URL. Drops it at the
+    end, even if it has connections."""
     name = f"test_{uuid4().hex[:12]}"
     connection = await asyncpg.connect(server.replace("+asyncpg", ""))
     try:
@@ -61,7 +61,7 @@ async def fresh_database(server: str, template: str = "template1") -> AsyncItera
 
 
 async def migrated_template(server: str) -> None:
-    """Makes MIGRATED, a database that holds the tables of this version."""
+    """Creates the database MIGRATED with all tables, as a template."""
     connection = await asyncpg.connect(server.replace("+asyncpg", ""))
     try:
         await connection.execute(f"CREATE DATABASE {MIGRATED}")
@@ -71,7 +71,7 @@ async def migrated_template(server: str) -> None:
 
 
 def _scratch() -> str | None:
-    """Memory, where there is plenty: a hundred databases come and go, each flushed as if it had to last."""
+    """A folder in memory if enough is free, since PostgreSQL flushes each of the many databases to disk."""
     memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOMY_BYTES
-    return str(memory) if roomy else None
+    enough = memory.is_dir() and shutil.disk_usage(memory).free > MEMORY_BYTES
+    return str(memory) if enough else None

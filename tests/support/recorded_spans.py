@@ -1,4 +1,4 @@
-"""The spans that were made in the test's own process."""
+"""Recording of the spans of the test's own process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from opentelemetry.util._once import Once
 
 
 class RecordedSpans:
-    """Those that ended, in the order in which they did."""
+    """The spans that have ended, in this order."""
 
     def __init__(self, exporter: InMemorySpanExporter) -> None:
         self._exporter = exporter
@@ -29,7 +29,7 @@ class RecordedSpans:
 
 @contextmanager
 def no_provider() -> Iterator[None]:
-    """The block may set OpenTelemetry's provider, as a process otherwise does once."""
+    """Lets the block set OpenTelemetry's provider, which is otherwise possible once in a process."""
     before = trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE
     trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = None, Once()
     try:
@@ -40,7 +40,7 @@ def no_provider() -> Iterator[None]:
 
 @contextmanager
 def recording_spans() -> Iterator[RecordedSpans]:
-    """Tracing is on, and every trace that begins is sampled."""
+    """Turns tracing on and samples every trace."""
     with no_provider():
         provider, exporter = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
         provider.add_span_processor(SimpleSpanProcessor(exporter))

@@ -12,7 +12,7 @@ async def until(
     seconds: float = 90.0,
     what: Callable[[], str] = lambda: "it did not happen",
 ) -> None:
-    """Polls until `condition` holds; AssertionError after `seconds`, with `what` to say."""
+    """Polls until `condition` holds. Raises AssertionError with the text of `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
@@ -20,7 +20,7 @@ async def until(
 
 
 async def until_async(condition: Callable[[], Awaitable[object]], seconds: float = 90.0) -> None:
-    """The same for a condition that must be asked for."""
+    """Polls until an asynchronous `condition` holds. Raises AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"

@@ -28,8 +28,8 @@ from mesh.rpc.in_process_channel import InProcessChannel
 from mesh.security import Caller, as_itself
 from tests.support import sandboxed
 from tests.support.callers import calling_as
+from tests.support.certificates import write_certificate
 from tests.support.contracts import add_every_service
-from tests.unit.deploy.test_mesh_factory import write_pems
 
 TARGETS = "tests.support.sandboxed"
 WRITE = f"import sys; from {TARGETS} import write_memory; write_memory(*map(int, sys.argv[1:]))"
@@ -150,7 +150,7 @@ async def test_a_process_without_the_store_has_no_operators_socket(
         grpc_listen="127.0.0.1:0",
         bus_url="kafka://nowhere:9092",
         peers={"store": "127.0.0.1:1"},
-        **write_pems(tmp_path),
+        **write_certificate(tmp_path),
     )
     async with open_mesh(config, ["detect"], database=False):
         assert not Path(operator_socket(config.home).removeprefix("unix:")).exists()

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trustme
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -25,6 +24,7 @@ from deploy.mesh_factory import (
 )
 from mesh.config import load_config
 from mesh.problems import Invalid
+from tests.support.certificates import write_certificate
 
 
 @pytest.fixture(autouse=True)
@@ -43,18 +43,8 @@ def test_beyond_loopback_needs_tls_or_a_word(setting: str) -> None:
     guard_listening(load_config(**{setting: "0.0.0.0:7777", "allow_plaintext": True}))
 
 
-def write_pems(folder: Path, name: str = "127.0.0.1") -> dict[str, object]:
-    """A CA and a certificate of it, and their settings."""
-    ca = trustme.CA()
-    issued = ca.issue_cert(name)
-    ca.cert_pem.write_to_path(folder / "ca.pem")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    return {"tls_cert": "cert.pem", "tls_key": "key.pem", "tls_ca": "ca.pem"}
-
-
 def test_tls_opens_http_and_grpc_but_not_kafka_which_has_none(tmp_path: Path) -> None:
-    tls = write_pems(tmp_path)
+    tls = write_certificate(tmp_path)
     guard_listening(load_config(gateway_listen="0.0.0.0:1", grpc_listen="[::]:2", **tls))
     with pytest.raises(Invalid, match="LARES_KAFKA_LISTEN"):
         guard_listening(load_config(kafka_listen="0.0.0.0:3", **tls))
@@ -94,7 +84,7 @@ def test_a_long_home_has_a_short_socket(tmp_path: Path) -> None:
     [("cert.pem", "LARES_TLS_CERT"), ("key.pem", "LARES_TLS_KEY"), ("ca.pem", "LARES_TLS_CA")],
 )
 def test_a_bad_certificate_is_named(tmp_path: Path, file: str, setting: str) -> None:
-    config = load_config(peers={"store": "127.0.0.1:1"}, **write_pems(tmp_path))
+    config = load_config(peers={"store": "127.0.0.1:1"}, **write_certificate(tmp_path))
     assert peer_credentials(config)
     assert sibling_credentials(config)
     (tmp_path / file).write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
@@ -105,7 +95,7 @@ def test_a_bad_certificate_is_named(tmp_path: Path, file: str, setting: str) -> 
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
-    config = load_config(**write_pems(tmp_path))
+    config = load_config(**write_certificate(tmp_path))
     key = load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     (tmp_path / "key.pem").write_bytes(locked)
@@ -116,7 +106,9 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) ->
 @pytest.mark.parametrize("setting", ["grpc_listen", "mesh_listen"])
 async def test_an_address_that_nobody_has_is_said_of_its_setting(tmp_path: Path, setting: str) -> None:
     addresses = {"grpc_listen": "127.0.0.1:0", setting: "nowhere.invalid:50051"}
-    config = load_config(home=tmp_path / "home", allow_plaintext=True, **addresses, **write_pems(tmp_path))
+    config = load_config(
+        home=tmp_path / "home", allow_plaintext=True, **addresses, **write_certificate(tmp_path)
+    )
     with pytest.raises(Invalid, match=f"LARES_{setting.upper()}: cannot listen on nowhere") as refused:
         async with open_mesh(config, ["store"], database=False):
             pass

@@ -14,7 +14,6 @@ from mesh.processes.sandbox import Crashed, Hung
 from mesh.rpc import problem_of
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller, Door
-from tests.support.aio_server import _grpc_server  # noqa: F401
 from tests.support.detectors import FakeDetector, person
 
 KEY = (("x-api-key", "good"),)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-import trustme
 
 from gateway.http.listener import listening
 from mesh.config import Config
 from mesh.problems import Conflict, Invalid
+from tests.support.certificates import write_certificate
 from tests.support.waiting import until
 from tests.unit.gateway.client import connected
 from tests.unit.gateway.conftest import SECRET, Gateway
@@ -58,22 +58,15 @@ async def _serve_once(gateway: Gateway, address: str) -> str:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> dict[str, Path]:
-    """Files: the gateway's certificate, its key, and the authority that signed it."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    files = {name: tmp_path / f"{name}.pem" for name in ("cert", "key", "ca")}
-    issued.cert_chain_pems[0].write_to_path(files["cert"])
-    issued.private_key_pem.write_to_path(files["key"])
-    authority.cert_pem.write_to_path(files["ca"])
-    return files
+    return write_certificate(tmp_path)
 
 
 async def test_a_certificate_enables_tls(gateway: Gateway, tls: dict[str, Path]) -> None:
-    cert, key = tls["cert"], tls["key"]
+    cert, key = tls["tls_cert"], tls["tls_key"]
     config = Config(gateway_listen="127.0.0.1:0", tls_cert=cert, tls_key=key)
     async with listening(gateway.app, config) as url:
         assert url.startswith("https://127.0.0.1:")
-        context = ssl.create_default_context(cafile=tls["ca"])
+        context = ssl.create_default_context(cafile=tls["tls_ca"])
         async with httpx.AsyncClient(base_url=url, verify=context) as client:
             assert (await client.get("/health")).status_code == 200
     broken = Config(gateway_listen="127.0.0.1:0", tls_cert=key, tls_key=key)
@@ -90,13 +83,13 @@ async def test_the_example_prints_the_feed(
     for _ in range(3):
         gateway.store.add_change(event)
     (tmp_path / "api.key").write_text(SECRET + "\n")
-    files = (tls["cert"], tls["key"]) if secure else (None, None)
+    files = (tls["tls_cert"], tls["tls_key"]) if secure else (None, None)
     config = Config(gateway_listen="127.0.0.1:0", tls_cert=files[0], tls_key=files[1])
     async with listening(gateway.app, config) as url:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "examples/graphql_subscription.py", "--after", "1", "--count", "2"),
             *("--url", url.replace("http", "ws") + "/graphql", "--key-file", tmp_path / "api.key"),
-            *(("--tls-ca", tls["ca"]) if secure else ()),
+            *(("--tls-ca", tls["tls_ca"]) if secure else ()),
             cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await asyncio.wait_for(process.communicate(), 90)

@@ -29,7 +29,6 @@ from reason_svc.messages import timestamp
 from reason_svc.rules.reasoner import RulesReasoner
 from reason_svc.severity import SeverityThresholds
 from reason_svc.worker import WorkCounts
-from tests.support.aio_server import _grpc_server  # noqa: F401
 from tests.support.evidence import NIGHT, evidence_message
 
 MAX_DETECTIONS = 20

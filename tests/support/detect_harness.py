@@ -1,4 +1,4 @@
-"""The worker of detect_svc on a real broker, with any detector: a topic and a group of a test's own."""
+"""The worker of detect_svc with any detector, on a real broker with a topic and a group for each test."""
 
 import asyncio
 import hashlib
@@ -25,8 +25,8 @@ BATCH = 8
 
 
 @dataclass
-class House:
-    """What comes out goes to the real topics."""
+class DetectHarness:
+    """Input is a topic of the test; output goes to the real topics."""
 
     bus: Bus
     blobs: Blobs
@@ -37,7 +37,8 @@ class House:
     rejected: Tail[MediaRejected]
 
     async def ingest(self, camera: str, photos: Sequence[bytes], *, stored: bool = True) -> list[str]:
-        """As ingest_svc does: the blobs, then the records. Returns the media ids, in order."""
+        """Stores the photos as blobs, unless `stored` is False, and publishes their records, as ingest_svc
+        does. Returns the media ids in order."""
         records = [record(camera, index, photo) for index, photo in enumerate(photos)]
         if stored:
             for photo in photos:
@@ -60,7 +61,7 @@ class House:
         return await first(self.detected, camera, count)
 
     async def dead_letter(self) -> Delivery[MediaIngested]:
-        """The group's first."""
+        """Returns the first dead letter of the group."""
         letters = Topic(
             dead_letters(self.group), MediaIngested, lambda m: m.media.camera_id, "", 1, None, (), ()
         )
@@ -69,14 +70,14 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(bus: Bus, folder: Path, config: Config) -> AsyncIterator[House]:
+async def open_detect_harness(bus: Bus, folder: Path, config: Config) -> AsyncIterator[DetectHarness]:
     group, blobs = unique("detect"), FileBlobs(folder)
     await bus.create_topics([], [group])
     async with AsyncExitStack() as stack:
         stack.callback(blobs.close)
         detected = await stack.enter_async_context(bus.tail(DETECTED))
         rejected = await stack.enter_async_context(bus.tail(REJECTED))
-        yield House(bus, blobs, config, await media_topic(bus), group, detected, rejected)
+        yield DetectHarness(bus, blobs, config, await media_topic(bus), group, detected, rejected)
 
 
 def record(camera: str, index: int, photo: bytes) -> MediaIngested:
@@ -89,7 +90,7 @@ def record(camera: str, index: int, photo: bytes) -> MediaIngested:
 
 
 async def first(tail: Tail[M], camera: str, count: int) -> list[M]:
-    """The next `count` messages of the camera."""
+    """Returns the next `count` messages of the camera."""
     found: list[M] = []
     async with asyncio.timeout(90):
         while len(found) < count:
@@ -100,6 +101,6 @@ async def first(tail: Tail[M], camera: str, count: int) -> list[M]:
 
 
 def varied(count: int) -> list[bytes]:
-    """Photos of people, animals and nothing, by turns; all different."""
+    """Returns different photos of people, animals and an empty scene, in turn."""
     samples = [*people(), *animals(), empty_photo()]
     return [renumbered(samples[index % len(samples)], index) for index in range(count)]
