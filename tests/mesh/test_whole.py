@@ -1,4 +1,4 @@
-"""The main job, end to end: `lares up` in a process of its own, photos dropped in, everything read back."""
+"""A whole Lares from the file of a photo to its APIs: `lares up` runs in a process of its own."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares
 
 @pytest.fixture(scope="module")
 async def event(lares: Lares) -> dict[str, Any]:
-    """The event that a photo of a person becomes at the camera `front-door`, once it is assessed."""
+    """The assessed event of a photo of a person at the camera `front-door`."""
     drop(lares, person_photo(), "Front Door", "1.jpg")
     await lares.idle()
     (edge,) = (await lares.graphql(FRONT_DOOR))["events"]["edges"]
@@ -53,7 +53,7 @@ async def event(lares: Lares) -> dict[str, Any]:
 
 
 def drop(lares: Lares, photo: Path, camera: str, name: str) -> Path:
-    """Moves a copy into the camera's folder with a capture time of now."""
+    """Moves a copy of the photo into the camera's folder."""
     folder = lares.cameras / camera
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{name}.part"
@@ -64,7 +64,7 @@ def drop(lares: Lares, photo: Path, camera: str, name: str) -> Path:
 
 
 async def changes(lares: Lares, after: str, camera: str, count: int) -> list[dict[str, Any]]:
-    """The first `count` entries after a cursor that are about this camera, over graphql-transport-ws."""
+    """Returns the first `count` changes of this camera after the cursor, over graphql-transport-ws."""
     seen: list[dict[str, Any]] = []
     async with websockets.connect(
         f"ws://{lares.http}/graphql", subprotocols=[websockets.Subprotocol("graphql-transport-ws")]
@@ -111,7 +111,7 @@ HISTORY = """query($id: ID!) { event(id: $id) { status assessment { id requestId
 
 async def test_a_reassessment_is_added_to_the_history(lares: Lares, event: dict[str, Any]) -> None:
     id, request = event["id"], str(uuid4())
-    for _ in range(2):  # again, it is the same request
+    for _ in range(2):  # the second call repeats the same request
         asked = (await lares.graphql(REASSESS, input={"eventId": id, "requestId": request}))["reassessEvent"]
         assert (asked["requestId"], asked["event"]["status"]) == (request, "ASSESSED")
         await lares.idle()
@@ -132,7 +132,7 @@ async def test_the_status_names_the_reasoner_and_the_detector(lares: Lares, even
     status: Any = {}
 
     async def complete() -> bool:
-        """A service that does not answer within two seconds is missing from the status."""
+        """Returns whether all services are in the status: one that takes over two seconds is missing."""
         nonlocal status
         status = (await lares.graphql(STATUS))["status"]
         return status["reason"]["state"] == "READY" and isinstance(status["gpus"], list)
@@ -165,22 +165,22 @@ async def test_its_media_is_served_with_boxes(lares: Lares, event: dict[str, Any
     assert thumbnail.content[:2] == b"\xff\xd8"
 
 
-async def test_nobody_without_a_key(lares: Lares) -> None:
-    async with httpx.AsyncClient(base_url=f"http://{lares.http}", timeout=90) as stranger:
+async def test_all_paths_but_health_need_a_key(lares: Lares) -> None:
+    async with httpx.AsyncClient(base_url=f"http://{lares.http}", timeout=90) as client:
         for path in ("/media/x", "/media/x/thumbnail", "/metrics"):
-            assert (await stranger.get(path)).status_code == 401, path
-        answer = await stranger.post("/graphql", json={"query": "{ status { idle } }"})
-        assert answer.status_code == 401
-        assert "UNAUTHENTICATED" in answer.text
-        assert (await stranger.get("/health")).status_code == 200
-        await until_async(partial(answers, stranger, "/ready", 200))
+            assert (await client.get(path)).status_code == 401, path
+        response = await client.post("/graphql", json={"query": "{ status { idle } }"})
+        assert response.status_code == 401
+        assert "UNAUTHENTICATED" in response.text
+        assert (await client.get("/health")).status_code == 200
+        await until_async(partial(responds, client, "/ready", 200))
 
 
-async def answers(client: httpx.AsyncClient, path: str, status: int) -> bool:
+async def responds(client: httpx.AsyncClient, path: str, status: int) -> bool:
     return (await client.get(path)).status_code == status
 
 
-async def test_an_empty_photo_is_a_media_and_no_event(lares: Lares) -> None:
+async def test_a_photo_of_an_empty_scene_is_stored_without_an_event(lares: Lares) -> None:
     drop(lares, empty_photo(), "garden", "empty.jpg")
     await lares.idle()
     listed = await lares.graphql(
@@ -201,7 +201,7 @@ async def test_the_same_content_twice_is_one_media(lares: Lares) -> None:
     assert len(listed["mediaList"]["edges"]) == 1
 
 
-async def test_a_burst_of_bad_files_is_rejected_and_does_not_stop_the_loop(lares: Lares) -> None:
+async def test_a_burst_of_bad_files_is_rejected_and_a_good_one_is_stored(lares: Lares) -> None:
     whole = person_photo().read_bytes()
     bad = {
         "zero.jpg": (b"", "ZERO_BYTE"),
@@ -216,18 +216,18 @@ async def test_a_burst_of_bad_files_is_rejected_and_does_not_stop_the_loop(lares
             (folder / f"{index:02}-{name}").write_bytes(content)
     drop(lares, person_photo(), "burst", "good.jpg")
     await lares.idle()
-    answer = await lares.graphql(
+    listed = await lares.graphql(
         "{ rejections(first: 200) { edges { node { cameraId path reason detail rejectedAt } } }"
         ' mediaList(first: 9, cameraIds: ["burst"]) { edges { node { id } } } }'
     )
-    nodes = [edge["node"] for edge in answer["rejections"]["edges"] if edge["node"]["cameraId"] == "burst"]
+    nodes = [edge["node"] for edge in listed["rejections"]["edges"] if edge["node"]["cameraId"] == "burst"]
     expected = {
         f"burst/{index:02}-{name}": reason for index in range(25) for name, (_, reason) in bad.items()
     }
     assert {node["path"]: node["reason"] for node in nodes} == expected
     assert len(nodes) == 100
     assert all(node["detail"] for node in nodes)
-    assert len(answer["mediaList"]["edges"]) == 1
+    assert len(listed["mediaList"]["edges"]) == 1
     assert (folder / "00-zero.jpg").exists()
 
 
@@ -249,7 +249,7 @@ async def test_the_examples_show_the_event(lares: Lares, event: dict[str, Any]) 
 
 
 async def test_an_example_that_follows_one_camera_gets_bookmarks(lares: Lares, event: dict[str, Any]) -> None:
-    """Other cameras' changes are withheld; a bookmark says that they were examined."""
+    """The changes of other cameras are filtered out; a bookmark reports that they were examined."""
     drop(lares, person_photo(), "other-camera", "1.jpg")
     await lares.idle()
     process = await asyncio.create_subprocess_exec(
@@ -263,7 +263,7 @@ async def test_an_example_that_follows_one_camera_gets_bookmarks(lares: Lares, e
         async with asyncio.timeout(90):
             while not lines or not lines[-1].endswith("examined"):
                 line = await process.stdout.readline()
-                assert line, "it ended"
+                assert line, "the example ended"
                 lines.append(line.decode().strip())
     finally:
         process.terminate()
@@ -283,7 +283,7 @@ async def run_example(name: str, *arguments: str) -> str:
     return out.decode()
 
 
-async def test_keys_are_made_listed_and_revoked(lares: Lares) -> None:
+async def test_keys_are_created_listed_and_revoked(lares: Lares) -> None:
     def keys(*arguments: str) -> str:
         environment = os.environ | {"LARES_HOME": str(lares.home)}
         done = subprocess.run(
@@ -305,9 +305,9 @@ async def test_keys_are_made_listed_and_revoked(lares: Lares) -> None:
     await until_async(refused)
 
 
-async def test_a_deleted_camera_is_ignored_until_it_is_made_again(lares: Lares) -> None:
-    made = 'mutation { createCamera(input: {id: "shed", name: "The shed"}) { camera { id name } } }'
-    await lares.graphql(made)
+async def test_a_deleted_camera_is_ignored_until_it_is_created_again(lares: Lares) -> None:
+    create = 'mutation { createCamera(input: {id: "shed", name: "The shed"}) { camera { id name } } }'
+    await lares.graphql(create)
     await until(lambda: (lares.cameras / "shed").is_dir())
     await lares.graphql('mutation { deleteCamera(id: "shed") { id } }')
     drop(lares, person_photo(), "shed", "1.jpg")
@@ -316,27 +316,27 @@ async def test_a_deleted_camera_is_ignored_until_it_is_made_again(lares: Lares) 
     listed = '{ mediaList(first: 9, cameraIds: ["%s"]) { edges { node { id } } } }'
     assert (await lares.graphql(listed % "shed"))["mediaList"]["edges"] == []
     assert len((await lares.graphql(listed % "other"))["mediaList"]["edges"]) == 1
-    await lares.graphql(made)
+    await lares.graphql(create)
 
-    async def seen() -> bool:
+    async def stored() -> bool:
         return len((await lares.graphql(listed % "shed"))["mediaList"]["edges"]) == 1
 
-    await until_async(seen)
+    await until_async(stored)
 
 
-async def test_bytes_that_are_no_message_go_to_the_dead_letters(lares: Lares) -> None:
+async def test_an_invalid_record_becomes_a_dead_letter(lares: Lares) -> None:
     options = lares.admin_kafka_options
     async with AIOKafkaProducer(**options) as producer:
         sent = await producer.send_and_wait("ingest.media.v1", b"\xff\xfe not protobuf", key=b"x")
     async with AIOKafkaConsumer(
         dead_letters("detect_svc"), auto_offset_reset="earliest", **options
     ) as consumer:
-        buried = await asyncio.wait_for(consumer.getone(), 90)
-    assert buried.value == b"\xff\xfe not protobuf"
-    headers = dict(buried.headers)
+        dead_letter = await asyncio.wait_for(consumer.getone(), 90)
+    assert dead_letter.value == b"\xff\xfe not protobuf"
+    headers = dict(dead_letter.headers)
     assert (headers["origin-topic"], headers["origin-offset"]) == (
         b"ingest.media.v1",
         str(sent.offset).encode(),
     )
-    drop(lares, person_photo(), "after-garbage", "1.jpg")
+    drop(lares, person_photo(), "after-invalid-record", "1.jpg")
     await lares.idle()

@@ -8,7 +8,7 @@ from tests.support.parts import CACHE
 from tests.support.photos import person_photo
 from tests.support.s3 import S3, SECRET
 
-FOUND = "{ events(first: 5) { edges { node { status labels media { url thumbnailUrl } } } } }"
+EVENTS = "{ events(first: 5) { edges { node { status labels media { url thumbnailUrl } } } } }"
 
 
 async def test_a_photo_is_processed_with_blobs_in_s3(tmp_path: Path, s3: S3) -> None:
@@ -30,7 +30,7 @@ async def test_a_photo_is_processed_with_blobs_in_s3(tmp_path: Path, s3: S3) -> 
         await lares.until_stored(1)
         await lares.idle()
         assert not original.exists()
-        (edge,) = (await lares.graphql(FOUND))["events"]["edges"]
+        (edge,) = (await lares.graphql(EVENTS))["events"]["edges"]
         assert edge["node"]["status"] == "ASSESSED"
         assert "person" in edge["node"]["labels"]
         (media,) = edge["node"]["media"]

@@ -12,7 +12,7 @@ from tests.support.waiting import until
 
 INTERNAL, SERVER, CLIENT, PRODUCER, CONSUMER = range(1, 6)
 INGEST = "ingest media"
-# What follows from what; each is of the kind beside it.
+# The parent and the kind of each span.
 PHOTO = {
     "examine file": (INGEST, INTERNAL),
     "store blob": (INGEST, INTERNAL),
@@ -81,7 +81,7 @@ async def test_a_photo_is_one_trace(collector: Collector) -> None:
     assert root.resource["service.name"] == "lares"
 
 
-async def test_a_request_of_graphql_is_one_trace_down_to_the_database(
+async def test_a_graphql_request_is_one_trace_down_to_the_database(
     lares: Lares, collector: Collector
 ) -> None:
     trace, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -130,8 +130,8 @@ async def test_a_reassessment_belongs_to_the_trace_of_its_request(
 
 
 @pytest.mark.usefixtures("event")
-async def test_polls_begin_no_trace(lares: Lares, collector: Collector) -> None:
-    """Leases, metrics, health checks and the feed's relay run all the time."""
+async def test_polling_does_not_begin_traces(lares: Lares, collector: Collector) -> None:
+    """Leases, metrics, health checks and the relay of the feed run all the time."""
     await lares.idle()
     first = {span.name for span in collector.spans if not span.parent}
     assert INGEST in first

@@ -1,7 +1,7 @@
-"""Names that lie in homes, logs and databases which exist: a change of any of them is a change of identity.
+"""Names and ids that existing homes, topics and databases contain, so the code must produce them for ever.
 
-Each expected value was written down from version 0.1 before it was released. Where one of these tests fails,
-the code is wrong, not the test.
+Each expected value was recorded from version 0.1 before its release. If one of these tests fails, the code is
+wrong, not the test.
 """
 
 from uuid import UUID
@@ -26,7 +26,7 @@ MEDIA = "e281dfb0-b669-5939-85e5-66acd245a50a"
 EVENT = "9604f6e9-2537-5c57-8e13-85de5f15c60a"
 
 
-def test_ids_are_made_as_ever() -> None:
+def test_ids_do_not_change() -> None:
     assert media_id("front-door", "ab" * 32) == MEDIA
     detector = "efficientdet-lite0@1a2b3c4d5e6f"
     assert detection_id(MEDIA, 0, 3, detector) == "10beba78-0c0b-5b39-9b33-7e15242f9e18"
@@ -49,7 +49,7 @@ def test_the_admin_key_keeps_its_id() -> None:
     assert UUID("87aeab67-9f80-5851-83cd-4084f833a1f8") == ADMIN_ID
 
 
-def test_the_digest_of_evidence_is_made_as_ever() -> None:
+def test_the_digest_of_evidence_does_not_change() -> None:
     past = [EarlierEvent(UUID(EVENT), 1_700_000_000_000_000)]
     expected = "55d98af79b417af9f756e19c75e28174f9b2c3703224d954bf57f38fc53711bc"
     assert evidence_digest([UUID(MEDIA)], past, "Europe/Berlin") == expected

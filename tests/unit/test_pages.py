@@ -1,4 +1,4 @@
-"""The pages say what the code says."""
+"""The generated parts of the pages, and the examples on them."""
 
 import json
 import re
@@ -22,7 +22,7 @@ TABLE = "<!-- made by deploy/pages.py: {0} -->\n<!-- end: {0} -->\n"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Pages whose tables are empty."""
+    """A folder with pages whose generated tables are empty."""
     for page, tables in pages.PAGES.items():
         path = tmp_path / page
         path.parent.mkdir(exist_ok=True)
@@ -35,13 +35,13 @@ def test_the_committed_pages_are_up_to_date() -> None:
     assert pages.write_pages(pages.ROOT, check=True) == []
 
 
-def test_check_names_stale_pages_and_leaves_them(root: Path) -> None:
+def test_check_lists_outdated_pages_and_does_not_change_them(root: Path) -> None:
     before = (root / "README.md").read_text()
     assert pages.write_pages(root, check=True) == list(pages.PAGES)
     assert (root / "README.md").read_text() == before
 
 
-def test_writing_fills_the_tables_once_and_leaves_the_rest(root: Path) -> None:
+def test_writing_fills_the_tables_and_keeps_the_rest(root: Path) -> None:
     assert pages.write_pages(root, check=False) == list(pages.PAGES)
     assert pages.write_pages(root, check=False) == []
     text = (root / "docs/topics.md").read_text()
@@ -49,9 +49,7 @@ def test_writing_fills_the_tables_once_and_leaves_the_rest(root: Path) -> None:
     assert text.endswith("after\n")
 
 
-def test_the_command_ends_with_a_word_when_something_is_stale(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_fails_if_a_page_is_outdated(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "ROOT", root)
     with pytest.raises(SystemExit, match=r"^not up to date: README\.md, docs/topics\.md, docs/"):
         pages.main(["--check"])
@@ -65,7 +63,7 @@ def test_a_page_without_its_markers_is_refused(root: Path) -> None:
         pages.write_pages(root, check=True)
 
 
-def test_every_setting_and_every_topic_has_its_row(root: Path) -> None:
+def test_every_setting_and_every_topic_has_a_row(root: Path) -> None:
     pages.write_pages(root, check=False)
     readme = (root / "README.md").read_text()
     for name, field in Config.model_fields.items():
@@ -79,14 +77,14 @@ def test_every_setting_and_every_topic_has_its_row(root: Path) -> None:
     assert "`detect.dead.v1`" in topics
 
 
-def test_every_class_has_its_points(root: Path) -> None:
+def test_every_class_has_a_row_with_its_points(root: Path) -> None:
     pages.write_pages(root, check=False)
     text = (root / "docs/risk.md").read_text()
     for label, (kind, points) in CLASSES.items():
         assert f"| `{label}` | {kind.name} | {points:+d} |" in text
 
 
-def test_the_examples_on_the_page_of_risk_are_true() -> None:
+def test_the_examples_on_the_page_about_risk_are_correct() -> None:
     examples = {
         "a cat by day": evidence(detections(["cat"])),
         "a car by day": evidence(detections(["car"])),
@@ -103,7 +101,7 @@ def test_the_examples_on_the_page_of_risk_are_true() -> None:
         assert f"| {words} | {score} | {SeverityThresholds().severity(score)} |" in text
 
 
-def test_the_queries_of_the_readme_fit_the_schema() -> None:
+def test_the_queries_in_the_readme_are_valid() -> None:
     text = (pages.ROOT / "README.md").read_text()
     written = re.findall(r"```graphql\n(.*?)```", text, re.DOTALL)
     sent = [json.loads(body)["query"] for body in re.findall(r"-d '(\{.*?\})'", text, re.DOTALL)]
@@ -114,7 +112,7 @@ def test_the_queries_of_the_readme_fit_the_schema() -> None:
         assert validate(schema, parse(query)) == [], query
 
 
-def test_no_page_points_to_a_file_that_is_not_there() -> None:
+def test_links_between_pages_are_valid() -> None:
     for page in (*pages.ROOT.glob("*.md"), *pages.ROOT.glob("docs/*.md")):
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"

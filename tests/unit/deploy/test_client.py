@@ -1,4 +1,4 @@
-"""What `lares demo` sees the running Lares through: the clients' door, by a socket of this machine."""
+"""The connection of `lares demo` to a running Lares: as a client, through a socket on this machine."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,7 +25,7 @@ async def verify(secret: str) -> Caller:
 
 @pytest.fixture
 async def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Config]:
-    """Of a Lares that serves."""
+    """The configuration of a Lares that is running."""
     monkeypatch.chdir(tmp_path)
     config = load_config(home=tmp_path, grpc_listen="127.0.0.1:0")
     (tmp_path / "admin.key").write_text("lares_admin\n")
@@ -37,7 +37,7 @@ async def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     await server.stop(0)
 
 
-async def test_it_comes_in_with_the_admin_key(config: Config) -> None:
+async def test_the_admin_key_is_accepted(config: Config) -> None:
     async with open_client(config) as (channel, key):
         status = events_rpc.EventServiceStub(channel).GetStoreStatus
         await call(status, events.GetStoreStatusRequest(), headers=key)
@@ -45,7 +45,7 @@ async def test_it_comes_in_with_the_admin_key(config: Config) -> None:
             await call(status, events.GetStoreStatusRequest(), headers=())
 
 
-async def test_no_lares_is_said(config: Config, tmp_path: Path) -> None:
+async def test_without_a_running_lares_the_error_says_so(config: Config, tmp_path: Path) -> None:
     elsewhere = config.model_copy(update={"home": tmp_path / "elsewhere"})
     with pytest.raises(Unavailable, match=f"no Lares is running on {elsewhere.home}") as problem:
         async with open_client(elsewhere) as (channel, key):

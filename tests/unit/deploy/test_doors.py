@@ -1,4 +1,4 @@
-"""The doors of one process as `open_mesh` opens them, and a child that parses foreign bytes before them."""
+"""The listeners that `open_mesh` opens, and what a child that decodes untrusted files can do with them."""
 
 import asyncio
 import ctypes
@@ -59,7 +59,7 @@ def fake_bus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def mesh(config: Config, fake_bus: None) -> AsyncIterator[Mesh]:
-    """All targets in this process, without what they do."""
+    """All targets in this process, with services that return empty messages."""
     targets = ["detect", "store", "reason", "ingest", "gateway"]
     async with open_mesh(config, targets, database=False) as mesh:
         add_every_service(mesh.server, lambda _: None)
@@ -68,35 +68,35 @@ async def mesh(config: Config, fake_bus: None) -> AsyncIterator[Mesh]:
         await mesh.server.stop(0)
 
 
-async def test_a_child_reaches_no_door(config: Config, mesh: Mesh) -> None:
+async def test_a_child_cannot_connect_to_any_listener(config: Config, mesh: Mesh) -> None:
     host, _, port = mesh.addresses["grpc"].rpartition(":")
-    places: list[list[object]] = [[host, int(port)]]
+    addresses: list[list[object]] = [[host, int(port)]]
     for address in (client_socket(config.home), operator_socket(config.home)):
-        places.append([address.removeprefix("unix:")])
-    # The very same attempts succeed outside of a sandbox.
-    outside = await asyncio.to_thread(sandboxed.reach, places, 0)
+        addresses.append([address.removeprefix("unix:")])
+    # The same attempts succeed outside a sandbox.
+    outside = await asyncio.to_thread(sandboxed.reach, addresses, 0)
     connections = {name for name in outside if name.startswith(("connect [", "a pair", "socket"))}
     assert {outside[name] for name in connections} == {"done"}
-    assert len(connections) == 3 * len(places) + 2
+    assert len(connections) == 3 * len(addresses) + 2
     async with Sandbox(f"{TARGETS}:reach") as sandbox:
-        inside = await sandbox.run(places, os.getpid())
+        inside = await sandbox.run(addresses, os.getpid())
     assert inside.keys() == outside.keys()
     assert set(inside.values()) == {"EPERM"}
 
 
-async def test_nor_does_a_thread_that_was_there_before_the_first_call(mesh: Mesh) -> None:
+async def test_a_thread_of_the_child_from_before_the_first_call_cannot_connect(mesh: Mesh) -> None:
     async with Sandbox(f"{TARGETS}:early_thread", setup=[]) as sandbox:
         assert await sandbox.run() == "EPERM"
 
 
 @pytest.mark.parametrize("target", ["write_memory", "write_memory_in_early_thread"])
-async def test_nor_does_it_act_through_its_parent_s_memory(target: str) -> None:
+async def test_a_child_cannot_write_its_parents_memory(target: str) -> None:
     here = ctypes.create_string_buffer(b"!")
     setup: list[object] | None = None if target == "write_memory" else []
     async with Sandbox(f"{TARGETS}:{target}", setup=setup) as sandbox:
         inside = await sandbox.run(os.getpid(), ctypes.addressof(here))
     assert (inside, here.value) == ("EACCES", b"!")
-    # The very same succeeds outside of a sandbox.
+    # The same succeeds outside a sandbox.
     outside = [sys.executable, "-c", WRITE, str(os.getpid()), str(ctypes.addressof(here))]
     subprocess.run(outside, check=True)
     assert here.value == b"?"
@@ -119,29 +119,29 @@ async def test_the_services_of_one_process_need_no_socket(config: Config, mesh: 
     assert unclear.value.reason == "CALLER_UNCLEAR"
 
 
-async def test_a_child_inherits_no_door(mesh: Mesh) -> None:
+async def test_a_child_does_not_inherit_sockets(mesh: Mesh) -> None:
     channel = grpc.aio.insecure_channel(mesh.addresses["grpc"])
     await channel.channel_ready()
     host, _, port = mesh.addresses["grpc"].rpartition(":")
-    careless = socket.create_connection((host, int(port)))
-    careless.set_inheritable(True)
-    ours = {link for link in sandboxed.descriptors() if link.startswith("socket:")}
-    assert len(ours) >= 4  # the listeners, and both ends of the connection
+    inheritable = socket.create_connection((host, int(port)))
+    inheritable.set_inheritable(True)
+    own = {link for link in sandboxed.descriptors() if link.startswith("socket:")}
+    assert len(own) >= 4  # the listeners, and both ends of the connection
     async with Sandbox(f"{TARGETS}:descriptors") as sandbox:
-        theirs = await sandbox.run()
+        inherited = await sandbox.run()
     await channel.close()
-    careless.close()
-    assert ours & set(theirs) == set()
+    inheritable.close()
+    assert own & set(inherited) == set()
 
 
-async def test_keys_come_over_the_operators_socket(
+async def test_lares_keys_uses_the_operator_socket(
     config: Config, mesh: Mesh, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await print_all(config)
-    assert capsys.readouterr().out == ""  # an answer without keys
+    assert capsys.readouterr().out == ""  # the response has no keys
 
 
-async def test_a_process_without_the_store_has_no_operators_socket(
+async def test_a_process_without_the_store_has_no_operator_socket(
     tmp_path: Path, fake_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

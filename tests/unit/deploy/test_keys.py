@@ -1,4 +1,4 @@
-"""`lares keys` without an answer: it says why."""
+"""`lares keys` when Lares is not running or cannot respond."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from mesh.security import Door
 
 
 class FailingKeys(keys_rpc.KeyServiceServicer):
-    """Those of a Lares whose database is away."""
+    """The key service of a Lares whose database is not available."""
 
     async def ListKeys(self, request: keys.ListKeysRequest, context: object) -> keys.ListKeysResponse:
         raise Unavailable("the database cannot be reached: gone", "DATABASE_UNAVAILABLE")
@@ -42,13 +42,13 @@ async def failing(config: Config) -> AsyncIterator[None]:
     await server.stop(0)
 
 
-async def test_no_lares_is_said(config: Config) -> None:
+async def test_without_a_running_lares_the_error_says_so(config: Config) -> None:
     with pytest.raises(Unavailable, match=f"no Lares is running on {config.home}") as problem:
         await print_all(config)
     assert problem.value.reason == "NOT_RUNNING"
 
 
-async def test_a_lares_that_cannot_says_why(config: Config, failing: None) -> None:
+async def test_an_error_of_lares_is_reported(config: Config, failing: None) -> None:
     with pytest.raises(Unavailable, match="the database cannot be reached: gone") as problem:
         await print_all(config)
     assert problem.value.reason == "DATABASE_UNAVAILABLE"

@@ -1,4 +1,4 @@
-"""What a process may listen on, and where its siblings are."""
+"""The addresses that a process may listen on, its certificates, and its sockets."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,22 +28,22 @@ from tests.support.certificates import write_certificate
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_loopback_needs_no_word() -> None:
+def test_loopback_is_allowed() -> None:
     guard_listening(load_config())
 
 
 @pytest.mark.parametrize("setting", ["gateway_listen", "grpc_listen", "kafka_listen"])
-def test_beyond_loopback_needs_tls_or_a_word(setting: str) -> None:
+def test_other_addresses_need_tls_or_allow_plaintext(setting: str) -> None:
     with pytest.raises(Invalid, match=f"LARES_{setting.upper()}"):
         guard_listening(load_config(**{setting: "0.0.0.0:7777"}))
     guard_listening(load_config(**{setting: "0.0.0.0:7777", "allow_plaintext": True}))
 
 
-def test_tls_opens_http_and_grpc_but_not_kafka_which_has_none(tmp_path: Path) -> None:
+def test_tls_allows_http_and_grpc_but_not_kafka_which_has_no_tls(tmp_path: Path) -> None:
     tls = write_certificate(tmp_path)
     guard_listening(load_config(gateway_listen="0.0.0.0:1", grpc_listen="[::]:2", **tls))
     with pytest.raises(Invalid, match="LARES_KAFKA_LISTEN"):
@@ -51,14 +51,14 @@ def test_tls_opens_http_and_grpc_but_not_kafka_which_has_none(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("settings", [{"mesh_listen": "127.0.0.1:1"}, {"peers": {"store": "127.0.0.1:1"}}])
-def test_siblings_of_other_processes_need_certificates(settings: dict[str, object]) -> None:
+def test_siblings_in_other_processes_need_certificates(settings: dict[str, object]) -> None:
     config = load_config(**settings)
     with pytest.raises(Invalid, match="LARES_TLS_CA"):
         (guard_listening if config.mesh_listen else peer_credentials)(config)
 
 
 @pytest.mark.parametrize(
-    ("address", "answer"),
+    ("address", "expected"),
     [
         ("127.0.0.1:1", True),
         ("[::1]:1", True),
@@ -67,11 +67,11 @@ def test_siblings_of_other_processes_need_certificates(settings: dict[str, objec
         ("nas.lan:1", False),
     ],
 )
-def test_loopback_is_told_from_the_rest(address: str, answer: bool) -> None:
-    assert is_loopback(address) is answer
+def test_loopback_addresses_are_recognised(address: str, expected: bool) -> None:
+    assert is_loopback(address) is expected
 
 
-def test_a_long_home_has_a_short_socket(tmp_path: Path) -> None:
+def test_a_home_with_a_long_path_gets_a_short_socket_path(tmp_path: Path) -> None:
     home = tmp_path / ("deep" * 30)
     home.mkdir()
     assert len(operator_socket(home).removeprefix("unix:")) <= 107
@@ -83,7 +83,7 @@ def test_a_long_home_has_a_short_socket(tmp_path: Path) -> None:
     ("file", "setting"),
     [("cert.pem", "LARES_TLS_CERT"), ("key.pem", "LARES_TLS_KEY"), ("ca.pem", "LARES_TLS_CA")],
 )
-def test_a_bad_certificate_is_named(tmp_path: Path, file: str, setting: str) -> None:
+def test_an_invalid_certificate_is_named_in_the_error(tmp_path: Path, file: str, setting: str) -> None:
     config = load_config(peers={"store": "127.0.0.1:1"}, **write_certificate(tmp_path))
     assert peer_credentials(config)
     assert sibling_credentials(config)
@@ -94,7 +94,7 @@ def test_a_bad_certificate_is_named(tmp_path: Path, file: str, setting: str) -> 
         assert refused.value.reason == "BAD_CERTIFICATE"
 
 
-def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
+def test_a_key_with_a_password_is_refused_without_a_prompt(tmp_path: Path) -> None:
     config = load_config(**write_certificate(tmp_path))
     key = load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
@@ -104,7 +104,7 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("setting", ["grpc_listen", "mesh_listen"])
-async def test_an_address_that_nobody_has_is_said_of_its_setting(tmp_path: Path, setting: str) -> None:
+async def test_an_unknown_host_is_reported_with_its_setting(tmp_path: Path, setting: str) -> None:
     addresses = {"grpc_listen": "127.0.0.1:0", setting: "nowhere.invalid:50051"}
     config = load_config(
         home=tmp_path / "home", allow_plaintext=True, **addresses, **write_certificate(tmp_path)
@@ -123,7 +123,7 @@ class FakeBus:
         return None
 
 
-async def test_port_zero_is_shown_as_the_one_that_it_became(
+async def test_port_zero_is_reported_as_the_actual_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""`lares config`: what it prints is a `.env`."""
+"""`lares config` prints a valid `.env` file."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("settings", [{}, SETTINGS])
-def test_what_is_printed_is_read_again(
+def test_the_output_is_read_back_unchanged(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -38,7 +38,7 @@ def test_what_is_printed_is_read_again(
     assert len((tmp_path / ".env").read_text().splitlines()) == len(Config.model_fields)
 
 
-def test_a_url_whose_password_is_hidden_is_read_too(
+def test_a_url_with_a_redacted_password_is_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

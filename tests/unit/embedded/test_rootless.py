@@ -1,4 +1,4 @@
-"""How PostgreSQL is run by root."""
+"""Running PostgreSQL as root, which it refuses itself."""
 
 import os
 import pwd
@@ -10,21 +10,21 @@ from deploy.embedded import rootless as rootless_module
 from deploy.embedded.rootless import NAMESPACE, Rootless, find_rootless
 from mesh.problems import Denied, Unavailable
 
-US = pwd.getpwuid(os.geteuid())
+CURRENT_USER = pwd.getpwuid(os.geteuid())
 
 
-async def test_who_is_no_root_runs_it_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_users_run_it_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert await find_rootless() == Rootless()
 
 
-async def test_root_leaves_root_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_root_runs_it_in_a_namespace_or_as_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     found = await find_rootless()
     assert found.within == NAMESPACE or found.user is not None
 
 
-async def test_without_namespaces_another_user_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_namespaces_another_user_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     found = await find_rootless(namespaces=False)
     assert found.user is not None
@@ -33,7 +33,7 @@ async def test_without_namespaces_another_user_does_it(monkeypatch: pytest.Monke
     assert f"--reuid={found.user.pw_uid}" in found.within
 
 
-async def test_without_anybody_it_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_user_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(rootless_module, "OTHER_USERS", ("no-such-user",))
     with pytest.raises(Unavailable) as caught:
@@ -41,23 +41,23 @@ async def test_without_anybody_it_is_a_clear_error(monkeypatch: pytest.MonkeyPat
     assert caught.value.reason == "NO_USER"
 
 
-def test_a_folder_that_the_user_cannot_reach_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_folder_that_the_user_cannot_enter_is_reported(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     home = closed / "home"
     (home / "postgres").mkdir(parents=True)
     closed.chmod(0o700)
     with pytest.raises(Denied, match="cannot enter") as caught:
-        Rootless(user=US).take(home / "postgres")
+        Rootless(user=CURRENT_USER).take(home / "postgres")
     assert caught.value.reason == "HOME_NOT_CROSSABLE"
 
 
-def test_what_another_user_owned_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_another_user_are_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").touch()
     given: list[Path] = []
     monkeypatch.setattr("os.chown", lambda path, *_, **__: given.append(Path(path)))
     Rootless().take(tmp_path / "data")
-    assert not given  # ours already
-    monkeypatch.setattr("os.geteuid", lambda: US.pw_uid + 1)
+    assert not given  # this user owns it already
+    monkeypatch.setattr("os.geteuid", lambda: CURRENT_USER.pw_uid + 1)
     Rootless().take(tmp_path / "data")
     assert given == [tmp_path / "data" / "file", tmp_path / "data"]
