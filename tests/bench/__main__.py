@@ -1,4 +1,4 @@
-"""`make bench`: every measure beside its limit, all of the same run; names choose some."""
+"""`make bench`: measures speeds and prints each beside the limit that it should keep, from the same run."""
 
 import argparse
 import asyncio
@@ -23,7 +23,7 @@ MEASURES = (
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "measures", nargs="*", metavar="MEASURE", help=f"of {', '.join(MEASURES)}; default all"
+        "measures", nargs="*", metavar="MEASURE", help=f"one of {', '.join(MEASURES)}; all by default"
     )
     chosen = parser.parse_args().measures or MEASURES
     if unknown := set(chosen) - set(MEASURES):

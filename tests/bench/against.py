@@ -1,8 +1,8 @@
-"""`python -m tests.bench.against REVISION`: CPU of this tree against another commit's, in interleaved pairs.
+"""`python -m tests.bench.against REVISION`: compares the CPU time of this tree with that of another commit.
 
-A pair is one run of each tree, whole and from a fresh home, so that other work on the machine falls on both
-alike. The order within a pair alternates. What counts is the ratio within each pair; printed is the median of
-the ratios with the interval that holds the true median in at least 95 % of cases, by order statistics alone.
+It runs both trees in pairs, each from a new home, so that other work on the machine affects both alike. The
+order within a pair alternates. It prints the median of the ratios within the pairs with its confidence
+interval of at least 95 %, by order statistics.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main() -> None:
 
 @contextmanager
 def checkout(revision: str) -> Iterator[Path]:
-    """A work tree of that commit, gone afterwards."""
+    """Checks the commit out into a temporary work tree."""
     with tempfile.TemporaryDirectory(prefix="lares-before-") as folder:
         tree = Path(folder) / "tree"
         subprocess.run(["git", "worktree", "add", "--detach", "-q", tree, revision], cwd=ROOT, check=True)
@@ -74,8 +74,8 @@ def checkout(revision: str) -> Iterator[Path]:
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """The narrowest symmetric pair of order statistics that holds the median with 95 % confidence; all of the
-    range where there are too few values for that."""
+    """Returns the narrowest symmetric pair of order statistics that contains the median with 95 % confidence,
+    or the whole range if there are too few values."""
     ordered, n = sorted(values), len(values)
     cut = 0
     while cut < (n - 1) // 2 and 2 * sum(comb(n, k) for k in range(cut + 2)) / 2**n <= 0.05:
@@ -84,7 +84,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 async def measure(tree: Path, home: Path) -> dict[str, float]:
-    """CPU seconds of the whole process tree for one photo of a backlog, with and without the detector's
+    """Returns the CPU seconds of the process tree for one photo of a backlog, with and without the detector's
     processes, and of the main process for one list request."""
     python_path = os.pathsep.join([str(tree), str(tree / "proto" / "gen")])
     warm_up = prepare(home.with_name(home.name + "-warm-up"), "warm", 0, WARM_UP, APART_SECONDS)
@@ -93,11 +93,11 @@ async def measure(tree: Path, home: Path) -> dict[str, float]:
     lares.start()
     try:
         await lares.ready()
-        await run_through(lares, warm_up, WARM_UP)
+        await process_photos(lares, warm_up, WARM_UP)
         await lares.idle()
         await asyncio.sleep(SETTLED_SECONDS)
         before = _cpu(lares)
-        await run_through(lares, photos, PHOTOS)
+        await process_photos(lares, photos, PHOTOS)
         after = _cpu(lares)
         spent = {name: (after[name] - before.get(name, 0.0)) / PHOTOS for name in after}
         await lares.idle()
@@ -110,7 +110,7 @@ async def measure(tree: Path, home: Path) -> dict[str, float]:
             )
         return {
             "a photo": sum(spent.values()),
-            "a photo, beside the detector": sum(spent.values()) - spent["detector"],
+            "a photo, without the detector": sum(spent.values()) - spent["detector"],
             **{f"a photo, {name}": spent[name] for name in ("lares", "java", "postgres")},
             "events(first: 50)": request,
         }
@@ -119,8 +119,8 @@ async def measure(tree: Path, home: Path) -> dict[str, float]:
 
 
 def prepare(staging: Path, camera: str, first: int, count: int, apart: float = 0.0) -> Path:
-    """Distinct photos of 1080p with a person, numbered from `first`, in one folder a camera, taken `apart`
-    seconds from each other."""
+    """Writes different photos of 1080p with a person, numbered from `first`, in one folder for each camera.
+    Their capture times are `apart` seconds from each other."""
     now = time.time()
     for number in range(first, first + count):
         folder = staging / f"{camera}-{number % CAMERAS}"
@@ -132,8 +132,8 @@ def prepare(staging: Path, camera: str, first: int, count: int, apart: float = 0
     return staging
 
 
-async def run_through(lares: Lares, staging: Path, count: int) -> None:
-    """Shows all the photos at once, and waits until the last one is in the store."""
+async def process_photos(lares: Lares, staging: Path, count: int) -> None:
+    """Moves all photos into the cameras' folders and waits until the store has recorded the last one."""
     query = "{ status { store { detectionsLag } } }"
     async with (
         open_bus(lares.admin_kafka_url, client_id="bench") as bus,
@@ -151,7 +151,7 @@ async def run_through(lares: Lares, staging: Path, count: int) -> None:
 
 
 def _cpu(lares: Lares) -> dict[str, float]:
-    """Seconds so far, by program."""
+    """Returns the CPU seconds used so far, by program."""
     assert lares.process is not None
     used: dict[str, float] = {}
     for process in [psutil.Process(lares.process.pid), *lares.children()]:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: CPU clocks of process trees, percentiles, and the table they print."""
+"""The rows that benchmarks print, CPU and memory of process trees, and percentiles."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,24 +8,26 @@ import psutil
 
 @dataclass(frozen=True)
 class Row:
-    """One measure: what it is against, what was found, what is aimed at, and whether that was met."""
+    """One measurement: its name, the value, the value that it is compared with, their ratio, the limit, and
+    whether the limit was kept."""
 
     measure: str
-    found: str
-    against: str
+    value: str
+    compared_with: str
     ratio: str
-    aim: str
+    limit: str
     met: bool
 
     def __str__(self) -> str:
         mark = "ok  " if self.met else "MISS"
         return (
-            f"{mark} {self.measure:<52} {self.found:>14} {self.against:>26} {self.ratio:>9}   aim {self.aim}"
+            f"{mark} {self.measure:<52} {self.value:>14} {self.compared_with:>26} {self.ratio:>9}"
+            f"   limit {self.limit}"
         )
 
 
 def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """User and system time of these processes so far."""
+    """Returns the user and system time that these processes have used so far."""
     total = 0.0
     for process in processes:
         times = process.cpu_times()
@@ -34,13 +36,14 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest value with at least `share` of all at or below it."""
+    """Returns the smallest value that is at least as large as `share` of all values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def resident_megabytes(process: psutil.Process) -> dict[str, float]:
-    """Proportional set size of a whole tree, by program: shared pages are counted once."""
+    """Returns the memory of a process tree in MB by program, as proportional set size: each shared page
+    counts once."""
     sizes: dict[str, float] = {}
     for one in [process, *process.children(recursive=True)]:
         try:

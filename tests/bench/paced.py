@@ -1,8 +1,8 @@
 # mypy: ignore-errors
-"""A model of Triton's Python backend that takes its time as a small GPU would, and sees nothing.
+"""A model for Triton's Python backend that takes as long as a small GPU and finds nothing.
 
-It stands in for a GPU where there is none: 20 ms for a batch and 10 ms more for each of its images, during
-which the processor is free. Runs inside the measure's Triton server only.
+It replaces a GPU on machines without one: a batch takes 20 ms and 10 ms more for each image, and needs no CPU
+meanwhile. It runs only within the Triton server of the measurement.
 """
 
 import time

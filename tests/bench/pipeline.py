@@ -1,4 +1,4 @@
-"""500 photos of 1080p through the whole of Lares, against decoder and detector alone on the same files."""
+"""The throughput of a whole Lares for 500 photos of 1080p, compared with decoder and detector alone."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ async def measure(folder: Path) -> list[Row]:
 
 
 def _photos(staging: Path) -> list[Path]:
-    """Distinct photos, in one folder a camera."""
+    """Writes different photos, in one folder for each camera."""
     files = []
     for index in range(PHOTOS):
         camera = staging / f"cam-{index % CAMERAS}"
@@ -50,14 +50,14 @@ def _photos(staging: Path) -> list[Path]:
 
 
 async def _alone(files: list[Path]) -> float:
-    """Seconds that the detector's own processes take for all files, never waiting for work."""
+    """Returns the seconds that the detector's processes take for all files when they never wait for work."""
     async with open_detector(load_config()) as detector:
         for file in files[:10]:
             await detector.detect(file)
-        room = asyncio.Semaphore(IN_FLIGHT)
+        slots = asyncio.Semaphore(IN_FLIGHT)
 
         async def one(file: Path) -> None:
-            async with room:
+            async with slots:
                 await detector.detect(file)
 
         began = time.monotonic()
@@ -66,7 +66,8 @@ async def _alone(files: list[Path]) -> float:
 
 
 async def _whole(lares: Lares, staging: Path) -> tuple[float, dict[str, float]]:
-    """Seconds from the first file's appearance to the last record in the store, and CPU by program."""
+    """Returns the seconds from the first file until the store has recorded the last one, and CPU seconds by
+    program."""
     assert lares.process is not None
     tree = [psutil.Process(lares.process.pid), *lares.children()]
     async with (
@@ -94,12 +95,12 @@ async def _whole(lares: Lares, staging: Path) -> tuple[float, dict[str, float]]:
     return seconds, cpu
 
 
-# The module that a sandbox's child runs, with its name in earlier commits, for tests.bench.against.
+# The module that the child of a sandbox runs. tests.bench.against needs its name in earlier commits, too.
 SANDBOX_CHILD = ("mesh.processes.sandbox_child", "mesh.child")
 
 
 def program(process: psutil.Process) -> str:
-    """The part of Lares that a process belongs to."""
+    """Returns the part of Lares to which a process belongs."""
     line = " ".join(process.cmdline())
     if any(module in line for module in SANDBOX_CHILD):
         return "detector"

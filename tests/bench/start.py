@@ -1,4 +1,4 @@
-"""From `lares up` to ready, warm; from Ctrl-C to nothing left; and what the idle tree keeps in memory."""
+"""The time of a start and of a stop of Lares, and its memory when it is idle."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from tests.bench.measure import Row, resident_megabytes
 from tests.support.lares import Lares
 
 SETTLE_SECONDS = 10.0
-PATIENCE_SECONDS = 60.0
+STOP_SECONDS = 60.0
 
 
 async def measure(folder: Path) -> list[Row]:
@@ -18,7 +18,7 @@ async def measure(folder: Path) -> list[Row]:
     try:
         lares.start()
         await lares.ready()
-        first = stopped(lares)
+        first = stop_seconds(lares)
         lares.start()
         clean = await lares.ready()
         lares.kill()
@@ -27,24 +27,24 @@ async def measure(folder: Path) -> list[Row]:
         await asyncio.sleep(SETTLE_SECONDS)
         assert lares.process is not None
         sizes = resident_megabytes(psutil.Process(lares.process.pid))
-        longest = max(first, stopped(lares))
+        longest = max(first, stop_seconds(lares))
     finally:
         await lares.close()
     total = sum(sizes.values())
     parts = ", ".join(f"{name} {size:.0f}" for name, size in sorted(sizes.items(), key=lambda item: -item[1]))
     return [
-        Row("start to ready, warm, after a clean stop", f"{clean:.1f} s", "-", "", "<= 5 s", clean <= 5),
-        Row("start to ready, warm, after kill -9", f"{killed:.1f} s", "-", "", "<= 15 s", killed <= 15),
-        Row("Ctrl-C to the end of all its processes", f"{longest:.1f} s", "-", "", "<= 10 s", longest <= 10),
-        Row(f"resident, idle ({parts})", f"{total:.0f} MB", "-", "", "<= 600 MB", total <= 600),
+        Row("start until ready, warm, after a clean stop", f"{clean:.1f} s", "-", "", "<= 5 s", clean <= 5),
+        Row("start until ready, warm, after kill -9", f"{killed:.1f} s", "-", "", "<= 15 s", killed <= 15),
+        Row("Ctrl-C until all processes have ended", f"{longest:.1f} s", "-", "", "<= 10 s", longest <= 10),
+        Row(f"memory, idle ({parts})", f"{total:.0f} MB", "-", "", "<= 600 MB", total <= 600),
     ]
 
 
-def stopped(lares: Lares) -> float:
-    """Seconds from Ctrl-C until neither Lares nor a child of it is left."""
+def stop_seconds(lares: Lares) -> float:
+    """Stops Lares and returns the seconds until it and all its children have ended."""
     children = lares.children()
     began = time.monotonic()
     lares.stop()
-    _, alive = psutil.wait_procs(children, timeout=PATIENCE_SECONDS)
+    _, alive = psutil.wait_procs(children, timeout=STOP_SECONDS)
     assert not alive, alive
     return time.monotonic() - began
