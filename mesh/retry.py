@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import stamina
+import stamina.instrumentation
 import structlog
 
 from mesh.problems import Problem
 
 log = structlog.get_logger(__name__)
+
+# stamina would log every retry a second time, and count it in a metric with a label for its number: retries
+# here have no limit, so neither would have the series of that metric.
+stamina.instrumentation.set_on_retry_hooks([])
 
 T = TypeVar("T")
 

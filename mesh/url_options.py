@@ -35,7 +35,7 @@ def read_options(query: str, forms: Mapping[str, OptionForm], *, quote: bool = T
 
 def number(least: int, most: int) -> OptionForm:
     def form(value: str) -> int:
-        if not (value.isascii() and value.isdecimal() and least <= int(value[:20]) <= most):
+        if not (value.isascii() and value.isdecimal() and len(value) <= 20 and least <= int(value) <= most):
             raise ValueError(f"a number from {least} to {most}")
         return int(value)
 

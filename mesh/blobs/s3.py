@@ -77,12 +77,11 @@ class S3Bucket:
             raise _bad_setting(f"expected {FORM}") from None
         credentials, at, name = parts.netloc.rpartition("@")
         key, _, secret = credentials.partition(":")
-        # After an unescaped / or ? in the secret, the rest of it would be taken for the path or an option.
-        cut = "@" in parts.path + parts.query + parts.fragment
-        if cut or not re.fullmatch(r"[A-Za-z0-9._-]+", name) or (at and not (key and secret)):
+        # This also refuses a secret with an unescaped / or ?: then the colon before it is part of the name.
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or (at and not (key and secret)):
             raise _bad_setting(f"expected {FORM}")
         try:
-            options = read_options(parts.query, OPTIONS)
+            options = read_options(parts.query, OPTIONS, quote=False)
         except ValueError as error:
             raise _bad_setting(f"{error}; expected {FORM}") from None
         return cls(

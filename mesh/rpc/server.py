@@ -112,14 +112,22 @@ class GrpcServer:
         """
         server = self._doors[door]
         on_tcp = not address.startswith("unix:")
-        if on_tcp:
-            await wait_until_free(*split_address(address))
-        try:
+
+        def add_port() -> int:
             if credentials:
-                port = server.add_secure_port(address, credentials)
-            else:
-                port = server.add_insecure_port(address)
-        except RuntimeError:  # which does not say why
+                return server.add_secure_port(address, credentials)
+            return server.add_insecure_port(address)
+
+        try:
+            try:
+                port = add_port()
+            except RuntimeError:  # which does not say why
+                if not on_tcp:
+                    raise
+                # Not before: gRPC also listens on `[::]` where there is no IPv6.
+                await wait_until_free(*split_address(address))
+                port = add_port()
+        except RuntimeError:
             raise Conflict(f"{address} is taken by another program", "PORT_TAKEN") from None
         return f"{address.rpartition(':')[0]}:{port}" if on_tcp else address
 

@@ -300,6 +300,7 @@ async def test_credentials_are_read_from_the_environment_if_the_url_has_none(
     ("url", "bucket"),
     [
         ("s3://photos", S3Bucket("photos", "")),
+        ("s3://photos/me@home", S3Bucket("photos", "me@home")),
         ("s3://photos/a/b%20c/?region=eu-1", S3Bucket("photos", "a/b c", region="eu-1")),
         (
             "s3://me:se%2Fcr%40et@photos?endpoint=https://s3.example:9000",
@@ -325,6 +326,7 @@ def test_a_url_is_parsed(url: str, bucket: S3Bucket) -> None:
         "s3://me:se?cret@photos",
         "s3://me:x/se?cret=1@photos",
         "s3://photos?region=",
+        "s3://photos?endpoint=me:cret@s3.example",
         "s3://[x",
         "s3://pho tos",
     ],

@@ -1,6 +1,8 @@
 """Retries and their pauses."""
 
 import pytest
+from prometheus_client import REGISTRY, generate_latest
+from structlog.testing import capture_logs
 
 from mesh.problems import Invalid, Unavailable
 from mesh.retry import Backoff, retry
@@ -43,3 +45,16 @@ async def test_what_cannot_work_later_is_raised_at_once(error: Exception) -> Non
     with pytest.raises(type(error)):
         await retry(work, "testing", backoff=QUICK)
     assert calls == 1
+
+
+async def test_each_failure_is_logged_once_and_adds_no_metric() -> None:
+    failures = iter([OSError("disk full")] * 2)
+
+    async def work() -> None:
+        for failure in failures:
+            raise failure
+
+    with capture_logs() as logs:
+        await retry(work, "testing", backoff=QUICK)
+    assert [(entry["event"], entry["doing"]) for entry in logs] == [("will retry", "testing")] * 2
+    assert b"stamina" not in generate_latest(REGISTRY)

@@ -24,6 +24,7 @@ def test_each_option_is_read_by_its_form() -> None:
         ("threads=0", "threads=0: it must be a number from 1 to 64"),
         ("threads=\u0663", "a number from 1 to 64"),
         ("threads=" + "9" * 5000, "a number from 1 to 64"),
+        ("threads=" + "0" * 19 + "5" + "9" * 5, "a number from 1 to 64"),
         ("tls=yes", "tls=yes: it must be one of true, false"),
         ("model=", "model=: it must be not empty"),
         ("threads", "bad query field"),

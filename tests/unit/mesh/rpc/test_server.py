@@ -131,6 +131,18 @@ async def test_a_taken_port_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
     await second.stop(0)
 
 
+async def test_an_address_that_only_grpc_can_bind_is_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `[::]` on a machine without IPv6, where gRPC listens on all addresses of IPv4."""
+
+    async def refuse(host: str, port: int) -> None:
+        raise Invalid(f"cannot listen on {host}:{port}", "BAD_ADDRESS")
+
+    monkeypatch.setattr("mesh.rpc.server.wait_until_free", refuse)
+    server = GrpcServer(CallInterceptor)
+    assert not (await server.listen("[::]:0")).endswith(":0")
+    await server.stop(0)
+
+
 @pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
 async def test_an_address_of_no_interface_is_not_reported_as_taken(host: str) -> None:
     server = GrpcServer(CallInterceptor)
