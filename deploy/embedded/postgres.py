@@ -69,6 +69,7 @@ async def open_postgres(home: Path) -> AsyncIterator[str]:
         retry_start=lambda tail: "is still in use" in tail,
         stop_signal=signal.SIGINT,  # fast shutdown, which does not wait for clients
         within=rootless.within,
+        user=rootless.ids,
         environment=(("PG_GRANDPARENT_PID", str(os.getpid())),),
     )
     password = (folder / "password").read_text().strip()
@@ -116,9 +117,11 @@ async def _install(folder: Path, rootless: Rootless) -> None:
     rootless.take(new)
     data = str(new / "data")
     options = ["-A", "scram-sha-256", "--pwfile", str(new / "password"), "-E", "UTF8", "--locale=C.UTF-8"]
-    await run_command([str(programs() / "initdb"), "-D", data, "-U", USER, *options], rootless.within)
+    initdb = [str(programs() / "initdb"), "-D", data, "-U", USER, *options]
+    await run_command(initdb, rootless.within, user=rootless.ids)
     create = f'echo "CREATE DATABASE {DATABASE}" | "$0" --single -D "$1" postgres'
-    await run_command(["sh", "-c", create, str(programs() / "postgres"), data], rootless.within)
+    single = ["sh", "-c", create, str(programs() / "postgres"), data]
+    await run_command(single, rootless.within, user=rootless.ids)
     await asyncio.to_thread(sync_folder, new)
     new.rename(folder)
     await asyncio.to_thread(sync_folder, folder.parent)

@@ -18,8 +18,8 @@ OTHER_USERS = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class Rootless:
-    """How to run a command without root: with `within` before it. Its files belong to `user`, or to the user
-    of Lares if that is None."""
+    """How to run a command without root: with `within` before it, or as `user`. Its files belong to `user`,
+    or to the user of Lares if that is None."""
 
     within: tuple[str, ...] = ()
     user: pwd.struct_passwd | None = None
@@ -28,13 +28,18 @@ class Rootless:
     def owner(self) -> int | None:
         return self.user.pw_uid if self.user else None
 
+    @property
+    def ids(self) -> tuple[int, int] | None:
+        """The uid and the gid of `user`."""
+        return (self.user.pw_uid, self.user.pw_gid) if self.user else None
+
     def take(self, *folders: Path) -> None:
         """Gives the folders and their content to the command's user, and lets that user enter the parent
         folder. Raises Denied HOME_NOT_CROSSABLE if the user cannot enter a folder above it."""
         for folder in folders:
             if self.user:
                 _let_through(self.user.pw_name, folder.absolute().parent)
-            uid, gid = (self.user.pw_uid, self.user.pw_gid) if self.user else (os.geteuid(), os.getegid())
+            uid, gid = self.ids or (os.geteuid(), os.getegid())
             if folder.stat().st_uid != uid:
                 # The folder itself last, because its owner shows that all the content has been given away.
                 for path in (*folder.rglob("*"), folder):
@@ -64,9 +69,7 @@ async def find_rootless(*, namespaces: bool = True) -> Rootless:
             return Rootless(NAMESPACE)
     for name in OTHER_USERS:
         try:
-            user = pwd.getpwnam(name)
+            return Rootless(user=pwd.getpwnam(name))
         except KeyError:
             continue
-        change = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--")
-        return Rootless(change, user)
     raise Unavailable("PostgreSQL does not run as root, and this system has no user to run it as", "NO_USER")

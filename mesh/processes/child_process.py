@@ -150,13 +150,14 @@ async def run_command(
     command: Sequence[str],
     within: Sequence[str] = (),
     *,
+    user: tuple[int, int] | None = None,
     seconds: float = 180.0,
     environment: Mapping[str, str] | None = None,
 ) -> None:
     """Runs a command to its end. Raises Unavailable COMMAND_FAILED, with the end of its output, if it fails
-    or takes longer than `seconds`. `within` is as for `tied_to_parent`."""
+    or takes longer than `seconds`. `within` and `user` are as for `tied_to_parent`."""
     process = await ChildProcess.start(
-        tied_to_parent(command, within),
+        tied_to_parent(command, within, user),
         environment={**os.environ, **(environment or {})},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

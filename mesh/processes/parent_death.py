@@ -5,7 +5,7 @@ input open and never writes to it; once the parent has ended, so does the pipe, 
 command.
 
 Imports only the standard library, because this module is also that launcher:
-`python -I -S parent_death.py kernel|pipe PARENT_PID COMMAND...`
+`python -I -S parent_death.py kernel|pipe PARENT_PID UID:GID|- COMMAND...`
 """
 
 import ctypes
@@ -21,13 +21,17 @@ PR_SET_PDEATHSIG = 1
 ORPHANED = 125
 
 
-def tied_to_parent(command: Sequence[str], within: Sequence[str] = ()) -> list[str]:
+def tied_to_parent(
+    command: Sequence[str], within: Sequence[str] = (), user: tuple[int, int] | None = None
+) -> list[str]:
     """The command line that runs `command` and ends it when this process ends.
 
     Start it with a pipe as standard input, and keep the pipe open. `within` is a command that runs its
-    arguments by exec, such as `unshare`.
+    arguments by exec, such as `unshare`. With `user`, a uid and a gid, root runs the command as that user,
+    which need not be able to read this module or to run this Python.
     """
-    return [*within, sys.executable, "-I", "-S", __file__, WAY, str(os.getpid()), *command]
+    ids = f"{user[0]}:{user[1]}" if user else "-"
+    return [*within, sys.executable, "-I", "-S", __file__, WAY, str(os.getpid()), ids, *command]
 
 
 def die_with_parent(parent: int) -> None:
@@ -43,10 +47,15 @@ def die_with_parent(parent: int) -> None:
 
 
 def main() -> int:
-    way, parent, *command = sys.argv[1:]
+    way, parent, ids, *command = sys.argv[1:]
+    uid, gid = (None, None) if ids == "-" else map(int, ids.split(":"))
     if way == "pipe":
-        return _run_until_input_ends(command)
-    die_with_parent(int(parent))
+        return _run_until_input_ends(command, uid, gid)
+    if uid is not None and gid is not None:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    die_with_parent(int(parent))  # afterwards, because a change of the user undoes it
     return _execute(command)
 
 
@@ -60,12 +69,15 @@ def _execute(command: list[str]) -> Never:
         sys.exit(f"cannot run {command[0]}: {error.strerror}")
 
 
-def _run_until_input_ends(command: list[str]) -> int:
+def _run_until_input_ends(command: list[str], uid: int | None, gid: int | None) -> int:
     """Runs the command, passes SIGTERM and SIGINT on to it, and kills it at the end of standard input."""
     import subprocess
     import threading
 
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+    groups = None if uid is None else ()
+    child = subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.DEVNULL, user=uid, group=gid, extra_groups=groups
+    )
     for passed_on in (signal.SIGTERM, signal.SIGINT):
         signal.signal(passed_on, lambda number, _: child.send_signal(number))
 

@@ -28,8 +28,8 @@ class ChildSpec:
 
     `prepare` is called before every start and returns the command. `ready` returns False or raises until the
     server can be used. `retry_start` receives the end of the log of a start that failed, and returns whether
-    another one may succeed; all have `ready_seconds` together. `within` is a command that runs its arguments
-    by exec. `folder` holds the log and the pid file.
+    another one may succeed; all have `ready_seconds` together. `within` and `user` are as for
+    `tied_to_parent`. `folder` holds the log and the pid file.
     """
 
     name: str
@@ -41,6 +41,7 @@ class ChildSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 5.0
     within: Sequence[str] = ()
+    user: tuple[int, int] | None = None
     environment: tuple[tuple[str, str], ...] = ()
 
 
@@ -128,7 +129,7 @@ class SupervisedChild:
             self._pid_file.unlink(missing_ok=True)
 
     async def _spawn(self) -> None:
-        command = tied_to_parent(await self.spec.prepare(), self.spec.within)
+        command = tied_to_parent(await self.spec.prepare(), self.spec.within, self.spec.user)
         with self._log.open() as output:
             self._process = await ChildProcess.start(
                 command,

@@ -30,7 +30,8 @@ async def test_without_namespaces_another_user_runs_it(monkeypatch: pytest.Monke
     assert found.user is not None
     assert found.user.pw_uid != 0
     assert found.owner == found.user.pw_uid
-    assert f"--reuid={found.user.pw_uid}" in found.within
+    assert found.ids == (found.user.pw_uid, found.user.pw_gid)
+    assert found.within == ()
 
 
 async def test_a_missing_user_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,6 +212,20 @@ async def test_a_failed_command_reports_its_output() -> None:
         await run_command(["sleep", "60"], seconds=0.2)
 
 
+async def test_a_command_runs_as_a_user_that_cannot_reach_python(
+    tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only root can change the user; others run the command as themselves."""
+    user = (65534, 65534) if os.geteuid() == 0 else None
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    uid, gid = user or (os.geteuid(), os.getegid())
+    check = f'[ "$(id -u) $(id -g) $(id -G)" = "{uid} {gid} {gid}" ]'
+    await run_command(["sh", "-c", check if user else "true"], user=user)
+
+
 def test_the_log_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ChildLog, "MAX_BYTES", 1000)
     log = ChildLog(tmp_path / "x.log")
