@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,15 +213,14 @@ async def test_a_failed_command_reports_its_output() -> None:
         await run_command(["sleep", "60"], seconds=0.2)
 
 
-async def test_a_command_runs_as_a_user_that_cannot_reach_python(
+async def test_a_command_runs_as_a_user_that_cannot_read_lares(
     tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only root can change the user; others run the command as themselves."""
     user = (65534, 65534) if os.geteuid() == 0 else None
-    python = tmp_path / "python"
-    python.symlink_to(sys.executable)
     tmp_path.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(python))
+    launcher = shutil.copy(parent_death.__file__, tmp_path)
+    monkeypatch.setattr(parent_death, "__file__", str(launcher))
     uid, gid = user or (os.geteuid(), os.getegid())
     check = f'[ "$(id -u) $(id -g) $(id -G)" = "{uid} {gid} {gid}" ]'
     await run_command(["sh", "-c", check if user else "true"], user=user)
