@@ -76,8 +76,10 @@ def format_exception(error: Exception) -> list[dict[str, Any]]:
 
 
 def visible_problem(error: Exception) -> Problem:
-    """Returns what a client may know of an error: a Problem as it is. Anything else is logged, and the client
-    learns only that there was an internal error."""
+    """Returns what a client may know of an error: a Problem as it is. Anything else, and an Internal, is
+    logged, because the client learns only the request's id."""
+    if isinstance(error, Internal):
+        log.error("request failed", reason=error.reason, message=error.message)
     if isinstance(error, Problem):
         return error
     log.error("request failed", exc_info=error)

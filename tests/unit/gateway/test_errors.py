@@ -30,7 +30,7 @@ async def test_a_bug_is_masked_and_can_be_found_by_its_request_id(gateway: Gatew
             json={"query": "{ events { edges { cursor } } }"},
             headers={"x-request-id": "trace-me-1"},
         )
-    assert [log["event"] for log in logs] == ["gRPC call failed"]
+    assert [log["event"] for log in logs] == ["gRPC call failed", "request failed"]
     assert response.headers["x-request-id"] == "trace-me-1"
     assert response.json() == {
         "data": None,
