@@ -17,7 +17,8 @@ from ingest_svc.formats.signature import SIGNATURE_BYTES
 from ingest_svc.rejection import OUTSIDE_LINK, RejectionCause, RejectReason
 from mesh.blobs import Blob, SpooledFile
 from mesh.blobs.spool import SpoolFailed, digest, read_at
-from mesh.image_headers import EXIF_SEARCH_BYTES, ByteSource, FileBytes, ImageFormat, exif_time, image_format
+from mesh.image_headers import ByteSource, FileBytes, ImageFormat, image_format
+from mesh.image_metadata import EXIF_SEARCH_BYTES, exif_time
 
 # Errors that an unchanged file gives every time. Others have causes outside the file, and pass.
 PERMANENT_ERRORS = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG}
@@ -95,7 +96,7 @@ def _capture_time(
     content: ByteSource, form: ImageFormat | None, file: Fingerprint, camera: SourceCamera
 ) -> CaptureTime:
     return capture_time(
-        exif=exif_time(content) if form is ImageFormat.JPEG else None,
+        exif=exif_time(content, form) if form else None,
         zone=camera.zone,
         mtime_ns=file.mtime_ns,
         ctime_ns=file.ctime_ns,

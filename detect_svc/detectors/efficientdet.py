@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from detect_svc.detectors.boxes import Floats, Indices, anchor_grid, decode_boxes, suppress_overlaps
 from detect_svc.detectors.coco_labels import UNNAMED, read_model_labels
-from detect_svc.frames.decoding import decode, read_content
+from mesh.photo_decoding import decode, read_content
 
 SIDE = 320
 ANCHOR_SCALE = 3.0

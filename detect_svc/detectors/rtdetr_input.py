@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detect_svc.frames.decoding import decode, read_content
+from mesh.photo_decoding import decode, read_content
 
 # Bilinear interpolation skips pixels when it shrinks by more than this factor.
 MAX_BILINEAR_SHRINK = 2

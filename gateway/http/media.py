@@ -6,8 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.http.blob_response import BlobResponse
-from gateway.http.thumbnail_cache import ThumbnailCache
-from gateway.http.thumbnail_renderer import VERSION, LabelledBox
+from gateway.http.thumbnail_cache import LabelledBox, ThumbnailCache
 from gateway.schema.message_fields import is_uuid, round_float32
 from gateway.schema.paging import LARGEST_DETECTION_PAGE
 from gateway.siblings import Siblings
@@ -20,6 +19,8 @@ from mesh.problems import NotFound
 from mesh.rpc import call
 
 CONTENT_TYPES = {media_pb2.MEDIA_TYPE_JPEG: "image/jpeg", media_pb2.MEDIA_TYPE_PNG: "image/png"}
+# Part of every thumbnail's name. Increase it when thumbnails change their look.
+THUMBNAIL_VERSION = 2
 YEAR_SECONDS = 365 * 24 * 3600
 HEADERS = {
     "cache-control": f"private, max-age={YEAR_SECONDS}, immutable",
@@ -48,7 +49,7 @@ class MediaEndpoint:
         """Responds with a small JPEG with a box around every detection. Raises NotFound."""
         media = await self._get_media(request)
         boxes = [_labelled_box(stored) for stored in await self._list_detections(media.id)]
-        name = sha256(repr((VERSION, media.sha256, boxes)).encode()).hexdigest()
+        name = sha256(repr((THUMBNAIL_VERSION, media.sha256, boxes)).encode()).hexdigest()
         headers = HEADERS | {"etag": f'"{name}"'}
         if _matches(request, headers["etag"]):
             return Response(status_code=304, headers=headers)

@@ -1,24 +1,22 @@
-"""Renders a thumbnail: a small copy of a photo with a box around every detection. Runs in a sandbox, because
-it decodes bytes from outside."""
+"""Renders a thumbnail: a small copy of a photo with a box around every detection. Runs in a sandbox's child
+only."""
 
 import io
-import warnings
 from colorsys import hls_to_rgb
 from hashlib import sha256
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
+from gateway.http.thumbnail_cache import LabelledBox
+from mesh.photo_decoding import decode, read_content
 from mesh.processes.sandbox_child import InputRefused
 
-# Part of every thumbnail's name. Increase it when thumbnails change their look.
-VERSION = 1
 MAX_SIDE = 640
+# A JPEG is decoded to this or more, so that it is still sharp when it has been scaled down to the rest.
+DECODED_SIDE = 2 * MAX_SIDE
 JPEG_QUALITY = 82
 LINE_WIDTH = 3
 FONT_SIZE = 14
-
-# Label, score in 0..1, then x_min, y_min, x_max, y_max in 0..1 of the upright photo.
-LabelledBox = tuple[str, float, float, float, float, float]
 
 COLOURS = {
     "person": (230, 57, 70),
@@ -41,16 +39,12 @@ def render(path: str, boxes: list[LabelledBox], max_pixels: int) -> bytes:
     """Returns the photo at `path`, upright, as a JPEG of at most 640 pixels in width and height. Raises
     InputRefused: BLOB_NOT_FOUND if there is no such file, NOT_DRAWABLE if it cannot be decoded or has more
     than `max_pixels`."""
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    Image.MAX_IMAGE_PIXELS = max_pixels
+    content = read_content(path)
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as photo:
-            photo.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))
-            thumbnail = ImageOps.exif_transpose(photo).convert("RGB")
-    except FileNotFoundError:
-        raise InputRefused("the original of this media no longer exists", "BLOB_NOT_FOUND") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        pixels = decode(content, DECODED_SIDE, max_pixels).pixels
+    except InputRefused:
         raise InputRefused("this photo cannot be decoded", "NOT_DRAWABLE") from None
+    thumbnail = Image.fromarray(pixels)
     thumbnail.thumbnail((MAX_SIDE, MAX_SIDE))
     canvas = ImageDraw.Draw(thumbnail)
     font = ImageFont.load_default(FONT_SIZE)

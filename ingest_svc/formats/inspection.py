@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ingest_svc.formats.signature import SIGNATURE_BYTES, FileFamily, Signature, signature
 from ingest_svc.rejection import RejectionCause, RejectReason
-from mesh.image_headers import ByteSource, ImageFormat, MalformedHeader, TruncatedHeader, image_size
+from mesh.image_headers import ByteSource, ImageEnd, ImageFormat, MalformedHeader, TruncatedHeader, image_size
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,6 @@ def _measure(content: ByteSource, form: ImageFormat, limits: PhotoLimits) -> Pho
     if size.width * size.height > limits.pixels:
         detail = f"{size.width} x {size.height} pixels; {limits.pixels} are allowed"
         return RejectionCause(RejectReason.TOO_MANY_PIXELS, detail)
-    if not size.ended:
+    if size.end is ImageEnd.MISSING:
         return RejectionCause(RejectReason.TRUNCATED, f"the {form} file's end is missing")
     return PhotoHeader(form, size.width, size.height)

@@ -14,7 +14,8 @@ from ingest_svc.formats.inspection import PhotoHeader, PhotoLimits, inspect
 from ingest_svc.rejection import RejectionCause, RejectReason
 from ingest_svc.thread_pool import ThreadPool
 from mesh.blobs import SpooledFile
-from mesh.image_headers import ByteSource, FileBytes, ImageFormat, exif_time
+from mesh.image_headers import ByteSource, FileBytes
+from mesh.image_metadata import exif_time
 from mesh.problems import Exhausted, Invalid, Unavailable
 from mesh.telemetry.spans import span
 
@@ -123,7 +124,7 @@ def _photo(content: ByteSource, header: PhotoHeader, declared: DeclaredUpload, c
     arrived_ns = int(now.timestamp() * 1_000_000) * 1000
     captured = capture_time(
         declared=declared.captured_at,
-        exif=exif_time(content) if header.form is ImageFormat.JPEG else None,
+        exif=exif_time(content, header.form),
         zone=camera.zone,
         mtime_ns=arrived_ns,
         ctime_ns=arrived_ns,

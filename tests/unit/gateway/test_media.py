@@ -5,11 +5,18 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import structlog
 from PIL import Image
+from structlog.testing import capture_logs
 
+from gateway.http.thumbnail_cache import ThumbnailCache
 from lares.ingest.v1 import media_pb2
+from mesh.problems import Internal
+from tests.support.photo_variants import jpeg_metadata
 from tests.unit.gateway.conftest import Gateway, keep
 from tests.unit.gateway.fake_store import uuid
+
+(TURNED,) = (each.content for each in jpeg_metadata() if each.name == "an entry that is too large first")
 
 
 async def test_an_original_is_served_unchanged(gateway: Gateway, photo: bytes) -> None:
@@ -117,3 +124,30 @@ async def test_a_photo_that_cannot_be_decoded_has_no_thumbnail(gateway: Gateway)
     response = await gateway.client.get(f"/media/{media}/thumbnail")
     assert response.status_code == 400
     assert response.json()["errors"][0]["extensions"]["reason"] == "NOT_DRAWABLE"
+
+
+async def test_an_internal_error_is_in_the_log_with_the_id_of_its_request(
+    gateway: Gateway, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> bytes:
+        raise Internal("KeyError: 7", "CHILD_FAILED")
+
+    monkeypatch.setattr(ThumbnailCache, "get", fail)
+    media = await keep(gateway, photo)
+    with capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+        response = await gateway.client.get(f"/media/{media}/thumbnail")
+    assert response.status_code == 500
+    assert "KeyError" not in response.text
+    (log,) = logs
+    assert (log["log_level"], log["reason"], log["message"]) == ("error", "CHILD_FAILED", "KeyError: 7")
+    assert log["request_id"] == response.json()["errors"][0]["extensions"]["requestId"]
+    assert log["request_id"] == response.headers["x-request-id"]
+
+
+async def test_a_thumbnail_of_a_turned_photo_with_bad_metadata_is_served(gateway: Gateway) -> None:
+    """tests/contract/test_photo_variants.py has the variants; this one goes to the renderer's child."""
+    media = await keep(gateway, TURNED)
+    response = await gateway.client.get(f"/media/{media}/thumbnail")
+    assert response.status_code == 200
+    with Image.open(io.BytesIO(response.content)) as picture:
+        assert picture.size == (640, 400)

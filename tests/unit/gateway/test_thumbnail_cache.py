@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.http.thumbnail_cache import ThumbnailCache
-from gateway.http.thumbnail_renderer import LabelledBox
+from gateway.http.thumbnail_cache import LabelledBox, ThumbnailCache
 from mesh.blobs import Blobs, FileBlobs
 from mesh.problems import Invalid
 from tests.support.blobs import keep_blob

@@ -9,7 +9,7 @@ from ingest_svc.facts import SourceCamera
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.watching.camera_folders import CameraFolders
 from mesh.problems import Conflict
-from tests.support.image_files import jpeg, tiff
+from tests.support.image_files import jpeg, png, tiff
 from tests.support.ingest_harness import FakeCameras, IngestHarness
 from tests.support.waiting import until
 
@@ -91,7 +91,7 @@ async def test_exif_times_are_in_the_time_zone_of_the_camera(harness: IngestHarn
     exif = tiff("2026:01:05 12:00:00", fraction="5")
     async with harness.running():
         harness.drop("porch/a.jpg", jpeg("a", exif=exif))
-        harness.drop("yard/b.jpg", jpeg("b", exif=exif))
+        harness.drop("yard/b.png", png(mark="b", extra=[(b"eXIf", exif)]))
         await until(lambda: harness.idle and len(harness.paths) == 2)
     hours = {media.camera_id: media.captured_at.ToJsonString() for media in harness.bus.media}
     assert hours == {"porch": "2026-01-05T17:00:00.500Z", "yard": "2026-01-05T11:00:00.500Z"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ingest_svc.formats.capture_time import CaptureSource, CaptureTime, capture_time, instant
 from ingest_svc.messages import timestamp
-from mesh.image_headers import ExifTime
+from mesh.image_metadata import ExifTime
 from mesh.times import EARLIEST, LATEST
 from store_svc.recording.record_fields import read_time
 

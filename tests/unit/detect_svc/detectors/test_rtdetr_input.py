@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from detect_svc.detectors.rtdetr_input import load, square_input
-from detect_svc.frames.decoding import decode
+from mesh.photo_decoding import decode
 from mesh.processes.sandbox_child import InputRefused
 
 SIDE, MAX_PIXELS = 160, 64_000_000

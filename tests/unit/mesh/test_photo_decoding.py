@@ -1,4 +1,6 @@
-"""What cameras write, and other content: the right pixels, or the right reason for a refusal."""
+"""What cameras write, and other content: the right pixels, or the right reason for a refusal.
+
+tests/contract/test_photo_variants.py has files with flaws and with odd metadata."""
 
 import io
 import struct
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from detect_svc.frames.decoding import DecodedPhoto, decode
+from mesh.photo_decoding import DecodedPhoto, decode
 from mesh.processes.sandbox_child import InputRefused
 from tests.support.photos import person_photo, vehicles
 
@@ -157,19 +159,29 @@ def test_a_file_without_its_end_marker_is_truncated(missing: int) -> None:
     assert refusal(jpeg()[:-missing]) == "TRUNCATED"
 
 
-@pytest.mark.parametrize("whole", [jpeg, whole_png])
-def test_a_hole_is_corruption(whole: Callable[[], bytes]) -> None:
-    content = bytearray(whole())
+def test_a_hole_in_a_png_is_corruption() -> None:
+    content = bytearray(whole_png())
     middle = len(content) // 2
     content[middle : middle + 2000] = bytes(2000)
     assert refusal(bytes(content)) == "CORRUPT"
 
 
+def test_a_hole_in_a_jpeg_leaves_the_rest_of_the_photo() -> None:
+    content = bytearray(jpeg())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    whole, damaged = decode(jpeg(), SIDE, MAX_PIXELS), decode(bytes(content), SIDE, MAX_PIXELS)
+    upper = whole.pixels.shape[0] // 3
+    assert (whole.pixels[:upper] == damaged.pixels[:upper]).all()
+    assert damaged.pixels.shape == whole.pixels.shape
+
+
 def test_a_damaged_header_is_corruption() -> None:
     content = bytearray(jpeg())
     start = content.index(b"\xff\xc0")
-    content[start + 9] = 77  # the number of components
-    assert refusal(bytes(content)) == "CORRUPT"
+    for components in (77, 2, 1):
+        content[start + 9] = components
+        assert refusal(bytes(content)) == "CORRUPT"
     assert refusal(whole_png()[:8] + bytes(8) + b"\0\0\0\0\0\0\0\1" + whole_png()[24:]) == "CORRUPT"
 
 
@@ -228,3 +240,24 @@ SMALL = {
     "png": saved(quadrants(64, 40), "PNG"),
     "palette": saved(quadrants(64, 40).quantize(8), "PNG"),
 }
+
+
+@pytest.mark.parametrize(
+    "inserted", [b"\xff\x2d", b"\xff\xd8", b"\xff\xf5\0\0", b"\xff\xda\0\3", b"\xff\xc4\0\4\0\0"]
+)
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_photo_that_is_not_decoded_to_its_last_row_is_refused(
+    inserted: bytes, options: dict[str, object], part: float
+) -> None:
+    """Its pixels would be whatever was in the memory: another photo."""
+    whole = saved(Image.effect_noise((640, 400), 60).convert("RGB"), "JPEG", **options)
+    start = whole.index(b"\xff\xda") + 20
+    at = start + int((len(whole) - start) * part)
+    content = whole[:at] + inserted + whole[at:]
+    try:
+        Image.open(io.BytesIO(content)).load()
+    except OSError:
+        assert refusal(content) in ("CORRUPT", "TRUNCATED")
+    else:
+        assert decode(content, SIDE, MAX_PIXELS).width == 640
