@@ -32,6 +32,9 @@ class LlmHealth:
             "the LLM server has not been probed yet", "LLM_UNREACHABLE"
         )
         self._failure: Problem | None = None
+        # Counts how often the server was replaced: by one with other properties, or while it was away.
+        self.changes = 0
+        self._was_away = True
         self._probe_wanted = asyncio.Event()
         self.state = ReasonerReadiness.UNREACHABLE
         self.detail = self._probe_problem.message
@@ -56,7 +59,7 @@ class LlmHealth:
         if problem is None and self._last_seen:
             self._probe_problem = None  # a busy server may have been too slow for a probe
         if isinstance(problem, Unavailable):
-            self._probe_problem = problem
+            self._probe_problem, self._was_away = problem, True
         elif not isinstance(problem, Exhausted):
             self._failure = problem
         if problem:
@@ -67,7 +70,10 @@ class LlmHealth:
         """Probes the server now. Never raises."""
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                self._last_seen = await probe_server(self._get, self._endpoint)
+                server = await probe_server(self._get, self._endpoint)
+            if self._was_away or server != self._last_seen:
+                self.changes += 1
+            self._last_seen, self._was_away = server, False
             self._probe_problem = None
         except Problem as problem:
             is_busy = isinstance(problem, Exhausted) and self._last_seen
@@ -80,7 +86,7 @@ class LlmHealth:
             log.exception("unexpected error while probing the LLM server")
             self._probe_problem = Internal("unexpected error while probing the LLM server", "LLM_FAILED")
         if isinstance(self._probe_problem, Unavailable):
-            self._failure = None
+            self._failure, self._was_away = None, True
         self._update_state()
 
     async def run(self) -> None:

@@ -1,11 +1,12 @@
 """The schema of a model's answer, and its parser, which is tolerant of form but never guesses."""
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Set
 from dataclasses import dataclass
+from typing import Any
 
 from mesh.problems import Internal
+from reason_svc.language_models.final_objects import FinalObject, final_objects
 from reason_svc.plain_text import plain_text
 
 MAX_REASONS = 4
@@ -40,8 +41,10 @@ SCHEMA: dict[str, object] = {
     "additionalProperties": False,
 }
 
-_DECODER = json.JSONDecoder()
-_MAX_ATTEMPTS = 64
+# What an answer has beside its score.
+_TEXTS = ("reasons", "summary")
+_LEAST_REPEATED_WORDS = 2
+_PLACEHOLDER = re.compile(r"\.{2,}|…|<[^<>]*>|string", re.IGNORECASE)
 _INTEGER = re.compile(r"\s*(\d{1,3})(?:\.0*)?\s*", re.ASCII)
 
 
@@ -62,40 +65,81 @@ class ModelAnswer:
     reasons: tuple[AnswerReason, ...]
 
 
-def parse_answer(content: str) -> ModelAnswer:
-    """Parses the first JSON object in `content` that has a score.
+def parse_answer(content: str, example: Set[str] = frozenset()) -> ModelAnswer:
+    """Parses the last complete answer in `content` that is not part of the model's reasoning.
+
+    An answer is a JSON object with a score; it is complete if it has reasons and a summary, too. Others
+    count only if there is no complete one. Objects that repeat a text of `example`, as `example_texts`
+    returns them, are no answers.
 
     Raises Internal BAD_ANSWER, with a message that tells the model what is wrong. A score is accepted as it
     is or refused: it is never clamped, rounded or guessed.
     """
-    for found in _json_objects(_without_thoughts(content)):
-        if "score" in found:
-            summary = found.get("summary")
-            return ModelAnswer(
-                _score(found["score"]),
-                plain_text(summary, MAX_SUMMARY_LENGTH) if isinstance(summary, str) else "",
-                _reasons(found.get("reasons")),
-            )
-    raise Internal("there is no JSON object with a score in it", BAD_ANSWER)
+    try:
+        scored = [found for found in final_objects(content) if "score" in found.members and _counts(found)]
+    except ValueError:
+        raise Internal("there are too many braces in it", BAD_ANSWER) from None
+    answers = [found.members for found in scored if not _repeats(found.members, example)]
+    if not answers:
+        wrong = (
+            "it repeats the example instead of an answer"
+            if scored
+            else "there is no JSON object with a score in it"
+        )
+        raise Internal(wrong, BAD_ANSWER)
+    most = max(map(_completeness, answers))
+    answer = [members for members in answers if _completeness(members) == most][-1]
+    summary = answer.get("summary")
+    return ModelAnswer(
+        _score(answer["score"]),
+        plain_text(summary, MAX_SUMMARY_LENGTH) if isinstance(summary, str) else "",
+        _reasons(answer.get("reasons")),
+    )
 
 
-def _without_thoughts(content: str) -> str:
-    """Removes what the model thought aloud. A thought without an end extends to the end of the text."""
-    after = content.rpartition("</think>")[2]
-    return after.partition("<think>")[0]
+def example_texts(prompt: str) -> frozenset[str]:
+    """Returns the texts that stand for a real one in the example answers of a prompt."""
+    examples = [found.members for found in final_objects(prompt) if "score" in found.members]
+    return frozenset(_words(text) for example in examples for text in _texts(example))
 
 
-def _json_objects(text: str) -> Iterator[dict[str, object]]:
-    at = -1
-    for _ in range(_MAX_ATTEMPTS):
-        if (at := text.find("{", at + 1)) < 0:
-            return
-        try:
-            found, end = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            continue
-        yield found
-        at = end - 1
+def _counts(found: FinalObject) -> bool:
+    """Whether it is an answer at all: a part of broken JSON is one only if it is complete."""
+    return not found.is_part or _completeness(found.members) == len(_TEXTS)
+
+
+def _completeness(members: dict[str, Any]) -> int:
+    return sum(name in members for name in _TEXTS)
+
+
+def _repeats(members: dict[str, Any], example: Set[str]) -> bool:
+    """Whether a text of the answer only stands for a real one."""
+    return any(_is_stand_in(text, example) for text in _texts(members))
+
+
+def _is_stand_in(text: str, example: Set[str]) -> bool:
+    """Whether it is a placeholder, or the whole or the beginning of a text of the example."""
+    if _PLACEHOLDER.fullmatch(text.strip()):
+        return True
+    words = _words(text)
+    is_long = words.count(" ") + 1 >= _LEAST_REPEATED_WORDS
+    return any(
+        words == given or words.startswith(f"{given} ") or (is_long and given.startswith(f"{words} "))
+        for given in example
+    )
+
+
+def _texts(members: dict[str, Any]) -> list[str]:
+    """Returns the texts of the summary and of the reasons."""
+    reasons = members.get("reasons")
+    entries = [members.get("summary"), *(reasons if isinstance(reasons, list) else [reasons])]
+    texts = (entry.get("text") if isinstance(entry, dict) else entry for entry in entries)
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _words(text: str) -> str:
+    """Returns the words of a text, in lower case and without punctuation."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _score(value: object) -> int:

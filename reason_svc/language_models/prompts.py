@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from reason_svc.language_models.model_answer import SCHEMA
+from reason_svc.language_models.model_answer import SCHEMA, example_texts
 
 FOLDER = Path(__file__).parents[1] / "prompts"
 
@@ -13,11 +13,13 @@ FOLDER = Path(__file__).parents[1] / "prompts"
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """`text` is the same for every event, so that a server can cache it. `digest` is the hex SHA-256 of the
-    file and the answer's schema, which belong together."""
+    file and the answer's schema, which belong together. `example` has the texts of its example of an answer,
+    as `parse_answer` takes them."""
 
     version: str
     text: str
     digest: str
+    example: frozenset[str] = frozenset()
 
 
 def load_prompts(folder: Path = FOLDER) -> dict[str, Prompt]:
@@ -30,4 +32,5 @@ def _load(path: Path) -> Prompt:
     content = path.read_bytes()
     schema = json.dumps(SCHEMA, sort_keys=True).encode()
     digest = hashlib.sha256(content + b"\0" + schema).hexdigest()
-    return Prompt(path.stem, content.decode().strip(), digest)
+    text = content.decode().strip()
+    return Prompt(path.stem, text, digest, example_texts(text))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from mesh.problems import Internal, Invalid, Problem
 from reason_svc.evidence import Evidence
+from reason_svc.language_models.answer_formats import AnswerFormats
 from reason_svc.language_models.client import LlmClient
 from reason_svc.language_models.health import LlmHealth
 from reason_svc.language_models.model_families import family_of
@@ -43,6 +44,7 @@ class LlmReasoner:
         self._prompts, self._version = prompts, version
         self._seconds = seconds
         self._tokens = TokenUsage()
+        self._formats = AnswerFormats()
         self._rules = RulesReasoner()
 
     @property
@@ -68,7 +70,9 @@ class LlmReasoner:
         if model not in server.models:
             raise Invalid(f"unknown model; there are {', '.join(self._models)}", UNKNOWN_MODEL)
         family = self._endpoint.family or family_of(model)
-        session = LlmSession(self._client, self._endpoint, server, family)
+        session = LlmSession(
+            self._client, self._endpoint, server, family, self._formats, self._health.changes
+        )
         try:
             outcome = await self._with_deadline(session, evidence, model, prompt)
         except Problem as problem:

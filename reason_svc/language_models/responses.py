@@ -9,6 +9,7 @@ from reason_svc.reasoner import TokenUsage
 
 MAX_TOKENS = 2**30
 MAX_ERROR_LENGTH = 200
+TEXT_CHUNKS = ("text", "output_text")
 ANSWER_TOO_LONG = "ANSWER_TOO_LONG"  # longer than the client reads
 # Parts of the messages by which servers reject a prompt that exceeds their context.
 TOO_LONG_PHRASES = (
@@ -59,6 +60,9 @@ def completion_text(response: LlmResponse) -> str:
     if member(choice, "finish_reason") == "length":
         raise Internal("the model did not finish within its limit of tokens", "ANSWER_CUT")
     content = member(member(choice, "message"), "content")
+    if isinstance(content, list):  # of chunks: those of other types are reasoning
+        texts = (member(chunk, "text") for chunk in content if member(chunk, "type") in TEXT_CHUNKS)
+        content = "".join(text for text in texts if isinstance(text, str))
     if not isinstance(content, str):
         raise Internal("the LLM server's answer is not a chat completion", "BAD_ANSWER")
     return content

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh.problems import Internal
+from reason_svc.language_models.answer_formats import AnswerFormat
 from reason_svc.language_models.model_answer import SCHEMA
 from reason_svc.language_models.model_families import ModelFamily
 from reason_svc.language_models.responses import (
@@ -79,18 +80,27 @@ async def probe_server(get: Get, endpoint: LlmEndpoint) -> LlmServer:
 
 
 def chat_request(
-    kind: LlmServerKind, family: ModelFamily, model: str, messages: list[Message], max_tokens: int
+    kind: LlmServerKind,
+    family: ModelFamily,
+    model: str,
+    messages: list[Message],
+    max_tokens: int,
+    answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA,
 ) -> dict[str, object]:
     """Returns the body for POST /chat/completions, with only fields that this kind of server accepts."""
-    # A server may show the schema's name to the model, so it does not change.
-    schema = {"name": "judgement", "strict": kind is not LlmServerKind.OPENAI, "schema": SCHEMA}
     body: dict[str, object] = {
         "model": model,
         "messages": messages,
         "max_tokens": max_tokens,
         "temperature": 0,
-        "response_format": {"type": "json_schema", "json_schema": schema},
     }
+    if answer_format is not AnswerFormat.TEXT:
+        response_format: dict[str, object] = {"type": answer_format.value}
+        body["response_format"] = response_format
+        if answer_format is AnswerFormat.JSON_SCHEMA:
+            # A server may show the schema's name to the model, so it does not change.
+            schema = {"name": "judgement", "strict": kind is not LlmServerKind.OPENAI, "schema": SCHEMA}
+            response_format["json_schema"] = schema
     if kind is LlmServerKind.LLAMA_CPP:
         body["cache_prompt"] = True
     if family is ModelFamily.NEMOTRON_3_NANO:

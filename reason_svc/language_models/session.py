@@ -1,9 +1,13 @@
-"""Asks a model about one event: with a prompt that fits, and once more if the answer cannot be parsed."""
+"""Asks a model about one event: with a prompt that fits, in a format that the server accepts.
+
+If the answer cannot be parsed, it asks once more.
+"""
 
 from dataclasses import dataclass
 
 from mesh.problems import Internal, Problem
 from reason_svc.evidence import Evidence
+from reason_svc.language_models.answer_formats import AnswerFormats, may_refuse_format
 from reason_svc.language_models.client import LlmClient
 from reason_svc.language_models.event_prompt import EventPrompt, event_prompts
 from reason_svc.language_models.model_answer import BAD_ANSWER, ModelAnswer, parse_answer
@@ -36,13 +40,21 @@ class SessionOutcome:
 
 
 class LlmSession:
-    """The requests about one event. `tokens` were used by all requests so far, successful or not."""
+    """The requests about one event. `tokens` were used by all requests so far, successful or not. `changes`
+    counts the changes of the server until now."""
 
     def __init__(
-        self, client: LlmClient, endpoint: LlmEndpoint, server: LlmServer, family: ModelFamily
+        self,
+        client: LlmClient,
+        endpoint: LlmEndpoint,
+        server: LlmServer,
+        family: ModelFamily,
+        formats: AnswerFormats,
+        changes: int,
     ) -> None:
         self._client, self._endpoint = client, endpoint
         self._server, self._family = server, family
+        self._formats, self._changes = formats, changes
         self.tokens = TokenUsage()
 
     async def assess(self, evidence: Evidence, model: str, prompt: Prompt) -> SessionOutcome:
@@ -58,7 +70,7 @@ class LlmSession:
             user = event_prompt.text + "\n\nJudge this event. Answer with the JSON object."
             messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
             try:
-                return await self._ask(model, messages, event_prompt)
+                return await self._ask(model, messages, event_prompt, prompt.example)
             except PromptTooLong:
                 continue
         raise Internal(
@@ -66,12 +78,14 @@ class LlmSession:
             "CONTEXT_TOO_SMALL",
         )
 
-    async def _ask(self, model: str, messages: list[Message], event_prompt: EventPrompt) -> SessionOutcome:
+    async def _ask(
+        self, model: str, messages: list[Message], event_prompt: EventPrompt, example: frozenset[str]
+    ) -> SessionOutcome:
         """Asks, and asks the model once to correct an answer that cannot be parsed."""
         raw_answer = ""
         try:
             raw_answer = await self._complete(model, messages)
-            return SessionOutcome(parse_answer(raw_answer), event_prompt, raw_answer)
+            return SessionOutcome(parse_answer(raw_answer, example), event_prompt, raw_answer)
         except Internal as problem:
             if problem.reason != BAD_ANSWER:
                 raise
@@ -83,15 +97,29 @@ class LlmSession:
                 "the answer cannot be parsed, and the context is too small to ask for a correction",
                 BAD_ANSWER,
             ) from None
-        return SessionOutcome(parse_answer(raw_answer), event_prompt, raw_answer)
+        return SessionOutcome(parse_answer(raw_answer, example), event_prompt, raw_answer)
 
     async def _complete(self, model: str, messages: list[Message]) -> str:
-        body = chat_request(self._server.kind, self._family, model, messages, self._max_answer_tokens)
-        response = await self._client.post(f"{self._endpoint.base}/chat/completions", body)
-        if response.status != 200:
-            raise problem_of(response)
-        self.tokens += token_usage(response)
-        return completion_text(response)
+        """Asks in the strictest format that the server accepts. If it refuses every format, then it refuses
+        something else: raises the Problem of its first refusal."""
+        refusal: Problem | None = None
+        for answer_format in self._formats.candidates(model, self._changes):
+            body = chat_request(
+                self._server.kind, self._family, model, messages, self._max_answer_tokens, answer_format
+            )
+            response = await self._client.post(f"{self._endpoint.base}/chat/completions", body)
+            problem = None if response.status == 200 else problem_of(response)
+            if problem is None or isinstance(problem, PromptTooLong):
+                self._formats.record_accepted(model, answer_format)
+            if problem is None:
+                self.tokens += token_usage(response)
+                return completion_text(response)
+            if isinstance(problem, PromptTooLong) or not may_refuse_format(response, problem.message):
+                raise problem
+            refusal = refusal or problem
+        self._formats.forget(model)
+        assert refusal
+        raise refusal
 
     async def _fits(self, text: str) -> bool:
         """Whether a prompt leaves room for the answer: by an estimate, else by the server's own count."""

@@ -50,6 +50,11 @@ class ScriptedLlm:
         self.others: list[str] = []  # other models that it lists
         self.slots = 3
         self.loading = self.silent = False
+        self.formats: set[str] | None = None  # those that it accepts; None means all
+        self.refusal: tuple[int, object] = (
+            400,
+            {"error": {"message": "This response_format is unavailable"}},
+        )
         self.turns: deque[Turn] = deque()
         self.always: Turn | None = None
         self.asked: list[dict[str, Any]] = []
@@ -127,6 +132,8 @@ class ScriptedLlm:
                     ChatRequest.model_validate(body)
                 except ValidationError as error:
                     return answered(400, {"error": str(error)})
+            if self.formats is not None and answer_format(body) not in self.formats:
+                return answered(*self.refusal)
             words = sum(len(message["content"].split()) for message in body["messages"])
             if words + body["max_tokens"] > self.context:
                 return too_long(self.kind)
@@ -134,6 +141,11 @@ class ScriptedLlm:
             return await turn(request)
         finally:
             self.assessing -= 1
+
+
+def answer_format(body: dict[str, Any]) -> str:
+    """Returns the type of answer that a request asks for."""
+    return str(body.get("response_format", {"type": "text"})["type"])
 
 
 @asynccontextmanager

@@ -127,6 +127,33 @@ async def test_another_prompt_or_model_can_be_chosen() -> None:
     assert server.asked[-1]["model"] == "another"
 
 
+async def test_an_answer_that_repeats_the_format_is_asked_for_again(server: ScriptedLlm) -> None:
+    (example,) = re.findall(r'^{"reasons".*}$', load_prompts()["v1"].text, re.MULTILINE)
+    server.turns.append(says(f"The format is {example}. [THINK] perhaps {GOOD_ANSWER}"))
+    server.turns.append(says(f"[THINK]{example}[/THINK]{example}{GOOD_ANSWER}"))
+    async with llm_reasoner(server) as reasoner:
+        assert (await reasoner.assess(CASE, ModelChoice())).score == 55
+    assert len(server.asked) == 2
+    assert "it repeats the example" in server.asked[1]["messages"][3]["content"]
+
+
+async def test_an_example_is_never_a_score(server: ScriptedLlm) -> None:
+    server.always = says(
+        '{"reasons": [{"text": "one sentence", "detections": [1]}], "score": 0, "summary": "what happened"}'
+    )
+    async with llm_reasoner(server) as reasoner:
+        problem = await refused(reasoner, choice=ModelChoice(prompt="v1-short"))
+    assert problem.reason == "BAD_ANSWER"
+
+
+async def test_the_text_of_an_answer_in_chunks_is_read_without_its_reasoning(server: ScriptedLlm) -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": '{"score": 9}'}], "text": "{"}
+    halves = [{"type": "text", "text": half} for half in (GOOD_ANSWER[:30], GOOD_ANSWER[30:])]
+    server.turns.append(says([thinking, *halves, None, {"type": "text"}]))
+    async with llm_reasoner(server) as reasoner:
+        assert (await reasoner.assess(CASE, ModelChoice())).score == 55
+
+
 async def test_the_model_can_correct_one_bad_answer(server: ScriptedLlm) -> None:
     server.turns.append(says('{"score": "<|im_start|>high", "reasons": /think' + "x" * 10_000))
     async with llm_reasoner(server) as reasoner:
@@ -144,37 +171,43 @@ async def test_the_model_can_correct_one_bad_answer(server: ScriptedLlm) -> None
 
 
 BAD_RESPONSES = {
-    "garbage": (says("I cannot judge."), "BAD_ANSWER"),
-    "half JSON": (says(GOOD_ANSWER[:30]), "BAD_ANSWER"),
-    "a wrong schema": (says('{"risk": 4}'), "BAD_ANSWER"),
-    "a score beyond": (says(json.dumps(GOOD | {"score": 400})), "BAD_ANSWER"),
-    "nothing": (says(None), "BAD_ANSWER"),
-    "an empty list": (replies(200, {"choices": []}), "BAD_ANSWER"),
-    "no JSON at all": (raw(b"\xff\xfe<html>"), "BAD_ANSWER"),
-    "cut": (says(GOOD_ANSWER, finish="length"), "ANSWER_CUT"),
-    "500": (replies(500, {"error": {"message": "CUDA error", "code": 500}}), "LLM_FAILED"),
-    "500 of trtllm": (replies(500, {"object": "error", "message": "CUDA error", "code": 500}), "LLM_FAILED"),
-    "404": (replies(404, {"error": "no such model"}), "LLM_REFUSED"),
-    "a redirect": (redirects, "LLM_REFUSED"),
-    "a bad request": (replies(400, {"error": [{"x": 1}]}), "LLM_REFUSED"),
-    "401": (replies(401, {"error": {"message": "no such key: a-secret-key"}}), "LLM_DENIED"),
-    "too much": (pours, "ANSWER_TOO_LONG"),
-    "dropped always": (drops, "LLM_DROPPED"),
-    "broken off always": (breaks_off, "LLM_DROPPED"),
+    "garbage": (says("I cannot judge."), "BAD_ANSWER", 2),
+    "half JSON": (says(GOOD_ANSWER[:30]), "BAD_ANSWER", 2),
+    "a wrong schema": (says('{"risk": 4}'), "BAD_ANSWER", 2),
+    "a score beyond": (says(json.dumps(GOOD | {"score": 400})), "BAD_ANSWER", 2),
+    "nothing": (says(None), "BAD_ANSWER", 2),
+    "an empty list": (replies(200, {"choices": []}), "BAD_ANSWER", 2),
+    "no JSON at all": (raw(b"\xff\xfe<html>"), "BAD_ANSWER", 2),
+    "cut": (says(GOOD_ANSWER, finish="length"), "ANSWER_CUT", 1),
+    "500": (replies(500, {"error": {"message": "CUDA error", "code": 500}}), "LLM_FAILED", 1),
+    "500 of trtllm": (
+        replies(500, {"object": "error", "message": "CUDA error", "code": 500}),
+        "LLM_FAILED",
+        1,
+    ),
+    "404": (replies(404, {"error": "no such model"}), "LLM_REFUSED", 1),
+    "a redirect": (redirects, "LLM_REFUSED", 1),
+    "a bad request": (replies(400, {"error": [{"x": 1}]}), "LLM_REFUSED", 3),
+    "401": (replies(401, {"error": {"message": "no such key: a-secret-key"}}), "LLM_DENIED", 1),
+    "too much": (pours, "ANSWER_TOO_LONG", 1),
+    "dropped always": (drops, "LLM_DROPPED", 2),
+    "broken off always": (breaks_off, "LLM_DROPPED", 2),
 }
 
 
-@pytest.mark.parametrize(("turn", "reason"), BAD_RESPONSES.values(), ids=BAD_RESPONSES.keys())
-async def test_a_bad_response_is_a_failed_attempt(server: ScriptedLlm, turn: Turn, reason: str) -> None:
+@pytest.mark.parametrize(("turn", "reason", "requests"), BAD_RESPONSES.values(), ids=BAD_RESPONSES.keys())
+async def test_a_bad_response_is_a_failed_attempt(
+    server: ScriptedLlm, turn: Turn, reason: str, requests: int
+) -> None:
     server.always = turn
     async with llm_reasoner(server) as reasoner:
         problem = await refused(reasoner)
         assert (type(problem).__name__, problem.reason) == ("Internal", reason)
         assert "secret" not in problem.message
         assert len(problem.message) < 400
-        # A bad answer or a dropped connection causes a second request, other failures do not.
-        dropped = reason == "LLM_DROPPED"
-        assert len(server.asked) == (2 if dropped or reason == "BAD_ANSWER" else 1)
+        # A bad answer or a dropped connection causes a second request, and what may be a refusal of the
+        # answer's format causes one for each format; other failures cause none.
+        assert len(server.asked) == requests
         report = reasoner.report()
         assert (report.state, report.detail) == (ReasonerReadiness.FAILING, problem.message)
         server.always = None

@@ -1,6 +1,7 @@
 """Parsing of models' answers."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from reason_svc.language_models.model_answer import (
     MAX_SUMMARY_LENGTH,
     AnswerReason,
     ModelAnswer,
+    example_texts,
     parse_answer,
 )
+from reason_svc.language_models.prompts import load_prompts
 
 ANSWER = {"reasons": [{"text": "a dog", "detections": [1, 2]}], "score": 12, "summary": "A dog."}
 PARSED = ModelAnswer(12, "A dog.", (AnswerReason("a dog", (1, 2)),))
 TEXT = json.dumps(ANSWER)
+WRITTEN_REASONS: Any = ANSWER["reasons"]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +37,10 @@ TEXT = json.dumps(ANSWER)
         f"Here it is: {{ not json }} and {TEXT}",
         f"{TEXT}<think>now what",
         f'{{"note": 1}}{TEXT}{{"score": 96}}',
+        f'{{"score": 95, "summary": "a draft", "reasons": []}} no, rather: {TEXT}',
+        f"{{{TEXT}}}",
+        f"[{TEXT}]",
+        f"<answer>{TEXT}</answer>",
     ],
 )
 def test_the_json_object_is_found_anywhere_in_the_text(content: str) -> None:
@@ -70,6 +78,128 @@ def test_a_score_is_never_clamped_rounded_or_guessed(score: Any) -> None:
     with pytest.raises(Internal, match="whole number from 0 to 100") as refused:
         parse_answer(json.dumps(ANSWER | {"score": score}))
     assert refused.value.reason == "BAD_ANSWER"
+
+
+DRAFT = json.dumps(ANSWER | {"score": 99, "summary": "A draft."})
+REASONING = [
+    ("<think>", "</think>"),
+    ("<think>\n", "\n</THINK >"),
+    ('<thinking time="3">', "</thinking>"),
+    ("<thinking>", "</think>"),
+    ("<Reasoning>", "</Reasoning>"),
+    ("<thought>", "</thought>"),
+    ("<reflection>", "</reflection>"),
+    ("<analysis>", "</analysis>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<inner_monologue>", "</inner_monologue>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("[think]", "[/think]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<think><think>", "</think>"),
+    ("<think>use <tool_call> or </tool_call>", "</think>"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ("<|channel|>analysis<|message|>", "<|end|>"),
+    (
+        "<|channel|>commentary to=functions.judge <|constrain|>json<|message|>",
+        "<|call|><|start|>assistant<|channel|>final <|constrain|>json<|message|>",
+    ),
+    ("<|channel>thought\n", "<channel|>"),
+    ("analysisWe need to judge. ", "assistantfinal"),
+    ("analysis", "assistantcommentary hm assistantfinal"),
+    ("<tool_call>", "</tool_call>"),
+    ("<|tool_call_begin|>judge", "<|tool_call_end|>"),
+    ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
+    ("<function=judge>", "</function>"),
+    ('<invoke name="judge">', "</invoke>"),
+    ("[TOOL_CALLS]", "[/TOOL_CALLS]"),
+]
+
+
+@pytest.mark.parametrize(("begin", "end"), REASONING)
+def test_an_answer_in_reasoning_does_not_count(begin: str, end: str) -> None:
+    for before in ("", "Let me see. "):
+        if before and begin.startswith("analysis"):
+            continue
+        hidden = before + begin + DRAFT + end
+        assert parse_answer(hidden + TEXT) == PARSED
+        assert parse_answer(f"{hidden}```json\n{TEXT}\n```") == PARSED
+        for unfinished in (hidden, before + begin + DRAFT, before + begin + TEXT + DRAFT):
+            with pytest.raises(Internal, match="no JSON object with a score"):
+                parse_answer(unfinished)
+    if not begin.startswith("analysis"):  # which is a mark only at the beginning
+        assert parse_answer(TEXT + begin + DRAFT) == PARSED
+
+
+@pytest.mark.parametrize(
+    "end", ["</think>", "</thinking>", "[/THINK]", "</tool_call>", "<channel|>", "◁/think▷"]
+)
+def test_everything_before_the_end_of_reasoning_without_a_beginning_is_reasoning(end: str) -> None:
+    assert parse_answer(DRAFT + end + TEXT) == PARSED
+    with pytest.raises(Internal):
+        parse_answer(TEXT + end)
+
+
+@pytest.mark.parametrize(
+    "word", ["<think>", "</think>", "[THINK]", "<|channel|>analysis", "</tool_call>", "}{", "…"]
+)
+def test_marks_within_the_texts_of_an_answer_are_texts(word: str) -> None:
+    answer = ANSWER | {"summary": f"A sign said {word}."}
+    assert parse_answer(f"<think>{DRAFT}</think>{json.dumps(answer)}").score == 12
+
+
+@pytest.mark.parametrize("prompt", load_prompts().values(), ids=load_prompts())
+def test_the_example_of_a_prompt_is_not_an_answer(prompt: Any) -> None:
+    (example,) = [line for line in re.findall(r"{.*}", prompt.text) if '"score"' in line]
+    example_object = json.loads(example)
+    reason, summary = example_object["reasons"][0]["text"], example_object["summary"]
+    repeated = [
+        example,
+        json.dumps(example_object | {"score": 40}),
+        json.dumps(ANSWER | {"summary": summary}),
+        json.dumps(ANSWER | {"summary": summary.upper() + "."}),
+        json.dumps(ANSWER | {"summary": " ".join(summary.split()[:3])}),
+        json.dumps(ANSWER | {"reasons": example_object["reasons"]}),
+        json.dumps(ANSWER | {"reasons": [*WRITTEN_REASONS, {"text": f"{reason}: a dog"}]}),
+        json.dumps(ANSWER | {"summary": "..."}),
+        json.dumps(ANSWER | {"summary": "<summary>"}),
+        json.dumps(ANSWER | {"reasons": ["string"]}),
+    ]
+    for one in repeated:
+        with pytest.raises(Internal, match="repeats the example") as refused:
+            parse_answer(one, prompt.example)
+        assert refused.value.reason == "BAD_ANSWER"
+        assert parse_answer(f"{one}\n{TEXT}", prompt.example) == PARSED
+        assert parse_answer(f"{TEXT}\nas in {one}", prompt.example) == PARSED
+
+
+def test_a_prompt_without_an_example_has_no_example_texts() -> None:
+    assert example_texts("Judge. {} {not JSON}") == frozenset()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"reasons": [{"text": "a", "score": 3}], "score": 80, "summary": "a "dog""}',
+        '{"reasons": [{"text": "a"}, {"score": 3, "summary": "b"}], "score": 80, }',
+        '{"score": 3, "draft": {"score": 4}, "score": 5',
+    ],
+)
+def test_a_part_of_a_broken_answer_is_not_an_answer(content: str) -> None:
+    with pytest.raises(Internal, match="no JSON object with a score"):
+        parse_answer(content)
+
+
+def test_two_scores_in_one_answer_are_none() -> None:
+    with pytest.raises(Internal, match="whole number"):
+        parse_answer(TEXT[:-1] + ', "score": 13}')
+
+
+def test_a_text_of_opening_braces_is_refused_soon() -> None:
+    with pytest.raises(Internal, match="too many braces"):
+        parse_answer('{"a":"' * 40_000 + TEXT)
 
 
 @pytest.mark.parametrize(
