@@ -12,7 +12,7 @@ from detect_svc.messages import detections
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from mesh.identity import media_id
-from mesh.labels import canonical
+from mesh.labels import canonical, listed
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -101,6 +101,6 @@ def _requested_labels(names: Iterable[str], detector: Detector) -> frozenset[str
     """The canonical labels of `names`, or all of the detector's if `names` is empty. Raises Invalid."""
     labels = frozenset(map(canonical, names)) or frozenset(detector.labels)
     if unknown := sorted(labels.difference(detector.labels)):
-        known = ", ".join(detector.labels)
-        raise Invalid(f"{detector.name} cannot find {', '.join(unknown)}; it finds {known}", "UNKNOWN_LABEL")
+        known = listed(detector.labels)
+        raise Invalid(f"{detector.name} cannot find {listed(unknown)}; it finds {known}", "UNKNOWN_LABEL")
     return labels

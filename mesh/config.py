@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from mesh.labels import canonical, unique_by_canonical
 from mesh.problems import Conflict, Invalid
 
 WATCHED = "person,bicycle,car,motorcycle,bus,truck,bird,cat,dog,horse,sheep,cow,bear"  # canonical COCO names
@@ -51,8 +52,14 @@ def _split(value: object) -> object:
 def _pairs(value: object) -> object:
     if not isinstance(value, str):
         return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    return {name.strip(): number.strip() for name, _, number in pairs}
+    pairs: dict[str, str] = {}
+    for part in value.split(","):
+        name, _, number = (side.strip() for side in part.partition("="))
+        if name in pairs:
+            raise ValueError(f"{name!r} is there twice")
+        if part.strip():
+            pairs[name] = number
+    return pairs
 
 
 def _absolute(path: Path) -> Path:
@@ -172,7 +179,9 @@ class Config(BaseSettings):
     detect_seconds: Seconds = Field(30, description="Maximum seconds for Triton's response to one photo.")
 
     watch_classes: Annotated[list[str], NoDecode] = Field(
-        WATCHED.split(","), min_length=1, description="Watched classes, by their COCO names."
+        WATCHED.split(","),
+        min_length=1,
+        description="Watched classes: COCO names, in any spelling, or the detector's.",
     )
     watch_threshold: Score | None = Field(
         None, description="Minimum score of a detection; empty: the detector's own."
@@ -214,6 +223,16 @@ class Config(BaseSettings):
         """Applies to all settings but lists, which may be empty."""
         default = cls.model_fields[info.field_name or ""].default
         return default if value == "" and not isinstance(default, list) else value
+
+    @field_validator("watch_classes", "watch_fast_classes")
+    @classmethod
+    def _canonical_labels(cls, value: list[str]) -> list[str]:
+        return list(dict.fromkeys(map(canonical, value)))
+
+    @field_validator("watch_thresholds")
+    @classmethod
+    def _unique_labels(cls, value: dict[str, float]) -> dict[str, float]:
+        return unique_by_canonical(value.items())
 
     @field_validator(*SCHEMES)
     @classmethod

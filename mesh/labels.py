@@ -1,6 +1,28 @@
-"""The names of object classes: those of COCO, and other spellings of them."""
+"""The names of object classes: those of COCO, and other spellings of them.
 
-# Spellings of Pascal VOC, Darknet and some checkpoints.
+Every name from outside goes through `canonical`: those of detectors, settings, cameras and filters.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MAX_LISTED, MAX_LENGTH = 100, 64  # of the labels in a message
+
+COCO_LABELS = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
+    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
+    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard",
+    "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
+    "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+
+# Spellings of Pascal VOC, Darknet and some checkpoints, beside those without spaces.
 ALIASES = {
     "aeroplane": "airplane",
     "motorbike": "motorcycle",
@@ -18,7 +40,41 @@ ALIASES = {
 }
 
 
+_ALIASES = {name.replace(" ", ""): name for name in COCO_LABELS} | ALIASES
+
+
 def canonical(name: str) -> str:
     """Returns the COCO name of a class. A name that COCO does not have is only lower-cased and trimmed."""
     plain = " ".join(name.replace("_", " ").lower().split())
-    return ALIASES.get(plain, plain)
+    return _ALIASES.get(plain, plain)
+
+
+def listed(labels: Iterable[str]) -> str:
+    """Returns the labels for a message: at most MAX_LISTED of them, because a detector may have
+    thousands, and gRPC bounds an error's text."""
+    names = list(labels)
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(name[:MAX_LENGTH] for name in names[:MAX_LISTED]) + more
+
+
+def by_canonical(values: Mapping[str, T]) -> dict[str, T]:
+    """Returns the values by canonical label. Of several names for one label, the last in alphabetical order
+    wins, because the order of a map may mean nothing."""
+    return {canonical(name): values[name] for name in sorted(values)}
+
+
+def unique_by_canonical(values: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Returns the values by canonical label. Raises ValueError if two names mean the same label."""
+    names: dict[str, str] = {}
+    unique: dict[str, T] = {}
+    for name, value in values:
+        label = canonical(name)
+        if label in names:
+            both = (
+                f"{name!r} is there twice"
+                if names[label] == name
+                else f"{names[label]!r} and {name!r} are the same"
+            )
+            raise ValueError(both)
+        names[label], unique[label] = name, value
+    return unique

@@ -12,6 +12,7 @@ from lares.reason.v1.events_pb2 import AssessmentFailure, EventAssessed
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.boxes import edges_of
 from mesh.identity import NAMESPACE
+from mesh.labels import canonical
 from mesh.problems import Invalid
 from reason_svc.evidence import Evidence, EvidenceDetection
 from reason_svc.plain_text import plain_text
@@ -85,7 +86,7 @@ def _fact_about(evidence: evidence_pb2.Evidence) -> EventAssessed:
 
 
 def _detection(message: evidence_pb2.EvidenceDetection, zone: ZoneInfo) -> EvidenceDetection:
-    label = plain_text(message.label, MAX_LABEL_LENGTH)
+    label = canonical(plain_text(message.label, MAX_LABEL_LENGTH))
     if not label:
         raise Invalid("a detection has no label", "BAD_LABEL")
     if not 0 <= message.score <= 1:

@@ -4,16 +4,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import Interval, func, literal_column, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from lares.detect.v1.detection_pb2 import DetectorModel
 from mesh.config import setting
+from mesh.labels import COCO_LABELS, listed
 from mesh.problems import Unavailable
 from store_svc.database import Database
 from store_svc.database.statement import Connection, Row, Statement, one_of, parameter
 from store_svc.database.tables import TIME, detectors
 from store_svc.domain.watch_policy import ModelThresholds, WatchSettings, unknown_labels
+
+log = structlog.get_logger(__name__)
 
 RELOAD_AFTER = timedelta(minutes=1)
 
@@ -67,6 +71,12 @@ class Detectors:
         if problem := self.problem(await self.latest()):
             raise Unavailable(problem, "UNKNOWN_LABEL")
 
+    async def warn_of_unusual_labels(self) -> None:
+        """Logs which watched labels COCO does not have, as long as no detector has said what it can find."""
+        if await self.latest() is None:
+            for name, labels in unknown_labels(self._settings, COCO_LABELS).items():
+                log.warning("these labels are not of COCO", setting=setting(name), labels=listed(labels))
+
     def problem(self, detector: KnownDetector | None) -> str:
         """A sentence with the labels in the settings that it cannot find; empty if it can find all."""
         if detector is None:
@@ -75,10 +85,9 @@ class Detectors:
         if not unknown:
             return ""
         sentences = (
-            f"{setting(name)}: {detector.id} cannot find {', '.join(labels)}"
-            for name, labels in unknown.items()
+            f"{setting(name)}: {detector.id} cannot find {listed(labels)}" for name, labels in unknown.items()
         )
-        return f"{'; '.join(sentences)}; it finds {', '.join(detector.labels)}"
+        return f"{'; '.join(sentences)}; it finds {listed(detector.labels)}"
 
 
 class DetectorRecorder:

@@ -15,6 +15,7 @@ from lares.store.v1.events_pb2 import CameraConfigured
 from lares.store.v1.key_service_pb2 import Key
 from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
 from mesh.boxes import bounding_box
+from mesh.labels import by_canonical
 from mesh.problems import Invalid
 from store_svc.database.statement import Row
 from store_svc.domain.camera import StoredCamera
@@ -57,7 +58,7 @@ def camera_message(camera: StoredCamera) -> CameraMessage:
         display_name=camera.display_name,
         time_zone=camera.time_zone,
         enabled=camera.enabled,
-        thresholds=dict(camera.thresholds),
+        thresholds=by_canonical(camera.thresholds),  # earlier versions stored other names, too
         created_at=stamp(camera.created_at),
         updated_at=stamp(camera.updated_at),
     )

@@ -105,6 +105,7 @@ async def _add_services(
     # and the detector may be replaced.
     mesh.checks["watch_policy"] = detectors.check
     mesh.awaited.add("watch_policy")
+    await detectors.warn_of_unusual_labels()
     previews = PolicyPreviews(database, watch, detectors)
     cameras = CameraServicer(
         database, CameraRepository(database, signals, now), previews, config.watch_classes, now

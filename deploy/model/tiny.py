@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
 
-from detect_svc.detectors.coco_labels import COCO_LABELS
+from mesh.labels import COCO_LABELS
 
 SIDE = 160
 # With these, nearly every sample photo has findings of watched classes above and below the threshold of 0.5.

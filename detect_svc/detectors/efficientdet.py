@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from detect_svc.detectors.boxes import Floats, Indices, anchor_grid, decode_boxes, suppress_overlaps
-from detect_svc.detectors.coco_labels import UNNAMED, read_model_labels
+from detect_svc.detectors.model_labels import UNNAMED, read_model_labels
 from mesh.photo_decoding import decode, read_content
 
 SIDE = 320

@@ -7,9 +7,9 @@ from functools import partial
 
 import structlog
 
-from detect_svc.detectors.coco_labels import UNNAMED, read_model_labels
 from detect_svc.detectors.detector import FrameFindings, Photo, RawFinding, ServerState
 from detect_svc.detectors.detector_url import parse_options
+from detect_svc.detectors.model_labels import UNNAMED, read_model_labels
 from detect_svc.detectors.photo_sandbox import (
     DEPTH,
     NICE,

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from detect_svc.detectors.coco_labels import UNNAMED
 from detect_svc.detectors.detector import FrameFindings, Photo, ServerState
 from detect_svc.detectors.detector_url import parse_options
+from detect_svc.detectors.model_labels import UNNAMED
 from detect_svc.detectors.model_metadata import ModelMetadata
 from detect_svc.detectors.photo_sandbox import (
     DEPTH,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detect_svc.detectors.coco_labels import UNNAMED
 from detect_svc.detectors.detector import RawFinding
+from detect_svc.detectors.model_labels import UNNAMED
 from mesh.problems import Internal
 
 # The threshold that RT-DETR's authors use. Not measured here, because no trained weights could be fetched.

@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from detect_svc.detectors.coco_labels import UNNAMED
 from detect_svc.detectors.detector import DetectorNotReady, FrameFindings, Photo, ServerState
 from detect_svc.detectors.detector_url import TritonUrl, bad_setting
+from detect_svc.detectors.model_labels import UNNAMED
 from detect_svc.detectors.model_metadata import ModelMetadata, UnsupportedModel
 from detect_svc.detectors.photo_sandbox import (
     DEPTH,

@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from gateway.context import Info
 from gateway.schema.message_fields import message_field, round_float32
 from lares.store.v1 import camera_pb2, camera_service_pb2
+from mesh.labels import unique_by_canonical
 from mesh.problems import Invalid, NotFound
 from mesh.rpc import call
 
@@ -18,7 +19,7 @@ LIST_PAGE = 1000
 
 @strawberry.type(description="The least score at which a finding with this label counts.")
 class Threshold:
-    label: str = strawberry.field(description="A COCO class name; `*` stands for every other label.")
+    label: str = strawberry.field(description="A watched class; `*` stands for every other label.")
     score: float = strawberry.field(description="0 to 1.")
 
 
@@ -28,7 +29,7 @@ class Camera:
     id: strawberry.ID = message_field("id", description="A slug. It never changes.")
     name: str = message_field("display_name")
     time_zone: str = message_field(
-        "time_zone", description="An IANA name; empty means the time zone of the host."
+        "time_zone", description="An IANA name; empty means the setting LARES_TIME_ZONE."
     )
     enabled: bool = message_field("enabled")
 
@@ -139,7 +140,7 @@ async def delete_camera(info: Info, id: strawberry.ID) -> DeleteCameraPayload:
 
 
 def _thresholds(given: list[ThresholdInput]) -> dict[str, float]:
-    thresholds = {threshold.label: threshold.score for threshold in given}
-    if len(thresholds) < len(given):
-        raise Invalid("each label may have one threshold only", "DUPLICATE_LABEL")
-    return thresholds
+    try:
+        return unique_by_canonical((threshold.label, threshold.score) for threshold in given)
+    except ValueError as error:
+        raise Invalid(f"each label may have one threshold only: {error}", "DUPLICATE_LABEL") from None

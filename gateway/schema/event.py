@@ -22,8 +22,10 @@ from gateway.schema.paging import (
 )
 from lares.store.v1 import event_pb2, event_service_pb2
 from lares.store.v1.detection_service_pb2 import ListDetectionsRequest
+from mesh.permissions import READ
 from mesh.problems import NotFound
 from mesh.rpc import call
+from mesh.security import current_caller
 
 
 @strawberry.enum(
@@ -92,16 +94,26 @@ class Event:
         return [Media(message=stored) for stored in media]
 
 
-@strawberry.input(description="An event must fulfil all conditions that are given.")
+@strawberry.input(
+    description="An event must fulfil all conditions that are given. Null sets no condition; an empty list "
+    "matches nothing."
+)
 class EventFilter:
     camera_ids: list[strawberry.ID] | None = None
     labels: list[str] | None = strawberry.field(
-        default=None, description="The event has at least one of these labels."
+        default=None,
+        description="The event has at least one of these labels, in any spelling. An unknown label is "
+        "an error.",
     )
     severities: list[Severity] | None = None
     statuses: list[EventStatus] | None = None
     started_after: Timestamp | None = strawberry.field(default=None, description="Inclusive.")
     started_before: Timestamp | None = strawberry.field(default=None, description="Exclusive.")
+
+    @property
+    def matches_nothing(self) -> bool:
+        """Whether a list is empty. An EventFilter message cannot say that."""
+        return [] in (self.camera_ids, self.labels, self.severities, self.statuses)
 
     def message(self) -> event_service_pb2.EventFilter:
         return event_service_pb2.EventFilter(
@@ -127,8 +139,12 @@ async def get_event(info: Info, id: strawberry.ID) -> Event | None:
 async def list_events(
     info: Info, first: int | None = PAGE, after: str | None = None, filter: EventFilter | None = None
 ) -> Connection[Event]:
+    size = page_size(first)
+    if filter and filter.matches_nothing:
+        current_caller().require(READ)
+        return connect(Event, [], event_service_pb2.ListEventsResponse())
     request = event_service_pb2.ListEventsRequest(
-        filter=filter.message() if filter else None, page_size=page_size(first), page_token=after or ""
+        filter=filter.message() if filter else None, page_size=size, page_token=after or ""
     )
     response = await call(info.context.siblings.events.ListEvents, request)
     return connect(Event, response.events, response)

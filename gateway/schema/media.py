@@ -26,8 +26,10 @@ from lares.store.v1.detection_service_pb2 import (
     StoredDetection,
 )
 from mesh.boxes import edges_of
+from mesh.permissions import READ
 from mesh.problems import NotFound
 from mesh.rpc import call
+from mesh.security import current_caller
 
 
 @strawberry.type(description="The edges of a box, as fractions (0 to 1) of the upright photo.")
@@ -124,8 +126,12 @@ async def list_media(
     after: str | None = None,
     camera_ids: list[strawberry.ID] | None = None,
 ) -> Connection[Media]:
+    size = page_size(first)
+    if camera_ids == []:  # which a request to the store cannot say
+        current_caller().require(READ)
+        return connect(Media, [], media_service_pb2.ListMediaResponse())
     request = media_service_pb2.ListMediaRequest(
-        camera_ids=camera_ids or [], page_size=page_size(first), page_token=after or ""
+        camera_ids=camera_ids or [], page_size=size, page_token=after or ""
     )
     response = await call(info.context.siblings.media.ListMedia, request)
     return connect(Media, response.media, response)

@@ -37,7 +37,8 @@ class Subscription:
     @strawberry.subscription(
         description="Every change after the cursor `after`, then live changes, each once and in order. `0` "
         "starts with the oldest change that is kept; without `after` it starts now. `minSeverity` leaves out "
-        "events that are assessed below it or not assessed yet, but never deletions."
+        "events that are assessed below it or not assessed yet, but never deletions. An empty list of "
+        "`cameraIds` matches nothing."
     )
     async def event_changed(
         self,
@@ -46,7 +47,7 @@ class Subscription:
         camera_ids: list[strawberry.ID] | None = None,
         min_severity: Severity | None = None,
     ) -> AsyncGenerator[EventChange, None]:
-        matches = _filter(set(camera_ids or ()), min_severity)
+        matches = _filter(None if camera_ids is None else set(camera_ids), min_severity)
         async with aclosing(info.context.feed.watch(_sequence(after))) as changes:
             async for change in changes:
                 if matches(change):
@@ -63,13 +64,13 @@ def _sequence(after: str | None) -> int | None:
 
 
 def _filter(
-    cameras: set[strawberry.ID], min_severity: Severity | None
+    cameras: set[strawberry.ID] | None, min_severity: Severity | None
 ) -> Callable[[events_pb2.EventChanged], bool]:
     """Deletions pass whatever `min_severity` is, because a client that shows an event must learn that it was
     deleted."""
 
     def matches(change: events_pb2.EventChanged) -> bool:
-        if cameras and change.event.camera_id not in cameras:
+        if cameras is not None and change.event.camera_id not in cameras:
             return False
         if min_severity is None or change.deleted:
             return True

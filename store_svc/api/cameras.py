@@ -9,7 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from lares.store.v1 import camera_service_pb2 as pb
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2_grpc import CameraServiceServicer
-from mesh.labels import canonical
+from mesh.labels import canonical, listed, unique_by_canonical
 from mesh.problems import Invalid
 from store_svc.camera_repository import CameraRepository
 from store_svc.database import Database
@@ -40,8 +40,7 @@ class CameraServicer(CameraServiceServicer):
         self._labels = frozenset(map(canonical, labels)) | {EVERY_OTHER}
 
     async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
-        settings = _settings_of(request.camera)
-        self._check_labels(settings["thresholds"])
+        settings = self._with_labels(_settings_of(request.camera))
         stored = await self._stored.create(request.camera.id, **settings)
         return pb.CreateCameraResponse(camera=camera_message(stored))
 
@@ -58,8 +57,7 @@ class CameraServicer(CameraServiceServicer):
         return await cameras.list_cameras(self._database, request.page_size or 50, request.page_token)
 
     async def UpdateCamera(self, request: pb.UpdateCameraRequest, context: object) -> pb.UpdateCameraResponse:
-        changes = _changes_of(request.camera, request.update_mask)
-        self._check_labels(changes.get("thresholds", ()))
+        changes = self._with_labels(_changes_of(request.camera, request.update_mask))
         stored = await self._stored.update(request.camera.id, changes)
         return pb.UpdateCameraResponse(camera=camera_message(stored))
 
@@ -73,8 +71,7 @@ class CameraServicer(CameraServiceServicer):
         self, request: pb.PreviewPolicyRequest, context: object
     ) -> pb.PreviewPolicyResponse:
         current = await cameras.stored_camera(self._database, request.camera.id)
-        changes = _proposed_changes(request)
-        self._check_labels(changes.get("thresholds", ()))
+        changes = self._with_labels(_proposed_changes(request))
         proposed = current.with_changes(self._clock(), **changes)
         return await self._previews.preview(current, proposed, request.max_frames or DEFAULT_PREVIEW_FRAMES)
 
@@ -82,9 +79,19 @@ class CameraServicer(CameraServiceServicer):
         await self._stored.delete(request.camera_id)
         return pb.DeleteCameraResponse()
 
-    def _check_labels(self, thresholds: Iterable[str]) -> None:
+    def _with_labels(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the changes with thresholds by canonical label. Raises Invalid: BAD_LABEL if a label is not
+        watched, DUPLICATE_LABEL if two names mean the same label."""
+        thresholds = changes.get("thresholds")
+        if thresholds is None:
+            return dict(changes)
         if unknown := sorted(label for label in thresholds if canonical(label) not in self._labels):
-            raise Invalid(f"{unknown[0]!r} is not a watched class", "BAD_LABEL", label=unknown[0])
+            sentence = f"{unknown[0]!r} is not a watched class; these are: {listed(sorted(self._labels))}"
+            raise Invalid(sentence, "BAD_LABEL", label=unknown[0])
+        try:
+            return {**changes, "thresholds": unique_by_canonical(sorted(thresholds.items()))}
+        except ValueError as error:
+            raise Invalid(f"thresholds: {error}", "DUPLICATE_LABEL") from None
 
 
 def _proposed_changes(request: pb.PreviewPolicyRequest) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from store_svc.bookmarks import with_bookmarks
 from store_svc.database import Database
 from store_svc.domain.job import Request
 from store_svc.ids import parse_uuid
-from store_svc.queries import assessments, counts, events, failures, feed, raw_answers
+from store_svc.queries import assessments, counts, events, failures, feed, labels, raw_answers
 from store_svc.reassessments import Reassessments
 
 Lag = Callable[[], Awaitable[int]]
@@ -56,8 +56,10 @@ class EventServicer(EventServiceServicer):
         return pb.GetEventResponse(event=await events.get_event(self._database, request.event_id))
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: object) -> pb.ListEventsResponse:
-        size = request.page_size or 50
-        return await events.list_events(self._database, request.filter, size, request.page_token)
+        filter, size = pb.EventFilter(), request.page_size or 50
+        filter.CopyFrom(request.filter)
+        filter.labels[:] = await labels.find_labels(self._database, filter.labels)
+        return await events.list_events(self._database, filter, size, request.page_token)
 
     async def WatchEvents(
         self, request: pb.WatchEventsRequest, context: object

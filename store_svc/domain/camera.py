@@ -16,8 +16,8 @@ SETTINGS = ("display_name", "time_zone", "enabled", "thresholds")
 class StoredCamera:
     """A row of `cameras`.
 
-    An empty `time_zone` means the host's. `thresholds` are the lowest scores by label. `revision` counts from
-    1.
+    An empty `time_zone` means the setting LARES_TIME_ZONE. `thresholds` are the lowest scores by label.
+    `revision` counts from 1.
     """
 
     id: str

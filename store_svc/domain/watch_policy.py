@@ -11,11 +11,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
-from mesh.labels import canonical
-
-T = TypeVar("T")
+from mesh.labels import by_canonical, canonical
 
 # In a map by label, stands for every label that the map does not name.
 EVERY_OTHER = "*"
@@ -170,11 +168,11 @@ class WatchPolicy:
     @classmethod
     def of(cls, settings: WatchSettings, camera: CameraWatch, model: ModelThresholds) -> "WatchPolicy":
         default = model.threshold if settings.threshold is None else settings.threshold
-        by_label = _canonical(settings.thresholds)
+        by_label = by_canonical(settings.thresholds)
         # The thresholds of cameras are 32-bit floats, as scores are; those of the settings are not.
-        own = {label: _to_float32(score) for label, score in _canonical(_sorted(camera.thresholds)).items()}
+        own = {label: _to_float32(score) for label, score in by_canonical(camera.thresholds).items()}
         labels = sorted(set(map(canonical, settings.labels)))
-        sizes = _canonical(_sorted(camera.sizes))
+        sizes = by_canonical(camera.sizes)
         fast = model.fast_threshold if settings.fast_threshold is None else settings.fast_threshold
         values = {
             "thresholds": {
@@ -221,16 +219,6 @@ def unknown_labels(settings: WatchSettings, known: Sequence[str]) -> dict[str, l
         for name, labels in named.items()
     }
     return {name: labels for name, labels in unknown.items() if labels}
-
-
-def _canonical(by_label: Mapping[str, T]) -> dict[str, T]:
-    """Returns the values by canonical label. Of two names for one label, the later one wins."""
-    return {canonical(label): value for label, value in by_label.items()}
-
-
-def _sorted(by_label: Mapping[str, T]) -> dict[str, T]:
-    """Returns the map in order of label, as a camera's map has no defined order."""
-    return {label: by_label[label] for label in sorted(by_label)}
 
 
 def _to_float32(score: float) -> float:

@@ -12,7 +12,7 @@ from transformers import RTDetrResNetConfig, RTDetrV2Config
 
 from deploy.model.export import export
 from deploy.model.tiny import write_model
-from detect_svc.detectors.coco_labels import COCO_LABELS
+from mesh.labels import COCO_LABELS
 
 SIDE, SEED = 640, 37
 

@@ -9,13 +9,13 @@ from typing import Any
 import asyncpg
 import psutil
 
-from detect_svc.detectors.coco_labels import COCO_LABELS
 from lares.detect.v1.detection_pb2 import BoundingBox
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import CAPTURED_AT_SOURCE_MTIME, MEDIA_TYPE_JPEG
 from mesh.config import load_config
 from mesh.delivery import Delivery
 from mesh.identity import media_id
+from mesh.labels import COCO_LABELS
 from mesh.topics import DETECTED
 from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import Consumer

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from detect_svc.detectors.boxes import iou_matrix
-from detect_svc.detectors.coco_labels import COCO_LABELS
 from detect_svc.detectors.detector import Detector, RawFinding, detector_id
 from detect_svc.detectors.factory import open_detector
 from mesh.artifacts import EFFICIENTDET_SHA256, efficientdet_lite0, sha256_of
 from mesh.config import load_config
+from mesh.labels import COCO_LABELS
 from mesh.problems import Invalid, NotFound
 from tests.support.photos import animals, empty_photo, people, person_photo, vehicles
 from tests.support.triton import TINY, Triton

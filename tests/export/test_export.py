@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2 as triton
 
 from deploy.model.agreement import ModelOutput, compare
-from detect_svc.detectors.coco_labels import COCO_LABELS
+from mesh.labels import COCO_LABELS
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-export" / "bin" / "python"

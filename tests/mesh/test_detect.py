@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from detect_svc import worker
-from detect_svc.detectors.coco_labels import COCO_LABELS
 from detect_svc.detectors.detector import Detector
 from detect_svc.detectors.litert import LiteRtDetector
 from lares.detect.v1.events_pb2 import MediaDetected
@@ -18,6 +17,7 @@ from lares.ingest.v1.media_pb2 import RejectionReason
 from mesh.artifacts import efficientdet_lite0
 from mesh.bus import Bus
 from mesh.config import WATCHED, load_config
+from mesh.labels import COCO_LABELS
 from mesh.processes.sandbox import Sandbox
 from mesh.retry import Backoff
 from tests.support.detect_harness import DetectHarness, first, open_detect_harness, record, varied

@@ -1,5 +1,6 @@
 """CameraService over gRPC, by pytest-grpc, on a real PostgreSQL."""
 
+import json
 from typing import Any
 
 import pytest
@@ -86,7 +87,19 @@ def test_a_camera_is_returned_as_it_was_created(cameras: CameraServiceStub) -> N
 
 @pytest.mark.parametrize("label", ["motorcycle", "motorbike", "Motorcycle"])
 def test_a_threshold_may_use_any_name_of_a_watched_class(cameras: CameraServiceStub, label: str) -> None:
-    assert dict(create(cameras, "drive", thresholds={label: 0.5}).thresholds) == {label: 0.5}
+    assert dict(create(cameras, "drive", thresholds={label: 0.5}).thresholds) == {"motorcycle": 0.5}
+    changed = update(cameras, Camera(id="drive", thresholds={label: 0.25}), "thresholds")
+    assert dict(changed.thresholds) == {"motorcycle": 0.25}
+
+
+def test_names_that_an_earlier_version_stored_are_shown_as_labels(
+    cameras: CameraServiceStub, stored: SyncDatabase
+) -> None:
+    create(cameras, "drive")
+    names = json.dumps({"Person": 0.5, "motorbike": 0.25, "motorcycle": 0.75})
+    stored.execute(f"UPDATE cameras SET thresholds = '{names}'")
+    camera = cameras.GetCamera(pb.GetCameraRequest(camera_id="drive")).camera
+    assert dict(camera.thresholds) == {"person": 0.5, "motorcycle": 0.75}
 
 
 def test_a_camera_is_created_once(cameras: CameraServiceStub) -> None:
@@ -101,6 +114,11 @@ def test_a_camera_is_created_once(cameras: CameraServiceStub) -> None:
         ({"time_zone": "Mars/Olympus"}, "BAD_TIME_ZONE"),
         ({"time_zone": "../../etc/passwd"}, "BAD_TIME_ZONE"),
         ({"thresholds": {"persn": 0.5}}, "BAD_LABEL"),
+        ({"thresholds": {"": 0.5}}, "BAD_REQUEST"),
+        ({"thresholds": {"toaster": 0.5}}, "BAD_LABEL"),
+        ({"thresholds": {"motorbike": 0.5, "motorcycle": 0.5}}, "DUPLICATE_LABEL"),
+        ({"thresholds": {"Person": 0.5, "person": 0.5}}, "DUPLICATE_LABEL"),
+        ({"thresholds": {"*": 0.5, " * ": 0.5}}, "DUPLICATE_LABEL"),
         ({"thresholds": {"person": 1.5}}, "BAD_REQUEST"),
         ({"thresholds": {"person": float("nan")}}, "BAD_REQUEST"),
         ({"display_name": "x" * 201}, "BAD_REQUEST"),

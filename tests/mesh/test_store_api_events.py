@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,6 +17,7 @@ from lares.store.v1.event_service_pb2_grpc import EventServiceStub, add_EventSer
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
 from mesh.problems import Invalid, NotFound
+from mesh.rpc import problem_of
 from store_svc.api.events import EventServicer, Lag, TopicLags
 from store_svc.commit_signals import CommitSignals
 from store_svc.database import tables
@@ -229,6 +231,8 @@ MANY: list[tuple[dict[str, Any], set[int]]] = [
     ({"camera_ids": ["none"]}, set()),
     ({"labels": ["cat"]}, {1, 3}),
     ({"labels": ["cat", "car"]}, {1, 3, 4}),
+    ({"labels": [" Person "]}, {0, 1, 2, 5}),
+    ({"labels": ["motorbike", "traffic_light"]}, set()),
     ({"severities": [HIGH]}, {1}),
     ({"severities": [HIGH, LOW]}, {1, 2}),
     ({"statuses": [EVENT_STATUS_PENDING]}, {0, 5}),
@@ -288,9 +292,35 @@ def test_a_token_is_valid_only_for_its_filter(events: EventServiceStub, six: lis
 
 
 def test_the_order_of_a_filters_values_is_the_same_filter(events: EventServiceStub, six: list[Row]) -> None:
-    one, other = pb.EventFilter(labels=["cat", "person"]), pb.EventFilter(labels=["person", "cat"])
+    one, other = pb.EventFilter(labels=["cat", "person"]), pb.EventFilter(labels=["Person", "cat", "CAT"])
     token = events.ListEvents(pb.ListEventsRequest(filter=one, page_size=1)).next_page_token
     assert listed(events, filter=other, page_token=token) == listed(events, filter=one)[1:]
+
+
+@pytest.mark.parametrize("label", ["persn", "", "*", "x" * 100_000, "forklift"])
+def test_an_unknown_label_is_refused(events: EventServiceStub, six: list[Row], label: str) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        listed(events, filter=pb.EventFilter(labels=["person", label]))
+    problem = problem_of(failure.value)  # type: ignore[arg-type]
+    assert (type(problem), problem.reason) == (Invalid, "UNKNOWN_LABEL")
+    assert problem.metadata["label"] == label[:64]
+    assert f"{label[:64]!r} is not a known label; these are: airplane, apple, " in problem.message
+    assert ", person, " in problem.message
+
+
+def test_a_label_that_a_detector_has_reported_is_known(
+    events: EventServiceStub, stored: SyncDatabase, six: list[Row]
+) -> None:
+    labels = ["forklift", *(f"class {number}" for number in range(3000))]
+    stored.write(
+        tables.detectors,
+        {"id": "custom", "labels": labels, "threshold": 0.5, "fast_threshold": 0.5, "reported_at": NOON},
+    )
+    stored.write(tables.events, event_row(started_at=at(60), labels=["forklift"]))
+    assert len(listed(events, filter=pb.EventFilter(labels=["Forklift"]))) == 1
+    assert listed(events, filter=pb.EventFilter(labels=["person"]))
+    with refused(Invalid, "UNKNOWN_LABEL"):
+        listed(events, filter=pb.EventFilter(labels=["fork lift"]))
 
 
 @pytest.mark.parametrize("seconds", [10**12, -(10**12), 2**62])

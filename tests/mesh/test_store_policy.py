@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detect_svc.detectors.coco_labels import COCO_LABELS
 from detect_svc.detectors.detector import Detector, FrameFindings, RawFinding
 from detect_svc.detectors.factory import open_detector
 from detect_svc.detectors.rtdetr_output import read_findings
@@ -19,6 +18,7 @@ from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import Media
 from mesh.config import Config, load_config
 from mesh.identity import media_id
+from mesh.labels import COCO_LABELS
 from store_svc.camera_repository import CameraRepository
 from store_svc.service import watch_settings
 from store_svc.times import stamp

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from detect_svc.detectors.coco_labels import COCO_LABELS
 from detect_svc.detectors.detector import FrameFindings, Photo, RawFinding, ServerState
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import FileFingerprint, Media
 from mesh.bus import Delivery, Output
+from mesh.labels import COCO_LABELS
 from mesh.problems import Problem, Unavailable
 from mesh.topics import INGESTED
 

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from detect_svc.detectors.coco_labels import COCO_LABELS
 from lares.detect.v1.detection_pb2 import Detection, DetectorModel
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
@@ -15,6 +14,7 @@ from lares.reason.v1.assessment_pb2 import Assessment
 from lares.reason.v1.events_pb2 import AssessmentFailure, EventAssessed
 from mesh.delivery import Delivery
 from mesh.identity import detection_id, event_id, media_id, rejection_id
+from mesh.labels import COCO_LABELS
 from store_svc.times import SECOND, micros, moment, stamp
 
 M = TypeVar("M", bound=Message)

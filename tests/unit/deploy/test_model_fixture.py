@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.model.agreement import ModelOutput, compare
-from detect_svc.detectors.coco_labels import COCO_LABELS
+from mesh.labels import COCO_LABELS
 
 GRAPH = Path(__file__).parents[2] / "fixtures" / "rtdetrv2-tiny.onnx"
 SIDE, QUERIES = 160, 30

@@ -10,8 +10,8 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from deploy.model.checkpoint import Checkpoint
 from deploy.model.repository import config, readme, write_repository
-from detect_svc.detectors.coco_labels import COCO_LABELS
 from detect_svc.detectors.model_metadata import TensorSpec, read_metadata
+from mesh.labels import COCO_LABELS
 
 CHECKPOINT = Checkpoint(Path("unused"), "rtdetrv2-r18", COCO_LABELS, 640, "ab" * 32)
 DTYPES = {triton.TYPE_UINT8: "uint8", triton.TYPE_INT32: "int32", triton.TYPE_FP32: "float32"}

@@ -349,12 +349,46 @@ async def test_an_update_of_nothing_is_refused(gateway: Gateway) -> None:
     assert gateway.store.calls["UpdateCamera"] == 0
 
 
-async def test_two_thresholds_of_one_label_are_refused(gateway: Gateway) -> None:
-    error = await gateway.error(
-        """mutation { createCamera(input: {
-        id: "a", thresholds: [{label: "dog", score: 1}, {label: "dog", score: 0}]}) { camera { id } } }"""
-    )
+@pytest.mark.parametrize("labels", [("dog", "dog"), ("dog", "Dog"), ("motorbike", "motorcycle")])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "mutation { createCamera(input: %s) { camera { id } } }",
+        "mutation { updateCamera(input: %s) { camera { id } } }",
+        "{ previewPolicy(input: %s) { proposedPolicyDigest } }",
+    ],
+)
+async def test_two_thresholds_of_one_label_are_refused(
+    gateway: Gateway, query: str, labels: tuple[str, str]
+) -> None:
+    thresholds = ", ".join(f'{{label: "{label}", score: 1}}' for label in labels)
+    error = await gateway.error(query % f'{{id: "a", thresholds: [{thresholds}]}}')
     assert error["extensions"]["reason"] == "DUPLICATE_LABEL"
+    assert repr(labels[1]) in error["message"]
+
+
+EMPTY_LISTS = ["cameraIds", "labels", "severities", "statuses"]
+
+
+@pytest.mark.parametrize("name", EMPTY_LISTS)
+async def test_an_empty_list_in_a_filter_matches_nothing(gateway: Gateway, name: str) -> None:
+    query = """query($f: EventFilter, $first: Int = 9) { events(first: $first, filter: $f) {
+      edges { cursor } pageInfo { hasNextPage endCursor } } }"""
+    nothing = {"edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}
+    gateway.store.add_event(1)
+    assert (await gateway.ask(query, f={name: []}))["events"] == nothing
+    others = dict.fromkeys(EMPTY_LISTS)
+    assert (await gateway.ask(query, f=others | {name: []}))["events"] == nothing
+    assert (await gateway.ask(query, f=others))["events"]["edges"]
+    error = await gateway.error(query, f={name: []}, first=0)
+    assert error["extensions"]["reason"] == "BAD_PAGE_SIZE"
+
+
+async def test_an_empty_list_of_cameras_has_no_media(gateway: Gateway) -> None:
+    query = "query($c: [ID!]) { mediaList(cameraIds: $c) { edges { cursor } } }"
+    gateway.store.add_event(1)
+    assert (await gateway.ask(query, c=[]))["mediaList"]["edges"] == []
+    assert (await gateway.ask(query, c=None))["mediaList"]["edges"]
 
 
 async def test_a_media_that_was_deleted_meanwhile_is_an_error_at_its_path(gateway: Gateway) -> None:

@@ -103,7 +103,7 @@ async def test_a_deletion_is_a_change_without_an_event(served: Gateway) -> None:
         ({"least": "CRITICAL"}, ["4"]),
         ({"cameras": ["b"]}, ["2", "5"]),
         ({"cameras": ["a", "b"]}, ["1", "2", "3", "4", "5"]),
-        ({"cameras": []}, ["1", "2", "3", "4", "5"]),
+        ({"cameras": None}, ["1", "2", "3", "4", "5"]),
         ({"cameras": ["b"], "least": "LOW"}, ["2"]),
     ],
 )
@@ -118,6 +118,25 @@ async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list
         # No other message arrives before the next change that matches.
         served.publish(served.store.add_event(9, camera="b", score=99))
         assert await collect(client, 1) == ["6"]
+
+
+async def test_an_empty_list_of_cameras_matches_nothing(served: Gateway) -> None:
+    event = served.store.add_event(1)
+    served.store.add_change(event)
+    served.store.add_change(event, deleted=True)
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        await client.subscribe(CURSORS, id="nothing", after="0", cameras=[])
+        await client.subscribe(CURSORS, id="all", after="0", cameras=None)
+        for _ in range(2):
+            await client.next("all")
+        await until(lambda: served.feed.watching == 2)
+        served.store.add_change(event)
+        await served.feed.wake()
+        await client.next("all")
+        await client.subscribe(CURSORS, id="later", after="0")
+        for _ in range(3):
+            await client.next("later")  # nothing came before these
 
 
 @pytest.mark.parametrize(

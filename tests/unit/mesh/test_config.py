@@ -29,6 +29,25 @@ def test_lists_and_maps_are_read_from_text(monkeypatch: pytest.MonkeyPatch) -> N
     assert config.peers == {"store": "127.0.0.1:7001"}
 
 
+def test_labels_are_canonical(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LARES_WATCH_CLASSES", "Person, motorbike,motorcycle, TrafficLight, Forklift_2")
+    monkeypatch.setenv("LARES_WATCH_FAST_CLASSES", "PERSON")
+    monkeypatch.setenv("LARES_WATCH_THRESHOLDS", "motorbike=0.5, Person=0.25")
+    config = load_config()
+    assert config.watch_classes == ["person", "motorcycle", "traffic light", "forklift 2"]
+    assert config.watch_fast_classes == ["person"]
+    assert config.watch_thresholds == {"motorcycle": 0.5, "person": 0.25}
+
+
+@pytest.mark.parametrize(
+    "value", ["person=0.5,person=0.6", "person=0.5,Person=0.5", "motorbike=1,motorcycle=0"]
+)
+def test_two_thresholds_of_one_label_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("LARES_WATCH_THRESHOLDS", value)
+    with pytest.raises(Invalid, match=r"LARES_WATCH_THRESHOLDS: .*(there twice|are the same)"):
+        load_config()
+
+
 def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("LARES_TIME_ZONE=Europe/Berlin\nLARES_LOG_LEVEL=debug\n")
     monkeypatch.setenv("LARES_LOG_LEVEL", "error")

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from detect_svc.detectors.coco_labels import COCO_LABELS
 from detect_svc.detectors.detector import RawFinding
 from lares.store.v1.camera_service_pb2 import PolicyDecision
 from mesh.config import load_config
-from mesh.labels import ALIASES, canonical
+from mesh.labels import ALIASES, COCO_LABELS, canonical
 from store_svc.domain.watch_policy import (
     CameraWatch,
     Decision,

@@ -83,7 +83,7 @@ class CameraServiceServicer:
 
     def CreateCamera(self, request, context):
         """Creates a camera, or restores a deleted one with a new configuration. Fields that are not set get defaults: the
-        display name is the id, the time zone is the host's, and the camera is enabled. Fails with FAILED_PRECONDITION
+        display name is the id, the time zone is the setting LARES_TIME_ZONE, and the camera is enabled. Fails with FAILED_PRECONDITION
         (CAMERA_EXISTS) if the camera exists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

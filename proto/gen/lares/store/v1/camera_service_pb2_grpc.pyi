@@ -35,7 +35,7 @@ class CameraServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CameraServiceAsyncStub: ...
     CreateCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.CreateCameraRequest, _camera_service_pb2.CreateCameraResponse]
     """Creates a camera, or restores a deleted one with a new configuration. Fields that are not set get defaults: the
-    display name is the id, the time zone is the host's, and the camera is enabled. Fails with FAILED_PRECONDITION
+    display name is the id, the time zone is the setting LARES_TIME_ZONE, and the camera is enabled. Fails with FAILED_PRECONDITION
     (CAMERA_EXISTS) if the camera exists.
     """
     GetCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.GetCameraRequest, _camera_service_pb2.GetCameraResponse]
@@ -62,7 +62,7 @@ class CameraServiceAsyncStub(CameraServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.CreateCameraRequest, _camera_service_pb2.CreateCameraResponse]  # type: ignore[assignment]
     """Creates a camera, or restores a deleted one with a new configuration. Fields that are not set get defaults: the
-    display name is the id, the time zone is the host's, and the camera is enabled. Fails with FAILED_PRECONDITION
+    display name is the id, the time zone is the setting LARES_TIME_ZONE, and the camera is enabled. Fails with FAILED_PRECONDITION
     (CAMERA_EXISTS) if the camera exists.
     """
     GetCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.GetCameraRequest, _camera_service_pb2.GetCameraResponse]  # type: ignore[assignment]
@@ -92,7 +92,7 @@ class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_camera_service_pb2.CreateCameraResponse, _abc.Awaitable[_camera_service_pb2.CreateCameraResponse]]:
         """Creates a camera, or restores a deleted one with a new configuration. Fields that are not set get defaults: the
-        display name is the id, the time zone is the host's, and the camera is enabled. Fails with FAILED_PRECONDITION
+        display name is the id, the time zone is the setting LARES_TIME_ZONE, and the camera is enabled. Fails with FAILED_PRECONDITION
         (CAMERA_EXISTS) if the camera exists.
         """
 

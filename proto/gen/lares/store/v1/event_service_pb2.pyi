@@ -64,7 +64,9 @@ Global___GetEventResponse: _TypeAlias = GetEventResponse  # noqa: Y015
 
 @_typing.final
 class EventFilter(_message.Message):
-    """Conditions that an event must all meet. An empty list sets no condition."""
+    """Conditions that an event must all meet. An empty list sets no condition: a list that is absent and one that is empty
+    are the same message. (In GraphQL, an empty list matches nothing.)
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -78,7 +80,9 @@ class EventFilter(_message.Message):
     def camera_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Events with at least one of these labels."""
+        """Events with at least one of these labels, in any spelling that Lares knows. Fails with INVALID_ARGUMENT
+        (UNKNOWN_LABEL) for a label that neither COCO nor a detector that has reported has.
+        """
 
     @_builtins.property
     def severities(self) -> _containers.RepeatedScalarFieldContainer[_assessment_pb2.Severity.ValueType]: ...
