@@ -16,6 +16,7 @@ from mesh.config import Config, as_text, load_config, setting
 from mesh.problems import Problem
 from mesh.telemetry.logs import configure_logging
 from mesh.telemetry.redaction import redacted_url
+from mesh.visible_text import visible
 
 BANNER = """
 Lares is ready.
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         configure_logging(config.log_format, config.log_level)
         options.run(config, options)
     except Problem as problem:
-        sys.exit(f"lares: {problem.message}")
+        sys.exit(f"lares: {visible(problem.message, keep_lines=True)}")
 
 
 def parser() -> argparse.ArgumentParser:

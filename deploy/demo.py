@@ -16,6 +16,7 @@ from lares.store.v1.event_pb2 import EventStatus
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.config import Config
 from mesh.rpc import call, stream
+from mesh.visible_text import visible
 
 PAUSE_SECONDS = 2.0
 # An event closes 30 s after its last photo and is assessed then, if it was not assessed at once.
@@ -68,4 +69,4 @@ def line(change: EventChanged) -> str:
         assessment = event.assessment
         severity = Severity.Name(assessment.severity).removeprefix("SEVERITY_")
         text += f" | score {assessment.score} {severity}: {assessment.summary}"
-    return text
+    return visible(text)

@@ -9,8 +9,9 @@ from deploy.mesh_factory import operator_socket
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.config import Config
-from mesh.problems import Unavailable
+from mesh.problems import Invalid, Unavailable
 from mesh.rpc import Metadata, call
+from mesh.visible_text import visible
 
 # Callers on the operator socket need no credentials.
 HEADERS: Metadata = ()
@@ -42,6 +43,8 @@ def saying_where(place: str) -> Iterator[None]:
 
 
 async def create(config: Config, name: str) -> None:
+    if visible(name) != name:  # which also is what the terminal could not decode
+        raise Invalid("a key's name has no line breaks or other control characters", "BAD_KEY_NAME")
     async with key_service(config) as service:
         answer = await call(service.CreateKey, keys.CreateKeyRequest(name=name), headers=HEADERS)
     print(answer.secret)
@@ -52,7 +55,7 @@ async def print_all(config: Config) -> None:
         answer = await call(service.ListKeys, keys.ListKeysRequest(), headers=HEADERS)
     for key in answer.keys:
         state = "revoked" if key.HasField("revoked_at") else "valid"
-        print(f"{key.id}  {key.created_at.ToJsonString()}  {state:8}{key.name}")
+        print(f"{key.id}  {key.created_at.ToJsonString()}  {state:8}{visible(key.name)}")
 
 
 async def revoke(config: Config, key_id: str) -> None:

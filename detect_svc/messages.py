@@ -16,6 +16,7 @@ from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from mesh.boxes import bounding_box
 from mesh.identity import detection_id, rejection_id
 from mesh.problems import Invalid, Problem
+from mesh.visible_text import without_addresses
 
 PHOTO_FRAME = 0
 REASON_PREFIX = "REJECTION_REASON_"
@@ -84,7 +85,7 @@ def rejected(media: Media, reason: str, detail: str) -> MediaRejected:
         camera_id=media.camera_id,
         file=file,
         reason=RejectionReason.Value(REASON_PREFIX + reason),
-        detail=detail,
+        detail=without_addresses(detail),
         media_id=media.id,
     )
     message.rejected_at.FromDatetime(datetime.now(UTC))

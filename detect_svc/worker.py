@@ -16,6 +16,7 @@ from mesh.retry import Backoff
 from mesh.task_group import task_group
 from mesh.telemetry.spans import record_span, span
 from mesh.topics import DETECTED, REJECTED
+from mesh.visible_text import without_addresses
 
 log = structlog.get_logger(__name__)
 
@@ -132,4 +133,4 @@ def _problem_of(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     log.error("unexpected error", exc_info=error)
-    return Internal(f"{type(error).__name__}: {error}", "UNEXPECTED")
+    return Internal(without_addresses(f"{type(error).__name__}: {error}"), "UNEXPECTED")

@@ -92,7 +92,12 @@ def line(change: EventChanged) -> str:
         assessment = event.assessment
         severity = Severity.Name(assessment.severity).removeprefix("SEVERITY_")
         text += f" {assessment.score} {severity}: {assessment.summary}"
-    return text
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    """A camera's name or a label may hold what a terminal obeys."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 if __name__ == "__main__":

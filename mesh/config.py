@@ -1,5 +1,6 @@
 """The settings: `LARES_*` variables from the environment and `.env`, validated once at the start."""
 
+import codecs
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -35,6 +36,14 @@ RENAMED = {
     "detect_thresholds": "watch_thresholds",
     "detect_fast_classes": "watch_fast_classes",
     "detect_fast_threshold": "watch_fast_threshold",
+}
+# How a file in another encoding begins. The mark of UTF-32 comes first: it begins with that of UTF-16.
+MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+    codecs.BOM_UTF8: "UTF-8 with a byte-order mark",
 }
 SIBLINGS = ("ingest", "detect", "reason", "store")
 # How the URL of a database, a Kafka or a blob store outside Lares begins.
@@ -308,6 +317,7 @@ def split_address(value: str) -> tuple[str, int]:
 def load_config(**overrides: object) -> Config:
     """Reads the settings. Raises Invalid BAD_SETTING, with a line for each setting that is not valid or does
     not exist."""
+    _check_env_file(Path(Config.model_config.get("env_file") or ""))  # type: ignore[arg-type]
     variables = _variables()
     lines = [*_unknown(variables), *_set_twice(variables)]
     renamed = {old: new for old, new in RENAMED.items() if old in variables}
@@ -323,6 +333,28 @@ def load_config(**overrides: object) -> Config:
         raise Invalid("\n".join(lines), "BAD_SETTING")
     config._renamed = tuple(renamed)
     return config
+
+
+def _check_env_file(file: Path) -> None:
+    """Raises Invalid (BAD_SETTING) if `file` exists and is not text in UTF-8 without a byte-order mark."""
+    try:
+        content = file.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        return
+    except OSError as error:
+        raise Invalid(f"{file} cannot be read: {error.strerror}", "BAD_SETTING") from None
+    encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "")
+    if not encoding:
+        try:
+            content.decode()
+        except UnicodeDecodeError:
+            encoding = "another encoding"
+        if b"\0" in content:
+            encoding = "UTF-16 or UTF-32"
+    if encoding:
+        raise Invalid(
+            f"{file} is text in {encoding}: save it as UTF-8 without a byte-order mark", "BAD_SETTING"
+        )
 
 
 def _variables() -> dict[str, str]:

@@ -11,6 +11,7 @@ from detect_svc.detectors.factory import open_detector
 from mesh.config import Config
 from mesh.problems import Invalid
 from mesh.telemetry.redaction import redacted_url
+from mesh.visible_text import visible
 
 # A person walking in a park, with others behind.
 SAMPLE = "000000193245.jpg"
@@ -28,7 +29,7 @@ async def check(config: Config, photo: Path | None, calls: int) -> None:
     async with open_detector(config) as detector:
         print(f"{redacted_url(config.detector_url)}\n{describe(detector)}", flush=True)
         frame, seconds = await time_calls(detector, content, calls)
-        print(f"\n{photo.name if photo else SAMPLE}, {frame.width} x {frame.height} pixels")
+        print(f"\n{visible(photo.name) if photo else SAMPLE}, {frame.width} x {frame.height} pixels")
         print(findings_table(frame, detector.threshold))
         print(f"\n{timings(seconds)}")
 

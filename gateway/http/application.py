@@ -3,6 +3,7 @@
 from starlette.routing import Route, Router, WebSocketRoute
 
 from gateway.http.authentication import Authenticator
+from gateway.http.front_page import front_page
 from gateway.http.graphql_endpoint import GraphQLEndpoint
 from gateway.http.health import HealthEndpoint
 from gateway.http.media import MediaEndpoint
@@ -19,8 +20,9 @@ def make_application(
     authenticator: Authenticator,
     metrics: GatewayMetrics,
 ) -> RequestMiddleware:
-    """`/health` and `/ready` are open to everybody; every other path needs an API key."""
+    """`/`, `/health` and `/ready` are open to everybody; every other path needs an API key."""
     routes = [
+        Route("/", front_page),
         Route("/graphql", graphql.post, methods=["POST"]),
         WebSocketRoute("/graphql", websockets),
         Route("/media/{id}", media.original),

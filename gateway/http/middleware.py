@@ -15,9 +15,9 @@ from mesh.telemetry.redaction import redacted
 from mesh.telemetry.spans import request_span
 from mesh.telemetry.trace_context import REQUEST_ID, TRACEPARENT, enter_request
 
-OPEN_PATHS = frozenset({"/health", "/ready"})
+OPEN_PATHS = frozenset({"/", "/health", "/ready"})
 # Programs request these every few seconds.
-UNTRACED_PATHS = OPEN_PATHS | {"/metrics"}
+UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics"})
 # What a client may put into gRPC metadata and logs.
 SAFE_VALUE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 

@@ -15,6 +15,7 @@ from mesh.problems import Invalid, NotFound
 from mesh.rpc import call
 
 LIST_PAGE = 1000
+TIME_ZONE = "An IANA name; empty means the setting LARES_TIME_ZONE."
 
 
 @strawberry.type(description="The least score at which a finding with this label counts.")
@@ -28,9 +29,7 @@ class Camera:
     message: strawberry.Private[camera_pb2.Camera]
     id: strawberry.ID = message_field("id", description="A slug. It never changes.")
     name: str = message_field("display_name")
-    time_zone: str = message_field(
-        "time_zone", description="An IANA name; empty means the setting LARES_TIME_ZONE."
-    )
+    time_zone: str = message_field("time_zone", description=TIME_ZONE)
     enabled: bool = message_field("enabled")
 
     @strawberry.field(description="These take precedence over the thresholds in Lares's settings.")
@@ -49,7 +48,7 @@ class ThresholdInput:
 class CreateCameraInput:
     id: strawberry.ID = strawberry.field(description="A slug: `[a-z0-9][a-z0-9_-]{0,62}`.")
     name: str = strawberry.field(default="", description="By default the id.")
-    time_zone: str = ""
+    time_zone: str = strawberry.field(default="", description=TIME_ZONE)
     enabled: bool = True
     thresholds: list[ThresholdInput] = strawberry.field(default_factory=list)
 
@@ -58,7 +57,7 @@ class CreateCameraInput:
 class UpdateCameraInput:
     id: strawberry.ID
     name: str | None = None
-    time_zone: str | None = None
+    time_zone: str | None = strawberry.field(default=None, description=TIME_ZONE)
     enabled: bool | None = None
     thresholds: list[ThresholdInput] | None = None
 

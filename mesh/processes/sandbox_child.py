@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from mesh.processes.landlock import deny_other_processes
 from mesh.processes.parent_death import die_with_parent
 from mesh.processes.seccomp import deny_connections
+from mesh.visible_text import without_addresses
 
 SIZES = struct.Struct("!II")
 BYTES = "__bytes__"
@@ -130,9 +131,9 @@ def _respond(function: Callable[..., object], request: list[object]) -> bytes:
     try:
         return pack({"result": function(*request)})
     except InputRefused as refusal:
-        return pack({"refused": refusal.message, "reason": refusal.reason})
+        return pack({"refused": without_addresses(refusal.message), "reason": refusal.reason})
     except Exception as error:
-        return pack({"failed": f"{type(error).__name__}: {error}"})
+        return pack({"failed": without_addresses(f"{type(error).__name__}: {error}")})
 
 
 def _read(requests: BinaryIO) -> Any:

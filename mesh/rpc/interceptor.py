@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 OPEN = f"/{HEALTH}/"
 UNARY_SECONDS = 60.0
+# How much later than the event loop gRPC may think that a deadline is.
+CLOCKS_SECONDS = 0.1
 # Together with the seconds for which a key is cached, streams of a revoked key end within 5 s.
 RECHECK_SECONDS = 1.0
 
@@ -228,10 +230,17 @@ def _failing_handler(method: str, error: Exception) -> Any:
 async def _abort(context: Any, method: str, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    code = None
     if isinstance(error, TimeoutError):
         error = Unavailable("this took too long", "DEADLINE")
+        # gRPC's own code if it was the client's deadline; otherwise the limit was the server's.
+        remaining = context.time_remaining()
+        if remaining is not None and remaining < CLOCKS_SECONDS:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
     if not isinstance(error, Problem):
         log.error("gRPC call failed", method=method, exc_info=error)
         error = Internal("internal error", "INTERNAL")
     status = status_of(error)
-    await context.abort(error.code, error.message, trailing_metadata=((DETAILS, status.SerializeToString()),))
+    await context.abort(
+        code or error.code, error.message, trailing_metadata=((DETAILS, status.SerializeToString()),)
+    )

@@ -9,12 +9,23 @@ import structlog
 from opentelemetry import trace
 
 from mesh.telemetry.redaction import redact
+from mesh.visible_text import visible
+
+MANY_LINES = ("exception", "stack")  # fields whose text has several lines
 
 
 def _add_trace(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
         event["trace_id"] = f"{span.trace_id:032x}"
+    return event
+
+
+def _make_visible(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Names of files and texts of other programs may hold what a terminal obeys. JSON escapes that itself."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = visible(value, keep_lines=name in MANY_LINES)
     return event
 
 
@@ -33,10 +44,10 @@ def configure_logging(form: str, level: str) -> None:
         structlog.processors.format_exc_info,
         redact,
     ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    rendering: list[Any] = (
+        [_make_visible, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
         if console
-        else structlog.processors.JSONRenderer()
+        else [structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -47,7 +58,7 @@ def configure_logging(form: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
             foreign_pre_chain=shared,
         )
     )

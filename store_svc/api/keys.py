@@ -2,6 +2,8 @@
 
 from lares.store.v1 import key_service_pb2 as pb
 from lares.store.v1.key_service_pb2_grpc import KeyServiceServicer
+from mesh.problems import Invalid
+from mesh.visible_text import visible
 from store_svc.api_keys import ApiKeys
 
 
@@ -10,6 +12,10 @@ class KeyServicer(KeyServiceServicer):
         self._keys = keys
 
     async def CreateKey(self, request: pb.CreateKeyRequest, context: object) -> pb.CreateKeyResponse:
+        """Raises Invalid BAD_KEY_NAME."""
+        # The name is shown in lists and in logs, one line for each key.
+        if visible(request.name) != request.name or not request.name.strip():
+            raise Invalid("a key's name has no line breaks or other control characters", "BAD_KEY_NAME")
         key, secret = await self._keys.create(request.name)
         return pb.CreateKeyResponse(key=key, secret=secret)
 

@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from mesh.problems import NotFound, Unauthenticated
+from lares.store.v1.key_service_pb2 import CreateKeyRequest
+from mesh.problems import Invalid, NotFound, Unauthenticated
 from mesh.security import digest
+from store_svc.api.keys import KeyServicer
 from store_svc.api_keys import ApiKeys, ensure_admin_key
 from store_svc.database import Database
 from tests.support.store_rows import NOON, open_store_database
@@ -36,6 +38,18 @@ async def test_a_new_key_opens_and_only_its_digest_is_kept(keys: ApiKeys, databa
         row = await connection.fetchrow("SELECT * FROM api_keys")
     assert row is not None
     assert secret not in repr(row)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "phone\n", "\x1b]0;x\x07", "a\x7fb", "a\x85b", "\u202eenohp", " ", "\t"]
+)
+async def test_a_name_is_one_visible_line(keys: ApiKeys, name: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        await KeyServicer(keys).CreateKey(CreateKeyRequest(name=name), None)
+    assert refused.value.reason == "BAD_KEY_NAME"
+    assert await keys.all() == []
+    made = await KeyServicer(keys).CreateKey(CreateKeyRequest(name="Zoë's phone"), None)
+    assert made.key.name == "Zoë's phone"
 
 
 async def test_every_key_is_different(keys: ApiKeys) -> None:

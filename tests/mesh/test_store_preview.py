@@ -168,6 +168,10 @@ async def test_a_setting_that_cannot_be_set_cannot_be_previewed(store: Recorded)
         await preview(store, {"burglar": 0.5})
     assert refused.value.reason == "BAD_LABEL"
     with pytest.raises(Invalid) as refused:
+        await preview(store, {"Person": 0.5, "person": 0.5})
+    assert refused.value.reason == "DUPLICATE_LABEL"
+    assert await preview(store, {"Dog": 0.25}) == await preview(store, {"dog": 0.25})
+    with pytest.raises(Invalid) as refused:
         request = pb.PreviewPolicyRequest(
             camera=Camera(id="front", time_zone="Mars/Olympus"), update_mask=FieldMask(paths=["time_zone"])
         )

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import io
 import os
 import queue
 import socket
@@ -35,6 +36,10 @@ def obey(order: str) -> str:
         ctypes.PyDLL(None).sleep(3600)
     if order == "refuse":
         raise InputRefused("this is no order", "NO_ORDER")
+    if order == "refuse an object":
+        raise InputRefused(f"cannot obey {object()!r}", "NO_ORDER")
+    if order == "fail on an object":
+        raise ValueError(f"cannot read {io.BytesIO()!r}")
     if order == "fail":
         raise RuntimeError("a bug")
     if order == "print":

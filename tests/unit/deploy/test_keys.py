@@ -1,17 +1,18 @@
 """`lares keys` when Lares is not running or cannot respond."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from deploy.embedded.home import private_folder
-from deploy.keys import print_all
+from deploy.keys import create, print_all
 from deploy.mesh_factory import operator_socket
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.config import Config, load_config
-from mesh.problems import Unavailable
+from mesh.problems import Invalid, Unavailable
 from mesh.rpc import GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
@@ -24,6 +25,13 @@ class FailingKeys(keys_rpc.KeyServiceServicer):
         raise Unavailable("the database cannot be reached: gone", "DATABASE_UNAVAILABLE")
 
 
+class HostileKeys(keys_rpc.KeyServiceServicer):
+    """Those of a Lares that an earlier version has given any name."""
+
+    async def ListKeys(self, request: keys.ListKeysRequest, context: object) -> keys.ListKeysResponse:
+        return keys.ListKeysResponse(keys=[keys.Key(id="1", name="a\x1b[2J\x07\nb")])
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     private_folder(tmp_path / "home", "run")
@@ -32,7 +40,13 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 async def failing(config: Config) -> AsyncIterator[None]:
-    server, servicer = GrpcServer(CallInterceptor), FailingKeys()  # type: ignore[abstract]
+    async with served(config, FailingKeys()):  # type: ignore[abstract]
+        yield
+
+
+@asynccontextmanager
+async def served(config: Config, servicer: keys_rpc.KeyServiceServicer) -> AsyncIterator[None]:
+    server = GrpcServer(CallInterceptor)
     server.add(
         keys_rpc.add_KeyServiceServicer_to_server, servicer, "lares.store.v1.KeyService", operator=True
     )
@@ -40,6 +54,22 @@ async def failing(config: Config) -> AsyncIterator[None]:
     await server.start()
     yield
     await server.stop(0)
+
+
+async def test_a_listed_name_is_one_line_that_no_terminal_obeys(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(config, HostileKeys()):  # type: ignore[abstract]
+        await print_all(config)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(r"a\x1b[2J\x07\nb")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", "\udcff", "a\u2028b"])
+async def test_a_name_with_control_characters_is_refused(config: Config, name: str) -> None:
+    with pytest.raises(Invalid, match="control characters") as refused:
+        await create(config, name)
+    assert refused.value.reason == "BAD_KEY_NAME"
 
 
 async def test_without_a_running_lares_the_error_says_so(config: Config) -> None:

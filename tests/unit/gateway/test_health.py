@@ -17,6 +17,19 @@ async def test_liveness_needs_no_dependency(gateway: Gateway) -> None:
     assert (await gateway.client.get("/health")).status_code == 200
 
 
+async def test_a_browser_finds_a_page_without_a_key(gateway: Gateway) -> None:
+    del gateway.client.headers["x-api-key"]
+    answer = await gateway.client.get("/")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    for path in ("/graphql", "/health", "/ready", "/metrics", "/media/"):
+        assert path in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert (await gateway.client.head("/")).status_code == 200
+    assert (await gateway.client.post("/")).status_code == 405
+    for path in ("/index.html", "/graphql", "/media/x"):
+        assert (await gateway.client.get(path)).status_code == 401
+
+
 async def test_readiness_names_dependencies_without_reasons(gateway: Gateway) -> None:
     response = await gateway.client.get("/ready")
     assert (response.status_code, response.json()) == (

@@ -131,8 +131,7 @@ async def test_an_empty_list_of_cameras_matches_nothing(served: Gateway) -> None
         for _ in range(2):
             await client.next("all")
         await until(lambda: served.feed.watching == 2)
-        served.store.add_change(event)
-        await served.feed.wake()
+        served.publish(event)
         await client.next("all")
         await client.subscribe(CURSORS, id="later", after="0")
         for _ in range(3):

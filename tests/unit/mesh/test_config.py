@@ -1,3 +1,4 @@
+import codecs
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,31 @@ def test_lists_and_maps_are_read_from_text(monkeypatch: pytest.MonkeyPatch) -> N
     assert config.watch_classes == ["person", "dog"]
     assert config.watch_thresholds == {"person": 0.5, "dog": 0.25}
     assert config.peers == {"store": "127.0.0.1:7001"}
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("LARES_TIME_ZONE=Europe/Berlin\n".encode("utf-16"), "UTF-16"),
+        ("LARES_TIME_ZONE=Europe/Berlin\n".encode("utf-16-be"), "UTF-16 or UTF-32"),
+        (codecs.BOM_UTF16_BE + "LARES_TIME_ZONE=Europe/Berlin\n".encode("utf-16-be"), "UTF-16"),
+        ("LARES_TIME_ZONE=Europe/Berlin\n".encode("utf-32"), "UTF-32"),
+        ("LARES_TIME_ZONE=Europe/Berlin\n".encode("utf-8-sig"), "UTF-8 with a byte-order mark"),
+        ("# Küche\nLARES_TIME_ZONE=Europe/Berlin\n".encode("latin-1"), "another encoding"),
+    ],
+)
+def test_dotenv_in_another_encoding_is_a_clear_error(tmp_path: Path, content: bytes, encoding: str) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(Invalid, match=rf"^\.env is text in {encoding}: save it as UTF-8") as invalid:
+        load_config()
+    assert invalid.value.reason == "BAD_SETTING"
+    (tmp_path / ".env").write_text("# Küche\nLARES_TIME_ZONE=Europe/Berlin\n")
+    assert load_config().time_zone == "Europe/Berlin"
+
+
+def test_a_folder_called_dotenv_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert load_config().time_zone == "UTC"
 
 
 def test_labels_are_canonical(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,18 @@ def test_an_assessment_of_evidence(grpc_stub: Any) -> None:
     assert assessment.assessed_at == timestamp(ASSESSED_AT)
 
 
+@pytest.mark.parametrize(("name", "label"), [("Motorbike", "motorcycle"), (" PERSON ", "person")])
+def test_a_label_may_have_any_spelling(grpc_stub: Any, name: str, label: str) -> None:
+    results = [
+        grpc_stub.AssessEvent(
+            AssessEventRequest(evidence=evidence_message(label=spelling)), metadata=KEY, timeout=90
+        )
+        for spelling in (name, label)
+    ]
+    assert results[0].assessment.factors == results[1].assessment.factors
+    assert results[0].assessment.summary == results[1].assessment.summary
+
+
 def test_the_same_evidence_has_the_same_assessment(grpc_stub: Any) -> None:
     def assessed(evidence: Evidence) -> Any:
         answer = grpc_stub.AssessEvent(

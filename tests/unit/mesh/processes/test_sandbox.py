@@ -60,6 +60,10 @@ async def test_a_refusal_is_invalid_with_its_reason_and_any_other_exception_is_i
         assert refused.value.reason == "NO_ORDER"
         with pytest.raises(Internal, match="RuntimeError: a bug"):
             await sandbox.run("fail")
+        with pytest.raises(Invalid, match=r"^cannot obey$"):  # without the object's address
+            await sandbox.run("refuse an object")
+        with pytest.raises(Internal, match=r"ValueError: cannot read$"):
+            await sandbox.run("fail on an object")
         assert await sandbox.run("go on") == "go on"
 
 

@@ -12,7 +12,7 @@ from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.problems import KINDS, Conflict, Internal, Invalid, NotFound, Problem, Unavailable
-from mesh.rpc import Channels, call, stream
+from mesh.rpc import Channels, call, metadata, problem_of, stream
 from tests.support.rpc_harness import KEY_ID, Harness, wait_forever
 from tests.support.waiting import until
 
@@ -70,6 +70,34 @@ async def test_every_call_has_a_deadline(harness: Harness) -> None:
     with pytest.raises(Unavailable) as late:
         await call(stub.CreateKey, keys.CreateKeyRequest(name="slow"), timeout=0.1)
     assert late.value.message == "this took too long"
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 1e-9, 0.001, 0.01, 0.1, 0.3])
+@pytest.mark.parametrize("channel", ["private", "public", "local"])
+async def test_a_deadline_of_the_client_has_grpcs_own_code(
+    harness: Harness, channel: str, seconds: float
+) -> None:
+    to = harness.server.channel() if channel == "local" else getattr(harness, channel)
+    headers = metadata() if channel != "public" else (("x-api-key", "good"),)
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError) as late:
+            await keys_rpc.KeyServiceStub(to).CreateKey(
+                keys.CreateKeyRequest(name="slow"), timeout=seconds, metadata=headers
+            )
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert isinstance(problem_of(late.value), Unavailable)
+
+
+async def test_the_servers_own_limit_is_not_the_clients_deadline(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.rpc.interceptor.UNARY_SECONDS", 0.01)
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await keys_rpc.KeyServiceStub(harness.private).CreateKey(
+            keys.CreateKeyRequest(name="slow"), metadata=metadata()
+        )
+    assert late.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert problem_of(late.value).reason == "DEADLINE"
 
 
 async def test_a_service_without_an_address_is_reported() -> None:

@@ -59,6 +59,7 @@ class CreateKeyRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """One line of text, without control characters: else INVALID_ARGUMENT (BAD_KEY_NAME)."""
     def __init__(
         self,
         *,
