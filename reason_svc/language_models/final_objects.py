@@ -20,6 +20,7 @@ class Section(Enum):
     REASONING = "reasoning"
     TOOL_CALL = "tool call"
     CHANNEL = "channel"
+    FENCE = "code fence"
 
 
 # The beginnings of the words by which a name of a mark is recognised.
@@ -54,14 +55,18 @@ _CHANNEL = r"""
   | \A \s* (?P<first_channel> analysis | commentary ) (?! [a-z:] )
 """
 _CHANNEL_END = r"<\| (?P<end> end | call | return | start ) \|> | (?P<lone_end> <channel\|> )"
-_TOKEN = re.compile(rf"(?P<brace> [{{}}] ) | {_CHANNEL} | {_CHANNEL_END} | {_MARK}", re.VERBOSE)
+# For example ```thinking or ```tool_code.
+_FENCE = r"(?P<fence> ``` ) (?P<language> [A-Za-z_]{0,40} )"
+_TOKEN = re.compile(rf"(?P<brace> [{{}}] ) | {_CHANNEL} | {_CHANNEL_END} | {_MARK} | {_FENCE}", re.VERBOSE)
 
 
 @dataclass(frozen=True, slots=True)
 class FinalObject:
-    """`is_part` means that it stands within braces that are not valid JSON."""
+    """It is `text[start:end]`. `is_part` means that it stands within braces that are not valid JSON."""
 
     members: dict[str, Any]
+    start: int
+    end: int
     is_part: bool
 
 
@@ -92,6 +97,8 @@ class _Reader:
                 self._open_braces = max(0, self._open_braces - (self._section is None))
             elif token["name"]:
                 self._read_mark(token)
+            elif token["fence"]:
+                self._read_fence(token["language"])
             elif token["end"] or token["lone_end"]:
                 # Without its beginning, only the lone end says that what precedes it was a channel.
                 self._end(Section.CHANNEL, discards=bool(token["lone_end"]))
@@ -113,7 +120,7 @@ class _Reader:
             if self._wasted > MAX_WASTED_CHARACTERS:
                 raise ValueError("too many braces") from None
             return start + 1
-        self._found.append(FinalObject(members, is_part=self._open_braces > 0))
+        self._found.append(FinalObject(members, start, end, self._open_braces > 0))
         return end
 
     def _read_mark(self, mark: re.Match[str]) -> None:
@@ -125,6 +132,12 @@ class _Reader:
             self._end(section, discards=True)
         else:
             self._begin(section)
+
+    def _read_fence(self, language: str) -> None:
+        if self._section is Section.FENCE:
+            self._section = None
+        elif _section_of(language.lower().split("_")):
+            self._begin(Section.FENCE)
 
     def _begin(self, section: Section) -> None:
         self._section = self._section or section

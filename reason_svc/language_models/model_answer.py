@@ -41,6 +41,11 @@ SCHEMA: dict[str, object] = {
     "additionalProperties": False,
 }
 
+# For a model that repeats an example.
+DESCRIPTION = (
+    "its members are `reasons` (a list of objects with the members `text` and `detections`), `score`"
+    " (a number) and `summary` (a text)"
+)
 # What an answer has beside its score.
 _TEXTS = ("reasons", "summary")
 _LEAST_REPEATED_WORDS = 2
@@ -65,6 +70,10 @@ class ModelAnswer:
     reasons: tuple[AnswerReason, ...]
 
 
+class ExampleRepeated(Internal):
+    """The model wrote the prompt's example, or the format of an answer, and no answer."""
+
+
 def parse_answer(content: str, example: Set[str] = frozenset()) -> ModelAnswer:
     """Parses the last complete answer in `content` that is not part of the model's reasoning.
 
@@ -81,12 +90,9 @@ def parse_answer(content: str, example: Set[str] = frozenset()) -> ModelAnswer:
         raise Internal("there are too many braces in it", BAD_ANSWER) from None
     answers = [found.members for found in scored if not _repeats(found.members, example)]
     if not answers:
-        wrong = (
-            "it repeats the example instead of an answer"
-            if scored
-            else "there is no JSON object with a score in it"
-        )
-        raise Internal(wrong, BAD_ANSWER)
+        if scored:
+            raise ExampleRepeated("it repeats the example instead of an answer", BAD_ANSWER)
+        raise Internal("there is no JSON object with a score in it", BAD_ANSWER)
     most = max(map(_completeness, answers))
     answer = [members for members in answers if _completeness(members) == most][-1]
     summary = answer.get("summary")
@@ -99,8 +105,18 @@ def parse_answer(content: str, example: Set[str] = frozenset()) -> ModelAnswer:
 
 def example_texts(prompt: str) -> frozenset[str]:
     """Returns the texts that stand for a real one in the example answers of a prompt."""
-    examples = [found.members for found in final_objects(prompt) if "score" in found.members]
-    return frozenset(_words(text) for example in examples for text in _texts(example))
+    return frozenset(_words(text) for example in _examples(prompt) for text in _texts(example.members))
+
+
+def without_examples(prompt: str) -> str:
+    """Returns the prompt with a description of the answer in place of its example answers."""
+    for example in reversed(_examples(prompt)):
+        prompt = prompt[: example.start] + DESCRIPTION + prompt[example.end :]
+    return prompt
+
+
+def _examples(prompt: str) -> list[FinalObject]:
+    return [found for found in final_objects(prompt) if "score" in found.members]
 
 
 def _counts(found: FinalObject) -> bool:
@@ -113,7 +129,10 @@ def _completeness(members: dict[str, Any]) -> int:
 
 
 def _repeats(members: dict[str, Any], example: Set[str]) -> bool:
-    """Whether a text of the answer only stands for a real one."""
+    """Whether it is the format of an answer: a text only stands for a real one, or the score is a type."""
+    score = members["score"]
+    if isinstance(score, dict) and "type" in score:
+        return True
     return any(_is_stand_in(text, example) for text in _texts(members))
 
 

@@ -10,7 +10,7 @@ from reason_svc.evidence import Evidence
 from reason_svc.language_models.answer_formats import AnswerFormats, may_refuse_format
 from reason_svc.language_models.client import LlmClient
 from reason_svc.language_models.event_prompt import EventPrompt, event_prompts
-from reason_svc.language_models.model_answer import BAD_ANSWER, ModelAnswer, parse_answer
+from reason_svc.language_models.model_answer import BAD_ANSWER, ExampleRepeated, ModelAnswer, parse_answer
 from reason_svc.language_models.model_families import ModelFamily, system_message
 from reason_svc.language_models.prompt_sanitizer import quote_answer
 from reason_svc.language_models.prompts import Prompt
@@ -70,7 +70,7 @@ class LlmSession:
             user = event_prompt.text + "\n\nJudge this event. Answer with the JSON object."
             messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
             try:
-                return await self._ask(model, messages, event_prompt, prompt.example)
+                return await self._ask(model, messages, event_prompt, prompt)
             except PromptTooLong:
                 continue
         raise Internal(
@@ -79,13 +79,18 @@ class LlmSession:
         )
 
     async def _ask(
-        self, model: str, messages: list[Message], event_prompt: EventPrompt, example: frozenset[str]
+        self, model: str, messages: list[Message], event_prompt: EventPrompt, prompt: Prompt
     ) -> SessionOutcome:
         """Asks, and asks the model once to correct an answer that cannot be parsed."""
         raw_answer = ""
         try:
             raw_answer = await self._complete(model, messages)
-            return SessionOutcome(parse_answer(raw_answer, example), event_prompt, raw_answer)
+            return SessionOutcome(parse_answer(raw_answer, prompt.example), event_prompt, raw_answer)
+        except ExampleRepeated as problem:
+            # A small model repeats an example as long as it sees one.
+            system = system_message(self._family, prompt.text_without_example)
+            described = [{"role": "system", "content": system}, *messages[1:]]
+            correction = _correction(described, "(the example)", problem)
         except Internal as problem:
             if problem.reason != BAD_ANSWER:
                 raise
@@ -97,7 +102,7 @@ class LlmSession:
                 "the answer cannot be parsed, and the context is too small to ask for a correction",
                 BAD_ANSWER,
             ) from None
-        return SessionOutcome(parse_answer(raw_answer, example), event_prompt, raw_answer)
+        return SessionOutcome(parse_answer(raw_answer, prompt.example), event_prompt, raw_answer)
 
     async def _complete(self, model: str, messages: list[Message]) -> str:
         """Asks in the strictest format that the server accepts. If it refuses every format, then it refuses

@@ -134,7 +134,13 @@ async def test_an_answer_that_repeats_the_format_is_asked_for_again(server: Scri
     async with llm_reasoner(server) as reasoner:
         assert (await reasoner.assess(CASE, ModelChoice())).score == 55
     assert len(server.asked) == 2
-    assert "it repeats the example" in server.asked[1]["messages"][3]["content"]
+    first, second = (body["messages"] for body in server.asked)
+    assert example in first[0]["content"]
+    assert first[1] == second[1]
+    assert "it repeats the example" in second[3]["content"]
+    # What the model repeated is not shown to it again.
+    assert not any("why, in one sentence" in message["content"] for message in second)
+    assert "its members are `reasons`" in second[0]["content"]
 
 
 async def test_an_example_is_never_a_score(server: ScriptedLlm) -> None:

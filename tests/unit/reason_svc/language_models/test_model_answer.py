@@ -13,6 +13,7 @@ from reason_svc.language_models.model_answer import (
     MAX_REASON_LENGTH,
     MAX_REASONS,
     MAX_SUMMARY_LENGTH,
+    SCHEMA,
     AnswerReason,
     ModelAnswer,
     example_texts,
@@ -41,6 +42,11 @@ WRITTEN_REASONS: Any = ANSWER["reasons"]
         f"{{{TEXT}}}",
         f"[{TEXT}]",
         f"<answer>{TEXT}</answer>",
+        f"The schema is {json.dumps(SCHEMA)}. {TEXT}",
+        f"{TEXT}\nThis follows {json.dumps(SCHEMA)}",
+        f"```python\n{{1}}\n```\n```JSON\n{TEXT}\n```",
+        f"<THINK>{{}}</THINK>{TEXT}<|im_end|>",
+        f"<think/>{TEXT}",
     ],
 )
 def test_the_json_object_is_found_anywhere_in_the_text(content: str) -> None:
@@ -115,6 +121,8 @@ REASONING = [
     ("<function=judge>", "</function>"),
     ('<invoke name="judge">', "</invoke>"),
     ("[TOOL_CALLS]", "[/TOOL_CALLS]"),
+    ("```thinking\n", "\n```\n"),
+    ("```tool_code\n", "\n```\n"),
 ]
 
 
@@ -166,6 +174,7 @@ def test_the_example_of_a_prompt_is_not_an_answer(prompt: Any) -> None:
         json.dumps(ANSWER | {"summary": "..."}),
         json.dumps(ANSWER | {"summary": "<summary>"}),
         json.dumps(ANSWER | {"reasons": ["string"]}),
+        json.dumps(SCHEMA["properties"]),
     ]
     for one in repeated:
         with pytest.raises(Internal, match="repeats the example") as refused:
