@@ -15,7 +15,8 @@ from mesh.telemetry.redaction import redacted
 from mesh.telemetry.spans import request_span
 from mesh.telemetry.trace_context import REQUEST_ID, TRACEPARENT, enter_request
 
-OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+OPEN_PATHS = frozenset({"/health", "/ready"})
+FRONT_PAGE = "/"
 # Programs request these every few seconds.
 UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics"})
 # What a client may put into gRPC metadata and logs.
@@ -59,7 +60,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            if scope["path"] not in OPEN_PATHS:
+            if not _is_open(scope):
                 caller.set(await self._authenticator.authenticate(api_key_of(headers), headers))
             await self._app(scope, receive, send_response)
         except Exception as error:
@@ -69,6 +70,12 @@ class RequestMiddleware:
         finally:
             self._metrics.observe_request(scope["path"], status, time.monotonic() - started)
         return status
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether a request needs no API key."""
+    path: str = scope["path"]
+    return path in OPEN_PATHS or (path == FRONT_PAGE and scope["method"] in ("GET", "HEAD"))
 
 
 def _add_headers(message: Message) -> None:

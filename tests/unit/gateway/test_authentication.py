@@ -20,7 +20,6 @@ CLOSED = [
     "/media/x",
     "/media/x/thumbnail",
     "/metrics",
-    "/",
     "/nothing",
     "/health/../metrics",
     "/ready/",

@@ -122,8 +122,8 @@ async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list
 
 async def test_an_empty_list_of_cameras_matches_nothing(served: Gateway) -> None:
     event = served.store.add_event(1)
-    served.store.add_change(event)
-    served.store.add_change(event, deleted=True)
+    served.publish(event)
+    served.publish(event, deleted=True)
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.subscribe(CURSORS, id="nothing", after="0", cameras=[])
