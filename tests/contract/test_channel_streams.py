@@ -247,7 +247,10 @@ async def test_an_answer_before_the_end_of_the_requests_ends_their_iterator(
 
     harness.shapes.requests = answer
     if aborts:
-        assert (await failed(harness.stream_unary(endless()))).code() is StatusCode.ABORTED
+        # If a call ends just while grpc.aio 1.85 hands a message to its core, the core refuses the message,
+        # and the caller gets INTERNAL instead of the status.
+        expected = {StatusCode.ABORTED} if harness.local else {StatusCode.ABORTED, StatusCode.INTERNAL}
+        assert (await failed(harness.stream_unary(endless()))).code() in expected
     else:
         assert await harness.stream_unary(endless()) == said("enough")
     await until(lambda: harness.shapes.events == ["closed"])

@@ -30,7 +30,8 @@ PHOTO = {
 QUERY = """query Latest($labels: [String!]) {
   events(first: 5, filter: {labels: $labels}) { edges { node { id } } } }"""
 REASSESS = "mutation($input: ReassessEventInput!) { reassessEvent(input: $input) { requestId } }"
-SECRET, VARIABLE = "opensesame", "a-label-nobody-has"
+# A known label that no photo here has.
+SECRET, VARIABLE = "opensesame", "toothbrush"
 
 
 @pytest.fixture(scope="module")
