@@ -12,7 +12,8 @@ from tests.support.waiting import until
 
 
 def wait_until_settled(*files: Path) -> None:
-    """Waits until the files have settled, because a ctime cannot be set."""
+    """Waits until the files have settled, because a ctime cannot be set. They are then also older than the
+    start of a scan, which leaves newer files to the watcher: the file system's clock is coarse."""
     newest = max(file.stat().st_ctime for file in files)
     while time.time() - newest < 0.3:
         time.sleep(0.01)
@@ -28,8 +29,9 @@ async def test_files_that_arrived_before_the_start_are_announced_by_capture_time
     harness.drop("door/a.jpg", jpeg("a", exif=tiff("1970:01:01 00:12:30")), mtime=9_000)
     for index in range(20):
         path = f"door/{index * 7919 % 1000}/{index}.jpg"
-        harness.drop(path, jpeg(path), mtime=2_000 + index)
+        newest = harness.drop(path, jpeg(path), mtime=2_000 + index)
         expected.append(path)
+    wait_until_settled(newest)
     async with harness.running():
         await until(lambda: harness.idle and len(harness.paths) == len(expected))
     assert harness.paths == expected
@@ -38,7 +40,6 @@ async def test_files_that_arrived_before_the_start_are_announced_by_capture_time
 async def test_files_that_arrive_after_the_scan_began_are_left_to_the_watcher(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The file system's clock is coarse: these files must be older than the scan's first tick.
     wait_until_settled(
         *(harness.drop(f"door/{index}.jpg", jpeg(str(index)), mtime=5_000 + index) for index in range(3))
     )
@@ -80,8 +81,9 @@ async def test_files_that_arrive_during_the_scan_are_announced_after_the_scanned
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest_svc.watching.watch_barrier.WAIT_SECONDS", 90.0)
-    for index in range(5):
-        harness.drop(f"door/{index}.jpg", jpeg(str(index)), mtime=5_000 + index)
+    wait_until_settled(
+        *(harness.drop(f"door/{index}.jpg", jpeg(str(index)), mtime=5_000 + index) for index in range(5))
+    )
     harness.known_files.available.clear()
     async with harness.running():
         await until(lambda: harness.known_files.asked)
@@ -100,8 +102,7 @@ async def test_the_store_is_asked_in_pages(harness: IngestHarness, monkeypatch: 
     harness.known_files.page = 10
     harness.settings["ingest_settle_seconds"] = 0.001
     paths = [f"door/{index:02}.jpg" for index in range(35)]
-    for path in paths:
-        harness.drop(path, b"x")
+    wait_until_settled(*(harness.drop(path, b"x") for path in paths))
     harness.known_files.add(harness.root, *paths)
     async with harness.running():
         await until(lambda: harness.idle)
