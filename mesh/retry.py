@@ -13,10 +13,6 @@ from mesh.problems import Problem
 
 log = structlog.get_logger(__name__)
 
-# stamina would log every retry a second time, and count it in a metric with a label for its number: retries
-# here have no limit, so neither would have the series of that metric.
-stamina.instrumentation.set_on_retry_hooks([])
-
 T = TypeVar("T")
 
 
@@ -65,6 +61,9 @@ async def retry(
         log.warning("will retry", doing=doing, error=str(error), pause=round(pause, 1), **reason)
         return pause
 
+    # stamina would log every retry a second time, and count it in a metric with a label for its number:
+    # retries here have no limit, so neither would have the series of that metric.
+    stamina.instrumentation.set_on_retry_hooks([])
     async for attempt in stamina.retry_context(on=pause_after, attempts=None, timeout=None):
         with attempt:
             return await work()

@@ -9,7 +9,7 @@ import structlog
 
 from detect_svc.detectors.detector import FrameFindings, Photo, RawFinding, ServerState
 from detect_svc.detectors.detector_url import parse_options
-from detect_svc.detectors.model_labels import UNNAMED, read_model_labels
+from detect_svc.detectors.model_labels import named_labels, read_model_labels
 from detect_svc.detectors.photo_sandbox import (
     DEPTH,
     NICE,
@@ -73,6 +73,6 @@ async def open_litert(config: Config, query: str) -> AsyncIterator[LiteRtDetecto
         nice=NICE,
     )
     async with sandbox:
-        labels = tuple(label for label in read_model_labels(model) if label != UNNAMED)
+        labels = named_labels(read_model_labels(model))
         log.info("detector ready", detector=LiteRtDetector.name, processes=len(sandbox.pids))
         yield LiteRtDetector(sandbox, digest, labels)

@@ -1,12 +1,18 @@
-"""The labels that a .tflite file carries."""
+"""A model's labels by class number, and those that a .tflite file carries."""
 
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from mesh.labels import canonical
 
 # The label of a class number that COCO does not use.
 UNNAMED = "???"
+
+
+def named_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels that a detection can have."""
+    return tuple(label for label in labels if label != UNNAMED)
 
 
 def read_model_labels(model: Path) -> list[str]:

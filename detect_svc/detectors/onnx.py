@@ -9,7 +9,7 @@ import structlog
 
 from detect_svc.detectors.detector import FrameFindings, Photo, ServerState
 from detect_svc.detectors.detector_url import parse_options
-from detect_svc.detectors.model_labels import UNNAMED
+from detect_svc.detectors.model_labels import named_labels
 from detect_svc.detectors.model_metadata import ModelMetadata
 from detect_svc.detectors.photo_sandbox import (
     DEPTH,
@@ -49,7 +49,7 @@ class OnnxDetector:
     def __init__(self, sandbox: Sandbox, metadata: ModelMetadata, photos_in_flight: int) -> None:
         self._sandbox, self._metadata = sandbox, metadata
         self.name, self.digest = metadata.name, metadata.digest
-        self.labels = tuple(label for label in metadata.labels if label != UNNAMED)
+        self.labels = named_labels(metadata.labels)
         self.input_size = (metadata.side, metadata.side)
         self.photos_in_flight = photos_in_flight
 

@@ -12,7 +12,7 @@ import structlog
 
 from detect_svc.detectors.detector import DetectorNotReady, FrameFindings, Photo, ServerState
 from detect_svc.detectors.detector_url import TritonUrl, bad_setting
-from detect_svc.detectors.model_labels import UNNAMED
+from detect_svc.detectors.model_labels import named_labels
 from detect_svc.detectors.model_metadata import ModelMetadata, UnsupportedModel
 from detect_svc.detectors.photo_sandbox import (
     DEPTH,
@@ -51,7 +51,7 @@ class TritonDetector:
     ) -> None:
         self._sandbox, self._pool, self._metadata = sandbox, pool, metadata
         self.name, self.digest = metadata.name, metadata.digest
-        self.labels = tuple(label for label in metadata.labels if label != UNNAMED)
+        self.labels = named_labels(metadata.labels)
         self.input_size = (metadata.side, metadata.side)
         self.photos_in_flight = photos_in_flight
 
