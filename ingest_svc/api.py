@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC
 from typing import Any
 
+from ingest_svc.fingerprint import printable
 from ingest_svc.receiving.uploads import DeclaredUpload, Uploads
 from ingest_svc.worker import IngestProgress
 from lares.ingest.v1.ingest_service_pb2 import (
@@ -16,6 +17,10 @@ from lares.ingest.v1.ingest_service_pb2 import (
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from mesh.problems import Invalid
 from mesh.telemetry.trace_context import outgoing_headers
+
+
+# The most folders that a status names.
+MAX_FOLDERS = 100
 
 
 class IngestServicer(IngestServiceServicer):
@@ -38,6 +43,8 @@ class IngestServicer(IngestServiceServicer):
             settling=status.settling,
             unannounced=status.unannounced + self._uploads.in_progress,
             scanning=status.scanning,
+            problem=printable(status.problem),
+            unreadable_folders=[printable(folder) for folder in status.unreadable[:MAX_FOLDERS]],
         )
 
 

@@ -17,12 +17,19 @@ MAX_REMEMBERED = 20_000
 
 
 class DuplicateFilter:
-    """`on_change` is called with the path of a file that changed, or vanished, while it was imported."""
+    """`on_change` is called with the path of a file that changed, or vanished, while it was imported, `on_done`
+    with that of a file that was announced."""
 
     def __init__(
-        self, importer: FileImporter, announcer: Announcer, on_change: Callable[[str], None]
+        self,
+        importer: FileImporter,
+        announcer: Announcer,
+        *,
+        on_change: Callable[[str], None],
+        on_done: Callable[[str], None],
     ) -> None:
-        self._importer, self._announcer, self._on_change = importer, announcer, on_change
+        self._importer, self._announcer = importer, announcer
+        self._on_change, self._on_done = on_change, on_done
         self._free = asyncio.Semaphore(MAX_IN_FLIGHT)
         self._in_flight: dict[str, Fingerprint] = {}
         self._announced: FIFOCache[str, Fingerprint] = FIFOCache(MAX_REMEMBERED)
@@ -46,12 +53,19 @@ class DuplicateFilter:
         """Waits until `submit` may be called once."""
         await self._free.acquire()
 
-    def submit(self, file: Fingerprint, owner: SourceCamera | RejectionCause, completed_at: float) -> None:
+    def submit(
+        self,
+        file: Fingerprint,
+        owner: SourceCamera | RejectionCause,
+        completed_at: float,
+        restless: bool = False,
+    ) -> None:
         """Starts importing or rejecting a file. Its fact is announced after those of the files of its camera
-        that were submitted before. `completed_at` is in monotonic seconds."""
+        that were submitted before. `completed_at` is in monotonic seconds. `restless`: the file is overwritten
+        again and again, and is imported between two times."""
         self._in_flight[file.path] = file
         if isinstance(owner, SourceCamera):
-            order_key, work = owner.id, self._importer.run(file, owner)
+            order_key, work = owner.id, self._importer.run(file, owner, restless)
         else:
             order_key, work = file.path, _reject(file, owner)
         self._announcer.submit(
@@ -66,6 +80,7 @@ class DuplicateFilter:
             self._on_change(file.path)
         else:
             self._announced[file.path] = file
+            self._on_done(file.path)
 
 
 async def _reject(file: Fingerprint, cause: RejectionCause) -> Fact:

@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 
 from ingest_svc.facts import SourceCamera
-from ingest_svc.fingerprint import Fingerprint, fingerprint_of_open_file
+from ingest_svc.fingerprint import Fingerprint, fingerprint, fingerprint_of_open_file
 from ingest_svc.formats.capture_time import CaptureTime, capture_time
 from ingest_svc.formats.inspection import PhotoHeader, PhotoLimits, inspect, inspect_head
 from ingest_svc.formats.signature import SIGNATURE_BYTES
@@ -20,6 +20,8 @@ from mesh.blobs.spool import SpoolFailed, digest, read_at
 from mesh.image_headers import ByteSource, FileBytes, ImageFormat, image_format
 from mesh.image_metadata import EXIF_SEARCH_BYTES, exif_time
 
+# Which part of a file is near its beginning: one third of it.
+NEAR_BEGINNING, COMPARED_BYTES = 3, 64 * 1024
 # Errors that an unchanged file gives every time. Others have causes outside the file, and pass.
 PERMANENT_ERRORS = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -58,6 +60,8 @@ def examine(
     except SpoolFailed:
         raise
     except OSError as error:
+        if error.errno == errno.EIO:
+            os.scandir(root).close()  # it is the whole folder that fails, perhaps
         if error.errno in PERMANENT_ERRORS:
             return RejectionCause(RejectReason.UNREADABLE, f"it cannot be read: {error.strerror}")
         raise
@@ -80,6 +84,30 @@ def _examine_content(
     if isinstance(header, RejectionCause):
         return header
     return ExaminedPhoto(blob, header, _capture_time(content, header.form, file, camera))
+
+
+def overwritten_from_the_start(root: Path, file: Fingerprint, copy: SpooledFile) -> bool | None:
+    """Whether the file was replaced, cut off, or changed near its beginning since `copy` was made of it in the
+    state `file`; False if it was changed further behind. None if it has not changed, or is not there."""
+    now = fingerprint(root, file.path)
+    if now is None or now.same_state(file):
+        return None
+    if now.inode != file.inode or now.size < copy.blob.size:
+        return True
+    try:
+        with open(root / file.path, "rb", buffering=0, opener=_open) as stream:
+            most, start = copy.blob.size // NEAR_BEGINNING, 0
+            while start < most:
+                length = min(COMPARED_BYTES, most - start)
+                if copy.read(start, length) != read_at(stream.fileno(), start, length):
+                    return True
+                start += length
+            same = copy.read(most, copy.blob.size) == read_at(stream.fileno(), most, copy.blob.size - most)
+    except OSError as error:
+        if isinstance(error, SpoolFailed):
+            raise
+        return None
+    return None if same else False  # its time may change before its content does
 
 
 def capture_time_of_file(root: Path, file: Fingerprint, camera: SourceCamera) -> datetime:

@@ -1,12 +1,13 @@
 """Imports complete files: examines each and stores its content as a blob."""
 
 import asyncio
+import time
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from ingest_svc.examination import ExaminedPhoto, examine
+from ingest_svc.examination import ExaminedPhoto, examine, overwritten_from_the_start
 from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.formats.inspection import PhotoLimits
@@ -18,6 +19,8 @@ from mesh.telemetry.spans import span
 
 # Each import has a file in the spool until its content is stored.
 MAX_IMPORTS = 8
+# How long, and how often, to look for the next picture of a file that is overwritten again and again.
+NEXT_SECONDS, LOOK_SECONDS = 1.5, 0.02
 
 
 class BlobSpool(Protocol):
@@ -36,25 +39,32 @@ class FileImporter:
         self._readers, self._checks = readers, checks
         self._free = asyncio.Semaphore(MAX_IMPORTS)
 
-    async def run(self, file: Fingerprint, camera: SourceCamera) -> Fact | None:
+    async def run(self, file: Fingerprint, camera: SourceCamera, restless: bool = False) -> Fact | None:
         """Returns a photo whose blob is durable, or a rejection; None if the file is gone or has changed.
+
+        A `restless` file is overwritten again and again, and had not changed for a moment: it is taken as it
+        was then, and never rejected. None if that was not, for certain, a whole picture.
 
         Retries for as long as a disk or the blobs fail or are full.
         """
-        return await retry(lambda: self._import(file, camera), f"importing {file.path}")
+        return await retry(lambda: self._import(file, camera, restless), f"importing {file.path}")
 
-    async def _import(self, file: Fingerprint, camera: SourceCamera) -> Fact | None:
+    async def _import(self, file: Fingerprint, camera: SourceCamera, restless: bool) -> Fact | None:
         async with self._free:
             async with self._blobs.spooled() as spooled:
                 with span("examine file"):
                     result = await self._readers.run(examine, self._root, file, camera, self._limits, spooled)
+                if restless and not (
+                    isinstance(result, ExaminedPhoto) and await self._was_whole(file, spooled)
+                ):
+                    return None
                 if isinstance(result, ExaminedPhoto):
                     with span("store blob", {"lares.bytes": file.size}):
                         await spooled.store()
             if isinstance(result, RejectionCause):
                 return RejectedFile(camera.id, file, result, datetime.now(UTC))
             # If the file has changed since it was copied, its capture time may have changed, too.
-            if result is None or not await self._unchanged(file):
+            if result is None or not (restless or await self._unchanged(file)):
                 return None
             return Photo(
                 camera=camera,
@@ -65,6 +75,17 @@ class FileImporter:
                 ingested_at=datetime.now(UTC),
                 file=file,
             )
+
+    async def _was_whole(self, file: Fingerprint, copy: SpooledFile) -> bool:
+        """Whether the copy is not a picture of which only the first part is new: then the next change would
+        continue it instead of beginning another one. Waits for that change."""
+        deadline = time.monotonic() + NEXT_SECONDS
+        while time.monotonic() < deadline:
+            whole = await self._readers.run(overwritten_from_the_start, self._root, file, copy)
+            if whole is not None:
+                return whole
+            await asyncio.sleep(LOOK_SECONDS)
+        return False
 
     async def _unchanged(self, file: Fingerprint) -> bool:
         return file.same_state(await self._checks.run(fingerprint, self._root, file.path))

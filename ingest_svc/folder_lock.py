@@ -16,13 +16,47 @@ POLL_SECONDS = 0.05
 
 
 class FolderLock:
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    """`renew` and `clock` block; call them from one thread at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._descriptor = folder / LOCK_NAME, -1
 
     def clock(self) -> int:
-        """The time by the clock of the folder's file system, in nanoseconds; comparable with ctimes."""
+        """The time by the clock of the folder's file system, in nanoseconds; comparable with ctimes. Raises
+        OSError."""
         os.utime(self._descriptor)
         return os.fstat(self._descriptor).st_ctime_ns
+
+    def renew(self) -> None:
+        """Holds the lock of the folder that is there now, which may be another one than before.
+
+        Raises Conflict INGEST_RUNNING if another ingest holds it, and OSError.
+        """
+        if self._holds():
+            return
+        self.close()  # first, because it may be the same file, mounted again
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if not file_lock.try_lock(descriptor):
+            os.close(descriptor)
+            raise Conflict(
+                f"another Lares already ingests the photos in {self._path.parent}", "INGEST_RUNNING"
+            )
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _holds(self) -> bool:
+        if self._descriptor < 0:
+            return False
+        try:
+            there = os.lstat(self._path)
+        except FileNotFoundError:
+            return False
+        held = os.fstat(self._descriptor)
+        return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
 
 
 @asynccontextmanager
@@ -32,13 +66,17 @@ async def lock_folder(folder: Path, patience: float = PATIENCE_SECONDS) -> Async
 
     Raises Conflict INGEST_RUNNING if another ingest holds the lock.
     """
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = FolderLock(folder)
     try:
         deadline = time.monotonic() + patience
-        while not file_lock.try_lock(descriptor):
-            if time.monotonic() >= deadline:
-                raise Conflict(f"another Lares already ingests the photos in {folder}", "INGEST_RUNNING")
+        while True:
+            try:
+                lock.renew()
+                break
+            except Conflict:
+                if time.monotonic() >= deadline:
+                    raise
             await asyncio.sleep(POLL_SECONDS)
-        yield FolderLock(descriptor)
+        yield lock
     finally:
-        os.close(descriptor)
+        lock.close()

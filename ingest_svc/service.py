@@ -1,5 +1,6 @@
 """Composes ingest_svc."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -25,7 +26,8 @@ from ingest_svc.watching.camera_folders import CameraFolders
 from ingest_svc.watching.completion import CompletionTracker
 from ingest_svc.watching.folder_scan import FolderScan
 from ingest_svc.watching.folder_watcher import watch_folder
-from ingest_svc.worker import IngestWorker
+from ingest_svc.watching.ignored_names import IgnoredNames
+from ingest_svc.worker import IngestProgress, IngestWorker
 from lares.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
 from mesh.blobs import Blobs
 from mesh.cameras import open_camera_configurations
@@ -65,7 +67,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         ingest = await stack.enter_async_context(compose(config, cameras, known_files, mesh.blobs, mesh.bus))
         servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
         mesh.server.add(add_IngestServiceServicer_to_server, servicer, SERVICE, needs=["kafka", "blobs"])
-        mesh.checks["cameras folder"] = readable(config.cameras_folder)
+        mesh.checks["cameras folder"] = readable(config.cameras_folder, ingest.worker.status)
         for name, work in (
             ("ingest announcer", ingest.announcer.run()),
             ("ingest cameras", ingest.worker.follow_cameras()),
@@ -86,7 +88,8 @@ async def compose(
     limits = PhotoLimits(config.ingest_max_bytes, config.ingest_max_pixels)
     poll_seconds = config.ingest_poll_seconds if config.ingest_polling else None
     settle_seconds = config.ingest_settle_seconds
-    async with lock_folder(root) as lock, watch_folder(root, poll_seconds) as watcher:
+    ignored = IgnoredNames(config.ingest_ignore)
+    async with lock_folder(root) as lock, watch_folder(root, lock, poll_seconds, ignored) as watcher:
         with (
             closing(ThreadPool("ingest-checks", 1)) as checks,
             closing(ThreadPool("ingest-readers", READER_THREADS)) as readers,
@@ -107,6 +110,8 @@ async def compose(
                 known_files=known_files,
                 on_known=originals.known,
                 open_for_writing=watcher.open_for_writing,
+                ignored=ignored,
+                on_failure=watcher.watch.distrust,
                 checks=checks,
             )
             worker = IngestWorker(
@@ -119,6 +124,7 @@ async def compose(
                 importer=importer,
                 announcer=announcer,
                 cameras=cameras,
+                ignored=ignored,
                 checks=checks,
             )
             yield Ingest(announcer, worker, Uploads(admission, limits, blobs, announcer, readers))
@@ -142,11 +148,20 @@ def publishing(bus: FactPublisher, originals: Originals) -> Publish:
     return publish
 
 
-def readable(root: Path) -> Callable[[], Awaitable[None]]:
-    """The readiness check of the cameras folder."""
+def readable(root: Path, status: Callable[[], IngestProgress]) -> Callable[[], Awaitable[None]]:
+    """The readiness check of the cameras folder, and of the folders in it."""
+    asking: asyncio.Task[bool] | None = None
 
     async def check() -> None:
-        if not os.access(root, os.R_OK | os.X_OK):
+        nonlocal asking
+        found = status()
+        if found.problem:
+            raise Unavailable(found.problem, "CAMERAS_FOLDER")
+        if found.unreadable:
+            raise Unavailable(f"cannot be read: {', '.join(found.unreadable[:5])}", "CAMERAS_FOLDER")
+        if asking is None or asking.done():  # a share that hangs does not block one thread for each question
+            asking = asyncio.create_task(asyncio.to_thread(os.access, root, os.R_OK | os.X_OK))
+        if not await asyncio.shield(asking):
             raise Unavailable("the cameras folder cannot be read", "CAMERAS_FOLDER")
 
     return check

@@ -21,24 +21,29 @@ from ingest_svc.watching.completion import CompleteFile, CompletionTracker
 from ingest_svc.watching.file_events import FileEventType, FolderEventType
 from ingest_svc.watching.folder_scan import FolderScan
 from ingest_svc.watching.folder_walk import camera_folder, camera_folder_names, walk
-from ingest_svc.watching.folder_watcher import FolderWatcher
+from ingest_svc.watching.folder_watcher import FolderAway, FolderWatcher
+from ingest_svc.watching.ignored_names import IgnoredNames
 
 log = structlog.get_logger(__name__)
 
-# How often the worker checks that the cameras folder is still watched.
-CHECK_SECONDS = 5.0
+# How often, at most and at least, the worker checks that the cameras folder is still there; and while it is not.
+CHECK_SECONDS, IDLE_CHECK_SECONDS, AWAY_SECONDS = 0.25, 2.0, 0.5
 # How often everything is scanned while some folders report no events.
 BLIND_SCAN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class IngestProgress:
-    """Counts the files that were seen and are not durably announced yet. While there are any, or while the
-    watcher lags behind, at least one field is not zero or false."""
+    """Counts the files that were seen and are not durably announced yet. While there are any, while the
+    watcher lags behind, or while the cameras folder is away, at least one of the first three is not zero or
+    false. `problem` says why the folder is away; empty if it is there. `unreadable` are the folders in it that
+    cannot be read."""
 
     settling: int
     unannounced: int
     scanning: bool
+    problem: str = ""
+    unreadable: tuple[str, ...] = ()
 
 
 class IngestWorker:
@@ -56,12 +61,17 @@ class IngestWorker:
         importer: FileImporter,
         announcer: Announcer,
         cameras: CameraTable,
+        ignored: IgnoredNames,
         checks: ThreadPool,
     ) -> None:
+        self._ignored = ignored
         self._root, self._watcher, self._completion, self._checks = root, watcher, completion, checks
         self._folders, self._admission, self._cameras = folders, admission, cameras
         self._camera_changes = cameras.subscribe()  # before `all`, so that no change is missed
-        self._scan, self._duplicate_filter = scan, DuplicateFilter(importer, announcer, self._check_again)
+        self._scan, self._duplicate_filter = (
+            scan,
+            DuplicateFilter(importer, announcer, on_change=self._check_again, on_done=completion.forget),
+        )
         # Folders to scan, folders to list (with the position of their files in the order of arrival), and
         # cameras whose configuration changed; each in the order in which it was requested.
         self._to_scan: dict[str, None] = {"": None}
@@ -70,16 +80,25 @@ class IngestWorker:
         # When each camera was created. A different time means that it was deleted and created again.
         self._created_at: dict[str, int] = {}
         self._scanned_at = time.monotonic()
+        # Why the cameras folder is away, and whether something in it was not there that had been a moment ago.
+        self._problem, self._vanished = "", False
+        self._checked_at = -CHECK_SECONDS
 
     async def caught_up(self) -> IngestProgress:
         """The status, including everything that happened before this call."""
-        caught_up = await self._watcher.caught_up()
+        caught_up = not self._problem and await self._watcher.caught_up()
         status = self.status()
         return status if caught_up else replace(status, scanning=True)
 
     def status(self) -> IngestProgress:
         settling = len(self._watcher.events) + len(self._completion) + len(self._to_list)
-        return IngestProgress(settling, self._duplicate_filter.pending, scanning=bool(self._to_scan))
+        return IngestProgress(
+            settling,
+            self._duplicate_filter.pending,
+            scanning=bool(self._to_scan or self._problem),
+            problem=self._problem,
+            unreadable=tuple(sorted(folder for folder in self._watcher.watch.unreadable if folder)),
+        )
 
     async def follow_cameras(self) -> None:
         """Follows which cameras are created, deleted, enabled and disabled."""
@@ -88,20 +107,44 @@ class IngestWorker:
             self._watcher.events.wake()
 
     async def run(self) -> None:
-        """Runs until it is cancelled. Raises Unavailable WATCH_LOST."""
-        await self._update_folders()
+        """Runs until it is cancelled. Raises Internal WATCH_FAILED."""
         while True:
-            await self._round()
+            try:
+                if self._problem or time.monotonic() - self._checked_at >= CHECK_SECONDS:
+                    await self._check()
+                await self._round()
+                if self._vanished:  # perhaps because the whole cameras folder was not there
+                    await self._check()
+            except (FolderAway, OSError) as error:
+                self._wait_for_folder(str(error))
+            else:
+                if self._problem:
+                    self._problem = ""
+                    log.info("the cameras folder is back")
             await self._watcher.events.wait(self._pause())
-            await self._checks.run(self._watcher.check)
+
+    async def _check(self) -> None:
+        await self._checks.run(self._watcher.check)
+        self._checked_at, self._vanished = time.monotonic(), False
+
+    def _wait_for_folder(self, problem: str) -> None:
+        """Whatever happens until the cameras folder is back is found by a scan."""
+        if problem != self._problem:
+            log.error("waiting for the cameras folder", error=problem)
+        self._problem = problem
+        self._to_scan[""] = None
 
     def _pause(self) -> float:
+        if self._problem:
+            return AWAY_SECONDS
         if self._to_scan or self._to_list:
             return 0.0
         pause = self._completion.pause(time.monotonic())
-        return CHECK_SECONDS if pause is None else min(pause, CHECK_SECONDS)
+        return IDLE_CHECK_SECONDS if pause is None else min(pause, IDLE_CHECK_SECONDS)
 
     async def _round(self) -> None:
+        if "" in self._to_scan:
+            await self._update_folders()
         await self._handle_camera_changes()
         if self._watcher.events.blind and time.monotonic() - self._scanned_at > BLIND_SCAN_SECONDS:
             self._to_scan[""] = None
@@ -143,7 +186,8 @@ class IngestWorker:
             await self._update_folders()
 
     async def _update_folders(self) -> None:
-        changes = self._folders.update(await self._checks.run(camera_folder_names, self._root))
+        names = await self._checks.run(camera_folder_names, self._root, self._ignored)
+        changes = self._folders.update(names)
         if (
             "" not in self._to_scan
         ):  # a full scan includes the new folders, and asks the store about their files
@@ -159,7 +203,7 @@ class IngestWorker:
         for path in result.incomplete:
             self._completion.record(path, FileEventType.FOUND, time.monotonic())
         for file in result.unknown:
-            await self._submit(file, time.monotonic())
+            await self._submit(file, CompleteFile(file.path, time.monotonic(), False, 0))
         self._scanned_at = time.monotonic()
         del self._to_scan[folder]
 
@@ -176,21 +220,28 @@ class IngestWorker:
                 self._completion.record(event.path, event.type, now)
                 continue
             folders_changed |= folder == event.path
-            if event.type is FolderEventType.APPEARED and event.path:
+            if event.type is FolderEventType.MISSED:
+                self._to_scan.setdefault(event.path)
+            elif event.type is FolderEventType.APPEARED and event.path:
                 self._to_list.setdefault(event.path, self._completion.next_position())
         if folders_changed:
             await self._update_folders()
 
     async def _list_folder(self, folder: str, position: int) -> None:
         """Finds the files that were put into a new folder before it was watched."""
-        files = await self._checks.run(lambda: [file.path for file in walk(self._root, folder)])
+        files = await self._checks.run(self._files, folder)
+        self._vanished |= not files
         for path in files:
             self._completion.record(path, FileEventType.FOUND, time.monotonic(), position)
         del self._to_list[folder]
 
+    def _files(self, folder: str) -> list[str]:
+        return [file.path for file in walk(self._root, folder, self._ignored, self._watcher.watch.distrust)]
+
     async def _check_incomplete_files(self) -> None:
         if due := self._completion.due(time.monotonic()):
             states, now = await self._checks.run(self._states, due), time.monotonic()
+            self._vanished |= any(file is None for _, file, _ in states)
             for path, file, busy in states:
                 self._completion.update(path, file, busy, now)
 
@@ -210,8 +261,13 @@ class IngestWorker:
         found = await self._checks.run(fingerprints, self._root, [entry.path for entry in complete])
         for entry in await self._in_order(complete, found):
             file = found.get(entry.path)
-            if file is not None and not self._duplicate_filter.knows(file):
-                await self._submit(file, entry.at)
+            self._vanished |= file is None
+            if file is None or self._duplicate_filter.knows(file):
+                self._completion.forget(entry.path)
+            elif entry.moment not in (None, (file.size, file.mtime_ns, file.inode)):
+                self._completion.retry(entry.path, time.monotonic())  # the moment has passed
+            else:
+                await self._submit(file, entry)
             self._completion.remove(entry)
 
     async def _in_order(
@@ -227,11 +283,13 @@ class IngestWorker:
 
     def _check_again(self, path: str) -> None:
         """Handles a file that changed, or vanished, while it was imported."""
-        self._completion.record(path, FileEventType.FOUND, time.monotonic())
+        self._completion.retry(path, time.monotonic())
         self._watcher.events.wake()
 
-    async def _submit(self, file: Fingerprint, completed_at: float) -> None:
+    async def _submit(self, file: Fingerprint, entry: CompleteFile) -> None:
         owner = self._admission.of_file(file)
-        if owner is not None:
-            await self._duplicate_filter.reserve()
-            self._duplicate_filter.submit(file, owner, completed_at)
+        if owner is None:
+            self._completion.forget(file.path)
+            return
+        await self._duplicate_filter.reserve()
+        self._duplicate_filter.submit(file, owner, entry.at, restless=entry.moment is not None)

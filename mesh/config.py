@@ -178,6 +178,10 @@ class Config(BaseSettings):
         "keep",
         description="Whether stored files stay in the cameras folder (`keep`) or are removed (`take`).",
     )
+    ingest_ignore: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="More names of files and folders to leave alone, with wildcards: `#old,*.bak,door/test`.",
+    )
     ingest_max_bytes: int = Field(32 * 2**20, gt=0, description="Maximum size of a file in bytes.")
     ingest_max_pixels: int = Field(64_000_000, gt=0, description="Maximum width x height of a photo.")
 
@@ -223,7 +227,7 @@ class Config(BaseSettings):
     # The earlier names by which settings were given.
     _renamed: tuple[str, ...] = PrivateAttr(())
 
-    _lists = field_validator("watch_classes", "watch_fast_classes", mode="before")(_split)
+    _lists = field_validator("watch_classes", "watch_fast_classes", "ingest_ignore", mode="before")(_split)
     _maps = field_validator("watch_thresholds", "peers", mode="before")(_pairs)
 
     @field_validator("*", mode="before")
@@ -260,6 +264,14 @@ class Config(BaseSettings):
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError(f"{value!r} is not an IANA time zone, such as Europe/Berlin") from None
+        return value
+
+    @field_validator("ingest_ignore")
+    @classmethod
+    def _patterns(cls, value: list[str]) -> list[str]:
+        for pattern in value:
+            if not pattern.strip("/*") or ".." in pattern.split("/"):
+                raise ValueError(f"{pattern!r} is not a name, nor a path below the cameras folder")
         return value
 
     @field_validator("gateway_listen", "grpc_listen", "kafka_listen", "mesh_listen")

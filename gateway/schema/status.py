@@ -22,6 +22,10 @@ def _seconds(duration: Duration) -> float:
     return duration.ToTimedelta().total_seconds()
 
 
+def _or_none(text: str) -> str | None:
+    return text or None
+
+
 @strawberry.type
 class IngestStatus:
     message: strawberry.Private[ingest_service_pb2.GetIngestStatusResponse]
@@ -29,7 +33,18 @@ class IngestStatus:
     unannounced: int = message_field("unannounced", description="Complete files that are not announced yet.")
     scanning: bool = message_field(
         "scanning",
-        description="True until the scan at start has ended, and while the folders' watcher lags behind.",
+        description="True until the scan at start has ended, while the folders' watcher lags behind, and while"
+        " there is a problem.",
+    )
+    problem: str | None = message_field(
+        "problem",
+        _or_none,
+        description="Why the cameras folder cannot be used now; null if it can.",
+    )
+    unreadable_folders: list[str] = message_field(
+        "unreadable_folders",
+        list,
+        description="Folders below the cameras folder that cannot be read now, at most 100 of them.",
     )
 
     @property

@@ -12,37 +12,57 @@ from ingest_svc.watching.folder_walk import camera_folder
 
 # A file that is open for writing and does not change counts as abandoned, hence complete, after this.
 PATIENCE_SECONDS = 30.0
+# A file that is overwritten for longer than RESTLESS_SECONDS, and was not complete in that time, is restless. It
+# is looked at in short steps, and counts as complete for the moment when it did not change for QUIET_SHARE of the
+# longest pause between two changes, because that pause lies between two pictures and not inside one. A pause is
+# worth half as much after PAUSE_HALF_LIFE_SECONDS, so that one stall of the camera does not count for ever.
+RESTLESS_SECONDS, STEP_SECONDS, RETRY_SECONDS = 1.5, 0.02, 0.15
+LEARN_SECONDS, QUIET_SHARE, MIN_QUIET_SECONDS, PAUSE_HALF_LIFE_SECONDS = 0.75, 0.5, 0.03, 2.0
+
+# Size, mtime and inode.
+State = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class CompleteFile:
     """`reported`: the system reported the completion; otherwise the file did not change for a while. `at` is
-    when the completion was noticed. `position` is the file's place in the order of arrival."""
+    when the completion was noticed. `position` is the file's place in the order of arrival. `moment` is the state
+    in which a restless file, which may change at any time, is complete."""
 
     path: str
     at: float
     reported: bool
     position: int
+    moment: State | None = None
 
 
 @dataclass
 class _IncompleteFile:
     """`written`: the system will report when the file is closed. `busy`: it is empty, open for writing, or
-    changed between the last two checks. `state` is its size and mtime."""
+    changed between the last two checks. `state` is its size, mtime and inode. `overwritten`: it changed without
+    growing. A restless file is so `since`; `offered`: its present state was returned as complete, or the last one
+    was just now, until `retry_at`."""
 
     position: int
     written: bool
     unchanged_since: float
     check_at: float
     busy: bool = False
-    state: tuple[int, int] | None = None
+    state: State | None = None
+    overwritten: bool = False
+    since: float | None = None
+    changes: int = 0
+    longest_pause: float = 0.0
+    offered: bool = False
+    retry_at: float = 0.0
 
 
 class CompletionTracker:
     """Tracks every file from its first event until `remove`, or until a check finds that it is gone.
 
     A file is complete when the system reports it, when its size and mtime did not change for `settle_seconds`
-    and nothing writes to it, or when they did not change for `patience` seconds.
+    and nothing writes to it, or when they did not change for `patience` seconds; a restless one, see above,
+    also for the moment.
     """
 
     def __init__(self, settle_seconds: float, patience: float = PATIENCE_SECONDS) -> None:
@@ -50,6 +70,10 @@ class CompletionTracker:
         self._incomplete: dict[str, _IncompleteFile] = {}
         self._complete: dict[str, CompleteFile] = {}
         self._positions = count()
+        # Since when each file has been waiting to be taken in, whatever happened to it since, and when the
+        # system first reported that it was complete.
+        self._waiting_since: dict[str, float] = {}
+        self._completed_since: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._incomplete) + len(self._complete)
@@ -61,14 +85,23 @@ class CompletionTracker:
     def record(self, path: str, event: FileEventType, now: float, position: int | None = None) -> None:
         """Records an event; `position` is one that `next_position` returned."""
         position = self.next_position() if position is None else position
-        if event is FileEventType.COMPLETE:
+        self._waiting_since.setdefault(path, now)
+        if event is FileEventType.COMPLETE and self._completed_before(path, now):
+            # It is completed again and again, faster than it can be taken in.
+            file = self._incomplete.setdefault(path, _IncompleteFile(position, False, now, now))
+            file.written, file.overwritten = False, True
+        elif event is FileEventType.COMPLETE:
             self._incomplete.pop(path, None)
             self._complete.pop(path, None)  # a file that is completed again moves to the end
             self._complete[path] = CompleteFile(path, now, True, position)
         elif event is FileEventType.WRITTEN:
             self._complete.pop(path, None)
             file = self._incomplete.setdefault(path, _IncompleteFile(position, True, now, now))
-            file.written, file.unchanged_since, file.check_at = True, now, now + self._settle_seconds
+            if file.since is None:
+                file.unchanged_since = now
+                if not file.written:
+                    file.check_at = now + self._settle_seconds
+            file.written = True
         elif path not in self._complete:
             self._incomplete.setdefault(path, _IncompleteFile(position, False, now, now))
 
@@ -84,10 +117,18 @@ class CompletionTracker:
             return
         if found is None:
             del self._incomplete[path]
+            self.forget(path)
             return
-        state = (found.size, found.mtime_ns)
+        state = (found.size, found.mtime_ns, found.inode)
         file.busy = busy or file.state not in (None, state)
         if file.state != state:
+            if file.state is not None:
+                file.overwritten |= found.size <= file.state[0] or found.inode != file.state[2]
+                file.changes, file.offered = file.changes + 1, False
+                pause = now - file.unchanged_since
+                if file.changes > 1:
+                    faded = file.longest_pause * 0.5 ** (pause / PAUSE_HALF_LIFE_SECONDS)
+                    file.longest_pause = max(pause, faded)
             # The first check of a file that is being written only learns its state.
             if file.state is not None or not file.written:
                 file.unchanged_since = now
@@ -98,8 +139,40 @@ class CompletionTracker:
         ):
             del self._incomplete[path]
             self._complete[path] = CompleteFile(path, now, False, file.position)
-        else:
-            file.check_at = now + self._settle_seconds
+            return
+        waited = now - self._waiting_since.get(path, now)
+        if file.since is None and file.overwritten and waited >= RESTLESS_SECONDS:
+            file.since, file.overwritten, file.changes, file.longest_pause = now, False, 0, 0.0
+        elif self._quiet_for_now(file, now):
+            file.offered = True
+            self._complete[path] = CompleteFile(path, now, False, file.position, state)
+        file.check_at = now + (self._settle_seconds if file.since is None else STEP_SECONDS)
+
+    def retry(self, path: str, now: float) -> None:
+        """The file changed while it was imported, or could not be taken as it was at a moment."""
+        self.record(path, FileEventType.FOUND, now)
+        if file := self._incomplete.get(path):
+            file.offered, file.retry_at = False, now + RETRY_SECONDS
+
+    def forget(self, path: str) -> None:
+        """The file was taken in, or never will be: it does not wait any longer."""
+        self._waiting_since.pop(path, None)
+        self._completed_since.pop(path, None)
+        if file := self._incomplete.get(path):  # it has changed since
+            self._waiting_since[path] = file.unchanged_since
+            file.since, file.offered = None, False
+
+    def _completed_before(self, path: str, now: float) -> bool:
+        return now - self._completed_since.setdefault(path, now) >= RESTLESS_SECONDS
+
+    @staticmethod
+    def _quiet_for_now(file: _IncompleteFile, now: float) -> bool:
+        if file.since is None or now - file.since < LEARN_SECONDS or file.changes < 2:
+            return False  # it is not known yet
+        if not file.overwritten or file.offered or now < file.retry_at:
+            return False
+        quiet = now - file.unchanged_since
+        return quiet >= max(MIN_QUIET_SECONDS, QUIET_SHARE * file.longest_pause)
 
     def pause(self, now: float) -> float | None:
         """Seconds until there is something to do; None if there is nothing to wait for."""

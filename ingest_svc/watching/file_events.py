@@ -19,10 +19,12 @@ class FileEventType(Enum):
 
 
 class FolderEventType(Enum):
-    """APPEARED: made, or moved to this place, possibly with files in it. GONE: deleted, or moved away."""
+    """APPEARED: made, or moved to this place, possibly with files in it. GONE: deleted, or moved away. MISSED:
+    not watched for a while, so that anything may have happened in it, and below."""
 
     APPEARED = auto()
     GONE = auto()
+    MISSED = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from ingest_svc.rejection import RejectionCause
 from ingest_svc.thread_pool import ThreadPool
 from ingest_svc.watching.completion import PATIENCE_SECONDS
 from ingest_svc.watching.folder_walk import walk
+from ingest_svc.watching.ignored_names import IgnoredNames
 
 NANOSECONDS = 1_000_000_000
 
@@ -34,7 +35,8 @@ class ScanResult:
 class FolderScan:
     """`clock` is the current time by the file system's clock, in nanoseconds. `owner` returns the camera of a
     file, the cause of its rejection, or None to skip it. `on_known` receives, page by page, the files that
-    the store knows. `open_for_writing` returns whether a process writes to a file."""
+    the store knows. `open_for_writing` returns whether a process writes to a file. `on_failure` is called, from
+    any thread, with each folder that cannot be listed."""
 
     def __init__(
         self,
@@ -46,18 +48,21 @@ class FolderScan:
         known_files: KnownFiles,
         on_known: Callable[[list[Fingerprint]], Awaitable[None]],
         open_for_writing: Callable[[Path], bool | None],
+        ignored: IgnoredNames,
+        on_failure: Callable[[str], None],
         checks: ThreadPool,
     ) -> None:
         self._root, self._clock, self._settle_seconds, self._checks = root, clock, settle_seconds, checks
         self._open_for_writing, self._owner = open_for_writing, owner
         self._known_files, self._on_known = known_files, on_known
+        self._ignored, self._on_failure = ignored, on_failure
 
     async def run(self, below: str, skip: Callable[[Fingerprint], bool]) -> ScanResult:
         """Scans the folder `below` (a relative path; "" scans everything), except the files for which `skip`
-        returns true."""
+        returns true. Raises OSError if the cameras folder itself cannot be listed."""
         result, recent = ScanResult(), list[Fingerprint]()
         started = await self._checks.run(self._clock)
-        files = walk(self._root, below)
+        files = walk(self._root, below, self._ignored, self._on_failure)
         while page := await self._checks.run(list, islice(files, PAGE)):
             wanted = [file for file in page if not skip(file) and self._owner(file)]
             result.incomplete += [file.path for file in wanted if file.ctime_ns >= started]

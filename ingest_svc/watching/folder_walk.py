@@ -1,27 +1,11 @@
-"""Lists the files and folders of the cameras folder, and knows which names to ignore."""
+"""Lists the files and folders of the cameras folder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import structlog
-
 from ingest_svc.fingerprint import Fingerprint, fingerprint_in_real_folder, is_real_folder
-
-log = structlog.get_logger(__name__)
-
-SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
-TEMPORARY_SUFFIXES = (".part", ".tmp")
-
-
-def ignored(path: str) -> bool:
-    """Whether the path is hidden, in a hidden folder, under a temporary name, or a file of the system."""
-    name = path.rpartition("/")[2].lower()
-    return (
-        any(part.startswith(".") for part in path.split("/"))
-        or name in SYSTEM_FILES
-        or name.endswith(TEMPORARY_SUFFIXES)
-    )
+from ingest_svc.watching.ignored_names import IgnoredNames
 
 
 def camera_folder(path: str) -> str:
@@ -29,30 +13,36 @@ def camera_folder(path: str) -> str:
     return path.partition("/")[0]
 
 
-def camera_folder_names(root: Path) -> list[str]:
+def camera_folder_names(root: Path, ignored: IgnoredNames) -> list[str]:
+    """Raises OSError if the cameras folder cannot be listed."""
     with os.scandir(root) as entries:
-        return [e.name for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+        return [e.name for e in entries if e.is_dir(follow_symlinks=False) and not ignored.folder(e.name)]
 
 
-def walk(root: Path, below: str = "") -> Iterator[Fingerprint]:
+def walk(
+    root: Path, below: str, ignored: IgnoredNames, on_failure: Callable[[str], None]
+) -> Iterator[Fingerprint]:
     """Yields every file in the folder `below`, at any depth, that is not ignored.
 
-    Links to folders are not followed. Files that vanish meanwhile are left out.
+    Links to folders are not followed. Files and folders that vanish meanwhile are left out; `on_failure` is
+    called with each other folder that cannot be listed. Raises OSError if that is the cameras folder itself.
     """
-    folders = [below] if is_real_folder(root, below) else []
+    folders = [below] if not below or is_real_folder(root, below) else []
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(root / folder) as entries:
                 found = list(entries)
         except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                log.warning("folder not readable", path=folder, error=str(error))
+            if not folder:
+                raise
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                on_failure(folder)
             continue
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
-                if not entry.name.startswith("."):
+                if not ignored.folder(path):
                     folders.append(path)
-            elif not ignored(path) and (file := fingerprint_in_real_folder(root, path)) is not None:
+            elif not ignored.file(path) and (file := fingerprint_in_real_folder(root, path)) is not None:
                 yield file

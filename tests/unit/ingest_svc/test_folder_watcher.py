@@ -2,16 +2,13 @@
 for."""
 
 import asyncio
-import shutil
 import threading
 
 import pytest
-from watchdog.observers.api import EventQueue
-from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, WatchDescriptor
 
-from ingest_svc.service import compose
 from ingest_svc.watching.file_events import FolderEventType
-from mesh.problems import Unavailable
+from ingest_svc.watching.inotify import IN_Q_OVERFLOW, InotifyEvent
+from ingest_svc.watching.native_watch import NativeWatch
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
 from tests.support.waiting import until
@@ -60,22 +57,21 @@ async def test_the_status_is_never_idle_while_the_watcher_lags_behind(
     (harness.root / "door").mkdir()
     async with harness.running() as ingest:
         await until(lambda: harness.idle)
-        observer, barrier = ingest.worker._watcher.observer, ingest.worker._watcher.barrier
-        dispatch, reached = observer.dispatch_events, barrier.reached
+        watch, barrier = ingest.worker._watcher.watch, ingest.worker._watcher.barrier
+        assert isinstance(watch, NativeWatch)
+        handle, reached = watch._handle, barrier.reached
         steps, passes = threading.Semaphore(0), list[str]()
 
-        def one_step(events: EventQueue) -> None:
+        def one_step(event: InotifyEvent) -> None:
             steps.acquire()
-            dispatch(events)
+            handle(event)
 
         def reached_and_noted(name: str) -> None:
             reached(name)
             passes.append(name)
 
-        monkeypatch.setattr(observer, "dispatch_events", one_step)
+        monkeypatch.setattr(watch, "_handle", one_step)
         monkeypatch.setattr(barrier, "reached", reached_and_noted)
-        # The event of this file ends the call of the original method that the thread is in.
-        (harness.root / ".one").touch()
         monkeypatch.setattr("ingest_svc.watching.watch_barrier.WAIT_SECONDS", 0.01)
         assert (await ingest.worker.caught_up()).scanning
         harness.drop("door/one.jpg", jpeg("one"))
@@ -131,27 +127,8 @@ async def test_an_overflow_of_the_kernels_queue_leads_to_a_full_scan(
             harness.drop("new/two.jpg", jpeg("two"))
             assert not (await ingest.worker.caught_up()).scanning  # the watcher has reported the files
             assert not harness.paths
-        overflow = InotifyEvent(WatchDescriptor(-1), InotifyConstants.IN_Q_OVERFLOW, 0, b"")
-        watcher.observer._inotify.handle_event(overflow)  # type: ignore[attr-defined]
+        assert isinstance(watcher.watch, NativeWatch)
+        watcher.watch._handle(InotifyEvent(-1, IN_Q_OVERFLOW, ""))
         await until(lambda: sorted(harness.paths) == ["door/one.jpg", "new/two.jpg"])
         harness.drop("new/three.jpg", jpeg("three"))
         await until(lambda: len(harness.paths) == 3)
-
-
-@pytest.mark.parametrize("polling", [False, True])
-async def test_a_cameras_folder_that_is_removed_is_noticed(
-    harness: IngestHarness, polling: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ingest_svc.worker.CHECK_SECONDS", 0.1)
-    harness.settings |= {"ingest_polling": polling, "ingest_poll_seconds": 0.05}
-    async with compose(
-        harness.config(), harness.cameras, harness.known_files, harness.blobs, harness.bus
-    ) as ingest:
-        announcing = asyncio.create_task(ingest.announcer.run())
-        working = asyncio.create_task(ingest.worker.run())
-        await until(lambda: not ingest.worker.status().scanning)
-        shutil.rmtree(harness.root)
-        with pytest.raises(Unavailable, match="no longer watched"):
-            await asyncio.wait_for(working, 90)
-        announcing.cancel()
-        await asyncio.gather(announcing, return_exceptions=True)

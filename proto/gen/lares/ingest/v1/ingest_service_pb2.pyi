@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -115,22 +117,34 @@ class GetIngestStatusResponse(_message.Message):
     SETTLING_FIELD_NUMBER: _builtins.int
     UNANNOUNCED_FIELD_NUMBER: _builtins.int
     SCANNING_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FOLDERS_FIELD_NUMBER: _builtins.int
     settling: _builtins.int
     """Files that have been seen and are not complete yet."""
     unannounced: _builtins.int
     """Complete files and uploads that are not durably announced yet."""
     scanning: _builtins.bool
-    """True until the scan at start has ended, during other scans, and while the watcher lags behind."""
+    """True until the scan at start has ended, during other scans, while the watcher lags behind, and while there is a
+    problem.
+    """
+    problem: _builtins.str
+    """Why the cameras folder cannot be used now; empty if it can. Nothing is missed: it is scanned when it is back."""
+    @_builtins.property
+    def unreadable_folders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Folders below the cameras folder that cannot be read now, at most 100 of them."""
+
     def __init__(
         self,
         *,
         settling: _builtins.int = ...,
         unannounced: _builtins.int = ...,
         scanning: _builtins.bool = ...,
+        problem: _builtins.str = ...,
+        unreadable_folders: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scanning", b"scanning", "settling", b"settling", "unannounced", b"unannounced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "scanning", b"scanning", "settling", b"settling", "unannounced", b"unannounced", "unreadable_folders", b"unreadable_folders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

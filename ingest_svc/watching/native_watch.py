@@ -1,0 +1,267 @@
+"""Watches the cameras folder by inotify, which has to be told every single folder.
+
+A folder can slip through: it could not be read when it was made, it was renamed before it could be watched,
+another file system was mounted over it. So there is a record of what is watched, and of what it looked like,
+which is compared with what exists: for the folder that an event is about at once, for all of them regularly.
+"""
+
+import errno
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from ingest_svc.watching import inotify
+from ingest_svc.watching.file_events import FileEventQueue, FileEventType, FolderEventType
+from ingest_svc.watching.folder_state import FolderState, folder_state, require_searchable
+from ingest_svc.watching.folder_watch import FolderWatch, joined
+from ingest_svc.watching.ignored_names import IgnoredNames
+from ingest_svc.watching.watch_barrier import BARRIER_NAME, WatchBarrier
+
+log = structlog.get_logger(__name__)
+
+# How often the record is compared with what exists; more often while the cameras folder itself is away.
+LOOK_SECONDS, LOOK_AWAY_SECONDS = 5.0, 0.5
+
+FILE_EVENTS = (
+    (inotify.IN_CLOSE_WRITE | inotify.IN_MOVED_TO, FileEventType.COMPLETE),
+    (inotify.IN_MODIFY, FileEventType.WRITTEN),
+    (inotify.IN_CREATE | inotify.IN_ATTRIB, FileEventType.FOUND),
+)
+GONE = (FileNotFoundError, NotADirectoryError)
+
+
+class _Folder(NamedTuple):
+    watch: int
+    state: FolderState
+
+
+class NativeWatch(FolderWatch):
+    """Raises OSError, or AttributeError, where there is no inotify."""
+
+    def __init__(
+        self, root: Path, ignored: IgnoredNames, events: FileEventQueue, barrier: WatchBarrier
+    ) -> None:
+        super().__init__(root, ignored, events)
+        self._barrier, self._inotify = barrier, inotify.Inotify()
+        self._folders: dict[str, _Folder] = {}
+        self._path_of: dict[int, str] = {}
+        # Readable folders for which the system has no watch left.
+        self._without_watch: set[str] = set()
+        self._below: dict[str, set[str]] = {}
+        self._distrusted: deque[str] = deque()
+        self._look_now = False
+
+    def prepare(self) -> None:
+        self._watch("")
+        if "" in self._without_watch:
+            raise OSError(errno.ENOSPC, "the limit of inotify watches is reached")
+        if "" in self._failed:
+            raise OSError(errno.EACCES, self._failed[""])
+        self._tell()
+
+    def distrust(self, folder: str) -> None:
+        self._distrusted.append(folder)
+
+    def look(self) -> None:
+        self._look_now = True
+        self._inotify.wake()
+
+    def _watch_until_stopped(self) -> None:
+        next_look = time.monotonic() + LOOK_SECONDS
+        while not self._stopping.is_set():
+            for event in self._inotify.read(next_look - time.monotonic()):
+                self._handle(event)
+            if self._look_now or time.monotonic() >= next_look:
+                self._look_now = False
+                self._look_at_all()
+                next_look = time.monotonic() + (LOOK_AWAY_SECONDS if self.identity is None else LOOK_SECONDS)
+            self._tell()
+
+    def close(self) -> None:
+        self._inotify.close()
+
+    def _handle(self, event: inotify.InotifyEvent) -> None:
+        if event.mask & inotify.IN_Q_OVERFLOW:
+            self._events.mark_lost()
+            self._look_now = True
+            return
+        folder = self._path_of.get(event.watch)
+        if folder is None:
+            if not event.mask & inotify.IN_IGNORED:
+                self._inotify.remove(event.watch)  # the folder was moved out of the cameras folder
+        elif not event.name:
+            self._handle_own(folder, event)
+        elif event.mask & inotify.IN_ISDIR:
+            self._handle_folder(joined(folder, event.name), event.mask)
+        else:
+            self._handle_file(joined(folder, event.name), event.mask)
+
+    def _handle_own(self, folder: str, event: inotify.InotifyEvent) -> None:
+        """An event about a watched folder itself."""
+        if event.mask & inotify.IN_IGNORED:  # deleted, or its file system was unmounted
+            self._forget(folder)
+            self._watch_again(folder)
+        elif event.mask & (inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF) and not folder:
+            self._events.mark_lost()  # whatever was looked for meanwhile was not there
+            self._look_at(folder)
+        elif event.mask & inotify.IN_ATTRIB:
+            self._look_at(folder)
+
+    def _handle_folder(self, path: str, mask: int) -> None:
+        if self._ignored.folder(path):
+            return
+        if mask & (inotify.IN_CREATE | inotify.IN_MOVED_TO):
+            self._watch(path)
+            self._put(path, FolderEventType.APPEARED)
+        elif mask & (inotify.IN_DELETE | inotify.IN_MOVED_FROM):
+            self._forget(path)
+            self._put(path, FolderEventType.GONE)
+            self._watch_again(path)  # by now there may be another folder
+        elif mask & inotify.IN_ATTRIB:
+            self._look_at(path)
+
+    def _handle_file(self, path: str, mask: int) -> None:
+        if path.startswith(BARRIER_NAME):
+            self._barrier.reached(path)
+        elif not self._ignored.file(path):
+            for wanted, event in FILE_EVENTS:
+                if mask & wanted:
+                    self._put(path, event)
+                    return
+
+    def _look_at_all(self) -> None:
+        for _ in range(len(self._distrusted)):
+            folder = self._distrusted.popleft()
+            self._forget(folder)
+            self._watch_again(folder)
+        self._events.blind = bool(self._without_watch)
+        for folder in [*self._folders, *self._failed, *self._without_watch]:
+            self._look_at(folder)
+        if not self._folders:
+            self._watch_again("")
+
+    def _look_at(self, folder: str) -> None:
+        """Makes sure that the folder is watched, and the folders in it are known, if it exists."""
+        known = self._folders.get(folder)
+        if known is None:
+            self._watch_again(folder)
+            return
+        try:
+            state = folder_state(self._full(folder))
+        except OSError as error:
+            self._forget(folder)
+            if isinstance(error, GONE) and folder:
+                self._put(folder, FolderEventType.GONE)
+            else:
+                self._fail(folder, error)
+            return
+        if state.identity != known.state.identity:
+            self._forget(folder)
+            self._watch_again(folder)
+        elif not known.state.unchanged(state):
+            for below in self._list(folder, _Folder(known.watch, state)):
+                if below not in self._folders:
+                    self._watch_again(below)
+
+    def _watch_again(self, folder: str) -> None:
+        """Watches a folder that should be watched already; what happened in it is unknown."""
+        self._watch(folder)
+        if folder in self._folders:
+            self._put(folder, FolderEventType.MISSED)
+
+    def _watch(self, path: str) -> None:
+        """Watches the folder, and those below it. First each folder is watched, then its entries are listed, so
+        that none is missed."""
+        folders = [path]
+        while folders:
+            folder = folders.pop()
+            full = self._full(folder)
+            self._failed.pop(folder, None)
+            self._without_watch.discard(folder)
+            try:
+                state = folder_state(full)
+                watch = self._inotify.add(full)
+                if self._is_elsewhere(watch, folder, state):
+                    raise OSError(errno.ELOOP, "the same folder is there under two names")
+            except OSError as error:
+                self._forget(folder)
+                if error.errno == errno.ENOSPC:
+                    self._no_watch_left(folder)
+                elif not isinstance(error, GONE) or not folder:
+                    self._fail(folder, error)
+                continue
+            folders += self._list(folder, _Folder(watch, state))
+
+    def _list(self, folder: str, found: _Folder) -> list[str]:
+        """Records a watched folder, and returns the folders in it."""
+        full = self._full(folder)
+        self._record(folder, found)
+        try:
+            require_searchable(full)
+            with os.scandir(full) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            self._forget(folder)
+            if not isinstance(error, GONE) or not folder:
+                self._fail(folder, error)
+            return []
+        paths = [joined(folder, name) for name in names]
+        return [path for path in paths if not self._ignored.folder(path)]
+
+    def _record(self, folder: str, found: _Folder) -> None:
+        before, moved_from = self._folders.get(folder), self._path_of.get(found.watch)
+        if before is not None and before.watch != found.watch:
+            self._path_of.pop(before.watch, None)
+        if moved_from is not None and moved_from != folder:
+            self._folders.pop(moved_from, None)
+        self._folders[folder], self._path_of[found.watch] = found, folder
+        self._place(folder)
+        if not folder:
+            self.identity = found.state.identity
+
+    def _is_elsewhere(self, watch: int, folder: str, state: FolderState) -> bool:
+        """Whether the same folder exists under another name, too, as a bind mount does: its events would come
+        under one of the names only."""
+        other = self._path_of.get(watch, folder)
+        if other == folder:
+            return False
+        try:
+            return folder_state(self._full(other)).identity == state.identity
+        except OSError:
+            return False
+
+    def _forget(self, folder: str) -> None:
+        """Forgets a folder, and everything below it. The watches remain until they report something."""
+        if folder:
+            self._below.get(folder.rpartition("/")[0], set()).discard(folder)
+        paths = [folder]
+        while paths:
+            path = paths.pop()
+            paths += self._below.pop(path, ())
+            self._failed.pop(path, None)
+            self._without_watch.discard(path)
+            known = self._folders.pop(path, None)
+            if known is not None and self._path_of.get(known.watch) == path:
+                del self._path_of[known.watch]
+        if not folder:
+            self.identity = None
+
+    def _fail(self, folder: str, error: OSError) -> None:
+        super()._fail(folder, error)
+        self._place(folder)
+
+    def _place(self, folder: str) -> None:
+        """Notes in which folder this one is, so that it is forgotten with it."""
+        if folder:
+            self._below.setdefault(folder.rpartition("/")[0], set()).add(folder)
+
+    def _no_watch_left(self, folder: str) -> None:
+        if not self._events.blind:
+            log.error("too many folders for native events, raise fs.inotify.max_user_watches")
+        self._events.blind = True
+        self._without_watch.add(folder)
+        self._place(folder)

@@ -1,0 +1,141 @@
+"""The cameras folder goes away and comes back, as a network mount does."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ingest_svc.folder_lock import lock_folder
+from ingest_svc.service import readable
+from mesh.problems import Conflict, Unavailable
+from tests.support.image_files import jpeg
+from tests.support.ingest_harness import IngestHarness
+from tests.support.waiting import until
+
+
+@pytest.fixture(params=["native", "polling"])
+def either(request: pytest.FixtureRequest, harness: IngestHarness) -> IngestHarness:
+    """Watches natively, or by polling."""
+    if request.param == "polling":
+        harness.settings |= {"ingest_polling": True, "ingest_poll_seconds": 0.05}
+    return harness
+
+
+def move_away(root: Path) -> None:
+    root.rename(root.with_name("elsewhere"))
+
+
+def take_away_and_cover(root: Path) -> None:
+    """As an unmount does: the empty folder below appears."""
+    move_away(root)
+    root.mkdir()
+
+
+def bring_back(root: Path) -> None:
+    if root.exists():
+        shutil.rmtree(root)
+    root.with_name("elsewhere").rename(root)
+
+
+def bring_another(root: Path) -> None:
+    """The same files in another folder, as if mounted again from another place."""
+    if root.exists():
+        shutil.rmtree(root)
+    shutil.copytree(root.with_name("elsewhere"), root)
+    shutil.rmtree(root.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("leave", [move_away, take_away_and_cover])
+@pytest.mark.parametrize("back", [bring_back, bring_another])
+async def test_ingest_waits_until_the_cameras_folder_is_back(
+    either: IngestHarness, leave: Callable[[Path], None], back: Callable[[Path], None]
+) -> None:
+    either.drop("door/before.jpg", jpeg("before"))
+    elsewhere = either.root.with_name("elsewhere")
+    async with either.running() as ingest:
+        check = readable(either.root, ingest.worker.status)
+        await until(lambda: either.idle and either.paths)
+        await check()
+        leave(either.root)
+        if not either.root.exists():
+            await until(lambda: ingest.worker.status().problem)
+            status = await ingest.worker.caught_up()
+            assert (status.scanning, "away" in status.problem) == (True, True)
+            with pytest.raises(Unavailable, match="away"):
+                await check()
+        else:
+            await until(lambda: (either.root / ".lares.lock").exists())
+        (elsewhere / "door" / "while.jpg").write_bytes(jpeg("while"))
+        (elsewhere / "new" / "deep").mkdir(parents=True)
+        (elsewhere / "new" / "deep" / "while.jpg").write_bytes(jpeg("new"))
+        back(either.root)
+        await until(lambda: {"door/while.jpg", "new/deep/while.jpg"} <= set(either.paths))
+        await until(lambda: not ingest.worker.status().problem and either.idle)
+        await check()
+        either.drop("new/deep/after.jpg", jpeg("after"))
+        either.drop("door/after.jpg", jpeg("after"))
+        await until(lambda: {"new/deep/after.jpg", "door/after.jpg"} <= set(either.paths))
+        with pytest.raises(Conflict):
+            async with lock_folder(either.root, patience=0):
+                pass
+    assert either.rejected == {}
+
+
+async def test_many_short_absences_miss_nothing(either: IngestHarness) -> None:
+    elsewhere = either.root.with_name("elsewhere")
+    (either.root / "door").mkdir()
+    async with either.running():
+        await until(lambda: either.idle)
+        for index in range(30):
+            (either.root / "door" / f"{index}.jpg").write_bytes(jpeg(str(index)))
+            move_away(either.root)
+            (elsewhere / "door" / f"{index}-away.jpg").write_bytes(jpeg(f"{index} away"))
+            bring_back(either.root)
+        await until(lambda: len({media.sha256 for media in either.bus.media}) == 60)
+
+
+async def test_another_ingest_that_has_the_folder_that_is_there_now_is_told(either: IngestHarness) -> None:
+    (either.root / "door").mkdir()
+    other = either.root.with_name("other")
+    other.mkdir()
+    async with either.running() as ingest:
+        await until(lambda: either.idle)
+        async with lock_folder(other):
+            move_away(either.root)
+            other.rename(either.root)
+            await until(lambda: "another Lares" in ingest.worker.status().problem)
+            (either.root / "door").mkdir()
+            (either.root / "door" / "one.jpg").write_bytes(jpeg("one"))
+            assert either.paths == []
+        await until(lambda: either.paths == ["door/one.jpg"])
+
+
+async def test_errors_of_the_folder_are_waited_for(
+    either: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share whose server is away answers every call with an error."""
+    (either.root / "door").mkdir()
+    async with either.running() as ingest:
+        await until(lambda: either.idle)
+        with monkeypatch.context() as failing:
+
+            def stale(path: str) -> object:
+                raise OSError(errno.ESTALE, "Stale file handle")
+
+            failing.setattr("ingest_svc.watching.folder_watcher.folder_state", stale)
+            await until(lambda: "Stale" in ingest.worker.status().problem)
+            either.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: either.paths == ["door/one.jpg"] and either.idle)
+
+
+async def test_a_lock_file_that_is_deleted_is_made_again(harness: IngestHarness) -> None:
+    async with harness.running():
+        await until(lambda: harness.idle)
+        os.unlink(harness.root / ".lares.lock")
+        await until(lambda: (harness.root / ".lares.lock").exists())
+        with pytest.raises(Conflict):
+            async with lock_folder(harness.root, patience=0):
+                pass
