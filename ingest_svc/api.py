@@ -18,7 +18,6 @@ from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceServicer
 from mesh.problems import Invalid
 from mesh.telemetry.trace_context import outgoing_headers
 
-
 # The most folders that a status names.
 MAX_FOLDERS = 100
 

@@ -17,8 +17,8 @@ MAX_REMEMBERED = 20_000
 
 
 class DuplicateFilter:
-    """`on_change` is called with the path of a file that changed, or vanished, while it was imported, `on_done`
-    with that of a file that was announced."""
+    """`on_change` is called with the path of a file that changed, or vanished, while it was imported,
+    `on_done` with that of a file that was announced."""
 
     def __init__(
         self,
@@ -61,8 +61,8 @@ class DuplicateFilter:
         restless: bool = False,
     ) -> None:
         """Starts importing or rejecting a file. Its fact is announced after those of the files of its camera
-        that were submitted before. `completed_at` is in monotonic seconds. `restless`: the file is overwritten
-        again and again, and is imported between two times."""
+        that were submitted before. `completed_at` is in monotonic seconds. `restless`: the file is
+        overwritten again and again, and is imported between two times."""
         self._in_flight[file.path] = file
         if isinstance(owner, SourceCamera):
             order_key, work = owner.id, self._importer.run(file, owner, restless)

@@ -20,8 +20,7 @@ from mesh.blobs.spool import SpoolFailed, digest, read_at
 from mesh.image_headers import ByteSource, FileBytes, ImageFormat, image_format
 from mesh.image_metadata import EXIF_SEARCH_BYTES, exif_time
 
-# Which part of a file is near its beginning: one third of it.
-NEAR_BEGINNING, COMPARED_BYTES = 3, 64 * 1024
+COMPARED_BYTES = 64 * 1024
 # Errors that an unchanged file gives every time. Others have causes outside the file, and pass.
 PERMANENT_ERRORS = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -86,28 +85,27 @@ def _examine_content(
     return ExaminedPhoto(blob, header, _capture_time(content, header.form, file, camera))
 
 
-def overwritten_from_the_start(root: Path, file: Fingerprint, copy: SpooledFile) -> bool | None:
-    """Whether the file was replaced, cut off, or changed near its beginning since `copy` was made of it in the
-    state `file`; False if it was changed further behind. None if it has not changed, or is not there."""
+def first_change(root: Path, file: Fingerprint, copy: SpooledFile) -> int | None:
+    """Where the file differs from `copy`, which was made of it in the state `file`: the first byte. 0 if it
+    was replaced or cut off. None if it has not changed, or is not there."""
     now = fingerprint(root, file.path)
     if now is None or now.same_state(file):
         return None
     if now.inode != file.inode or now.size < copy.blob.size:
-        return True
+        return 0
     try:
         with open(root / file.path, "rb", buffering=0, opener=_open) as stream:
-            most, start = copy.blob.size // NEAR_BEGINNING, 0
-            while start < most:
-                length = min(COMPARED_BYTES, most - start)
-                if copy.read(start, length) != read_at(stream.fileno(), start, length):
-                    return True
-                start += length
-            same = copy.read(most, copy.blob.size) == read_at(stream.fileno(), most, copy.blob.size - most)
-    except OSError as error:
-        if isinstance(error, SpoolFailed):
-            raise
+            for start in range(0, copy.blob.size, COMPARED_BYTES):
+                was = copy.read(start, COMPARED_BYTES)
+                found = read_at(stream.fileno(), start, len(was))
+                if was != found:
+                    same = (at for at, pair in enumerate(zip(was, found, strict=False)) if pair[0] != pair[1])
+                    return start + next(same, len(found))
+    except SpoolFailed:
+        raise
+    except OSError:
         return None
-    return None if same else False  # its time may change before its content does
+    return None  # its time may change before its content does
 
 
 def capture_time_of_file(root: Path, file: Fingerprint, camera: SourceCamera) -> datetime:

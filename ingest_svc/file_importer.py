@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from ingest_svc.examination import ExaminedPhoto, examine, overwritten_from_the_start
+from cachetools import FIFOCache
+
+from ingest_svc.examination import ExaminedPhoto, examine, first_change
 from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.formats.inspection import PhotoLimits
@@ -21,6 +23,10 @@ from mesh.telemetry.spans import span
 MAX_IMPORTS = 8
 # How long, and how often, to look for the next picture of a file that is overwritten again and again.
 NEXT_SECONDS, LOOK_SECONDS = 1.5, 0.02
+# The next picture differs from one before it within its first NEAR_BYTES. If that was not found MAX_FAR
+# times, the upper parts of the pictures are alike, and the first third is near enough.
+NEAR_BYTES, NEAR_SHARE, MAX_FAR = 2048, 3, 20
+MAX_RESTLESS = 1000
 
 
 class BlobSpool(Protocol):
@@ -38,6 +44,8 @@ class FileImporter:
         self._root, self._blobs, self._limits = root, blobs, limits
         self._readers, self._checks = readers, checks
         self._free = asyncio.Semaphore(MAX_IMPORTS)
+        # How often, in a row, the next change of a restless file was too far from its beginning.
+        self._far: FIFOCache[str, int] = FIFOCache(MAX_RESTLESS)
 
     async def run(self, file: Fingerprint, camera: SourceCamera, restless: bool = False) -> Fact | None:
         """Returns a photo whose blob is durable, or a rejection; None if the file is gone or has changed.
@@ -81,10 +89,17 @@ class FileImporter:
         continue it instead of beginning another one. Waits for that change."""
         deadline = time.monotonic() + NEXT_SECONDS
         while time.monotonic() < deadline:
-            whole = await self._readers.run(overwritten_from_the_start, self._root, file, copy)
-            if whole is not None:
-                return whole
+            changed = await self._readers.run(first_change, self._root, file, copy)
+            if changed is not None:
+                return self._is_near(file.path, changed, copy.blob.size)
             await asyncio.sleep(LOOK_SECONDS)
+        return False
+
+    def _is_near(self, path: str, changed: int, size: int) -> bool:
+        far, share = self._far.pop(path, 0), size // NEAR_SHARE
+        if changed < (min(NEAR_BYTES, share) if far < MAX_FAR else share):
+            return True
+        self._far[path] = far + 1
         return False
 
     async def _unchanged(self, file: Fingerprint) -> bool:

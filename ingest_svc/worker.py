@@ -26,7 +26,8 @@ from ingest_svc.watching.ignored_names import IgnoredNames
 
 log = structlog.get_logger(__name__)
 
-# How often, at most and at least, the worker checks that the cameras folder is still there; and while it is not.
+# How often, at most and at least, the worker checks that the cameras folder is still there; how often while
+# it is not.
 CHECK_SECONDS, IDLE_CHECK_SECONDS, AWAY_SECONDS = 0.25, 2.0, 0.5
 # How often everything is scanned while some folders report no events.
 BLIND_SCAN_SECONDS = 60.0
@@ -36,8 +37,8 @@ BLIND_SCAN_SECONDS = 60.0
 class IngestProgress:
     """Counts the files that were seen and are not durably announced yet. While there are any, while the
     watcher lags behind, or while the cameras folder is away, at least one of the first three is not zero or
-    false. `problem` says why the folder is away; empty if it is there. `unreadable` are the folders in it that
-    cannot be read."""
+    false. `problem` says why the folder is away; empty if it is there. `unreadable` are the folders in it
+    that cannot be read."""
 
     settling: int
     unannounced: int
@@ -80,7 +81,7 @@ class IngestWorker:
         # When each camera was created. A different time means that it was deleted and created again.
         self._created_at: dict[str, int] = {}
         self._scanned_at = time.monotonic()
-        # Why the cameras folder is away, and whether something in it was not there that had been a moment ago.
+        # Why the cameras folder is away, and whether something in it was gone that had just been there.
         self._problem, self._vanished = "", False
         self._checked_at = -CHECK_SECONDS
 
@@ -110,7 +111,8 @@ class IngestWorker:
         """Runs until it is cancelled. Raises Internal WATCH_FAILED."""
         while True:
             try:
-                if self._problem or time.monotonic() - self._checked_at >= CHECK_SECONDS:
+                elapsed = time.monotonic() - self._checked_at
+                if self._problem or "" in self._to_scan or elapsed >= CHECK_SECONDS:
                     await self._check()
                 await self._round()
                 if self._vanished:  # perhaps because the whole cameras folder was not there

@@ -33,8 +33,8 @@ class IngestStatus:
     unannounced: int = message_field("unannounced", description="Complete files that are not announced yet.")
     scanning: bool = message_field(
         "scanning",
-        description="True until the scan at start has ended, while the folders' watcher lags behind, and while"
-        " there is a problem.",
+        description="True until the scan at start has ended, while the folders' watcher lags behind, and"
+        " while there is a problem.",
     )
     problem: str | None = message_field(
         "problem",

@@ -12,10 +12,11 @@ from ingest_svc.watching.folder_walk import camera_folder
 
 # A file that is open for writing and does not change counts as abandoned, hence complete, after this.
 PATIENCE_SECONDS = 30.0
-# A file that is overwritten for longer than RESTLESS_SECONDS, and was not complete in that time, is restless. It
-# is looked at in short steps, and counts as complete for the moment when it did not change for QUIET_SHARE of the
-# longest pause between two changes, because that pause lies between two pictures and not inside one. A pause is
-# worth half as much after PAUSE_HALF_LIFE_SECONDS, so that one stall of the camera does not count for ever.
+# A file that is overwritten for longer than RESTLESS_SECONDS, and was not complete in that time, is restless.
+# It is looked at in short steps, and counts as complete for the moment when it did not change for QUIET_SHARE
+# of the longest pause between two changes, because that pause lies between two pictures and not inside one. A
+# pause is worth half as much after PAUSE_HALF_LIFE_SECONDS, so that one stall of the camera does not count
+# for ever.
 RESTLESS_SECONDS, STEP_SECONDS, RETRY_SECONDS = 1.5, 0.02, 0.15
 LEARN_SECONDS, QUIET_SHARE, MIN_QUIET_SECONDS, PAUSE_HALF_LIFE_SECONDS = 0.75, 0.5, 0.03, 2.0
 
@@ -26,8 +27,8 @@ State = tuple[int, int, int]
 @dataclass(frozen=True)
 class CompleteFile:
     """`reported`: the system reported the completion; otherwise the file did not change for a while. `at` is
-    when the completion was noticed. `position` is the file's place in the order of arrival. `moment` is the state
-    in which a restless file, which may change at any time, is complete."""
+    when the completion was noticed. `position` is the file's place in the order of arrival. `moment` is the
+    state in which a restless file, which may change at any time, is complete."""
 
     path: str
     at: float
@@ -39,9 +40,9 @@ class CompleteFile:
 @dataclass
 class _IncompleteFile:
     """`written`: the system will report when the file is closed. `busy`: it is empty, open for writing, or
-    changed between the last two checks. `state` is its size, mtime and inode. `overwritten`: it changed without
-    growing. A restless file is so `since`; `offered`: its present state was returned as complete, or the last one
-    was just now, until `retry_at`."""
+    changed between the last two checks. `state` is its size, mtime and inode. `overwritten`: it changed
+    without growing. A restless file is so `since`; `offered`: its present state was returned as complete, or
+    the last one was just now, until `retry_at`."""
 
     position: int
     written: bool
@@ -54,6 +55,7 @@ class _IncompleteFile:
     changes: int = 0
     longest_pause: float = 0.0
     offered: bool = False
+    attempts: int = 0
     retry_at: float = 0.0
 
 
@@ -152,7 +154,9 @@ class CompletionTracker:
         """The file changed while it was imported, or could not be taken as it was at a moment."""
         self.record(path, FileEventType.FOUND, now)
         if file := self._incomplete.get(path):
-            file.offered, file.retry_at = False, now + RETRY_SECONDS
+            file.attempts, file.offered = file.attempts + 1, False
+            # Not always equally late, or it might be the same wrong moment each time.
+            file.retry_at = now + RETRY_SECONDS * (file.attempts % 3)
 
     def forget(self, path: str) -> None:
         """The file was taken in, or never will be: it does not wait any longer."""

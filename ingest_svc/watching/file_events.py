@@ -19,8 +19,8 @@ class FileEventType(Enum):
 
 
 class FolderEventType(Enum):
-    """APPEARED: made, or moved to this place, possibly with files in it. GONE: deleted, or moved away. MISSED:
-    not watched for a while, so that anything may have happened in it, and below."""
+    """APPEARED: made, or moved to this place, possibly with files in it. GONE: deleted, or moved away.
+    MISSED: not watched for a while, so that anything may have happened in it, and below."""
 
     APPEARED = auto()
     GONE = auto()

@@ -35,8 +35,8 @@ class ScanResult:
 class FolderScan:
     """`clock` is the current time by the file system's clock, in nanoseconds. `owner` returns the camera of a
     file, the cause of its rejection, or None to skip it. `on_known` receives, page by page, the files that
-    the store knows. `open_for_writing` returns whether a process writes to a file. `on_failure` is called, from
-    any thread, with each folder that cannot be listed."""
+    the store knows. `open_for_writing` returns whether a process writes to a file. `on_failure` is called,
+    from any thread, with each folder that cannot be listed."""
 
     def __init__(
         self,

@@ -1,12 +1,15 @@
 """What a folder looked like when it was listed."""
 
 import os
+import re
 import stat
 import time
 from dataclasses import dataclass
 
 # A folder that changed less than this before it was listed may change again without a new mtime.
 COARSE_CLOCK_NS = 2_000_000_000
+# How the kernel writes some bytes of paths in /proc/self/mountinfo: as \\040.
+OCTAL = re.compile(rb"[ \t\n\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,21 @@ def folder_state(path: str) -> FolderState:
         (status.st_mtime_ns, status.st_ctime_ns),
         settled=newest < now - COARSE_CLOCK_NS,
     )
+
+
+def is_mount_point(path: str) -> bool:
+    """Whether a file system is mounted at the path; also one that is mounted elsewhere, too, which
+    os.path.ismount does not notice. False where the system does not say."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as mounts:
+            points = {line.split(b" ", 5)[4] for line in mounts}
+    except OSError:
+        return False
+    return OCTAL.sub(_escaped, os.fsencode(path)) in points
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    return b"\\%03o" % match[0][0]
 
 
 def require_searchable(path: str) -> None:

@@ -35,8 +35,8 @@ class FolderWatch(ABC, threading.Thread):
 
     @abstractmethod
     def distrust(self, folder: str) -> None:
-        """Call this, from any thread, with a folder that could not be listed. It is reported as MISSED once it
-        can be."""
+        """Call this, from any thread, with a folder that could not be listed. It is reported as MISSED once
+        it can be."""
 
     @abstractmethod
     def look(self) -> None:
@@ -48,7 +48,7 @@ class FolderWatch(ABC, threading.Thread):
     def run(self) -> None:
         try:
             self._watch_until_stopped()
-        except BaseException as error:  # noqa: BLE001  # the worker raises it
+        except BaseException as error:  # the worker raises it
             self.failure = error
             self._events.wake()
 

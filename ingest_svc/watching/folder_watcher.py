@@ -10,7 +10,7 @@ import structlog
 
 from ingest_svc.folder_lock import FolderLock
 from ingest_svc.watching.file_events import FileEventQueue
-from ingest_svc.watching.folder_state import folder_state
+from ingest_svc.watching.folder_state import folder_state, is_mount_point
 from ingest_svc.watching.folder_watch import FolderWatch
 from ingest_svc.watching.ignored_names import IgnoredNames
 from ingest_svc.watching.native_watch import NativeWatch
@@ -31,9 +31,10 @@ class FolderAway(Unavailable):
         super().__init__(f"the cameras folder is away: {why}", "CAMERAS_FOLDER")
 
 
-@dataclass(frozen=True)
+@dataclass
 class FolderWatcher:
-    """`reports_close`: the system reports when a file is closed after writing."""
+    """`reports_close`: the system reports when a file is closed after writing. `mounted`: the cameras folder
+    is a mount point."""
 
     root: Path
     events: FileEventQueue
@@ -41,6 +42,10 @@ class FolderWatcher:
     watch: FolderWatch
     lock: FolderLock
     reports_close: bool
+    mounted: bool
+
+    def __post_init__(self) -> None:
+        self._checked = self.watch.identity
 
     def open_for_writing(self, path: Path) -> bool | None:
         """Whether any process has the file open for writing; None if that is unknown now but an event will
@@ -61,6 +66,11 @@ class FolderWatcher:
             raise Internal(f"the cameras folder is no longer watched: {self.watch.failure!r}", "WATCH_FAILED")
         try:
             identity = folder_state(str(self.root)).identity
+            if identity != self._checked:
+                mounted = is_mount_point(str(self.root))
+                if self.mounted and not mounted:  # what is there now is only the place for the mount
+                    raise OSError("nothing is mounted there")
+                self.mounted = mounted
             self.lock.renew()
         except OSError as error:
             self.watch.look()
@@ -71,6 +81,7 @@ class FolderWatcher:
             self.watch.look()
             why = self.watch.unreadable.get("", "it is another folder than before, and not watched yet")
             raise FolderAway(why)
+        self._checked = identity
 
 
 @asynccontextmanager
@@ -94,7 +105,8 @@ async def watch_folder(
         ) from None
     watch.start()
     try:
-        yield FolderWatcher(root, events, barrier, watch, lock, isinstance(watch, NativeWatch))
+        native, mounted = isinstance(watch, NativeWatch), is_mount_point(str(root))
+        yield FolderWatcher(root, events, barrier, watch, lock, native, mounted)
     finally:
         watch.stop()
         await asyncio.to_thread(watch.join, JOIN_SECONDS)

@@ -4,6 +4,7 @@ import ctypes
 import os
 import select
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE = 0x2, 0x4, 0x8
@@ -67,10 +68,8 @@ class Inotify:
 
     def wake(self) -> None:
         """Ends a `read`. May be called from any thread."""
-        try:
+        with suppress(BlockingIOError):  # it is full of calls that were not noticed yet
             os.write(self._waker, b"!")
-        except BlockingIOError:
-            pass  # it is full of calls that were not noticed yet
 
     def close(self) -> None:
         for descriptor in (self._queue, self._woken, self._waker):

@@ -174,8 +174,8 @@ class NativeWatch(FolderWatch):
             self._put(folder, FolderEventType.MISSED)
 
     def _watch(self, path: str) -> None:
-        """Watches the folder, and those below it. First each folder is watched, then its entries are listed, so
-        that none is missed."""
+        """Watches the folder, and those below it. First each folder is watched, then its entries are listed,
+        so that none is missed."""
         folders = [path]
         while folders:
             folder = folders.pop()

@@ -10,6 +10,7 @@ import httpx
 import psutil
 
 from ingest_svc.watching.folder_walk import walk
+from ingest_svc.watching.ignored_names import IgnoredNames
 from tests.faults.flaky_model import FlakyModel, flaky_model
 from tests.faults.outcome import Outcome, pages, read_outcome
 from tests.faults.reassessments import Request, Requester
@@ -124,7 +125,9 @@ async def _run_photos(
         head = int((await lares.graphql("{ status { store { sequence } } }"))["status"]["store"]["sequence"])
         await subscriber.caught_up(head)
         outcome = await read_outcome(lares)
-        originals = {file.path for file in walk(lares.cameras.resolve())}
+        unlisted = list[str]()
+        originals = {file.path for file in walk(lares.cameras.resolve(), "", IgnoredNames(), unlisted.append)}
+        assert not unlisted
         faults.failed_attempts = model.failed_attempts
         kept = {id: detection_ids(message) for id, message in (await read_kept(lares)).items()}
         return RunResult(outcome, originals, kept, subscriber.seen, head, time.monotonic() - began, faults)

@@ -10,6 +10,7 @@ import pytest
 
 from ingest_svc.folder_lock import lock_folder
 from ingest_svc.service import readable
+from ingest_svc.watching.folder_state import is_mount_point
 from mesh.problems import Conflict, Unavailable
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
@@ -139,3 +140,30 @@ async def test_a_lock_file_that_is_deleted_is_made_again(harness: IngestHarness)
         with pytest.raises(Conflict):
             async with lock_folder(harness.root, patience=0):
                 pass
+
+
+async def test_the_empty_folder_below_a_mount_is_not_taken_for_it(
+    either: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = os.stat(either.root).st_ino
+    monkeypatch.setattr(
+        "ingest_svc.watching.folder_watcher.is_mount_point", lambda path: os.stat(path).st_ino == mounted
+    )
+    (either.root / "door").mkdir()
+    async with either.running() as ingest:
+        await until(lambda: either.idle)
+        take_away_and_cover(either.root)
+        await until(lambda: "nothing is mounted" in ingest.worker.status().problem)
+        either.cameras.configure("yard")
+        (either.root.with_name("elsewhere") / "door" / "one.jpg").write_bytes(jpeg("one"))
+        assert list(either.root.iterdir()) == []
+        bring_back(either.root)
+        await until(lambda: either.paths == ["door/one.jpg"])
+        await until((either.root / "yard").exists)
+
+
+def test_the_root_of_the_system_is_a_mount_point_and_a_new_folder_is_not(tmp_path: Path) -> None:
+    assert is_mount_point("/")
+    assert is_mount_point("/proc")
+    (tmp_path / "with space").mkdir()
+    assert not is_mount_point(str(tmp_path / "with space"))

@@ -1,5 +1,6 @@
 """Whatever happens to the folders, each that exists is watched, or listed again when it can be."""
 
+import asyncio
 import os
 import random
 import shutil
@@ -38,7 +39,8 @@ def unreadable(harness: IngestHarness) -> tuple[str, ...]:
 async def test_a_folder_that_is_unreadable_at_first_is_told_and_taken_up(
     either: IngestHarness, mode: int
 ) -> None:
-    """As an FTP server does: it makes the folder for itself only, then opens it to others, then renames it."""
+    """As an FTP server does: it makes the folder for itself only, then opens it to others, then renames
+    it."""
     camera = either.root / "door"
     camera.mkdir()
     async with either.running():
@@ -55,7 +57,9 @@ async def test_a_folder_that_is_unreadable_at_first_is_told_and_taken_up(
         (camera / "2026" / "deep" / "two.jpg").write_bytes(jpeg("two"))
         (camera / "2026" / "later").mkdir()
         (camera / "2026" / "later" / "three.jpg").write_bytes(jpeg("three"))
-        await until(lambda: {"one", "two", "three"} <= {path[-9:].split("/")[-1][:-4] for path in either.paths})
+        await until(
+            lambda: {"one", "two", "three"} <= {path[-9:].split("/")[-1][:-4] for path in either.paths}
+        )
     assert either.rejected == {}
 
 
@@ -141,9 +145,6 @@ async def test_no_photo_is_missed_while_folders_are_moved_at_random(either: Inge
 
     async with either.running():
         await until(lambda: either.idle)
-        await either.ingest.worker._checks.run(lambda: None)
-        import asyncio
-
         await asyncio.to_thread(move_and_write)
         await until(
             lambda: expected <= {media.sha256 for media in either.bus.media},
