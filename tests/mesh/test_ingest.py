@@ -26,7 +26,7 @@ from mesh.topics import CAMERAS, INGESTED, REJECTED
 from tests.support.image_files import jpeg
 from tests.support.ingest_process import FakeFileService, running_ingest
 from tests.support.records import unique
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 ROOT = Path(__file__).parents[2]
 KILLS = 5
@@ -134,6 +134,45 @@ async def test_the_service_watches_takes_uploads_and_reports_its_status(
     assert log.media[0].file.path == f"{prefix}/one.jpg"
     assert log.rejections[0].reason == RejectionReason.REJECTION_REASON_NOT_AN_IMAGE
     assert not mesh.failure.done()
+
+
+@pytest.mark.usefixtures("calling_as_itself")
+async def test_while_the_cameras_folder_is_away_uploads_are_taken_and_the_rest_waits(
+    bus: Bus, log: TopicReader, prefix: str, store_socket: str, tmp_path: Path
+) -> None:
+    address = f"unix:{tmp_path / 'ingest.sock'}"
+    server, channels = GrpcServer(CallInterceptor), Channels({}, {"ingest": address})
+    await server.listen(address, door=Door.SIBLINGS)
+    stub = IngestServiceStub(channels.to("ingest"))
+    cameras = tmp_path / "cameras"
+    async with running_ingest(bus, tmp_path, store_socket, server) as mesh:
+        await server.start()
+        drop(tmp_path, f"{prefix}/before.jpg", jpeg("before"), 1_000)
+        await until(lambda: log.media)
+        cameras.rename(tmp_path / "elsewhere")
+        await until_async(lambda: mesh.missing())
+        status = await call(stub.GetIngestStatus, GetIngestStatusRequest())
+        assert (status.scanning, "away" in status.problem) == (True, True)
+        assert "away" in (await mesh.missing())["cameras folder"]
+        content = jpeg("uploaded")
+        header = UploadHeader(
+            camera_id=f"{prefix}-up", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
+        )
+        requests = iter([UploadMediaRequest(header=header), UploadMediaRequest(chunk=content)])
+        await stub.UploadMedia(requests, timeout=90, metadata=metadata())
+        (tmp_path / "elsewhere" / prefix / "while.jpg").write_bytes(jpeg("while"))
+        (tmp_path / "elsewhere").rename(cameras)
+        await until(lambda: log.paths_of(prefix) == [f"{prefix}/before.jpg", f"{prefix}/while.jpg"])
+
+        async def ready() -> bool:
+            status = await call(stub.GetIngestStatus, GetIngestStatusRequest())
+            return not (status.problem or status.scanning or await mesh.missing())
+
+        await until_async(ready)
+        await server.stop(0)
+    await channels.close()
+    assert not mesh.failure.done()
+    assert len(log.media) == 3
 
 
 async def test_kill_9_loses_nothing_and_keeps_every_cameras_order(

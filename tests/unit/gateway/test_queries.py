@@ -272,7 +272,8 @@ async def test_an_unknown_camera_has_the_name_in_its_event(gateway: Gateway) -> 
 
 async def test_services_are_asked_in_the_order_of_the_flow(gateway: Gateway) -> None:
     gateway.store.status.sequence = 2**40
-    query = """{ status { idle ingest { settling unannounced scanning } detect { lag }
+    query = """{ status { idle ingest { settling unannounced scanning problem unreadableFolders } detect { lag
+    }
       store { detectionsLag rejectionsLag assessmentsLag openEvents dueEvents leasedEvents oldestDueAt outbox
         sequence } } }"""
     gateway.store.clear_calls()
@@ -280,7 +281,13 @@ async def test_services_are_asked_in_the_order_of_the_flow(gateway: Gateway) -> 
     asked = [method for method in gateway.store.order if method != "VerifyKey"]
     assert asked == ["GetIngestStatus", "GetDetectStatus", "GetStoreStatus"]
     assert status["idle"] is True
-    assert status["ingest"] == {"settling": 0, "unannounced": 0, "scanning": False}
+    assert status["ingest"] == {
+        "settling": 0,
+        "unannounced": 0,
+        "scanning": False,
+        "problem": None,
+        "unreadableFolders": [],
+    }
     assert status["store"]["sequence"] == str(2**40)
     assert status["store"]["oldestDueAt"] is None
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ingest_svc.fingerprint import Fingerprint
-from ingest_svc.watching.completion import CompletionTracker
+from ingest_svc.watching.completion import LEARN_SECONDS, RESTLESS_SECONDS, CompletionTracker
 from ingest_svc.watching.file_events import FileEventType
 
 
@@ -141,3 +141,43 @@ def test_a_complete_file_does_not_wait_for_one_that_appeared_later() -> None:
     tracker.record("door/first.jpg", FileEventType.COMPLETE, 1.0)
     tracker.record("door/new/second.jpg", FileEventType.FOUND, 1.0)
     assert paths(tracker) == ["door/first.jpg"]
+
+
+def quiet_moments(
+    tracker: CompletionTracker, pauses: tuple[float, ...], sizes: tuple[int, ...]
+) -> list[float]:
+    """How long a file had been unchanged whenever it was complete for the moment. It changes after each of
+    the `pauses` in turn, to each of the `sizes` in turn."""
+    tracker.record("a.jpg", FileEventType.WRITTEN, 0.0)
+    now, changed, changes, moments = 0.0, 0.0, 0, list[float]()
+    while now < RESTLESS_SECONDS + LEARN_SECONDS + 20 * sum(pauses):
+        now = round(now + 0.02, 2)
+        if now - changed >= pauses[changes % len(pauses)]:
+            changed, changes = now, changes + 1
+        if tracker.due(now):
+            tracker.update("a.jpg", state(sizes[changes % len(sizes)], changes), True, now)
+        for entry in tracker.complete():
+            assert entry.moment is not None
+            assert entry.moment[1] == changes
+            moments.append(now - changed)
+            tracker.remove(entry)
+            tracker.retry("a.jpg", now)
+    return moments
+
+
+def test_an_overwritten_file_is_complete_in_the_longer_of_its_pauses() -> None:
+    moments = quiet_moments(CompletionTracker(0.25), (0.04, 0.04, 0.2), (10,))
+    assert moments
+    assert min(moments) > 0.04
+
+
+def test_a_file_that_only_grows_is_not_complete_for_a_moment() -> None:
+    assert quiet_moments(CompletionTracker(0.25), (0.1,), tuple(range(1000))) == []
+
+
+def test_a_file_that_was_taken_in_settles_as_any_other() -> None:
+    tracker = CompletionTracker(0.25)
+    assert quiet_moments(tracker, (0.2,), (10,))
+    tracker.forget("a.jpg")
+    tracker.record("a.jpg", FileEventType.COMPLETE, 100.0)
+    assert [entry.moment for entry in tracker.complete()] == [None]

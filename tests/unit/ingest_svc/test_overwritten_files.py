@@ -1,7 +1,6 @@
 """Snapshots that are overwritten faster than they settle: a good one is taken now and then, a torn one
 never."""
 
-import asyncio
 import io
 import os
 import random
@@ -14,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest_svc.facts import Fact, SourceCamera
+from ingest_svc.file_importer import FileImporter
+from ingest_svc.fingerprint import Fingerprint
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
 from tests.support.waiting import until
@@ -128,8 +130,18 @@ async def test_good_pictures_are_taken_and_torn_ones_are_not(
 
 @pytest.mark.parametrize("polling", [False, True], ids=["native", "polling"])
 async def test_what_is_no_picture_is_rejected_once_it_is_not_overwritten_any_more(
-    harness: IngestHarness, polling: bool
+    harness: IngestHarness, polling: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    attempts, run = list[bool](), FileImporter.run
+
+    async def counted(
+        importer: FileImporter, file: Fingerprint, owner: SourceCamera, restless: bool = False
+    ) -> Fact | None:
+        fact = await run(importer, file, owner, restless)
+        attempts.append(restless)
+        return fact
+
+    monkeypatch.setattr(FileImporter, "run", counted)
     harness.settings |= {"ingest_polling": polling, "ingest_poll_seconds": 0.1, "ingest_settle_seconds": 0.25}
     (harness.root / "door").mkdir()
     keeper = KeptOpen()
@@ -141,7 +153,7 @@ async def test_what_is_no_picture_is_rejected_once_it_is_not_overwritten_any_mor
     async with harness.running():
         await until(lambda: harness.idle)
         with camera.running():
-            await asyncio.sleep(4)
+            await until(lambda: attempts.count(True) >= 3)
             assert not harness.bus.media
             assert not harness.rejected
         assert keeper._file is not None
