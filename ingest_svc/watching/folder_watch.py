@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 import structlog
 
@@ -17,8 +18,11 @@ class FolderWatch(ABC, threading.Thread):
 
     `unreadable` are the folders that it cannot read now, with the reason; "" is the cameras folder. Each is
     tried again and again, and reported as MISSED once it is readable. `identity` is that of the cameras
-    folder that it watches; None while there is none.
+    folder that it watches; None while there is none. `reports_close`: it reports when a file is closed after
+    writing.
     """
+
+    reports_close: ClassVar[bool]
 
     def __init__(self, root: Path, ignored: IgnoredNames, events: FileEventQueue) -> None:
         super().__init__(name="ingest-watch", daemon=True)

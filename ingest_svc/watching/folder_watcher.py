@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from watchdog.utils import UnsupportedLibcError
 
 from ingest_svc.folder_lock import FolderLock
 from ingest_svc.watching.file_events import FileEventQueue
 from ingest_svc.watching.folder_state import folder_state, is_mount_point
 from ingest_svc.watching.folder_watch import FolderWatch
 from ingest_svc.watching.ignored_names import IgnoredNames
-from ingest_svc.watching.native_watch import NativeWatch
 from ingest_svc.watching.open_files import open_for_writing
 from ingest_svc.watching.polling_watch import PollingWatch
 from ingest_svc.watching.watch_barrier import WatchBarrier
@@ -33,15 +33,13 @@ class FolderAway(Unavailable):
 
 @dataclass
 class FolderWatcher:
-    """`reports_close`: the system reports when a file is closed after writing. `mounted`: the cameras folder
-    is a mount point."""
+    """`mounted`: the cameras folder is a mount point."""
 
     root: Path
     events: FileEventQueue
     barrier: WatchBarrier
     watch: FolderWatch
     lock: FolderLock
-    reports_close: bool
     mounted: bool
 
     def __post_init__(self) -> None:
@@ -50,12 +48,12 @@ class FolderWatcher:
     def open_for_writing(self, path: Path) -> bool | None:
         """Whether any process has the file open for writing; None if that is unknown now but an event will
         report when it is closed."""
-        return open_for_writing(path) if self.reports_close else False
+        return open_for_writing(path) if self.watch.reports_close else False
 
     async def caught_up(self) -> bool:
         """Waits until everything that happened before is in `events`; returns False if that is unknown. With
         polling it returns True at once: changes since the last poll are not known yet."""
-        return not self.reports_close or await self.barrier.wait()
+        return not self.watch.reports_close or await self.barrier.wait()
 
     def check(self) -> None:
         """Makes sure that the folder that is there now is locked and watched. Blocks.
@@ -96,22 +94,29 @@ async def watch_folder(
     events, barrier = FileEventQueue(), WatchBarrier(root)
     try:
         watch = _watch(root, ignored, events, barrier, poll_seconds)
-        await asyncio.to_thread(watch.prepare)
     except OSError as error:
-        raise Unavailable(
-            f"the cameras folder cannot be watched: {error.strerror or error}; raise"
-            " fs.inotify.max_user_watches or fs.inotify.max_user_instances, or set LARES_INGEST_POLLING=true",
-            "WATCH_REFUSED",
-        ) from None
-    watch.start()
+        raise _refused(error) from None
     try:
-        native, mounted = isinstance(watch, NativeWatch), is_mount_point(str(root))
-        yield FolderWatcher(root, events, barrier, watch, lock, native, mounted)
+        try:
+            await asyncio.to_thread(watch.prepare)
+        except OSError as error:
+            raise _refused(error) from None
+        watch.start()
+        yield FolderWatcher(root, events, barrier, watch, lock, is_mount_point(str(root)))
     finally:
         watch.stop()
-        await asyncio.to_thread(watch.join, JOIN_SECONDS)
+        if watch.is_alive():
+            await asyncio.to_thread(watch.join, JOIN_SECONDS)
         if not watch.is_alive():
             watch.close()
+
+
+def _refused(error: OSError) -> Unavailable:
+    return Unavailable(
+        f"the cameras folder cannot be watched: {error.strerror or error}; raise"
+        " fs.inotify.max_user_watches or fs.inotify.max_user_instances, or set LARES_INGEST_POLLING=true",
+        "WATCH_REFUSED",
+    )
 
 
 def _watch(
@@ -121,9 +126,11 @@ def _watch(
     barrier: WatchBarrier,
     poll_seconds: float | None,
 ) -> FolderWatch:
-    if poll_seconds is None:
-        try:
-            return NativeWatch(root, ignored, events, barrier)
-        except AttributeError:
-            log.warning("this system has no inotify, polling the cameras folder")
-    return PollingWatch(root, ignored, events, 1.0 if poll_seconds is None else poll_seconds)
+    if poll_seconds is not None:
+        return PollingWatch(root, ignored, events, poll_seconds)
+    try:
+        from ingest_svc.watching.native_watch import NativeWatch
+    except UnsupportedLibcError:
+        log.warning("this system has no inotify, polling the cameras folder")
+        return PollingWatch(root, ignored, events, 1.0)
+    return NativeWatch(root, ignored, events, barrier)

@@ -1,4 +1,4 @@
-"""Watches the cameras folder by inotify, which has to be told every single folder.
+"""Watches the cameras folder by watchdog's inotify, which has to be told every single folder.
 
 A folder can slip through: it could not be read when it was made, it was renamed before it could be watched,
 another file system was mounted over it. So there is a record of what is watched, and of what it looked like,
@@ -14,41 +14,38 @@ from typing import NamedTuple
 
 import structlog
 
-from ingest_svc.watching import inotify
 from ingest_svc.watching.file_events import FileEventQueue, FileEventType, FolderEventType
 from ingest_svc.watching.folder_state import FolderState, folder_state, require_searchable
 from ingest_svc.watching.folder_watch import FolderWatch, joined
 from ingest_svc.watching.ignored_names import IgnoredNames
 from ingest_svc.watching.watch_barrier import BARRIER_NAME, WatchBarrier
+from ingest_svc.watching.watchdog_inotify import FolderInotify, InotifyEvent, WatchDescriptor
 
 log = structlog.get_logger(__name__)
 
 # How often the record is compared with what exists; more often while the cameras folder itself is away.
 LOOK_SECONDS, LOOK_AWAY_SECONDS = 5.0, 0.5
 
-FILE_EVENTS = (
-    (inotify.IN_CLOSE_WRITE | inotify.IN_MOVED_TO, FileEventType.COMPLETE),
-    (inotify.IN_MODIFY, FileEventType.WRITTEN),
-    (inotify.IN_CREATE | inotify.IN_ATTRIB, FileEventType.FOUND),
-)
 GONE = (FileNotFoundError, NotADirectoryError)
 
 
 class _Folder(NamedTuple):
-    watch: int
+    watch: WatchDescriptor
     state: FolderState
 
 
 class NativeWatch(FolderWatch):
-    """Raises OSError, or AttributeError, where there is no inotify."""
+    """Raises OSError if the system has no inotify to give."""
+
+    reports_close = True
 
     def __init__(
         self, root: Path, ignored: IgnoredNames, events: FileEventQueue, barrier: WatchBarrier
     ) -> None:
         super().__init__(root, ignored, events)
-        self._barrier, self._inotify = barrier, inotify.Inotify()
+        self._barrier, self._inotify = barrier, FolderInotify()
         self._folders: dict[str, _Folder] = {}
-        self._path_of: dict[int, str] = {}
+        self._path_of: dict[WatchDescriptor, str] = {}
         # Readable folders for which the system has no watch left.
         self._without_watch: set[str] = set()
         self._below: dict[str, set[str]] = {}
@@ -73,7 +70,8 @@ class NativeWatch(FolderWatch):
     def _watch_until_stopped(self) -> None:
         next_look = time.monotonic() + LOOK_SECONDS
         while not self._stopping.is_set():
-            for event in self._inotify.read(next_look - time.monotonic()):
+            event = self._inotify.next_event(next_look - time.monotonic())
+            if event is not None:
                 self._handle(event)
             if self._look_now or time.monotonic() >= next_look:
                 self._look_now = False
@@ -84,54 +82,58 @@ class NativeWatch(FolderWatch):
     def close(self) -> None:
         self._inotify.close()
 
-    def _handle(self, event: inotify.InotifyEvent) -> None:
-        if event.mask & inotify.IN_Q_OVERFLOW:
+    def _handle(self, event: InotifyEvent) -> None:
+        if event.is_queue_overflow:
             self._events.mark_lost()
             self._look_now = True
             return
-        folder = self._path_of.get(event.watch)
+        folder = self._path_of.get(event.wd)
         if folder is None:
-            if not event.mask & inotify.IN_IGNORED:
-                self._inotify.remove(event.watch)  # the folder was moved out of the cameras folder
-        elif not event.name:
+            if not event.is_ignored:
+                self._inotify.remove(event.wd)  # the folder was moved out of the cameras folder
+            return
+        path = joined(folder, os.fsdecode(event.name))
+        if not event.name:
             self._handle_own(folder, event)
-        elif event.mask & inotify.IN_ISDIR:
-            self._handle_folder(joined(folder, event.name), event.mask)
+        elif event.is_directory:
+            self._handle_folder(path, event)
         else:
-            self._handle_file(joined(folder, event.name), event.mask)
+            self._handle_file(path, event)
 
-    def _handle_own(self, folder: str, event: inotify.InotifyEvent) -> None:
+    def _handle_own(self, folder: str, event: InotifyEvent) -> None:
         """An event about a watched folder itself."""
-        if event.mask & inotify.IN_IGNORED:  # deleted, or its file system was unmounted
+        if event.is_ignored:  # deleted, or its file system was unmounted
             self._forget(folder)
             self._watch_again(folder)
-        elif event.mask & (inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF) and not folder:
+        elif (event.is_delete_self or event.is_move_self) and not folder:
             self._events.mark_lost()  # whatever was looked for meanwhile was not there
             self._look_at(folder)
-        elif event.mask & inotify.IN_ATTRIB:
+        elif event.is_attrib:
             self._look_at(folder)
 
-    def _handle_folder(self, path: str, mask: int) -> None:
+    def _handle_folder(self, path: str, event: InotifyEvent) -> None:
         if self._ignored.folder(path):
             return
-        if mask & (inotify.IN_CREATE | inotify.IN_MOVED_TO):
+        if event.is_create or event.is_moved_to:
             self._watch(path)
             self._put(path, FolderEventType.APPEARED)
-        elif mask & (inotify.IN_DELETE | inotify.IN_MOVED_FROM):
+        elif event.is_delete or event.is_moved_from:
             self._forget(path)
             self._put(path, FolderEventType.GONE)
             self._watch_again(path)  # by now there may be another folder
-        elif mask & inotify.IN_ATTRIB:
+        elif event.is_attrib:
             self._look_at(path)
 
-    def _handle_file(self, path: str, mask: int) -> None:
+    def _handle_file(self, path: str, event: InotifyEvent) -> None:
         if path.startswith(BARRIER_NAME):
             self._barrier.reached(path)
         elif not self._ignored.file(path):
-            for wanted, event in FILE_EVENTS:
-                if mask & wanted:
-                    self._put(path, event)
-                    return
+            if event.is_close_write or event.is_moved_to:
+                self._put(path, FileEventType.COMPLETE)
+            elif event.is_modify:
+                self._put(path, FileEventType.WRITTEN)
+            elif event.is_create or event.is_attrib:
+                self._put(path, FileEventType.FOUND)
 
     def _look_at_all(self) -> None:
         for _ in range(len(self._distrusted)):
@@ -223,7 +225,7 @@ class NativeWatch(FolderWatch):
         if not folder:
             self.identity = found.state.identity
 
-    def _is_elsewhere(self, watch: int, folder: str, state: FolderState) -> bool:
+    def _is_elsewhere(self, watch: WatchDescriptor, folder: str, state: FolderState) -> bool:
         """Whether the same folder exists under another name, too, as a bind mount does: its events would come
         under one of the names only."""
         other = self._path_of.get(watch, folder)

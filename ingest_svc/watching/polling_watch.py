@@ -1,11 +1,19 @@
-"""Watches the cameras folder by listing all of it, again and again."""
+"""Watches the cameras folder by watchdog's snapshots, taken again and again.
+
+There is a snapshot for each single folder. One of the whole tree would pass over every folder that it may not
+read (`with contextlib.suppress(PermissionError)` in watchdog 7.1.0's `DirectorySnapshot.walk`), would not be
+taken at all after any other error below, and could not be taken of a thousand folders in each other (`yield
+from self.walk(path)`).
+"""
 
 import os
-import stat
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from watchdog.utils.dirsnapshot import DirectorySnapshot, DirectorySnapshotDiff
 
 from ingest_svc.watching.file_events import FileEventQueue, FileEventType, FolderEventType
 from ingest_svc.watching.folder_state import folder_state, require_searchable
@@ -14,18 +22,53 @@ from ingest_svc.watching.ignored_names import IgnoredNames
 
 GONE = (FileNotFoundError, NotADirectoryError)
 
-# Size, mtime, ctime and inode of a file.
-_File = tuple[int, int, int, int]
+
+class _Snapshot(DirectorySnapshot):
+    """The entries of one folder. Raises OSError if it cannot be listed, or an entry cannot be looked at."""
+
+    def __init__(self, folder: str, is_wanted: Callable[[os.DirEntry[str]], bool]) -> None:
+        failed = list[OSError]()  # watchdog takes some failures for an empty folder, or no entry
+
+        def status(path: str) -> os.stat_result:
+            try:
+                return os.lstat(path)
+            except GONE:
+                raise
+            except OSError as error:
+                failed.append(error)
+                raise
+
+        def entries(path: str | None) -> Iterator[os.DirEntry[str]]:
+            try:
+                with os.scandir(path) as found:
+                    return iter([entry for entry in found if is_wanted(entry)])
+            except OSError as error:
+                failed.append(error)
+                raise
+
+        super().__init__(folder, recursive=False, stat=status, listdir=entries)
+        if failed:
+            raise failed[0]
+
+    def mtime(self, path: bytes | str) -> Any:
+        """What watchdog compares. By itself it would compare only the mtime, which a program may set back."""
+        status = self.stat_info(path)
+        return status.st_mtime_ns, status.st_ctime_ns
+
+    def files(self) -> set[bytes | str]:
+        return {path for path in self.paths if not self.isdir(path)}
 
 
 class _Folder(NamedTuple):
     identity: tuple[int, int]
     folders: list[str]
-    files: dict[str, _File]
+    snapshot: _Snapshot
 
 
 class PollingWatch(FolderWatch):
     """Links are neither followed nor lead into a circle."""
+
+    reports_close = False
 
     def __init__(
         self, root: Path, ignored: IgnoredNames, events: FileEventQueue, poll_seconds: float
@@ -87,9 +130,8 @@ class PollingWatch(FolderWatch):
                 self._put(path, FolderEventType.APPEARED)
             return
         if before is not now:
-            for name, file in now.files.items():
-                if before.files.get(name) != file:
-                    self._put(joined(path, name), FileEventType.FOUND)
+            for full in _changed(before.snapshot, now.snapshot):
+                self._put(joined(path, os.path.basename(full)), FileEventType.FOUND)
 
     @staticmethod
     def _replaced(before: _Folder, now: _Folder) -> bool:
@@ -113,23 +155,22 @@ class PollingWatch(FolderWatch):
         full = self._full(path)
         identity = folder_state(full).identity
         require_searchable(full)
-        listed = _Folder(identity, [], {})
-        with os.scandir(full) as entries:
-            for entry in entries:
-                below = joined(path, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    if not self._ignored.folder(below):
-                        listed.folders.append(below)
-                elif not self._ignored.file(below):
-                    try:
-                        status = os.lstat(entry.path)
-                    except FileNotFoundError:
-                        continue
-                    if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                        listed.files[entry.name] = (
-                            status.st_size,
-                            status.st_mtime_ns,
-                            status.st_ctime_ns,
-                            status.st_ino,
-                        )
-        return listed
+        snapshot = _Snapshot(full, lambda entry: self._is_wanted(entry, joined(path, entry.name)))
+        folders = sorted(snapshot.paths - snapshot.files() - {full})
+        return _Folder(identity, [joined(path, os.path.basename(os.fsdecode(f))) for f in folders], snapshot)
+
+    def _is_wanted(self, entry: os.DirEntry[str], path: str) -> bool:
+        if entry.is_dir(follow_symlinks=False):
+            return not self._ignored.folder(path)
+        is_photo = entry.is_file(follow_symlinks=False) or entry.is_symlink()
+        return is_photo and not self._ignored.file(path)
+
+
+def _changed(before: _Snapshot, now: _Snapshot) -> list[str]:
+    """The files that are new or changed. watchdog counts a file as a folder if it has the path, or the
+    inode, of a folder that is no longer there."""
+    changes = DirectorySnapshotDiff(before, now)
+    changed = {target for _, target in (*changes.files_moved, *changes.dirs_moved)}
+    changed.update(changes.files_created, changes.files_modified, changes.files_attrib)
+    changed.update(changes.dirs_modified, changes.dirs_attrib)
+    return sorted(os.fsdecode(path) for path in changed & now.files())

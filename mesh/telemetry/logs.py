@@ -65,5 +65,5 @@ def configure_logging(form: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for chatty in ("aiokafka", "kafka", "alembic", "asyncio", "uvicorn"):
+    for chatty in ("aiokafka", "kafka", "alembic", "asyncio", "uvicorn", "watchdog"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -2,13 +2,17 @@
 for."""
 
 import asyncio
+import os
+import shutil
 import threading
 
 import pytest
 
+from ingest_svc.service import compose
 from ingest_svc.watching.file_events import FolderEventType
-from ingest_svc.watching.inotify import IN_Q_OVERFLOW, InotifyEvent
 from ingest_svc.watching.native_watch import NativeWatch
+from ingest_svc.watching.watchdog_inotify import OVERFLOW, InotifyEvent
+from mesh.problems import Internal
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
 from tests.support.waiting import until
@@ -29,6 +33,38 @@ async def test_polling_finds_new_changed_and_nested_files(
         (harness.root / "door" / "empty.jpg").touch()
         await until(lambda: len(harness.paths) == 3 and harness.rejected and harness.idle)
     assert harness.rejected == {"door/empty.jpg": "ZERO_BYTE"}
+
+
+async def test_polling_finds_a_file_that_has_the_size_and_the_mtime_of_the_one_before(
+    harness: IngestHarness,
+) -> None:
+    harness.settings |= {"ingest_polling": True, "ingest_poll_seconds": 0.05}
+    file = harness.drop("door/one.jpg", jpeg("one"))
+    async with harness.running():
+        await until(lambda: harness.idle and harness.paths)
+        before = file.stat()
+        file.write_bytes(jpeg("two"))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        after = file.stat()
+        assert (before.st_size, before.st_mtime_ns, before.st_ino) == (
+            after.st_size,
+            after.st_mtime_ns,
+            after.st_ino,
+        )
+        await until(lambda: len({media.sha256 for media in harness.bus.media}) == 2)
+
+
+async def test_polling_finds_a_file_in_the_place_of_a_folder(harness: IngestHarness) -> None:
+    """Many file systems give it the inode of that folder, too."""
+    harness.settings |= {"ingest_polling": True, "ingest_poll_seconds": 0.05}
+    for index in range(10):
+        (harness.root / "door" / f"{index}.jpg").mkdir(parents=True)
+    async with harness.running():
+        await until(lambda: harness.idle)
+        for index in range(10):
+            (harness.root / "door" / f"{index}.jpg").rmdir()
+            (harness.root / "door" / f"{index}.jpg").write_bytes(jpeg(str(index)))
+        await until(lambda: len(harness.paths) == 10)
 
 
 async def test_the_status_counts_what_happened_before_it_was_asked(
@@ -128,7 +164,55 @@ async def test_an_overflow_of_the_kernels_queue_leads_to_a_full_scan(
             assert not (await ingest.worker.caught_up()).scanning  # the watcher has reported the files
             assert not harness.paths
         assert isinstance(watcher.watch, NativeWatch)
-        watcher.watch._handle(InotifyEvent(-1, IN_Q_OVERFLOW, ""))
+        watcher.watch._inotify._inotify.handle_event(OVERFLOW)
         await until(lambda: sorted(harness.paths) == ["door/one.jpg", "new/two.jpg"])
         harness.drop("new/three.jpg", jpeg("three"))
         await until(lambda: len(harness.paths) == 3)
+
+
+async def test_events_that_the_watcher_is_too_slow_for_lead_to_a_full_scan(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (harness.root / "door").mkdir()
+    async with harness.running() as ingest:
+        await until(lambda: harness.idle)
+        watch = ingest.worker._watcher.watch
+        assert isinstance(watch, NativeWatch)
+        steps, handle, handled = threading.Semaphore(0), watch._handle, list[InotifyEvent]()
+
+        def one_step(event: InotifyEvent) -> None:
+            steps.acquire()
+            handled.append(event)
+            handle(event)
+
+        monkeypatch.setattr(watch, "_handle", one_step)
+        monkeypatch.setattr("ingest_svc.watching.watchdog_inotify.MAX_WAITING_EVENTS", 3)
+        for index in range(20):
+            harness.drop(f"door/{index}.jpg", jpeg(str(index)))
+        shutil.copytree(harness.root / "door", harness.root / "new" / "deep")
+        await until(lambda: watch._inotify._lost)
+        steps.release(1000)
+        await until(lambda: len(set(harness.paths)) == 40)
+        assert OVERFLOW in handled
+        monkeypatch.setattr("ingest_svc.watching.watchdog_inotify.MAX_WAITING_EVENTS", 1000)
+        harness.drop("new/deep/last.jpg", jpeg("last"))
+        await until(lambda: "new/deep/last.jpg" in harness.paths)
+
+
+async def test_ingest_fails_when_the_thread_that_reads_the_events_has_ended(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest_svc.watching.native_watch.LOOK_SECONDS", 0.1)
+    async with compose(
+        harness.config(), harness.cameras, harness.known_files, harness.blobs, harness.bus
+    ) as ingest:
+        announcing = asyncio.create_task(ingest.announcer.run())
+        working = asyncio.create_task(ingest.worker.run())
+        await until(lambda: not ingest.worker.status().scanning)
+        watch = ingest.worker._watcher.watch
+        assert isinstance(watch, NativeWatch)
+        watch._inotify.close()
+        with pytest.raises(Internal, match="no longer watched"):
+            await asyncio.wait_for(working, 90)
+        announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)
