@@ -1,6 +1,7 @@
 """Whatever happens to the folders, each that exists is watched, or listed again when it can be."""
 
 import asyncio
+import errno
 import os
 import random
 import shutil
@@ -92,6 +93,33 @@ async def test_a_folder_that_is_unreadable_at_the_start(either: IngestHarness) -
         await until(lambda: unreadable(either) == ("door",))
         (either.root / "door").chmod(0o700)
         await until(lambda: either.paths == ["door/deep/one.jpg"])
+
+
+@pytest.mark.parametrize("failing", ["door/deep", "door/one.jpg"])
+async def test_polling_forgets_nothing_when_an_entry_cannot_be_looked_at(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    harness.settings |= {"ingest_polling": True, "ingest_poll_seconds": 0.05}
+    harness.drop("door/one.jpg", jpeg("one"))
+    harness.drop("door/deep/two.jpg", jpeg("two"))
+    async with harness.running() as ingest:
+        await until(lambda: harness.idle and len(harness.paths) == 2)
+        watch = ingest.worker._watcher.watch
+        lstat, known = os.lstat, set(watch._known)  # type: ignore[attr-defined]
+
+        def broken(path: str) -> os.stat_result:
+            if path == str(harness.root / failing):
+                raise OSError(errno.EIO, "Input/output error")
+            return lstat(path)
+
+        with monkeypatch.context() as breaking:
+            breaking.setattr("ingest_svc.watching.polling_watch.os.lstat", broken)
+            await until(lambda: unreadable(harness))
+            assert "door/one.jpg" not in harness.rejected
+            assert set(watch._known) == known  # type: ignore[attr-defined]
+        await until(lambda: not unreadable(harness))
+        harness.drop("door/deep/three.jpg", jpeg("three"))
+        await until(lambda: "door/deep/three.jpg" in harness.paths)
 
 
 async def test_a_tree_that_is_renamed_right_after_it_was_made_is_watched(either: IngestHarness) -> None:
