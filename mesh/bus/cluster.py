@@ -52,6 +52,8 @@ class Cluster:
     def __init__(self, address: KafkaAddress, client: Any) -> None:
         self.address = address
         self._client = client
+        # The leaders of topics' partitions, of which offsets are asked.
+        self._leaders: dict[str, dict[int, int]] = {}
 
     async def check(self) -> None:
         """Raises Unavailable if no broker answers within 2 s."""
@@ -130,18 +132,30 @@ class Cluster:
     async def _topic(self, name: str) -> TopicState:
         code, _, topic_id, _, partitions, *_ = (await self._send(TopicMetadataRequest([name]))).topics[0]
         _raise_for(code, name)
-        return TopicState(str(topic_id), {number: leader for _, number, leader, *_ in partitions})
+        leaders = {number: leader for _, number, leader, *_ in partitions}
+        self._leaders[name] = leaders
+        return TopicState(str(topic_id), leaders)
 
     async def _offsets(self, topic: str, time: int) -> dict[int, int]:
+        leaders = self._leaders.get(topic) or (await self._topic(topic)).leaders
+        try:
+            return await self._offsets_from(leaders, topic, time)
+        except BaseException:
+            # Another broker may lead now. A caller that gives up sooner than a request counts, too: a broker
+            # that hangs would otherwise be asked again and again.
+            self._leaders.pop(topic, None)
+            raise
+
+    async def _offsets_from(self, leaders: dict[int, int], topic: str, time: int) -> dict[int, int]:
         by_leader: dict[int, list[int]] = defaultdict(list)
-        for partition, leader in (await self._topic(topic)).leaders.items():
+        for partition, leader in leaders.items():
             by_leader[leader].append(partition)
         found: dict[int, int] = {}
         for leader, partitions in by_leader.items():
             request = OffsetRequest(-1, 0, [(topic, [(partition, time) for partition in partitions])])
             for _, answers in (await self._send(request, leader)).topics:
                 for partition, code, _, offset in answers:
-                    _raise_for(code)
+                    _raise_for(code, topic)
                     found[partition] = offset
         return found
 

@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 # Newly assigned partitions are positioned between two polls.
 JOINING_POLL_MS, POLL_MS = 100, 500
 POLL_LIMIT_MS = 60_000
+# How long the broker holds a fetch while there is nothing new. After a rebalance, the first fetch may wait so
+# long for the last one of before.
+FETCH_MS = 2000
 SESSION_MS = 10_000
 HEARTBEAT_MS = 3_000
 # The broker answers a request to join only after it has given up members that died.
@@ -112,7 +115,8 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             group_instance_id=self._subscription.instance,
             auto_offset_reset="none",
             enable_auto_commit=False,
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=FETCH_MS,
+            consumer_timeout_ms=FETCH_MS,
             max_partition_fetch_bytes=256 * 1024,
             max_poll_interval_ms=POLL_LIMIT_MS,
             session_timeout_ms=SESSION_MS,

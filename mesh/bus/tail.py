@@ -23,7 +23,7 @@ from mesh.topics import M, Topic
 
 log = structlog.get_logger(__name__)
 
-POLL_MS = 500
+POLL_MS = 2000
 CHUNK = 500
 
 
@@ -107,7 +107,8 @@ class Tail(Generic[M]):
             group_id=None,
             auto_offset_reset="none",
             enable_auto_commit=False,
-            fetch_max_wait_ms=1000,
+            fetch_max_wait_ms=POLL_MS,
+            consumer_timeout_ms=POLL_MS,
             **self._cluster.address.options("tail"),
         )
         try:

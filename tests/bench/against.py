@@ -31,6 +31,7 @@ from tests.support.photos import person_photo, renumbered
 WARM_UP, PHOTOS, CAMERAS = 50, 300, 4
 APART_SECONDS = 600  # so that each photo of the warm-up is an event of its own
 SETTLED_SECONDS = 3.0
+IDLE_SECONDS = 20.0
 
 
 def main() -> None:
@@ -85,7 +86,8 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 async def measure(tree: Path, home: Path) -> dict[str, float]:
     """Returns the CPU seconds of the process tree for one photo of a backlog, with and without the detector's
-    processes, and of the main process for one list request."""
+    processes; of the main process for one list request; and of the tree for a second in which nothing
+    happens."""
     python_path = os.pathsep.join([str(tree), str(tree / "proto" / "gen")])
     warm_up = prepare(home.with_name(home.name + "-warm-up"), "warm", 0, WARM_UP, APART_SECONDS)
     photos = prepare(home.with_name(home.name + "-photos"), "cam", WARM_UP, PHOTOS)
@@ -108,14 +110,26 @@ async def measure(tree: Path, home: Path) -> dict[str, float]:
             request = await cpu_per_request(
                 psutil.Process(lares.process.pid), client, "POST", "/graphql", {"query": QUERY}
             )
+        idle = await idle_cpu(lares)
         return {
             "a photo": sum(spent.values()),
             "a photo, without the detector": sum(spent.values()) - spent["detector"],
             **{f"a photo, {name}": spent[name] for name in ("lares", "java", "postgres")},
             "events(first: 50)": request,
+            "a second idle": sum(idle.values()),
+            **{f"a second idle, {name}": idle[name] for name in ("lares", "java", "postgres")},
         }
     finally:
         await lares.close()
+
+
+async def idle_cpu(lares: Lares) -> dict[str, float]:
+    """CPU seconds of one second in which nothing happens, by program."""
+    await asyncio.sleep(SETTLED_SECONDS)
+    before, began = _cpu(lares), time.monotonic()
+    await asyncio.sleep(IDLE_SECONDS)
+    after, seconds = _cpu(lares), time.monotonic() - began
+    return {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
 
 
 def prepare(staging: Path, camera: str, first: int, count: int, apart: float = 0.0) -> Path:
