@@ -11,7 +11,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from math import comb
 from pathlib import Path
@@ -32,12 +32,14 @@ WARM_UP, PHOTOS, CAMERAS = 50, 300, 4
 APART_SECONDS = 600  # so that each photo of the warm-up is an event of its own
 SETTLED_SECONDS = 3.0
 IDLE_SECONDS = 20.0
+MEASURES = ("photos", "requests", "idle")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.against", description=__doc__)
     parser.add_argument("revision", help="the commit to compare with")
     parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--only", choices=MEASURES, nargs="+", default=MEASURES)
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="lares-against-") as folder,
@@ -48,7 +50,8 @@ def main() -> None:
             trees = {"before": before, "now": ROOT}
             order = sorted(trees, reverse=pair % 2 == 1)
             found = {
-                name: asyncio.run(measure(trees[name], Path(folder) / f"{pair}-{name}")) for name in order
+                name: asyncio.run(measure(trees[name], Path(folder) / f"{pair}-{name}", arguments.only))
+                for name in order
             }
             for name, value in found["now"].items():
                 ratios.setdefault(name, []).append(value / found["before"][name])
@@ -84,7 +87,7 @@ def interval(values: list[float]) -> tuple[float, float]:
     return ordered[cut], ordered[n - 1 - cut]
 
 
-async def measure(tree: Path, home: Path) -> dict[str, float]:
+async def measure(tree: Path, home: Path, only: Collection[str]) -> dict[str, float]:
     """Returns the CPU seconds of the process tree for one photo of a backlog, with and without the detector's
     processes; of the main process for one list request; and of the tree for a second in which nothing
     happens."""
@@ -93,43 +96,55 @@ async def measure(tree: Path, home: Path) -> dict[str, float]:
     photos = prepare(home.with_name(home.name + "-photos"), "cam", WARM_UP, PHOTOS)
     lares = Lares(home, {"PYTHONPATH": python_path}, tree=tree)
     lares.start()
+    found: dict[str, float] = {}
     try:
         await lares.ready()
         await process_photos(lares, warm_up, WARM_UP)
         await lares.idle()
         await asyncio.sleep(SETTLED_SECONDS)
-        before = _cpu(lares)
-        await process_photos(lares, photos, PHOTOS)
-        after = _cpu(lares)
-        spent = {name: (after[name] - before.get(name, 0.0)) / PHOTOS for name in after}
-        await lares.idle()
-        assert lares.process is not None
-        async with httpx.AsyncClient(
-            base_url=f"http://{lares.http}", headers={"x-api-key": lares.key}, timeout=30
-        ) as client:
-            request = await cpu_per_request(
-                psutil.Process(lares.process.pid), client, "POST", "/graphql", {"query": QUERY}
-            )
-        idle = await idle_cpu(lares)
-        return {
-            "a photo": sum(spent.values()),
-            "a photo, without the detector": sum(spent.values()) - spent["detector"],
-            **{f"a photo, {name}": spent[name] for name in ("lares", "java", "postgres")},
-            "events(first: 50)": request,
-            "a second idle": sum(idle.values()),
-            **{f"a second idle, {name}": idle[name] for name in ("lares", "java", "postgres")},
-        }
+        if "photos" in only:
+            found |= await photo_cpu(lares, photos)
+        if "requests" in only:
+            found["events(first: 50)"] = await request_cpu(lares)
+        if "idle" in only:
+            found |= await idle_cpu(lares)
+        return found
     finally:
         await lares.close()
 
 
+async def photo_cpu(lares: Lares, photos: Path) -> dict[str, float]:
+    before = _cpu(lares)
+    await process_photos(lares, photos, PHOTOS)
+    after = _cpu(lares)
+    spent = {name: (after[name] - before.get(name, 0.0)) / PHOTOS for name in after}
+    await lares.idle()
+    return {
+        "a photo": sum(spent.values()),
+        "a photo, without the detector": sum(spent.values()) - spent["detector"],
+        **{f"a photo, {name}": spent[name] for name in ("lares", "java", "postgres")},
+    }
+
+
+async def request_cpu(lares: Lares) -> float:
+    assert lares.process is not None
+    process = psutil.Process(lares.process.pid)
+    async with httpx.AsyncClient(
+        base_url=f"http://{lares.http}", headers={"x-api-key": lares.key}, timeout=30
+    ) as client:
+        return await cpu_per_request(process, client, "POST", "/graphql", {"query": QUERY})
+
+
 async def idle_cpu(lares: Lares) -> dict[str, float]:
-    """CPU seconds of one second in which nothing happens, by program."""
     await asyncio.sleep(SETTLED_SECONDS)
     before, began = _cpu(lares), time.monotonic()
     await asyncio.sleep(IDLE_SECONDS)
     after, seconds = _cpu(lares), time.monotonic() - began
-    return {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
+    spent = {name: (after[name] - before.get(name, 0.0)) / seconds for name in after}
+    return {
+        "a second idle": sum(spent.values()),
+        **{f"a second idle, {name}": spent[name] for name in ("lares", "java", "postgres")},
+    }
 
 
 def prepare(staging: Path, camera: str, first: int, count: int, apart: float = 0.0) -> Path:

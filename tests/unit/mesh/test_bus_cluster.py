@@ -1,77 +1,76 @@
-"""Requests to the cluster, with a fake client."""
+"""What is asked of a cluster to learn the offsets of a topic, with a client that answers from memory."""
 
-from collections.abc import Iterator
+import asyncio
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import NotLeaderForPartitionError
+from aiokafka.protocol.offset import OffsetRequest
 
-from mesh.bus import cluster as cluster_module
 from mesh.bus.address import KafkaAddress
 from mesh.bus.cluster import Cluster
-from mesh.problems import NotFound, Unavailable
-
-LOADING, UNKNOWN_TOPIC = 14, 3
+from mesh.bus.metadata_request import TopicMetadataRequest
+from mesh.retry import Backoff
 
 
 class FakeClient:
-    """Returns the given answers, by the class of the request."""
+    """Two brokers. Partition 0 is led by `leader`; another broker refuses. `hangs`: no offsets come."""
 
-    def __init__(self, **answers: list[Any]) -> None:
-        self._answers: dict[str, Iterator[Any]] = {kind: iter(given) for kind, given in answers.items()}
+    def __init__(self) -> None:
+        self.leader, self.hangs = 1, False
+        self.asked: list[str] = []
+
+    async def send(self, node: int, request: Any) -> Any:
+        if isinstance(request, TopicMetadataRequest):
+            self.asked.append("metadata")
+            partition: tuple[Any, ...] = (0, 0, self.leader, 0, [], [], [], {})
+            return SimpleNamespace(topics=[(0, "t", "id-1", False, [partition])])
+        assert isinstance(request, OffsetRequest)
+        self.asked.append(f"offsets of {node}")
+        if self.hangs:
+            await asyncio.Event().wait()
+        code = 0 if node == self.leader else NotLeaderForPartitionError.errno
+        return SimpleNamespace(topics=[("t", [(0, code, -1, 42)])])
 
     def get_random_node(self) -> int:
         return 1
 
-    def force_metadata_update(self) -> None:
-        pass
-
-    async def send(self, _: int, request: Any) -> Any:
-        answer = next(self._answers[type(request).__name__])
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def force_metadata_update(self) -> None: ...
 
 
-def topics(code: int = 0) -> Any:
-    partitions = [(0, number, 1) for number in range(2)]
-    return SimpleNamespace(topics=[(code, "t", UUID(int=7), False, partitions, 0, {})], brokers=[1])
+@pytest.fixture
+def client() -> FakeClient:
+    return FakeClient()
 
 
-def cluster(**answers: list[Any]) -> Cluster:
-    return Cluster(KafkaAddress.parse("kafka://a:1"), FakeClient(**answers))
+@pytest.fixture
+def cluster(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setattr("mesh.bus.cluster.BACKOFF", Backoff(0.001, 0.001))
+    return Cluster(KafkaAddress.parse("kafka://localhost:1"), client)
 
 
-async def test_a_coordinator_that_is_loading_is_asked_again() -> None:
-    coordinator = SimpleNamespace(error_code=0, coordinator_id=1)
-    loading = SimpleNamespace(error_code=LOADING, topics=[])
-    loaded = SimpleNamespace(error_code=0, topics=[("t", [(0, 5, "", 0), (1, -1, "", 0)])])
-    asked = cluster(
-        FindCoordinatorRequest=[coordinator] * 2,
-        TopicMetadataRequest=[topics()] * 2,
-        OffsetFetchRequest=[loading, loaded],
-    )
-    assert await asked.committed("g", "t") == {0: 5}
+async def test_leaders_are_asked_for_once(cluster: Cluster, client: FakeClient) -> None:
+    assert [await cluster.ends("t") for _ in range(3)] == [{0: 42}] * 3
+    assert client.asked == ["metadata", *["offsets of 1"] * 3]
 
 
-async def test_a_request_is_repeated_after_a_connection_error() -> None:
-    asked = cluster(TopicMetadataRequest=[KafkaConnectionError("closed"), topics()])
-    state = await asked.topic("t")
-    assert (state.id, state.leaders) == (str(UUID(int=7)), {0: 1, 1: 1})
+async def test_a_new_leader_is_found(cluster: Cluster, client: FakeClient) -> None:
+    await cluster.ends("t")
+    client.leader = 2
+    assert await cluster.ends("t") == {0: 42}
+    assert client.asked[2:] == ["offsets of 1", "metadata", "offsets of 2"]
 
 
-async def test_a_topic_that_stays_unknown_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_module, "TOPIC_SECONDS", 0.0)
-    with pytest.raises(NotFound) as missing:
-        await cluster(TopicMetadataRequest=[topics(UNKNOWN_TOPIC)] * 9).topic("t")
-    assert missing.value.reason == "TOPIC_MISSING"
-
-
-async def test_a_cluster_that_does_not_answer_in_time_is_unavailable() -> None:
-    with pytest.raises(Unavailable) as away:
-        away_for_long = cluster(TopicMetadataRequest=[KafkaConnectionError("closed")] * 100)
-        await away_for_long.attempt(lambda: away_for_long._topic("t"), patience=0.3)
-    assert away.value.retryable
-    assert "closed" in away.value.message
+async def test_a_leader_that_hangs_is_not_remembered(cluster: Cluster, client: FakeClient) -> None:
+    """The caller gives up long before the request would."""
+    await cluster.ends("t")
+    client.hangs = True
+    asking = asyncio.create_task(cluster.ends("t"))
+    while len(client.asked) < 3:
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    client.hangs, client.leader = False, 2
+    assert await cluster.ends("t") == {0: 42}
+    assert client.asked[3:] == ["metadata", "offsets of 2"]
