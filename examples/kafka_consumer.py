@@ -59,7 +59,8 @@ async def consume(options: argparse.Namespace) -> None:
         sasl_mechanism="PLAIN",
         sasl_plain_username=client["user"],
         sasl_plain_password=client["password"],
-        group_id=options.group,
+        # The user may only join groups whose ids begin with this prefix.
+        group_id=options.group and client["group_prefix"] + options.group,
         auto_offset_reset="earliest",
     )
     await consumer.start()

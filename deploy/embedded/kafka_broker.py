@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.embedded.java import Java
-from deploy.embedded.kafka_properties import LOGGING, READER, USER, write_client, write_server
+from deploy.embedded.kafka_properties import (
+    GROUP_PREFIX,
+    LOGGING,
+    READER,
+    USER,
+    write_client,
+    write_server,
+)
 from mesh.bus.acls import grant_read
 from mesh.durable_files import sync_folder, write_private
 from mesh.ports import free_port, reachable_host, wait_until_free
@@ -69,7 +76,7 @@ class Broker:
         are needed."""
         _, writer = await asyncio.open_connection(self._near.strip("[]"), self.port)
         writer.close()
-        await grant_read(self.url, READER)
+        await grant_read(self.url, READER, GROUP_PREFIX)
         return True
 
     def write_client_files(self) -> None:

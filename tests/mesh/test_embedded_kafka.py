@@ -15,10 +15,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from aiokafka.protocol.admin import CreateAclsRequest, DescribeAclsRequest
+from aiokafka.protocol.commit import OffsetCommitRequest
 
 from deploy.embedded.kafka import open_kafka
 from mesh import ports
+from mesh.bus.acls import grant_read
 from mesh.bus.address import KafkaAddress
 from mesh.ports import free_port
 from mesh.problems import Conflict
@@ -56,8 +59,8 @@ async def write(url: str, topic: str, value: bytes) -> None:
 
 async def read(url: str, topic: str, count: int, group: str | None = None) -> list[bytes]:
     consumer = AIOKafkaConsumer(topic, **options(url, group_id=group, auto_offset_reset="earliest"))
-    await consumer.start()
     try:
+        await consumer.start()
         async with asyncio.timeout(90):
             return [(await consumer.getone()).value for _ in range(count)]
     finally:
@@ -126,7 +129,72 @@ async def test_both_forms_of_the_readers_file_say_the_same(home: Path, kafka: st
 async def test_the_reader_reads(home: Path, kafka: str, topic: str) -> None:
     await write(kafka, topic, b"hello")
     assert await read(reader_url(home), topic, 1) == [b"hello"]
-    assert await read(reader_url(home), topic, 1, group="analytics") == [b"hello"]
+    assert await read(reader_url(home), topic, 1, group="reader.analytics") == [b"hello"]
+
+
+LARES_GROUP = "detect_svc:ingest.media.v1"
+
+
+def reader_group(home: Path) -> str:
+    lines = (home / "kafka" / "client.properties").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)["group.id"]
+
+
+async def test_the_files_name_a_group_that_the_reader_may_join(home: Path, kafka: str, topic: str) -> None:
+    await write(kafka, topic, b"hello")
+    client = json.loads((home / "kafka" / "client.json").read_text())
+    for group in (reader_group(home), client["group_prefix"] + uuid4().hex):
+        assert await read(reader_url(home), topic, 1, group=group) == [b"hello"]
+
+
+@pytest.mark.parametrize(
+    "group", [LARES_GROUP, "store_svc:x", "analytics", "reader", "READER.x", "x.reader."]
+)
+async def test_the_reader_joins_no_other_groups(home: Path, kafka: str, topic: str, group: str) -> None:
+    async with refused(GroupAuthorizationFailedError):
+        await read(reader_url(home), topic, 1, group=group)
+
+
+async def test_the_reader_commits_no_offset_of_other_groups(home: Path, kafka: str, topic: str) -> None:
+    """By hand, without joining, as a tool that resets offsets does."""
+    offset = OffsetCommitRequest(LARES_GROUP, -1, "", -1, [(topic, [(0, 10**6, "")])])
+    admin = AIOKafkaAdminClient(**options(reader_url(home)))
+    await admin.start()
+    try:
+        (node,) = (broker.nodeId for broker in admin._client.cluster.brokers())
+        ((_, ((_, code),)),) = (await admin._client.send(node, offset)).topics
+        assert code == GroupAuthorizationFailedError.errno
+    finally:
+        await admin.close()
+
+
+async def test_permissions_of_an_earlier_version_are_taken_back(home: Path, kafka: str, topic: str) -> None:
+    await write(kafka, topic, b"hello")
+    admin = AIOKafkaAdminClient(**options(kafka))
+    await admin.start()
+    earlier = [(3, "*", 3, "User:reader", "*", 3, 3), (3, "detect", 4, "User:reader", "127.0.0.1", 3, 3)]
+    others = (3, "theirs", 3, "User:somebody", "*", 3, 3)
+    try:
+        for binding in (*earlier, others):
+            (node,) = (broker.nodeId for broker in admin._client.cluster.brokers())
+            await admin._client.send(node, CreateAclsRequest(*binding))
+        assert await read(reader_url(home), topic, 1, group=LARES_GROUP) == [b"hello"]
+        await grant_read(kafka, "reader", "reader.")
+        async with refused(GroupAuthorizationFailedError):
+            await read(reader_url(home), topic, 1, group=LARES_GROUP)
+        assert await read(reader_url(home), topic, 1, group="reader.after") == [b"hello"]
+        found = await admin._client.send(node, DescribeAclsRequest(1, None, 1, None, None, 1, 1))
+        bindings = {
+            (kind, name, pattern, *acl) for kind, name, pattern, acls in found.resources for acl in acls
+        }
+        assert bindings == {
+            others,
+            (2, "*", 3, "User:reader", "*", 3, 3),
+            (2, "*", 3, "User:reader", "*", 8, 3),
+            (3, "reader.", 4, "User:reader", "*", 3, 3),
+        }
+    finally:
+        await admin.close()
 
 
 async def test_the_reader_does_not_write(home: Path, kafka: str, topic: str) -> None:
@@ -197,7 +265,7 @@ async def test_another_port_at_the_next_start(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "kafka.pid").exists()
     async with open_kafka(tmp_path, other, CACHE) as url:
         assert url.endswith(other)
-        assert await read(reader_url(tmp_path), "kept", 1, group="analytics") == [b"first"]
+        assert await read(reader_url(tmp_path), "kept", 1, group="reader.analytics") == [b"first"]
         await write(url, "kept", b"second")
 
 
