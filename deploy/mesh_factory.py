@@ -13,7 +13,7 @@ import grpc
 from deploy.embedded.home import lock_home, private_socket_folder
 from deploy.embedded.kafka import open_kafka
 from deploy.embedded.llama import SCHEME, open_llama, parse_llama_url
-from deploy.embedded.postgres import open_postgres
+from deploy.embedded.postgres import open_postgres, require_postgres
 from mesh.blobs import open_blobs
 from mesh.bus import open_bus
 from mesh.config import Config, naming, split_address
@@ -36,6 +36,8 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
     cannot be started.
     """
     guard_listening(config)
+    if database and config.database_url == EMBEDDED:
+        await require_postgres(config.home)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_home(config.home))
         config.cameras_folder.mkdir(exist_ok=True)

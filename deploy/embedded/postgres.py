@@ -44,14 +44,20 @@ SETTINGS = {
 }
 
 
+async def require_postgres(home: Path) -> None:
+    """Raises Denied, Unavailable if no PostgreSQL can run for this home, before anything is made there."""
+    await (await find_rootless()).require_access(programs() / "postgres", home)
+
+
 @asynccontextmanager
 async def open_postgres(home: Path) -> AsyncIterator[str]:
     """Runs a server until the block ends. Yields the SQLAlchemy URL of its database `lares`.
 
     The first start creates the database. Its password is in `<home>/postgres/password` (0600). Raises
-    Unavailable with the end of the server's log.
+    Unavailable with the end of the server's log, and what `require_postgres` raises.
     """
     rootless = await find_rootless()
+    await rootless.require_access(programs() / "postgres", home)
     run = private_folder(home, "run")
     folder = home / "postgres"
     if not folder.exists():

@@ -1,19 +1,25 @@
 """Runs PostgreSQL without root, which it refuses to run as. Lares may be root, for example in a container."""
 
+import asyncio
 import os
 import pwd
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mesh.problems import Denied, Unavailable
+from mesh.processes import parent_death
 from mesh.processes.child_process import run_command
 
 # Within the namespace the process is not root. Outside it, its files belong to root, so that a home under
 # /root works, too.
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 OTHER_USERS = ("postgres", "nobody")
+CHECK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -33,26 +39,90 @@ class Rootless:
         """The uid and the gid of `user`."""
         return (self.user.pw_uid, self.user.pw_gid) if self.user else None
 
+    async def require_access(self, programs: Path, home: Path) -> None:
+        """Raises Denied, and names the folder, if the command's user cannot execute PostgreSQL's `programs`
+        (PROGRAMS_NOT_CROSSABLE), or cannot get to the home, which need not exist (HOME_NOT_CROSSABLE).
+        Changes nothing."""
+        needed = [(programs, "-x")]
+        if self.within:  # what runs them does so within it, too
+            needed += [(Path(sys.executable), "-x"), (Path(parent_death.__file__), "-r")]
+        for path, test in needed:
+            if not await self._reaches(path, test):
+                closed, purpose = self._closed_folder(path), f"to run {path}"
+                raise self._denied("PROGRAMS_NOT_CROSSABLE", closed, purpose, "install Lares elsewhere")
+        home = home.resolve()
+        above = next(parent for parent in home.parents if os.path.exists(parent))
+        entered = [above]
+        if os.path.exists(home) and not (self.user and home.stat().st_uid == os.geteuid()):
+            entered.append(home)  # `take` does not open it
+        for folder in entered:
+            if not await self._reaches(folder, "-x"):
+                closed = self._closed_folder(folder / "postgres")
+                raise self._denied("HOME_NOT_CROSSABLE", closed, "to get to its data", "move LARES_HOME")
+
+    async def _reaches(self, path: Path, test: str) -> bool:
+        """Not by the mode alone: access may also be given by a group or an access control list."""
+        if not self.within and not self.user:
+            return os.access(path, os.X_OK if test == "-x" else os.R_OK)
+        # Not by `run_command`, whose Python is one of the programs in question.
+        uid, gid = self.ids or (None, None)
+        groups = None if uid is None else ()
+        command = [*self.within, "test", test, str(path)]
+        run = partial(subprocess.run, command, capture_output=True, timeout=CHECK_SECONDS, check=False)
+        ran = await asyncio.to_thread(run, user=uid, group=gid, extra_groups=groups)
+        return ran.returncode == 0
+
+    def _closed_folder(self, path: Path) -> Path:
+        """The first folder on the way to `path` that the command's user cannot enter, links included."""
+        uid, gid = self.ids or (os.geteuid(), os.getegid())
+        return next((folder for folder in _folders(path) if not _may_enter(folder, uid, gid)), path.parent)
+
+    def _denied(self, reason: str, folder: Path, purpose: str, advice: str) -> Denied:
+        us = "root without privileges" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+        who = self.user.pw_name if self.user else us
+        problem = f"PostgreSQL runs as {who}, which cannot enter {folder} {purpose}"
+        message = f"{problem}: chmod o+x {folder}, {advice}, or run Lares as another user"
+        return Denied(message, reason, folder=str(folder))
+
     def take(self, *folders: Path) -> None:
         """Gives the folders and their content to the command's user, and lets that user enter the parent
         folder. Raises Denied HOME_NOT_CROSSABLE if the user cannot enter a folder above it."""
         for folder in folders:
             if self.user:
-                _let_through(self.user.pw_name, folder.absolute().parent)
+                self._let_through(self.user, folder.absolute().parent)
             uid, gid = self.ids or (os.geteuid(), os.getegid())
             if folder.stat().st_uid != uid:
                 # The folder itself last, because its owner shows that all the content has been given away.
                 for path in (*folder.rglob("*"), folder):
                     os.chown(path, uid, gid, follow_symlinks=False)
 
+    def _let_through(self, user: pwd.struct_passwd, home: Path) -> None:
+        for parent in reversed(home.parents):
+            if not _may_enter(parent, user.pw_uid, user.pw_gid):
+                raise self._denied("HOME_NOT_CROSSABLE", parent, "to get to its data", "move LARES_HOME")
+        if home.stat().st_uid == os.geteuid():
+            home.chmod(home.stat().st_mode | 0o001)
 
-def _let_through(user: str, home: Path) -> None:
-    for parent in home.parents:
-        if not parent.stat().st_mode & 0o001:
-            message = f"PostgreSQL runs as {user}, which cannot enter {parent}: chmod o+x it,"
-            raise Denied(f"{message} move LARES_HOME, or run Lares as another user", "HOME_NOT_CROSSABLE")
-    if home.stat().st_uid == os.geteuid():
-        home.chmod(home.stat().st_mode | 0o001)
+
+def _folders(path: Path) -> Iterator[Path]:
+    """The folders on the way to `path` from the root, then those on the way to what a link points to."""
+    for place in dict.fromkeys([path.absolute(), *_targets(path.absolute()), path.resolve()]):
+        yield from (folder.resolve() for folder in reversed(place.parents) if os.path.exists(folder))
+
+
+def _targets(path: Path) -> Iterator[Path]:
+    for _ in range(40):  # as many as Linux follows
+        if not path.is_symlink():
+            return
+        path = Path(os.path.normpath(path.parent / path.readlink()))
+        yield path
+
+
+def _may_enter(folder: Path, uid: int, gid: int) -> bool:
+    """By the mode of the folder, for a user in one group."""
+    state = folder.stat()
+    shift = 6 if state.st_uid == uid else 3 if state.st_gid == gid else 0
+    return bool(state.st_mode >> shift & 1)
 
 
 async def find_rootless(*, namespaces: bool = True) -> Rootless:
@@ -62,7 +132,7 @@ async def find_rootless(*, namespaces: bool = True) -> Rootless:
         return Rootless()
     if namespaces and sys.platform == "linux" and shutil.which("unshare"):
         try:
-            await run_command(["true"], NAMESPACE, seconds=60)
+            await run_command(["true"], NAMESPACE, seconds=CHECK_SECONDS)
         except Unavailable:
             pass
         else:

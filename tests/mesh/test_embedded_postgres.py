@@ -15,8 +15,9 @@ import pytest
 from deploy.embedded import postgres as postgres_module
 from deploy.embedded.postgres import open_postgres
 from deploy.embedded.rootless import find_rootless
-from mesh.problems import Unavailable
+from mesh.problems import Denied, Unavailable
 from mesh.processes.child_process import start_time
+from tests.support.reachable import reachable_programs
 from tests.support.waiting import until
 
 
@@ -127,16 +128,46 @@ async def test_where_namespaces_are_refused_another_user_runs_it(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only root needs this; others run it as themselves, and the test says the same of them."""
-    monkeypatch.setattr(postgres_module, "find_rootless", partial(find_rootless, namespaces=False))
-    for _ in range(2):
-        async with open_postgres(home) as url:
-            assert await answers(url)
-            owner = (home / "postgres" / "data").stat().st_uid
-            assert Path(f"/proc/{server_pid(home)}").stat().st_uid == owner
-            assert owner != 0
-    monkeypatch.undo()
+    with reachable_programs(monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(postgres_module, "find_rootless", partial(find_rootless, namespaces=False))
+        for _ in range(2):
+            async with open_postgres(home) as url:
+                assert await answers(url)
+                owner = (home / "postgres" / "data").stat().st_uid
+                assert Path(f"/proc/{server_pid(home)}").stat().st_uid == owner
+                assert owner != 0
     async with open_postgres(home) as url:  # and back, where they are allowed again
         assert await answers(url)
+
+
+@pytest.mark.parametrize("namespaces", [True, False])
+@pytest.mark.parametrize("closed", ["programs", "above-the-home"])
+async def test_a_folder_that_postgresql_cannot_enter_is_named_before_anything_is_made(
+    home: Path, monkeypatch: pytest.MonkeyPatch, closed: str, namespaces: bool
+) -> None:
+    """As when the clone is in /root, or belongs to a user and is started by root."""
+    folder = home.parent / closed
+    folder.mkdir()
+    folder.chmod(0o700)
+    (folder / "postgres").write_text("#!/bin/sh")
+    (folder / "postgres").chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, 12345)
+    else:
+        folder.chmod(0)
+    with reachable_programs(monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(postgres_module, "find_rootless", partial(find_rootless, namespaces=namespaces))
+        if closed == "programs":
+            patch.setattr(postgres_module, "programs", lambda: folder)
+        else:
+            home = folder / "home"
+        with pytest.raises(Denied) as caught:
+            async with open_postgres(home):
+                pass
+    assert str(folder) in caught.value.message
+    if os.geteuid() == 0:
+        assert caught.value.metadata["folder"] == str(folder)
+    assert [path.name for path in home.parent.iterdir()] in ([closed], ["postgres"])
 
 
 async def test_a_start_that_fails_shows_its_last_words(home: Path) -> None:
