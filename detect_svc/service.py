@@ -7,6 +7,7 @@ from detect_svc.api import DetectServicer
 from detect_svc.detectors.opener import DetectorOpener
 from detect_svc.gpus.monitor import GpuMonitor
 from detect_svc.gpus.nvml import NvmlReader
+from detect_svc.offset_client import OffsetClient
 from detect_svc.worker import DetectWorker
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from mesh.config import Config
@@ -26,7 +27,8 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         mesh.checks["detector"] = opener.check
         if not opener.is_open:
             mesh.awaited.add("detector")
-        stream = await stack.enter_async_context(mesh.bus.consume(INGESTED, NAME))
+        offsets = OffsetClient(mesh.channel("store"), NAME)
+        stream = await stack.enter_async_context(mesh.bus.consume(INGESTED, NAME, offsets=offsets))
         gpus = GpuMonitor(NvmlReader().read)
         servicer = DetectServicer(opener.detector, stream.lag, gpus.gpus)
         mesh.server.add(rpc.add_DetectServiceServicer_to_server, servicer, SERVICE, needs=["detector"])

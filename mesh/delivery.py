@@ -1,6 +1,6 @@
 """What the bus delivers, and the interface for consumers that store their own offsets."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeAlias
@@ -30,9 +30,15 @@ class Delivery(Generic[M]):
 
 
 class OffsetStore(Protocol):
-    """Stores the offsets of a group in the same transaction as the effects of the records."""
+    """Stores the offsets of a group where only Lares can write them."""
 
     async def load(self, topic: str, topic_id: str, partitions: Collection[int]) -> dict[int, int]:
         """Returns the next offset of each partition; a missing one means the beginning. Raises Conflict if
-        offsets of another topic id are stored, which means that the topic was created anew."""
+        offsets of another topic id are stored, which means that the topic was created anew. Unavailable is
+        retried."""
+        ...
+
+    async def save(self, topic: str, topic_id: str, positions: Mapping[int, int]) -> None:
+        """Stores the next offsets of records that are done, by partition. Does nothing if the offsets are
+        stored in the same transaction as the effects of the records. Raises Unavailable."""
         ...

@@ -1,6 +1,6 @@
 """How far each topic was read. Offsets move only in the transaction that applies the records."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,9 @@ class Offsets:
             self._known.pop((topic, partition), None)
         self._known.update({(topic, partition): offset for partition, offset in found.items()})
         return found
+
+    async def save(self, topic: str, topic_id: str, positions: Mapping[int, int]) -> None:
+        """Does nothing: `advance` has moved the offsets with the effects of the records."""
 
     async def advance(self, connection: Connection, topic: str, topic_id: str, moves: Sequence[Move]) -> None:
         """Moves the offsets in the caller's transaction. Raises OffsetsMoved if one is not as remembered."""

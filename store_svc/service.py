@@ -7,6 +7,7 @@ from functools import partial
 from lares.store.internal.v1.file_service_pb2_grpc import add_FileServiceServicer_to_server
 from lares.store.internal.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from lares.store.internal.v1.key_check_service_pb2_grpc import add_KeyCheckServiceServicer_to_server
+from lares.store.internal.v1.offset_service_pb2_grpc import add_OffsetServiceServicer_to_server
 from lares.store.v1.camera_service_pb2_grpc import add_CameraServiceServicer_to_server
 from lares.store.v1.detection_service_pb2_grpc import add_DetectionServiceServicer_to_server
 from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
@@ -15,7 +16,7 @@ from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_se
 from mesh.config import Config
 from mesh.feed import open_feed
 from mesh.mesh import Mesh
-from mesh.topics import ASSESSED, DETECTED, REJECTED
+from mesh.topics import ASSESSED, DETECTED, INGESTED, REJECTED
 from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
 from store_svc.api.events import EventServicer, TopicLags
@@ -24,15 +25,18 @@ from store_svc.api.jobs import JobServicer
 from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
+from store_svc.api.offsets import OffsetServicer
 from store_svc.api_keys import ApiKeys, ensure_admin_key
 from store_svc.camera_repository import CameraRepository
 from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import Consumer
+from store_svc.consumer_offsets import ConsumerOffsets
 from store_svc.database import Database, open_database
 from store_svc.detectors import Detectors
 from store_svc.domain.assembly import AssemblyLimits
 from store_svc.domain.job import ASSESS
 from store_svc.domain.watch_policy import WatchSettings
+from store_svc.first_offsets import ensure_detect_offsets
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
@@ -59,6 +63,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         database = await stack.enter_async_context(open_database(mesh.database_url))
         await ensure_admin_key(database, config.home / "admin.key")
         mesh.checks["postgres"] = database.check
+        await ensure_detect_offsets(mesh.bus, database, ConsumerOffsets(database), INGESTED)
         signals = CommitSignals()
         lags, facts = await _start_workers(stack, config, mesh, database, signals)
         await _add_services(stack, config, mesh, database, signals, lags, facts)
@@ -125,6 +130,8 @@ async def _add_services(
     add(add_KeyCheckServiceServicer_to_server, KeyCheckServicer(keys), f"{internal}.KeyCheckService")
     add(add_FileServiceServicer_to_server, FileServicer(database), f"{internal}.FileService")
     add(add_JobServiceServicer_to_server, jobs, f"{internal}.JobService")
+    offsets = OffsetServicer(ConsumerOffsets(database))
+    add(add_OffsetServiceServicer_to_server, offsets, f"{internal}.OffsetService")
 
 
 def watch_settings(config: Config) -> WatchSettings:

@@ -41,6 +41,11 @@ class Bus:
         existing ones as they are. Raises Conflict if one has another number of partitions."""
         await create_topics(self._cluster, topics, dead_letter_services)
 
+    async def topic_id(self, topic: Topic[Any]) -> str:
+        """Returns Kafka's id of the topic: one that is created anew has another. Raises NotFound,
+        Unavailable."""
+        return (await self._cluster.topic(topic.name)).id
+
     async def publish(
         self,
         topic: Topic[M],
@@ -77,8 +82,9 @@ class Bus:
     ) -> AbstractAsyncContextManager[Stream[M]]:
         """Reads as a member of `group`; members share the partitions.
 
-        Starts at the group's committed offset, or at the beginning for a new group. With `offsets`, that
-        store decides where to start, and the offsets in Kafka are only a copy.
+        Starts at the group's committed offset, or at the beginning for a new group. Whoever may join the
+        group can commit any offset. With `offsets`, that store decides where to start, and the offsets in
+        Kafka are only a copy for tools that show the lag, written every 5 s.
 
         `group` is a service's name: records that are requeued for another service are skipped, and records
         that can never be processed go to `dead_letters(group)`. Raises NotFound, Unavailable.

@@ -1,7 +1,7 @@
 """A member of a consumer group: joins, fetches records into the tracker, commits positions and leaves."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic
@@ -19,11 +19,12 @@ from aiokafka.errors import (
 from google.protobuf.message import DecodeError
 
 from mesh.bus.aiokafka_internals import stop_consumer
-from mesh.bus.cluster import BACKOFF, Cluster, denied
+from mesh.bus.cluster import Cluster, denied
 from mesh.bus.record import dead_letter, decode, is_for
 from mesh.bus.record_tracker import RecordTracker, TrackedRecord
 from mesh.delivery import OffsetStore
 from mesh.problems import Conflict, Problem, Unavailable
+from mesh.retry import Backoff
 from mesh.topics import M, Topic
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,8 @@ HEARTBEAT_MS = 3_000
 # The broker answers a request to join only after it has given up members that died.
 REQUEST_MS = 2 * SESSION_MS
 COMMIT_SECONDS = 3.0
+# While it is not known where to start.
+POSITION_BACKOFF = Backoff(0.1, 1.0)
 REVOKE_SECONDS = 2.0
 UNDECODABLE = "UNDECODABLE"
 
@@ -68,6 +71,11 @@ class GroupSubscription(Generic[M]):
             return await self.offsets.load(self.topic.name, self.topic_id, partitions)
         return await cluster.committed(self.group_id, self.topic.name)
 
+    async def save(self, positions: Mapping[int, int]) -> None:
+        """Stores the next offsets of done records, by partition. Raises Unavailable."""
+        if self.offsets is not None:
+            await self.offsets.save(self.topic.name, self.topic_id, positions)
+
 
 class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
     """`settle` is awaited before partitions are given away; it publishes and commits what is done.
@@ -85,6 +93,7 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         self._cluster, self._subscription = cluster, subscription
         self._tracker, self._settle = tracker, settle
         self._unpositioned: frozenset[int] = frozenset()
+        self._unknown = 0  # attempts in a row to learn where to start
         self._committing: asyncio.Future[None] | None = None
         self.consumer: Any = None
         self.joined = False
@@ -188,8 +197,10 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         except Unavailable as problem:
             group = self._subscription.group
             log.warning("offsets not available, retrying", topic=name, group=group, error=problem.message)
-            await asyncio.sleep(BACKOFF.first)
+            self._unknown += 1
+            await asyncio.sleep(POSITION_BACKOFF.pause(self._unknown))
             return
+        self._unknown = 0
         if self._unpositioned is partitions:
             for partition in partitions:
                 self.start_at(partition, positions[partition])

@@ -23,6 +23,8 @@ from mesh.topics import M
 log = structlog.get_logger(__name__)
 
 COMMIT_SECONDS = 0.25
+# Between copies of offsets to Kafka that are stored elsewhere.
+COPY_SECONDS = 5.0
 # While more records are waiting, outputs are gathered: fewer requests matter more than the delay of a record.
 GATHER_SECONDS = 1.0
 CLOSE_SECONDS = 3.0
@@ -45,6 +47,7 @@ class Stream(Generic[M]):
         self._member = GroupMember(cluster, subscription, self._tracker, self._settle)
         self._publishing = asyncio.Lock()
         self._committed: dict[int, int] = {}
+        self._saved: dict[int, int] = {}
         self._failure: BaseException | None = None
         self._closed = False
 
@@ -143,7 +146,7 @@ class Stream(Generic[M]):
 
     async def run(self) -> None:
         """Runs the stream's own tasks. The first failure is raised from `batches`."""
-        tasks = [self._read(), self._publish(), self._commit()]
+        tasks = [self._read(), self._publish(), self._commit(), self._copy()]
         try:
             async with task_group() as group:
                 for task in tasks:
@@ -182,6 +185,7 @@ class Stream(Generic[M]):
                 log.warning("consumer failed, joining again", topic=topic, group=group, error=repr(error))
             failures = 1 if self._member.joined else failures + 1
             self._committed.clear()
+            self._saved.clear()
             await self._member.leave()
             await asyncio.sleep(BACKOFF.pause(failures))
 
@@ -239,17 +243,47 @@ class Stream(Generic[M]):
                 await asyncio.sleep(BACKOFF.pause(failures))
                 self._tracker.moved.set()
 
+    async def _copy(self) -> None:
+        """Copies offsets that are stored elsewhere to Kafka. Only tools need them, so failures do not
+        matter."""
+        if self._subscription.offsets is None:
+            return
+        while True:
+            await asyncio.sleep(COPY_SECONDS)
+            await self._commit_to_kafka()
+
     async def _commit_positions(self) -> bool:
+        """Returns whether the current positions are stored."""
+        if self._subscription.offsets is None:
+            return await self._commit_to_kafka()
+        moved = self._moved_since(self._saved)
+        if moved:
+            try:
+                await self._subscription.save(moved)
+            except Problem as problem:
+                if not self._closed:  # the store may close first, and does not have to know
+                    topic = self._subscription.topic.name
+                    log.warning("positions not stored, retrying", topic=topic, error=problem.message)
+                return False
+        self._saved |= moved
+        return True
+
+    async def _commit_to_kafka(self) -> bool:
         """Returns whether Kafka has the current positions."""
-        moved = {p: at for p, at in self._tracker.positions().items() if self._committed.get(p) != at}
+        moved = self._moved_since(self._committed)
         if moved and not await self._member.commit(moved):
             return False
         self._committed |= moved
         return True
 
+    def _moved_since(self, stored: Mapping[int, int]) -> dict[int, int]:
+        return {p: at for p, at in self._tracker.positions().items() if stored.get(p) != at}
+
     async def _settle(self) -> None:
         await self._flush()
         await self._commit_positions()
+        if self._subscription.offsets is not None:
+            await self._commit_to_kafka()
 
 
 @asynccontextmanager

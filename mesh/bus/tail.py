@@ -57,17 +57,36 @@ class Tail(Generic[M]):
     async def __anext__(self) -> Delivery[M]:
         while not self._closed.is_set():
             self._note_progress()
-            if not self._fetched:
-                await self._fetch()
-                continue
-            record = self._fetched.popleft()
-            self._positions[record.partition] = record.offset + 1
-            try:
-                return decode(self._topic, record)
-            except DecodeError as error:
-                where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-                log.error("record not decodable, skipped", error=str(error), **where)
+            if (delivery := await self._next()) is not None:
+                return delivery
         raise StopAsyncIteration
+
+    async def present(self) -> AsyncIterator[Delivery[M]]:
+        """Yields the records up to the last one that was in the topic when the block was entered, in any case
+        of it; some that were written later may be among them. Another task must not iterate."""
+        self._note_progress()
+        while not self._caught_up.is_set() and not self._closed.is_set():
+            if (delivery := await self._next()) is not None:
+                yield delivery
+            self._note_progress()
+
+    async def _next(self) -> Delivery[M] | None:
+        """Returns None if it has fetched instead, or skipped a record that cannot be decoded."""
+        if not self._fetched:
+            await self._fetch()
+            return None
+        record = self._fetched.popleft()
+        self._positions[record.partition] = record.offset + 1
+        try:
+            return decode(self._topic, record)
+        except DecodeError as error:
+            where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            log.error("record not decodable, skipped", error=str(error), **where)
+            return None
+
+    def positions(self) -> dict[int, int]:
+        """Returns, by partition, the offset of the next record to yield."""
+        return dict(self._positions)
 
     async def caught_up(self) -> None:
         """Waits until all records that were in the topic when the block was entered have been processed,

@@ -1,15 +1,19 @@
 """Offsets that are stored outside Kafka, and offsets that the log no longer has, on a real broker."""
 
+import asyncio
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from lares.ingest.v1.events_pb2 import MediaRejected
-from mesh.bus import Bus
-from mesh.problems import Conflict
+from mesh.bus import Bus, Stream
+from mesh.bus.address import KafkaAddress
+from mesh.problems import Conflict, Unavailable
 from mesh.topics import Topic
 from tests.support.records import (
     StoredOffsets,
@@ -21,7 +25,7 @@ from tests.support.records import (
     rejection_topic,
     unique,
 )
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 pytestmark = pytest.mark.usefixtures("patient_members")
 
@@ -53,6 +57,110 @@ async def test_stored_offsets_of_another_topic_of_that_name_stop_the_stream(bus:
         with pytest.raises(Conflict) as stopped:
             await receive(stream, 1)
     assert stopped.value.reason == "TOPIC_CHANGED"
+
+
+async def commit_as_a_stranger(url: str, topic: Topic[Any], group: str, offsets: dict[int, int]) -> None:
+    """Commits for a group that nobody is a member of, as anybody may whom Kafka lets join it."""
+    consumer = AIOKafkaConsumer(
+        group_id=f"{group}:{topic.name}", enable_auto_commit=False, **KafkaAddress.parse(url).options("x")
+    )
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic.name, partition) for partition in offsets])
+        await consumer.commit(
+            {TopicPartition(topic.name, partition): at for partition, at in offsets.items()}
+        )
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.parametrize("foreign", [10**9, 10, 7, 0])
+@pytest.mark.parametrize("stored", [{0: 4}, {}])
+async def test_what_others_commit_changes_nothing(
+    bus: Bus, kafka_url: str, foreign: int, stored: dict[int, int]
+) -> None:
+    """Beyond the end, at the end, ahead, and back."""
+    topic, group = await media_topic(bus, partitions=1), unique("group")
+    offsets = StoredOffsets(dict(stored), keeps=True)
+    await bus.publish(topic, *(media("cam", n) for n in range(10)))
+    first = stored.get(0, 0)
+    await commit_as_a_stranger(kafka_url, topic, group, {0: foreign})
+    async with bus.consume(topic, group, offsets=offsets) as stream:
+        assert await stream.lag() == 10 - first
+        came = await receive(stream, 10 - first)
+        assert numbers(came) == list(range(first, 10))
+        for delivery in came[:3]:
+            stream.done(delivery)
+        await until(lambda: offsets.saved == {0: first + 3}, what=lambda: "what is done is saved")
+    await commit_as_a_stranger(kafka_url, topic, group, {0: foreign})
+    async with bus.consume(topic, group, offsets=offsets) as stream:
+        came = await receive(stream, 7 - first)
+        assert numbers(came) == list(range(first + 3, 10))
+        await bus.publish(topic, media("cam", 10))
+        assert numbers(await receive(stream, 1)) == [10]
+
+
+async def test_partitions_that_a_stranger_has_taken_count_as_not_done(bus: Bus, kafka_url: str) -> None:
+    """It has joined the group and commits what nobody has processed."""
+    topic, group, offsets = await media_topic(bus), unique("group"), StoredOffsets({}, keeps=True)
+    stranger = AIOKafkaConsumer(
+        topic.name, group_id=f"{group}:{topic.name}", auto_offset_reset="latest",
+        enable_auto_commit=True, auto_commit_interval_ms=100, **KafkaAddress.parse(kafka_url).options("x"),
+    )  # fmt: skip
+    async with bus.consume(topic, group, offsets=offsets) as stream:
+        await stranger.start()
+        try:
+            await until(lambda: len(stream.positions()) == 6, what=lambda: "they share the partitions")
+            await bus.publish(topic, *(media(f"cam-{n}", n) for n in range(60)))
+            ends = await stream.ends()
+            mine = sum(ends[partition] for partition in stream.positions())
+            for delivery in await receive(stream, mine):
+                stream.done(delivery)
+            await stranger.commit()
+            await until_async(lambda: lag_is(stream, 60 - mine))
+        finally:
+            await stranger.stop()
+        for delivery in await receive(stream, 60 - mine):
+            stream.done(delivery)
+        await no_lag(stream)
+
+
+async def lag_is(stream: Stream[Any], wanted: int) -> bool:
+    return await stream.lag() == wanted > 0
+
+
+async def test_offsets_that_cannot_be_loaded_or_saved_are_waited_for(bus: Bus) -> None:
+    class Away(StoredOffsets):
+        away = True
+
+        async def load(self, topic: str, topic_id: str, partitions: Collection[int]) -> dict[int, int]:
+            if self.away:
+                tried.set()
+                raise Unavailable("away", "AWAY")
+            return await super().load(topic, topic_id, partitions)
+
+        async def save(self, topic: str, topic_id: str, positions: Mapping[int, int]) -> None:
+            if self.away:
+                tried.set()
+                raise Unavailable("away", "AWAY")
+            await super().save(topic, topic_id, positions)
+
+    topic, offsets, tried = await media_topic(bus, 1), Away({0: 2}, keeps=True), asyncio.Event()
+    await bus.publish(topic, *(media("cam", n) for n in range(6)))
+    async with asyncio.timeout(90), bus.consume(topic, unique("group"), offsets=offsets) as stream:
+        await tried.wait()
+        offsets.away = False
+        came = await receive(stream, 3)
+        assert numbers(came) == [2, 3, 4]
+        offsets.away = True
+        tried.clear()
+        for delivery in came:
+            stream.done(delivery)
+        await tried.wait()
+        assert numbers(await receive(stream, 1)) == [5]  # meanwhile it goes on
+        assert offsets.saved == {0: 2}
+        offsets.away = False
+        await until(lambda: offsets.saved == {0: 5}, what=lambda: "saved later")
 
 
 async def expire(kafka_admin: Any, topic: Topic[Any], before: int) -> None:

@@ -13,6 +13,7 @@ from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import Media
+from lares.store.internal.v1.offset_service_pb2_grpc import add_OffsetServiceServicer_to_server
 from mesh.blobs import FileBlobs
 from mesh.bus import Bus
 from mesh.config import load_config
@@ -24,15 +25,27 @@ from mesh.rpc import Channels, GrpcServer, call
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from mesh.topics import DETECTED, INGESTED
+from store_svc.api.offsets import OffsetServicer
+from store_svc.consumer_offsets import ConsumerOffsets
+from store_svc.database import Database, open_database
 from tests.support.blobs import keep_blob
+from tests.support.parts import MIGRATED, fresh_database
 from tests.support.photos import person_photo
 from tests.support.records import unique
+from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.usefixtures("calling_as_itself")
 
 
 @pytest.fixture(scope="module")
-async def mesh(bus: Bus, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+async def database(postgres_server: str) -> AsyncIterator[Database]:
+    """The store's, for the offsets of detect_svc."""
+    async with fresh_database(postgres_server, MIGRATED) as url, open_database(url) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+async def mesh(bus: Bus, database: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     config, folder = load_config(), tmp_path_factory.mktemp("detect")
     socket = f"unix:{folder / 'mesh.sock'}"
     async with AsyncExitStack() as stack:
@@ -43,6 +56,8 @@ async def mesh(bus: Bus, tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
         mesh = Mesh(config, bus, blobs, server, channels, KeyVerifier(channels.to("store")))
         await server.listen(socket, door=Door.SIBLINGS)
         await stack.enter_async_context(service.open(config, mesh))
+        offsets = OffsetServicer(ConsumerOffsets(database))
+        server.add(add_OffsetServiceServicer_to_server, offsets, "lares.store.internal.v1.OffsetService")
         await server.start()
         stack.push_async_callback(server.stop, 1.0)
         yield mesh
@@ -91,6 +106,25 @@ async def test_a_photo_on_the_topic_becomes_a_frame_with_all_findings(
         await detect(labels=["burglar"])
     status = await call(stub.GetDetectStatus, messages.GetDetectStatusRequest())
     assert status.lag >= 0
+
+
+async def test_its_offsets_are_in_the_store(
+    mesh: Mesh, database: Database, stub: "rpc.DetectServiceAsyncStub"
+) -> None:
+    photo, camera = person_photo().read_bytes(), unique("cam")
+    sha256 = hashlib.sha256(photo).hexdigest()
+    await keep_blob(mesh.blobs, photo)
+    media = Media(id=media_id(camera, sha256), camera_id=camera, sha256=sha256)
+    async with mesh.bus.tail(INGESTED) as announced, asyncio.timeout(90):
+        await mesh.bus.publish(INGESTED, MediaIngested(media=media))
+        record = await anext(announced)
+    topic_id, partitions = await mesh.bus.topic_id(INGESTED), [record.partition]
+
+    async def passed() -> bool:
+        offsets = await ConsumerOffsets(database).load("detect_svc", INGESTED.name, topic_id, partitions)
+        return offsets.get(record.partition, 0) > record.offset
+
+    await until_async(passed)
 
 
 async def test_list_gpus_returns_the_gpus_or_the_reason(stub: "rpc.DetectServiceAsyncStub") -> None:

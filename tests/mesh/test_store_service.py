@@ -18,7 +18,7 @@ from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.rpc import GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
-from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, KEPT, REJECTED, Topic
+from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, INGESTED, KEPT, REJECTED, Topic
 from store_svc import outbox, service
 from store_svc.recording.event_assessed import EventAssessedRecorder
 from store_svc.recording.media_detected import MediaDetectedRecorder
@@ -43,10 +43,11 @@ class Log:
 async def log(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Log]:
     own: list[Topic[Any]] = [
         replace(topic, name=unique(topic.name))
-        for topic in (DETECTED, REJECTED, ASSESSED, FEED, CAMERAS, KEPT)
+        for topic in (INGESTED, DETECTED, REJECTED, ASSESSED, FEED, CAMERAS, KEPT)
     ]
-    detections, rejections, assessments, changes, cameras, kept = own
+    announcements, detections, rejections, assessments, changes, cameras, kept = own
     for owner, name, topic in (
+        (service, "INGESTED", announcements),
         (service, "DETECTED", detections),
         (service, "REJECTED", rejections),
         (service, "ASSESSED", assessments),
@@ -154,5 +155,6 @@ async def test_an_invalid_record_does_not_stop_the_others(
         await log.bus.publish(log.detections, detected(1, 0), broken, detected(3, 1000))
         await until_counts(recorded, "media", 2)
         async with asyncio.timeout(90):
-            while [row[0] for row in await recorded.rows("SELECT next_offset FROM offsets")] != [3]:
+            query = "SELECT next_offset FROM offsets WHERE consumer = 'store_svc'"
+            while [row[0] for row in await recorded.rows(query)] != [3]:
                 await asyncio.sleep(0.02)

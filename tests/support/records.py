@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from uuid import uuid4
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
@@ -76,12 +76,17 @@ def raw(name: str) -> Topic[MediaIngested]:
 
 
 class StoredOffsets:
-    """An OffsetStore with fixed offsets. With `topic_id`, it refuses another topic."""
+    """An OffsetStore. What is saved is in `saved`; `offsets` stay as they are, unless `keeps` is set. With
+    `topic_id`, it refuses another topic."""
 
-    def __init__(self, offsets: dict[int, int], topic_id: str = "") -> None:
+    def __init__(self, offsets: dict[int, int], topic_id: str = "", *, keeps: bool = False) -> None:
         self.offsets, self.topic_id = offsets, topic_id
+        self.saved = offsets if keeps else dict[int, int]()
 
     async def load(self, topic: str, topic_id: str, partitions: Collection[int]) -> dict[int, int]:
         if self.topic_id and topic_id != self.topic_id:
             raise Conflict("created anew", "TOPIC_CHANGED")
         return {partition: at for partition, at in self.offsets.items() if partition in partitions}
+
+    async def save(self, topic: str, topic_id: str, positions: Mapping[int, int]) -> None:
+        self.saved |= positions

@@ -22,7 +22,7 @@ from mesh.mesh import Mesh
 from mesh.rpc import Channels, GrpcServer, call
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door, as_itself
-from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, KEPT, REJECTED, Topic
+from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, INGESTED, KEPT, REJECTED, Topic
 from store_svc import outbox
 from store_svc.recording.event_assessed import EventAssessedRecorder
 from store_svc.recording.media_detected import MediaDetectedRecorder
@@ -31,6 +31,7 @@ from tests.support.facts import NOON
 from tests.support.records import unique
 
 OWNERS: dict[Topic[Any], tuple[tuple[Any, str], ...]] = {
+    INGESTED: ((store_svc.service, "INGESTED"),),
     DETECTED: ((store_svc.service, "DETECTED"), (MediaDetectedRecorder, "topic")),
     REJECTED: ((store_svc.service, "REJECTED"), (MediaRejectedRecorder, "topic")),
     ASSESSED: (
