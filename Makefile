@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KILLS ?= 20
 ORIGINALS ?= keep
+CHANNELS ?= in-process socket
 # Many tests wait for processes to start, so three workers keep two cores busy.
 WORKERS ?= 3
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -49,7 +50,7 @@ bench: .venv/.installed  ## Measure speeds, each as a ratio to a peer or a limit
 	$(BIN)/python -m tests.bench
 
 faults: .venv/.installed  ## Kill Lares KILLS times at random and compare the outcome with a run without kills.
-	$(BIN)/python -m tests.faults --kills $(KILLS) --originals $(ORIGINALS)
+	$(BIN)/python -m tests.faults --kills $(KILLS) --originals $(ORIGINALS) --channels $(CHANNELS)
 
 # FROM: a folder or a model's id on the hub; OUT: a new folder; NAME: optional. See docs/models.md.
 model-export: .venv/.installed .venv-export/.installed  ## Export a trained RT-DETRv2 as a Triton model repository: FROM=... OUT=...

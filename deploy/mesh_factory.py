@@ -49,7 +49,8 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
             return await keys.verify(secret)
 
         server = GrpcServer(lambda door: CallInterceptor(door, verify if config.auth else None))
-        channels = Channels(dict.fromkeys(targets, server.channel()), config.peers, peer_credentials(config))
+        local = dict.fromkeys(targets, server.channel()) if config.channels == "in-process" else {}
+        channels = Channels(local, config.peers, peer_credentials(config))
         stack.push_async_callback(channels.close)
         keys = KeyVerifier(channels.to("store"))  # the store may run behind this very server
         addresses = await _listen(config, server, "store" in targets)

@@ -159,6 +159,10 @@ class Config(BaseSettings):
     peers: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="Addresses of siblings in other processes: `store=host:port,ingest=host:port`."
     )
+    channels: Literal["in-process", "socket"] = Field(
+        "in-process",
+        description="How services of one process call each other; `socket`: at their `LARES_PEERS`.",
+    )
     auth: bool = Field(True, description="Whether every client needs an API key.")
 
     export_python: Path | None = Field(

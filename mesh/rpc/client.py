@@ -16,7 +16,7 @@ Response = TypeVar("Response")
 
 
 class Channels:
-    """The channel to each service: within this process if it runs here, else to its address."""
+    """The channel to each service: within this process if there is one, else to its address."""
 
     def __init__(
         self,

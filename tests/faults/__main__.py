@@ -1,4 +1,8 @@
-"""`make faults KILLS=20` runs the same photos without and with kill -9, and prints every difference."""
+"""`make faults KILLS=20` runs the same photos without and with kill -9, and prints every difference.
+
+Half of the kills hit a Lares whose services call each other within their process, the other half one in which
+they use a socket, as services of several processes do.
+"""
 
 import argparse
 import asyncio
@@ -6,12 +10,14 @@ import random
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.reassessments import Request, make_requests
 from tests.faults.run import Kills, RunResult, run_photos
 from tests.faults.scenario import Drop, flawed_files, long_visit, single_photos
 from tests.support.photos import small_photos
+from tests.support.sibling_channels import CHANNELS, channel_settings
 
 GAP, SPAN = 4.0, 12.0
 
@@ -34,35 +40,65 @@ def scenario(cameras: int, photos: int, seed: int) -> list[Drop]:
     return [*visit, *chance.sample(others, len(others))]
 
 
-async def compare(
-    folder: Path, drops: list[Drop], requests: list[Request], kills: Kills, originals: str
-) -> tuple[RunResult, RunResult, list[str]]:
-    """Returns the run without kills, the run with kills, and a line for everything that is wrong.
+@dataclass(frozen=True)
+class Comparison:
+    """The run without kills, the runs with kills by channel, and a line for everything that is wrong."""
 
-    The run with kills has `originals` as LARES_INGEST_ORIGINALS.
+    reference: RunResult
+    killed: dict[str, RunResult]
+    wrong: list[str]
+
+
+async def compare(
+    folder: Path, drops: list[Drop], requests: list[Request], kills: dict[str, Kills], originals: str
+) -> Comparison:
+    """Runs the photos once without kills, and then with the kills of each channel.
+
+    The runs with kills have `originals` as LARES_INGEST_ORIGINALS, and their services call each other through
+    their channel. In the run without kills they call each other within the process.
     """
     reference = await run_photos(folder / "reference", drops, requests, settings(), None)
-    with_originals = settings() | {"LARES_INGEST_ORIGINALS": originals}
-    killed = await run_photos(folder / "killed", drops, requests, with_originals, kills)
-    wrong = [f"different: {line}" for line in reference.outcome.differences(killed.outcome)]
+    wrong = problems_of_the_reference(reference, drops)
+    wrong += [f"without kills: {line}" for line in problems_of(reference, requests)]
+    killed = {}
+    for channel, kill in kills.items():
+        own = settings() | {"LARES_INGEST_ORIGINALS": originals}
+        own |= channel_settings(channel, folder / "certificates")
+        killed[channel] = await run_photos(folder / channel, drops, requests, own, kill)
+        lines = problems_of_kills(killed[channel], reference, drops, channel, originals)
+        wrong += [f"with kills, {channel}: {line}" for line in lines + problems_of(killed[channel], requests)]
+    return Comparison(reference, killed, wrong)
+
+
+def problems_of_the_reference(reference: RunResult, drops: list[Drop]) -> list[str]:
+    """Returns what is wrong with the run without kills, by the photos that were dropped."""
+    wrong = []
     valid = sum(drop.flaw is None for drop in drops)
     if len(reference.outcome.media) != valid:
         wrong.append(f"without kills: {len(reference.outcome.media)} media of {valid} valid photos")
     rejected = {(node["path"], node["reason"]) for node in reference.outcome.rejections.values()}
     if rejected != {(drop.path, drop.flaw.reason) for drop in drops if drop.flaw}:
         wrong.append(f"without kills: unexpected rejections {sorted(rejected)}")
+    return wrong
+
+
+def problems_of_kills(
+    killed: RunResult, reference: RunResult, drops: list[Drop], channel: str, originals: str
+) -> list[str]:
+    """Returns what a run with kills has that differs from the run without, and what it did not test."""
+    wrong = [f"different: {line}" for line in reference.outcome.differences(killed.outcome)]
     expected = {
         drop.path for drop in drops if originals == "keep" or (drop.flaw and drop.flaw.found_by_ingest)
     }
     for path in sorted(killed.originals ^ expected):
         state = "still in" if path in killed.originals else "missing from"
-        wrong.append(f"with kills: {path} is {state} its folder, with LARES_INGEST_ORIGINALS={originals}")
-    for name, result in (("without kills", reference), ("with kills", killed)):
-        wrong += [f"{name}: {line}" for line in problems_of(result, requests)]
+        wrong.append(f"{path} is {state} its folder, with LARES_INGEST_ORIGINALS={originals}")
     faults = killed.faults
     if not (faults.while_ready and faults.while_assessing and faults.requested_before_a_kill):
-        wrong.append(f"with kills: a fault did not happen: {faults}")
-    return reference, killed, wrong
+        wrong.append(f"a fault did not happen: {faults}")
+    if killed.channel != channel:
+        wrong.append(f"the services called each other through {killed.channel}")
+    return wrong
 
 
 def problems_of(result: RunResult, requests: list[Request]) -> list[str]:
@@ -90,34 +126,48 @@ def problems_of(result: RunResult, requests: list[Request]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20, help="how often Lares is killed; at least 2")
+    parser.add_argument("--kills", type=int, default=20, help="how often Lares is killed, over all channels")
     parser.add_argument("--cameras", type=int, default=30, help="cameras with one photo each")
     parser.add_argument("--photos", type=int, default=60, help="photos of the camera with many events")
     parser.add_argument(
         "--originals",
         choices=("keep", "take"),
         default="keep",
-        help="LARES_INGEST_ORIGINALS in the run with kills",
+        help="LARES_INGEST_ORIGINALS in the runs with kills",
+    )
+    parser.add_argument(
+        "--channels",
+        nargs="+",
+        choices=CHANNELS,
+        default=CHANNELS,
+        help="how the services call each other; by default one run with kills for each, with half of them",
     )
     parser.add_argument("--seed", type=int, default=int(time.time()), help="repeats the run with this seed")
     options = parser.parse_args()
-    if options.kills < 2:
-        parser.error("--kills must be at least 2, as the first kill interrupts the first start")
+    channels = list(dict.fromkeys(options.channels))
+    if options.kills < 2 * len(channels):
+        parser.error(
+            "--kills must be at least 2 for each channel, as the first kill interrupts the first start"
+        )
     print(f"seed {options.seed}")
     drops = scenario(options.cameras, options.photos, options.seed)
-    kills = Kills(options.kills, random.Random(options.seed))
+    chance = random.Random(options.seed)
+    kills = {
+        channel: Kills((options.kills + place) // len(channels), chance)
+        for place, channel in enumerate(channels)
+    }
     requests = make_requests(drops, silent=3)
     with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
-        results = compare(Path(folder), drops, requests, kills, options.originals)
-        reference, killed, wrong = asyncio.run(results)
-    print(f"without kills: {summary(reference)}")
-    print(f"with kills: {summary(killed)}")
-    if wrong:
-        sys.exit("\n".join(["FAILED:", *wrong]))
+        found = asyncio.run(compare(Path(folder), drops, requests, kills, options.originals))
+    print(f"without kills: {summary(found.reference)}")
+    for channel, killed in found.killed.items():
+        print(f"with kills, {channel}: {summary(killed)}")
+    if found.wrong:
+        sys.exit("\n".join(["FAILED:", *found.wrong]))
     print(
-        "PASSED: both runs have the same media, detections, events, labels, rejections and assessments. "
+        "PASSED: all runs have the same media, detections, events, labels, rejections and assessments. "
         "Nothing was assessed twice, every request was answered or given up, no job is left, "
-        "and neither feed has a gap."
+        "and no feed has a gap."
     )
 
 

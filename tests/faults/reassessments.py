@@ -88,7 +88,7 @@ class Requester:
         assessment in one of the runs.
         """
         metadata = (("x-api-key", self._lares.key),)
-        async with grpc.aio.insecure_channel(self._lares.grpc) as channel:
+        async with self._lares.grpc_channel() as channel:
             stub = EventServiceStub(channel)
             of_camera = events.ListEventsRequest(filter=events.EventFilter(camera_ids=[request.camera]))
             found = (await stub.ListEvents(of_camera, metadata=metadata, timeout=5)).events

@@ -18,6 +18,7 @@ from tests.faults.scenario import LONG_CAMERA, Drop
 from tests.faults.subscriber import Subscriber
 from tests.support.kept import detection_ids, read_kept
 from tests.support.lares import Lares, Refused
+from tests.support.sibling_channels import used_channel
 from tests.support.waiting import until
 
 STORED = """query($after: String, $cameras: [ID!]) {
@@ -72,7 +73,8 @@ class RunResult:
     """What a run left behind.
 
     `originals` are the paths in the cameras folder at the end, `kept` the detections of each media on
-    store.kept.v1, and `sequences` what a subscriber of the feed received.
+    store.kept.v1, `sequences` what a subscriber of the feed received, and `channel` how the services called
+    each other.
     """
 
     outcome: Outcome
@@ -80,6 +82,7 @@ class RunResult:
     kept: dict[str, set[str]]
     sequences: list[int]
     head: int
+    channel: str
     seconds: float
     faults: FaultCounts
 
@@ -130,7 +133,10 @@ async def _run_photos(
         assert not unlisted
         faults.failed_attempts = model.failed_attempts
         kept = {id: detection_ids(message) for id, message in (await read_kept(lares)).items()}
-        return RunResult(outcome, originals, kept, subscriber.seen, head, time.monotonic() - began, faults)
+        seconds = time.monotonic() - began
+        return RunResult(
+            outcome, originals, kept, subscriber.seen, head, used_channel(lares), seconds, faults
+        )
     finally:
         dropping.cancel()
         await subscriber.close()

@@ -27,7 +27,7 @@ class Subscriber:
 
     async def _connect(self) -> None:
         metadata = (("x-api-key", self._lares.key),)
-        async with grpc.aio.insecure_channel(self._lares.grpc) as channel:
+        async with self._lares.grpc_channel() as channel:
             after = self.seen[-1] if self.seen else 0
             request = events.WatchEventsRequest(after=after)
             async for response in events_rpc.EventServiceStub(channel).WatchEvents(

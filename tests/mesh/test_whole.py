@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from mesh.topics import dead_letters
 from tests.support.lares import ROOT, Lares, Refused, running_lares
 from tests.support.photos import empty_photo, person_photo
+from tests.support.sibling_channels import CHANNELS, channel_settings, used_channel
 from tests.support.waiting import until, until_async
 
 FRONT_DOOR = """{ events(first: 5, filter: {cameraIds: ["front-door"]}) { edges { node {
@@ -30,15 +31,21 @@ CHANGES = """subscription($after: String) { eventChanged(after: $after) { cursor
   id status labels assessment { score severity } camera { id } } } }"""
 
 
+@pytest.fixture(scope="module", params=CHANNELS)
+def channel(request: pytest.FixtureRequest) -> str:
+    """How the services call each other. All tests of this module run with each."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares]:
-    home = tmp_path_factory.mktemp("whole") / "home"
-    settings = {
+async def lares(channel: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares]:
+    folder = tmp_path_factory.mktemp("whole")
+    settings = channel_settings(channel, folder / "certificates") | {
         "LARES_EVENT_GAP_SECONDS": "1",
         "LARES_EVENT_SPAN_SECONDS": "3",
         "LARES_GRPC_REFLECTION": "true",
     }
-    async with running_lares(home, settings) as started:
+    async with running_lares(folder / "home", settings) as started:
         yield started
 
 
@@ -66,9 +73,9 @@ def drop(lares: Lares, photo: Path, camera: str, name: str) -> Path:
 async def changes(lares: Lares, after: str, camera: str, count: int) -> list[dict[str, Any]]:
     """Returns the first `count` changes of this camera after the cursor, over graphql-transport-ws."""
     seen: list[dict[str, Any]] = []
-    async with websockets.connect(
-        f"ws://{lares.http}/graphql", subprotocols=[websockets.Subprotocol("graphql-transport-ws")]
-    ) as socket:
+    protocol = websockets.Subprotocol("graphql-transport-ws")
+    url = f"{lares.url('ws')}/graphql"
+    async with websockets.connect(url, subprotocols=[protocol], ssl=lares.tls) as socket:
         await socket.send(json.dumps({"type": "connection_init", "payload": {"x-api-key": lares.key}}))
         assert json.loads(await socket.recv())["type"] == "connection_ack"
         payload = {"query": CHANGES, "variables": {"after": after}}
@@ -90,6 +97,13 @@ async def test_a_photo_becomes_a_scored_event(event: dict[str, Any]) -> None:
     people = [e["node"] for e in event["detections"]["edges"] if e["node"]["label"] == "person"]
     assert people
     assert people[0]["id"] in [d for factor in event["assessment"]["factors"] for d in factor["detectionIds"]]
+
+
+async def test_services_use_the_channel_that_is_set(
+    lares: Lares, channel: str, event: dict[str, Any]
+) -> None:
+    assert event["assessment"]
+    assert used_channel(lares) == channel
 
 
 async def test_a_subscriber_sees_an_event_appear_and_its_assessment(lares: Lares) -> None:
@@ -166,7 +180,7 @@ async def test_its_media_is_served_with_boxes(lares: Lares, event: dict[str, Any
 
 
 async def test_all_paths_but_health_need_a_key(lares: Lares) -> None:
-    async with httpx.AsyncClient(base_url=f"http://{lares.http}", timeout=90) as client:
+    async with lares.http_client() as client:
         for path in ("/media/x", "/media/x/thumbnail", "/metrics"):
             assert (await client.get(path)).status_code == 401, path
         response = await client.post("/graphql", json={"query": "{ status { idle } }"})
@@ -238,11 +252,11 @@ async def test_the_examples_show_the_event(lares: Lares, event: dict[str, Any]) 
     )
     assert event["id"] in consumer
     client = await run_example(
-        "grpc_client.py", "--address", lares.grpc, "--key-file", str(lares.home / "admin.key")
+        "grpc_client.py", "--address", lares.grpc, "--key-file", str(lares.home / "admin.key"), *trust(lares)
     )
     assert event["id"] in client
     subscription = await run_example(
-        "graphql_subscription.py", "--url", f"ws://{lares.http}/graphql",
+        "graphql_subscription.py", "--url", f"{lares.url('ws')}/graphql", *trust(lares),
         "--key-file", str(lares.home / "admin.key"), "--after", "0", "--count", str(head),
     )  # fmt: skip
     assert event["id"] in subscription
@@ -254,7 +268,7 @@ async def test_an_example_that_follows_one_camera_gets_bookmarks(lares: Lares, e
     await lares.idle()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "examples/grpc_client.py", "--address", lares.grpc, "--key-file",
-        str(lares.home / "admin.key"), "--watch", "--after", "0", "--camera", "front-door",
+        str(lares.home / "admin.key"), "--watch", "--after", "0", "--camera", "front-door", *trust(lares),
         cwd=ROOT, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
@@ -272,6 +286,11 @@ async def test_an_example_that_follows_one_camera_gets_bookmarks(lares: Lares, e
     assert lines[-1] == f"{head} examined"
     assert lines[:-1]
     assert all(" front-door " in line for line in lines[:-1])
+
+
+def trust(lares: Lares) -> list[str]:
+    """The examples' option for a Lares with a certificate."""
+    return ["--tls-ca", lares.ca_file] if lares.ca_file else []
 
 
 async def run_example(name: str, *arguments: str) -> str:

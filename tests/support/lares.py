@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 
@@ -54,8 +55,7 @@ class Lares:
         self.home = home
         self._tree = tree
         self._targets = [argument for target in targets for argument in ("--target", target)]
-        http, grpc, kafka = free_ports(3)
-        self.http, self.grpc, self.kafka = (f"127.0.0.1:{port}" for port in (http, grpc, kafka))
+        self.http, self.grpc, self.kafka = (f"127.0.0.1:{port}" for port in free_ports(3))
         self._settings = {
             "LARES_HOME": str(home),
             "LARES_GATEWAY_LISTEN": self.http,
@@ -66,16 +66,32 @@ class Lares:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.log = home.with_name(home.name + ".log")
-        ca_file = self._settings.get("LARES_TLS_CA")
-        self._client = httpx.AsyncClient(
-            base_url=f"{'https' if ca_file else 'http'}://{self.http}",
-            timeout=90,
-            verify=ssl.create_default_context(cafile=ca_file) if ca_file else True,
-        )
+        self.ca_file = self._settings.get("LARES_TLS_CA")
+        self._client = self.http_client()
 
     @property
     def cameras(self) -> Path:
         return self.home / "cameras"
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What a client needs for TLS; None if Lares has no certificate."""
+        return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
+
+    def url(self, scheme: str = "http") -> str:
+        """The gateway's address, with the scheme's secure form if Lares has a certificate."""
+        return f"{scheme}{'s' if self.ca_file else ''}://{self.http}"
+
+    def http_client(self) -> httpx.AsyncClient:
+        """A client of the gateway without an API key."""
+        return httpx.AsyncClient(base_url=self.url(), timeout=90, verify=self.tls or True)
+
+    def grpc_channel(self) -> grpc.aio.Channel:
+        """A channel for a client, to be closed by the caller."""
+        if not self.ca_file:
+            return grpc.aio.insecure_channel(self.grpc)
+        trusted = grpc.ssl_channel_credentials(Path(self.ca_file).read_bytes())
+        return grpc.aio.secure_channel(self.grpc, trusted)
 
     @property
     def key(self) -> str:

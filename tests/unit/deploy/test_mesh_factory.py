@@ -24,6 +24,7 @@ from deploy.mesh_factory import (
 )
 from mesh.config import load_config
 from mesh.problems import Invalid
+from mesh.rpc.in_process_channel import InProcessChannel
 from tests.support.certificates import write_certificate
 
 
@@ -123,9 +124,8 @@ class FakeBus:
         return None
 
 
-async def test_port_zero_is_reported_as_the_actual_port(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def without_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
     async def kafka(*_: object) -> AsyncIterator[str]:
         yield "kafka://lares:secret@127.0.0.1:41234"
@@ -136,9 +136,29 @@ async def test_port_zero_is_reported_as_the_actual_port(
 
     monkeypatch.setattr(mesh_factory, "open_kafka", kafka)
     monkeypatch.setattr(mesh_factory, "open_bus", bus)
+
+
+@pytest.mark.usefixtures("without_kafka")
+async def test_port_zero_is_reported_as_the_actual_port(tmp_path: Path) -> None:
     config = load_config(
         home=tmp_path / "home", kafka_listen="0.0.0.0:0", grpc_listen="127.0.0.1:0", allow_plaintext=True
     )
     async with open_mesh(config, ["store"], database=False) as mesh:
         assert mesh.addresses["kafka"] == "0.0.0.0:41234"
         assert mesh.addresses["grpc"].rpartition(":")[2] != "0"
+
+
+@pytest.mark.usefixtures("without_kafka")
+async def test_services_of_one_process_call_each_other_within_it_unless_a_socket_is_set(
+    tmp_path: Path,
+) -> None:
+    common = {"home": tmp_path / "home", "kafka_listen": "127.0.0.1:0", "grpc_listen": "127.0.0.1:0"}
+    async with open_mesh(load_config(**common), ["store"], database=False) as mesh:
+        assert isinstance(mesh.channel("store"), InProcessChannel)
+    socket = common | write_certificate(tmp_path) | {"channels": "socket"}
+    config = load_config(peers={"store": "127.0.0.1:1"}, **socket)
+    async with open_mesh(config, ["store"], database=False) as mesh:
+        assert not isinstance(mesh.channel("store"), InProcessChannel)
+    with pytest.raises(Invalid, match="LARES_PEERS must contain the address of store"):
+        async with open_mesh(load_config(**socket), ["store"], database=False):
+            pass
