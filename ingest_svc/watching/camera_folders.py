@@ -1,13 +1,17 @@
 """Maps the folders of the first level to camera ids."""
 
+import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ingest_svc.rejection import RejectionCause, RejectReason
 
 MAX_ID_LENGTH = 63
+DIGEST_LENGTH = 8
+# What an id begins with if nothing of the name can be part of it.
+NAMELESS = "camera"
 CAMERA_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 # Letters that Unicode does not decompose into a Latin letter and an accent.
@@ -25,13 +29,37 @@ def slug(name: str) -> str | None:
     returned unchanged. None if the name has no letter or digit that an id can contain."""
     if CAMERA_ID.fullmatch(name):
         return name
+    dashed = re.sub(r"[^a-z0-9_]+", "-", _latin(name))
+    return dashed.lstrip("-_")[:MAX_ID_LENGTH].rstrip("-") or None
+
+
+def whole_slug(name: str) -> str | None:
+    """Like `slug`, but a name with letters that an id cannot contain (CJK, Arabic and others) is told from
+    others by a digest: `カメラ1` -> `1-` and eight digits. None if the name has no letter or digit at all."""
+    made = slug(name)
+    if not any(_is_lost(character) for character in _latin(name)):
+        return made
+    canonical = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()[:DIGEST_LENGTH]
+    most = MAX_ID_LENGTH - DIGEST_LENGTH - 1
+    return f"{(made or NAMELESS)[:most]}-{digest}"
+
+
+def _latin(name: str) -> str:
+    """The name in lower case, with Latin letters where there is a transliteration, and without accents."""
     # Compose first: macOS stores `ü` as two characters.
     folded = unicodedata.normalize("NFC", name).casefold()
     accented = unicodedata.normalize("NFC", unicodedata.normalize("NFKD", folded).casefold())
     split = unicodedata.normalize("NFKD", accented.translate(LETTERS))
     plain = "".join(character for character in split if not unicodedata.combining(character))
-    dashed = re.sub(r"[^a-z0-9_]+", "-", plain.translate(LETTERS))
-    return dashed.lstrip("-_")[:MAX_ID_LENGTH].rstrip("-") or None
+    return plain.translate(LETTERS)
+
+
+def _is_lost(character: str) -> bool:
+    """Whether a character that tells names apart cannot be part of an id: a letter or a digit, or a byte that
+    is not Unicode."""
+    lettered = not character.isascii() and unicodedata.category(character)[0] in "LN"
+    return lettered or "\udc80" <= character <= "\udcff"
 
 
 @dataclass(frozen=True)
@@ -44,9 +72,14 @@ class FolderChanges:
 
 class CameraFolders:
     """One folder for each camera. If several names give the same id, the first in alphabetical order gets it
-    and keeps it while the folder exists."""
+    and keeps it while the folder exists. `exists` returns whether there is, or was, a camera with an id.
 
-    def __init__(self) -> None:
+    The id of a name with letters that an id cannot contain was once that of the other letters alone. A camera
+    that has such an id keeps it.
+    """
+
+    def __init__(self, exists: Callable[[str], bool] = lambda _: False) -> None:
+        self._exists = exists
         self._folder_of: dict[str, str] = {}
         self._camera_of: dict[str, str] = {}
         self._rejected: dict[str, RejectionCause] = {}
@@ -80,8 +113,14 @@ class CameraFolders:
         self._rejected = rejected
         return FolderChanges(added, new)
 
+    def _id_of(self, name: str) -> str | None:
+        earlier, whole = slug(name), whole_slug(name)
+        if earlier is None or whole is None or self._exists(whole) or earlier in self._folder_of:
+            return whole
+        return earlier if self._exists(earlier) else whole
+
     def _assign(self, name: str) -> RejectionCause | None:
-        camera_id = slug(name)
+        camera_id = self._id_of(name)
         if camera_id is None:
             detail = "no camera id can be made of this folder's name"
             return RejectionCause(RejectReason.CAMERA_NAME, detail)
