@@ -50,6 +50,13 @@ def detected(media: Media, frame: FrameFindings, detector: Detector) -> MediaDet
     return message
 
 
+def not_looked_at(media: Media) -> MediaDetected:
+    """Of media whose content the store knows: only the state of its file is news."""
+    message = MediaDetected(media=media)
+    message.detected_at.FromDatetime(datetime.now(UTC))
+    return message
+
+
 def _photo_frame(media: Media, frame: FrameFindings) -> Frame:
     return Frame(
         index=PHOTO_FRAME,

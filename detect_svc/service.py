@@ -7,11 +7,11 @@ from detect_svc.api import DetectServicer
 from detect_svc.detectors.opener import DetectorOpener
 from detect_svc.gpus.monitor import GpuMonitor
 from detect_svc.gpus.nvml import NvmlReader
-from detect_svc.offset_client import OffsetClient
 from detect_svc.worker import DetectWorker
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from mesh.config import Config
 from mesh.mesh import Mesh
+from mesh.offset_client import OffsetClient
 from mesh.topics import INGESTED
 
 NAME = "detect_svc"

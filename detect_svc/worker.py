@@ -1,4 +1,7 @@
-"""The worker loop: each MediaIngested becomes a MediaDetected, a MediaRejected or a dead letter."""
+"""The worker loop: each MediaIngested becomes a MediaDetected, a MediaRejected or a dead letter.
+
+Media whose content the store knows are passed on without being looked at.
+"""
 
 import asyncio
 import time
@@ -6,7 +9,7 @@ import time
 import structlog
 
 from detect_svc.detectors.detector import Detector, detector_id
-from detect_svc.messages import detected, is_rejection, rejected
+from detect_svc.messages import detected, is_rejection, not_looked_at, rejected
 from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.blobs import Blobs
 from mesh.bus import Delivery, Output, Stream
@@ -62,7 +65,11 @@ class DetectWorker:
             await self._process_until_done(delivery)
 
     async def _process_until_done(self, delivery: Delivery[MediaIngested]) -> None:
-        attempts = 0
+        media, attempts = delivery.message.media, 0
+        if media.known_content:
+            self._stream.done(delivery, (DETECTED, not_looked_at(media)))
+            log.debug("known photo passed on", camera=media.camera_id, media=media.id)
+            return
         while True:
             attempts += 1
             try:

@@ -84,6 +84,7 @@ def media_message(row: Row) -> StoredMedia:
             height=row["height"],
             captured_at=stamp(row["captured_at"]),
             captured_at_source=row["captured_at_source"],
+            claimed_captured_at=stamp(claimed) if (claimed := row["claimed_captured_at"]) else None,
             ingested_at=stamp(row["ingested_at"]),
             file=_file(row),
         ),

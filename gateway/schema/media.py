@@ -80,6 +80,12 @@ class Media:
         description="The path of a small JPEG with boxes on this server.",
     )
     captured_at: Timestamp = message_field("media.captured_at")
+    claimed_captured_at: Timestamp | None = message_field(
+        "media",
+        lambda media: media.claimed_captured_at if media.HasField("claimed_captured_at") else None,
+        description="What the camera's clock says, if it is not believed: it is plainly unset, or too far"
+        " from the arrival, which counts.",
+    )
     detected_at: Timestamp = message_field("detected_at")
     width: int = message_field("media.width", description="In pixels, before rotation.")
     height: int = message_field("media.height", description="In pixels, before rotation.")

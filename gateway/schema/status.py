@@ -39,7 +39,8 @@ class IngestStatus:
     problem: str | None = message_field(
         "problem",
         _or_none,
-        description="Why the cameras folder cannot be used now; null if it can.",
+        description="Why photos cannot be taken in now: the cameras folder is away, or the disk is full;"
+        " null if they can.",
     )
     unreadable_folders: list[str] = message_field(
         "unreadable_folders",

@@ -14,3 +14,8 @@ class FileServicer(FileServiceServicer):
         self, request: pb.ListUnknownFilesRequest, context: object
     ) -> pb.ListUnknownFilesResponse:
         return pb.ListUnknownFilesResponse(unknown=await media.unknown_files(self._database, request.files))
+
+    async def ListKnownMedia(
+        self, request: pb.ListKnownMediaRequest, context: object
+    ) -> pb.ListKnownMediaResponse:
+        return pb.ListKnownMediaResponse(media_ids=await media.known_media(self._database, request.media_ids))

@@ -69,6 +69,7 @@ media = Table(
     Column("height", Integer, nullable=False),
     Column("captured_at", TIME, nullable=False),
     Column("captured_at_source", SmallInteger, nullable=False),  # ingest.v1.CapturedAtSource
+    Column("claimed_captured_at", TIME),  # what the camera claims, if that was not believed
     Column("ingested_at", TIME, nullable=False),
     Column("detected_at", TIME, nullable=False),
     Column("detector", Text, nullable=False),

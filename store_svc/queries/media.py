@@ -5,7 +5,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, select, true, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, select, true, tuple_, union_all
 
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.store.v1.media_service_pb2 import (
@@ -17,7 +17,7 @@ from lares.store.v1.media_service_pb2 import (
 from mesh.problems import NotFound
 from store_svc.database import Database
 from store_svc.database.statement import FilteredStatement, Statement, one_of, parameter, unnested
-from store_svc.database.tables import detections, events, files, media, rejections
+from store_svc.database.tables import detections, events, files, media, rejections, tombstones
 from store_svc.ids import file_id
 from store_svc.messages import media_message, rejection_message
 from store_svc.queries.page_tokens import ID, TIME, PageTokens
@@ -55,6 +55,12 @@ def _select_rejections(conditions: list[ColumnElement[bool]]) -> Select[*tuple[A
     return select(rejections).where(*conditions).order_by(*newest).limit(_limit)
 
 
+_KNOWN = Statement(
+    union_all(
+        select(media.c.id).where(one_of(media.c.id, "ids")),
+        select(tombstones.c.id).where(tombstones.c.kind == "media", one_of(tombstones.c.id, "ids")),
+    )
+)
 _OF_EVENTS, _UNKNOWN = _media_of_events(), _unknown_files()
 _PAGE = FilteredStatement(
     _select_media,
@@ -139,3 +145,9 @@ async def unknown_files(database: Database, files: Iterable[FileFingerprint]) ->
     ids = [file_id(file) for file in files]
     async with database.connection() as connection:
         return [row["position"] for row in await _UNKNOWN.fetch(connection, file_id=ids)]
+
+
+async def known_media(database: Database, media_ids: Sequence[str]) -> list[str]:
+    """Those that were recorded, whether deleted since or not."""
+    async with database.connection() as connection:
+        return [str(row["id"]) for row in await _KNOWN.fetch(connection, ids=media_ids)]

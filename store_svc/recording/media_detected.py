@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from uuid import UUID
 
+import structlog
 from sqlalchemy import insert, select, union_all
 
 from lares.detect.v1.events_pb2 import MediaDetected
@@ -29,6 +30,8 @@ from store_svc.recording.decided_media import DecidedFrame, DecidedMedia, apply_
 from store_svc.recording.media_record import DetectionRecord, MediaRecord, read_media
 from store_svc.recording.recorder import Effect, write_files
 from store_svc.times import moment, stamp
+
+log = structlog.get_logger(__name__)
 
 MAX_POLICIES = 4096  # kept in memory: one for each configuration in use
 
@@ -86,7 +89,12 @@ class _Assembled:
 
 
 class MediaDetectedRecorder:
-    """The first MediaDetected of a media decides; of later ones only the file is remembered."""
+    """The first MediaDetected of a media decides; of later ones only the file is remembered.
+
+    One of known content, in which nothing was detected, never decides. If the media is not known after all,
+    for example to a database that was restored from a backup, then its file is not remembered either, and
+    ingest_svc announces it again.
+    """
 
     topic = DETECTED
 
@@ -108,17 +116,15 @@ class MediaDetectedRecorder:
         now = self._clock()
         cameras, created = await lock_or_create_cameras(connection, items, now)
         items = [item for item in items if not cameras[item.camera_id].deleted]
-        new = [
-            apply_policy(item, self._policy_of(item, cameras[item.camera_id]))
-            for item in await _first_of_each(connection, items)
-        ]
+        first, recorded = await _first_of_each(connection, items)
+        new = [apply_policy(item, self._policy_of(item, cameras[item.camera_id])) for item in first]
         assembled = await self._assemble(connection, new)
         rows = [_media_row(item, cameras[item.record.camera_id], now) for item in new]
         await copy_rows(connection, media, rows)
         await _write_frames(connection, new, assembled.event_of_frame, cameras, now)
         models = (item.record.message.model for item in new if item.policy)
         await self._detectors.report(connection, models, now)
-        await write_files(connection, (item.file for item in items))
+        await write_files(connection, (item.file for item in items if item.media_id in recorded))
         queued = await self._add_to_events(connection, assembled.events, cameras, now)
         jobs = [each.job for each in queued if each.job]
         await write_jobs(connection, jobs)
@@ -270,11 +276,18 @@ async def _write_frames(
     )
 
 
-async def _first_of_each(connection: Connection, items: Sequence[MediaRecord]) -> list[MediaRecord]:
-    """The first record of each media that is neither known nor deleted, in the order of the log."""
+async def _first_of_each(
+    connection: Connection, items: Sequence[MediaRecord]
+) -> tuple[list[MediaRecord], set[UUID]]:
+    """The first record of each media that is neither known nor deleted, in the order of the log; and the ids
+    of all media that are recorded then."""
+    before = {row["id"] for row in await _KNOWN.fetch(connection, ids=list({i.media_id for i in items}))}
     first: dict[UUID, MediaRecord] = {}
     for item in items:
-        first.setdefault(item.media_id, item)
-    for row in await _KNOWN.fetch(connection, ids=list(first)):
-        first.pop(row["id"], None)
-    return list(first.values())
+        if not item.known and item.media_id not in before:
+            first.setdefault(item.media_id, item)
+    recorded = before | first.keys()
+    for item in items:
+        if item.media_id not in recorded:
+            log.warning("content is not known after all", camera=item.camera_id, media=str(item.media_id))
+    return list(first.values()), recorded

@@ -51,7 +51,8 @@ class MediaRecord:
     """One MediaDetected, `message`, that was checked.
 
     `model` is the detector's, or None where detect_svc had filtered the findings itself; `urgent` says that
-    such a record has something for the fast path. `row` holds the columns of the table `media` that the
+    such a record has something for the fast path. `known`: nothing was detected, because ingest_svc has
+    learned from the store that it knows the content. `row` holds the columns of the table `media` that the
     message gives, and `file` the id and path for the table `files`, if the media is of a file.
     """
 
@@ -62,6 +63,7 @@ class MediaRecord:
     partition: int
     model: DetectorModel | None
     urgent: bool
+    known: bool
     frames: tuple[FrameRecord, ...]
     row: Mapping[str, object]
     file: tuple[UUID, str] | None
@@ -76,15 +78,17 @@ def read_media(message: MediaDetected, partition: int, traceparent: str | None =
     at = read_time(media.captured_at, "captured_at")
     media_id = read_uuid(media.id, "media.id")
     file = media.file if media.HasField("file") else None
-    filtered = not message.frames
+    known = media.known_content and not message.detector
+    filtered = not message.frames and not known
     return MediaRecord(
         message=message,
         media_id=media_id,
         camera_id=media.camera_id,
         camera_name=media.camera_name,
         partition=partition,
-        model=None if filtered else _model(message),
+        model=_model(message) if message.frames else None,
         urgent=filtered and message.urgent,
+        known=known,
         frames=_filtered_frames(message, at) if filtered else _frames(message.frames),
         row={
             "id": media_id,
@@ -97,6 +101,9 @@ def read_media(message: MediaDetected, partition: int, traceparent: str | None =
             "height": media.height,
             "captured_at": moment(at),
             "captured_at_source": media.captured_at_source,
+            "claimed_captured_at": moment(read_time(media.claimed_captured_at, "claimed_captured_at"))
+            if media.HasField("claimed_captured_at")
+            else None,
             "ingested_at": moment(read_time(media.ingested_at, "ingested_at")),
             "detected_at": moment(read_time(message.detected_at, "detected_at")),
             "detector": message.detector,

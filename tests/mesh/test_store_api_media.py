@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -177,6 +177,16 @@ async def test_only_files_never_recorded_in_this_state_are_unknown(
     assert list(answer.unknown) == [1, 2, 3, 4, 6]
     nothing = await files.ListUnknownFiles(file_service_pb2.ListUnknownFilesRequest(), None)
     assert list(nothing.unknown) == []
+
+
+async def test_media_that_were_recorded_or_deleted_are_known(database: Database) -> None:
+    recorded, deleted, never, event = (str(uuid4()) for _ in range(4))
+    await write(database, tables.media, {**media_row(), "id": UUID(recorded)})
+    for kind, id in (("media", deleted), ("event", event)):
+        await write(database, tables.tombstones, {"kind": kind, "id": UUID(id), "deleted_at": at(0)})
+    request = file_service_pb2.ListKnownMediaRequest(media_ids=[recorded, deleted, never, event, recorded])
+    answer = await FileServicer(database).ListKnownMedia(request, None)
+    assert sorted(answer.media_ids) == sorted([recorded, deleted])
 
 
 async def walk(call: Any, request: Any) -> list[str]:

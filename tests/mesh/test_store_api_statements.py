@@ -89,6 +89,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
         (media.BatchListEventMedia, media_pb.BatchListEventMediaRequest(event_ids=MANY)),
         (media.ListRejections, media_pb.ListRejectionsRequest()),
         (FileServicer(database).ListUnknownFiles, files_pb.ListUnknownFilesRequest(files=files)),
+        (FileServicer(database).ListKnownMedia, files_pb.ListKnownMediaRequest(media_ids=MANY)),
         (cameras.GetCamera, cameras_pb.GetCameraRequest(camera_id="front")),
         (cameras.BatchGetCameras, cameras_pb.BatchGetCamerasRequest(camera_ids=["front", "back", "none"])),
         (cameras.ListCameras, cameras_pb.ListCamerasRequest()),

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.event_pb2 import EVENT_STATUS_PENDING
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.boxes import bounding_box
@@ -12,8 +13,9 @@ from store_svc.camera_repository import CameraRepository
 from store_svc.domain.evidence import EarlierEvent, evidence_digest, load_history
 from store_svc.domain.job import URGENT
 from store_svc.ids import file_id
+from store_svc.queries.media import get_media
 from store_svc.times import SECOND, micros, stamp
-from tests.support.facts import NOON, at, detected, fingerprint, found, opened_by, photo
+from tests.support.facts import NOON, at, detected, fingerprint, found, opened_by, photo, reported
 from tests.support.recorded import Recorded, open_recorded
 
 EVERYTHING = ("media", "files", "detections", "events", "feed", "cameras", "camera_outbox")
@@ -46,6 +48,14 @@ class TestPhoto:
         assert row["evidence_digest"] == evidence_digest(ids, (), "UTC")  # type: ignore[arg-type]
         assert (row["last_recorded_at"], row["labels"]) == (NOON, ["car", "person"])
         assert await store.counts("jobs") == [0]
+
+    async def test_keeps_what_its_camera_claims(self, store: Recorded) -> None:
+        message = detected(7, 5)
+        message.media.claimed_captured_at.FromSeconds(30)
+        await store.detect(message, detected(8, 6))
+        claimed, believed = [await get_media(store.database, photo(n)) for n in (7, 8)]
+        assert claimed.media.claimed_captured_at.seconds == 30
+        assert not believed.media.HasField("claimed_captured_at")
 
     async def test_is_stored_completely(self, store: Recorded) -> None:
         await store.detect(detected(7, 5))
@@ -205,6 +215,37 @@ class TestRepetition:
         known = {row["id"] for row in await store.rows("SELECT id FROM files")}
         assert known == {file_id(fingerprint(1)), file_id(copy.media.file)}
         assert await store.counts("media") == [1]
+
+    async def test_that_was_not_looked_at_again_is_only_a_file(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0), not_looked_at(1, "copy"))
+        await store.detect(not_looked_at(1, "another"))
+        assert await store.members() == {opened_by(1): [found(1)]}
+        assert await store.counts("media", "files", "detections", "kept_outbox") == [1, 3, 1, 1]
+
+    async def test_that_is_not_known_after_all_is_nothing_and_its_file_is_asked_for_again(
+        self, store: Recorded
+    ) -> None:
+        """As after a restore of the database. Nothing found must never stand for not looked at."""
+        await store.detect(not_looked_at(1, "copy"))
+        assert await store.counts("media", "files", "events", "kept_outbox", "detectors") == [0, 0, 0, 0, 0]
+        await store.detect(not_looked_at(1, "copy"), detected(1, 0))
+        assert await store.members() == {opened_by(1): [found(1)]}
+        assert await store.counts("media", "files") == [1, 2]
+
+    async def test_of_which_something_was_found_is_not_taken_for_known(self, store: Recorded) -> None:
+        """A detect_svc that does not know the field looks at everything."""
+        message = reported(1, 0, ("person", 0.9))
+        message.media.known_content = True
+        await store.detect(message)
+        assert await store.counts("media", "files", "events") == [1, 1, 1]
+
+
+def not_looked_at(n: int, name: str) -> MediaDetected:
+    """The record of a copy of the nth photo."""
+    message = MediaDetected(media=detected(n, 0).media, detected_at=stamp(at(9)))
+    message.media.file.path = f"front/{name}.jpg"
+    message.media.known_content = True
+    return message
 
 
 class TestTombstones:

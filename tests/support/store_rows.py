@@ -79,6 +79,7 @@ def media_row(**changes: Any) -> Row:
         "height": 1080,
         "captured_at": NOON,
         "captured_at_source": 3,
+        "claimed_captured_at": None,
         "ingested_at": at(1),
         "detected_at": at(2),
         "detector": "test@0",

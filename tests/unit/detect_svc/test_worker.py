@@ -88,6 +88,25 @@ async def test_all_findings_are_published_with_their_media_and_model() -> None:
     assert not message.urgent
 
 
+async def test_known_content_is_passed_on_without_being_looked_at() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.results["known"] = Invalid("the photo is bad", "CORRUPT")
+
+    def known(media: Media) -> None:
+        media.known_content = True
+
+    async with running(stream, detector):
+        stream.put("known", change=known)
+        stream.put("new")
+        await stream.wait_until_done(2)
+    message = detected(stream, 0)
+    assert (message.media.file.path, message.media.known_content) == ("door/known.jpg", True)
+    assert message.HasField("detected_at")
+    assert not message.frames
+    assert not message.detector
+    assert detector.requested == ["new"]
+
+
 async def test_an_empty_result_is_a_result() -> None:
     stream, detector = FakeStream(), FakeDetector()
     async with running(stream, detector):

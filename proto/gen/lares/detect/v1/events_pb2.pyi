@@ -29,7 +29,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class MediaDetected(_message.Message):
     """Topic detect.detections.v1, key camera_id. A frame without findings is a valid result; a failure is never published as
-    one.
+    one. If media.known_content is set, nothing was detected: there are no frames, and only media.file is news.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

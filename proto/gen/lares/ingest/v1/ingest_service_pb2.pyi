@@ -128,7 +128,9 @@ class GetIngestStatusResponse(_message.Message):
     problem.
     """
     problem: _builtins.str
-    """Why the cameras folder cannot be used now; empty if it can. Nothing is missed: it is scanned when it is back."""
+    """Why photos cannot be taken in now: the cameras folder is away, or they cannot be stored; empty if they can. Nothing is
+    missed.
+    """
     @_builtins.property
     def unreadable_folders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Folders below the cameras folder that cannot be read now, at most 100 of them."""

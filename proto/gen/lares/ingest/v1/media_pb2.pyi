@@ -47,7 +47,7 @@ class _CapturedAtSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capt
     CAPTURED_AT_SOURCE_EXIF: _CapturedAtSource.ValueType  # 2
     CAPTURED_AT_SOURCE_MTIME: _CapturedAtSource.ValueType  # 3
     CAPTURED_AT_SOURCE_CTIME: _CapturedAtSource.ValueType  # 4
-    """The other sources were more than 24 h ahead, or out of range."""
+    """The time of arrival: the other sources were not believed."""
 
 class CapturedAtSource(_CapturedAtSource, metaclass=_CapturedAtSourceEnumTypeWrapper):
     """The source of captured_at, from the best to the worst."""
@@ -58,7 +58,7 @@ CAPTURED_AT_SOURCE_DECLARED: CapturedAtSource.ValueType  # 1
 CAPTURED_AT_SOURCE_EXIF: CapturedAtSource.ValueType  # 2
 CAPTURED_AT_SOURCE_MTIME: CapturedAtSource.ValueType  # 3
 CAPTURED_AT_SOURCE_CTIME: CapturedAtSource.ValueType  # 4
-"""The other sources were more than 24 h ahead, or out of range."""
+"""The time of arrival: the other sources were not believed."""
 Global___CapturedAtSource: _TypeAlias = CapturedAtSource  # noqa: Y015
 
 class _RejectionReason:
@@ -129,6 +129,8 @@ class Media(_message.Message):
     CAPTURED_AT_SOURCE_FIELD_NUMBER: _builtins.int
     INGESTED_AT_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
+    CLAIMED_CAPTURED_AT_FIELD_NUMBER: _builtins.int
+    KNOWN_CONTENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv5(camera, sha256 of the content)."""
     camera_id: _builtins.str
@@ -143,6 +145,8 @@ class Media(_message.Message):
     """In pixels, from the file's header, before any EXIF rotation."""
     height: _builtins.int
     captured_at_source: Global___CapturedAtSource.ValueType
+    known_content: _builtins.bool
+    """The store had recorded this content of this camera before, so nothing is detected in it again."""
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -150,6 +154,12 @@ class Media(_message.Message):
     @_builtins.property
     def file(self) -> Global___FileFingerprint:
         """The file that it was read from; absent for uploads."""
+
+    @_builtins.property
+    def claimed_captured_at(self) -> _timestamp_pb2.Timestamp:
+        """What the camera or the uploader claims, if that is not believed: its clock is plainly unset, or too far away from the
+        arrival of the photo.
+        """
 
     def __init__(
         self,
@@ -166,10 +176,12 @@ class Media(_message.Message):
         captured_at_source: Global___CapturedAtSource.ValueType = ...,
         ingested_at: _timestamp_pb2.Timestamp | None = ...,
         file: Global___FileFingerprint | None = ...,
+        claimed_captured_at: _timestamp_pb2.Timestamp | None = ...,
+        known_content: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "file", b"file", "ingested_at", b"ingested_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "claimed_captured_at", b"claimed_captured_at", "file", b"file", "ingested_at", b"ingested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "captured_at", b"captured_at", "captured_at_source", b"captured_at_source", "file", b"file", "height", b"height", "id", b"id", "ingested_at", b"ingested_at", "sha256", b"sha256", "size_bytes", b"size_bytes", "type", b"type", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "captured_at", b"captured_at", "captured_at_source", b"captured_at_source", "claimed_captured_at", b"claimed_captured_at", "file", b"file", "height", b"height", "id", b"id", "ingested_at", b"ingested_at", "known_content", b"known_content", "sha256", b"sha256", "size_bytes", b"size_bytes", "type", b"type", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

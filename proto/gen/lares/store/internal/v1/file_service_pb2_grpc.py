@@ -40,6 +40,11 @@ class FileServiceStub:
                 request_serializer=lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListUnknownFilesRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListUnknownFilesResponse.FromString,
                 _registered_method=True)
+        self.ListKnownMedia = channel.unary_unary(
+                '/lares.store.internal.v1.FileService/ListKnownMedia',
+                request_serializer=lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListKnownMediaRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListKnownMediaResponse.FromString,
+                _registered_method=True)
 
 
 class FileServiceServicer:
@@ -53,6 +58,13 @@ class FileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListKnownMedia(self, request, context):
+        """Returns which of these media the store has recorded, whether deleted since or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_FileServiceServicer_to_server(servicer, server):
                     servicer.ListUnknownFiles,
                     request_deserializer=lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListUnknownFilesRequest.FromString,
                     response_serializer=lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListUnknownFilesResponse.SerializeToString,
+            ),
+            'ListKnownMedia': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKnownMedia,
+                    request_deserializer=lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListKnownMediaRequest.FromString,
+                    response_serializer=lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListKnownMediaResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class FileService:
             '/lares.store.internal.v1.FileService/ListUnknownFiles',
             lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListUnknownFilesRequest.SerializeToString,
             lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListUnknownFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKnownMedia(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.internal.v1.FileService/ListKnownMedia',
+            lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListKnownMediaRequest.SerializeToString,
+            lares_dot_store_dot_internal_dot_v1_dot_file__service__pb2.ListKnownMediaResponse.FromString,
             options,
             channel_credentials,
             insecure,

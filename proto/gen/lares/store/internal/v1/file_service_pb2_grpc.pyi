@@ -35,6 +35,8 @@ class FileServiceStub:
     def __new__(cls, channel: _aio.Channel) -> FileServiceAsyncStub: ...
     ListUnknownFiles: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.ListUnknownFilesRequest, _file_service_pb2.ListUnknownFilesResponse]
     """Returns which of these files the store has not recorded in this state."""
+    ListKnownMedia: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.ListKnownMediaRequest, _file_service_pb2.ListKnownMediaResponse]
+    """Returns which of these media the store has recorded, whether deleted since or not."""
 
 @_typing.type_check_only
 class FileServiceAsyncStub(FileServiceStub):
@@ -43,6 +45,8 @@ class FileServiceAsyncStub(FileServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListUnknownFiles: _aio.UnaryUnaryMultiCallable[_file_service_pb2.ListUnknownFilesRequest, _file_service_pb2.ListUnknownFilesResponse]  # type: ignore[assignment]
     """Returns which of these files the store has not recorded in this state."""
+    ListKnownMedia: _aio.UnaryUnaryMultiCallable[_file_service_pb2.ListKnownMediaRequest, _file_service_pb2.ListKnownMediaResponse]  # type: ignore[assignment]
+    """Returns which of these media the store has recorded, whether deleted since or not."""
 
 class FileServiceServicer(metaclass=_abc_1.ABCMeta):
     """What the store knows about files. Used by ingest_svc."""
@@ -54,5 +58,13 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_file_service_pb2.ListUnknownFilesResponse, _abc.Awaitable[_file_service_pb2.ListUnknownFilesResponse]]:
         """Returns which of these files the store has not recorded in this state."""
+
+    @_abc_1.abstractmethod
+    def ListKnownMedia(
+        self,
+        request: _file_service_pb2.ListKnownMediaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_file_service_pb2.ListKnownMediaResponse, _abc.Awaitable[_file_service_pb2.ListKnownMediaResponse]]:
+        """Returns which of these media the store has recorded, whether deleted since or not."""
 
 def add_FileServiceServicer_to_server(servicer: FileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

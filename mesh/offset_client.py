@@ -1,4 +1,4 @@
-"""The offsets of detect_svc, which the store keeps."""
+"""The offsets of a service without a database, which the store keeps."""
 
 from collections.abc import Collection, Mapping
 
