@@ -1,6 +1,7 @@
 """Decides which camera a file or an upload belongs to, and whether that camera accepts photos."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -23,10 +24,17 @@ class CameraTable(Protocol):
 
 
 class Admission:
-    """`default_zone` applies to cameras without a time zone of their own."""
+    """`default_zone` applies to cameras without a time zone of their own, `clock_tolerance` to all."""
 
-    def __init__(self, folders: CameraFolders, cameras: CameraTable, default_zone: str) -> None:
+    def __init__(
+        self,
+        folders: CameraFolders,
+        cameras: CameraTable,
+        default_zone: str,
+        clock_tolerance: timedelta | None = None,
+    ) -> None:
         self._folders, self._cameras, self._default_zone = folders, cameras, default_zone
+        self._clock_tolerance = clock_tolerance
         # Deleted or disabled cameras whose folders contain files that wait.
         self.skipped: set[str] = set()
 
@@ -65,6 +73,7 @@ class Admission:
         known = self._cameras.get(camera_id)
         zone = known.camera.time_zone if known is not None else ""
         try:
-            return SourceCamera(camera_id, name, ZoneInfo(zone or self._default_zone))
+            time_zone = ZoneInfo(zone or self._default_zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            return SourceCamera(camera_id, name, ZoneInfo(self._default_zone))
+            time_zone = ZoneInfo(self._default_zone)
+        return SourceCamera(camera_id, name, time_zone, self._clock_tolerance)

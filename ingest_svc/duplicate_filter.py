@@ -59,18 +59,23 @@ class DuplicateFilter:
         owner: SourceCamera | RejectionCause,
         completed_at: float,
         restless: bool = False,
+        on_finished: Callable[[], None] = lambda: None,
     ) -> None:
         """Starts importing or rejecting a file. Its fact is announced after those of the files of its camera
         that were submitted before. `completed_at` is in monotonic seconds. `restless`: the file is
-        overwritten again and again, and is imported between two times."""
+        overwritten again and again, and is imported between two times. `on_finished` is called once the
+        fact is announced, or if there is none."""
         self._in_flight[file.path] = file
         if isinstance(owner, SourceCamera):
             order_key, work = owner.id, self._importer.run(file, owner, restless)
         else:
             order_key, work = file.path, _reject(file, owner)
-        self._announcer.submit(
-            order_key, work, started=completed_at, on_announced=lambda fact: self._finish(file, fact)
-        )
+
+        def finish(fact: Fact | None) -> None:
+            on_finished()
+            self._finish(file, fact)
+
+        self._announcer.submit(order_key, work, started=completed_at, on_announced=finish)
 
     def _finish(self, file: Fingerprint, fact: Fact | None) -> None:
         self._free.release()

@@ -127,6 +127,7 @@ def _capture_time(
         mtime_ns=file.mtime_ns,
         ctime_ns=file.ctime_ns,
         now=datetime.now(UTC),
+        tolerance=camera.clock_tolerance,
     )
 
 

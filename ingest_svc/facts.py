@@ -1,7 +1,7 @@
 """The facts that ingest_svc announces: a photo that it has stored, or a file that it has rejected."""
 
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from functools import cached_property
 
 from ingest_svc.fingerprint import Fingerprint, printable
@@ -13,16 +13,19 @@ from mesh.identity import media_id, rejection_id
 
 @dataclass(frozen=True)
 class SourceCamera:
-    """`name` is as the folder or the uploader spells it. `zone` applies to EXIF times without an offset."""
+    """`name` is as the folder or the uploader spells it. `zone` applies to EXIF times without an offset. A
+    time that is further than `clock_tolerance` from the arrival is not believed."""
 
     id: str
     name: str
     zone: tzinfo
+    clock_tolerance: timedelta | None = None
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo whose blob is durable. `file` is None for an upload."""
+    """A photo whose blob is durable. `file` is None for an upload. `may_be_known` is false if its content is
+    certainly new."""
 
     camera: SourceCamera
     sha256: str
@@ -31,6 +34,7 @@ class Photo:
     captured: CaptureTime
     ingested_at: datetime
     file: Fingerprint | None = None
+    may_be_known: bool = True
 
     @cached_property
     def id(self) -> str:

@@ -13,11 +13,18 @@ from ingest_svc.examination import ExaminedPhoto, examine, first_change
 from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.formats.inspection import PhotoLimits
-from ingest_svc.rejection import RejectionCause
+from ingest_svc.rejection import RejectionCause, RejectReason
+from ingest_svc.storage_state import StorageState
 from ingest_svc.thread_pool import ThreadPool
 from mesh.blobs import SpooledFile
 from mesh.retry import retry
 from mesh.telemetry.spans import span
+
+# A file that is empty or ends in the middle may be one of which more is to come, until it has not changed for
+# this long.
+UNFINISHED_SECONDS = 30.0
+UNFINISHED = (RejectReason.TRUNCATED, RejectReason.ZERO_BYTE)
+MAX_UNFINISHED = 10_000
 
 # Each import has a file in the spool until its content is stored.
 MAX_IMPORTS = 8
@@ -39,16 +46,26 @@ class FileImporter:
     """`readers` bounds how many files are read at once; `checks` only reads their metadata."""
 
     def __init__(
-        self, root: Path, blobs: BlobSpool, limits: PhotoLimits, readers: ThreadPool, checks: ThreadPool
+        self,
+        root: Path,
+        blobs: BlobSpool,
+        limits: PhotoLimits,
+        storage: StorageState,
+        readers: ThreadPool,
+        checks: ThreadPool,
     ) -> None:
+        self.storage = storage
         self._root, self._blobs, self._limits = root, blobs, limits
         self._readers, self._checks = readers, checks
         self._free = asyncio.Semaphore(MAX_IMPORTS)
+        # The state in which each unfinished file was found, and since when (in monotonic seconds).
+        self._unfinished: FIFOCache[str, tuple[Fingerprint, float]] = FIFOCache(MAX_UNFINISHED)
         # How often, in a row, the next change of a restless file was too far from its beginning.
         self._far: FIFOCache[str, int] = FIFOCache(MAX_RESTLESS)
 
     async def run(self, file: Fingerprint, camera: SourceCamera, restless: bool = False) -> Fact | None:
-        """Returns a photo whose blob is durable, or a rejection; None if the file is gone or has changed.
+        """Returns a photo whose blob is durable, or a rejection; None if the file is gone or has changed, or
+        may be unfinished.
 
         A `restless` file is overwritten again and again, and had not changed for a moment: it is taken as it
         was then, and never rejected. None if that was not, for certain, a whole picture.
@@ -60,15 +77,17 @@ class FileImporter:
     async def _import(self, file: Fingerprint, camera: SourceCamera, restless: bool) -> Fact | None:
         async with self._free:
             async with self._blobs.spooled() as spooled:
-                with span("examine file"):
+                with span("examine file"), self.storage.spooling():
                     result = await self._readers.run(examine, self._root, file, camera, self._limits, spooled)
                 if restless and not (
                     isinstance(result, ExaminedPhoto) and await self._was_whole(file, spooled)
                 ):
                     return None
                 if isinstance(result, ExaminedPhoto):
-                    with span("store blob", {"lares.bytes": file.size}):
+                    with span("store blob", {"lares.bytes": file.size}), self.storage.attempt():
                         await spooled.store()
+            if self._may_be_unfinished(file, result):
+                return None
             if isinstance(result, RejectionCause):
                 return RejectedFile(camera.id, file, result, datetime.now(UTC))
             # If the file has changed since it was copied, its capture time may have changed, too.
@@ -82,7 +101,25 @@ class FileImporter:
                 captured=result.captured,
                 ingested_at=datetime.now(UTC),
                 file=file,
+                may_be_known=spooled.may_be_known,
             )
+
+    def unfinished_for(self, path: str) -> float | None:
+        """Seconds until it is certain that nothing more is to come of a file; None if `run` has not found it
+        unfinished."""
+        found = self._unfinished.get(path)
+        return None if found is None else max(0.0, found[1] + UNFINISHED_SECONDS - time.monotonic())
+
+    def _may_be_unfinished(self, file: Fingerprint, result: object) -> bool:
+        """Compares the file's time with the clock, and remembers the file in case that either is wrong."""
+        known, now = self._unfinished.pop(file.path, None), time.monotonic()
+        if not isinstance(result, RejectionCause) or result.reason not in UNFINISHED:
+            return False
+        since = known[1] if known and file.same_state(known[0]) else now
+        if max(time.time() - file.mtime_ns / 1e9, now - since) >= UNFINISHED_SECONDS:
+            return False
+        self._unfinished[file.path] = (file, since)
+        return True
 
     async def _was_whole(self, file: Fingerprint, copy: SpooledFile) -> bool:
         """Whether the copy is not a picture of which only the first part is new: then the next change would

@@ -18,7 +18,8 @@ from lares.ingest.v1.media_pb2 import (
 MAX_NAME_LENGTH = 200
 
 
-def ingested(photo: Photo) -> MediaIngested:
+def ingested(photo: Photo, known: bool) -> MediaIngested:
+    """`known`: the store has recorded this content of this camera."""
     media = Media(
         id=photo.id,
         camera_id=photo.camera.id,
@@ -32,6 +33,8 @@ def ingested(photo: Photo) -> MediaIngested:
         captured_at_source=CapturedAtSource.Value(f"CAPTURED_AT_SOURCE_{photo.captured.source}"),
         ingested_at=timestamp(photo.ingested_at),
         file=file_fingerprint(photo.file) if photo.file else None,
+        claimed_captured_at=timestamp(photo.captured.claimed) if photo.captured.claimed else None,
+        known_content=known,
     )
     return MediaIngested(media=media)
 

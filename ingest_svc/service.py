@@ -5,8 +5,9 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry.trace import Span
 
@@ -20,8 +21,11 @@ from ingest_svc.formats.inspection import PhotoLimits
 from ingest_svc.known_files import KnownFiles, StoreKnownFiles
 from ingest_svc.messages import ingested, rejected
 from ingest_svc.originals import Originals
+from ingest_svc.receiving.arrivals import Arrivals
 from ingest_svc.receiving.uploads import Uploads
+from ingest_svc.storage_state import StorageState
 from ingest_svc.thread_pool import ThreadPool
+from ingest_svc.turns import Progress, Turns
 from ingest_svc.watching.camera_folders import CameraFolders
 from ingest_svc.watching.completion import CompletionTracker
 from ingest_svc.watching.folder_scan import FolderScan
@@ -33,17 +37,23 @@ from mesh.blobs import Blobs
 from mesh.cameras import open_camera_configurations
 from mesh.config import Config
 from mesh.mesh import Mesh
+from mesh.offset_client import OffsetClient
 from mesh.problems import Unavailable
 from mesh.topics import INGESTED, REJECTED, M, Topic
 
 READER_THREADS = 3
 SERVICE = "lares.ingest.v1.IngestService"
 
+# The service whose progress decides about the turns of the backlog.
+(DETECTING,) = INGESTED.consumers
 
-class FactPublisher(Protocol):
+
+class FactBus(Protocol):
     """The part of mesh.bus.Bus that ingest_svc uses to announce facts."""
 
     async def publish(self, topic: Topic[M], *messages: M, parents: Sequence[Span] = ()) -> None: ...
+
+    def partition(self, topic: Topic[Any], key: str) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Ingest:
     announcer: Announcer
     worker: IngestWorker
     uploads: Uploads
+    storage: StorageState
 
 
 @asynccontextmanager
@@ -64,9 +75,13 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         cameras = await stack.enter_async_context(open_camera_configurations(mesh.bus))
         known_files = StoreKnownFiles(mesh.channel("store"))
-        ingest = await stack.enter_async_context(compose(config, cameras, known_files, mesh.blobs, mesh.bus))
+        detection = mesh.bus.progress(INGESTED, OffsetClient(mesh.channel("store"), DETECTING))
+        ingest = await stack.enter_async_context(
+            compose(config, cameras, known_files, mesh.blobs, mesh.bus, detection.read)
+        )
         servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
         mesh.server.add(add_IngestServiceServicer_to_server, servicer, SERVICE, needs=["kafka", "blobs"])
+        mesh.checks["storage"] = ingest.storage.check
         mesh.checks["cameras folder"] = readable(config.cameras_folder, ingest.worker.status)
         for name, work in (
             ("ingest announcer", ingest.announcer.run()),
@@ -79,10 +94,15 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def compose(
-    config: Config, cameras: CameraTable, known_files: KnownFiles, blobs: Blobs, bus: FactPublisher
+    config: Config,
+    cameras: CameraTable,
+    known_files: KnownFiles,
+    blobs: Blobs,
+    bus: FactBus,
+    detection: Progress,
 ) -> AsyncIterator[Ingest]:
     """Everything except the loops, which the caller runs. The cameras folder is watched once the block is
-    entered."""
+    entered. `detection` returns how far detect_svc has come."""
     config.cameras_folder.mkdir(parents=True, exist_ok=True)
     root = config.cameras_folder.resolve()
     limits = PhotoLimits(config.ingest_max_bytes, config.ingest_max_pixels)
@@ -94,14 +114,17 @@ async def compose(
             closing(ThreadPool("ingest-checks", 1)) as checks,
             closing(ThreadPool("ingest-readers", READER_THREADS)) as readers,
         ):
-            folders = CameraFolders()
-            admission = Admission(folders, cameras, config.time_zone)
+            folders = CameraFolders(lambda camera_id: cameras.get(camera_id) is not None)
+            seconds = config.ingest_clock_tolerance_seconds
+            tolerance = None if seconds is None else timedelta(seconds=seconds)
+            admission = Admission(folders, cameras, config.time_zone, tolerance)
             take = config.ingest_originals == "take"
             originals = Originals(root, take, admission, limits, blobs, readers)
             await originals.recover()
             await blobs.prepare()
-            announcer = Announcer(publishing(bus, originals))
-            importer = FileImporter(root, blobs, limits, readers, checks)
+            announcer = Announcer(publishing(bus, known_files, originals))
+            storage = StorageState()
+            importer = FileImporter(root, blobs, limits, storage, readers, checks)
             scan = FolderScan(
                 root,
                 clock=lock.clock,
@@ -123,22 +146,27 @@ async def compose(
                 scan=scan,
                 importer=importer,
                 announcer=announcer,
+                turns=Turns(detection, lambda camera_id: bus.partition(INGESTED, camera_id)),
                 cameras=cameras,
                 ignored=ignored,
                 checks=checks,
             )
-            yield Ingest(announcer, worker, Uploads(admission, limits, blobs, announcer, readers))
+            uploads = Uploads(admission, limits, blobs, announcer, Arrivals(root), storage, readers)
+            yield Ingest(announcer, worker, uploads, storage)
 
 
-def publishing(bus: FactPublisher, originals: Originals) -> Publish:
-    """Returns the function that publishes facts and then removes the originals of the photos among them."""
+def publishing(bus: FactBus, known_files: KnownFiles, originals: Originals) -> Publish:
+    """Returns the function that publishes facts and then removes the originals of the photos among them. It
+    marks photos whose content the store knows, so that they are not looked at again."""
 
     async def publish(facts: list[Fact], spans: list[Span]) -> None:
         with_span = list(zip(facts, spans, strict=True))
         photos = [(fact, span) for fact, span in with_span if isinstance(fact, Photo)]
         rejections = [(fact, span) for fact, span in with_span if isinstance(fact, RejectedFile)]
         if photos:
-            messages = [ingested(photo) for photo, _ in photos]
+            asked = [photo.id for photo, _ in photos if photo.may_be_known]
+            known = await known_files.media(asked) if asked else set[str]()
+            messages = [ingested(photo, photo.id in known) for photo, _ in photos]
             await bus.publish(INGESTED, *messages, parents=[span for _, span in photos])
         if rejections:
             rejected_messages = [rejected(rejection) for rejection, _ in rejections]

@@ -1,10 +1,11 @@
 """The worker loop: turns file events into complete files, and submits those to be imported and announced.
 
 The loop does one thing after another, so that the order of the photos is easy to follow. Only reading and
-storing the files runs in parallel.
+storing the files runs in parallel. Live photos are submitted at once; the backlog waits for its turns.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from ingest_svc.announcing import Announcer
 from ingest_svc.duplicate_filter import DuplicateFilter
 from ingest_svc.file_importer import FileImporter
 from ingest_svc.fingerprint import Fingerprint, fingerprints
+from ingest_svc.live_photos import OLD_SECONDS, LivePhotos
+from ingest_svc.rejection import RejectionCause
 from ingest_svc.thread_pool import ThreadPool
+from ingest_svc.turns import Turns
+from ingest_svc.waiting_files import HeldPhotos, Source, WaitingFile, WaitingFiles
 from ingest_svc.watching.camera_folders import CameraFolders
 from ingest_svc.watching.completion import CompleteFile, CompletionTracker
 from ingest_svc.watching.file_events import FileEventType, FolderEventType
@@ -35,10 +40,10 @@ BLIND_SCAN_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class IngestProgress:
-    """Counts the files that were seen and are not durably announced yet. While there are any, while the
-    watcher lags behind, or while the cameras folder is away, at least one of the first three is not zero or
-    false. `problem` says why the folder is away; empty if it is there. `unreadable` are the folders in it
-    that cannot be read."""
+    """Counts the files that were seen and are not durably announced yet, with those of the backlog. While
+    there are any, while the watcher lags behind, or while the cameras folder is away, at least one of the
+    first three is not zero or false. `problem` says why the folder is away or why photos cannot be stored;
+    empty if all is well. `unreadable` are the folders in it that cannot be read."""
 
     settling: int
     unannounced: int
@@ -61,6 +66,7 @@ class IngestWorker:
         scan: FolderScan,
         importer: FileImporter,
         announcer: Announcer,
+        turns: Turns,
         cameras: CameraTable,
         ignored: IgnoredNames,
         checks: ThreadPool,
@@ -69,10 +75,11 @@ class IngestWorker:
         self._root, self._watcher, self._completion, self._checks = root, watcher, completion, checks
         self._folders, self._admission, self._cameras = folders, admission, cameras
         self._camera_changes = cameras.subscribe()  # before `all`, so that no change is missed
-        self._scan, self._duplicate_filter = (
-            scan,
-            DuplicateFilter(importer, announcer, on_change=self._check_again, on_done=completion.forget),
+        self._scan, self._importer, self._turns = scan, importer, turns
+        self._duplicate_filter = DuplicateFilter(
+            importer, announcer, on_change=self._check_again, on_done=completion.forget
         )
+        self._backlog, self._live_photos, self._held = WaitingFiles(), LivePhotos(), HeldPhotos()
         # Folders to scan, folders to list (with the position of their files in the order of arrival), and
         # cameras whose configuration changed; each in the order in which it was requested.
         self._to_scan: dict[str, None] = {"": None}
@@ -95,9 +102,9 @@ class IngestWorker:
         settling = len(self._watcher.events) + len(self._completion) + len(self._to_list)
         return IngestProgress(
             settling,
-            self._duplicate_filter.pending,
+            self._duplicate_filter.pending + len(self._backlog) + len(self._held),
             scanning=bool(self._to_scan or self._problem),
-            problem=self._problem,
+            problem=self._problem or self._importer.storage.problem,
             unreadable=tuple(sorted(folder for folder in self._watcher.watch.unreadable if folder)),
         )
 
@@ -141,8 +148,14 @@ class IngestWorker:
             return AWAY_SECONDS
         if self._to_scan or self._to_list:
             return 0.0
-        pause = self._completion.pause(time.monotonic())
-        return IDLE_CHECK_SECONDS if pause is None else min(pause, IDLE_CHECK_SECONDS)
+        now, pauses = time.monotonic(), [IDLE_CHECK_SECONDS]
+        if (settling := self._completion.pause(now)) is not None:
+            pauses.append(settling)
+        if self._backlog:
+            pauses.append(self._turns.pause(now))
+        if (held := self._held.pause(now)) is not None:
+            pauses.append(held)
+        return min(pauses)
 
     async def _round(self) -> None:
         if "" in self._to_scan:
@@ -157,6 +170,8 @@ class IngestWorker:
         for folder, position in list(self._to_list.items()):
             await self._list_folder(folder, position)
         await self._check_incomplete_files()
+        # In this order, so that nothing is overtaken that need not wait.
+        await self._submit_backlog()
         await self._submit_complete_files()
 
     async def _handle_camera_changes(self) -> None:
@@ -204,8 +219,15 @@ class IngestWorker:
         result = await self._scan.run(folder, self._duplicate_filter.knows)
         for path in result.incomplete:
             self._completion.record(path, FileEventType.FOUND, time.monotonic())
+        now, fresh = time.monotonic(), list[Fingerprint]()
         for file in result.unknown:
-            await self._submit(file, CompleteFile(file.path, time.monotonic(), False, 0))
+            if _is_old(file):
+                self._backlog.add(_source(file), WaitingFile(file, now))
+            else:
+                fresh.append(file)
+        await self._submit_backlog()
+        for file in fresh:
+            await self._submit_or_wait(file, now)
         self._scanned_at = time.monotonic()
         del self._to_scan[folder]
 
@@ -266,10 +288,12 @@ class IngestWorker:
             self._vanished |= file is None
             if file is None or self._duplicate_filter.knows(file):
                 self._completion.forget(entry.path)
-            elif entry.moment not in (None, (file.size, file.mtime_ns, file.inode)):
-                self._completion.retry(entry.path, time.monotonic())  # the moment has passed
+            elif entry.moment is None:
+                await self._submit_or_wait(file, entry.at)
+            elif entry.moment == (file.size, file.mtime_ns, file.inode):
+                await self._submit(file, entry.at, restless=True)  # by its turn the moment would have passed
             else:
-                await self._submit(file, entry)
+                self._completion.retry(entry.path, time.monotonic())  # the moment has passed
             self._completion.remove(entry)
 
     async def _in_order(
@@ -284,14 +308,69 @@ class IngestWorker:
         return sorted(complete, key=lambda entry: rank.get(entry.path, 0))
 
     def _check_again(self, path: str) -> None:
-        """Handles a file that changed, or vanished, while it was imported."""
-        self._completion.retry(path, time.monotonic())
+        """Handles a file that changed, or vanished, while it was imported, or of which more may come."""
+        now, unfinished = time.monotonic(), self._importer.unfinished_for(path)
+        self._completion.retry(path, now)
+        if unfinished is not None:
+            self._completion.wait(path, unfinished, now)
         self._watcher.events.wake()
 
-    async def _submit(self, file: Fingerprint, entry: CompleteFile) -> None:
+    async def _submit_or_wait(self, file: Fingerprint, complete_at: float) -> None:
+        source, waiting, now = _source(file), WaitingFile(file, complete_at), time.monotonic()
+        folder, _ = source
+        if not self._live_photos.arrived(source, self._backlog.waits(source), now):
+            self._backlog.add(source, waiting)
+        elif self._backlog.any_of(folder) or self._held.any_of(folder):
+            self._held.add(folder, waiting, now)
+        else:
+            await self._submit(file, complete_at)
+
+    async def _submit_backlog(self) -> None:
+        """Submits the files whose turn it is, and the live photos that have waited for such files."""
+        if self._backlog:
+            await self._turns.refresh(time.monotonic())
+        while waiting := self._backlog.take(self._has_turn):
+            await self._submit_waiting(waiting, self._turns)
+        for photo in self._held.take(self._backlog.any_of, time.monotonic()):
+            await self._submit_waiting(photo)
+        for folder in self._backlog.take_forgotten():
+            self._to_scan[folder] = None
+
+    def _has_turn(self, folder: str) -> bool:
+        camera_id = self._folders.camera(folder)
+        return self._turns.may_import if camera_id is None else self._turns.free(camera_id)
+
+    async def _submit_waiting(self, waiting: WaitingFile, turns: Turns | None = None) -> None:
+        if self._duplicate_filter.knows(waiting.file):
+            self._completion.forget(waiting.file.path)
+        else:
+            await self._submit(waiting.file, waiting.complete_at, turns=turns)
+
+    async def _submit(
+        self, file: Fingerprint, completed_at: float, *, restless: bool = False, turns: Turns | None = None
+    ) -> None:
+        """`turns` is given if the file has waited for one."""
         owner = self._admission.of_file(file)
         if owner is None:
             self._completion.forget(file.path)
             return
         await self._duplicate_filter.reserve()
-        self._duplicate_filter.submit(file, owner, entry.at, restless=entry.moment is not None)
+        if turns is None:
+            self._duplicate_filter.submit(file, owner, completed_at, restless)
+        else:
+            end = turns.begin(None if isinstance(owner, RejectionCause) else owner.id)
+            self._duplicate_filter.submit(file, owner, completed_at, on_finished=lambda: self._end_turn(end))
+
+    def _end_turn(self, end: Callable[[], None]) -> None:
+        end()
+        if self._backlog:
+            self._watcher.events.wake()
+
+
+def _source(file: Fingerprint) -> Source:
+    folder, slash, _ = file.path.partition("/")
+    return folder if slash else "", _is_old(file)
+
+
+def _is_old(file: Fingerprint) -> bool:
+    return time.time() - file.mtime_ns / 1e9 > OLD_SECONDS

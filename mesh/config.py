@@ -182,6 +182,11 @@ class Config(BaseSettings):
         "keep",
         description="Whether stored files stay in the cameras folder (`keep`) or are removed (`take`).",
     )
+    ingest_clock_tolerance_seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Maximum seconds between a file's arrival and its EXIF or modification time for that to"
+        " be believed; empty: all but a clock that is plainly unset or a day ahead is.",
+    )
     ingest_ignore: Annotated[list[str], NoDecode] = Field(
         [],
         description="More names of files and folders to leave alone, with wildcards: `#old,*.bak,door/test`.",

@@ -1,27 +1,35 @@
 """Receives uploads: spools and checks each photo, stores it and announces it like a file's."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ingest_svc.admission import Admission
 from ingest_svc.announcing import Announcer
 from ingest_svc.facts import Fact, Photo, SourceCamera
 from ingest_svc.file_importer import BlobSpool
-from ingest_svc.formats.capture_time import capture_time
+from ingest_svc.formats.capture_time import CaptureSource, capture_time, instant
 from ingest_svc.formats.inspection import PhotoHeader, PhotoLimits, inspect
+from ingest_svc.receiving.arrivals import Arrivals
+from ingest_svc.receiving.upload_slots import UploadSlots
 from ingest_svc.rejection import RejectionCause, RejectReason
+from ingest_svc.storage_state import StorageState
 from ingest_svc.thread_pool import ThreadPool
 from mesh.blobs import SpooledFile
 from mesh.image_headers import ByteSource, FileBytes
 from mesh.image_metadata import exif_time
-from mesh.problems import Exhausted, Invalid, Unavailable
+from mesh.problems import Invalid, Unavailable
+from mesh.security import current_caller
 from mesh.telemetry.spans import span
 
-MAX_UPLOADS = 8
 CHUNK_SECONDS = 30.0
+# The longest that an upload of `size` bytes may take: GRACE_SECONDS + size / LEAST_SPEED.
+GRACE_SECONDS, LEAST_SPEED = 15.0, 16 * 1024
 ANNOUNCE_SECONDS = 45.0
+# An upload has no file: these stand for its arrival.
+OF_ARRIVAL = (CaptureSource.MTIME, CaptureSource.CTIME)
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,8 @@ class DeclaredUpload:
 
 
 class Uploads:
-    """`chunk_seconds` is the longest wait for the next chunk of an upload."""
+    """`chunk_seconds` is the longest wait for the next chunk of an upload, `grace_seconds` the longest that
+    one without bytes could take."""
 
     def __init__(
         self,
@@ -43,13 +52,21 @@ class Uploads:
         limits: PhotoLimits,
         blobs: BlobSpool,
         announcer: Announcer,
+        arrivals: Arrivals,
+        storage: StorageState,
         readers: ThreadPool,
         chunk_seconds: float = CHUNK_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self._admission, self._limits = admission, limits
         self._blobs, self._announcer, self._readers = blobs, announcer, readers
-        self._chunk_seconds = chunk_seconds
-        self.in_progress = 0
+        self._arrivals, self._storage = arrivals, storage
+        self._chunk_seconds, self._grace_seconds = chunk_seconds, grace_seconds
+        self._slots = UploadSlots()
+
+    @property
+    def in_progress(self) -> int:
+        return len(self._slots)
 
     async def receive(
         self, declared: DeclaredUpload, chunks: AsyncIterator[bytes], headers: Mapping[str, str]
@@ -60,41 +77,57 @@ class Uploads:
         CAMERA_DELETED or CAMERA_DISABLED; Exhausted TOO_MANY_UPLOADS; Unavailable UPLOAD_STALLED,
         STORAGE_FAILED or NOT_ANNOUNCED.
         """
-        if self.in_progress >= MAX_UPLOADS:
-            raise Exhausted(f"{MAX_UPLOADS} uploads are in progress; try again", "TOO_MANY_UPLOADS")
         if declared.size > self._limits.bytes:
             detail = f"{declared.size} bytes; {self._limits.bytes} are allowed"
             raise Invalid(detail, RejectReason.TOO_MANY_BYTES.value)
         camera = self._admission.of_upload(declared.camera_id)
-        self.in_progress += 1
         try:
-            async with self._blobs.spooled() as spooled:
-                await self._write(spooled, declared.size, chunks)
-                photo = await self._readers.run(_check, spooled, self._limits, declared, camera)
-                with span("store blob", {"lares.bytes": photo.size}):
-                    await spooled.store()
-            return await self._announce(photo, headers)
+            async with self._slots.held(current_caller().id or declared.camera_id):
+                return await self._receive(declared, camera, chunks, headers)
         except OSError as error:
             raise Unavailable(f"the photo cannot be stored now: {error.strerror}", "STORAGE_FAILED") from None
-        finally:
-            self.in_progress -= 1
+
+    async def _receive(
+        self,
+        declared: DeclaredUpload,
+        camera: SourceCamera,
+        chunks: AsyncIterator[bytes],
+        headers: Mapping[str, str],
+    ) -> str:
+        async with self._blobs.spooled() as spooled:
+            await self._write(spooled, declared.size, chunks)
+            photo = await self._readers.run(_check, spooled, self._limits, declared, camera)
+            if photo.captured.source in OF_ARRIVAL:
+                arrived = instant(await self._readers.run(self._arrivals.arrived, photo.id))
+                captured = replace(photo.captured, at=arrived or photo.captured.at)
+                photo = replace(photo, captured=captured)
+            with span("store blob", {"lares.bytes": photo.size}), self._storage.attempt():
+                await spooled.store()
+            photo = replace(photo, may_be_known=spooled.may_be_known)
+        return await self._announce(photo, headers)
 
     async def _write(self, spooled: SpooledFile, size: int, chunks: AsyncIterator[bytes]) -> None:
         received = 0
-        while chunk := await self._next(chunks):
+        deadline = time.monotonic() + self._grace_seconds + size / LEAST_SPEED
+        while chunk := await self._next(chunks, deadline):
             received += len(chunk)
             if received > size:
                 break
-            await self._readers.run(spooled.write, chunk)
+            with self._storage.spooling():
+                await self._readers.run(spooled.write, chunk)
         if received != size:
             raise Invalid(f"the header declares {size} bytes, but {received} arrived", "SIZE_MISMATCH")
 
-    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes:
+    async def _next(self, chunks: AsyncIterator[bytes], deadline: float) -> bytes:
+        """`deadline` is in monotonic seconds."""
+        remaining = deadline - time.monotonic()
         try:
-            async with asyncio.timeout(self._chunk_seconds):
+            async with asyncio.timeout(min(self._chunk_seconds, remaining)):
                 return await anext(chunks, b"")
         except TimeoutError:
-            raise Unavailable(f"no data arrived for {self._chunk_seconds:g} s", "UPLOAD_STALLED") from None
+            slow = remaining < self._chunk_seconds
+            detail = "the upload is too slow" if slow else f"no data arrived for {self._chunk_seconds:g} s"
+            raise Unavailable(detail, "UPLOAD_STALLED") from None
 
     async def _announce(self, photo: Photo, headers: Mapping[str, str]) -> str:
         announcement = self._announcer.submit(photo.camera.id, _immediately(photo), headers=headers)
@@ -104,6 +137,8 @@ class Uploads:
         except TimeoutError:
             detail = "the photo is stored but not announced yet; send it again"
             raise Unavailable(detail, "NOT_ANNOUNCED") from None
+        if photo.captured.source in OF_ARRIVAL:
+            await self._readers.run(self._arrivals.announced, photo.id)
         return photo.id
 
 
@@ -129,6 +164,7 @@ def _photo(content: ByteSource, header: PhotoHeader, declared: DeclaredUpload, c
         mtime_ns=arrived_ns,
         ctime_ns=arrived_ns,
         now=now,
+        tolerance=camera.clock_tolerance,
     )
     return Photo(camera, declared.sha256, declared.size, header, captured, ingested_at=now)
 

@@ -105,7 +105,14 @@ class CompletionTracker:
                     file.check_at = now + self._settle_seconds
             file.written = True
         elif path not in self._complete:
-            self._incomplete.setdefault(path, _IncompleteFile(position, False, now, now))
+            file = self._incomplete.setdefault(path, _IncompleteFile(position, False, now, now))
+            file.check_at = min(file.check_at, now + self._settle_seconds)
+
+    def wait(self, path: str, seconds: float, now: float) -> None:
+        """Does not check this file again before that time, unless something happens to it. It holds back no
+        other file meanwhile."""
+        if (file := self._incomplete.get(path)) is not None:
+            file.check_at, file.busy = now + seconds, True
 
     def due(self, now: float) -> list[str]:
         """The files whose state has to be checked now; call `update` for each."""

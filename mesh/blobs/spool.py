@@ -72,6 +72,8 @@ class SpooledFile:
         self._hash, self._size, self._synced = hashlib.sha256(), 0, 0
         self._file: FileIO | None = None
         self._lock, self._closed = threading.Lock(), False
+        # False once it is certain that the content was not stored before.
+        self.may_be_known = True
 
     @property
     def blob(self) -> Blob:
@@ -124,6 +126,7 @@ class SpooledFile:
     def rename(self, path: Path) -> None:
         """Moves the file to `path`, replacing a file that exists. Blocks. Raises OSError."""
         with self._open() as file:
+            self.may_be_known = path.exists()
             os.rename(file.name, path)
             self._closed = True
 

@@ -1,8 +1,19 @@
 """Typed topics on Kafka, through which the services exchange facts. The only importer of aiokafka."""
 
 from mesh.bus.bus import Bus, open_bus
+from mesh.bus.group_progress import PartitionProgress
 from mesh.bus.stream import Stream
 from mesh.bus.tail import Tail
 from mesh.delivery import Delivery, OffsetStore, Output, Start
 
-__all__ = ["Bus", "Delivery", "OffsetStore", "Output", "Start", "Stream", "Tail", "open_bus"]
+__all__ = [
+    "Bus",
+    "Delivery",
+    "OffsetStore",
+    "Output",
+    "PartitionProgress",
+    "Start",
+    "Stream",
+    "Tail",
+    "open_bus",
+]

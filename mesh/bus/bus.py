@@ -5,11 +5,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from itertools import count
 from typing import Any
 
+from aiokafka.partitioner import murmur2
 from opentelemetry.trace import Span
 
 from mesh.bus.address import KafkaAddress
 from mesh.bus.cluster import Cluster, open_cluster
 from mesh.bus.group_member import GroupSubscription
+from mesh.bus.group_progress import GroupProgress
 from mesh.bus.log_filter import filtered_log
 from mesh.bus.publisher import Publisher, open_publisher
 from mesh.bus.record import encode
@@ -120,6 +122,15 @@ class Bus:
         """Reads all partitions without a group. The offsets to start at are determined when the block is
         entered."""
         return open_tail(self._cluster, topic, start)
+
+    def progress(self, topic: Topic[Any], offsets: OffsetStore) -> GroupProgress:
+        """How far the group has read a topic that keeps its offsets in `offsets`."""
+        return GroupProgress(self._cluster, topic, offsets)
+
+    def partition(self, topic: Topic[Any], key: str) -> int:
+        """Returns the partition of all records of the topic with this key, as Kafka's producers choose it."""
+        chosen: int = (murmur2(key.encode()) & 0x7FFFFFFF) % topic.partitions
+        return chosen
 
     async def check(self) -> None:
         """Raises Unavailable if the cluster does not answer within 2 s."""

@@ -31,16 +31,22 @@ from store_svc.database import Database, open_database
 from tests.support.blobs import keep_blob
 from tests.support.parts import MIGRATED, fresh_database
 from tests.support.photos import person_photo
-from tests.support.records import unique
+from tests.support.records import StoredOffsets, unique
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.usefixtures("calling_as_itself")
 
 
 @pytest.fixture(scope="module")
-async def database(postgres_server: str) -> AsyncIterator[Database]:
-    """The store's, for the offsets of detect_svc."""
+async def database(bus: Bus, postgres_server: str) -> AsyncIterator[Database]:
+    """The store's, for the offsets of detect_svc: after what other tests have announced."""
     async with fresh_database(postgres_server, MIGRATED) as url, open_database(url) as database:
+        topic_id, progress = (
+            await bus.topic_id(INGESTED),
+            await bus.progress(INGESTED, StoredOffsets({})).read(),
+        )
+        ends = {partition: each.end for partition, each in progress.items()}
+        await ConsumerOffsets(database).advance("detect_svc", INGESTED.name, topic_id, ends)
         yield database
 
 

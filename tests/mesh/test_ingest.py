@@ -5,26 +5,30 @@ import hashlib
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Collection
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from ingest_svc.turns import MAX_UNDETECTED
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.ingest_service_pb2 import GetIngestStatusRequest, UploadHeader, UploadMediaRequest
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from lares.store.internal.v1.file_service_pb2_grpc import add_FileServiceServicer_to_server
+from lares.store.internal.v1.offset_service_pb2_grpc import add_OffsetServiceServicer_to_server
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
-from mesh.bus import Bus, Tail
+from mesh.bus import Bus, Stream, Tail
 from mesh.problems import Conflict
 from mesh.rpc import Channels, GrpcServer, call, metadata
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from mesh.topics import CAMERAS, INGESTED, REJECTED
 from tests.support.image_files import jpeg
-from tests.support.ingest_process import FakeFileService, running_ingest
+from tests.support.ingest_process import FakeFileService, FakeOffsetService, running_ingest
 from tests.support.records import unique
 from tests.support.waiting import until, until_async
 
@@ -51,6 +55,9 @@ class TopicReader:
             if delivery.message.camera_id.startswith(self._prefix):
                 self.rejections.append(delivery.message)
                 self._store.record(delivery.message.file)
+
+    def has(self, paths: Collection[str]) -> bool:
+        return set(paths) <= {media.file.path for media in self.media}
 
     def paths_of(self, camera: str) -> list[str]:
         """The paths of a camera's photos, in the order of their first announcement."""
@@ -82,13 +89,42 @@ async def log(bus: Bus, prefix: str, store: FakeFileService) -> AsyncIterator[To
 
 
 @pytest.fixture
-async def store_socket(store: FakeFileService, tmp_path: Path) -> AsyncIterator[str]:
+async def offsets() -> FakeOffsetService:
+    return FakeOffsetService()
+
+
+@pytest.fixture
+async def detecting(bus: Bus, offsets: FakeOffsetService) -> AsyncIterator[None]:
+    """Reads what detect_svc reads, and does it at once: a backlog waits until what was announced is done."""
+
+    async with bus.consume(INGESTED, "detect_svc", offsets=offsets) as stream:
+        reading = asyncio.create_task(read_all(stream))
+        yield
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+@pytest.fixture
+async def store_socket(
+    store: FakeFileService, offsets: FakeOffsetService, tmp_path: Path
+) -> AsyncIterator[str]:
     server = GrpcServer(CallInterceptor)
     server.add(add_FileServiceServicer_to_server, store, "lares.store.internal.v1.FileService")
+    server.add(add_OffsetServiceServicer_to_server, offsets, "lares.store.internal.v1.OffsetService")
     address = await server.listen(f"unix:{tmp_path / 'store.sock'}", door=Door.SIBLINGS)
     await server.start()
     yield address
     await server.stop(0)
+
+
+async def read_all(stream: Stream[MediaIngested]) -> None:
+    async for batch in stream.batches(100):
+        for delivery in batch:
+            stream.done(delivery)
+
+
+async def is_done(stream: Stream[MediaIngested]) -> bool:
+    return await stream.lag() == 0
 
 
 def drop(home: Path, path: str, content: bytes, mtime: float) -> None:
@@ -99,7 +135,7 @@ def drop(home: Path, path: str, content: bytes, mtime: float) -> None:
     partial.rename(target)
 
 
-@pytest.mark.usefixtures("calling_as_itself")
+@pytest.mark.usefixtures("calling_as_itself", "detecting")
 async def test_the_service_watches_takes_uploads_and_reports_its_status(
     bus: Bus, log: TopicReader, prefix: str, store_socket: str, tmp_path: Path
 ) -> None:
@@ -136,7 +172,7 @@ async def test_the_service_watches_takes_uploads_and_reports_its_status(
     assert not mesh.failure.done()
 
 
-@pytest.mark.usefixtures("calling_as_itself")
+@pytest.mark.usefixtures("calling_as_itself", "detecting")
 async def test_while_the_cameras_folder_is_away_uploads_are_taken_and_the_rest_waits(
     bus: Bus, log: TopicReader, prefix: str, store_socket: str, tmp_path: Path
 ) -> None:
@@ -175,6 +211,7 @@ async def test_while_the_cameras_folder_is_away_uploads_are_taken_and_the_rest_w
     assert len(log.media) == 3
 
 
+@pytest.mark.usefixtures("detecting")
 async def test_kill_9_loses_nothing_and_keeps_every_cameras_order(
     bus: Bus, log: TopicReader, prefix: str, kafka_url: str, store_socket: str, tmp_path: Path
 ) -> None:
@@ -208,3 +245,42 @@ async def test_kill_9_loses_nothing_and_keeps_every_cameras_order(
         content = (tmp_path / "media" / media.sha256[:2] / media.sha256).read_bytes()
         assert hashlib.sha256(content).hexdigest() == media.sha256
     assert log.rejections == []
+
+
+@pytest.mark.usefixtures("calling_as_itself")
+async def test_a_backlog_waits_in_the_folder_for_a_detector_and_live_photos_do_not(
+    bus: Bus,
+    log: TopicReader,
+    prefix: str,
+    offsets: FakeOffsetService,
+    store_socket: str,
+    tmp_path: Path,
+) -> None:
+    """Both cameras have the same partition, and the ingest is a new one after half of the time."""
+    cameras = (f"{prefix}-{number}" for number in range(1000))
+    busy = next(cameras)
+    other = next(
+        camera for camera in cameras if bus.partition(INGESTED, camera) == bus.partition(INGESTED, busy)
+    )
+    backlog = [f"{busy}/{number:04}.jpg" for number in range(200)]
+    for number, path in enumerate(backlog):
+        drop(tmp_path, path, jpeg(path), 1_767_614_400 + number)
+    progress = bus.progress(INGESTED, offsets)
+    async with bus.consume(INGESTED, "detect_svc", offsets=offsets) as stream:
+        reading = asyncio.create_task(read_all(stream))
+        await until_async(lambda: is_done(stream))  # with what other tests have left
+        reading.cancel()
+        for run in (1, 2):
+            live = {f"{camera}/live-{run}.jpg" for camera in (busy, other)}
+            async with running_ingest(bus, tmp_path, store_socket, GrpcServer(CallInterceptor)):
+                for path in live:
+                    drop(tmp_path, path, jpeg(path), time.time())
+                await until(partial(log.has, live))
+                at = bus.partition(INGESTED, busy)
+                assert (await progress.read())[at].undone <= MAX_UNDETECTED + 4
+                if run == 2:
+                    reading = asyncio.create_task(read_all(stream))
+                    await until(lambda: len(log.paths_of(busy)) == 202)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert [path for path in log.paths_of(busy) if "live" not in path] == backlog

@@ -115,7 +115,8 @@ async def test_a_user_who_may_only_read_can_read_and_is_refused_before_a_put(
 
 
 async def start_ingesting(home: Path, blobs: S3Blobs) -> None:
-    async with compose(load_config(home=home), FakeCameras(), FakeKnownFiles(), blobs, FakeBus()):
+    bus = FakeBus()
+    async with compose(load_config(home=home), FakeCameras(), FakeKnownFiles(), blobs, bus, bus.detection):
         pass
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,13 +21,16 @@ from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import FileBlobs
+from mesh.bus import PartitionProgress
 from mesh.config import Config, load_config
-from mesh.topics import M, Topic
+from mesh.problems import Unavailable
+from mesh.topics import INGESTED, M, Topic
 from tests.support.waiting import until
 
 
 class FakeBus:
-    """Keeps what was published. It raises `failures` first, and waits while `open` is not set."""
+    """Keeps what was published. It raises `failures` first, and waits while `open` is not set.
+    `detected` returns, of a partition and its number of photos, how many are detected; at first all are."""
 
     def __init__(self) -> None:
         self.media: list[Media] = []
@@ -35,6 +40,24 @@ class FakeBus:
         self.attempts = 0
         self.open = asyncio.Event()
         self.open.set()
+        self.detected: Callable[[int, int], int] = lambda partition, announced: announced
+        self.progress_failures = 0
+
+    async def detection(self) -> dict[int, PartitionProgress]:
+        if self.progress_failures:
+            self.progress_failures -= 1
+            raise Unavailable("Kafka does not answer", "BUS_UNAVAILABLE")
+        ends = Counter(self.partition_of(media.camera_id) for media in self.media)
+        return {
+            partition: PartitionProgress(self.detected(partition, ends[partition]), ends[partition])
+            for partition in range(INGESTED.partitions)
+        }
+
+    def partition(self, topic: Topic[Any], key: str) -> int:
+        return self.partition_of(key)
+
+    def partition_of(self, camera_id: str) -> int:
+        return sum(camera_id.encode()) % INGESTED.partitions
 
     async def publish(self, topic: Topic[M], *messages: M, parents: Sequence[Span] = ()) -> None:
         self.attempts += 1
@@ -82,11 +105,13 @@ class FakeCameras:
 
 
 class FakeKnownFiles:
-    """Knows the files given to `add`, and waits while `available` is not set."""
+    """Knows the files given to `add`, and the media in `media_ids`. It waits while `available` is not set."""
 
     def __init__(self) -> None:
         self.files: set[Fingerprint] = set()
         self.asked: list[Fingerprint] = []
+        self.media_ids: set[str] = set()
+        self.asked_media: list[str] = []
         self.page = 1000
         self.available = asyncio.Event()
         self.available.set()
@@ -102,6 +127,11 @@ class FakeKnownFiles:
         self.asked += files
         await self.available.wait()
         return [file for file in files if file not in self.files]
+
+    async def media(self, media_ids: Sequence[str]) -> set[str]:
+        assert 0 < len(media_ids) <= self.page
+        self.asked_media += media_ids
+        return self.media_ids & set(media_ids)
 
 
 class IngestHarness:
@@ -121,7 +151,7 @@ class IngestHarness:
     async def running(self) -> AsyncIterator[Ingest]:
         """Runs the loops, and fails if one of them failed."""
         async with compose(
-            self.config(), self.cameras, self.known_files, self.blobs, self.bus
+            self.config(), self.cameras, self.known_files, self.blobs, self.bus, self.bus.detection
         ) as self.ingest:
             worker, announcer = self.ingest.worker, self.ingest.announcer
             loops = [

@@ -1,16 +1,28 @@
-"""Runs ingest_svc in a process of its own, for tests that kill it, and a fake FileService."""
+"""Runs ingest_svc in a process of its own, for tests that kill it, and the services of a fake store."""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from ingest_svc import service
 from lares.ingest.v1.media_pb2 import FileFingerprint
-from lares.store.internal.v1.file_service_pb2 import ListUnknownFilesRequest, ListUnknownFilesResponse
+from lares.store.internal.v1.file_service_pb2 import (
+    ListKnownMediaRequest,
+    ListKnownMediaResponse,
+    ListUnknownFilesRequest,
+    ListUnknownFilesResponse,
+)
 from lares.store.internal.v1.file_service_pb2_grpc import FileServiceServicer
+from lares.store.internal.v1.offset_service_pb2 import (
+    AdvanceOffsetsRequest,
+    AdvanceOffsetsResponse,
+    GetOffsetsRequest,
+    GetOffsetsResponse,
+)
+from lares.store.internal.v1.offset_service_pb2_grpc import OffsetServiceServicer
 from mesh.blobs import FileBlobs
 from mesh.bus import Bus, open_bus
 from mesh.config import load_config
@@ -18,6 +30,7 @@ from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Mesh
 from mesh.rpc import Channels, GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.topics import INGESTED
 
 
 class FakeFileService(FileServiceServicer):
@@ -37,12 +50,37 @@ class FakeFileService(FileServiceServicer):
             unknown=[at for at, state in enumerate(states) if state not in self.known]
         )
 
+    async def ListKnownMedia(self, request: ListKnownMediaRequest, context: Any) -> ListKnownMediaResponse:
+        return ListKnownMediaResponse()
+
+
+class FakeOffsetService(OffsetServiceServicer):
+    """Also an OffsetStore: it returns what was saved in it."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[int, int] = {}
+
+    async def load(self, topic: str, topic_id: str, partitions: Collection[int]) -> dict[int, int]:
+        return {partition: self._offsets[partition] for partition in self._offsets.keys() & {*partitions}}
+
+    async def save(self, topic: str, topic_id: str, positions: Mapping[int, int]) -> None:
+        self._offsets |= positions
+
+    async def GetOffsets(self, request: GetOffsetsRequest, context: Any) -> GetOffsetsResponse:
+        assert (request.consumer, request.topic) == ("detect_svc", INGESTED.name)
+        offsets = await self.load(request.topic, request.topic_id, request.partitions)
+        return GetOffsetsResponse(next_offsets=offsets)
+
+    async def AdvanceOffsets(self, request: AdvanceOffsetsRequest, context: Any) -> AdvanceOffsetsResponse:
+        await self.save(request.topic, request.topic_id, request.next_offsets)
+        return AdvanceOffsetsResponse()
+
 
 @asynccontextmanager
 async def running_ingest(
     bus: Bus, home: Path, store: str, server: GrpcServer, **settings: object
 ) -> AsyncIterator[Mesh]:
-    """Opens the service as the composition root does. `store` is the address of a FileService. The caller
+    """Opens the service as the composition root does. `store` is the address of a store. The caller
     starts and stops `server`."""
     async with AsyncExitStack() as stack:
         channels = Channels({}, {"store": store})

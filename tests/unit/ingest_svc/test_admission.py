@@ -8,6 +8,7 @@ from ingest_svc.admission import Admission
 from ingest_svc.facts import SourceCamera
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.watching.camera_folders import CameraFolders
+from lares.ingest.v1.media_pb2 import CapturedAtSource
 from mesh.problems import Conflict
 from tests.support.image_files import jpeg, png, tiff
 from tests.support.ingest_harness import FakeCameras, IngestHarness
@@ -95,6 +96,35 @@ async def test_exif_times_are_in_the_time_zone_of_the_camera(harness: IngestHarn
         await until(lambda: harness.idle and len(harness.paths) == 2)
     hours = {media.camera_id: media.captured_at.ToJsonString() for media in harness.bus.media}
     assert hours == {"porch": "2026-01-05T17:00:00.500Z", "yard": "2026-01-05T11:00:00.500Z"}
+
+
+async def test_an_unset_clock_is_recorded_as_a_claim_and_the_ctime_counts_after_a_restart_too(
+    harness: IngestHarness,
+) -> None:
+    file = harness.drop("door/one.jpg", jpeg("one", exif=tiff("2016:01:01 00:03:00")), 1_767_614_400)
+    harness.drop("door/two.jpg", jpeg("two", exif=tiff("2019:07:14 12:00:00")))
+    for _ in range(2):
+        async with harness.running():
+            await until(lambda: harness.idle)
+    arrived = file.stat().st_ctime_ns // 1000 * 1000
+    for one in (media for media in harness.bus.media if media.file.path == "door/one.jpg"):
+        assert one.captured_at.ToNanoseconds() == arrived
+        assert one.captured_at_source == CapturedAtSource.CAPTURED_AT_SOURCE_CTIME
+        assert one.claimed_captured_at.ToJsonString() == "2016-01-01T00:03:00Z"
+    archived = next(media for media in harness.bus.media if media.file.path == "door/two.jpg")
+    assert archived.captured_at.ToJsonString() == "2019-07-14T12:00:00Z"
+    assert not archived.HasField("claimed_captured_at")
+    assert len(harness.bus.media) == 4
+
+
+async def test_a_strict_tolerance_believes_no_time_far_from_the_arrival(harness: IngestHarness) -> None:
+    harness.settings["ingest_clock_tolerance_seconds"] = 3600
+    async with harness.running():
+        harness.drop("door/two.jpg", jpeg("two", exif=tiff("2019:07:14 12:00:00")))
+        await until(lambda: harness.idle and harness.bus.media)
+    (media,) = harness.bus.media
+    assert media.captured_at_source == CapturedAtSource.CAPTURED_AT_SOURCE_CTIME
+    assert media.claimed_captured_at.ToJsonString() == "2019-07-14T12:00:00Z"
 
 
 def test_an_unknown_time_zone_means_the_default_one() -> None:

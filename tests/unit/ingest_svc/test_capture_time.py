@@ -27,9 +27,16 @@ def when(
     declared: datetime | None = None,
     mtime: datetime = NOW,
     ctime: datetime = NOW,
+    tolerance: timedelta | None = None,
 ) -> CaptureTime:
     return capture_time(
-        exif=exif, zone=BERLIN, mtime_ns=ns(mtime), ctime_ns=ns(ctime), now=NOW, declared=declared
+        exif=exif,
+        zone=BERLIN,
+        mtime_ns=ns(mtime),
+        ctime_ns=ns(ctime),
+        now=NOW,
+        declared=declared,
+        tolerance=tolerance,
     )
 
 
@@ -108,3 +115,97 @@ def test_instants_are_floored_to_the_microsecond() -> None:
 @given(st.datetimes(), st.one_of(st.none(), st.timedeltas(timedelta(hours=-24), timedelta(hours=24))))
 def test_every_exif_time_gives_a_utc_time(local: datetime, offset: timedelta | None) -> None:
     assert when(exif=ExifTime(local, offset)).at.tzinfo is UTC
+
+
+def shows(local: str, offset: timedelta | None = timedelta(0)) -> ExifTime:
+    """A camera's clock, by default in UTC."""
+    return ExifTime(datetime.fromisoformat(local), offset)
+
+
+@pytest.mark.parametrize(
+    "local",
+    [
+        "1970-01-01 00:00:00",
+        "1970-01-20 06:00:00",
+        "1969-12-31 19:00:07",  # the epoch, in a zone west of UTC
+        "1980-01-01 00:00:00",
+        "1980-01-04 12:00:00",
+        "1999-12-31 16:00:00",
+        "2000-01-01 00:00:30",
+        "2000-01-30 00:00:00",
+        "2010-01-01 08:00:00",  # the epoch of UTC, in China
+        "2016-01-01 00:12:00",
+        "2016-01-04 23:00:00",
+        "2026-01-01 00:00:01",
+    ],
+)
+@pytest.mark.parametrize("offset", [None, timedelta(0), timedelta(hours=8), timedelta(hours=-11)])
+def test_a_clock_that_was_never_set_is_a_claim_and_the_arrival_counts(
+    local: str, offset: timedelta | None
+) -> None:
+    exif, arrived = shows(local, offset), NOW - timedelta(seconds=3)
+    captured = when(exif=exif, ctime=arrived, mtime=NOW - timedelta(hours=1))
+    assert (captured.at, captured.source) == (arrived, CaptureSource.CTIME)
+    zone = UTC if offset is not None else BERLIN
+    assert captured.claimed == (exif.local - (offset or timedelta(0))).replace(tzinfo=zone).astimezone(UTC)
+
+
+@pytest.mark.parametrize("local", ["2000-01-01 00:00:30", "1980-01-02 00:00:00", "2016-01-01 10:00:00"])
+def test_a_file_that_was_written_by_the_same_unset_clock_confirms_nothing(local: str) -> None:
+    exif = shows(local)
+    captured = when(exif=exif, mtime=exif.local.replace(tzinfo=UTC))
+    assert (captured.at, captured.claimed) == (NOW, exif.local.replace(tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "local",
+    [
+        "1998-08-17 10:00:00",
+        "1970-05-01 00:00:00",
+        "2000-03-01 00:00:00",
+        "2015-12-31 23:59:59",
+        "2016-01-05 00:00:00",
+        "2019-07-14 12:00:00",
+        "2026-01-05 00:00:00",
+        "2026-06-30 12:00:00",
+    ],
+)
+def test_an_archive_that_is_copied_in_keeps_its_times(local: str) -> None:
+    exif = shows(local)
+    assert when(exif=exif) == CaptureTime(exif.local.replace(tzinfo=UTC), CaptureSource.EXIF)
+
+
+def test_an_archive_of_the_new_year_keeps_times_that_its_files_confirm() -> None:
+    exif = shows("2019-01-02 21:00:00")
+    at = exif.local.replace(tzinfo=UTC)
+    assert when(exif=exif).source is CaptureSource.CTIME
+    assert when(exif=exif, mtime=at + timedelta(hours=23)) == CaptureTime(at, CaptureSource.EXIF)
+    assert when(exif=exif, mtime=at + timedelta(hours=25)).source is CaptureSource.CTIME
+
+
+def test_a_photo_that_arrives_soon_after_the_new_year_is_believed() -> None:
+    at = datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
+    exif = shows("2026-01-01 00:05:00")
+    assert when(exif=exif, ctime=at + timedelta(days=30)).source is CaptureSource.EXIF
+    assert when(exif=exif, ctime=at + timedelta(days=30, seconds=1)).source is CaptureSource.CTIME
+
+
+def test_what_an_uploader_declares_is_not_believed_at_the_epoch_of_a_system_only() -> None:
+    boot = datetime(1970, 1, 1, 0, 0, 40, tzinfo=UTC)
+    assert when(declared=boot) == CaptureTime(NOW, CaptureSource.CTIME, boot)
+    new_year = datetime(2019, 1, 1, 12, tzinfo=UTC)
+    assert when(declared=new_year) == CaptureTime(new_year, CaptureSource.DECLARED)
+
+
+def test_a_tolerance_is_for_all_that_the_camera_claims() -> None:
+    hour = timedelta(hours=1)
+    near, far = shows("2026-07-01 11:00:00"), shows("2026-07-01 10:59:59")
+    assert when(exif=near, tolerance=hour).source is CaptureSource.EXIF
+    assert when(exif=far, tolerance=hour) == CaptureTime(
+        NOW, CaptureSource.CTIME, far.local.replace(tzinfo=UTC)
+    )
+    ahead = shows("2026-07-01 13:00:01")
+    assert when(exif=ahead, tolerance=hour).source is CaptureSource.CTIME
+    old = NOW - 2 * hour
+    assert when(mtime=old, tolerance=hour) == CaptureTime(NOW, CaptureSource.CTIME, old)
+    assert when(declared=old, tolerance=hour) == CaptureTime(old, CaptureSource.DECLARED)

@@ -73,6 +73,33 @@ async def test_a_full_disk_and_an_unavailable_broker_are_retried(
     assert not harness.bus.failures
 
 
+@pytest.mark.parametrize("step", ["spool", "blob"])
+async def test_a_full_disk_is_told_until_photos_are_stored_again(
+    harness: IngestHarness, blobs: FakeBlobs, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    told = "photos cannot be stored: No space left on device"
+
+    def refuse(spool: Spool) -> FileIO:
+        raise full
+
+    async with harness.running():
+        with monkeypatch.context() as patched:
+            if step == "spool":
+                patched.setattr(Spool, "create", refuse)
+            else:
+                blobs.failures = [full] * 1000
+            harness.drop("door/one.jpg", jpeg("one"))
+            await until(lambda: harness.ingest.worker.status().problem == told)
+            with pytest.raises(Unavailable) as raised:
+                await harness.ingest.storage.check()
+            assert (raised.value.message, raised.value.reason) == (told, "STORAGE_FAILED")
+        blobs.failures = []
+        await until(lambda: harness.idle and harness.paths)
+        assert harness.ingest.worker.status().problem == ""
+        await harness.ingest.storage.check()
+
+
 async def test_nothing_is_announced_before_its_blob_is_durable(
     harness: IngestHarness, blobs: FakeBlobs
 ) -> None:

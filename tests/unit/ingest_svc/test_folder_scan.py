@@ -23,13 +23,14 @@ async def test_files_that_arrived_before_the_start_are_announced_by_capture_time
     harness: IngestHarness,
 ) -> None:
     expected = ["door/z.jpg", "door/a.jpg", "door/c.jpg", "door/deep/b.jpg"]
-    harness.drop("door/c.jpg", jpeg("c"), mtime=1_000)
-    harness.drop("door/z.jpg", jpeg("z"), mtime=500)
-    harness.drop("door/deep/b.jpg", jpeg("b"), mtime=1_000)
-    harness.drop("door/a.jpg", jpeg("a", exif=tiff("1970:01:01 00:12:30")), mtime=9_000)
+    noon = 1_767_614_400  # 2026-01-05 12:00:00 UTC
+    harness.drop("door/c.jpg", jpeg("c"), mtime=noon + 1_000)
+    harness.drop("door/z.jpg", jpeg("z"), mtime=noon + 500)
+    harness.drop("door/deep/b.jpg", jpeg("b"), mtime=noon + 1_000)
+    harness.drop("door/a.jpg", jpeg("a", exif=tiff("2026:01:05 12:12:30")), mtime=noon + 9_000)
     for index in range(20):
         path = f"door/{index * 7919 % 1000}/{index}.jpg"
-        newest = harness.drop(path, jpeg(path), mtime=2_000 + index)
+        newest = harness.drop(path, jpeg(path), mtime=noon + 2_000 + index)
         expected.append(path)
     wait_until_settled(newest)
     async with harness.running():

@@ -204,7 +204,12 @@ async def test_ingest_fails_when_the_thread_that_reads_the_events_has_ended(
 ) -> None:
     monkeypatch.setattr("ingest_svc.watching.native_watch.LOOK_SECONDS", 0.1)
     async with compose(
-        harness.config(), harness.cameras, harness.known_files, harness.blobs, harness.bus
+        harness.config(),
+        harness.cameras,
+        harness.known_files,
+        harness.blobs,
+        harness.bus,
+        harness.bus.detection,
     ) as ingest:
         announcing = asyncio.create_task(ingest.announcer.run())
         working = asyncio.create_task(ingest.worker.run())

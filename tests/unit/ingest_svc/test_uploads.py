@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,9 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from ingest_svc.api import IngestServicer
+from ingest_svc.receiving import upload_slots
+from ingest_svc.receiving.arrivals import FOLDER_NAME
+from ingest_svc.receiving.upload_slots import MAX_OF_CALLER, UploadSlots
 from lares.ingest.v1.ingest_service_pb2 import (
     GetIngestStatusRequest,
     UploadHeader,
@@ -74,8 +78,10 @@ async def test_an_upload_is_durably_announced_when_it_returns(harness: IngestHar
         assert media.captured_at == captured_at
         assert media.captured_at_source == CapturedAtSource.CAPTURED_AT_SOURCE_DECLARED
         assert (media.camera_id, media.camera_name, media.HasField("file")) == ("porch", "porch", False)
+        harness.known_files.media_ids.add(media.id)
         again = await upload(stub, parts(content))
         assert again.media_id == response.media_id
+        assert [media.known_content for media in harness.bus.media] == [False, True]
         status = await asyncio.to_thread(stub.GetIngestStatus, GetIngestStatusRequest(), timeout=90)
         assert (status.settling, status.unannounced, status.scanning) == (0, 0, False)
     assert list((harness.home / "media" / ".spool").iterdir()) == []
@@ -91,6 +97,28 @@ async def test_without_a_declared_time_exif_counts_and_then_the_time_of_arrival(
     assert exif.captured_at.ToJsonString() == "2026-01-05T11:00:00Z"
     assert none.captured_at_source == CapturedAtSource.CAPTURED_AT_SOURCE_MTIME
     assert abs(none.captured_at.ToSeconds() - none.ingested_at.ToSeconds()) <= 1
+
+
+@pytest.mark.parametrize("exif", [b"", tiff("2000:01:01 00:00:20")], ids=["no-time", "unset-clock"])
+async def test_the_time_of_arrival_is_that_of_the_first_attempt_after_a_kill_too(
+    harness: IngestHarness, exif: bytes
+) -> None:
+    content = jpeg("one", exif=exif)
+    harness.bus.open.clear()
+    async with serving(harness) as stub:
+        sending = asyncio.create_task(upload(stub, parts(content)))
+        await until(lambda: harness.bus.attempts)
+        sending.cancel()
+        before = time.time_ns()
+    assert harness.bus.media == []
+    harness.bus.open.set()
+    async with serving(harness) as stub:
+        await upload(stub, parts(content))
+        await upload(stub, parts(jpeg("two", exif=exif)))
+    first, second = harness.bus.media
+    assert first.captured_at.ToNanoseconds() < before < second.captured_at.ToNanoseconds()
+    assert first.HasField("claimed_captured_at") == bool(exif)
+    assert list((harness.root / FOLDER_NAME).iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -126,17 +154,109 @@ async def test_rejections(harness: IngestHarness, requests: object, kind: type[P
     assert list((harness.home / "media" / ".spool").iterdir()) == []
 
 
-async def test_concurrent_uploads_are_bounded(harness: IngestHarness) -> None:
+async def test_many_uploads_at_once_are_taken_in_turn(harness: IngestHarness) -> None:
+    count = MAX_OF_CALLER + 5
     harness.bus.open.clear()
     async with serving(harness) as stub:
-        in_progress = [asyncio.create_task(upload(stub, parts(jpeg(str(index))))) for index in range(8)]
-        await until(lambda: harness.ingest.announcer.pending == 8)
-        with pytest.raises(Exhausted) as raised:
-            await upload(stub, parts(jpeg("ninth")))
-        assert raised.value.reason == "TOO_MANY_UPLOADS"
+        in_progress = [asyncio.create_task(upload(stub, parts(jpeg(str(index))))) for index in range(count)]
+        await until(lambda: harness.ingest.uploads.in_progress == count)
+        await until(lambda: harness.ingest.announcer.pending == MAX_OF_CALLER)
+        await upload_while_closed(harness, stub)
         harness.bus.open.set()
-        assert len({response.media_id for response in await asyncio.gather(*in_progress)}) == 8
-        await upload(stub, parts(jpeg("ninth")))
+        assert len({response.media_id for response in await asyncio.gather(*in_progress)}) == count
+    assert harness.ingest.uploads.in_progress == 0
+
+
+async def upload_while_closed(harness: IngestHarness, stub: "IngestServiceStub") -> None:
+    """Another camera's upload has a slot at once."""
+    pending = harness.ingest.announcer.pending
+    call = stub.UploadMedia.future(parts(jpeg("other"), "other"), timeout=90)
+    await until(lambda: harness.ingest.announcer.pending == pending + 1)
+    harness.bus.open.set()
+    await until(call.done)
+    assert call.code() is grpc.StatusCode.OK
+
+
+async def test_a_slow_upload_ends_at_its_deadline(harness: IngestHarness) -> None:
+    """Each chunk comes in time, and the whole would take for ever."""
+    gave_up = threading.Event()
+
+    def trickling() -> Iterator[UploadMediaRequest]:
+        yield next(parts(jpeg()))
+        for byte in jpeg():
+            yield UploadMediaRequest(chunk=bytes([byte]))
+            if gave_up.wait(0.05):
+                break
+
+    async with serving(harness) as stub:
+        harness.ingest.uploads._grace_seconds = 0.3
+        with pytest.raises(Unavailable) as raised:
+            await upload(stub, trickling())
+        gave_up.set()
+    assert (raised.value.reason, raised.value.message) == ("UPLOAD_STALLED", "the upload is too slow")
+    assert harness.ingest.uploads.in_progress == 0
+
+
+async def test_slots_are_fair_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_slots, "MAX_UPLOADS", 3)
+    monkeypatch.setattr(upload_slots, "MAX_OF_CALLER", 2)
+    monkeypatch.setattr(upload_slots, "MAX_WAITING", 3)
+    slots, order, done = UploadSlots(), list[str](), asyncio.Event()
+
+    async def hold(caller: str, name: str) -> None:
+        async with slots.held(caller):
+            order.append(name)
+            await done.wait()
+
+    tasks = {}
+    for caller, name in (("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("b", "b2"), ("c", "c1")):
+        tasks[name] = asyncio.create_task(hold(caller, name))
+        await asyncio.sleep(0)
+    assert order == ["a1", "a2", "b1"]
+    with pytest.raises(Exhausted):
+        await hold("d", "d1")
+    tasks["b2"].cancel()  # does not wait any longer
+    tasks["a1"].cancel()
+    await until(lambda: len(order) == 4)
+    assert order[3] == "c1"  # of the caller that has none, though another has waited longer
+    done.set()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert order[4:] == ["a3"]
+    assert len(slots) == 0
+
+
+async def test_a_slot_that_comes_too_late_goes_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_slots, "MAX_UPLOADS", 1)
+    slots, done, got = UploadSlots(), asyncio.Event(), list[str]()
+
+    async def hold(name: str) -> None:
+        async with slots.held(name):
+            got.append(name)
+            await done.wait()
+
+    first, late, last = [asyncio.create_task(hold(name)) for name in ("first", "late", "last")]
+    await until(lambda: len(slots) == 3)
+    first.cancel()
+    slots._release("first")  # as the end of `first` does, and before `late` can go on
+    late.cancel()
+    slots._in_progress["first"] += 1
+    await until(lambda: "last" in got)
+    done.set()
+    await asyncio.gather(first, late, last, return_exceptions=True)
+    assert got == ["first", "last"]
+    assert len(slots) == 0
+
+
+async def test_whoever_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_slots, "MAX_UPLOADS", 1)
+    monkeypatch.setattr(upload_slots, "WAITING_SECONDS", 0.05)
+    slots = UploadSlots()
+    async with slots.held("a"):
+        with pytest.raises(Exhausted) as raised:
+            async with slots.held("b"):
+                pass
+    assert raised.value.reason == "TOO_MANY_UPLOADS"
+    assert len(slots) == 0
 
 
 async def test_a_stalled_upload_gives_up(harness: IngestHarness) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -201,6 +203,53 @@ async def test_bad_files_are_rejected_once_and_kept_and_stop_nothing(harness: In
     )
 
 
+@pytest.mark.parametrize("polling", [False, True], ids=["native", "polling"])
+async def test_a_photo_that_is_appended_in_parts_is_no_rejection_and_delays_no_other(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch, polling: bool
+) -> None:
+    """Each part is closed, as by cameras that upload by FTP's APPE."""
+    monkeypatch.setattr("ingest_svc.file_importer.UNFINISHED_SECONDS", 60.0)
+    harness.settings |= {
+        "ingest_polling": polling,
+        "ingest_poll_seconds": 0.05,
+        "ingest_settle_seconds": 0.05,
+    }
+    (harness.root / "door").mkdir()
+    content, slow = jpeg("slow", pixels=b"\x12" * 5000), harness.root / "door" / "slow.jpg"
+    seen = harness_unfinished(harness)
+    async with harness.running():
+        await until_scanned(harness)
+        slow.touch()
+        for part in range(6):
+            await until(lambda: seen().get("door/slow.jpg") == slow.stat().st_size)
+            harness.drop(f"door/{part}.jpg", jpeg(str(part)))
+            await until(lambda part=part: f"door/{part}.jpg" in harness.paths)  # type: ignore[misc]
+            assert not harness.idle
+            with slow.open("ab") as camera:
+                camera.write(content[part * 1000 : part * 1000 + 1000] if part < 5 else content[5000:])
+        await until(lambda: harness.idle and "door/slow.jpg" in harness.paths)
+    assert harness.bus.media[-1].size_bytes == len(content)
+    assert harness.rejected == {}
+
+
+def harness_unfinished(harness: IngestHarness) -> Callable[[], dict[str, int]]:
+    """Returns the sizes at which files were found unfinished."""
+
+    def sizes() -> dict[str, int]:
+        found = harness.ingest.worker._importer._unfinished
+        return {path: file.size for path, (file, _) in found.items()}
+
+    return sizes
+
+
+async def test_a_time_in_the_future_does_not_keep_a_cut_off_file_unfinished(harness: IngestHarness) -> None:
+    async with harness.running():
+        await until_scanned(harness)
+        harness.drop("door/cut.jpg", jpeg("cut")[:-2], time.time() + 3600)
+        await until(lambda: harness.idle and harness.rejected)
+    assert harness.rejected == {"door/cut.jpg": "TRUNCATED"}
+
+
 async def test_a_rejected_file_is_imported_again_when_it_changes(harness: IngestHarness) -> None:
     async with harness.running():
         await until_scanned(harness)
@@ -258,6 +307,18 @@ async def test_two_folders_with_one_slug_are_one_camera_and_one_rejection(harnes
         await until(lambda: len(harness.paths) == 3)
     assert {media.camera_id for media in harness.bus.media} == {"front-door"}
     assert len(harness.bus.rejections) == 2
+
+
+async def test_folders_in_other_scripts_are_cameras_with_their_names(harness: IngestHarness) -> None:
+    names = ["カメラ1", "玄関1", "كاميرا"]
+    async with harness.running():
+        await until_scanned(harness)
+        for name in names:
+            harness.drop(f"{name}/1.jpg", jpeg("same"))
+        await until(lambda: harness.idle and len(harness.bus.media) == 3)
+    assert {media.camera_name for media in harness.bus.media} == set(names)
+    assert len({media.camera_id for media in harness.bus.media}) == 3
+    assert harness.rejected == {}
 
 
 async def test_a_vanished_file_is_no_error(harness: IngestHarness) -> None:
