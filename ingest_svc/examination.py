@@ -18,7 +18,7 @@ from ingest_svc.rejection import OUTSIDE_LINK, RejectionCause, RejectReason
 from mesh.blobs import Blob, SpooledFile
 from mesh.blobs.spool import SpoolFailed, digest, read_at
 from mesh.image_headers import ByteSource, FileBytes, ImageFormat, image_format
-from mesh.image_metadata import EXIF_SEARCH_BYTES, exif_time
+from mesh.image_metadata import exif_time
 
 COMPARED_BYTES = 64 * 1024
 # Errors that an unchanged file gives every time. Others have causes outside the file, and pass.
@@ -109,13 +109,13 @@ def first_change(root: Path, file: Fingerprint, copy: SpooledFile) -> int | None
 
 
 def capture_time_of_file(root: Path, file: Fingerprint, camera: SourceCamera) -> datetime:
-    """The capture time that `examine` determines, from the beginning of the file alone."""
+    """The capture time that `examine` determines."""
     try:
-        with open(root / file.path, "rb", opener=_open) as stream:
-            content = stream.read(EXIF_SEARCH_BYTES)
+        with open(root / file.path, "rb", buffering=0, opener=_open) as stream:
+            content = FileBytes(partial(read_at, stream.fileno()), file.size)
+            return _capture_time(content, image_format(content[:SIGNATURE_BYTES]), file, camera).at
     except OSError:
-        content = b""
-    return _capture_time(content, image_format(content), file, camera).at
+        return _capture_time(b"", None, file, camera).at
 
 
 def _capture_time(

@@ -41,6 +41,7 @@ PNG_MAX_SIDE = 2**31 - 1
 # The last chunk is empty; a checksum of 4 bytes follows, which no decoder compares.
 PNG_END = b"\x00\x00\x00\x00IEND"
 PNG_CHECKSUM_BYTES = 4
+MAX_CHUNKS = 16_384  # encoders write 8 KiB of pixels or more into one
 
 
 class TruncatedHeader(Exception):
@@ -228,9 +229,12 @@ class PngChunk(NamedTuple):
 
 
 def png_chunks(png: ByteSource) -> Iterator[PngChunk]:
-    """The chunks up to the last one, or up to where the file ends or no chunk follows."""
+    """The chunks up to the last one, or up to where the file ends or no chunk follows; at most MAX_CHUNKS."""
     at = len(PNG_SIGNATURE)
-    while len(head := png[at : at + 8]) == 8:
+    for _ in range(MAX_CHUNKS):
+        head = png[at : at + 8]
+        if len(head) < 8:
+            return
         start, kind = at + 8, head[4:]
         if not kind.isalpha():
             return

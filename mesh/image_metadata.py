@@ -1,9 +1,10 @@
 """Reads what the metadata of JPEG and PNG files says about the photo: its orientation and its capture time.
 
 The bytes are untrusted: every loop and read is bounded, and malformed metadata are ignored. The orientation
-is the one that Pillow reads, because people see the photo in programs that read it likewise. There are three
+is the one that Pillow reads, because people see the photo in programs that read it likewise. There are four
 differences: where Pillow fails on a file's EXIF, its XMP still counts; neither BigTIFF nor more than
-`MAX_ENTRIES` entries of a directory are read; and a PNG's text named `exif` is not EXIF.
+`MAX_ENTRIES` entries of a directory are read; metadata beyond `MAX_METADATA_BYTES` are ignored; and a PNG's
+text named `exif` is not EXIF.
 
 Pillow itself would decode every entry of a header (94 ms for a hostile header of 64 KiB, and 76 µs instead of
 17 µs for an ordinary one with Pillow 13.0.0), raises errors of many types for malformed headers, and issues
@@ -34,8 +35,9 @@ PNG_EXIF_TEXT, PNG_XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"
 # Lines of an EXIF text before its hexadecimal digits.
 EXIF_TEXT_HEAD_LINES = 3
 MAX_INFLATED_BYTES = 2**20
-# EXIF is near the start of a file; the capture time is not searched for beyond this.
-EXIF_SEARCH_BYTES = 256 * 1024
+# Of one file, as far as they are read.
+MAX_METADATA_BYTES = 4 * 2**20
+MAX_PNG_NAME_BYTES = 80
 
 # The last two are wrong, and are written nevertheless.
 TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II\x00*", b"MM*\x00")
@@ -66,9 +68,8 @@ class ExifTime:
 
 
 def exif_time(image: ByteSource, form: ImageFormat) -> ExifTime | None:
-    """When the photo was taken; None if its EXIF has no valid time. Never raises for malformed bytes.
-    The first `EXIF_SEARCH_BYTES` of the file are enough."""
-    texts = _exif_texts(_Tiff(_metadata(image[:EXIF_SEARCH_BYTES], form).exif))
+    """When the photo was taken; None if its EXIF has no valid time. Never raises for malformed bytes."""
+    texts = _exif_texts(_Tiff(_metadata(image, form).exif))
     try:
         local = datetime.strptime(texts.get(TIME_TAKEN, ""), "%Y:%m:%d %H:%M:%S")
     except ValueError:
@@ -79,7 +80,7 @@ def exif_time(image: ByteSource, form: ImageFormat) -> ExifTime | None:
     return ExifTime(local, _utc_offset(texts.get(TIME_OFFSET, "")))
 
 
-def orientation(image: bytes, form: ImageFormat) -> int:
+def orientation(image: ByteSource, form: ImageFormat) -> int:
     """The orientation of the photo, 1 to 8 as EXIF numbers them; 1 (upright) if it is missing or invalid. XMP
     counts only if EXIF states none. Never raises for malformed bytes."""
     metadata = _metadata(image, form)
@@ -96,16 +97,19 @@ class _Metadata(NamedTuple):
     xmp: bytes
 
 
-def _metadata(image: bytes, form: ImageFormat) -> _Metadata:
+def _metadata(image: ByteSource, form: ImageFormat) -> _Metadata:
     return _jpeg_metadata(image) if form is ImageFormat.JPEG else _png_metadata(image)
 
 
-def _jpeg_metadata(jpeg: bytes) -> _Metadata:
-    parts, xmp = [], b""
+def _jpeg_metadata(jpeg: ByteSource) -> _Metadata:
+    parts, xmp, room = [], b"", MAX_METADATA_BYTES
     try:
         for marker, start, end in jpeg_segments(jpeg):
             if marker != APP1:
                 continue
+            room -= end - start
+            if room < 0:
+                break
             body = jpeg[start:end]
             if body.startswith(EXIF_START):
                 parts.append(body[len(EXIF_START) :])
@@ -116,36 +120,50 @@ def _jpeg_metadata(jpeg: bytes) -> _Metadata:
     return _Metadata(b"".join(parts).removeprefix(EXIF_START), xmp)
 
 
-def _png_metadata(png: bytes) -> _Metadata:
-    exif, texts = None, {}
+def _png_metadata(png: ByteSource) -> _Metadata:
+    exif, texts, room = None, dict[bytes, bytes](), MAX_METADATA_BYTES
     for kind, start, end in png_chunks(png):
+        name = b""
+        if kind in PNG_TEXTS:
+            name = png[start : min(end, start + MAX_PNG_NAME_BYTES)].partition(b"\x00")[0]
+        if kind != PNG_EXIF and name not in (PNG_EXIF_TEXT, PNG_XMP_TEXT):
+            continue
+        room -= end - start
+        if room < 0:
+            break
         if kind == PNG_EXIF:
             exif = png[start:end].removeprefix(EXIF_START)
-        elif kind in PNG_TEXTS:
-            name, _, rest = png[start:end].partition(b"\x00")
-            if name in (PNG_EXIF_TEXT, PNG_XMP_TEXT):
-                texts[name] = _png_text(kind, rest)
+        elif (text := _png_text(kind, png[start + len(name) + 1 : end])) is not None:
+            texts[name] = text
     if exif is None:
         exif = _exif_of_text(texts.get(PNG_EXIF_TEXT, b""))
     return _Metadata(exif, texts.get(PNG_XMP_TEXT, b""))
 
 
-def _png_text(kind: bytes, rest: bytes) -> bytes:
-    """The text of a chunk from what follows the text's name; empty if it is malformed or too long."""
-    compressed = kind == b"zTXt"
-    if compressed:
-        rest = rest[1:]  # the method, of which there is only one
-    elif kind == b"iTXt":
-        compressed = rest[:1] != b"\x00"
-        rest = rest[2:].split(b"\x00", 2)[-1]  # after language and translated name
-    if not compressed:
+def _png_text(kind: bytes, rest: bytes) -> bytes | None:
+    """The text of a chunk from what follows the text's name; None if the chunk is malformed or the text too
+    long."""
+    method = b"\x00"
+    if kind == b"tEXt":
         return rest
+    if kind == b"zTXt":
+        method, rest = rest[:1], rest[1:]
+    else:
+        flag, method = rest[:1], rest[1:2]
+        parts = rest[2:].split(b"\x00", 2)  # language, translated name, text
+        if len(parts) < 3:
+            return None
+        rest = parts[2]
+        if flag == b"\x00":
+            return rest
+    if method != b"\x00":  # there is no other
+        return None
     inflater = zlib.decompressobj()
     try:
         text = inflater.decompress(rest, MAX_INFLATED_BYTES)
     except zlib.error:
-        return b""
-    return b"" if inflater.unconsumed_tail else text
+        return None
+    return None if inflater.unconsumed_tail else text
 
 
 def _exif_of_text(text: bytes) -> bytes:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mesh.image_headers import ImageFormat
-from mesh.image_metadata import ExifTime, exif_time, orientation
+from mesh.image_headers import MAX_CHUNKS, FileBytes, ImageFormat
+from mesh.image_metadata import MAX_METADATA_BYTES, ExifTime, exif_time, orientation
 from tests.support.image_files import jpeg, png, tiff, with_chunks, with_segments
 
 JPEG, PNG = ImageFormat.JPEG, ImageFormat.PNG
@@ -111,6 +111,39 @@ def test_the_time_of_a_png_is_in_its_exif_chunk() -> None:
         assert exif_time(png(extra=[chunk]), PNG) == taken
     assert exif_time(png(), PNG) is None
     assert exif_time(png(extra=[(b"eXIf", exif[:40])]), PNG) is None
+
+
+def test_the_time_is_found_wherever_the_file_has_it() -> None:
+    exif, taken = tiff("2026:05:04 03:02:01"), ExifTime(datetime(2026, 5, 4, 3, 2, 1), None)
+    pixels = [(b"IDAT", bytes(8192))] * 60
+    behind = (png(extra=[*pixels, (b"eXIf", exif)]), PNG)
+    previews = [(0xE2, bytes(65_000))] * 6
+    for content, form in (behind, (with_segments(jpeg(), *previews, (0xE1, b"Exif\x00\x00" + exif)), JPEG)):
+        file = FileBytes(lambda start, length, content=content: content[start : start + length], len(content))
+        assert exif_time(file, form) == exif_time(content, form) == taken
+
+
+def test_metadata_that_would_fill_the_memory_are_ignored() -> None:
+    exif = tiff("2026:05:04 03:02:01")
+    segments = [(0xE1, b"Exif\x00\x00" + exif.ljust(65_000, b"\x00"))] * 70
+    assert exif_time(with_segments(jpeg(), *segments), JPEG)
+    assert exif_time(with_segments(jpeg(), *[(0xE1, b"x" * 65_000)] * 70, segments[0]), JPEG) is None
+    assert exif_time(png(extra=[(b"eXIf", exif.ljust(MAX_METADATA_BYTES + 1, b"\x00"))]), PNG) is None
+    assert exif_time(png(extra=[(b"tEXt", b"")] * MAX_CHUNKS + [(b"eXIf", exif)]), PNG) is None
+
+
+def test_a_malformed_text_does_not_hide_a_sound_one() -> None:
+    name, xmp = b"XML:com.adobe.xmp\x00", b'<x tiff:Orientation="%d"/>'
+    sound = (b"iTXt", name + bytes(4) + xmp % 6)
+    for malformed in (
+        b"",
+        b"\x00\x00",
+        b"\x00\x00\x00" + xmp % 3,  # one separator too few
+        b"\x01\x01\x00\x00" + zlib.compress(xmp % 3),  # no known method
+        b"\x01\x00\x00\x00" + xmp % 3,  # not compressed
+    ):
+        assert orientation(png(extra=[sound, (b"iTXt", name + malformed)]), PNG) == 6
+        assert orientation(png(extra=[(b"iTXt", name + malformed)]), PNG) == 1
 
 
 @given(st.binary(max_size=400), st.sampled_from([b"eXIf", b"tEXt", b"zTXt", b"iTXt"]))
