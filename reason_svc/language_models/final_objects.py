@@ -4,14 +4,17 @@ Models mark their reasoning in many ways, and servers remove some marks and leav
 marked as reasoning or as a call of a tool is ignored, also if only its beginning or only its end is marked.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from reason_svc.language_models.lenient_json import decode_flawed_object, decode_object
+
 # Bounds the characters that are read in vain, and so the time that a text of opening braces takes.
 MAX_WASTED_CHARACTERS = 2**24
+# Of objects that are no JSON; the braces in them are not tried.
+MAX_REPAIRS = 16
 
 
 class Section(Enum):
@@ -23,8 +26,8 @@ class Section(Enum):
     FENCE = "code fence"
 
 
-# The beginnings of the words by which a name of a mark is recognised.
-SECTION_WORDS = {
+# What occurs in a name of a mark.
+SECTION_PARTS = {
     Section.REASONING: (
         "think",
         "thought",
@@ -36,25 +39,34 @@ SECTION_WORDS = {
         "deliberat",
         "rationale",
         "draft",
+        "brainstorm",
+        "critique",
+        "justif",
+        "explan",
+        "internal",
+        "hidden",
+        "ponder",
     ),
-    Section.TOOL_CALL: ("tool", "function", "invoke", "python"),
+    Section.TOOL_CALL: ("tool", "function", "invoke", "python", "observation"),
 }
+# Short names of reasoning, which occur in other words.
+REASONING_WORDS = frozenset({"cot", "plan", "planning", "notes", "review", "details", "work", "working"})
 FINAL_CHANNEL = "final"
 
-# For example <think>, </thinking>, <function=name>, [THINK], <seed:think>, <|START_THINKING|>, ◁think▷ and
-# <｜tool▁calls▁begin｜>.
+# For example <think>, </thinking>, <function=name>, [THINK], <seed:think>, <|START_THINKING|>, ◁think▷,
+# <｜tool▁calls▁begin｜>, and <|tool_call> with its end <tool_call|>.
 _MARK = r"""
-    [<\[◁] [|｜]? \s? (?P<slash> /? ) (?P<name> [A-Za-z_▁:.-]{2,40} )
-    (?P<attributes> (?: [\s=/] [^<>\[\]{}◁▷]{0,200} )? ) [|｜]? [>\]▷]
+    [<\[◁] (?P<bar> [|｜]? ) \s? (?P<slash> /? ) \s? (?P<name> [A-Za-z_▁:.-]{2,40} )
+    (?P<attributes> (?: [\s=/] [^<>\[\]{}◁▷]{0,200} )? ) (?P<last_bar> [|｜]? ) [>\]▷]
 """
 # For example <|channel|>analysis<|message|> and <|channel>thought. A server that removes the special tokens
 # leaves `analysis` at the beginning, and `assistantfinal`.
 _CHANNEL = r"""
-    <\|channel\|?> \s{0,2} (?P<channel> [a-z]{0,40} )
+    (?i: <\|channel\|?> ) \s{0,2} (?P<channel> [A-Za-z]{0,40} )
   | assistant (?P<bare_channel> final | analysis | commentary )
-  | \A \s* (?P<first_channel> analysis | commentary ) (?! [a-z:] )
+  | \A \s* (?P<first_channel> analysis | commentary ) (?! [a-z:\x20] )
 """
-_CHANNEL_END = r"<\| (?P<end> end | call | return | start ) \|> | (?P<lone_end> <channel\|> )"
+_CHANNEL_END = r"(?i: <\| (?P<end> end | call | return | start ) \|> | (?P<lone_end> <channel\|> ) )"
 # For example ```thinking or ```tool_code.
 _FENCE = r"(?P<fence> ``` ) (?P<language> [A-Za-z_]{0,40} )"
 _TOKEN = re.compile(rf"(?P<brace> [{{}}] ) | {_CHANNEL} | {_CHANNEL_END} | {_MARK} | {_FENCE}", re.VERBOSE)
@@ -73,8 +85,8 @@ class FinalObject:
 def final_objects(text: str) -> list[FinalObject]:
     """Returns the objects in order. An object that is a member of another is not listed.
 
-    Of a member that an object has twice, the value is the list of both. Raises ValueError if the text has too
-    many braces to be read in a reasonable time.
+    They may be as models write JSON (`lenient_json`). Raises ValueError if the text has too many braces to be
+    read in a reasonable time.
     """
     return _Reader(text).read()
 
@@ -84,8 +96,9 @@ class _Reader:
         self._text = text
         self._found: list[FinalObject] = []
         self._section: Section | None = None
+        self._begun: set[Section] = set()
         self._open_braces = 0  # of invalid JSON
-        self._wasted = 0
+        self._wasted = self._repairs = 0
 
     def read(self) -> list[FinalObject]:
         at = 0
@@ -102,7 +115,7 @@ class _Reader:
             elif token["end"] or token["lone_end"]:
                 # Without its beginning, only the lone end says that what precedes it was a channel.
                 self._end(Section.CHANNEL, discards=bool(token["lone_end"]))
-            elif FINAL_CHANNEL in (token["channel"], token["bare_channel"]):
+            elif FINAL_CHANNEL in ((token["channel"] or "").lower(), token["bare_channel"]):
                 self._discard()
             else:
                 self._begin(Section.CHANNEL)
@@ -113,8 +126,8 @@ class _Reader:
         if self._section:
             return start + 1
         try:
-            members, end = _DECODER.raw_decode(self._text, start)
-        except (ValueError, RecursionError):
+            members, end = self._decode(start)
+        except ValueError:
             self._open_braces += 1
             self._wasted += len(self._text) - start
             if self._wasted > MAX_WASTED_CHARACTERS:
@@ -123,12 +136,21 @@ class _Reader:
         self._found.append(FinalObject(members, start, end, self._open_braces > 0))
         return end
 
+    def _decode(self, start: int) -> tuple[dict[str, Any], int]:
+        try:
+            return decode_object(self._text, start)
+        except ValueError:
+            if self._open_braces or self._repairs == MAX_REPAIRS:
+                raise
+            self._repairs += 1
+            return decode_flawed_object(self._text, start)
+
     def _read_mark(self, mark: re.Match[str]) -> None:
-        words = re.split(r"[_▁:.-]", mark["name"].lower())
-        section = _section_of(words)
+        section = section_of(mark["name"])
         if section is None or mark["attributes"].endswith("/"):
             return
-        if mark["slash"] or "end" in (words[0], words[-1]):
+        words = _words(mark["name"])
+        if mark["slash"] or "end" in (words[0], words[-1]) or (mark["last_bar"] and not mark["bar"]):
             self._end(section, discards=True)
         else:
             self._begin(section)
@@ -136,36 +158,38 @@ class _Reader:
     def _read_fence(self, language: str) -> None:
         if self._section is Section.FENCE:
             self._section = None
-        elif _section_of(language.lower().split("_")):
+        elif section_of(language):
             self._begin(Section.FENCE)
 
     def _begin(self, section: Section) -> None:
         self._section = self._section or section
+        self._begun.add(section)
 
     def _end(self, section: Section, discards: bool) -> None:
-        """Ends a section. If its beginning is missing, then everything before its end belongs to it."""
+        """Ends a section. If its beginning is missing, then everything before its end belongs to it.
+
+        Sections of reasoning may be in each other: what is between their ends is reasoning, too.
+        """
+        is_lone = self._section is None and section not in self._begun
         if self._section is section:
             self._section = None
-        elif section is Section.REASONING or (self._section is None and discards):
+        elif section is Section.REASONING or (is_lone and discards):
             self._discard()
 
     def _discard(self) -> None:
         self._section, self._open_braces = None, 0
+        self._begun.clear()
         self._found.clear()
 
 
-def _section_of(words: list[str]) -> Section | None:
-    for section, beginnings in SECTION_WORDS.items():
-        if any(word.startswith(beginnings) for word in words):
+def section_of(name: str) -> Section | None:
+    """Returns what a mark, a code fence or a member of this name begins; None for what may be final."""
+    lowered = name.lower()
+    for section, parts in SECTION_PARTS.items():
+        if any(part in lowered for part in parts):
             return section
-    return None
+    return Section.REASONING if REASONING_WORDS.intersection(_words(name)) else None
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        members[name] = [members[name], value] if name in members else value
-    return members
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_members)
+def _words(name: str) -> list[str]:
+    return re.split(r"[_▁:.-]", name.lower())

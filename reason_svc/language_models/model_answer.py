@@ -1,12 +1,13 @@
 """The schema of a model's answer, and its parser, which is tolerant of form but never guesses."""
 
 import re
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
 from mesh.problems import Internal
-from reason_svc.language_models.final_objects import FinalObject, final_objects
+from reason_svc.language_models.final_objects import FinalObject, final_objects, section_of
+from reason_svc.language_models.stand_ins import is_stand_in, plain_words
 from reason_svc.plain_text import plain_text
 
 MAX_REASONS = 4
@@ -48,8 +49,10 @@ DESCRIPTION = (
 )
 # What an answer has beside its score.
 _TEXTS = ("reasons", "summary")
-_LEAST_REPEATED_WORDS = 2
-_PLACEHOLDER = re.compile(r"\.{2,}|…|<[^<>]*>|string", re.IGNORECASE)
+# Of objects in which an answer may be.
+_MAX_DEPTH = 4
+# Members that hold what was asked of a tool.
+_TOOL_MEMBERS = frozenset({"arguments", "parameters"})
 _INTEGER = re.compile(r"\s*(\d{1,3})(?:\.0*)?\s*", re.ASCII)
 
 
@@ -85,10 +88,10 @@ def parse_answer(content: str, example: Set[str] = frozenset()) -> ModelAnswer:
     is or refused: it is never clamped, rounded or guessed.
     """
     try:
-        scored = [found for found in final_objects(content) if "score" in found.members and _counts(found)]
+        scored = [answer for found in final_objects(content) for answer in _scored(found)]
     except ValueError:
         raise Internal("there are too many braces in it", BAD_ANSWER) from None
-    answers = [found.members for found in scored if not _repeats(found.members, example)]
+    answers = [answer for answer in scored if not _repeats(answer, example)]
     if not answers:
         if scored:
             raise ExampleRepeated("it repeats the example instead of an answer", BAD_ANSWER)
@@ -105,7 +108,12 @@ def parse_answer(content: str, example: Set[str] = frozenset()) -> ModelAnswer:
 
 def example_texts(prompt: str) -> frozenset[str]:
     """Returns the texts that stand for a real one in the example answers of a prompt."""
-    return frozenset(_words(text) for example in _examples(prompt) for text in _texts(example.members))
+    return frozenset(
+        plain_words(text)
+        for example in _examples(prompt)
+        for name in _TEXTS
+        for text in _texts(example.members, name)
+    )
 
 
 def without_examples(prompt: str) -> str:
@@ -119,46 +127,55 @@ def _examples(prompt: str) -> list[FinalObject]:
     return [found for found in final_objects(prompt) if "score" in found.members]
 
 
-def _counts(found: FinalObject) -> bool:
-    """Whether it is an answer at all: a part of broken JSON is one only if it is complete."""
-    return not found.is_part or _completeness(found.members) == len(_TEXTS)
+def _scored(found: FinalObject) -> Iterator[dict[str, Any]]:
+    """Returns the answers that the object is or holds. A part of broken JSON, and a member of another object,
+    is an answer only if it has all members of one."""
+    if "score" not in found.members:
+        yield from filter(_has_all, _members_with_score(found.members))
+    elif not found.is_part or _has_all(found.members):
+        yield found.members
+
+
+def _members_with_score(value: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(value, list):
+        for entry in value:
+            yield from _members_with_score(entry, depth + 1)
+    elif isinstance(value, dict) and "score" in value:
+        yield value
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            if name not in _TOOL_MEMBERS and section_of(name) is None:
+                yield from _members_with_score(member, depth + 1)
+
+
+def _has_all(members: dict[str, Any]) -> bool:
+    return all(name in members for name in _TEXTS)
 
 
 def _completeness(members: dict[str, Any]) -> int:
-    return sum(name in members for name in _TEXTS)
+    return sum(any(text.strip() for text in _texts(members, name)) for name in _TEXTS)
 
 
 def _repeats(members: dict[str, Any], example: Set[str]) -> bool:
-    """Whether it is the format of an answer: a text only stands for a real one, or the score is a type."""
+    """Whether it is the format of an answer: a text only stands for a real one, the score is a type, or it
+    is the 0 of the examples without a text."""
     score = members["score"]
     if isinstance(score, dict) and "type" in score:
         return True
-    return any(_is_stand_in(text, example) for text in _texts(members))
-
-
-def _is_stand_in(text: str, example: Set[str]) -> bool:
-    """Whether it is a placeholder, or the whole or the beginning of a text of the example."""
-    if _PLACEHOLDER.fullmatch(text.strip()):
+    if _completeness(members) == 0 and _integer(score) == 0:
         return True
-    words = _words(text)
-    is_long = words.count(" ") + 1 >= _LEAST_REPEATED_WORDS
-    return any(
-        words == given or words.startswith(f"{given} ") or (is_long and given.startswith(f"{words} "))
-        for given in example
-    )
+    texts = [text for name in ("score", *_TEXTS) for text in _texts(members, name)]
+    return any(is_stand_in(text, example) for text in texts)
 
 
-def _texts(members: dict[str, Any]) -> list[str]:
-    """Returns the texts of the summary and of the reasons."""
-    reasons = members.get("reasons")
-    entries = [members.get("summary"), *(reasons if isinstance(reasons, list) else [reasons])]
+def _texts(members: dict[str, Any], name: str) -> list[str]:
+    """Returns the texts of a member: of the summary, or of the reasons."""
+    value = members.get(name)
+    entries = value if isinstance(value, list) else [value]
     texts = (entry.get("text") if isinstance(entry, dict) else entry for entry in entries)
     return [text for text in texts if isinstance(text, str)]
-
-
-def _words(text: str) -> str:
-    """Returns the words of a text, in lower case and without punctuation."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _score(value: object) -> int:

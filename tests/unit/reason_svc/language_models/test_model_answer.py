@@ -47,10 +47,81 @@ WRITTEN_REASONS: Any = ANSWER["reasons"]
         f"```python\n{{1}}\n```\n```JSON\n{TEXT}\n```",
         f"<THINK>{{}}</THINK>{TEXT}<|im_end|>",
         f"<think/>{TEXT}",
+        f"analysis of the event: {TEXT}",
+        f"<tool_calls><tool_call>{{}}</tool_call></tool_calls>{TEXT}",
+        f"{TEXT}<function_calls><invoke name='judge'>{{}}</invoke></function_calls>",
     ],
 )
 def test_the_json_object_is_found_anywhere_in_the_text(content: str) -> None:
     assert parse_answer(content) == PARSED
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(ANSWER, indent=2).replace("12,", "12, // low\n"),
+        json.dumps(ANSWER, indent=2).replace("12,", "12,  # low, or {\n"),
+        TEXT.replace('"score"', '/* of "100" */ "score"'),
+        TEXT[:-1] + ",}",
+        TEXT.replace("2]", "2, ]").replace("}]", "},\n]"),
+        TEXT[:-1] + ", /* nothing more */ }",
+        str(ANSWER),
+        str(ANSWER | {"certain": True, "by": None}),
+        TEXT.replace("a dog", "a\ndog"),
+        TEXT.replace('"score"', '" Score"').replace('"text"', '"TEXT"'),
+    ],
+)
+def test_what_models_write_instead_of_json_is_read(content: str) -> None:
+    assert parse_answer(content) == PARSED
+    assert parse_answer(f"{DRAFT} Rather: {content}") == PARSED
+    assert parse_answer(f"<think>{DRAFT}</think>```\n{content}\n```{{}}") == PARSED
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    ["http://a // b", "a, ] b", "/* a */", "'a'", "# None", "a 'dog', }"],
+)
+def test_what_looks_like_a_flaw_within_a_text_is_text(quoted: str) -> None:
+    for content in (
+        json.dumps(ANSWER | {"summary": quoted}),
+        json.dumps(ANSWER | {"summary": quoted})[:-1] + ",}",
+    ):
+        assert parse_answer(content).summary == quoted
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({"answer": ANSWER}),
+        json.dumps({"result": {"data": [ANSWER]}, "certainty": 1}),
+        json.dumps({"type": "object", "properties": ANSWER}),
+        json.dumps([{"thinking": {"score": 99}, "final": ANSWER}]),
+        json.dumps({"draft": ANSWER | {"score": 99}, "final": ANSWER}),
+        json.dumps({"first": ANSWER | {"score": 99}, "second": ANSWER}),
+        json.dumps(
+            {"final": ANSWER, "reasoning": ANSWER | {"score": 99}, "tool_call": ANSWER | {"score": 98}}
+        ),
+    ],
+)
+def test_an_answer_may_be_a_member_of_an_object(content: str) -> None:
+    assert parse_answer(content) == PARSED
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({"name": "judge", "arguments": ANSWER}),
+        json.dumps({"name": "judge", "parameters": ANSWER}),
+        json.dumps({"tool_calls": [{"function": {"name": "judge", "arguments": TEXT}}]}),
+        json.dumps({"thoughts": ANSWER}),
+        json.dumps({"answer": {"score": 12}}),
+        json.dumps({"a": {"b": {"c": {"d": {"e": {"f": ANSWER}}}}}}),
+    ],
+)
+def test_a_member_that_is_not_the_answer_is_none(content: str) -> None:
+    with pytest.raises(Internal, match="no JSON object with a score"):
+        parse_answer(content)
+    assert parse_answer(content + TEXT) == parse_answer(TEXT + content) == PARSED
 
 
 @pytest.mark.parametrize(
@@ -97,6 +168,16 @@ REASONING = [
     ("<reflection>", "</reflection>"),
     ("<analysis>", "</analysis>"),
     ("<scratchpad>", "</scratchpad>"),
+    ("< think >", "</ think >"),
+    ("<deepthink>", "</deepthink>"),
+    ("<ChainOfThought>", "</ChainOfThought>"),
+    ("<cot>", "</cot>"),
+    ("<plan>", "</plan>"),
+    ("<internal>", "</internal>"),
+    ("<justification>", "</justification>"),
+    ('<details type="reasoning" done="true">', "</details>"),
+    ("<|CHANNEL|>ANALYSIS<|MESSAGE|>", "<|END|><|START|>ASSISTANT<|CHANNEL|>FINAL<|MESSAGE|>"),
+    ("<|tool_call>call:judge", "<tool_call|>"),
     ("<inner_monologue>", "</inner_monologue>"),
     ("<seed:think>", "</seed:think>"),
     ("[THINK]", "[/THINK]"),
@@ -175,6 +256,9 @@ def test_the_example_of_a_prompt_is_not_an_answer(prompt: Any) -> None:
         json.dumps(ANSWER | {"summary": "<summary>"}),
         json.dumps(ANSWER | {"reasons": ["string"]}),
         json.dumps(SCHEMA["properties"]),
+        json.dumps(SCHEMA),
+        str(example_object),
+        json.dumps({"answer": example_object}),
     ]
     for one in repeated:
         with pytest.raises(Internal, match="repeats the example") as refused:
@@ -182,6 +266,60 @@ def test_the_example_of_a_prompt_is_not_an_answer(prompt: Any) -> None:
         assert refused.value.reason == "BAD_ANSWER"
         assert parse_answer(f"{one}\n{TEXT}", prompt.example) == PARSED
         assert parse_answer(f"{TEXT}\nas in {one}", prompt.example) == PARSED
+
+
+@pytest.mark.parametrize("text", [
+    "<reason>", "[reason]", "{reason}", "{{ reason }}", "[what happened]", "...", "___", "??", "…", "xxx",
+    "$SUMMARY", "a text", "Your summary here.", "Reason 1", "one sentence", "TODO", "(summary)", "example",
+    "Short description of the text",
+])  # fmt: skip
+def test_a_text_that_stands_for_another_is_not_an_answer(text: str) -> None:
+    formats = [
+        ANSWER | {"score": 0, "summary": text},
+        ANSWER | {"reasons": [text]},
+        ANSWER | {"reasons": [*WRITTEN_REASONS, {"text": text, "detections": []}]},
+    ]
+    for one in map(json.dumps, formats):
+        with pytest.raises(Internal, match="repeats the example"):
+            parse_answer(one)
+        assert parse_answer(one + TEXT) == parse_answer(TEXT + one) == PARSED
+
+
+@pytest.mark.parametrize("score", ["<0-100>", "0-100", "0 to 100", "integer", "a number", "…"])
+def test_a_score_that_stands_for_another_is_not_an_answer(score: str) -> None:
+    one = json.dumps(ANSWER | {"score": score})
+    with pytest.raises(Internal, match="repeats the example"):
+        parse_answer(one)
+    assert parse_answer(TEXT + one) == PARSED
+
+
+@pytest.mark.parametrize(
+    "texts", [{}, {"summary": "", "reasons": []}, {"summary": None, "reasons": [{"text": " "}]}]
+)
+def test_the_zero_of_the_format_without_a_text_is_not_an_answer(texts: dict[str, Any]) -> None:
+    with pytest.raises(Internal, match="repeats the example"):
+        parse_answer(json.dumps({"score": 0} | texts))
+    assert parse_answer(json.dumps({"score": 40} | texts)).score == 40
+    for score in (0, 40):
+        assert parse_answer(TEXT + json.dumps({"score": score} | texts)) == PARSED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "One person",
+        "Two",
+        "A number plate",
+        "text message on a sign",
+        "0",
+        "1 of 2",
+        "N/A",
+        "[Door] a dog",
+        "!",
+    ],
+)
+def test_a_short_text_is_a_text(text: str) -> None:
+    assert parse_answer(json.dumps(ANSWER | {"score": 0, "summary": text})).summary == text
 
 
 def test_a_prompt_without_an_example_has_no_example_texts() -> None:
@@ -192,7 +330,7 @@ def test_a_prompt_without_an_example_has_no_example_texts() -> None:
     "content",
     [
         '{"reasons": [{"text": "a", "score": 3}], "score": 80, "summary": "a "dog""}',
-        '{"reasons": [{"text": "a"}, {"score": 3, "summary": "b"}], "score": 80, }',
+        '{"reasons": [{"text": "a"}, {"score": 3, "summary": "b"}] "score": 80}',
         '{"score": 3, "draft": {"score": 4}, "score": 5',
     ],
 )
@@ -247,5 +385,6 @@ def test_any_answer_is_bounded_or_refused(answer_object: dict[str, Any], before:
 
 @given(st.integers(0, 100), st.text(), st.lists(st.text(min_size=1), max_size=4))
 def test_a_good_answer_keeps_its_score(score: int, summary: str, reasons: list[str]) -> None:
-    answer_object = {"reasons": [{"text": text, "detections": [1]} for text in reasons], "score": score}
-    assert parse_answer(json.dumps({**answer_object, "summary": summary})).score == score
+    written = [{"text": f"seen: {text}", "detections": [1]} for text in reasons]
+    answer_object = {"reasons": written, "score": score, "summary": f"seen: {summary}"}
+    assert parse_answer(json.dumps(answer_object)).score == score
