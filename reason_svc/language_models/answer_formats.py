@@ -1,6 +1,6 @@
 """The formats in which a server can be asked for an answer, and which of them it accepts."""
 
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 import structlog
 
@@ -9,20 +9,34 @@ from reason_svc.language_models.responses import LlmResponse
 log = structlog.get_logger(__name__)
 
 # Statuses by which servers refuse a field or a value that they do not know, whatever they say about it.
-REFUSALS = (400, 422, 501)
+REFUSALS = (400, 406, 415, 422, 424, 501)
 # With these statuses, the message must be about the format.
-UNCLEAR_REFUSALS = (404, 405, 415, 500)
+UNCLEAR_REFUSALS = (404, 405, 409, 500)
 FORMAT_PHRASES = (
     "response_format",
     "response format",
-    "json_schema",
-    "json schema",
+    "responseformat",
+    "schema",
     "json_object",
+    "json object",
+    "json mode",
     "grammar",
     "guided",
     "structured",
-    "xgrammar",
+    "constrained",
+    "outlines",
+    "enforcer",
 )
+# With this status, and without more than such a word, the server may have stumbled over the format.
+FAILURE, FAILURE_WORD = 500, "internal"
+
+
+class Refusal(Enum):
+    """What an error says about the format that was asked for."""
+
+    NONE = "nothing"
+    POSSIBLE = "it may be refused"  # another format is worth a try, but its success proves nothing
+    LIKELY = "it is refused, if another one is accepted"
 
 
 class AnswerFormat(StrEnum):
@@ -58,7 +72,12 @@ class AnswerFormats:
         self._accepted.pop(model, None)
 
 
-def may_refuse_format(response: LlmResponse, message: str) -> bool:
-    """Whether an error response may mean that the server does not support the format of the answer."""
-    is_about_format = any(phrase in message.lower() for phrase in FORMAT_PHRASES)
-    return response.status in REFUSALS or (response.status in UNCLEAR_REFUSALS and is_about_format)
+def format_refusal(response: LlmResponse, message: str) -> Refusal:
+    """`message` is the server's own; empty if it gave none."""
+    words = message.lower()
+    if response.status in REFUSALS:
+        return Refusal.LIKELY
+    if response.status in UNCLEAR_REFUSALS and any(phrase in words for phrase in FORMAT_PHRASES):
+        return Refusal.LIKELY
+    is_vague = response.status == FAILURE and (not words or FAILURE_WORD in words)
+    return Refusal.POSSIBLE if is_vague else Refusal.NONE

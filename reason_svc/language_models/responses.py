@@ -1,6 +1,6 @@
 """The HTTP responses of LLM servers: completions, token counts and errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh.problems import Exhausted, Internal, Problem, Unavailable
@@ -37,7 +37,7 @@ class PromptTooLong(Internal):
 
 def problem_of(response: LlmResponse) -> Problem:
     """Returns the Problem for a status other than 200, with the server's error message, shortened."""
-    error = plain_text(_error_message(response.body), MAX_ERROR_LENGTH)
+    error = error_message(response)
     message = f"the LLM server answered {response.status}{f': {error}' if error else ''}"
     if response.status == 503:
         return Unavailable(message, "LLM_LOADING")
@@ -92,10 +92,28 @@ def _is_too_long(body: object, message: str) -> bool:
     return any(phrase in message for phrase in TOO_LONG_PHRASES)
 
 
-def _error_message(body: object) -> str:
-    """TensorRT-LLM puts the message at the top level, or sends a bare string."""
+def with_true_status(response: LlmResponse) -> LlmResponse:
+    """Returns the response to a request for a completion with the status that it stands for: routers send
+    errors with status 200, too."""
+    error = member(response.body, "error")
+    if response.status != 200 or not error or member_list(response.body, "choices"):
+        return response
+    code = member(error, "code")
+    is_status = type(code) is int and 400 <= code < 600
+    return replace(response, status=code if is_status else 500)
+
+
+def error_message(response: LlmResponse) -> str:
+    """Returns what a server says about an error, shortened; empty if it says nothing."""
+    return plain_text(_stated_error(response.body), MAX_ERROR_LENGTH)
+
+
+def _stated_error(body: object) -> str:
+    """TensorRT-LLM puts the message at the top level, or sends a bare string; FastAPI sends a `detail`."""
     error = member(body, "error") or body
-    message = member(error, "message") or error
+    message = member(error, "message") or member(error, "detail") or error
+    if isinstance(message, list):  # of what FastAPI finds wrong with a request
+        message = "; ".join(str(member(entry, "msg")) for entry in message)
     return message if isinstance(message, str) else ""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mesh.problems import Internal, Problem
 from reason_svc.evidence import Evidence
-from reason_svc.language_models.answer_formats import AnswerFormats, may_refuse_format
+from reason_svc.language_models.answer_formats import AnswerFormats, Refusal, format_refusal
 from reason_svc.language_models.client import LlmClient
 from reason_svc.language_models.event_prompt import EventPrompt, event_prompts
 from reason_svc.language_models.model_answer import BAD_ANSWER, ExampleRepeated, ModelAnswer, parse_answer
@@ -17,9 +17,11 @@ from reason_svc.language_models.prompts import Prompt
 from reason_svc.language_models.responses import (
     PromptTooLong,
     completion_text,
+    error_message,
     member_list,
     problem_of,
     token_usage,
+    with_true_status,
 )
 from reason_svc.language_models.servers import LlmServer, Message, chat_request
 from reason_svc.language_models.url import LlmEndpoint
@@ -108,21 +110,27 @@ class LlmSession:
         """Asks in the strictest format that the server accepts. If it refuses every format, then it refuses
         something else: raises the Problem of its first refusal."""
         refusal: Problem | None = None
+        is_certain = True  # that the formats before this one are refused
         for answer_format in self._formats.candidates(model, self._changes):
             body = chat_request(
                 self._server.kind, self._family, model, messages, self._max_answer_tokens, answer_format
             )
-            response = await self._client.post(f"{self._endpoint.base}/chat/completions", body)
+            response = with_true_status(
+                await self._client.post(f"{self._endpoint.base}/chat/completions", body)
+            )
             problem = None if response.status == 200 else problem_of(response)
-            if problem is None or isinstance(problem, PromptTooLong):
+            if is_certain and (problem is None or isinstance(problem, PromptTooLong)):
                 self._formats.record_accepted(model, answer_format)
             if problem is None:
                 self.tokens += token_usage(response)
                 return completion_text(response)
-            if isinstance(problem, PromptTooLong) or not may_refuse_format(response, problem.message):
+            refused = format_refusal(response, error_message(response))
+            if isinstance(problem, PromptTooLong) or refused is Refusal.NONE:
                 raise problem
+            is_certain = is_certain and refused is Refusal.LIKELY
             refusal = refusal or problem
-        self._formats.forget(model)
+        if is_certain:
+            self._formats.forget(model)
         assert refusal
         raise refusal
 

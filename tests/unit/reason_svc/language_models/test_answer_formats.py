@@ -1,6 +1,7 @@
 """Servers that refuse a format of answers are asked for the next one, until they change."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,7 +13,7 @@ from reason_svc.language_models.url import LlmServerKind
 from reason_svc.reasoner import ModelChoice, Reasoner, ReasonerReadiness
 from reason_svc.reasoner_factory import open_reasoner
 from tests.support.evidence import detections, evidence
-from tests.support.scripted_llm import ScriptedLlm, answer_format, replies, says, scripted
+from tests.support.scripted_llm import GOOD, ScriptedLlm, answer_format, replies, says, scripted
 from tests.support.waiting import until
 
 CASE = evidence(detections(["person"]))
@@ -61,6 +62,16 @@ REFUSALS = [
     (500, {"error": {"message": "guided decoding is not enabled"}}),
     (500, {"error": {"message": "Failed to parse grammar"}}),
     (404, {"error": {"message": "No endpoints found that support response_format"}}),
+    (400, {"error": "'response_format.type' must be 'text'"}),
+    (406, None),
+    (415, {"message": "unsupported"}),
+    (422, {"detail": "Unprocessable Entity"}),
+    (424, {"error": "Invalid grammar", "error_type": "validation"}),
+    (500, {"detail": "json mode needs a model that supports it"}),
+    (500, {"error": "outlines: cannot compile the pattern"}),
+    (500, {"detail": [{"loc": ["body"], "msg": "unknown field response_format"}]}),
+    (200, {"error": {"code": 400, "message": "not supported by the provider"}}),
+    (200, {"error": "structured outputs are not available"}),
 ]
 
 
@@ -145,7 +156,62 @@ async def test_a_refusal_of_something_else_is_told_as_the_server_told_it_first(
     assert await asked_for(server, reasoner) == [SCHEMA]
 
 
-@pytest.mark.parametrize("status", [401, 404, 429, 500, 503])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (500, None),
+        (500, {}),
+        (500, {"detail": "Internal Server Error"}),
+        (500, {"error": {"message": "internal error", "type": "InternalServerError"}}),
+    ],
+)
+async def test_a_failure_without_a_cause_may_be_a_refusal_but_is_not_remembered(
+    server: ScriptedLlm, reasoner: Reasoner, failure: tuple[int, object]
+) -> None:
+    server.formats, server.refusal = {TEXT}, failure
+    assert await asked_for(server, reasoner) == [SCHEMA, OBJECT, TEXT]
+    assert await asked_for(server, reasoner) == [SCHEMA, OBJECT, TEXT]
+    server.formats = None
+    server.turns.append(replies(*failure))
+    assert await asked_for(server, reasoner) == [SCHEMA, OBJECT]
+    assert await asked_for(server, reasoner) == [SCHEMA]
+
+
+async def test_a_server_that_fails_in_every_format_has_failed(
+    server: ScriptedLlm, reasoner: Reasoner
+) -> None:
+    server.formats, server.refusal = set(), (500, {"detail": "Internal Server Error"})
+    with pytest.raises(Problem, match="Internal Server Error") as problem:
+        await reasoner.assess(CASE, ModelChoice())
+    assert problem.value.reason == "LLM_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ({"code": 429, "message": "slow down"}, "LLM_BUSY"),
+        ({"code": 503, "message": "loading"}, "LLM_LOADING"),
+        ({"code": "x", "message": "out of memory"}, "LLM_FAILED"),
+        ("out of memory", "LLM_FAILED"),
+    ],
+)
+async def test_an_error_with_status_200_is_an_error(
+    server: ScriptedLlm, reasoner: Reasoner, error: object, reason: str
+) -> None:
+    server.turns.append(replies(200, {"error": error}))
+    with pytest.raises(Problem) as problem:
+        await reasoner.assess(CASE, ModelChoice())
+    assert problem.value.reason == reason
+    assert len(server.asked) == 1
+
+
+async def test_an_empty_error_beside_a_completion_is_none(server: ScriptedLlm, reasoner: Reasoner) -> None:
+    server.turns.append(says(json.dumps(GOOD), error=None))
+    server.turns.append(says(json.dumps(GOOD), error={"message": "partly"}))
+    assert await asked_for(server, reasoner) == await asked_for(server, reasoner) == [SCHEMA]
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 503])
 async def test_other_failures_say_nothing_about_the_format(
     server: ScriptedLlm, reasoner: Reasoner, status: int
 ) -> None:

@@ -118,7 +118,7 @@ async def test_another_prompt_or_model_can_be_chosen() -> None:
         assert first.prompt_hash != other.prompt_hash
         problem = await refused(reasoner, choice=ModelChoice(model="another"))
         assert (type(problem), problem.reason) == (Invalid, "UNKNOWN_MODEL")
-        server.turns.append(replies(500, {}))
+        server.turns.append(replies(500, {"message": "out of memory"}))
         await refused(reasoner)  # causes a probe
         await until(lambda: "another" in reasoner.report().models)
         assert (await reasoner.assess(CASE, ModelChoice(model="another"))).model == "another"
