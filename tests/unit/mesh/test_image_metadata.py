@@ -119,8 +119,11 @@ def test_the_time_is_found_wherever_the_file_has_it() -> None:
     behind = (png(extra=[*pixels, (b"eXIf", exif)]), PNG)
     previews = [(0xE2, bytes(65_000))] * 6
     for content, form in (behind, (with_segments(jpeg(), *previews, (0xE1, b"Exif\x00\x00" + exif)), JPEG)):
-        file = FileBytes(lambda start, length, content=content: content[start : start + length], len(content))
-        assert exif_time(file, form) == exif_time(content, form) == taken
+        assert exif_time(content, form) == exif_time(on_disk(content), form) == taken
+
+
+def on_disk(content: bytes) -> FileBytes:
+    return FileBytes(lambda start, length: content[start : start + length], len(content))
 
 
 def test_metadata_that_would_fill_the_memory_are_ignored() -> None:
