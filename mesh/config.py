@@ -63,11 +63,14 @@ def _pairs(value: object) -> object:
         return value
     pairs: dict[str, str] = {}
     for part in value.split(","):
+        if not part.strip():
+            continue
         name, _, number = (side.strip() for side in part.partition("="))
+        if not name:
+            raise ValueError(f"{part.strip()!r} has no name")
         if name in pairs:
             raise ValueError(f"{name!r} is there twice")
-        if part.strip():
-            pairs[name] = number
+        pairs[name] = number
     return pairs
 
 

@@ -3,6 +3,7 @@
 Every name from outside goes through `canonical`: those of detectors, settings, cameras and filters.
 """
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -22,31 +23,35 @@ COCO_LABELS = (
     "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 
-# Spellings of Pascal VOC, Darknet and some checkpoints, beside those without spaces.
+# Names of Pascal VOC, Darknet and some checkpoints.
 ALIASES = {
     "aeroplane": "airplane",
     "motorbike": "motorcycle",
     "sofa": "couch",
-    "tvmonitor": "tv",
     "tv monitor": "tv",
     "television": "tv",
-    "diningtable": "dining table",
-    "pottedplant": "potted plant",
     "doughnut": "donut",
     "hair dryer": "hair drier",
-    "cellphone": "cell phone",
     "mobile phone": "cell phone",
     "bike": "bicycle",
 }
 
 
-_ALIASES = {name.replace(" ", ""): name for name in COCO_LABELS} | ALIASES
-
-
 def canonical(name: str) -> str:
-    """Returns the COCO name of a class. A name that COCO does not have is only lower-cased and trimmed."""
-    plain = " ".join(name.replace("_", " ").lower().split())
-    return _ALIASES.get(plain, plain)
+    """Returns the COCO name of a class, which may be spelled with any case, spaces, hyphens and underscores,
+    or none. A name that COCO does not have is only lower-cased and trimmed."""
+    # NFKC: other forms of the same letters, such as full-width ones.
+    plain = " ".join(unicodedata.normalize("NFKC", name).replace("_", " ").lower().split())
+    return _COCO_NAMES.get(_joined(plain), plain)
+
+
+def _joined(name: str) -> str:
+    return name.replace(" ", "").replace("-", "")
+
+
+_COCO_NAMES = {_joined(name): name for name in COCO_LABELS} | {
+    _joined(alias): name for alias, name in ALIASES.items()
+}
 
 
 def listed(labels: Iterable[str]) -> str:

@@ -4,7 +4,8 @@ import re
 
 # Controls, unpaired surrogates, line separators, and what changes the direction of the text that follows.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_ADDRESS = re.compile(r"\s*<[^<>]{1,200} at 0x[0-9a-fA-F]+>")
+# The second form is what is left of an object whose name has angle brackets itself.
+_ADDRESS = re.compile(r"\s*<[^<>]{1,200} at 0x[0-9a-fA-F]+>|\s+at 0x[0-9a-fA-F]{4,}")
 
 
 def visible(text: str, *, keep_lines: bool = False) -> str:

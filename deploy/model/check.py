@@ -63,7 +63,8 @@ def findings_table(frame: FrameFindings, threshold: float) -> str:
     sure = [finding for finding in frame.findings if finding.score >= threshold]
     shown = sure or list(frame.findings[:MAX_UNSURE])
     lines = [
-        f"  {finding.score:.2f}  {finding.label:<14} " + " ".join(f"{edge:6.3f}" for edge in finding.box)
+        f"  {finding.score:.2f}  {visible(finding.label):<14} "
+        + " ".join(f"{edge:6.3f}" for edge in finding.box)
         for finding in shown
     ]
     if lines:

@@ -63,7 +63,7 @@ class EfficientDet:
         above = np.flatnonzero(scores >= MIN_SCORE)
         best = above[np.argsort(-scores[above], kind="stable")][:MAX_CANDIDATES]
         anchors, classes = np.divmod(best, len(self.labels))
-        named = np.array([self.labels[number] != UNNAMED for number in classes], dtype=bool)
+        named = np.array([self.labels[number] not in UNNAMED for number in classes], dtype=bool)
         best, anchors, classes = best[named], anchors[named], classes[named]
         offsets = self._interpreter.tensor(self._offsets)()[0][anchors]
         return scores[best], decode_boxes(offsets, self._anchors[anchors]), classes

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from mesh.labels import canonical
 
-# The label of a class number that COCO does not use.
-UNNAMED = "???"
+# The labels of class numbers that COCO does not use, as lists of labels have them.
+UNNAMED = frozenset({"", "???", "n/a"})
 
 
 def named_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels that a detection can have."""
-    return tuple(label for label in labels if label != UNNAMED)
+    """The labels that a detection can have, each once."""
+    return tuple(dict.fromkeys(label for label in labels if label not in UNNAMED))
 
 
 def read_model_labels(model: Path) -> list[str]:

@@ -38,7 +38,7 @@ def read_findings(
         raise _nonsense(f"class numbers {classes.min()} to {classes.max()}, with {len(labels)} labels")
     clipped = np.clip(boxes.astype(np.float64), 0, 1).round(BOX_DIGITS)
     has_area = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    is_named = np.array([label != UNNAMED for label in labels])[classes]
+    is_named = np.array([label not in UNNAMED for label in labels])[classes]
     kept = np.flatnonzero((scores >= MIN_SCORE) & has_area & is_named)
     order = kept[np.lexsort((*clipped[kept].T, classes[kept], -scores[kept]))]
     return [

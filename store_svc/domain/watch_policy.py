@@ -209,13 +209,14 @@ class WatchPolicy:
 
 def unknown_labels(settings: WatchSettings, known: Sequence[str]) -> dict[str, list[str]]:
     """Returns, by the name of the setting, the labels in it that are not among `known`."""
+    found = set(map(canonical, known))
     named = {
         "watch_classes": settings.labels,
         "watch_thresholds": settings.thresholds,
         "watch_fast_classes": settings.fast_labels,
     }
     unknown = {
-        name: [label for label in dict.fromkeys(map(canonical, labels)) if label not in known]
+        name: [label for label in dict.fromkeys(map(canonical, labels)) if label not in found]
         for name, labels in named.items()
     }
     return {name: labels for name, labels in unknown.items() if labels}

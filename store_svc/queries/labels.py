@@ -24,7 +24,7 @@ async def find_labels(database: Database, names: Iterable[str]) -> list[str]:
     if not unknown:
         return labels
     async with database.connection() as connection:
-        reported = {row["label"] for row in await _REPORTED.fetch(connection)}
+        reported = {canonical(row["label"]) for row in await _REPORTED.fetch(connection)}
     if unknown := unknown - reported:
         label = min(unknown)[:MAX_LENGTH]
         known = listed(sorted(reported.union(COCO_LABELS)))

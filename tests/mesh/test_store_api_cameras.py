@@ -85,7 +85,7 @@ def test_a_camera_is_returned_as_it_was_created(cameras: CameraServiceStub) -> N
     assert get(cameras, "front-door") == created
 
 
-@pytest.mark.parametrize("label", ["motorcycle", "motorbike", "Motorcycle"])
+@pytest.mark.parametrize("label", ["motorcycle", "motorbike", "Motorcycle", "motor-bike"])
 def test_a_threshold_may_use_any_name_of_a_watched_class(cameras: CameraServiceStub, label: str) -> None:
     assert dict(create(cameras, "drive", thresholds={label: 0.5}).thresholds) == {"motorcycle": 0.5}
     changed = update(cameras, Camera(id="drive", thresholds={label: 0.25}), "thresholds")

@@ -93,6 +93,7 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("LARES_WATCH_THRESHOLDS", "person=50"),
         ("LARES_WATCH_THRESHOLDS", "person=nan"),
         ("LARES_WATCH_THRESHOLDS", "person"),
+        ("LARES_WATCH_THRESHOLDS", "=0.5"),
         ("LARES_WATCH_CLASSES", ""),
         ("LARES_EVENT_GAP_SECONDS", "0"),
         ("LARES_EVENT_GAP_SECONDS", "inf"),

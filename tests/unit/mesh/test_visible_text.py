@@ -43,3 +43,5 @@ def test_the_address_of_an_object_is_left_out() -> None:
     assert without_addresses(str(error.value)) == "cannot identify image file"
     assert without_addresses(f"{object()} and {open}") == f" and {open}"
     assert without_addresses("1 < 2 at 0x10 > 1") == "1 < 2 at 0x10 > 1"
+    for one in (lambda: 0, io.BytesIO().read, iter(()), type("A<B>", (), {})()):
+        assert "0x" not in without_addresses(f"it failed: {one}")

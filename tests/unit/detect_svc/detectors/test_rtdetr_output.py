@@ -6,7 +6,7 @@ import pytest
 from detect_svc.detectors.rtdetr_output import read_findings
 from mesh.problems import Internal
 
-LABELS = ("person", "car", "???")
+LABELS = ("person", "car", "???", "", "n/a")
 WHOLE = [0.0, 0.0, 1.0, 1.0]
 
 
@@ -40,6 +40,8 @@ def test_the_order_of_equal_scores_does_not_depend_on_the_order_of_the_output() 
 def test_low_scores_unnamed_classes_and_boxes_outside_are_left_out_and_have_no_rank() -> None:
     rows = [
         (0.9, 2, WHOLE),
+        (0.9, 3, WHOLE),
+        (0.9, 4, WHOLE),
         (0.8, 0, [1.1, 0, 1.3, 1]),
         (0.7, 0, [0.5, 0.5, 0.5, 0.9]),
         (0.6, 0, [-0.5, 0, 2, 1]),
@@ -58,7 +60,7 @@ def test_an_empty_output_has_no_findings() -> None:
         (float("nan"), 0, WHOLE),
         (1.5, 0, WHOLE),
         (-0.1, 0, WHOLE),
-        (0.5, 3, WHOLE),
+        (0.5, len(LABELS), WHOLE),
         (0.5, -1, WHOLE),
         (0.5, 0, [float("inf"), 0, 1, 1]),
     ],

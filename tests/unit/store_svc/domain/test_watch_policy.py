@@ -284,5 +284,33 @@ def test_canonical_names_and_their_aliases() -> None:
     assert len(set(COCO_LABELS)) == 80
     assert [canonical(name) for name in COCO_LABELS] == list(COCO_LABELS)
     assert set(ALIASES.values()) <= set(COCO_LABELS)
-    assert canonical(" Traffic_Light ") == "traffic light"
     assert canonical("dragon") == "dragon"
+    assert canonical(" License-Plate_EU ") == "license-plate eu"
+
+
+@pytest.mark.parametrize(
+    ("label", "spellings"),
+    [
+        (
+            "traffic light",
+            [" Traffic_Light ", "TrafficLight", "traffic-light", "traffic\u00a0\n light", "trafficlight"],
+        ),
+        ("motorcycle", ["MOTORBIKE", "motor bike", "motor-bike", "Motor_Bike"]),
+        ("airplane", ["aeroplane", "Aero Plane", "air-plane"]),
+        ("tv", ["tvmonitor", "TV monitor", "tv-monitor", "TV_Monitor", "Television"]),
+        ("couch", ["Sofa", " sofa"]),
+        ("dining table", ["diningtable", "dining-table", "Dining_Table"]),
+        ("potted plant", ["pottedplant", "potted-plant", "PottedPlant"]),
+        ("hair drier", ["hairdryer", "hair-dryer", "Hair Drier"]),
+        ("cell phone", ["cellphone", "mobile phone", "MobilePhone", "cell-phone"]),
+        ("hot dog", ["hotdog", "hot-dog"]),
+        ("person", ["\uff30erson", "ｐｅｒｓｏｎ"]),
+        ("caf\u00e9 table", ["cafe\u0301 table"]),
+    ],
+)
+def test_every_spelling_is_one_label(label: str, spellings: list[str]) -> None:
+    assert {canonical(spelling) for spelling in spellings} == {label}
+
+
+def test_letters_of_other_scripts_are_not_taken_for_those_they_look_like() -> None:
+    assert canonical("pers\u043en") != "person"
