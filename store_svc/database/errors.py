@@ -6,9 +6,8 @@ from contextlib import contextmanager
 import asyncpg
 import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from mesh.problems import Exhausted, Invalid, Problem, Unavailable
+from mesh.problems import Invalid, Problem, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -30,15 +29,12 @@ class TransactionConflict(Exception):
 def problems() -> Iterator[None]:
     """Turns the database errors that the block raises into Problems.
 
-    Raises Unavailable if the server cannot be reached or cannot work now, Exhausted if all connections are in
-    use, Invalid (BAD_DATA) if the data itself is refused, and TransactionConflict. Other database errors are
-    bugs and are not changed. The text of the database is only logged: it names hosts, files and values of
-    other callers.
+    Raises Unavailable if the server cannot be reached or cannot work now, Invalid (BAD_DATA) if the data
+    itself is refused, and TransactionConflict. Other database errors are bugs and are not changed. The text
+    of the database is only logged: it names hosts, files and values of other callers.
     """
     try:
         yield
-    except PoolTimeout:
-        raise Exhausted("all database connections are in use", "DATABASE_BUSY") from None
     except OverflowError as error:  # raised by asyncpg's COPY for a number out of range
         log.info("value refused by the database", error=str(error))
         raise Invalid(VALUE_REFUSED, "BAD_DATA") from error

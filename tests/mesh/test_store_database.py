@@ -162,6 +162,62 @@ async def test_a_connection_in_an_unknown_state_is_unavailable_and_replaced(
             assert connection.get_server_pid() != before
 
 
+async def test_a_transaction_can_be_cancelled_at_any_time(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows on its connection is committed, also if it was cancelled while it began."""
+    monkeypatch.setattr(pool, "CONNECTIONS", 1)
+
+    async def add(connection: Connection) -> None:
+        await connection.execute("INSERT INTO adding VALUES (1)")
+
+    async def cancelled_after(database: Database, steps: int) -> bool:
+        adding = asyncio.create_task(database.transaction(add))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        adding.cancel()
+        await asyncio.wait([adding])
+        return adding.cancelled()
+
+    async with open_database(postgres_url) as database, open_database(postgres_url) as other:
+        async with database.connection() as connection:
+            await connection.execute("CREATE TABLE adding (number int)")
+        committed = steps = 0
+        while await cancelled_after(database, steps):
+            steps += 1
+            await database.transaction(add)
+            async with other.connection() as connection:
+                rows = await connection.fetchval("SELECT count(*) FROM adding")
+            # The cancelled one may have been committed, too.
+            assert rows > committed
+            committed = rows
+    assert steps > 5
+
+
+async def test_a_connection_within_a_transaction_is_not_used_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CONNECTIONS", 1)
+    async with open_database(postgres_url) as database:
+        async with database.connection() as connection:
+            await connection.execute("BEGIN")
+            await connection.execute("CREATE TABLE never (number int)")
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT to_regclass('never')") is None
+
+
+async def test_connections_are_closed_with_the_database(postgres_url: str) -> None:
+    async with open_database(postgres_url) as database:
+        held = database.connection()
+        in_use = await held.__aenter__()
+        async with database.connection() as idle:
+            pass
+    assert idle.is_closed()
+    assert not in_use.is_closed()
+    await held.__aexit__(None, None, None)
+    assert in_use.is_closed()
+
+
 async def test_closed_connections_in_the_pool_are_not_used(database: Database) -> None:
     """As after a restart of the server: no call fails because of them."""
     held = [database.connection() for _ in range(5)]
