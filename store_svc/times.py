@@ -12,9 +12,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 def micros(time: datetime | Timestamp) -> int:
     """Microseconds since 1970; fractions of a microsecond are cut off."""
-    if isinstance(time, Timestamp):
-        return time.seconds * SECOND + time.nanos // 1000
-    return (time - EPOCH) // _MICROSECOND
+    if isinstance(time, datetime):
+        return (time - EPOCH) // _MICROSECOND
+    return time.seconds * SECOND + time.nanos // 1000
 
 
 def moment(at: int) -> datetime:

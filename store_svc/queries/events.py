@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, Text, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, Text, func, literal_column, select, true, tuple_
 
 from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2 import EventFilter, ListEventsResponse
@@ -39,7 +39,8 @@ _ONE = Statement(
 
 def _select(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
     """An event's latest feed entry contains the whole event, serialised, at half the cost of making it from
-    columns. The columns are read only if the feed no longer has the entry."""
+    columns. The columns are read only if the feed no longer has the entry: with an OFFSET, PostgreSQL does not
+    plan them as a join of whole tables."""
     page = (
         select(events.c.id, events.c.started_at, events.c.camera_id, events.c.sequence)
         .where(*conditions)
@@ -62,6 +63,7 @@ def _select(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
         )
         .select_from(own.outerjoin(assessments, assessments.c.id == own.c.assessment_id))
         .where(own.c.id == page.c.id, entry.c.sequence.is_(None))
+        .offset(literal_column("0"))
         .lateral("columns")
     )
     return (
@@ -116,7 +118,8 @@ async def list_events(database: Database, filter: EventFilter, size: int, token:
         rows = await _PAGE.fetch(connection, limit=size + 1, **values)
     page, page_tokens, next_page_token = tokens.cut(rows, size)
     response = ListEventsResponse(page_tokens=page_tokens, next_page_token=next_page_token)
-    response.events.extend(_event(row) for row in page)
+    for row in page:
+        response.events.add().CopyFrom(_event(row))  # `extend` takes twice as long
     return response
 
 
@@ -124,7 +127,8 @@ def _event(row: Record) -> Event:
     if row["entry"] is None:
         return event_message(row, row["camera_name"], row["assessment"])
     event = EventChanged.FromString(row["entry"]).event
-    event.camera_name = row["camera_name"]
+    if event.camera_name != row["camera_name"]:
+        event.camera_name = row["camera_name"]
     return event
 
 
