@@ -9,6 +9,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import grpc
@@ -20,7 +21,7 @@ WAITING_BYTES = 2**20
 FINISHED = "RPC already finished."
 
 KEY = re.compile(r"[0-9a-z_.-]+")
-VALUE = re.compile(r"[\x20-\x7e]*")
+MAX_KEYS = 256  # that are known to be valid
 BINARY = "-bin"
 
 
@@ -43,7 +44,7 @@ def checked(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[Metadat
     cannot send, and TypeError for values of another type."""
     read = []
     for key, value in metadata or ():
-        if not KEY.fullmatch(key):
+        if not _is_key(key):
             raise grpc.aio.InternalError(f"Metadata key {key!r} is invalid")
         if key.endswith(BINARY):
             if not isinstance(value, bytes):
@@ -51,10 +52,17 @@ def checked(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[Metadat
         else:
             if isinstance(value, bytes):
                 value = value.decode("latin-1")
-            if not VALUE.fullmatch(value):
+            elif not isinstance(value, str):
+                raise TypeError(f"Metadata key={key!r} expected str or bytes, got {type(value)}")
+            if not (value.isascii() and value.isprintable()):
                 raise grpc.aio.InternalError(f"Metadata value for key {key!r} is invalid")
         read.append(Metadatum(key, value))
     return tuple(read)
+
+
+@lru_cache(MAX_KEYS)
+def _is_key(key: str) -> bool:
+    return KEY.fullmatch(key) is not None
 
 
 class MessageQueue:

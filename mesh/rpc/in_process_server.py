@@ -1,7 +1,7 @@
 """A grpc.aio server without a port: serves callers in the same process."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from contextvars import Context, copy_context
 from functools import partial
@@ -21,6 +21,7 @@ CLEAN_UP_SECONDS = 5.0
 READY = grpc.ChannelConnectivity.READY
 
 Headers = Iterable[tuple[str, str | bytes]]
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 
 class InProcessServer(grpc.aio.Server):
@@ -35,8 +36,13 @@ class InProcessServer(grpc.aio.Server):
     ) -> None:
         """A message of more than `max_message_bytes`, in either direction, ends its call with
         RESOURCE_EXHAUSTED."""
-        self._interceptors, self._max_message_bytes = tuple(interceptors), max_message_bytes
+        self._max_message_bytes = max_message_bytes
         self._generic: list[grpc.GenericRpcHandler] = []
+        self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        # Returns a method's handler with the interceptors applied, or None if there is no such method.
+        self._handler: Continuation = self._find
+        for interceptor in reversed(interceptors):
+            self._handler = partial(interceptor.intercept_service, self._handler)
         self._state = grpc.ChannelConnectivity.IDLE
         self._change = asyncio.Event()
         self._context = Context()
@@ -46,8 +52,14 @@ class InProcessServer(grpc.aio.Server):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Generated code also registers each method by name, which only servers in C need."""
+        """Adds handlers that are asked for methods which no servicer has registered by name."""
         self._generic.extend(generic_rpc_handlers)
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
+    ) -> None:
+        for name, handler in method_handlers.items():
+            self._methods[f"/{service_name}/{name}"] = handler
 
     def add_insecure_port(self, address: str) -> int:  # noqa: ARG002
         raise grpc.aio.UsageError("an in-process server does not listen on ports")
@@ -156,16 +168,11 @@ class InProcessServer(grpc.aio.Server):
             log.error("gRPC handler failed", method=exchange.method, exc_info=error)
             context.fail(error)
 
-    async def _handler(self, details: grpc.HandlerCallDetails) -> Any:
-        """The method's handler with the interceptors applied, or None if there is no such method."""
-
-        async def find(rest: tuple[grpc.aio.ServerInterceptor, ...], asked: grpc.HandlerCallDetails) -> Any:
-            if rest:
-                return await rest[0].intercept_service(partial(find, rest[1:]), asked)
-            found = (generic.service(asked) for generic in self._generic)
-            return next((handler for handler in found if handler), None)
-
-        return await find(self._interceptors, details)
+    async def _find(self, details: grpc.HandlerCallDetails) -> Any:
+        if handler := self._methods.get(details.method):
+            return handler
+        found = (generic.service(details) for generic in self._generic)
+        return next((handler for handler in found if handler), None)
 
 
 class _CallDetails(grpc.HandlerCallDetails):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
+from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -25,6 +26,7 @@ UNARY_SECONDS = 60.0
 CLOCKS_SECONDS = 0.1
 # Together with the seconds for which a key is cached, streams of a revoked key end within 5 s.
 RECHECK_SECONDS = 1.0
+MAX_PERMISSIONS = 256  # different sets that are remembered
 
 Verify = Callable[[str], Awaitable[Caller]]
 Headers: TypeAlias = dict[str, Any]
@@ -175,17 +177,21 @@ def _caller_named_by(headers: Headers) -> Caller:
         )
     if AS_ITSELF in headers:
         return SIBLING
-    named = (int(number) for number in headers.get(CALLER_PERMISSIONS, "").split(",") if number.isdecimal())
-    # Without the permissions that only siblings have.
-    permissions = OF_A_KEY & frozenset(cast("Iterable[Permission]", named))
+    permissions = _permissions(headers.get(CALLER_PERMISSIONS, ""))
     return Caller("key", headers[CALLER_ID], headers.get(CALLER_NAME, b"").decode(), permissions)
+
+
+@lru_cache(MAX_PERMISSIONS)
+def _permissions(numbers: str) -> frozenset[Permission]:
+    """The permissions in a sibling's header, without those that only siblings have."""
+    named = (int(number) for number in numbers.split(",") if number.isdecimal())
+    return OF_A_KEY & frozenset(cast("Iterable[Permission]", named))
 
 
 @contextmanager
 def _serving(method: str, headers: Headers, caller: Caller) -> Iterator[None]:
     """Makes the block part of the request that the headers name, with a span, and sets its caller."""
-    ids = {name: value for name, value in headers.items() if isinstance(value, str)}
-    with request_span(ids, method.removeprefix("/"), {"rpc.system": "grpc"}):
+    with request_span(headers, method.removeprefix("/"), {"rpc.system": "grpc"}):
         current.set(caller)
         yield
 

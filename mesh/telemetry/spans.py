@@ -44,7 +44,8 @@ Attributes = Mapping[str, AttributeValue]
 
 def is_tracing() -> bool:
     """Whether this process exports spans."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    # Private in OpenTelemetry 1.x: without a provider, its function reads the environment in every call.
+    return trace._TRACER_PROVIDER is not None
 
 
 def is_recording() -> bool:
