@@ -39,8 +39,8 @@ _ONE = Statement(
 
 def _select(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
     """An event's latest feed entry contains the whole event, serialised, at half the cost of making it from
-    columns. The columns are read only if the feed no longer has the entry: with an OFFSET, PostgreSQL does not
-    plan them as a join of whole tables."""
+    columns. The columns are read only if the feed no longer has the entry: with an OFFSET, PostgreSQL does
+    not plan them as a join of whole tables."""
     page = (
         select(events.c.id, events.c.started_at, events.c.camera_id, events.c.sequence)
         .where(*conditions)
