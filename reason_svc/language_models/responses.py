@@ -1,5 +1,6 @@
 """The HTTP responses of LLM servers: completions, token counts and errors."""
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,6 +64,8 @@ def completion_text(response: LlmResponse) -> str:
     if isinstance(content, list):  # of chunks: those of other types are reasoning
         texts = (member(chunk, "text") for chunk in content if member(chunk, "type") in TEXT_CHUNKS)
         content = "".join(text for text in texts if isinstance(text, str))
+    if isinstance(content, dict):  # from a router that has parsed it
+        content = json.dumps(content)
     if not isinstance(content, str):
         raise Internal("the LLM server's answer is not a chat completion", "BAD_ANSWER")
     return content

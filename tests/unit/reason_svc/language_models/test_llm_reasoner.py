@@ -152,6 +152,14 @@ async def test_an_example_is_never_a_score(server: ScriptedLlm) -> None:
     assert problem.reason == "BAD_ANSWER"
 
 
+async def test_an_answer_that_a_router_has_parsed_is_read(server: ScriptedLlm) -> None:
+    server.turns.append(says(GOOD))
+    async with llm_reasoner(server) as reasoner:
+        result = await reasoner.assess(CASE, ModelChoice())
+    assert (result.score, json.loads(result.raw_answer)) == (55, GOOD)
+    assert len(server.asked) == 1
+
+
 async def test_the_text_of_an_answer_in_chunks_is_read_without_its_reasoning(server: ScriptedLlm) -> None:
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": '{"score": 9}'}], "text": "{"}
     halves = [{"type": "text", "text": half} for half in (GOOD_ANSWER[:30], GOOD_ANSWER[30:])]
