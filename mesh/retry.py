@@ -1,5 +1,6 @@
 """Retrying what fails now and may work later. The only user of stamina."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -61,6 +62,13 @@ async def retry(
         log.warning("will retry", doing=doing, error=str(error), pause=round(pause, 1), **reason)
         return pause
 
+    # Most work succeeds at once, and stamina would cost more than much of what is done here.
+    try:
+        return await work()
+    except Exception as error:
+        if (pause := pause_after(error)) is False:
+            raise
+    await asyncio.sleep(pause)
     # stamina would log every retry a second time, and count it in a metric with a label for its number:
     # retries here have no limit, so neither would have the series of that metric.
     stamina.instrumentation.set_on_retry_hooks([])
