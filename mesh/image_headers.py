@@ -142,11 +142,13 @@ def jpeg_segments(jpeg: ByteSource) -> Iterator[JpegSegment]:
     """
     at = 2
     for _ in range(MAX_SEGMENTS):
-        if not MARKER.match(jpeg[at : at + 2]):
+        head = jpeg[at : at + 4]
+        if not MARKER.match(head):
             at = _next_marker(jpeg, at)
-        if at + 4 > len(jpeg):
+            head = jpeg[at : at + 4]
+        if len(head) < 4:
             raise TruncatedHeader
-        marker = jpeg[at + 1 : at + 2][0]
+        marker = head[1]
         if marker in WITHOUT_BODY:
             at += 2
             continue
@@ -154,7 +156,7 @@ def jpeg_segments(jpeg: ByteSource) -> Iterator[JpegSegment]:
             raise MalformedHeader("a segment is invalid")
         start = at + 4
         # A length below 2, its own size, is impossible: the body is empty, and the length is a stray byte.
-        at += 2 + int.from_bytes(jpeg[at + 2 : start], "big")
+        at += 2 + int.from_bytes(head[2:], "big")
         yield JpegSegment(marker, start, at)
         if marker == SOS:
             return
