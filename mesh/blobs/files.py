@@ -42,8 +42,11 @@ class FileBlobs(Blobs):
 
     @asynccontextmanager
     async def local(self, sha256: str) -> AsyncIterator[Path]:
-        await self.size(sha256)
-        yield self._path(sha256)
+        try:
+            yield self._path(sha256)
+        except Exception:
+            await self.size(sha256)  # perhaps it failed because there is no such blob
+            raise
 
     async def open_range(self, sha256: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
         with self._reading():

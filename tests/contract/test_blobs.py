@@ -63,8 +63,8 @@ async def test_an_unknown_blob_is_not_found(blobs: Blobs) -> None:
 
 
 async def open_local(blobs: Blobs, name: str) -> None:
-    async with blobs.local(name):
-        pass
+    async with blobs.local(name) as path:
+        path.read_bytes()
 
 
 @pytest.mark.parametrize("expect", [blob_of(b"another"), Blob(blob_of(CONTENT).sha256, 1)])

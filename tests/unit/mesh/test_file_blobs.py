@@ -240,8 +240,8 @@ async def test_blobs_of_a_missing_folder_are_unavailable(blobs: FileBlobs, sourc
     aside = folder.rename(folder.with_name("aside"))
 
     async def hold() -> None:
-        async with blobs.local(NAME):
-            pass
+        async with blobs.local(NAME) as path:
+            path.read_bytes()
 
     for work in (blobs.size(NAME), hold(), content_of(blobs, NAME), blobs.check(), anext(blobs.list())):
         with pytest.raises(Unavailable) as problem:
@@ -250,6 +250,13 @@ async def test_blobs_of_a_missing_folder_are_unavailable(blobs: FileBlobs, sourc
     aside.rename(folder)
     await blobs.check()
     assert await content_of(blobs, NAME) == CONTENT
+
+
+async def test_what_fails_with_a_blob_that_is_there_stays_as_it_is(blobs: FileBlobs, source: Path) -> None:
+    await blobs.put(source)
+    with pytest.raises(Conflict, match="not the blob's fault"):
+        async with blobs.local(NAME):
+            raise Conflict("not the blob's fault", "OTHER")
 
 
 async def test_the_time_of_a_blob_is_when_it_was_stored(blobs: FileBlobs, tmp_path: Path) -> None:
