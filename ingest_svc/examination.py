@@ -47,7 +47,7 @@ def examine(
     if file.outside:
         return OUTSIDE_LINK
     try:
-        with open((root / file.path).resolve(), "rb", buffering=0, opener=_open) as stream:
+        with open(root / file.path, "rb", buffering=0, opener=_open) as stream:
             if not file.same_state(fingerprint_of_open_file(file.path, stream.fileno())):
                 return None
             head = inspect_head(read_at(stream.fileno(), 0, SIGNATURE_BYTES), limits, file.size)
@@ -73,8 +73,8 @@ def _examine_content(
     if spooled is None:
         blob = digest(stream, file.size + 1)
     else:
-        spooled.copy(stream, file.size + 1)
-        blob, read = spooled.blob, spooled.read
+        whole = spooled.copy(stream, file.size + 1)
+        blob, read = spooled.blob, spooled.read if whole is None else partial(_part, whole)
     now = fingerprint_of_open_file(file.path, stream.fileno())
     if blob.size != file.size or not file.same_state(now):
         return None
@@ -83,6 +83,10 @@ def _examine_content(
     if isinstance(header, RejectionCause):
         return header
     return ExaminedPhoto(blob, header, _capture_time(content, header.form, file, camera))
+
+
+def _part(content: memoryview, start: int, length: int) -> bytes:
+    return bytes(content[start : start + length])
 
 
 def first_change(root: Path, file: Fingerprint, copy: SpooledFile) -> int | None:

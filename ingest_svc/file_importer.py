@@ -2,21 +2,23 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cachetools import FIFOCache
 
 from ingest_svc.examination import ExaminedPhoto, examine, first_change
 from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
-from ingest_svc.fingerprint import Fingerprint, fingerprint
+from ingest_svc.fingerprint import Fingerprint, fingerprints
 from ingest_svc.formats.inspection import PhotoLimits
 from ingest_svc.rejection import RejectionCause, RejectReason
 from ingest_svc.storage_state import StorageState
 from ingest_svc.thread_pool import ThreadPool
 from mesh.blobs import SpooledFile
+from mesh.grouped_work import GroupedWork, one_by_one
 from mesh.retry import retry
 from mesh.telemetry.spans import span
 
@@ -26,8 +28,11 @@ UNFINISHED_SECONDS = 30.0
 UNFINISHED = (RejectReason.TRUNCATED, RejectReason.ZERO_BYTE)
 MAX_UNFINISHED = 10_000
 
+# Files are read in groups of at most MAX_GROUP, with at most GROUP_BYTES so that a large one has a group of
+# its own. GROUPS are read at once, which leaves a reader for uploads.
+MAX_GROUP, GROUP_BYTES, GROUPS = 16, 8 * 2**20, 2
 # Each import has a file in the spool until its content is stored.
-MAX_IMPORTS = 8
+MAX_IMPORTS = GROUPS * MAX_GROUP
 # How long, and how often, to look for the next picture of a file that is overwritten again and again.
 NEXT_SECONDS, LOOK_SECONDS = 1.5, 0.02
 # The next picture differs from one before it within its first NEAR_BYTES. If that was not found MAX_FAR
@@ -40,6 +45,12 @@ class BlobSpool(Protocol):
     """The part of mesh.blobs.Blobs that imports and uploads use."""
 
     def spooled(self) -> AbstractAsyncContextManager[SpooledFile]: ...
+
+
+class CopiedFile(NamedTuple):
+    file: Fingerprint
+    camera: SourceCamera
+    spooled: SpooledFile
 
 
 class FileImporter:
@@ -60,6 +71,15 @@ class FileImporter:
         self._free = asyncio.Semaphore(MAX_IMPORTS)
         # The state in which each unfinished file was found, and since when (in monotonic seconds).
         self._unfinished: FIFOCache[str, tuple[Fingerprint, float]] = FIFOCache(MAX_UNFINISHED)
+        self._examinations = GroupedWork(
+            one_by_one(self._examine),
+            readers.executor,
+            most=MAX_GROUP,
+            at_once=GROUPS,
+            size=lambda copied: copied.file.size,
+            most_size=GROUP_BYTES,
+        )
+        self._looks = GroupedWork(self._look, checks.executor, most=MAX_IMPORTS)
         # How often, in a row, the next change of a restless file was too far from its beginning.
         self._far: FIFOCache[str, int] = FIFOCache(MAX_RESTLESS)
 
@@ -78,7 +98,7 @@ class FileImporter:
         async with self._free:
             async with self._blobs.spooled() as spooled:
                 with span("examine file"), self.storage.spooling():
-                    result = await self._readers.run(examine, self._root, file, camera, self._limits, spooled)
+                    result = await self._examinations.do(CopiedFile(file, camera, spooled))
                 if restless and not (
                     isinstance(result, ExaminedPhoto) and await self._was_whole(file, spooled)
                 ):
@@ -91,7 +111,7 @@ class FileImporter:
             if isinstance(result, RejectionCause):
                 return RejectedFile(camera.id, file, result, datetime.now(UTC))
             # If the file has changed since it was copied, its capture time may have changed, too.
-            if result is None or not (restless or await self._unchanged(file)):
+            if result is None or not (restless or file.same_state(await self._looks.do(file))):
                 return None
             return Photo(
                 camera=camera,
@@ -139,5 +159,9 @@ class FileImporter:
         self._far[path] = far + 1
         return False
 
-    async def _unchanged(self, file: Fingerprint) -> bool:
-        return file.same_state(await self._checks.run(fingerprint, self._root, file.path))
+    def _examine(self, copied: CopiedFile) -> ExaminedPhoto | RejectionCause | None:
+        return examine(self._root, copied.file, copied.camera, self._limits, copied.spooled)
+
+    def _look(self, files: Sequence[Fingerprint]) -> Sequence[Fingerprint | None]:
+        found = fingerprints(self._root, [file.path for file in files])
+        return [found.get(file.path) for file in files]

@@ -76,6 +76,7 @@ class BlobCache:
         """Turns a file of this cache's spool into a copy, unless there is one."""
         blob = spooled.blob
         path = self._path(blob.sha256)
+        spooled.begin_sync()
         spooled.sync()
         path.parent.mkdir(exist_ok=True)
         while True:

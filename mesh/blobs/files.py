@@ -8,21 +8,20 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from io import FileIO
 from pathlib import Path
-from typing import TypeVar
 
-from mesh.blobs.group_commit import GroupCommit
 from mesh.blobs.port import Blobs, not_found, require_range, unreadable
 from mesh.blobs.spool import Spool, SpooledFile, read_at
 from mesh.durable_files import sync_folder
 from mesh.file_lock import lock
+from mesh.grouped_work import GroupedWork
 from mesh.problems import Unavailable
 
 SUBFOLDER = re.compile(r"[0-9a-f]{2}")
 NAME = re.compile(r"[0-9a-f]{64}")
 READ_BYTES = 256 * 1024
-FLUSH_THREADS = 4
-
-T = TypeVar("T")
+# How many files share a commit at most, and how many commits are made at once: a disk flushes for two of them
+# almost as fast as for one.
+MAX_COMMIT, COMMITS = 16, 2
 
 
 class FileBlobs(Blobs):
@@ -31,13 +30,14 @@ class FileBlobs(Blobs):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
-        self._commits = GroupCommit(self._commit)
-        self._flush_executor = ThreadPoolExecutor(FLUSH_THREADS, thread_name_prefix="blob-flushes")
+        self._commit_executor = ThreadPoolExecutor(COMMITS, thread_name_prefix="blob-commits")
+        self._commits: GroupedWork[SpooledFile, None] = GroupedWork(
+            self._commit, self._commit_executor, most=MAX_COMMIT, at_once=COMMITS
+        )
         self._durable_subfolders: set[Path] = set()
 
     def close(self) -> None:
-        self._commits.close()
-        self._flush_executor.shutdown()
+        self._commit_executor.shutdown(wait=True, cancel_futures=True)
         super().close()
 
     @asynccontextmanager
@@ -100,53 +100,61 @@ class FileBlobs(Blobs):
             raise unreadable(error) from None
 
     async def _store(self, spooled: SpooledFile) -> None:
-        await self._commits.commit(spooled)
+        await self._commits.do(spooled)
 
     def _commit(self, batch: Sequence[SpooledFile]) -> Sequence[Exception | None]:
         """Stores a batch: makes all contents durable, renames all files, then makes the names durable, one
         flush for each folder. The failure of one file does not affect the others."""
         paths = [self._path(spooled.blob.sha256) for spooled in batch]
-        failures = self._flush_all(lambda number: batch[number].sync(), range(len(batch)))
+        failures: dict[int, Exception] = {}
 
-        def remaining() -> Iterator[int]:
-            return (number for number in range(len(batch)) if number not in failures)
+        def remaining() -> list[int]:
+            return [number for number in range(len(batch)) if number not in failures]
 
-        with ExitStack() as stack:
-            locked: set[Path] = set()
+        def with_each(work: Callable[[int], object]) -> None:
             for number in remaining():
-                subfolder = paths[number].parent
                 try:
-                    subfolder.mkdir(parents=True, exist_ok=True)
-                    if subfolder not in locked:
-                        stack.enter_context(self._shared_lock(subfolder))
-                        locked.add(subfolder)
-                    batch[number].rename(paths[number])
+                    work(number)
                 except Exception as error:
                     failures[number] = error
-        subfolders = {paths[number].parent for number in remaining()}
-        new = subfolders - self._durable_subfolders
-        lost = self._flush_all(sync_folder, [*subfolders, self._folder] if new else [*subfolders])
+
+        with_each(lambda number: batch[number].begin_sync())
+        with_each(lambda number: batch[number].sync())
+        with ExitStack() as stack:
+            locked: set[Path] = set()
+
+            def rename(number: int) -> None:
+                subfolder = paths[number].parent
+                if subfolder not in self._durable_subfolders:
+                    subfolder.mkdir(parents=True, exist_ok=True)
+                if subfolder not in locked:
+                    stack.enter_context(self._shared_lock(subfolder))
+                    locked.add(subfolder)
+                batch[number].rename(paths[number])
+
+            with_each(rename)
+        lost = self._sync_folders({paths[number].parent for number in remaining()})
         for number in remaining():
-            subfolder = paths[number].parent
-            if failure := lost.get(subfolder) or (lost.get(self._folder) if subfolder in new else None):
-                failures[number] = failure
-        self._durable_subfolders |= {paths[number].parent for number in remaining()}
+            if error := lost.get(paths[number].parent):
+                failures[number] = error
+        self._durable_subfolders -= {paths[number].parent for number in failures}  # it may be gone
         return [failures.get(number) for number in range(len(batch))]
 
-    def _flush_all(self, flush: Callable[[T], object], items: Sequence[T]) -> dict[T, Exception]:
-        """Flushes all items concurrently, which takes the file system little longer than one. Returns the
-        errors by item."""
-
-        def attempt(item: T) -> Exception | None:
+    def _sync_folders(self, subfolders: set[Path]) -> dict[Path, Exception]:
+        """Makes the names in these folders durable, and their own names. Returns errors by folder."""
+        failures: dict[Path, Exception] = {}
+        for subfolder in subfolders:
             try:
-                flush(item)
+                sync_folder(subfolder)
             except Exception as error:
-                return error
-            return None
-
-        run = self._flush_executor.map if len(items) > 1 else map
-        outcome = zip(items, run(attempt, items), strict=True)
-        return {item: error for item, error in outcome if error is not None}
+                failures[subfolder] = error
+        if new := subfolders - failures.keys() - self._durable_subfolders:
+            try:
+                sync_folder(self._folder)
+            except Exception as error:
+                failures |= dict.fromkeys(new, error)
+        self._durable_subfolders |= subfolders - failures.keys()
+        return failures
 
     def _delete(self, path: Path, older_than: float) -> bool:
         with self._exclusive_lock(path.parent):
@@ -184,7 +192,7 @@ class FileBlobs(Blobs):
     def _lock_file(self, subfolder: Path) -> FileIO:
         path = self._folder / ".locks" / subfolder.name
         try:
-            return path.open("ab+", buffering=0)
+            return FileIO(path, "ab+")
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("ab+", buffering=0)
+            return FileIO(path, "ab+")

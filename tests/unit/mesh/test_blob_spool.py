@@ -1,10 +1,15 @@
+"""Files that are on their way into the blobs."""
+
 import fcntl
+import hashlib
+import io
+import os
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from mesh.blobs.spool import Spool
+from mesh.blobs.spool import BUFFER_BYTES, Blob, Spool, SpooledFile
 
 
 def test_a_file_that_another_process_writes_is_not_removed(tmp_path: Path) -> None:
@@ -29,3 +34,33 @@ def test_a_file_that_is_removed_before_it_is_locked_is_created_again(
     with spool.create() as file:
         assert list(tmp_path.iterdir()) == [Path(file.name)]
     assert cleared
+
+
+async def never(_: SpooledFile) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("size", "before", "returned"),
+    [
+        (0, b"", False),
+        (1, b"", True),
+        (BUFFER_BYTES, b"", True),
+        (BUFFER_BYTES + 1, b"", False),
+        (5, b"more", False),
+    ],
+)
+@pytest.mark.parametrize("most", [None, BUFFER_BYTES + 2])
+def test_content_that_fits_is_returned_as_it_was_read(
+    tmp_path: Path, size: int, before: bytes, returned: bool, most: int | None
+) -> None:
+    content = os.urandom(size)
+    spooled = SpooledFile(lambda: Spool(tmp_path), never)
+    if before:
+        spooled.write(before)
+    whole = spooled.copy(io.BytesIO(content), most)
+    assert (bytes(whole) if whole is not None else None) == (content if returned else None)
+    assert spooled.blob == Blob(hashlib.sha256(before + content).hexdigest(), len(before + content))
+    assert spooled.read(0, len(before) + size + 1) == before + content
+    spooled.close()
+    spooled.discard()
+    assert list(tmp_path.iterdir()) == []

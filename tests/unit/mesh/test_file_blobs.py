@@ -65,8 +65,10 @@ async def test_folders_of_an_earlier_process_are_flushed_again(
 
 
 async def test_concurrent_puts_share_flushes_and_fail_one_by_one(
-    blobs: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "COMMITS", 1)
+    blobs = FileBlobs(tmp_path / "media")
     first, *others = in_one_subfolder(6)
     bad = hashlib.sha256(others[2]).hexdigest()
     steps: list[str] = []
@@ -106,6 +108,46 @@ async def test_concurrent_puts_share_flushes_and_fail_one_by_one(
     assert isinstance(outcome[3], OSError)
     assert len([name async for name in blobs.list()]) == 5
     assert list((tmp_path / "media" / ".spool").iterdir()) == []
+    blobs.close()
+
+
+@pytest.mark.parametrize("step", ["posix_fadvise", "fsync"])
+async def test_content_that_cannot_be_flushed_fails_alone_and_gets_no_name(
+    blobs: FileBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    original, spool = getattr(os, step), tmp_path / "media" / ".spool"
+    bad = list[int]()
+
+    def sometimes(descriptor: int, *arguments: int) -> None:
+        if os.fstat(descriptor).st_ino in bad:
+            raise OSError("this content cannot be written")
+        original(descriptor, *arguments)
+
+    monkeypatch.setattr(os, step, sometimes)
+    contents = in_one_subfolder(3)
+    async with blobs.spooled() as first, blobs.spooled() as second, blobs.spooled() as third:
+        for spooled, content in zip((first, second, third), contents, strict=True):
+            known = set(spool.iterdir()) if spool.exists() else set[Path]()
+            await asyncio.to_thread(spooled.write, content)
+            if spooled is second:
+                bad += [file.stat().st_ino for file in set(spool.iterdir()) - known]
+        outcome = await asyncio.gather(
+            *(spooled.store() for spooled in (first, second, third)), return_exceptions=True
+        )
+    assert [isinstance(result, OSError) for result in outcome] == [False, True, False]
+    stored = sorted(hashlib.sha256(content).hexdigest() for content in (contents[0], contents[2]))
+    assert sorted([name async for name in blobs.list()]) == stored
+    assert list(spool.iterdir()) == []
+
+
+async def test_a_subfolder_that_was_removed_is_made_again(blobs: FileBlobs) -> None:
+    first, second, third = in_one_subfolder(3)
+    name = (await blobs.put(io.BytesIO(first))).sha256
+    (blobs._folder / "ab" / name).unlink()
+    (blobs._folder / "ab").rmdir()
+    with pytest.raises(FileNotFoundError):
+        await blobs.put(io.BytesIO(second))
+    await blobs.put(io.BytesIO(third))
 
 
 async def test_a_put_fails_if_its_folder_cannot_be_flushed(
