@@ -6,6 +6,7 @@ gateway.graphql.limits counts those calls.
 """
 
 import asyncio
+from functools import cached_property
 
 from strawberry.dataloader import DataLoader
 
@@ -37,25 +38,47 @@ AssessmentKey = tuple[str, int, str]  # the event's id, page size, page token
 
 class Loaders:
     """One for each request and for each change that a subscription sends, so that nothing is kept longer.
-    What the store does not know is loaded as None, or as empty."""
+    What the store does not know is loaded as None, or as empty.
+    Each loader is made when it is first used, because most requests use none."""
 
     def __init__(self, siblings: Siblings) -> None:
         self._siblings = siblings
-        self._calls = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
-        self.camera = DataLoader[str, CameraMessage | None](self._cameras, max_batch_size=MAX_CAMERAS)
-        self.media = DataLoader[str, MediaMessage | None](self._media, max_batch_size=MAX_MEDIA)
-        self.event_media = DataLoader[str, list[MediaMessage]](self._event_media, max_batch_size=MAX_EVENTS)
-        self.event_detections = DataLoader[DetectionKey, DetectionPage](
-            self._event_detections, max_batch_size=MAX_EVENTS
-        )
-        self.failure = DataLoader[str, FailureMessage | None](self._failures, max_batch_size=MAX_EVENTS)
-        self.assessments = DataLoader[AssessmentKey, AssessmentPage](
-            self._assessments, max_batch_size=MAX_EVENTS
-        )
-        self.raw_answer = DataLoader[str, str](self._raw_answers, max_batch_size=MAX_EVENTS)
-        self.media_detections = DataLoader[DetectionKey, DetectionPage](
-            self._media_detections, max_batch_size=MAX_MEDIA
-        )
+
+    @cached_property
+    def _calls(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(MAX_CONCURRENT_CALLS)
+
+    @cached_property
+    def camera(self) -> DataLoader[str, CameraMessage | None]:
+        return DataLoader(self._cameras, max_batch_size=MAX_CAMERAS)
+
+    @cached_property
+    def media(self) -> DataLoader[str, MediaMessage | None]:
+        return DataLoader(self._media, max_batch_size=MAX_MEDIA)
+
+    @cached_property
+    def event_media(self) -> DataLoader[str, list[MediaMessage]]:
+        return DataLoader(self._event_media, max_batch_size=MAX_EVENTS)
+
+    @cached_property
+    def event_detections(self) -> DataLoader[DetectionKey, DetectionPage]:
+        return DataLoader(self._event_detections, max_batch_size=MAX_EVENTS)
+
+    @cached_property
+    def failure(self) -> DataLoader[str, FailureMessage | None]:
+        return DataLoader(self._failures, max_batch_size=MAX_EVENTS)
+
+    @cached_property
+    def assessments(self) -> DataLoader[AssessmentKey, AssessmentPage]:
+        return DataLoader(self._assessments, max_batch_size=MAX_EVENTS)
+
+    @cached_property
+    def raw_answer(self) -> DataLoader[str, str]:
+        return DataLoader(self._raw_answers, max_batch_size=MAX_EVENTS)
+
+    @cached_property
+    def media_detections(self) -> DataLoader[DetectionKey, DetectionPage]:
+        return DataLoader(self._media_detections, max_batch_size=MAX_MEDIA)
 
     async def _cameras(self, ids: list[str]) -> list[CameraMessage | None]:
         request = camera_service_pb2.BatchGetCamerasRequest(camera_ids=ids)

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from mesh.problems import Invalid
 
@@ -31,19 +31,3 @@ class GraphQLRequest:
     def key(self) -> tuple[str, str | None, str]:
         """Equal for equal requests."""
         return self.query, self.operation_name, json.dumps(self.variables, sort_keys=True)
-
-
-def read_json(text: str | bytes) -> Any:
-    """Parses strict JSON, and only what can also be written as JSON again: no NaN and no unpaired surrogate.
-    Raises Invalid BAD_JSON."""
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-        if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # type: ignore[operator]
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        raise Invalid("this is not valid JSON", "BAD_JSON") from None
-    return value
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)

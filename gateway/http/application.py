@@ -22,9 +22,9 @@ def make_application(
 ) -> RequestMiddleware:
     """`/`, `/health` and `/ready` are open to everybody; every other path needs an API key."""
     routes = [
-        Route("/", front_page),
-        Route("/graphql", graphql.post, methods=["POST"]),
+        Route("/graphql", graphql, methods=["POST"]),
         WebSocketRoute("/graphql", websockets),
+        Route("/", front_page),
         Route("/media/{id}", media.original),
         Route("/media/{id}/thumbnail", media.thumbnail),
         Route("/health", health.live),

@@ -4,12 +4,15 @@ import asyncio
 from http import HTTPStatus
 
 from opentelemetry import trace
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from gateway.errors import problem_response
-from gateway.graphql.engine import Engine, encode
-from gateway.graphql.request import GraphQLRequest, read_json
+from gateway.graphql.engine import Engine
+from gateway.graphql.json_text import encode, read_json
+from gateway.graphql.request import GraphQLRequest
 from mesh.problems import Exhausted, Invalid, Unavailable
 from mesh.telemetry.redaction import redacted
 
@@ -21,20 +24,27 @@ GRAPHQL_JSON = "application/graphql-response+json"
 
 
 class GraphQLEndpoint:
+    """An ASGI application, and not a function from Starlette's Request to its Response, because Starlette's
+    wrapper around such a function costs more than a short query."""
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def post(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._respond(Headers(scope=scope), receive)
+        await response(scope, receive, send)
+
+    async def _respond(self, headers: Headers, receive: Receive) -> Response:
         """Responds to every well-formed request with 200, with errors in the body. As the GraphQL over HTTP
         specification requires, a client that accepts application/graphql-response+json gets 400 if the
         operation could not run."""
         # Browsers do not send this type to another site without asking it first.
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
             wrong_type = Invalid(f"content-type must be {JSON}", "BAD_CONTENT_TYPE")
             return problem_response(wrong_type, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await _read_body(request)
+                body = await _read_body(receive)
         except Exhausted as problem:
             return problem_response(problem, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         except TimeoutError:
@@ -42,19 +52,24 @@ class GraphQLEndpoint:
             return problem_response(late, HTTPStatus.REQUEST_TIMEOUT)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
-        graphql_request = GraphQLRequest.from_payload(read_json(body))
-        name = redacted(graphql_request.operation_name or "")[:MAX_NAME_CHARACTERS]
+        request = GraphQLRequest.from_payload(read_json(body))
+        name = redacted(request.operation_name or "")[:MAX_NAME_CHARACTERS]
         trace.get_current_span().set_attribute("graphql.operation.name", name)
-        response = await self._engine.execute(graphql_request)
-        strict = GRAPHQL_JSON in request.headers.get("accept", "")
+        response = await self._engine.execute(request)
+        strict = GRAPHQL_JSON in headers.get("accept", "")
         status = HTTPStatus.BAD_REQUEST if strict and "data" not in response else HTTPStatus.OK
         return Response(encode(response), status, media_type=GRAPHQL_JSON if strict else JSON)
 
 
-async def _read_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+async def _read_body(receive: Receive) -> bytes:
+    """Raises Exhausted BODY_TOO_LARGE, ClientDisconnect."""
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
             raise Exhausted(f"a request may have at most {MAX_BODY_BYTES} bytes", "BODY_TOO_LARGE")
+        more = message.get("more_body", False)
     return bytes(body)

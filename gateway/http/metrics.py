@@ -27,6 +27,7 @@ class GatewayMetrics(Collector):
             buckets=BUCKETS,
             registry=self._registry,
         )
+        self._by_labels: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.sockets = Gauge("lares_sockets", "Open WebSockets.", registry=self._registry)
         # An int instead of a Counter, whose lock costs as much as the rest of sending a response.
         self.deliveries = 0
@@ -47,9 +48,17 @@ class GatewayMetrics(Collector):
         """Counts a request by the first part of its path, if the gateway serves it, so that the number of
         labels is bounded."""
         first = path[1:].partition("/")[0]
-        label = first if first in PATH_LABELS else "other"
-        self._requests.labels(label, status).inc()
-        self._seconds.labels(label).observe(seconds)
+        count, duration = self._labelled(first if first in PATH_LABELS else "other", status)
+        count.inc()
+        duration.observe(seconds)
+
+    def _labelled(self, label: str, status: int) -> tuple[Counter, Histogram]:
+        """Remembers the metrics with these labels, because finding them costs more than changing them."""
+        known = self._by_labels.get((label, status))
+        if known is None:
+            known = self._requests.labels(label, status), self._seconds.labels(label)
+            self._by_labels[label, status] = known
+        return known
 
     def set_ready(self, dependency: str, ready: bool) -> None:
         self._ready.labels(dependency).set(ready)

@@ -4,7 +4,7 @@ import re
 import time
 
 from opentelemetry.trace import StatusCode
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import problem_response, request_id, visible_problem
@@ -12,7 +12,7 @@ from gateway.http.authentication import Authenticator, api_key_of
 from gateway.http.metrics import GatewayMetrics
 from mesh.security import caller
 from mesh.telemetry.redaction import redacted
-from mesh.telemetry.spans import request_span
+from mesh.telemetry.spans import is_tracing, request_span
 from mesh.telemetry.trace_context import REQUEST_ID, TRACEPARENT, enter_request
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -36,7 +36,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             enter_request(ids)
             await self._app(scope, receive, send)
-        elif scope["path"] in UNTRACED_PATHS:
+        elif scope["path"] in UNTRACED_PATHS or not is_tracing():
             enter_request(ids)
             await self._respond(scope, receive, send, headers)
         else:
@@ -79,9 +79,8 @@ def _is_open(scope: Scope) -> bool:
 
 
 def _add_headers(message: Message) -> None:
-    headers = MutableHeaders(raw=message["headers"])
-    headers[REQUEST_ID] = request_id()
-    headers["x-content-type-options"] = "nosniff"
+    headers = ((REQUEST_ID, request_id()), ("x-content-type-options", "nosniff"))
+    message["headers"].extend((name.encode(), value.encode()) for name, value in headers)
 
 
 def _safe(value: str | None) -> str:

@@ -14,8 +14,9 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import format_exception
-from gateway.graphql.engine import Engine, encode
-from gateway.graphql.request import GraphQLRequest, read_json
+from gateway.graphql.engine import Engine
+from gateway.graphql.json_text import encode_text, read_json
+from gateway.graphql.request import GraphQLRequest
 from gateway.http.authentication import Authenticator, api_key_of
 from gateway.http.metrics import GatewayMetrics
 from mesh.problems import Exhausted, Invalid, Problem
@@ -234,11 +235,11 @@ class GraphQLWebSocket:
             result = await self._engine.execute(request)
             if "data" not in result:
                 return {"id": id, "type": "error", "payload": result["errors"]}
-            await self._send_text(prefix + encode(result) + "}")
+            await self._send_text(prefix + encode_text(result) + "}")
         return {"id": id, "type": "complete"}
 
     async def _send(self, message: dict[str, Any]) -> None:
-        await self._send_text(encode(message))
+        await self._send_text(encode_text(message))
 
     async def _send_text(self, text: str) -> None:
         """Waits while the client's buffers are full. Raises ConnectionLost."""

@@ -44,7 +44,10 @@ def enter_request(headers: Mapping[str, str]) -> None:
 
 
 def _named_by(headers: Mapping[str, str]) -> context.Context:
-    form = _TRACEPARENT_FORM.fullmatch(headers.get(TRACEPARENT, ""))
+    traceparent = headers.get(TRACEPARENT)
+    if traceparent is None:
+        return context.Context()
+    form = _TRACEPARENT_FORM.fullmatch(traceparent)
     if form is None or TRACESTATE in headers:
         return TraceContextTextMapPropagator().extract(dict(headers), context=context.Context())
     trace_id, span_id, flags = (int(number, 16) for number in form.groups())
