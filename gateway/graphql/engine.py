@@ -1,7 +1,6 @@
 """Runs GraphQL requests. Strawberry declares the schema and graphql-core executes it."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
@@ -15,6 +14,7 @@ from gateway.context import Context
 from gateway.errors import InvalidGraphQL, format_errors, format_exception
 from gateway.graphql.documents import DocumentCache, ValidDocument, is_subscription
 from gateway.graphql.executor import PlanningExecutor
+from gateway.graphql.json_text import encode_text
 from gateway.graphql.request import GraphQLRequest
 from gateway.graphql.shared_responses import SharedResponses
 from gateway.graphql.strawberry_internals import core_schema, is_awaitable
@@ -24,8 +24,6 @@ from mesh.problems import Invalid
 from mesh.security import current_caller
 
 TIMEOUT_SECONDS = 15.0
-
-encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Engine:
@@ -88,8 +86,8 @@ class Engine:
         try:
             result = self._executor(document, request, change).execute_operation()
         except Exception as error:
-            return encode({"errors": format_exception(error)})
-        return _await_json(result) if is_awaitable(result) else encode(_response(result))
+            return encode_text({"errors": format_exception(error)})
+        return _await_json(result) if is_awaitable(result) else encode_text(_response(result))
 
     def _executor(self, document: ValidDocument, request: GraphQLRequest, root: object) -> PlanningExecutor:
         executor = PlanningExecutor.build(
@@ -105,8 +103,7 @@ class Engine:
         if isinstance(executor, list):
             raise InvalidGraphQL(executor)
         planning = cast("PlanningExecutor", executor)
-        if not planning.operation.variable_definitions:
-            planning.plans = document.plans
+        planning.collected = document.collected(planning.operation, planning.variable_values.coerced)
         return planning
 
 
@@ -124,6 +121,6 @@ async def _await_response(result: Any) -> dict[str, Any]:
 
 async def _await_json(result: Any) -> str:
     try:
-        return encode(await _await_response(result))
+        return encode_text(await _await_response(result))
     except Exception as error:
-        return encode({"errors": format_exception(error)})
+        return encode_text({"errors": format_exception(error)})

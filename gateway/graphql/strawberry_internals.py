@@ -6,8 +6,7 @@ cheap check for awaitables, and the way from a field of that schema back to the 
 module, with tests/unit/gateway/test_executor.py, when Strawberry is upgraded."""
 
 from collections.abc import Callable
-from operator import attrgetter
-from typing import Any, cast
+from typing import cast
 
 import strawberry
 from graphql import GraphQLField, GraphQLSchema
@@ -25,17 +24,11 @@ def core_schema(schema: strawberry.Schema) -> GraphQLSchema:
     return schema._schema
 
 
-def direct_reader(field: GraphQLField) -> FieldReader | None:
-    """Returns a function that reads the field from its object without Strawberry's resolver machinery, or
-    None if the field takes arguments, is asynchronous or needs the request's context."""
+def field_reader(field: GraphQLField) -> FieldReader | None:
+    """Returns how to read the field from its object without Strawberry, or None if it has a resolver."""
     definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
-    if not isinstance(definition, StrawberryField) or field.args or definition.extensions:
+    if not isinstance(definition, StrawberryField) or definition.extensions:
         return None
-    if READER in definition.metadata:
-        return cast("FieldReader", definition.metadata[READER])
-    resolver = definition.base_resolver
-    if resolver is None:
-        return attrgetter(definition.python_name)
-    if resolver.is_async or resolver.info_parameter or definition.is_subscription:
-        return None
-    return cast("Callable[[Any], Any]", resolver.wrapped_func)
+    if definition.base_resolver is None:
+        return FieldReader(definition.python_name)
+    return cast("FieldReader | None", definition.metadata.get(READER))

@@ -8,7 +8,7 @@ import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
-from gateway.schema.message_fields import message_field
+from gateway.schema.message_fields import message_field, to_list
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_service_pb2
 
@@ -32,7 +32,7 @@ class Factor:
     points: int = message_field("points", description="Added to the score; may be negative.")
     text: str = message_field("text")
     detection_ids: list[strawberry.ID] = message_field(
-        "detection_ids", list, description="The detections that this factor is about."
+        "detection_ids", to_list, description="The detections that this factor is about."
     )
 
 
@@ -78,9 +78,7 @@ class Assessment:
     async def raw_answer(self, info: Info) -> str:
         return await info.context.loaders.raw_answer.load(self.message.id) if self.message.model else ""
 
-    @strawberry.field
-    def factors(self) -> list[Factor]:
-        return [Factor(message=factor) for factor in self.message.factors]
+    factors: list[Factor] = message_field("factors", list_of=Factor)
 
 
 @strawberry.type(description="An attempt to assess an event that failed.")

@@ -32,10 +32,13 @@ class Camera:
     time_zone: str = message_field("time_zone", description=TIME_ZONE)
     enabled: bool = message_field("enabled")
 
-    @strawberry.field(description="These take precedence over the thresholds in Lares's settings.")
-    def thresholds(self) -> list[Threshold]:
-        thresholds = sorted(self.message.thresholds.items())
-        return [Threshold(label=label, score=round_float32(score)) for label, score in thresholds]
+    thresholds: list[Threshold] = message_field(
+        "thresholds",
+        lambda scores: [
+            Threshold(label=label, score=round_float32(score)) for label, score in sorted(scores.items())
+        ],
+        description="These take precedence over the thresholds in Lares's settings.",
+    )
 
 
 @strawberry.input

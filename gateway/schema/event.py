@@ -11,7 +11,7 @@ from gateway.context import Info
 from gateway.schema.assessment import Assessment, Failure, Severity
 from gateway.schema.camera import Camera
 from gateway.schema.media import Detection, Media, connect_detections, load_camera
-from gateway.schema.message_fields import is_uuid, message_field
+from gateway.schema.message_fields import is_uuid, message_field, optional_message_field, to_list
 from gateway.schema.paging import (
     LARGEST_ASSESSMENT_PAGE,
     LARGEST_DETECTION_PAGE,
@@ -51,12 +51,12 @@ class Event:
     ended_at: Timestamp = message_field("ended_at")
     closed: bool = message_field("closed", description="No later detection can become part of it.")
     labels: list[str] = message_field(
-        "labels", list, description="The labels of its detections, sorted, each once."
+        "labels", to_list, description="The labels of its detections, sorted, each once."
     )
 
-    @strawberry.field(description="Null until the event is assessed.")
-    def assessment(self) -> Assessment | None:
-        return Assessment(message=self.message.assessment) if self.message.HasField("assessment") else None
+    assessment: Assessment | None = optional_message_field(
+        "assessment", of=Assessment, description="Null until the event is assessed."
+    )
 
     @strawberry.field(
         description="All assessments of this event, the one recorded last first. `assessment` is not always "

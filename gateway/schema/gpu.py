@@ -32,18 +32,9 @@ class Gpu:
     index: int = message_field("index")
     uuid: str = message_field("uuid")
     name: str = message_field("name")
-
-    @strawberry.field
-    def memory_total_bytes(self) -> float | None:
-        return self.message.memory_total_bytes or None
-
-    @strawberry.field
-    def now(self) -> GpuSample:
-        return GpuSample(message=self.message.now)
-
-    @strawberry.field(description="Oldest first.")
-    def history(self) -> list[GpuSample]:
-        return [GpuSample(message=sample) for sample in self.message.history]
+    memory_total_bytes: float | None = message_field("memory_total_bytes", lambda total: total or None)
+    now: GpuSample = message_field("now", of=GpuSample)
+    history: list[GpuSample] = message_field("history", list_of=GpuSample, description="Oldest first.")
 
 
 async def list_gpus(info: Info, minutes: int | None = 0) -> list[Gpu]:

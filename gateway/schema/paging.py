@@ -2,10 +2,11 @@
 it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import strawberry
 
+from gateway.schema.message_fields import FieldReader, reader_field
 from mesh.problems import Invalid
 
 T = TypeVar("T")
@@ -34,30 +35,46 @@ class PageInfo:
     )
 
 
+def _page_info(page: PagedResponse) -> PageInfo:
+    tokens = page.page_tokens
+    return PageInfo(has_next_page=bool(page.next_page_token), end_cursor=tokens[-1] if tokens else None)
+
+
 @strawberry.type
 class Edge(Generic[T]):
+    """`kind` makes the node from its message."""
+
+    message: strawberry.Private[Any]
+    kind: strawberry.Private[Callable[..., Any]]
     cursor: str = strawberry.field(description="Pass it as `after` for what follows this edge.")
-    node: T
+    node: T = reader_field(FieldReader("wrapped_node", messages=FieldReader("message")))
+
+    @property
+    def wrapped_node(self) -> T:
+        return cast("T", self.kind(message=self.message))
 
 
 @strawberry.type
 class Connection(Generic[T]):
-    edges: list[Edge[T]]
-    page_info: PageInfo
+    """A page of the store. Edges and nodes are made only for fields that are not read from the messages."""
+
+    messages: strawberry.Private[Sequence[Any]]
+    page: strawberry.Private[PagedResponse]
+    kind: strawberry.Private[Callable[..., Any]]
+    edges: list[Edge[T]] = reader_field(FieldReader("wrapped_edges", messages=FieldReader("messages")))
+    page_info: PageInfo = reader_field(FieldReader("page", _page_info))
+
+    @property
+    def wrapped_edges(self) -> list[Edge[T]]:
+        pairs = zip(self.messages, self.page.page_tokens, strict=True)
+        return [Edge(message=message, kind=self.kind, cursor=token) for message, token in pairs]
 
 
-def connect(node: Callable[..., T], messages: Sequence[Any], page: PagedResponse) -> Connection[T]:
-    """Makes a connection of `messages`, each of which has a token in `page`. `node` wraps one message."""
-    tokens = page.page_tokens
-    return Connection(
-        edges=[
-            Edge(cursor=token, node=node(message=message))
-            for message, token in zip(messages, tokens, strict=True)
-        ],
-        page_info=PageInfo(
-            has_next_page=bool(page.next_page_token), end_cursor=tokens[-1] if tokens else None
-        ),
-    )
+def connect(kind: Callable[..., T], messages: Sequence[Any], page: PagedResponse) -> Connection[T]:
+    """Makes a connection of `messages`, each of which has a token in `page`. `kind` wraps one message."""
+    if len(messages) != len(page.page_tokens):
+        raise ValueError("a page must have a token for each message")
+    return Connection(messages=messages, page=page, kind=kind)
 
 
 def page_size(first: int | None, largest: int = LARGEST_PAGE) -> int:

@@ -41,9 +41,7 @@ class DetectionPreview:
         "proposed", description="The decision that the proposed settings lead to."
     )
 
-    @strawberry.field
-    def box(self) -> Box:
-        return Box.of_edges(edges(self.message.detection.bounding_box))
+    box: Box = message_field("detection.bounding_box", lambda box: Box.of_edges(edges(box)))
 
 
 @strawberry.type
@@ -53,9 +51,9 @@ class FramePreview:
     index: int = message_field("index", description="0 for a photo.")
     captured_at: Timestamp = message_field("captured_at")
 
-    @strawberry.field(description="In order of rank.")
-    def detections(self) -> list[DetectionPreview]:
-        return [DetectionPreview(message=detection) for detection in self.message.detections]
+    detections: list[DetectionPreview] = message_field(
+        "detections", list_of=DetectionPreview, description="In order of rank."
+    )
 
 
 @strawberry.type(description="Which findings in a camera's recent frames would count with other settings.")
@@ -70,12 +68,12 @@ class PolicyPreview:
         description="Identifies the proposed policy. Policies with an equal digest decide alike.",
     )
 
-    @strawberry.field(
+    frames: list[FramePreview] = message_field(
+        "frames",
+        list_of=FramePreview,
         description="In order of capture, newest first. Frames recorded by versions of Lares that did not "
-        "keep the detector's output are left out."
+        "keep the detector's output are left out.",
     )
-    def frames(self) -> list[FramePreview]:
-        return [FramePreview(message=frame) for frame in self.message.frames]
 
 
 async def preview_policy(info: Info, input: UpdateCameraInput, frames: int | None = None) -> PolicyPreview:

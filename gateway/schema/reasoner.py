@@ -7,7 +7,7 @@ import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
-from gateway.schema.message_fields import message_field, optional_message_field
+from gateway.schema.message_fields import message_field, optional_message_field, to_list
 from lares.reason.v1 import reason_service_pb2
 from mesh.problems import Problem
 from mesh.rpc import call
@@ -38,11 +38,13 @@ class ReasonStatus:
     model: str = message_field(
         "model", description="Used unless a reassessment names another; empty for the rules."
     )
-    models: list[str] = message_field("models", list, description="Models that a reassessment may name.")
+    models: list[str] = message_field("models", to_list, description="Models that a reassessment may name.")
     prompt: str = message_field(
         "prompt", description="Used unless a reassessment names another; empty for the rules."
     )
-    prompts: list[str] = message_field("prompts", list, description="Prompts that a reassessment may name.")
+    prompts: list[str] = message_field(
+        "prompts", to_list, description="Prompts that a reassessment may name."
+    )
     slots: int = message_field("slots", description="How many events it assesses at the same time.")
     assessing: int = message_field("assessing", description="How many events it is assessing now.")
     assessed: float = message_field(

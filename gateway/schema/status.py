@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
 from gateway.schema.gpu import Gpu, list_gpus, why_no_gpu
-from gateway.schema.message_fields import message_field, optional_message_field
+from gateway.schema.message_fields import message_field, optional_message_field, to_list
 from gateway.schema.preview import read_watch_problem
 from gateway.schema.reasoner import ReasonStatus, read_reason_status
 from lares.detect.v1 import detect_service_pb2
@@ -44,7 +44,7 @@ class IngestStatus:
     )
     unreadable_folders: list[str] = message_field(
         "unreadable_folders",
-        list,
+        to_list,
         description="Folders below the cameras folder that cannot be read now, at most 100 of them.",
     )
 
@@ -75,9 +75,11 @@ class DetectStatus:
     ready: bool = message_field("ready", description="Whether it can detect now.")
     detail: str = message_field("detail", description="Why it is not ready; empty if it is.")
 
-    @strawberry.field(description="Empty if the detector runs in the service's own process.")
-    def servers(self) -> list[DetectorServer]:
-        return [DetectorServer(message=server) for server in self.message.servers]
+    servers: list[DetectorServer] = message_field(
+        "servers",
+        list_of=DetectorServer,
+        description="Empty if the detector runs in the service's own process.",
+    )
 
     @property
     def busy(self) -> bool:

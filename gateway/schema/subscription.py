@@ -10,7 +10,7 @@ import strawberry
 from gateway.context import Info
 from gateway.schema.assessment import Severity
 from gateway.schema.event import Event
-from gateway.schema.message_fields import message_field
+from gateway.schema.message_fields import computed_field, message_field
 from lares.store.v1 import events_pb2
 from mesh.problems import Invalid
 
@@ -27,9 +27,11 @@ class EventChange:
     deleted: bool = message_field("deleted")
     event_id: strawberry.ID = message_field("event.id")
 
-    @strawberry.field(description="The event as this change left it; null if it was deleted.")
-    def event(self) -> Event | None:
-        return None if self.message.deleted else Event(message=self.message.event)
+    event: Event | None = computed_field(
+        lambda change: None if change.deleted else change.event,
+        of=Event,
+        description="The event as this change left it; null if it was deleted.",
+    )
 
 
 @strawberry.type

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.graphql.executor import PlanningExecutor
+from gateway.graphql.plans import Planner
 from gateway.schema import make_schema
-from gateway.schema.event import Event
-from gateway.schema.paging import Connection, Edge, PageInfo, connect
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_pb2, event_service_pb2
 from tests.unit.gateway.conftest import Gateway
@@ -70,11 +69,13 @@ def selections(kind: GraphQLObjectType, depth: int) -> st.SearchStrategy[str]:
             objects.append(st.tuples(st.just(name + " "), selections(inner, depth - 1)).map("".join))
     fields = st.one_of(st.sampled_from(leaves), *objects)
     aliased = st.tuples(st.sampled_from(["", "a: ", "b: "]), fields).map("".join)
-    flags = st.sampled_from(["", " @skip(if: true)", " @include(if: $yes)"])
+    flags = st.sampled_from(["", " @skip(if: true)", " @include(if: $yes)", " @skip(if: $yes)"])
     leaf = st.tuples(st.sampled_from(leaves), flags).map("".join)
-    return st.lists(st.one_of(aliased, leaf), min_size=1, max_size=5).map(
-        lambda parts: "{ " + " ".join(parts) + " }"
+    fragment = st.tuples(
+        st.just(f"... on {kind.name}"), flags, st.just(" { __typename "), leaf, st.just(" }")
     )
+    parts = st.one_of(aliased, leaf, fragment.map("".join))
+    return st.lists(parts, min_size=1, max_size=5).map(lambda parts: "{ " + " ".join(parts) + " }")
 
 
 @settings(max_examples=80)
@@ -122,33 +123,46 @@ def test_plain_fields_are_not_resolved() -> None:
     assert slow == ["events"]
 
 
-@pytest.mark.parametrize("declared", ["", "($yes: Boolean = true)"])
-async def test_plans_are_kept_unless_the_operation_has_variables(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, declared: str
+async def test_plans_are_kept_for_requests_that_select_the_same_fields(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned: list[str] = []
-    plan = PlanningExecutor._make_plan
+    make = Planner._make
 
-    def watched(self: PlanningExecutor, parent: GraphQLObjectType, selection: Any) -> Any:
-        planned.append(selection[0].node.name.value)
-        return plan(self, parent, selection)
+    def watched(self: Planner, parent: GraphQLObjectType, fields: Any) -> Any:
+        planned.append(parent.name)
+        return make(self, parent, fields)
 
-    monkeypatch.setattr(PlanningExecutor, "_make_plan", watched)
+    monkeypatch.setattr(Planner, "_make", watched)
     gateway.store.add_event(0)
-    flag = " @include(if: $yes)" if declared else ""
-    text = f"query {declared} {{ events {{ edges {{ node {{ id closed{flag} }} }} }} }}"
+    text = """query($yes: Boolean = true, $first: Int) {
+      events(first: $first) { edges { node { id closed @include(if: $yes) } } } }"""
     first = await gateway.post(text)
-    assert planned
-    planned.clear()
-    assert await gateway.post(text) == first
-    assert bool(planned) == bool(declared)
-    if declared:
-        assert await gateway.post(text, yes=False) != first
+    assert planned == ["Query", "EventConnection", "EventEdge", "Event"]
+    assert await gateway.post(text, first=3) == first
+    assert len(planned) == 4
+    assert await gateway.post(text, yes=False) != first
+    assert len(planned) == 8
+    assert await gateway.post(text, yes=True, first=3) == first
+    assert len(planned) == 8
 
 
 def test_a_connection_keeps_its_tokens() -> None:
-    page = event_service_pb2.ListEventsResponse(page_tokens=["7"], next_page_token="7")
-    connection = connect(Event, [event_pb2.Event(id="x")], page)
-    assert isinstance(connection, Connection)
-    assert [type(edge) for edge in connection.edges] == [Edge]
-    assert connection.page_info == PageInfo(has_next_page=True, end_cursor="7")
+    page = event_service_pb2.ListEventsResponse(
+        events=[event_pb2.Event(id="x")], page_tokens=["7"], next_page_token="7"
+    )
+    text = "{ events { pageInfo { hasNextPage endCursor } edges { cursor node { id } } } }"
+    data, _ = both(text, page)
+    assert data["events"] == {
+        "pageInfo": {"hasNextPage": True, "endCursor": "7"},
+        "edges": [{"cursor": "7", "node": {"id": "x"}}],
+    }
+
+
+@pytest.mark.parametrize("selected", ["cursor", "node { id }"])
+def test_every_edge_needs_a_token(selected: str) -> None:
+    """Whether or not it is selected."""
+    page = event_service_pb2.ListEventsResponse(events=[event_pb2.Event(id="x")])
+    data, errors = both(f"{{ events {{ edges {{ {selected} }} }} }}", page)
+    assert not data
+    assert [path for _, path in errors] == [["events"]]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gateway.graphql.limits import CALL_COST, MAX_COST, OperationLimits, _ComplexityWalk, _page_sizes
 from gateway.schema import make_schema
 from mesh.problems import Invalid
+from tests.unit.gateway.conftest import Gateway
 
 SCHEMA = make_schema()._schema
 
@@ -103,3 +104,32 @@ def test_a_chain_of_fragments_takes_no_exponential_time(length: int) -> None:
             limits.check(operation, {})
     else:
         limits.check(operation, {})
+
+
+async def test_the_limits_apply_to_every_request(gateway: Gateway) -> None:
+    """What a document costs is remembered only if no variable can change it."""
+    text = """query($first: Int) {
+      events(first: 200) { edges { node { detections(first: $first) { edges { node { media {
+        detections(first: 100) { edges { node { id } } } } } } } } } } }"""
+    for first, allowed in ((1, True), (500, False), (1, True), (500, False)):
+        response = await gateway.post(text, first=first)
+        assert ("data" in response) is allowed
+    fixed = "query A { cameras { id } } query B " + text.partition(")")[2].replace("$first", "500")
+    body = {"query": fixed}
+    for name, reason in (
+        ("A", None),
+        ("B", "TOO_COSTLY"),
+        (None, "NO_OPERATION"),
+        ("B", "TOO_COSTLY"),
+        ("A", None),
+    ):
+        response = (await gateway.client.post("/graphql", json=body | {"operationName": name})).json()
+        errors = response.get("errors", [])
+        assert [error["extensions"]["reason"] for error in errors] == ([reason] if reason else [])
+
+
+async def test_variables_that_an_operation_does_not_declare_change_nothing(gateway: Gateway) -> None:
+    for variables in ({}, {"first": 500}, {"first": -1}):
+        assert await gateway.ask("{ events(first: 2) { edges { cursor } } }", **variables) == {
+            "events": {"edges": []}
+        }
