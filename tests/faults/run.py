@@ -18,12 +18,16 @@ from tests.faults.scenario import LONG_CAMERA, Drop
 from tests.faults.subscriber import Subscriber
 from tests.support.kept import detection_ids, read_kept
 from tests.support.lares import Lares, Refused
-from tests.support.sibling_channels import used_channel
 from tests.support.waiting import until
 
 STORED = """query($after: String, $cameras: [ID!]) {
   mediaList(first: 200, after: $after, cameraIds: $cameras) {
     edges { node { capturedAt } } pageInfo { hasNextPage endCursor } } }"""
+
+
+# For each kill photos arrive for so long: it takes about six seconds with the start after it, more on a busy
+# machine.
+KILL_SECONDS = 6.0
 
 
 class Kills:
@@ -56,14 +60,16 @@ class Kills:
 class FaultCounts:
     """How often each fault happened.
 
-    `kills` counts all kills, `while_ready` those while Lares was ready, and `while_assessing` those while the
-    model worked. `requested_before_a_kill` counts the requests that the store accepted before the last kill,
-    and `failed_attempts` the attempts that failed because of the model.
+    `kills` counts all kills, `while_ready` those while Lares was ready, `while_assessing` those while the
+    model worked, and `while_arriving` those before the last photo was dropped. `requested_before_a_kill`
+    counts the requests that the store accepted before the last kill, and `failed_attempts` the attempts that
+    failed because of the model.
     """
 
     kills: int = 0
     while_ready: int = 0
     while_assessing: int = 0
+    while_arriving: int = 0
     requested_before_a_kill: int = 0
     failed_attempts: int = 0
 
@@ -88,28 +94,28 @@ class RunResult:
 
 
 async def run_photos(
-    home: Path, drops: list[Drop], requests: list[Request], settings: dict[str, str], kills: Kills | None
-) -> RunResult:
-    """Drops the photos, requests the reassessments, kills Lares, and reads the outcome once all is done."""
-    async with flaky_model() as model:
-        settings = settings | {"LARES_REASONER_URL": model.url}
-        return await _run_photos(home, drops, requests, settings, kills, model)
-
-
-async def _run_photos(
     home: Path,
     drops: list[Drop],
     requests: list[Request],
     settings: dict[str, str],
     kills: Kills | None,
-    model: FlakyModel,
+    channel: str = "in-process",
+) -> RunResult:
+    """Drops the photos, requests the reassessments, kills Lares, and reads the outcome once all is done."""
+    async with flaky_model() as model:
+        lares = Lares(home, settings | {"LARES_REASONER_URL": model.url}, channel=channel)
+        return await _run_photos(lares, drops, requests, kills, model)
+
+
+async def _run_photos(
+    lares: Lares, drops: list[Drop], requests: list[Request], kills: Kills | None, model: FlakyModel
 ) -> RunResult:
     began = time.monotonic()
-    lares = Lares(home, settings)
     lares.cameras.mkdir(parents=True)
     lares.start()
     subscriber, requester = Subscriber(lares), Requester(lares, requests)
-    dropping = asyncio.create_task(_drop_all(lares, drops))
+    arriving = kills.count * KILL_SECONDS if kills else 0.0
+    dropping = asyncio.create_task(_drop_all(lares, drops, arriving))
     faults = FaultCounts()
     try:
         for index in range(kills.count if kills else 0):
@@ -118,6 +124,7 @@ async def _run_photos(
             lares.kill()
             faults.kills += 1
             faults.while_assessing += model.assessing > 0
+            faults.while_arriving += not dropping.done()
             faults.requested_before_a_kill = len(requester.acknowledged)
             await _gone(lares)
             lares.start()
@@ -135,7 +142,7 @@ async def _run_photos(
         kept = {id: detection_ids(message) for id, message in (await read_kept(lares)).items()}
         seconds = time.monotonic() - began
         return RunResult(
-            outcome, originals, kept, subscriber.seen, head, used_channel(lares), seconds, faults
+            outcome, originals, kept, subscriber.seen, head, lares.used_channel(), seconds, faults
         )
     finally:
         dropping.cancel()
@@ -159,15 +166,16 @@ async def _gone(lares: Lares) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _drop_all(lares: Lares, drops: list[Drop]) -> None:
-    """Drops the photos of the long camera in their order, and those of the other cameras at the same time."""
+async def _drop_all(lares: Lares, drops: list[Drop], seconds: float) -> None:
+    """Drops the photos of the long camera in their order, and those of the other cameras at the same time, in
+    at least so many seconds."""
     own = [drop for drop in drops if drop.camera == LONG_CAMERA]
     others = [drop for drop in drops if drop.camera != LONG_CAMERA]
 
     async def drop_others() -> None:
         for drop in others:
             await asyncio.to_thread(drop.put, lares.cameras)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(max(0.3, seconds / len(others)))
 
     async def drop_own() -> None:
         for done, drop in enumerate(own):
@@ -175,7 +183,7 @@ async def _drop_all(lares: Lares, drops: list[Drop]) -> None:
             if drop.late or after_late:
                 await _stored(lares, done)
             await asyncio.to_thread(drop.put, lares.cameras)
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(max(0.15, seconds / len(own)))
 
     await asyncio.gather(drop_others(), drop_own())
 

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.__main__ import compare, scenario
 from tests.faults.reassessments import make_requests
 from tests.faults.run import Kills
-from tests.support.sibling_channels import CHANNELS
+from tests.support.lares import CHANNELS
 
 
 @pytest.mark.timeout(900)

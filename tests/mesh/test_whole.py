@@ -17,9 +17,8 @@ import websockets
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from mesh.topics import dead_letters
-from tests.support.lares import ROOT, Lares, Refused, running_lares
+from tests.support.lares import CHANNELS, ROOT, Lares, Refused, running_lares
 from tests.support.photos import empty_photo, person_photo
-from tests.support.sibling_channels import CHANNELS, channel_settings, used_channel
 from tests.support.waiting import until, until_async
 
 FRONT_DOOR = """{ events(first: 5, filter: {cameraIds: ["front-door"]}) { edges { node {
@@ -39,13 +38,13 @@ def channel(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 async def lares(channel: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares]:
-    folder = tmp_path_factory.mktemp("whole")
-    settings = channel_settings(channel, folder / "certificates") | {
+    home = tmp_path_factory.mktemp("whole") / "home"
+    settings = {
         "LARES_EVENT_GAP_SECONDS": "1",
         "LARES_EVENT_SPAN_SECONDS": "3",
         "LARES_GRPC_REFLECTION": "true",
     }
-    async with running_lares(folder / "home", settings) as started:
+    async with running_lares(home, settings, channel) as started:
         yield started
 
 
@@ -103,7 +102,7 @@ async def test_services_use_the_channel_that_is_set(
     lares: Lares, channel: str, event: dict[str, Any]
 ) -> None:
     assert event["assessment"]
-    assert used_channel(lares) == channel
+    assert lares.used_channel() == channel
 
 
 async def test_a_subscriber_sees_an_event_appear_and_its_assessment(lares: Lares) -> None:

@@ -18,10 +18,14 @@ import grpc
 import httpx
 import psutil
 
+from mesh.config import SIBLINGS
+from tests.support.certificates import write_certificate
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 240.0
+# How the services of one process call each other.
+CHANNELS = ("in-process", "socket")
 
 
 def free_ports(count: int) -> list[int]:
@@ -50,18 +54,24 @@ class Lares:
         settings: Mapping[str, str] | None = None,
         targets: Sequence[str] = (),
         tree: Path = ROOT,
+        channel: str = "in-process",
     ) -> None:
-        """`settings` are environment variables; `tree` is the checkout whose code runs."""
+        """`settings` are environment variables; `tree` is the checkout whose code runs.
+
+        `channel` is the one of CHANNELS through which the services call each other. With `socket` Lares
+        listens for siblings with mutual TLS, as in a cluster, and its clients need TLS, too.
+        """
         self.home = home
         self._tree = tree
         self._targets = [argument for target in targets for argument in ("--target", target)]
-        self.http, self.grpc, self.kafka = (f"127.0.0.1:{port}" for port in free_ports(3))
+        self.http, self.grpc, self.kafka, mesh = (f"127.0.0.1:{port}" for port in free_ports(4))
         self._settings = {
             "LARES_HOME": str(home),
             "LARES_GATEWAY_LISTEN": self.http,
             "LARES_GRPC_LISTEN": self.grpc,
             "LARES_KAFKA_LISTEN": self.kafka,
             "LARES_LOG_FORMAT": "json",
+            **(_socket_settings(home, mesh) if channel == "socket" else {}),
             **(settings or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -187,6 +197,13 @@ class Lares:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if not program or program in _programs(child)]
 
+    def used_channel(self) -> str:
+        """Returns which of CHANNELS the services use: over a socket the process is connected to itself."""
+        assert self.process is not None
+        connections = psutil.Process(self.process.pid).net_connections("tcp")
+        own = {connection.laddr for connection in connections}
+        return "socket" if any(connection.raddr in own for connection in connections) else "in-process"
+
     async def close(self) -> None:
         await self._client.aclose()
         if self.process is not None and self.process.poll() is None:
@@ -233,6 +250,19 @@ class Lares:
         return value
 
 
+def _socket_settings(home: Path, address: str) -> dict[str, str]:
+    """The settings with which the services call each other over a socket. Writes certificates next to the
+    home."""
+    folder = home.with_name(home.name + "-certificates")
+    folder.mkdir(parents=True, exist_ok=True)
+    certificates = {f"LARES_{name.upper()}": str(path) for name, path in write_certificate(folder).items()}
+    return certificates | {
+        "LARES_CHANNELS": "socket",
+        "LARES_MESH_LISTEN": address,
+        "LARES_PEERS": ",".join(f"{service}={address}" for service in SIBLINGS),
+    }
+
+
 def _programs(process: psutil.Process) -> list[str]:
     """The names of the program and the Python scripts that a process runs. Empty if it has ended, as
     processes of PostgreSQL do all the time."""
@@ -244,9 +274,11 @@ def _programs(process: psutil.Process) -> list[str]:
 
 
 @asynccontextmanager
-async def running_lares(home: Path, settings: Mapping[str, str] | None = None) -> AsyncIterator[Lares]:
+async def running_lares(
+    home: Path, settings: Mapping[str, str] | None = None, channel: str = "in-process"
+) -> AsyncIterator[Lares]:
     """Starts a Lares and waits until it is ready; stops it at the end."""
-    lares = Lares(home, settings)
+    lares = Lares(home, settings, channel=channel)
     lares.start()
     try:
         await lares.ready()
