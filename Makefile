@@ -46,8 +46,8 @@ proto: .venv/.installed proto/third_party/.fetched  ## Regenerate proto/gen from
 	proto/generate.sh proto/gen
 	$(BIN)/python -m deploy.contracts
 
-bench: .venv/.installed  ## Measure speeds, each as a ratio to a peer or a limit in the same run.
-	$(BIN)/python -m tests.bench
+bench: .venv/.installed $(TRITON)  ## Measure speeds (MEASURES, or all) beside peers, limits and an earlier commit.
+	$(BIN)/python -m tests.bench $(MEASURES)
 
 faults: .venv/.installed  ## Kill Lares KILLS times at random and compare the outcome with a run without kills.
 	$(BIN)/python -m tests.faults --kills $(KILLS) --originals $(ORIGINALS) --channels $(CHANNELS)

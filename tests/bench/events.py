@@ -7,16 +7,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
 import psutil
 
-from tests.bench.measure import Row, cpu_seconds
-from tests.support.lares import ROOT, Lares, free_ports, running_lares
-from tests.support.photos import person_photo, renumbered
+from tests.bench.measure import cpu_seconds
+from tests.support.lares import ROOT, Lares, free_ports
 
 EVENTS = 50
 WARM_UP, REQUESTS, ROUNDS = 50, 100, 8  # requests to each in a round
@@ -28,59 +26,35 @@ QUERY = """{ events(first: 50) { edges { node {
 Request = Callable[[], Awaitable[httpx.Response]]
 
 
-async def measure(folder: Path) -> list[Row]:
-    async with running_lares(folder / "events") as lares:
-        await _fill(lares)
-        async with _peer(lares) as (peer, ask_peer), _client(lares) as ask:
-            _require_equal((await ask()).json(), (await ask_peer()).json())
-            ours, theirs, database = await _compare(lares, ask, peer, ask_peer)
-    ratio = ours / theirs
-    name = "events(first: 50) with 8 fields, CPU per request"
-    return [
-        Row(
-            f"{name} (PostgreSQL's: {database[0] * 1000:.2f} and {database[1] * 1000:.2f} ms)",
-            f"{ours * 1000:.2f} ms",
-            f"FastAPI, ORM {theirs * 1000:.2f} ms",
-            f"{ratio:.2f}x",
-            f"<= {LIMIT}x",
-            ratio <= LIMIT,
-        )
-    ]
+class Compared(NamedTuple):
+    """The CPU seconds of a request to Lares and of one to its peer, and those of PostgreSQL for each."""
+
+    lares: float
+    peer: float
+    database: float
+    peers_database: float
 
 
-async def _fill(lares: Lares) -> None:
-    """Makes EVENTS events and waits until all are assessed."""
-    for index in range(EVENTS):
-        camera = lares.cameras / f"cam-{index:02}"
-        camera.mkdir(parents=True)
-        (camera / ".photo.part").write_bytes(renumbered(person_photo(), index))
-        (camera / ".photo.part").rename(camera / "photo.jpg")
-    while len((await lares.graphql(QUERY))["events"]["edges"]) < EVENTS:
-        await asyncio.sleep(0.2)
-    await lares.idle()
-
-
-async def _compare(
-    lares: Lares, ask: Request, peer: psutil.Process, ask_peer: Request
-) -> tuple[float, float, tuple[float, float]]:
-    """The CPU seconds of a request to Lares and to its peer, and what PostgreSQL used for each."""
+async def compare_with_peer(lares: Lares) -> Compared:
+    """Asks Lares and its peer alternately for the newest events, of which Lares must have at least EVENTS."""
     assert lares.process is not None
     main = psutil.Process(lares.process.pid)
-    for _ in range(WARM_UP):
-        await ask()
-        await ask_peer()
-    database = lares.children("postgres")
-    # What they do anyway, by the second, is no part of a request.
-    main_idle, database_idle, idle_seconds = await _used([main], database, asyncio.sleep(IDLE_SECONDS))
-    sides = ((main, ask, main_idle / idle_seconds), (peer, ask_peer, 0.0))
-    process_totals, database_totals = [0.0, 0.0], [0.0, 0.0]
-    for _ in range(ROUNDS):
-        for side, (process, request, idle) in enumerate(sides):
-            used, by_database, seconds = await _used([process], database, _repeat(request, REQUESTS))
-            process_totals[side] += used - idle * seconds
-            database_totals[side] += by_database - database_idle / idle_seconds * seconds
-    ours, theirs, *databases = (total / (ROUNDS * REQUESTS) for total in process_totals + database_totals)
-    return ours, theirs, (databases[0], databases[1])
+    async with _peer(lares) as (peer, ask_peer), _client(lares) as ask:
+        _require_equal((await ask()).json(), (await ask_peer()).json())
+        for _ in range(WARM_UP):
+            await ask()
+            await ask_peer()
+        database = lares.children("postgres")
+        # What they do anyway, by the second, is no part of a request.
+        main_idle, database_idle, idle_seconds = await _used([main], database, asyncio.sleep(IDLE_SECONDS))
+        sides = ((main, ask, main_idle / idle_seconds), (peer, ask_peer, 0.0))
+        process_totals, database_totals = [0.0, 0.0], [0.0, 0.0]
+        for _ in range(ROUNDS):
+            for side, (process, request, idle) in enumerate(sides):
+                used, by_database, seconds = await _used([process], database, _repeat(request, REQUESTS))
+                process_totals[side] += used - idle * seconds
+                database_totals[side] += by_database - database_idle / idle_seconds * seconds
+        return Compared(*(total / (ROUNDS * REQUESTS) for total in process_totals + database_totals))
 
 
 async def _used(

@@ -6,7 +6,6 @@ one would compete with the transport for the cores.
 
 import asyncio
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from tests.bench.measure import Row
 from tests.bench.served import MODEL, ServedModel, served_paced
+from tests.bench.trees import Bench
 
 LEVELS = (1, 2, 4, 8, 16, 24, 32)
 # Requests of each caller, one after another.
@@ -28,15 +28,15 @@ class Throughput(NamedTuple):
     rate: float
 
 
-async def measure(folder: Path, turns: int = TURNS) -> list[Row]:
-    async with served_paced(folder / "in_flight") as triton:
+async def measure(bench: Bench) -> list[Row]:
+    async with served_paced(bench.folder / "in_flight") as triton:
         assert triton.client.expected
         side = triton.client.expected.side
         pixels = np.random.default_rng(1).integers(0, 255, (side, side, 3), np.uint8).tobytes()
         async with InferenceServerClient(triton.address) as client:
             most = (await client.get_model_config(MODEL)).config.max_batch_size
             throughputs = {
-                level: await _throughput(client, triton, pixels, level, max(LEAST, turns * level))
+                level: await _throughput(client, triton, pixels, level, max(LEAST, TURNS * level))
                 for level in sorted({*LEVELS, triton.limit})
             }
     best = max(one.rate for one in throughputs.values())

@@ -6,7 +6,6 @@ Runs on llama.cpp with a small model, whose answers and speed do not matter here
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 
@@ -17,6 +16,7 @@ from reason_svc.language_models.prompts import load_prompts
 from reason_svc.reasoner import ModelChoice, Reasoner, ReasonerReadiness, TokenUsage
 from reason_svc.reasoner_factory import open_reasoner
 from tests.bench.measure import Row
+from tests.bench.trees import Bench
 from tests.support.evidence import NIGHT, detections, evidence
 from tests.support.llama import running_llama, smollm2_file
 
@@ -31,9 +31,9 @@ SIZES: dict[str, Evidence] = {
 }
 
 
-async def measure(folder: Path) -> list[Row]:
+async def measure(bench: Bench) -> list[Row]:
     model = await asyncio.to_thread(smollm2_file)
-    config = load_config(home=folder, reason_seconds=ASSESS_SECONDS)
+    config = load_config(home=bench.folder, reason_seconds=ASSESS_SECONDS)
     async with (
         running_llama(model, context=CONTEXT * SLOTS, parallel=SLOTS) as url,
         open_reasoner(config, url) as reasoner,

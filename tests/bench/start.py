@@ -2,19 +2,19 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import psutil
 
 from tests.bench.measure import Row, resident_megabytes
+from tests.bench.trees import Bench
 from tests.support.lares import Lares
 
 SETTLE_SECONDS = 10.0
 STOP_SECONDS = 60.0
 
 
-async def measure(folder: Path) -> list[Row]:
-    lares = Lares(folder / "start")
+async def measure(bench: Bench) -> list[Row]:
+    lares = Lares(bench.folder / "start")
     try:
         lares.start()
         await lares.ready()

@@ -5,13 +5,13 @@ import asyncio
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from tests.bench.measure import Row, cpu_seconds
+from tests.bench.trees import Bench
 from tests.support.lares import ROOT, free_ports
 
 SOCKETS, CHANGES, WARM_UP_CHANGES = 200, 100, 10
@@ -20,7 +20,7 @@ QUERY = """subscription { eventChanged { cursor event {
   id status revision sequence startedAt endedAt closed labels } } }"""
 
 
-async def measure(folder: Path) -> list[Row]:
+async def measure(bench: Bench) -> list[Row]:
     gateway, message = await _cpu_per_delivery("gateway_sockets", b"change\n", _subscribe)
     plain, _ = await _cpu_per_delivery("raw_websockets", message.encode() + b"\n", _listen)
     ratio = gateway / plain

@@ -24,6 +24,7 @@ from detect_svc.detectors.server_pool import ServerPool
 from mesh.config import load_config
 from tests.bench.measure import Row, cpu_seconds
 from tests.bench.served import MODEL, SECONDS, Images, heavy_graph, name_of, onnx_runtime_alone, served_graph
+from tests.bench.trees import Bench
 from tests.support.photos import person_photo, renumbered
 
 PHOTOS, ROUNDS = 16, 3
@@ -39,19 +40,19 @@ class Spent(NamedTuple):
     cpu: float
 
 
-async def measure(folder: Path, photos: int = PHOTOS, rounds: int = ROUNDS) -> list[Row]:
+async def measure(bench: Bench) -> list[Row]:
     graph = await asyncio.to_thread(heavy_graph, load_config().cache)
-    files = [folder / f"{index}.jpg" for index in range(photos)]
+    files = [bench.folder / f"{index}.jpg" for index in range(PHOTOS)]
     for index, file in enumerate(files):
         file.write_bytes(renumbered(person_photo(), index))
     rows = []
     cores = os.cpu_count() or 1
     for threads in sorted({max(1, cores - 1), cores}):
-        rows += await _measure(folder / f"triton-{threads}", graph, threads, files, rounds)
+        rows += await _measure(bench.folder / f"triton-{threads}", graph, threads, files)
     return rows
 
 
-async def _measure(folder: Path, graph: Path, threads: int, files: list[Path], rounds: int) -> list[Row]:
+async def _measure(folder: Path, graph: Path, threads: int, files: list[Path]) -> list[Row]:
     run, side = onnx_runtime_alone(graph, threads)
     most = load_config().ingest_max_pixels
     squares = [square_input(file.read_bytes(), side, most)[0] for file in files]
@@ -70,14 +71,14 @@ async def _measure(folder: Path, graph: Path, threads: int, files: list[Path], r
             await asyncio.gather(*(pool.infer(one.tobytes()) for one in squares))
 
         async with pool.running():
-            decoded = await _rounds(raw, infer, rounds)
+            decoded = await _rounds(raw, infer)
         url = f"triton://{triton.address}/{MODEL}"
         async with open_detector(load_config(detector_url=url, detect_seconds=SECONDS)) as detector:
 
             async def detected() -> None:
                 await asyncio.gather(*map(detector.detect, files))
 
-            from_files = await _rounds(raw_from_files, detected, rounds)
+            from_files = await _rounds(raw_from_files, detected)
     title = f"Triton, {name_of(graph)}, {threads} thread{'s' if threads > 1 else ''} for the model"
     return [
         _row(f"{title}: decoded photos", decoded, len(files), f"ONNX Runtime, batch {size},"),
@@ -114,10 +115,10 @@ def _run_files(run: Callable[[Images], object], files: list[Path], side: int, si
             run(np.stack([each.result()[0] for each in ahead[at : at + size]]))
 
 
-async def _rounds(raw: Round, lares: Round, rounds: int) -> list[tuple[Spent, Spent]]:
+async def _rounds(raw: Round, lares: Round) -> list[tuple[Spent, Spent]]:
     """Runs both alternately, after one round of each to warm up."""
     spent: list[tuple[Spent, Spent]] = []
-    for _ in range(rounds + 1):
+    for _ in range(ROUNDS + 1):
         spent.append((await _spent(raw), await _spent(lares)))
     return spent[1:]
 

@@ -13,7 +13,7 @@ from deploy.embedded.kafka import open_kafka
 from mesh.bus import open_bus
 from mesh.bus.address import KafkaAddress
 from mesh.topics import ASSESSED, DETECTED, INGESTED, REJECTED, Topic
-from tests.bench.pipeline import program
+from tests.bench.measure import program
 from tests.support.lares import Lares
 from tests.support.parts import CACHE
 from tests.support.photos import person_photo, renumbered
