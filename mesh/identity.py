@@ -1,13 +1,24 @@
 """Ids that are derived from content, so that repeating a step produces the same ids."""
 
-from uuid import UUID, uuid5
+from hashlib import sha1
+from uuid import UUID
 
 NAMESPACE = UUID("6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11")
+_NAMESPACE_BYTES = NAMESPACE.bytes
+# The version and variant in a UUID of version 5, and where they are.
+_VERSION, _VERSION_BITS = 0x5000_8000_0000_0000_0000, 0xF000_C000_0000_0000_0000
 
 
 def _id(kind: str, *parts: object) -> str:
-    # Each part has its length in front, so that different lists of parts give different names.
-    return str(uuid5(NAMESPACE, "/".join([kind, *(f"{len(text)}:{text}" for text in map(str, parts))])))
+    """The UUID of version 5, as `uuid.uuid5` makes it in twice the time."""
+    name = kind
+    for part in parts:
+        text = str(part)
+        # The length is in front, so that different lists of parts give different names.
+        name += f"/{len(text)}:{text}"
+    digest = sha1(_NAMESPACE_BYTES + name.encode(), usedforsecurity=False).digest()
+    text = f"{int.from_bytes(digest[:16]) & ~_VERSION_BITS | _VERSION:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def media_id(camera_id: str, sha256: str) -> str:

@@ -101,9 +101,12 @@ class DetectorRecorder:
     async def report(self, connection: Connection, models: Iterable[DetectorModel], now: datetime) -> None:
         """Belongs into the transaction that records what `models` found, in this order."""
         last: dict[str, DetectorModel] = {}
+        before = None
         for model in models:
-            last.pop(model.id, None)
-            last[model.id] = model
+            if model.id != before:
+                before = model.id
+                last.pop(before, None)
+            last[before] = model
         reported = [_reported(model) for model in last.values()]
         if not reported:
             return

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, bindparam, extract, func, select, update
+from sqlalchemy import BigInteger, bindparam, extract, func, insert, select, update
 from sqlalchemy import cast as sql_cast
 
 from lares.store.v1.event_pb2 import Event
@@ -31,16 +31,22 @@ from store_svc.domain.event import StoredEvent
 from store_svc.domain.evidence import dump_history, load_history
 from store_svc.domain.job import ASSESS
 from store_svc.domain.queued_event import QueuedEvent
-from store_svc.job_queue import delete_jobs, lock_jobs, write_jobs
+from store_svc.job_queue import delete_jobs, job_of, locked_jobs, write_jobs
 from store_svc.messages import event_message
 from store_svc.times import micros, moment, stamp
 
+_FIELDS = [*events.columns.keys(), "assessment"]
 _CHANGING = [column.name for column in events.columns if column.name not in ("id", "camera_id", "history")]
 
+_job = locked_jobs()
 _LOAD = Statement(
-    select(*events.columns, assessments.c.body.label("assessment"))
-    .outerjoin_from(events, assessments, assessments.c.id == events.c.assessment_id)
-    .where(one_of(events.c.id, "ids"))
+    select(*events.columns, assessments.c.body.label("assessment"), *_job.c)
+    .select_from(
+        events.outerjoin(assessments, assessments.c.id == events.c.assessment_id).outerjoin(
+            _job, _job.c.job_subject_id == events.c.id
+        )
+    )
+    .where(one_of(events.c.id, "subject_ids"))
 )
 _DETECTION_IDS = Statement(
     select(detections.c.event_id, func.array_agg(detections.c.id).label("ids"))
@@ -63,6 +69,10 @@ _UPDATE = Statement(
     .values({name: bindparam(name) for name in _CHANGING})
     .where(equals(events.c.id, "event_id"))
 )
+
+_FEED = {column.name: column for column in feed.columns}
+_entry = unnested("entry", _FEED)
+_WRITE_FEED = Statement(insert(feed).from_select(list(_FEED), select(*[_entry.c[name] for name in _FEED])))
 
 _WINDOW = {
     "camera_id": events.c.camera_id,
@@ -93,16 +103,10 @@ _SPANS = Statement(
 )
 
 
-async def load_events(connection: Connection, ids: Collection[UUID]) -> dict[UUID, StoredEvent]:
-    """By id, the events that exist."""
-    return {row["id"]: _event(row) for row in await _LOAD.fetch(connection, ids=list(ids))}
-
-
 async def load_queued(connection: Connection, ids: Collection[UUID]) -> dict[UUID, QueuedEvent]:
     """By id, the events that exist, with their jobs, which it locks. The cameras must be locked already."""
-    jobs = await lock_jobs(connection, ASSESS, ids)
-    loaded = await load_events(connection, ids)
-    return {id: QueuedEvent(event, jobs.get(id)) for id, event in loaded.items()}
+    rows = await _LOAD.fetch(connection, kind=ASSESS, subject_ids=list(ids))
+    return {row["id"]: QueuedEvent(_event(row), job_of(row)) for row in rows}
 
 
 async def write_queue(connection: Connection, changed: Collection[QueuedEvent]) -> None:
@@ -170,7 +174,7 @@ async def write_events(
         _feed_entry(event, rows[event.id], camera_names.get(event.camera_id, event.camera_id), now)
         for event in written
     ]
-    await copy_rows(connection, feed, entries)
+    await _WRITE_FEED.execute(connection, **unnested_values("entry", _FEED, entries))
 
 
 async def write_unseen(connection: Connection, changed: Sequence[StoredEvent]) -> None:
@@ -236,7 +240,7 @@ def _row(event: StoredEvent) -> dict[str, object]:
 
 def _event(row: Record) -> StoredEvent:
     """From a row of the table `events` with the `assessment` of its current assessment."""
-    fields: dict[str, Any] = dict(row) | {
+    fields: dict[str, Any] = {name: row[name] for name in _FIELDS} | {
         "started_at": micros(row["started_at"]),
         "ended_at": micros(row["ended_at"]),
         "labels": frozenset(row["labels"]),

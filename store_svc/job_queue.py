@@ -7,6 +7,7 @@ hastening and the repair of deadlines skip rows that are locked, so they never w
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -37,15 +38,13 @@ MAX_HASTENED = 200  # by one success
 
 _KEY = ("kind", "subject_id")
 _COLUMNS = [column for column in jobs.columns if column.name != "id"]
+_PREFIX = "job_"  # of columns in a row that also has others
 _kind = parameter("kind", jobs.c.kind)
 _now = parameter("now", TIME)
 _limit = parameter("limit", Integer)
 _best_first = jobs.c.priority.desc(), jobs.c.rank_time.desc()
 _of_subjects = and_(jobs.c.kind == _kind, one_of(jobs.c.subject_id, "subject_ids"))
 
-_LOCK = Statement(
-    select(*_COLUMNS).where(_of_subjects).order_by(jobs.c.kind, jobs.c.subject_id).with_for_update()
-)
 _DELETE = Statement(delete(jobs).where(_of_subjects))
 
 
@@ -163,10 +162,19 @@ _LAST_EXPIRY = Statement(
 )
 
 
-async def lock_jobs(connection: Connection, kind: int, subject_ids: Collection[UUID]) -> dict[UUID, Job]:
-    """Locks and returns, by subject, the jobs of these subjects that exist."""
-    rows = await _LOCK.fetch(connection, kind=kind, subject_ids=list(subject_ids))
-    return {row["subject_id"]: _job(row) for row in rows}
+def locked_jobs() -> CTE:
+    """The part of a statement that locks the jobs of the parameters `kind` and `subject_ids`. It has the
+    columns that `job_of` reads."""
+    columns = [column.label(_PREFIX + column.name) for column in _COLUMNS]
+    locked = select(*columns).where(_of_subjects).order_by(jobs.c.kind, jobs.c.subject_id)
+    return locked.with_for_update().cte("locked_jobs")
+
+
+def job_of(row: Record) -> Job | None:
+    """The job in a row with the columns of `locked_jobs`; None if they are null."""
+    if row[_PREFIX + "kind"] is None:
+        return None
+    return _job({column.name: row[_PREFIX + column.name] for column in _COLUMNS})
 
 
 async def write_jobs(connection: Connection, written: Sequence[Job]) -> None:
@@ -261,7 +269,7 @@ def _row(job: Job) -> dict[str, object]:
     }
 
 
-def _job(row: Record) -> Job:
+def _job(row: Record | dict[str, Any]) -> Job:
     fields = dict(row)
     request_id, body = fields.pop("request_id"), fields.pop("request")
     request = None

@@ -89,9 +89,12 @@ class Timeline:
         accepting = [span for span in near if span.accepts(frame, self._limits)]
         if accepting:
             chosen = min(accepting, key=lambda span: (span.distance(frame.at), span.started_at, span.id))
-            self._spans.remove(chosen)
-            chosen.add(frame)
-            insort(self._spans, chosen, key=_start_and_id)
+            if frame.at >= chosen.started_at:
+                chosen.add(frame)
+            else:
+                self._spans.remove(chosen)
+                chosen.add(frame)
+                insort(self._spans, chosen, key=_start_and_id)
             return chosen.id, None
         earlier = self._started_between(frame.at - HISTORY_SPAN, frame.at - 1)
         id = parse_uuid(event_id(frame.media_id, frame.index))

@@ -6,6 +6,7 @@ Pure: the current time is an argument.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from store_svc.domain.evidence import History, evidence_digest
@@ -14,8 +15,7 @@ from store_svc.domain.evidence import History, evidence_digest
 PENDING, ASSESSED, FAILED = 1, 2, 3
 
 
-@dataclass(frozen=True, slots=True)
-class AddedFrame:
+class AddedFrame(NamedTuple):
     """The detections of one frame that joins an event.
 
     `at` is the capture time in microseconds. `urgent` means that a detection takes the fast path, and

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from store_svc.ids import parse_uuid
+
 
 @dataclass(frozen=True, slots=True)
 class EarlierEvent:
@@ -39,4 +41,4 @@ def dump_history(history: Sequence[EarlierEvent]) -> str:
 def load_history(column: str | list[list[str | int]]) -> History:
     """Parses the column as asyncpg (text) or SQLAlchemy (lists) returns it."""
     pairs = json.loads(column) if isinstance(column, str) else column
-    return tuple(EarlierEvent(UUID(str(event_id)), int(started_at)) for event_id, started_at in pairs)
+    return tuple(EarlierEvent(parse_uuid(str(event_id)), int(started_at)) for event_id, started_at in pairs)

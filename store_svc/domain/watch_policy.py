@@ -55,8 +55,7 @@ class Finding(NamedTuple):
         return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyResult:
+class PolicyResult(NamedTuple):
     """The decision about one finding.
 
     `zones` are the ids of the zones that contain its foot point, in ascending order; empty if it is not kept.
@@ -142,11 +141,9 @@ class ModelThresholds:
     fast_threshold: float
 
 
-_NOT_WATCHED = PolicyResult(Decision.NOT_WATCHED)
-_BELOW_THRESHOLD = PolicyResult(Decision.BELOW_THRESHOLD)
-_SIZE = PolicyResult(Decision.SIZE)
-_MASKED = PolicyResult(Decision.MASKED)
-_KEPT = PolicyResult(Decision.KEPT)
+# Looking up the members of an enumeration would take most of the time of a decision.
+_NOT_WATCHED, _BELOW_THRESHOLD, _MAY_COUNT = Decision.NOT_WATCHED, Decision.BELOW_THRESHOLD, Decision.KEPT
+_SIZE, _MASKED, _KEPT = map(PolicyResult, (Decision.SIZE, Decision.MASKED, Decision.KEPT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +184,9 @@ class WatchPolicy:
         return cls(**values, digest=_digest(**values))  # type: ignore[arg-type]
 
     def decide(self, finding: Finding) -> PolicyResult:
-        threshold = self.thresholds.get(finding.label)
-        if threshold is None:
-            return _NOT_WATCHED
-        if not finding.score >= threshold:  # also true for a score that is not a number
-            return _BELOW_THRESHOLD
+        decision = self.decide_without_box(finding.label, finding.score)
+        if decision is not _MAY_COUNT:
+            return PolicyResult(decision)
         size = self.sizes.get(finding.label)
         if size is not None and not size.min_area <= finding.area <= size.max_area:
             return _SIZE
@@ -201,6 +196,15 @@ class WatchPolicy:
         if any(mask.contains(foot) for mask in self.masks):
             return _MASKED
         return PolicyResult(Decision.KEPT, tuple(zone.id for zone in self.zones if zone.area.contains(foot)))
+
+    def decide_without_box(self, label: str, score: float) -> Decision:
+        """What `decide` decides, unless the box of a finding that would be kept is dropped."""
+        threshold = self.thresholds.get(label)
+        if threshold is None:
+            return _NOT_WATCHED
+        if not score >= threshold:  # also true for a score that is not a number
+            return _BELOW_THRESHOLD
+        return _MAY_COUNT
 
     def is_fast(self, kept: Finding) -> bool:
         """Returns whether a kept finding takes the fast path: its event is due for assessment at once."""

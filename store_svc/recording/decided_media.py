@@ -1,11 +1,12 @@
 """One detected media with the watch policy's decisions about its findings. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from lares.detect.v1.detection_pb2 import FrameDetection
-from lares.store.v1.dropped_pb2 import DroppedDetection, DroppedDetections
-from lares.store.v1.events_pb2 import KeptDetection, KeptFrame
+from lares.store.v1.dropped_pb2 import DroppedDetections
+from lares.store.v1.events_pb2 import MediaKept
 from mesh.boxes import bounding_box, edges
 from mesh.identity import detection_id
 from store_svc.domain.assembly import AssemblyFrame
@@ -14,9 +15,10 @@ from store_svc.ids import parse_uuid
 from store_svc.recording.media_record import DetectionRecord, FrameRecord, MediaRecord
 from store_svc.times import stamp
 
+KEPT = Decision.KEPT
 
-@dataclass(frozen=True, slots=True)
-class DecidedFrame:
+
+class DecidedFrame(NamedTuple):
     """One frame with the decisions about its findings.
 
     `kept` are the rows of the detections, with the `zones` of each; `dropped` are the other findings, with
@@ -24,9 +26,9 @@ class DecidedFrame:
     """
 
     frame: FrameRecord
-    kept: tuple[DetectionRecord, ...]
-    zones: tuple[tuple[str, ...], ...]
-    dropped: tuple[tuple[FrameDetection, Decision], ...]
+    kept: Sequence[DetectionRecord]
+    zones: Sequence[tuple[str, ...]]
+    dropped: Sequence[tuple[FrameDetection, Decision]]
     urgent: bool
 
     def to_assembly(self, media_id: str) -> AssemblyFrame:
@@ -34,44 +36,43 @@ class DecidedFrame:
 
     def packed(self) -> bytes:
         """Returns the dropped findings as the column `frames.dropped` stores them."""
-        return DroppedDetections(
-            detections=[
-                DroppedDetection(detection=raw, decision=decision)  # type: ignore[arg-type]
-                for raw, decision in self.dropped
-            ]
-        ).SerializeToString()
+        packed = DroppedDetections()
+        add = packed.detections.add
+        for found, decision in self.dropped:
+            # As an argument of `add`, the detection would be copied in twice the time.
+            add(decision=decision).detection.CopyFrom(found)
+        return packed.SerializeToString()
 
-    def message(self, event_id: UUID | None) -> KeptFrame:
-        """Returns the frame's part of a `store.kept.v1` record. `event_id` is the event that it joined."""
-        return KeptFrame(
-            index=self.frame.index,
-            captured_at=stamp(self.frame.at),
-            width=self.frame.width,
-            height=self.frame.height,
-            detections=[
-                KeptDetection(
-                    id=str(row.id),
-                    label=row.label,
-                    score=row.score,
-                    bounding_box=bounding_box(row.box),
-                    event_id=str(event_id),
-                    zone_ids=zones,
-                )
-                for row, zones in zip(self.kept, self.zones, strict=True)
-            ],
+    def add_to(self, message: MediaKept, event_id: UUID | None) -> None:
+        """Adds the frame to a `store.kept.v1` record. `event_id` is the event that it joined."""
+        frame = self.frame
+        added = message.frames.add(
+            index=frame.index,
+            captured_at=stamp(frame.at),
+            width=frame.width,
+            height=frame.height,
             dropped_count=len(self.dropped),
         )
+        event = str(event_id)
+        for row, zones in zip(self.kept, self.zones, strict=True):
+            added.detections.add(
+                id=str(row.id),
+                label=row.label,
+                score=row.score,
+                bounding_box=bounding_box(row.box),
+                event_id=event,
+                zone_ids=zones,
+            )
 
 
-@dataclass(frozen=True, slots=True)
-class DecidedMedia:
+class DecidedMedia(NamedTuple):
     """A media with its decided frames.
 
     `policy` is the policy that decided, or None if the writer of the record filtered its detections itself.
     """
 
     record: MediaRecord
-    frames: tuple[DecidedFrame, ...]
+    frames: Sequence[DecidedFrame]
     policy: WatchPolicy | None
 
     @property
@@ -85,14 +86,15 @@ def apply_policy(record: MediaRecord, policy: WatchPolicy | None) -> DecidedMedi
     Without a policy, everything counts, as the writer of the record filtered its detections itself.
     """
     if policy is None:
-        frames = tuple(
+        frames = [
             DecidedFrame(frame, frame.filtered, ((),) * len(frame.filtered), (), record.urgent)
             for frame in record.frames
-        )
+        ]
     else:
-        media = record.message.media.id
-        detector = record.message.detector
-        frames = tuple(_decide_frame(frame, policy, media, detector) for frame in record.frames)
+        frames = [
+            _decide_frame(frame, policy, record.message.media.id, record.message.detector)
+            for frame in record.frames
+        ]
     return DecidedMedia(record, frames, policy)
 
 
@@ -100,16 +102,19 @@ def _decide_frame(frame: FrameRecord, policy: WatchPolicy, media: str, detector:
     kept: list[DetectionRecord] = []
     zones: list[tuple[str, ...]] = []
     dropped: list[tuple[FrameDetection, Decision]] = []
-    urgent = False
-    for finding, raw in zip(frame.findings, frame.raw, strict=True):
-        result = policy.decide(finding)
-        if result.decision is Decision.KEPT:
-            kept.append(_detection_row(finding, frame.index, media, detector))
-            zones.append(result.zones)
-            urgent = urgent or policy.is_fast(finding)
-        else:
-            dropped.append((raw, result.decision))
-    return DecidedFrame(frame, tuple(kept), tuple(zones), tuple(dropped), urgent)
+    urgent, decide = False, policy.decide_without_box
+    for found in frame.findings:
+        decision = decide(found.label, found.score)
+        if decision is KEPT:
+            finding = finding_from_message(found)
+            decision, zones_of_it = policy.decide(finding)
+            if decision is KEPT:
+                kept.append(_detection_row(finding, frame.index, media, detector))
+                zones.append(zones_of_it)
+                urgent = urgent or policy.is_fast(finding)
+                continue
+        dropped.append((found, decision))
+    return DecidedFrame(frame, kept, zones, dropped, urgent)
 
 
 def _detection_row(finding: Finding, index: int, media: str, detector: str) -> DetectionRecord:

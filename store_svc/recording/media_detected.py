@@ -8,6 +8,8 @@ from functools import lru_cache
 from uuid import UUID
 
 import structlog
+from cachetools import LRUCache
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import insert, select, union_all
 
 from lares.detect.v1.events_pb2 import MediaDetected
@@ -28,12 +30,13 @@ from store_svc.job_queue import write_jobs
 from store_svc.recording.camera_locks import LockedCamera, lock_or_create_cameras
 from store_svc.recording.decided_media import DecidedFrame, DecidedMedia, apply_policy
 from store_svc.recording.media_record import DetectionRecord, MediaRecord, read_media
-from store_svc.recording.recorder import Effect, write_files
+from store_svc.recording.recorder import WRITE_FILES, Effect, file_values
 from store_svc.times import moment, stamp
 
 log = structlog.get_logger(__name__)
 
-MAX_POLICIES = 4096  # kept in memory: one for each configuration in use
+# Kept in memory: a policy for each configuration in use, and the detections of events that may grow.
+MAX_POLICIES, MAX_GROWING_EVENTS = 4096, 128
 
 _KNOWN = Statement(
     union_all(
@@ -47,18 +50,18 @@ _FRAME = {column.name: column for column in frames.columns}
 _KEPT = {"camera_id": kept_outbox.c.camera_id, "body": kept_outbox.c.body}
 
 
-def _write_frames_and_kept() -> Statement:
-    """One statement for two tables saves a round trip: every media has rows in both."""
+def _write() -> Statement:
+    """One statement for three tables: each statement of its own costs as much as several rows."""
     frame = unnested("frame", _FRAME)
     kept = unnested("kept", _KEPT, ordinality="place")
     write_frames = insert(frames).from_select(list(_FRAME), select(*[frame.c[name] for name in _FRAME]))
     write_kept = insert(kept_outbox).from_select(
         list(_KEPT), select(*[kept.c[name] for name in _KEPT]).order_by(kept.c.place)
     )
-    return Statement(write_kept.add_cte(write_frames.cte("written_frames")))
+    return Statement(write_kept.add_cte(write_frames.cte("written_frames"), WRITE_FILES.cte("written_files")))
 
 
-_WRITE_FRAMES_AND_KEPT = _write_frames_and_kept()
+_WRITE_FRAMES_KEPT_AND_FILES = _write()
 
 
 @dataclass(slots=True)
@@ -108,6 +111,8 @@ class MediaDetectedRecorder:
         self._clock = clock
         self._detectors = DetectorRecorder()
         self._policy = lru_cache(MAX_POLICIES)(self._make_policy)
+        # By the digest of an event's evidence, the ids of its detections.
+        self._known_detections: LRUCache[str, Sequence[UUID]] = LRUCache(MAX_GROWING_EVENTS)
 
     def read(self, delivery: Delivery[MediaDetected]) -> MediaRecord:
         return read_media(delivery.message, delivery.partition, sampled_traceparent(delivery.headers))
@@ -121,10 +126,20 @@ class MediaDetectedRecorder:
         assembled = await self._assemble(connection, new)
         rows = [_media_row(item, cameras[item.record.camera_id], now) for item in new]
         await copy_rows(connection, media, rows)
-        await _write_frames(connection, new, assembled.event_of_frame, cameras, now)
-        models = (item.record.message.model for item in new if item.policy)
-        await self._detectors.report(connection, models, now)
-        await write_files(connection, (item.file for item in items if item.media_id in recorded))
+        at = stamp(now)
+        await _WRITE_FRAMES_KEPT_AND_FILES.execute(
+            connection,
+            **unnested_values("frame", _FRAME, [row for item in new for row in _frame_rows(item)]),
+            **unnested_values(
+                "kept",
+                _KEPT,
+                [_kept_row(item, assembled, cameras[item.record.camera_id], at) for item in new],
+            ),
+            **file_values(item.file for item in items if item.media_id in recorded),
+        )
+        await self._detectors.report(
+            connection, (item.record.model for item in new if item.record.model), now
+        )
         queued = await self._add_to_events(connection, assembled.events, cameras, now)
         jobs = [each.job for each in queued if each.job]
         await write_jobs(connection, jobs)
@@ -140,9 +155,10 @@ class MediaDetectedRecorder:
         model = item.model
         if model is None:
             return None
-        return self._policy(camera.thresholds, ModelThresholds(model.threshold, model.fast_threshold))
+        return self._policy(camera.thresholds, model.threshold, model.fast_threshold)
 
-    def _make_policy(self, thresholds: str, model: ModelThresholds) -> WatchPolicy:
+    def _make_policy(self, thresholds: str, threshold: float, fast_threshold: float) -> WatchPolicy:
+        model = ModelThresholds(threshold, fast_threshold)
         return WatchPolicy.of(self._watch, CameraWatch(json.loads(thresholds)), model)
 
     async def _assemble(self, connection: Connection, new: Sequence[DecidedMedia]) -> _Assembled:
@@ -164,9 +180,10 @@ class MediaDetectedRecorder:
                 if not frame.kept:
                     continue
                 event_id, history = timeline.place(frame.to_assembly(item.message.media.id))
-                event = assembled.events.setdefault(
-                    event_id, _Joined(item.camera_id, item.partition, history)
-                )
+                event = assembled.events.get(event_id)
+                if event is None:
+                    event = _Joined(item.camera_id, item.partition, history)
+                    assembled.events[event_id] = event
                 event.add(_added_frame(frame, event_id not in seen), item.traceparent)
                 seen.add(event_id)
                 assembled.event_of_frame[item.media_id, frame.frame.index] = event_id
@@ -184,21 +201,35 @@ class MediaDetectedRecorder:
         now: datetime,
     ) -> list[QueuedEvent]:
         """The events, opened or loaded, with what joined them. Must precede writing the new detections."""
-        old = [id for id, event in joined.items() if event.history is None]
-        events = await load_queued(connection, old) if old else {}
-        known = await load_detection_ids(connection, old) if old else {}
+        events: dict[UUID, QueuedEvent] = {}
+        if old := [id for id, event in joined.items() if event.history is None]:
+            events = await load_queued(connection, old)
+        known = await self._detection_ids_of(connection, [events[id].event for id in old])
         for id, event in joined.items():
             if event.history is not None:
                 at = event.frames[0].at
                 events[id] = QueuedEvent(StoredEvent(id, event.camera_id, at, at, event.history, now))
             zone = cameras[event.camera_id].time_zone or self._time_zone
             added = AddedFrames(tuple(event.frames), zone, event.partition, event.traceparent)
-            events[id].add_frames(added, known.get(id, ()), now)
+            before = known.get(id, ())
+            events[id].add_frames(added, before, now)
+            ids = (*before, *(id for frame in event.frames for id in frame.detection_ids))
+            self._known_detections[events[id].event.evidence_digest] = ids
         return list(events.values())
+
+    async def _detection_ids_of(
+        self, connection: Connection, events: Sequence[StoredEvent]
+    ) -> dict[UUID, Sequence[UUID]]:
+        """By event, the ids of its detections. The digest of its evidence tells whether those that are
+        remembered are all there are."""
+        known = {event.id: self._known_detections.get(event.evidence_digest) for event in events}
+        if missing := [id for id, ids in known.items() if ids is None]:
+            known |= await load_detection_ids(connection, missing)
+        return {id: ids or () for id, ids in known.items()}
 
 
 def _added_frame(frame: DecidedFrame, first_of_media: bool) -> AddedFrame:
-    ids, labels = tuple(kept.id for kept in frame.kept), frozenset(kept.label for kept in frame.kept)
+    ids, labels = tuple([kept.id for kept in frame.kept]), frozenset([kept.label for kept in frame.kept])
     return AddedFrame(frame.frame.at, ids, labels, frame.urgent, first_of_media)
 
 
@@ -229,21 +260,26 @@ def _media_row(item: DecidedMedia, camera: LockedCamera, now: datetime) -> dict[
     }
 
 
-def _frame_row(media_id: UUID, decided: DecidedFrame) -> dict[str, object]:
-    frame = decided.frame
-    return {
-        "media_id": media_id,
-        "index": frame.index,
-        "captured_at": moment(frame.at),
-        "width": frame.width,
-        "height": frame.height,
-        "motion_significance": frame.motion_significance,
-        "dropped": decided.packed(),
-    }
+def _frame_rows(item: DecidedMedia) -> list[dict[str, object]]:
+    """Of the frames that the store has filtered."""
+    if item.policy is None:
+        return []
+    return [
+        {
+            "media_id": item.record.media_id,
+            "index": decided.frame.index,
+            "captured_at": moment(decided.frame.at),
+            "width": decided.frame.width,
+            "height": decided.frame.height,
+            "motion_significance": decided.frame.motion_significance,
+            "dropped": decided.packed(),
+        }
+        for decided in item.frames
+    ]
 
 
 def _kept_row(
-    item: DecidedMedia, event_of_frame: Mapping[tuple[UUID, int], UUID], camera: LockedCamera, now: datetime
+    item: DecidedMedia, assembled: _Assembled, camera: LockedCamera, recorded_at: Timestamp
 ) -> dict[str, object]:
     """A row of the outbox, with the record of store.kept.v1."""
     message, media_id = item.record.message, item.record.media_id
@@ -251,29 +287,13 @@ def _kept_row(
         media=message.media,
         detector=message.detector,
         detected_at=message.detected_at,
-        frames=[frame.message(event_of_frame.get((media_id, frame.frame.index))) for frame in item.frames],
         camera_revision=camera.revision if item.policy else 0,
         policy_digest=item.policy.digest if item.policy else "",
-        recorded_at=stamp(now),
+        recorded_at=recorded_at,
     )
+    for frame in item.frames:
+        frame.add_to(kept, assembled.event_of_frame.get((media_id, frame.frame.index)))
     return {"camera_id": item.record.camera_id, "body": kept.SerializeToString()}
-
-
-async def _write_frames(
-    connection: Connection,
-    new: Sequence[DecidedMedia],
-    event_of_frame: Mapping[tuple[UUID, int], UUID],
-    cameras: Mapping[str, LockedCamera],
-    now: datetime,
-) -> None:
-    """Writes the frames that the store has filtered, and an outbox row for each media."""
-    if not new:
-        return
-    rows = [_frame_row(item.record.media_id, frame) for item in new if item.policy for frame in item.frames]
-    kept = [_kept_row(item, event_of_frame, cameras[item.record.camera_id], now) for item in new]
-    await _WRITE_FRAMES_AND_KEPT.execute(
-        connection, **unnested_values("frame", _FRAME, rows), **unnested_values("kept", _KEPT, kept)
-    )
 
 
 async def _first_of_each(

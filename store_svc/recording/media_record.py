@@ -1,17 +1,16 @@
 """Reads MediaDetected records, and checks them: a bad one must become a dead letter alone."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from typing import NamedTuple
 from uuid import UUID
 
 from lares.detect.v1.detection_pb2 import Detection, DetectorModel, Frame, FrameDetection
 from lares.detect.v1.events_pb2 import MediaDetected
-from mesh.boxes import edges, edges_of
-from store_svc.domain.watch_policy import Finding
+from mesh.boxes import edges_of
 from store_svc.ids import file_id
 from store_svc.recording.record_fields import bad_record, read_time, read_uuid
 from store_svc.times import moment
@@ -33,21 +32,19 @@ class DetectionRecord(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
     """One frame as detect_svc reports it, captured `at`, in microseconds. `findings` are the detector's raw
-    output in order of rank, and `raw` the same as messages. A record of an earlier version of detect_svc has
-    `filtered` instead: what that version kept, all of which counts."""
+    output in order of rank, which were checked. A record of an earlier version of detect_svc has `filtered`
+    instead: what that version kept, all of which counts."""
 
     index: int
     at: int
     width: int
     height: int
     motion_significance: float
-    findings: tuple[Finding, ...] = ()
-    raw: Sequence[FrameDetection] = ()
+    findings: Sequence[FrameDetection] = ()
     filtered: tuple[DetectionRecord, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MediaRecord:
+class MediaRecord(NamedTuple):
     """One MediaDetected, `message`, that was checked.
 
     `model` is the detector's, or None where detect_svc had filtered the findings itself; `urgent` says that
@@ -139,27 +136,33 @@ def _frame(frame: Frame) -> FrameRecord:
         raise bad_record(f"frame {frame.index} has a negative index, or a motion significance outside 0..1")
     if not frame.HasField("captured_at"):
         raise bad_record(f"frame {frame.index} has no capture time")
-    findings = tuple(map(_finding, frame.detections))
-    if any(one.rank >= other.rank for one, other in pairwise(findings)):
-        raise bad_record(f"the detections of frame {frame.index} are not in the order of their ranks")
+    _check_findings(frame)
     return FrameRecord(
         index=frame.index,
         at=read_time(frame.captured_at, "frame.captured_at"),
         width=frame.width,
         height=frame.height,
         motion_significance=frame.motion_significance,
-        findings=findings,
-        raw=frame.detections,
+        findings=frame.detections,
     )
 
 
-def _finding(found: FrameDetection) -> Finding:
-    label, score, box = found.label, found.score, edges(found.bounding_box)
-    if not label or not 0 <= score <= 1 or found.rank < 0:
-        raise bad_record(f"detection {found.rank} has no label, a negative rank, or a score outside 0..1")
-    if not found.HasField("bounding_box") or not math.isfinite(sum(box)):
-        raise bad_record(f"detection {found.rank} has no bounding box of finite numbers")
-    return Finding(found.rank, label, score, box)
+def _check_findings(frame: Frame) -> None:
+    """Reads each field once: this runs for every finding of every photo."""
+    last_rank = -1
+    for found in frame.detections:
+        rank, score, box = found.rank, found.score, found.bounding_box
+        x_max = box.x_max
+        if not found.label or not 0 <= score <= 1 or rank < 0:
+            raise bad_record(f"detection {rank} has no label, a negative rank, or a score outside 0..1")
+        # A box with an edge that is not 0 is set.
+        if not isfinite(box.x_min + box.y_min + x_max + box.y_max) or not (
+            x_max or found.HasField("bounding_box")
+        ):
+            raise bad_record(f"detection {rank} has no bounding box of finite numbers")
+        if rank <= last_rank:
+            raise bad_record(f"the detections of frame {frame.index} are not in the order of their ranks")
+        last_rank = rank
 
 
 def _filtered_frames(message: MediaDetected, at: int) -> tuple[FrameRecord, ...]:
@@ -179,7 +182,7 @@ def _detection(detection: Detection) -> DetectionRecord:
     box, label, score = edges_of(detection), detection.label, detection.score
     if not label or not 0 <= score <= 1:
         raise bad_record(f"detection {detection.id} has no label, or a score outside 0..1")
-    if len(box) != 4 or not all(map(math.isfinite, box)):
+    if len(box) != 4 or not all(map(isfinite, box)):
         raise bad_record(f"detection {detection.id} has no box of four finite numbers")
     id = read_uuid(detection.id, "detection.id")
     return DetectionRecord(id, detection.frame, label, score, box, None)

@@ -15,10 +15,11 @@ from store_svc.database.statement import Connection, Statement, one_of
 from store_svc.database.tables import cameras, rejections
 from store_svc.ids import file_id
 from store_svc.recording.record_fields import read_time, read_uuid
-from store_svc.recording.recorder import Effect, write_files
+from store_svc.recording.recorder import WRITE_FILES, Effect, file_values
 from store_svc.times import moment
 
 _WRITE = Statement(insert(rejections).on_conflict_do_nothing())
+_WRITE_FILES = Statement(WRITE_FILES)
 _DELETED_CAMERAS = Statement(
     select(cameras.c.id).where(one_of(cameras.c.id, "ids"), cameras.c.deleted_at.is_not(None))
 )
@@ -63,5 +64,5 @@ class MediaRejectedRecorder:
         deleted = {row["id"] for row in await _DELETED_CAMERAS.fetch(connection, ids=ids)}
         kept = [item for item in items if item.camera_id not in deleted]
         await _WRITE.execute_many(connection, [{**item.row, "recorded_at": now} for item in kept])
-        await write_files(connection, (item.file for item in kept))
+        await _WRITE_FILES.execute(connection, **file_values(item.file for item in kept))
         return Effect()

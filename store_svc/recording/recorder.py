@@ -10,14 +10,15 @@ from sqlalchemy.dialects.postgresql import insert
 
 from mesh.delivery import Delivery
 from mesh.topics import M, Topic
-from store_svc.database.statement import Connection, Statement, unnested, unnested_values
+from store_svc.database.statement import Connection, unnested, unnested_values
 from store_svc.database.tables import files
 
 Item = TypeVar("Item")
 
 _FILE = {"id": files.c.id, "path": files.c.path}
 _file = unnested("file", _FILE)
-_WRITE_FILES = Statement(
+# Its parameters are `file_values`.
+WRITE_FILES = (
     insert(files).from_select(list(_FILE), select(_file.c.id, _file.c.path)).on_conflict_do_nothing()
 )
 
@@ -45,8 +46,7 @@ class Recorder(Protocol[M, Item]):
     async def write(self, connection: Connection, items: Sequence[Item]) -> Effect: ...
 
 
-async def write_files(connection: Connection, known: Iterable[tuple[UUID, str] | None]) -> None:
-    """Remembers these states of files, (id, path). Ids ascend, so that two transactions cannot deadlock."""
+def file_values(known: Iterable[tuple[UUID, str] | None]) -> dict[str, list[object]]:
+    """Of these states of files, (id, path). Ids ascend, so that two transactions cannot deadlock."""
     rows = [{"id": id, "path": path} for id, path in sorted(dict(filter(None, known)).items())]
-    if rows:
-        await _WRITE_FILES.execute(connection, **unnested_values("file", _FILE, rows))
+    return unnested_values("file", _FILE, rows)

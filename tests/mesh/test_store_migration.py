@@ -27,7 +27,6 @@ from store_svc.database import open_database
 from store_svc.database.tables import assessments, metadata
 from store_svc.domain.job import ASSESS, REQUESTED, URGENT, Job, Request
 from store_svc.event_repository import load_queued
-from store_svc.job_queue import lock_jobs
 from store_svc.migration import migrate
 from store_svc.queries.assessments import list_assessments
 from store_svc.queries.events import get_event, list_events
@@ -296,9 +295,10 @@ async def test_waiting_events_become_jobs_and_back(empty_postgres_url: str, engi
     await migrate(empty_postgres_url)
     assert await differences(engine) == []
     async with open_database(empty_postgres_url) as database:
-        jobs = await database.transaction(
-            lambda connection: lock_jobs(connection, ASSESS, [*ids.values(), *without_job])
+        queue = await database.transaction(
+            lambda connection: load_queued(connection, [*ids.values(), *without_job])
         )
+    jobs = {id: queued.job for id, queued in queue.items() if queued.job}
     began = NOON - timedelta(minutes=1)
     plain = {id: Job(ASSESS, id, "front", began, NOON, SINCE, input_digest="digest") for id in ids.values()}
     assert jobs == {

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.problems import Unavailable
 from store_svc.database import open_database
+from store_svc.domain.evidence import evidence_digest
 from store_svc.recording import camera_locks, media_detected
+from store_svc.recording.media_record import read_media
 from tests.support.facts import detected, found, opened_by
 from tests.support.parts import MIGRATED, fresh_database
 from tests.support.recorded import Recorded, open_recorded, sequences
@@ -172,6 +175,29 @@ class TestOrder:
             assert await one.counts("media", "events") == [31, 16]
             rows = await one.rows("SELECT revision, detection_count FROM events ORDER BY started_at")
             assert [tuple(row) for row in rows] == [(1, 1)] + [(2, 2)] * 15
+
+    async def test_two_processes_let_one_event_grow(self, postgres_url: str) -> None:
+        """Neither takes the detections that it remembers for all: not after the other has added some, and not
+        after a transaction of its own was rolled back."""
+
+        async def roll_back(process: Recorded, message: MediaDetected) -> None:
+            async def work(connection: asyncpg.Connection) -> None:
+                await process.recorder.write(connection, [read_media(message, 0)])
+                raise asyncio.CancelledError
+
+            with pytest.raises(asyncio.CancelledError):
+                await process.database.transaction(work)
+
+        async with open_recorded(postgres_url) as one:
+            processes = {0: one, 1: Recorded(one.database)}
+            for n, partition in enumerate([0, 0, 1, 1, 0, 1, 0], 1):
+                await roll_back(processes[partition], detected(100 + n, n))
+                message = detected(n, n, labels=["person"] * (1 + n % 3))
+                await processes[partition].detect(message, partition=partition)
+                members = [UUID(id) for id in (await one.members())[opened_by(1)]]
+                event = await one.event(opened_by(1))
+                assert event["evidence_digest"] == evidence_digest(members, (), "UTC")
+            assert len(members) == 14
 
     async def test_new_cameras_in_opposite_orders_do_not_deadlock(self, postgres_url: str) -> None:
         """Two processes write the same unknown cameras in opposite orders, many times."""
