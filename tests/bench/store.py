@@ -51,14 +51,16 @@ class Stream:
         """Nothing to commit."""
 
 
-# Run with each tree, as the measurement uses the store's own modules. Earlier commits round to microseconds.
+# Run with each tree, as the measurement uses the store's own modules. On uvloop and with a frozen heap, as
+# Lares runs. Earlier commits round to microseconds.
 PROGRAM = """
-import asyncio, pathlib, sys
+import gc, pathlib, sys, uvloop
 from tests.bench import store
+gc.freeze()
 if hasattr(store, "compare"):
-    print(*asyncio.run(store.compare()))
+    print(*uvloop.run(store.compare()))
 else:
-    (row,) = asyncio.run(store.measure(pathlib.Path(sys.argv[1])))
+    (row,) = uvloop.run(store.measure(pathlib.Path(sys.argv[1])))
     print(*(float(text.split()[-2]) / 1e6 for text in (row.value, row.compared_with)))
 """
 
