@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -31,8 +31,9 @@ MAX_UNFINISHED = 10_000
 # Files are read in groups of at most MAX_GROUP, with at most GROUP_BYTES so that a large one has a group of
 # its own. GROUPS are read at once, which leaves a reader for uploads.
 MAX_GROUP, GROUP_BYTES, GROUPS = 16, 8 * 2**20, 2
-# Each import has a file in the spool until its content is stored.
-MAX_IMPORTS = GROUPS * MAX_GROUP
+# Each import has a file in the spool until its content is stored; at most MAX_LARGE of them are larger than
+# GROUP_BYTES.
+MAX_IMPORTS, MAX_LARGE = GROUPS * MAX_GROUP, 4
 # How long, and how often, to look for the next picture of a file that is overwritten again and again.
 NEXT_SECONDS, LOOK_SECONDS = 1.5, 0.02
 # The next picture differs from one before it within its first NEAR_BYTES. If that was not found MAX_FAR
@@ -68,7 +69,7 @@ class FileImporter:
         self.storage = storage
         self._root, self._blobs, self._limits = root, blobs, limits
         self._readers, self._checks = readers, checks
-        self._free = asyncio.Semaphore(MAX_IMPORTS)
+        self._free, self._free_for_large = asyncio.Semaphore(MAX_IMPORTS), asyncio.Semaphore(MAX_LARGE)
         # The state in which each unfinished file was found, and since when (in monotonic seconds).
         self._unfinished: FIFOCache[str, tuple[Fingerprint, float]] = FIFOCache(MAX_UNFINISHED)
         self._examinations = GroupedWork(
@@ -95,7 +96,8 @@ class FileImporter:
         return await retry(lambda: self._import(file, camera, restless), f"importing {file.path}")
 
     async def _import(self, file: Fingerprint, camera: SourceCamera, restless: bool) -> Fact | None:
-        async with self._free:
+        is_large = file.size > GROUP_BYTES
+        async with self._free_for_large if is_large else nullcontext(), self._free:
             async with self._blobs.spooled() as spooled:
                 with span("examine file"), self.storage.spooling():
                     result = await self._examinations.do(CopiedFile(file, camera, spooled))

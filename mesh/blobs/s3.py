@@ -39,6 +39,8 @@ PART_BYTES = 5 * 2**20
 DELETE_SECONDS, ABANDONED_MARK_SECONDS = 20.0, 40.0
 MARK_POLL_SECONDS = 0.2
 MAX_PUTS = 5
+# Uploads at once, of which each has up to two parts in memory.
+MAX_UPLOADS = 8
 
 T = TypeVar("T")
 
@@ -132,6 +134,7 @@ class S3Blobs(Blobs):
     def __init__(self, bucket: S3Store, cache: BlobCache) -> None:
         super().__init__()
         self._bucket, self._cache = bucket, cache
+        self._uploads = asyncio.Semaphore(MAX_UPLOADS)
         self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._last_answer = -FRESH_SECONDS
 
@@ -215,7 +218,8 @@ class S3Blobs(Blobs):
     async def _store(self, spooled: SpooledFile) -> None:
         blob = spooled.blob
         for _ in range(MAX_PUTS):
-            await self._upload(spooled)
+            async with self._uploads:
+                await self._upload(spooled)
             await self._wait_until_unmarked(blob.sha256)
             try:
                 if await self.size(blob.sha256) == blob.size:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import obstore
 import pytest
+from obstore.store import S3Store
 
 from ingest_svc.service import compose
 from mesh.blobs import open_blobs
@@ -260,6 +261,24 @@ async def test_concurrent_readers_share_one_download(
     async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
         assert await asyncio.gather(*(local(reader, name) for _ in range(8))) == [CONTENT] * 8
     assert len(got) == 1
+
+
+async def test_only_so_many_contents_are_uploaded_at_once(
+    blobs: S3Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, uploading, most = obstore.put_async, list[str](), list[int]()
+
+    async def counted(bucket: S3Store, key: str, content: bytes) -> object:
+        uploading.append(key)
+        most.append(len(uploading))
+        try:
+            return await put(bucket, key, content)
+        finally:
+            uploading.remove(key)
+
+    monkeypatch.setattr(obstore, "put_async", counted)
+    await asyncio.gather(*(blobs.put(io.BytesIO(os.urandom(1000))) for _ in range(30)))
+    assert max(most) == module.MAX_UPLOADS
 
 
 async def test_copies_are_bounded_by_the_setting(s3: S3, blobs: S3Blobs, tmp_path: Path, prefix: str) -> None:

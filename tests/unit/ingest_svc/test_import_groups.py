@@ -1,5 +1,6 @@
 """Files that are imported together: they share the work of threads, and nothing else."""
 
+import asyncio
 import errno
 import os
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from ingest_svc import file_importer
-from mesh.blobs.spool import read_at
+from mesh.blobs.spool import SpooledFile, read_at
 from mesh.grouped_work import GroupedWork
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
@@ -57,6 +58,35 @@ async def test_a_large_file_has_a_group_of_its_own(
     async with harness.running():
         await until(lambda: len(harness.paths) == 5)
     assert groups == [names("door", 2), ["door/2.jpg"], names("door", 5)[3:]]
+
+
+async def test_few_large_files_are_in_the_spool_at_once(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are so large that they could fill the disk, and they do not delay other cameras."""
+    monkeypatch.setattr(file_importer, "GROUP_BYTES", 10_000)
+    large = names("door", file_importer.MAX_LARGE + 2)
+    for path in large:
+        harness.drop(path, jpeg(path, pixels=b"\x12" * 20_000))
+    small = names("yard", 5)
+    store, stored, go_on = harness.blobs._store, list[int](), asyncio.Event()
+
+    async def slow(spooled: SpooledFile) -> None:
+        stored.append(spooled.blob.size)
+        if spooled.blob.size > 10_000:
+            await go_on.wait()
+        await store(spooled)
+
+    monkeypatch.setattr(harness.blobs, "_store", slow)
+    async with harness.running():
+        await until(lambda: len([size for size in stored if size > 10_000]) == file_importer.MAX_LARGE)
+        for path in small:
+            harness.drop(path, jpeg(path))
+        await until(lambda: harness.paths == small)
+        assert len(list((harness.home / "media" / ".spool").iterdir())) == file_importer.MAX_LARGE
+        go_on.set()
+        await until(lambda: len(harness.paths) == len(large) + len(small))
+    assert harness.paths == [*small, *large]
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.EIO], ids=errno.errorcode.get)
