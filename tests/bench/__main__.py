@@ -14,6 +14,8 @@ import time
 import traceback
 from pathlib import Path
 
+import structlog
+
 from tests.bench.measure import HEADER, NOTE
 from tests.bench.trees import BEFORE, Bench, checkouts
 
@@ -53,6 +55,8 @@ def main() -> None:
     wanted = frozenset(options.measures or MEASURES)
     if unknown := wanted - MEASURES.keys():
         sys.exit(f"no such measure: {', '.join(sorted(unknown))}")
+    # Standard output has the table only.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     began, failed = time.monotonic(), list[str]()
     with checkouts(options.before) as trees, tempfile.TemporaryDirectory(prefix="lares-bench-") as folder:
         print(NOTE, HEADER, sep="\n", flush=True)
