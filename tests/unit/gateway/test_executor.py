@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.graphql.executor import PlanningExecutor
 from gateway.graphql.plans import Planner
+from gateway.graphql.strawberry_internals import core_schema
 from gateway.schema import make_schema
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_pb2, event_service_pb2
@@ -20,6 +21,8 @@ from tests.unit.gateway.fake_store import FakeStore
 pytestmark = pytest.mark.usefixtures("calling_as_itself")
 
 SCHEMA = make_schema()._schema
+# With shorter ways to the resolvers.
+OURS = core_schema(make_schema())
 
 
 def run(kind: type[Executor[Any]], text: str, response: Any, **variables: Any) -> Any:
@@ -31,8 +34,9 @@ def run(kind: type[Executor[Any]], text: str, response: Any, **variables: Any) -
         return response
 
     siblings = SimpleNamespace(events=SimpleNamespace(ListEvents=list_events))
+    schema = OURS if issubclass(kind, PlanningExecutor) else SCHEMA
     executor = kind.build(
-        SCHEMA, document, context_value=SimpleNamespace(siblings=siblings), raw_variable_values=variables
+        schema, document, context_value=SimpleNamespace(siblings=siblings), raw_variable_values=variables
     )
     assert isinstance(executor, Executor)
 

@@ -20,6 +20,7 @@ from gateway.errors import InvalidGraphQL
 from gateway.graphql.documents import CACHED_CHOICES, DocumentCache, ValidDocument
 from gateway.graphql.executor import PlanningExecutor
 from gateway.graphql.json_text import encode
+from gateway.graphql.strawberry_internals import core_schema
 from gateway.schema import DATE_TIME
 from gateway.schema.message_fields import computed_field, message_field
 from mesh.problems import Unavailable
@@ -32,6 +33,13 @@ CALLS: list[str] = []
 class Colour(Enum):
     RED = 1
     BLUE = 2
+
+
+@strawberry.input
+class Wanted:
+    least_size: int = 3
+    colours: list[Colour] | None = None
+    other: "Wanted | None" = None
 
 
 @strawberry.type
@@ -82,6 +90,21 @@ class Thing:
         return str(info.context) + str(info.path.key) * times
 
     @strawberry.field
+    async def given(
+        self,
+        info: strawberry.Info,
+        some_word: str = "w",
+        colour: Colour | None = Colour.BLUE,
+        colours: list[Colour | None] | None = None,
+        wanted: Wanted | None = None,
+        at: Timestamp | None = None,
+        words: list[str] | None = None,
+    ) -> str:
+        assert type(info) is strawberry.Info
+        assert (info.python_name, info.return_type, info.path.key) == ("given", str, "given")
+        return repr((some_word, colour, colours, wanted, at and at.seconds, words, self.message.id))
+
+    @strawberry.field
     async def later_fails(self) -> str:
         await asyncio.sleep(0)
         self._count("later_fails")
@@ -114,7 +137,12 @@ class Query:
         return [Thing(message=info.root_value), Thing(message=info.root_value)]
 
 
-SCHEMA = strawberry.Schema(Query, config=StrawberryConfig(scalar_map={Timestamp: DATE_TIME}))._schema
+def make_schema() -> strawberry.Schema:
+    return strawberry.Schema(Query, config=StrawberryConfig(scalar_map={Timestamp: DATE_TIME}))
+
+
+# The same, but for the ways to its resolvers.
+OURS, STRAWBERRYS = core_schema(make_schema()), make_schema()._schema
 VARIABLES = "($yes: Boolean! = true, $no: Boolean! = false, $times: Int! = 2)"
 LEAVES = [
     *("__typename", "id", "name", "size", "share", "flag", "colour"),
@@ -138,7 +166,8 @@ def run(
 ) -> tuple[bytes, list[Any], list[str]]:
     """Returns the data, the errors and the calls of resolvers."""
     CALLS.clear()
-    executor = kind.build(SCHEMA, document.tree, message(values), "context", raw_variable_values=variables)
+    schema = OURS if kind is PlanningExecutor else STRAWBERRYS
+    executor = kind.build(schema, document.tree, message(values), "context", raw_variable_values=variables)
     assert isinstance(executor, Executor)
     if isinstance(executor, PlanningExecutor):
         executor.collected = document.collected(executor.operation, executor.variable_values.coerced)
@@ -169,7 +198,7 @@ def message(value: Any) -> Any:
 
 def compare(text: str, values: dict[str, Any], *choices: dict[str, Any]) -> Any:
     """Executes a document several times both ways; the results must be the same."""
-    document = DocumentCache(SCHEMA).get(text)
+    document = DocumentCache(OURS).get(text)
     results = []
     for variables in choices or ({},):
         ours, theirs = (run(kind, document, values, **variables) for kind in (PlanningExecutor, Executor))
@@ -339,6 +368,28 @@ def test_values_that_do_not_fit(selection: str, wrong: dict[str, Any], result: A
     assert bool(errors) == ((b"null" in data and b"[" not in data) or b"grid" in data)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        '(someWord: "x", colour: RED, colours: [RED, null], words: ["a"], at: "2026-11-27T01:02:03")',
+        "(colour: null, colours: null, wanted: null, at: null, words: null)",
+        "(wanted: {leastSize: 5, colours: [BLUE], other: {other: {}}}, colours: RED)",
+        "(someWord: $word, colour: $colour, colours: [$colour], wanted: $wanted, words: [$word])",
+    ],
+)
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"word": "v", "colour": "RED", "wanted": {"colours": "BLUE"}}, {"colour": None, "wanted": None}],
+)
+def test_resolvers_are_given_the_same_arguments(arguments: str, variables: dict[str, Any]) -> None:
+    declared = '($word: String! = "d", $colour: Colour, $wanted: Wanted)' if "$" in arguments else ""
+    text = f"query {declared} {{ thing {{ given{arguments} }} }}"
+    data, errors, _ = compare(text, thing(), variables)
+    assert json.loads(data)["thing"]["given"]
+    assert not errors
+
+
 def test_a_resolver_below_a_field_that_cannot_be_read_runs_once() -> None:
     """Reading fails before any resolver has run, and the resolvers of the object run once all the same."""
     text = "{ thing { size later counted fails laterThing { name counted } name } }"
@@ -385,7 +436,7 @@ def test_what_is_only_read_never_reaches_graphql_core(monkeypatch: pytest.Monkey
     values = thing(inner=inner, things=[inner, thing(id="3", inner=inner)])
     compare(text, values)
     monkeypatch.setattr(PlanningExecutor, "build_resolve_info", watched)
-    run(PlanningExecutor, DocumentCache(SCHEMA).get(text), values)
+    run(PlanningExecutor, DocumentCache(OURS).get(text), values)
     assert slow == ["thing", "counted"]
 
 
@@ -397,7 +448,7 @@ NESTED = "{ thing { ...F0 } } fragment F12 on Thing { id } " + " ".join(
 
 
 def test_functions_are_generated_once_for_each_selection_set() -> None:
-    document = DocumentCache(SCHEMA).get(NESTED)
+    document = DocumentCache(OURS).get(NESTED)
     for _ in range(2):
         run(PlanningExecutor, document, thing())
         (collected,) = document._collected.values()
@@ -410,7 +461,7 @@ def test_the_plans_of_a_document_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(f"gateway.graphql.{module}.MAX_PLANS", 5)
     values = thing(inner=thing(inner=thing(id="3")))
     assert compare(NESTED, values)[0].count(b"null") == 8
-    document = DocumentCache(SCHEMA).get(NESTED)
+    document = DocumentCache(OURS).get(NESTED)
     run(PlanningExecutor, document, values)
     (collected,) = document._collected.values()
     assert (len(collected.plans), len(collected.subfields)) == (5, 5)
@@ -420,7 +471,7 @@ def test_the_choices_of_a_document_that_are_kept_are_bounded() -> None:
     names = [f"v{index}" for index in range(8)]
     declared = ", ".join(f"${name}: Boolean!" for name in names)
     fields = " ".join(f"{name}: id @include(if: ${name})" for name in names)
-    document = DocumentCache(SCHEMA).get(f"query ({declared}) {{ thing {{ __typename {fields} }} }}")
+    document = DocumentCache(OURS).get(f"query ({declared}) {{ thing {{ __typename {fields} }} }}")
     for number in range(2**8):
         chosen = {name: bool(number >> index & 1) for index, name in enumerate(names)}
         data, _, _ = run(PlanningExecutor, document, thing(), **chosen)
