@@ -1,6 +1,9 @@
 """The gateway as one ASGI application."""
 
+from collections.abc import Awaitable
+
 from starlette.routing import Route, Router, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from gateway.http.authentication import Authenticator
 from gateway.http.front_page import front_page
@@ -22,13 +25,20 @@ def make_application(
 ) -> RequestMiddleware:
     """`/`, `/health` and `/ready` are open to everybody; every other path needs an API key."""
     routes = [
+        Route("/", front_page),
         Route("/graphql", graphql, methods=["POST"]),
         WebSocketRoute("/graphql", websockets),
-        Route("/", front_page),
         Route("/media/{id}", media.original),
         Route("/media/{id}/thumbnail", media.thumbnail),
         Route("/health", health.live),
         Route("/ready", health.ready),
         Route("/metrics", health.metrics),
     ]
-    return RequestMiddleware(Router(routes, redirect_slashes=False), authenticator, metrics)
+    router = Router(routes, redirect_slashes=False)
+
+    def route(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Spares the most frequent request the way through Starlette's router."""
+        is_query = scope["type"] == "http" and scope["path"] == "/graphql" and scope["method"] == "POST"
+        return (graphql if is_query else router)(scope, receive, send)
+
+    return RequestMiddleware(route, authenticator, metrics)

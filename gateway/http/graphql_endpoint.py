@@ -15,6 +15,7 @@ from gateway.graphql.json_text import encode, read_json
 from gateway.graphql.request import GraphQLRequest
 from mesh.problems import Exhausted, Invalid, Unavailable
 from mesh.telemetry.redaction import redacted
+from mesh.telemetry.spans import is_recording
 
 MAX_BODY_BYTES = 256 * 1024
 BODY_SECONDS = 10.0
@@ -53,8 +54,9 @@ class GraphQLEndpoint:
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         request = GraphQLRequest.from_payload(read_json(body))
-        name = redacted(request.operation_name or "")[:MAX_NAME_CHARACTERS]
-        trace.get_current_span().set_attribute("graphql.operation.name", name)
+        if is_recording():
+            name = redacted(request.operation_name or "")[:MAX_NAME_CHARACTERS]
+            trace.get_current_span().set_attribute("graphql.operation.name", name)
         response = await self._engine.execute(request)
         strict = GRAPHQL_JSON in headers.get("accept", "")
         status = HTTPStatus.BAD_REQUEST if strict and "data" not in response else HTTPStatus.OK
