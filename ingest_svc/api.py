@@ -42,7 +42,7 @@ class IngestServicer(IngestServiceServicer):
             settling=status.settling,
             unannounced=status.unannounced + self._uploads.in_progress,
             scanning=status.scanning,
-            problem=printable(status.problem),
+            problem=printable(status.problem or status.limit),
             unreadable_folders=[printable(folder) for folder in status.unreadable[:MAX_FOLDERS]],
         )
 

@@ -22,7 +22,8 @@ from mesh.image_metadata import exif_time
 
 COMPARED_BYTES = 64 * 1024
 # Errors that an unchanged file gives every time. Others have causes outside the file, and pass.
-PERMANENT_ERRORS = {errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG}
+DENIED = {errno.EACCES, errno.EPERM}
+PERMANENT_ERRORS = DENIED | {errno.EIO, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def examine(
     limits: PhotoLimits,
     spooled: SpooledFile | None = None,
 ) -> ExaminedPhoto | RejectionCause | None:
-    """None if the file is gone or is no longer in the state that `file` describes.
+    """None if the file is gone, cannot be looked at, or is no longer in the state that `file` describes.
 
     A file that can be a photo is copied to `spooled`, and the copy is examined. Raises OSError for an error
     that may pass.
@@ -54,16 +55,27 @@ def examine(
             if isinstance(head, RejectionCause):
                 return head
             return _examine_content(stream, file, camera, limits, spooled)
-    except FileNotFoundError:
-        return None
     except SpoolFailed:
         raise
     except OSError as error:
+        if not file.same_state(fingerprint(root, file.path)):
+            return None  # perhaps it is a folder that may not be entered
         if error.errno == errno.EIO:
             os.scandir(root).close()  # it is the whole folder that fails, perhaps
+        if error.errno in DENIED and _may_be_read(root / file.path):
+            return None  # perhaps a folder could not be entered just before
         if error.errno in PERMANENT_ERRORS:
             return RejectionCause(RejectReason.UNREADABLE, f"it cannot be read: {error.strerror}")
         raise
+
+
+def _may_be_read(path: Path) -> bool:
+    try:
+        with open(path, "rb", buffering=0, opener=_open) as stream:
+            read_at(stream.fileno(), 0, SIGNATURE_BYTES)
+    except OSError:
+        return False
+    return True
 
 
 def _examine_content(

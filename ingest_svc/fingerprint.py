@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +56,19 @@ def fingerprints(root: Path, paths: Iterable[str]) -> dict[str, Fingerprint]:
 
 
 def is_real_folder(root: Path, folder: str) -> bool:
-    """Whether the path to the folder contains no links."""
+    """Whether there is such a folder, and the path to it contains no links."""
     full = os.path.join(root, folder) if folder else str(root)
-    return os.path.realpath(full) == full
+    if sys.platform != "linux":
+        return os.path.isdir(full) and os.path.realpath(full) == full
+    try:
+        # One look-up, and not one for each folder of the path.
+        descriptor = os.open(full, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}") == full
+    finally:
+        os.close(descriptor)
 
 
 def fingerprint_in_real_folder(root: Path, path: str) -> Fingerprint | None:

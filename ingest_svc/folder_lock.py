@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import structlog
+
 from mesh import file_lock
 from mesh.problems import Conflict
 
 LOCK_NAME = ".lares.lock"
 PATIENCE_SECONDS = 3.0
 POLL_SECONDS = 0.05
+
+log = structlog.get_logger(__name__)
 
 
 class FolderLock:
@@ -62,7 +66,7 @@ class FolderLock:
 @asynccontextmanager
 async def lock_folder(folder: Path, patience: float = PATIENCE_SECONDS) -> AsyncIterator[FolderLock]:
     """Holds the lock until the block ends. Waits up to `patience` seconds, in case another ingest is
-    about to end.
+    about to end. While the folder is away, nothing is held until `renew`.
 
     Raises Conflict INGEST_RUNNING if another ingest holds the lock.
     """
@@ -72,6 +76,9 @@ async def lock_folder(folder: Path, patience: float = PATIENCE_SECONDS) -> Async
         while True:
             try:
                 lock.renew()
+                break
+            except OSError as error:
+                log.error("the cameras folder is away", error=str(error))
                 break
             except Conflict:
                 if time.monotonic() >= deadline:

@@ -64,10 +64,17 @@ class Originals:
                     await self._threads.run(self._remove, [file])
 
     def _recover(self) -> None:
-        for folder, _, names in os.walk(self._root):
-            for name in names:
-                if name.startswith(SET_ASIDE_PREFIX):
-                    _put_back(Path(folder, name))
+        folders = [str(self._root)]  # not os.walk, which cannot go a thousand levels down
+        while folders:
+            try:
+                with os.scandir(folders.pop()) as entries:
+                    found = list(entries)
+            except OSError:
+                continue  # what is in it is put back by a later start
+            folders += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+            for entry in found:
+                if entry.name.startswith(SET_ASIDE_PREFIX):
+                    _put_back(Path(entry.path))
 
     def _examine(self, file: Fingerprint) -> ExaminedPhoto | None:
         camera = self._admission.of_file(file)

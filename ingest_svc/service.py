@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import structlog
 from opentelemetry.trace import Span
 
 from ingest_svc.admission import Admission, CameraTable
@@ -41,6 +42,8 @@ from mesh.offset_client import OffsetClient
 from mesh.problems import Unavailable
 from mesh.topics import INGESTED, REJECTED, M, Topic
 
+log = structlog.get_logger(__name__)
+
 READER_THREADS = 3
 SERVICE = "lares.ingest.v1.IngestService"
 
@@ -70,7 +73,7 @@ class Ingest:
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     """Watches the cameras folder, takes uploads and announces both until the block ends.
 
-    Raises Conflict INGEST_RUNNING if another ingest uses this cameras folder, and Unavailable WATCH_REFUSED.
+    Raises Conflict INGEST_RUNNING if another ingest uses this cameras folder.
     """
     async with AsyncExitStack() as stack:
         cameras = await stack.enter_async_context(open_camera_configurations(mesh.bus))
@@ -103,7 +106,10 @@ async def compose(
 ) -> AsyncIterator[Ingest]:
     """Everything except the loops, which the caller runs. The cameras folder is watched once the block is
     entered. `detection` returns how far detect_svc has come."""
-    config.cameras_folder.mkdir(parents=True, exist_ok=True)
+    try:
+        config.cameras_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # ingest waits for it
+        log.error("cameras folder not made", path=str(config.cameras_folder), error=str(error))
     root = config.cameras_folder.resolve()
     limits = PhotoLimits(config.ingest_max_bytes, config.ingest_max_pixels)
     poll_seconds = config.ingest_poll_seconds if config.ingest_polling else None

@@ -25,7 +25,7 @@ from ingest_svc.watching.camera_folders import CameraFolders
 from ingest_svc.watching.completion import CompleteFile, CompletionTracker
 from ingest_svc.watching.file_events import FileEventType, FolderEventType
 from ingest_svc.watching.folder_scan import FolderScan
-from ingest_svc.watching.folder_walk import camera_folder, camera_folder_names, walk
+from ingest_svc.watching.folder_walk import camera_folder, camera_folder_names, outermost, walk
 from ingest_svc.watching.folder_watcher import FolderAway, FolderWatcher
 from ingest_svc.watching.ignored_names import IgnoredNames
 
@@ -33,9 +33,7 @@ log = structlog.get_logger(__name__)
 
 # How often, at most and at least, the worker checks that the cameras folder is still there; how often while
 # it is not.
-CHECK_SECONDS, IDLE_CHECK_SECONDS, AWAY_SECONDS = 0.25, 2.0, 0.5
-# How often everything is scanned while some folders report no events.
-BLIND_SCAN_SECONDS = 60.0
+CHECK_SECONDS, IDLE_CHECK_SECONDS, AWAY_SECONDS = 0.25, 1.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,15 @@ class IngestProgress:
     """Counts the files that were seen and are not durably announced yet, with those of the backlog. While
     there are any, while the watcher lags behind, or while the cameras folder is away, at least one of the
     first three is not zero or false. `problem` says why the folder is away or why photos cannot be stored;
-    empty if all is well. `unreadable` are the folders in it that cannot be read."""
+    empty if all is well. `unreadable` are the folders in it that cannot be read. `limit` says which limit of
+    the system makes watching slower, if any."""
 
     settling: int
     unannounced: int
     scanning: bool
     problem: str = ""
     unreadable: tuple[str, ...] = ()
+    limit: str = ""
 
 
 class IngestWorker:
@@ -87,7 +87,6 @@ class IngestWorker:
         self._changed_cameras: dict[str, None] = {configured.camera.id: None for configured in cameras.all()}
         # When each camera was created. A different time means that it was deleted and created again.
         self._created_at: dict[str, int] = {}
-        self._scanned_at = time.monotonic()
         # Why the cameras folder is away, and whether something in it was gone that had just been there.
         self._problem, self._vanished = "", False
         self._checked_at = -CHECK_SECONDS
@@ -106,6 +105,7 @@ class IngestWorker:
             scanning=bool(self._to_scan or self._problem),
             problem=self._problem or self._importer.storage.problem,
             unreadable=tuple(sorted(folder for folder in self._watcher.watch.unreadable if folder)),
+            limit=self._watcher.watch.limit,
         )
 
     async def follow_cameras(self) -> None:
@@ -161,14 +161,12 @@ class IngestWorker:
         if "" in self._to_scan:
             await self._update_folders()
         await self._handle_camera_changes()
-        if self._watcher.events.blind and time.monotonic() - self._scanned_at > BLIND_SCAN_SECONDS:
-            self._to_scan[""] = None
         # Events that arrive during a scan wait: files that were there before go first.
-        for folder in list(self._to_scan):
-            await self._scan_folder(folder)
+        if self._to_scan:
+            await self._scan_folders(list(self._to_scan))
         await self._handle_events()
-        for folder, position in list(self._to_list.items()):
-            await self._list_folder(folder, position)
+        if self._to_list:
+            await self._list_folders(dict(self._to_list))
         await self._check_incomplete_files()
         # In this order, so that nothing is overtaken that need not wait.
         await self._submit_backlog()
@@ -214,9 +212,9 @@ class IngestWorker:
             await self._duplicate_filter.reserve()
             self._duplicate_filter.submit(Fingerprint(folder), cause, time.monotonic())
 
-    async def _scan_folder(self, folder: str) -> None:
+    async def _scan_folders(self, folders: list[str]) -> None:
         await self._update_folders()  # the lost events may include one of a new folder
-        result = await self._scan.run(folder, self._duplicate_filter.knows)
+        result = await self._scan.run(outermost(folders), self._duplicate_filter.knows)
         for path in result.incomplete:
             self._completion.record(path, FileEventType.FOUND, time.monotonic())
         now, fresh = time.monotonic(), list[Fingerprint]()
@@ -228,8 +226,8 @@ class IngestWorker:
         await self._submit_backlog()
         for file in fresh:
             await self._submit_or_wait(file, now)
-        self._scanned_at = time.monotonic()
-        del self._to_scan[folder]
+        for folder in folders:
+            del self._to_scan[folder]
 
     async def _handle_events(self) -> None:
         events, lost = self._watcher.events.take()
@@ -251,13 +249,15 @@ class IngestWorker:
         if folders_changed:
             await self._update_folders()
 
-    async def _list_folder(self, folder: str, position: int) -> None:
-        """Finds the files that were put into a new folder before it was watched."""
-        files = await self._checks.run(self._files, folder)
-        self._vanished |= not files
-        for path in files:
-            self._completion.record(path, FileEventType.FOUND, time.monotonic(), position)
-        del self._to_list[folder]
+    async def _list_folders(self, positions: dict[str, int]) -> None:
+        """Finds the files that were put into new folders before these were watched."""
+        for folder in outermost(positions):
+            files = await self._checks.run(self._files, folder)
+            self._vanished |= not files
+            for path in files:
+                self._completion.record(path, FileEventType.FOUND, time.monotonic(), positions[folder])
+        for folder in positions:
+            del self._to_list[folder]
 
     def _files(self, folder: str) -> list[str]:
         return [file.path for file in walk(self._root, folder, self._ignored, self._watcher.watch.distrust)]
@@ -265,9 +265,10 @@ class IngestWorker:
     async def _check_incomplete_files(self) -> None:
         if due := self._completion.due(time.monotonic()):
             states, now = await self._checks.run(self._states, due), time.monotonic()
-            self._vanished |= any(file is None for _, file, _ in states)
             for path, file, busy in states:
                 self._completion.update(path, file, busy, now)
+                if file is None:
+                    self._missing(path)
 
     def _states(self, paths: list[str]) -> list[tuple[str, Fingerprint | None, bool]]:
         """(path, fingerprint, whether it is being written) of each file."""
@@ -285,7 +286,8 @@ class IngestWorker:
         found = await self._checks.run(fingerprints, self._root, [entry.path for entry in complete])
         for entry in await self._in_order(complete, found):
             file = found.get(entry.path)
-            self._vanished |= file is None
+            if file is None:
+                self._missing(entry.path)
             if file is None or self._duplicate_filter.knows(file):
                 self._completion.forget(entry.path)
             elif entry.moment is None:
@@ -295,6 +297,11 @@ class IngestWorker:
             else:
                 self._completion.retry(entry.path, time.monotonic())  # the moment has passed
             self._completion.remove(entry)
+
+    def _missing(self, path: str) -> None:
+        """Notes that a file was not there, or could not be looked at, although it was reported."""
+        self._vanished = True
+        self._watcher.watch.missing(path)
 
     async def _in_order(
         self, complete: list[CompleteFile], found: dict[str, Fingerprint]

@@ -282,7 +282,8 @@ class Config(BaseSettings):
     @classmethod
     def _patterns(cls, value: list[str]) -> list[str]:
         for pattern in value:
-            if not pattern.strip("/*") or ".." in pattern.split("/"):
+            parts = pattern.strip("/").split("/")
+            if not pattern.strip("/*?") or {"", ".", ".."} & set(parts):
                 raise ValueError(f"{pattern!r} is not a name, nor a path below the cameras folder")
         return value
 

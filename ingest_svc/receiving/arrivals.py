@@ -16,8 +16,8 @@ class Arrivals:
 
     def __init__(self, root: Path) -> None:
         self._folder = root / FOLDER_NAME
-        for kept in self._folder.iterdir() if self._folder.is_dir() else ():
-            with suppress(OSError):
+        with suppress(OSError):
+            for kept in list(self._folder.iterdir()):
                 if time.time() - kept.stat().st_mtime > KEPT_SECONDS:
                     kept.unlink()
 

@@ -45,8 +45,6 @@ class FileEventQueue:
         self._events: deque[FileEvent] = deque()
         self._lost = False
         self._wake = asyncio.Event()
-        # Set when some folders report no events, so that they have to be scanned regularly.
-        self.blind = False
 
     def __len__(self) -> int:
         return len(self._events) + self._lost

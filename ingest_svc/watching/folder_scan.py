@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from ingest_svc.examination import capture_time_of_file
@@ -36,7 +36,7 @@ class FolderScan:
     """`clock` is the current time by the file system's clock, in nanoseconds. `owner` returns the camera of a
     file, the cause of its rejection, or None to skip it. `on_known` receives, page by page, the files that
     the store knows. `open_for_writing` returns whether a process writes to a file. `on_failure` is called,
-    from any thread, with each folder that cannot be listed."""
+    from any thread, with each folder that cannot be listed, or is not there."""
 
     def __init__(
         self,
@@ -57,12 +57,15 @@ class FolderScan:
         self._known_files, self._on_known = known_files, on_known
         self._ignored, self._on_failure = ignored, on_failure
 
-    async def run(self, below: str, skip: Callable[[Fingerprint], bool]) -> ScanResult:
-        """Scans the folder `below` (a relative path; "" scans everything), except the files for which `skip`
-        returns true. Raises OSError if the cameras folder itself cannot be listed."""
+    async def run(self, folders: Iterable[str], skip: Callable[[Fingerprint], bool]) -> ScanResult:
+        """Scans these folders (relative paths, of which none is below another; "" scans everything), except
+        the files for which `skip` returns true. Raises OSError if the cameras folder itself cannot be
+        listed."""
         result, recent = ScanResult(), list[Fingerprint]()
         started = await self._checks.run(self._clock)
-        files = walk(self._root, below, self._ignored, self._on_failure)
+        files = chain.from_iterable(
+            walk(self._root, folder, self._ignored, self._on_failure) for folder in folders
+        )
         while page := await self._checks.run(list, islice(files, PAGE)):
             wanted = [file for file in page if not skip(file) and self._owner(file)]
             result.incomplete += [file.path for file in wanted if file.ctime_ns >= started]

@@ -1,7 +1,7 @@
 """Lists the files and folders of the cameras folder."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from ingest_svc.fingerprint import Fingerprint, fingerprint_in_real_folder, is_real_folder
@@ -11,6 +11,17 @@ from ingest_svc.watching.ignored_names import IgnoredNames
 def camera_folder(path: str) -> str:
     """The first level of a path that is relative to the cameras folder."""
     return path.partition("/")[0]
+
+
+def outermost(folders: Collection[str]) -> list[str]:
+    """Those that are in none of the others."""
+    return [folder for folder in folders if not any(outer in folders for outer in _outer(folder))]
+
+
+def _outer(folder: str) -> Iterator[str]:
+    while folder:
+        folder = folder.rpartition("/")[0]
+        yield folder
 
 
 def camera_folder_names(root: Path, ignored: IgnoredNames) -> list[str]:
@@ -24,20 +35,22 @@ def walk(
 ) -> Iterator[Fingerprint]:
     """Yields every file in the folder `below`, at any depth, that is not ignored.
 
-    Links to folders are not followed. Files and folders that vanish meanwhile are left out; `on_failure` is
-    called with each other folder that cannot be listed. Raises OSError if that is the cameras folder itself.
+    Links to folders are not followed. Files that vanish meanwhile are left out; `on_failure` is called with
+    each folder that cannot be listed, or is not there. Raises OSError if that is the cameras folder itself.
     """
-    folders = [below] if not below or is_real_folder(root, below) else []
+    folders = [below]
+    if below and not is_real_folder(root, below):
+        on_failure(below)
+        return
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(root / folder) as entries:
                 found = list(entries)
-        except OSError as error:
+        except OSError:
             if not folder:
                 raise
-            if not isinstance(error, FileNotFoundError | NotADirectoryError):
-                on_failure(folder)
+            on_failure(folder)
             continue
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name

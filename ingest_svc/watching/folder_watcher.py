@@ -20,6 +20,8 @@ from ingest_svc.watching.watch_barrier import WatchBarrier
 from mesh.problems import Conflict, Internal, Unavailable
 
 JOIN_SECONDS = 3.0
+# How often the cameras folder is polled if it cannot be watched natively.
+FALLBACK_POLL_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -52,8 +54,17 @@ class FolderWatcher:
 
     async def caught_up(self) -> bool:
         """Waits until everything that happened before is in `events`; returns False if that is unknown. With
-        polling it returns True at once: changes since the last poll are not known yet."""
-        return not self.watch.reports_close or await self.barrier.wait()
+        polling it returns True at once if the cameras folder is there: changes since the last poll are not
+        known yet."""
+        if self.watch.reports_close:
+            return await self.barrier.wait()
+        return await asyncio.to_thread(self._is_there)
+
+    def _is_there(self) -> bool:
+        try:
+            return folder_state(str(self.root)).identity == self.watch.identity
+        except OSError:
+            return False
 
     def check(self) -> None:
         """Makes sure that the folder that is there now is locked and watched. Blocks.
@@ -87,20 +98,10 @@ async def watch_folder(
     root: Path, lock: FolderLock, poll_seconds: float | None, ignored: IgnoredNames
 ) -> AsyncIterator[FolderWatcher]:
     """Reports every change that happens after the block is entered. `root` is absolute and contains no links.
-    `poll_seconds` None means native events, where the system has any.
-
-    Raises Unavailable WATCH_REFUSED if the system refuses to watch the folder.
-    """
+    `poll_seconds` None means native events, where the system has any."""
     events, barrier = FileEventQueue(), WatchBarrier(root)
+    watch = await asyncio.to_thread(_prepared, root, ignored, events, barrier, poll_seconds)
     try:
-        watch = _watch(root, ignored, events, barrier, poll_seconds)
-    except OSError as error:
-        raise _refused(error) from None
-    try:
-        try:
-            await asyncio.to_thread(watch.prepare)
-        except OSError as error:
-            raise _refused(error) from None
         watch.start()
         yield FolderWatcher(root, events, barrier, watch, lock, is_mount_point(str(root)))
     finally:
@@ -111,26 +112,37 @@ async def watch_folder(
             watch.close()
 
 
-def _refused(error: OSError) -> Unavailable:
-    return Unavailable(
-        f"the cameras folder cannot be watched: {error.strerror or error}; raise"
-        " fs.inotify.max_user_watches or fs.inotify.max_user_instances, or set LARES_INGEST_POLLING=true",
-        "WATCH_REFUSED",
-    )
-
-
-def _watch(
+def _prepared(
     root: Path,
     ignored: IgnoredNames,
     events: FileEventQueue,
     barrier: WatchBarrier,
     poll_seconds: float | None,
 ) -> FolderWatch:
-    if poll_seconds is not None:
-        return PollingWatch(root, ignored, events, poll_seconds)
+    limit = ""
+    if poll_seconds is None:
+        try:
+            return _native(root, ignored, events, barrier)
+        except UnsupportedLibcError:
+            log.warning("this system has no inotify, polling the cameras folder")
+        except OSError as error:
+            limit = (
+                f"the system cannot watch the cameras folder, which is polled ({error.strerror or error}):"
+                " raise fs.inotify.max_user_watches and fs.inotify.max_user_instances"
+            )
+            log.error(limit)
+    polling = PollingWatch(root, ignored, events, poll_seconds or FALLBACK_POLL_SECONDS, limit)
+    polling.prepare()
+    return polling
+
+
+def _native(root: Path, ignored: IgnoredNames, events: FileEventQueue, barrier: WatchBarrier) -> FolderWatch:
+    from ingest_svc.watching.native_watch import NativeWatch
+
+    watch = NativeWatch(root, ignored, events, barrier)
     try:
-        from ingest_svc.watching.native_watch import NativeWatch
-    except UnsupportedLibcError:
-        log.warning("this system has no inotify, polling the cameras folder")
-        return PollingWatch(root, ignored, events, 1.0)
-    return NativeWatch(root, ignored, events, barrier)
+        watch.prepare()
+    except OSError:
+        watch.close()
+        raise
+    return watch

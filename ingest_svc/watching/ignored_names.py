@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from fnmatch import translate
+from unicodedata import normalize
 
 # What network storages, Windows, macOS, Linux and Android put into folders that they share or look after:
 # thumbnails, recycle bins, snapshots and indexes. Names that begin with a dot are ignored anyway.
@@ -46,39 +47,37 @@ TEMPORARY_FILES = ("*.part", "*.tmp")
 
 class IgnoredNames:
     """`patterns` are more names to ignore, of files and folders at any depth, with the wildcards of a shell.
-    One with a slash is a path below the cameras folder. Upper and lower case are not distinguished."""
+    One with a slash is a path below the cameras folder. Upper and lower case are not distinguished.
+
+    Paths are relative to the cameras folder. The answer is about the last name only: whoever goes down from
+    the cameras folder does not enter a folder that is ignored.
+    """
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
         own = [pattern.strip("/") for pattern in patterns]
         names = [pattern for pattern in own if "/" not in pattern]
+        paths = [pattern for pattern in own if "/" in pattern]
         self._folder = _any_of([*SYSTEM_FOLDERS, *names])
         self._file = _any_of([*SYSTEM_FILES, *TEMPORARY_FILES, *names])
-        self._path = _any_of([pattern for pattern in own if "/" in pattern])
+        self._path = _any_of(paths) if paths else None
 
     def folder(self, path: str) -> bool:
-        """Whether to ignore the folder and everything in it. `path` is relative to the cameras folder."""
-        return any(self.folder_name(name) for name in path.split("/")) or self._listed(path)
-
-    def folder_name(self, name: str) -> bool:
-        return name.startswith(".") or self._folder.match(name) is not None
+        return self._is_ignored(path, self._folder)
 
     def file(self, path: str) -> bool:
-        """Whether to ignore the file, for its own name or for that of a folder that it is in."""
-        folder, slash, name = path.rpartition("/")
-        return self.file_name(name) or (bool(slash) and self.folder(folder)) or self._listed(path)
+        return self._is_ignored(path, self._file)
 
-    def file_name(self, name: str) -> bool:
-        return name.startswith(".") or self._file.match(name) is not None
-
-    def _listed(self, path: str) -> bool:
-        if self._path.pattern == NOTHING:
-            return False
-        parts = path.split("/")
-        return any(self._path.match("/".join(parts[:end])) for end in range(1, len(parts) + 1))
-
-
-NOTHING = r"(?!)"
+    def _is_ignored(self, path: str, names: re.Pattern[str]) -> bool:
+        name = path.rpartition("/")[2]
+        if name.startswith(".") or names.match(_composed(name)):
+            return True
+        return self._path is not None and self._path.match(_composed(path)) is not None
 
 
 def _any_of(patterns: list[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(translate, patterns)) or NOTHING, re.IGNORECASE)
+    return re.compile("|".join(translate(_composed(pattern)) for pattern in patterns), re.IGNORECASE)
+
+
+def _composed(text: str) -> str:
+    """macOS stores `ü` as two characters."""
+    return normalize("NFC", text)

@@ -3,6 +3,7 @@
 A folder can slip through: it could not be read when it was made, it was renamed before it could be watched,
 another file system was mounted over it. So there is a record of what is watched, and of what it looked like,
 which is compared with what exists: for the folder that an event is about at once, for all of them regularly.
+Folders for which the system has no watch left are polled.
 """
 
 import errno
@@ -15,8 +16,9 @@ from typing import NamedTuple
 import structlog
 
 from ingest_svc.watching.file_events import FileEventQueue, FileEventType, FolderEventType
+from ingest_svc.watching.folder_poll import FolderPoll, pause_after
 from ingest_svc.watching.folder_state import FolderState, folder_state, require_searchable
-from ingest_svc.watching.folder_watch import FolderWatch, joined
+from ingest_svc.watching.folder_watch import GONE, FolderWatch, folder_of, joined
 from ingest_svc.watching.ignored_names import IgnoredNames
 from ingest_svc.watching.watch_barrier import BARRIER_NAME, WatchBarrier
 from ingest_svc.watching.watchdog_inotify import FolderInotify, InotifyEvent, WatchDescriptor
@@ -25,8 +27,11 @@ log = structlog.get_logger(__name__)
 
 # How often the record is compared with what exists; more often while the cameras folder itself is away.
 LOOK_SECONDS, LOOK_AWAY_SECONDS = 5.0, 0.5
+# How often folders without a watch are polled.
+POLL_SECONDS = 1.0
 
-GONE = (FileNotFoundError, NotADirectoryError)
+
+NO_WATCH_LEFT = {errno.ENOSPC, errno.ENOMEM}
 
 
 class _Folder(NamedTuple):
@@ -35,7 +40,7 @@ class _Folder(NamedTuple):
 
 
 class NativeWatch(FolderWatch):
-    """Raises OSError if the system has no inotify to give."""
+    """Raises OSError if the system has no inotify, or no watch, to give."""
 
     reports_close = True
 
@@ -46,37 +51,49 @@ class NativeWatch(FolderWatch):
         self._barrier, self._inotify = barrier, FolderInotify()
         self._folders: dict[str, _Folder] = {}
         self._path_of: dict[WatchDescriptor, str] = {}
-        # Readable folders for which the system has no watch left.
+        # Readable folders for which the system has no watch left; they are polled, with all that is below.
         self._without_watch: set[str] = set()
+        self._polled: set[str] = set()
+        self._poll_failed: dict[str, str] = {}
+        self._poll = FolderPoll(self._root, ignored, self._put, self._poll_fails)
         self._below: dict[str, set[str]] = {}
         self._distrusted: deque[str] = deque()
         self._look_now = False
 
     def prepare(self) -> None:
+        try:
+            self._inotify.add(self._root)
+        except OSError as error:
+            if error.errno in NO_WATCH_LEFT:
+                raise
         self._watch("")
-        if "" in self._without_watch:
-            raise OSError(errno.ENOSPC, "the limit of inotify watches is reached")
-        if "" in self._failed:
-            raise OSError(errno.EACCES, self._failed[""])
         self._tell()
 
     def distrust(self, folder: str) -> None:
         self._distrusted.append(folder)
+
+    def missing(self, file: str) -> None:
+        super().missing(file)
+        self._inotify.wake()
 
     def look(self) -> None:
         self._look_now = True
         self._inotify.wake()
 
     def _watch_until_stopped(self) -> None:
-        next_look = time.monotonic() + LOOK_SECONDS
+        next_look, next_poll = time.monotonic() + LOOK_SECONDS, 0.0
         while not self._stopping.is_set():
-            event = self._inotify.next_event(next_look - time.monotonic())
+            until = min(next_look, next_poll) if self._without_watch else next_look
+            event = self._inotify.next_event(until - time.monotonic())
             if event is not None:
                 self._handle(event)
             if self._look_now or time.monotonic() >= next_look:
                 self._look_now = False
                 self._look_at_all()
                 next_look = time.monotonic() + (LOOK_AWAY_SECONDS if self.identity is None else LOOK_SECONDS)
+            if (self._without_watch or self._polled) and time.monotonic() >= next_poll:
+                next_poll = self._poll_those_without_watch()
+            self._look_for_missing()
             self._tell()
 
     def close(self) -> None:
@@ -115,8 +132,9 @@ class NativeWatch(FolderWatch):
         if self._ignored.folder(path):
             return
         if event.is_create or event.is_moved_to:
-            self._watch(path)
-            self._put(path, FolderEventType.APPEARED)
+            if not self._is_watched(path):  # already, because its events are late
+                self._watch(path)
+                self._put(path, FolderEventType.APPEARED)
         elif event.is_delete or event.is_moved_from:
             self._forget(path)
             self._put(path, FolderEventType.GONE)
@@ -136,11 +154,12 @@ class NativeWatch(FolderWatch):
                 self._put(path, FileEventType.FOUND)
 
     def _look_at_all(self) -> None:
-        for _ in range(len(self._distrusted)):
-            folder = self._distrusted.popleft()
-            self._forget(folder)
-            self._watch_again(folder)
-        self._events.blind = bool(self._without_watch)
+        for folder in {self._distrusted.popleft() for _ in range(len(self._distrusted))}:
+            if folder in self._polled or folder_of(folder) not in self._folders:
+                self._poll.distrust(folder)
+            else:
+                self._forget(folder)
+                self._watch_again(folder)
         for folder in [*self._folders, *self._failed, *self._without_watch]:
             self._look_at(folder)
         if not self._folders:
@@ -175,9 +194,20 @@ class NativeWatch(FolderWatch):
         if folder in self._folders:
             self._put(folder, FolderEventType.MISSED)
 
+    def _is_watched(self, folder: str) -> bool:
+        """Whether the watch of the folder that has this path now is known."""
+        known = self._folders.get(folder)
+        try:
+            return known is not None and self._inotify.add(self._full(folder)) == known.watch
+        except OSError:
+            return False
+
     def _watch(self, path: str) -> None:
-        """Watches the folder, and those below it. First each folder is watched, then its entries are listed,
-        so that none is missed."""
+        """Watches the folder, and those below it, if that in which it is is watched. First each folder is
+        watched, then its entries are listed, so that none is missed."""
+        if path and folder_of(path) not in self._folders:
+            self._forget(path)
+            return
         folders = [path]
         while folders:
             folder = folders.pop()
@@ -191,8 +221,9 @@ class NativeWatch(FolderWatch):
                     raise OSError(errno.ELOOP, "the same folder is there under two names")
             except OSError as error:
                 self._forget(folder)
-                if error.errno == errno.ENOSPC:
-                    self._no_watch_left(folder)
+                if folder and error.errno in NO_WATCH_LEFT:
+                    self._without_watch.add(folder)
+                    self._place(folder)
                 elif not isinstance(error, GONE) or not folder:
                     self._fail(folder, error)
                 continue
@@ -261,9 +292,34 @@ class NativeWatch(FolderWatch):
         if folder:
             self._below.setdefault(folder.rpartition("/")[0], set()).add(folder)
 
-    def _no_watch_left(self, folder: str) -> None:
-        if not self._events.blind:
-            log.error("too many folders for native events, raise fs.inotify.max_user_watches")
-        self._events.blind = True
-        self._without_watch.add(folder)
-        self._place(folder)
+    def _poll_those_without_watch(self) -> float:
+        """Returns when to poll them again."""
+        began, self._poll_failed = time.monotonic(), {}
+        self._poll.poll(self._without_watch)
+        for folder in self._without_watch - self._polled:  # what happened before is unknown
+            self._put(folder, FolderEventType.MISSED)
+        if self._without_watch and not self._polled:
+            log.error("too many folders to watch, some are polled: raise fs.inotify.max_user_watches")
+        self._polled = set(self._without_watch)
+        self.limit = (
+            f"the system cannot watch {len(self._polled)} folders, which are polled: raise"
+            " fs.inotify.max_user_watches"
+            if self._polled
+            else ""
+        )
+        now = time.monotonic()
+        return now + pause_after(now - began, POLL_SECONDS)
+
+    def _poll_fails(self, folder: str, error: OSError) -> None:
+        self._poll_failed[folder] = self._warn(folder, error)
+
+    def _look_for_missing(self) -> None:
+        for file in self._take_missing():
+            error = self._report_again(file)
+            if error is not None and self._poll.has(file):
+                self._missing.append(file)
+            elif error is not None and not isinstance(error, GONE):
+                self.distrust(folder_of(file))
+
+    def _tell(self) -> None:
+        self._publish(self._failed | self._poll_failed if self._poll_failed else self._failed)

@@ -3,15 +3,18 @@
 import asyncio
 import errno
 import os
+import socket
 import time
 from collections.abc import Callable
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
+from ingest_svc import examination
+from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.watching.file_events import FileEvent, FileEventType
 from mesh.blobs import FileBlobs, SpooledFile
 from mesh.blobs.spool import Spool, read_at
@@ -240,6 +243,70 @@ async def test_an_unreadable_file_is_rejected(
         harness.drop("door/one.jpg", jpeg("one"))
         await until(lambda: harness.rejected)
     assert harness.rejected == {"door/one.jpg": "UNREADABLE"}
+
+
+async def test_a_file_that_cannot_be_read_for_a_moment_is_taken(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, attempts = examination._open, list[str]()
+
+    def denied_once(path: str, flags: int) -> int:
+        attempts.append(path)
+        if len(attempts) == 1:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags)
+
+    def examined(*arguments: Any) -> object:
+        with monkeypatch.context() as examining:
+            examining.setattr(examination, "_open", denied_once)
+            return examination.examine(*arguments)
+
+    monkeypatch.setattr("ingest_svc.file_importer.examine", examined)
+    async with harness.running():
+        harness.drop("door/one.jpg", jpeg("one"))
+        await until(lambda: harness.paths == ["door/one.jpg"])
+    assert harness.rejected == {}
+
+
+def put_a_folder_there(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def put_a_file_in_the_place_of_its_folder(file: Path) -> None:
+    file.parent.rename(file.parent.with_name("aside"))
+    file.parent.touch()
+
+
+def put_a_socket_there(file: Path) -> None:
+    file.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        # The path may be too long for a socket's address.
+        folder = os.open(file.parent, os.O_RDONLY)
+        listener.bind(f"/proc/self/fd/{folder}/{file.name}")
+        os.close(folder)
+
+
+@pytest.mark.parametrize(
+    "replace", [put_a_folder_there, put_a_file_in_the_place_of_its_folder, put_a_socket_there]
+)
+async def test_what_is_no_photo_any_more_does_not_hold_up_its_camera(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch, replace: Callable[[Path], None]
+) -> None:
+    replaced = list[Path]()
+
+    def replacing(root: Path, file: Fingerprint, *arguments: Any) -> object:
+        if not replaced:
+            replaced.append(root / file.path)
+            replace(root / file.path)
+        return examination.examine(root, file, *arguments)
+
+    monkeypatch.setattr("ingest_svc.file_importer.examine", replacing)
+    async with harness.running():
+        harness.drop("door/day/one.jpg", jpeg("one"))
+        await until(lambda: replaced)
+        harness.drop("door/two.jpg", jpeg("two"))
+        await until(lambda: "door/two.jpg" in harness.paths)
 
 
 async def test_an_error_that_is_not_the_files_is_retried(

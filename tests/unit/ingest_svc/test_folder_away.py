@@ -14,6 +14,7 @@ from ingest_svc.watching.folder_state import is_mount_point
 from mesh.problems import Conflict, Unavailable
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
+from tests.support.permissions import permissions_apply
 from tests.support.waiting import until
 
 
@@ -96,6 +97,88 @@ async def test_many_short_absences_miss_nothing(either: IngestHarness) -> None:
             (elsewhere / "door" / f"{index}-away.jpg").write_bytes(jpeg(f"{index} away"))
             bring_back(either.root)
         await until(lambda: len({media.sha256 for media in either.bus.media}) == 60)
+
+
+def make_unreadable(root: Path) -> None:
+    root.chmod(0)
+
+
+def make_unlistable(root: Path) -> None:
+    root.chmod(0o300)
+
+
+def make_a_file_of(root: Path) -> None:
+    move_away(root)
+    root.touch()
+
+
+def make_readable(root: Path) -> None:
+    root.chmod(0o700)
+
+
+def make_a_folder_of(root: Path) -> None:
+    root.unlink()
+    bring_back(root)
+
+
+@pytest.mark.parametrize(
+    ("leave", "back"),
+    [
+        (make_unreadable, make_readable),
+        (make_unlistable, make_readable),
+        (make_a_file_of, make_a_folder_of),
+    ],
+)
+async def test_ingest_starts_while_the_cameras_folder_is_away(
+    either: IngestHarness, leave: Callable[[Path], None], back: Callable[[Path], None]
+) -> None:
+    either.drop("door/one.jpg", jpeg("one"))
+    with permissions_apply():
+        leave(either.root)
+        async with either.running() as ingest:
+            await until(lambda: ingest.worker.status().problem)
+            with pytest.raises(Unavailable):
+                await readable(either.root, ingest.worker.status)()
+            back(either.root)
+            await until(lambda: either.paths == ["door/one.jpg"] and either.idle)
+            await readable(either.root, ingest.worker.status)()
+            either.drop("door/deep/two.jpg", jpeg("two"))
+            await until(lambda: len(either.paths) == 2)
+            with pytest.raises(Conflict):
+                async with lock_folder(either.root, patience=0):
+                    pass
+
+
+async def test_photos_that_cannot_be_read_while_the_cameras_folder_is_closed_are_not_rejected(
+    either: IngestHarness,
+) -> None:
+    for index in range(60):
+        either.drop(f"door/{index}.jpg", jpeg(str(index)))
+    with permissions_apply():
+        async with either.running() as ingest:
+            await until(lambda: either.paths)
+            either.root.chmod(0)
+            await until(lambda: ingest.worker.status().problem)
+            either.root.chmod(0o700)
+            await until(lambda: len(set(either.paths)) == 60 and either.idle)
+    assert either.rejected == {}
+
+
+async def test_the_status_is_never_idle_while_the_cameras_folder_is_away(
+    either: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before anything has noticed it."""
+    (either.root / "door").mkdir()
+    async with either.running() as ingest:
+        await until(lambda: either.idle)
+        assert not (await ingest.worker.caught_up()).scanning
+        with monkeypatch.context() as unnoticed:
+            unnoticed.setattr(ingest.worker._watcher, "check", lambda: None)
+            unnoticed.setattr(ingest.worker._watcher.watch, "look", lambda: None)
+            move_away(either.root)
+            assert (await ingest.worker.caught_up()).scanning
+            bring_back(either.root)
+        await until(lambda: either.idle)
 
 
 async def test_another_ingest_that_has_the_folder_that_is_there_now_is_told(either: IngestHarness) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ingest_svc.service import compose
 from ingest_svc.watching.file_events import FolderEventType
+from ingest_svc.watching.folder_poll import pause_after
 from ingest_svc.watching.native_watch import NativeWatch
 from ingest_svc.watching.watchdog_inotify import OVERFLOW, InotifyEvent
 from mesh.problems import Internal
@@ -221,3 +222,8 @@ async def test_ingest_fails_when_the_thread_that_reads_the_events_has_ended(
             await asyncio.wait_for(working, 90)
         announcing.cancel()
         await asyncio.gather(announcing, return_exceptions=True)
+
+
+def test_polls_that_take_long_are_made_less_often() -> None:
+    assert pause_after(0.01, 1.0) == 1.0
+    assert pause_after(2.0, 1.0) == 8.0
