@@ -55,14 +55,11 @@ class DecidedFrame(NamedTuple):
         )
         event = str(event_id)
         for row, zones in zip(self.kept, self.zones, strict=True):
-            added.detections.add(
-                id=str(row.id),
-                label=row.label,
-                score=row.score,
-                bounding_box=bounding_box(row.box),
-                event_id=event,
-                zone_ids=zones,
+            kept = added.detections.add(
+                id=str(row.id), label=row.label, score=row.score, event_id=event, zone_ids=zones
             )
+            box = kept.bounding_box
+            box.x_min, box.y_min, box.x_max, box.y_max = row.box
 
 
 class DecidedMedia(NamedTuple):

@@ -284,13 +284,14 @@ def _kept_row(
     """A row of the outbox, with the record of store.kept.v1."""
     message, media_id = item.record.message, item.record.media_id
     kept = MediaKept(
-        media=message.media,
         detector=message.detector,
-        detected_at=message.detected_at,
         camera_revision=camera.revision if item.policy else 0,
         policy_digest=item.policy.digest if item.policy else "",
-        recorded_at=recorded_at,
     )
+    # As arguments they would be copied twice.
+    kept.media.CopyFrom(message.media)
+    kept.detected_at.CopyFrom(message.detected_at)
+    kept.recorded_at.CopyFrom(recorded_at)
     for frame in item.frames:
         frame.add_to(kept, assembled.event_of_frame.get((media_id, frame.frame.index)))
     return {"camera_id": item.record.camera_id, "body": kept.SerializeToString()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -48,5 +49,6 @@ class Recorder(Protocol[M, Item]):
 
 def file_values(known: Iterable[tuple[UUID, str] | None]) -> dict[str, list[object]]:
     """Of these states of files, (id, path). Ids ascend, so that two transactions cannot deadlock."""
-    rows = [{"id": id, "path": path} for id, path in sorted(dict(filter(None, known)).items())]
+    paths = dict(filter(None, known))
+    rows = [{"id": id, "path": paths[id]} for id in sorted(paths, key=attrgetter("bytes"))]
     return unnested_values("file", _FILE, rows)
