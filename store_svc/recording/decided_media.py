@@ -15,7 +15,7 @@ from store_svc.ids import parse_uuid
 from store_svc.recording.media_record import DetectionRecord, FrameRecord, MediaRecord
 from store_svc.times import stamp
 
-KEPT = Decision.KEPT
+KEPT = Decision.KEPT  # which takes as long to look up as a decision
 
 
 class DecidedFrame(NamedTuple):
@@ -100,6 +100,7 @@ def _decide_frame(frame: FrameRecord, policy: WatchPolicy, media: str, detector:
     zones: list[tuple[str, ...]] = []
     dropped: list[tuple[FrameDetection, Decision]] = []
     urgent, decide = False, policy.decide_without_box
+    # Most findings are dropped for their label or score: their boxes are not read.
     for found in frame.findings:
         decision = decide(found.label, found.score)
         if decision is KEPT:
