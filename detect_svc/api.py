@@ -7,10 +7,11 @@ from dataclasses import asdict
 
 import structlog
 
-from detect_svc.detectors.detector import Detector, FrameFindings, detector_id
+from detect_svc.detectors.detector import Detector, detector_id
 from detect_svc.messages import detections
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
+from lares.detect.v1.detection_pb2 import Frame
 from mesh.identity import media_id
 from mesh.labels import canonical, listed
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
@@ -42,7 +43,7 @@ class DetectServicer(rpc.DetectServiceServicer):
         labels = _requested_labels(request.labels, detector)
         min_score = request.min_score if request.HasField("min_score") else detector.threshold
         frame = await self._detect(detector, request.image)
-        kept = [one for one in frame.findings if one.label in labels and one.score >= min_score]
+        kept = [one for one in frame.detections if one.label in labels and one.score >= min_score]
         # The ids are those that the pipeline gives to the same photo of this camera.
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(request.image).hexdigest())
         name = detector_id(detector)
@@ -84,7 +85,7 @@ class DetectServicer(rpc.DetectServiceServicer):
     async def ListGpus(self, request: messages.ListGpusRequest, context: object) -> messages.ListGpusResponse:
         return self._gpus(request.minutes)
 
-    async def _detect(self, detector: Detector, image: bytes) -> FrameFindings:
+    async def _detect(self, detector: Detector, image: bytes) -> Frame:
         if self._calls >= MAX_CALLS:
             raise Exhausted(f"{MAX_CALLS} images are being processed: try again later", "TOO_MANY_CALLS")
         self._calls += 1

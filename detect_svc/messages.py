@@ -1,9 +1,10 @@
 """Builds the messages for the bus and for gRPC."""
 
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from detect_svc.detectors.detector import Detector, FrameFindings, RawFinding, detector_id
+from detect_svc.detectors.detector import Detector, detector_id
 from lares.detect.v1.detection_pb2 import (
     Detection,
     DetectorModel,
@@ -13,7 +14,6 @@ from lares.detect.v1.detection_pb2 import (
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
-from mesh.boxes import bounding_box
 from mesh.identity import detection_id, rejection_id
 from mesh.problems import Invalid, Problem
 from mesh.visible_text import without_addresses
@@ -23,55 +23,43 @@ REASON_PREFIX = "REJECTION_REASON_"
 REASONS = frozenset(RejectionReason.keys())
 
 
-def detections(media_id: str, findings: Iterable[RawFinding], detector: str) -> list[Detection]:
+def detections(media_id: str, findings: Iterable[FrameDetection], detector: str) -> list[Detection]:
     """The id depends on the rank in the raw output, not on the place in `findings`, which may be filtered."""
     return [
         Detection(
             id=detection_id(media_id, PHOTO_FRAME, finding.rank, detector),
             label=finding.label,
             score=finding.score,
-            bounding_box=bounding_box(finding.box),
+            bounding_box=finding.bounding_box,
             frame=PHOTO_FRAME,
         )
         for finding in findings
     ]
 
 
-def detected(media: Media, frame: FrameFindings, detector: Detector) -> MediaDetected:
-    """Holds all findings: store_svc decides which of them count."""
-    model = DetectorModel(
-        id=detector_id(detector),
-        labels=detector.labels,
-        threshold=detector.threshold,
-        fast_threshold=detector.fast_threshold,
-    )
-    message = MediaDetected(media=media, detector=model.id, model=model, frames=[_photo_frame(media, frame)])
-    message.detected_at.FromDatetime(datetime.now(UTC))
+def detected(media: Media, frame: Frame, model: DetectorModel) -> MediaDetected:
+    """Holds all findings of a photo's frame: store_svc decides which of them count."""
+    message = MediaDetected(media=media, detector=model.id, model=model, frames=[frame])
+    photo = message.frames[0]
+    photo.index = PHOTO_FRAME
+    photo.captured_at.CopyFrom(media.captured_at)
+    message.detected_at.FromMicroseconds(time.time_ns() // 1000)
     return message
 
 
 def not_looked_at(media: Media) -> MediaDetected:
     """Of media whose content the store knows: only the state of its file is news."""
     message = MediaDetected(media=media)
-    message.detected_at.FromDatetime(datetime.now(UTC))
+    message.detected_at.FromMicroseconds(time.time_ns() // 1000)
     return message
 
 
-def _photo_frame(media: Media, frame: FrameFindings) -> Frame:
-    return Frame(
-        index=PHOTO_FRAME,
-        captured_at=media.captured_at,
-        width=frame.width,
-        height=frame.height,
-        detections=[
-            FrameDetection(
-                rank=finding.rank,
-                label=finding.label,
-                score=finding.score,
-                bounding_box=bounding_box(finding.box),
-            )
-            for finding in frame.findings
-        ],
+def model_of(detector: Detector) -> DetectorModel:
+    return DetectorModel(
+        id=detector_id(detector),
+        labels=detector.labels,
+        threshold=detector.threshold,
+        fast_threshold=detector.fast_threshold,
     )
 
 

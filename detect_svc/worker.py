@@ -5,11 +5,13 @@ Media whose content the store knows are passed on without being looked at.
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import structlog
 
-from detect_svc.detectors.detector import Detector, detector_id
-from detect_svc.messages import detected, is_rejection, not_looked_at, rejected
+from detect_svc.detectors.detector import Detector
+from detect_svc.messages import detected, is_rejection, model_of, not_looked_at, rejected
 from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.blobs import Blobs
 from mesh.bus import Delivery, Output, Stream
@@ -44,19 +46,33 @@ class DetectWorker:
         batch: int,
     ) -> None:
         self._stream, self._detector, self._blobs = stream, detector, blobs
+        self._model = model_of(detector)
         self._max_in_flight = max(batch, detector.photos_in_flight)
 
     async def run(self) -> None:
         """Runs until cancelled. Raises what stops the stream."""
-        capacity = asyncio.Semaphore(self._max_in_flight)
-        async with task_group() as photos:
-            async for batch in self._stream.batches(self._max_in_flight):
-                for delivery in batch:
-                    # A photo that waits for a retry counts as in flight, so no more photos are taken from the
-                    # stream while the detector is not available.
-                    await capacity.acquire()
-                    task = photos.create_task(self._process(delivery))
-                    task.add_done_callback(lambda _: capacity.release())
+        deliveries, taking = self._deliveries(), asyncio.Lock()
+
+        async def work() -> None:
+            """Processes one photo after another. One that waits for a retry keeps its task, so no more photos
+            are taken from the stream while the detector is not available."""
+            while True:
+                async with taking:
+                    delivery = await anext(deliveries, None)
+                if delivery is None:
+                    return
+                await self._process(delivery)
+
+        # As many tasks as photos in flight: a new one for each photo would cost more.
+        async with aclosing(deliveries), task_group() as workers:
+            for _ in range(self._max_in_flight):
+                workers.create_task(work())
+
+    async def _deliveries(self) -> AsyncGenerator[Delivery[MediaIngested], None]:
+        async for batch in self._stream.batches(self._max_in_flight):
+            for delivery in batch:
+                yield delivery
+            await asyncio.sleep(0)  # photos of known content wait for nothing, and may be many
 
     async def _process(self, delivery: Delivery[MediaIngested]) -> None:
         with record_span(delivery) as span:
@@ -93,23 +109,23 @@ class DetectWorker:
     async def _detect(self, delivery: Delivery[MediaIngested]) -> None:
         media, began = delivery.message.media, time.perf_counter()
         try:
-            with span("detect objects", {"lares.detector": detector_id(self._detector)}) as detecting:
+            with span("detect objects", {"lares.detector": self._model.id}) as detecting:
                 async with self._blobs.local(media.sha256) as path:
                     frame = await self._detector.detect(path)
-                detecting.set_attribute("lares.detections.found", len(frame.findings))
+                detecting.set_attribute("lares.detections.found", len(frame.detections))
         except Problem as problem:
             if not is_rejection(problem):
                 raise
             self._stream.done(delivery, (REJECTED, rejected(media, problem.reason, problem.message)))
             log.info("photo rejected", camera=media.camera_id, media=media.id, reason=problem.reason)
             return
-        self._stream.done(delivery, (DETECTED, detected(media, frame, self._detector)))
+        self._stream.done(delivery, (DETECTED, detected(media, frame, self._model)))
         milliseconds = round((time.perf_counter() - began) * 1000)
         log.info(
             "photo detected",
             camera=media.camera_id,
             media=media.id,
-            found=len(frame.findings),
+            found=len(frame.detections),
             ms=milliseconds,
         )
 

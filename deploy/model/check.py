@@ -6,8 +6,10 @@ from pathlib import Path
 from statistics import median
 
 from deploy.samples import ANNOTATED, samples
-from detect_svc.detectors.detector import Detector, FrameFindings, detector_id
+from detect_svc.detectors.detector import Detector, detector_id
 from detect_svc.detectors.factory import open_detector
+from lares.detect.v1.detection_pb2 import Frame
+from mesh.boxes import edges
 from mesh.config import Config
 from mesh.problems import Invalid
 from mesh.telemetry.redaction import redacted_url
@@ -42,7 +44,7 @@ def _content(config: Config, photo: Path | None) -> bytes:
         raise Invalid(f"{path}: {error.strerror or error}", "NO_PHOTO") from None
 
 
-async def time_calls(detector: Detector, content: bytes, calls: int) -> tuple[FrameFindings, list[float]]:
+async def time_calls(detector: Detector, content: bytes, calls: int) -> tuple[Frame, list[float]]:
     """Makes the calls one after another. Returns the last result and the seconds of each call; the first call
     may include warming up."""
     seconds = []
@@ -58,20 +60,20 @@ def describe(detector: Detector) -> str:
     return f"{detector_id(detector)}: {len(detector.labels)} classes, {width} x {height} pixels"
 
 
-def findings_table(frame: FrameFindings, threshold: float) -> str:
+def findings_table(frame: Frame, threshold: float) -> str:
     """A line for each finding of at least `threshold`, or for the best ones if none reaches it."""
-    sure = [finding for finding in frame.findings if finding.score >= threshold]
-    shown = sure or list(frame.findings[:MAX_UNSURE])
+    sure = [finding for finding in frame.detections if finding.score >= threshold]
+    shown = sure or list(frame.detections[:MAX_UNSURE])
     lines = [
         f"  {finding.score:.2f}  {visible(finding.label):<14} "
-        + " ".join(f"{edge:6.3f}" for edge in finding.box)
+        + " ".join(f"{edge:6.3f}" for edge in edges(finding.bounding_box))
         for finding in shown
     ]
     if lines:
         lines.insert(
             0, "  score label           x_min  y_min  x_max  y_max   (of the photo's width and height)"
         )
-    rest = f"{len(frame.findings) - len(sure)} below"
+    rest = f"{len(frame.detections) - len(sure)} below"
     count = f"{len(sure)} found" if sure else "nothing found"
     return "\n".join([*lines, f"  {count} of score {threshold:.2f} or more, {rest}"])
 

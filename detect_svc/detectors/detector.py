@@ -5,36 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lares.detect.v1.detection_pb2 import Frame
 from mesh.problems import Unavailable
 
 # The content of a photo, or the path of a file that holds it.
 Photo = bytes | Path
 
 DIGEST_LENGTH = 12
-
-
-@dataclass(frozen=True, slots=True)
-class RawFinding:
-    """One object in a detector's raw output.
-
-    `rank` is its place there, from 0, best first. `label` is canonical, `score` in 0..1, and `box` is
-    [x_min, y_min, x_max, y_max] in 0..1 of the upright picture.
-    """
-
-    rank: int
-    label: str
-    score: float
-    box: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class FrameFindings:
-    """A detector's whole raw output for one frame, best first. `width` and `height` are the frame's pixels,
-    upright."""
-
-    findings: Sequence[RawFinding]
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +44,9 @@ class Detector(Protocol):
     fast_threshold: float  # default least score at which a person's event is assessed before it closes
     photos_in_flight: int  # how many concurrent calls keep it busy
 
-    async def detect(self, photo: Photo) -> FrameFindings:
-        """Returns everything that the model finds in a JPEG or PNG.
+    async def detect(self, photo: Photo) -> Frame:
+        """Returns everything that the model finds in a JPEG or PNG, best first, as `frame_message` makes it:
+        without a capture time.
 
         Raises Invalid with the name of a RejectionReason if the photo is at fault, Invalid with another
         reason if only this photo cannot be detected, NotFound if there is no file at the path, Unavailable if

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -10,6 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from detect_svc.detectors.boxes import Floats, Indices, anchor_grid, decode_boxes, suppress_overlaps
+from detect_svc.detectors.frame_message import Finding, frame_message
 from detect_svc.detectors.model_labels import UNNAMED, read_model_labels
 from mesh.photo_decoding import decode, read_content
 
@@ -40,8 +40,8 @@ class EfficientDet:
         self._scores, self._offsets = outputs[len(self.labels)], outputs[4]
         self._anchors = anchor_grid(SIDE, ANCHOR_SCALE)
 
-    def detect(self, pixels: NDArray[np.uint8]) -> list[tuple[str, float, list[float]]]:
-        """[h, w, 3] RGB of any size -> (label, score, box in 0..1) of each finding, best first.
+    def detect(self, pixels: NDArray[np.uint8]) -> list[Finding]:
+        """[h, w, 3] RGB of any size -> the findings, best first.
 
         At most MAX_FINDINGS, with scores of MIN_SCORE or more. Equal scores are in the order of the anchors.
         """
@@ -50,8 +50,10 @@ class EfficientDet:
         kept = suppress_overlaps(boxes, classes, SAME_CLASS_IOU, ANY_CLASS_IOU)[:MAX_FINDINGS]
         inside = np.clip(boxes[kept] / extent, 0, 1)
         return [
-            (self.labels[number], float(score), [round(float(edge), 6) for edge in box])
-            for number, score, box in zip(classes[kept], scores[kept], inside, strict=True)
+            (self.labels[number], score, [round(edge, 6) for edge in box])
+            for number, score, box in zip(
+                classes[kept].tolist(), scores[kept].tolist(), inside.tolist(), strict=True
+            )
         ]
 
     def _candidates(self, canvas: NDArray[np.uint8]) -> tuple[Floats, Floats, Indices]:
@@ -86,18 +88,15 @@ def _stretched(length: float) -> int:
     return max(1, min(SIDE, round(length * MAX_STRETCH)))
 
 
-def load(model: str, threads: int, max_pixels: int) -> Callable[[bytes | str], dict[str, Any]]:
-    """The sandbox's target. Returns a function of a photo's content or path, which raises what `decode` and
-    `read_content` raise."""
+def load(model: str, threads: int, max_pixels: int) -> Callable[[bytes | str], bytes]:
+    """The sandbox's target. Returns a function of a photo's content or path, which returns a serialised Frame
+    and raises what `decode` and `read_content` raise."""
     cv2.setNumThreads(1)
     detector = EfficientDet(Path(model), threads)
 
-    def detect(photo: bytes | str) -> dict[str, Any]:
+    def detect(photo: bytes | str) -> bytes:
         decoded = decode(read_content(photo), SIDE, max_pixels)
-        return {
-            "findings": detector.detect(decoded.pixels),
-            "width": decoded.width,
-            "height": decoded.height,
-        }
+        findings = detector.detect(decoded.pixels)
+        return frame_message(decoded.width, decoded.height, findings).SerializeToString()
 
     return detect

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import structlog
+from google.protobuf.message import DecodeError
 
-from detect_svc.detectors.detector import FrameFindings, Photo, RawFinding, ServerState
+from detect_svc.detectors.detector import Photo, ServerState
 from detect_svc.detectors.detector_url import parse_options
 from detect_svc.detectors.model_labels import named_labels, read_model_labels
 from detect_svc.detectors.photo_sandbox import (
@@ -18,8 +19,10 @@ from detect_svc.detectors.photo_sandbox import (
     require_running_child,
     run_on_photo,
 )
+from lares.detect.v1.detection_pb2 import Frame
 from mesh.artifacts import efficientdet_lite0, fetching, sha256_of
 from mesh.config import Config
+from mesh.problems import Internal
 from mesh.processes.sandbox import Sandbox
 from mesh.url_options import number
 
@@ -41,13 +44,11 @@ class LiteRtDetector:
         self._sandbox, self.digest, self.labels = sandbox, digest, labels
         self.photos_in_flight = len(sandbox.pids) * DEPTH
 
-    async def detect(self, photo: Photo) -> FrameFindings:
-        result = await run_on_photo(self._sandbox, photo)
-        findings = [
-            RawFinding(rank, label, score, (*box,))
-            for rank, (label, score, box) in enumerate(result["findings"])
-        ]
-        return FrameFindings(findings, result["width"], result["height"])
+    async def detect(self, photo: Photo) -> Frame:
+        try:
+            return Frame.FromString(await run_on_photo(self._sandbox, photo))
+        except (DecodeError, TypeError):
+            raise Internal("the detector's process returned no frame", "DETECTOR_NONSENSE") from None
 
     async def check(self) -> None:
         require_running_child(self._sandbox)

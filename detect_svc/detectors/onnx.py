@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from detect_svc.detectors.detector import FrameFindings, Photo, ServerState
+from detect_svc.detectors.detector import Photo, ServerState
 from detect_svc.detectors.detector_url import parse_options
+from detect_svc.detectors.frame_message import frame_message
 from detect_svc.detectors.model_labels import named_labels
 from detect_svc.detectors.model_metadata import ModelMetadata
 from detect_svc.detectors.photo_sandbox import (
@@ -20,6 +21,7 @@ from detect_svc.detectors.photo_sandbox import (
     run_on_photo,
 )
 from detect_svc.detectors.rtdetr_output import FAST_THRESHOLD, THRESHOLD, read_findings
+from lares.detect.v1.detection_pb2 import Frame
 from mesh.config import Config
 from mesh.problems import Unavailable
 from mesh.processes.sandbox import Sandbox
@@ -53,7 +55,7 @@ class OnnxDetector:
         self.input_size = (metadata.side, metadata.side)
         self.photos_in_flight = photos_in_flight
 
-    async def detect(self, photo: Photo) -> FrameFindings:
+    async def detect(self, photo: Photo) -> Frame:
         result = await run_on_photo(self._sandbox, photo)
         if "error" in result:
             raise Unavailable(f"ONNX Runtime failed: {result['error'][:300]}", "DETECTOR_BROKEN")
@@ -62,7 +64,7 @@ class OnnxDetector:
             for data, dtype in zip(result["outputs"], ("f4", "i4", "f4"), strict=True)
         )
         findings = read_findings(scores, classes, boxes.reshape(-1, 4), self._metadata.labels)
-        return FrameFindings(findings, result["width"], result["height"])
+        return frame_message(result["width"], result["height"], findings)
 
     async def check(self) -> None:
         require_running_child(self._sandbox)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detect_svc.detectors.detector import RawFinding
+from detect_svc.detectors.frame_message import Finding
 from detect_svc.detectors.model_labels import UNNAMED
 from mesh.problems import Internal
 
@@ -23,7 +23,7 @@ def read_findings(
     classes: NDArray[np.int32],
     boxes: NDArray[np.float32],
     labels: Sequence[str],
-) -> list[RawFinding]:
+) -> list[Finding]:
     """[q] scores, [q] class numbers and [q, 4] boxes in 0..1 -> the findings, best first.
 
     Equal scores are ordered by class number and box, so that the result does not depend on the server's
@@ -42,8 +42,10 @@ def read_findings(
     kept = np.flatnonzero((scores >= MIN_SCORE) & has_area & is_named)
     order = kept[np.lexsort((*clipped[kept].T, classes[kept], -scores[kept]))]
     return [
-        RawFinding(rank, labels[classes[index]], float(scores[index]), tuple(clipped[index].tolist()))
-        for rank, index in enumerate(order)
+        (labels[number], score, box)
+        for number, score, box in zip(
+            classes[order].tolist(), scores[order].tolist(), clipped[order].tolist(), strict=True
+        )
     ]
 
 

@@ -10,8 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from detect_svc.detectors.detector import DetectorNotReady, FrameFindings, Photo, ServerState
+from detect_svc.detectors.detector import DetectorNotReady, Photo, ServerState
 from detect_svc.detectors.detector_url import TritonUrl, bad_setting
+from detect_svc.detectors.frame_message import frame_message
 from detect_svc.detectors.model_labels import named_labels
 from detect_svc.detectors.model_metadata import ModelMetadata, UnsupportedModel
 from detect_svc.detectors.photo_sandbox import (
@@ -25,6 +26,7 @@ from detect_svc.detectors.photo_sandbox import (
 from detect_svc.detectors.rtdetr_output import FAST_THRESHOLD, THRESHOLD, read_findings
 from detect_svc.detectors.server_pool import ServerPool
 from detect_svc.detectors.triton_client import InferenceOutput, TritonClient
+from lares.detect.v1.detection_pb2 import Frame
 from mesh.config import Config
 from mesh.problems import Invalid, Unavailable
 from mesh.processes.sandbox import Sandbox
@@ -55,14 +57,14 @@ class TritonDetector:
         self.input_size = (metadata.side, metadata.side)
         self.photos_in_flight = photos_in_flight
 
-    async def detect(self, photo: Photo) -> FrameFindings:
+    async def detect(self, photo: Photo) -> Frame:
         self._pool.require_available()  # before the photo is decoded for nothing
         with span("decode photo"):
             decoded = await run_on_photo(self._sandbox, photo)
         with span("ask detector server", kind=CLIENT):
             output = await self._pool.infer(decoded["pixels"])
         findings = read_findings(*output, self._metadata.labels)
-        return FrameFindings(findings, decoded["width"], decoded["height"])
+        return frame_message(decoded["width"], decoded["height"], findings)
 
     async def check(self) -> None:
         require_running_child(self._sandbox)

@@ -29,11 +29,7 @@ def main() -> None:
     for title, scenes in sets.items():
         for fit, stretch in FITS.items():
             efficientdet.MAX_STRETCH = stretch
-            rated = [
-                finding
-                for photo, truth in scenes
-                for finding in rate_findings(detect(photo)["findings"], truth)
-            ]
+            rated = [finding for photo, truth in scenes for finding in rate_findings(detect(photo), truth)]
             boxes = [
                 box for _, truth in scenes for box in truth if box.counts and box.label in WATCHED.split(",")
             ]

@@ -16,7 +16,9 @@ from deploy.samples import ANNOTATED, SKIMAGE, SamplePackage, samples
 from detect_svc.detectors.boxes import iou_matrix
 from detect_svc.detectors.efficientdet import load
 from detect_svc.detectors.litert import LiteRtDetector
+from lares.detect.v1.detection_pb2 import Frame
 from mesh.artifacts import efficientdet_lite0
+from mesh.boxes import edges
 from mesh.config import WATCHED, load_config
 from mesh.labels import canonical
 
@@ -108,7 +110,7 @@ def main() -> None:
     rated = [
         finding
         for name, truth in truths.items()
-        for finding in rate_findings(detect(str(photos[name]))["findings"], truth)
+        for finding in rate_findings(detect(str(photos[name])), truth)
     ]
     boxes = [box for truth in truths.values() for box in truth if box.counts and box.label in watched]
     small = sum(box.small for box in boxes)
@@ -122,10 +124,11 @@ def main() -> None:
     by_class([finding for finding in rated if finding.label in watched], boxes, LiteRtDetector.threshold)
 
 
-def rate_findings(found: Iterable[tuple[str, float, list[float]]], truths: list[Truth]) -> list[RatedFinding]:
-    """`found` is ordered best first. Each finding is matched with the free box that it overlaps most."""
+def rate_findings(frame: bytes, truths: list[Truth]) -> list[RatedFinding]:
+    """`frame` is a serialised Frame. Each finding is matched with the free box that it overlaps most."""
     free, rated = list(truths), []
-    for label, score, box in found:
+    for found in Frame.FromString(frame).detections:
+        label, score, box = found.label, found.score, edges(found.bounding_box)
         best = max((t for t in free if t.label == label), key=lambda t: _iou(box, t.box), default=None)
         if best is not None and _iou(box, best.box) >= MIN_IOU:
             free.remove(best)
@@ -171,7 +174,7 @@ def _iou(one: Iterable[float], other: Iterable[float]) -> float:
     return float(iou_matrix(np.array([[*one], [*other]], np.float32))[0, 1])
 
 
-def _inside(box: list[float], region: tuple[float, ...]) -> bool:
+def _inside(box: Sequence[float], region: tuple[float, ...]) -> bool:
     """Whether at least half of the box is in the region."""
     wide = min(box[2], region[2]) - max(box[0], region[0])
     high = min(box[3], region[3]) - max(box[1], region[1])

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from detect_svc.detectors.boxes import iou_matrix
-from detect_svc.detectors.detector import Detector, RawFinding, detector_id
+from detect_svc.detectors.detector import Detector, detector_id
 from detect_svc.detectors.factory import open_detector
+from lares.detect.v1.detection_pb2 import Frame, FrameDetection
 from mesh.artifacts import EFFICIENTDET_SHA256, efficientdet_lite0, sha256_of
+from mesh.boxes import edges
 from mesh.config import load_config
 from mesh.labels import COCO_LABELS
 from mesh.problems import Invalid, NotFound
@@ -56,17 +58,16 @@ async def detector(urls: tuple[str, str]) -> AsyncIterator[Detector]:
         yield opened
 
 
-def confident(detector: Detector, findings: object, label: str) -> list[RawFinding]:
-    assert isinstance(findings, list)
-    return [one for one in findings if one.label == label and one.score >= detector.threshold]
+def confident(detector: Detector, frame: Frame, label: str) -> list[FrameDetection]:
+    return [one for one in frame.detections if one.label == label and one.score >= detector.threshold]
 
 
 @trained
 async def test_a_person_is_found_in_the_right_place(detector: Detector) -> None:
     frame = await detector.detect(person_photo())
-    best = confident(detector, frame.findings, "person")[0]
+    best = confident(detector, frame, "person")[0]
     assert best.score >= detector.fast_threshold
-    assert iou_matrix(np.array([best.box, WALKER], np.float32))[0, 1] > 0.8
+    assert iou_matrix(np.array([edges(best.bounding_box), WALKER], np.float32))[0, 1] > 0.8
     assert (frame.width, frame.height) == (1920, 1080)
 
 
@@ -85,12 +86,12 @@ async def test_a_person_is_found_in_the_right_place(detector: Detector) -> None:
 )
 async def test_objects_have_the_right_labels(detector: Detector, photo: int, label: str, count: int) -> None:
     path = [*people(), *animals(), *vehicles()][photo]
-    assert len(confident(detector, (await detector.detect(path)).findings, label)) == count
+    assert len(confident(detector, await detector.detect(path), label)) == count
 
 
 @trained
 async def test_nothing_is_found_in_an_empty_scene(detector: Detector) -> None:
-    found = (await detector.detect(empty_photo())).findings
+    found = (await detector.detect(empty_photo())).detections
     assert [
         one for one in found if one.score >= detector.threshold and one.label in ("person", "dog", "car")
     ] == []
@@ -100,19 +101,19 @@ async def test_nothing_is_found_in_an_empty_scene(detector: Detector) -> None:
 async def test_the_raw_output_has_scores_down_to_a_tenth(detector: Detector) -> None:
     """A camera's threshold may be that low. No detector reports lower scores."""
     scores = [
-        one.score for photo in [*people(), *animals()] for one in (await detector.detect(photo)).findings
+        one.score for photo in [*people(), *animals()] for one in (await detector.detect(photo)).detections
     ]
     assert 0.1 <= min(scores) < 0.12
 
 
 async def test_findings_are_ordered_and_within_bounds(detector: Detector) -> None:
     for photo in people():
-        found = list((await detector.detect(photo)).findings)
+        found = list((await detector.detect(photo)).detections)
         assert found
         assert [one.rank for one in found] == list(range(len(found)))
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
         for one in found:
-            x_min, y_min, x_max, y_max = one.box
+            x_min, y_min, x_max, y_max = edges(one.bounding_box)
             assert 0 <= x_min < x_max <= 1
             assert 0 <= y_min < y_max <= 1
             assert 0 < one.score <= 1

@@ -18,6 +18,7 @@ from mesh.artifacts import efficientdet_lite0
 from mesh.bus import Bus
 from mesh.config import WATCHED, load_config
 from mesh.labels import COCO_LABELS
+from mesh.problems import Internal
 from mesh.processes.sandbox import Sandbox
 from mesh.retry import Backoff
 from tests.support.detect_harness import DetectHarness, first, open_detect_harness, record, varied
@@ -169,3 +170,37 @@ async def test_a_photo_without_content_is_a_dead_letter(
         await no_lag(stream)
     assert published.media.id == kept
     assert (await harness.dead_letter()).headers["reason"] == "BLOB_NOT_FOUND"
+
+
+async def test_photos_wait_while_the_folder_of_the_blobs_is_away(
+    harness: DetectHarness, detector: Detector, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As if its disk were not mounted. The child cannot tell this from content that is gone."""
+    attempts = 0
+
+    class CountedBackoff(Backoff):
+        def pause(self, failures: int) -> float:
+            nonlocal attempts
+            attempts += 1
+            return 0.01
+
+    monkeypatch.setattr(worker, "BACKOFF", CountedBackoff(0.01, 0.01))
+    camera = unique("cam")
+    ids = await harness.ingest(camera, varied(4))
+    aside = tmp_path.rename(tmp_path.with_name("aside"))
+    async with harness.working(detector) as stream:
+        await until(lambda: attempts > 40)  # more than a photo whose content is gone gets
+        aside.rename(tmp_path)
+        published = await harness.detections(camera, 4)
+        await no_lag(stream)
+    assert [one.media.id for one in published] == ids
+
+
+async def test_a_child_that_returns_no_frame_is_an_error(tmp_path: Path) -> None:
+    async with Sandbox("tests.support.sandboxed:first_of") as sandbox:
+        detector = LiteRtDetector(sandbox, "ab" * 32, COCO_LABELS)
+        assert list((await detector.detect(b"")).detections) == []
+        for nonsense in (b"no frame", tmp_path):  # of which the child returns the path, as text
+            with pytest.raises(Internal) as refused:
+                await detector.detect(nonsense)
+            assert refused.value.reason == "DETECTOR_NONSENSE"

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detect_svc.detectors.detector import Detector, FrameFindings, RawFinding
+from detect_svc.detectors.detector import Detector
 from detect_svc.detectors.factory import open_detector
+from detect_svc.detectors.frame_message import frame_message
 from detect_svc.detectors.rtdetr_output import read_findings
-from detect_svc.messages import detected
+from detect_svc.messages import detected, model_of
+from lares.detect.v1.detection_pb2 import Frame
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import Media
 from mesh.config import Config, load_config
@@ -47,7 +49,7 @@ TABLES = {"events": EVENTS, "jobs": JOBS, "detections": DETECTIONS, "media": MED
 CARS = 60
 
 
-def crowd(detector: Detector) -> FrameFindings:
+def crowd(detector: Detector) -> Frame:
     """60 cars of decreasing scores, a person, and objects that are not watched or have low scores."""
     cars = [("car", np.float32(0.95 - index * 0.014)) for index in range(CARS)]
     others = [("person", 0.905), ("potted plant", 0.8), ("dog", 0.5), ("cat", 0.1), ("truck", 0.125)]
@@ -55,13 +57,13 @@ def crowd(detector: Detector) -> FrameFindings:
         [*cars, *((label, np.float32(score)) for label, score in others)], key=lambda one: -one[1]
     )
     found = [
-        RawFinding(rank, label, float(score), (rank / 100, 0.25, rank / 100 + 0.125, 0.5))
+        (label, float(score), (rank / 100, 0.25, rank / 100 + 0.125, 0.5))
         for rank, (label, score) in enumerate(ranked)
     ]
-    return FrameFindings(found, 1920, 1080)
+    return frame_message(1920, 1080, found)
 
 
-def queries() -> FrameFindings:
+def queries() -> Frame:
     """The output of RT-DETRv2 when all of its 300 queries have scores of at least 0.1."""
     chance = np.random.default_rng(7)
     scores = chance.uniform(0.1, 1, 300).astype(np.float32)
@@ -69,7 +71,7 @@ def queries() -> FrameFindings:
     kinds = chance.integers(0, 3, 300).astype(np.int32)
     low = chance.uniform(0, 0.5, (300, 2))
     boxes = np.concatenate([low, low + chance.uniform(0.1, 0.5, (300, 2))], axis=1).astype(np.float32)
-    return FrameFindings(read_findings(scores, kinds, boxes, COCO_LABELS), 1280, 720)
+    return frame_message(1280, 720, read_findings(scores, kinds, boxes, COCO_LABELS))
 
 
 class RtDetr(FakeDetector):
@@ -79,7 +81,7 @@ class RtDetr(FakeDetector):
 
 
 @pytest.fixture(scope="module")
-async def photos() -> AsyncIterator[tuple[Detector, list[FrameFindings]]]:
+async def photos() -> AsyncIterator[tuple[Detector, list[Frame]]]:
     """The real detector and its findings in the sample photos."""
     async with open_detector(load_config()) as detector:
         paths = [*people(), *animals(), *vehicles(), empty_photo()]
@@ -133,7 +135,7 @@ async def record_all(
 @pytest.mark.parametrize("model", ["efficientdet", "crowd", "rtdetr"])
 async def test_the_events_are_those_of_earlier_versions(
     postgres_server: str,
-    photos: tuple[Detector, list[FrameFindings]],
+    photos: tuple[Detector, list[Frame]],
     model: str,
     settings: dict[str, Any],
 ) -> None:
@@ -143,10 +145,8 @@ async def test_the_events_are_those_of_earlier_versions(
         detector, frames = FakeDetector(), [crowd(detector)] * 3
     elif model == "rtdetr":
         # The last frame is a visit of its own. Its person misses the threshold of the fast path narrowly.
-        alone = FrameFindings(
-            [RawFinding(0, "person", float(np.float32(0.9)), (0.25, 0.25, 0.5, 0.5))], 1280, 720
-        )
-        detector, frames = RtDetr(), [queries(), *[FrameFindings([], 1280, 720)] * 4, alone]
+        alone = frame_message(1280, 720, [("person", 0.9, (0.25, 0.25, 0.5, 0.5))])
+        detector, frames = RtDetr(), [queries(), *[frame_message(1280, 720, [])] * 4, alone]
     cameras: dict[str, dict[str, float]] = {
         "plain": {},
         "low": {"*": 0.1},
@@ -157,7 +157,7 @@ async def test_the_events_are_those_of_earlier_versions(
     before = [
         filtered(one, frame, detector, config, as_float32(cameras[one.camera_id])) for one, frame in pairs
     ]
-    now = [detected(one, frame, detector) for one, frame in pairs]
+    now = [detected(one, frame, model_of(detector)) for one, frame in pairs]
     was = await record_all(postgres_server, config, cameras, before)
     is_now = await record_all(postgres_server, config, cameras, now)
     for table, rows in was.items():

@@ -11,12 +11,14 @@ import trustme
 from tritonclient.grpc.aio import InferenceServerClient
 
 from detect_svc.detectors.boxes import iou_matrix
-from detect_svc.detectors.detector import Detector, DetectorNotReady, FrameFindings, detector_id
+from detect_svc.detectors.detector import Detector, DetectorNotReady, detector_id
 from detect_svc.detectors.detector_url import parse_triton_url
 from detect_svc.detectors.factory import open_detector
 from detect_svc.detectors.model_metadata import ModelMetadata
 from detect_svc.detectors.server_pool import ServerPool
 from detect_svc.detectors.triton_client import InferenceOutput, TritonClient
+from lares.detect.v1.detection_pb2 import Frame
+from mesh.boxes import edges
 from mesh.bus import Bus, open_bus
 from mesh.config import Config, load_config
 from mesh.problems import Invalid, Problem, Unavailable
@@ -56,7 +58,7 @@ def availability(detector: Detector) -> list[bool]:
     return [server.available for server in detector.servers()]
 
 
-async def detect_with_retries(detector: Detector, photo: Path) -> FrameFindings:
+async def detect_with_retries(detector: Detector, photo: Path) -> Frame:
     """Retries while the detector is not available, as the worker does."""
     async with asyncio.timeout(90):
         while True:
@@ -80,19 +82,20 @@ async def test_the_findings_are_those_of_onnx_runtime_on_this_machine(triton: Tr
     for one, other in zip(far, near, strict=True):
         assert (one.width, one.height) == (other.width, other.height)
         assert_same(one, other)
-    assert len({str(frame.findings) for frame in near}) == len(photos)
+    assert len({str(frame.detections) for frame in near}) == len(photos)
 
 
-def assert_same(one: FrameFindings, other: FrameFindings) -> None:
+def assert_same(one: Frame, other: Frame) -> None:
     """Each finding has a counterpart on the other side; the order does not matter."""
-    assert len(one.findings) == len(other.findings) > 0
-    unmatched = list(other.findings)
-    for finding in one.findings:
-        boxes = np.array([finding.box, *(rival.box for rival in unmatched)], np.float32)
-        counterpart = unmatched.pop(int(iou_matrix(boxes)[0, 1:].argmax()))
+    assert len(one.detections) == len(other.detections) > 0
+    unmatched = list(other.detections)
+    for finding in one.detections:
+        boxes = np.array([edges(rival.bounding_box) for rival in (finding, *unmatched)], np.float32)
+        overlaps = iou_matrix(boxes)[0, 1:]
+        counterpart = unmatched.pop(int(overlaps.argmax()))
         assert finding.label == counterpart.label
         assert abs(finding.score - counterpart.score) < SCORE_TOLERANCE
-        assert iou_matrix(np.array([finding.box, counterpart.box], np.float32))[0, 1] > 1 - OVERLAP_TOLERANCE
+        assert overlaps.max() > 1 - OVERLAP_TOLERANCE
 
 
 async def test_every_photo_is_detected_once_although_the_server_is_killed_and_restarted(
@@ -265,7 +268,7 @@ async def test_a_server_that_refuses_some_requests_answers_all_of_them_in_the_en
             nonlocal answers
             photos = [*people(), *animals()] * 2
             frames = await asyncio.gather(*(detect_with_retries(detector, photo) for photo in photos))
-            assert [frame.findings for frame in frames] == [[]] * 14
+            assert [len(frame.detections) for frame in frames] == [0] * 14
             answers += 14
             return detector.servers()[0].failed > 0
 
@@ -336,7 +339,7 @@ async def test_tls_and_a_token(tmp_path: Path) -> None:
             while True:
                 try:
                     async with open_detector(config) as detector:
-                        assert (await detector.detect(person_photo())).findings == []
+                        assert not (await detector.detect(person_photo())).detections
                     break
                 except DetectorNotReady:
                     await asyncio.sleep(0.1)

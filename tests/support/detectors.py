@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from detect_svc.detectors.detector import FrameFindings, Photo, RawFinding, ServerState
+from detect_svc.detectors.detector import Photo, ServerState
+from detect_svc.detectors.frame_message import Finding, frame_message
+from lares.detect.v1.detection_pb2 import Frame
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import FileFingerprint, Media
 from mesh.bus import Delivery, Output
@@ -14,11 +16,11 @@ from mesh.labels import COCO_LABELS
 from mesh.problems import Problem, Unavailable
 from mesh.topics import INGESTED
 
-EMPTY = FrameFindings([], 640, 480)
+EMPTY = frame_message(640, 480, [])
 
 
-def person(score: float, rank: int = 0) -> RawFinding:
-    return RawFinding(rank, "person", score, (0.1, 0.2, 0.3, 0.4))
+def person(score: float) -> Finding:
+    return "person", score, (0.1, 0.2, 0.3, 0.4)
 
 
 class FakeDetector:
@@ -33,14 +35,14 @@ class FakeDetector:
     photos_in_flight = 2
 
     def __init__(self) -> None:
-        self.results: dict[str, FrameFindings | Exception | list[FrameFindings | Exception]] = {}
+        self.results: dict[str, Frame | Exception | list[Frame | Exception]] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.requested: list[str] = []
         self.busy = self.busiest = 0
         self.problem: Unavailable | None = None
         self.states: list[ServerState] = []
 
-    async def detect(self, photo: Photo) -> FrameFindings:
+    async def detect(self, photo: Photo) -> Frame:
         name = photo.name if isinstance(photo, Path) else photo.decode()
         self.requested.append(name)
         self.busy += 1

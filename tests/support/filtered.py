@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from detect_svc.detectors.detector import Detector, FrameFindings, RawFinding, detector_id
-from lares.detect.v1.detection_pb2 import Detection
+from detect_svc.detectors.detector import Detector, detector_id
+from lares.detect.v1.detection_pb2 import Detection, Frame, FrameDetection
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.media_pb2 import Media
+from mesh.boxes import edges
 from mesh.config import Config
 from mesh.identity import detection_id
 from mesh.labels import canonical
@@ -40,7 +41,7 @@ class Filter:
             fast_threshold=detector.fast_threshold if fast is None else fast,
         )
 
-    def kept(self, found: Iterable[RawFinding], camera: Mapping[str, float]) -> list[RawFinding]:
+    def kept(self, found: Iterable[FrameDetection], camera: Mapping[str, float]) -> list[FrameDetection]:
         """In the order given. `camera`: its own least scores by label, `*` for every other; it wins."""
         own = {canonical(label): score for label, score in camera.items()}
         thresholds = {
@@ -48,17 +49,17 @@ class Filter:
         }
         return [one for one in found if one.label in thresholds and one.score >= thresholds[one.label]]
 
-    def urgent(self, kept: Iterable[RawFinding]) -> bool:
+    def urgent(self, kept: Iterable[FrameDetection]) -> bool:
         """Whether one of them should be judged at once."""
         return any(one.label in self.fast_classes and one.score >= self.fast_threshold for one in kept)
 
 
 def filtered(
-    media: Media, frame: FrameFindings, detector: Detector, config: Config, camera: Mapping[str, float]
+    media: Media, frame: Frame, detector: Detector, config: Config, camera: Mapping[str, float]
 ) -> MediaDetected:
     """What detect_svc would have published. `camera`: its own thresholds, as its message has them."""
     rule = Filter.of(config, detector)
-    kept = rule.kept(frame.findings, camera)
+    kept = rule.kept(frame.detections, camera)
     name = detector_id(detector)
     return MediaDetected(
         media=media,
@@ -67,7 +68,7 @@ def filtered(
                 id=detection_id(media.id, 0, one.rank, name),
                 label=one.label,
                 score=one.score,
-                box=one.box,
+                box=edges(one.bounding_box),
                 frame=0,
             )
             for one in kept

@@ -21,6 +21,10 @@ def echo(*args: object) -> list[object]:
     return list(args)
 
 
+def first_of(*args: object) -> object:
+    return args[0]
+
+
 def obey(order: str) -> str:
     """Does what photos do to decoders. `deed@folder` makes the folder first: a sign of having begun."""
     order, _, sign = order.partition("@")
@@ -206,13 +210,13 @@ def descriptors() -> list[str]:
 MAGIC = b"this photo crashes its decoder"
 
 
-def fragile(*setup: object) -> Callable[[str], dict[str, object]]:
+def fragile(*setup: object) -> Callable[[str], bytes]:
     """The embedded detector, with a decoder that some photos kill."""
     from detect_svc.detectors.efficientdet import load
 
     detect = load(*setup)  # type: ignore[arg-type]
 
-    def look(photo: str) -> dict[str, object]:
+    def look(photo: str) -> bytes:
         if os.path.exists(photo):
             with open(photo, "rb") as file:
                 if MAGIC in file.read():

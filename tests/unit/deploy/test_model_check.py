@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from deploy.model.check import check, findings_table, timings
-from detect_svc.detectors.detector import FrameFindings, RawFinding
 from detect_svc.detectors.factory import open_detector
+from detect_svc.detectors.frame_message import frame_message
 from mesh.config import Config
 from mesh.problems import Invalid, Unavailable
 from tests.support.photos import CACHE
@@ -58,11 +58,7 @@ async def test_the_url_is_printed_without_its_token(
 
 
 def test_findings_from_the_threshold_are_printed() -> None:
-    frame = FrameFindings(
-        [RawFinding(0, "person", 0.91, (0.1, 0.2, 0.3, 0.4)), RawFinding(1, "dog", 0.3, (0, 0, 1, 1))],
-        640,
-        480,
-    )
+    frame = frame_message(640, 480, [("person", 0.91, (0.1, 0.2, 0.3, 0.4)), ("dog", 0.3, (0, 0, 1, 1))])
     text = findings_table(frame, 0.5)
     assert "0.91  person          0.100  0.200  0.300  0.400" in text
     assert "dog" not in text
@@ -70,11 +66,11 @@ def test_findings_from_the_threshold_are_printed() -> None:
 
 
 def test_without_a_finding_from_the_threshold_the_best_ones_are_printed() -> None:
-    text = findings_table(FrameFindings([RawFinding(0, "dog", 0.3, (0, 0, 1, 1))], 640, 480), 0.5)
+    text = findings_table(frame_message(640, 480, [("dog", 0.3, (0, 0, 1, 1))]), 0.5)
     assert "0.30  dog" in text
     assert "nothing found of score 0.50 or more, 1 below" in text
     assert (
-        findings_table(FrameFindings([], 640, 480), 0.5).strip()
+        findings_table(frame_message(640, 480, []), 0.5).strip()
         == "nothing found of score 0.50 or more, 0 below"
     )
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from detect_svc.api import MAX_CALLS, DetectServicer
-from detect_svc.detectors.detector import Detector, FrameFindings, RawFinding, ServerState
+from detect_svc.detectors.detector import Detector, ServerState
+from detect_svc.detectors.frame_message import frame_message
 from lares.detect.v1 import detect_service_pb2 as messages
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 from tests.support.detectors import FakeDetector, person
@@ -25,9 +26,7 @@ def servicer(detector: FakeDetector) -> DetectServicer:
 
 def detector_with(*scores: float) -> FakeDetector:
     detector = FakeDetector()
-    detector.results["photo"] = FrameFindings(
-        [person(score, rank) for rank, score in enumerate(scores)], 64, 48
-    )
+    detector.results["photo"] = frame_message(64, 48, map(person, scores))
     return detector
 
 
@@ -54,9 +53,7 @@ async def test_a_request_may_set_the_least_score(least: float, scores: list[floa
 async def test_a_request_may_choose_labels_by_any_spelling() -> None:
     detector, box = FakeDetector(), (0.0, 0.0, 1.0, 1.0)
     labels = ("person", "motorcycle", "kite")
-    detector.results["photo"] = FrameFindings(
-        [RawFinding(rank, each, 0.9, box) for rank, each in enumerate(labels)], 4, 3
-    )
+    detector.results["photo"] = frame_message(4, 3, [(each, 0.9, box) for each in labels])
     api = servicer(detector)
 
     async def detected(*labels: str) -> list[str]:

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from detect_svc.api import DetectServicer
-from detect_svc.detectors.detector import FrameFindings
+from detect_svc.detectors.frame_message import frame_message
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
@@ -28,7 +28,7 @@ def grpc_add_to_server() -> Any:
 def grpc_servicer() -> DetectServicer:
     detector = FakeDetector()
     detector.results = {
-        "person": FrameFindings([person(0.9)], 64, 48),
+        "person": frame_message(64, 48, [person(0.9)]),
         "cut": Invalid("the JPEG ends too early", "TRUNCATED"),
         "crash": Crashed("this input crashes the program that reads it", "CHILD_CRASHED"),
         "slow": Hung("no answer within 20 s", "CHILD_HUNG"),

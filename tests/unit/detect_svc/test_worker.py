@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from detect_svc import worker as worker_module
-from detect_svc.detectors.detector import FrameFindings, RawFinding
+from detect_svc.detectors.frame_message import frame_message
 from detect_svc.worker import DetectWorker
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
@@ -60,8 +60,8 @@ def detected(stream: FakeStream, offset: int) -> MediaDetected:
 
 async def test_all_findings_are_published_with_their_media_and_model() -> None:
     stream, detector = FakeStream(), FakeDetector()
-    kite = RawFinding(1, "kite", 0.9, (0, 0, 1, 1))
-    detector.results["a"] = FrameFindings([person(0.9), kite, person(0.1, 2)], 4, 3)
+    kite = ("kite", 0.9, (0, 0, 1, 1))
+    detector.results["a"] = frame_message(4, 3, [person(0.9), kite, person(0.1)])
 
     def with_capture_time(media: Media) -> None:
         media.captured_at.FromSeconds(1_767_614_400)
@@ -119,7 +119,7 @@ async def test_an_empty_result_is_a_result() -> None:
 async def test_the_number_of_findings_is_not_limited() -> None:
     """RT-DETRv2 may return more than 100, and a camera's threshold may keep all of them."""
     stream, detector = FakeStream(), FakeDetector()
-    detector.results["a"] = FrameFindings([person(0.9 - rank / 500, rank) for rank in range(300)], 4, 3)
+    detector.results["a"] = frame_message(4, 3, [person(0.9 - rank / 500) for rank in range(300)])
     async with running(stream, detector):
         stream.put("a")
         await stream.wait_until_done(1)
@@ -206,7 +206,7 @@ async def test_a_photo_that_crashes_the_decoder_is_also_a_rejection_of_its_file(
 )
 async def test_a_temporary_failure_is_retried_until_it_ends(temporary: Exception) -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.results["a"] = [*[temporary] * 20, FrameFindings([person(0.9)], 4, 3)]
+    detector.results["a"] = [*[temporary] * 20, frame_message(4, 3, [person(0.9)])]
     async with running(stream, detector):
         stream.put("a")
         await stream.wait_until_done(1)
@@ -216,7 +216,7 @@ async def test_a_temporary_failure_is_retried_until_it_ends(temporary: Exception
 
 async def test_a_photo_that_hangs_twice_is_retried() -> None:
     stream, detector = FakeStream(), FakeDetector()
-    detector.results["a"] = [Hung("slow", "CHILD_HUNG"), Hung("slow", "CHILD_HUNG"), FrameFindings([], 4, 3)]
+    detector.results["a"] = [Hung("slow", "CHILD_HUNG"), Hung("slow", "CHILD_HUNG"), frame_message(4, 3, [])]
     async with running(stream, detector):
         stream.put("a")
         await stream.wait_until_done(1)
@@ -263,6 +263,21 @@ async def test_as_many_photos_are_in_flight_as_keep_the_detector_busy() -> None:
         detector.gates["p0"].set()
         await stream.wait_until_done(9)
     assert detector.busiest == BATCH + 2
+
+
+async def test_photos_that_wait_for_nothing_leave_room_for_other_work() -> None:
+    stream, detector, turns = FakeStream(), FakeDetector(), 0
+
+    def known(media: Media) -> None:
+        media.known_content = True
+
+    stream.put(*map(str, range(300)), change=known)
+    async with running(stream, detector):
+        while len(stream.order) < 300:
+            turns += 1
+            await asyncio.sleep(0)
+    assert turns > 300 / BATCH
+    assert stream.order == list(range(300))
 
 
 async def test_an_error_of_the_stream_ends_the_loop() -> None:

@@ -12,13 +12,13 @@ WHOLE = [0.0, 0.0, 1.0, 1.0]
 
 def findings(
     *rows: tuple[float, int, list[float]],
-) -> list[tuple[int, str, float, tuple[float, float, float, float]]]:
+) -> list[tuple[int, str, float, tuple[float, ...]]]:
     scores = np.array([row[0] for row in rows], np.float32)
     classes = np.array([row[1] for row in rows], np.int32)
     boxes = np.array([row[2] for row in rows], np.float32).reshape(-1, 4)
     return [
-        (one.rank, one.label, round(one.score, 3), one.box)
-        for one in read_findings(scores, classes, boxes, LABELS)
+        (rank, label, round(score, 3), tuple(box))
+        for rank, (label, score, box) in enumerate(read_findings(scores, classes, boxes, LABELS))
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from detect_svc.detectors.detector import RawFinding
+from detect_svc.detectors.frame_message import frame_message
 from lares.store.v1.camera_service_pb2 import PolicyDecision
 from mesh.config import load_config
 from mesh.labels import ALIASES, COCO_LABELS, canonical
@@ -202,7 +202,7 @@ def test_it_keeps_what_the_filter_of_earlier_versions_kept(
     config = load_config(**settings)
     before = Filter.of(config, FakeDetector())
     now = WatchPolicy.of(watch_settings(config), CameraWatch(camera), MODEL)
-    raw = [RawFinding(rank, label, score, BOX) for rank, (label, score) in enumerate(seen)]
+    raw = frame_message(4, 3, [(label, score, BOX) for label, score in seen]).detections
     was = before.kept(raw, camera)
     rest = [one for one in found(*seen) if now.decide(one).decision is Decision.KEPT]
     assert [one.rank for one in rest] == [one.rank for one in was]
