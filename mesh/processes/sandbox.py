@@ -12,6 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 MAIN = "from mesh.processes.sandbox_child import main; main()"
 MAX_RESULT_BYTES = 64 * 2**20
+READ_BYTES = 2**18
 STDERR_BYTES = 2000
 STOP_SECONDS = 30.0
 # Short, because a call may be waiting for the child.
@@ -84,12 +86,13 @@ class Sandbox:
             "nice": nice,
         }
         self._start_seconds, self._idle_seconds = start_seconds, idle_seconds
-        self._slots = [_Slot(self._start) for _ in range(size)]
+        self._slots = [_Slot(self._start, idle_seconds) for _ in range(size)]
         self._capacity = asyncio.Semaphore(size * depth)
         self._waiting, self._max_waiting = 0, waiting
         self._one_rerun = asyncio.Lock()
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._reruns: set[asyncio.Task[Any]] = set()
         self._restarts: list[asyncio.Task[None]] = []
+        self._stopped = False
 
     async def __aenter__(self) -> Self:
         if self._idle_seconds is None:
@@ -122,6 +125,31 @@ class Sandbox:
         Raises Invalid with the function's own reason if it refused its input, Crashed, Hung, Exhausted
         (SANDBOX_FULL), Unavailable (CHILD_NOT_STARTED), and Internal (CHILD_FAILED) for any other exception.
         """
+        frame = pack(args)
+        await self._enter()
+        slot = min(self._slots, key=lambda slot: slot.calls)
+        slot.enter()
+
+        def leave() -> None:
+            slot.leave()
+            self._capacity.release()
+
+        response: asyncio.Future[Any] | None = None
+        try:
+            response = (await slot.running_child()).send(frame, if_abandoned=leave)
+            return _result_of(await response)
+        except _ChildEnded:
+            rerun = asyncio.create_task(self._run_alone(frame))
+            self._reruns.add(rerun)
+            rerun.add_done_callback(self._reruns.discard)
+            return await rerun
+        finally:
+            # Once sent, a call occupies its child to the end, even if its caller stops waiting.
+            if response is None or not response.cancelled():
+                leave()
+
+    async def _enter(self) -> None:
+        """Waits until there is room for another call. Raises Exhausted."""
         if self._capacity.locked() and self._waiting >= self._max_waiting:
             raise Exhausted("too many calls are waiting", "SANDBOX_FULL", target=self.target)
         self._waiting += 1
@@ -129,24 +157,6 @@ class Sandbox:
             await self._capacity.acquire()
         finally:
             self._waiting -= 1
-        # Once sent, a call occupies its child to the end, even if its caller stops waiting.
-        call = asyncio.create_task(self._run(args))
-        self._calls.add(call)
-        call.add_done_callback(self._end_call)
-        return await asyncio.shield(call)
-
-    def _end_call(self, call: "asyncio.Task[Any]") -> None:
-        self._capacity.release()
-        self._calls.discard(call)
-        if not call.cancelled():
-            call.exception()  # marks it as retrieved, in case the caller no longer waits
-
-    async def _run(self, args: tuple[object, ...]) -> Any:
-        frame = pack(args)
-        try:
-            return await min(self._slots, key=lambda slot: slot.calls).call(frame, self._idle_seconds)
-        except _ChildEnded:
-            return await self._run_alone(frame)
 
     async def _run_alone(self, frame: bytes) -> Any:
         """Repeats a call in a new child. Only if that child crashes, too, is this input the cause; otherwise
@@ -154,17 +164,22 @@ class Sandbox:
         async with self._one_rerun:
             child = await self._start()
             try:
-                return await child.call(frame)
+                return _result_of(await child.send(frame))
             except _ChildEnded:
                 raise Crashed("this input crashes the program that reads it", "CHILD_CRASHED") from None
             finally:
                 await child.stop()
 
     async def _start(self) -> "_Child":
+        if self._stopped:
+            raise Unavailable("the sandbox has ended", "CHILD_NOT_STARTED")
         return await _Child.start(self._options, self._start_seconds)
 
     async def _stop(self) -> None:
-        tasks = [*self._restarts, *self._calls]
+        self._stopped = True
+        for slot in self._slots:
+            slot.cancel_calls()
+        tasks = [*self._restarts, *self._reruns]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -174,46 +189,76 @@ class Sandbox:
 class _Slot:
     """The place of one child in the pool. Its child changes when it is started again."""
 
-    def __init__(self, start: "Callable[[], Awaitable[_Child]]") -> None:
-        self._start = start
-        self._starting = asyncio.Lock()
+    def __init__(self, start: "Callable[[], Awaitable[_Child]]", idle_seconds: float | None) -> None:
+        self._start_child, self._idle_seconds = start, idle_seconds
+        self._starting: asyncio.Task[_Child] | None = None
         self.child: _Child | None = None
         self.calls = 0
         self._idle_timer: asyncio.Task[None] | None = None
 
     async def running_child(self) -> "_Child":
         """The child, started if it does not run."""
-        async with self._starting:
-            if self.child is None or not self.child.alive:
-                self.child = await self._start()
+        if self.child and self.child.alive:
             return self.child
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        return await asyncio.shield(self._starting)  # several callers may wait for it
+
+    async def _start(self) -> "_Child":
+        try:
+            self.child = await self._start_child()
+            return self.child
+        finally:
+            self._starting = None
 
     async def child_ended(self) -> None:
         assert self.child
         await self.child.ended.wait()
 
-    async def call(self, frame: bytes, idle_seconds: float | None) -> Any:
+    def enter(self) -> None:
+        """Counts a call."""
         self.calls += 1
         if self._idle_timer:
             self._idle_timer.cancel()
-        try:
-            return await (await self.running_child()).call(frame)
-        finally:
-            self.calls -= 1
-            if idle_seconds is not None and not self.calls:
-                self._idle_timer = asyncio.create_task(self._stop_after(idle_seconds))
+
+    def leave(self) -> None:
+        self.calls -= 1
+        if self._idle_seconds is not None and not self.calls:
+            self._idle_timer = asyncio.create_task(self._stop_after(self._idle_seconds))
 
     async def _stop_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        async with self._starting:
-            if self.child and not self.calls:
-                await self.child.stop()
+        if self.child and not self.calls:
+            await self.child.stop()
+
+    def cancel_calls(self) -> None:
+        if self.child:
+            self.child.cancel_calls()
 
     async def stop(self) -> None:
-        if self._idle_timer:
-            self._idle_timer.cancel()
+        if self._starting:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
         if self.child:
             await self.child.stop()
+        if self._idle_timer:
+            self._idle_timer.cancel()
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that was sent to a child."""
+
+    response: "asyncio.Future[Any]"
+    if_abandoned: Callable[[], None]
+
+    def end(self, outcome: object) -> None:
+        if self.response.cancelled():
+            self.if_abandoned()
+        elif isinstance(outcome, Exception):
+            self.response.set_exception(outcome)
+        else:
+            self.response.set_result(outcome)
 
 
 class _Child:
@@ -221,8 +266,9 @@ class _Child:
 
     def __init__(self, process: ChildProcess, target: str, seconds: float) -> None:
         self._process, self._target, self.seconds = process, target, seconds
-        self._pending: deque[asyncio.Future[Any]] = deque()
-        self._deadline: asyncio.TimerHandle | None = None
+        self._pending: deque[_Call] = deque()
+        self._oldest_since = 0.0  # when the oldest pending call became the oldest
+        self._alarm: asyncio.TimerHandle | None = None
         self._stderr_tail = b""
         self._stopping = False
         self.pid, self.alive, self.ended = process.pid, True, asyncio.Event()
@@ -243,7 +289,7 @@ class _Child:
         )
         child = cls(process, options["target"], start_seconds)
         try:
-            state = await child.call(pack(options))
+            state = _result_of(await child.send(pack(options)))
         except (_ChildEnded, Hung):
             await child.stop()
             raise Unavailable(f"{options['target']} does not start", "CHILD_NOT_STARTED") from None
@@ -256,18 +302,27 @@ class _Child:
                 target=options["target"],
             )
         child.seconds = options["seconds"]
+        child._cancel_alarm()  # it was set for the start's seconds
         return child
 
-    async def call(self, frame: bytes) -> Any:
-        """Sends a call and returns its result. Raises _ChildEnded if the process ends first."""
+    def send(self, frame: bytes, if_abandoned: Callable[[], None] = lambda: None) -> "asyncio.Future[Any]":
+        """Sends a call. The result is its response, or _ChildEnded if the process ends first. If the caller
+        has cancelled it, `if_abandoned` is called instead.
+
+        Raises _ChildEnded if the process has ended.
+        """
         if not self.alive:
             raise _ChildEnded
-        response: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._pending.append(response)
+        call = _Call(asyncio.get_running_loop().create_future(), if_abandoned)
+        self._pending.append(call)
         if len(self._pending) == 1:
-            self._set_deadline()
+            self._watch_oldest()
         self._process.stdin.write(frame)
-        return _result_of(await response)
+        return call.response
+
+    def cancel_calls(self) -> None:
+        for call in self._pending:
+            call.response.cancel()
 
     async def stop(self) -> None:
         """Kills the process and waits until it has ended."""
@@ -276,35 +331,56 @@ class _Child:
         async with asyncio.timeout(STOP_SECONDS):
             await asyncio.gather(*self._tasks)
 
-    def _set_deadline(self) -> None:
-        """For the call that is now the oldest."""
-        if self._deadline:
-            self._deadline.cancel()
-        self._deadline = (
-            asyncio.get_running_loop().call_later(self.seconds, self._expire) if self._pending else None
-        )
+    def _watch_oldest(self) -> None:
+        """Begins the deadline of the call that is now the oldest.
+
+        One alarm serves many calls: when it goes off, it is set again for what is left to the oldest call of
+        that time. Setting and cancelling one for each call costs more.
+        """
+        loop = asyncio.get_running_loop()
+        self._oldest_since = loop.time()
+        if self._alarm is None:
+            self._alarm = loop.call_later(self.seconds, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        self._alarm = None
+        if not self._pending:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._oldest_since + self.seconds - loop.time()
+        if left > 0:
+            self._alarm = loop.call_later(left, self._check_deadline)
+        else:
+            self._expire()
+
+    def _cancel_alarm(self) -> None:
+        if self._alarm:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _expire(self) -> None:
         self.alive = False
-        _settle(self._pending.popleft(), Hung(f"no result within {self.seconds:g} s", "CHILD_HUNG"))
+        self._pending.popleft().end(Hung(f"no result within {self.seconds:g} s", "CHILD_HUNG"))
         self._process.kill()
 
     async def _read_results(self) -> None:
+        received = bytearray()
         try:
-            while True:
-                response = await self._read_frame()
+            while chunk := await self._process.stdout.read(READ_BYTES):
                 if not self.alive:
-                    break  # the response to a call that has expired, not to the next one
-                _settle(self._pending.popleft(), response)
-                self._set_deadline()
-        except (asyncio.IncompleteReadError, OSError, ValueError, RecursionError, IndexError):
+                    break  # this is the response to a call that has expired, not to the next one
+                received += chunk
+                while (response := take_response(received)) is not None:
+                    self._pending.popleft().end(response)
+                    self._watch_oldest()
+        except (OSError, ValueError, RecursionError, IndexError):
             pass  # the process has ended, or no longer follows the protocol
         finally:
             self.alive = False
             self._process.kill()
             while self._pending:
-                _settle(self._pending.popleft(), _ChildEnded())
-            self._set_deadline()
+                self._pending.popleft().end(_ChildEnded())
+            self._cancel_alarm()
             self._process.stdin.close()
         status = await self._process.wait()
         with contextlib.suppress(OSError):
@@ -314,33 +390,38 @@ class _Child:
             output = self._stderr_tail.decode(errors="replace").strip()[-300:]
             log.warning("child process ended", child=self._target, pid=self.pid, status=status, output=output)
 
-    async def _read_frame(self) -> dict[str, Any]:
-        """Raises ValueError for anything that is not a response: the child may be under foreign control."""
-        sizes = SIZES.unpack(await self._process.stdout.readexactly(SIZES.size))
-        if sum(sizes) > MAX_RESULT_BYTES:
-            raise ValueError("the response is too large")
-        text, attached = [await self._process.stdout.readexactly(size) for size in sizes]
-        value = unpack(text, attached)
-        if not isinstance(value, dict):
-            raise ValueError("not a response")
-        return value
-
     async def _read_stderr(self) -> None:
         """Keeps the end of what native libraries print, for the log line about the process's end."""
         while output := await self._process.stderr.read(STDERR_BYTES):
             self._stderr_tail = (self._stderr_tail + output)[-STDERR_BYTES:]
 
 
-def _settle(response: "asyncio.Future[Any]", outcome: object) -> None:
-    if response.done():  # cancelled
-        return
-    if isinstance(outcome, Exception):
-        response.set_exception(outcome)
-    else:
-        response.set_result(outcome)
+def take_response(received: bytearray) -> dict[str, Any] | bytes | None:
+    """Removes the first response from what was received from a child; None if it is not complete. Bytes are a
+    result; so is the `result` of a dict, and other dicts are errors.
+
+    Raises ValueError for anything that is not a response: the child may be under foreign control.
+    """
+    if len(received) < SIZES.size:
+        return None
+    text_size, attached_size = SIZES.unpack_from(received)
+    if text_size + attached_size > MAX_RESULT_BYTES:
+        raise ValueError("the response is too large")
+    attached_at = SIZES.size + text_size
+    end = attached_at + attached_size
+    if len(received) < end:
+        return None
+    with memoryview(received) as view:
+        value = unpack(bytes(view[SIZES.size : attached_at]), bytes(view[attached_at:end]))
+    del received[:end]
+    if not isinstance(value, dict | bytes):
+        raise ValueError("not a response")
+    return value
 
 
-def _result_of(response: dict[str, Any]) -> Any:
+def _result_of(response: dict[str, Any] | bytes) -> Any:
+    if isinstance(response, bytes):
+        return response
     if "result" in response:
         return response["result"]
     if "refused" in response:

@@ -1,7 +1,8 @@
 """The main function of a sandbox's child process: reads calls from a pipe, runs them, and writes the results.
 
 Imports only the standard library, directly and indirectly, so that a child holds no more than its function
-needs. A frame on a pipe is two lengths (big-endian uint32), JSON, and the bytes that the JSON refers to.
+needs. A frame on a pipe is two lengths (big-endian uint32), JSON, and the bytes that the JSON refers to. Of a
+value that is bytes itself there is no JSON.
 """
 
 import ctypes
@@ -42,6 +43,8 @@ class InputRefused(Exception):
 def pack(value: object) -> bytes:
     """A frame with a value of JSON's types, and bytes anywhere in it. Raises TypeError or ValueError for any
     other value."""
+    if isinstance(value, bytes):
+        return SIZES.pack(0, len(value)) + value
     attached: list[bytes] = []
 
     def attach(item: object) -> object:
@@ -51,12 +54,19 @@ def pack(value: object) -> bytes:
         attached.append(bytes(item))
         return {BYTES: [start, start + len(attached[-1])]}
 
-    text = json.dumps(value, default=attach).encode()
+    try:
+        text = json.dumps(value).encode()  # the usual case; with options it is slower
+    except TypeError:
+        text = json.dumps(value, default=attach).encode()
     return b"".join((SIZES.pack(len(text), sum(map(len, attached))), text, *attached))
 
 
 def unpack(text: bytes, attached: bytes) -> Any:
     """The value of a frame, with lists in place of tuples. Raises ValueError if `text` is not JSON."""
+    if not text:
+        return attached
+    if BYTES.encode() not in text:
+        return json.loads(text)
 
     def detach(item: dict[str, Any]) -> Any:
         return attached[slice(*item[BYTES])] if BYTES in item else item
@@ -129,7 +139,8 @@ def _limit(memory_bytes: int | None, niceness: int) -> None:
 
 def _respond(function: Callable[..., object], request: list[object]) -> bytes:
     try:
-        return pack({"result": function(*request)})
+        result = function(*request)
+        return pack(result if isinstance(result, bytes) else {"result": result})
     except InputRefused as refusal:
         return pack({"refused": without_addresses(refusal.message), "reason": refusal.reason})
     except Exception as error:

@@ -8,15 +8,26 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 from mesh.processes.child_process import ChildProcess
-from mesh.processes.sandbox import MAIN, Crashed, Hung, Sandbox
-from mesh.processes.sandbox_child import ALARM_GRACE_SECONDS, pack
+from mesh.processes.sandbox import MAIN, Crashed, Hung, Sandbox, _ChildEnded, take_response
+from mesh.processes.sandbox_child import ALARM_GRACE_SECONDS, SIZES, pack
 from tests.support.waiting import until
 
 TARGETS = "tests.support.sandboxed"
 OBEY = f"{TARGETS}:obey"
+VALUES = some.binary() | some.recursive(
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.text()
+    | some.just("__bytes__")
+    | some.floats(allow_nan=False),
+    lambda inner: some.lists(inner) | some.dictionaries(some.text(), inner) | some.lists(some.binary()),
+)
 
 PARENT = """
 import asyncio, os, sys
@@ -40,6 +51,41 @@ async def test_arguments_and_results_cross_unchanged() -> None:
         assert await sandbox.run(photo, "ü", 1.5, None, [b"", {"a": b"b"}]) == [
             photo, "ü", 1.5, None, [b"", {"a": b"b"}]
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [b"", b"b", b"\0" * 3_000_000], ids=len)
+async def test_bytes_are_a_result(content: bytes) -> None:
+    async with Sandbox(f"{TARGETS}:first_of") as sandbox:
+        assert await sandbox.run(content) == content
+        assert await sandbox.run("__bytes__") == "__bytes__"
+
+
+@given(some.lists(VALUES), some.data())
+def test_responses_are_taken_however_they_arrive(values: list[object], data: some.DataObject) -> None:
+    stream = b"".join(pack(value if isinstance(value, bytes) else {"result": value}) for value in values)
+    received, taken = bytearray(), []
+    while stream:
+        size = data.draw(some.integers(1, len(stream)))
+        received += stream[:size]
+        stream = stream[size:]
+        while (response := take_response(received)) is not None:
+            taken.append(response if isinstance(response, bytes) else response["result"])
+    assert taken == values
+    assert not received
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (pack("text"), "not a response"),
+        (pack([1]), "not a response"),
+        (SIZES.pack(4, 0) + b"nope", "Expecting value"),
+        (SIZES.pack(2**31, 2**31), "too large"),
+    ],
+)
+def test_what_is_not_a_response_is_an_error(frame: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        take_response(bytearray(frame))
 
 
 async def test_setup_is_called_once_in_each_child() -> None:
@@ -120,13 +166,36 @@ async def test_of_a_hung_child_the_others_calls_go_on(deed: str, tmp_path: Path)
         await until(lambda: not psutil.pid_exists(pid))
 
 
+async def test_the_deadline_of_a_call_begins_when_the_one_before_it_has_ended(tmp_path: Path) -> None:
+    """One alarm serves many calls: that it goes off does not mean that the oldest call has expired."""
+    async with Sandbox(OBEY, depth=2, seconds=90) as sandbox:
+        child = sandbox._slots[0].child
+        assert child
+        os.kill(child.pid, signal.SIGSTOP)
+        orders = ["a", f"hang@{tmp_path / 'begun'}"]
+        calls = [asyncio.create_task(sandbox.run(order)) for order in orders]
+        await until(lambda: len(child._pending) == 2)
+        alarm = child._alarm
+        child._oldest_since -= 89
+        os.kill(child.pid, signal.SIGCONT)
+        assert await calls[0] == "a"
+        await until((tmp_path / "begun").exists)
+        assert child._alarm is alarm
+        child._oldest_since -= 2  # 91 s after the first call's beginning
+        child._check_deadline()
+        assert child.alive
+        assert child._alarm not in (alarm, None)
+        expire(sandbox)
+        with pytest.raises(Hung):
+            await calls[1]
+
+
 def expire(sandbox: Sandbox) -> None:
     """Expires the oldest call. A deadline that is short enough to wait for would expire later calls, too."""
     child = sandbox._slots[0].child
     assert child
-    assert child._deadline
-    child._deadline.cancel()
-    child._expire()
+    child._oldest_since -= child.seconds
+    child._check_deadline()
 
 
 async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
@@ -218,6 +287,32 @@ async def test_a_caller_that_leaves_does_not_free_the_child_it_occupies() -> Non
         assert (await sandbox.run())["pid"] == pid
 
 
+@pytest.mark.parametrize("outcome", [{"result": 7}, _ChildEnded()], ids=["answered", "ended"])
+@pytest.mark.parametrize("leaves", ["before", "after", "never"])
+async def test_a_place_is_given_back_once_whoever_is_first(outcome: object, leaves: str) -> None:
+    """The caller leaves just before or after its call ends."""
+    async with Sandbox(OBEY, size=1, depth=2, seconds=90) as sandbox:
+        child = sandbox._slots[0].child
+        assert child
+        os.kill(child.pid, signal.SIGSTOP)
+        caller = asyncio.create_task(sandbox.run("call"))
+        await until(lambda: len(child._pending) == 1)
+        assert (sandbox._capacity._value, sandbox._slots[0].calls) == (1, 1)
+        if leaves == "before":
+            caller.cancel()
+        child._pending.popleft().end(outcome)
+        if leaves == "after":
+            caller.cancel()
+        child._process.kill()
+        if leaves == "never":
+            assert await caller == ("call" if isinstance(outcome, _ChildEnded) else 7)
+        else:
+            with pytest.raises(asyncio.CancelledError):
+                await caller
+        assert (sandbox._capacity._value, sandbox._slots[0].calls) == (2, 0)
+        assert await sandbox.run("later") == "later"
+
+
 async def test_idle_children_start_with_the_first_call_and_end() -> None:
     async with Sandbox(f"{TARGETS}:pid_and_settings", idle_seconds=0.05) as sandbox:
         assert sandbox.pids == []
@@ -235,6 +330,36 @@ async def test_leaving_the_block_ends_the_children_and_the_calls() -> None:
     assert not any(map(psutil.pid_exists, pids))
     await asyncio.wait([call], timeout=90)
     assert call.cancelled()
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
+async def test_leaving_the_block_ends_a_child_that_is_being_started() -> None:
+    before = children()
+    async with Sandbox(OBEY, idle_seconds=60) as sandbox:
+        call = asyncio.create_task(sandbox.run("go on"))
+        await until(lambda: bool(children() - before))
+        waiting = asyncio.create_task(sandbox.run("go on"))
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(call, waiting, return_exceptions=True)
+    assert isinstance(outcomes[0], asyncio.CancelledError)
+    assert isinstance(outcomes[1], Unavailable)
+    await until(lambda: children() <= before)
+
+
+async def test_leaving_the_block_ends_a_child_that_repeats_a_call() -> None:
+    before = children()
+    async with Sandbox(OBEY, seconds=60) as sandbox:
+        (pid,) = sandbox.pids
+        call = asyncio.create_task(sandbox.run("hang"))
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: bool(sandbox._reruns) and len(children() - before) > len(sandbox.pids))
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert children() <= before
 
 
 @pytest.mark.parametrize("deed", ["hang", "hold the interpreter"])
