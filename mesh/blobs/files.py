@@ -14,7 +14,7 @@ from mesh.blobs.spool import Spool, SpooledFile, read_at
 from mesh.durable_files import sync_folder
 from mesh.file_lock import lock
 from mesh.grouped_work import GroupedWork
-from mesh.problems import Unavailable
+from mesh.problems import Problem, Unavailable
 
 SUBFOLDER = re.compile(r"[0-9a-f]{2}")
 NAME = re.compile(r"[0-9a-f]{64}")
@@ -44,8 +44,12 @@ class FileBlobs(Blobs):
     async def local(self, sha256: str) -> AsyncIterator[Path]:
         try:
             yield self._path(sha256)
-        except Exception:
-            await self.size(sha256)  # perhaps it failed because there is no such blob
+        except Exception as error:
+            # Looked at only now: a look at every file would be a considerable part of a photo's cost.
+            await self.size(sha256)
+            missed = isinstance(error, Problem) and error.reason == not_found().reason
+            if missed or isinstance(error, FileNotFoundError):
+                raise Unavailable("the blobs' folder was away for a moment", "BLOBS_UNAVAILABLE") from None
             raise
 
     async def open_range(self, sha256: str, start: int, end: int) -> AsyncGenerator[bytes, None]:
@@ -79,7 +83,7 @@ class FileBlobs(Blobs):
             await self._run(self._folder.stat)
 
     def _path(self, sha256: str) -> Path:
-        return self._folder / sha256[:2] / sha256
+        return self._folder.joinpath(sha256[:2], sha256)
 
     def _make_spool(self) -> Spool:
         return Spool(self._folder / ".spool")

@@ -85,7 +85,7 @@ class Blobs(ABC):
     @abstractmethod
     def local(self, sha256: str) -> AbstractAsyncContextManager[Path]:
         """Yields the path of a file with this content, which may be read until the block ends. Raises
-        NotFound, perhaps only after the block has failed to read the file."""
+        NotFound and Unavailable, at the latest in place of the error of a block that could not read it."""
 
     @abstractmethod
     async def size(self, sha256: str) -> int:

@@ -18,7 +18,7 @@ from mesh.blobs import Blob, FileBlobs, open_blobs
 from mesh.blobs import files as module
 from mesh.config import load_config
 from mesh.file_lock import lock
-from mesh.problems import Conflict, Invalid, Unavailable
+from mesh.problems import Conflict, Internal, Invalid, NotFound, Problem, Unavailable
 from tests.support.blobs import content_of
 from tests.support.waiting import until
 
@@ -299,6 +299,33 @@ async def test_what_fails_with_a_blob_that_is_there_stays_as_it_is(blobs: FileBl
     with pytest.raises(Conflict, match="not the blob's fault"):
         async with blobs.local(NAME):
             raise Conflict("not the blob's fault", "OTHER")
+
+
+@pytest.mark.parametrize(
+    ("there", "raised", "expected"),
+    [
+        ("nothing", Internal("a child could not read it", "CHILD_FAILED"), Unavailable),
+        ("folder", Internal("a child could not read it", "CHILD_FAILED"), NotFound),
+        ("blob", Internal("a child could not read it", "CHILD_FAILED"), Internal),
+        ("blob", Invalid("half a photo", "TRUNCATED"), Invalid),
+        # The folder was away, and is back.
+        ("blob", Invalid("gone", "BLOB_NOT_FOUND"), Unavailable),
+        ("blob", NotFound("gone", "BLOB_NOT_FOUND"), Unavailable),
+        ("blob", FileNotFoundError(), Unavailable),
+    ],
+)
+async def test_who_fails_to_read_a_blob_learns_whether_it_is_there(
+    blobs: FileBlobs, source: Path, there: str, raised: Exception, expected: type[Problem]
+) -> None:
+    """A photo at fault is given up at once, one whose content is gone soon, none while the disk is away."""
+    await blobs.put(source)
+    if there == "nothing":
+        blobs._folder.rename(blobs._folder.with_name("aside"))
+    with pytest.raises(expected):
+        async with blobs.local(NAME) as path:
+            if there == "folder":
+                path.unlink()
+            raise raised
 
 
 async def test_the_time_of_a_blob_is_when_it_was_stored(blobs: FileBlobs, tmp_path: Path) -> None:
