@@ -63,10 +63,9 @@ def span(
     return _current(_start(name, kind, attributes), kind)
 
 
-@contextmanager
 def request_span(
     headers: Mapping[str, str], name: str, attributes: Attributes | None = None, kind: SpanKind = SERVER
-) -> Iterator[Span]:
+) -> AbstractContextManager[Span]:
     """Makes the task part of the request that `headers` name, as `enter_request` does, with a span for the
     block: a child of the span that `headers` name, or the first of a trace.
 
@@ -74,12 +73,10 @@ def request_span(
     """
     enter_request(headers)
     if not is_tracing():
-        yield INVALID_SPAN
-        return
+        return nullcontext(INVALID_SPAN)
     started = _start(name, kind, attributes, _remote(headers))
     context.attach(trace.set_span_in_context(started))
-    with _ending(started, kind):
-        yield started
+    return _ending(started, kind)
 
 
 @contextmanager
@@ -143,7 +140,8 @@ def batch_spans(batch: Sequence[Delivery[M]], name: str) -> Iterator[Sequence[De
 
 def record_span(delivery: Delivery[Any]) -> AbstractContextManager[Span]:
     """`request_span` for one record of a topic."""
-    return request_span(delivery.headers, f"process {delivery.topic}", _about_record(delivery), CONSUMER)
+    about = _about_record(delivery) if is_tracing() else None
+    return request_span(delivery.headers, f"process {delivery.topic}", about, CONSUMER)
 
 
 def publish_span(topic: str, parent: Span | None = None) -> Span | None:
@@ -238,9 +236,9 @@ def _current(started: Span, kind: SpanKind) -> Iterator[Span]:
 
 
 @contextmanager
-def _ending(started: Span, kind: SpanKind) -> Iterator[None]:
+def _ending(started: Span, kind: SpanKind) -> Iterator[Span]:
     try:
-        yield
+        yield started
     except Exception as error:
         record_failure(started, error, kind)
         raise

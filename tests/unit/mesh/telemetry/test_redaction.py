@@ -2,9 +2,12 @@ import asyncio
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as some
 
 from mesh.security import new_secret
-from mesh.telemetry.redaction import redact, redacted_url
+from mesh.telemetry import redaction
+from mesh.telemetry.redaction import redact, redacted, redacted_url
 from mesh.telemetry.trace_context import REQUEST_ID, TRACEPARENT, enter_request, outgoing_headers
 
 
@@ -81,3 +84,21 @@ async def test_a_hostile_request_id_is_cut() -> None:
         return outgoing_headers()[REQUEST_ID]
 
     assert await asyncio.create_task(hop()) == "x" * 64
+
+
+texts = some.lists(
+    some.sampled_from(["lares_", "://", "a", "Z9", "-_" * 12, "@", ":", "/", "?key=", "&", " ", "\n", "ſ"])
+    | some.text(max_size=3)
+).map("".join)
+
+
+@given(texts)
+def test_texts_that_are_not_searched_hold_nothing_to_hide(text: str) -> None:
+    searched = redaction._URLS.sub(lambda url: redacted_url(url[0]), redaction._KEYS.sub("***", text))
+    assert redacted(text) == searched
+
+
+@given(texts | some.sampled_from(["api-key", "API key", "my_Token", "pass"]), texts)
+def test_a_field_is_hidden_by_its_name_each_time(name: str, text: str) -> None:
+    expected = "***" if redaction._SECRET_NAMES.search(name) else redacted(text)
+    assert [redact(None, "", {name: text})[name] for _ in range(2)] == [expected, expected]
