@@ -19,7 +19,7 @@ from graphql import (
 )
 
 from gateway.errors import InvalidGraphQL
-from gateway.graphql.executor import CollectedSelections
+from gateway.graphql.executor import CollectedSelections, PlanningExecutor
 from gateway.graphql.limits import OperationLimits
 from mesh.problems import Invalid
 
@@ -40,6 +40,8 @@ class ValidDocument:
         self._operations = [node for node in tree.definitions if isinstance(node, OperationDefinitionNode)]
         # Operations without variables that are within the limits, which nothing can change.
         self._checked: dict[str | None, OperationDefinitionNode] = {}
+        # Of operations without variables, to make others from.
+        self.executors: dict[str | None, PlanningExecutor] = {}
         switches = _Switches()
         visit(tree, switches)
         self._switches = sorted(switches.names)

@@ -90,6 +90,9 @@ class Engine:
         return _await_json(result) if is_awaitable(result) else encode_text(_response(result))
 
     def _executor(self, document: ValidDocument, request: GraphQLRequest, root: object) -> PlanningExecutor:
+        known = document.executors.get(request.operation_name)
+        if known:
+            return known.again(root, self._make_context())
         executor = PlanningExecutor.build(
             self._schema,
             document.tree,
@@ -104,6 +107,8 @@ class Engine:
             raise InvalidGraphQL(executor)
         planning = cast("PlanningExecutor", executor)
         planning.collected = document.collected(planning.operation, planning.variable_values.coerced)
+        if not planning.operation.variable_definitions:
+            document.executors[request.operation_name] = planning.again(None, None)
         return planning
 
 

@@ -11,7 +11,7 @@ the results with those of the base class; check both when graphql-core is upgrad
 from collections.abc import Awaitable
 from typing import Any, TypeAlias, cast
 
-from graphql import Executor, GraphQLObjectType
+from graphql import Executor, GraphQLError, GraphQLObjectType, OperationType
 
 from gateway.graphql.plans import MAX_PLANS, Fields, Plan, Planner, Plans, Selection
 
@@ -37,12 +37,55 @@ class PlanningExecutor(Executor[None]):
         # To be replaced by what earlier executions of the document have collected.
         self.collected = CollectedSelections()
 
+    def again(self, root_value: object, context_value: object) -> "PlanningExecutor":
+        """Returns an executor for the same operation with the same variables."""
+        executor = PlanningExecutor(
+            self.schema,
+            self.fragment_definitions,
+            self.fragments,
+            root_value,
+            context_value,
+            self.operation,
+            self.variable_values,
+            self.field_resolver,
+            self.type_resolver,
+            self.subscribe_field_resolver,
+            is_awaitable=self.is_awaitable,
+            hide_suggestions=self.hide_suggestions,
+        )
+        executor.collected = self.collected
+        return executor
+
+    def execute_operation(self, serially: bool | None = None) -> Any:
+        """Does what its base class does, but collects the root's fields only once."""
+        operation = self.operation.operation
+        root_type = self.schema.get_root_type(operation)
+        if self.collected.root is None or root_type is None:
+            return super().execute_operation(serially)
+        serially = operation is OperationType.MUTATION if serially is None else serially
+        try:
+            data = self.execute_collected_root_fields(
+                root_type, self.root_value, self.collected.root, serially, []
+            )
+        except GraphQLError as error:
+            return self._failed(error)
+        return self._respond(data) if self.is_awaitable(data) else self.build_response(data)
+
+    async def _respond(self, data: Awaitable[Any]) -> Any:
+        try:
+            return self.build_response(await data)
+        except GraphQLError as error:
+            return self._failed(error)
+
+    def _failed(self, error: GraphQLError) -> Any:
+        self.collected_errors.add(error, None)
+        return self.build_response(None)
+
     def execute_collected_root_fields(
         self, root_type: GraphQLObjectType, root_value: Any, grouped_field_set: Any, *rest: Any
     ) -> Any:
-        if self.collected.root is None:
-            self.collected.root = grouped_field_set
-        return super().execute_collected_root_fields(root_type, root_value, self.collected.root, *rest)
+        self.collected.root = grouped_field_set
+        return super().execute_collected_root_fields(root_type, root_value, grouped_field_set, *rest)
 
     def execute_fields(
         self, parent_type: GraphQLObjectType, source_value: Any, path: Any, grouped_field_set: Any, *rest: Any

@@ -127,6 +127,22 @@ def test_plain_fields_are_not_resolved() -> None:
     assert slow == ["events"]
 
 
+async def test_executors_are_kept_for_operations_without_variables(gateway: Gateway) -> None:
+    """They keep no context of a request."""
+    gateway.store.add_event(0)
+    text = """query A { events { edges { node { id camera { id } } } } }
+      query B($first: Int) { events(first: $first) { edges { cursor } } }"""
+    for _ in range(3):
+        for name, variables in (("A", {}), ("B", {"first": 1}), ("B", {"first": 0}), ("A", {"first": 0})):
+            body = {"query": text, "operationName": name, "variables": variables}
+            response = (await gateway.client.post("/graphql", json=body)).json()
+            assert bool(response.get("errors")) == (name == "B" and not variables["first"]), response
+    document = gateway.engine._documents.get(text)
+    assert document.executors.keys() == {"A"}
+    assert document.executors["A"].context_value is None
+    assert gateway.store.calls["ListEvents"] == 9
+
+
 async def test_plans_are_kept_for_requests_that_select_the_same_fields(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

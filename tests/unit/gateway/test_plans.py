@@ -136,9 +136,26 @@ class Query:
         CALLS.append("pair")
         return [Thing(message=info.root_value), Thing(message=info.root_value)]
 
+    @strawberry.field
+    async def later_pair(self, info: strawberry.Info) -> list[Thing]:
+        CALLS.append("laterPair")
+        return [Thing(message=info.root_value), Thing(message=info.root_value)]
+
+
+@strawberry.type
+class Mutation:
+    @strawberry.field
+    async def step(self, number: int) -> Thing:
+        CALLS.append(f"begins {number}")
+        await asyncio.sleep(0)
+        CALLS.append(f"ends {number}")
+        if number < 0:
+            raise Unavailable("not now", "AWAY")
+        return Thing(message=message(thing(id=str(number))))
+
 
 def make_schema() -> strawberry.Schema:
-    return strawberry.Schema(Query, config=StrawberryConfig(scalar_map={Timestamp: DATE_TIME}))
+    return strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map={Timestamp: DATE_TIME}))
 
 
 # The same, but for the ways to its resolvers.
@@ -171,6 +188,7 @@ def run(
     assert isinstance(executor, Executor)
     if isinstance(executor, PlanningExecutor):
         executor.collected = document.collected(executor.operation, executor.variable_values.coerced)
+        executor = executor.again(message(values), "context")
 
     async def wait() -> Any:
         result: Any = executor.execute_operation()
@@ -406,6 +424,23 @@ def test_a_field_that_several_nodes_select_has_the_fields_of_all_of_them() -> No
       fragment F on Thing { inner { id } }"""
     data, _, _ = compare(text, thing(inner=thing()))
     assert json.loads(data) == {"thing": {"inner": {"id": "1", "name": "n"}}, "again": {"inner": {"id": "1"}}}
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (1, -2, 3)])
+def test_the_fields_of_a_mutation_run_one_after_the_other_every_time(numbers: tuple[int, ...]) -> None:
+    steps = " ".join(
+        f"s{index}: step(number: {number}) {{ id counted }}" for index, number in enumerate(numbers)
+    )
+    _, _, calls = compare(f"mutation {{ {steps} }}", thing(), {}, {}, {})
+    assert calls[:3] == ["begins 1", "ends 1", "counted of 1"]
+    assert calls[3:5] == [f"begins {numbers[1]}", f"ends {numbers[1]}"]
+
+
+@pytest.mark.parametrize("root", ["pair", "laterPair"])
+def test_an_error_of_the_root_leaves_no_data_every_time(root: str) -> None:
+    data, errors, calls = compare(f"{{ {root} {{ name counted }} }}", thing(name=None), {}, {})
+    assert (data, len(errors)) == (b"null", 1)
+    assert calls == [root]
 
 
 def test_failing_resolvers_run_once_beside_what_was_read() -> None:
