@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -22,6 +22,7 @@ from mesh.bus.aiokafka_internals import stop_consumer
 from mesh.bus.cluster import Cluster, denied
 from mesh.bus.record import dead_letter, decode, is_for
 from mesh.bus.record_tracker import RecordTracker, TrackedRecord
+from mesh.bus.stall_detector import FetchedEnds
 from mesh.delivery import OffsetStore
 from mesh.problems import Conflict, Problem, Unavailable
 from mesh.retry import Backoff
@@ -29,16 +30,23 @@ from mesh.topics import M, Topic
 
 log = structlog.get_logger(__name__)
 
-# Newly assigned partitions are positioned between two polls.
-JOINING_POLL_MS, POLL_MS = 100, 500
-POLL_LIMIT_MS = 60_000
-# How long the broker holds a fetch while there is nothing new. After a rebalance, the first fetch may wait so
-# long for the last one of before.
-FETCH_MS = 2000
-SESSION_MS = 10_000
-HEARTBEAT_MS = 3_000
+POLL_MS, POLL_LIMIT_MS = 2000, 60_000
+
+
+class Timing(NamedTuple):
+    """`fetch`: how long the broker holds a fetch while there is nothing new, in milliseconds like the others.
+    After a rebalance, the first fetch may wait so long for the last one of before. `session`: after how long
+    without a heartbeat it gives the member up."""
+
+    fetch: int
+    session: int
+    heartbeat: int
+
+
+# Members with a name have no others beside them to whom partitions move, and get theirs back by their name.
+NAMELESS, NAMED = Timing(2000, 10_000, 3000), Timing(5000, 30_000, 9000)
 # The broker answers a request to join only after it has given up members that died.
-REQUEST_MS = 2 * SESSION_MS
+REQUEST_MS = 2 * NAMELESS.session
 COMMIT_SECONDS = 3.0
 # While it is not known where to start.
 POSITION_BACKOFF = Backoff(0.1, 1.0)
@@ -93,7 +101,12 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         self._cluster, self._subscription = cluster, subscription
         self._tracker, self._settle = tracker, settle
         self._unpositioned: frozenset[int] = frozenset()
+        # Set while `_unpositioned` is not empty, and while it is.
+        self._assigned, self._positioned = asyncio.Event(), asyncio.Event()
+        self._positioned.set()
         self._unknown = 0  # attempts in a row to learn where to start
+        self._timing = NAMELESS if subscription.instance is None else NAMED
+        self._ends = FetchedEnds(subscription.topic.name, self._timing.fetch / 1000)
         self._committing: asyncio.Future[None] | None = None
         self.consumer: Any = None
         self.joined = False
@@ -107,15 +120,24 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             with suppress(TimeoutError, Problem):
                 await asyncio.wait_for(self._settle(), REVOKE_SECONDS)
         self._tracker.revoke()
-        self._unpositioned = frozenset()
+        self._wait_for_positions(frozenset())
 
     def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
         if self.consumer is None:
             return
         # Records fetched before the partitions are positioned would be thrown away.
         self.consumer.pause(*assigned)
-        self._unpositioned = frozenset(partition.partition for partition in assigned)
+        self._wait_for_positions(frozenset(partition.partition for partition in assigned))
         self.joined = True
+
+    def _wait_for_positions(self, partitions: frozenset[int]) -> None:
+        self._unpositioned = partitions
+        if partitions:
+            self._assigned.set()
+            self._positioned.clear()
+        else:
+            self._assigned.clear()
+            self._positioned.set()
 
     async def join(self) -> None:
         """Raises KafkaError if the cluster cannot be reached."""
@@ -124,12 +146,12 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             group_instance_id=self._subscription.instance,
             auto_offset_reset="none",
             enable_auto_commit=False,
-            fetch_max_wait_ms=FETCH_MS,
-            consumer_timeout_ms=FETCH_MS,
+            fetch_max_wait_ms=self._timing.fetch,
+            consumer_timeout_ms=self._timing.fetch,
             max_partition_fetch_bytes=256 * 1024,
             max_poll_interval_ms=POLL_LIMIT_MS,
-            session_timeout_ms=SESSION_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS,
+            session_timeout_ms=self._timing.session,
+            heartbeat_interval_ms=self._timing.heartbeat,
             **self._cluster.address.options(self._subscription.group) | {"request_timeout_ms": REQUEST_MS},
         )
         await self.consumer.start()
@@ -137,7 +159,8 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
 
     async def leave(self) -> None:
         consumer, self.consumer = self.consumer, None
-        self.joined, self._unpositioned = False, frozenset()
+        self.joined = False
+        self._wait_for_positions(frozenset())
         self._tracker.revoke()
         if consumer is not None:
             await asyncio.shield(asyncio.ensure_future(stop_consumer(consumer)))
@@ -149,14 +172,13 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
     async def read(self) -> None:
         """Fetches while the tracker has room. Ends only with an exception."""
         while True:
-            if self._unpositioned:
-                await self._position_partitions()
+            await self._positioned.wait()
             if self._tracker.room <= 0:
                 await self._wait_for_room()
                 continue
-            room, wait = self._tracker.room, POLL_MS if self.joined else JOINING_POLL_MS
+            room = self._tracker.room
             try:
-                fetched = await self.consumer.getmany(timeout_ms=wait, max_records=room)
+                fetched = await self.consumer.getmany(timeout_ms=POLL_MS, max_records=room)
             except NoOffsetForPartitionError:
                 continue  # aiokafka looked for a position before `start_at` has set it
             except OffsetOutOfRangeError as error:
@@ -186,6 +208,12 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             letter = dead_letter(record, self._subscription.group, UNDECODABLE, 1)
             return TrackedRecord(record, None, (letter,))
 
+    async def position(self) -> None:
+        """Sets where to start in newly assigned partitions. Ends only with an exception."""
+        while True:
+            await self._assigned.wait()
+            await self._position_partitions()
+
     async def _position_partitions(self) -> None:
         """Sets where to start in newly assigned partitions. Tries again later if the cluster does not answer
         or the assignment changes meanwhile."""
@@ -204,7 +232,7 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         if self._unpositioned is partitions:
             for partition in partitions:
                 self.start_at(partition, positions[partition])
-            self._unpositioned = frozenset()
+            self._wait_for_positions(frozenset())
 
     def start_at(self, partition: int, offset: int) -> None:
         """Continues at `offset`. Does nothing if the partition has been reassigned to another member."""
@@ -282,6 +310,12 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         if error is not None:
             log.info("positions not committed", topic=self._subscription.topic.name, error=repr(error))
         return error is None and not commit.cancelled()
+
+    def fetched_ends(self, now: float) -> dict[int, int] | None:
+        """Returns the ends of the assigned partitions by what was fetched, or None if only Kafka knows."""
+        if self.consumer is None or not self.joined or self._unpositioned:
+            return None
+        return self._ends.read(now, self.consumer, self._tracker.assigned())
 
     async def positions(self) -> dict[int, int]:
         """Returns the next offset to fetch of each assigned partition."""

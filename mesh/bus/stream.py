@@ -171,16 +171,16 @@ class Stream(Generic[M]):
         while True:
             try:
                 await self._member.join()
-                reading = asyncio.ensure_future(self._member.read())
-                watching = asyncio.ensure_future(self._wait_for_stall())
+                work = (self._member.read(), self._member.position(), self._wait_for_stall())
+                tasks = [asyncio.ensure_future(each) for each in work]
                 try:
-                    await asyncio.wait([reading, watching], return_when=asyncio.FIRST_COMPLETED)
-                    if reading.done():
-                        reading.result()
+                    ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                    for task in ended:
+                        task.result()
                 finally:
-                    for task in (reading, watching):
+                    for task in tasks:
                         task.cancel()
-                    await asyncio.gather(reading, watching, return_exceptions=True)
+                    await asyncio.gather(*tasks, return_exceptions=True)
                 log.warning("consumer stalled, joining again", topic=topic, group=group)
             except (KafkaError, OSError) as error:
                 log.warning("consumer failed, joining again", topic=topic, group=group, error=repr(error))
@@ -194,8 +194,10 @@ class Stream(Generic[M]):
         loop, detector = asyncio.get_running_loop(), StallDetector()
         while True:
             await asyncio.sleep(CHECK_SECONDS)
+            await self._pass_gaps()
+            ends = self._member.fetched_ends(loop.time())
             try:
-                ends = await self.ends()
+                ends = await self._cluster.ends(self._subscription.topic.name) if ends is None else ends
             except Problem:
                 detector.reset()
                 continue

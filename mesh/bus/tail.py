@@ -15,7 +15,7 @@ from mesh.bus.aiokafka_internals import stop_consumer
 from mesh.bus.cluster import BACKOFF, Cluster, denied
 from mesh.bus.group_member import out_of_range
 from mesh.bus.record import decode
-from mesh.bus.stall_detector import CHECK_SECONDS, StallDetector
+from mesh.bus.stall_detector import CHECK_SECONDS, FetchedEnds, StallDetector
 from mesh.delivery import Delivery, Start
 from mesh.problems import Invalid, Problem
 from mesh.retry import retry
@@ -23,6 +23,8 @@ from mesh.topics import M, Topic
 
 log = structlog.get_logger(__name__)
 
+# How long the broker holds a fetch while there is nothing new.
+FETCH_MS = 5000
 POLL_MS = 2000
 CHUNK = 500
 
@@ -48,7 +50,7 @@ class Tail(Generic[M]):
         self._consumer: Any = None
         self._complete_polls = 0
         self._failures = 0
-        self._stall_detector = StallDetector()
+        self._ends, self._stall_detector = FetchedEnds(topic.name, FETCH_MS / 1000), StallDetector()
         self._next_check = 0.0
 
     def __aiter__(self) -> AsyncIterator[Delivery[M]]:
@@ -126,8 +128,8 @@ class Tail(Generic[M]):
             group_id=None,
             auto_offset_reset="none",
             enable_auto_commit=False,
-            fetch_max_wait_ms=POLL_MS,
-            consumer_timeout_ms=POLL_MS,
+            fetch_max_wait_ms=FETCH_MS,
+            consumer_timeout_ms=FETCH_MS,
             **self._cluster.address.options("tail"),
         )
         try:
@@ -149,8 +151,9 @@ class Tail(Generic[M]):
         if now < self._next_check:
             return
         self._next_check = now + CHECK_SECONDS
+        ends = self._ends.read(now, self._consumer, self._positions)
         try:
-            ends = await self._cluster.ends(self._topic.name)
+            ends = await self._cluster.ends(self._topic.name) if ends is None else ends
         except Problem:
             self._stall_detector.reset()
             return

@@ -10,6 +10,7 @@ import pytest
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from mesh.bus import Bus, Delivery, Stream
+from mesh.bus.group_member import Timing
 from mesh.bus.publisher import Publisher
 from mesh.problems import Conflict
 from tests.support.records import (
@@ -226,8 +227,9 @@ async def test_a_member_can_leave_while_it_joins(
 ) -> None:
     monkeypatch.setattr("mesh.bus.aiokafka_internals.CONSUMER_STOP_SECONDS", 0.05)
     # The second member can join only after the first one's next heartbeat, which is later than this test.
-    monkeypatch.setattr("mesh.bus.group_member.HEARTBEAT_MS", 100_000)
-    monkeypatch.setattr("mesh.bus.group_member.SESSION_MS", 300_000)
+    monkeypatch.setattr(
+        "mesh.bus.group_member.NAMELESS", Timing(fetch=2000, session=300_000, heartbeat=100_000)
+    )
     topic, group = await media_topic(bus, partitions=1), unique("group")
 
     async def joining() -> bool:

@@ -23,5 +23,7 @@ async def main(url: str, name: str, partitions: int, group: str, instance: str) 
 
 
 if __name__ == "__main__":
-    group_member.SESSION_MS = int(sys.argv[6])
+    session = int(sys.argv[6])
+    group_member.NAMELESS = group_member.NAMELESS._replace(session=session)
+    group_member.NAMED = group_member.NAMED._replace(session=session)
     asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]))

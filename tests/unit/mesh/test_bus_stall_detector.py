@@ -1,6 +1,14 @@
-"""When the detector reports a stall."""
+"""When the detector reports a stall, and when Kafka has to be asked for it."""
 
-from mesh.bus.stall_detector import JOIN_SECONDS, PATIENCE_SECONDS, StallDetector
+from aiokafka import TopicPartition
+
+from mesh.bus.stall_detector import (
+    JOIN_SECONDS,
+    LATE_SECONDS,
+    PATIENCE_SECONDS,
+    FetchedEnds,
+    StallDetector,
+)
 
 LONG = PATIENCE_SECONDS + 1
 
@@ -50,3 +58,48 @@ def test_a_consumer_that_cannot_join_its_group_has_stalled() -> None:
     assert detector.unjoined(JOIN_SECONDS + 1)
     detector.reset()
     assert not detector.unjoined(JOIN_SECONDS + 2)
+
+
+class FakeConsumer:
+    """Has fetched the ends in `ends`, each at the time in `fetched`, by the clock."""
+
+    def __init__(self, ends: dict[int, int]) -> None:
+        self.ends = ends
+        self.fetched: dict[int, int | None] = dict.fromkeys(ends, 1)
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition("media", number) for number in self.ends}
+
+    def last_poll_timestamp(self, partition: TopicPartition) -> int | None:
+        return self.fetched[partition.partition]
+
+    def highwater(self, partition: TopicPartition) -> int:
+        return self.ends[partition.partition]
+
+
+class TestFetchedEnds:
+    def test_are_known_while_every_partition_is_fetched(self) -> None:
+        ends, consumer = FetchedEnds("media", 5), FakeConsumer({0: 3, 1: 0})
+        for now in range(0, 60, 5):
+            consumer.fetched = {0: 1000 - now, 1: 1000 - now}  # a clock that was set back
+            assert ends.read(now, consumer, [0, 1]) == {0: 3, 1: 0}
+
+    def test_are_unknown_once_a_fetch_has_taken_longer_than_it_can(self) -> None:
+        ends, consumer = FetchedEnds("media", 5), FakeConsumer({0: 3, 1: 0})
+        assert ends.read(0, consumer, [0, 1])
+        consumer.fetched[0] = 2
+        assert ends.read(5, consumer, [0, 1])
+        assert ends.read(5.1 + LATE_SECONDS, consumer, [0, 1]) is None
+        consumer.fetched[1] = 2
+        assert ends.read(6 + LATE_SECONDS, consumer, [0, 1])
+
+    def test_are_unknown_before_a_partition_is_fetched(self) -> None:
+        ends, consumer = FetchedEnds("media", 5), FakeConsumer({0: 3})
+        consumer.fetched[0] = None
+        assert ends.read(0, consumer, [0]) is None
+        consumer.fetched[0] = 1
+        assert ends.read(1, consumer, [0]) == {0: 3}
+        assert ends.read(1, consumer, [0, 1]) is None  # not assigned
+
+    def test_of_no_partitions_are_known(self) -> None:
+        assert FetchedEnds("media", 5).read(0, FakeConsumer({}), []) == {}
