@@ -19,7 +19,6 @@ log = structlog.get_logger(__name__)
 
 READY_SECONDS = 120.0
 GRACE_SECONDS = 1.0
-HEALTH_SECONDS = 2.0
 
 Opener = Callable[[Config, Mesh], AbstractAsyncContextManager[None]]
 
@@ -87,7 +86,7 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
         if gateway:
             await stack.enter_async_context((await gateway)(config, mesh))
         await until_ready(mesh)
-        await stack.enter_async_context(mesh.running("gRPC health", update_health(mesh)))
+        mesh.server.report_health(mesh.missing)
         yield mesh
 
 
@@ -114,10 +113,3 @@ async def until_ready(mesh: Mesh) -> None:
         if asyncio.get_running_loop().time() > deadline:
             raise Unavailable(f"not ready: {missing}", "NOT_READY")
         await asyncio.sleep(0.05)
-
-
-async def update_health(mesh: Mesh) -> None:
-    """Updates the gRPC health service from the state that `/ready` reports, until cancelled."""
-    while True:
-        await mesh.server.set_missing(await mesh.missing())
-        await asyncio.sleep(HEALTH_SECONDS)

@@ -1,7 +1,7 @@
 """What every service receives: settings, bus, blobs, its server, and channels to its siblings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,8 +51,10 @@ class Mesh:
         """The channel to `ingest`, `detect`, `reason` or `store`, wherever it runs."""
         return self.channels.to(service)
 
-    async def missing(self) -> dict[str, str]:
-        """The parts that are not ready, with the reasons. The checks call siblings as the service itself."""
+    async def missing(self, parts: Collection[str] | None = None) -> dict[str, str]:
+        """Those of the given parts, or of all, that are not ready, with the reasons. The checks call siblings
+        as the service itself."""
+        checks = {part: check for part, check in self.checks.items() if parts is None or part in parts}
 
         async def ask(check: Check) -> str:
             try:
@@ -63,8 +65,8 @@ class Mesh:
             return ""
 
         with as_itself():
-            answers = await asyncio.gather(*(ask(check) for check in self.checks.values()))
-        return {part: why for part, why in zip(self.checks, answers, strict=True) if why}
+            answers = await asyncio.gather(*(ask(check) for check in checks.values()))
+        return {part: why for part, why in zip(checks, answers, strict=True) if why}
 
     @asynccontextmanager
     async def running(self, name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:

@@ -9,13 +9,13 @@ import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health_pb2_grpc
 
 from mesh.config import split_address
 from mesh.permissions import HEALTH, REFLECTION, require_declared
 from mesh.ports import wait_until_free
 from mesh.problems import Conflict
+from mesh.rpc.health import HealthServicer, Missing
 from mesh.rpc.in_process_server import InProcessServer
 from mesh.rpc.protocol import CHANNEL_OPTIONS, MAX_RECEIVE, MESSAGE_BYTES
 from mesh.security import Door
@@ -28,8 +28,6 @@ Servicer = TypeVar("Servicer")
 CLIENT_BYTES = 32 * 2**20 + 64 * 2**10
 # Includes streams: each program that watches events holds one.
 CLIENT_CALLS = 256
-
-ANSWERS = health_pb2.HealthCheckResponse
 
 
 class GrpcServer:
@@ -58,8 +56,8 @@ class GrpcServer:
             ),
         }
         self._local = InProcessServer([interceptor(Door.SIBLINGS)], max_message_bytes=MESSAGE_BYTES)
-        self._health = health_aio.HealthServicer()
         self._needs: dict[str, frozenset[str]] = {}
+        self._health = HealthServicer(self._needs)
         for door in (Door.SIBLINGS, Door.CLIENTS):
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._doors[door])
 
@@ -132,22 +130,18 @@ class GrpcServer:
         return f"{address.rpartition(':')[0]}:{port}" if on_tcp else address
 
     async def start(self) -> None:
-        """Starts serving. Health reports every service as NOT_SERVING until `set_missing` is called."""
-        for name in ["", *self._needs]:
-            await self._health.set(name, ANSWERS.NOT_SERVING)
+        """Starts serving. Health reports every service as NOT_SERVING until `report_health` is called."""
         for door in (self._local, *self._doors.values()):
             await door.start()
 
-    async def set_missing(self, missing: Collection[str]) -> None:
-        """Has health report as NOT_SERVING the services that need one of the missing parts, and the server as
-        a whole if any part is missing."""
-        for name, needs in [("", frozenset(missing)), *self._needs.items()]:
-            serving = needs.isdisjoint(missing)
-            await self._health.set(name, ANSWERS.SERVING if serving else ANSWERS.NOT_SERVING)
+    def report_health(self, missing: Missing) -> None:
+        """Has health report as NOT_SERVING the services that need a part that `missing` finds missing, and
+        the server as a whole if any part is missing. `missing` is called when somebody asks."""
+        self._health.report(missing)
 
     async def stop(self, grace: float) -> None:
         """Refuses new calls, gives running ones `grace` seconds, then cancels them."""
-        await self._health.enter_graceful_shutdown()
+        self._health.stop()
         await asyncio.gather(*(door.stop(grace) for door in (self._local, *self._doors.values())))
 
 

@@ -1,7 +1,7 @@
 """The services that a process runs, and failures of its workers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,7 +12,7 @@ from deploy.targets import TARGETS, Opener, chosen, open_lares, report_renamed_s
 from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.problems import Internal, Invalid, Unavailable
-from tests.support.waiting import until
+from mesh.rpc.health import Missing
 
 
 def bare_mesh() -> Mesh:
@@ -158,11 +158,11 @@ async def test_a_check_that_hangs_counts_as_missing(monkeypatch: pytest.MonkeyPa
 
 
 class FakeServer:
-    """Records when it starts and stops, and the latest missing parts."""
+    """Records when it starts and stops, and from when on it reports its health."""
 
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
-        self.told: Collection[str] | None = None
+        self.missing: Missing | None = None
 
     async def start(self) -> None:
         self.notes.append("server started")
@@ -170,8 +170,9 @@ class FakeServer:
     async def stop(self, grace: float) -> None:
         self.notes.append("server stopped")
 
-    async def set_missing(self, missing: Collection[str]) -> None:
-        self.told = list(missing)
+    def report_health(self, missing: Missing) -> None:
+        self.notes.append("health reported")
+        self.missing = missing
 
 
 @dataclass
@@ -213,7 +214,7 @@ async def test_the_gateway_closes_before_the_server_that_it_calls(server: FakeSe
     async with open_lares(Config(), ["store", "gateway"]):
         pass
     assert server.notes == [
-        *("store opened", "server started", "gateway opened"),
+        *("store opened", "server started", "gateway opened", "health reported"),
         *("gateway closed", "server stopped", "store closed"),
     ]
 
@@ -221,26 +222,39 @@ async def test_the_gateway_closes_before_the_server_that_it_calls(server: FakeSe
 async def test_a_lares_without_a_gateway_starts_its_server(server: FakeServer) -> None:
     async with open_lares(Config(), ["store"]):
         pass
-    assert server.notes == ["store opened", "server started", "server stopped", "store closed"]
+    assert server.notes == [
+        "store opened",
+        "server started",
+        "health reported",
+        "server stopped",
+        "store closed",
+    ]
 
 
-async def test_grpc_health_follows_what_is_missing(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("deploy.targets.HEALTH_SECONDS", 0.01)
-    missing = False
-
-    async def check() -> None:
-        if missing:
-            raise Unavailable("no server answers", "DATABASE_UNAVAILABLE")
+async def test_grpc_health_reports_what_is_missing(server: FakeServer) -> None:
+    async def down() -> None:
+        raise Unavailable("no server answers", "DATABASE_UNAVAILABLE")
 
     async with open_lares(Config(), ["store"]) as mesh:
-        mesh.checks["postgres"] = check
-        await until(lambda: server.told == [])
-        missing = True
-        await until(lambda: server.told == ["postgres"])
-        missing = False
-        await until(lambda: server.told == [])
+        assert server.missing is not None
+        assert not await server.missing(None)
+        mesh.checks |= {"postgres": down, "kafka": down}
+        assert list(await server.missing(["postgres"])) == ["postgres"]
+        assert list(await server.missing(None)) == ["postgres", "kafka"]
+
+
+async def test_grpc_health_reports_nothing_before_everything_was_ready(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: Mesh) -> None:
+        raise Unavailable("not ready", "NOT_READY")
+
+    monkeypatch.setattr("deploy.targets.until_ready", never)
+    with pytest.raises(Unavailable):
+        async with open_lares(Config(), ["store"]):
+            pass
+    assert "server started" in server.notes
+    assert "health reported" not in server.notes
 
 
 @pytest.mark.parametrize("targets", [["all"], ["store"], ["detect", "store"], ["gateway"]])

@@ -5,7 +5,6 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
@@ -17,37 +16,10 @@ from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.problems import Conflict, Invalid
 from mesh.rpc import GrpcServer, call, metadata, problem_of
 from mesh.rpc.interceptor import CallInterceptor
-from mesh.rpc.server import ANSWERS
 from tests.support.rpc_harness import Harness, wait_forever
 from tests.support.waiting import until, until_async
 
 pytestmark = pytest.mark.usefixtures("calling_as_itself")
-
-
-async def test_health_is_served_to_everyone_by_service_and_as_a_whole(harness: Harness) -> None:
-    stub: Any = health_pb2_grpc.HealthStub(harness.public)
-    names = ("", "lares.store.v1.KeyService", "lares.store.v1.EventService")
-
-    async def serving() -> list[str]:
-        responses = [await stub.Check(health_pb2.HealthCheckRequest(service=name)) for name in names]
-        return [
-            name
-            for name, response in zip(names, responses, strict=True)
-            if response.status == ANSWERS.SERVING
-        ]
-
-    assert await serving() == []
-    for missing, left in (
-        ([], list(names)),
-        (["postgres"], ["lares.store.v1.EventService"]),
-        (["kafka"], list(names[1:])),
-        ([], list(names)),
-    ):
-        await harness.server.set_missing(missing)
-        assert await serving() == left
-    with pytest.raises(grpc.aio.AioRpcError) as unknown:
-        await stub.Check(health_pb2.HealthCheckRequest(service="lares.nothing"))
-    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_reflection_needs_a_key(harness: Harness) -> None:
