@@ -74,6 +74,7 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
             keys,
             database_url,
             reasoner_url,
+            config.database_url == EMBEDDED,
             addresses,
             checks,
         )

@@ -37,6 +37,8 @@ class Mesh:
     database_url: str = ""
     # LARES_REASONER_URL, or the address of the embedded LLM server.
     reasoner_url: str = ""
+    # No other process uses the database.
+    owns_database: bool = False
     # The addresses of this process, by kind: `gateway`, `grpc`, `kafka`.
     addresses: dict[str, str] = field(default_factory=dict)
     # Readiness checks, by part. A check raises while its part is not ready.

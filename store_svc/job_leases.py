@@ -11,7 +11,7 @@ from mesh.telemetry.spans import Attributes, past_span
 from store_svc.commit_signals import CommitSignal, wait
 from store_svc.database import Connection, Database
 from store_svc.domain.job import Job
-from store_svc.job_queue import lease_jobs, release_leases, renew_leases
+from store_svc.job_queue import lease_jobs, next_due, release_leases, renew_leases
 from store_svc.read_progress import ReadProgress
 from store_svc.times import stamp
 
@@ -73,7 +73,20 @@ class JobLeases:
                 continue
             if now() >= deadline:
                 return []
-            await wait(upcoming, min(POLL_SECONDS, deadline - now()))
+            await wait(upcoming, min(await self._patience(kind), deadline - now()))
+
+    async def _patience(self, kind: int) -> float:
+        """How long to wait at most for a signal, since jobs also become due as time passes."""
+        longest = self._due.patience(POLL_SECONDS)
+        if longest <= POLL_SECONDS:
+            return longest
+        async with self._database.connection() as connection:
+            due_at = await next_due(connection, kind)
+        if due_at is None:
+            return longest
+        seconds = (due_at - self._clock()).total_seconds()
+        # A job that is due already was locked by a transaction, whose commit may signal nothing.
+        return min(longest, seconds) if seconds > 0 else POLL_SECONDS
 
     async def _lease_now(self, job_kind: JobKind, kind: int, max_jobs: int) -> tuple[int, list[JobLease]]:
         """Returns how many jobs were leased, and the leases of those that have an input."""
@@ -102,6 +115,7 @@ class JobLeases:
         """Returns jobs to the queue, due after RELEASED_SECONDS. No attempt is counted."""
         due_at = self._clock() + timedelta(seconds=RELEASED_SECONDS)
         await self._database.transaction(lambda connection: release_leases(connection, lease_ids, due_at))
+        self._due.notify()  # a call that waits has to learn when they are due
 
 
 def _lease_message(job: Job, input: AssessInput) -> JobLease:

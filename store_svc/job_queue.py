@@ -18,6 +18,7 @@ from sqlalchemy import (
     and_,
     case,
     delete,
+    exists,
     func,
     literal_column,
     not_,
@@ -160,6 +161,8 @@ _LAST_EXPIRY = Statement(
         jobs.c.kind == _kind, jobs.c.lease_id.is_not(None), jobs.c.leased_until <= _now
     )
 )
+_NEXT_DUE = Statement(select(func.min(jobs.c.due_at)).where(jobs.c.kind == _kind, jobs.c.lease_id.is_(None)))
+_ANY = Statement(select(exists().select_from(jobs)))
 
 
 def locked_jobs() -> CTE:
@@ -233,6 +236,16 @@ async def last_expiry(connection: Connection, kind: int, now: datetime) -> datet
     """When the latest of the leases ended that have expired and were not granted again."""
     at: datetime | None = await _LAST_EXPIRY.fetch_value(connection, kind=kind, now=now)
     return at
+
+
+async def next_due(connection: Connection, kind: int) -> datetime | None:
+    """When the first of the jobs that are not leased is due, None if there is none."""
+    at: datetime | None = await _NEXT_DUE.fetch_value(connection, kind=kind)
+    return at
+
+
+async def has_jobs(connection: Connection) -> bool:
+    return bool(await _ANY.fetch_value(connection))
 
 
 async def repair_deadlines(connection: Connection, now: datetime, length: timedelta) -> None:

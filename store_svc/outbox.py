@@ -12,7 +12,7 @@ from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from mesh.bus import Bus
 from mesh.retry import retry
 from mesh.topics import CAMERAS, FEED, KEPT
-from store_svc.commit_signals import CommitSignal, wait
+from store_svc.commit_signals import KEPT_SECONDS, CommitSignal, wait
 from store_svc.consumer import BACKOFF
 from store_svc.database import Database
 from store_svc.database.statement import Connection, Statement, one_of, parameter
@@ -22,8 +22,6 @@ LOCK = 0x1A7E6
 PAGE = 500
 POLL_SECONDS = 0.5  # another process may have committed
 STANDBY_SECONDS = 1.0
-# Nothing waits for kept media, so those of this period share a request: there are as many as photos.
-KEPT_SECONDS = 1.0
 
 _TRY_LOCK = Statement(select(func.pg_try_advisory_lock(literal(LOCK))))
 _CHANGES = Statement(
@@ -71,7 +69,7 @@ class OutboxRelay:
                 while True:
                     upcoming = self._feed.upcoming()
                     if not await self.relay(connection):
-                        await wait(upcoming, POLL_SECONDS)
+                        await wait(upcoming, self._feed.patience(POLL_SECONDS))
             finally:
                 # Closing the connection releases the lock whatever state the connection is in.
                 connection.terminate()

@@ -64,7 +64,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         await ensure_admin_key(database, config.home / "admin.key")
         mesh.checks["postgres"] = database.check
         await ensure_detect_offsets(mesh.bus, database, ConsumerOffsets(database), INGESTED)
-        signals = CommitSignals()
+        signals = CommitSignals(alone=mesh.owns_database)
         lags, facts = await _start_workers(stack, config, mesh, database, signals)
         await _add_services(stack, config, mesh, database, signals, lags, facts)
         yield

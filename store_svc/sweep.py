@@ -7,19 +7,19 @@ import asyncio
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import Integer, not_, select, update
+from sqlalchemy import Integer, exists, not_, select, update
 
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.bus import Stream
 from mesh.retry import retry
-from store_svc.commit_signals import CommitSignals
+from store_svc.commit_signals import CommitSignals, wait
 from store_svc.consumer import BACKOFF
 from store_svc.database import Database
 from store_svc.database.statement import Connection, Statement, one_of, parameter
 from store_svc.database.tables import events
 from store_svc.domain.job import ASSESS
 from store_svc.event_repository import load_queued, lock_cameras, write_events
-from store_svc.job_queue import last_expiry, repair_deadlines, write_jobs
+from store_svc.job_queue import has_jobs, last_expiry, repair_deadlines, write_jobs
 from store_svc.read_progress import ReadProgress
 from store_svc.recording.recorder import Effect
 
@@ -28,6 +28,7 @@ SWEEP_SECONDS = 1.0
 FACTS_POLL_SECONDS = 0.1
 
 _open = not_(events.c.closed)
+_ANY_OPEN = Statement(select(exists().select_from(events).where(_open)))
 _before = parameter("before", events.c.last_recorded_at)
 _now = parameter("now", events.c.last_recorded_at)
 _IDLE_PARTITIONS = Statement(
@@ -65,6 +66,11 @@ class Sweep:
         self._gap = timedelta(seconds=gap_seconds)
         self._lease = timedelta(seconds=lease_seconds)
         self._clock = clock
+
+    async def has_work(self) -> bool:
+        """Whether there is anything that the passing of time can change."""
+        async with self._database.connection() as connection:
+            return bool(await _ANY_OPEN.fetch_value(connection)) or await has_jobs(connection)
 
     async def fix_deadlines(self) -> None:
         """Resets deadlines that are further ahead than they can be.
@@ -133,16 +139,20 @@ class Sweep:
 async def run_sweep(
     sweep: Sweep, detections: Stream[MediaDetected], signals: CommitSignals, facts: ReadProgress
 ) -> None:
-    """Lets leasing begin once all assessments are read, then sweeps once a second."""
+    """Lets leasing begin once all assessments are read, then sweeps once a second while there is work."""
     while True:
         if await retry(facts.update, "read the assessments", backoff=BACKOFF):
             break
         await asyncio.sleep(FACTS_POLL_SECONDS)
     signals.notify(feed=False, due=True)
     while True:
-        effect = await retry(lambda: sweep_once(sweep, detections, facts), "sweep", backoff=BACKOFF)
-        signals.notify(feed=effect.outbox, due=effect.due)
-        await asyncio.sleep(SWEEP_SECONDS)
+        upcoming = signals.feed.upcoming()  # every event that is opened has an entry
+        if await retry(sweep.has_work, "sweep", backoff=BACKOFF):
+            effect = await retry(lambda: sweep_once(sweep, detections, facts), "sweep", backoff=BACKOFF)
+            signals.notify(feed=effect.outbox, due=effect.due)
+            await asyncio.sleep(SWEEP_SECONDS)
+        else:
+            await wait(upcoming, signals.feed.patience(SWEEP_SECONDS))
 
 
 async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected], facts: ReadProgress) -> Effect:

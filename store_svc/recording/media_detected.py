@@ -148,7 +148,7 @@ class MediaDetectedRecorder:
         grown = [each.event for each in queued if each.event.revision > 1]
         names = {id: camera.display_name for id, camera in cameras.items()}
         await write_events(connection, opened, grown, names, now)
-        return Effect(outbox=bool(queued or created), due=bool(jobs))
+        return Effect(outbox=bool(queued or created), due=bool(jobs), kept=bool(new))
 
     def _policy_of(self, item: MediaRecord, camera: LockedCamera) -> WatchPolicy | None:
         """The policy with the camera's configuration as of this transaction."""

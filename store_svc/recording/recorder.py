@@ -26,10 +26,12 @@ WRITE_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What is new after the commit: `outbox` has something to publish, jobs are `due`."""
+    """What is new after the commit: `outbox` has something to publish, and `kept` media, which can wait; jobs
+    are `due`."""
 
     outbox: bool = False
     due: bool = False
+    kept: bool = False
 
 
 class Recorder(Protocol[M, Item]):

@@ -13,7 +13,7 @@ from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.boxes import bounding_box
 from mesh.problems import Invalid
 from store_svc.commit_signals import CommitSignal
-from store_svc.database import Database, tables
+from store_svc.database import Connection, Database, tables
 from store_svc.domain.evidence import EarlierEvent, evidence_digest
 from store_svc.domain.job import ASSESS
 from store_svc.job_leases import JobKind, JobLeases
@@ -38,8 +38,8 @@ SECONDS = 60.0
 class ObservedSignal(CommitSignal):
     """Shows when a call waits for it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, alone: bool = False) -> None:
+        super().__init__(alone=alone)
         self.waited = asyncio.Event()
 
     def upcoming(self) -> asyncio.Event:
@@ -272,6 +272,56 @@ async def test_a_waiting_call_finds_what_another_process_wrote(queue: JobQueueUn
     event_id = await queue.put()
     (lease,) = await asyncio.wait_for(waiting, 90)
     assert lease.subject_id == event_id
+
+
+class TestWithoutOtherProcesses:
+    """The queue is hardly polled then."""
+
+    @pytest.fixture
+    async def queue(
+        self, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncIterator[JobQueueUnderTest]:
+        monkeypatch.setattr("store_svc.commit_signals.ALONE_SECONDS", 3600.0)
+        async with open_store_database(postgres_url) as database:
+            queue = JobQueueUnderTest(database, ObservedSignal(alone=True))
+            await queue.facts.update()
+            yield queue
+
+    async def leased(self, queue: JobQueueUnderTest, *, after: float) -> str:
+        """Leases one job, and lets that much time pass as soon as the call waits. Returns the subject."""
+        waiting = asyncio.create_task(queue.leases.lease(ASSESS, 1, 3600.0))
+        await asyncio.wait_for(queue.due.waited.wait(), 90)
+        queue.now += timedelta(seconds=after)
+        (lease,) = await asyncio.wait_for(waiting, 90)
+        return lease.subject_id
+
+    async def test_a_job_is_leased_when_its_pause_ends(self, queue: JobQueueUnderTest) -> None:
+        await queue.put(due_at=at(50))
+        event_id = await queue.put(due_at=at(0.3))
+        assert await self.leased(queue, after=0.3) == event_id
+
+    async def test_a_released_job_is_leased_again(self, queue: JobQueueUnderTest) -> None:
+        event_id = await queue.put()
+        (lease,) = await queue.lease()
+        waiting = asyncio.create_task(self.leased(queue, after=0.0))
+        await asyncio.wait_for(queue.due.waited.wait(), 90)
+        await queue.leases.release([lease.lease_id])
+        queue.now += timedelta(seconds=1)
+        assert await waiting == event_id
+
+    async def test_a_job_is_leased_that_was_locked_at_first(self, queue: JobQueueUnderTest) -> None:
+        event_id = await queue.put()
+
+        async def lock(connection: Connection) -> str:
+            await connection.execute("SELECT 1 FROM jobs FOR UPDATE")
+            waiting = asyncio.create_task(self.leased(queue, after=0.0))
+            await asyncio.wait_for(queue.due.waited.wait(), 90)
+            leasing.append(waiting)
+            return event_id
+
+        leasing: list[asyncio.Task[str]] = []
+        await queue.database.transaction(lock)
+        assert await leasing[0] == event_id
 
 
 async def test_a_call_waits_no_longer_than_asked(queue: JobQueueUnderTest) -> None:

@@ -13,9 +13,11 @@ from mesh.problems import Unavailable
 from mesh.topics import CAMERAS, FEED, KEPT, Topic
 from store_svc import outbox
 from store_svc.camera_repository import CameraRepository
+from store_svc.commit_signals import CommitSignal
 from store_svc.outbox import OutboxRelay
 from tests.support.facts import detected, photo, reported
 from tests.support.recorded import Recorded, open_recorded
+from tests.support.waiting import until
 
 
 class FakeBus:
@@ -109,6 +111,26 @@ async def test_a_change_wakes_the_relay(store: Recorded, monkeypatch: pytest.Mon
         await store.detect(detected(2, 1000))
         await empty(store)
     assert bus.sequences == [1, 2]
+
+
+async def test_without_other_processes_everything_is_published_all_the_same(
+    store: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outbox is hardly polled then. A photo without an event has no change to wake the relay."""
+    monkeypatch.setattr("store_svc.commit_signals.ALONE_SECONDS", 3600.0)
+    store.signals.feed = CommitSignal(alone=True)
+    bus, cameras = FakeBus(), CameraRepository(store.database, store.signals, lambda: store.now)
+    async with relaying(store, bus):
+        await empty(store)
+        await store.detect(reported(1, 0, ("person", 0.7)))  # also has a camera and a change
+        await until(lambda: bus.sequences == [1])
+        for n in range(2, 6):  # while the ones before wait for their time, and after it
+            await store.detect(reported(n, n * 1000))
+            await asyncio.sleep(0 if n < 4 else 1.0)
+        await until(lambda: bus.kept() == [photo(n) for n in range(1, 6)])
+        await cameras.update("front", {"enabled": False})
+        await until(lambda: [type(each) for each in bus.published].count(CameraConfigured) == 2)
+    assert bus.sequences == [1]
 
 
 async def test_another_process_change_is_seen_by_polling(store: Recorded) -> None:

@@ -8,10 +8,12 @@ from uuid import UUID
 import pytest
 
 from store_svc import event_repository, sweep
+from store_svc.commit_signals import CommitSignals
 from store_svc.database.statement import Connection
 from store_svc.domain.queued_event import QueuedEvent
 from tests.support.facts import NOON, assessed, at, detected, failed, opened_by
-from tests.support.recorded import Recorded, open_recorded, sequences
+from tests.support.recorded import LEASE_SECONDS, Recorded, open_recorded, sequences
+from tests.support.waiting import until, until_async
 
 EVENT = opened_by(1)
 ID = str(UUID(int=1))
@@ -134,6 +136,64 @@ class TestClosing:
         await store.sweep(after=30)
         assert sizes == [3, 3, 2]
         assert [row["closed"] for row in await store.rows("SELECT closed FROM events")] == [True] * 8
+
+
+class TestLoop:
+    """The loop around the sweep, without other processes: it sleeps while time can change nothing."""
+
+    @pytest.fixture
+    async def sweeping(self, store: Recorded, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
+        """Runs the loop. Yields what it does: it looks for work, or it sweeps."""
+        monkeypatch.setattr("store_svc.commit_signals.ALONE_SECONDS", 3600.0)
+        monkeypatch.setattr(sweep, "SWEEP_SECONDS", 0.02)
+        store.signals = store.detected._signals = CommitSignals(alone=True)
+        done, has_work, fix = list[str](), store.sweeper.has_work, store.sweeper.fix_deadlines
+
+        async def look() -> bool:
+            done.append("look")
+            return await has_work()
+
+        async def fixed() -> None:
+            done.append("sweep")
+            await fix()
+
+        monkeypatch.setattr(store.sweeper, "has_work", look)
+        monkeypatch.setattr(store.sweeper, "fix_deadlines", fixed)
+        loop = sweep.run_sweep(store.sweeper, store.detections, store.signals, store.facts)  # type: ignore[arg-type]
+        task = asyncio.create_task(loop)
+        yield done
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_closes_an_event_that_was_opened_while_it_slept(
+        self, store: Recorded, sweeping: list[str]
+    ) -> None:
+        await until(lambda: sweeping == ["look"])
+        await store.detect(detected(1, 0))
+        await until(lambda: "sweep" in sweeping)
+        store.now = at(30)
+        await until_async(lambda: self.is_closed(store))
+
+    async def test_sweeps_while_there_are_jobs_and_sleeps_afterwards(
+        self, store: Recorded, sweeping: list[str]
+    ) -> None:
+        await store.detect(detected(1, 0))
+        store.now = at(30)
+        await until_async(lambda: self.is_closed(store))
+        assert len(await store.take()) == 1
+        swept = sweeping.count("sweep")
+        await until(lambda: sweeping.count("sweep") > swept + 2)
+        store.now += timedelta(seconds=LEASE_SECONDS)  # the worker has died
+        await until_async(store.take)
+        row = await store.event(EVENT)
+        await store.assess(assessed(EVENT, ID, row["evidence_revision"], row["evidence_digest"]))
+        await until(lambda: sweeping[-1] == "look")
+        looks = sweeping.count("look")
+        await asyncio.sleep(0.2)
+        assert sweeping.count("look") <= looks + 1
+
+    async def is_closed(self, store: Recorded) -> bool:
+        return bool((await store.event(EVENT))["closed"])
 
 
 class TestClockSetBack:
