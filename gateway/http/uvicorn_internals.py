@@ -11,17 +11,28 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 
+DATE_SECONDS = 1.0
+
 
 @asynccontextmanager
 async def serving(config: uvicorn.Config, listening_socket: socket.socket) -> AsyncIterator[None]:
     """Serves until the block ends. `config` must be loaded."""
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
+    await server.on_tick(0)
     await server.startup(sockets=[listening_socket])
-    main_loop = asyncio.create_task(server.main_loop(), name="gateway")
+    dates = asyncio.create_task(_keep_date(server), name="gateway dates")
     try:
         yield
     finally:
-        server.should_exit = True
-        await asyncio.gather(main_loop, return_exceptions=True)
+        dates.cancel()
+        await asyncio.gather(dates, return_exceptions=True)
         await server.shutdown(sockets=[listening_socket])
+
+
+async def _keep_date(server: uvicorn.Server) -> None:
+    """Renews the header `Date`. `Server.main_loop` wakes up ten times a second instead, to see whether the
+    server is to end."""
+    while True:
+        await asyncio.sleep(DATE_SECONDS)
+        await server.on_tick(0)

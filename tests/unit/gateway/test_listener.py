@@ -14,7 +14,7 @@ from gateway.http.listener import listening
 from mesh.config import Config
 from mesh.problems import Conflict, Invalid
 from tests.support.certificates import write_certificate
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 from tests.unit.gateway.client import connected
 from tests.unit.gateway.conftest import SECRET, Gateway
 
@@ -30,6 +30,23 @@ async def test_port_zero_means_any_free_port(gateway: Gateway) -> None:
                 response = await client.get("/health")
                 assert response.status_code == 200
                 assert "server" not in response.headers
+
+
+async def test_every_response_has_the_date_of_now(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.http.uvicorn_internals.DATE_SECONDS", 0.01)
+    now = 1_000_000_000.0
+    monkeypatch.setattr("uvicorn.server.time.time", lambda: now)
+    async with (
+        listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+
+        async def is_dated(date: str) -> bool:
+            return (await client.get("/health")).headers.get_list("date") == [date]
+
+        assert await is_dated("Sun, 09 Sep 2001 01:46:40 GMT")
+        now += 7
+        await until_async(lambda: is_dated("Sun, 09 Sep 2001 01:46:47 GMT"))
 
 
 async def test_a_port_that_stays_in_use_is_refused(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
