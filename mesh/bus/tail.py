@@ -15,7 +15,7 @@ from mesh.bus.aiokafka_internals import stop_consumer
 from mesh.bus.cluster import BACKOFF, Cluster, denied
 from mesh.bus.group_member import out_of_range
 from mesh.bus.record import decode
-from mesh.bus.stall_detector import CHECK_SECONDS, FetchedEnds, StallDetector
+from mesh.bus.stall_detector import FetchedEnds, StallDetector
 from mesh.delivery import Delivery, Start
 from mesh.problems import Invalid, Problem
 from mesh.retry import retry
@@ -51,7 +51,6 @@ class Tail(Generic[M]):
         self._complete_polls = 0
         self._failures = 0
         self._ends, self._stall_detector = FetchedEnds(topic.name, FETCH_MS / 1000), StallDetector()
-        self._next_check = 0.0
 
     def __aiter__(self) -> AsyncIterator[Delivery[M]]:
         return self
@@ -148,9 +147,6 @@ class Tail(Generic[M]):
         now = asyncio.get_running_loop().time()
         for number in self._positions:  # past offsets without a record, for example in a compacted log
             self._positions[number] = await self._consumer.position(TopicPartition(self._topic.name, number))
-        if now < self._next_check:
-            return
-        self._next_check = now + CHECK_SECONDS
         ends = self._ends.read(now, self._consumer, self._positions)
         try:
             ends = await self._cluster.ends(self._topic.name) if ends is None else ends

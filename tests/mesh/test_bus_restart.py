@@ -127,7 +127,6 @@ async def test_a_consumer_that_stalls_is_replaced(
     monkeypatch.setattr("mesh.bus.stall_detector.PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr("mesh.bus.stall_detector.LATE_SECONDS", -1.5)
     monkeypatch.setattr("mesh.bus.stream.CHECK_SECONDS", 0.2)
-    monkeypatch.setattr("mesh.bus.tail.CHECK_SECONDS", 0.2)
     topic, group = await media_topic(bus, partitions=2), unique("group")
     async with bus.consume(topic, group) as stream, bus.tail(topic) as tail:
         await bus.publish(topic, media("cam", 1))
