@@ -1,14 +1,17 @@
-"""DetectService: the pipeline's detector, for clients that send their own images."""
+"""DetectService: the pipeline's detector, for clients that send their own images. ProgressService: how far
+the pipeline has come."""
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict
 
 import structlog
 
 from detect_svc.detectors.detector import Detector, detector_id
 from detect_svc.messages import detections
+from lares.detect.internal.v1.progress_service_pb2 import GetProgressRequest, GetProgressResponse
+from lares.detect.internal.v1.progress_service_pb2_grpc import ProgressServiceServicer
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from lares.detect.v1.detection_pb2 import Frame
@@ -96,6 +99,18 @@ class DetectServicer(rpc.DetectServiceServicer):
             raise Internal("the detector failed on this image", "DETECTOR_FAILED") from None
         finally:
             self._calls -= 1
+
+
+class ProgressServicer(ProgressServiceServicer):
+    """`processed` and `published` return offsets by partition."""
+
+    def __init__(
+        self, processed: Callable[[], Mapping[int, int]], published: Callable[[], Mapping[int, int]]
+    ) -> None:
+        self._processed, self._published = processed, published
+
+    async def GetProgress(self, request: GetProgressRequest, context: object) -> GetProgressResponse:
+        return GetProgressResponse(processed=self._processed(), published=self._published())
 
 
 def _requested_labels(names: Iterable[str], detector: Detector) -> frozenset[str]:

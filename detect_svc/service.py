@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from detect_svc.api import DetectServicer
+from detect_svc.api import DetectServicer, ProgressServicer
 from detect_svc.detectors.opener import DetectorOpener
 from detect_svc.gpus.monitor import GpuMonitor
 from detect_svc.gpus.nvml import NvmlReader
 from detect_svc.worker import DetectWorker
+from lares.detect.internal.v1.progress_service_pb2_grpc import add_ProgressServiceServicer_to_server
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from mesh.config import Config
 from mesh.mesh import Mesh
@@ -16,6 +17,7 @@ from mesh.topics import INGESTED
 
 NAME = "detect_svc"
 SERVICE = "lares.detect.v1.DetectService"
+PROGRESS_SERVICE = "lares.detect.internal.v1.ProgressService"
 
 
 @asynccontextmanager
@@ -32,6 +34,8 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         gpus = GpuMonitor(NvmlReader().read)
         servicer = DetectServicer(opener.detector, stream.lag, gpus.gpus)
         mesh.server.add(rpc.add_DetectServiceServicer_to_server, servicer, SERVICE, needs=["detector"])
+        progress = ProgressServicer(stream.processed, stream.positions)
+        mesh.server.add(add_ProgressServiceServicer_to_server, progress, PROGRESS_SERVICE)
 
         async def work() -> None:
             detector = await opener.wait()

@@ -83,7 +83,7 @@ class DetectWorker:
     async def _process_until_done(self, delivery: Delivery[MediaIngested]) -> None:
         media, attempts = delivery.message.media, 0
         if media.known_content:
-            self._stream.done(delivery, (DETECTED, not_looked_at(media)))
+            self._done(delivery, (DETECTED, not_looked_at(media)))
             log.debug("known photo passed on", camera=media.camera_id, media=media.id)
             return
         while True:
@@ -116,10 +116,10 @@ class DetectWorker:
         except Problem as problem:
             if not is_rejection(problem):
                 raise
-            self._stream.done(delivery, (REJECTED, rejected(media, problem.reason, problem.message)))
+            self._done(delivery, (REJECTED, rejected(media, problem.reason, problem.message)))
             log.info("photo rejected", camera=media.camera_id, media=media.id, reason=problem.reason)
             return
-        self._stream.done(delivery, (DETECTED, detected(media, frame, self._model)))
+        self._done(delivery, (DETECTED, detected(media, frame, self._model)))
         milliseconds = round((time.perf_counter() - began) * 1000)
         log.info(
             "photo detected",
@@ -128,6 +128,9 @@ class DetectWorker:
             found=len(frame.detections),
             ms=milliseconds,
         )
+
+    def _done(self, delivery: Delivery[MediaIngested], output: Output) -> None:
+        self._stream.done(delivery, output, urgent=not delivery.message.backlog)
 
     async def _give_up(self, delivery: Delivery[MediaIngested], problem: Problem, attempts: int) -> bool:
         """Publishes a dead letter unless another attempt may help, and returns whether it did. Raises what

@@ -19,8 +19,8 @@ from mesh.telemetry.trace_context import enter_request
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 100
-# While more than BACKLOG facts are pending, requests are COLLECT_SECONDS apart, so that each has more facts.
-BACKLOG, COLLECT_SECONDS = 32, 0.2
+# While more than FEW facts are pending, those of COLLECT_SECONDS share a request.
+FEW, COLLECT_SECONDS = 8, 0.1
 
 
 @dataclass(eq=False)
@@ -79,11 +79,11 @@ class Announcer:
         try:
             while True:
                 await self._ready.wait()
+                if self.pending > FEW:
+                    await asyncio.sleep(COLLECT_SECONDS)
                 self._ready.clear()
                 while batch := self._next_batch():
                     await self._announce(batch)
-                    if self.pending > BACKLOG:
-                        await asyncio.sleep(COLLECT_SECONDS)
         finally:
             await self._abandon(batch)
 

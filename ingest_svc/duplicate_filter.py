@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from cachetools import FIFOCache
 
 from ingest_svc.announcing import Announcer
-from ingest_svc.facts import Fact, RejectedFile, SourceCamera
+from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
 from ingest_svc.file_importer import FileImporter
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.rejection import RejectionCause
@@ -59,23 +60,30 @@ class DuplicateFilter:
         owner: SourceCamera | RejectionCause,
         completed_at: float,
         restless: bool = False,
-        on_finished: Callable[[], None] = lambda: None,
+        end_turn: Callable[[], None] | None = None,
     ) -> None:
         """Starts importing or rejecting a file. Its fact is announced after those of the files of its camera
         that were submitted before. `completed_at` is in monotonic seconds. `restless`: the file is
-        overwritten again and again, and is imported between two times. `on_finished` is called once the
-        fact is announced, or if there is none."""
+        overwritten again and again, and is imported between two times. `end_turn` is given if the file has
+        waited for its turn, and called once the fact is announced, or if there is none."""
         self._in_flight[file.path] = file
         if isinstance(owner, SourceCamera):
-            order_key, work = owner.id, self._importer.run(file, owner, restless)
+            order_key, work = owner.id, self._import(file, owner, restless, end_turn is not None)
         else:
             order_key, work = file.path, _reject(file, owner)
 
         def finish(fact: Fact | None) -> None:
-            on_finished()
+            if end_turn is not None:
+                end_turn()
             self._finish(file, fact)
 
         self._announcer.submit(order_key, work, started=completed_at, on_announced=finish)
+
+    async def _import(
+        self, file: Fingerprint, camera: SourceCamera, restless: bool, backlog: bool
+    ) -> Fact | None:
+        fact = await self._importer.run(file, camera, restless)
+        return replace(fact, backlog=True) if backlog and isinstance(fact, Photo) else fact
 
     def _finish(self, file: Fingerprint, fact: Fact | None) -> None:
         self._free.release()

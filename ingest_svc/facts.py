@@ -25,7 +25,7 @@ class SourceCamera:
 @dataclass(frozen=True)
 class Photo:
     """A photo whose blob is durable. `file` is None for an upload. `may_be_known` is false if its content is
-    certainly new."""
+    certainly new. `backlog`: it waited for its turn."""
 
     camera: SourceCamera
     sha256: str
@@ -35,6 +35,7 @@ class Photo:
     ingested_at: datetime
     file: Fingerprint | None = None
     may_be_known: bool = True
+    backlog: bool = False
 
     @cached_property
     def id(self) -> str:

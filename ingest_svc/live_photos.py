@@ -4,10 +4,15 @@ Nothing about a file says whether its camera has just taken it. What does is how
 hundreds of photos within seconds, but a copied folder brings them.
 """
 
+from dataclasses import dataclass
+
 from cachetools import LRUCache
 
 # A camera's photos are live while no more than this many arrive at a time, and per second.
 BURST, RATE = 20.0, 5.0
+# Likewise those of all cameras together: when the folders of many are copied in, the others do not wait for a
+# burst of each.
+BURST_OF_ALL, RATE_OF_ALL = 64.0, 50.0
 # Once photos of a camera wait, the next is live again only if this many could be: with fewer, it belongs to
 # the same burst, and must not overtake the others.
 OVERTAKING = 10.0
@@ -16,18 +21,38 @@ OLD_SECONDS = 60.0
 MAX_CAMERAS = 10_000
 
 
+@dataclass
+class _TokenBucket:
+    capacity: float
+    rate: float  # per second
+    tokens: float
+    filled_at: float
+
+    def fill(self, now: float) -> float:
+        """Returns how many tokens there are."""
+        self.tokens = min(self.capacity, self.tokens + max(0.0, now - self.filled_at) * self.rate)
+        self.filled_at = now
+        return self.tokens
+
+    def take(self) -> None:
+        self.tokens = max(0.0, self.tokens - 1.0)
+
+
 class LivePhotos:
-    """A token bucket for each source: a camera's folder, and whether its files are old. Times are monotonic
+    """Counts the photos of each source: a camera's folder, and whether its files are old. Times are monotonic
     seconds."""
 
     def __init__(self) -> None:
-        # (tokens, when they were counted); a source that is forgotten counts as a quiet one.
-        self._buckets: LRUCache[tuple[str, bool], tuple[float, float]] = LRUCache(MAX_CAMERAS)
+        # A source that is forgotten counts as a quiet one.
+        self._sources: LRUCache[tuple[str, bool], _TokenBucket] = LRUCache(MAX_CAMERAS)
+        self._of_all = _TokenBucket(BURST_OF_ALL, RATE_OF_ALL, BURST_OF_ALL, 0.0)
 
     def arrived(self, source: tuple[str, bool], waiting: bool, now: float) -> bool:
         """Counts a photo, and returns whether it is live. `waiting`: photos of this source wait already."""
-        tokens, counted_at = self._buckets.get(source, (BURST, now))
-        tokens = min(BURST, tokens + max(0.0, now - counted_at) * RATE)
-        live = tokens >= (OVERTAKING if waiting else 1.0)
-        self._buckets[source] = (max(0.0, tokens - 1.0), now)
+        bucket = self._sources.get(source) or _TokenBucket(BURST, RATE, BURST, now)
+        self._sources[source] = bucket
+        live = bucket.fill(now) >= (OVERTAKING if waiting else 1.0) and self._of_all.fill(now) >= 1.0
+        bucket.take()
+        if live:
+            self._of_all.take()
         return live

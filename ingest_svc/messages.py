@@ -36,7 +36,7 @@ def ingested(photo: Photo, known: bool) -> MediaIngested:
         claimed_captured_at=timestamp(photo.captured.claimed) if photo.captured.claimed else None,
         known_content=known,
     )
-    return MediaIngested(media=media)
+    return MediaIngested(media=media, backlog=photo.backlog)
 
 
 def rejected(rejection: RejectedFile) -> MediaRejected:

@@ -15,6 +15,7 @@ from opentelemetry.trace import Span
 from ingest_svc.admission import Admission, CameraTable
 from ingest_svc.announcing import Announcer, Publish
 from ingest_svc.api import IngestServicer
+from ingest_svc.detection_progress import DetectionProgress
 from ingest_svc.facts import Fact, Photo, RejectedFile
 from ingest_svc.file_importer import FileImporter
 from ingest_svc.folder_lock import lock_folder
@@ -38,7 +39,6 @@ from mesh.blobs import Blobs
 from mesh.cameras import open_camera_configurations
 from mesh.config import Config
 from mesh.mesh import Mesh
-from mesh.offset_client import OffsetClient
 from mesh.problems import Unavailable
 from mesh.topics import INGESTED, REJECTED, M, Topic
 
@@ -46,9 +46,6 @@ log = structlog.get_logger(__name__)
 
 READER_THREADS = 3
 SERVICE = "lares.ingest.v1.IngestService"
-
-# The service whose progress decides about the turns of the backlog.
-(DETECTING,) = INGESTED.consumers
 
 
 class FactBus(Protocol):
@@ -78,7 +75,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         cameras = await stack.enter_async_context(open_camera_configurations(mesh.bus))
         known_files = StoreKnownFiles(mesh.channel("store"))
-        detection = mesh.bus.progress(INGESTED, OffsetClient(mesh.channel("store"), DETECTING))
+        detection = DetectionProgress(mesh.bus, mesh.channel)
         ingest = await stack.enter_async_context(
             compose(config, cameras, known_files, mesh.blobs, mesh.bus, detection.read)
         )

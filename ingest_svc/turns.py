@@ -7,31 +7,52 @@ the cameras folder can.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 
-from mesh.bus import PartitionProgress
 from mesh.problems import Denied, Problem
-from mesh.retry import Backoff
 
 log = structlog.get_logger(__name__)
 
-# The most records of one partition that are announced and not yet detected when another file gets its turn.
+# The most records of one partition that are announced, and their detections not yet published, when another
+# file has its turn.
 MAX_UNDETECTED = 64
-# The same for all partitions together: as many as are detected within this time, since a live photo waits for
-# all of them, but at least as many as keep a detector busy.
-UNDETECTED_SECONDS, MIN_WINDOW, MAX_WINDOW = 1.5, 16, 1024
+# The most of all partitions that the detector has not done yet: as many as it does within this time, because
+# a live photo waits for all of them, but at least as many as keep it busy.
+UNDETECTED_SECONDS, MIN_WINDOW, MAX_WINDOW = 1.2, 16, 1024
 # A partition may always have this many, so that one whose photos cannot be detected does not stop the others.
-MIN_UNDETECTED = 8
+MIN_UNDETECTED = 2
 # The speed of detection is measured over this time.
 MEASURED_SECONDS = 3.0
-# The most files of the backlog that are imported at a time: so few that the announcer does not collect them,
-# which would let the detector wait. Live photos have the rest of what may be.
+# The most files of the backlog that are imported at a time. Live photos have the rest of what may be.
 MAX_IMPORTED = 32
-# How often the progress of detect_svc is asked for while files wait: less often while there is none.
-PAUSE = Backoff(0.1, 2.0)
+# While files wait, the progress of detect_svc is asked for each time that this share of what may be
+# undetected is detected, so that the detector always has something to do. While nothing is detected, the
+# pauses grow with the time since the last progress.
+ANSWERED_SHARE, MIN_PAUSE, USUAL_PAUSE = 0.25, 0.03, 0.4
+IDLE_SHARE, MAX_PAUSE = 0.2, 2.0
 ANSWER_SECONDS = 2.0
 NO_PARTITION = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProgress:
+    """Offsets in one partition: of the first record that is not detected, of the first whose detections are
+    not published, and the one that the next record will get."""
+
+    detected: int
+    published: int
+    end: int
+
+    @property
+    def undetected(self) -> int:
+        return max(0, self.end - self.detected)
+
+    @property
+    def unpublished(self) -> int:
+        return max(0, self.end - self.published)
+
 
 Progress = Callable[[], Awaitable[Mapping[int, PartitionProgress]]]
 
@@ -46,14 +67,17 @@ class Turns:
         partition: Callable[[str], int],
     ) -> None:
         self._progress, self._partition = progress, partition
-        self._undetected: Mapping[int, int] | None = None  # None: unknown
+        self._answer: Mapping[int, PartitionProgress] | None = None  # None: unknown
+        self._undetected = 0
         # Files that got a turn, by partition: those being imported, and those that the last answer may lack.
         self._importing: Counter[int] = Counter()
         self._uncounted: Counter[int] = Counter()
         # (when, how many records were detected by then), over MEASURED_SECONDS.
         self._detected: deque[tuple[float, int]] = deque()
-        self._window = MIN_WINDOW
-        self._idle_answers, self._next_question = 0, 0.0
+        self._window, self._speed = MIN_WINDOW, 0.0
+        # When the last progress was seen, or that there is nothing to do.
+        self._moved_at: float | None = None
+        self._next_question = 0.0
 
     def pause(self, now: float) -> float:
         """Seconds until it is worth asking again."""
@@ -64,6 +88,8 @@ class Turns:
         gets a turn."""
         if now < self._next_question:
             return
+        if self._moved_at is None:
+            self._moved_at = now
         uncounted = Counter({at: number for at, number in self._importing.items() if at != NO_PARTITION})
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -71,44 +97,49 @@ class Turns:
         except Denied:
             raise
         except (Problem, TimeoutError) as error:
-            if self._undetected is not None:
+            if self._answer is not None:
                 log.warning("the backlog waits: the progress of detection is unknown", error=str(error))
-            self._undetected = None
-            self._idle_answers += 1
+            self._answer = None
         else:
-            self._uncounted = uncounted
-            self._undetected = {partition: group.undone for partition, group in answer.items()}
-            self._measure(now, sum(group.position for group in answer.values()))
-        self._next_question = now + PAUSE.pause(self._idle_answers)
+            self._answer, self._uncounted = answer, uncounted
+            self._undetected = sum(partition.undetected for partition in answer.values())
+            self._measure(now, sum(partition.detected for partition in answer.values()))
+        idle = (now - self._moved_at) * IDLE_SHARE
+        self._next_question = now + max(self._usual_pause, min(idle, MAX_PAUSE))
 
     def _measure(self, now: float, detected: int) -> None:
         moved = bool(self._detected) and detected > self._detected[-1][1]
-        self._idle_answers = self._idle_answers + 1 if self._backlogged and not moved else 1
+        if moved or not self._undetected:
+            self._moved_at = now
         self._detected.append((now, detected))
         while now - self._detected[0][0] > MEASURED_SECONDS and len(self._detected) > 2:
             self._detected.popleft()
         began, before = self._detected[0]
-        speed = (detected - before) / max(now - began, 1.0)
+        self._speed = (detected - before) / max(now - began, 1.0)
         self._window = max(
             MIN_WINDOW,
-            round(speed * UNDETECTED_SECONDS),
+            round(self._speed * UNDETECTED_SECONDS),
             # If all was detected before this answer, the speed shows only how little was announced.
-            min(2 * self._window, MAX_WINDOW) if moved and not self._backlogged else 0,
+            min(2 * self._window, MAX_WINDOW) if moved and not self._undetected else 0,
         )
 
     @property
-    def _backlogged(self) -> bool:
-        return self._undetected is not None and any(self._undetected.values())
+    def _usual_pause(self) -> float:
+        if not self._undetected:
+            return MIN_PAUSE
+        photos = ANSWERED_SHARE * min(self._window, MAX_UNDETECTED)
+        return max(MIN_PAUSE, photos / max(self._speed, photos / USUAL_PAUSE))
 
     def free(self, camera_id: str) -> bool:
         """Whether a file of this camera may have a turn."""
-        if self._undetected is None or self._importing.total() >= MAX_IMPORTED:
+        if self._answer is None or self._importing.total() >= MAX_IMPORTED:
             return False
         partition = self._partition(camera_id)
-        of_partition = self._undetected.get(partition, 0) + self._uncounted[partition]
-        of_all = sum(self._undetected.values()) + self._uncounted.total()
-        most = MAX_UNDETECTED if of_all < self._window else MIN_UNDETECTED
-        return of_partition < most
+        progress, uncounted = self._answer[partition], self._uncounted[partition]
+        if progress.unpublished + uncounted >= MAX_UNDETECTED:
+            return False
+        may_be_next = self._undetected + self._uncounted.total() < self._window
+        return may_be_next or progress.undetected + uncounted < MIN_UNDETECTED
 
     @property
     def may_import(self) -> bool:

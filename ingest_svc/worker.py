@@ -282,7 +282,8 @@ class IngestWorker:
         return states
 
     async def _submit_complete_files(self) -> None:
-        complete = self._completion.complete()
+        if not (complete := self._completion.complete()):
+            return
         found = await self._checks.run(fingerprints, self._root, [entry.path for entry in complete])
         for entry in await self._in_order(complete, found):
             file = found.get(entry.path)
@@ -366,11 +367,12 @@ class IngestWorker:
             self._duplicate_filter.submit(file, owner, completed_at, restless)
         else:
             end = turns.begin(None if isinstance(owner, RejectionCause) else owner.id)
-            self._duplicate_filter.submit(file, owner, completed_at, on_finished=lambda: self._end_turn(end))
+            self._duplicate_filter.submit(file, owner, completed_at, end_turn=lambda: self._end_turn(end))
 
     def _end_turn(self, end: Callable[[], None]) -> None:
+        was_full = not self._turns.may_import
         end()
-        if self._backlog:
+        if was_full:
             self._watcher.events.wake()
 
 

@@ -1,7 +1,6 @@
 """Typed topics on Kafka, through which the services exchange facts. The only importer of aiokafka."""
 
 from mesh.bus.bus import Bus, open_bus
-from mesh.bus.group_progress import PartitionProgress
 from mesh.bus.stream import Stream
 from mesh.bus.tail import Tail
 from mesh.delivery import Delivery, OffsetStore, Output, Start
@@ -11,7 +10,6 @@ __all__ = [
     "Delivery",
     "OffsetStore",
     "Output",
-    "PartitionProgress",
     "Start",
     "Stream",
     "Tail",

@@ -11,7 +11,6 @@ from opentelemetry.trace import Span
 from mesh.bus.address import KafkaAddress
 from mesh.bus.cluster import Cluster, open_cluster
 from mesh.bus.group_member import GroupSubscription
-from mesh.bus.group_progress import GroupProgress
 from mesh.bus.log_filter import filtered_log
 from mesh.bus.publisher import Publisher, open_publisher
 from mesh.bus.record import encode
@@ -123,9 +122,14 @@ class Bus:
         entered."""
         return open_tail(self._cluster, topic, start)
 
-    def progress(self, topic: Topic[Any], offsets: OffsetStore) -> GroupProgress:
-        """How far the group has read a topic that keeps its offsets in `offsets`."""
-        return GroupProgress(self._cluster, topic, offsets)
+    async def beginnings(self, topic: Topic[Any]) -> dict[int, int]:
+        """Returns, by partition, the offset of the oldest record that is kept. Raises NotFound,
+        Unavailable."""
+        return await self._cluster.beginnings(topic.name)
+
+    async def ends(self, topic: Topic[Any]) -> dict[int, int]:
+        """Returns, by partition, the offset that the next record will get. Raises NotFound, Unavailable."""
+        return await self._cluster.ends(topic.name)
 
     def partition(self, topic: Topic[Any], key: str) -> int:
         """Returns the partition of all records of the topic with this key, as Kafka's producers choose it."""

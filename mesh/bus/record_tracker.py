@@ -10,14 +10,19 @@ from mesh.bus.record import Outgoing
 from mesh.delivery import Delivery
 from mesh.topics import M
 
+# So many records' outputs are published without waiting for others.
+GATHER_RECORDS = 24
+
 
 @dataclass(slots=True)
 class TrackedRecord(Generic[M]):
-    """`delivery` is None for a record that is not delivered; `outputs` is None until the record is done."""
+    """`delivery` is None for a record that is not delivered; `outputs` is None until the record is done, and
+    `urgent` says whether they should be published soon."""
 
     record: Any
     delivery: Delivery[M] | None
     outputs: tuple[Outgoing, ...] | None = None
+    urgent: bool = False
 
 
 class TrackedPartition(Generic[M]):
@@ -28,6 +33,7 @@ class TrackedPartition(Generic[M]):
         self.next_fetch = position
         self._records: deque[TrackedRecord[M]] = deque()
         self._by_offset: dict[int, TrackedRecord[M]] = {}
+        self.undone = 0  # records to deliver, or delivered, that are not done
 
     @property
     def unfinished(self) -> int:
@@ -38,13 +44,24 @@ class TrackedPartition(Generic[M]):
         """The next unfinished offset: all records before it are done and their outputs durable."""
         return self._records[0].record.offset if self._records else self.next_fetch
 
+    @property
+    def processed(self) -> int:
+        """The first offset that is not done, whether outputs of those before it are durable or not."""
+        waiting = (tracked.record.offset for tracked in self._records if tracked.outputs is None)
+        return next(waiting, self.next_fetch)
+
     def add(self, tracked: TrackedRecord[M]) -> None:
         self._records.append(tracked)
         self._by_offset[tracked.record.offset] = tracked
+        self.undone += tracked.outputs is None
         self.next_fetch = tracked.record.offset + 1
 
     def get(self, offset: int) -> TrackedRecord[M] | None:
         return self._by_offset.get(offset)
+
+    def done(self, tracked: TrackedRecord[M], outputs: tuple[Outgoing, ...], urgent: bool) -> None:
+        tracked.outputs, tracked.urgent = outputs, urgent
+        self.undone -= 1
 
     @property
     def is_ready(self) -> bool:
@@ -74,30 +91,34 @@ class RecordTracker(Generic[M]):
     """Holds at most `capacity` fetched and unfinished records.
 
     Its events wake waiting tasks: `arrived` when there is something to deliver, `taken` when everything is
-    delivered, `drained` when there is room again, `publishable` when there are outputs to publish, `moved`
-    when there is a position to commit. A task may find that nothing has changed.
+    delivered, `drained` when there is room again, `publishable` when there are outputs to publish, `gathered`
+    when there are those of GATHER_RECORDS or everything is done, `moved` when there is a position to commit.
+    A task may find that nothing has changed.
     """
 
     def __init__(self, capacity: int) -> None:
-        self.arrived, self.taken, self.drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.publishable, self.moved = asyncio.Event(), asyncio.Event()
+        self.arrived, self.taken, self.gathered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.drained, self.publishable, self.moved = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.capacity = capacity
         self._generation = 0
         self._partitions: dict[int, TrackedPartition[M]] = {}
         self._waiting: deque[Delivery[M]] = deque()
         self.taken.set()
+        self.gathered.set()
 
     def assign(self, partition: int, position: int) -> None:
         """Starts the partition at `position` in a new generation. Deliveries of earlier generations are
         ignored from now on."""
         self._generation += 1
         self._partitions[partition] = TrackedPartition(self._generation, position)
+        self._note_gathered()
         self.drained.set()
 
     def revoke(self) -> None:
         """Drops all partitions."""
         self._partitions.clear()
         self._waiting.clear()
+        self._note_gathered()
         self.taken.set()
         self.drained.set()
 
@@ -115,6 +136,7 @@ class RecordTracker(Generic[M]):
             self.taken.clear()
         else:
             self._settle(partition)
+        self._note_gathered()
 
     def take(self, limit: int) -> list[Delivery[M]]:
         """Returns up to `limit` records to deliver, in the order in which they were added."""
@@ -135,12 +157,14 @@ class RecordTracker(Generic[M]):
             return None
         return partition.get(delivery.offset)
 
-    def done(self, delivery: Delivery[M], outputs: tuple[Outgoing, ...]) -> None:
+    def done(self, delivery: Delivery[M], outputs: tuple[Outgoing, ...], urgent: bool = True) -> None:
         """Marks a record as processed. Ignores one that `find` does not find."""
         tracked = self.find(delivery)
         if tracked is not None and tracked.outputs is None:
-            tracked.outputs = outputs
-            self._settle(self._partitions[delivery.partition])
+            partition = self._partitions[delivery.partition]
+            partition.done(tracked, outputs, urgent)
+            self._settle(partition)
+            self._note_gathered()
 
     def ready(self) -> Iterator[tuple[int, int, list[TrackedRecord[M]]]]:
         """Yields, for each partition with outputs to publish, its number, generation and run of done
@@ -149,13 +173,22 @@ class RecordTracker(Generic[M]):
             if records := partition.ready():
                 yield number, partition.generation, records
 
+    @property
+    def urgent(self) -> bool:
+        """Whether there are outputs to publish of an urgent record."""
+        return any(tracked.urgent for _, _, records in self.ready() for tracked in records)
+
     def finish(self, number: int, generation: int, count: int) -> None:
         """Records that the outputs of the partition's first `count` records are durable."""
         if self.generation(number) == generation:
             self._settle(self._partitions[number], count)
+            self._note_gathered()
 
     def positions(self) -> dict[int, int]:
         return {number: partition.position for number, partition in self._partitions.items()}
+
+    def processed(self) -> dict[int, int]:
+        return {number: partition.processed for number, partition in self._partitions.items()}
 
     def skip(self, number: int, position: int) -> None:
         """Moves past offsets that hold no record, up to `position`, if no record is unfinished."""
@@ -170,6 +203,14 @@ class RecordTracker(Generic[M]):
 
     def assigned(self) -> Collection[int]:
         return self._partitions.keys()
+
+    def _note_gathered(self) -> None:
+        partitions = self._partitions.values()
+        ready = sum(len(partition.ready()) for partition in partitions)
+        if ready >= GATHER_RECORDS or not any(partition.undone for partition in partitions):
+            self.gathered.set()
+        else:
+            self.gathered.clear()
 
     def _settle(self, partition: TrackedPartition[M], count: int = 0) -> None:
         before = partition.position

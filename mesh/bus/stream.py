@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 COMMIT_SECONDS = 0.25
 # Between copies of offsets to Kafka that are stored elsewhere.
 COPY_SECONDS = 5.0
-# While more records are waiting, outputs are gathered, for fewer requests. The turns of a backlog depend on
-# what is published: with a longer time, the detector would wait for them.
-GATHER_SECONDS = 0.4
+# While records are waiting, outputs are gathered: fewer requests matter more than the delay of a record, but
+# not much more than that of an urgent one.
+GATHER_SECONDS, URGENT_SECONDS = 1.0, 0.2
 CLOSE_SECONDS = 3.0
 
 
@@ -85,8 +85,9 @@ class Stream(Generic[M]):
                 break
         return batch
 
-    def done(self, delivery: Delivery[M], *outputs: Output) -> None:
-        """Marks a record as processed. Its `outputs` are published with its request id and trace.
+    def done(self, delivery: Delivery[M], *outputs: Output, urgent: bool = True) -> None:
+        """Marks a record as processed. Its `outputs` are published with its request id and trace: those of an
+        urgent record soon, others within about a second.
 
         Records may be done in any order. Outputs are published in the order of the records within each
         partition, and a record is committed when it and all before it are done and their outputs durable.
@@ -95,7 +96,8 @@ class Stream(Generic[M]):
         Raises Invalid if an output is not of its topic's type, or too large.
         """
         headers = inherited(delivery)
-        self._tracker.done(delivery, tuple(encode(topic, message, headers) for topic, message in outputs))
+        encoded = tuple(encode(topic, message, headers) for topic, message in outputs)
+        self._tracker.done(delivery, encoded, urgent)
 
     async def bury(self, delivery: Delivery[M], reason: str, *outputs: Output, attempts: int = 1) -> None:
         """Puts a record that can never be processed into the group's dead letters, with its original bytes,
@@ -138,6 +140,11 @@ class Stream(Generic[M]):
     def positions(self) -> dict[int, int]:
         """Returns, for each partition assigned to this stream, the next offset that is not done."""
         return self._tracker.positions()
+
+    def processed(self) -> dict[int, int]:
+        """Returns, for each partition assigned to this stream, the first offset that is not done. What
+        followed from some records before it may not be durable yet."""
+        return self._tracker.processed()
 
     async def seek(self, partition: int, offset: int) -> None:
         """Continues at `offset`. Records of the partition that were delivered before can no longer be done.
@@ -212,9 +219,7 @@ class Stream(Generic[M]):
     async def _publish(self) -> None:
         while True:
             await self._tracker.publishable.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_SECONDS):
-                    await self._tracker.taken.wait()
+            await self._gather()
             self._tracker.publishable.clear()
             try:
                 await self._flush()
@@ -222,6 +227,19 @@ class Stream(Generic[M]):
                 topic = self._subscription.topic.name
                 log.warning("outputs not published, retrying", topic=topic, error=problem.message)
                 self._tracker.publishable.set()
+
+    async def _gather(self) -> None:
+        """Waits until outputs should be published: those of an urgent record at once if no other record is
+        waiting to be processed, otherwise soon; others once there are many of them."""
+        loop, tracker = asyncio.get_running_loop(), self._tracker
+        began = loop.time()
+        while not (tracker.urgent and tracker.taken.is_set()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(URGENT_SECONDS):
+                    await tracker.gathered.wait()
+                    return
+            if loop.time() - began >= (URGENT_SECONDS if tracker.urgent else GATHER_SECONDS):
+                return
 
     async def _flush(self) -> None:
         """Makes the outputs of done records durable. Runs once at a time, so that they stay in order."""
@@ -234,14 +252,11 @@ class Stream(Generic[M]):
                 self._tracker.finish(partition, generation, len(records))
 
     async def _commit(self) -> None:
-        """Commits at once after a pause, and then no more often than every COMMIT_SECONDS: whoever waits for
-        the group's progress must not wait for nothing."""
-        loop, failures, next_commit = asyncio.get_running_loop(), 0, 0.0
+        failures = 0
         while True:
             await self._tracker.moved.wait()
-            await asyncio.sleep(next_commit - loop.time())
             self._tracker.moved.clear()
-            next_commit = loop.time() + COMMIT_SECONDS
+            await asyncio.sleep(COMMIT_SECONDS)
             if await self._commit_positions():
                 failures = 0
             else:

@@ -1,7 +1,6 @@
 """Offsets that are stored outside Kafka, and offsets that the log no longer has, on a real broker."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -228,40 +227,3 @@ async def test_delivered_records_can_be_done_after_retention_has_deleted_them(
         await no_lag(stream)
     async with bus.tail(outputs, start="beginning") as tail:
         assert [(await anext(tail)).message.detail for _ in range(3)] == ["1", "2", "3"]
-
-
-async def test_the_progress_of_a_group_is_that_of_its_stored_offsets(
-    bus: Bus, kafka_url: str, kafka_admin: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before it has begun, while it reads, and after the process that reads has ended. What others commit
-    does not count, nor do records that nobody has read and that are gone."""
-    monkeypatch.setattr("mesh.bus.group_progress.REFRESH_SECONDS", 0.0)
-    topic, group, offsets = await media_topic(bus), unique("group"), StoredOffsets({}, keeps=True)
-    cameras = [f"cam-{n}" for n in range(30)]
-    await bus.publish(topic, *(media(camera, n) for n, camera in enumerate(cameras)))
-    announced = Counter(bus.partition(topic, camera) for camera in cameras)
-    progress = bus.progress(topic, offsets)
-
-    async def undone() -> Counter[int]:
-        found = await progress.read()
-        assert sorted(found) == list(range(topic.partitions))
-        return Counter({at: partition.undone for at, partition in found.items() if partition.undone})
-
-    async def only_the_held_back_one() -> bool:
-        return (await undone()).keys() == {bus.partition(topic, "cam-7")}
-
-    assert await undone() == announced
-    await commit_as_a_stranger(kafka_url, topic, group, dict.fromkeys(range(topic.partitions), 10**9))
-    assert await undone() == announced
-    async with bus.consume(topic, group, offsets=offsets) as stream:
-        deliveries = await receive(stream, 30)
-        assert all(delivery.partition == bus.partition(topic, delivery.key) for delivery in deliveries)
-        assert await undone() == announced
-        for delivery in deliveries:
-            if delivery.key != "cam-7":
-                stream.done(delivery)
-        await until_async(only_the_held_back_one)
-    assert await only_the_held_back_one()
-    held = bus.partition(topic, "cam-7")
-    await kafka_admin.delete_records({TopicPartition(topic.name, held): RecordsToDelete(announced[held])})
-    assert await undone() == Counter()

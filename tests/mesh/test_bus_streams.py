@@ -12,6 +12,7 @@ from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from mesh.bus import Bus, Delivery, Stream
 from mesh.bus.group_member import Timing
 from mesh.bus.publisher import Publisher
+from mesh.bus.record_tracker import RecordTracker
 from mesh.problems import Conflict
 from tests.support.records import (
     StoredOffsets,
@@ -142,6 +143,32 @@ async def test_outputs_share_requests_while_more_records_are_waiting(
         await no_lag(stream)
     assert sum(requests) == 41
     assert len(requests) < 10
+
+
+async def test_outputs_of_an_urgent_record_do_not_wait_for_other_records(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.bus.stream.GATHER_SECONDS", 600.0)
+    monkeypatch.setattr("mesh.bus.stream.URGENT_SECONDS", 0.01)
+    ready, asked = RecordTracker.ready, list[object]()
+
+    def counted(tracker: RecordTracker[Any]) -> Any:
+        asked.append(tracker)
+        return ready(tracker)
+
+    monkeypatch.setattr(RecordTracker, "ready", counted)
+    topic, outputs = await media_topic(bus, partitions=1), await rejection_topic(bus)
+    await bus.publish(topic, *(media("cam", n) for n in range(3)))
+    async with bus.consume(topic, unique("group")) as stream:
+        batches = stream.batches(1)
+        (first,) = await anext(batches)
+        (second,) = await anext(batches)  # the third waits
+        stream.done(first, (outputs, MediaRejected(camera_id="cam")), urgent=False)
+        await until(lambda: len(asked) > 5)
+        assert stream.positions() == {0: 0}
+        assert stream.processed() == {0: 1}
+        stream.done(second, (outputs, MediaRejected(camera_id="cam")), urgent=True)
+        await until(lambda: stream.positions() == {0: 2})
 
 
 async def test_a_slow_worker_stops_the_fetching_and_its_member_stays_in_the_group(

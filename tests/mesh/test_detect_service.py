@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from detect_svc import service
+from lares.detect.internal.v1.progress_service_pb2 import GetProgressRequest
+from lares.detect.internal.v1.progress_service_pb2_grpc import ProgressServiceStub
 from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from lares.ingest.v1.events_pb2 import MediaIngested
@@ -31,7 +33,7 @@ from store_svc.database import Database, open_database
 from tests.support.blobs import keep_blob
 from tests.support.parts import MIGRATED, fresh_database
 from tests.support.photos import person_photo
-from tests.support.records import StoredOffsets, unique
+from tests.support.records import unique
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.usefixtures("calling_as_itself")
@@ -41,11 +43,7 @@ pytestmark = pytest.mark.usefixtures("calling_as_itself")
 async def database(bus: Bus, postgres_server: str) -> AsyncIterator[Database]:
     """The store's, for the offsets of detect_svc: after what other tests have announced."""
     async with fresh_database(postgres_server, MIGRATED) as url, open_database(url) as database:
-        topic_id, progress = (
-            await bus.topic_id(INGESTED),
-            await bus.progress(INGESTED, StoredOffsets({})).read(),
-        )
-        ends = {partition: each.end for partition, each in progress.items()}
+        topic_id, ends = await bus.topic_id(INGESTED), await bus.ends(INGESTED)
         await ConsumerOffsets(database).advance("detect_svc", INGESTED.name, topic_id, ends)
         yield database
 
@@ -114,7 +112,7 @@ async def test_a_photo_on_the_topic_becomes_a_frame_with_all_findings(
     assert status.lag >= 0
 
 
-async def test_its_offsets_are_in_the_store(
+async def test_its_offsets_are_in_the_store_and_it_says_how_far_it_has_come(
     mesh: Mesh, database: Database, stub: "rpc.DetectServiceAsyncStub"
 ) -> None:
     photo, camera = person_photo().read_bytes(), unique("cam")
@@ -131,6 +129,10 @@ async def test_its_offsets_are_in_the_store(
         return offsets.get(record.partition, 0) > record.offset
 
     await until_async(passed)
+    progress = ProgressServiceStub(mesh.channel("detect"))
+    response = await call(progress.GetProgress, GetProgressRequest())
+    assert response.processed[record.partition] == record.offset + 1
+    assert response.published[record.partition] == record.offset + 1
 
 
 async def test_list_gpus_returns_the_gpus_or_the_reason(stub: "rpc.DetectServiceAsyncStub") -> None:

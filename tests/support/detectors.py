@@ -85,17 +85,21 @@ class FakeStream:
         self.outputs: dict[int, tuple[Output, ...]] = {}
         self.buried: dict[int, tuple[str, int]] = {}
         self.order: list[int] = []
+        self.urgent: set[int] = set()
         self.broken_burials = 0
 
-    def put(self, *names: str, change: Callable[[Media], None] = lambda _: None) -> None:
+    def put(
+        self, *names: str, backlog: bool = False, change: Callable[[Media], None] = lambda _: None
+    ) -> None:
         """Adds a MediaIngested for each name, which is also its sha256."""
         for name in names:
             media = Media(id=f"id-{name}", camera_id="door", sha256=name, size_bytes=9)
             media.file.CopyFrom(FileFingerprint(path=f"door/{name}.jpg", size_bytes=9, mtime_ns=7))
             change(media)
             offset = self.waiting.qsize() + len(self.order)
+            message = MediaIngested(media=media, backlog=backlog)
             self.waiting.put_nowait(
-                Delivery(MediaIngested(media=media), "door", INGESTED.name, 0, offset, datetime.now(UTC), {})
+                Delivery(message, "door", INGESTED.name, 0, offset, datetime.now(UTC), {})
             )
 
     def stop(self, problem: Problem) -> None:
@@ -109,8 +113,10 @@ class FakeStream:
                 batch.append(self.waiting.get_nowait())
             yield [_delivery(item) for item in batch]
 
-    def done(self, delivery: Delivery[Any], *outputs: Output) -> None:
+    def done(self, delivery: Delivery[Any], *outputs: Output, urgent: bool = True) -> None:
         self.outputs[delivery.offset] = outputs
+        if urgent:
+            self.urgent.add(delivery.offset)
         self.order.append(delivery.offset)
 
     async def bury(self, delivery: Delivery[Any], reason: str, *outputs: Output, attempts: int = 1) -> None:

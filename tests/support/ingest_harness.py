@@ -15,13 +15,13 @@ from opentelemetry.trace import Span
 
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.service import Ingest, compose
+from ingest_svc.turns import PartitionProgress
 from ingest_svc.watching.open_files import open_for_writing
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import FileBlobs
-from mesh.bus import PartitionProgress
 from mesh.config import Config, load_config
 from mesh.problems import Unavailable
 from mesh.topics import INGESTED, M, Topic
@@ -29,11 +29,13 @@ from tests.support.waiting import until
 
 
 class FakeBus:
-    """Keeps what was published. It raises `failures` first, and waits while `open` is not set.
-    `detected` returns, of a partition and its number of photos, how many are detected; at first all are."""
+    """Keeps what was published, and the paths of photos that were part of a backlog. It raises `failures`
+    first, and waits while `open` is not set. `detected` returns, of a partition and its number of photos, how
+    many are detected; at first all are."""
 
     def __init__(self) -> None:
         self.media: list[Media] = []
+        self.backlog: list[str] = []
         self.rejections: list[MediaRejected] = []
         self.batches: list[int] = []
         self.failures: list[Exception] = []
@@ -49,8 +51,9 @@ class FakeBus:
             raise Unavailable("Kafka does not answer", "BUS_UNAVAILABLE")
         ends = Counter(self.partition_of(media.camera_id) for media in self.media)
         return {
-            partition: PartitionProgress(self.detected(partition, ends[partition]), ends[partition])
+            partition: PartitionProgress(detected, detected, ends[partition])
             for partition in range(INGESTED.partitions)
+            if (detected := self.detected(partition, ends[partition])) >= 0
         }
 
     def partition(self, topic: Topic[Any], key: str) -> int:
@@ -68,6 +71,8 @@ class FakeBus:
         for message in messages:
             if isinstance(message, MediaIngested):
                 self.media.append(message.media)
+                if message.backlog:
+                    self.backlog.append(message.media.file.path)
             elif isinstance(message, MediaRejected):
                 self.rejections.append(message)
 

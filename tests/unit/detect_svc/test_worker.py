@@ -107,6 +107,21 @@ async def test_known_content_is_passed_on_without_being_looked_at() -> None:
     assert detector.requested == ["new"]
 
 
+async def test_what_follows_from_a_backlog_is_not_urgent() -> None:
+    stream, detector = FakeStream(), FakeDetector()
+    detector.results["bad"] = Invalid("the photo is bad", "CORRUPT")
+
+    def known(media: Media) -> None:
+        media.known_content = True
+
+    async with running(stream, detector):
+        stream.put("old", "bad", backlog=True)
+        stream.put("known", backlog=True, change=known)
+        stream.put("live")
+        await stream.wait_until_done(4)
+    assert stream.urgent == {3}
+
+
 async def test_an_empty_result_is_a_result() -> None:
     stream, detector = FakeStream(), FakeDetector()
     async with running(stream, detector):

@@ -5,17 +5,20 @@ from collections import Counter
 import pytest
 
 from ingest_svc.fingerprint import Fingerprint
-from ingest_svc.live_photos import BURST, OVERTAKING, RATE, LivePhotos
+from ingest_svc.live_photos import BURST, BURST_OF_ALL, OVERTAKING, RATE, RATE_OF_ALL, LivePhotos
 from ingest_svc.turns import (
     MAX_IMPORTED,
+    MAX_PAUSE,
     MAX_UNDETECTED,
+    MIN_PAUSE,
     MIN_UNDETECTED,
     MIN_WINDOW,
     UNDETECTED_SECONDS,
+    USUAL_PAUSE,
+    PartitionProgress,
     Turns,
 )
 from ingest_svc.waiting_files import ORDER_SECONDS, HeldPhotos, WaitingFile, WaitingFiles
-from mesh.bus import PartitionProgress
 from mesh.problems import Denied, Unavailable
 
 PARTITIONS = {"door": 0, "yard": 0, "gate": 1}
@@ -27,12 +30,16 @@ class Log:
 
     def __init__(self) -> None:
         self.announced, self.detected = Counter({0: 1000, 1: 1000}), Counter({0: 1000, 1: 1000})
+        self.gathered = Counter[int]()  # detected and not published
         self.failure: Exception | None = None
 
     async def progress(self) -> dict[int, PartitionProgress]:
         if self.failure:
             raise self.failure
-        return {at: PartitionProgress(self.detected[at], end) for at, end in self.announced.items()}
+        return {
+            at: PartitionProgress(self.detected[at], self.detected[at] - self.gathered[at], end)
+            for at, end in self.announced.items()
+        }
 
 
 @pytest.fixture
@@ -140,6 +147,16 @@ async def test_more_have_a_turn_each_time_that_all_were_detected(turns: Turns, l
         await turns.refresh(time)
 
 
+@pytest.mark.usefixtures("wide")
+async def test_a_partition_has_no_more_until_its_detections_are_published(turns: Turns, log: Log) -> None:
+    log.announced[0] += 40
+    log.detected[0] += 40
+    log.gathered[0] = 40
+    await turns.refresh(0.0)
+    assert announce(turns, log, "door") == MAX_UNDETECTED - 40
+    assert announce(turns, log, "gate") == MAX_UNDETECTED
+
+
 async def test_a_partition_that_does_not_move_does_not_stop_the_others(turns: Turns, log: Log) -> None:
     log.announced[0] += 5000
     await turns.refresh(0.0)
@@ -150,15 +167,28 @@ async def test_a_partition_that_does_not_move_does_not_stop_the_others(turns: Tu
 async def test_the_question_is_asked_less_often_while_nothing_is_detected(turns: Turns, log: Log) -> None:
     log.announced[0] += 1
     now, pauses = 0.0, list[float]()
-    for _ in range(8):
+    while now < 30.0:
         await turns.refresh(now)
         pauses.append(turns.pause(now))
         now += pauses[-1]
-    assert pauses[0] <= 0.2
-    assert pauses[-1] >= 1.0
+    assert pauses[0] == USUAL_PAUSE
+    assert pauses[-1] == MAX_PAUSE
     log.detected[0] += 1
+    log.announced[0] += 1
     await turns.refresh(now)
-    assert turns.pause(now) <= 0.2
+    assert turns.pause(now) == pytest.approx(USUAL_PAUSE)
+
+
+@pytest.mark.parametrize(("speed", "pause"), [(5.0, USUAL_PAUSE), (100.0, 0.16), (10_000.0, MIN_PAUSE)])
+async def test_the_question_is_asked_again_before_what_may_be_undetected_is_detected(
+    turns: Turns, log: Log, speed: float, pause: float
+) -> None:
+    log.announced[0] += 10**9
+    for step in range(10):
+        now = step * 0.5
+        log.detected[0] = round(now * speed)
+        await turns.refresh(now)
+    assert turns.pause(now) == pytest.approx(pause, rel=0.01)
 
 
 @pytest.mark.usefixtures("wide")
@@ -199,6 +229,15 @@ def test_each_camera_counts_for_itself_and_old_files_apart() -> None:
     assert photos.arrived(FRESH, False, 0.0)
     assert photos.arrived(("yard", True), False, 0.0)
     assert not photos.arrived(OLD, True, 0.0)
+
+
+def test_many_cameras_together_have_a_burst_that_is_bounded() -> None:
+    photos = LivePhotos()
+    of_each = [arrivals(photos, 500, 0.0, (f"camera-{number}", False)) for number in range(12)]
+    assert of_each[0] == BURST
+    assert sum(of_each) == BURST_OF_ALL
+    assert not photos.arrived(FRESH, False, 0.0)
+    assert photos.arrived(("another", False), False, 1 / RATE_OF_ALL)
 
 
 def test_a_clock_that_stands_still_gives_no_tokens() -> None:

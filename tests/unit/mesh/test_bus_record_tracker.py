@@ -6,7 +6,7 @@ from typing import Any
 
 from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.bus.record import Outgoing
-from mesh.bus.record_tracker import RecordTracker, TrackedRecord
+from mesh.bus.record_tracker import GATHER_RECORDS, RecordTracker, TrackedRecord
 from mesh.delivery import Delivery
 
 
@@ -171,3 +171,67 @@ def test_taken_is_set_when_everything_is_delivered_or_revoked() -> None:
     assert not tracker.taken.is_set()
     tracker.revoke()
     assert tracker.taken.is_set()
+
+
+def test_processed_records_count_whether_their_outputs_are_published_or_not() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 5)
+    assert tracker.processed() == {0: 5}
+    fill(tracker, 0, 5, 6, 7)
+    first, second, third = tracker.take(10)
+    tracker.done(second, (output("second"),))
+    assert tracker.processed() == {0: 5}
+    tracker.done(first, (output("first"),))
+    assert (tracker.processed(), tracker.positions()) == ({0: 7}, {0: 5})
+    tracker.done(third, (output("third"),))
+    assert (tracker.processed(), tracker.positions()) == ({0: 8}, {0: 5})
+
+
+def test_it_is_urgent_while_an_urgent_record_can_be_published() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0, 1, 2)
+    first, second, third = tracker.take(10)
+    tracker.done(second, (output("second"),), urgent=True)
+    assert not tracker.urgent  # the first must be published before
+    tracker.done(first, (output("first"),), urgent=False)
+    assert tracker.urgent
+    assert published(tracker) == ["first", "second"]
+    tracker.done(third, (output("third"),), urgent=False)
+    assert not tracker.urgent
+
+
+def test_outputs_are_gathered_until_there_are_many_or_everything_is_done() -> None:
+    tracker = RecordTracker[MediaIngested](3 * GATHER_RECORDS)
+    tracker.assign(0, 0)
+    tracker.assign(1, 0)
+    assert tracker.gathered.is_set()
+    fill(tracker, 0, *range(GATHER_RECORDS))
+    fill(tracker, 1, 0, 1)
+    assert not tracker.gathered.is_set()
+    *most, last, other, second = tracker.take(100)
+    for delivery in reversed(most[1:]):
+        tracker.done(delivery, (output("later"),))
+    tracker.done(other, (output("other"),))
+    assert not tracker.gathered.is_set()  # the first holds the others back
+    tracker.done(most[0], (output("first"),))
+    assert tracker.gathered.is_set()
+    assert len(published(tracker)) == GATHER_RECORDS
+    assert not tracker.gathered.is_set()
+    tracker.done(last, (output("last"),))
+    tracker.done(last, ())
+    assert not tracker.gathered.is_set()
+    tracker.done(second, (output("second"),))
+    assert tracker.gathered.is_set()
+
+
+def test_dropped_records_are_not_waited_for() -> None:
+    tracker = RecordTracker[MediaIngested](10)
+    tracker.assign(0, 0)
+    fill(tracker, 0, 0)
+    tracker.assign(0, 0)
+    assert tracker.gathered.is_set()
+    fill(tracker, 0, 0)
+    assert not tracker.gathered.is_set()
+    tracker.revoke()
+    assert tracker.gathered.is_set()

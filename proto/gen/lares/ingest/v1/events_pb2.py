@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lares.ingest.v1 import media_pb2 as lares_dot_ingest_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clares/ingest/v1/events.proto\x12\x0flares.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blares/ingest/v1/media.proto\"6\n\rMediaIngested\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\"\xed\x01\n\rMediaRejected\x12\x14\n\x0crejection_id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12.\n\x04\x66ile\x18\x03 \x01(\x0b\x32 .lares.ingest.v1.FileFingerprint\x12\x30\n\x06reason\x18\x04 \x01(\x0e\x32 .lares.ingest.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12/\n\x0brejected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x07 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clares/ingest/v1/events.proto\x12\x0flares.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blares/ingest/v1/media.proto\"G\n\rMediaIngested\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12\x0f\n\x07\x62\x61\x63klog\x18\x02 \x01(\x08\"\xed\x01\n\rMediaRejected\x12\x14\n\x0crejection_id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12.\n\x04\x66ile\x18\x03 \x01(\x0b\x32 .lares.ingest.v1.FileFingerprint\x12\x30\n\x06reason\x18\x04 \x01(\x0e\x32 .lares.ingest.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12/\n\x0brejected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x07 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.ingest.v1.events_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MEDIAINGESTED']._serialized_start=111
-  _globals['_MEDIAINGESTED']._serialized_end=165
-  _globals['_MEDIAREJECTED']._serialized_start=168
-  _globals['_MEDIAREJECTED']._serialized_end=405
+  _globals['_MEDIAINGESTED']._serialized_end=182
+  _globals['_MEDIAREJECTED']._serialized_start=185
+  _globals['_MEDIAREJECTED']._serialized_end=422
 # @@protoc_insertion_point(module_scope)
