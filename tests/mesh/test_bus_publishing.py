@@ -6,12 +6,12 @@ import string
 from typing import Any, cast
 
 import pytest
-import structlog
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from lares.ingest.v1.events_pb2 import MediaRejected
 from mesh.bus import Bus
 from mesh.problems import Invalid, NotFound
+from mesh.telemetry.trace_context import enter_request
 from mesh.topics import INGESTED, Topic
 from tests.support.records import (
     media,
@@ -100,8 +100,12 @@ async def test_publishing_works_after_the_broker_has_refused_a_batch(bus: Bus, k
 async def test_request_id_and_trace_are_passed_to_a_message_and_to_its_outputs(bus: Bus) -> None:
     topic, outputs = await media_topic(bus, partitions=1), await rejection_topic(bus)
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    with structlog.contextvars.bound_contextvars(request_id="r42"):
+
+    async def publish_for_a_request() -> None:
+        enter_request({"x-request-id": "r42"})
         await bus.publish(topic, media("cam", 1), headers={"traceparent": trace})
+
+    await asyncio.create_task(publish_for_a_request())  # a task has a context of its own
     async with bus.consume(topic, unique("group")) as stream:
         (delivery,) = await receive(stream, 1)
         stream.done(delivery, (outputs, MediaRejected(camera_id="cam")))
