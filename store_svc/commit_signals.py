@@ -64,10 +64,10 @@ class CommitSignals:
         self.feed = CommitSignal(alone=alone)
 
     def notify(self, *, feed: bool, due: bool, kept: bool = False) -> None:
-        """`kept`: the outbox has kept media, which are published a little later."""
+        """`kept`: the outbox has kept media, which are published a little later unless `feed` is set."""
         if feed:
             self.feed.notify()
-        if kept:
+        elif kept:
             self.feed.notify_after(KEPT_SECONDS)
         if due:
             self.due.notify()

@@ -53,7 +53,8 @@ class OutboxRelay:
         self._database = database
         self._bus = bus
         self._feed = feed
-        self._kept_due = 0.0  # by the clock of the event loop
+        # When kept media may be published again, by the clock of the event loop, and whether some may wait.
+        self._kept_due, self._kept_waits = 0.0, False
 
     async def run(self) -> None:
         """Relays while it holds the lock, and waits while another process does."""
@@ -69,10 +70,15 @@ class OutboxRelay:
                 while True:
                     upcoming = self._feed.upcoming()
                     if not await self.relay(connection):
-                        await wait(upcoming, self._feed.patience(POLL_SECONDS))
+                        await wait(upcoming, self._pause())
             finally:
                 # Closing the connection releases the lock whatever state the connection is in.
                 connection.terminate()
+
+    def _pause(self) -> float:
+        pause = self._feed.patience(POLL_SECONDS)
+        until_kept = max(0.0, self._kept_due - asyncio.get_running_loop().time())
+        return min(pause, until_kept) if self._kept_waits else pause
 
     async def relay(self, connection: Connection) -> bool:
         """Publishes a page of each topic, of kept media at most every KEPT_SECONDS. Returns whether there may
@@ -91,7 +97,8 @@ class OutboxRelay:
     async def _relay_kept(self, connection: Connection) -> int:
         """Returns how many were published, which is 0 if they are not due yet."""
         now = asyncio.get_running_loop().time()
-        if now < self._kept_due:
+        self._kept_waits = now < self._kept_due
+        if self._kept_waits:
             return 0
         kept = await _KEPT.fetch(connection)
         if kept:

@@ -151,8 +151,8 @@ async def run_sweep(
             effect = await retry(lambda: sweep_once(sweep, detections, facts), "sweep", backoff=BACKOFF)
             signals.notify(feed=effect.outbox, due=effect.due)
             await asyncio.sleep(SWEEP_SECONDS)
-        else:
-            await wait(upcoming, signals.feed.patience(SWEEP_SECONDS))
+        elif await wait(upcoming, signals.feed.patience(SWEEP_SECONDS)):
+            await asyncio.sleep(SWEEP_SECONDS)  # what was just recorded is assessed first
 
 
 async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected], facts: ReadProgress) -> Effect:
