@@ -14,13 +14,13 @@ from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1.event_pb2 import Event
 from mesh.bus import open_bus
 from mesh.topics import DETECTED
-from tests.bench.measure import Row, Samples, percentile
+from tests.bench.measure import Row, Samples, interval, percentile, ratios
 from tests.bench.trees import NOW, Bench, lares_of
 from tests.support.lares import Lares
 from tests.support.photos import people, person_photo, renumbered
 
 PHOTOS, PAUSE_SECONDS = 100, 0.5
-BACKLOG, LIVE = 5000, 30
+BACKLOG, LIVE, LIVE_SECONDS = 5000, 30, 2.0
 # After the last photo: before, some waited for the whole backlog.
 MOST_SECONDS = 180.0
 BUSY = "backlog"
@@ -72,12 +72,20 @@ async def _when_idle(bench: Bench) -> list[Row]:
                 _put(lares, one, f"cam-{number}/photo.jpg", number)
         await _until(lambda: all(len(one.assessed) == PHOTOS for one in seen.values()))
     paths = [f"cam-{number}/photo.jpg" for number in range(PHOTOS)]
-    title = "idle, file closed ->"
     return [
-        _row(f"{title} detection, N = {PHOTOS}", seen, "detected", paths, 0.3),
-        _row(f"{title} PENDING, N = {PHOTOS}", seen, "pending", paths, 0.5),
-        _row(f"{title} score, N = {PHOTOS}", seen, "assessed", paths, 1.0),
+        _idle_row("detection", _waits(seen, paths, "detected"), 0.3),
+        _idle_row("event PENDING", _waits(seen, paths, "pending"), 0.5),
+        _idle_row("score", _waits(seen, paths, "assessed"), 1.0),
     ]
+
+
+def _idle_row(what: str, waits: Samples, most: float) -> Row:
+    """Without an earlier commit the limit is `most` seconds, which a busy machine exceeds."""
+    title = f"idle, file closed -> {what}, N = {PHOTOS}"
+    if waits.before:
+        low, _ = interval(ratios(waits.now, waits.before))
+        return _row(title, waits, "not worse", low <= 1)
+    return _row(title, waits, f"p99 <= {most} s", percentile(waits.now, 0.99) <= most)
 
 
 async def _beside_a_backlog(bench: Bench) -> list[Row]:
@@ -92,10 +100,11 @@ async def _beside_a_backlog(bench: Bench) -> list[Row]:
         shutil.rmtree(folder)
     rows = []
     for same, camera in LIVE_CAMERAS.items():
-        where = "its partition" if same else "another partition"
         paths = [f"{camera}/{number}.jpg" for number in range(LIVE)]
-        title = f"live, {where}, beside {BACKLOG} ({left[NOW]} left), N = {LIVE}"
-        rows.append(_row(title, seen, "detected", paths, 2.0))
+        waits = _waits(seen, paths, "detected")
+        title = f"live beside {BACKLOG}, {'same' if same else 'other'} partition, N = {LIVE}"
+        met = percentile(waits.now, 0.99) <= LIVE_SECONDS and left[NOW] > 0
+        rows.append(_row(title, waits, f"p99 <= {LIVE_SECONDS} s", met, f"{left[NOW]} left at the end"))
     return rows
 
 
@@ -137,20 +146,15 @@ async def _until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.05)
 
 
-def _row(title: str, seen: dict[str, Seen], what: str, paths: Sequence[str], most: float) -> Row:
-    """The row of the largest waits; the ratio is that of each wait to the one before with the same number."""
-    now = seen[NOW].waits(paths, what)
-    before = seen["before"].waits(paths, what) if "before" in seen else []
-    return Row(
-        f"{title}, p50 and p99",
-        _percentiles(now),
-        "",
-        "",
-        f"p99 <= {most} s",
-        percentile(now, 0.99) <= most,
-        _percentiles(before) if before else "",
-        Samples(now, before).change(),
-    )
+def _row(title: str, waits: Samples, limit: str, met: bool, beside: str = "") -> Row:
+    """The ratio is that of each wait to the one before with the same number."""
+    before = _percentiles(waits.before) if waits.before else ""
+    change = waits.change()
+    return Row(f"{title}: p50, p99", _percentiles(waits.now), beside, "", limit, met, before, change)
+
+
+def _waits(seen: dict[str, Seen], paths: Sequence[str], what: str) -> Samples:
+    return Samples(*(seen[name].waits(paths, what) if name in seen else [] for name in (NOW, "before")))
 
 
 def _percentiles(waits: Sequence[float]) -> str:
