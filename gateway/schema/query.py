@@ -24,7 +24,9 @@ class Query:
         resolver=list_media, description="In order of capture, newest first."
     )
     rejections: Connection[Rejection] = strawberry.field(
-        resolver=list_rejections, description="Newest first."
+        resolver=list_rejections,
+        description="Newest first, without those of files that were taken later, for example after a slow"
+        " upload.",
     )
     preview_policy: PolicyPreview = strawberry.field(
         resolver=preview_policy,

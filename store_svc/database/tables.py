@@ -86,6 +86,8 @@ media = Table(
     Column("policy_digest", Text),
     Index("media_newest", text("captured_at DESC"), text("id DESC")),
     Index("media_newest_of_camera", "camera_id", text("captured_at DESC"), text("id DESC")),
+    # For rejections of files that were taken later. A path may be too long for a B-tree.
+    Index("media_path", "path", postgresql_using="hash", postgresql_where=text("path IS NOT NULL")),
 )
 
 # Every recorded state of a file, also of copies of a known media and of rejected files: ingest_svc does not

@@ -52,7 +52,16 @@ def _select_media(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, .
 
 def _select_rejections(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
     newest = rejections.c.rejected_at.desc(), rejections.c.id.desc()
-    return select(rejections).where(*conditions).order_by(*newest).limit(_limit)
+    taken_later = (
+        select(media.c.id)
+        .where(
+            media.c.path == rejections.c.path,
+            media.c.camera_id == rejections.c.camera_id,
+            media.c.ingested_at > rejections.c.rejected_at,
+        )
+        .exists()
+    )
+    return select(rejections).where(~taken_later, *conditions).order_by(*newest).limit(_limit)
 
 
 _KNOWN = Statement(

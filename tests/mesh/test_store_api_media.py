@@ -160,6 +160,40 @@ async def test_rejections_are_listed_newest_first(media: MediaServicer, database
     assert await walk(media.ListRejections, pb.ListRejectionsRequest(page_size=4)) == ids(order)
 
 
+async def test_rejections_of_files_that_were_taken_later_are_left_out(
+    media: MediaServicer, database: Database
+) -> None:
+    def rejected(path: str, **changes: Any) -> dict[str, Any]:
+        return rejection_row(path=path, rejected_at=at(5), **changes)
+
+    def taken(path: str | None, **changes: Any) -> dict[str, Any]:
+        return media_row(**({"id": uuid4(), "path": path, "ingested_at": at(6)} | changes))
+
+    long = "front/" + "/".join(["é" * 120] * 16)
+    listed = [
+        rejected("front/never.jpg"),
+        rejected("front/before.jpg"),
+        rejected("front/of-another-camera.jpg"),
+        rejected("front/Later.jpg"),
+        rejected(""),  # an upload
+    ]
+    left_out = [rejected("front/later.jpg"), rejected("front/later.jpg", reason=1), rejected(long)]
+    await write(database, tables.rejections, *listed, *left_out)
+    await write(
+        database,
+        tables.media,
+        taken("front/before.jpg", ingested_at=at(4)),
+        taken("front/of-another-camera.jpg", camera_id="yard"),
+        taken("front/later.jpg"),
+        taken(long),
+        taken(None),
+    )
+    answer = await media.ListRejections(pb.ListRejectionsRequest(), None)
+    assert {rejection.id for rejection in answer.rejections} == set(ids(listed))
+    request = pb.ListRejectionsRequest(page_size=2)
+    assert set(await walk(media.ListRejections, request)) == set(ids(listed))
+
+
 async def test_only_files_never_recorded_in_this_state_are_unknown(
     database: Database,
 ) -> None:

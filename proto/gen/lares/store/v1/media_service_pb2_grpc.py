@@ -95,7 +95,7 @@ class MediaServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRejections(self, request, context):
-        """Lists rejections, newest first.
+        """Lists rejections, newest first, without those of files that were taken later: after a slow upload, for example.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class MediaServiceStub:
     BatchListEventMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.BatchListEventMediaRequest, _media_service_pb2.BatchListEventMediaResponse]
     """Returns the media of each of several events, earliest capture first, in the order of the request."""
     ListRejections: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.ListRejectionsRequest, _media_service_pb2.ListRejectionsResponse]
-    """Lists rejections, newest first."""
+    """Lists rejections, newest first, without those of files that were taken later: after a slow upload, for example."""
 
 @_typing.type_check_only
 class MediaServiceAsyncStub(MediaServiceStub):
@@ -58,7 +58,7 @@ class MediaServiceAsyncStub(MediaServiceStub):
     BatchListEventMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.BatchListEventMediaRequest, _media_service_pb2.BatchListEventMediaResponse]  # type: ignore[assignment]
     """Returns the media of each of several events, earliest capture first, in the order of the request."""
     ListRejections: _aio.UnaryUnaryMultiCallable[_media_service_pb2.ListRejectionsRequest, _media_service_pb2.ListRejectionsResponse]  # type: ignore[assignment]
-    """Lists rejections, newest first."""
+    """Lists rejections, newest first, without those of files that were taken later: after a slow upload, for example."""
 
 class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
     """Media that have been recorded, and files and uploads that were rejected."""
@@ -101,6 +101,6 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_service_pb2.ListRejectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.ListRejectionsResponse, _abc.Awaitable[_media_service_pb2.ListRejectionsResponse]]:
-        """Lists rejections, newest first."""
+        """Lists rejections, newest first, without those of files that were taken later: after a slow upload, for example."""
 
 def add_MediaServiceServicer_to_server(servicer: MediaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
