@@ -22,23 +22,119 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detection__pb2
+from lares.scene.v1 import scene_pb2 as lares_dot_scene_dot_v1_dot_scene__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elares/reason/v1/evidence.proto\x12\x0flares.reason.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flares/detect/v1/detection.proto\"\xbc\x02\n\x08\x45vidence\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tcamera_id\x18\x04 \x01(\t\x12\x13\n\x0b\x63\x61mera_name\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\ndetections\x18\t \x03(\x0b\x32\".lares.reason.v1.EvidenceDetection\x12+\n\x07history\x18\n \x03(\x0b\x32\x1a.lares.reason.v1.PastEvent\"\xc5\x01\n\x11\x45videnceDetection\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x0f\n\x03\x62ox\x18\x04 \x03(\x02\x42\x02\x18\x01\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x06 \x01(\t\x12\x32\n\x0c\x62ounding_box\x18\x07 \x01(\x0b\x32\x1c.lares.detect.v1.BoundingBox\"M\n\tPastEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elares/reason/v1/evidence.proto\x12\x0flares.reason.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1alares/scene/v1/scene.proto\"\xc7\x07\n\x08\x45vidence\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x11\n\tcamera_id\x18\x04 \x01(\t\x12\x13\n\x0b\x63\x61mera_name\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\ndetections\x18\t \x03(\x0b\x32\".lares.reason.v1.EvidenceDetection\x12+\n\x07history\x18\n \x03(\x0b\x32\x1a.lares.reason.v1.PastEvent\x12-\n\x05zones\x18\x0b \x03(\x0b\x32\x14.lares.scene.v1.ZoneB\x08\xbaH\x05\x92\x01\x02\x10 \x12-\n\x05lines\x18\x0c \x03(\x0b\x32\x14.lares.scene.v1.LineB\x08\xbaH\x05\x92\x01\x02\x10 \x12\x30\n\x06tracks\x18\r \x03(\x0b\x32\x15.lares.scene.v1.TrackB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03\x12\x15\n\x04mode\x18\x0e \x01(\tB\x07\xbaH\x04r\x02\x18@\x12.\n\x05light\x18\x0f \x01(\x0e\x32\x15.lares.scene.v1.LightB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x30\n\x06ground\x18\x10 \x01(\x0e\x32\x16.lares.scene.v1.GroundB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x32\n\x06people\x18\x11 \x03(\x0b\x32\x17.lares.reason.v1.PersonB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\x12+\n\x12present_person_ids\x18\x12 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\xc8\x01\"\x04r\x02\x18@\x12:\n\x08\x65xpected\x18\x13 \x03(\x0b\x32\x1e.lares.reason.v1.ExpectedVisitB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x30\n\x06habits\x18\x14 \x03(\x0b\x32\x16.lares.reason.v1.HabitB\x08\xbaH\x05\x92\x01\x02\x10@\x12#\n\nsite_notes\x18\x15 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x10\"\x05r\x03\x18\xf4\x03\x12\x32\n\x07\x63hanges\x18\x16 \x03(\x0b\x32\x17.lares.reason.v1.ChangeB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x32\n\x04past\x18\x17 \x03(\x0b\x32\x1a.lares.reason.v1.PastEventB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x1b\n\nderivation\x18\x18 \x01(\tB\x07\xbaH\x04r\x02\x18 \"\xc5\x01\n\x11\x45videnceDetection\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x0f\n\x03\x62ox\x18\x04 \x03(\x02\x42\x02\x18\x01\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x06 \x01(\t\x12\x32\n\x0c\x62ounding_box\x18\x07 \x01(\x0b\x32\x1c.lares.detect.v1.BoundingBox\"\x9c\x02\n\tPastEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x06labels\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x64\"\x04r\x02\x18@\x12.\n\x05stays\x18\x05 \x03(\x0b\x32\x15.lares.reason.v1.StayB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12!\n\x10inward_crossings\x18\x06 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12#\n\x12stationary_matches\x18\x07 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"\x87\x01\n\x04Stay\x12\x18\n\x07zone_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x16\n\x05label\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1b\n\x07seconds\x18\x03 \x01(\x02\x42\n\xbaH\x07\n\x05-\x00\x00\x00\x00\x12\x30\n\x04kind\x18\x04 \x01(\x0e\x32\x18.lares.scene.v1.ZoneKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\"n\n\x06Person\x12\x15\n\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x16\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x35\n\x08relation\x18\x03 \x01(\x0e\x32\x19.lares.reason.v1.RelationB\x08\xbaH\x05\x82\x01\x02\x10\x01\"~\n\rExpectedVisit\x12\x13\n\x02id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x16\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1e\n\x06labels\x18\x03 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x10\"\x04r\x02\x18@\x12 \n\x08zone_ids\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10 \"\x04r\x02\x18?\"\xa5\x01\n\x05Habit\x12\x16\n\x05label\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x07zone_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x37\n\tbehaviour\x18\x03 \x01(\x0e\x32\x1a.lares.reason.v1.BehaviourB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1a\n\tdays_seen\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x15\n\x04\x64\x61ys\x18\x05 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"\x99\x01\n\x06\x43hange\x12\x16\n\x05thing\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x33\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.lares.reason.v1.ChangeKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x07zone_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?*\xa9\x01\n\x08Relation\x12\x18\n\x14RELATION_UNSPECIFIED\x10\x00\x12\x15\n\x11RELATION_RESIDENT\x10\x01\x12\x13\n\x0fRELATION_FAMILY\x10\x02\x12\x13\n\x0fRELATION_FRIEND\x10\x03\x12\x16\n\x12RELATION_NEIGHBOUR\x10\x04\x12\x12\n\x0eRELATION_STAFF\x10\x05\x12\x16\n\x12RELATION_UNWELCOME\x10\x06*T\n\tBehaviour\x12\x19\n\x15\x42\x45HAVIOUR_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42\x45HAVIOUR_PASSING\x10\x01\x12\x15\n\x11\x42\x45HAVIOUR_STAYING\x10\x02*U\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HANGE_KIND_CAME\x10\x01\x12\x14\n\x10\x43HANGE_KIND_WENT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.reason.v1.evidence_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['event_id']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['event_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_EVIDENCE'].fields_by_name['zones']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['zones']._serialized_options = b'\272H\005\222\001\002\020 '
+  _globals['_EVIDENCE'].fields_by_name['lines']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['lines']._serialized_options = b'\272H\005\222\001\002\020 '
+  _globals['_EVIDENCE'].fields_by_name['tracks']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['tracks']._serialized_options = b'\272H\006\222\001\003\020\364\003'
+  _globals['_EVIDENCE'].fields_by_name['mode']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['mode']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_EVIDENCE'].fields_by_name['light']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['light']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_EVIDENCE'].fields_by_name['ground']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['ground']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_EVIDENCE'].fields_by_name['people']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['people']._serialized_options = b'\272H\006\222\001\003\020\310\001'
+  _globals['_EVIDENCE'].fields_by_name['present_person_ids']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['present_person_ids']._serialized_options = b'\272H\014\222\001\t\020\310\001\"\004r\002\030@'
+  _globals['_EVIDENCE'].fields_by_name['expected']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['expected']._serialized_options = b'\272H\005\222\001\002\020@'
+  _globals['_EVIDENCE'].fields_by_name['habits']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['habits']._serialized_options = b'\272H\005\222\001\002\020@'
+  _globals['_EVIDENCE'].fields_by_name['site_notes']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['site_notes']._serialized_options = b'\272H\014\222\001\t\020\020\"\005r\003\030\364\003'
+  _globals['_EVIDENCE'].fields_by_name['changes']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['changes']._serialized_options = b'\272H\005\222\001\002\020@'
+  _globals['_EVIDENCE'].fields_by_name['past']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['past']._serialized_options = b'\272H\005\222\001\002\020d'
+  _globals['_EVIDENCE'].fields_by_name['derivation']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['derivation']._serialized_options = b'\272H\004r\002\030 '
   _globals['_EVIDENCEDETECTION'].fields_by_name['box']._loaded_options = None
   _globals['_EVIDENCEDETECTION'].fields_by_name['box']._serialized_options = b'\030\001'
-  _globals['_EVIDENCE']._serialized_start=118
-  _globals['_EVIDENCE']._serialized_end=434
-  _globals['_EVIDENCEDETECTION']._serialized_start=437
-  _globals['_EVIDENCEDETECTION']._serialized_end=634
-  _globals['_PASTEVENT']._serialized_start=636
-  _globals['_PASTEVENT']._serialized_end=713
+  _globals['_PASTEVENT'].fields_by_name['event_id']._loaded_options = None
+  _globals['_PASTEVENT'].fields_by_name['event_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_PASTEVENT'].fields_by_name['labels']._loaded_options = None
+  _globals['_PASTEVENT'].fields_by_name['labels']._serialized_options = b'\272H\013\222\001\010\020d\"\004r\002\030@'
+  _globals['_PASTEVENT'].fields_by_name['stays']._loaded_options = None
+  _globals['_PASTEVENT'].fields_by_name['stays']._serialized_options = b'\272H\005\222\001\002\020d'
+  _globals['_PASTEVENT'].fields_by_name['inward_crossings']._loaded_options = None
+  _globals['_PASTEVENT'].fields_by_name['inward_crossings']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_PASTEVENT'].fields_by_name['stationary_matches']._loaded_options = None
+  _globals['_PASTEVENT'].fields_by_name['stationary_matches']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_STAY'].fields_by_name['zone_id']._loaded_options = None
+  _globals['_STAY'].fields_by_name['zone_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_STAY'].fields_by_name['label']._loaded_options = None
+  _globals['_STAY'].fields_by_name['label']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_STAY'].fields_by_name['seconds']._loaded_options = None
+  _globals['_STAY'].fields_by_name['seconds']._serialized_options = b'\272H\007\n\005-\000\000\000\000'
+  _globals['_STAY'].fields_by_name['kind']._loaded_options = None
+  _globals['_STAY'].fields_by_name['kind']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_PERSON'].fields_by_name['id']._loaded_options = None
+  _globals['_PERSON'].fields_by_name['id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_PERSON'].fields_by_name['name']._loaded_options = None
+  _globals['_PERSON'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_PERSON'].fields_by_name['relation']._loaded_options = None
+  _globals['_PERSON'].fields_by_name['relation']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_EXPECTEDVISIT'].fields_by_name['id']._loaded_options = None
+  _globals['_EXPECTEDVISIT'].fields_by_name['id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_EXPECTEDVISIT'].fields_by_name['name']._loaded_options = None
+  _globals['_EXPECTEDVISIT'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_EXPECTEDVISIT'].fields_by_name['labels']._loaded_options = None
+  _globals['_EXPECTEDVISIT'].fields_by_name['labels']._serialized_options = b'\272H\013\222\001\010\020\020\"\004r\002\030@'
+  _globals['_EXPECTEDVISIT'].fields_by_name['zone_ids']._loaded_options = None
+  _globals['_EXPECTEDVISIT'].fields_by_name['zone_ids']._serialized_options = b'\272H\013\222\001\010\020 \"\004r\002\030?'
+  _globals['_HABIT'].fields_by_name['label']._loaded_options = None
+  _globals['_HABIT'].fields_by_name['label']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_HABIT'].fields_by_name['zone_id']._loaded_options = None
+  _globals['_HABIT'].fields_by_name['zone_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_HABIT'].fields_by_name['behaviour']._loaded_options = None
+  _globals['_HABIT'].fields_by_name['behaviour']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_HABIT'].fields_by_name['days_seen']._loaded_options = None
+  _globals['_HABIT'].fields_by_name['days_seen']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_HABIT'].fields_by_name['days']._loaded_options = None
+  _globals['_HABIT'].fields_by_name['days']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_CHANGE'].fields_by_name['thing']._loaded_options = None
+  _globals['_CHANGE'].fields_by_name['thing']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CHANGE'].fields_by_name['kind']._loaded_options = None
+  _globals['_CHANGE'].fields_by_name['kind']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_CHANGE'].fields_by_name['zone_id']._loaded_options = None
+  _globals['_CHANGE'].fields_by_name['zone_id']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_RELATION']._serialized_start=2334
+  _globals['_RELATION']._serialized_end=2503
+  _globals['_BEHAVIOUR']._serialized_start=2505
+  _globals['_BEHAVIOUR']._serialized_end=2589
+  _globals['_CHANGEKIND']._serialized_start=2591
+  _globals['_CHANGEKIND']._serialized_end=2676
+  _globals['_EVIDENCE']._serialized_start=175
+  _globals['_EVIDENCE']._serialized_end=1142
+  _globals['_EVIDENCEDETECTION']._serialized_start=1145
+  _globals['_EVIDENCEDETECTION']._serialized_end=1342
+  _globals['_PASTEVENT']._serialized_start=1345
+  _globals['_PASTEVENT']._serialized_end=1629
+  _globals['_STAY']._serialized_start=1632
+  _globals['_STAY']._serialized_end=1767
+  _globals['_PERSON']._serialized_start=1769
+  _globals['_PERSON']._serialized_end=1879
+  _globals['_EXPECTEDVISIT']._serialized_start=1881
+  _globals['_EXPECTEDVISIT']._serialized_end=2007
+  _globals['_HABIT']._serialized_start=2010
+  _globals['_HABIT']._serialized_end=2175
+  _globals['_CHANGE']._serialized_start=2178
+  _globals['_CHANGE']._serialized_end=2331
 # @@protoc_insertion_point(module_scope)

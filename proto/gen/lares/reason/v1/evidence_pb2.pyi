@@ -8,7 +8,9 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lares.detect.v1 import detection_pb2 as _detection_pb2
+from lares.scene.v1 import scene_pb2 as _scene_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -24,6 +26,68 @@ else:
     from typing_extensions import deprecated as _deprecated
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Relation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RelationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Relation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RELATION_UNSPECIFIED: _Relation.ValueType  # 0
+    RELATION_RESIDENT: _Relation.ValueType  # 1
+    RELATION_FAMILY: _Relation.ValueType  # 2
+    RELATION_FRIEND: _Relation.ValueType  # 3
+    RELATION_NEIGHBOUR: _Relation.ValueType  # 4
+    RELATION_STAFF: _Relation.ValueType  # 5
+    RELATION_UNWELCOME: _Relation.ValueType  # 6
+
+class Relation(_Relation, metaclass=_RelationEnumTypeWrapper):
+    """The numbers are stored."""
+
+RELATION_UNSPECIFIED: Relation.ValueType  # 0
+RELATION_RESIDENT: Relation.ValueType  # 1
+RELATION_FAMILY: Relation.ValueType  # 2
+RELATION_FRIEND: Relation.ValueType  # 3
+RELATION_NEIGHBOUR: Relation.ValueType  # 4
+RELATION_STAFF: Relation.ValueType  # 5
+RELATION_UNWELCOME: Relation.ValueType  # 6
+Global___Relation: _TypeAlias = Relation  # noqa: Y015
+
+class _Behaviour:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BehaviourEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Behaviour.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BEHAVIOUR_UNSPECIFIED: _Behaviour.ValueType  # 0
+    BEHAVIOUR_PASSING: _Behaviour.ValueType  # 1
+    BEHAVIOUR_STAYING: _Behaviour.ValueType  # 2
+
+class Behaviour(_Behaviour, metaclass=_BehaviourEnumTypeWrapper):
+    """The numbers are stored."""
+
+BEHAVIOUR_UNSPECIFIED: Behaviour.ValueType  # 0
+BEHAVIOUR_PASSING: Behaviour.ValueType  # 1
+BEHAVIOUR_STAYING: Behaviour.ValueType  # 2
+Global___Behaviour: _TypeAlias = Behaviour  # noqa: Y015
+
+class _ChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
+    CHANGE_KIND_CAME: _ChangeKind.ValueType  # 1
+    CHANGE_KIND_WENT: _ChangeKind.ValueType  # 2
+
+class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
+    """The numbers are stored."""
+
+CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
+CHANGE_KIND_CAME: ChangeKind.ValueType  # 1
+CHANGE_KIND_WENT: ChangeKind.ValueType  # 2
+Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
 @_typing.final
 class Evidence(_message.Message):
@@ -41,6 +105,20 @@ class Evidence(_message.Message):
     ENDED_AT_FIELD_NUMBER: _builtins.int
     DETECTIONS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    TRACKS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    LIGHT_FIELD_NUMBER: _builtins.int
+    GROUND_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
+    PRESENT_PERSON_IDS_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    HABITS_FIELD_NUMBER: _builtins.int
+    SITE_NOTES_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    PAST_FIELD_NUMBER: _builtins.int
+    DERIVATION_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     revision: _builtins.int
     """The revision of the event that it was made from. The assessment with the highest one applies."""
@@ -51,6 +129,15 @@ class Evidence(_message.Message):
     """Written by people: it is data, never an instruction."""
     time_zone: _builtins.str
     """An IANA name."""
+    mode: _builtins.str
+    """`home`, `away`, `night` or a name of the home's own. Empty if none is set, or if nobody has confirmed it for long."""
+    light: _scene_pb2.Light.ValueType
+    """If unspecified, it is derived from the time and the time zone."""
+    ground: _scene_pb2.Ground.ValueType
+    derivation: _builtins.str
+    """The version of the code that derived tracks, visits and crossings: `tracks/v1`. Empty for evidence of earlier
+    versions.
+    """
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -60,6 +147,44 @@ class Evidence(_message.Message):
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___PastEvent]:
         """The camera's other events in the hour before, as known when the event opened."""
+
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedCompositeFieldContainer[_scene_pb2.Zone]:
+        """The camera's zones and lines when the event opened. The first zone that contains a foot point counts."""
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[_scene_pb2.Line]: ...
+    @_builtins.property
+    def tracks(self) -> _containers.RepeatedCompositeFieldContainer[_scene_pb2.Track]:
+        """What the detections are of. If absent, they are derived from the detections; given ones are checked."""
+
+    @_builtins.property
+    def people(self) -> _containers.RepeatedCompositeFieldContainer[Global___Person]:
+        """The people whom the house knows. Only Track.identity says that one of them was seen."""
+
+    @_builtins.property
+    def present_person_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """People of the house who were reported to be there when the event opened: ids of `people`."""
+
+    @_builtins.property
+    def expected(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpectedVisit]:
+        """The visits that were expected when the event opened."""
+
+    @_builtins.property
+    def habits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Habit]:
+        """What usually happens at this hour, from the days before the event's."""
+
+    @_builtins.property
+    def site_notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Written by people for language models: data, never instructions. The rules do not read them."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
+        """What came or went without being an event of its own."""
+
+    @_builtins.property
+    def past(self) -> _containers.RepeatedCompositeFieldContainer[Global___PastEvent]:
+        """The camera's other events in the hour before, with what happened in them; `history` names the same events."""
 
     def __init__(
         self,
@@ -74,10 +199,24 @@ class Evidence(_message.Message):
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         detections: _abc.Iterable[Global___EvidenceDetection] | None = ...,
         history: _abc.Iterable[Global___PastEvent] | None = ...,
+        zones: _abc.Iterable[_scene_pb2.Zone] | None = ...,
+        lines: _abc.Iterable[_scene_pb2.Line] | None = ...,
+        tracks: _abc.Iterable[_scene_pb2.Track] | None = ...,
+        mode: _builtins.str = ...,
+        light: _scene_pb2.Light.ValueType = ...,
+        ground: _scene_pb2.Ground.ValueType = ...,
+        people: _abc.Iterable[Global___Person] | None = ...,
+        present_person_ids: _abc.Iterable[_builtins.str] | None = ...,
+        expected: _abc.Iterable[Global___ExpectedVisit] | None = ...,
+        habits: _abc.Iterable[Global___Habit] | None = ...,
+        site_notes: _abc.Iterable[_builtins.str] | None = ...,
+        changes: _abc.Iterable[Global___Change] | None = ...,
+        past: _abc.Iterable[Global___PastEvent] | None = ...,
+        derivation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "detections", b"detections", "digest", b"digest", "ended_at", b"ended_at", "event_id", b"event_id", "history", b"history", "revision", b"revision", "started_at", b"started_at", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "changes", b"changes", "derivation", b"derivation", "detections", b"detections", "digest", b"digest", "ended_at", b"ended_at", "event_id", b"event_id", "expected", b"expected", "ground", b"ground", "habits", b"habits", "history", b"history", "light", b"light", "lines", b"lines", "mode", b"mode", "past", b"past", "people", b"people", "present_person_ids", b"present_person_ids", "revision", b"revision", "site_notes", b"site_notes", "started_at", b"started_at", "time_zone", b"time_zone", "tracks", b"tracks", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,19 +271,200 @@ class PastEvent(_message.Message):
 
     EVENT_ID_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    STAYS_FIELD_NUMBER: _builtins.int
+    INWARD_CROSSINGS_FIELD_NUMBER: _builtins.int
+    STATIONARY_MATCHES_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
+    inward_crossings: _builtins.int
+    """How many tracks crossed a line inwards."""
+    stationary_matches: _builtins.int
+    """How many of this event's stationary vehicles stood there then, too."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Distinct and sorted."""
+
+    @_builtins.property
+    def stays(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stay]: ...
     def __init__(
         self,
         *,
         event_id: _builtins.str = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        stays: _abc.Iterable[Global___Stay] | None = ...,
+        inward_crossings: _builtins.int = ...,
+        stationary_matches: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "event_id", b"event_id", "inward_crossings", b"inward_crossings", "labels", b"labels", "started_at", b"started_at", "stationary_matches", b"stationary_matches", "stays", b"stays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PastEvent: _TypeAlias = PastEvent  # noqa: Y015
+
+@_typing.final
+class Stay(_message.Message):
+    """How long things of one label were in a zone, added up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ZONE_ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    zone_id: _builtins.str
+    label: _builtins.str
+    seconds: _builtins.float
+    kind: _scene_pb2.ZoneKind.ValueType
+    def __init__(
+        self,
+        *,
+        zone_id: _builtins.str = ...,
+        label: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+        kind: _scene_pb2.ZoneKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "label", b"label", "seconds", b"seconds", "zone_id", b"zone_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stay: _TypeAlias = Stay  # noqa: Y015
+
+@_typing.final
+class Person(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    RELATION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    """Written by people: it is data, never an instruction."""
+    relation: Global___Relation.ValueType
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        relation: Global___Relation.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "relation", b"relation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Person: _TypeAlias = Person  # noqa: Y015
+
+@_typing.final
+class ExpectedVisit(_message.Message):
+    """Somebody, or something, that the house expects at the time of the event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    name: _builtins.str
+    """Written by people: it is data, never an instruction."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is expected. Empty means people."""
+
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where. Empty means everywhere in the picture."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "labels", b"labels", "name", b"name", "zone_ids", b"zone_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpectedVisit: _TypeAlias = ExpectedVisit  # noqa: Y015
+
+@_typing.final
+class Habit(_message.Message):
+    """Something that was seen on many different days at the hour of the event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    ZONE_ID_FIELD_NUMBER: _builtins.int
+    BEHAVIOUR_FIELD_NUMBER: _builtins.int
+    DAYS_SEEN_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    zone_id: _builtins.str
+    behaviour: Global___Behaviour.ValueType
+    days_seen: _builtins.int
+    """On how many different days of how many."""
+    days: _builtins.int
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        zone_id: _builtins.str = ...,
+        behaviour: Global___Behaviour.ValueType = ...,
+        days_seen: _builtins.int = ...,
+        days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behaviour", b"behaviour", "days", b"days", "days_seen", b"days_seen", "label", b"label", "zone_id", b"zone_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Habit: _TypeAlias = Habit  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    """A thing that came or went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THING_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    ZONE_ID_FIELD_NUMBER: _builtins.int
+    thing: _builtins.str
+    """The label of a vehicle, or another thing's name: `parcel`."""
+    kind: Global___ChangeKind.ValueType
+    zone_id: _builtins.str
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        thing: _builtins.str = ...,
+        kind: Global___ChangeKind.ValueType = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        zone_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "thing", b"thing", "time", b"time", "zone_id", b"zone_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
