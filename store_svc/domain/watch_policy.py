@@ -11,17 +11,15 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from mesh.labels import by_canonical, canonical
+from mesh.scene.geometry import Box, Point, Polygon, foot_point
 
 # In a map by label, stands for every label that the map does not name.
 EVERY_OTHER = "*"
 # Part of every digest. Change it if a change of the code makes the same values decide differently.
 VERSION = "watch/v1"
-
-Point: TypeAlias = tuple[float, float]
-Box: TypeAlias = tuple[float, float, float, float]
 
 
 class Decision(IntEnum):
@@ -47,8 +45,7 @@ class Finding(NamedTuple):
 
     @property
     def foot(self) -> Point:
-        """The middle of the box's lower edge, where the object touches the ground."""
-        return (self.box[0] + self.box[2]) / 2, self.box[3]
+        return foot_point(self.box)
 
     @property
     def area(self) -> float:
@@ -71,32 +68,6 @@ class SizeFilter:
 
     min_area: float = 0.0
     max_area: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Polygon:
-    """A polygon of at least three corners, in order. It may be concave, and contains its edges."""
-
-    corners: tuple[Point, ...]
-
-    def contains(self, point: Point) -> bool:
-        """Applies the even-odd rule."""
-        x, y = point
-        inside = False
-        start_x, start_y = self.corners[-1]
-        for end_x, end_y in self.corners:
-            side = (end_x - start_x) * (y - start_y) - (end_y - start_y) * (x - start_x)
-            if (
-                side == 0
-                and min(start_x, end_x) <= x <= max(start_x, end_x)
-                and min(start_y, end_y) <= y <= max(start_y, end_y)
-            ):
-                return True
-            # The edge crosses the horizontal line through the point, to the right of the point.
-            if (start_y > y) != (end_y > y) and (side > 0) == (end_y > start_y):
-                inside = not inside
-            start_x, start_y = end_x, end_y
-        return inside
 
 
 @dataclass(frozen=True, slots=True)

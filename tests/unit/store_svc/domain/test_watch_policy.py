@@ -12,13 +12,13 @@ from detect_svc.detectors.frame_message import frame_message
 from lares.store.v1.camera_service_pb2 import PolicyDecision
 from mesh.config import load_config
 from mesh.labels import ALIASES, COCO_LABELS, canonical
+from mesh.scene.geometry import Polygon
 from store_svc.domain.watch_policy import (
     CameraWatch,
     Decision,
     Finding,
     ModelThresholds,
     PolicyResult,
-    Polygon,
     SizeFilter,
     WatchPolicy,
     WatchSettings,
