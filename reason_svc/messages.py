@@ -1,6 +1,8 @@
 """Converts between protobuf messages and the domain's types."""
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid5
 from zoneinfo import ZoneInfo
@@ -14,7 +16,24 @@ from mesh.boxes import edges_of
 from mesh.identity import NAMESPACE
 from mesh.labels import canonical
 from mesh.problems import Invalid
-from reason_svc.evidence import Evidence, EvidenceDetection
+from mesh.scene.daylight import Light, light_at
+from mesh.scene.messages import enum_value, ground_of, line_of, track_of, zone_of
+from mesh.scene.places import Ground, Place, SceneLine, SceneZone, ZoneKind
+from mesh.scene.tracks import SeenObject, derive_tracks
+from reason_svc.evidence import (
+    Behaviour,
+    ChangeKind,
+    Evidence,
+    EvidenceDetection,
+    EvidenceTrack,
+    ExpectedVisit,
+    Habit,
+    HousePerson,
+    PastEvent,
+    PastStay,
+    Relation,
+    SceneChange,
+)
 from reason_svc.plain_text import plain_text
 from reason_svc.reasoner import UNKNOWN_MODEL, UNKNOWN_PROMPT, ScoreFactor
 
@@ -23,15 +42,64 @@ MAX_DETAIL_LENGTH = 500
 
 
 def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
-    """Raises Invalid: NO_DETECTIONS, BAD_TIME_ZONE, BAD_TIME, BAD_SCORE, BAD_LABEL, BAD_BOX."""
+    """Derives tracks and light that the message does not give.
+
+    Raises Invalid: NO_DETECTIONS, BAD_TIME_ZONE, BAD_TIME, BAD_SCORE, BAD_LABEL, BAD_BOX, BAD_ZONE, BAD_LINE,
+    BAD_TRACK, BAD_PERSON.
+    """
     if not message.detections:
         raise Invalid("evidence needs at least one detection", "NO_DETECTIONS")
-    zone = _time_zone(message.time_zone)
+    time_zone = _time_zone(message.time_zone)
+    detections = tuple(_detection(found, time_zone) for found in message.detections)
+    people = {person.id: _person(person) for person in message.people}
+    zones = tuple(map(zone_of, message.zones))
+    lines = tuple(map(line_of, message.lines))
+    ground = ground_of(message.ground)
+    first = min(found.captured_at for found in detections)
     return Evidence(
         camera_name=message.camera_name or message.camera_id,
-        time_zone=zone,
-        detections=tuple(_detection(found, zone) for found in message.detections),
-        history=tuple(_datetime(past.started_at, zone) for past in message.history),
+        time_zone=time_zone,
+        detections=detections,
+        history=tuple(_datetime(past.started_at, time_zone) for past in message.history),
+        zones=zones,
+        lines=lines,
+        ground=ground,
+        tracks=_given_tracks(message, zones, lines, people)
+        if message.tracks
+        else _derived_tracks(detections, zones, lines, ground),
+        mode=message.mode,
+        light=enum_value(Light, message.light) or light_at(first.astimezone(time_zone), time_zone.key),
+        people=tuple(people.values()),
+        present=tuple(_known(people, id_, "present_person_ids") for id_ in message.present_person_ids),
+        expected=tuple(
+            ExpectedVisit(visit.id, visit.name, tuple(map(canonical, visit.labels)), tuple(visit.zone_ids))
+            for visit in message.expected
+        ),
+        habits=tuple(
+            Habit(
+                canonical(habit.label),
+                habit.zone_id,
+                behaviour,
+                habit.days_seen,
+                habit.days,
+            )
+            for habit in message.habits
+            if (behaviour := enum_value(Behaviour, habit.behaviour))
+        ),
+        site_notes=tuple(message.site_notes),
+        changes=tuple(
+            SceneChange(
+                canonical(change.thing),
+                kind,
+                _datetime(change.time, time_zone),
+                change.zone_id,
+            )
+            for change in message.changes
+            if (kind := enum_value(ChangeKind, change.kind))
+        ),
+        past=tuple(
+            _past_event(past, {zone.id: zone.kind for zone in zones}, time_zone) for past in message.past
+        ),
     )
 
 
@@ -97,7 +165,77 @@ def _detection(message: evidence_pb2.EvidenceDetection, zone: ZoneInfo) -> Evide
     if not message.HasField("captured_at"):
         raise Invalid("a detection has no captured_at", "BAD_TIME")
     at = _datetime(message.captured_at, zone)
-    return EvidenceDetection(message.id, label, message.score, at, message.media_id)
+    return EvidenceDetection(
+        message.id,
+        label,
+        message.score,
+        at,
+        message.media_id,
+        (box[0], box[1], box[2], box[3]) if box else None,
+    )
+
+
+def _given_tracks(
+    message: evidence_pb2.Evidence,
+    zones: Sequence[SceneZone],
+    lines: Sequence[SceneLine],
+    people: Mapping[str, HousePerson],
+) -> tuple[EvidenceTrack, ...]:
+    """Raises Invalid: BAD_TRACK, BAD_PERSON."""
+    tracks = []
+    for given in message.tracks:
+        scene = track_of(given, zones, lines, len(message.detections))
+        scene = replace(scene, label=canonical(plain_text(scene.label, MAX_LABEL_LENGTH)))
+        named = given.identity.person_id
+        person = _known(people, named, f"track {given.id!r}") if named else None
+        tracks.append(EvidenceTrack(given.id, scene, person, looked_at=given.HasField("identity")))
+    return tuple(tracks)
+
+
+def _derived_tracks(
+    detections: Sequence[EvidenceDetection],
+    zones: Sequence[SceneZone],
+    lines: Sequence[SceneLine],
+    ground: Ground | None,
+) -> tuple[EvidenceTrack, ...]:
+    """Without boxes there are no tracks."""
+    seen = [
+        SeenObject(found.label, found.score, found.box, found.captured_at, found.media_id)
+        for found in detections
+        if found.box
+    ]
+    if len(seen) < len(detections):
+        return ()
+    tracks = derive_tracks(seen, zones, lines, ground)
+    return tuple(EvidenceTrack(detections[track.indexes[0]].id, track) for track in tracks)
+
+
+def _past_event(
+    message: evidence_pb2.PastEvent, kinds: Mapping[str, ZoneKind], time_zone: ZoneInfo
+) -> PastEvent:
+    started_at = _datetime(message.started_at, time_zone)
+    return PastEvent(
+        started_at=started_at,
+        ended_at=_datetime(message.ended_at, time_zone) if message.HasField("ended_at") else started_at,
+        labels=tuple(map(canonical, message.labels)),
+        stays=tuple(
+            PastStay(Place(stay.zone_id, kind), canonical(stay.label), stay.seconds)
+            for stay in message.stays
+            if (kind := kinds.get(stay.zone_id) or enum_value(ZoneKind, stay.kind))
+        ),
+        inward_crossings=message.inward_crossings,
+        stationary_matches=message.stationary_matches,
+    )
+
+
+def _person(message: evidence_pb2.Person) -> HousePerson:
+    return HousePerson(message.id, message.name, enum_value(Relation, message.relation))
+
+
+def _known(people: Mapping[str, HousePerson], person: str, where: str) -> HousePerson:
+    if person not in people:
+        raise Invalid(f"{where} names a person who is not among the people", "BAD_PERSON")
+    return people[person]
 
 
 def _datetime(message: Timestamp, zone: ZoneInfo) -> datetime:

@@ -239,7 +239,7 @@ class Track(_message.Message):
     label: _builtins.str
     """Canonical COCO name."""
     stationary: _builtins.bool
-    """True for a vehicle that stood there before. Never for people and animals."""
+    """True for a vehicle that did not move during the event. Never for people and animals."""
     @_builtins.property
     def detection_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Places in Evidence.detections, in order of capture."""
