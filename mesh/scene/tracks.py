@@ -30,6 +30,8 @@ REACH, REACH_PER_SECOND = 0.6, 1.5
 LEAST_SIZE = 0.03
 # A box may grow or shrink by this factor between two frames.
 MOST_GROWTH = 3.0
+# A box that ends so close to the edge of the picture may be a part of its object.
+EDGE = 0.01
 # A vehicle is stationary if in at least STILL_SECONDS its foot point moves by less than this share of its
 # width.
 STILL_SECONDS, STILL_SHARE = 10.0, 0.25
@@ -156,10 +158,12 @@ def _cost(before: SeenObject, after: SeenObject) -> float | None:
     seconds = (after.captured_at - before.captured_at).total_seconds()
     if before.label != after.label or seconds <= 0:
         return None
-    growth = _size(after.box) / _size(before.box)
-    if not 1 / MOST_GROWTH <= growth <= MOST_GROWTH:
+    sizes = _size(before.box), _size(after.box)
+    growth = sizes[1] / sizes[0]
+    cut = _is_cut(before.box) or _is_cut(after.box)
+    if not cut and not 1 / MOST_GROWTH <= growth <= MOST_GROWTH:
         return None
-    size = min(_size(before.box), _size(after.box))
+    size = max(sizes) if cut else min(sizes)
     (from_x, from_y), (to_x, to_y) = foot_point(before.box), foot_point(after.box)
     distance = hypot(to_x - from_x, to_y - from_y) / size
     if distance > REACH + REACH_PER_SECOND * min(seconds, MOVING_SECONDS):
@@ -169,6 +173,11 @@ def _cost(before: SeenObject, after: SeenObject) -> float | None:
 
 def _size(box: Box) -> float:
     return max(box[2] - box[0], box[3] - box[1], LEAST_SIZE)
+
+
+def _is_cut(box: Box) -> bool:
+    """Whether the edge of the picture cuts the object, so that its size is not known."""
+    return min(box) < EDGE or max(box) > 1 - EDGE
 
 
 def is_stationary(track: Sequence[SeenObject]) -> bool:

@@ -1,0 +1,195 @@
+"""What makes an event matter more: a function for each rule, which returns its factor, or None. Pure."""
+
+from collections.abc import Callable
+
+from mesh.scene.places import ZoneKind
+from mesh.scene.tracks import Direction
+from reason_svc.reasoner import ScoreFactor
+from reason_svc.rules.v2 import weights
+from reason_svc.rules.v2.subject import LIVESTOCK, EventScene, Subject
+from reason_svc.rules.v2.texts import PLACES, article, factor, seconds_text
+
+CLOSE_HEIGHT = 0.85
+LINGERING_SECONDS, WAITING_SECONDS = 30.0, 60.0
+# Of the events in the hour before, that many mean that somebody was there for most of it.
+ALL_HOUR_EVENTS = 12
+VEHICLE_RETURNS_EVENTS = 3
+OUTSIDE = {ZoneKind.PUBLIC, ZoneKind.APPROACH}
+
+Rule = Callable[[Subject, EventScene], ScoreFactor | None]
+
+
+def seen(subject: Subject, _: EventScene) -> ScoreFactor | None:
+    points = weights.CLASS_POINTS.get(subject.label, weights.OTHER_CLASS)
+    return factor("class", points, f"{article(subject.label)} was seen", subject.detections[:1])
+
+
+def stays(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    """Minutes across the events of the hour, by place and label; a claimed identity does not shorten them."""
+    if not subject.is_person or subject.is_known:
+        return None
+    points, where = 0.0, []
+    for kind, stay in weights.STAY.items():
+        seconds = subject.seconds[kind]
+        if kind not in subject.kinds:
+            continue
+        seconds += scene.past_seconds(kind, subject.label)
+        by_night = scene.dark or (kind is ZoneKind.INSIDE and scene.away)
+        gained = min(stay.most, seconds * (stay.by_night if by_night else stay.by_day))
+        points += gained
+        if gained >= 1:
+            where.append(f"{seconds_text(seconds)} {PLACES[kind]}")
+    if not where:
+        return None
+    return factor(
+        "stay", round(min(weights.MOST_STAY, points)), f"stayed {' and '.join(where)}", subject.detections
+    )
+
+
+def at_window_or_inside(subject: Subject, _: EventScene) -> ScoreFactor | None:
+    if not subject.is_person or subject.is_known or not subject.was_in(ZoneKind.WINDOW, ZoneKind.INSIDE):
+        return None
+    where = "inside the house" if subject.was_in(ZoneKind.INSIDE) else "at a window"
+    return factor("place", weights.AT_WINDOW_OR_INSIDE, f"was {where}", subject.detections)
+
+
+def inwards(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if not subject.is_person or subject.is_known or not subject.came_inwards:
+        return None
+    points = weights.INWARDS_BY_NIGHT if scene.dark else weights.INWARDS_BY_DAY
+    return factor("inwards", points, "came from outside onto the ground of the house", subject.detections)
+
+
+def while_away(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if not scene.away or not subject.is_person or subject.is_known or not ({*subject.kinds} - OUTSIDE):
+        return None
+    counted = [ZoneKind.WINDOW, ZoneKind.PRIVATE, ZoneKind.INSIDE, *([ZoneKind.ENTRY] if scene.dark else [])]
+    seconds = sum(subject.seconds[kind] for kind in counted)
+    points = round(min(weights.MOST_AWAY, weights.AWAY + weights.AWAY_PER_SECOND * seconds))
+    return factor("away", points, "nobody is at home", subject.detections)
+
+
+def dark(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if not scene.dark or not subject.is_person or subject.is_known:
+        return None
+    points = weights.DARK_IN_PUBLIC if subject.in_public_only else weights.DARK
+    return factor("dark", points, "it was dark", subject.detections[:1])
+
+
+def close(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if not scene.dark or not subject.is_person or subject.is_known or subject.height <= CLOSE_HEIGHT:
+        return None
+    return factor("close", weights.CLOSE, "came right up to the camera", subject.detections)
+
+
+def lingers(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if not subject.is_person or subject.is_known or not scene.dead_of_night or not subject.in_public_only:
+        return None
+    if subject.duration < LINGERING_SECONDS:
+        return None
+    text = f"stayed for {seconds_text(subject.duration)} in the dead of night"
+    return factor("lingers", weights.LINGERS_BY_NIGHT, text, subject.detections)
+
+
+def returns(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    """By night: people on the ground, people who stay before the house for an hour, vehicles that circle."""
+    past = scene.past_events_with(subject.label)
+    if not scene.dark or not past or subject.is_known:
+        return None
+    if subject.is_person and not subject.in_public_only and subject.kinds:
+        text = f"people were here in {past} events of the hour before"
+        return factor("returning", weights.RETURNS, text, subject.detections[:1])
+    if subject.is_person and past >= ALL_HOUR_EVENTS:
+        return factor("returning", weights.ALL_HOUR, "people were here for most of the hour before", ())
+    moves = subject.is_vehicle and not subject.track.scene.stationary
+    if moves and past >= VEHICLE_RETURNS_EVENTS:
+        text = f"{article(subject.label)} came by in {past} events of the hour before"
+        return factor("returning", weights.VEHICLE_RETURNS, text, subject.detections[:1])
+    return None
+
+
+def several(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if not subject.is_person or subject.is_known or not (scene.dark or scene.away):
+        return None
+    others = [
+        other
+        for other in scene.people
+        if other is not subject
+        and other.on_the_ground
+        and other.kinds
+        and not other.is_known
+        and not other.is_faint
+    ]
+    if not others:
+        return None
+    points = min(weights.MOST_OTHERS, weights.EACH_OTHER * len(others))
+    return factor("several", points, f"{len(others) + 1} people", [other.detections[0] for other in others])
+
+
+def came_by_vehicle(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if not scene.dark or not subject.is_person or any(person.is_known for person in scene.people):
+        return None
+    for other in scene.subjects:
+        if other.is_vehicle and _crossed_inwards(other):
+            text = f"{article(other.label)} came onto the ground with them in the dark"
+            return factor("vehicle", weights.CAME_BY_VEHICLE, text, other.detections[:1])
+    return None
+
+
+def unwelcome(subject: Subject, _: EventScene) -> ScoreFactor | None:
+    if not subject.is_unwelcome:
+        return None
+    return factor("unwelcome", weights.UNWELCOME, "this person must not come here", subject.detections)
+
+
+def lies(subject: Subject, _: EventScene) -> ScoreFactor | None:
+    if not (lying := subject.lying()):
+        return None
+    return factor("lying", weights.LYING, "a person lies on the ground", lying)
+
+
+def dog_among_livestock(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    herd = [other for other in scene.subjects if other.label in LIVESTOCK]
+    if subject.label != "dog" or not herd or any(person.is_known for person in scene.people):
+        return None
+    text = f"a dog is among {'sheep' if herd[0].label == 'sheep' else 'livestock'}"
+    return factor("combination", weights.DOG_AMONG_LIVESTOCK, text, subject.detections)
+
+
+def bear_by_night(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if subject.label != "bear" or not scene.dark:
+        return None
+    return factor("dark", weights.BEAR_BY_NIGHT, "it was dark", subject.detections[:1])
+
+
+def vehicle_on_the_ground(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    arrived = _crossed_inwards(subject) or not subject.track.scene.stationary
+    if not subject.is_vehicle or not subject.was_in(ZoneKind.PRIVATE) or not arrived or _stood_there(scene):
+        return None
+    points = weights.VEHICLE_ON_THE_GROUND + (weights.VEHICLE_BY_NIGHT if scene.dead_of_night else 0)
+    when = " in the dead of night" if scene.dead_of_night else ""
+    return factor(
+        "arrived", points, f"{article(subject.label)} came onto the ground{when}", subject.detections
+    )
+
+
+def vehicle_waits(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    waits = subject.is_vehicle and subject.track.scene.stationary and subject.duration >= WAITING_SECONDS
+    if not waits or not scene.dead_of_night or not scene.people or not subject.in_public_only:
+        return None
+    text = f"{article(subject.label)} waits with somebody beside it in the dead of night"
+    return factor("waits", weights.VEHICLE_WAITS_BY_NIGHT, text, subject.detections)
+
+
+def _crossed_inwards(subject: Subject) -> bool:
+    return any(one.direction is Direction.INWARDS for one in subject.track.scene.crossings)
+
+
+def _stood_there(scene: EventScene) -> bool:
+    return any(past.stationary_matches for past in scene.evidence.past)
+
+
+ADDITIONS: tuple[Rule, ...] = (
+    seen, stays, at_window_or_inside, inwards, while_away, dark, close, lingers, returns, several,
+    came_by_vehicle, unwelcome, lies, dog_among_livestock, bear_by_night, vehicle_on_the_ground, vehicle_waits,
+)  # fmt: skip

@@ -1,0 +1,121 @@
+"""Floors: what an event is at least, whatever speaks for its being harmless. Pure.
+
+No habit, expected visit, presence, note, name or faintness lowers a floor. Only a person whom somebody has
+named is not an unidentified person.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mesh.scene.places import ZoneKind
+from reason_svc.evidence import EvidenceDetection
+from reason_svc.rules.v2 import weights
+from reason_svc.rules.v2.subject import TALL, EventScene, Subject
+
+STAY_SECONDS = 20.0
+WATER_SECONDS = 5.0
+# Somebody in the water appears small; somebody who watches is at least that much taller.
+SMALL, TALLER = 0.4, 1.4
+# A bear is beside a person within this many of the person's heights.
+BESIDE_HEIGHTS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    score: int
+    text: str
+    subject: Subject
+
+
+def unidentified_at_night_or_away(subject: Subject, scene: EventScene) -> Floor | None:
+    if not (scene.dark or scene.away) or not _is_unidentified(subject):
+        return None
+    place = subject.was_in(ZoneKind.ENTRY, ZoneKind.WINDOW, ZoneKind.PRIVATE, ZoneKind.INSIDE)
+    if not place and (subject.height <= TALL or subject.in_public_only):
+        return None
+    when = "in the dark" if scene.dark else "while nobody is at home"
+    where = "on the ground of the house" if place else "close to the camera"
+    return Floor(weights.MEDIUM, f"somebody unidentified {where} {when}", subject)
+
+
+def stays_while_away(subject: Subject, scene: EventScene) -> Floor | None:
+    if not scene.away or not _is_unidentified(subject):
+        return None
+    kinds = (ZoneKind.WINDOW, ZoneKind.INSIDE, *((ZoneKind.ENTRY,) if scene.dark else ()))
+    if max(subject.seconds[kind] for kind in kinds) < STAY_SECONDS:
+        return None
+    return Floor(weights.HIGH, "somebody unidentified stays at the house while nobody is at home", subject)
+
+
+def enters_while_away(subject: Subject, scene: EventScene) -> Floor | None:
+    if not scene.away or not _is_unidentified(subject) or not subject.came_inwards:
+        return None
+    private = subject.was_in(ZoneKind.PRIVATE, ZoneKind.WINDOW, ZoneKind.INSIDE)
+    if ZoneKind.PUBLIC not in subject.kinds or not private:
+        return None
+    text = "somebody unidentified comes from public onto private ground while nobody is at home"
+    return Floor(weights.HIGH, text, subject)
+
+
+def unwelcome(subject: Subject, _: EventScene) -> Floor | None:
+    return Floor(weights.HIGH, "somebody who must not come", subject) if subject.is_unwelcome else None
+
+
+def lies(subject: Subject, _: EventScene) -> Floor | None:
+    return Floor(weights.HIGH, "a person lies on the ground", subject) if subject.lying() else None
+
+
+def several_inside_while_away(subject: Subject, scene: EventScene) -> Floor | None:
+    inside = [one for one in scene.people if _is_unidentified(one) and one.was_in(ZoneKind.INSIDE)]
+    if not scene.away or len(inside) < 2 or subject is not inside[0]:
+        return None
+    return Floor(weights.CRITICAL, "several are inside while nobody is at home", subject)
+
+
+def bear_beside_a_person(subject: Subject, scene: EventScene) -> Floor | None:
+    if subject.label != "bear" or not any(is_beside(subject, person) for person in scene.people):
+        return None
+    return Floor(weights.CRITICAL, "a bear is beside a person", subject)
+
+
+def small_and_alone_in_water(subject: Subject, scene: EventScene) -> Floor | None:
+    if not subject.is_person or subject.seconds[ZoneKind.WATER] < WATER_SECONDS or subject.height >= SMALL:
+        return None
+    if any(other is not subject and other.height > TALLER * subject.height for other in scene.people):
+        return None
+    return Floor(weights.CRITICAL, "somebody small is alone in the water", subject)
+
+
+def floors_of(scene: EventScene) -> Iterator[Floor]:
+    for subject in scene.subjects:
+        for floor in FLOORS:
+            if found := floor(subject, scene):
+                yield found
+
+
+def is_beside(animal: Subject, person: Subject) -> bool:
+    """Whether one frame shows both, less than BESIDE_HEIGHTS of the person's height apart."""
+    people = {(found.captured_at, found.media_id): found for found in person.detections}
+    return any(
+        _near(found, other)
+        for found in animal.detections
+        if (other := people.get((found.captured_at, found.media_id)))
+    )
+
+
+def _near(one: EvidenceDetection, person: EvidenceDetection) -> bool:
+    if not one.box or not person.box:
+        return True
+    gap_x = max(one.box[0] - person.box[2], person.box[0] - one.box[2], 0)
+    gap_y = max(one.box[1] - person.box[3], person.box[1] - one.box[3], 0)
+    return max(gap_x, gap_y) <= BESIDE_HEIGHTS * (person.box[3] - person.box[1])
+
+
+def _is_unidentified(subject: Subject) -> bool:
+    return subject.is_person and not subject.is_known
+
+
+FLOORS: tuple[Callable[[Subject, EventScene], Floor | None], ...] = (
+    unidentified_at_night_or_away, stays_while_away, enters_while_away, unwelcome, lies,
+    several_inside_while_away, bear_beside_a_person, small_and_alone_in_water,
+)  # fmt: skip

@@ -1,0 +1,132 @@
+"""What speaks for an event's being harmless: a function for each rule, which returns its factor, or None.
+Pure."""
+
+from collections.abc import Callable
+
+from mesh.scene.places import ZoneKind
+from reason_svc.evidence import Behaviour
+from reason_svc.reasoner import ScoreFactor
+from reason_svc.rules.v2 import weights
+from reason_svc.rules.v2.additions import returns, vehicle_waits
+from reason_svc.rules.v2.subject import PERSON, EventScene, Subject
+from reason_svc.rules.v2.texts import article, factor
+
+BRIEF_SECONDS = 60.0
+OPEN_TO_VISITORS = {ZoneKind.PUBLIC, ZoneKind.APPROACH, ZoneKind.ENTRY}
+# A habit needs this many different days.
+HABIT_DAYS = 8
+
+
+def known(subject: Subject, _: EventScene) -> ScoreFactor | None:
+    if not subject.is_known:
+        return None
+    return factor("known", -weights.KNOWN, "somebody said who this is", subject.detections[:1])
+
+
+def public_ground(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    """Not for a vehicle that returns or waits by night."""
+    if not subject.in_public_only or not (subject.is_person or subject.is_vehicle):
+        return None
+    if subject.is_vehicle and (returns(subject, scene) or vehicle_waits(subject, scene)):
+        return None
+    points = weights.PUBLIC if subject.is_person else weights.PUBLIC_VEHICLE
+    return factor(
+        "public", -points, f"{article(subject.label)} stayed on public ground", subject.detections[:1]
+    )
+
+
+def passing(subject: Subject, _: EventScene) -> ScoreFactor | None:
+    """Where nobody has said what the places are, somebody who only passes is a passer-by."""
+    if not subject.is_person or subject.kinds or not subject.passes:
+        return None
+    return factor("passing", -weights.PASSING, "only passed by", subject.detections[:1])
+
+
+def brief_by_day(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if scene.dark or scene.away or not subject.is_person or subject.duration >= BRIEF_SECONDS:
+        return None
+    if not {*subject.kinds} <= OPEN_TO_VISITORS or subject.in_public_only:
+        return None
+    return factor("brief", -weights.BRIEF_BY_DAY, "a short visit by day", subject.detections[:1])
+
+
+def at_home(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if not scene.home or not subject.is_person:
+        return None
+    if (
+        scene.dark
+        and not subject.is_known
+        and subject.was_in(ZoneKind.ENTRY, ZoneKind.WINDOW, ZoneKind.INSIDE)
+    ):
+        return None
+    points = weights.AT_HOME_BY_NIGHT if scene.dark else weights.AT_HOME_BY_DAY
+    return factor("at_home", -points, "the people of the house are at home", subject.detections[:1])
+
+
+def came_out(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if scene.away or not scene.evidence.mode or not subject.is_person or not subject.came_out:
+        return None
+    return factor("came_out", -weights.CAME_OUT, "came out of the door", subject.detections[:1])
+
+
+def faint(subject: Subject, _: EventScene) -> ScoreFactor | None:
+    if not subject.is_faint:
+        return None
+    points = weights.FAINT if subject.is_person else weights.FAINT_ANIMAL
+    return factor("faint", -points, "seen faintly, and for a moment only", subject.detections[:1])
+
+
+def stands_there(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    stood = any(past.stationary_matches for past in scene.evidence.past)
+    if not subject.is_vehicle or not subject.track.scene.stationary or not stood:
+        return None
+    return factor("stands", -weights.STANDS_THERE, "stood there before", subject.detections[:1])
+
+
+def habit(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    """By day only."""
+    if scene.dark or not subject.track.scene.visits:
+        return None
+    behaviour = Behaviour.PASSING if subject.passes else Behaviour.STAYING
+    zones = {visit.place.zone_id for visit in subject.track.scene.visits}
+    usual = [
+        one
+        for one in scene.evidence.habits
+        if one.label == subject.label
+        and one.behaviour is behaviour
+        and one.zone_id in zones
+        and one.days_seen >= HABIT_DAYS
+    ]
+    if not usual:
+        return None
+    text = f"usual at this hour, on {usual[0].days_seen} of {usual[0].days} days"
+    return factor("habit", -weights.HABIT, text, subject.detections[:1])
+
+
+def expected(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    zones = {visit.place.zone_id for visit in subject.track.scene.visits}
+    for visit in scene.evidence.expected:
+        if subject.label in (visit.labels or (PERSON,)) and (
+            not visit.zone_ids or zones <= {*visit.zone_ids}
+        ):
+            return factor("expected", -weights.EXPECTED, "a visit was expected", subject.detections[:1])
+    return None
+
+
+def present(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    """For one person who came by an approach or a door: the first."""
+    arrived = [one for one in scene.people if one.was_in(ZoneKind.APPROACH, ZoneKind.ENTRY)]
+    if not scene.evidence.present or not arrived:
+        return None
+    first = min(arrived, key=lambda one: (one.started_at, one.track.id))
+    if subject is not first:
+        return None
+    return factor(
+        "present", -weights.PRESENT, "somebody of the house has just arrived", subject.detections[:1]
+    )
+
+
+RELIEFS: tuple[Callable[[Subject, EventScene], ScoreFactor | None], ...] = (
+    known, public_ground, passing, brief_by_day, at_home, came_out, faint, stands_there, habit, expected,
+    present,
+)  # fmt: skip

@@ -1,0 +1,225 @@
+"""What the rules ask about one thing in an event, and about the whole event. Pure."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from mesh.scene.daylight import Light
+from mesh.scene.places import GROUND_ID, SceneZone, ZoneKind
+from mesh.scene.tracks import VEHICLES, Direction, SceneTrack
+from reason_svc.evidence import Evidence, EvidenceDetection, EvidenceTrack, Relation
+
+PERSON = "person"
+LIVESTOCK = frozenset(("cow", "goat", "horse", "sheep"))
+
+# From midnight to five nobody comes by chance.
+DEAD_OF_NIGHT_HOURS = 5
+# A camera's picture is taken to be 16:9, for the shape of a person who lies.
+PICTURE_ASPECT = 16 / 9
+LYING_ASPECT, LYING_SECONDS, LYING_FRAMES = 1.15, 15.0, 3
+# A public zone that is larger, or that holds people who appear taller, is not believed.
+MOST_PUBLIC_AREA, TALL = 0.6, 0.5
+FAINT_FRAMES, FAINT_SCORE = 2, 0.6
+PASSING_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One track, with what the rules ask about it. `detections` are in order of capture; `seconds` are those
+    of the stays in each kind of place, `kinds` the places in order of time."""
+
+    track: EvidenceTrack
+    detections: Sequence[EvidenceDetection]
+    seconds: Mapping[ZoneKind, float]
+    kinds: Sequence[ZoneKind]
+
+    @property
+    def label(self) -> str:
+        return self.track.scene.label
+
+    @property
+    def is_person(self) -> bool:
+        return self.label == PERSON
+
+    @property
+    def is_vehicle(self) -> bool:
+        return self.label in VEHICLES
+
+    @property
+    def started_at(self) -> datetime:
+        return self.detections[0].captured_at
+
+    @property
+    def duration(self) -> float:
+        return (self.detections[-1].captured_at - self.started_at).total_seconds()
+
+    @property
+    def best_score(self) -> float:
+        return max(found.score for found in self.detections)
+
+    @property
+    def height(self) -> float:
+        """The greatest share of the picture's height."""
+        return max((found.box[3] - found.box[1] for found in self.detections if found.box), default=0.0)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody has named the person, and he is welcome."""
+        return self.track.person is not None and not self.is_unwelcome
+
+    @property
+    def is_unwelcome(self) -> bool:
+        return self.track.person is not None and self.track.person.relation is Relation.UNWELCOME
+
+    @property
+    def is_faint(self) -> bool:
+        return len(self.detections) <= FAINT_FRAMES and self.best_score < FAINT_SCORE
+
+    @property
+    def in_public_only(self) -> bool:
+        return set(self.kinds) == {ZoneKind.PUBLIC}
+
+    @property
+    def on_the_ground(self) -> bool:
+        """Whether it was on ground of the house, or in a place of which nobody has said what it is."""
+        return bool({*self.kinds} - {ZoneKind.PUBLIC, ZoneKind.APPROACH})
+
+    @property
+    def came_inwards(self) -> bool:
+        """Whether it crossed a line inwards, or came from public ground onto private ground."""
+        crossed = any(one.direction is Direction.INWARDS for one in self.track.scene.crossings)
+        private = {ZoneKind.PRIVATE, ZoneKind.WINDOW, ZoneKind.INSIDE}
+        return crossed or any(
+            before is ZoneKind.PUBLIC and after in private
+            for before, after in zip(self.kinds, self.kinds[1:], strict=False)
+        )
+
+    @property
+    def came_out(self) -> bool:
+        """Whether it was first seen at a door, and then elsewhere."""
+        return len(self.kinds) > 1 and self.kinds[0] is ZoneKind.ENTRY
+
+    @property
+    def passes(self) -> bool:
+        """Whether it was seen for a short time only, and stayed nowhere."""
+        return (
+            len(self.detections) > 1 and self.duration <= PASSING_SECONDS and not self.track.scene.stationary
+        )
+
+    def was_in(self, *kinds: ZoneKind) -> bool:
+        return any(kind in self.kinds for kind in kinds)
+
+    def lying(self) -> Sequence[EvidenceDetection]:
+        """The detections of a person who lies for at least LYING_SECONDS; empty if nobody does."""
+        if not self.is_person:
+            return ()
+        flat = [
+            found
+            for found in self.detections
+            if found.box
+            and (found.box[2] - found.box[0]) * PICTURE_ASPECT > LYING_ASPECT * (found.box[3] - found.box[1])
+        ]
+        if len(flat) < LYING_FRAMES:
+            return ()
+        seconds = (flat[-1].captured_at - flat[0].captured_at).total_seconds()
+        return flat if seconds >= LYING_SECONDS else ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventScene:
+    """One event as the rules see it."""
+
+    evidence: Evidence
+    subjects: Sequence[Subject]
+
+    @property
+    def dark(self) -> bool:
+        return self.evidence.light is Light.DARK
+
+    @property
+    def dead_of_night(self) -> bool:
+        first = min(found.captured_at for found in self.evidence.detections)
+        return self.dark and first.astimezone(self.evidence.time_zone).hour < DEAD_OF_NIGHT_HOURS
+
+    @property
+    def away(self) -> bool:
+        return self.evidence.mode == "away"
+
+    @property
+    def home(self) -> bool:
+        return self.evidence.mode == "home"
+
+    @property
+    def people(self) -> Sequence[Subject]:
+        return [subject for subject in self.subjects if subject.is_person]
+
+    def past_events_with(self, label: str) -> int:
+        return sum(label in past.labels for past in self.evidence.past)
+
+    def past_seconds(self, kind: ZoneKind, label: str) -> float:
+        """How long things of this label stayed in places of this kind in the hour before."""
+        return sum(
+            stay.seconds
+            for past in self.evidence.past
+            for stay in past.stays
+            if stay.place.kind is kind and stay.label == label
+        )
+
+
+def read_event(evidence: Evidence) -> EventScene:
+    """Without tracks (evidence without boxes) each label is one thing in an unknown place."""
+    tracks = evidence.tracks or _tracks_by_label(evidence)
+    doubted = _doubted_zones(evidence)
+    return EventScene(evidence, [_subject(evidence, track, doubted) for track in tracks])
+
+
+def _subject(evidence: Evidence, track: EvidenceTrack, doubted: frozenset[str]) -> Subject:
+    seconds: defaultdict[ZoneKind, float] = defaultdict(float)
+    kinds: list[ZoneKind] = []
+    for visit in track.scene.visits:
+        if visit.place.zone_id not in doubted:
+            seconds[visit.place.kind] += visit.seconds
+            if not kinds or kinds[-1] is not visit.place.kind:
+                kinds.append(visit.place.kind)
+    return Subject(track, evidence.detections_of(track), seconds, kinds)
+
+
+def _doubted_zones(evidence: Evidence) -> frozenset[str]:
+    """Public zones that cannot be right: what happens in them happens in an unknown place."""
+    public = [zone for zone in evidence.zones if zone.kind is ZoneKind.PUBLIC]
+    return frozenset(
+        zone.id for zone in public if _area(zone) > MOST_PUBLIC_AREA or _holds_tall_people(zone, evidence)
+    )
+
+
+def _holds_tall_people(zone: SceneZone, evidence: Evidence) -> bool:
+    return any(
+        visit.place.zone_id == zone.id
+        and any(
+            found.box and found.box[3] - found.box[1] > TALL and visit.start <= found.captured_at <= visit.end
+            for found in evidence.detections_of(track)
+        )
+        for track in evidence.tracks
+        if track.scene.label == PERSON
+        for visit in track.scene.visits
+        if visit.place.zone_id != GROUND_ID
+    )
+
+
+def _area(zone: SceneZone) -> float:
+    """The share of the picture, by the shoelace formula."""
+    corners = zone.area.corners
+    pairs = zip(corners, (*corners[1:], corners[0]), strict=True)
+    return abs(sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in pairs)) / 2
+
+
+def _tracks_by_label(evidence: Evidence) -> tuple[EvidenceTrack, ...]:
+    order = sorted(range(len(evidence.detections)), key=lambda index: evidence.detections[index].captured_at)
+    indexes: defaultdict[str, list[int]] = defaultdict(list)
+    for index in order:
+        indexes[evidence.detections[index].label].append(index)
+    return tuple(
+        EvidenceTrack(label, SceneTrack(label, tuple(found), False, (), ()))
+        for label, found in indexes.items()
+    )
