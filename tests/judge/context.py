@@ -25,7 +25,8 @@ EvidenceKind = Literal["fresh", "own", "all"]
 Json = Mapping[str, Any]
 
 CONTEXT = {
-    "local_start", "light", "mode", "zones", "lines", "tracks", "people", "changes", "past", "habits", "site_notes",
+    "local_start", "light", "mode", "zones", "lines", "tracks", "people", "changes", "past", "habits",
+    "site_notes",
 }  # fmt: skip
 TRACK = {"track", "label", "detections", "who", "stationary", "visits", "crossings"}
 PAST = {"event_id", "started_at", "labels", "same", "changes"}

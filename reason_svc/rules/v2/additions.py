@@ -190,6 +190,7 @@ def _stood_there(scene: EventScene) -> bool:
 
 
 ADDITIONS: tuple[Rule, ...] = (
-    seen, stays, at_window_or_inside, inwards, while_away, dark, close, lingers, returns, several,
-    came_by_vehicle, unwelcome, lies, dog_among_livestock, bear_by_night, vehicle_on_the_ground, vehicle_waits,
+    seen, stays, at_window_or_inside, inwards, while_away, dark, close, lingers, returns,
+    several, came_by_vehicle, unwelcome, lies, dog_among_livestock, bear_by_night, vehicle_on_the_ground,
+    vehicle_waits,
 )  # fmt: skip
