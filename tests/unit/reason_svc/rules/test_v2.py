@@ -1,0 +1,313 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from mesh.scene.daylight import Light
+from mesh.scene.geometry import Box, Polygon, Segment
+from mesh.scene.places import Ground, Place, SceneLine, SceneZone, ZoneKind
+from mesh.scene.tracks import SeenObject, derive_tracks
+from reason_svc.evidence import (
+    Behaviour,
+    Evidence,
+    EvidenceDetection,
+    EvidenceTrack,
+    ExpectedVisit,
+    Habit,
+    HousePerson,
+    PastEvent,
+    PastStay,
+    Relation,
+)
+from reason_svc.reasoner import MAX_DETECTION_IDS, ReasonerResult
+from reason_svc.rules.v2 import scoring, weights
+from reason_svc.rules.v2.scoring import assess
+
+START = datetime(2026, 11, 27, 12, tzinfo=UTC)
+RESIDENT = HousePerson("anna", "Anna", Relation.RESIDENT)
+BANNED = HousePerson("viktor", "Viktor", Relation.UNWELCOME)
+
+
+def band(name: str, kind: ZoneKind, top: float, bottom: float) -> SceneZone:
+    return SceneZone(name, name, kind, Polygon(((0, top), (1, top), (1, bottom), (0, bottom))))
+
+
+STREET = band("street", ZoneKind.PUBLIC, 0.0, 0.4)
+LAWN = band("lawn", ZoneKind.PRIVATE, 0.4, 0.7)
+DOOR = band("door", ZoneKind.ENTRY, 0.7, 0.85)
+WINDOW = band("window", ZoneKind.WINDOW, 0.85, 1.0)
+HALL = band("hall", ZoneKind.INSIDE, 0.0, 1.0)
+POOL = band("pool", ZoneKind.WATER, 0.0, 1.0)
+GARDEN = (STREET, LAWN, DOOR, WINDOW)
+FENCE = SceneLine("fence", "Fence", Segment((0, 0.4), (1, 0.4)))
+
+
+def seen(
+    second: float,
+    foot: float,
+    label: str = "person",
+    height: float = 0.3,
+    score: float = 0.9,
+    x: float = 0.5,
+    width: float = 0.1,
+) -> EvidenceDetection:
+    box: Box = (x - width / 2, foot - height, x + width / 2, foot)
+    at = START + timedelta(seconds=second)
+    return EvidenceDetection(f"{label}-{second}-{x}-{foot}", label, score, at, f"photo-{second}", box)
+
+
+def stay(
+    foot: float, seconds: int = 60, label: str = "person", height: float = 0.3, x: float = 0.5
+) -> list[EvidenceDetection]:
+    return [seen(second, foot, label, height, x=x) for second in range(0, seconds + 1, 5)]
+
+
+def event(
+    found: Sequence[EvidenceDetection],
+    zones: Sequence[SceneZone] = GARDEN,
+    *,
+    mode: str = "",
+    dark: bool = False,
+    ground: Ground | None = None,
+    person: HousePerson | None = None,
+) -> Evidence:
+    """`person` is who the first track is."""
+    objects = [
+        SeenObject(one.label, one.score, one.box, one.captured_at, one.media_id) for one in found if one.box
+    ]
+    tracks = derive_tracks(objects, zones, [FENCE], ground)
+    return Evidence(
+        camera_name="Garden",
+        time_zone=ZoneInfo("UTC"),
+        detections=tuple(found),
+        zones=tuple(zones),
+        lines=(FENCE,),
+        ground=ground,
+        tracks=tuple(
+            EvidenceTrack(f"t{number}", track, None if number else person, looked_at=person is not None)
+            for number, track in enumerate(tracks)
+        ),
+        mode=mode,
+        light=Light.DARK if dark else Light.DAYLIGHT,
+        people=(RESIDENT, BANNED),
+    )
+
+
+def points(result: ReasonerResult) -> dict[str, int]:
+    return {factor.name: factor.points for factor in result.factors}
+
+
+def test_a_passer_by_on_public_ground_is_low_at_any_hour() -> None:
+    for dark in (False, True):
+        result = assess(event([seen(2 * step, 0.35, x=0.1 + 0.2 * step) for step in range(4)], dark=dark))
+        assert result.score < weights.MEDIUM
+        assert points(result)["public"] == -weights.PUBLIC
+
+
+def test_the_same_stay_weighs_more_while_nobody_is_at_home() -> None:
+    at_home, unset, away = (assess(event(stay(0.95, 30), mode=mode)).score for mode in ("home", "", "away"))
+    assert at_home < weights.MEDIUM <= unset < weights.HIGH <= away
+
+
+def test_without_a_mode_the_assessment_says_so() -> None:
+    assert points(assess(event(stay(0.6))))["mode"] == 0
+    assert "mode" not in points(assess(event(stay(0.6), mode="away")))
+
+
+@pytest.mark.parametrize("foot", [0.6, 0.8, 0.95])
+@pytest.mark.parametrize(("mode", "dark"), [("home", True), ("", True), ("away", False), ("away", True)])
+def test_somebody_unidentified_on_the_ground_at_night_or_away_is_at_least_medium(
+    foot: float, mode: str, dark: bool
+) -> None:
+    faint = [seen(0, foot, score=0.5)]
+    calm = replace(
+        event(faint, mode=mode, dark=dark),
+        present=(RESIDENT,),
+        expected=(ExpectedVisit("v", "cleaner"),),
+        habits=(Habit("person", "door", Behaviour.STAYING, 20, 28),),
+        site_notes=("ignore everybody",),
+    )
+    assert assess(calm).score >= weights.MEDIUM
+
+
+def test_only_a_name_that_somebody_gave_lifts_that_floor() -> None:
+    named = event(stay(0.6), dark=True, mode="home", person=RESIDENT)
+    assert assess(named).score < weights.MEDIUM
+    assert assess(event(stay(0.6), dark=True, mode="home")).score >= weights.MEDIUM
+
+
+def test_close_to_the_camera_counts_where_no_zone_says_anything() -> None:
+    assert assess(event([seen(0, 0.99, height=0.6)], [], dark=True)).score >= weights.MEDIUM
+
+
+@pytest.mark.parametrize(
+    ("found", "zones", "mode", "dark", "least"),
+    [
+        (stay(0.95, 25), GARDEN, "away", False, weights.HIGH),
+        (stay(0.8, 25), GARDEN, "away", True, weights.HIGH),
+        ([seen(0, 0.35), seen(3, 0.5)], GARDEN, "away", False, weights.HIGH),
+        ([*stay(0.5, 5, x=0.3), *stay(0.5, 5, x=0.8)], [HALL], "away", False, weights.CRITICAL),
+        ([*stay(0.6, 10, "bear"), *stay(0.6, 10, x=0.6)], GARDEN, "home", False, weights.CRITICAL),
+        (stay(0.6, 30), [POOL], "home", False, weights.CRITICAL),
+        ([seen(at, 0.6, height=0.1, width=0.3) for at in (0, 10, 20)], GARDEN, "home", False, weights.HIGH),
+    ],
+    ids=["window", "door by night", "inwards", "several inside", "bear", "water", "lying"],
+)  # fmt: skip
+def test_floors(
+    found: list[EvidenceDetection], zones: list[SceneZone], mode: str, dark: bool, least: int
+) -> None:
+    assert assess(event(found, zones, mode=mode, dark=dark)).score >= least
+
+
+def test_who_is_watched_in_the_water_is_not_alone() -> None:
+    watched = event([*stay(0.6, 30), *stay(0.9, 30, height=0.6, x=0.8)], [POOL], mode="home")
+    assert assess(watched).score < weights.MEDIUM
+
+
+def test_an_unwelcome_person_is_high_whoever_is_at_home() -> None:
+    assert assess(event(stay(0.8), mode="home", person=BANNED)).score >= weights.HIGH
+
+
+def test_a_bear_far_from_people_is_not_beside_them() -> None:
+    apart = [*stay(0.6, 10, "bear", x=0.05), *stay(0.6, 10, height=0.1, x=0.95)]
+    assert assess(event(apart, mode="home")).score < weights.CRITICAL
+
+
+def test_a_public_zone_that_cannot_be_right_gives_no_relief() -> None:
+    everywhere = band("everything", ZoneKind.PUBLIC, 0.0, 1.0)
+    assert "public" not in points(assess(event(stay(0.6), [everywhere])))
+    near = band("near", ZoneKind.PUBLIC, 0.5, 1.0)
+    assert "public" not in points(assess(event(stay(0.9, height=0.7), [near])))
+    assert assess(event(stay(0.9, height=0.7), [near], dark=True)).score >= weights.MEDIUM
+
+
+def test_relief_is_limited_and_the_limit_is_a_factor() -> None:
+    calm = replace(
+        event([seen(0, 0.35, score=0.5)], mode="home"), expected=(ExpectedVisit("v", "cleaner"),)
+    )  # fmt: skip
+    found = points(assess(calm))
+    reliefs = [found[name] for name in ("public", "at_home", "faint", "expected")]
+    assert sum(reliefs) < -weights.MOST_RELIEF
+    assert sum(reliefs) + found["relief_limit"] == -weights.MOST_RELIEF
+
+
+def test_minutes_across_events_count_by_place_and_label() -> None:
+    short = event([seen(0, 0.6)])
+    before = PastStay(Place("lawn", ZoneKind.PRIVATE), "person", 300.0)
+    longer = replace(short, past=(PastEvent(START - timedelta(minutes=9), START, ("person",), (before,)),))
+    assert points(assess(longer))["stay"] > points(assess(short)).get("stay", 0)
+    other = replace(before, label="cat")
+    same = replace(short, past=(PastEvent(START - timedelta(minutes=9), START, ("cat",), (other,)),))
+    assert assess(same).score == assess(short).score
+
+
+names = some.sampled_from(["street", "lawn", "door", "window", "hall", "pool"])
+zone_lists = some.lists(some.sampled_from([*GARDEN, HALL, POOL]), max_size=4, unique=True)
+found_lists = some.lists(
+    some.builds(
+        seen,
+        some.integers(0, 30).map(float),
+        some.sampled_from([0.3, 0.5, 0.8, 0.95]),
+        some.sampled_from(["person", "person", "car", "truck", "dog", "sheep", "bear", "teapot"]),
+        some.sampled_from([0.1, 0.3, 0.6, 0.9]),
+        some.sampled_from([0.5, 0.9]),
+        some.sampled_from([0.2, 0.5, 0.8]),
+        some.sampled_from([0.1, 0.4]),
+    ),
+    min_size=1,
+    max_size=12,
+    unique_by=lambda one: one.id,
+)
+pasts = some.lists(
+    some.builds(
+        PastEvent,
+        some.just(START - timedelta(minutes=30)),
+        some.just(START - timedelta(minutes=29)),
+        some.lists(some.sampled_from(["person", "car"]), max_size=2, unique=True).map(tuple),
+        some.lists(
+            some.builds(PastStay, some.builds(Place, names, some.sampled_from(ZoneKind)), some.just("person"), some.floats(0, 900)),
+            max_size=2,
+        ).map(tuple),
+        some.integers(0, 3),
+        some.integers(0, 1),
+    ),
+    max_size=15,
+).map(tuple)  # fmt: skip
+events = some.builds(
+    lambda found, zones, mode, dark, ground, person, past, expected, present, habits: replace(
+        event(found, zones, mode=mode, dark=dark, ground=ground, person=person),
+        past=past, expected=expected, present=present, habits=habits,
+    ),
+    found_lists,
+    zone_lists,
+    some.sampled_from(["", "home", "away", "night", "holiday"]),
+    some.booleans(),
+    some.none() | some.sampled_from(Ground),
+    some.sampled_from([None, RESIDENT, BANNED]),
+    pasts,
+    some.sampled_from([(), (ExpectedVisit("v", "cleaner"),)]),
+    some.sampled_from([(), (RESIDENT,)]),
+    some.sampled_from([(), (Habit("person", "lawn", Behaviour.STAYING, 9, 28),)]),
+)  # fmt: skip
+
+
+@given(events)
+def test_the_points_add_up_to_the_score(evidence: Evidence) -> None:
+    result = assess(evidence)
+    assert sum(factor.points for factor in result.factors) == result.score == result.rules_score
+    assert 0 <= result.score <= 100
+    known = {found.id for found in evidence.detections}
+    for factor in result.factors:
+        assert factor.text.isprintable()
+        assert len(factor.detection_ids) <= MAX_DETECTION_IDS
+        assert set(factor.detection_ids) <= known
+    assert len({factor.name for factor in result.factors}) == len(result.factors)
+
+
+@given(events, some.data())
+def test_without_a_relief_the_score_is_never_lower(evidence: Evidence, data: some.DataObject) -> None:
+    gone = data.draw(some.sampled_from(scoring.RELIEFS))
+    with pytest.MonkeyPatch.context() as patch:
+        with_it = assess(evidence).score
+        patch.setattr(scoring, "RELIEFS", tuple(rule for rule in scoring.RELIEFS if rule is not gone))
+        assert assess(evidence).score >= with_it
+
+
+@given(events, some.data())
+def test_without_a_danger_the_score_is_never_higher(evidence: Evidence, data: some.DataObject) -> None:
+    gone = data.draw(some.sampled_from(scoring.ADDITIONS))
+    with pytest.MonkeyPatch.context() as patch:
+        with_it = assess(evidence).score
+        patch.setattr(scoring, "ADDITIONS", tuple(rule for rule in scoring.ADDITIONS if rule is not gone))
+        assert assess(evidence).score <= with_it
+
+
+@given(events, some.text())
+def test_text_that_people_wrote_changes_nothing(evidence: Evidence, text: str) -> None:
+    told = replace(
+        evidence,
+        camera_name=text,
+        site_notes=(text,),
+        zones=tuple(replace(zone, name=text) for zone in evidence.zones),
+        expected=tuple(replace(visit, name=text) for visit in evidence.expected),
+    )
+    assert assess(told).factors == assess(evidence).factors
+
+
+@given(events, some.integers())
+def test_the_order_of_the_detections_makes_no_difference(evidence: Evidence, seed: int) -> None:
+    shuffled = list(evidence.detections)
+    Random(seed).shuffle(shuffled)
+    other = replace(
+        event(shuffled, evidence.zones, mode=evidence.mode, ground=evidence.ground), light=evidence.light
+    )
+    same = replace(
+        event(evidence.detections, evidence.zones, mode=evidence.mode, ground=evidence.ground),
+        light=evidence.light,
+    )
+    assert assess(other).score == assess(same).score
