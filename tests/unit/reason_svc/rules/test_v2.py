@@ -26,6 +26,8 @@ from reason_svc.evidence import (
 )
 from reason_svc.reasoner import MAX_DETECTION_IDS, ReasonerResult
 from reason_svc.rules.v2 import scoring, weights
+from reason_svc.rules.v2.additions import ADDITIONS
+from reason_svc.rules.v2.reliefs import RELIEFS
 from reason_svc.rules.v2.scoring import assess
 
 START = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -271,19 +273,19 @@ def test_the_points_add_up_to_the_score(evidence: Evidence) -> None:
 
 @given(events, some.data())
 def test_without_a_relief_the_score_is_never_lower(evidence: Evidence, data: some.DataObject) -> None:
-    gone = data.draw(some.sampled_from(scoring.RELIEFS))
+    gone = data.draw(some.sampled_from(RELIEFS))
     with pytest.MonkeyPatch.context() as patch:
         with_it = assess(evidence).score
-        patch.setattr(scoring, "RELIEFS", tuple(rule for rule in scoring.RELIEFS if rule is not gone))
+        patch.setattr(scoring, "RELIEFS", tuple(rule for rule in RELIEFS if rule is not gone))
         assert assess(evidence).score >= with_it
 
 
 @given(events, some.data())
 def test_without_a_danger_the_score_is_never_higher(evidence: Evidence, data: some.DataObject) -> None:
-    gone = data.draw(some.sampled_from(scoring.ADDITIONS))
+    gone = data.draw(some.sampled_from(ADDITIONS))
     with pytest.MonkeyPatch.context() as patch:
         with_it = assess(evidence).score
-        patch.setattr(scoring, "ADDITIONS", tuple(rule for rule in scoring.ADDITIONS if rule is not gone))
+        patch.setattr(scoring, "ADDITIONS", tuple(rule for rule in ADDITIONS if rule is not gone))
         assert assess(evidence).score <= with_it
 
 
