@@ -225,6 +225,7 @@ found_lists = some.lists(
     max_size=12,
     unique_by=lambda one: one.id,
 )
+places = some.builds(Place, names, some.sampled_from(ZoneKind))
 pasts = some.lists(
     some.builds(
         PastEvent,
@@ -232,14 +233,14 @@ pasts = some.lists(
         some.just(START - timedelta(minutes=29)),
         some.lists(some.sampled_from(["person", "car"]), max_size=2, unique=True).map(tuple),
         some.lists(
-            some.builds(PastStay, some.builds(Place, names, some.sampled_from(ZoneKind)), some.just("person"), some.floats(0, 900)),
+            some.builds(PastStay, places, some.just("person"), some.floats(0, 900)),
             max_size=2,
         ).map(tuple),
         some.integers(0, 3),
         some.integers(0, 1),
     ),
     max_size=15,
-).map(tuple)  # fmt: skip
+).map(tuple)
 events = some.builds(
     lambda found, zones, mode, dark, ground, person, past, expected, present, habits: replace(
         event(found, zones, mode=mode, dark=dark, ground=ground, person=person),
