@@ -31,7 +31,7 @@ from ingest_svc.turns import Progress, Turns
 from ingest_svc.watching.camera_folders import CameraFolders
 from ingest_svc.watching.completion import CompletionTracker
 from ingest_svc.watching.folder_scan import FolderScan
-from ingest_svc.watching.folder_watcher import watch_folder
+from ingest_svc.watching.folder_watcher import FolderAway, watch_folder
 from ingest_svc.watching.ignored_names import IgnoredNames
 from ingest_svc.worker import IngestProgress, IngestWorker
 from lares.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
@@ -193,6 +193,6 @@ def readable(root: Path, status: Callable[[], IngestProgress]) -> Callable[[], A
         if asking is None or asking.done():  # a share that hangs does not block one thread for each question
             asking = asyncio.create_task(asyncio.to_thread(os.access, root, os.R_OK | os.X_OK))
         if not await asyncio.shield(asking):
-            raise Unavailable("the cameras folder cannot be read", "CAMERAS_FOLDER")
+            raise FolderAway("it cannot be read")
 
     return check

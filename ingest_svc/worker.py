@@ -93,9 +93,18 @@ class IngestWorker:
 
     async def caught_up(self) -> IngestProgress:
         """The status, including everything that happened before this call."""
-        caught_up = not self._problem and await self._watcher.caught_up()
+        if not self._problem and await self._watcher.caught_up():
+            return self.status()
         status = self.status()
-        return status if caught_up else replace(status, scanning=True)
+        return replace(status, scanning=True, problem=status.problem or await self._why_away())
+
+    async def _why_away(self) -> str:
+        """Why the cameras folder is away, also if `run` has not noticed it yet; empty if it is there."""
+        try:
+            await self._checks.run(self._watcher.check)
+        except FolderAway as away:
+            return str(away)
+        return ""
 
     def status(self) -> IngestProgress:
         settling = len(self._watcher.events) + len(self._completion) + len(self._to_list)
@@ -124,8 +133,10 @@ class IngestWorker:
                 await self._round()
                 if self._vanished:  # perhaps because the whole cameras folder was not there
                     await self._check()
-            except (FolderAway, OSError) as error:
-                self._wait_for_folder(str(error))
+            except FolderAway as away:
+                self._wait_for_folder(away)
+            except OSError as error:
+                self._wait_for_folder(FolderAway(error.strerror or str(error)))
             else:
                 if self._problem:
                     self._problem = ""
@@ -136,8 +147,9 @@ class IngestWorker:
         await self._checks.run(self._watcher.check)
         self._checked_at, self._vanished = time.monotonic(), False
 
-    def _wait_for_folder(self, problem: str) -> None:
+    def _wait_for_folder(self, away: FolderAway) -> None:
         """Whatever happens until the cameras folder is back is found by a scan."""
+        problem = str(away)
         if problem != self._problem:
             log.error("waiting for the cameras folder", error=problem)
         self._problem = problem

@@ -11,6 +11,7 @@ import pytest
 from ingest_svc.folder_lock import lock_folder
 from ingest_svc.service import readable
 from ingest_svc.watching.folder_state import is_mount_point
+from ingest_svc.watching.folder_watcher import FolderAway
 from mesh.problems import Conflict, Unavailable
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
@@ -177,6 +178,48 @@ async def test_the_status_is_never_idle_while_the_cameras_folder_is_away(
             unnoticed.setattr(ingest.worker._watcher.watch, "look", lambda: None)
             move_away(either.root)
             assert (await ingest.worker.caught_up()).scanning
+            bring_back(either.root)
+        await until(lambda: either.idle)
+
+
+async def test_the_status_tells_that_the_cameras_folder_is_away_before_the_worker_has_noticed_it(
+    either: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing() -> None: ...
+
+    (either.root / "door").mkdir()
+    async with either.running() as ingest:
+        await until(lambda: either.idle)
+        check = readable(either.root, ingest.worker.status)
+        with monkeypatch.context() as unnoticed:
+            unnoticed.setattr(ingest.worker, "_check", nothing)
+            unnoticed.setattr(ingest.worker, "_round", nothing)
+            move_away(either.root)
+            status = await ingest.worker.caught_up()
+            assert (status.scanning, "away" in status.problem) == (True, True)
+            assert not ingest.worker.status().problem
+            with pytest.raises(FolderAway):
+                await check()
+            bring_back(either.root)
+        await until(lambda: either.idle)
+
+
+async def test_an_error_of_a_round_is_told_as_the_absence_that_it_is(
+    either: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder may leave between the check and the round."""
+
+    async def unnoticed() -> None: ...
+
+    (either.root / "door").mkdir()
+    async with either.running() as ingest:
+        await until(lambda: either.idle)
+        with monkeypatch.context() as patched:
+            patched.setattr(ingest.worker, "_check", unnoticed)
+            move_away(either.root)
+            ingest.worker._watcher.events.mark_lost()
+            await until(lambda: ingest.worker.status().problem)
+            assert "away" in ingest.worker.status().problem
             bring_back(either.root)
         await until(lambda: either.idle)
 
