@@ -185,7 +185,7 @@ class Config(BaseSettings):
         "keep",
         description="Whether stored files stay in the cameras folder (`keep`) or are removed (`take`).",
     )
-    ingest_clock_tolerance_seconds: Annotated[float, Field(gt=0)] | None = Field(
+    ingest_clock_tolerance_seconds: Annotated[float, Field(gt=0, le=10**9)] | None = Field(
         None,
         description="Maximum seconds between a file's arrival and its EXIF or modification time for that to"
         " be believed; empty: all but a clock that is plainly unset or a day ahead is.",

@@ -3,12 +3,14 @@
 Every name from outside goes through `canonical`: those of detectors, settings, cameras and filters.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
 
+_HYPHENS = re.compile("[\u2010-\u2015\u2212]")  # hyphens, dashes and the minus sign
 MAX_LISTED, MAX_LENGTH = 100, 64  # of the labels in a message
 
 COCO_LABELS = (
@@ -38,15 +40,21 @@ ALIASES = {
 
 
 def canonical(name: str) -> str:
-    """Returns the COCO name of a class, which may be spelled with any case, spaces, hyphens and underscores,
-    or none. A name that COCO does not have is only lower-cased and trimmed."""
+    """Returns the COCO name of a class, whose words may be spelled with any case, and with spaces, hyphens
+    and underscores between them, or nothing. A name that COCO does not have is only lower-cased and
+    trimmed."""
     # NFKC: other forms of the same letters, such as full-width ones.
     plain = " ".join(unicodedata.normalize("NFKC", name).replace("_", " ").lower().split())
     return _COCO_NAMES.get(_joined(plain), plain)
 
 
 def _joined(name: str) -> str:
-    return name.replace(" ", "").replace("-", "")
+    if not name.isascii():
+        # Byte-order marks and the like come with a name that is copied from somewhere.
+        name = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+        name = _HYPHENS.sub("-", name.strip())
+    # A hyphen that joins no words may stand for "not".
+    return name if name[:1] == "-" or name[-1:] == "-" else name.replace(" ", "").replace("-", "")
 
 
 _COCO_NAMES = {_joined(name): name for name in COCO_LABELS} | {

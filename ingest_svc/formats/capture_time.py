@@ -62,7 +62,7 @@ def capture_time(
     for source, at, local in (
         (CaptureSource.DECLARED, declared, declared.replace(tzinfo=None) if declared else None),
         (CaptureSource.EXIF, _utc(exif, zone) if exif else None, exif.local if exif else None),
-        (CaptureSource.MTIME, written, None),
+        (CaptureSource.MTIME, written, written.replace(tzinfo=None) if written else None),
     ):
         if at is None or not EARLIEST <= at <= LATEST or at - max(now, arrived) > MAX_AHEAD:
             continue
@@ -83,7 +83,7 @@ def _unset(
         -BEFORE_SYSTEM_EPOCH <= local - datetime(year, 1, 1) < SINCE_SYSTEM_EPOCH for year in SYSTEM_EPOCHS
     ):
         return True
-    if source is CaptureSource.DECLARED:  # by a program, which is hardly a camera
+    if source is not CaptureSource.EXIF:  # set by a program, which is hardly a camera
         return False
     running = local - datetime(local.year, 1, 1)
     most = SINCE_NEW_YEAR if local.year == arrived.year else SINCE_OTHER_EPOCH

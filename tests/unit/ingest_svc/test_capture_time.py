@@ -150,6 +150,21 @@ def test_a_clock_that_was_never_set_is_a_claim_and_the_arrival_counts(
     assert captured.claimed == (exif.local - (offset or timedelta(0))).replace(tzinfo=zone).astimezone(UTC)
 
 
+@pytest.mark.parametrize(
+    "written", ["1970-01-01 00:00:00", "1969-12-31 20:00:00", "1980-01-01 00:00:00", "2000-01-03 07:00:00"]
+)
+def test_the_time_of_a_file_is_not_believed_at_the_epoch_of_a_system(written: str) -> None:
+    """That of a camera without EXIF, which writes to a share or states the time over FTP."""
+    mtime = datetime.fromisoformat(written).replace(tzinfo=UTC)
+    assert when(mtime=mtime) == CaptureTime(NOW, CaptureSource.CTIME, mtime)
+
+
+@pytest.mark.parametrize("written", ["1999-05-01 00:00:00", "2016-01-01 00:00:00", "2026-01-01 00:00:00"])
+def test_the_time_of_a_file_in_an_archive_without_exif_is_believed(written: str) -> None:
+    mtime = datetime.fromisoformat(written).replace(tzinfo=UTC)
+    assert when(mtime=mtime) == CaptureTime(mtime, CaptureSource.MTIME)
+
+
 @pytest.mark.parametrize("local", ["2000-01-01 00:00:30", "1980-01-02 00:00:00", "2016-01-01 10:00:00"])
 def test_a_file_that_was_written_by_the_same_unset_clock_confirms_nothing(local: str) -> None:
     exif = shows(local)

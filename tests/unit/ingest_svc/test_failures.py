@@ -210,14 +210,14 @@ async def test_an_mtime_that_is_set_after_the_copy_still_counts(
 ) -> None:
     def restamp() -> None:
         blobs.after = lambda: None
-        os.utime(harness.root / "door/one.jpg", (1_000, 1_000))
+        os.utime(harness.root / "door/one.jpg", (1_767_614_400, 1_767_614_400))
 
     blobs.after = restamp
     async with harness.running():
         harness.drop("door/one.jpg", jpeg("one"))
         await until(lambda: harness.idle and harness.paths)
     (media,) = harness.bus.media
-    assert media.captured_at.ToSeconds() == 1_000
+    assert media.captured_at.ToSeconds() == 1_767_614_400
 
 
 async def test_a_file_that_vanishes_while_it_is_copied_is_no_error(

@@ -99,7 +99,7 @@ async def test_a_folder_moved_in_is_announced_in_capture_order(harness: IngestHa
     prepared.mkdir()
     for name, mtime in (("a", 3_000), ("b", 1_000), ("c", 2_000)):
         (prepared / f"{name}.jpg").write_bytes(jpeg(name))
-        os.utime(prepared / f"{name}.jpg", (mtime, mtime))
+        os.utime(prepared / f"{name}.jpg", (1_767_614_400 + mtime, 1_767_614_400 + mtime))
     async with harness.running():
         await until_scanned(harness)
         prepared.rename(harness.root / "door")

@@ -97,6 +97,8 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("LARES_WATCH_CLASSES", ""),
         ("LARES_EVENT_GAP_SECONDS", "0"),
         ("LARES_EVENT_GAP_SECONDS", "inf"),
+        ("LARES_INGEST_CLOCK_TOLERANCE_SECONDS", "inf"),
+        ("LARES_INGEST_CLOCK_TOLERANCE_SECONDS", "1e300"),
         ("LARES_EVENT_GAP_SECONDS", "1e300"),
         ("LARES_DATABASE_URL", "foo"),
         ("LARES_DATABASE_URL", "postgresql://lares@host/db"),

@@ -304,12 +304,38 @@ def test_canonical_names_and_their_aliases() -> None:
         ("hair drier", ["hairdryer", "hair-dryer", "Hair Drier"]),
         ("cell phone", ["cellphone", "mobile phone", "MobilePhone", "cell-phone"]),
         ("hot dog", ["hotdog", "hot-dog"]),
-        ("person", ["\uff30erson", "ｐｅｒｓｏｎ"]),
+        (
+            "person",
+            [
+                "\uff30erson",
+                "ｐｅｒｓｏｎ",
+                "\ufeffperson",
+                "per\u200bson",
+                "PER\u00adSON\u200e",
+                "pers\u2060on ",
+            ],
+        ),
+        (
+            "fire hydrant",
+            ["fire\u2010hydrant", "Fire\u2011Hydrant", "fire\u2013hydrant", "fire \u2212 hydrant"],
+        ),
         ("caf\u00e9 table", ["cafe\u0301 table"]),
     ],
 )
 def test_every_spelling_is_one_label(label: str, spellings: list[str]) -> None:
     assert {canonical(spelling) for spelling in spellings} == {label}
+
+
+@pytest.mark.parametrize(
+    "name", ["-person", "\u2212person", "!person", "person-", "persons", "person,person", "no person"]
+)
+def test_what_only_resembles_a_label_is_none(name: str) -> None:
+    assert canonical(name) not in COCO_LABELS
+
+
+@given(some.text())
+def test_a_canonical_name_stays_as_it_is(name: str) -> None:
+    assert canonical(canonical(name)) == canonical(name)
 
 
 def test_letters_of_other_scripts_are_not_taken_for_those_they_look_like() -> None:
