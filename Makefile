@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TRITON := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-triton-server/.installed)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
-.PHONY: help run demo test test-deep test-export check proto bench faults model-export lock format
+.PHONY: help run demo test test-deep test-export check proto bench judge faults model-export lock format
 
 help:  ## Print this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ proto: .venv/.installed proto/third_party/.fetched  ## Regenerate proto/gen from
 
 bench: .venv/.installed $(TRITON)  ## Measure speeds (MEASURES, or all) beside peers, limits and an earlier commit.
 	$(BIN)/python -m tests.bench $(MEASURES)
+
+judge: .venv/.installed  ## Score the labelled events: ARGS="--folds 5 --attacks --against FILE ..."
+	$(BIN)/python -m tests.judge $(ARGS)
 
 faults: .venv/.installed  ## Kill Lares KILLS times at random and compare the outcome with a run without kills.
 	$(BIN)/python -m tests.faults --kills $(KILLS) --originals $(ORIGINALS) --channels $(CHANNELS)

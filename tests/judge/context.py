@@ -34,16 +34,8 @@ HABIT = {"what", "days", "between", "seen", "of"}
 CHANGE = {"what", "change", "at"}
 WHO = {"status", "person"}
 
-# A camera's ground, by a zone that only such cameras have.
-GROUNDS = {
-    "hall": scene_pb2.GROUND_INSIDE,
-    "porch": scene_pb2.GROUND_FRONT_DOOR,
-    "drive": scene_pb2.GROUND_DRIVE,
-    "lawn": scene_pb2.GROUND_GARDEN,
-    "passage": scene_pb2.GROUND_GARDEN,
-    "field": scene_pb2.GROUND_GARDEN,
-    "deck": scene_pb2.GROUND_GARDEN,
-}
+# What people write of a place beside the zones, and the zone that it is in.
+PLACES = {"kerb": "street"}
 
 
 def evidence_message(item: Json, kind: EvidenceKind) -> evidence_pb2.Evidence:
@@ -123,12 +115,14 @@ def _zone(zone: Json) -> scene_pb2.Zone:
 
 
 def _habit(habit: Json) -> evidence_pb2.Habit:
-    """`truck at the kerb`: the set's habits are about things that stay in public zones."""
+    """`truck at the kerb`: what is at a place stays there, what is elsewhere only passes."""
     _only(habit, HABIT)
+    what, _, place = habit["what"].partition(" the ")
+    label, _, where = what.partition(" ")
     return evidence_pb2.Habit(
-        label=habit["what"].split()[0],
-        zone_id="street",
-        behaviour=evidence_pb2.BEHAVIOUR_STAYING,
+        label=label,
+        zone_id=_slug(PLACES.get(place, place)),
+        behaviour=evidence_pb2.BEHAVIOUR_STAYING if where == "at" else evidence_pb2.BEHAVIOUR_PASSING,
         days_seen=habit["seen"],
         days=habit["of"],
     )
@@ -143,8 +137,17 @@ def _change(change: Json) -> evidence_pb2.Change:
 
 
 def _ground(zones: Sequence[Json]) -> scene_pb2.Ground.ValueType:
-    names = {zone["zone"] for zone in zones}
-    return next((ground for name, ground in GROUNDS.items() if name in names), scene_pb2.GROUND_UNSPECIFIED)
+    """What the people of the house would answer, who know what their camera shows."""
+    kinds, names = {zone["kind"] for zone in zones}, {zone["zone"] for zone in zones}
+    if "inside" in kinds:
+        return scene_pb2.GROUND_INSIDE
+    if {"entry", "approach"} <= kinds:
+        return scene_pb2.GROUND_FRONT_DOOR
+    if names & {"drive", "driveway", "garage", "carport"}:
+        return scene_pb2.GROUND_DRIVE
+    if kinds & {"private", "water", "window", "entry"}:
+        return scene_pb2.GROUND_GARDEN
+    return scene_pb2.GROUND_STREET_SIDE if "public" in kinds else scene_pb2.GROUND_UNSPECIFIED
 
 
 def _slug(name: str) -> str:

@@ -6,6 +6,7 @@ from mesh.scene.places import ZoneKind
 from mesh.scene.tracks import Direction
 from reason_svc.reasoner import ScoreFactor
 from reason_svc.rules.v2 import weights
+from reason_svc.rules.v2.floors import is_small_and_alone_in_water
 from reason_svc.rules.v2.subject import LIVESTOCK, EventScene, Subject
 from reason_svc.rules.v2.texts import PLACES, article, factor, seconds_text
 
@@ -74,6 +75,25 @@ def dark(subject: Subject, scene: EventScene) -> ScoreFactor | None:
         return None
     points = weights.DARK_IN_PUBLIC if subject.in_public_only else weights.DARK
     return factor("dark", points, "it was dark", subject.detections[:1])
+
+
+def doubtful_place(subject: Subject, _: EventScene) -> ScoreFactor | None:
+    if not subject.is_person or not subject.in_doubted_zone:
+        return None
+    text = "a public zone is too large to be right, so nobody knows where this was"
+    return factor("doubt", weights.DOUBTFUL_PLACE, text, subject.detections[:1])
+
+
+def in_the_water(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    if not is_small_and_alone_in_water(subject, scene):
+        return None
+    return factor("water", weights.IN_THE_WATER, "somebody small is in the water", subject.detections)
+
+
+def seems_to_lie(subject: Subject, _: EventScene) -> ScoreFactor | None:
+    if not subject.seems_to_lie or subject.lying():
+        return None
+    return factor("lying", weights.SEEMS_TO_LIE, "a person seems to lie", subject.detections)
 
 
 def close(subject: Subject, scene: EventScene) -> ScoreFactor | None:
@@ -190,7 +210,7 @@ def _stood_there(scene: EventScene) -> bool:
 
 
 ADDITIONS: tuple[Rule, ...] = (
-    seen, stays, at_window_or_inside, inwards, while_away, dark, close, lingers, returns,
-    several, came_by_vehicle, unwelcome, lies, dog_among_livestock, bear_by_night, vehicle_on_the_ground,
-    vehicle_waits,
+    seen, stays, at_window_or_inside, inwards, while_away, dark, doubtful_place, close, lingers, returns,
+    several, came_by_vehicle, unwelcome, lies, seems_to_lie, in_the_water, dog_among_livestock,
+    bear_by_night, vehicle_on_the_ground, vehicle_waits,
 )  # fmt: skip

@@ -79,9 +79,7 @@ def bear_beside_a_person(subject: Subject, scene: EventScene) -> Floor | None:
 
 
 def small_and_alone_in_water(subject: Subject, scene: EventScene) -> Floor | None:
-    if not subject.is_person or subject.seconds[ZoneKind.WATER] < WATER_SECONDS or subject.height >= SMALL:
-        return None
-    if any(other is not subject and other.height > TALLER * subject.height for other in scene.people):
+    if subject.seconds[ZoneKind.WATER] < WATER_SECONDS or not is_small_and_alone_in_water(subject, scene):
         return None
     return Floor(weights.CRITICAL, "somebody small is alone in the water", subject)
 
@@ -91,6 +89,12 @@ def floors_of(scene: EventScene) -> Iterator[Floor]:
         for floor in FLOORS:
             if found := floor(subject, scene):
                 yield found
+
+
+def is_small_and_alone_in_water(subject: Subject, scene: EventScene) -> bool:
+    if not subject.is_person or not subject.was_in(ZoneKind.WATER) or subject.height >= SMALL:
+        return False
+    return not any(other is not subject and other.height > TALLER * subject.height for other in scene.people)
 
 
 def is_beside(animal: Subject, person: Subject) -> bool:

@@ -8,11 +8,10 @@ from reason_svc.evidence import Behaviour
 from reason_svc.reasoner import ScoreFactor
 from reason_svc.rules.v2 import weights
 from reason_svc.rules.v2.additions import returns, vehicle_waits
-from reason_svc.rules.v2.subject import PERSON, EventScene, Subject
+from reason_svc.rules.v2.subject import OPEN_TO_VISITORS, PERSON, EventScene, Subject
 from reason_svc.rules.v2.texts import article, factor
 
 BRIEF_SECONDS = 60.0
-OPEN_TO_VISITORS = {ZoneKind.PUBLIC, ZoneKind.APPROACH, ZoneKind.ENTRY}
 # A habit needs this many different days.
 HABIT_DAYS = 8
 
@@ -130,3 +129,5 @@ RELIEFS: tuple[Callable[[Subject, EventScene], ScoreFactor | None], ...] = (
     known, public_ground, passing, brief_by_day, at_home, came_out, faint, stands_there, habit, expected,
     present,
 )  # fmt: skip
+# The names of relief that is uncertain: what was expected of the event and not seen in it, or hardly seen.
+UNCERTAIN = {"habit", "expected", "present", "faint"}

@@ -10,8 +10,8 @@ from reason_svc.evidence import Evidence
 from reason_svc.reasoner import ReasonerResult, ScoreFactor
 from reason_svc.rules.v2 import weights
 from reason_svc.rules.v2.additions import ADDITIONS
-from reason_svc.rules.v2.floors import Floor, floors_of
-from reason_svc.rules.v2.reliefs import RELIEFS
+from reason_svc.rules.v2.floors import Floor, floors_of, is_small_and_alone_in_water
+from reason_svc.rules.v2.reliefs import RELIEFS, UNCERTAIN
 from reason_svc.rules.v2.subject import EventScene, Subject, read_event
 from reason_svc.rules.v2.summary import summarise
 from reason_svc.rules.v2.texts import factor
@@ -34,12 +34,26 @@ def assess(evidence: Evidence) -> ReasonerResult:
 
 def _factors_of(subject: Subject, scene: EventScene) -> list[ScoreFactor]:
     added = [found for rule in ADDITIONS if (found := rule(subject, scene))]
-    relieved = [found for rule in RELIEFS if (found := rule(subject, scene))]
-    too_much = -_total(relieved) - weights.MOST_RELIEF
-    if too_much > 0:
-        text = f"all relief together takes at most {weights.MOST_RELIEF} points"
-        relieved.append(factor("relief_limit", too_much, text, ()))
-    return added + relieved
+    reliefs = () if _is_in_doubt(subject, scene) else RELIEFS
+    relieved = [found for rule in reliefs if (found := rule(subject, scene))]
+    return added + relieved + _relief_limit(subject, _total(added), relieved)
+
+
+def _is_in_doubt(subject: Subject, scene: EventScene) -> bool:
+    """Whether it may be worse than it looks, so that nothing speaks for its being harmless."""
+    return subject.in_doubted_zone or subject.seems_to_lie or is_small_and_alone_in_water(subject, scene)
+
+
+def _relief_limit(subject: Subject, added: int, relieved: Sequence[ScoreFactor]) -> list[ScoreFactor]:
+    """Gives back what is too much: in all, or of uncertain relief where not everybody may be."""
+    relief = -_total(relieved)
+    observed = -_total([found for found in relieved if found.name not in UNCERTAIN])
+    allowed, text = min(relief, weights.MOST_RELIEF), f"all relief takes at most {weights.MOST_RELIEF} points"
+    is_medium = added - min(observed, weights.MOST_RELIEF) >= weights.MEDIUM
+    if is_medium and not subject.in_the_open and added - allowed < weights.MEDIUM:
+        allowed = added - weights.MEDIUM
+        text = "what is usual, expected or hardly seen makes nothing LOW that is not on public ground"
+    return [factor("relief_limit", relief - allowed, text, ())] if relief > allowed else []
 
 
 def _without_mode(evidence: Evidence) -> list[ScoreFactor]:

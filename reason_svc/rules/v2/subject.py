@@ -20,6 +20,8 @@ PICTURE_ASPECT = 16 / 9
 LYING_ASPECT, LYING_SECONDS, LYING_FRAMES = 1.15, 15.0, 3
 # A public zone that is larger, or that holds people who appear taller, is not believed.
 MOST_PUBLIC_AREA, TALL = 0.6, 0.5
+OPEN_TO_ALL = {ZoneKind.PUBLIC, ZoneKind.APPROACH}
+OPEN_TO_VISITORS = {*OPEN_TO_ALL, ZoneKind.ENTRY}
 FAINT_FRAMES, FAINT_SCORE = 2, 0.6
 PASSING_SECONDS = 20.0
 
@@ -27,12 +29,14 @@ PASSING_SECONDS = 20.0
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One track, with what the rules ask about it. `detections` are in order of capture; `seconds` are those
-    of the stays in each kind of place, `kinds` the places in order of time."""
+    of the stays in each kind of place, `kinds` the places in order of time. `in_doubted_zone`: it was in a
+    public zone that cannot be right, so that nobody knows where it was."""
 
     track: EvidenceTrack
     detections: Sequence[EvidenceDetection]
     seconds: Mapping[ZoneKind, float]
     kinds: Sequence[ZoneKind]
+    in_doubted_zone: bool
 
     @property
     def label(self) -> str:
@@ -81,6 +85,11 @@ class Subject:
         return set(self.kinds) == {ZoneKind.PUBLIC}
 
     @property
+    def in_the_open(self) -> bool:
+        """Whether it was only where everybody may be."""
+        return bool(self.kinds) and {*self.kinds} <= OPEN_TO_ALL and not self.in_doubted_zone
+
+    @property
     def on_the_ground(self) -> bool:
         """Whether it was on ground of the house, or in a place of which nobody has said what it is."""
         return bool({*self.kinds} - {ZoneKind.PUBLIC, ZoneKind.APPROACH})
@@ -110,20 +119,28 @@ class Subject:
     def was_in(self, *kinds: ZoneKind) -> bool:
         return any(kind in self.kinds for kind in kinds)
 
+    @property
+    def seems_to_lie(self) -> bool:
+        """Whether it is a person who appears lying in every frame, however few there are."""
+        return self.is_person and len(self.detections) > 1 and len(self._flat()) == len(self.detections)
+
     def lying(self) -> Sequence[EvidenceDetection]:
         """The detections of a person who lies for at least LYING_SECONDS; empty if nobody does."""
         if not self.is_person:
             return ()
-        flat = [
+        flat = self._flat()
+        if len(flat) < LYING_FRAMES:
+            return ()
+        seconds = (flat[-1].captured_at - flat[0].captured_at).total_seconds()
+        return flat if seconds >= LYING_SECONDS else ()
+
+    def _flat(self) -> Sequence[EvidenceDetection]:
+        return [
             found
             for found in self.detections
             if found.box
             and (found.box[2] - found.box[0]) * PICTURE_ASPECT > LYING_ASPECT * (found.box[3] - found.box[1])
         ]
-        if len(flat) < LYING_FRAMES:
-            return ()
-        seconds = (flat[-1].captured_at - flat[0].captured_at).total_seconds()
-        return flat if seconds >= LYING_SECONDS else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +194,13 @@ def read_event(evidence: Evidence) -> EventScene:
 def _subject(evidence: Evidence, track: EvidenceTrack, doubted: frozenset[str]) -> Subject:
     seconds: defaultdict[ZoneKind, float] = defaultdict(float)
     kinds: list[ZoneKind] = []
+    doubtful = any(visit.place.zone_id in doubted for visit in track.scene.visits)
     for visit in track.scene.visits:
         if visit.place.zone_id not in doubted:
             seconds[visit.place.kind] += visit.seconds
             if not kinds or kinds[-1] is not visit.place.kind:
                 kinds.append(visit.place.kind)
-    return Subject(track, evidence.detections_of(track), seconds, kinds)
+    return Subject(track, evidence.detections_of(track), seconds, kinds, doubtful)
 
 
 def _doubted_zones(evidence: Evidence) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """The points of rules/v2. The tables of docs/risk.md are generated from this module.
 
 The numbers come from reasoning about what the people of a house want to be told, and were checked on the
-labelled events in shared/judgement (dev). They are frozen: other numbers need another version of the rules.
+labelled events in tests/judge. They are frozen: other numbers need another version of the rules.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,9 @@ ALL_HOUR = 20
 RETURNS = 8
 EACH_OTHER, MOST_OTHERS = 12, 20
 CAME_BY_VEHICLE = 15
-UNWELCOME, LYING = 40, 40
+UNWELCOME, LYING, SEEMS_TO_LIE = 40, 40, 10
+DOUBTFUL_PLACE = 5
+IN_THE_WATER = 10
 DOG_AMONG_LIVESTOCK = 25
 BEAR_BY_NIGHT = 5
 VEHICLE_ON_THE_GROUND, VEHICLE_BY_NIGHT = 10, 15

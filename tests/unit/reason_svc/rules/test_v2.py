@@ -121,6 +121,53 @@ def test_without_a_mode_the_assessment_says_so() -> None:
     assert "mode" not in points(assess(event(stay(0.6), mode="away")))
 
 
+EVERYWHERE = band("everywhere", ZoneKind.PUBLIC, 0.0, 1.0)
+
+
+def test_a_public_zone_over_everything_hides_nobody() -> None:
+    """By day, and with all that could speak for somebody."""
+    visit = ExpectedVisit("visit", "a visit", (), ())
+    found = event(stay(0.95, 30), (EVERYWHERE,), mode="home", person=RESIDENT)
+    result = assess(replace(found, expected=(visit,), present=(RESIDENT,)))
+    assert result.score == weights.MEDIUM
+    assert points(result)["doubt"] == weights.DOUBTFUL_PLACE
+
+
+@pytest.mark.parametrize("claim", ["habit", "expected", "present"])
+def test_claims_make_nothing_low_where_not_everybody_may_be(claim: str) -> None:
+    visit = ExpectedVisit("visit", "a visit", (), ())
+    habit = Habit("person", "window", Behaviour.STAYING, 28, 28)
+    found = event([*stay(0.75, 5), *(replace(one, id=f"{one.id}-late") for one in stay(0.95, 30))][1:])
+    claims = {
+        "habit": replace(found, habits=(habit,)),
+        "expected": replace(found, expected=(visit,)),
+        "present": replace(found, present=(RESIDENT,)),
+    }
+    assert assess(found).score > weights.MEDIUM
+    assert assess(claims[claim]).score >= weights.MEDIUM
+
+
+def test_claims_do_lower_what_stays_medium() -> None:
+    visit = ExpectedVisit("visit", "a visit", (), ())
+    found = event(stay(0.95, 60), mode="away", dark=False)
+    result = assess(replace(found, expected=(visit,)))
+    assert points(result)["expected"] == -weights.EXPECTED
+
+
+def test_two_faint_frames_of_somebody_who_seems_to_lie_are_not_low() -> None:
+    lying = [seen(second, 0.6, height=0.1, width=0.3, score=0.55) for second in (0, 2)]
+    result = assess(event(lying, mode="home"))
+    assert result.score >= weights.MEDIUM
+    assert not {"faint", "at_home", "brief"} & {*points(result)}
+
+
+def test_two_faint_frames_of_somebody_small_in_the_water_are_not_low() -> None:
+    swims = [seen(second, 0.6, height=0.1, width=0.04, score=0.55) for second in (0, 2)]
+    assert assess(event(swims, (POOL,), mode="home")).score >= weights.MEDIUM
+    beside = [seen(second, 0.9, height=0.6, score=0.9, x=0.9) for second in (0, 2)]
+    assert assess(event([*swims, *beside], (POOL,), mode="home")).score < weights.MEDIUM
+
+
 @pytest.mark.parametrize("foot", [0.6, 0.8, 0.95])
 @pytest.mark.parametrize(("mode", "dark"), [("home", True), ("", True), ("away", False), ("away", True)])
 def test_somebody_unidentified_on_the_ground_at_night_or_away_is_at_least_medium(
