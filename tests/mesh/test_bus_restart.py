@@ -1,8 +1,10 @@
 """A broker that is killed and a consumer that stalls: everything waits, and nothing is lost."""
 
 import asyncio
+import os
 import signal
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -26,16 +28,33 @@ from tests.support.records import (
 from tests.support.waiting import until, until_async
 
 
-def signal_broker(url: str, number: signal.Signals = signal.SIGKILL) -> None:
-    """Sends SIGKILL by default. The broker's parent, which is this process, starts it again."""
+def broker(url: str) -> psutil.Process:
+    """Its parent, which is this process, starts it again when it is killed."""
     port = int(url.rpartition(":")[2])
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it has just ended
             found = child.net_connections("tcp")
             if any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in found):
-                child.send_signal(number)
-                return
+                return child
     raise AssertionError(f"no child listens on {port}")
+
+
+def stopped(process: psutil.Process) -> bool:
+    """Whether all its threads have stopped. One receives the signal and stops the others, which go on until
+    then on a busy machine."""
+    return os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+@asynccontextmanager
+async def broker_that_hangs_and_is_killed(url: str) -> AsyncIterator[None]:
+    """It hangs within the block, and is killed after it, whatever happens there: other tests use it, too."""
+    process = broker(url)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        await until(lambda: stopped(process), what=lambda: "the broker hangs")
+        yield
+    finally:
+        process.kill()
 
 
 async def follow(tail: Tail[MediaRejected], seen: list[int]) -> None:
@@ -81,13 +100,13 @@ async def test_everything_waits_for_a_killed_broker_and_nothing_is_lost(
         ]
         publishing = asyncio.create_task(publish())
         await until(lambda: len(shown) > 100 and len(seen_by_named) > 100)
-        signal_broker(kafka_url, signal.SIGSTOP)  # after SIGKILL it could be back before a check has failed
-        with pytest.raises(Unavailable):
-            await bus.check()
-        with monkeypatch.context() as patch, pytest.raises(Unavailable):
-            patch.setattr("mesh.bus.publisher.PATIENCE_SECONDS", 0.2)
-            await bus.publish(topic, media("cam-0", 0))
-        signal_broker(kafka_url)
+        # If it were killed at once, it could be back before a check has failed.
+        async with broker_that_hangs_and_is_killed(kafka_url):
+            with pytest.raises(Unavailable):
+                await bus.check()
+            with monkeypatch.context() as patch, pytest.raises(Unavailable):
+                patch.setattr("mesh.bus.publisher.PATIENCE_SECONDS", 0.2)
+                await bus.publish(topic, media("cam-0", 0))
         await asyncio.wait_for(publishing, 240)
         await no_lag(stream)
         await no_lag(named)
@@ -105,7 +124,7 @@ async def test_a_bus_closes_without_its_broker(kafka_url: str, monkeypatch: pyte
             topic = await media_topic(bus)
             async with bus.consume(topic, unique("group")) as stream, bus.tail(topic):
                 await until(lambda: len(stream.positions()) == 12)
-                signal_broker(kafka_url)
+                broker(kafka_url).kill()
                 publishing = asyncio.create_task(bus.publish(topic, media("cam", 1)))
                 await asyncio.sleep(0)
                 publishing.cancel()
