@@ -14,6 +14,9 @@ MIN_VERSION = 17
 WARNS_OF_UNSAFE = 24
 
 MEMORY = ("-Xmx128m", "-Xms32m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# After an OutOfMemoryError any thread may be missing, and groups may stay unloaded. Lares starts the broker
+# again, which also ends the connections that have filled its memory.
+EXIT_WITHOUT_MEMORY = ("-XX:+ExitOnOutOfMemoryError",)
 # Without this a kill -9 leaves a file of performance counters in /tmp.
 NO_PERFORMANCE_FILE = ("-XX:-UsePerfData",)
 
@@ -34,7 +37,8 @@ class Java:
     def command(self, *arguments: str) -> list[str]:
         """The command line. `arguments` are more options, then a class and its arguments."""
         unsafe = ("--sun-misc-unsafe-memory-access=allow",) if self.version >= WARNS_OF_UNSAFE else ()
-        return [str(self.program), *MEMORY, *NO_PERFORMANCE_FILE, *unsafe, "-cp", self.class_path, *arguments]
+        options = (*MEMORY, *EXIT_WITHOUT_MEMORY, *NO_PERFORMANCE_FILE, *unsafe)
+        return [str(self.program), *options, "-cp", self.class_path, *arguments]
 
 
 async def find_java(jars: Path) -> Java:

@@ -39,6 +39,14 @@ SETTINGS = {
     "broker.heartbeat.interval.ms": "300",
     # The default alone needs 128 MB of heap.
     "log.cleaner.dedupe.buffer.size": "8388608",
+    # A request's size is reserved in the heap of 128 MB once it is announced. By default 100 MB may be, and
+    # 512 KB even without a password. Lares's own requests have about 16 MB at most: a batch of 256 KB for
+    # each of 64 partitions.
+    "socket.request.max.bytes": str(32 * 2**20),
+    "sasl.server.max.receive.size": "8192",
+    # The text beside an offset that the reader commits. It stays in the heap, and is there again after a
+    # restart. By default it may have 4 KB.
+    "offset.metadata.max.bytes": "128",
 }
 
 LOGGING = """\
