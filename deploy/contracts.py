@@ -23,6 +23,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.reason.v1.assessment_pb2 import Assessment
 from lares.store.internal.v1 import job_service_pb2
+from lares.store.v1.camera_scene_pb2 import CameraScene
 from lares.store.v1.dropped_pb2 import DroppedDetections
 from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from mesh.topics import TOPICS
@@ -42,6 +43,7 @@ Type = Descriptor | EnumDescriptor
 COLUMNS: dict[str, type[Message] | None] = {
     "assessments.body": Assessment,
     "camera_outbox.body": CameraConfigured,
+    "cameras.scene": CameraScene,
     "feed.body": EventChanged,
     "frames.dropped": DroppedDetections,
     "jobs.request": job_service_pb2.ReassessmentRequest,

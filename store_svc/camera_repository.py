@@ -15,6 +15,7 @@ from store_svc.database import Database
 from store_svc.database.statement import Connection, Statement, equals, parameter
 from store_svc.database.tables import camera_outbox, cameras
 from store_svc.domain.camera import StoredCamera
+from store_svc.domain.camera_scene import changed_scene
 from store_svc.messages import camera_configured
 
 _LOCK = Statement(select(cameras).where(equals(cameras.c.id, "id")).with_for_update())
@@ -43,16 +44,24 @@ class CameraRepository:
         self._clock = clock
 
     async def create(
-        self, id: str, display_name: str, time_zone: str, enabled: bool, thresholds: Mapping[str, float]
+        self,
+        id: str,
+        display_name: str,
+        time_zone: str,
+        enabled: bool,
+        thresholds: Mapping[str, float],
+        **scene_parts: Any,
     ) -> StoredCamera:
-        """Also revives a deleted camera. Raises Conflict (CAMERA_EXISTS), Invalid."""
+        """Also revives a deleted camera. `scene_parts` are by the names in SCENE_SETTINGS. Raises Conflict
+        (CAMERA_EXISTS), Invalid."""
+        scene = changed_scene(b"", scene_parts)
 
         async def work(connection: Connection) -> StoredCamera:
             now = self._clock()
             old = await _lock(connection, id)
             revision = old.revision + 1 if old else 1
             camera = StoredCamera(
-                id, display_name or id, time_zone, enabled, dict(thresholds), revision, now, now
+                id, display_name or id, time_zone, enabled, dict(thresholds), revision, now, now, scene=scene
             )
             camera.validate()
             if old is None:

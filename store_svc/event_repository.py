@@ -235,6 +235,7 @@ def _row(event: StoredEvent) -> dict[str, object]:
         "urgent_done": event.urgent_done,
         "failure_id": event.failure_id,
         "traceparent": event.traceparent,
+        "zones": sorted(event.zones),
     }
 
 
@@ -244,6 +245,7 @@ def _event(row: Record) -> StoredEvent:
         "started_at": micros(row["started_at"]),
         "ended_at": micros(row["ended_at"]),
         "labels": frozenset(row["labels"]),
+        "zones": frozenset(row["zones"]),
         "history": load_history(row["history"]),
     }
     return StoredEvent(**fields)

@@ -1,11 +1,15 @@
-"""UUIDs as asyncpg's own type, a `uuid.UUID` that is parsed, hashed and written several times as fast."""
+"""Slugs, and UUIDs as asyncpg's own type, which is parsed, hashed and written several times as fast."""
 
 import hashlib
+import re
 from uuid import UUID
 
 from asyncpg.pgproto.pgproto import UUID as FastUUID
 
 from lares.ingest.v1.media_pb2 import FileFingerprint
+
+# The ids of cameras, and of zones, lines and masks.
+SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 def parse_uuid(text: str) -> UUID:

@@ -46,6 +46,7 @@ def event_message(row: Row, camera_name: str, assessment: bytes | None) -> Event
         labels=row["labels"],
         detection_count=row["detection_count"],
         media_count=row["media_count"],
+        zone_ids=row["zones"],
     )
     if assessment is not None:
         message.assessment.MergeFromString(assessment)
@@ -53,7 +54,7 @@ def event_message(row: Row, camera_name: str, assessment: bytes | None) -> Event
 
 
 def camera_message(camera: StoredCamera) -> CameraMessage:
-    return CameraMessage(
+    message = CameraMessage(
         id=camera.id,
         display_name=camera.display_name,
         time_zone=camera.time_zone,
@@ -62,6 +63,8 @@ def camera_message(camera: StoredCamera) -> CameraMessage:
         created_at=stamp(camera.created_at),
         updated_at=stamp(camera.updated_at),
     )
+    message.MergeFromString(camera.scene)
+    return message
 
 
 def camera_configured(camera: StoredCamera) -> CameraConfigured:
@@ -121,6 +124,7 @@ def detection_message(row: Row) -> StoredDetection:
         event_id=str(row["event_id"]),
         camera_id=row["camera_id"],
         captured_at=stamp(row["captured_at"]),
+        zone_ids=row["zones"],
     )
 
 

@@ -18,6 +18,7 @@ from store_svc.database.statement import Row, Statement, equals, one_of, paramet
 from store_svc.database.tables import detections, frames, media
 from store_svc.detectors import Detectors, KnownDetector, detectors_by_id, latest_detector
 from store_svc.domain.camera import StoredCamera
+from store_svc.domain.camera_scene import camera_watch
 from store_svc.domain.watch_policy import CameraWatch, Decision, Finding, WatchPolicy, WatchSettings
 from store_svc.recording.decided_media import (
     finding_from_message,
@@ -108,12 +109,13 @@ class PolicyPreviews:
         return response
 
     def _policy(self, camera: StoredCamera | None, detector: KnownDetector) -> WatchPolicy:
-        watch = CameraWatch(camera.thresholds) if camera else CameraWatch()
+        watch = camera_watch(camera.thresholds, camera.scene) if camera else CameraWatch()
         return WatchPolicy.of(self._settings, watch, detector.thresholds)
 
 
 def _frame(row: Row, kept: Iterable[RecordedFinding], policy: WatchPolicy) -> FramePreview:
     recorded = sorted([*kept, *_dropped(row["dropped"])], key=lambda one: one[0].rank)
+    aspect = row["width"] / row["height"] if row["height"] > 0 else 0.0
     return FramePreview(
         media_id=str(row["media_id"]),
         index=row["index"],
@@ -122,9 +124,11 @@ def _frame(row: Row, kept: Iterable[RecordedFinding], policy: WatchPolicy) -> Fr
             DetectionPreview(
                 detection=finding_to_message(finding),
                 recorded=decision,  # type: ignore[arg-type]
-                proposed=policy.decide(finding).decision,  # type: ignore[arg-type]
+                proposed=proposed.decision,  # type: ignore[arg-type]
+                zone_ids=proposed.zones,
             )
             for finding, decision in recorded
+            for proposed in (policy.decide(finding, aspect),)
         ],
     )
 

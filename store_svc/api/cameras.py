@@ -21,6 +21,8 @@ from store_svc.queries import cameras
 
 DEFAULT_PREVIEW_FRAMES = 20
 ALL_FIELDS = "*"
+# The settings that are maps by label.
+BY_LABEL = ("thresholds", "size_filters")
 
 
 class CameraServicer(CameraServiceServicer):
@@ -32,7 +34,8 @@ class CameraServicer(CameraServiceServicer):
         labels: Iterable[str],
         clock: Callable[[], datetime],
     ) -> None:
-        """`labels` are the watched classes, by any of their names. Only they can have thresholds."""
+        """`labels` are the watched classes, by any of their names. Only they can have thresholds and size
+        filters."""
         self._database = database
         self._stored = stored
         self._previews = previews
@@ -80,18 +83,18 @@ class CameraServicer(CameraServiceServicer):
         return pb.DeleteCameraResponse()
 
     def _with_labels(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the changes with thresholds by canonical label. Raises Invalid: BAD_LABEL if a label is not
-        watched, DUPLICATE_LABEL if two names mean the same label."""
-        thresholds = changes.get("thresholds")
-        if thresholds is None:
-            return dict(changes)
-        if unknown := sorted(label for label in thresholds if canonical(label) not in self._labels):
-            sentence = f"{unknown[0]!r} is not a watched class; these are: {listed(sorted(self._labels))}"
-            raise Invalid(sentence, "BAD_LABEL", label=unknown[0])
-        try:
-            return {**changes, "thresholds": unique_by_canonical(sorted(thresholds.items()))}
-        except ValueError as error:
-            raise Invalid(f"thresholds: {error}", "DUPLICATE_LABEL") from None
+        """Returns the changes with thresholds and size filters by canonical label. Raises Invalid: BAD_LABEL
+        if a label is not watched, DUPLICATE_LABEL if two names mean the same label."""
+        by_label = {name: changes[name] for name in BY_LABEL if name in changes}
+        for name, values in by_label.items():
+            if unknown := sorted(label for label in values if canonical(label) not in self._labels):
+                sentence = f"{unknown[0]!r} is not a watched class; these are: {listed(sorted(self._labels))}"
+                raise Invalid(sentence, "BAD_LABEL", label=unknown[0])
+            try:
+                by_label[name] = unique_by_canonical(sorted(values.items()))
+            except ValueError as error:
+                raise Invalid(f"{name}: {error}", "DUPLICATE_LABEL") from None
+        return {**changes, **by_label}
 
 
 def _proposed_changes(request: pb.PreviewPolicyRequest) -> Mapping[str, Any]:
@@ -109,6 +112,11 @@ def _settings_of(camera: Camera) -> dict[str, Any]:
         "time_zone": camera.time_zone,
         "enabled": camera.enabled if camera.HasField("enabled") else True,
         "thresholds": dict(camera.thresholds),
+        "zones": camera.zones,
+        "lines": camera.lines,
+        "masks": camera.masks,
+        "size_filters": dict(camera.size_filters),
+        "ground": camera.ground,
     }
 
 

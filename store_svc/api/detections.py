@@ -15,7 +15,12 @@ class DetectionServicer(DetectionServiceServicer):
     ) -> pb.ListDetectionsResponse:
         parent = request.WhichOneof("parent") or "event_id"
         page = await detections.list_detections(
-            self._database, parent, getattr(request, parent), request.page_size or 50, request.page_token
+            self._database,
+            parent,
+            getattr(request, parent),
+            request.zone_ids,
+            request.page_size or 50,
+            request.page_token,
         )
         return pb.ListDetectionsResponse(
             detections=page.detections, page_tokens=page.page_tokens, next_page_token=page.next_page_token
@@ -25,6 +30,6 @@ class DetectionServicer(DetectionServiceServicer):
         self, request: pb.BatchListDetectionsRequest, context: object
     ) -> pb.BatchListDetectionsResponse:
         pages = await detections.first_detections(
-            self._database, request.event_ids, request.media_ids, request.page_size or 50
+            self._database, request.event_ids, request.media_ids, request.zone_ids, request.page_size or 50
         )
         return pb.BatchListDetectionsResponse(pages=pages)

@@ -65,12 +65,17 @@ class EventServicer(EventServiceServicer):
         self, request: pb.WatchEventsRequest, context: object
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         after = request.after if request.HasField("after") else None
-        if not (request.camera_ids or request.min_severity):
+        if not (request.camera_ids or request.min_severity or request.zone_ids):
             async with aclosing(self._live.watch(after)) as changes:
                 async for change in changes:
                     yield pb.WatchEventsResponse(change=change)
             return
-        wanted = partial(_wanted, camera_ids=frozenset(request.camera_ids), min_severity=request.min_severity)
+        wanted = partial(
+            _wanted,
+            camera_ids=frozenset(request.camera_ids),
+            zone_ids=frozenset(request.zone_ids),
+            min_severity=request.min_severity,
+        )
         async with (
             aclosing(self._live.watch_with_positions(after, IDLE_SECONDS)) as watched,
             aclosing(with_bookmarks(watched, wanted, BOOKMARK_SECONDS)) as contents,
@@ -122,11 +127,18 @@ class EventServicer(EventServiceServicer):
         return response
 
 
-def _wanted(change: EventChanged, camera_ids: frozenset[str], min_severity: Severity.ValueType) -> bool:
-    # A deletion has no severity, so it is sent to every watcher that may have received the event.
+def _wanted(
+    change: EventChanged,
+    camera_ids: frozenset[str],
+    zone_ids: frozenset[str],
+    min_severity: Severity.ValueType,
+) -> bool:
+    # A deletion has neither zones nor severity, so all watchers that may have received the event get it.
     event = change.event
     if camera_ids and event.camera_id not in camera_ids:
         return False
-    if not min_severity or change.deleted:
+    if change.deleted:
         return True
-    return event.HasField("assessment") and event.assessment.severity >= min_severity
+    if zone_ids and zone_ids.isdisjoint(event.zone_ids):
+        return False
+    return not min_severity or (event.HasField("assessment") and event.assessment.severity >= min_severity)

@@ -50,6 +50,7 @@ cameras = Table(
     Column("time_zone", Text, nullable=False),  # '' = LARES_TIME_ZONE
     Column("enabled", Boolean, nullable=False),
     Column("thresholds", JSONB, nullable=False),  # {label: least score}
+    Column("scene", LargeBinary, nullable=False, server_default=""),  # serialised store.v1.CameraScene
     Column("revision", BigInteger, nullable=False),  # from 1, grows with every change
     Column("created_at", TIME, nullable=False),
     Column("updated_at", TIME, nullable=False),
@@ -138,6 +139,9 @@ detections = Table(
     Column("box", ARRAY(REAL), nullable=False),  # [x_min, y_min, x_max, y_max], 0..1
     Column("captured_at", TIME, nullable=False),
     Column("rank", Integer),  # in the detector's raw output; NULL if detect_svc had filtered it
+    Column(
+        "zones", ARRAY(Text), nullable=False, server_default="{}"
+    ),  # ids of those that contain its foot point
     Index("detections_of_event", "event_id", "captured_at", text("score DESC"), "id"),
     Index("detections_of_media", "media_id"),
 )
@@ -173,9 +177,12 @@ events = Table(
         "failure_id", Uuid
     ),  # the last failed attempt, or the one that gave up a request; NULL after a success
     Column("traceparent", Text),  # of the photo that joined last; NULL if its trace is not recorded
+    Column("zones", ARRAY(Text), nullable=False, server_default="{}"),  # of its detections: sorted, distinct
     Index("events_newest", text("started_at DESC"), text("id DESC")),
     Index("events_newest_of_camera", "camera_id", text("started_at DESC"), text("id DESC")),
     Index("events_labels", "labels", postgresql_using="gin"),
+    # Partial: an event without zones, of a camera without any, costs nothing.
+    Index("events_zones", "zones", postgresql_using="gin", postgresql_where=text("zones <> '{}'")),
     Index("events_open", "partition", "last_recorded_at", postgresql_where=text("NOT closed")),
 )
 

@@ -7,9 +7,10 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from mesh.problems import Invalid
+from store_svc.domain.camera_scene import SCENE_SETTINGS, changed_scene
 
 # The fields that clients can change: the paths of an update mask.
-SETTINGS = ("display_name", "time_zone", "enabled", "thresholds")
+SETTINGS = ("display_name", "time_zone", "enabled", "thresholds", *SCENE_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class StoredCamera:
     """A row of `cameras`.
 
     An empty `time_zone` means the setting LARES_TIME_ZONE. `thresholds` are the lowest scores by label.
-    `revision` counts from 1.
+    `scene` is a serialised CameraScene, empty if nothing in it is configured. `revision` counts from 1.
     """
 
     id: str
@@ -29,10 +30,14 @@ class StoredCamera:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = None
+    scene: bytes = b""
 
     def with_changes(self, now: datetime, **changes: Any) -> "StoredCamera":
-        """Returns the next revision. Raises Invalid (BAD_TIME_ZONE) like `validate`."""
-        changed = replace(self, revision=self.revision + 1, updated_at=now, **changes)
+        """Returns the next revision, with changes by the names in SETTINGS, or of columns. Raises Invalid, as
+        `validate` and `changed_scene` do."""
+        parts = {name: changes.pop(name) for name in SCENE_SETTINGS if name in changes}
+        scene = changed_scene(self.scene, parts) if parts else self.scene
+        changed = replace(self, revision=self.revision + 1, updated_at=now, scene=scene, **changes)
         changed.validate()
         return changed
 

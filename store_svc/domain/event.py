@@ -27,6 +27,7 @@ class AddedFrame(NamedTuple):
     labels: frozenset[str]
     urgent: bool
     first_of_media: bool
+    zones: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class StoredEvent:
     urgent_done: bool = False
     failure_id: UUID | None = None
     traceparent: str | None = None
+    zones: frozenset[str] = frozenset()
     assessment: bytes | None = field(default=None, repr=False)
 
     def add_frames(self, added: AddedFrames, known_ids: Iterable[UUID], now: datetime) -> bool:
@@ -102,6 +104,7 @@ class StoredEvent:
             self.started_at = min(self.started_at, frame.at)
             self.ended_at = max(self.ended_at, frame.at)
             self.labels |= frame.labels
+            self.zones |= frame.zones
             self.media_count += frame.first_of_media
             self.urgent_done |= frame.urgent
         self.detection_count = len(ids)

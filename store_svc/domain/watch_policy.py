@@ -9,8 +9,9 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from enum import IntEnum
+from math import inf
 from typing import NamedTuple
 
 from mesh.labels import by_canonical, canonical
@@ -64,10 +65,22 @@ class PolicyResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SizeFilter:
-    """The smallest and the largest area of a box that counts, both inclusive."""
+    """The smallest and the largest box that counts, all inclusive: its area, as a share of the picture's, and
+    its aspect, the width divided by the height, in pixels."""
 
     min_area: float = 0.0
     max_area: float = 1.0
+    min_aspect: float = 0.0
+    max_aspect: float = inf
+
+    def fits(self, finding: Finding, picture_aspect: float) -> bool:
+        """`picture_aspect` is the picture's width divided by its height; 0 if that is not known: then every
+        aspect fits."""
+        if not self.min_area <= finding.area <= self.max_area:
+            return False
+        x_min, y_min, x_max, y_max = finding.box
+        width, height = (x_max - x_min) * picture_aspect, y_max - y_min
+        return not picture_aspect or self.min_aspect * height <= width <= self.max_aspect * height
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +167,13 @@ class WatchPolicy:
         }
         return cls(**values, digest=_digest(**values))  # type: ignore[arg-type]
 
-    def decide(self, finding: Finding) -> PolicyResult:
+    def decide(self, finding: Finding, picture_aspect: float = 0.0) -> PolicyResult:
+        """`picture_aspect` is as in SizeFilter.fits."""
         decision = self.decide_without_box(finding.label, finding.score)
         if decision is not _MAY_COUNT:
             return PolicyResult(decision)
         size = self.sizes.get(finding.label)
-        if size is not None and not size.min_area <= finding.area <= size.max_area:
+        if size is not None and not size.fits(finding, picture_aspect):
             return _SIZE
         if not self.masks and not self.zones:
             return _KEPT
@@ -217,7 +231,7 @@ def _digest(
         "thresholds": thresholds,
         "fast_labels": sorted(fast_labels),
         "fast_threshold": fast_threshold,
-        "sizes": {label: [size.min_area, size.max_area] for label, size in sizes.items()},
+        "sizes": {label: astuple(size) for label, size in sizes.items()},
         "masks": sorted(mask.corners for mask in masks),
         "zones": [[zone.id, zone.area.corners] for zone in zones],
     }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, Text, func, literal_column, select, true, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, Text, and_, func, literal_column, select, true, tuple_
 
 from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2 import EventFilter, ListEventsResponse
@@ -59,6 +59,7 @@ def _select(conditions: list[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
             own.c.labels,
             own.c.detection_count,
             own.c.media_count,
+            own.c.zones,
             assessments.c.body.label("assessment"),
         )
         .select_from(own.outerjoin(assessments, assessments.c.id == own.c.assessment_id))
@@ -89,6 +90,11 @@ _PAGE = FilteredStatement(
     {
         "camera_ids": one_of(events.c.camera_id, "camera_ids"),
         "labels": events.c.labels.bool_op("&&")(array("labels", Text)),
+        # The first condition is that of the index.
+        "zone_ids": and_(
+            events.c.zones.bool_op("<>")(literal_column("'{}'")),
+            events.c.zones.bool_op("&&")(array("zone_ids", Text)),
+        ),
         "severities": one_of(events.c.severity, "severities"),
         "statuses": one_of(events.c.status, "statuses"),
         "started_after": events.c.started_at >= parameter("started_after", events.c.started_at),
@@ -139,6 +145,7 @@ def _filter_values(filter: EventFilter) -> dict[str, Any]:
         "labels": sorted(filter.labels),
         "severities": sorted(filter.severities),
         "statuses": sorted(filter.statuses),
+        "zone_ids": sorted(filter.zone_ids),
     }
     if filter.HasField("started_after"):
         values["started_after"] = bound(filter.started_after)

@@ -25,6 +25,7 @@ _LOCK = Statement(
         cameras.c.deleted_at.is_not(None).label("deleted"),
         cameras.c.revision,
         cast(cameras.c.thresholds, Text).label("thresholds"),
+        cameras.c.scene,
     )
     .where(
         _named,
@@ -38,7 +39,8 @@ _LOCK = Statement(
 
 @dataclass(frozen=True, slots=True)
 class LockedCamera:
-    """A locked row of the table `cameras`; `thresholds` is the JSON text of the column."""
+    """A locked row of the table `cameras`; `thresholds` is the JSON text of the column, `scene` a
+    serialised CameraScene."""
 
     id: str
     display_name: str
@@ -46,6 +48,7 @@ class LockedCamera:
     deleted: bool
     revision: int
     thresholds: str
+    scene: bytes
 
 
 async def lock_or_create_cameras(

@@ -100,12 +100,13 @@ def _decide_frame(frame: FrameRecord, policy: WatchPolicy, media: str, detector:
     zones: list[tuple[str, ...]] = []
     dropped: list[tuple[FrameDetection, Decision]] = []
     urgent, decide = False, policy.decide_without_box
+    aspect = frame.width / frame.height if frame.height > 0 else 0.0
     # Most findings are dropped for their label or score: their boxes are not read.
     for found in frame.findings:
         decision = decide(found.label, found.score)
         if decision is KEPT:
             finding = finding_from_message(found)
-            decision, zones_of_it = policy.decide(finding)
+            decision, zones_of_it = policy.decide(finding, aspect)
             if decision is KEPT:
                 kept.append(_detection_row(finding, frame.index, media, detector))
                 zones.append(zones_of_it)

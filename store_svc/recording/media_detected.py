@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from uuid import UUID
 
 import structlog
@@ -21,10 +22,11 @@ from store_svc.database.statement import Connection, Statement, copy_rows, one_o
 from store_svc.database.tables import detections, frames, kept_outbox, media, tombstones
 from store_svc.detectors import DetectorRecorder
 from store_svc.domain.assembly import AssemblyLimits, Timeline, event_windows
+from store_svc.domain.camera_scene import camera_watch
 from store_svc.domain.event import AddedFrame, AddedFrames, StoredEvent
 from store_svc.domain.evidence import History
 from store_svc.domain.queued_event import QueuedEvent
-from store_svc.domain.watch_policy import CameraWatch, ModelThresholds, WatchPolicy, WatchSettings
+from store_svc.domain.watch_policy import ModelThresholds, WatchPolicy, WatchSettings
 from store_svc.event_repository import load_detection_ids, load_queued, load_spans, write_events
 from store_svc.job_queue import write_jobs
 from store_svc.recording.camera_locks import LockedCamera, lock_or_create_cameras
@@ -155,11 +157,13 @@ class MediaDetectedRecorder:
         model = item.model
         if model is None:
             return None
-        return self._policy(camera.thresholds, model.threshold, model.fast_threshold)
+        return self._policy(camera.thresholds, camera.scene, model.threshold, model.fast_threshold)
 
-    def _make_policy(self, thresholds: str, threshold: float, fast_threshold: float) -> WatchPolicy:
+    def _make_policy(
+        self, thresholds: str, scene: bytes, threshold: float, fast_threshold: float
+    ) -> WatchPolicy:
         model = ModelThresholds(threshold, fast_threshold)
-        return WatchPolicy.of(self._watch, CameraWatch(json.loads(thresholds)), model)
+        return WatchPolicy.of(self._watch, camera_watch(json.loads(thresholds), scene), model)
 
     async def _assemble(self, connection: Connection, new: Sequence[DecidedMedia]) -> _Assembled:
         """Finds the event of every frame in which something counts."""
@@ -189,7 +193,8 @@ class MediaDetectedRecorder:
                 assembled.event_of_frame[item.media_id, frame.frame.index] = event_id
                 captured_at = moment(frame.frame.at)
                 assembled.detections.extend(
-                    _detection_row(kept, item, event_id, captured_at) for kept in frame.kept
+                    _detection_row(kept, zones, item, event_id, captured_at)
+                    for kept, zones in zip(frame.kept, frame.zones, strict=True)
                 )
         return assembled
 
@@ -230,11 +235,12 @@ class MediaDetectedRecorder:
 
 def _added_frame(frame: DecidedFrame, first_of_media: bool) -> AddedFrame:
     ids, labels = tuple([kept.id for kept in frame.kept]), frozenset([kept.label for kept in frame.kept])
-    return AddedFrame(frame.frame.at, ids, labels, frame.urgent, first_of_media)
+    zones = frozenset(chain.from_iterable(frame.zones))
+    return AddedFrame(frame.frame.at, ids, labels, frame.urgent, first_of_media, zones)
 
 
 def _detection_row(
-    kept: DetectionRecord, item: MediaRecord, event_id: UUID, captured_at: datetime
+    kept: DetectionRecord, zones: Sequence[str], item: MediaRecord, event_id: UUID, captured_at: datetime
 ) -> dict[str, object]:
     return {
         "id": kept.id,
@@ -247,6 +253,7 @@ def _detection_row(
         "box": kept.box,
         "captured_at": captured_at,
         "rank": kept.rank,
+        "zones": zones,
     }
 
 

@@ -1,6 +1,5 @@
 """Reads MediaDetected records, and checks them: a bad one must become a dead letter alone."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,11 +10,9 @@ from uuid import UUID
 from lares.detect.v1.detection_pb2 import Detection, DetectorModel, Frame, FrameDetection
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.boxes import edges_of
-from store_svc.ids import file_id
+from store_svc.ids import SLUG, file_id
 from store_svc.recording.record_fields import bad_record, read_time, read_uuid
 from store_svc.times import moment
-
-SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class DetectionRecord(NamedTuple):

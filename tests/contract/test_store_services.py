@@ -24,13 +24,21 @@ from lares.reason.v1.assessment_pb2 import (
     SEVERITY_MEDIUM,
     SEVERITY_UNSPECIFIED,
 )
+from lares.scene.v1.scene_pb2 import (
+    GROUND_DRIVE,
+    GROUND_STREET_SIDE,
+    ZONE_KIND_APPROACH,
+    Line,
+    Point,
+    Zone,
+)
 from lares.store.internal.v1.key_check_service_pb2 import VerifyKeyRequest, VerifyKeyResponse
 from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceStub
 from lares.store.v1 import camera_service_pb2 as camera_pb
 from lares.store.v1 import detection_service_pb2 as detection_pb
 from lares.store.v1 import event_service_pb2 as event_pb
 from lares.store.v1 import media_service_pb2 as media_pb
-from lares.store.v1.camera_pb2 import Camera
+from lares.store.v1.camera_pb2 import Camera, Mask, SizeFilter
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING, Event
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Backlog, Feed
@@ -47,6 +55,16 @@ from tests.support.waiting import until
 from tests.unit.gateway.fake_services import add_services
 from tests.unit.gateway.fake_store import NOON, FakeStore, uuid
 
+SQUARE = [Point(x=x, y=y) for x, y in ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75))]
+# What a camera can say about its picture.
+SCENE: dict[str, Any] = {
+    "zones": [Zone(id="path", name="The path", kind=ZONE_KIND_APPROACH, polygon=SQUARE)],
+    "lines": [Line(id="gate", name="Gate", start=Point(x=0.25, y=0.5), end=Point(x=0.75, y=0.5))],
+    "masks": [Mask(id="tree", name="Tree", polygon=SQUARE)],
+    "size_filters": {"dog": SizeFilter(min_area=0.125, max_aspect=2), "*": SizeFilter(max_area=0.5)},
+    "ground": GROUND_STREET_SIDE,
+}
+
 SECRET = "lares_the-key-of-the-tests"
 UNKNOWN = uuid("nothing")
 
@@ -55,7 +73,7 @@ def seed() -> FakeStore:
     """Three cameras, one of them deleted; six events, of which two start at the same time."""
     store = FakeStore(secrets={SECRET: uuid("key")})
     store.add_camera("back-yard", display_name="Back Yard", time_zone="Europe/Berlin", enabled=False)
-    store.add_camera("front-door", thresholds={"person": 0.5, "*": 0.25})
+    store.add_camera("front-door", thresholds={"person": 0.5, "*": 0.25}, **SCENE)
     store.add_camera("garage")
     store.deleted_cameras.add("garage")
     scores = [("front-door", 10), ("front-door", 40), ("back-yard", 70), ("back-yard", None), ("garage", 95)]
@@ -65,6 +83,10 @@ def seed() -> FakeStore:
     store.events[4].started_at.CopyFrom(store.events[3].started_at)
     store.events[2].labels[:] = ["cat", "dog"]
     store.events[3].labels[:] = ["cat"]
+    store.events[1].zone_ids[:] = ["path", "steps"]
+    store.events[4].zone_ids[:] = ["path"]
+    for number, stored in enumerate(store.detections):
+        stored.zone_ids[:] = (["path"], [], ["path", "steps"])[number % 3]
     _add_failures(store)
     store.assess(store.events[1], 50, model="nano")
     store.raw_answers[store.assess(store.events[1], 45, model="nano").id] = '{"score": 45, "why": "\x00 é"}'
@@ -252,6 +274,16 @@ async def test_a_created_camera_has_defaults(served: Served, id: str) -> None:
 BAD_SETTINGS = [
     (Camera(thresholds={"burglar": 0.5}), "thresholds", "BAD_LABEL", {"label": "burglar"}),
     (Camera(time_zone="Europe/Atlantis"), "time_zone", "BAD_TIME_ZONE", {"field": "time_zone"}),
+    (Camera(size_filters={"burglar": SizeFilter()}), "size_filters", "BAD_LABEL", {"label": "burglar"}),
+    (
+        Camera(size_filters={"dog": SizeFilter(min_area=1.5)}),
+        "size_filters",
+        "BAD_SIZE_FILTER",
+        {"field": "size_filters", "label": "dog"},
+    ),
+    (Camera(zones=[Zone(id="path")]), "zones", "BAD_ZONE", {"field": "zones", "id": "path"}),
+    (Camera(lines=[Line(id="gate")]), "lines", "BAD_LINE", {"field": "lines", "id": "gate"}),
+    (Camera(masks=[Mask(id="tree")]), "masks", "BAD_MASK", {"field": "masks", "id": "tree"}),
 ]
 
 
@@ -275,7 +307,7 @@ def _named(id: str, settings: Camera) -> Camera:
     return camera
 
 
-ALL = Camera(display_name="X", time_zone="UTC", enabled=True, thresholds={"cat": 0.5})
+ALL = Camera(display_name="X", time_zone="UTC", enabled=True, thresholds={"cat": 0.5}, **SCENE)
 
 
 @pytest.mark.parametrize(
@@ -284,6 +316,9 @@ ALL = Camera(display_name="X", time_zone="UTC", enabled=True, thresholds={"cat":
         (Camera(display_name="X"), ["display_name"], Camera(display_name="X")),
         (ALL, ["enabled"], Camera(enabled=True)),
         (ALL, ["thresholds", "time_zone"], Camera(thresholds={"cat": 0.5}, time_zone="UTC")),
+        (ALL, ["zones", "ground"], Camera(zones=SCENE["zones"], ground=SCENE["ground"])),
+        (Camera(masks=SCENE["masks"], ground=GROUND_DRIVE), [], Camera(ground=GROUND_DRIVE)),
+        (Camera(), ["lines", "size_filters", "ground"], Camera()),
         (Camera(), ["time_zone"], Camera(time_zone="")),
         (Camera(), ["display_name", "enabled"], Camera(display_name="back-yard", enabled=True)),
         (Camera(enabled=True, thresholds={"cat": 0.5}), [], Camera(enabled=True)),
@@ -300,8 +335,9 @@ async def test_an_update_changes_what_its_mask_names(
     )
     response = await call(served.siblings.cameras.UpdateCamera, request)
     expected = served.store.cameras["back-yard"]
-    if "thresholds" in paths or "*" in paths:
-        expected.thresholds.clear()
+    for name in ("thresholds", *SCENE):
+        if name in paths or "*" in paths:
+            expected.ClearField(name)  # type: ignore[arg-type]
     expected.MergeFrom(changed)
     expected.updated_at.FromDatetime(NOON)
     assert response.camera == expected
@@ -368,6 +404,9 @@ async def test_a_preview_has_every_finding_of_recent_frames(served: Served) -> N
         (event_pb.EventFilter(), {0, 1, 3, 4, 5}),
         (event_pb.EventFilter(camera_ids=["front-door", "nothing"]), {0, 1, 5}),
         (event_pb.EventFilter(labels=["dog", "cat"]), {3}),
+        (event_pb.EventFilter(zone_ids=["steps", "nowhere"]), {1}),
+        (event_pb.EventFilter(zone_ids=["path"], camera_ids=["garage"]), {4}),
+        (event_pb.EventFilter(zone_ids=["nowhere"]), set()),
         (event_pb.EventFilter(severities=[SEVERITY_LOW, SEVERITY_CRITICAL]), {0, 4}),
         (event_pb.EventFilter(severities=[SEVERITY_UNSPECIFIED]), set()),
         (event_pb.EventFilter(statuses=[EVENT_STATUS_PENDING, EVENT_STATUS_FAILED]), {3, 5}),
@@ -404,10 +443,11 @@ async def test_a_page_token_belongs_to_one_list_and_filter(served: Served) -> No
     detections = await call(siblings.detections.ListDetections, of_event)
     history = event_pb.ListAssessmentsRequest(event_id=event.id)
     assessments = await call(siblings.events.ListAssessments, history)
-    filter = event_pb.EventFilter(labels=["cat"])
+    filter, zoned = event_pb.EventFilter(labels=["cat"]), event_pb.EventFilter(zone_ids=["path"])
     other = uuid("event", 0)
     lists: list[tuple[Any, Any, str]] = [
         (siblings.events.ListEvents, event_pb.ListEventsRequest(filter=filter), events.page_tokens[0]),
+        (siblings.events.ListEvents, event_pb.ListEventsRequest(filter=zoned), events.page_tokens[0]),
         (siblings.events.ListEvents, event_pb.ListEventsRequest(), media.page_tokens[0]),
         (siblings.media.ListMedia, media_pb.ListMediaRequest(camera_ids=["garage"]), media.page_tokens[0]),
         (siblings.media.ListRejections, media_pb.ListRejectionsRequest(), events.page_tokens[0]),
@@ -415,6 +455,11 @@ async def test_a_page_token_belongs_to_one_list_and_filter(served: Served) -> No
         (
             siblings.detections.ListDetections,
             detection_pb.ListDetectionsRequest(event_id=other),
+            detections.page_tokens[0],
+        ),
+        (
+            siblings.detections.ListDetections,
+            detection_pb.ListDetectionsRequest(event_id=event.id, zone_ids=["path"]),
             detections.page_tokens[0],
         ),
         (
@@ -610,6 +655,7 @@ async def test_rejections_are_listed_newest_first(served: Served) -> None:
     await check_pages(list_page, sorted(served.store.rejections, key=age, reverse=True))
 
 
+@pytest.mark.parametrize("zones", [[], ["steps"], ["steps", "path"], ["nowhere"]])
 @pytest.mark.parametrize(
     "parent",
     [
@@ -619,38 +665,54 @@ async def test_rejections_are_listed_newest_first(served: Served) -> None:
         {"media_id": UNKNOWN},
     ],
 )
-async def test_detections_are_listed_by_capture_and_score(served: Served, parent: dict[str, str]) -> None:
+async def test_detections_are_listed_by_capture_and_score(
+    served: Served, parent: dict[str, str], zones: list[str]
+) -> None:
     async def list_page(size: int, token: str) -> Any:
-        request = detection_pb.ListDetectionsRequest(page_size=size, page_token=token, **parent)
+        request = detection_pb.ListDetectionsRequest(
+            page_size=size, page_token=token, zone_ids=zones, **parent
+        )
         response = await call(served.siblings.detections.ListDetections, request)
         return response.detections, response.page_tokens, response.next_page_token
 
     ((name, id),) = parent.items()
-    await check_pages(list_page, detections_of(served, name, id))
+    await check_pages(list_page, detections_of(served, name, id, zones))
 
 
-def detections_of(served: Served, parent: str, id: str) -> list[detection_pb.StoredDetection]:
-    detections = [stored for stored in served.store.detections if getattr(stored, parent) == id]
+def detections_of(
+    served: Served, parent: str, id: str, zones: Sequence[str] = ()
+) -> list[detection_pb.StoredDetection]:
+    """Those in any of the zones, if any are named."""
+    detections = [
+        stored
+        for stored in served.store.detections
+        if getattr(stored, parent) == id and (not zones or {*zones} & {*stored.zone_ids})
+    ]
     return sorted(
         detections,
         key=lambda one: (one.captured_at.ToNanoseconds(), -one.detection.score, one.detection.id),
     )
 
 
-async def test_first_pages_of_detections_of_several_parents(served: Served) -> None:
+@pytest.mark.parametrize("zones", [[], ["path"]])
+async def test_first_pages_of_detections_of_several_parents(served: Served, zones: list[str]) -> None:
     """Events before media, in the order of the request; a page's token goes on as a list's does."""
     events, media = [uuid("event", 5), UNKNOWN, uuid("event", 0)], [uuid("media", 500), uuid("media", 9_000)]
-    request = detection_pb.BatchListDetectionsRequest(event_ids=events, media_ids=media, page_size=2)
+    request = detection_pb.BatchListDetectionsRequest(
+        event_ids=events, media_ids=media, page_size=2, zone_ids=zones
+    )
     response = await call(served.siblings.detections.BatchListDetections, request)
     parents = [("event_id", id) for id in events] + [("media_id", id) for id in media]
     assert [page.parent_id for page in response.pages] == [*events, *media]
     for page, (parent, id) in zip(response.pages, parents, strict=True):
-        expected = [one for one in detections_of(served, parent, id) if one.media_id != uuid("media", 9_000)]
+        expected = [
+            one for one in detections_of(served, parent, id, zones) if one.media_id != uuid("media", 9_000)
+        ]
         if id != uuid("media", 9_000):
             assert list(page.detections) == expected[:2]
         if page.next_page_token:
             assert page.next_page_token == page.page_tokens[-1]
-            following = detection_pb.ListDetectionsRequest(page_token=page.next_page_token)
+            following = detection_pb.ListDetectionsRequest(page_token=page.next_page_token, zone_ids=zones)
             setattr(following, parent, id)
             rest = await call(served.siblings.detections.ListDetections, following)
             assert list(rest.detections) == expected[2:]

@@ -8,11 +8,13 @@ import random
 from pathlib import Path
 
 from lares.detect.v1.events_pb2 import MediaDetected
+from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured, MediaKept
 from mesh.bus import open_bus
 from mesh.config import load_config
 from mesh.topics import CAMERAS, DETECTED
 from store_svc.domain.assembly import AssemblyLimits, Timeline
+from store_svc.domain.camera_scene import SCENE_SETTINGS, camera_watch, changed_scene
 from store_svc.domain.watch_policy import CameraWatch, ModelThresholds, WatchPolicy
 from store_svc.recording.decided_media import DecidedMedia, apply_policy
 from store_svc.recording.media_record import read_media
@@ -88,7 +90,12 @@ async def read_log(lares: Lares, count: int) -> list[MediaDetected]:
 async def read_configurations(lares: Lares) -> dict[int, CameraWatch]:
     """Returns the configurations of the camera by revision."""
     changes = [CameraConfigured.FromString(value) for value in await topic_values(lares, CAMERAS.name)]
-    return {change.revision: CameraWatch(dict(change.camera.thresholds)) for change in changes}
+    return {change.revision: _watch_of(change.camera) for change in changes}
+
+
+def _watch_of(camera: Camera) -> CameraWatch:
+    scene = changed_scene(b"", {name: getattr(camera, name) for name in SCENE_SETTINGS})
+    return camera_watch(dict(camera.thresholds), scene)
 
 
 def decide_again(message: MediaDetected, kept: MediaKept, configured: dict[int, CameraWatch]) -> DecidedMedia:

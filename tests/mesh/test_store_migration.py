@@ -174,6 +174,7 @@ async def test_a_database_of_the_first_version_keeps_its_data(
         assert (job.due_at, job.attempts, job.request, event.assessment) == (DUE, 2, None, b"1")
         assert job.waiting_since == NOON  # its last detection, as the time was not recorded
         assert event.failure_id == UUID(int=22)
+        assert event.zones == frozenset()
         await write(database, assessments, assessment_row(UUID(int=4), EVENT, 1))
     async with engine.connect() as connection:
         rows = await connection.execute(text("SELECT id, request_id FROM assessments ORDER BY number"))

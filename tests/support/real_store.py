@@ -37,6 +37,7 @@ from store_svc.camera_repository import CameraRepository
 from store_svc.commit_signals import CommitSignals
 from store_svc.database import Connection, Database, tables
 from store_svc.detectors import Detectors
+from store_svc.domain.camera_scene import SCENE_SETTINGS, changed_scene
 from store_svc.domain.watch_policy import WatchSettings
 from store_svc.policy_preview import PolicyPreviews
 from store_svc.queries.feed import list_changes
@@ -153,6 +154,7 @@ def _camera(camera: Camera, deleted: bool) -> Row:
         created_at=_time(camera.created_at),
         updated_at=_time(camera.updated_at),
         deleted_at=NOON - timedelta(hours=1) if deleted else None,
+        scene=changed_scene(b"", {name: getattr(camera, name) for name in SCENE_SETTINGS}),
     )
 
 
@@ -189,6 +191,7 @@ def _detection(stored: StoredDetection) -> Row:
         box=list(edges_of(detection)),
         captured_at=_time(stored.captured_at),
         rank=None,
+        zones=list(stored.zone_ids),
     )
 
 
@@ -204,6 +207,7 @@ def _kept(frame: FramePreview) -> Iterable[Row]:
                 box=list(edges(preview.detection.bounding_box)),
                 captured_at=_time(frame.captured_at),
                 rank=preview.detection.rank,
+                zones=[],
             )
 
 
@@ -235,6 +239,7 @@ def _event(event: Event, failure_id: UUID | None) -> Row:
         ended_at=_time(event.ended_at),
         closed=event.closed,
         labels=list(event.labels),
+        zones=list(event.zone_ids),
         detection_count=event.detection_count,
         media_count=event.media_count,
         assessment_id=UUID(event.assessment.id) if assessed else None,

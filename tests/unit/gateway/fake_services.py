@@ -28,12 +28,14 @@ from mesh.labels import canonical
 from mesh.problems import Conflict, Invalid, NotFound, Unauthenticated
 from mesh.rpc import GrpcServer
 from mesh.security import digest
+from store_svc.domain.camera_scene import changed_scene
 from tests.unit.gateway.fake_store import NOON, FakeStore, uuid
 
 T = TypeVar("T")
 
 WATCHED = ("person", "dog", "cat")
-SETTINGS = ("display_name", "time_zone", "enabled", "thresholds")
+SCENE = ("zones", "lines", "masks", "size_filters", "ground")
+SETTINGS = ("display_name", "time_zone", "enabled", "thresholds", *SCENE)
 
 
 def add_services(store: FakeStore, server: GrpcServer) -> None:
@@ -100,6 +102,8 @@ class _Cameras(_Servicer, cameras_rpc.CameraServiceServicer):
         _check_settings(camera, paths)
         known = self._get(camera.id)
         FieldMask(paths=paths).MergeMessage(camera, known, True, True)
+        if not known.ground:
+            known.ClearField("ground")
         known.updated_at.FromDatetime(NOON)
         return camera_service_pb2.UpdateCameraResponse(camera=known)
 
@@ -149,11 +153,14 @@ def _changed_paths(request: Any) -> Iterable[str]:
 
 
 def _check_settings(camera: camera_pb2.Camera, paths: Iterable[str]) -> None:
-    labels = camera.thresholds if "thresholds" in paths else ()
+    labels = [
+        label for name in ("thresholds", "size_filters") if name in paths for label in getattr(camera, name)
+    ]
     if unknown := [label for label in sorted(labels) if canonical(label) not in (*WATCHED, "*")]:
         raise Invalid("this label is not watched", "BAD_LABEL", label=unknown[0])
     if "time_zone" in paths and camera.time_zone and camera.time_zone not in available_timezones():
         raise Invalid("this is not an IANA time zone", "BAD_TIME_ZONE", field="time_zone")
+    changed_scene(b"", {name: getattr(camera, name) for name in SCENE if name in paths})
 
 
 class _Events(_Servicer, events_rpc.EventServiceServicer):
@@ -229,6 +236,7 @@ def _matches(event: event_pb2.Event, filter: event_service_pb2.EventFilter) -> b
     return (
         (not filter.camera_ids or event.camera_id in filter.camera_ids)
         and (not filter.labels or not set(filter.labels).isdisjoint(event.labels))
+        and (not filter.zone_ids or not set(filter.zone_ids).isdisjoint(event.zone_ids))
         and (not filter.severities or severity in filter.severities)
         and (not filter.statuses or event.status in filter.statuses)
         and (not filter.HasField("started_after") or _time(event.started_at) >= _time(filter.started_after))
@@ -293,23 +301,33 @@ class _Detections(_Servicer, detections_rpc.DetectionServiceServicer):
     async def ListDetections(self, request: Any, context: Any) -> Any:
         self.store.record("ListDetections", request)
         parent = request.WhichOneof("parent")
-        page = self._page(parent, getattr(request, parent), request.page_size, request.page_token)
+        zones = request.zone_ids
+        page = self._page(parent, getattr(request, parent), zones, request.page_size, request.page_token)
         return detection_service_pb2.ListDetectionsResponse(
             detections=page.detections, page_tokens=page.page_tokens, next_page_token=page.next_page_token
         )
 
     async def BatchListDetections(self, request: Any, context: Any) -> Any:
         self.store.record("BatchListDetections", request)
-        pages = [self._page("event_id", id, request.page_size) for id in request.event_ids]
-        pages += [self._page("media_id", id, request.page_size) for id in request.media_ids]
+        zones, size = request.zone_ids, request.page_size
+        pages = [self._page("event_id", id, zones, size) for id in request.event_ids]
+        pages += [self._page("media_id", id, zones, size) for id in request.media_ids]
         return detection_service_pb2.BatchListDetectionsResponse(pages=pages)
 
-    def _page(self, parent: str, id: str, size: int, token: str = "") -> detection_service_pb2.DetectionPage:
-        detections = [stored for stored in self.store.detections if getattr(stored, parent) == id]
+    def _page(
+        self, parent: str, id: str, zones: Sequence[str], size: int, token: str = ""
+    ) -> detection_service_pb2.DetectionPage:
+        detections = [
+            stored
+            for stored in self.store.detections
+            if getattr(stored, parent) == id and (not zones or not set(zones).isdisjoint(stored.zone_ids))
+        ]
         detections.sort(
             key=lambda stored: (_time(stored.captured_at), -stored.detection.score, stored.detection.id)
         )
-        chosen, tokens, following = page(detections, size or 50, token, "detection.id", parent, id)
+        chosen, tokens, following = page(
+            detections, size or 50, token, "detection.id", parent, id, *sorted(zones)
+        )
         return detection_service_pb2.DetectionPage(
             parent_id=id, detections=chosen, page_tokens=tokens, next_page_token=following
         )

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lares.scene.v1 import scene_pb2 as lares_dot_scene_dot_v1_dot_scene__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blares/store/v1/camera.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x03\n\x06\x43\x61mera\x12-\n\x02id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12#\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01H\x00\x88\x01\x01\x12\x1f\n\ttime_zone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x01\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12Z\n\nthresholds\x18\x05 \x03(\x0b\x32&.lares.store.v1.Camera.ThresholdsEntryB\x1e\xbaH\x1b\x9a\x01\x18\x10\x64\"\x06r\x04\x10\x01\x18@*\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0f\n\r_display_nameB\x0c\n\n_time_zoneB\n\n\x08_enabledb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blares/store/v1/camera.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1alares/scene/v1/scene.proto\"\x9f\x06\n\x06\x43\x61mera\x12-\n\x02id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12#\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01H\x00\x88\x01\x01\x12\x1f\n\ttime_zone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x01\x88\x01\x01\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x02\x88\x01\x01\x12Z\n\nthresholds\x18\x05 \x03(\x0b\x32&.lares.store.v1.Camera.ThresholdsEntryB\x1e\xbaH\x1b\x9a\x01\x18\x10\x64\"\x06r\x04\x10\x01\x18@*\x0c\n\n\x1d\x00\x00\x80?-\x00\x00\x00\x00\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x05zones\x18\x08 \x03(\x0b\x32\x14.lares.scene.v1.ZoneB\x06\xbaH\x03\xd8\x01\x03\x12+\n\x05lines\x18\t \x03(\x0b\x32\x14.lares.scene.v1.LineB\x06\xbaH\x03\xd8\x01\x03\x12+\n\x05masks\x18\n \x03(\x0b\x32\x14.lares.store.v1.MaskB\x06\xbaH\x03\xd8\x01\x03\x12\x45\n\x0csize_filters\x18\x0b \x03(\x0b\x32\'.lares.store.v1.Camera.SizeFiltersEntryB\x06\xbaH\x03\xd8\x01\x03\x12\x35\n\x06ground\x18\x0c \x01(\x0e\x32\x16.lares.scene.v1.GroundB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x03\x88\x01\x01\x12\x10\n\x08warnings\x18\r \x03(\t\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x1aN\n\x10SizeFiltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.lares.store.v1.SizeFilter:\x02\x38\x01\x42\x0f\n\r_display_nameB\x0c\n\n_time_zoneB\n\n\x08_enabledB\t\n\x07_ground\"\x81\x01\n\x04Mask\x12-\n\x02id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12\x16\n\x04name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x32\n\x07polygon\x18\x03 \x03(\x0b\x32\x15.lares.scene.v1.PointB\n\xbaH\x07\x92\x01\x04\x08\x03\x10@\"X\n\nSizeFilter\x12\x10\n\x08min_area\x18\x01 \x01(\x02\x12\x10\n\x08max_area\x18\x02 \x01(\x02\x12\x12\n\nmin_aspect\x18\x03 \x01(\x02\x12\x12\n\nmax_aspect\x18\x04 \x01(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CAMERA_THRESHOLDSENTRY']._loaded_options = None
   _globals['_CAMERA_THRESHOLDSENTRY']._serialized_options = b'8\001'
+  _globals['_CAMERA_SIZEFILTERSENTRY']._loaded_options = None
+  _globals['_CAMERA_SIZEFILTERSENTRY']._serialized_options = b'8\001'
   _globals['_CAMERA'].fields_by_name['id']._loaded_options = None
   _globals['_CAMERA'].fields_by_name['id']._serialized_options = b'\272H\036r\0342\032^[a-z0-9][a-z0-9_-]{0,62}$'
   _globals['_CAMERA'].fields_by_name['display_name']._loaded_options = None
@@ -43,8 +46,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAMERA'].fields_by_name['time_zone']._serialized_options = b'\272H\004r\002\030@'
   _globals['_CAMERA'].fields_by_name['thresholds']._loaded_options = None
   _globals['_CAMERA'].fields_by_name['thresholds']._serialized_options = b'\272H\033\232\001\030\020d\"\006r\004\020\001\030@*\014\n\n\035\000\000\200?-\000\000\000\000'
-  _globals['_CAMERA']._serialized_start=110
-  _globals['_CAMERA']._serialized_end=539
-  _globals['_CAMERA_THRESHOLDSENTRY']._serialized_start=447
-  _globals['_CAMERA_THRESHOLDSENTRY']._serialized_end=496
+  _globals['_CAMERA'].fields_by_name['zones']._loaded_options = None
+  _globals['_CAMERA'].fields_by_name['zones']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_CAMERA'].fields_by_name['lines']._loaded_options = None
+  _globals['_CAMERA'].fields_by_name['lines']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_CAMERA'].fields_by_name['masks']._loaded_options = None
+  _globals['_CAMERA'].fields_by_name['masks']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_CAMERA'].fields_by_name['size_filters']._loaded_options = None
+  _globals['_CAMERA'].fields_by_name['size_filters']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_CAMERA'].fields_by_name['ground']._loaded_options = None
+  _globals['_CAMERA'].fields_by_name['ground']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_MASK'].fields_by_name['id']._loaded_options = None
+  _globals['_MASK'].fields_by_name['id']._serialized_options = b'\272H\036r\0342\032^[a-z0-9][a-z0-9_-]{0,62}$'
+  _globals['_MASK'].fields_by_name['name']._loaded_options = None
+  _globals['_MASK'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_MASK'].fields_by_name['polygon']._loaded_options = None
+  _globals['_MASK'].fields_by_name['polygon']._serialized_options = b'\272H\007\222\001\004\010\003\020@'
+  _globals['_CAMERA']._serialized_start=138
+  _globals['_CAMERA']._serialized_end=937
+  _globals['_CAMERA_THRESHOLDSENTRY']._serialized_start=754
+  _globals['_CAMERA_THRESHOLDSENTRY']._serialized_end=803
+  _globals['_CAMERA_SIZEFILTERSENTRY']._serialized_start=805
+  _globals['_CAMERA_SIZEFILTERSENTRY']._serialized_end=883
+  _globals['_MASK']._serialized_start=940
+  _globals['_MASK']._serialized_end=1069
+  _globals['_SIZEFILTER']._serialized_start=1071
+  _globals['_SIZEFILTER']._serialized_end=1159
 # @@protoc_insertion_point(module_scope)

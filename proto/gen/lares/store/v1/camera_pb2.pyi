@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from lares.scene.v1 import scene_pb2 as _scene_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -45,6 +46,27 @@ class Camera(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class SizeFiltersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___SizeFilter: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___SizeFilter | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
@@ -52,6 +74,12 @@ class Camera(_message.Message):
     THRESHOLDS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    MASKS_FIELD_NUMBER: _builtins.int
+    SIZE_FILTERS_FIELD_NUMBER: _builtins.int
+    GROUND_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A slug that never changes."""
     display_name: _builtins.str
@@ -60,6 +88,8 @@ class Camera(_message.Message):
     """IANA name. Empty means the setting LARES_TIME_ZONE."""
     enabled: _builtins.bool
     """The default is true."""
+    ground: _scene_pb2.Ground.ValueType
+    """What the camera looks at: it says what places outside the zones are. The default is that nothing is said."""
     @_builtins.property
     def thresholds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The lowest score at which a detection of each label counts; `*` stands for every other label. These thresholds
@@ -70,6 +100,24 @@ class Camera(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedCompositeFieldContainer[_scene_pb2.Zone]:
+        """At most 32 each. The store checks zones, lines, masks and size filters itself, so that an error names the one that is
+        wrong, and why: BAD_ZONE, BAD_LINE, BAD_MASK, BAD_SIZE_FILTER.
+        """
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[_scene_pb2.Line]: ...
+    @_builtins.property
+    def masks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mask]: ...
+    @_builtins.property
+    def size_filters(self) -> _containers.MessageMap[_builtins.str, Global___SizeFilter]:
+        """By label; `*` stands for every other label."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Written by the store: one sentence for each zone or line that was accepted and is probably wrong."""
+
     def __init__(
         self,
         *,
@@ -80,15 +128,23 @@ class Camera(_message.Message):
         thresholds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        zones: _abc.Iterable[_scene_pb2.Zone] | None = ...,
+        lines: _abc.Iterable[_scene_pb2.Line] | None = ...,
+        masks: _abc.Iterable[Global___Mask] | None = ...,
+        size_filters: _abc.Mapping[_builtins.str, Global___SizeFilter] | None = ...,
+        ground: _scene_pb2.Ground.ValueType | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_enabled", b"_enabled", "_time_zone", b"_time_zone", "created_at", b"created_at", "display_name", b"display_name", "enabled", b"enabled", "time_zone", b"time_zone", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_enabled", b"_enabled", "_ground", b"_ground", "_time_zone", b"_time_zone", "created_at", b"created_at", "display_name", b"display_name", "enabled", b"enabled", "ground", b"ground", "time_zone", b"time_zone", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_enabled", b"_enabled", "_time_zone", b"_time_zone", "created_at", b"created_at", "display_name", b"display_name", "enabled", b"enabled", "id", b"id", "thresholds", b"thresholds", "time_zone", b"time_zone", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_enabled", b"_enabled", "_ground", b"_ground", "_time_zone", b"_time_zone", "created_at", b"created_at", "display_name", b"display_name", "enabled", b"enabled", "ground", b"ground", "id", b"id", "lines", b"lines", "masks", b"masks", "size_filters", b"size_filters", "thresholds", b"thresholds", "time_zone", b"time_zone", "updated_at", b"updated_at", "warnings", b"warnings", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
     _WhichOneofReturnType__enabled: _TypeAlias = _typing.Literal["enabled"]  # noqa: Y015
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__ground: _TypeAlias = _typing.Literal["ground"]  # noqa: Y015
+    _WhichOneofArgType__ground: _TypeAlias = _typing.Literal["_ground", b"_ground"]  # noqa: Y015
     _WhichOneofReturnType__time_zone: _TypeAlias = _typing.Literal["time_zone"]  # noqa: Y015
     _WhichOneofArgType__time_zone: _TypeAlias = _typing.Literal["_time_zone", b"_time_zone"]  # noqa: Y015
     @_typing.overload
@@ -96,6 +152,72 @@ class Camera(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ground) -> _WhichOneofReturnType__ground | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__time_zone) -> _WhichOneofReturnType__time_zone | None: ...
 
 Global___Camera: _TypeAlias = Camera  # noqa: Y015
+
+@_typing.final
+class Mask(_message.Message):
+    """A polygon in which nothing counts, for example a flag or a busy road: a finding whose foot point is in it is dropped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    POLYGON_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """A slug, unique within the camera."""
+    name: _builtins.str
+    """Written by people: it is data, never an instruction."""
+    @_builtins.property
+    def polygon(self) -> _containers.RepeatedCompositeFieldContainer[_scene_pb2.Point]:
+        """The corners in order, without repeating the first one."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        polygon: _abc.Iterable[_scene_pb2.Point] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "polygon", b"polygon"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mask: _TypeAlias = Mask  # noqa: Y015
+
+@_typing.final
+class SizeFilter(_message.Message):
+    """The sizes and shapes of boxes that count. Limits are inclusive; 0 sets none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_AREA_FIELD_NUMBER: _builtins.int
+    MAX_AREA_FIELD_NUMBER: _builtins.int
+    MIN_ASPECT_FIELD_NUMBER: _builtins.int
+    MAX_ASPECT_FIELD_NUMBER: _builtins.int
+    min_area: _builtins.float
+    """Shares of the area of the picture."""
+    max_area: _builtins.float
+    min_aspect: _builtins.float
+    """Width by height of the box, in pixels of the upright picture."""
+    max_aspect: _builtins.float
+    def __init__(
+        self,
+        *,
+        min_area: _builtins.float = ...,
+        max_area: _builtins.float = ...,
+        min_aspect: _builtins.float = ...,
+        max_aspect: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_area", b"max_area", "max_aspect", b"max_aspect", "min_area", b"min_area", "min_aspect", b"min_aspect"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SizeFilter: _TypeAlias = SizeFilter  # noqa: Y015

@@ -37,7 +37,7 @@ class _PolicyDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Policy
     POLICY_DECISION_BELOW_THRESHOLD: _PolicyDecision.ValueType  # 3
     """Its score is below the threshold."""
     POLICY_DECISION_SIZE: _PolicyDecision.ValueType  # 4
-    """Its area is outside the camera's size filter."""
+    """Its area or shape is outside the camera's size filter."""
     POLICY_DECISION_MASKED: _PolicyDecision.ValueType  # 5
     """The middle of its lower edge is in a mask."""
 
@@ -52,7 +52,7 @@ POLICY_DECISION_NOT_WATCHED: PolicyDecision.ValueType  # 2
 POLICY_DECISION_BELOW_THRESHOLD: PolicyDecision.ValueType  # 3
 """Its score is below the threshold."""
 POLICY_DECISION_SIZE: PolicyDecision.ValueType  # 4
-"""Its area is outside the camera's size filter."""
+"""Its area or shape is outside the camera's size filter."""
 POLICY_DECISION_MASKED: PolicyDecision.ValueType  # 5
 """The middle of its lower edge is in a mask."""
 Global___PolicyDecision: _TypeAlias = PolicyDecision  # noqa: Y015
@@ -236,9 +236,10 @@ class UpdateCameraRequest(_message.Message):
     def camera(self) -> _camera_pb2.Camera: ...
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Paths of the fields to change: display_name, time_zone, enabled, thresholds. `*` alone means all of them. A named
-        field that `camera` does not set gets its default, as in CreateCamera. Without a mask, the fields that are set in
-        `camera` change; maps and lists change only if the mask names them.
+        """Paths of the fields to change: display_name, time_zone, enabled, thresholds, zones, lines, masks, size_filters,
+        ground. `*` alone means all of them. A named field that `camera` does not set gets its default, as in CreateCamera.
+        A list or map is replaced as a whole. Without a mask, the fields that are set in `camera` change; maps and lists
+        change only if the mask names them.
         """
 
     def __init__(
@@ -464,22 +465,28 @@ class DetectionPreview(_message.Message):
     DETECTION_FIELD_NUMBER: _builtins.int
     RECORDED_FIELD_NUMBER: _builtins.int
     PROPOSED_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
     recorded: Global___PolicyDecision.ValueType
     """The decision when the frame was recorded."""
     proposed: Global___PolicyDecision.ValueType
     """The decision with the proposed configuration."""
     @_builtins.property
     def detection(self) -> _detection_pb2.FrameDetection: ...
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The zones of the proposed configuration that contain its foot point, if it would be kept; in ascending order."""
+
     def __init__(
         self,
         *,
         detection: _detection_pb2.FrameDetection | None = ...,
         recorded: Global___PolicyDecision.ValueType = ...,
         proposed: Global___PolicyDecision.ValueType = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detection", b"detection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detection", b"detection", "proposed", b"proposed", "recorded", b"recorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detection", b"detection", "proposed", b"proposed", "recorded", b"recorded", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,6 +31,7 @@ class StoredDetection(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     CAMERA_ID_FIELD_NUMBER: _builtins.int
     CAPTURED_AT_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     event_id: _builtins.str
     camera_id: _builtins.str
@@ -38,6 +39,10 @@ class StoredDetection(_message.Message):
     def detection(self) -> _detection_pb2.Detection: ...
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The zones that contain its foot point, as they were when it was recorded: in ascending order."""
+
     def __init__(
         self,
         *,
@@ -46,10 +51,11 @@ class StoredDetection(_message.Message):
         event_id: _builtins.str = ...,
         camera_id: _builtins.str = ...,
         captured_at: _timestamp_pb2.Timestamp | None = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "detection", b"detection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "captured_at", b"captured_at", "detection", b"detection", "event_id", b"event_id", "media_id", b"media_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "captured_at", b"captured_at", "detection", b"detection", "event_id", b"event_id", "media_id", b"media_id", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -63,12 +69,17 @@ class ListDetectionsRequest(_message.Message):
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     media_id: _builtins.str
     page_size: _builtins.int
     """0 means 50."""
     page_token: _builtins.str
     """From an earlier response to the same request."""
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only detections in at least one of these zones. Empty sets no condition."""
+
     def __init__(
         self,
         *,
@@ -76,10 +87,11 @@ class ListDetectionsRequest(_message.Message):
         media_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "media_id", b"media_id", "parent", b"parent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "media_id", b"media_id", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "media_id", b"media_id", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_parent: _TypeAlias = _typing.Literal["event_id", "media_id"]  # noqa: Y015
     _WhichOneofArgType_parent: _TypeAlias = _typing.Literal["parent", b"parent"]  # noqa: Y015
@@ -124,22 +136,28 @@ class BatchListDetectionsRequest(_message.Message):
     EVENT_IDS_FIELD_NUMBER: _builtins.int
     MEDIA_IDS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The number of detections for each event or media. 0 means 50."""
     @_builtins.property
     def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def media_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only detections in at least one of these zones. Empty sets no condition."""
+
     def __init__(
         self,
         *,
         event_ids: _abc.Iterable[_builtins.str] | None = ...,
         media_ids: _abc.Iterable[_builtins.str] | None = ...,
         page_size: _builtins.int = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_ids", b"event_ids", "media_ids", b"media_ids", "page_size", b"page_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_ids", b"event_ids", "media_ids", b"media_ids", "page_size", b"page_size", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

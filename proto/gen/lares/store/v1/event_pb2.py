@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lares.reason.v1 import assessment_pb2 as lares_dot_reason_dot_v1_dot_assessment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alares/store/v1/event.proto\x12\x0elares.store.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/reason/v1/assessment.proto\"\xe9\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x61mera_name\x18\x03 \x01(\t\x12+\n\x06status\x18\x04 \x01(\x0e\x32\x1b.lares.store.v1.EventStatus\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63losed\x18\t \x01(\x08\x12\x0e\n\x06labels\x18\n \x03(\t\x12\x17\n\x0f\x64\x65tection_count\x18\x0b \x01(\x05\x12\x13\n\x0bmedia_count\x18\x0c \x01(\x05\x12/\n\nassessment\x18\r \x01(\x0b\x32\x1b.lares.reason.v1.Assessment*y\n\x0b\x45ventStatus\x12\x1c\n\x18\x45VENT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45VENT_STATUS_PENDING\x10\x01\x12\x19\n\x15\x45VENT_STATUS_ASSESSED\x10\x02\x12\x17\n\x13\x45VENT_STATUS_FAILED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1alares/store/v1/event.proto\x12\x0elares.store.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/reason/v1/assessment.proto\"\xfb\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x61mera_name\x18\x03 \x01(\t\x12+\n\x06status\x18\x04 \x01(\x0e\x32\x1b.lares.store.v1.EventStatus\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63losed\x18\t \x01(\x08\x12\x0e\n\x06labels\x18\n \x03(\t\x12\x17\n\x0f\x64\x65tection_count\x18\x0b \x01(\x05\x12\x13\n\x0bmedia_count\x18\x0c \x01(\x05\x12/\n\nassessment\x18\r \x01(\x0b\x32\x1b.lares.reason.v1.Assessment\x12\x10\n\x08zone_ids\x18\x0e \x03(\t*y\n\x0b\x45ventStatus\x12\x1c\n\x18\x45VENT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45VENT_STATUS_PENDING\x10\x01\x12\x19\n\x15\x45VENT_STATUS_ASSESSED\x10\x02\x12\x17\n\x13\x45VENT_STATUS_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.store.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTSTATUS']._serialized_start=477
-  _globals['_EVENTSTATUS']._serialized_end=598
+  _globals['_EVENTSTATUS']._serialized_start=495
+  _globals['_EVENTSTATUS']._serialized_end=616
   _globals['_EVENT']._serialized_start=114
-  _globals['_EVENT']._serialized_end=475
+  _globals['_EVENT']._serialized_end=493
 # @@protoc_insertion_point(module_scope)

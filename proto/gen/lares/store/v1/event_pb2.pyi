@@ -65,6 +65,7 @@ class Event(_message.Message):
     DETECTION_COUNT_FIELD_NUMBER: _builtins.int
     MEDIA_COUNT_FIELD_NUMBER: _builtins.int
     ASSESSMENT_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv5 of the media and frame that opened the event."""
     camera_id: _builtins.str
@@ -90,6 +91,12 @@ class Event(_message.Message):
     def assessment(self) -> _assessment_pb2.Assessment:
         """The current assessment. Absent until the event has been assessed."""
 
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The zones that contain the foot points of its detections, as they were when these were recorded. Distinct and
+        sorted.
+        """
+
     def __init__(
         self,
         *,
@@ -106,10 +113,11 @@ class Event(_message.Message):
         detection_count: _builtins.int = ...,
         media_count: _builtins.int = ...,
         assessment: _assessment_pb2.Assessment | None = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "camera_id", b"camera_id", "camera_name", b"camera_name", "closed", b"closed", "detection_count", b"detection_count", "ended_at", b"ended_at", "id", b"id", "labels", b"labels", "media_count", b"media_count", "revision", b"revision", "sequence", b"sequence", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessment", b"assessment", "camera_id", b"camera_id", "camera_name", b"camera_name", "closed", b"closed", "detection_count", b"detection_count", "ended_at", b"ended_at", "id", b"id", "labels", b"labels", "media_count", b"media_count", "revision", b"revision", "sequence", b"sequence", "started_at", b"started_at", "status", b"status", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

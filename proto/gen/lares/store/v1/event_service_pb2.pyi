@@ -76,6 +76,7 @@ class EventFilter(_message.Message):
     STATUSES_FIELD_NUMBER: _builtins.int
     STARTED_AFTER_FIELD_NUMBER: _builtins.int
     STARTED_BEFORE_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def camera_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -96,6 +97,10 @@ class EventFilter(_message.Message):
     def started_before(self) -> _timestamp_pb2.Timestamp:
         """Exclusive."""
 
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Events with a detection in at least one of these zones. A zone's id is unique only within its camera."""
+
     def __init__(
         self,
         *,
@@ -105,10 +110,11 @@ class EventFilter(_message.Message):
         statuses: _abc.Iterable[_event_pb2.EventStatus.ValueType] | None = ...,
         started_after: _timestamp_pb2.Timestamp | None = ...,
         started_before: _timestamp_pb2.Timestamp | None = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["started_after", b"started_after", "started_before", b"started_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_ids", b"camera_ids", "labels", b"labels", "severities", b"severities", "started_after", b"started_after", "started_before", b"started_before", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_ids", b"camera_ids", "labels", b"labels", "severities", b"severities", "started_after", b"started_after", "started_before", b"started_before", "statuses", b"statuses", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -179,6 +185,7 @@ class WatchEventsRequest(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     CAMERA_IDS_FIELD_NUMBER: _builtins.int
     MIN_SEVERITY_FIELD_NUMBER: _builtins.int
+    ZONE_IDS_FIELD_NUMBER: _builtins.int
     after: _builtins.int
     """The sequence after which to start. Absent means only new changes; 0 means every change that is kept."""
     min_severity: _assessment_pb2.Severity.ValueType
@@ -187,16 +194,21 @@ class WatchEventsRequest(_message.Message):
     def camera_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only events of these cameras. Empty means all cameras."""
 
+    @_builtins.property
+    def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only events with a detection in at least one of these zones. Empty sets no condition. Deletions are always sent."""
+
     def __init__(
         self,
         *,
         after: _builtins.int | None = ...,
         camera_ids: _abc.Iterable[_builtins.str] | None = ...,
         min_severity: _assessment_pb2.Severity.ValueType = ...,
+        zone_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "after", b"after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "after", b"after", "camera_ids", b"camera_ids", "min_severity", b"min_severity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "after", b"after", "camera_ids", b"camera_ids", "min_severity", b"min_severity", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
     _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015
