@@ -32,7 +32,8 @@ def polygon(corners: Sequence[tuple[float, float]]) -> list[Point]:
 
 
 def zone(corners: Sequence[tuple[float, float]] = SQUARE, **changes: Any) -> Zone:
-    return Zone(**({"id": "path", "kind": ZONE_KIND_PUBLIC, "polygon": polygon(corners)} | changes))
+    given: dict[str, Any] = {"id": "path", "kind": ZONE_KIND_PUBLIC, "polygon": polygon(corners)}
+    return Zone(**(given | changes))
 
 
 def line(start: tuple[float, float], end: tuple[float, float], **changes: Any) -> Line:
