@@ -34,10 +34,15 @@ def lock_home(home: Path) -> Iterator[None]:
 
 
 def private_folder(home: Path, name: str) -> Path:
-    """Returns `<home>/<name>`. Creates it and the home with mode 0700 if they are missing. Raises Denied."""
-    for folder in (home, home / name):
+    """Returns `<home>/<name>`. Creates it and the home with mode 0700 if they are missing. Missing folders
+    above the home let everybody through, whatever the umask: PostgreSQL may run as another user, and nothing
+    else is in them. Raises Denied."""
+    above = [parent for parent in reversed(home.absolute().parents) if not parent.exists()]
+    for folder in (*above, home, home / name):
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o711 if folder in above else 0o700, exist_ok=True)
+            if folder in above:
+                folder.chmod(folder.stat().st_mode | 0o111)
         except OSError as error:
             raise Denied(f"cannot create {folder}: {error.strerror}", "HOME_NOT_WRITABLE") from None
     return home / name

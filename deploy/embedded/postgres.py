@@ -46,7 +46,7 @@ SETTINGS = {
 
 async def require_postgres(home: Path) -> None:
     """Raises Denied, Unavailable if no PostgreSQL can run for this home, before anything is made there."""
-    await (await find_rootless()).require_access(programs() / "postgres", home)
+    await _rootless_for(home)
 
 
 @asynccontextmanager
@@ -56,8 +56,7 @@ async def open_postgres(home: Path) -> AsyncIterator[str]:
     The first start creates the database. Its password is in `<home>/postgres/password` (0600). Raises
     Unavailable with the end of the server's log, and what `require_postgres` raises.
     """
-    rootless = await find_rootless()
-    await rootless.require_access(programs() / "postgres", home)
+    rootless = await _rootless_for(home)
     run = private_folder(home, "run")
     folder = home / "postgres"
     if not folder.exists():
@@ -81,6 +80,16 @@ async def open_postgres(home: Path) -> AsyncIterator[str]:
     password = (folder / "password").read_text().strip()
     async with open_child(part):
         yield f"postgresql+asyncpg://{USER}:{password}@/{DATABASE}?host={quote(str(sockets))}"
+
+
+async def _rootless_for(home: Path) -> Rootless:
+    rootless = await find_rootless()
+    await rootless.require_access(programs() / "postgres", home)
+    data = home / "postgres"
+    if not data.exists():
+        # It looks for its libraries and for the server, and only prints.
+        await rootless.require_running(programs() / "initdb", "--show", "-D", str(data))
+    return rootless
 
 
 class _Server:

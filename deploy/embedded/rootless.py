@@ -40,15 +40,19 @@ class Rootless:
         return (self.user.pw_uid, self.user.pw_gid) if self.user else None
 
     async def require_access(self, programs: Path, home: Path) -> None:
-        """Raises Denied, and names the folder, if the command's user cannot execute PostgreSQL's `programs`
-        (PROGRAMS_NOT_CROSSABLE), or cannot get to the home, which need not exist (HOME_NOT_CROSSABLE).
-        Changes nothing."""
+        """Raises Denied, and names the folder, if the command's user cannot get to PostgreSQL's `programs`
+        (PROGRAMS_NOT_CROSSABLE) or execute them there (PROGRAMS_NOT_EXECUTABLE), or cannot get to the home,
+        which need not exist (HOME_NOT_CROSSABLE). Changes nothing."""
         needed = [(programs, "-x")]
         if self.within:  # what runs them does so within it, too
             needed += [(Path(sys.executable), "-x"), (Path(parent_death.__file__), "-r")]
         for path, test in needed:
             if not await self._reaches(path, test):
                 closed, purpose = self._closed_folder(path), f"to run {path}"
+                if closed is None:
+                    raise self._not_executable(
+                        path, "its mode, or how its file system is mounted, forbids it"
+                    )
                 raise self._denied("PROGRAMS_NOT_CROSSABLE", closed, purpose, "install Lares elsewhere")
         home = home.resolve()
         above = next(parent for parent in home.parents if os.path.exists(parent))
@@ -57,30 +61,46 @@ class Rootless:
             entered.append(home)  # `take` does not open it
         for folder in entered:
             if not await self._reaches(folder, "-x"):
-                closed = self._closed_folder(folder / "postgres")
+                closed = self._closed_folder(folder / "postgres") or folder
                 raise self._denied("HOME_NOT_CROSSABLE", closed, "to get to its data", "move LARES_HOME")
 
     async def _reaches(self, path: Path, test: str) -> bool:
         """Not by the mode alone: access may also be given by a group or an access control list."""
         if not self.within and not self.user:
             return os.access(path, os.X_OK if test == "-x" else os.R_OK)
+        return (await self._run("test", test, str(path))).returncode == 0
+
+    async def require_running(self, program: Path, *arguments: str) -> None:
+        """Raises Denied PROGRAMS_NOT_EXECUTABLE if the program fails as the command's user: its libraries
+        may be closed to that user."""
+        ran = await self._run(str(program), *arguments)
+        if ran.returncode:
+            raise self._not_executable(program, ran.stderr.decode(errors="replace").strip())
+
+    async def _run(self, *command: str) -> "subprocess.CompletedProcess[bytes]":
         # Not by `run_command`, whose Python is one of the programs in question.
         uid, gid = self.ids or (None, None)
-        groups = None if uid is None else ()
-        command = [*self.within, "test", test, str(path)]
-        run = partial(subprocess.run, command, capture_output=True, timeout=CHECK_SECONDS, check=False)
-        ran = await asyncio.to_thread(run, user=uid, group=gid, extra_groups=groups)
-        return ran.returncode == 0
+        groups, words = None if uid is None else (), [*self.within, *command]
+        run = partial(subprocess.run, words, capture_output=True, timeout=CHECK_SECONDS, check=False)
+        return await asyncio.to_thread(run, user=uid, group=gid, extra_groups=groups)
 
-    def _closed_folder(self, path: Path) -> Path:
+    def _closed_folder(self, path: Path) -> Path | None:
         """The first folder on the way to `path` that the command's user cannot enter, links included."""
         uid, gid = self.ids or (os.geteuid(), os.getegid())
-        return next((folder for folder in _folders(path) if not _may_enter(folder, uid, gid)), path.parent)
+        return next((folder for folder in _folders(path) if not _may_enter(folder, uid, gid)), None)
+
+    @property
+    def _name(self) -> str:
+        us = "root without privileges" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+        return self.user.pw_name if self.user else us
+
+    def _not_executable(self, path: Path, why: str) -> Denied:
+        problem = f"PostgreSQL runs as {self._name}, which cannot execute {path} ({why})"
+        advice = "install Lares elsewhere, or with umask 022, or run it as another user"
+        return Denied(f"{problem}: {advice}", "PROGRAMS_NOT_EXECUTABLE", folder=str(path.parent))
 
     def _denied(self, reason: str, folder: Path, purpose: str, advice: str) -> Denied:
-        us = "root without privileges" if os.geteuid() == 0 else f"uid {os.geteuid()}"
-        who = self.user.pw_name if self.user else us
-        problem = f"PostgreSQL runs as {who}, which cannot enter {folder} {purpose}"
+        problem = f"PostgreSQL runs as {self._name}, which cannot enter {folder} {purpose}"
         message = f"{problem}: chmod o+x {folder}, {advice}, or run Lares as another user"
         return Denied(message, reason, folder=str(folder))
 

