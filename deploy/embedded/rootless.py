@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,6 @@ from mesh.problems import Denied, Unavailable
 from mesh.processes import parent_death
 from mesh.processes.child_process import run_command
 
-# Within the namespace the process is not root. Outside it, its files belong to root, so that a home under
-# /root works, too.
-NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
 OTHER_USERS = ("postgres", "nobody")
 CHECK_SECONDS = 60.0
 
@@ -75,13 +73,15 @@ class Rootless:
         may be closed to that user."""
         ran = await self._run(str(program), *arguments)
         if ran.returncode:
-            raise self._not_executable(program, ran.stderr.decode(errors="replace").strip())
+            raise self._not_executable(program, ran.stderr.strip())
 
-    async def _run(self, *command: str) -> "subprocess.CompletedProcess[bytes]":
+    async def _run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         # Not by `run_command`, whose Python is one of the programs in question.
         uid, gid = self.ids or (None, None)
         groups, words = None if uid is None else (), [*self.within, *command]
-        run = partial(subprocess.run, words, capture_output=True, timeout=CHECK_SECONDS, check=False)
+        run = partial(
+            subprocess.run, words, capture_output=True, errors="replace", timeout=CHECK_SECONDS, check=False
+        )
         return await asyncio.to_thread(run, user=uid, group=gid, extra_groups=groups)
 
     def _closed_folder(self, path: Path) -> Path | None:
@@ -145,6 +145,21 @@ def _may_enter(folder: Path, uid: int, gid: int) -> bool:
     return bool(state.st_mode >> shift & 1)
 
 
+def _other_user() -> pwd.struct_passwd | None:
+    for name in OTHER_USERS:
+        with suppress(KeyError):
+            return pwd.getpwnam(name)
+    return None
+
+
+def namespace() -> tuple[str, ...]:
+    """What runs a command in a user namespace. Within it the process is not root; outside it, its files
+    belong to root, so that a home under /root works, too."""
+    user = _other_user()  # initdb needs one that the system knows
+    uid, gid = (user.pw_uid, user.pw_gid) if user else (1000, 1000)
+    return "unshare", "--user", f"--map-user={uid}", f"--map-group={gid}", "--"
+
+
 async def find_rootless(*, namespaces: bool = True) -> Rootless:
     """How to run without root: as it is if Lares is not root, else in a user namespace, else (some containers
     refuse it) as another user. Raises Unavailable NO_USER."""
@@ -152,14 +167,11 @@ async def find_rootless(*, namespaces: bool = True) -> Rootless:
         return Rootless()
     if namespaces and sys.platform == "linux" and shutil.which("unshare"):
         try:
-            await run_command(["true"], NAMESPACE, seconds=CHECK_SECONDS)
+            await run_command(["true"], namespace(), seconds=CHECK_SECONDS)
         except Unavailable:
             pass
         else:
-            return Rootless(NAMESPACE)
-    for name in OTHER_USERS:
-        try:
-            return Rootless(user=pwd.getpwnam(name))
-        except KeyError:
-            continue
+            return Rootless(namespace())
+    if user := _other_user():
+        return Rootless(user=user)
     raise Unavailable("PostgreSQL does not run as root, and this system has no user to run it as", "NO_USER")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded import rootless as rootless_module
-from deploy.embedded.rootless import NAMESPACE, Rootless, find_rootless
+from deploy.embedded.rootless import Rootless, find_rootless, namespace
 from mesh.problems import Denied, Unavailable
 from mesh.processes import parent_death
 
@@ -26,7 +26,7 @@ async def test_other_users_run_it_directly(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_root_runs_it_in_a_namespace_or_as_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     found = await find_rootless()
-    assert found.within == NAMESPACE or found.user is not None
+    assert found.within == namespace() or found.user is not None
 
 
 async def test_without_namespaces_another_user_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +37,12 @@ async def test_without_namespaces_another_user_runs_it(monkeypatch: pytest.Monke
     assert found.owner == found.user.pw_uid
     assert found.ids == (found.user.pw_uid, found.user.pw_gid)
     assert found.within == ()
+
+
+def test_the_namespace_s_user_is_one_that_the_system_knows() -> None:
+    """Otherwise initdb refuses, and many containers have no user 1000."""
+    ids = dict(word.removeprefix("--map-").split("=") for word in namespace() if "=" in word)
+    assert pwd.getpwuid(int(ids["user"])).pw_name in rootless_module.OTHER_USERS
 
 
 async def test_a_missing_user_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
