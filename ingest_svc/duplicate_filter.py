@@ -12,6 +12,7 @@ from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
 from ingest_svc.file_importer import FileImporter
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.rejection import RejectionCause
+from ingest_svc.watching.completion import Moment
 
 MAX_IN_FLIGHT = 64
 MAX_REMEMBERED = 20_000
@@ -59,16 +60,16 @@ class DuplicateFilter:
         file: Fingerprint,
         owner: SourceCamera | RejectionCause,
         completed_at: float,
-        restless: bool = False,
+        moment: Moment | None = None,
         end_turn: Callable[[], None] | None = None,
     ) -> None:
         """Starts importing or rejecting a file. Its fact is announced after those of the files of its camera
-        that were submitted before. `completed_at` is in monotonic seconds. `restless`: the file is
-        overwritten again and again, and is imported between two times. `end_turn` is given if the file has
-        waited for its turn, and called once the fact is announced, or if there is none."""
+        that were submitted before. `completed_at` is in monotonic seconds. `moment` is given for a restless
+        file. `end_turn` is given if the file has waited for its turn, and called once the fact is announced,
+        or if there is none."""
         self._in_flight[file.path] = file
         if isinstance(owner, SourceCamera):
-            order_key, work = owner.id, self._import(file, owner, restless, end_turn is not None)
+            order_key, work = owner.id, self._import(file, owner, moment, end_turn is not None)
         else:
             order_key, work = file.path, _reject(file, owner)
 
@@ -80,9 +81,9 @@ class DuplicateFilter:
         self._announcer.submit(order_key, work, started=completed_at, on_announced=finish)
 
     async def _import(
-        self, file: Fingerprint, camera: SourceCamera, restless: bool, backlog: bool
+        self, file: Fingerprint, camera: SourceCamera, moment: Moment | None, backlog: bool
     ) -> Fact | None:
-        fact = await self._importer.run(file, camera, restless)
+        fact = await self._importer.run(file, camera, moment)
         return replace(fact, backlog=True) if backlog and isinstance(fact, Photo) else fact
 
     def _finish(self, file: Fingerprint, fact: Fact | None) -> None:
@@ -92,7 +93,7 @@ class DuplicateFilter:
         if fact is None:
             self._on_change(file.path)
         else:
-            self._announced[file.path] = file
+            self._announced[file.path] = fact.file or file
             self._on_done(file.path)
 
 

@@ -115,13 +115,18 @@ def first_change(root: Path, file: Fingerprint, copy: SpooledFile) -> int | None
                 was = copy.read(start, COMPARED_BYTES)
                 found = read_at(stream.fileno(), start, len(was))
                 if was != found:
-                    same = (at for at, pair in enumerate(zip(was, found, strict=False)) if pair[0] != pair[1])
-                    return start + next(same, len(found))
+                    return start + common_length(was, found)
     except SpoolFailed:
         raise
     except OSError:
         return None
     return None  # its time may change before its content does
+
+
+def common_length(first: bytes, second: bytes) -> int:
+    """How many bytes at the beginning are the same."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 def capture_time_of_file(root: Path, file: Fingerprint, camera: SourceCamera) -> datetime:

@@ -10,13 +10,15 @@ from typing import NamedTuple, Protocol
 
 from cachetools import FIFOCache
 
-from ingest_svc.examination import ExaminedPhoto, examine, first_change
+from ingest_svc.examination import ExaminedPhoto, examine
 from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
 from ingest_svc.fingerprint import Fingerprint, fingerprints
 from ingest_svc.formats.inspection import PhotoLimits
 from ingest_svc.rejection import RejectionCause, RejectReason
+from ingest_svc.restless_files import RestlessFiles
 from ingest_svc.storage_state import StorageState
 from ingest_svc.thread_pool import ThreadPool
+from ingest_svc.watching.completion import Moment
 from mesh.blobs import SpooledFile
 from mesh.grouped_work import GroupedWork, one_by_one
 from mesh.retry import retry
@@ -34,12 +36,6 @@ MAX_GROUP, GROUP_BYTES, GROUPS = 16, 8 * 2**20, 2
 # Each import has a file in the spool until its content is stored; at most MAX_LARGE of them are larger than
 # GROUP_BYTES.
 MAX_IMPORTS, MAX_LARGE = GROUPS * MAX_GROUP, 4
-# How long, and how often, to look for the next picture of a file that is overwritten again and again.
-NEXT_SECONDS, LOOK_SECONDS = 1.5, 0.02
-# The next picture differs from one before it within its first NEAR_BYTES. If that was not found MAX_FAR
-# times, the upper parts of the pictures are alike, and the first third is near enough.
-NEAR_BYTES, NEAR_SHARE, MAX_FAR = 2048, 3, 20
-MAX_RESTLESS = 1000
 
 
 class BlobSpool(Protocol):
@@ -65,10 +61,10 @@ class FileImporter:
         storage: StorageState,
         readers: ThreadPool,
         checks: ThreadPool,
+        restless: RestlessFiles,
     ) -> None:
         self.storage = storage
         self._root, self._blobs, self._limits = root, blobs, limits
-        self._readers, self._checks = readers, checks
         self._free, self._free_for_large = asyncio.Semaphore(MAX_IMPORTS), asyncio.Semaphore(MAX_LARGE)
         # The state in which each unfinished file was found, and since when (in monotonic seconds).
         self._unfinished: FIFOCache[str, tuple[Fingerprint, float]] = FIFOCache(MAX_UNFINISHED)
@@ -81,50 +77,63 @@ class FileImporter:
             most_size=GROUP_BYTES,
         )
         self._looks = GroupedWork(self._look, checks.executor, most=MAX_IMPORTS)
-        # How often, in a row, the next change of a restless file was too far from its beginning.
-        self._far: FIFOCache[str, int] = FIFOCache(MAX_RESTLESS)
+        self._restless = restless
 
-    async def run(self, file: Fingerprint, camera: SourceCamera, restless: bool = False) -> Fact | None:
+    async def run(self, file: Fingerprint, camera: SourceCamera, moment: Moment | None = None) -> Fact | None:
         """Returns a photo whose blob is durable, or a rejection; None if the file is gone or has changed, or
         may be unfinished.
 
-        A `restless` file is overwritten again and again, and had not changed for a moment: it is taken as it
-        was then, and never rejected. None if that was not, for certain, a whole picture.
+        A restless file, which has a `moment`, is taken as it is then, and never rejected. None if that is
+        not, for certain, a whole picture.
 
         Retries for as long as a disk or the blobs fail or are full.
         """
-        return await retry(lambda: self._import(file, camera, restless), f"importing {file.path}")
+        return await retry(
+            lambda: (
+                self._import(file, camera)
+                if moment is None
+                else self._import_restless(file.path, camera, moment)
+            ),
+            f"importing {file.path}",
+        )
 
-    async def _import(self, file: Fingerprint, camera: SourceCamera, restless: bool) -> Fact | None:
+    async def _import(self, file: Fingerprint, camera: SourceCamera) -> Fact | None:
         is_large = file.size > GROUP_BYTES
         async with self._free_for_large if is_large else nullcontext(), self._free:
             async with self._blobs.spooled() as spooled:
                 with span("examine file"), self.storage.spooling():
                     result = await self._examinations.do(CopiedFile(file, camera, spooled))
-                if restless and not (
-                    isinstance(result, ExaminedPhoto) and await self._was_whole(file, spooled)
-                ):
-                    return None
                 if isinstance(result, ExaminedPhoto):
-                    with span("store blob", {"lares.bytes": file.size}), self.storage.attempt():
-                        await spooled.store()
+                    await self._store(file, spooled)
             if self._may_be_unfinished(file, result):
                 return None
             if isinstance(result, RejectionCause):
                 return RejectedFile(camera.id, file, result, datetime.now(UTC))
             # If the file has changed since it was copied, its capture time may have changed, too.
-            if result is None or not (restless or file.same_state(await self._looks.do(file))):
+            if result is None or not file.same_state(await self._looks.do(file)):
                 return None
-            return Photo(
-                camera=camera,
-                sha256=result.blob.sha256,
-                size=result.blob.size,
-                header=result.header,
-                captured=result.captured,
-                ingested_at=datetime.now(UTC),
-                file=file,
-                may_be_known=spooled.may_be_known,
-            )
+            return _photo(file, camera, result, spooled)
+
+    async def _import_restless(self, path: str, camera: SourceCamera, moment: Moment) -> Fact | None:
+        async with self._restless.turn(moment) as threads, self._free:
+            async with self._blobs.spooled() as spooled:
+                rest = await threads.run(self._restless.rest, path, moment)
+                if rest is None:
+                    return None
+                with span("examine file"), self.storage.spooling():
+                    copied = CopiedFile(rest.file, camera, spooled)
+                    result = await threads.run(self._examine, copied)
+                if not (
+                    isinstance(result, ExaminedPhoto)
+                    and await self._restless.was_whole(rest, spooled, threads)
+                ):
+                    return None
+                await self._store(rest.file, spooled)
+            return _photo(rest.file, camera, result, spooled)
+
+    async def _store(self, file: Fingerprint, spooled: SpooledFile) -> None:
+        with span("store blob", {"lares.bytes": file.size}), self.storage.attempt():
+            await spooled.store()
 
     def unfinished_for(self, path: str) -> float | None:
         """Seconds until it is certain that nothing more is to come of a file; None if `run` has not found it
@@ -143,27 +152,22 @@ class FileImporter:
         self._unfinished[file.path] = (file, since)
         return True
 
-    async def _was_whole(self, file: Fingerprint, copy: SpooledFile) -> bool:
-        """Whether the copy is not a picture of which only the first part is new: then the next change would
-        continue it instead of beginning another one. Waits for that change."""
-        deadline = time.monotonic() + NEXT_SECONDS
-        while time.monotonic() < deadline:
-            changed = await self._readers.run(first_change, self._root, file, copy)
-            if changed is not None:
-                return self._is_near(file.path, changed, copy.blob.size)
-            await asyncio.sleep(LOOK_SECONDS)
-        return False
-
-    def _is_near(self, path: str, changed: int, size: int) -> bool:
-        far, share = self._far.pop(path, 0), size // NEAR_SHARE
-        if changed < (min(NEAR_BYTES, share) if far < MAX_FAR else share):
-            return True
-        self._far[path] = far + 1
-        return False
-
     def _examine(self, copied: CopiedFile) -> ExaminedPhoto | RejectionCause | None:
         return examine(self._root, copied.file, copied.camera, self._limits, copied.spooled)
 
     def _look(self, files: Sequence[Fingerprint]) -> Sequence[Fingerprint | None]:
         found = fingerprints(self._root, [file.path for file in files])
         return [found.get(file.path) for file in files]
+
+
+def _photo(file: Fingerprint, camera: SourceCamera, examined: ExaminedPhoto, spooled: SpooledFile) -> Photo:
+    return Photo(
+        camera=camera,
+        sha256=examined.blob.sha256,
+        size=examined.blob.size,
+        header=examined.header,
+        captured=examined.captured,
+        ingested_at=datetime.now(UTC),
+        file=file,
+        may_be_known=spooled.may_be_known,
+    )

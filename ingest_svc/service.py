@@ -25,6 +25,7 @@ from ingest_svc.messages import ingested, rejected
 from ingest_svc.originals import Originals
 from ingest_svc.receiving.arrivals import Arrivals
 from ingest_svc.receiving.uploads import Uploads
+from ingest_svc.restless_files import WATCHING_THREADS, RestlessFiles
 from ingest_svc.storage_state import StorageState
 from ingest_svc.thread_pool import ThreadPool
 from ingest_svc.turns import Progress, Turns
@@ -116,6 +117,7 @@ async def compose(
         with (
             closing(ThreadPool("ingest-checks", 1)) as checks,
             closing(ThreadPool("ingest-readers", READER_THREADS)) as readers,
+            closing(ThreadPool("ingest-watchers", WATCHING_THREADS)) as watchers,
         ):
             folders = CameraFolders(lambda camera_id: cameras.get(camera_id) is not None)
             seconds = config.ingest_clock_tolerance_seconds
@@ -127,7 +129,8 @@ async def compose(
             await blobs.prepare()
             announcer = Announcer(publishing(bus, known_files, originals))
             storage = StorageState()
-            importer = FileImporter(root, blobs, limits, storage, readers, checks)
+            restless = RestlessFiles(root, readers, watchers)
+            importer = FileImporter(root, blobs, limits, storage, readers, checks, restless)
             scan = FolderScan(
                 root,
                 clock=lock.clock,

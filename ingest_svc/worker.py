@@ -22,7 +22,7 @@ from ingest_svc.thread_pool import ThreadPool
 from ingest_svc.turns import Turns
 from ingest_svc.waiting_files import HeldPhotos, Source, WaitingFile, WaitingFiles
 from ingest_svc.watching.camera_folders import CameraFolders
-from ingest_svc.watching.completion import CompleteFile, CompletionTracker
+from ingest_svc.watching.completion import CompleteFile, CompletionTracker, Moment
 from ingest_svc.watching.file_events import FileEventType, FolderEventType
 from ingest_svc.watching.folder_scan import FolderScan
 from ingest_svc.watching.folder_walk import camera_folder, camera_folder_names, outermost, walk
@@ -301,14 +301,14 @@ class IngestWorker:
             file = found.get(entry.path)
             if file is None:
                 self._missing(entry.path)
-            if file is None or self._duplicate_filter.knows(file):
+            if file is None and entry.moment is not None:  # it is being replaced, perhaps
+                self._completion.retry(entry.path, time.monotonic())
+            elif file is None or self._duplicate_filter.knows(file):
                 self._completion.forget(entry.path)
             elif entry.moment is None:
                 await self._submit_or_wait(file, entry.at)
-            elif entry.moment == (file.size, file.mtime_ns, file.inode):
-                await self._submit(file, entry.at, restless=True)  # by its turn the moment would have passed
-            else:
-                self._completion.retry(entry.path, time.monotonic())  # the moment has passed
+            else:  # by its turn the moment would have passed
+                await self._submit(file, entry.at, moment=entry.moment)
             self._completion.remove(entry)
 
     def _missing(self, path: str) -> None:
@@ -367,7 +367,12 @@ class IngestWorker:
             await self._submit(waiting.file, waiting.complete_at, turns=turns)
 
     async def _submit(
-        self, file: Fingerprint, completed_at: float, *, restless: bool = False, turns: Turns | None = None
+        self,
+        file: Fingerprint,
+        completed_at: float,
+        *,
+        moment: Moment | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """`turns` is given if the file has waited for one."""
         owner = self._admission.of_file(file)
@@ -376,7 +381,7 @@ class IngestWorker:
             return
         await self._duplicate_filter.reserve()
         if turns is None:
-            self._duplicate_filter.submit(file, owner, completed_at, restless)
+            self._duplicate_filter.submit(file, owner, completed_at, moment)
         else:
             end = turns.begin(None if isinstance(owner, RejectionCause) else owner.id)
             self._duplicate_filter.submit(file, owner, completed_at, end_turn=lambda: self._end_turn(end))

@@ -18,31 +18,41 @@ PATIENCE_SECONDS = 30.0
 # pause is worth half as much after PAUSE_HALF_LIFE_SECONDS, so that one stall of the camera does not count
 # for ever.
 RESTLESS_SECONDS, STEP_SECONDS, RETRY_SECONDS = 1.5, 0.02, 0.15
-LEARN_SECONDS, QUIET_SHARE, MIN_QUIET_SECONDS, PAUSE_HALF_LIFE_SECONDS = 0.75, 0.5, 0.03, 2.0
+LEARN_SECONDS, QUIET_SHARE, PAUSE_HALF_LIFE_SECONDS = 1.0, 0.5, 2.0
 
 # Size, mtime and inode.
 State = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
+class Moment:
+    """When a restless file, which may change at any time, is complete: in this state. `pause` is the longest
+    time for which it did not change lately."""
+
+    state: State
+    pause: float
+
+
+@dataclass(frozen=True)
 class CompleteFile:
     """`reported`: the system reported the completion; otherwise the file did not change for a while. `at` is
-    when the completion was noticed. `position` is the file's place in the order of arrival. `moment` is the
-    state in which a restless file, which may change at any time, is complete."""
+    when the completion was noticed. `position` is the file's place in the order of arrival. A restless file
+    has a `moment`."""
 
     path: str
     at: float
     reported: bool
     position: int
-    moment: State | None = None
+    moment: Moment | None = None
 
 
 @dataclass
 class _IncompleteFile:
     """`written`: the system will report when the file is closed. `busy`: it is empty, open for writing, or
-    changed between the last two checks. `state` is its size, mtime and inode. `overwritten`: it changed
-    without growing. A restless file is so `since`; `offered`: its present state was returned as complete, or
-    the last one was just now, until `retry_at`."""
+    changed between the last two checks. `state` is its size, mtime and inode, `seen_at` when it was last
+    found in it. `overwritten`: it changed without growing. A restless file is so `since`; `learned`: its
+    pauses are known; `offered`: it was returned as complete, and nothing has come of that yet; it is not
+    again before `retry_at`."""
 
     position: int
     written: bool
@@ -50,8 +60,10 @@ class _IncompleteFile:
     check_at: float
     busy: bool = False
     state: State | None = None
+    seen_at: float = 0.0
     overwritten: bool = False
     since: float | None = None
+    learned: bool = False
     changes: int = 0
     longest_pause: float = 0.0
     offered: bool = False
@@ -97,8 +109,9 @@ class CompletionTracker:
             self._complete.pop(path, None)  # a file that is completed again moves to the end
             self._complete[path] = CompleteFile(path, now, True, position)
         elif event is FileEventType.WRITTEN:
-            self._complete.pop(path, None)
+            withdrawn = self._complete.pop(path, None)
             file = self._incomplete.setdefault(path, _IncompleteFile(position, True, now, now))
+            file.offered &= withdrawn is None
             if file.since is None:
                 file.unchanged_since = now
                 if not file.written:
@@ -124,24 +137,28 @@ class CompletionTracker:
         file = self._incomplete.get(path)
         if file is None:
             return
+        if found is None and file.since is not None and file.state is not None:
+            file.state, file.check_at = None, now + STEP_SECONDS  # it is being replaced, perhaps
+            return
         if found is None:
             del self._incomplete[path]
             self.forget(path)
             return
-        state = (found.size, found.mtime_ns, found.inode)
+        state = state_of(found)
         file.busy = busy or file.state not in (None, state)
         if file.state != state:
             if file.state is not None:
                 file.overwritten |= found.size <= file.state[0] or found.inode != file.state[2]
-                file.changes, file.offered = file.changes + 1, False
-                pause = now - file.unchanged_since
+                file.changes += 1
                 if file.changes > 1:
-                    faded = file.longest_pause * 0.5 ** (pause / PAUSE_HALF_LIFE_SECONDS)
-                    file.longest_pause = max(pause, faded)
+                    faded = 0.5 ** ((now - file.unchanged_since) / PAUSE_HALF_LIFE_SECONDS)
+                    pause = file.seen_at - file.unchanged_since
+                    file.longest_pause = max(pause, file.longest_pause * faded)
             # The first check of a file that is being written only learns its state.
             if file.state is not None or not file.written:
                 file.unchanged_since = now
             file.state = state
+        file.seen_at = now
         unchanged = now - file.unchanged_since
         if unchanged >= self._patience or (
             unchanged >= self._settle_seconds and not busy and not file.written
@@ -151,10 +168,13 @@ class CompletionTracker:
             return
         waited = now - self._waiting_since.get(path, now)
         if file.since is None and file.overwritten and waited >= RESTLESS_SECONDS:
-            file.since, file.overwritten, file.changes, file.longest_pause = now, False, 0, 0.0
+            file.since = now
+            if not file.learned:  # its pauses
+                file.overwritten, file.changes = False, 0
         elif self._quiet_for_now(file, now):
             file.offered = True
-            self._complete[path] = CompleteFile(path, now, False, file.position, state)
+            moment = Moment(state, file.longest_pause)
+            self._complete[path] = CompleteFile(path, now, False, file.position, moment)
         file.check_at = now + (self._settle_seconds if file.since is None else STEP_SECONDS)
 
     def retry(self, path: str, now: float) -> None:
@@ -169,21 +189,21 @@ class CompletionTracker:
         """The file was taken in, or never will be: it does not wait any longer."""
         self._waiting_since.pop(path, None)
         self._completed_since.pop(path, None)
-        if file := self._incomplete.get(path):  # it has changed since
+        if file := self._incomplete.get(path):  # it has changed since, perhaps
             self._waiting_since[path] = file.unchanged_since
-            file.since, file.offered = None, False
+            file.since, file.offered, file.check_at = None, False, 0.0
 
     def _completed_before(self, path: str, now: float) -> bool:
         return now - self._completed_since.setdefault(path, now) >= RESTLESS_SECONDS
 
     @staticmethod
     def _quiet_for_now(file: _IncompleteFile, now: float) -> bool:
-        if file.since is None or now - file.since < LEARN_SECONDS or file.changes < 2:
-            return False  # it is not known yet
-        if not file.overwritten or file.offered or now < file.retry_at:
+        if file.since is None:
             return False
-        quiet = now - file.unchanged_since
-        return quiet >= max(MIN_QUIET_SECONDS, QUIET_SHARE * file.longest_pause)
+        file.learned |= now - file.since >= LEARN_SECONDS and file.changes >= 2
+        if not file.learned or not file.overwritten or file.offered or now < file.retry_at:
+            return False
+        return now - file.unchanged_since >= QUIET_SHARE * file.longest_pause
 
     def pause(self, now: float) -> float | None:
         """Seconds until there is something to do; None if there is nothing to wait for."""
@@ -214,3 +234,7 @@ class CompletionTracker:
         """Stops tracking a complete file, unless it was completed again since."""
         if self._complete.get(file.path) is file:
             del self._complete[file.path]
+
+
+def state_of(file: Fingerprint) -> State:
+    return file.size, file.mtime_ns, file.inode

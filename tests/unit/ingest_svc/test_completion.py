@@ -3,7 +3,12 @@
 import pytest
 
 from ingest_svc.fingerprint import Fingerprint
-from ingest_svc.watching.completion import LEARN_SECONDS, RESTLESS_SECONDS, CompletionTracker
+from ingest_svc.watching.completion import (
+    LEARN_SECONDS,
+    RESTLESS_SECONDS,
+    CompleteFile,
+    CompletionTracker,
+)
 from ingest_svc.watching.file_events import FileEventType
 
 
@@ -158,7 +163,7 @@ def quiet_moments(
             tracker.update("a.jpg", state(sizes[changes % len(sizes)], changes), True, now)
         for entry in tracker.complete():
             assert entry.moment is not None
-            assert entry.moment[1] == changes
+            assert entry.moment.state[1] == changes
             moments.append(now - changed)
             tracker.remove(entry)
             tracker.retry("a.jpg", now)
@@ -175,6 +180,48 @@ def test_a_file_that_only_grows_is_not_complete_for_a_moment() -> None:
     """For example one that is uploaded slowly, in the place of an older one."""
     sizes = (9000, 9000, 9000, *range(1000))
     assert quiet_moments(CompletionTracker(0.25), (0.1,), sizes) == []
+
+
+def test_a_file_that_was_taken_in_does_not_wait_for_what_it_waited_for_before() -> None:
+    tracker = CompletionTracker(0.25)
+    tracker.record("a.jpg", FileEventType.FOUND, 0.0)
+    tracker.update("a.jpg", state(0), True, 0.25)
+    tracker.wait("a.jpg", 30.0, 0.25)
+    assert tracker.due(1.0) == []
+    tracker.forget("a.jpg")
+    assert tracker.due(1.0) == ["a.jpg"]
+
+
+def test_a_fast_file_is_complete_at_any_moment_and_only_once_until_it_was_tried() -> None:
+    tracker = CompletionTracker(0.25)
+    tracker.record("a.jpg", FileEventType.WRITTEN, 0.0)
+    times, offers = [round(step * 0.02, 2) for step in range(300)], list[CompleteFile]()
+    for change, now in enumerate(times):
+        if tracker.due(now):
+            tracker.update("a.jpg", state(10, change), True, now)
+        for entry in tracker.complete():
+            offers.append(entry)
+            tracker.remove(entry)
+    assert len(offers) == 1
+    assert offers[0].moment is not None
+    assert offers[0].moment.pause < 0.1
+    tracker.retry("a.jpg", times[-1])
+    tracker.update("a.jpg", state(10, -1), True, times[-1] + 1.0)
+    assert len(tracker.complete()) == 1
+    tracker.record("a.jpg", FileEventType.WRITTEN, times[-1] + 2.0)  # before anybody has tried it
+    assert tracker.complete() == []
+    tracker.update("a.jpg", state(10, -2), True, times[-1] + 2.0)
+    assert len(tracker.complete()) == 1
+
+
+def test_a_restless_file_may_be_away_for_a_moment() -> None:
+    """As one that is deleted and made anew."""
+    tracker = CompletionTracker(0.25)
+    assert quiet_moments(tracker, (0.2,), (10,))
+    tracker.update("a.jpg", None, False, 100.0)
+    assert len(tracker) == 1
+    tracker.update("a.jpg", None, False, 100.02)
+    assert len(tracker) == 0
 
 
 def test_a_file_that_was_taken_in_settles_as_any_other() -> None:

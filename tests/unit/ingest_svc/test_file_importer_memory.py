@@ -23,6 +23,7 @@ from ingest_svc.fingerprint import fingerprint
 from ingest_svc.formats.inspection import PhotoLimits
 from ingest_svc.file_importer import FileImporter
 from ingest_svc.facts import SourceCamera, Photo
+from ingest_svc.restless_files import RestlessFiles
 from ingest_svc.storage_state import StorageState
 from ingest_svc.thread_pool import ThreadPool
 from mesh.blobs import FileBlobs
@@ -35,7 +36,8 @@ async def main(root, media, most, *paths):
     blobs = FileBlobs(Path(media))
     with closing(ThreadPool("reads", 1)) as reads, closing(ThreadPool("looks", 1)) as looks:
         limits = PhotoLimits(int(most), 10**9)
-        importer = FileImporter(Path(root), blobs, limits, StorageState(), reads, looks)
+        restless = RestlessFiles(Path(root), reads, reads)
+        importer = FileImporter(Path(root), blobs, limits, StorageState(), reads, looks, restless)
         for path in paths:
             before = peak()
             photo = await importer.run(fingerprint(Path(root), path), SourceCamera("door", "door", UTC))
