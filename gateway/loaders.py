@@ -32,7 +32,7 @@ MediaMessage = media_service_pb2.StoredMedia
 DetectionPage = detection_service_pb2.DetectionPage
 FailureMessage = event_service_pb2.EventFailure
 AssessmentPage = event_service_pb2.ListAssessmentsResponse
-DetectionKey = tuple[str, int]  # the parent's id, page size
+DetectionKey = tuple[str, int, tuple[str, ...]]  # the parent's id, page size, zones
 AssessmentKey = tuple[str, int, str]  # the event's id, page size, page token
 
 
@@ -111,14 +111,14 @@ class Loaders:
         return await self._detections("media_ids", keys)
 
     async def _detections(self, parents: str, keys: list[DetectionKey]) -> list[DetectionPage]:
-        """Makes one call for each page size."""
+        """Makes one call for each page size and choice of zones."""
         pages: dict[DetectionKey, DetectionPage] = {}
-        for size in {size for _, size in keys}:
-            ids = [id for id, wanted in keys if wanted == size]
-            request = detection_service_pb2.BatchListDetectionsRequest(page_size=size)
+        for size, zones in {(size, zones) for _, size, zones in keys}:
+            ids = [id for id, *wanted in keys if wanted == [size, zones]]
+            request = detection_service_pb2.BatchListDetectionsRequest(page_size=size, zone_ids=zones)
             getattr(request, parents).extend(ids)
             response = await call(self._siblings.detections.BatchListDetections, request)
-            pages |= {(page.parent_id, size): page for page in response.pages}
+            pages |= {(page.parent_id, size, zones): page for page in response.pages}
         return [pages.get(key, DetectionPage(parent_id=key[0])) for key in keys]
 
     async def _assessments(self, keys: list[AssessmentKey]) -> list[AssessmentPage | BaseException]:

@@ -23,7 +23,7 @@ from graphql import (
 from gateway.schema.paging import LARGEST_DETECTION_PAGE, PAGE
 from mesh.problems import Invalid
 
-# subscription > event > detections > edges > node > media > camera > thresholds > label has 9 levels.
+# subscription > event > detections > edges > node > media > camera > zones > polygon > x has 10 levels.
 MAX_DEPTH = 12
 # The number of fields in the response if every page and list is full: about a second of work. The largest
 # page of media, with the largest page of detections of each and all their fields, stays just below.
@@ -36,11 +36,17 @@ PREVIEW_FIELD = ("Query", "previewPolicy")
 # The assumed length of a list that has no bound of its own.
 LIST_LENGTH = 10
 # Lists that are longer: one sample every 5 s for an hour; the most frames of a preview; the most findings
-# that a detector reports for a frame.
+# that a detector reports for a frame; what a camera may have.
 LIST_LENGTHS = {
     ("Gpu", "history"): 720,
     ("PolicyPreview", "frames"): 200,
     ("FramePreview", "detections"): 100,
+    ("Camera", "zones"): 32,
+    ("Camera", "lines"): 32,
+    ("Camera", "masks"): 32,
+    ("Camera", "sizeFilters"): 32,
+    ("Zone", "polygon"): 64,
+    ("Mask", "polygon"): 64,
 }
 
 

@@ -8,13 +8,27 @@ import strawberry
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.context import Info
-from gateway.schema.message_fields import message_field, round_float32
+from gateway.schema.message_fields import computed_field, message_field, round_float32, to_list
+from gateway.schema.scene import (
+    CameraGround,
+    CameraLine,
+    CameraMask,
+    CameraSizeFilter,
+    CameraZone,
+    LineInput,
+    MaskInput,
+    SizeFilterInput,
+    ZoneInput,
+    size_filter_messages,
+    size_filters_of,
+)
 from lares.store.v1 import camera_pb2, camera_service_pb2
 from mesh.labels import unique_by_canonical
 from mesh.problems import Invalid, NotFound
 from mesh.rpc import call
 
-LIST_PAGE = 1000
+LIST_PAGE = 500  # of cameras with as many zones as there can be, a message holds
+AT_MOST = "At most 32."
 TIME_ZONE = "An IANA name; empty means the setting LARES_TIME_ZONE."
 
 
@@ -39,6 +53,16 @@ class Camera:
         ],
         description="These take precedence over the thresholds in Lares's settings.",
     )
+    zones: list[CameraZone] = message_field(
+        "zones", list_of=CameraZone, description="The first that contains a foot point counts."
+    )
+    lines: list[CameraLine] = message_field("lines", list_of=CameraLine)
+    masks: list[CameraMask] = message_field("masks", list_of=CameraMask)
+    size_filters: list[CameraSizeFilter] = computed_field(size_filters_of)
+    ground: CameraGround = message_field("ground")
+    warnings: list[str] = message_field(
+        "warnings", to_list, description="Zones and lines that are probably wrong, one sentence for each."
+    )
 
 
 @strawberry.input
@@ -54,15 +78,27 @@ class CreateCameraInput:
     time_zone: str = strawberry.field(default="", description=TIME_ZONE)
     enabled: bool = True
     thresholds: list[ThresholdInput] = strawberry.field(default_factory=list)
+    zones: list[ZoneInput] = strawberry.field(default_factory=list, description=AT_MOST)
+    lines: list[LineInput] = strawberry.field(default_factory=list, description=AT_MOST)
+    masks: list[MaskInput] = strawberry.field(default_factory=list, description=AT_MOST)
+    size_filters: list[SizeFilterInput] = strawberry.field(default_factory=list)
+    ground: CameraGround = CameraGround.UNSPECIFIED
 
 
-@strawberry.input(description="Settings that are absent or null stay as they are.")
+@strawberry.input(
+    description="Settings that are absent or null stay as they are. A list replaces the whole list of before."
+)
 class UpdateCameraInput:
     id: strawberry.ID
     name: str | None = None
     time_zone: str | None = strawberry.field(default=None, description=TIME_ZONE)
     enabled: bool | None = None
     thresholds: list[ThresholdInput] | None = None
+    zones: list[ZoneInput] | None = strawberry.field(default=None, description=AT_MOST)
+    lines: list[LineInput] | None = strawberry.field(default=None, description=AT_MOST)
+    masks: list[MaskInput] | None = strawberry.field(default=None, description=AT_MOST)
+    size_filters: list[SizeFilterInput] | None = None
+    ground: CameraGround | None = None
 
 
 @strawberry.type
@@ -105,6 +141,11 @@ async def create_camera(info: Info, input: CreateCameraInput) -> CameraPayload:
         time_zone=input.time_zone,
         enabled=input.enabled,
         thresholds=_thresholds(input.thresholds),
+        zones=[zone.message() for zone in input.zones],
+        lines=[line.message() for line in input.lines],
+        masks=[mask.message() for mask in input.masks],
+        size_filters=size_filter_messages(input.size_filters),
+        ground=input.ground.value,
     )
     request = camera_service_pb2.CreateCameraRequest(camera=camera)
     response = await call(info.context.siblings.cameras.CreateCamera, request)
@@ -131,6 +172,11 @@ def given_settings(input: UpdateCameraInput) -> dict[str, Any]:
         "time_zone": input.time_zone,
         "enabled": input.enabled,
         "thresholds": None if input.thresholds is None else _thresholds(input.thresholds),
+        "zones": None if input.zones is None else [zone.message() for zone in input.zones],
+        "lines": None if input.lines is None else [line.message() for line in input.lines],
+        "masks": None if input.masks is None else [mask.message() for mask in input.masks],
+        "size_filters": None if input.size_filters is None else size_filter_messages(input.size_filters),
+        "ground": input.ground.value if input.ground else None,
     }
     return {name: value for name, value in values.items() if value is not None}
 

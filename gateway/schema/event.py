@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gateway.context import Info
 from gateway.schema.assessment import Assessment, Failure, Severity
 from gateway.schema.camera import Camera
-from gateway.schema.media import Detection, Media, connect_detections, load_camera
+from gateway.schema.media import IN_ZONES, Detection, Media, connect_detections, load_camera, zone_key
 from gateway.schema.message_fields import is_uuid, message_field, optional_message_field, to_list
 from gateway.schema.paging import (
     LARGEST_ASSESSMENT_PAGE,
@@ -21,7 +21,7 @@ from gateway.schema.paging import (
     page_size,
 )
 from lares.store.v1 import event_pb2, event_service_pb2
-from lares.store.v1.detection_service_pb2 import ListDetectionsRequest
+from lares.store.v1.detection_service_pb2 import DetectionPage, ListDetectionsRequest
 from mesh.permissions import READ
 from mesh.problems import NotFound
 from mesh.rpc import call
@@ -54,6 +54,12 @@ class Event:
         "labels", to_list, description="The labels of its detections, sorted, each once."
     )
 
+    zones: list[strawberry.ID] = message_field(
+        "zone_ids",
+        to_list,
+        description="The ids of the zones that its detections are in, as they were then, sorted, each once.",
+    )
+
     assessment: Assessment | None = optional_message_field(
         "assessment", of=Assessment, description="Null until the event is assessed."
     )
@@ -78,15 +84,21 @@ class Event:
     async def camera(self, info: Info) -> Camera:
         return await load_camera(info, self.message.camera_id, self.message.camera_name)
 
-    @strawberry.field(description="In order of capture; those of one time by score, best first.")
+    @strawberry.field(description="In order of capture; those of one time by score, best first. " + IN_ZONES)
     async def detections(
-        self, info: Info, first: int | None = PAGE, after: str | None = None
+        self,
+        info: Info,
+        first: int | None = PAGE,
+        after: str | None = None,
+        zone_ids: list[strawberry.ID] | None = None,
     ) -> Connection[Detection]:
-        size = page_size(first, LARGEST_DETECTION_PAGE)
+        id, size, zones = self.message.id, page_size(first, LARGEST_DETECTION_PAGE), zone_key(zone_ids)
+        if zone_ids == []:  # which a request to the store cannot say
+            return connect_detections(DetectionPage())
         if after:
-            request = ListDetectionsRequest(event_id=self.message.id, page_size=size, page_token=after)
+            request = ListDetectionsRequest(event_id=id, page_size=size, page_token=after, zone_ids=zones)
             return connect_detections(await call(info.context.siblings.detections.ListDetections, request))
-        return connect_detections(await info.context.loaders.event_detections.load((self.message.id, size)))
+        return connect_detections(await info.context.loaders.event_detections.load((id, size, zones)))
 
     @strawberry.field(description="In order of capture.")
     async def media(self, info: Info) -> list[Media]:
@@ -105,6 +117,11 @@ class EventFilter:
         description="The event has at least one of these labels, in any spelling. An unknown label is "
         "an error.",
     )
+    zone_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None,
+        description="The event has a detection in at least one of these zones. The id of a zone is unique "
+        "only within its camera.",
+    )
     severities: list[Severity] | None = None
     statuses: list[EventStatus] | None = None
     started_after: Timestamp | None = strawberry.field(default=None, description="Inclusive.")
@@ -113,12 +130,13 @@ class EventFilter:
     @property
     def matches_nothing(self) -> bool:
         """Whether a list is empty. An EventFilter message cannot say that."""
-        return [] in (self.camera_ids, self.labels, self.severities, self.statuses)
+        return [] in (self.camera_ids, self.labels, self.zone_ids, self.severities, self.statuses)
 
     def message(self) -> event_service_pb2.EventFilter:
         return event_service_pb2.EventFilter(
             camera_ids=self.camera_ids or [],
             labels=self.labels or [],
+            zone_ids=self.zone_ids or [],
             severities=[severity.value for severity in self.severities or []],
             statuses=[status.value for status in self.statuses or []],
             started_after=self.started_after,

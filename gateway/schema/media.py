@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
 from gateway.schema.camera import Camera
-from gateway.schema.message_fields import is_uuid, message_field, round_float32
+from gateway.schema.message_fields import is_uuid, message_field, round_float32, to_list
 from gateway.schema.paging import (
     LARGEST_DETECTION_PAGE,
     PAGE,
@@ -30,6 +30,8 @@ from mesh.permissions import READ
 from mesh.problems import NotFound
 from mesh.rpc import call
 from mesh.security import current_caller
+
+IN_ZONES = "With `zoneIds`, only those in at least one of these zones; an empty list matches nothing."
 
 
 @strawberry.type(description="The edges of a box, as fractions (0 to 1) of the upright photo.")
@@ -58,6 +60,11 @@ class Detection:
     score: float = message_field("detection.score", round_float32, description="0 to 1.")
     box: Box = message_field("detection", Box.of_detection)
     captured_at: Timestamp = message_field("captured_at")
+    zones: list[strawberry.ID] = message_field(
+        "zone_ids",
+        to_list,
+        description="The ids of the zones that contain its foot point, as they were when it was recorded.",
+    )
 
     @strawberry.field
     async def media(self, info: Info) -> "Media":
@@ -97,21 +104,30 @@ class Media:
     async def camera(self, info: Info) -> Camera:
         return await load_camera(info, self.message.media.camera_id, self.message.media.camera_name)
 
-    @strawberry.field(description="Best score first; empty if there are none.")
+    @strawberry.field(description="Best score first; empty if there are none. " + IN_ZONES)
     async def detections(
-        self, info: Info, first: int | None = PAGE, after: str | None = None
+        self,
+        info: Info,
+        first: int | None = PAGE,
+        after: str | None = None,
+        zone_ids: list[strawberry.ID] | None = None,
     ) -> Connection[Detection]:
-        id, size = self.message.media.id, page_size(first, LARGEST_DETECTION_PAGE)
-        if after:
-            request = ListDetectionsRequest(media_id=id, page_size=size, page_token=after)
+        id, size, zones = self.message.media.id, page_size(first, LARGEST_DETECTION_PAGE), zone_key(zone_ids)
+        if after and zone_ids != []:
+            request = ListDetectionsRequest(media_id=id, page_size=size, page_token=after, zone_ids=zones)
             return connect_detections(await call(info.context.siblings.detections.ListDetections, request))
-        if not self.message.detection_count:
+        if not self.message.detection_count or zone_ids == []:
             return connect(Detection, [], ListDetectionsResponse())
-        return connect_detections(await info.context.loaders.media_detections.load((id, size)))
+        return connect_detections(await info.context.loaders.media_detections.load((id, size, zones)))
 
 
 def connect_detections(page: DetectionPage | ListDetectionsResponse) -> Connection[Detection]:
     return connect(Detection, page.detections, page)
+
+
+def zone_key(zone_ids: list[strawberry.ID] | None) -> tuple[str, ...]:
+    """The zones as part of a loader's key: requests for the same zones are one."""
+    return tuple(sorted(zone_ids or ()))
 
 
 async def load_camera(info: Info, id: str, name: str) -> Camera:

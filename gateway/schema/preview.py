@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gateway.context import Info
 from gateway.schema.camera import UpdateCameraInput, given_settings
 from gateway.schema.media import Box
-from gateway.schema.message_fields import message_field, round_float32
+from gateway.schema.message_fields import message_field, round_float32, to_list
 from lares.store.v1 import camera_pb2, camera_service_pb2
 from mesh.boxes import edges
 from mesh.rpc import call
@@ -41,6 +41,11 @@ class DetectionPreview:
         "proposed", description="The decision that the proposed settings lead to."
     )
 
+    zones: list[strawberry.ID] = message_field(
+        "zone_ids",
+        to_list,
+        description="The ids of the proposed zones that its foot point is in, if it is kept.",
+    )
     box: Box = message_field("detection.bounding_box", lambda box: Box.of_edges(edges(box)))
 
 

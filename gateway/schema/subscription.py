@@ -39,8 +39,8 @@ class Subscription:
     @strawberry.subscription(
         description="Every change after the cursor `after`, then live changes, each once and in order. `0` "
         "starts with the oldest change that is kept; without `after` it starts now. `minSeverity` leaves out "
-        "events that are assessed below it or not assessed yet, but never deletions. An empty list of "
-        "`cameraIds` matches nothing."
+        "events that are assessed below it or not assessed yet, `zoneIds` those that are in none of these "
+        "zones, but never deletions. An empty list matches nothing."
     )
     async def event_changed(
         self,
@@ -48,8 +48,13 @@ class Subscription:
         after: str | None = None,
         camera_ids: list[strawberry.ID] | None = None,
         min_severity: Severity | None = None,
+        zone_ids: list[strawberry.ID] | None = None,
     ) -> AsyncGenerator[EventChange, None]:
-        matches = _filter(None if camera_ids is None else set(camera_ids), min_severity)
+        matches = _filter(
+            None if camera_ids is None else set(camera_ids),
+            None if zone_ids is None else set(zone_ids),
+            min_severity,
+        )
         async with aclosing(info.context.feed.watch(_sequence(after))) as changes:
             async for change in changes:
                 if matches(change):
@@ -66,16 +71,20 @@ def _sequence(after: str | None) -> int | None:
 
 
 def _filter(
-    cameras: set[strawberry.ID] | None, min_severity: Severity | None
+    cameras: set[strawberry.ID] | None, zones: set[strawberry.ID] | None, min_severity: Severity | None
 ) -> Callable[[events_pb2.EventChanged], bool]:
-    """Deletions pass whatever `min_severity` is, because a client that shows an event must learn that it was
-    deleted."""
+    """Deletions pass whatever `zones` and `min_severity` are, because a client that shows an event must learn
+    that it was deleted. No zones at all match nothing."""
 
     def matches(change: events_pb2.EventChanged) -> bool:
         if cameras is not None and change.event.camera_id not in cameras:
             return False
-        if min_severity is None or change.deleted:
+        if zones is not None and not zones:
+            return False
+        if change.deleted:
             return True
-        return change.event.assessment.severity >= min_severity.value
+        if zones is not None and zones.isdisjoint(change.event.zone_ids):
+            return False
+        return min_severity is None or change.event.assessment.severity >= min_severity.value
 
     return matches

@@ -28,6 +28,7 @@ from gateway.loaders import Loaders
 from gateway.schema import make_schema
 from lares.ingest.v1.media_pb2 import REJECTION_REASON_CORRUPT
 from lares.reason.v1 import reason_service_pb2
+from lares.scene.v1.scene_pb2 import ZONE_KIND_ENTRY, Point
 from lares.store.v1 import event_service_pb2, media_service_pb2
 from lares.store.v1.camera_service_pb2 import POLICY_DECISION_KEPT
 from mesh.permissions import EVERY, OF_A_KEY, READ, UPLOAD, Permission
@@ -145,7 +146,12 @@ async def test_no_field_asks_a_sibling_without_a_caller(gateway: Gateway) -> Non
     store = gateway.store
     store.add_event(0, score=40)
     store.add_event(1, camera="gone")
-    store.cameras["front-door"].thresholds["person"] = 0.5
+    camera = store.cameras["front-door"]
+    camera.thresholds["person"] = 0.5
+    camera.zones.add(kind=ZONE_KIND_ENTRY).polygon.add()
+    camera.lines.add(start=Point(), end=Point())
+    camera.masks.add().polygon.add()
+    camera.size_filters["person"].min_area = 0.5
     store.failures[EVENT] = event_service_pb2.EventFailure(event_id=EVENT)
     store.failures[EVENT].failed_at.FromDatetime(NOON)
     store.rejections.append(REJECTION)

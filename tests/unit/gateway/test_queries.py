@@ -215,6 +215,7 @@ async def test_the_whole_filter_is_passed_to_the_store(gateway: Gateway) -> None
         f={
             "cameraIds": ["a", "b"],
             "labels": ["dog"],
+            "zoneIds": ["path", "steps"],
             "severities": ["HIGH", "CRITICAL"],
             "statuses": ["ASSESSED"],
             "startedAfter": "2026-11-21T12:00:00+01:00",
@@ -225,6 +226,7 @@ async def test_the_whole_filter_is_passed_to_the_store(gateway: Gateway) -> None
     assert (request.page_size, request.page_token) == (7, "3")
     assert list(request.filter.camera_ids) == ["a", "b"]
     assert list(request.filter.labels) == ["dog"]
+    assert list(request.filter.zone_ids) == ["path", "steps"]
     assert list(request.filter.severities) == [assessment_pb2.SEVERITY_HIGH, assessment_pb2.SEVERITY_CRITICAL]
     assert list(request.filter.statuses) == [event_pb2.EVENT_STATUS_ASSESSED]
     assert request.filter.started_after.ToJsonString() == "2026-11-21T11:00:00Z"
@@ -374,7 +376,7 @@ async def test_two_thresholds_of_one_label_are_refused(
     assert repr(labels[1]) in error["message"]
 
 
-EMPTY_LISTS = ["cameraIds", "labels", "severities", "statuses"]
+EMPTY_LISTS = ["cameraIds", "labels", "zoneIds", "severities", "statuses"]
 
 
 @pytest.mark.parametrize("name", EMPTY_LISTS)

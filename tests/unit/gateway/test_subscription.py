@@ -11,8 +11,8 @@ from tests.unit.gateway.client import Client, connected
 from tests.unit.gateway.conftest import SECRET, Gateway
 from tests.unit.gateway.fake_store import uuid
 
-CURSORS = """subscription($after: String, $cameras: [ID!], $least: Severity) {
-  eventChanged(after: $after, cameraIds: $cameras, minSeverity: $least) { cursor } }"""
+CURSORS = """subscription($after: String, $cameras: [ID!], $zones: [ID!], $least: Severity) {
+  eventChanged(after: $after, cameraIds: $cameras, zoneIds: $zones, minSeverity: $least) { cursor } }"""
 
 
 async def collect(client: Client, count: int) -> list[str]:
@@ -105,29 +105,38 @@ async def test_a_deletion_is_a_change_without_an_event(served: Gateway) -> None:
         ({"cameras": ["a", "b"]}, ["1", "2", "3", "4", "5"]),
         ({"cameras": None}, ["1", "2", "3", "4", "5"]),
         ({"cameras": ["b"], "least": "LOW"}, ["2"]),
+        ({"zones": ["path"]}, ["2", "4"]),
+        ({"zones": ["path", "steps"]}, ["2", "4", "5"]),
+        ({"zones": ["path"], "cameras": ["a"], "least": "LOW"}, ["4"]),
     ],
 )
 async def test_filters(served: Gateway, variables: dict[str, Any], cursors: list[str]) -> None:
     """The events are not assessed, LOW, MEDIUM, CRITICAL and not assessed."""
+    zones: tuple[list[str], ...] = ([], ["path"], [], ["path", "steps"], ["steps"])
     for index, (camera, score) in enumerate([("a", None), ("b", 29), ("a", 30), ("a", 85), ("b", None)]):
-        served.store.add_change(served.store.add_event(index, camera=camera, score=score))
+        event = served.store.add_event(index, camera=camera, score=score)
+        event.zone_ids[:] = zones[index]
+        served.store.add_change(event)
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
         await client.subscribe(CURSORS, after="0", **variables)
         assert await collect(client, len(cursors)) == cursors
         # No other message arrives before the next change that matches.
-        served.publish(served.store.add_event(9, camera="b", score=99))
+        event = served.store.add_event(9, camera=(variables.get("cameras") or "b")[0], score=99)
+        event.zone_ids[:] = ["path"]
+        served.publish(event)
         assert await collect(client, 1) == ["6"]
 
 
-async def test_an_empty_list_of_cameras_matches_nothing(served: Gateway) -> None:
+@pytest.mark.parametrize("filter", ["cameras", "zones"])
+async def test_an_empty_list_matches_nothing(served: Gateway, filter: str) -> None:
     event = served.store.add_event(1)
     served.publish(event)
     served.publish(event, deleted=True)
     async with connected(served.url, x_api_key=SECRET) as client:
         await client.init()
-        await client.subscribe(CURSORS, id="nothing", after="0", cameras=[])
-        await client.subscribe(CURSORS, id="all", after="0", cameras=None)
+        await client.subscribe(CURSORS, id="nothing", after="0", **{filter: []})
+        await client.subscribe(CURSORS, id="all", after="0", **{filter: None})
         for _ in range(2):
             await client.next("all")
         await until(lambda: served.feed.watching == 2)
