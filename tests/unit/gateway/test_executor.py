@@ -1,20 +1,26 @@
 """The planning executor returns the same results and errors as graphql-core's own."""
 
 import asyncio
+import json
+from collections.abc import AsyncGenerator
+from inspect import isawaitable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from graphql import Executor, FieldNode, GraphQLObjectType, get_named_type, parse, validate
+from graphql import Executor, FieldNode, GraphQLObjectType, get_named_type, parse, subscribe, validate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.errors import format_errors
+from gateway.graphql.engine import Engine
 from gateway.graphql.executor import PlanningExecutor
 from gateway.graphql.plans import Planner
+from gateway.graphql.request import GraphQLRequest
 from gateway.graphql.strawberry_internals import core_schema
 from gateway.schema import make_schema
 from lares.reason.v1 import assessment_pb2
-from lares.store.v1 import event_pb2, event_service_pb2
+from lares.store.v1 import event_pb2, event_service_pb2, events_pb2
 from tests.unit.gateway.conftest import Gateway
 from tests.unit.gateway.fake_store import FakeStore
 
@@ -89,6 +95,71 @@ def test_any_selection_has_the_same_result(selection: str) -> None:
     document = parse(text)
     if not validate(SCHEMA, document):  # two aliases may contradict each other
         both(text, response())
+
+
+def changes() -> list[events_pb2.EventChanged]:
+    """Some have values that GraphQL does not, and one is a deletion."""
+    store = FakeStore()
+    for index in range(4):
+        store.add_change(store.add_event(index, score=None if index == 1 else index * 30), deleted=index == 3)
+    store.changes[0].event.status = event_pb2.EVENT_STATUS_UNSPECIFIED
+    store.changes[1].event.revision = 2**40
+    store.changes[2].event.assessment.severity = assessment_pb2.SEVERITY_UNSPECIFIED
+    return store.changes
+
+
+async def subscribe_both(text: str, **variables: Any) -> list[Any]:
+    """Returns the responses of the engine, which must be those of graphql-core."""
+
+    async def watch(after: int | None) -> AsyncGenerator[events_pb2.EventChanged, None]:
+        for change in changes():
+            yield change
+
+    context: Any = SimpleNamespace(feed=SimpleNamespace(watch=watch))
+    ours = Engine(make_schema(), lambda: context).subscribe(GraphQLRequest(text, None, variables))
+    responses = [json.loads(response) async for response in ours]
+    plain = subscribe(SCHEMA, parse(text), context_value=context, variable_values=variables)
+    theirs: Any = await plain if isawaitable(plain) else plain
+    number = 0
+    async for result in theirs:
+        expected = {"data": result.data}
+        if result.errors:
+            expected["errors"] = format_errors(result.errors)
+        assert without_request_ids(responses[number]) == without_request_ids(expected)
+        assert str(responses[number]["data"]) == str(expected["data"])  # the order of the fields too
+        number += 1
+    assert number == len(responses)
+    return responses
+
+
+def without_request_ids(response: dict[str, Any]) -> dict[str, Any]:
+    for error in response.get("errors", ()):
+        error["extensions"].pop("requestId", None)
+    return response
+
+
+@settings(max_examples=50, deadline=None)
+@given(selections(SCHEMA.type_map["EventChange"], 3), st.sampled_from([{}, {"yes": False}, {"cameras": []}]))  # type: ignore[arg-type]
+def test_any_selection_of_a_subscription_has_the_same_results(
+    selection: str, variables: dict[str, Any]
+) -> None:
+    text = f"""subscription($yes: Boolean = true, $cameras: [ID!], $least: Severity)
+      {{ eventChanged(after: "0", cameraIds: $cameras, minSeverity: $least)
+      {{ __typename @skip(if: $yes) ...on EventChange {selection} }} }}"""
+    if not validate(SCHEMA, parse(text)):
+        responses = asyncio.run(subscribe_both(text, **variables))
+        assert len(responses) == (0 if "cameras" in variables else 4)
+
+
+async def test_the_errors_of_a_subscription_are_in_their_responses_only() -> None:
+    responses = await subscribe_both(
+        """subscription { eventChanged(after: "0") { cursor event { id status revision
+        assessment { severity } } } }"""
+    )
+    paths = [[error["path"] for error in response.get("errors", ())] for response in responses]
+    event = ["eventChanged", "event"]
+    assert paths == [[[*event, "status"]], [[*event, "revision"]], [[*event, "assessment", "severity"]], []]
+    assert responses[3]["data"]["eventChanged"]["event"] is None
 
 
 @pytest.mark.parametrize("field", ["status", "revision", "assessment { severity }", "assessment { score }"])

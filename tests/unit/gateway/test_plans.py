@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
-from graphql import Executor, GraphQLError
+from graphql import Executor, GraphQLError, get_introspection_query
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from strawberry.schema.config import StrawberryConfig
@@ -48,6 +48,39 @@ class Tag:
     weight: float | None
 
 
+@strawberry.interface
+class Pet:
+    message: strawberry.Private[Any]
+    id: strawberry.ID = message_field("id")
+    name: str = message_field("name")
+
+    @strawberry.field
+    def petted(self) -> str | None:
+        CALLS.append(f"petted {self.message.id}")
+        return None
+
+
+@strawberry.type
+class Cat(Pet):
+    lives: int = message_field("size")
+
+
+@strawberry.type
+class Dog(Pet):
+    weight: float | None = message_field("share")
+    owner: "Thing" = message_field("inner", of=lambda message: make_thing(message=message))
+
+
+@strawberry.type
+class Stray:
+    message: strawberry.Private[Any]
+    name: str = message_field("name")
+
+
+def make_animal(message: Any) -> Cat | Dog | Stray:
+    return {"1": Cat, "2": Dog}.get(message.id, Stray)(message=message)
+
+
 def make_thing(**fields: Any) -> "Thing":
     return Thing(**fields)
 
@@ -72,6 +105,11 @@ class Thing:
     inner: "Thing | None" = message_field("inner", of=make_thing)
     needed: "Thing" = computed_field(lambda message: message.inner, of=make_thing)
     things: "list[Thing]" = message_field("things", list_of=make_thing)
+    # A stray is no pet: an object of a type that is not possible here.
+    pets: list[Pet | None] = computed_field(lambda message: [make_animal(each) for each in message.things])
+    animal: Cat | Dog | Stray | None = computed_field(
+        lambda message: None if message.inner is None else make_animal(message.inner)
+    )
 
     @strawberry.field
     def counted(self) -> int:
@@ -155,7 +193,9 @@ class Mutation:
 
 
 def make_schema() -> strawberry.Schema:
-    return strawberry.Schema(Query, Mutation, config=StrawberryConfig(scalar_map={Timestamp: DATE_TIME}))
+    return strawberry.Schema(
+        Query, Mutation, types=[Cat, Dog], config=StrawberryConfig(scalar_map={Timestamp: DATE_TIME})
+    )
 
 
 # The same, but for the ways to its resolvers.
@@ -164,6 +204,13 @@ VARIABLES = "($yes: Boolean! = true, $no: Boolean! = false, $times: Int! = 2)"
 LEAVES = [
     *("__typename", "id", "name", "size", "share", "flag", "colour"),
     *("at", "upper", "grid", "words", "deep"),
+]
+ABSTRACT = [
+    "pets {0} {{ __typename name }}",
+    "pets {0} {{ id ... on Cat {{ lives }} ... on Dog {{ weight owner {{ name counted }} }} petted }}",
+    "animal {0} {{ ... on Cat {{ lives id }} ... on Pet {{ name petted }} ... on Stray {{ name }} }}",
+    "animal {0} {{ __typename ... on Dog @include(if: $yes) {{ owner {{ ...One }} }} }}",
+    "animal {0} {{ ... on Dog {{ owner {{ id fails }} }} ... on Dog {{ owner {{ size later }} }} }}",
 ]
 RESOLVED = ["counted", "fails", "later", "laterFails"]
 OBJECTS = ["inner", "needed", "things", "laterThing", "laterThings"]
@@ -302,6 +349,7 @@ def selections(depth: int, fragments: bool = True) -> st.SearchStrategy[str]:
         ),
     ]
     if fragments:
+        kinds.append(st.tuples(st.sampled_from(ABSTRACT), flags).map(lambda parts: parts[0].format(parts[1])))
         kinds.append(st.tuples(st.sampled_from(FRAGMENTS), flags).map(lambda parts: "..." + "".join(parts)))
     if depth:
         inner = selections(depth - 1, fragments)
@@ -417,6 +465,36 @@ def test_a_resolver_below_a_field_that_cannot_be_read_runs_once() -> None:
     assert [form["path"] for form, _, _ in errors][-1] == ["thing", "name"]
     assert sorted(calls) == sorted(set(calls))
     assert {"fails of 1", "counted of 2"} < set(calls)
+
+
+@pytest.mark.parametrize("selection", ABSTRACT)
+@pytest.mark.parametrize("wrong", [{}, {"name": None}, {"size": 2**40}, {"inner": None}, {"id": "3"}])
+def test_interfaces_and_unions(selection: str, wrong: dict[str, Any]) -> None:
+    """With objects of several types in one list, and one that is not possible there."""
+    cat, dog = thing(id="1"), thing(id="2", inner=thing(id="9"))
+    values = thing(id="0", inner=dog | wrong, things=[cat, dog | wrong, cat | wrong, dog])
+    text = f"""query {VARIABLES} {{ thing {{ id {selection.format("")} ...One t: later(times: $times)
+      again: name @skip(if: $no) @include(if: $yes) }} }} fragment One on Thing {{ id counted }}"""
+    data, _, calls = compare(text, values, {}, {"yes": False}, {"no": True}, {})
+    assert data.startswith(b'{"thing":{"id"')
+    assert calls.count("counted of 0") == 1
+
+
+INTROSPECTION = [
+    get_introspection_query(),
+    '{ __type(name: "Thing") { name fields { name args { defaultValue type { kind ofType { name } } } } } }',
+    '{ __type(name: "Pet") { __typename possibleTypes { name interfaces { name } } } thing { id } }',
+    '{ __type(name: "Nothing") { name } again: __type(name: "Colour") { enumValues { name } } }',
+    "query($yes: Boolean = true) { __schema { queryType { __typename name @skip(if: $yes) kind } } }",
+    "{ __schema { directives { name locations args { name } } } thing { name counted } }",
+]
+
+
+@pytest.mark.parametrize("text", INTROSPECTION)
+def test_introspection(text: str) -> None:
+    data, errors, _ = compare(text, thing(), {}, {})
+    assert data.startswith(b'{"__')
+    assert not errors
 
 
 def test_a_field_that_several_nodes_select_has_the_fields_of_all_of_them() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from lares.store.v1 import event_pb2
 from mesh.problems import Unavailable
 from tests.support.waiting import until
 from tests.unit.gateway.client import Client, connected
@@ -247,6 +248,26 @@ async def test_an_error_in_one_response_does_not_end_the_subscription(served: Ga
         served.store.failing.clear()
         served.publish(event)
         assert (await client.next())["data"]["eventChanged"]["event"]["camera"] == {"id": "front-door"}
+
+
+async def test_a_change_that_cannot_be_read_whole_asks_other_services_once(served: Gateway) -> None:
+    """The generated function fails, graphql-core executes the event, and all sockets share the response."""
+    event = served.store.add_event(1)
+    event.status = event_pb2.EVENT_STATUS_UNSPECIFIED
+    query = """subscription { eventChanged { cursor event { id camera { name } revision
+      detections { edges { node { id } } } status } } }"""
+    async with connected(served.url, x_api_key=SECRET) as client:
+        await client.init()
+        for id in range(5):
+            await client.subscribe(query, id=str(id))
+        await until(lambda: served.feed.watching == 5)
+        served.store.clear_calls()
+        served.publish(event)
+        payloads = [(await client.receive())["payload"] for _ in range(5)]
+    assert all(payload == payloads[0] for payload in payloads)
+    assert [error["path"] for error in payloads[0]["errors"]] == [["eventChanged", "event", "status"]]
+    assert payloads[0]["data"]["eventChanged"] == {"cursor": "1", "event": None}
+    assert served.store.calls == {"BatchGetCameras": 1, "BatchListDetections": 1}
 
 
 async def test_a_socket_that_does_not_read_delays_no_other(served: Gateway) -> None:
