@@ -467,6 +467,21 @@ def test_a_resolver_below_a_field_that_cannot_be_read_runs_once() -> None:
     assert {"fails of 1", "counted of 2"} < set(calls)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"flag": "x"}, {"colour": 3}, {"at": "noon"}, {"way": {}}, {"words": [[]]}]
+)
+def test_resolvers_beside_a_field_that_is_null_for_an_error_run_once(wrong: dict[str, Any]) -> None:
+    """Reading fails, and graphql-core executes the whole object, which has results."""
+    text = """{ thing { flag colour at deep words ...F laterThing { flag colour at deep words ...F } } }
+      fragment F on Thing { counted fails later }"""
+    values = thing(**wrong, inner=thing(id="2", **wrong))
+    data, errors, calls = compare(text, values, {}, {})
+    assert data.count(b'"counted":1') == 2
+    assert len(errors) == 4
+    each = [f"{name} of {id}" for name in ("counted", "fails", "later") for id in "12"]
+    assert sorted(calls) == sorted(["thing", "later_thing of 1", *each])
+
+
 @pytest.mark.parametrize("selection", ABSTRACT)
 @pytest.mark.parametrize("wrong", [{}, {"name": None}, {"size": 2**40}, {"inner": None}, {"id": "3"}])
 def test_interfaces_and_unions(selection: str, wrong: dict[str, Any]) -> None:
