@@ -78,7 +78,12 @@ class Stray:
 
 
 def make_animal(message: Any) -> Cat | Dog | Stray:
-    return {"1": Cat, "2": Dog}.get(message.id, Stray)(message=message)
+    match message.id:
+        case "1":
+            return Cat(message=message)
+        case "2":
+            return Dog(message=message)
+    return Stray(message=message)
 
 
 def make_thing(**fields: Any) -> "Thing":
