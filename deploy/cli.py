@@ -76,6 +76,22 @@ def parser() -> argparse.ArgumentParser:
     revoke.add_argument("id")
     for command, action in ((create, "create"), (keys.choices["list"], "list"), (revoke, "revoke")):
         command.set_defaults(run=_keys, action=action)
+    comparing = commands.add_parser(
+        "judge",
+        parents=[home],
+        help="assess stored events of a running Lares again and print what would change",
+    )
+    comparing.add_argument("--events", nargs="+", default=[], metavar="ID", help="these events")
+    comparing.add_argument(
+        "--last", type=_events, default=50, help="otherwise the newest assessed events (50)"
+    )
+    comparing.add_argument("--model", default="", help="a model, or a version of the rules")
+    comparing.add_argument("--prompt", default="", help="a version of the prompt")
+    comparing.add_argument("--apply", action="store_true", help="reassess the events whose severity changes")
+    comparing.add_argument(
+        "--export", type=Path, metavar="FILE", help="instead, write the events that have feedback to a file"
+    )
+    comparing.set_defaults(run=_compare)
     _add_model(commands.add_parser("model", help="export or check the detector's model"))
     return top
 
@@ -104,6 +120,13 @@ def _calls(text: str) -> int:
     if not 1 <= calls <= 10_000:
         raise argparse.ArgumentTypeError("1 to 10000")
     return calls
+
+
+def _events(text: str) -> int:
+    events = int(text)
+    if not 1 <= events <= 10_000:
+        raise argparse.ArgumentTypeError("1 to 10000")
+    return events
 
 
 def print_config(config: Config) -> None:
@@ -164,6 +187,16 @@ def _demo(config: Config, options: argparse.Namespace) -> None:
     from deploy.demo import show
 
     _run(show(config, options.camera))
+
+
+def _compare(config: Config, options: argparse.Namespace) -> None:
+    from deploy.comparison import Choice, compare, export
+
+    if options.export:
+        _run(export(config, options.export))
+    else:
+        choice = Choice(options.events, options.last, options.model, options.prompt)
+        _run(compare(config, choice, options.apply))
 
 
 def _export(config: Config, options: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from mesh.rpc import call
 
 # The most ids that the store accepts in one batch.
 MAX_CAMERAS = MAX_MEDIA = 1000
-MAX_EVENTS = 200
+MAX_EVENTS = MAX_ASSESSMENTS = 200
 # How many calls one request makes at the same time where there is no batch.
 MAX_CONCURRENT_CALLS = 8
 
@@ -31,6 +31,7 @@ CameraMessage = camera_pb2.Camera
 MediaMessage = media_service_pb2.StoredMedia
 DetectionPage = detection_service_pb2.DetectionPage
 FailureMessage = event_service_pb2.EventFailure
+FeedbackMessage = event_service_pb2.Feedback
 AssessmentPage = event_service_pb2.ListAssessmentsResponse
 DetectionKey = tuple[str, int, tuple[str, ...]]  # the parent's id, page size, zones
 AssessmentKey = tuple[str, int, str]  # the event's id, page size, page token
@@ -69,6 +70,10 @@ class Loaders:
         return DataLoader(self._failures, max_batch_size=MAX_EVENTS)
 
     @cached_property
+    def feedback(self) -> DataLoader[str, FeedbackMessage | None]:
+        return DataLoader(self._feedback, max_batch_size=MAX_ASSESSMENTS)
+
+    @cached_property
     def assessments(self) -> DataLoader[AssessmentKey, AssessmentPage]:
         return DataLoader(self._assessments, max_batch_size=MAX_EVENTS)
 
@@ -91,6 +96,12 @@ class Loaders:
         response = await call(self._siblings.media.BatchGetMedia, request)
         media = {stored.media.id: stored for stored in response.media}
         return [media.get(id) for id in ids]
+
+    async def _feedback(self, ids: list[str]) -> list[FeedbackMessage | None]:
+        request = event_service_pb2.BatchGetFeedbackRequest(assessment_ids=ids)
+        response = await call(self._siblings.events.BatchGetFeedback, request)
+        feedback = {each.assessment_id: each for each in response.feedback}
+        return [feedback.get(id) for id in ids]
 
     async def _failures(self, ids: list[str]) -> list[FailureMessage | None]:
         request = event_service_pb2.BatchGetFailuresRequest(event_ids=ids)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from lares.reason.v1 import reason_service_pb2 as pb
 from lares.reason.v1.reason_service_pb2_grpc import ReasonServiceServicer
+from lares.store.internal.v1.job_service_pb2 import ReassessmentRequest
 from mesh.problems import Exhausted, Invalid
 from reason_svc.assessor import Assessor
 from reason_svc.messages import timestamp
@@ -36,7 +37,8 @@ class ReasonServicer(ReasonServiceServicer):
         self._in_progress += 1
         try:
             async with self._assessor.slot():
-                assessment, raw_answer = await self._assessor.assess(evidence)
+                choice = ReassessmentRequest(model=request.model, prompt=request.prompt)
+                assessment, raw_answer = await self._assessor.assess(evidence, choice)
                 return pb.AssessEventResponse(assessment=assessment, raw_answer=raw_answer)
         finally:
             self._in_progress -= 1

@@ -2,23 +2,15 @@
 # (Strawberry's decorators are typed as Any if they are given a description.)
 """Assessments of events, and attempts that failed."""
 
-from enum import Enum
-
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
+from gateway.schema.feedback import Feedback
 from gateway.schema.message_fields import message_field, to_list
+from gateway.schema.severity import Severity
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_service_pb2
-
-
-@strawberry.enum(description="The word for a range of scores.")
-class Severity(Enum):
-    LOW = assessment_pb2.SEVERITY_LOW
-    MEDIUM = assessment_pb2.SEVERITY_MEDIUM
-    HIGH = assessment_pb2.SEVERITY_HIGH
-    CRITICAL = assessment_pb2.SEVERITY_CRITICAL
 
 
 @strawberry.type(description="One reason for the score.")
@@ -79,6 +71,11 @@ class Assessment:
         return await info.context.loaders.raw_answer.load(self.message.id) if self.message.model else ""
 
     factors: list[Factor] = message_field("factors", list_of=Factor)
+
+    @strawberry.field(description="What somebody said of it last; null if nobody has said anything.")
+    async def feedback(self, info: Info) -> Feedback | None:
+        feedback = await info.context.loaders.feedback.load(self.message.id)
+        return Feedback(message=feedback) if feedback else None
 
 
 @strawberry.type(description="An attempt to assess an event that failed.")

@@ -8,7 +8,7 @@ import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
-from gateway.schema.assessment import Assessment, Failure, Severity
+from gateway.schema.assessment import Assessment, Failure
 from gateway.schema.camera import Camera
 from gateway.schema.media import IN_ZONES, Detection, Media, connect_detections, load_camera, zone_key
 from gateway.schema.message_fields import is_uuid, message_field, optional_message_field, to_list
@@ -20,6 +20,7 @@ from gateway.schema.paging import (
     connect,
     page_size,
 )
+from gateway.schema.severity import Severity
 from lares.store.v1 import event_pb2, event_service_pb2
 from lares.store.v1.detection_service_pb2 import DetectionPage, ListDetectionsRequest
 from mesh.permissions import READ

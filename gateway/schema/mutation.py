@@ -9,6 +9,7 @@ from gateway.schema.camera import (
     delete_camera,
     update_camera,
 )
+from gateway.schema.feedback import EventFeedbackPayload, event_feedback
 from gateway.schema.reassessment import ReassessEventPayload, reassess_event
 
 
@@ -28,4 +29,9 @@ class Mutation:
         description="Requests another assessment of an event, before all events that wait. It becomes the "
         "event's `assessment`, and `assessments` keeps the earlier ones. A newer request replaces one that "
         "still waits. A request that has failed five times is given up; see `lastFailure`.",
+    )
+    event_feedback: EventFeedbackPayload = strawberry.mutation(
+        resolver=event_feedback,
+        description="Says whether an assessment was right. It replaces what was said of that assessment "
+        "before, and changes no score.",
     )

@@ -8,9 +8,9 @@ from contextlib import aclosing
 import strawberry
 
 from gateway.context import Info
-from gateway.schema.assessment import Severity
 from gateway.schema.event import Event
 from gateway.schema.message_fields import computed_field, message_field
+from gateway.schema.severity import Severity
 from lares.store.v1 import events_pb2
 from mesh.problems import Invalid
 

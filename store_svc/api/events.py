@@ -15,8 +15,9 @@ from mesh.feed import Feed
 from store_svc.bookmarks import with_bookmarks
 from store_svc.database import Database
 from store_svc.domain.job import Request
+from store_svc.feedback import FeedbackRepository
 from store_svc.ids import parse_uuid
-from store_svc.queries import assessments, counts, events, failures, feed, labels, raw_answers
+from store_svc.queries import assess_inputs, assessments, counts, events, failures, feed, labels, raw_answers
 from store_svc.reassessments import Reassessments
 
 Lag = Callable[[], Awaitable[int]]
@@ -51,6 +52,7 @@ class EventServicer(EventServiceServicer):
         self._reassessments = reassessments
         self._lags = lags
         self._clock = clock
+        self._feedback = FeedbackRepository(database, clock)
 
     async def GetEvent(self, request: pb.GetEventRequest, context: object) -> pb.GetEventResponse:
         return pb.GetEventResponse(event=await events.get_event(self._database, request.event_id))
@@ -113,6 +115,25 @@ class EventServicer(EventServiceServicer):
         self, request: pb.BatchGetFailuresRequest, context: object
     ) -> pb.BatchGetFailuresResponse:
         return await failures.get_failures(self._database, request.event_ids)
+
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: object) -> pb.GetEvidenceResponse:
+        evidence = await assess_inputs.get_evidence(self._database, request.event_id)
+        return pb.GetEvidenceResponse(evidence=evidence)
+
+    async def SetFeedback(self, request: pb.SetFeedbackRequest, context: object) -> pb.SetFeedbackResponse:
+        assessment_id = parse_uuid(request.assessment_id) if request.assessment_id else None
+        feedback = await self._feedback.set(
+            parse_uuid(request.event_id), assessment_id, request.kind, request.severity, request.note
+        )
+        return pb.SetFeedbackResponse(feedback=feedback)
+
+    async def BatchGetFeedback(
+        self, request: pb.BatchGetFeedbackRequest, context: object
+    ) -> pb.BatchGetFeedbackResponse:
+        return pb.BatchGetFeedbackResponse(feedback=await self._feedback.batch(request.assessment_ids))
+
+    async def ListFeedback(self, request: pb.ListFeedbackRequest, context: object) -> pb.ListFeedbackResponse:
+        return await self._feedback.page(request.page_size or 50, request.page_token)
 
     async def GetStoreStatus(
         self, request: pb.GetStoreStatusRequest, context: object

@@ -269,6 +269,19 @@ assessment_failures = Table(
     Index("assessment_failures_of_event", "event_id"),
 )
 
+# What people say of assessments; the latest of each.
+assessment_feedback = Table(
+    "assessment_feedback",
+    metadata,
+    Column("assessment_id", Uuid, primary_key=True),
+    Column("event_id", Uuid, nullable=False),
+    Column("kind", SmallInteger, nullable=False),  # store.v1.FeedbackKind
+    Column("severity", SmallInteger, nullable=False),  # reason.v1.Severity that would have been right
+    Column("note", Text, nullable=False),
+    Column("given_at", TIME, nullable=False),
+    Index("assessment_feedback_newest", text("given_at DESC"), text("assessment_id DESC")),
+)
+
 rejections = Table(
     "rejections",
     metadata,

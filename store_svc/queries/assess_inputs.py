@@ -8,7 +8,9 @@ from sqlalchemy import func, literal_column, select
 
 from lares.reason.v1.evidence_pb2 import Evidence, PastEvent
 from lares.store.internal.v1.job_service_pb2 import AssessInput
+from mesh.problems import NotFound
 from store_svc import messages
+from store_svc.database import Database
 from store_svc.database.statement import Connection, Record, Statement, one_of
 from store_svc.database.tables import cameras, detections, events
 from store_svc.domain.evidence import evidence_digest, load_history
@@ -62,6 +64,15 @@ async def read_assess_inputs(connection: Connection, jobs: Sequence[Job]) -> dic
         request = request_message(job.request) if job.request else None
         inputs[job.subject_id] = AssessInput(evidence=_evidence(row), request=request)
     return inputs
+
+
+async def get_evidence(database: Database, event_id: str) -> Evidence:
+    """The evidence of an event as it is now. Raises NotFound (EVENT_NOT_FOUND)."""
+    async with database.connection() as connection:
+        row = await _EVIDENCE.fetch_one(connection, event_ids=[event_id])
+    if row is None:
+        raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=event_id)
+    return _evidence(row)
 
 
 def _matches_digest(row: Record, job: Job) -> bool:

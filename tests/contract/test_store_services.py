@@ -547,6 +547,75 @@ async def test_failures_of_those_events_that_have_one(served: Served) -> None:
     assert len(response.failures) == len(failures)
 
 
+FALSE_ALARM, MISSED = event_pb.FEEDBACK_KIND_FALSE_ALARM, event_pb.FEEDBACK_KIND_MISSED
+RIGHT, WRONG = event_pb.FEEDBACK_KIND_RIGHT, event_pb.FEEDBACK_KIND_WRONG_SEVERITY
+
+
+async def test_feedback_is_kept_for_each_assessment(served: Served) -> None:
+    event = served.store.events[1]
+    current, *earlier = served.store.assessments[event.id]
+    first = event_pb.SetFeedbackRequest(event_id=event.id, kind=RIGHT)
+    assert (await call(served.siblings.events.SetFeedback, first)).feedback.assessment_id == current.id
+    second = event_pb.SetFeedbackRequest(
+        event_id=event.id, assessment_id=current.id, kind=WRONG, severity=SEVERITY_CRITICAL, note="x"
+    )
+    replaced = (await call(served.siblings.events.SetFeedback, second)).feedback
+    other = event_pb.SetFeedbackRequest(event_id=event.id, assessment_id=earlier[-1].id, kind=FALSE_ALARM)
+    added = (await call(served.siblings.events.SetFeedback, other)).feedback
+    assert (replaced.kind, replaced.severity, replaced.note) == (WRONG, SEVERITY_CRITICAL, "x")
+    assert (added.assessment_id, added.severity) == (earlier[-1].id, SEVERITY_LOW)
+    batch = event_pb.BatchGetFeedbackRequest(assessment_ids=[current.id, earlier[0].id, UNKNOWN])
+    found = (await call(served.siblings.events.BatchGetFeedback, batch)).feedback
+    assert list(found) == [replaced]
+    seen, token = list[event_pb.Feedback](), ""
+    for _ in range(2):
+        page = event_pb.ListFeedbackRequest(page_size=1, page_token=token)
+        response = await call(served.siblings.events.ListFeedback, page)
+        seen += response.feedback
+        token = response.next_page_token
+    assert by_assessment(seen) == by_assessment([replaced, added])
+    assert token == ""
+
+
+def by_assessment(feedback: Iterable[event_pb.Feedback]) -> dict[str, event_pb.Feedback]:
+    return {each.assessment_id: each for each in feedback}
+
+
+@pytest.mark.parametrize(
+    ("index", "kind", "severity"),
+    [
+        (0, FALSE_ALARM, SEVERITY_UNSPECIFIED),  # is LOW
+        (1, MISSED, SEVERITY_UNSPECIFIED),  # is more than LOW
+        (0, MISSED, SEVERITY_LOW),
+        (0, RIGHT, SEVERITY_MEDIUM),
+        (0, WRONG, SEVERITY_UNSPECIFIED),
+        (0, WRONG, SEVERITY_LOW),  # is LOW
+    ],
+)
+async def test_feedback_that_contradicts_itself(served: Served, index: int, kind: Any, severity: Any) -> None:
+    event = served.store.events[index]
+    request = event_pb.SetFeedbackRequest(event_id=event.id, kind=kind, severity=severity)
+    with refused(Invalid, "BAD_FEEDBACK"):
+        await call(served.siblings.events.SetFeedback, request)
+
+
+async def test_feedback_on_no_assessment(served: Served) -> None:
+    pending, other = served.store.events[2].id, served.store.assessments[served.store.events[1].id][0].id
+    for event_id, assessment_id in ((UNKNOWN, ""), (pending, ""), (pending, other)):
+        request = event_pb.SetFeedbackRequest(event_id=event_id, assessment_id=assessment_id, kind=RIGHT)
+        with refused(NotFound, "ASSESSMENT_NOT_FOUND", event_id=event_id):
+            await call(served.siblings.events.SetFeedback, request)
+
+
+async def test_the_evidence_of_an_event(served: Served) -> None:
+    event = served.store.events[0]
+    request = event_pb.GetEvidenceRequest(event_id=event.id)
+    evidence = (await call(served.siblings.events.GetEvidence, request)).evidence
+    assert (evidence.event_id, evidence.camera_id) == (event.id, event.camera_id)
+    with refused(NotFound, "EVENT_NOT_FOUND", event_id=UNKNOWN):
+        await call(served.siblings.events.GetEvidence, event_pb.GetEvidenceRequest(event_id=UNKNOWN))
+
+
 async def test_an_idle_store(served: Served) -> None:
     """Which events are due, the fake does not model: its tests script that."""
     response = await call(served.siblings.events.GetStoreStatus, event_pb.GetStoreStatusRequest())

@@ -39,8 +39,11 @@ PLACES = {"kerb": "street"}
 
 
 def evidence_message(item: Json, kind: EvidenceKind) -> evidence_pb2.Evidence:
-    """Raises ValueError for a field that is not known."""
+    """Raises ValueError for a field that is not known. A home's own events, which `lares judge --export` has
+    written, have their evidence as it was, of every kind."""
     context = item["context"]
+    if not context:
+        return ParseDict(item["evidence"], evidence_pb2.Evidence())
     _only(context, CONTEXT)
     evidence = ParseDict(item["evidence"], evidence_pb2.Evidence())
     standing = {track["track"] for track in context["tracks"] if track["stationary"]}

@@ -17,6 +17,9 @@ import websockets
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from mesh.topics import dead_letters
+from tests.judge.assessing import by_rules
+from tests.judge.context import evidence_message
+from tests.judge.labelled import read_events
 from tests.support.lares import CHANNELS, ROOT, Lares, Refused, running_lares
 from tests.support.photos import empty_photo, person_photo
 from tests.support.waiting import until, until_async
@@ -299,6 +302,37 @@ async def run_example(name: str, *arguments: str) -> str:
     out, err = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0, err.decode()
     return out.decode()
+
+
+FEEDBACK = """mutation($input: EventFeedbackInput!) {
+  eventFeedback(input: $input) { feedback { kind severity } } }"""
+
+
+async def test_events_are_judged_again_and_exported_with_what_people_said(
+    lares: Lares, event: dict[str, Any], tmp_path: Path
+) -> None:
+    def judge(*arguments: str) -> str:
+        environment = os.environ | {"LARES_HOME": str(lares.home)}
+        return subprocess.run(
+            [sys.executable, "-m", "deploy", "judge", *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+        ).stdout
+
+    given = {"eventId": event["id"], "kind": "RIGHT", "note": "it was me"}
+    await lares.graphql(FEEDBACK, input=given)
+    again = await asyncio.to_thread(judge, "--events", event["id"])
+    assert "1 events: 0 would have a higher severity, 0 a lower one" in again
+    assert "1 of them have feedback: 1 were right, 1 would be" in again
+    exported = tmp_path / "home.jsonl"
+    await asyncio.to_thread(judge, "--export", str(exported))
+    (item,) = read_events(exported)
+    assert (item.id, item.scenario, item.item["about"]) == (event["id"], "front-door", "it was me")
+    message = evidence_message(item.item, "all")
+    assert by_rules(event["assessment"]["reasoner"])(message) == event["assessment"]["score"]
 
 
 async def test_keys_are_created_listed_and_revoked(lares: Lares) -> None:

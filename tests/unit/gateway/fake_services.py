@@ -1,6 +1,7 @@
 """The services of a FakeStore: they sort, filter and page its lists as the real store does."""
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from operator import attrgetter
 from typing import Any, TypeVar
 from zoneinfo import available_timezones
@@ -10,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from lares.detect.v1 import detect_service_pb2_grpc as detect_rpc
 from lares.ingest.v1 import ingest_service_pb2_grpc as ingest_rpc
 from lares.reason.v1 import reason_service_pb2_grpc as reason_rpc
+from lares.reason.v1.evidence_pb2 import Evidence
 from lares.store.internal.v1 import key_check_service_pb2
 from lares.store.internal.v1 import key_check_service_pb2_grpc as key_checks_rpc
 from lares.store.v1 import (
@@ -29,6 +31,7 @@ from mesh.problems import Conflict, Invalid, NotFound, Unauthenticated
 from mesh.rpc import GrpcServer
 from mesh.security import digest
 from store_svc.domain.camera_scene import changed_scene
+from store_svc.feedback import right_severity
 from tests.unit.gateway.fake_store import NOON, FakeStore, uuid
 
 T = TypeVar("T")
@@ -219,6 +222,54 @@ class _Events(_Servicer, events_rpc.EventServiceServicer):
         self.store.record("BatchGetFailures", request)
         failures = [self.store.failures[id] for id in request.event_ids if id in self.store.failures]
         return event_service_pb2.BatchGetFailuresResponse(failures=failures)
+
+    async def GetEvidence(self, request: Any, context: Any) -> Any:
+        """Only what the event itself says."""
+        self.store.record("GetEvidence", request)
+        for event in self.store.events:
+            if event.id == request.event_id:
+                evidence = Evidence(event_id=event.id, camera_id=event.camera_id)
+                return event_service_pb2.GetEvidenceResponse(evidence=evidence)
+        raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=request.event_id)
+
+    async def SetFeedback(self, request: Any, context: Any) -> Any:
+        self.store.record("SetFeedback", request)
+        events = {event.id: event for event in self.store.events}
+        event = events.get(request.event_id)
+        id = request.assessment_id or (event.assessment.id if event else "")
+        history = self.store.assessments.get(request.event_id, []) if event else []
+        assessment = next((each for each in history if each.id == id), None)
+        if assessment is None:
+            raise NotFound(
+                "the event has no such assessment", "ASSESSMENT_NOT_FOUND", event_id=request.event_id
+            )
+        feedback = event_service_pb2.Feedback(
+            event_id=request.event_id,
+            assessment_id=id,
+            kind=request.kind,
+            severity=right_severity(request.kind, request.severity, assessment.severity),
+            note=request.note,
+        )
+        feedback.given_at.FromDatetime(NOON + timedelta(seconds=len(self.store.feedback)))
+        self.store.feedback[id] = feedback
+        return event_service_pb2.SetFeedbackResponse(feedback=feedback)
+
+    async def BatchGetFeedback(self, request: Any, context: Any) -> Any:
+        self.store.record("BatchGetFeedback", request)
+        found = [self.store.feedback[id] for id in request.assessment_ids if id in self.store.feedback]
+        return event_service_pb2.BatchGetFeedbackResponse(feedback=found)
+
+    async def ListFeedback(self, request: Any, context: Any) -> Any:
+        self.store.record("ListFeedback", request)
+        newest = sorted(
+            self.store.feedback.values(),
+            key=lambda each: (_time(each.given_at), each.assessment_id),
+            reverse=True,
+        )
+        chosen, _, following = page(
+            newest, request.page_size or 50, request.page_token, "assessment_id", "feedback"
+        )
+        return event_service_pb2.ListFeedbackResponse(feedback=chosen, next_page_token=following)
 
     async def ListChanges(self, request: Any, context: Any) -> Any:
         self.store.record("ListChanges", request)

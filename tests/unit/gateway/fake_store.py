@@ -54,6 +54,7 @@ class FakeStore:
     assessments: dict[str, list[assessment_pb2.Assessment]] = field(default_factory=dict)  # newest first
     raw_answers: dict[str, str] = field(default_factory=dict)  # by assessment
     failures: dict[str, event_service_pb2.EventFailure] = field(default_factory=dict)  # by event
+    feedback: dict[str, event_service_pb2.Feedback] = field(default_factory=dict)  # by assessment
     # Scripted responses.
     status: event_service_pb2.GetStoreStatusResponse = field(
         default_factory=lambda: event_service_pb2.GetStoreStatusResponse(eta=Duration())

@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, str] = {
     "Mutation.updateCamera": '(input: {id: "front-door", name: "Front"})',
     "Mutation.deleteCamera": '(id: "gone")',
     "Mutation.reassessEvent": f'(input: {{eventId: "{EVENT}"}})',
+    "Mutation.eventFeedback": f'(input: {{eventId: "{EVENT}", kind: RIGHT}})',
 }
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from gateway.schema.assessment import Severity
 from gateway.schema.event import EventStatus
 from gateway.schema.rejection import RejectionReason
+from gateway.schema.severity import Severity
 from lares.ingest.v1 import media_pb2
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_pb2, media_service_pb2

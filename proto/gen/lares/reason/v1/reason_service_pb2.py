@@ -29,7 +29,7 @@ from lares.reason.v1 import assessment_pb2 as lares_dot_reason_dot_v1_dot_assess
 from lares.reason.v1 import evidence_pb2 as lares_dot_reason_dot_v1_dot_evidence__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lares/reason/v1/reason_service.proto\x12\x0flares.reason.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a lares/reason/v1/assessment.proto\x1a\x1elares/reason/v1/evidence.proto\"I\n\x12\x41ssessEventRequest\x12\x33\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x19.lares.reason.v1.EvidenceB\x06\xbaH\x03\xc8\x01\x01\"Z\n\x13\x41ssessEventResponse\x12/\n\nassessment\x18\x01 \x01(\x0b\x32\x1b.lares.reason.v1.Assessment\x12\x12\n\nraw_answer\x18\x02 \x01(\t\"\x18\n\x16GetReasonStatusRequest\"\xe2\x02\n\x17GetReasonStatusResponse\x12\x10\n\x08reasoner\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.lares.reason.v1.ReasonerState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06models\x18\x06 \x03(\t\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x0f\n\x07prompts\x18\x08 \x03(\t\x12\r\n\x05slots\x18\t \x01(\x05\x12\x11\n\tassessing\x18\n \x01(\x05\x12\x10\n\x08\x61ssessed\x18\x0b \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x03\x12\x15\n\rprompt_tokens\x18\r \x01(\x03\x12\x15\n\rcached_tokens\x18\x0e \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x0f \x01(\x03*\xa1\x01\n\rReasonerState\x12\x1e\n\x1aREASONER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REASONER_STATE_READY\x10\x01\x12\x1a\n\x16REASONER_STATE_LOADING\x10\x02\x12\x1e\n\x1aREASONER_STATE_UNREACHABLE\x10\x03\x12\x1a\n\x16REASONER_STATE_FAILING\x10\x04\x32\xdb\x01\n\rReasonService\x12^\n\x0b\x41ssessEvent\x12#.lares.reason.v1.AssessEventRequest\x1a$.lares.reason.v1.AssessEventResponse\"\x04\xa8\xe3\x18\x03\x12j\n\x0fGetReasonStatus\x12\'.lares.reason.v1.GetReasonStatusRequest\x1a(.lares.reason.v1.GetReasonStatusResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lares/reason/v1/reason_service.proto\x12\x0flares.reason.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a lares/reason/v1/assessment.proto\x1a\x1elares/reason/v1/evidence.proto\"{\n\x12\x41ssessEventRequest\x12\x33\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x19.lares.reason.v1.EvidenceB\x06\xbaH\x03\xc8\x01\x01\x12\x17\n\x05model\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x17\n\x06prompt\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"Z\n\x13\x41ssessEventResponse\x12/\n\nassessment\x18\x01 \x01(\x0b\x32\x1b.lares.reason.v1.Assessment\x12\x12\n\nraw_answer\x18\x02 \x01(\t\"\x18\n\x16GetReasonStatusRequest\"\xe2\x02\n\x17GetReasonStatusResponse\x12\x10\n\x08reasoner\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.lares.reason.v1.ReasonerState\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06models\x18\x06 \x03(\t\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x0f\n\x07prompts\x18\x08 \x03(\t\x12\r\n\x05slots\x18\t \x01(\x05\x12\x11\n\tassessing\x18\n \x01(\x05\x12\x10\n\x08\x61ssessed\x18\x0b \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x0c \x01(\x03\x12\x15\n\rprompt_tokens\x18\r \x01(\x03\x12\x15\n\rcached_tokens\x18\x0e \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x0f \x01(\x03*\xa1\x01\n\rReasonerState\x12\x1e\n\x1aREASONER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REASONER_STATE_READY\x10\x01\x12\x1a\n\x16REASONER_STATE_LOADING\x10\x02\x12\x1e\n\x1aREASONER_STATE_UNREACHABLE\x10\x03\x12\x1a\n\x16REASONER_STATE_FAILING\x10\x04\x32\xdb\x01\n\rReasonService\x12^\n\x0b\x41ssessEvent\x12#.lares.reason.v1.AssessEventRequest\x1a$.lares.reason.v1.AssessEventResponse\"\x04\xa8\xe3\x18\x03\x12j\n\x0fGetReasonStatus\x12\'.lares.reason.v1.GetReasonStatusRequest\x1a(.lares.reason.v1.GetReasonStatusResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,20 +38,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ASSESSEVENTREQUEST'].fields_by_name['evidence']._loaded_options = None
   _globals['_ASSESSEVENTREQUEST'].fields_by_name['evidence']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_ASSESSEVENTREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_ASSESSEVENTREQUEST'].fields_by_name['model']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_ASSESSEVENTREQUEST'].fields_by_name['prompt']._loaded_options = None
+  _globals['_ASSESSEVENTREQUEST'].fields_by_name['prompt']._serialized_options = b'\272H\004r\002\030@'
   _globals['_REASONSERVICE'].methods_by_name['AssessEvent']._loaded_options = None
   _globals['_REASONSERVICE'].methods_by_name['AssessEvent']._serialized_options = b'\250\343\030\003'
   _globals['_REASONSERVICE'].methods_by_name['GetReasonStatus']._loaded_options = None
   _globals['_REASONSERVICE'].methods_by_name['GetReasonStatus']._serialized_options = b'\250\343\030\001'
-  _globals['_REASONERSTATE']._serialized_start=770
-  _globals['_REASONERSTATE']._serialized_end=931
+  _globals['_REASONERSTATE']._serialized_start=820
+  _globals['_REASONERSTATE']._serialized_end=981
   _globals['_ASSESSEVENTREQUEST']._serialized_start=219
-  _globals['_ASSESSEVENTREQUEST']._serialized_end=292
-  _globals['_ASSESSEVENTRESPONSE']._serialized_start=294
-  _globals['_ASSESSEVENTRESPONSE']._serialized_end=384
-  _globals['_GETREASONSTATUSREQUEST']._serialized_start=386
-  _globals['_GETREASONSTATUSREQUEST']._serialized_end=410
-  _globals['_GETREASONSTATUSRESPONSE']._serialized_start=413
-  _globals['_GETREASONSTATUSRESPONSE']._serialized_end=767
-  _globals['_REASONSERVICE']._serialized_start=934
-  _globals['_REASONSERVICE']._serialized_end=1153
+  _globals['_ASSESSEVENTREQUEST']._serialized_end=342
+  _globals['_ASSESSEVENTRESPONSE']._serialized_start=344
+  _globals['_ASSESSEVENTRESPONSE']._serialized_end=434
+  _globals['_GETREASONSTATUSREQUEST']._serialized_start=436
+  _globals['_GETREASONSTATUSREQUEST']._serialized_end=460
+  _globals['_GETREASONSTATUSRESPONSE']._serialized_start=463
+  _globals['_GETREASONSTATUSRESPONSE']._serialized_end=817
+  _globals['_REASONSERVICE']._serialized_start=984
+  _globals['_REASONSERVICE']._serialized_end=1203
 # @@protoc_insertion_point(module_scope)

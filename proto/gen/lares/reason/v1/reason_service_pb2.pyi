@@ -52,16 +52,25 @@ class AssessEventRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model and the version of the prompt to use. Empty means the configured ones. Fails with INVALID_ARGUMENT
+    (UNKNOWN_MODEL, UNKNOWN_PROMPT) for what the reasoner does not have.
+    """
+    prompt: _builtins.str
     @_builtins.property
     def evidence(self) -> _evidence_pb2.Evidence: ...
     def __init__(
         self,
         *,
         evidence: _evidence_pb2.Evidence | None = ...,
+        model: _builtins.str = ...,
+        prompt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "model", b"model", "prompt", b"prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -75,6 +75,26 @@ class EventServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresResponse.FromString,
                 _registered_method=True)
+        self.GetEvidence = channel.unary_unary(
+                '/lares.store.v1.EventService/GetEvidence',
+                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceResponse.FromString,
+                _registered_method=True)
+        self.SetFeedback = channel.unary_unary(
+                '/lares.store.v1.EventService/SetFeedback',
+                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.SetFeedbackRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.SetFeedbackResponse.FromString,
+                _registered_method=True)
+        self.BatchGetFeedback = channel.unary_unary(
+                '/lares.store.v1.EventService/BatchGetFeedback',
+                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFeedbackRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFeedbackResponse.FromString,
+                _registered_method=True)
+        self.ListFeedback = channel.unary_unary(
+                '/lares.store.v1.EventService/ListFeedback',
+                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListFeedbackRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListFeedbackResponse.FromString,
+                _registered_method=True)
         self.GetStoreStatus = channel.unary_unary(
                 '/lares.store.v1.EventService/GetStoreStatus',
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetStoreStatusRequest.SerializeToString,
@@ -147,6 +167,35 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEvidence(self, request, context):
+        """Returns the evidence that an assessment of the event would be made from now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetFeedback(self, request, context):
+        """Says whether an assessment was right, in place of what was said of it before. Fails with NOT_FOUND if the event has
+        no such assessment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetFeedback(self, request, context):
+        """Returns what was said of these assessments. One of which nobody has said anything has no feedback.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFeedback(self, request, context):
+        """Lists all feedback, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStoreStatus(self, request, context):
         """Returns how much work is waiting to be stored, assessed and published.
         """
@@ -196,6 +245,26 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.BatchGetFailures,
                     request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresResponse.SerializeToString,
+            ),
+            'GetEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvidence,
+                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceResponse.SerializeToString,
+            ),
+            'SetFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetFeedback,
+                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.SetFeedbackRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.SetFeedbackResponse.SerializeToString,
+            ),
+            'BatchGetFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetFeedback,
+                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFeedbackRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFeedbackResponse.SerializeToString,
+            ),
+            'ListFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFeedback,
+                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListFeedbackRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.ListFeedbackResponse.SerializeToString,
             ),
             'GetStoreStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStoreStatus,
@@ -420,6 +489,114 @@ class EventService:
             '/lares.store.v1.EventService/BatchGetFailures',
             lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFailuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.EventService/GetEvidence',
+            lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.EventService/SetFeedback',
+            lares_dot_store_dot_v1_dot_event__service__pb2.SetFeedbackRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_event__service__pb2.SetFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.EventService/BatchGetFeedback',
+            lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFeedbackRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_event__service__pb2.BatchGetFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.EventService/ListFeedback',
+            lares_dot_store_dot_v1_dot_event__service__pb2.ListFeedbackRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_event__service__pb2.ListFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,16 @@ class EventServiceStub:
     """Returns why the last attempts to assess these events failed. An event whose last attempt succeeded has no
     failure.
     """
+    GetEvidence: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetEvidenceRequest, _event_service_pb2.GetEvidenceResponse]
+    """Returns the evidence that an assessment of the event would be made from now."""
+    SetFeedback: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.SetFeedbackRequest, _event_service_pb2.SetFeedbackResponse]
+    """Says whether an assessment was right, in place of what was said of it before. Fails with NOT_FOUND if the event has
+    no such assessment.
+    """
+    BatchGetFeedback: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.BatchGetFeedbackRequest, _event_service_pb2.BatchGetFeedbackResponse]
+    """Returns what was said of these assessments. One of which nobody has said anything has no feedback."""
+    ListFeedback: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.ListFeedbackRequest, _event_service_pb2.ListFeedbackResponse]
+    """Lists all feedback, the latest first."""
     GetStoreStatus: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]
     """Returns how much work is waiting to be stored, assessed and published."""
 
@@ -89,6 +99,16 @@ class EventServiceAsyncStub(EventServiceStub):
     """Returns why the last attempts to assess these events failed. An event whose last attempt succeeded has no
     failure.
     """
+    GetEvidence: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetEvidenceRequest, _event_service_pb2.GetEvidenceResponse]  # type: ignore[assignment]
+    """Returns the evidence that an assessment of the event would be made from now."""
+    SetFeedback: _aio.UnaryUnaryMultiCallable[_event_service_pb2.SetFeedbackRequest, _event_service_pb2.SetFeedbackResponse]  # type: ignore[assignment]
+    """Says whether an assessment was right, in place of what was said of it before. Fails with NOT_FOUND if the event has
+    no such assessment.
+    """
+    BatchGetFeedback: _aio.UnaryUnaryMultiCallable[_event_service_pb2.BatchGetFeedbackRequest, _event_service_pb2.BatchGetFeedbackResponse]  # type: ignore[assignment]
+    """Returns what was said of these assessments. One of which nobody has said anything has no feedback."""
+    ListFeedback: _aio.UnaryUnaryMultiCallable[_event_service_pb2.ListFeedbackRequest, _event_service_pb2.ListFeedbackResponse]  # type: ignore[assignment]
+    """Lists all feedback, the latest first."""
     GetStoreStatus: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetStoreStatusRequest, _event_service_pb2.GetStoreStatusResponse]  # type: ignore[assignment]
     """Returns how much work is waiting to be stored, assessed and published."""
 
@@ -166,6 +186,40 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns why the last attempts to assess these events failed. An event whose last attempt succeeded has no
         failure.
         """
+
+    @_abc_1.abstractmethod
+    def GetEvidence(
+        self,
+        request: _event_service_pb2.GetEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.GetEvidenceResponse, _abc.Awaitable[_event_service_pb2.GetEvidenceResponse]]:
+        """Returns the evidence that an assessment of the event would be made from now."""
+
+    @_abc_1.abstractmethod
+    def SetFeedback(
+        self,
+        request: _event_service_pb2.SetFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.SetFeedbackResponse, _abc.Awaitable[_event_service_pb2.SetFeedbackResponse]]:
+        """Says whether an assessment was right, in place of what was said of it before. Fails with NOT_FOUND if the event has
+        no such assessment.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetFeedback(
+        self,
+        request: _event_service_pb2.BatchGetFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.BatchGetFeedbackResponse, _abc.Awaitable[_event_service_pb2.BatchGetFeedbackResponse]]:
+        """Returns what was said of these assessments. One of which nobody has said anything has no feedback."""
+
+    @_abc_1.abstractmethod
+    def ListFeedback(
+        self,
+        request: _event_service_pb2.ListFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.ListFeedbackResponse, _abc.Awaitable[_event_service_pb2.ListFeedbackResponse]]:
+        """Lists all feedback, the latest first."""
 
     @_abc_1.abstractmethod
     def GetStoreStatus(
