@@ -47,6 +47,10 @@ class LivePhotos:
         self._sources: LRUCache[tuple[str, bool], _TokenBucket] = LRUCache(MAX_CAMERAS)
         self._of_all = _TokenBucket(BURST_OF_ALL, RATE_OF_ALL, BURST_OF_ALL, 0.0)
 
+    def flooded(self, source: tuple[str, bool], now: float) -> None:
+        """Counts so many photos that none of them is live."""
+        self._sources[source] = _TokenBucket(BURST, RATE, 0.0, now)
+
     def arrived(self, source: tuple[str, bool], waiting: bool, now: float) -> bool:
         """Counts a photo, and returns whether it is live. `waiting`: photos of this source wait already."""
         bucket = self._sources.get(source) or _TokenBucket(BURST, RATE, BURST, now)

@@ -46,7 +46,7 @@ class WaitingFiles:
         queue = self._queues.get(source)
         known = queue is not None and waiting.file.path in queue
         if not known and self._size >= self._max_waiting:
-            self._forgotten[source[0]] = None
+            self.forget(source)
             return
         if queue is None:
             queue = self._queues[source] = OrderedDict()
@@ -66,6 +66,10 @@ class WaitingFiles:
                     del self._queues[source]
                 return waiting
         return None
+
+    def forget(self, source: Source) -> None:
+        """A file was not added, because there are too many."""
+        self._forgotten[source[0]] = None
 
     def take_forgotten(self) -> list[str]:
         """Once nothing waits, removes and returns the folders of files that were not remembered."""

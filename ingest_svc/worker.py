@@ -1,11 +1,12 @@
 """The worker loop: turns file events into complete files, and submits those to be imported and announced.
 
 The loop does one thing after another, so that the order of the photos is easy to follow. Only reading and
-storing the files runs in parallel. Live photos are submitted at once; the backlog waits for its turns.
+storing the files, and sorting very many, runs in parallel. Live photos are submitted at once; the backlog
+waits for its turns.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,13 +15,13 @@ import structlog
 from ingest_svc.admission import Admission, CameraTable
 from ingest_svc.announcing import Announcer
 from ingest_svc.duplicate_filter import DuplicateFilter
+from ingest_svc.file_backlog import Backlog, few_and_many
 from ingest_svc.file_importer import FileImporter
 from ingest_svc.fingerprint import Fingerprint, fingerprints
-from ingest_svc.live_photos import OLD_SECONDS, LivePhotos
 from ingest_svc.rejection import RejectionCause
 from ingest_svc.thread_pool import ThreadPool
 from ingest_svc.turns import Turns
-from ingest_svc.waiting_files import HeldPhotos, Source, WaitingFile, WaitingFiles
+from ingest_svc.waiting_files import WaitingFile
 from ingest_svc.watching.camera_folders import CameraFolders
 from ingest_svc.watching.completion import CompleteFile, CompletionTracker, Moment
 from ingest_svc.watching.file_events import FileEventType, FolderEventType
@@ -28,12 +29,16 @@ from ingest_svc.watching.folder_scan import FolderScan
 from ingest_svc.watching.folder_walk import camera_folder, camera_folder_names, outermost, walk
 from ingest_svc.watching.folder_watcher import FolderAway, FolderWatcher
 from ingest_svc.watching.ignored_names import IgnoredNames
+from mesh.task_group import task_group
 
 log = structlog.get_logger(__name__)
 
 # How often, at most and at least, the worker checks that the cameras folder is still there; how often while
 # it is not.
 CHECK_SECONDS, IDLE_CHECK_SECONDS, AWAY_SECONDS = 0.25, 1.0, 0.5
+# The most files that are checked in one round, so that live photos are submitted between two rounds; more if
+# all would need more than MAX_ROUNDS, because each round looks through all.
+MAX_CHECKED, MAX_ROUNDS = 300, 20
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,17 @@ class IngestWorker:
         self._root, self._watcher, self._completion, self._checks = root, watcher, completion, checks
         self._folders, self._admission, self._cameras = folders, admission, cameras
         self._camera_changes = cameras.subscribe()  # before `all`, so that no change is missed
-        self._scan, self._importer, self._turns = scan, importer, turns
+        self._scan, self._importer = scan, importer
         self._duplicate_filter = DuplicateFilter(
             importer, announcer, on_change=self._check_again, on_done=completion.forget
         )
-        self._backlog, self._live_photos, self._held = WaitingFiles(), LivePhotos(), HeldPhotos()
+        self._backlog = Backlog(
+            turns,
+            camera=folders.camera,
+            in_order=scan.in_capture_order,
+            submit=self._submit_waiting,
+            wake=watcher.events.wake,
+        )
         # Folders to scan, folders to list (with the position of their files in the order of arrival), and
         # cameras whose configuration changed; each in the order in which it was requested.
         self._to_scan: dict[str, None] = {"": None}
@@ -110,7 +121,7 @@ class IngestWorker:
         settling = len(self._watcher.events) + len(self._completion) + len(self._to_list)
         return IngestProgress(
             settling,
-            self._duplicate_filter.pending + len(self._backlog) + len(self._held),
+            self._duplicate_filter.pending + len(self._backlog),
             scanning=bool(self._to_scan or self._problem),
             problem=self._problem or self._importer.storage.problem,
             unreadable=tuple(sorted(folder for folder in self._watcher.watch.unreadable if folder)),
@@ -125,6 +136,11 @@ class IngestWorker:
 
     async def run(self) -> None:
         """Runs until it is cancelled. Raises Internal WATCH_FAILED."""
+        async with task_group() as tasks:
+            tasks.create_task(self._backlog.sort())
+            await self._run_rounds()
+
+    async def _run_rounds(self) -> None:
         while True:
             try:
                 elapsed = time.monotonic() - self._checked_at
@@ -160,14 +176,9 @@ class IngestWorker:
             return AWAY_SECONDS
         if self._to_scan or self._to_list:
             return 0.0
-        now, pauses = time.monotonic(), [IDLE_CHECK_SECONDS]
-        if (settling := self._completion.pause(now)) is not None:
-            pauses.append(settling)
-        if self._backlog:
-            pauses.append(self._turns.pause(now))
-        if (held := self._held.pause(now)) is not None:
-            pauses.append(held)
-        return min(pauses)
+        now = time.monotonic()
+        pauses = self._completion.pause(now), self._backlog.pause(now), IDLE_CHECK_SECONDS
+        return min(pause for pause in pauses if pause is not None)
 
     async def _round(self) -> None:
         if "" in self._to_scan:
@@ -181,7 +192,9 @@ class IngestWorker:
             await self._list_folders(dict(self._to_list))
         await self._check_incomplete_files()
         # In this order, so that nothing is overtaken that need not wait.
-        await self._submit_backlog()
+        await self._backlog.submit()
+        for folder in self._backlog.take_forgotten():
+            self._to_scan[folder] = None
         await self._submit_complete_files()
 
     async def _handle_camera_changes(self) -> None:
@@ -229,15 +242,9 @@ class IngestWorker:
         result = await self._scan.run(outermost(folders), self._duplicate_filter.knows)
         for path in result.incomplete:
             self._completion.record(path, FileEventType.FOUND, time.monotonic())
-        now, fresh = time.monotonic(), list[Fingerprint]()
-        for file in result.unknown:
-            if _is_old(file):
-                self._backlog.add(_source(file), WaitingFile(file, now))
-            else:
-                fresh.append(file)
-        await self._submit_backlog()
-        for file in fresh:
-            await self._submit_or_wait(file, now)
+        few, many = few_and_many(result.unknown)
+        self._backlog.add_many(WaitingFile(file, time.monotonic()) for file in many)
+        await self._backlog.add_found(await self._scan.in_capture_order(few))
         for folder in folders:
             del self._to_scan[folder]
 
@@ -275,7 +282,8 @@ class IngestWorker:
         return [file.path for file in walk(self._root, folder, self._ignored, self._watcher.watch.distrust)]
 
     async def _check_incomplete_files(self) -> None:
-        if due := self._completion.due(time.monotonic()):
+        most = max(MAX_CHECKED, len(self._completion) // MAX_ROUNDS)
+        if due := self._completion.due(time.monotonic(), most):
             states, now = await self._checks.run(self._states, due), time.monotonic()
             for path, file, busy in states:
                 self._completion.update(path, file, busy, now)
@@ -297,7 +305,7 @@ class IngestWorker:
         if not (complete := self._completion.complete()):
             return
         found = await self._checks.run(fingerprints, self._root, [entry.path for entry in complete])
-        for entry in await self._in_order(complete, found):
+        for entry in await self._in_order(self._add_many(complete, found), found):
             file = found.get(entry.path)
             if file is None:
                 self._missing(entry.path)
@@ -306,10 +314,24 @@ class IngestWorker:
             elif file is None or self._duplicate_filter.knows(file):
                 self._completion.forget(entry.path)
             elif entry.moment is None:
-                await self._submit_or_wait(file, entry.at)
+                await self._backlog.add(file, entry.at)
             else:  # by its turn the moment would have passed
                 await self._submit(file, entry.at, moment=entry.moment)
             self._completion.remove(entry)
+
+    def _add_many(self, complete: list[CompleteFile], found: Mapping[str, Fingerprint]) -> list[CompleteFile]:
+        """Adds those to the backlog that would take long to sort. Returns the others."""
+        inferred = _with_inferred_completion(complete)
+        _, many = few_and_many(
+            found[entry.path]
+            for entry in complete
+            if camera_folder(entry.path) in inferred and entry.moment is None and entry.path in found
+        )
+        entries = {entry.path: entry for entry in complete}
+        self._backlog.add_many(WaitingFile(file, entries[file.path].at) for file in many)
+        for file in many:
+            self._completion.remove(entries.pop(file.path))
+        return list(entries.values())
 
     def _missing(self, path: str) -> None:
         """Notes that a file was not there, or could not be looked at, although it was reported."""
@@ -321,7 +343,7 @@ class IngestWorker:
     ) -> list[CompleteFile]:
         """Sorts by completion. If the completion of one of a camera's files was not reported but inferred,
         that camera's files are sorted by capture time instead."""
-        inferred = {camera_folder(entry.path) for entry in complete if not entry.reported}
+        inferred = _with_inferred_completion(complete)
         unordered = [found[e.path] for e in complete if camera_folder(e.path) in inferred and e.path in found]
         in_order = await self._scan.in_capture_order(unordered)
         rank = {file.path: place for place, file in enumerate(in_order, 1)}
@@ -335,32 +357,7 @@ class IngestWorker:
             self._completion.wait(path, unfinished, now)
         self._watcher.events.wake()
 
-    async def _submit_or_wait(self, file: Fingerprint, complete_at: float) -> None:
-        source, waiting, now = _source(file), WaitingFile(file, complete_at), time.monotonic()
-        folder, _ = source
-        if not self._live_photos.arrived(source, self._backlog.waits(source), now):
-            self._backlog.add(source, waiting)
-        elif self._backlog.any_of(folder) or self._held.any_of(folder):
-            self._held.add(folder, waiting, now)
-        else:
-            await self._submit(file, complete_at)
-
-    async def _submit_backlog(self) -> None:
-        """Submits the files whose turn it is, and the live photos that have waited for such files."""
-        if self._backlog:
-            await self._turns.refresh(time.monotonic())
-        while waiting := self._backlog.take(self._has_turn):
-            await self._submit_waiting(waiting, self._turns)
-        for photo in self._held.take(self._backlog.any_of, time.monotonic()):
-            await self._submit_waiting(photo)
-        for folder in self._backlog.take_forgotten():
-            self._to_scan[folder] = None
-
-    def _has_turn(self, folder: str) -> bool:
-        camera_id = self._folders.camera(folder)
-        return self._turns.may_import if camera_id is None else self._turns.free(camera_id)
-
-    async def _submit_waiting(self, waiting: WaitingFile, turns: Turns | None = None) -> None:
+    async def _submit_waiting(self, waiting: WaitingFile, turns: Turns | None) -> None:
         if self._duplicate_filter.knows(waiting.file):
             self._completion.forget(waiting.file.path)
         else:
@@ -384,19 +381,16 @@ class IngestWorker:
             self._duplicate_filter.submit(file, owner, completed_at, moment)
         else:
             end = turns.begin(None if isinstance(owner, RejectionCause) else owner.id)
-            self._duplicate_filter.submit(file, owner, completed_at, end_turn=lambda: self._end_turn(end))
 
-    def _end_turn(self, end: Callable[[], None]) -> None:
-        was_full = not self._turns.may_import
-        end()
-        if was_full:
-            self._watcher.events.wake()
+            def end_turn() -> None:
+                was_full = not turns.may_import
+                end()
+                if was_full:
+                    self._watcher.events.wake()
 
-
-def _source(file: Fingerprint) -> Source:
-    folder, slash, _ = file.path.partition("/")
-    return folder if slash else "", _is_old(file)
+            self._duplicate_filter.submit(file, owner, completed_at, end_turn=end_turn)
 
 
-def _is_old(file: Fingerprint) -> bool:
-    return time.time() - file.mtime_ns / 1e9 > OLD_SECONDS
+def _with_inferred_completion(complete: Iterable[CompleteFile]) -> set[str]:
+    """The folders of cameras of which the completion of a file was not reported but inferred."""
+    return {camera_folder(entry.path) for entry in complete if not entry.reported}

@@ -3,8 +3,9 @@
 Times are monotonic seconds.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count, zip_longest
 
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.watching.file_events import FileEventType
@@ -84,6 +85,8 @@ class CompletionTracker:
         self._incomplete: dict[str, _IncompleteFile] = {}
         self._complete: dict[str, CompleteFile] = {}
         self._positions = count()
+        # By camera folder: its files with earlier positions are a flood.
+        self._floods: dict[str, int] = {}
         # Since when each file has been waiting to be taken in, whatever happened to it since, and when the
         # system first reported that it was complete.
         self._waiting_since: dict[str, float] = {}
@@ -127,9 +130,22 @@ class CompletionTracker:
         if (file := self._incomplete.get(path)) is not None:
             file.check_at, file.busy = now + seconds, True
 
-    def due(self, now: float) -> list[str]:
-        """The files whose state has to be checked now; call `update` for each."""
-        return [path for path, file in self._incomplete.items() if file.check_at <= now]
+    def due(self, now: float, most: int) -> list[str]:
+        """The files whose state has to be checked now, but at most `most`, of all cameras in turn; call
+        `update` for each. If a camera has more, its files are a flood: they are complete together, as if all
+        had been checked at once."""
+        due = [path for path, file in self._incomplete.items() if file.check_at <= now]
+        if len(due) <= most:
+            return due
+        of_each: dict[str, list[str]] = {}
+        for path in sorted(due, key=lambda path: self._incomplete[path].check_at):
+            of_each.setdefault(camera_folder(path), []).append(path)
+        in_turn = [path for path in chain(*zip_longest(*of_each.values())) if path is not None]
+        settling = self._first_settling()
+        for folder in {camera_folder(path) for path in in_turn[most:]}:
+            if not self._flooded(folder, settling):  # or a flood that goes on would never be complete
+                self._floods[folder] = self.next_position()
+        return in_turn[:most]
 
     def update(self, path: str, found: Fingerprint | None, busy: bool, now: float) -> None:
         """Records the state of a file that was due: `found` is None if it is gone, `busy` means that it is
@@ -215,20 +231,35 @@ class CompletionTracker:
     def complete(self) -> list[CompleteFile]:
         """The complete files, in order of completion.
 
-        A file is held back while a file of the same camera that was seen before it only has to stay unchanged
-        a little longer. It is not held back by files that are still being written.
+        A file is held back while a file of the same camera that was seen before it, or that belongs to the
+        same flood, only has to stay unchanged a little longer. It is not held back by files that are still
+        being written.
         """
-        first_settling: dict[str, int] = {}
+        if not self._complete:
+            return []
+        settling = self._first_settling()
+        return [file for file in self._complete.values() if not self._held_back(file, settling)]
+
+    def _held_back(self, file: CompleteFile, settling: Mapping[str, int]) -> bool:
+        if file.moment is not None:
+            return False
+        folder = camera_folder(file.path)
+        if file.reported:
+            return file.position > settling.get(folder, file.position)
+        return self._flooded(folder, settling) and file.position < self._floods[folder]
+
+    def _flooded(self, folder: str, settling: Mapping[str, int]) -> bool:
+        """Whether a file of a flood in this folder only has to stay unchanged a little longer."""
+        return folder in settling and settling[folder] < self._floods.get(folder, 0)
+
+    def _first_settling(self) -> dict[str, int]:
+        """By camera folder, the first position of files that only have to stay unchanged a little longer."""
+        first: dict[str, int] = {}
         for path, file in self._incomplete.items():
             if not (file.written or file.busy):
-                first = first_settling.setdefault(camera_folder(path), file.position)
-                first_settling[camera_folder(path)] = min(first, file.position)
-        return [
-            file
-            for file in self._complete.values()
-            if not file.reported
-            or file.position <= first_settling.get(camera_folder(file.path), file.position)
-        ]
+                folder = camera_folder(path)
+                first[folder] = min(first.get(folder, file.position), file.position)
+        return first
 
     def remove(self, file: CompleteFile) -> None:
         """Stops tracking a complete file, unless it was completed again since."""

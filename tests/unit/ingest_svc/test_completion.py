@@ -39,7 +39,7 @@ def test_a_found_file_is_complete_when_its_size_has_settled() -> None:
     tracker = CompletionTracker(0.25)
     tracker.record("a.jpg", FileEventType.FOUND, 1.0)
     tracker.update("a.jpg", state(10), False, 1.0)
-    assert tracker.due(1.2) == []
+    assert tracker.due(1.2, 100) == []
     tracker.update("a.jpg", state(20), False, 1.25)
     tracker.update("a.jpg", state(20), False, 1.49)
     assert paths(tracker) == []
@@ -148,6 +148,64 @@ def test_a_complete_file_does_not_wait_for_one_that_appeared_later() -> None:
     assert paths(tracker) == ["door/first.jpg"]
 
 
+FLOOD = [f"a/{number}.jpg" for number in range(5)]
+
+
+def found_and_checked(tracker: CompletionTracker, now: float) -> list[str]:
+    """Checks three files, in which nothing has changed."""
+    due = tracker.due(now, 3)
+    for path in due:
+        tracker.update(path, state(10), False, now)
+    return due
+
+
+def test_only_so_many_files_are_checked_at_a_time_of_all_cameras_in_turn() -> None:
+    tracker = CompletionTracker(0.25)
+    for path in [*FLOOD, "b/0.jpg"]:
+        tracker.record(path, FileEventType.FOUND, 0.0)
+    assert found_and_checked(tracker, 0.0) == [FLOOD[0], "b/0.jpg", FLOOD[1]]
+    assert found_and_checked(tracker, 0.3) == [
+        FLOOD[2],
+        "b/0.jpg",
+        FLOOD[3],
+    ]  # the one that is due the longest
+    assert paths(tracker) == ["b/0.jpg"]
+    assert set(found_and_checked(tracker, 0.4)) == {FLOOD[4], FLOOD[0], FLOOD[1]}
+
+
+def test_files_that_are_not_all_checked_at_once_are_complete_together() -> None:
+    tracker = CompletionTracker(0.25)
+    for path in FLOOD:
+        tracker.record(path, FileEventType.FOUND, 0.0)
+    found_and_checked(tracker, 0.0)
+    found_and_checked(tracker, 0.1)
+    assert found_and_checked(tracker, 0.3) == FLOOD[:3]
+    assert paths(tracker) == []
+    for path in ("a/later.jpg", "b/0.jpg"):
+        tracker.record(path, FileEventType.FOUND, 0.15)
+        tracker.update(path, state(10), False, 0.15)
+        tracker.update(path, state(10), False, 0.45)
+    assert paths(tracker) == ["a/later.jpg", "b/0.jpg"]
+    assert found_and_checked(tracker, 0.5) == FLOOD[3:]
+    assert sorted(paths(tracker)) == sorted([*FLOOD, "a/later.jpg", "b/0.jpg"])
+
+
+def test_a_flood_is_not_held_back_by_a_file_that_is_being_written_or_by_what_arrives_later() -> None:
+    """Though there are always more files than are checked."""
+    tracker = CompletionTracker(0.25)
+    for path in FLOOD:
+        tracker.record(path, FileEventType.FOUND, 0.0)
+    for now in (0.0, 0.1, 0.3, 0.4):
+        tracker.record(f"a/at {now}.jpg", FileEventType.FOUND, now)
+        due = tracker.due(now, 3)
+        assert len(due) == 3
+        for path in due:
+            tracker.update(path, state(10), path == FLOOD[0], now)
+    for path in ("a/at 0.0.jpg", *FLOOD):
+        tracker.update(path, state(10), path == FLOOD[0], 0.5)
+    assert set(FLOOD[1:]) <= set(paths(tracker))
+
+
 def quiet_moments(
     tracker: CompletionTracker, pauses: tuple[float, ...], sizes: tuple[int, ...]
 ) -> list[float]:
@@ -159,7 +217,7 @@ def quiet_moments(
         now = round(now + 0.02, 2)
         if now - changed >= pauses[changes % len(pauses)]:
             changed, changes = now, changes + 1
-        if tracker.due(now):
+        if tracker.due(now, 100):
             tracker.update("a.jpg", state(sizes[changes % len(sizes)], changes), True, now)
         for entry in tracker.complete():
             assert entry.moment is not None
@@ -187,9 +245,9 @@ def test_a_file_that_was_taken_in_does_not_wait_for_what_it_waited_for_before() 
     tracker.record("a.jpg", FileEventType.FOUND, 0.0)
     tracker.update("a.jpg", state(0), True, 0.25)
     tracker.wait("a.jpg", 30.0, 0.25)
-    assert tracker.due(1.0) == []
+    assert tracker.due(1.0, 100) == []
     tracker.forget("a.jpg")
-    assert tracker.due(1.0) == ["a.jpg"]
+    assert tracker.due(1.0, 100) == ["a.jpg"]
 
 
 def test_a_fast_file_is_complete_at_any_moment_and_only_once_until_it_was_tried() -> None:
@@ -197,7 +255,7 @@ def test_a_fast_file_is_complete_at_any_moment_and_only_once_until_it_was_tried(
     tracker.record("a.jpg", FileEventType.WRITTEN, 0.0)
     times, offers = [round(step * 0.02, 2) for step in range(300)], list[CompleteFile]()
     for change, now in enumerate(times):
-        if tracker.due(now):
+        if tracker.due(now, 100):
             tracker.update("a.jpg", state(10, change), True, now)
         for entry in tracker.complete():
             offers.append(entry)

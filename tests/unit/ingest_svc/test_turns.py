@@ -240,6 +240,14 @@ def test_many_cameras_together_have_a_burst_that_is_bounded() -> None:
     assert photos.arrived(("another", False), False, 1 / RATE_OF_ALL)
 
 
+def test_what_arrives_after_a_flood_belongs_to_it_at_first() -> None:
+    photos = LivePhotos()
+    photos.flooded(FRESH, 1.0)
+    assert not photos.arrived(FRESH, True, 2.0)
+    assert photos.arrived(("door", True), False, 2.0)
+    assert photos.arrived(FRESH, True, 10.0)
+
+
 def test_a_clock_that_stands_still_gives_no_tokens() -> None:
     photos = LivePhotos()
     arrivals(photos, 500, 100.0)

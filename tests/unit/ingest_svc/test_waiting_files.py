@@ -135,7 +135,7 @@ async def test_live_photos_are_announced_while_nothing_is_detected(harness: Inge
         await until(lambda: len(harness.paths) >= MAX_UNDETECTED)
         for number in range(MAX_UNDETECTED + 20):
             path = f"{SAME}/{number}.jpg"
-            harness.ingest.worker._live_photos._sources.clear()  # as if a while had passed
+            harness.ingest.worker._backlog._live_photos._sources.clear()  # as if a while had passed
             harness.drop(path, jpeg(path))
             await until(lambda path=path: path in harness.paths)  # type: ignore[misc]
     assert len(of(harness, BUSY)) == MAX_UNDETECTED
