@@ -139,7 +139,8 @@ class Config(BaseSettings):
     )
     reasoner_url: str = Field(
         "rules:",
-        description="`rules:`, `openai+http(s)://host:port/v1?model=...` or `llama:/path/model.gguf`.",
+        description="`rules:`, `rules:v1` (an earlier version), `openai+http(s)://host:port/v1?model=...` or"
+        " `llama:/path/model.gguf`.",
         repr=False,
     )
     reasoner_ca: File | None = Field(None, description="CA certificate (PEM) that signs the LLM server's.")

@@ -51,8 +51,9 @@ class ReasonerResult:
     """What a reasoner concludes from one piece of evidence.
 
     `score` is 0..100; `summary` is one or two sentences. `factors` starts with those of the rules, whose
-    points add up to `rules_score`; a model's own reasons follow, with no points. The remaining fields are
-    empty for rules. `raw_answer` is at most 8 KiB.
+    points add up to `rules_score`; a model's own reasons follow, with no points. `rules_floor` is the highest
+    floor of the rules that applies, 0 if none does. The remaining fields are empty for rules. `raw_answer` is
+    at most 8 KiB.
     """
 
     reasoner: str
@@ -60,6 +61,7 @@ class ReasonerResult:
     summary: str
     factors: tuple[ScoreFactor, ...]
     rules_score: int
+    rules_floor: int = 0
     model: str = ""
     prompt_hash: str = ""
     tokens: TokenUsage = TokenUsage()

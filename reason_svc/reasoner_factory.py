@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from mesh.config import Config
 from mesh.problems import Invalid
 from reason_svc.reasoner import Reasoner
-from reason_svc.rules.reasoner import RulesReasoner
+from reason_svc.rules.reasoner import CURRENT, VERSIONS, RulesReasoner
 
-URL_FORMS = "`rules:`, `openai+http(s)://host:port/v1?model=...` or `llama:/path/model.gguf`"
+URL_FORMS = "`rules:`, `rules:v1`, `openai+http(s)://host:port/v1?model=...` or `llama:/path/model.gguf`"
 
 
 @asynccontextmanager
@@ -19,8 +19,8 @@ async def open_reasoner(config: Config, url: str) -> AsyncIterator[Reasoner]:
     An LLM server that cannot be reached is not an error: the reasoner keeps checking it in the background.
     Raises Invalid BAD_SETTING; the message contains no credential.
     """
-    if url == "rules:":
-        yield RulesReasoner()
+    if url.startswith("rules:") and (name := _rules_name(url)) in VERSIONS:
+        yield RulesReasoner(name)
     elif url.startswith(("openai+http://", "openai+https://")):
         async with _open_language_model(config, url) as reasoner:
             yield reasoner
@@ -31,6 +31,12 @@ async def open_reasoner(config: Config, url: str) -> AsyncIterator[Reasoner]:
         )
     else:
         raise Invalid(f"LARES_REASONER_URL: unknown reasoner; use {URL_FORMS}", "BAD_SETTING")
+
+
+def _rules_name(url: str) -> str:
+    """`rules:` is the current version, and stays so after an upgrade; `rules:v1` names one."""
+    version = url.removeprefix("rules:")
+    return f"rules/{version}" if version else CURRENT
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ class Assessment:
     severity: Severity = message_field("severity")
     summary: str = message_field("summary")
     reasoner: str = message_field(
-        "reasoner", description="`rules/v1`, or the kind of server that ran the language model."
+        "reasoner", description="`rules/v2`, or the kind of server that ran the language model."
     )
     assessed_at: Timestamp = message_field("assessed_at")
     evidence_digest: str = message_field(

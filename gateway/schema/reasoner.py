@@ -30,7 +30,7 @@ class ReasonerState(Enum):
 class ReasonStatus:
     message: strawberry.Private[reason_service_pb2.GetReasonStatusResponse]
     reasoner: str = message_field(
-        "reasoner", description="`rules/v1`, or the kind of server that runs the language model."
+        "reasoner", description="`rules/v2`, or the kind of server that runs the language model."
     )
     state: ReasonerState = message_field("state")
     detail: str = message_field("detail", description="Why it is not ready; empty if it is.")

@@ -60,7 +60,7 @@ class LlmReasoner:
     async def assess(self, evidence: Evidence, choice: ModelChoice) -> ReasonerResult:
         """Raises Unavailable LLM_UNREACHABLE or LLM_LOADING and Exhausted LLM_BUSY, which do not count as
         attempts; Invalid UNKNOWN_MODEL or UNKNOWN_PROMPT; Internal if the server or the model fails."""
-        if choice.model == self._rules.name:
+        if choice.model in self._rules.report().models:
             return await self._rules.assess(evidence, choice)
         prompt = self._prompts.get(choice.prompt or self._version)
         if prompt is None:
@@ -105,7 +105,7 @@ class LlmReasoner:
     @property
     def _models(self) -> tuple[str, ...]:
         server = self._health.last_seen
-        return (*(server.models if server else (self._endpoint.model,)), self._rules.name)
+        return (*(server.models if server else (self._endpoint.model,)), *self._rules.report().models)
 
     async def _with_deadline(
         self, session: LlmSession, evidence: Evidence, model: str, prompt: Prompt

@@ -1,5 +1,6 @@
-"""A reasoner that adds up points by rules. Its current version is rules/v1."""
+"""A reasoner that adds up points by rules. Its current version is rules/v2."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from mesh.problems import Invalid
@@ -12,24 +13,31 @@ from reason_svc.reasoner import (
     ReasonerReport,
     ReasonerResult,
 )
-from reason_svc.rules.v1.scoring import NAME, assess
+from reason_svc.rules.v1 import scoring as v1
+from reason_svc.rules.v2 import scoring as v2
+
+# By name, the current version first. Released versions stay, so that a score can be made again.
+VERSIONS: dict[str, Callable[[Evidence], ReasonerResult]] = {v2.NAME: v2.assess, v1.NAME: v1.assess}
+CURRENT = v2.NAME
 
 
 class RulesReasoner:
-    """A Reasoner. Its results always contain one factor of each name, including those that add no points."""
+    """A Reasoner. `name` is the version that is used unless a ModelChoice names another, as its model."""
 
-    name = NAME
     slots = 64  # rules do not wait for anything
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = CURRENT) -> None:
+        self.name = name
         self._since = datetime.now(UTC)
 
     async def assess(self, evidence: Evidence, choice: ModelChoice) -> ReasonerResult:
-        if choice.model not in ("", NAME):
-            raise Invalid(f"there is no model {choice.model!r}; there is only {NAME}", UNKNOWN_MODEL)
+        rules = VERSIONS.get(choice.model or self.name)
+        if rules is None:
+            known = ", ".join(VERSIONS)
+            raise Invalid(f"there is no model {choice.model!r}; there are {known}", UNKNOWN_MODEL)
         if choice.prompt:
             raise Invalid("rules have no prompt", UNKNOWN_PROMPT)
-        return assess(evidence)
+        return rules(evidence)
 
     def report(self) -> ReasonerReport:
-        return ReasonerReport(ReasonerReadiness.READY, self._since, models=(NAME,))
+        return ReasonerReport(ReasonerReadiness.READY, self._since, models=tuple(VERSIONS))

@@ -94,7 +94,7 @@ async def changes(lares: Lares, after: str, camera: str, count: int) -> list[dic
 async def test_a_photo_becomes_a_scored_event(event: dict[str, Any]) -> None:
     assert event["camera"] == {"id": "front-door", "name": "Front Door"}
     assert (event["status"], event["closed"]) == ("ASSESSED", True)
-    assert event["assessment"]["reasoner"] == "rules/v1"
+    assert event["assessment"]["reasoner"] == "rules/v2"
     assert sum(factor["points"] for factor in event["assessment"]["factors"]) == event["assessment"]["score"]
     people = [e["node"] for e in event["detections"]["edges"] if e["node"]["label"] == "person"]
     assert people
@@ -135,7 +135,7 @@ async def test_a_reassessment_is_added_to_the_history(lares: Lares, event: dict[
     second, first = [edge["node"] for edge in history["assessments"]["edges"]]
     assert (first["requestId"], second["requestId"]) == (None, request)
     assert history["assessment"] == {"id": second["id"], "requestId": request, "score": first["score"]}
-    assert (second["reasoner"], second["evidenceDigest"]) == ("rules/v1", first["evidenceDigest"])
+    assert (second["reasoner"], second["evidenceDigest"]) == ("rules/v2", first["evidenceDigest"])
     with pytest.raises(Refused):
         await lares.graphql(REASSESS, input={"eventId": id, "model": "nobody's"})
 
@@ -158,7 +158,7 @@ async def test_the_status_names_the_reasoner_and_the_detector(lares: Lares, even
     assert status["store"]["etaSeconds"] == 0
     assert status["detect"]["ready"]
     assert status["detect"]["detector"].startswith("efficientdet-lite0@")
-    assert status["reason"]["reasoner"] == "rules/v1"
+    assert status["reason"]["reasoner"] == "rules/v2"
     assert status["reason"]["assessed"] >= 1
 
     async def measured() -> bool:

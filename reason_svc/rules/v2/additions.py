@@ -3,38 +3,38 @@
 from collections.abc import Callable
 
 from mesh.scene.places import ZoneKind
-from mesh.scene.tracks import Direction
+from mesh.scene.tracks import VEHICLES, Direction
 from reason_svc.reasoner import ScoreFactor
 from reason_svc.rules.v2 import weights
 from reason_svc.rules.v2.floors import is_small_and_alone_in_water
-from reason_svc.rules.v2.subject import LIVESTOCK, EventScene, Subject
-from reason_svc.rules.v2.texts import PLACES, article, factor, seconds_text
+from reason_svc.rules.v2.subject import LIVESTOCK, OPEN_TO_ALL, EventScene, Subject
+from reason_svc.rules.v2.texts import PLACES, a_thing, factor, seconds_text
 
 CLOSE_HEIGHT = 0.85
 LINGERING_SECONDS, WAITING_SECONDS = 30.0, 60.0
 # Of the events in the hour before, that many mean that somebody was there for most of it.
 ALL_HOUR_EVENTS = 12
 VEHICLE_RETURNS_EVENTS = 3
-OUTSIDE = {ZoneKind.PUBLIC, ZoneKind.APPROACH}
 
 Rule = Callable[[Subject, EventScene], ScoreFactor | None]
 
 
 def seen(subject: Subject, _: EventScene) -> ScoreFactor | None:
     points = weights.CLASS_POINTS.get(subject.label, weights.OTHER_CLASS)
-    return factor("class", points, f"{article(subject.label)} was seen", subject.detections[:1])
+    return factor("class", points, f"{a_thing(subject.label)} was seen.", subject.detections[:1])
 
 
 def stays(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     """Minutes across the events of the hour, by place and label; a claimed identity does not shorten them."""
     if not subject.is_person or subject.is_known:
         return None
-    points, where = 0.0, []
+    points, where, before = 0.0, [], 0.0
     for kind, stay in weights.STAY.items():
-        seconds = subject.seconds[kind]
         if kind not in subject.kinds:
             continue
-        seconds += scene.past_seconds(kind, subject.label)
+        past = scene.past_seconds(kind, subject.label)
+        seconds = subject.seconds[kind] + past
+        before += past
         by_night = scene.dark or (kind is ZoneKind.INSIDE and scene.away)
         gained = min(stay.most, seconds * (stay.by_night if by_night else stay.by_day))
         points += gained
@@ -42,64 +42,68 @@ def stays(subject: Subject, scene: EventScene) -> ScoreFactor | None:
             where.append(f"{seconds_text(seconds)} {PLACES[kind]}")
     if not where:
         return None
-    return factor(
-        "stay", round(min(weights.MOST_STAY, points)), f"stayed {' and '.join(where)}", subject.detections
-    )
+    text = f"A person stayed {' and '.join(where)}{', counting the hour before' if before else ''}."
+    return factor("stay", round(min(weights.MOST_STAY, points)), text, subject.detections)
 
 
 def at_window_or_inside(subject: Subject, _: EventScene) -> ScoreFactor | None:
     if not subject.is_person or subject.is_known or not subject.was_in(ZoneKind.WINDOW, ZoneKind.INSIDE):
         return None
     where = "inside the house" if subject.was_in(ZoneKind.INSIDE) else "at a window"
-    return factor("place", weights.AT_WINDOW_OR_INSIDE, f"was {where}", subject.detections)
+    return factor("place", weights.AT_WINDOW_OR_INSIDE, f"A person was {where}.", subject.detections)
 
 
 def inwards(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if not subject.is_person or subject.is_known or not subject.came_inwards:
         return None
     points = weights.INWARDS_BY_NIGHT if scene.dark else weights.INWARDS_BY_DAY
-    return factor("inwards", points, "came from outside onto the ground of the house", subject.detections)
+    text = "A person came from outside onto the ground of the house."
+    return factor("inwards", points, text, subject.detections)
 
 
 def while_away(subject: Subject, scene: EventScene) -> ScoreFactor | None:
-    if not scene.away or not subject.is_person or subject.is_known or not ({*subject.kinds} - OUTSIDE):
+    """Also in a place of which nobody has said what it is."""
+    if not scene.away or not subject.is_person or subject.is_known:
+        return None
+    if subject.kinds and {*subject.kinds} <= OPEN_TO_ALL:
         return None
     counted = [ZoneKind.WINDOW, ZoneKind.PRIVATE, ZoneKind.INSIDE, *([ZoneKind.ENTRY] if scene.dark else [])]
     seconds = sum(subject.seconds[kind] for kind in counted)
     points = round(min(weights.MOST_AWAY, weights.AWAY + weights.AWAY_PER_SECOND * seconds))
-    return factor("away", points, "nobody is at home", subject.detections)
+    return factor("away", points, "Nobody is at home.", subject.detections)
 
 
 def dark(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if not scene.dark or not subject.is_person or subject.is_known:
         return None
     points = weights.DARK_IN_PUBLIC if subject.in_public_only else weights.DARK
-    return factor("dark", points, "it was dark", subject.detections[:1])
+    return factor("dark", points, "It was dark.", subject.detections[:1])
 
 
 def doubtful_place(subject: Subject, _: EventScene) -> ScoreFactor | None:
     if not subject.is_person or not subject.in_doubted_zone:
         return None
-    text = "a public zone is too large to be right, so nobody knows where this was"
+    text = "A public zone cannot be right, so nobody knows where this was, and nothing speaks for it."
     return factor("doubt", weights.DOUBTFUL_PLACE, text, subject.detections[:1])
 
 
 def in_the_water(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if not is_small_and_alone_in_water(subject, scene):
         return None
-    return factor("water", weights.IN_THE_WATER, "somebody small is in the water", subject.detections)
+    return factor("water", weights.IN_THE_WATER, "Somebody small was in the water.", subject.detections)
 
 
 def seems_to_lie(subject: Subject, _: EventScene) -> ScoreFactor | None:
     if not subject.seems_to_lie or subject.lying():
         return None
-    return factor("lying", weights.SEEMS_TO_LIE, "a person seems to lie", subject.detections)
+    return factor("lying", weights.SEEMS_TO_LIE, "A person seems to lie.", subject.detections)
 
 
 def close(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if not scene.dark or not subject.is_person or subject.is_known or subject.height <= CLOSE_HEIGHT:
         return None
-    return factor("close", weights.CLOSE, "came right up to the camera", subject.detections)
+    text = "A person came right up to the camera in the dark."
+    return factor("close", weights.CLOSE, text, subject.detections)
 
 
 def lingers(subject: Subject, scene: EventScene) -> ScoreFactor | None:
@@ -107,7 +111,7 @@ def lingers(subject: Subject, scene: EventScene) -> ScoreFactor | None:
         return None
     if subject.duration < LINGERING_SECONDS:
         return None
-    text = f"stayed for {seconds_text(subject.duration)} in the dead of night"
+    text = f"A person stayed for {seconds_text(subject.duration)} in the dead of night."
     return factor("lingers", weights.LINGERS_BY_NIGHT, text, subject.detections)
 
 
@@ -117,13 +121,14 @@ def returns(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if not scene.dark or not past or subject.is_known:
         return None
     if subject.is_person and not subject.in_public_only and subject.kinds:
-        text = f"people were here in {past} events of the hour before"
+        text = f"People were here in {past} events of the hour before, too."
         return factor("returning", weights.RETURNS, text, subject.detections[:1])
     if subject.is_person and past >= ALL_HOUR_EVENTS:
-        return factor("returning", weights.ALL_HOUR, "people were here for most of the hour before", ())
+        text = "People were here for most of the hour before, too."
+        return factor("returning", weights.ALL_HOUR, text, subject.detections[:1])
     moves = subject.is_vehicle and not subject.track.scene.stationary
     if moves and past >= VEHICLE_RETURNS_EVENTS:
-        text = f"{article(subject.label)} came by in {past} events of the hour before"
+        text = f"{a_thing(subject.label)} came by in {past} events of the hour before, too."
         return factor("returning", weights.VEHICLE_RETURNS, text, subject.detections[:1])
     return None
 
@@ -134,16 +139,13 @@ def several(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     others = [
         other
         for other in scene.people
-        if other is not subject
-        and other.on_the_ground
-        and other.kinds
-        and not other.is_known
-        and not other.is_faint
+        if subject.is_seen_beside(other) and other.on_the_ground and not other.is_known and not other.is_faint
     ]
     if not others:
         return None
     points = min(weights.MOST_OTHERS, weights.EACH_OTHER * len(others))
-    return factor("several", points, f"{len(others) + 1} people", [other.detections[0] for other in others])
+    text = f"{len(others) + 1} people were there."
+    return factor("several", points, text, [other.detections[0] for other in others])
 
 
 def came_by_vehicle(subject: Subject, scene: EventScene) -> ScoreFactor | None:
@@ -151,7 +153,7 @@ def came_by_vehicle(subject: Subject, scene: EventScene) -> ScoreFactor | None:
         return None
     for other in scene.subjects:
         if other.is_vehicle and _crossed_inwards(other):
-            text = f"{article(other.label)} came onto the ground with them in the dark"
+            text = f"{a_thing(other.label)} came onto the ground with somebody in the dark."
             return factor("vehicle", weights.CAME_BY_VEHICLE, text, other.detections[:1])
     return None
 
@@ -159,27 +161,27 @@ def came_by_vehicle(subject: Subject, scene: EventScene) -> ScoreFactor | None:
 def unwelcome(subject: Subject, _: EventScene) -> ScoreFactor | None:
     if not subject.is_unwelcome:
         return None
-    return factor("unwelcome", weights.UNWELCOME, "this person must not come here", subject.detections)
+    return factor("unwelcome", weights.UNWELCOME, "This person must not come here.", subject.detections)
 
 
 def lies(subject: Subject, _: EventScene) -> ScoreFactor | None:
     if not (lying := subject.lying()):
         return None
-    return factor("lying", weights.LYING, "a person lies on the ground", lying)
+    return factor("lying", weights.LYING, "A person lies on the ground.", lying)
 
 
 def dog_among_livestock(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     herd = [other for other in scene.subjects if other.label in LIVESTOCK]
     if subject.label != "dog" or not herd or any(person.is_known for person in scene.people):
         return None
-    text = f"a dog is among {'sheep' if herd[0].label == 'sheep' else 'livestock'}"
+    text = f"A dog is among {'sheep' if herd[0].label == 'sheep' else 'livestock'}."
     return factor("combination", weights.DOG_AMONG_LIVESTOCK, text, subject.detections)
 
 
 def bear_by_night(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if subject.label != "bear" or not scene.dark:
         return None
-    return factor("dark", weights.BEAR_BY_NIGHT, "it was dark", subject.detections[:1])
+    return factor("dark", weights.BEAR_BY_NIGHT, "It was dark.", subject.detections[:1])
 
 
 def vehicle_on_the_ground(subject: Subject, scene: EventScene) -> ScoreFactor | None:
@@ -188,17 +190,37 @@ def vehicle_on_the_ground(subject: Subject, scene: EventScene) -> ScoreFactor | 
         return None
     points = weights.VEHICLE_ON_THE_GROUND + (weights.VEHICLE_BY_NIGHT if scene.dead_of_night else 0)
     when = " in the dead of night" if scene.dead_of_night else ""
-    return factor(
-        "arrived", points, f"{article(subject.label)} came onto the ground{when}", subject.detections
-    )
+    text = f"{a_thing(subject.label)} came onto the ground of the house{when}."
+    return factor("arrived", points, text, subject.detections)
 
 
 def vehicle_waits(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     waits = subject.is_vehicle and subject.track.scene.stationary and subject.duration >= WAITING_SECONDS
     if not waits or not scene.dead_of_night or not scene.people or not subject.in_public_only:
         return None
-    text = f"{article(subject.label)} waits with somebody beside it in the dead of night"
+    text = f"{a_thing(subject.label)} waits with somebody beside it in the dead of night."
     return factor("waits", weights.VEHICLE_WAITS_BY_NIGHT, text, subject.detections)
+
+
+def thing_taken(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    """A thing that is no vehicle goes while somebody is there whom nobody has named."""
+    if not subject.is_person or subject.is_known:
+        return None
+    if not any(change.thing not in VEHICLES for change in scene.gone):
+        return None
+    return factor("taken", weights.TAKEN, "A thing is gone that was here.", subject.detections)
+
+
+def vehicle_went(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    """A vehicle that stood on the ground of the house goes, by itself or with somebody."""
+    if subject.is_known or not (subject.is_person or subject.is_vehicle):
+        return None
+    gone = next((change.thing for change in scene.gone if change.thing in VEHICLES), None)
+    if gone is None:
+        return None
+    by_stealth = scene.dead_of_night or scene.away
+    points = weights.VEHICLE_WENT_BY_STEALTH if by_stealth else weights.VEHICLE_WENT
+    return factor("went", points, f"{a_thing(gone)} is gone that stood here.", subject.detections)
 
 
 def _crossed_inwards(subject: Subject) -> bool:
@@ -212,5 +234,5 @@ def _stood_there(scene: EventScene) -> bool:
 ADDITIONS: tuple[Rule, ...] = (
     seen, stays, at_window_or_inside, inwards, while_away, dark, doubtful_place, close, lingers, returns,
     several, came_by_vehicle, unwelcome, lies, seems_to_lie, in_the_water, dog_among_livestock,
-    bear_by_night, vehicle_on_the_ground, vehicle_waits,
+    bear_by_night, vehicle_on_the_ground, vehicle_waits, thing_taken, vehicle_went,
 )  # fmt: skip

@@ -31,57 +31,58 @@ def unidentified_at_night_or_away(subject: Subject, scene: EventScene) -> Floor 
     if not (scene.dark or scene.away) or not _is_unidentified(subject):
         return None
     place = subject.was_in(ZoneKind.ENTRY, ZoneKind.WINDOW, ZoneKind.PRIVATE, ZoneKind.INSIDE)
-    if not place and (subject.height <= TALL or subject.in_public_only):
+    if not place and subject.height <= TALL:
         return None
-    when = "in the dark" if scene.dark else "while nobody is at home"
+    when = "in the dark" if scene.dark else "while nobody was at home"
     where = "on the ground of the house" if place else "close to the camera"
-    return Floor(weights.MEDIUM, f"somebody unidentified {where} {when}", subject)
+    return Floor(weights.MEDIUM, f"Somebody unidentified was {where} {when}.", subject)
 
 
 def stays_while_away(subject: Subject, scene: EventScene) -> Floor | None:
     if not scene.away or not _is_unidentified(subject):
         return None
     kinds = (ZoneKind.WINDOW, ZoneKind.INSIDE, *((ZoneKind.ENTRY,) if scene.dark else ()))
-    if max(subject.seconds[kind] for kind in kinds) < STAY_SECONDS:
+    if sum(subject.seconds[kind] for kind in kinds) < STAY_SECONDS:
         return None
-    return Floor(weights.HIGH, "somebody unidentified stays at the house while nobody is at home", subject)
+    return Floor(weights.HIGH, "Somebody unidentified stayed at the house while nobody was at home.", subject)
 
 
 def enters_while_away(subject: Subject, scene: EventScene) -> Floor | None:
-    if not scene.away or not _is_unidentified(subject) or not subject.came_inwards:
+    if not scene.away or not _is_unidentified(subject) or not subject.came_from_public_onto_private:
         return None
-    private = subject.was_in(ZoneKind.PRIVATE, ZoneKind.WINDOW, ZoneKind.INSIDE)
-    if ZoneKind.PUBLIC not in subject.kinds or not private:
-        return None
-    text = "somebody unidentified comes from public onto private ground while nobody is at home"
+    text = "Somebody unidentified came from public onto private ground while nobody was at home."
     return Floor(weights.HIGH, text, subject)
 
 
 def unwelcome(subject: Subject, _: EventScene) -> Floor | None:
-    return Floor(weights.HIGH, "somebody who must not come", subject) if subject.is_unwelcome else None
+    return (
+        Floor(weights.HIGH, "Somebody was here who must not come.", subject) if subject.is_unwelcome else None
+    )
 
 
 def lies(subject: Subject, _: EventScene) -> Floor | None:
-    return Floor(weights.HIGH, "a person lies on the ground", subject) if subject.lying() else None
+    return Floor(weights.HIGH, "A person lies on the ground.", subject) if subject.lying() else None
 
 
 def several_inside_while_away(subject: Subject, scene: EventScene) -> Floor | None:
-    inside = [one for one in scene.people if _is_unidentified(one) and one.was_in(ZoneKind.INSIDE)]
-    if not scene.away or len(inside) < 2 or subject is not inside[0]:
+    if not scene.away or not _is_unidentified(subject) or not subject.was_in(ZoneKind.INSIDE):
         return None
-    return Floor(weights.CRITICAL, "several are inside while nobody is at home", subject)
+    others = [one for one in scene.people if _is_unidentified(one) and one.was_in(ZoneKind.INSIDE)]
+    if not any(subject.is_seen_beside(other) for other in others):
+        return None
+    return Floor(weights.CRITICAL, "Several people were inside while nobody was at home.", subject)
 
 
 def bear_beside_a_person(subject: Subject, scene: EventScene) -> Floor | None:
     if subject.label != "bear" or not any(is_beside(subject, person) for person in scene.people):
         return None
-    return Floor(weights.CRITICAL, "a bear is beside a person", subject)
+    return Floor(weights.CRITICAL, "A bear was beside a person.", subject)
 
 
 def small_and_alone_in_water(subject: Subject, scene: EventScene) -> Floor | None:
     if subject.seconds[ZoneKind.WATER] < WATER_SECONDS or not is_small_and_alone_in_water(subject, scene):
         return None
-    return Floor(weights.CRITICAL, "somebody small is alone in the water", subject)
+    return Floor(weights.CRITICAL, "Somebody small was alone in the water.", subject)
 
 
 def floors_of(scene: EventScene) -> Iterator[Floor]:

@@ -4,12 +4,12 @@ Pure."""
 from collections.abc import Callable
 
 from mesh.scene.places import ZoneKind
-from reason_svc.evidence import Behaviour
+from reason_svc.evidence import Behaviour, Relation
 from reason_svc.reasoner import ScoreFactor
 from reason_svc.rules.v2 import weights
 from reason_svc.rules.v2.additions import returns, vehicle_waits
 from reason_svc.rules.v2.subject import OPEN_TO_VISITORS, PERSON, EventScene, Subject
-from reason_svc.rules.v2.texts import article, factor
+from reason_svc.rules.v2.texts import a_thing, factor
 
 BRIEF_SECONDS = 60.0
 # A habit needs this many different days.
@@ -19,7 +19,8 @@ HABIT_DAYS = 8
 def known(subject: Subject, _: EventScene) -> ScoreFactor | None:
     if not subject.is_known:
         return None
-    return factor("known", -weights.KNOWN, "somebody said who this is", subject.detections[:1])
+    text = "Somebody has said who this is, and the person is welcome."
+    return factor("known", -weights.KNOWN, text, subject.detections[:1])
 
 
 def public_ground(subject: Subject, scene: EventScene) -> ScoreFactor | None:
@@ -29,16 +30,15 @@ def public_ground(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if subject.is_vehicle and (returns(subject, scene) or vehicle_waits(subject, scene)):
         return None
     points = weights.PUBLIC if subject.is_person else weights.PUBLIC_VEHICLE
-    return factor(
-        "public", -points, f"{article(subject.label)} stayed on public ground", subject.detections[:1]
-    )
+    text = f"{a_thing(subject.label)} stayed on public ground."
+    return factor("public", -points, text, subject.detections[:1])
 
 
 def passing(subject: Subject, _: EventScene) -> ScoreFactor | None:
     """Where nobody has said what the places are, somebody who only passes is a passer-by."""
     if not subject.is_person or subject.kinds or not subject.passes:
         return None
-    return factor("passing", -weights.PASSING, "only passed by", subject.detections[:1])
+    return factor("passing", -weights.PASSING, "A person only passed by.", subject.detections[:1])
 
 
 def brief_by_day(subject: Subject, scene: EventScene) -> ScoreFactor | None:
@@ -46,7 +46,7 @@ def brief_by_day(subject: Subject, scene: EventScene) -> ScoreFactor | None:
         return None
     if not {*subject.kinds} <= OPEN_TO_VISITORS or subject.in_public_only:
         return None
-    return factor("brief", -weights.BRIEF_BY_DAY, "a short visit by day", subject.detections[:1])
+    return factor("brief", -weights.BRIEF_BY_DAY, "It was a short visit by day.", subject.detections[:1])
 
 
 def at_home(subject: Subject, scene: EventScene) -> ScoreFactor | None:
@@ -59,27 +59,29 @@ def at_home(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     ):
         return None
     points = weights.AT_HOME_BY_NIGHT if scene.dark else weights.AT_HOME_BY_DAY
-    return factor("at_home", -points, "the people of the house are at home", subject.detections[:1])
+    return factor("at_home", -points, "The people of the house are at home.", subject.detections[:1])
 
 
 def came_out(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if scene.away or not scene.evidence.mode or not subject.is_person or not subject.came_out:
         return None
-    return factor("came_out", -weights.CAME_OUT, "came out of the door", subject.detections[:1])
+    return factor("came_out", -weights.CAME_OUT, "A person came out of the door.", subject.detections[:1])
 
 
 def faint(subject: Subject, _: EventScene) -> ScoreFactor | None:
     if not subject.is_faint:
         return None
     points = weights.FAINT if subject.is_person else weights.FAINT_ANIMAL
-    return factor("faint", -points, "seen faintly, and for a moment only", subject.detections[:1])
+    text = f"{a_thing(subject.label)} was seen faintly, and for a moment only."
+    return factor("faint", -points, text, subject.detections[:1])
 
 
 def stands_there(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     stood = any(past.stationary_matches for past in scene.evidence.past)
     if not subject.is_vehicle or not subject.track.scene.stationary or not stood:
         return None
-    return factor("stands", -weights.STANDS_THERE, "stood there before", subject.detections[:1])
+    text = f"{a_thing(subject.label)} stood there before."
+    return factor("stands", -weights.STANDS_THERE, text, subject.detections[:1])
 
 
 def habit(subject: Subject, scene: EventScene) -> ScoreFactor | None:
@@ -98,7 +100,7 @@ def habit(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     ]
     if not usual:
         return None
-    text = f"usual at this hour, on {usual[0].days_seen} of {usual[0].days} days"
+    text = f"This is usual at this hour: it was seen on {usual[0].days_seen} of {usual[0].days} days."
     return factor("habit", -weights.HABIT, text, subject.detections[:1])
 
 
@@ -108,21 +110,21 @@ def expected(subject: Subject, scene: EventScene) -> ScoreFactor | None:
         if subject.label in (visit.labels or (PERSON,)) and (
             not visit.zone_ids or zones <= {*visit.zone_ids}
         ):
-            return factor("expected", -weights.EXPECTED, "a visit was expected", subject.detections[:1])
+            return factor("expected", -weights.EXPECTED, "A visit was expected.", subject.detections[:1])
     return None
 
 
 def present(subject: Subject, scene: EventScene) -> ScoreFactor | None:
-    """For one person who came by an approach or a door: the first."""
+    """For one person who came by an approach or a door: the first. Not because of somebody unwelcome."""
     arrived = [one for one in scene.people if one.was_in(ZoneKind.APPROACH, ZoneKind.ENTRY)]
-    if not scene.evidence.present or not arrived:
+    welcome = any(person.relation is not Relation.UNWELCOME for person in scene.evidence.present)
+    if not welcome or not arrived:
         return None
     first = min(arrived, key=lambda one: (one.started_at, one.track.id))
     if subject is not first:
         return None
-    return factor(
-        "present", -weights.PRESENT, "somebody of the house has just arrived", subject.detections[:1]
-    )
+    text = "Somebody of the house has just arrived."
+    return factor("present", -weights.PRESENT, text, subject.detections[:1])
 
 
 RELIEFS: tuple[Callable[[Subject, EventScene], ScoreFactor | None], ...] = (

@@ -6,10 +6,10 @@ Every step is a factor, so the points of all factors add up to the score.
 
 from collections.abc import Sequence
 
-from reason_svc.evidence import Evidence
+from reason_svc.evidence import Evidence, EvidenceDetection
 from reason_svc.reasoner import ReasonerResult, ScoreFactor
 from reason_svc.rules.v2 import weights
-from reason_svc.rules.v2.additions import ADDITIONS
+from reason_svc.rules.v2.additions import ADDITIONS, thing_taken
 from reason_svc.rules.v2.floors import Floor, floors_of, is_small_and_alone_in_water
 from reason_svc.rules.v2.reliefs import RELIEFS, UNCERTAIN
 from reason_svc.rules.v2.subject import EventScene, Subject, read_event
@@ -26,10 +26,19 @@ def assess(evidence: Evidence) -> ReasonerResult:
         key=lambda scored: (_total(scored[1]), scored[0].label == "person", scored[0].track.id),
     )
     factors += _without_mode(evidence)
-    factors += _raised(_total(factors), list(floors_of(scene)))
-    factors += _in_range(_total(factors))
+    floor = max(floors_of(scene), key=lambda floor: floor.score, default=None)
+    if floor and floor.score > _total(factors):
+        factors.append(_raised(_total(factors), floor))
+    factors += _in_range(_total(factors), subject.detections)
     score = _total(factors)
-    return ReasonerResult(NAME, score, summarise(scene, subject), tuple(factors), rules_score=score)
+    return ReasonerResult(
+        NAME,
+        score,
+        summarise(scene, subject),
+        tuple(factors),
+        rules_score=score,
+        rules_floor=floor.score if floor else 0,
+    )
 
 
 def _factors_of(subject: Subject, scene: EventScene) -> list[ScoreFactor]:
@@ -41,35 +50,37 @@ def _factors_of(subject: Subject, scene: EventScene) -> list[ScoreFactor]:
 
 def _is_in_doubt(subject: Subject, scene: EventScene) -> bool:
     """Whether it may be worse than it looks, so that nothing speaks for its being harmless."""
-    return subject.in_doubted_zone or subject.seems_to_lie or is_small_and_alone_in_water(subject, scene)
+    looks_worse = subject.seems_to_lie or is_small_and_alone_in_water(subject, scene)
+    return subject.in_doubted_zone or looks_worse or thing_taken(subject, scene) is not None
 
 
 def _relief_limit(subject: Subject, added: int, relieved: Sequence[ScoreFactor]) -> list[ScoreFactor]:
     """Gives back what is too much: in all, or of uncertain relief where not everybody may be."""
     relief = -_total(relieved)
     observed = -_total([found for found in relieved if found.name not in UNCERTAIN])
-    allowed, text = min(relief, weights.MOST_RELIEF), f"all relief takes at most {weights.MOST_RELIEF} points"
+    allowed, text = (
+        min(relief, weights.MOST_RELIEF),
+        f"All relief takes at most {weights.MOST_RELIEF} points.",
+    )
     is_medium = added - min(observed, weights.MOST_RELIEF) >= weights.MEDIUM
     if is_medium and not subject.in_the_open and added - allowed < weights.MEDIUM:
         allowed = added - weights.MEDIUM
-        text = "what is usual, expected or hardly seen makes nothing LOW that is not on public ground"
-    return [factor("relief_limit", relief - allowed, text, ())] if relief > allowed else []
+        text = "What is usual, expected or hardly seen makes nothing LOW that is not on public ground."
+    return [factor("relief_limit", relief - allowed, text, subject.detections)] if relief > allowed else []
 
 
 def _without_mode(evidence: Evidence) -> list[ScoreFactor]:
-    return [] if evidence.mode else [factor("mode", 0, "no mode is set: nobody said who is at home", ())]
+    text = "No mode is set, so nobody has said who is at home."
+    return [] if evidence.mode else [factor("mode", 0, text, evidence.detections)]
 
 
-def _raised(score: int, floors: Sequence[Floor]) -> list[ScoreFactor]:
-    highest = max(floors, key=lambda floor: floor.score, default=None)
-    if highest is None or highest.score <= score:
-        return []
-    return [factor("floor", highest.score - score, highest.text, highest.subject.detections)]
+def _raised(score: int, floor: Floor) -> ScoreFactor:
+    return factor("floor", floor.score - score, floor.text, floor.subject.detections)
 
 
-def _in_range(score: int) -> list[ScoreFactor]:
+def _in_range(score: int, detections: Sequence[EvidenceDetection]) -> list[ScoreFactor]:
     held = max(0, min(100, score))
-    return [] if held == score else [factor("range", held - score, "a score is from 0 to 100", ())]
+    return [] if held == score else [factor("range", held - score, "A score is from 0 to 100.", detections)]
 
 
 def _total(factors: Sequence[ScoreFactor]) -> int:

@@ -1,14 +1,21 @@
 """What the rules ask about one thing in an event, and about the whole event. Pure."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
 from mesh.scene.daylight import Light
 from mesh.scene.places import GROUND_ID, SceneZone, ZoneKind
 from mesh.scene.tracks import VEHICLES, Direction, SceneTrack
-from reason_svc.evidence import Evidence, EvidenceDetection, EvidenceTrack, Relation
+from reason_svc.evidence import (
+    ChangeKind,
+    Evidence,
+    EvidenceDetection,
+    EvidenceTrack,
+    Relation,
+    SceneChange,
+)
 
 PERSON = "person"
 LIVESTOCK = frozenset(("cow", "goat", "horse", "sheep"))
@@ -91,18 +98,21 @@ class Subject:
 
     @property
     def on_the_ground(self) -> bool:
-        """Whether it was on ground of the house, or in a place of which nobody has said what it is."""
+        """Whether it was on ground of the house."""
         return bool({*self.kinds} - {ZoneKind.PUBLIC, ZoneKind.APPROACH})
 
     @property
     def came_inwards(self) -> bool:
         """Whether it crossed a line inwards, or came from public ground onto private ground."""
         crossed = any(one.direction is Direction.INWARDS for one in self.track.scene.crossings)
+        return crossed or self.came_from_public_onto_private
+
+    @property
+    def came_from_public_onto_private(self) -> bool:
         private = {ZoneKind.PRIVATE, ZoneKind.WINDOW, ZoneKind.INSIDE}
-        return crossed or any(
-            before is ZoneKind.PUBLIC and after in private
-            for before, after in zip(self.kinds, self.kinds[1:], strict=False)
-        )
+        if ZoneKind.PUBLIC not in self.kinds:
+            return False
+        return not private.isdisjoint(self.kinds[self.kinds.index(ZoneKind.PUBLIC) :])
 
     @property
     def came_out(self) -> bool:
@@ -115,6 +125,14 @@ class Subject:
         return (
             len(self.detections) > 1 and self.duration <= PASSING_SECONDS and not self.track.scene.stationary
         )
+
+    def is_seen_beside(self, other: "Subject") -> bool:
+        """Whether one frame shows both: what follows after another may be the same thing."""
+        return other is not self and not self.frames.isdisjoint(other.frames)
+
+    @property
+    def frames(self) -> Set[tuple[datetime, str]]:
+        return {(found.captured_at, found.media_id) for found in self.detections}
 
     def was_in(self, *kinds: ZoneKind) -> bool:
         return any(kind in self.kinds for kind in kinds)
@@ -170,6 +188,16 @@ class EventScene:
     @property
     def people(self) -> Sequence[Subject]:
         return [subject for subject in self.subjects if subject.is_person]
+
+    @property
+    def gone(self) -> Sequence[SceneChange]:
+        """What went. What goes from public ground is not the house's."""
+        public = {zone.id for zone in self.evidence.zones if zone.kind is ZoneKind.PUBLIC}
+        return [
+            change
+            for change in self.evidence.changes
+            if change.kind is ChangeKind.WENT and change.zone_id not in public
+        ]
 
     def past_events_with(self, label: str) -> int:
         return sum(label in past.labels for past in self.evidence.past)

@@ -21,8 +21,9 @@ def factor(name: str, points: int, text: str, detections: Sequence[EvidenceDetec
     return ScoreFactor(name, points, text, tuple(found.id for found in detections[:MAX_DETECTION_IDS]))
 
 
-def article(label: str) -> str:
-    return f"{'an' if label[:1] in 'aeiou' else 'a'} {label}"
+def a_thing(label: str) -> str:
+    """Returns the beginning of a sentence: `An umbrella`."""
+    return f"{'An' if label[:1] in 'aeiou' else 'A'} {label}"
 
 
 def seconds_text(seconds: float) -> str:

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.detect.v1.detection_pb2 import BoundingBox
-from lares.reason.v1.assessment_pb2 import SEVERITY_HIGH
+from lares.reason.v1.assessment_pb2 import SEVERITY_MEDIUM
 from lares.reason.v1.evidence_pb2 import Evidence, EvidenceDetection, PastEvent
 from lares.reason.v1.reason_service_pb2 import (
     REASONER_STATE_READY,
@@ -69,10 +69,10 @@ def test_an_assessment_of_evidence(grpc_stub: Any) -> None:
     assessment = answer.assessment
     assert assessment.event_id == evidence.event_id
     assert (assessment.evidence_revision, assessment.evidence_digest) == (3, evidence.digest)
-    assert (assessment.score, assessment.severity) == (65, SEVERITY_HIGH)
-    assert sum(factor.points for factor in assessment.factors) == 65
-    assert assessment.summary == "One person at night at Front Door."
-    assert (assessment.reasoner, assessment.model, assessment.prompt_hash) == ("rules/v1", "", "")
+    assert (assessment.score, assessment.severity) == (43, SEVERITY_MEDIUM)
+    assert sum(factor.points for factor in assessment.factors) == 43
+    assert assessment.summary == "One person in the dark at Front Door."
+    assert (assessment.reasoner, assessment.model, assessment.prompt_hash) == ("rules/v2", "", "")
     assert assessment.assessed_at == timestamp(ASSESSED_AT)
 
 
@@ -107,7 +107,7 @@ def test_the_defaults_of_the_camera_name_and_the_time_zone(grpc_stub: Any) -> No
     evidence = evidence_message(at=NIGHT)
     evidence.camera_name = evidence.time_zone = ""
     answer = grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90)
-    assert answer.assessment.summary == "One person at night at front-door."
+    assert answer.assessment.summary == "One person in the dark at front-door."
 
 
 @pytest.mark.parametrize("form", ["today's", "an earlier client's", "none"])
@@ -120,7 +120,7 @@ def test_a_box_may_have_either_form(grpc_stub: Any, form: str) -> None:
     if form == "an earlier client's":
         found.box.extend([0.1, 0.1, 0.5, 0.9])
     answer = grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90)
-    assert answer.assessment.score == 65
+    assert answer.assessment.score == 43
 
 
 NO_LABEL = EvidenceDetection(id="a", captured_at=Timestamp(seconds=1))
@@ -173,8 +173,8 @@ def test_a_call_without_a_valid_key_is_refused(grpc_stub: Any, metadata: Any, re
 
 def test_the_status_of_the_reasoner(grpc_stub: Any) -> None:
     status = grpc_stub.GetReasonStatus(GetReasonStatusRequest(), metadata=KEY, timeout=90)
-    assert (status.reasoner, status.state, status.detail) == ("rules/v1", REASONER_STATE_READY, "")
-    assert (status.model, list(status.models), list(status.prompts)) == ("", ["rules/v1"], [])
+    assert (status.reasoner, status.state, status.detail) == ("rules/v2", REASONER_STATE_READY, "")
+    assert (status.model, list(status.models), list(status.prompts)) == ("", ["rules/v2", "rules/v1"], [])
     assert (status.slots, status.assessing, status.assessed, status.failed) == (64, 1, 20, 3)
     assert status.HasField("since")
     with pytest.raises(grpc.RpcError):

@@ -83,14 +83,14 @@ async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.
 
 async def test_it_assesses_events_and_evidence_of_clients(tmp_path: Path) -> None:
     config = load_config(
-        home=tmp_path, severity_medium=5, severity_high=10, severity_critical=40, event_max_detections=2
+        home=tmp_path, severity_medium=5, severity_high=10, severity_critical=15, event_max_detections=2
     )
     async with opened(config, "rules:") as (bus, stub):
         topic, fact = await asyncio.wait_for(bus.published.get(), SECONDS)
         assert topic is ASSESSED
         assert fact.assessment.severity == SEVERITY_CRITICAL
         evidence = evidence_message()
-        assert (await call(stub.AssessEvent, AssessEventRequest(evidence=evidence))).assessment.score == 40
+        assert (await call(stub.AssessEvent, AssessEventRequest(evidence=evidence))).assessment.score == 15
         evidence.detections.extend(2 * [evidence.detections[0]])
         with pytest.raises(Invalid, match="at most 2 detections"):
             await call(stub.AssessEvent, AssessEventRequest(evidence=evidence))
@@ -104,7 +104,7 @@ async def test_an_llm_assesses_both_and_reports_its_status(tmp_path: Path) -> No
         answer = await call(stub.AssessEvent, AssessEventRequest(evidence=evidence_message()))
         for assessment in (fact.assessment, answer.assessment):
             assert (assessment.score, assessment.severity) == (55, SEVERITY_MEDIUM)
-            assert (assessment.reasoner, assessment.model, assessment.rules_score) == ("llama.cpp", MODEL, 40)
+            assert (assessment.reasoner, assessment.model, assessment.rules_score) == ("llama.cpp", MODEL, 15)
             assert (assessment.prompt_tokens, assessment.cached_tokens, assessment.completion_tokens) == (
                 100,
                 60,
@@ -112,13 +112,13 @@ async def test_an_llm_assesses_both_and_reports_its_status(tmp_path: Path) -> No
             )
             assert len(assessment.prompt_hash) == 64
             assert not assessment.raw_answer
-            assert [factor.factor for factor in assessment.factors[5:]] == ["repeat", "reason"]
+            assert [factor.factor for factor in assessment.factors[-2:]] == ["mode", "reason"]
             assert list(assessment.factors[-1].detection_ids) == [evidence_message().detections[0].id]
         for reply in (fact, answer):
             assert reply.raw_answer.startswith("{")
         status = await call(stub.GetReasonStatus, GetReasonStatusRequest())
         assert (status.reasoner, status.state, status.slots) == ("llama.cpp", REASONER_STATE_READY, 3)
-        assert (status.model, list(status.models)) == (MODEL, [MODEL, "rules/v1"])
+        assert (status.model, list(status.models)) == (MODEL, [MODEL, "rules/v2", "rules/v1"])
         assert (status.prompt, list(status.prompts)) == ("v1", ["v1", "v1-short"])
         assert (status.assessed, status.failed, status.prompt_tokens) == (1, 0, 200)
 

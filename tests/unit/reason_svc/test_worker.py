@@ -52,7 +52,7 @@ async def test_a_due_event_is_assessed_and_published(bench: ReasonWorkerBench) -
     assert (fact.event_id, fact.camera_id) == (evidence.event_id, "front-door")
     assert (fact.evidence_revision, fact.evidence_digest) == (3, evidence.digest)
     assert fact.assessment.id == assessment_id(evidence.event_id, evidence.digest, "fake/v1", "", "")
-    assert fact.assessment.score == 40
+    assert fact.assessment.score == 15
     assert fact.assessment.assessed_at == timestamp(NOW)
     assert bench.store.released == []
 

@@ -20,6 +20,7 @@ from reason_svc.language_models.prompts import load_prompts
 from reason_svc.language_models.url import LlmServerKind
 from reason_svc.reasoner import ModelChoice, Reasoner, ReasonerReadiness, TokenUsage
 from reason_svc.reasoner_factory import open_reasoner
+from reason_svc.rules.reasoner import CURRENT
 from tests.support.evidence import NIGHT, detections, evidence
 from tests.support.scripted_llm import (
     GOOD,
@@ -78,12 +79,12 @@ async def test_a_result_has_the_parts_of_the_answer_and_of_the_rules(
     server.turns.append(says(f"<think>hm</think>{json.dumps(answer)}"))
     async with llm_reasoner(server) as reasoner:
         result = await reasoner.assess(CASE, ModelChoice())
-        by_rules = await reasoner.assess(CASE, ModelChoice(model="rules/v1"))
+        by_rules = await reasoner.assess(CASE, ModelChoice(model=CURRENT))
     assert (result.reasoner, result.model, result.score) == ("llama.cpp", MODEL, 55)
     assert result.summary == "Something moved at the door."
-    assert result.factors[:6] == by_rules.factors
+    assert result.factors[:-2] == by_rules.factors
     assert result.rules_score == by_rules.score
-    person, dog = result.factors[6:]
+    person, dog = result.factors[-2:]
     assert (person.name, person.points, person.text) == ("reason", 0, "a person at night")
     assert set(person.detection_ids) == {s.id for s in CASE.detections if s.label == "person"}
     assert (dog.text, dog.detection_ids) == ("a dog", ())
@@ -104,8 +105,8 @@ async def test_a_missing_summary_is_that_of_the_rules(server: ScriptedLlm) -> No
     server.turns.append(says(json.dumps(GOOD | {"summary": None, "reasons": None})))
     async with llm_reasoner(server) as reasoner:
         result = await reasoner.assess(CASE, ModelChoice())
-        assert result.summary == (await reasoner.assess(CASE, ModelChoice(model="rules/v1"))).summary
-    assert len(result.factors) == 6
+        assert result.summary == (await reasoner.assess(CASE, ModelChoice(model=CURRENT))).summary
+    assert not any(factor.name == "reason" for factor in result.factors)
 
 
 async def test_another_prompt_or_model_can_be_chosen() -> None:
@@ -122,7 +123,7 @@ async def test_another_prompt_or_model_can_be_chosen() -> None:
         await refused(reasoner)  # causes a probe
         await until(lambda: "another" in reasoner.report().models)
         assert (await reasoner.assess(CASE, ModelChoice(model="another"))).model == "another"
-        assert reasoner.report().models == (MODEL, "another", "rules/v1")
+        assert reasoner.report().models == (MODEL, "another", "rules/v2", "rules/v1")
     assert server.asked[1]["messages"][0] != server.asked[0]["messages"][0]
     assert server.asked[-1]["model"] == "another"
 

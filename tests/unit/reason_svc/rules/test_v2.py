@@ -14,6 +14,7 @@ from mesh.scene.places import Ground, Place, SceneLine, SceneZone, ZoneKind
 from mesh.scene.tracks import SeenObject, derive_tracks
 from reason_svc.evidence import (
     Behaviour,
+    ChangeKind,
     Evidence,
     EvidenceDetection,
     EvidenceTrack,
@@ -23,6 +24,7 @@ from reason_svc.evidence import (
     PastEvent,
     PastStay,
     Relation,
+    SceneChange,
 )
 from reason_svc.reasoner import MAX_DETECTION_IDS, ReasonerResult
 from reason_svc.rules.v2 import scoring, weights
@@ -255,6 +257,39 @@ def test_minutes_across_events_count_by_place_and_label() -> None:
     assert assess(same).score == assess(short).score
 
 
+def test_one_person_whose_track_breaks_is_not_several() -> None:
+    later = [seen(20 + second, 0.5, x=0.9) for second in range(0, 11, 5)]
+    broken = assess(event([*stay(0.5, 10, x=0.1), *later], [HALL], mode="away"))
+    assert broken.rules_floor == weights.HIGH
+    assert "several" not in points(broken)
+
+
+def test_an_unwelcome_person_who_is_there_is_no_relief() -> None:
+    visit = event(stay(0.8))
+    assert "present" in points(assess(replace(visit, present=(RESIDENT,))))
+    assert "present" not in points(assess(replace(visit, present=(BANNED,))))
+
+
+def test_who_takes_a_thing_is_at_least_medium_by_day_at_home() -> None:
+    gone = SceneChange("parcel", ChangeKind.WENT, START)
+    visit = replace(event(stay(0.8, 10), mode="home"), changes=(gone,))
+    assert assess(visit).score >= weights.HIGH
+    came = replace(gone, kind=ChangeKind.CAME)
+    assert assess(replace(visit, changes=(came,))).score < weights.MEDIUM
+    known = event(stay(0.8, 10), mode="home", person=RESIDENT)
+    assert assess(replace(known, changes=(gone,))).score < weights.MEDIUM
+
+
+def test_a_vehicle_that_goes_matters_while_nobody_is_at_home_and_not_in_the_street() -> None:
+    gone = SceneChange("car", ChangeKind.WENT, START, "lawn")
+
+    def score(mode: str, change: SceneChange = gone) -> int:
+        return assess(replace(event(stay(0.6, 10, "car"), mode=mode), changes=(change,))).score
+
+    assert score("home") < weights.MEDIUM <= score("away")
+    assert score("away", replace(gone, zone_id="street")) < weights.MEDIUM
+
+
 names = some.sampled_from(["street", "lawn", "door", "window", "hall", "pool"])
 zone_lists = some.lists(some.sampled_from([*GARDEN, HALL, POOL]), max_size=4, unique=True)
 found_lists = some.lists(
@@ -288,10 +323,20 @@ pasts = some.lists(
     ),
     max_size=15,
 ).map(tuple)
+change_lists = some.lists(
+    some.builds(
+        SceneChange,
+        some.sampled_from(["parcel", "car"]),
+        some.sampled_from(ChangeKind),
+        some.just(START),
+        names,
+    ),
+    max_size=2,
+).map(tuple)
 events = some.builds(
-    lambda found, zones, mode, dark, ground, person, past, expected, present, habits: replace(
+    lambda found, zones, mode, dark, ground, person, past, expected, present, habits, changes: replace(
         event(found, zones, mode=mode, dark=dark, ground=ground, person=person),
-        past=past, expected=expected, present=present, habits=habits,
+        past=past, expected=expected, present=present, habits=habits, changes=changes,
     ),
     found_lists,
     zone_lists,
@@ -303,6 +348,7 @@ events = some.builds(
     some.sampled_from([(), (ExpectedVisit("v", "cleaner"),)]),
     some.sampled_from([(), (RESIDENT,)]),
     some.sampled_from([(), (Habit("person", "lawn", Behaviour.STAYING, 9, 28),)]),
+    change_lists,
 )  # fmt: skip
 
 
@@ -314,6 +360,9 @@ def test_the_points_add_up_to_the_score(evidence: Evidence) -> None:
     known = {found.id for found in evidence.detections}
     for factor in result.factors:
         assert factor.text.isprintable()
+        assert factor.text[0].isupper() or factor.text[0].isdigit()
+        assert factor.text.endswith(".")
+        assert factor.detection_ids
         assert len(factor.detection_ids) <= MAX_DETECTION_IDS
         assert set(factor.detection_ids) <= known
     assert len({factor.name for factor in result.factors}) == len(result.factors)
@@ -344,7 +393,14 @@ def test_text_that_people_wrote_changes_nothing(evidence: Evidence, text: str) -
         camera_name=text,
         site_notes=(text,),
         zones=tuple(replace(zone, name=text) for zone in evidence.zones),
+        lines=tuple(replace(line, name=text) for line in evidence.lines),
         expected=tuple(replace(visit, name=text) for visit in evidence.expected),
+        people=tuple(replace(person, name=text) for person in evidence.people),
+        present=tuple(replace(person, name=text) for person in evidence.present),
+        tracks=tuple(
+            replace(track, person=track.person and replace(track.person, name=text))
+            for track in evidence.tracks
+        ),
     )
     assert assess(told).factors == assess(evidence).factors
 

@@ -83,7 +83,7 @@ class Assessment(_message.Message):
     summary: _builtins.str
     """One or two sentences for people."""
     reasoner: _builtins.str
-    """`rules/v1`, or the kind of the LLM server."""
+    """`rules/v2`, or the kind of the LLM server."""
     model: _builtins.str
     """Empty for rules."""
     prompt_hash: _builtins.str

@@ -135,7 +135,7 @@ class GetReasonStatusResponse(_message.Message):
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     reasoner: _builtins.str
-    """`rules/v1`, `llama.cpp`, `trtllm`, `vllm`, `ollama` or `openai`."""
+    """`rules/v2`, `llama.cpp`, `trtllm`, `vllm`, `ollama` or `openai`."""
     state: Global___ReasonerState.ValueType
     detail: _builtins.str
     """Why it is not ready; empty if it is."""
