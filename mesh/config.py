@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +26,7 @@ from pydantic_settings import (
 
 from mesh.labels import canonical, unique_by_canonical
 from mesh.problems import Conflict, Invalid
+from mesh.time_zones import is_time_zone
 
 WATCHED = "person,bicycle,car,motorcycle,bus,truck,bird,cat,dog,horse,sheep,cow,bear"  # canonical COCO names
 # Earlier names of settings, from when detect_svc decided which detections count; now store_svc does.
@@ -273,10 +273,8 @@ class Config(BaseSettings):
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{value!r} is not an IANA time zone, such as Europe/Berlin") from None
+        if not is_time_zone(value):
+            raise ValueError(f"{value!r} is not an IANA time zone, such as Europe/Berlin")
         return value
 
     @field_validator("ingest_ignore")

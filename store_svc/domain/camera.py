@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-from zoneinfo import available_timezones
 
 from mesh.problems import Invalid
+from mesh.time_zones import is_time_zone
 from store_svc.domain.camera_scene import SCENE_SETTINGS, changed_scene
 
 # The fields that clients can change: the paths of an update mask.
@@ -43,7 +43,7 @@ class StoredCamera:
 
     def validate(self) -> None:
         """Raises Invalid (BAD_TIME_ZONE) if the time zone is not an IANA name."""
-        if self.time_zone and self.time_zone not in available_timezones():
+        if self.time_zone and not is_time_zone(self.time_zone):
             sentence = f"{self.time_zone!r} is not an IANA time zone; an example is Europe/Berlin"
             raise Invalid(sentence, "BAD_TIME_ZONE", field="time_zone")
 

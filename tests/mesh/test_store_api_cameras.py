@@ -113,6 +113,8 @@ def test_a_camera_is_created_once(cameras: CameraServiceStub) -> None:
     [
         ({"time_zone": "Mars/Olympus"}, "BAD_TIME_ZONE"),
         ({"time_zone": "../../etc/passwd"}, "BAD_TIME_ZONE"),
+        ({"time_zone": "localtime"}, "BAD_TIME_ZONE"),
+        ({"time_zone": "Factory"}, "BAD_TIME_ZONE"),
         ({"thresholds": {"persn": 0.5}}, "BAD_LABEL"),
         ({"thresholds": {"": 0.5}}, "BAD_REQUEST"),
         ({"thresholds": {"toaster": 0.5}}, "BAD_LABEL"),
