@@ -1,8 +1,8 @@
 """Batches what the resolvers of one request load: a page of events costs one call of each kind, not one call
 for each event.
 
-The history of assessments and the raw answers are exceptions. The store cannot list them in batches, and
-gateway.graphql.limits counts those calls.
+The history of assessments, the raw answers and the warnings about cameras are exceptions. The store cannot
+list them in batches, and gateway.graphql.limits counts those calls.
 """
 
 import asyncio
@@ -82,6 +82,10 @@ class Loaders:
         return DataLoader(self._raw_answers, max_batch_size=MAX_EVENTS)
 
     @cached_property
+    def warnings(self) -> DataLoader[str, list[str]]:
+        return DataLoader(self._warnings, max_batch_size=MAX_CAMERAS)
+
+    @cached_property
     def media_detections(self) -> DataLoader[DetectionKey, DetectionPage]:
         return DataLoader(self._media_detections, max_batch_size=MAX_MEDIA)
 
@@ -153,3 +157,14 @@ class Loaders:
                 return (await call(self._siblings.events.GetRawAnswer, request)).raw_answer
         except NotFound:
             return ""
+
+    async def _warnings(self, camera_ids: list[str]) -> list[list[str] | BaseException]:
+        return await asyncio.gather(*map(self._warnings_of_camera, camera_ids), return_exceptions=True)
+
+    async def _warnings_of_camera(self, camera_id: str) -> list[str]:
+        try:
+            async with self._calls:
+                request = camera_service_pb2.GetCameraRequest(camera_id=camera_id)
+                return list((await call(self._siblings.cameras.GetCamera, request)).camera.warnings)
+        except NotFound:
+            return []

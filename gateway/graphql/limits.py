@@ -30,7 +30,9 @@ MAX_DEPTH = 12
 MAX_COST = 1_500_000
 # The cost of a field for which the gateway makes a call to the store for every parent.
 CALL_COST = 1_000
-CALL_FIELDS = {("Event", "assessments"), ("Assessment", "rawAnswer")}
+CALL_FIELDS = {("Event", "assessments"), ("Assessment", "rawAnswer"), ("Camera", "warnings")}
+# Looks at thousands of detections.
+SUGGESTIONS_FIELD, SUGGESTIONS_COST = ("Query", "suggestZones"), 20 * CALL_COST
 # Costs a call for each frame whatever is selected, because the store applies the policy to all findings.
 PREVIEW_FIELD = ("Query", "previewPolicy")
 # The assumed length of a list that has no bound of its own.
@@ -47,6 +49,7 @@ LIST_LENGTHS = {
     ("Camera", "sizeFilters"): 32,
     ("Zone", "polygon"): 64,
     ("Mask", "polygon"): 64,
+    ("ZoneSuggestion", "polygon"): 64,
 }
 
 
@@ -130,6 +133,8 @@ class _ComplexityWalk:
         name = parent.name, node.name.value
         if name == PREVIEW_FIELD:
             return CALL_COST * (self._page_size(node, "frames") or PAGE)
+        if name == SUGGESTIONS_FIELD:
+            return SUGGESTIONS_COST
         return CALL_COST if name in CALL_FIELDS else 1
 
     def _page_size(self, node: FieldNode, argument_name: str) -> int:

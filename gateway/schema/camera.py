@@ -8,7 +8,7 @@ import strawberry
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.context import Info
-from gateway.schema.message_fields import computed_field, message_field, round_float32, to_list
+from gateway.schema.message_fields import computed_field, message_field, round_float32
 from gateway.schema.scene import (
     CameraGround,
     CameraLine,
@@ -22,6 +22,7 @@ from gateway.schema.scene import (
     size_filter_messages,
     size_filters_of,
 )
+from lares.scene.v1.scene_pb2 import ZONE_KIND_PUBLIC
 from lares.store.v1 import camera_pb2, camera_service_pb2
 from mesh.labels import unique_by_canonical
 from mesh.problems import Invalid, NotFound
@@ -60,9 +61,13 @@ class Camera:
     masks: list[CameraMask] = message_field("masks", list_of=CameraMask)
     size_filters: list[CameraSizeFilter] = computed_field(size_filters_of)
     ground: CameraGround = message_field("ground")
-    warnings: list[str] = message_field(
-        "warnings", to_list, description="Zones and lines that are probably wrong, one sentence for each."
+
+    @strawberry.field(
+        description="One sentence for each zone or line that is probably drawn wrongly, as recent detections "
+        "show. They are accepted; what happens in such a zone gives no relief."
     )
+    async def warnings(self, info: Info) -> list[str]:
+        return await info.context.loaders.warnings.load(self.message.id)
 
 
 @strawberry.input
@@ -132,6 +137,17 @@ async def list_cameras(info: Info) -> list[Camera]:
         token = response.next_page_token
         if not token:
             return cameras
+
+
+async def list_doubtful_cameras(info: Info) -> list[Camera]:
+    """Returns the cameras with warnings, in order of id. Only public zones and lines can give any."""
+    cameras = [camera for camera in await list_cameras(info) if _may_have_warnings(camera.message)]
+    warnings = await info.context.loaders.warnings.load_many([camera.message.id for camera in cameras])
+    return [camera for camera, found in zip(cameras, warnings, strict=True) if found]
+
+
+def _may_have_warnings(camera: camera_pb2.Camera) -> bool:
+    return bool(camera.lines) or any(zone.kind == ZONE_KIND_PUBLIC for zone in camera.zones)
 
 
 async def create_camera(info: Info, input: CreateCameraInput) -> CameraPayload:

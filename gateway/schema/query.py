@@ -9,6 +9,7 @@ from gateway.schema.paging import Connection
 from gateway.schema.preview import PolicyPreview, preview_policy
 from gateway.schema.rejection import Rejection, list_rejections
 from gateway.schema.status import Status, read_status
+from gateway.schema.suggestion import ZoneSuggestion, suggest_zones
 
 
 @strawberry.type
@@ -32,5 +33,10 @@ class Query:
         resolver=preview_policy,
         description="Shows which findings in this camera's newest frames (20, or `frames`, at most 200) "
         "would count with these settings. Nothing is changed.",
+    )
+    suggest_zones: list[ZoneSuggestion] = strawberry.field(
+        resolver=suggest_zones,
+        description="Proposes zones for what is in no zone of the camera yet, from where people and vehicles "
+        "touched the ground on the last day on which it saw any. Nothing is changed.",
     )
     status: Status = strawberry.field(resolver=read_status)

@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.context import Info
+from gateway.schema.camera import Camera, list_doubtful_cameras
 from gateway.schema.gpu import Gpu, list_gpus, why_no_gpu
 from gateway.schema.message_fields import message_field, optional_message_field, to_list
 from gateway.schema.preview import read_watch_problem
@@ -130,6 +131,10 @@ class Status:
     watch_problem: str | None = strawberry.field(
         resolver=read_watch_problem,
         description="Which watched labels the detector does not know; null if it knows all.",
+    )
+    cameras_with_warnings: list[Camera] = strawberry.field(
+        resolver=list_doubtful_cameras,
+        description="The cameras with zones or lines that are probably drawn wrongly; see their `warnings`.",
     )
     gpus: list[Gpu] | None = strawberry.field(
         resolver=list_gpus,

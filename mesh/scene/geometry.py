@@ -23,6 +23,12 @@ class Polygon:
 
     corners: tuple[Point, ...]
 
+    @property
+    def share(self) -> float:
+        """Its area as a share of the picture's, by the shoelace formula."""
+        pairs = zip(self.corners, (*self.corners[1:], self.corners[0]), strict=True)
+        return abs(sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in pairs)) / 2
+
     def contains(self, point: Point) -> bool:
         """Applies the even-odd rule."""
         x, y = point

@@ -1,5 +1,6 @@
 """lares.store.v1.CameraService."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -11,15 +12,21 @@ from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2_grpc import CameraServiceServicer
 from mesh.labels import canonical, listed, unique_by_canonical
 from mesh.problems import Invalid
+from mesh.scene.messages import zone_message
 from store_svc.camera_repository import CameraRepository
 from store_svc.database import Database
-from store_svc.domain.camera import SETTINGS
+from store_svc.domain.camera import SETTINGS, StoredCamera
+from store_svc.domain.camera_scene import MOST_ITEMS, camera_places
 from store_svc.domain.watch_policy import EVERY_OTHER
+from store_svc.domain.zone_suggestions import LABELS, suggest_zones
 from store_svc.messages import camera_message
 from store_svc.policy_preview import PolicyPreviews
 from store_svc.queries import cameras
+from store_svc.queries.seen_objects import recent_objects
+from store_svc.scene_warnings import SceneWarnings
 
 DEFAULT_PREVIEW_FRAMES = 20
+MOST_SUGGESTION_DETECTIONS = 5000
 ALL_FIELDS = "*"
 # The settings that are maps by label.
 BY_LABEL = ("thresholds", "size_filters")
@@ -41,14 +48,16 @@ class CameraServicer(CameraServiceServicer):
         self._previews = previews
         self._clock = clock
         self._labels = frozenset(map(canonical, labels)) | {EVERY_OTHER}
+        self._warnings = SceneWarnings(database)
 
     async def CreateCamera(self, request: pb.CreateCameraRequest, context: object) -> pb.CreateCameraResponse:
         settings = self._with_labels(_settings_of(request.camera))
         stored = await self._stored.create(request.camera.id, **settings)
-        return pb.CreateCameraResponse(camera=camera_message(stored))
+        return pb.CreateCameraResponse(camera=await self._warned(stored))
 
     async def GetCamera(self, request: pb.GetCameraRequest, context: object) -> pb.GetCameraResponse:
-        return pb.GetCameraResponse(camera=await cameras.get_camera(self._database, request.camera_id))
+        stored = await cameras.stored_camera(self._database, request.camera_id)
+        return pb.GetCameraResponse(camera=await self._warned(stored))
 
     async def BatchGetCameras(
         self, request: pb.BatchGetCamerasRequest, context: object
@@ -62,7 +71,7 @@ class CameraServicer(CameraServiceServicer):
     async def UpdateCamera(self, request: pb.UpdateCameraRequest, context: object) -> pb.UpdateCameraResponse:
         changes = self._with_labels(_changes_of(request.camera, request.update_mask))
         stored = await self._stored.update(request.camera.id, changes)
-        return pb.UpdateCameraResponse(camera=camera_message(stored))
+        return pb.UpdateCameraResponse(camera=await self._warned(stored))
 
     async def GetWatchPolicy(
         self, request: pb.GetWatchPolicyRequest, context: object
@@ -78,9 +87,34 @@ class CameraServicer(CameraServiceServicer):
         proposed = current.with_changes(self._clock(), **changes)
         return await self._previews.preview(current, proposed, request.max_frames or DEFAULT_PREVIEW_FRAMES)
 
+    async def SuggestZones(self, request: pb.SuggestZonesRequest, context: object) -> pb.SuggestZonesResponse:
+        camera = await cameras.stored_camera(self._database, request.camera_id)
+        seen = await recent_objects(self._database, camera.id, LABELS, MOST_SUGGESTION_DETECTIONS)
+        places = camera_places(camera.scene)
+        # It may take a tenth of a second.
+        found = await asyncio.to_thread(suggest_zones, seen, places.zones, places.ground)
+        return pb.SuggestZonesResponse(
+            suggestions=[
+                pb.ZoneSuggestion(
+                    zone=zone_message(one.zone),
+                    why=one.why,
+                    people=one.people,
+                    vehicles=one.vehicles,
+                    events=one.events,
+                )
+                for one in found[: MOST_ITEMS - len(places.zones)]
+            ],
+            detection_count=sum(len(objects) for _, objects in seen),
+        )
+
     async def DeleteCamera(self, request: pb.DeleteCameraRequest, context: object) -> pb.DeleteCameraResponse:
         await self._stored.delete(request.camera_id)
         return pb.DeleteCameraResponse()
+
+    async def _warned(self, stored: StoredCamera) -> Camera:
+        message = camera_message(stored)
+        message.warnings.extend(await self._warnings.of(stored))
+        return message
 
     def _with_labels(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the changes with thresholds and size filters by canonical label. Raises Invalid: BAD_LABEL

@@ -4,6 +4,7 @@ It is kept as the bytes of a CameraScene message, which is checked whenever it c
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import dist, inf, isfinite
 from typing import Any, Protocol
 
@@ -12,7 +13,8 @@ from lares.store.v1.camera_pb2 import Mask
 from lares.store.v1.camera_scene_pb2 import CameraScene
 from mesh.problems import Invalid
 from mesh.scene.geometry import Polygon
-from mesh.scene.places import GROUND_ID
+from mesh.scene.messages import ground_of, line_of, zone_of
+from mesh.scene.places import GROUND_ID, Ground, SceneLine, SceneZone
 from store_svc.domain.watch_policy import CameraWatch, SizeFilter, Zone
 from store_svc.ids import SLUG
 
@@ -42,6 +44,24 @@ def changed_scene(scene: bytes, parts: Mapping[str, Any]) -> bytes:
     for name in parts:
         _CHECKS[name](message)
     return message.SerializeToString(deterministic=True)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraPlaces:
+    """What evidence, warnings and suggestions take from a camera's configuration."""
+
+    zones: tuple[SceneZone, ...] = ()
+    lines: tuple[SceneLine, ...] = ()
+    ground: Ground | None = None
+
+
+def camera_places(scene: bytes) -> CameraPlaces:
+    message = CameraScene.FromString(scene)
+    return CameraPlaces(
+        zones=tuple(map(zone_of, message.zones)),
+        lines=tuple(map(line_of, message.lines)),
+        ground=ground_of(message.ground),
+    )
 
 
 def camera_watch(thresholds: Mapping[str, float], scene: bytes) -> CameraWatch:

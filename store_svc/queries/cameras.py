@@ -24,11 +24,6 @@ _PAGE = Statement(
 )
 
 
-async def get_camera(database: Database, camera_id: str) -> Camera:
-    """Raises NotFound (CAMERA_NOT_FOUND), for a deleted camera, too."""
-    return camera_message(await stored_camera(database, camera_id))
-
-
 async def stored_camera(database: Database, camera_id: str) -> StoredCamera:
     """Raises NotFound (CAMERA_NOT_FOUND), for a deleted camera, too."""
     async with database.connection() as connection:

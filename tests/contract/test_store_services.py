@@ -376,6 +376,7 @@ async def test_nothing_is_done_with_a_camera_that_does_not_exist(served: Served,
         (cameras.UpdateCamera, camera_pb.UpdateCameraRequest(camera=camera)),
         (cameras.DeleteCamera, camera_pb.DeleteCameraRequest(camera_id=id)),
         (cameras.GetWatchPolicy, camera_pb.GetWatchPolicyRequest(camera_id=id)),
+        (cameras.SuggestZones, camera_pb.SuggestZonesRequest(camera_id=id)),
         (cameras.PreviewPolicy, camera_pb.PreviewPolicyRequest(camera=camera)),
     ]
     for method, request in requests:
@@ -393,6 +394,12 @@ async def test_a_preview_has_every_finding_of_recent_frames(served: Served) -> N
     assert list(response.frames) == list(served.store.preview.frames)
     assert response.current_policy_digest == served.store.preview.current_policy_digest
     assert len(response.proposed_policy_digest) == 64
+
+
+async def test_a_camera_that_has_seen_little_has_no_zones_to_suggest(served: Served) -> None:
+    request = camera_pb.SuggestZonesRequest(camera_id="back-yard")
+    response = await call(served.siblings.cameras.SuggestZones, request)
+    assert list(response.suggestions) == []
 
 
 # Events

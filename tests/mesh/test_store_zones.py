@@ -5,14 +5,30 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from lares.detect.v1.events_pb2 import MediaDetected
-from lares.scene.v1.scene_pb2 import ZONE_KIND_APPROACH, ZONE_KIND_ENTRY, Point, Zone
-from lares.store.v1.camera_pb2 import Mask, SizeFilter
+from lares.scene.v1.scene_pb2 import (
+    ZONE_KIND_APPROACH,
+    ZONE_KIND_ENTRY,
+    ZONE_KIND_PRIVATE,
+    ZONE_KIND_PUBLIC,
+    Line,
+    Point,
+    Zone,
+)
+from lares.store.v1 import camera_service_pb2 as pb
+from lares.store.v1.camera_pb2 import Camera, Mask, SizeFilter
 from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
+from mesh.problems import NotFound
+from store_svc.api.cameras import CameraServicer
 from store_svc.camera_repository import CameraRepository
+from store_svc.detectors import Detectors
 from store_svc.domain import camera_scene
+from store_svc.policy_preview import PolicyPreviews
+from store_svc.queries.cameras import stored_camera
 from store_svc.recording import media_detected
+from store_svc.scene_warnings import SceneWarnings
 from tests.support.facts import opened_by, reported
 from tests.support.recorded import Recorded, open_recorded
 
@@ -167,3 +183,82 @@ async def test_events_without_zones_are_not_in_the_index_of_zones(store: Recorde
     """It would cost each of them a write."""
     (index,) = await store.rows("SELECT indexdef FROM pg_indexes WHERE indexname = 'events_zones'")
     assert "WHERE (zones <> '{}'::text[])" in index["indexdef"]
+
+
+def service_of(store: Recorded) -> CameraServicer:
+    previews = PolicyPreviews(store.database, store.watch, Detectors(store.database, store.watch))
+    return CameraServicer(store.database, cameras_of(store), previews, store.watch.labels, lambda: store.now)
+
+
+async def test_a_public_zone_and_a_line_that_are_probably_wrong_are_accepted_with_a_warning(
+    store: Recorded,
+) -> None:
+    await cameras_of(store).create("front", "Front", "", True, {})
+    tall = seen(0, -500, (0.75, 0.75))
+    tall.frames[0].detections[0].bounding_box.y_min = 0.125
+    crossing = [seen(n * 2 + m, n * 200 + m, (0.4 + m / 5, 0.45)) for n in range(1, 21) for m in (0, 1)]
+    await store.detect(tall, *crossing)
+    large = ((0.0, 0.0), (0.7, 0.0), (0.7, 1.0), (0.0, 1.0))
+    camera = Camera(
+        id="front",
+        zones=[
+            Zone(id="large", kind=ZONE_KIND_PUBLIC, polygon=polygon(large)),
+            Zone(id="close", kind=ZONE_KIND_PUBLIC, polygon=polygon(LOWER)),
+            Zone(id="own", kind=ZONE_KIND_PRIVATE, polygon=polygon(large)),
+        ],
+        lines=[
+            Line(id="gate", start=Point(x=0.5, y=0.0), end=Point(x=0.5, y=1.0)),
+            Line(id="side", start=Point(x=0.9, y=0.0), end=Point(x=0.9, y=1.0)),
+        ],
+    )
+    servicer, mask = service_of(store), FieldMask(paths=["zones", "lines"])
+    request = pb.UpdateCameraRequest(camera=camera, update_mask=mask)
+    updated = (await servicer.UpdateCamera(request, None)).camera
+    assert [warning.split("'")[1] for warning in updated.warnings] == ["large", "close", "gate"]
+    assert "was crossed by 20 of 20 things" in updated.warnings[2]
+    assert (await servicer.GetCamera(pb.GetCameraRequest(camera_id="front"), None)).camera == updated
+    # Responses about many cameras would cost too much with them.
+    (listed,) = (await servicer.ListCameras(pb.ListCamerasRequest(), None)).cameras
+    assert (len(listed.zones), list(listed.warnings)) == (3, [])
+    mended = Camera(id="front", zones=camera.zones[2:])
+    request = pb.UpdateCameraRequest(camera=mended, update_mask=mask)
+    assert not (await servicer.UpdateCamera(request, None)).camera.warnings
+    (announced, *_) = await store.rows("SELECT body FROM camera_outbox ORDER BY id DESC")
+    assert not CameraConfigured.FromString(announced["body"]).camera.warnings
+
+
+async def test_warnings_look_at_the_newest_day_only(store: Recorded) -> None:
+    public = Zone(id="path", kind=ZONE_KIND_PUBLIC, polygon=polygon(LOWER))
+    await cameras_of(store).create("front", "Front", "", True, {}, zones=[public])
+    tall = seen(0, 0, (0.75, 0.75))
+    tall.frames[0].detections[0].bounding_box.y_min = 0.125
+    await store.detect(tall)
+    warnings = SceneWarnings(store.database).of
+    camera = await stored_camera(store.database, "front")
+    assert len(await warnings(camera)) == 1
+    await store.detect(seen(1, 90_000, (0.75, 0.75)))
+    assert await SceneWarnings(store.database).of(camera) == []
+    assert len(await warnings(camera)) == 1  # for a moment: it was asked a moment ago
+
+
+async def test_zones_are_suggested_from_what_the_camera_saw(store: Recorded) -> None:
+    await cameras_of(store).create("front", "Front", "", True, {})
+    await cameras_of(store).create("back", "Back", "", True, {})
+    feet = [((n % 12) / 12 + 0.02, 0.6 + (n % 3) / 50) for n in range(48)]
+    await store.detect(*[seen(n, n * 100, foot) for n, foot in enumerate(feet)])
+    await store.detect(seen(99, 0, (0.5, 0.5), label="cat"))
+    servicer = service_of(store)
+    response = await servicer.SuggestZones(pb.SuggestZonesRequest(camera_id="front"), None)
+    (street,) = response.suggestions
+    assert (street.zone.id, street.zone.kind) == ("street", ZONE_KIND_PUBLIC)
+    assert (street.people, street.vehicles, street.events) == (48, 0, 48)
+    assert response.detection_count == 48
+    camera = Camera(id="front", zones=[street.zone])
+    mask = FieldMask(paths=["zones"])
+    await servicer.UpdateCamera(pb.UpdateCameraRequest(camera=camera, update_mask=mask), None)
+    again = await servicer.SuggestZones(pb.SuggestZonesRequest(camera_id="front"), None)
+    assert (list(again.suggestions), again.detection_count) == ([], 48)
+    nothing = await servicer.SuggestZones(pb.SuggestZonesRequest(camera_id="back"), None)
+    assert nothing == pb.SuggestZonesResponse()
+    with pytest.raises(NotFound):
+        await servicer.SuggestZones(pb.SuggestZonesRequest(camera_id="nowhere"), None)

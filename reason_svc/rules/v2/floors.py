@@ -7,10 +7,11 @@ named is not an unidentified person.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mesh.scene.doubts import TALL
 from mesh.scene.places import ZoneKind
 from reason_svc.evidence import EvidenceDetection
 from reason_svc.rules.v2 import weights
-from reason_svc.rules.v2.subject import TALL, EventScene, Subject
+from reason_svc.rules.v2.subject import EventScene, Subject
 
 STAY_SECONDS = 20.0
 WATER_SECONDS = 5.0

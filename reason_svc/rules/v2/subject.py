@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mesh.scene.daylight import Light
+from mesh.scene.doubts import is_tall, is_too_large
 from mesh.scene.places import GROUND_ID, SceneZone, ZoneKind
 from mesh.scene.tracks import VEHICLES, Direction, SceneTrack
 from reason_svc.evidence import (
@@ -25,8 +26,6 @@ DEAD_OF_NIGHT_HOURS = 5
 # A camera's picture is taken to be 16:9, for the shape of a person who lies.
 PICTURE_ASPECT = 16 / 9
 LYING_ASPECT, LYING_SECONDS, LYING_FRAMES = 1.15, 15.0, 3
-# A public zone that is larger, or that holds people who appear taller, is not believed.
-MOST_PUBLIC_AREA, TALL = 0.6, 0.5
 OPEN_TO_ALL = {ZoneKind.PUBLIC, ZoneKind.APPROACH}
 OPEN_TO_VISITORS = {*OPEN_TO_ALL, ZoneKind.ENTRY}
 FAINT_FRAMES, FAINT_SCORE = 2, 0.6
@@ -234,16 +233,14 @@ def _subject(evidence: Evidence, track: EvidenceTrack, doubted: frozenset[str]) 
 def _doubted_zones(evidence: Evidence) -> frozenset[str]:
     """Public zones that cannot be right: what happens in them happens in an unknown place."""
     public = [zone for zone in evidence.zones if zone.kind is ZoneKind.PUBLIC]
-    return frozenset(
-        zone.id for zone in public if _area(zone) > MOST_PUBLIC_AREA or _holds_tall_people(zone, evidence)
-    )
+    return frozenset(zone.id for zone in public if is_too_large(zone) or _holds_tall_people(zone, evidence))
 
 
 def _holds_tall_people(zone: SceneZone, evidence: Evidence) -> bool:
     return any(
         visit.place.zone_id == zone.id
         and any(
-            found.box and found.box[3] - found.box[1] > TALL and visit.start <= found.captured_at <= visit.end
+            found.box and is_tall(found.box) and visit.start <= found.captured_at <= visit.end
             for found in evidence.detections_of(track)
         )
         for track in evidence.tracks
@@ -251,13 +248,6 @@ def _holds_tall_people(zone: SceneZone, evidence: Evidence) -> bool:
         for visit in track.scene.visits
         if visit.place.zone_id != GROUND_ID
     )
-
-
-def _area(zone: SceneZone) -> float:
-    """The share of the picture, by the shoelace formula."""
-    corners = zone.area.corners
-    pairs = zip(corners, (*corners[1:], corners[0]), strict=True)
-    return abs(sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in pairs)) / 2
 
 
 def _tracks_by_label(evidence: Evidence) -> tuple[EvidenceTrack, ...]:

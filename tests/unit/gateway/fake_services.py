@@ -124,6 +124,11 @@ class _Cameras(_Servicer, cameras_rpc.CameraServiceServicer):
             _check_settings(request.camera, _changed_paths(request))
         return self.store.preview
 
+    async def SuggestZones(self, request: Any, context: Any) -> Any:
+        self.store.record("SuggestZones", request)
+        self._get(request.camera_id)
+        return self.store.suggestions
+
     async def DeleteCamera(self, request: Any, context: Any) -> Any:
         self.store.record("DeleteCamera", request)
         self._get(request.camera_id).updated_at.FromDatetime(NOON)

@@ -1,8 +1,8 @@
 """FakeStore: what a store holds, in plain lists, and a record of the calls to it.
 
 Its services are in fake_services.py; tests/contract/test_store_services.py holds them and the real store to
-the same responses. Not modelled, but scripted by tests: which events are due, previews and the watch policy,
-and the statuses of the other services."""
+the same responses. Not modelled, but scripted by tests: which events are due, previews, suggestions, warnings
+and the watch policy, and the statuses of the other services."""
 
 import asyncio
 from collections import Counter
@@ -64,6 +64,9 @@ class FakeStore:
     )
     preview: camera_service_pb2.PreviewPolicyResponse = field(
         default_factory=camera_service_pb2.PreviewPolicyResponse
+    )
+    suggestions: camera_service_pb2.SuggestZonesResponse = field(
+        default_factory=camera_service_pb2.SuggestZonesResponse
     )
     ingest: ingest_service_pb2.GetIngestStatusResponse = field(
         default_factory=ingest_service_pb2.GetIngestStatusResponse

@@ -48,6 +48,7 @@ REJECTION = media_service_pb2.Rejection(id=uuid("rejection"), path="a.jpg", reas
 ARGUMENTS: dict[str, str] = {
     "Query.camera": '(id: "front-door")',
     "Query.event": f'(id: "{EVENT}")',
+    "Query.suggestZones": '(cameraId: "front-door")',
     "Query.previewPolicy": '(input: {id: "front-door"})',
     "Query.media": f'(id: "{uuid("media", 0)}")',
     "Mutation.createCamera": '(input: {id: "new"})',
@@ -152,6 +153,7 @@ async def test_no_field_asks_a_sibling_without_a_caller(gateway: Gateway) -> Non
     camera.zones.add(kind=ZONE_KIND_ENTRY).polygon.add()
     camera.lines.add(start=Point(), end=Point())
     camera.masks.add().polygon.add()
+    store.suggestions.suggestions.add().zone.CopyFrom(camera.zones[0])
     camera.size_filters["person"].min_area = 0.5
     store.failures[EVENT] = event_service_pb2.EventFailure(event_id=EVENT)
     store.failures[EVENT].failed_at.FromDatetime(NOON)

@@ -46,6 +46,9 @@ async def test_a_new_camera_says_nothing_about_its_picture(gateway: Gateway) -> 
     created = await gateway.ask(CREATE, input={"id": "front"})
     assert created["createCamera"]["camera"] == NOTHING
     assert (await gateway.ask("{ cameras { warnings } }"))["cameras"] == [{"warnings": []}]
+    assert (await gateway.ask("{ status { camerasWithWarnings { id } } }"))["status"] == {
+        "camerasWithWarnings": []
+    }
 
 
 async def test_an_update_replaces_the_lists_that_are_given(gateway: Gateway) -> None:
@@ -146,6 +149,56 @@ async def test_different_choices_of_zones_are_loaded_apart(gateway: Gateway) -> 
     found = (await gateway.ask(query, id=event.id))["event"]
     assert [len(found[name]["edges"]) for name in "abc"] == [1, 2, 1]
     assert gateway.store.calls["BatchListDetections"] == 2
+
+
+async def test_warnings_are_those_of_the_store_wherever_a_camera_is_shown(gateway: Gateway) -> None:
+    """The store looks for them only if it is asked about one camera."""
+    gateway.store.add_camera("back", lines=[scene_pb2.Line(id="gate")], warnings=["Line 'gate' ..."])
+    gateway.store.add_camera("left", lines=[scene_pb2.Line(id="gate")])
+    gateway.store.add_camera("right", warnings=["is not asked about"])
+    event = gateway.store.add_event(1, camera="back")
+    gateway.store.add_event(2, camera="gone")
+    del gateway.store.cameras["gone"]
+    query = """query($id: ID!) { camera(id: "back") { warnings } event(id: $id) { camera { warnings } }
+      events(filter: {cameraIds: ["gone"]}) { edges { node { camera { warnings } } } } }"""
+    found = await gateway.ask(query, id=event.id)
+    assert found["camera"] == found["event"]["camera"] == {"warnings": ["Line 'gate' ..."]}
+    assert found["events"]["edges"][0]["node"]["camera"] == {"warnings": []}
+    status = await gateway.ask("{ status { camerasWithWarnings { id warnings } } }")
+    assert status["status"]["camerasWithWarnings"] == [{"id": "back", "warnings": ["Line 'gate' ..."]}]
+    assert not {"right"} & {getattr(request, "camera_id", "") for request in gateway.store.requests}
+
+
+async def test_zones_are_suggested(gateway: Gateway) -> None:
+    gateway.store.add_camera("front")
+    gateway.store.suggestions.suggestions.add(
+        zone=scene_pb2.Zone(
+            id="street",
+            name="Street",
+            kind=scene_pb2.ZONE_KIND_PUBLIC,
+            polygon=[scene_pb2.Point(x=corner["x"], y=corner["y"]) for corner in SQUARE],
+        ),
+        why="They appear small there.",
+        people=7,
+        vehicles=3,
+        events=5,
+    )
+    query = """query($id: ID!) { suggestZones(cameraId: $id) { id name kind polygon { x y } why people
+      vehicles events } }"""
+    (found,) = (await gateway.ask(query, id="front"))["suggestZones"]
+    assert found == {
+        "id": "street",
+        "name": "Street",
+        "kind": "PUBLIC",
+        "polygon": SQUARE,
+        "why": "They appear small there.",
+        "people": 7,
+        "vehicles": 3,
+        "events": 5,
+    }
+    zone = {name: found[name] for name in ("id", "name", "kind", "polygon")}
+    assert (await update(gateway, zones=[zone]))["zones"] == [zone]
+    assert (await gateway.error(query, id="nothing"))["extensions"]["reason"] == "CAMERA_NOT_FOUND"
 
 
 @pytest.mark.parametrize(

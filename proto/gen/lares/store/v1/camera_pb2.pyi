@@ -116,7 +116,9 @@ class Camera(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Written by the store: one sentence for each zone or line that was accepted and is probably wrong."""
+        """Written by the store, in responses about one camera (CreateCamera, GetCamera, UpdateCamera): one sentence for each
+        zone or line that was accepted and is probably drawn wrongly, as recent detections show.
+        """
 
     def __init__(
         self,

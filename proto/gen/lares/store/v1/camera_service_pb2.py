@@ -27,10 +27,11 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detection__pb2
+from lares.scene.v1 import scene_pb2 as lares_dot_scene_dot_v1_dot_scene__pb2
 from lares.store.v1 import camera_pb2 as lares_dot_store_dot_v1_dot_camera__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lares/store/v1/camera_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1blares/store/v1/camera.proto\"E\n\x13\x43reateCameraRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\">\n\x14\x43reateCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\".\n\x10GetCameraRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\";\n\x11GetCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\"7\n\x16\x42\x61tchGetCamerasRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"B\n\x17\x42\x61tchGetCamerasResponse\x12\'\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x16.lares.store.v1.Camera\"G\n\x12ListCamerasRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x13ListCamerasResponse\x12\'\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x16.lares.store.v1.Camera\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x13UpdateCameraRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x14UpdateCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\"3\n\x15GetWatchPolicyRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\"\xfe\x01\n\x16GetWatchPolicyResponse\x12\x10\n\x08\x64\x65tector\x18\x01 \x01(\t\x12J\n\nthresholds\x18\x02 \x03(\x0b\x32\x36.lares.store.v1.GetWatchPolicyResponse.ThresholdsEntry\x12\x13\n\x0b\x66\x61st_labels\x18\x03 \x03(\t\x12\x16\n\x0e\x66\x61st_threshold\x18\x04 \x01(\x01\x12\x15\n\rpolicy_digest\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x97\x01\n\x14PreviewPolicyRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1e\n\nmax_frames\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\"\x84\x01\n\x15PreviewPolicyResponse\x12,\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.FramePreview\x12\x1d\n\x15\x63urrent_policy_digest\x18\x02 \x01(\t\x12\x1e\n\x16proposed_policy_digest\x18\x03 \x01(\t\"\x96\x01\n\x0c\x46ramePreview\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\ndetections\x18\x04 \x03(\x0b\x32 .lares.store.v1.DetectionPreview\"\xbc\x01\n\x10\x44\x65tectionPreview\x12\x32\n\tdetection\x18\x01 \x01(\x0b\x32\x1f.lares.detect.v1.FrameDetection\x12\x30\n\x08recorded\x18\x02 \x01(\x0e\x32\x1e.lares.store.v1.PolicyDecision\x12\x30\n\x08proposed\x18\x03 \x01(\x0e\x32\x1e.lares.store.v1.PolicyDecision\x12\x10\n\x08zone_ids\x18\x04 \x03(\t\"1\n\x13\x44\x65leteCameraRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x16\n\x14\x44\x65leteCameraResponse*\xc7\x01\n\x0ePolicyDecision\x12\x1f\n\x1bPOLICY_DECISION_UNSPECIFIED\x10\x00\x12\x18\n\x14POLICY_DECISION_KEPT\x10\x01\x12\x1f\n\x1bPOLICY_DECISION_NOT_WATCHED\x10\x02\x12#\n\x1fPOLICY_DECISION_BELOW_THRESHOLD\x10\x03\x12\x18\n\x14POLICY_DECISION_SIZE\x10\x04\x12\x1a\n\x16POLICY_DECISION_MASKED\x10\x05\x32\x9d\x06\n\rCameraService\x12_\n\x0c\x43reateCamera\x12#.lares.store.v1.CreateCameraRequest\x1a$.lares.store.v1.CreateCameraResponse\"\x04\xa8\xe3\x18\x05\x12V\n\tGetCamera\x12 .lares.store.v1.GetCameraRequest\x1a!.lares.store.v1.GetCameraResponse\"\x04\xa8\xe3\x18\x01\x12h\n\x0f\x42\x61tchGetCameras\x12&.lares.store.v1.BatchGetCamerasRequest\x1a\'.lares.store.v1.BatchGetCamerasResponse\"\x04\xa8\xe3\x18\x01\x12\\\n\x0bListCameras\x12\".lares.store.v1.ListCamerasRequest\x1a#.lares.store.v1.ListCamerasResponse\"\x04\xa8\xe3\x18\x01\x12_\n\x0cUpdateCamera\x12#.lares.store.v1.UpdateCameraRequest\x1a$.lares.store.v1.UpdateCameraResponse\"\x04\xa8\xe3\x18\x05\x12\x65\n\x0eGetWatchPolicy\x12%.lares.store.v1.GetWatchPolicyRequest\x1a&.lares.store.v1.GetWatchPolicyResponse\"\x04\xa8\xe3\x18\x01\x12\x62\n\rPreviewPolicy\x12$.lares.store.v1.PreviewPolicyRequest\x1a%.lares.store.v1.PreviewPolicyResponse\"\x04\xa8\xe3\x18\x05\x12_\n\x0c\x44\x65leteCamera\x12#.lares.store.v1.DeleteCameraRequest\x1a$.lares.store.v1.DeleteCameraResponse\"\x04\xa8\xe3\x18\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lares/store/v1/camera_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1alares/scene/v1/scene.proto\x1a\x1blares/store/v1/camera.proto\"E\n\x13\x43reateCameraRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\">\n\x14\x43reateCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\".\n\x10GetCameraRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\";\n\x11GetCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\"7\n\x16\x42\x61tchGetCamerasRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"B\n\x17\x42\x61tchGetCamerasResponse\x12\'\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x16.lares.store.v1.Camera\"G\n\x12ListCamerasRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x13ListCamerasResponse\x12\'\n\x07\x63\x61meras\x18\x01 \x03(\x0b\x32\x16.lares.store.v1.Camera\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x13UpdateCameraRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\">\n\x14UpdateCameraResponse\x12&\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.Camera\"3\n\x15GetWatchPolicyRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?\"\xfe\x01\n\x16GetWatchPolicyResponse\x12\x10\n\x08\x64\x65tector\x18\x01 \x01(\t\x12J\n\nthresholds\x18\x02 \x03(\x0b\x32\x36.lares.store.v1.GetWatchPolicyResponse.ThresholdsEntry\x12\x13\n\x0b\x66\x61st_labels\x18\x03 \x03(\t\x12\x16\n\x0e\x66\x61st_threshold\x18\x04 \x01(\x01\x12\x15\n\rpolicy_digest\x18\x05 \x01(\t\x12\x0f\n\x07problem\x18\x06 \x01(\t\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x97\x01\n\x14PreviewPolicyRequest\x12.\n\x06\x63\x61mera\x18\x01 \x01(\x0b\x32\x16.lares.store.v1.CameraB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x1e\n\nmax_frames\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\"\x84\x01\n\x15PreviewPolicyResponse\x12,\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1c.lares.store.v1.FramePreview\x12\x1d\n\x15\x63urrent_policy_digest\x18\x02 \x01(\t\x12\x1e\n\x16proposed_policy_digest\x18\x03 \x01(\t\"\x96\x01\n\x0c\x46ramePreview\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\ndetections\x18\x04 \x03(\x0b\x32 .lares.store.v1.DetectionPreview\"\xbc\x01\n\x10\x44\x65tectionPreview\x12\x32\n\tdetection\x18\x01 \x01(\x0b\x32\x1f.lares.detect.v1.FrameDetection\x12\x30\n\x08recorded\x18\x02 \x01(\x0e\x32\x1e.lares.store.v1.PolicyDecision\x12\x30\n\x08proposed\x18\x03 \x01(\x0e\x32\x1e.lares.store.v1.PolicyDecision\x12\x10\n\x08zone_ids\x18\x04 \x03(\t\"1\n\x13SuggestZonesRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"d\n\x14SuggestZonesResponse\x12\x33\n\x0bsuggestions\x18\x01 \x03(\x0b\x32\x1e.lares.store.v1.ZoneSuggestion\x12\x17\n\x0f\x64\x65tection_count\x18\x02 \x01(\x05\"s\n\x0eZoneSuggestion\x12\"\n\x04zone\x18\x01 \x01(\x0b\x32\x14.lares.scene.v1.Zone\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x0e\n\x06people\x18\x03 \x01(\x05\x12\x10\n\x08vehicles\x18\x04 \x01(\x05\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x05\"1\n\x13\x44\x65leteCameraRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\x16\n\x14\x44\x65leteCameraResponse*\xc7\x01\n\x0ePolicyDecision\x12\x1f\n\x1bPOLICY_DECISION_UNSPECIFIED\x10\x00\x12\x18\n\x14POLICY_DECISION_KEPT\x10\x01\x12\x1f\n\x1bPOLICY_DECISION_NOT_WATCHED\x10\x02\x12#\n\x1fPOLICY_DECISION_BELOW_THRESHOLD\x10\x03\x12\x18\n\x14POLICY_DECISION_SIZE\x10\x04\x12\x1a\n\x16POLICY_DECISION_MASKED\x10\x05\x32\xfe\x06\n\rCameraService\x12_\n\x0c\x43reateCamera\x12#.lares.store.v1.CreateCameraRequest\x1a$.lares.store.v1.CreateCameraResponse\"\x04\xa8\xe3\x18\x05\x12V\n\tGetCamera\x12 .lares.store.v1.GetCameraRequest\x1a!.lares.store.v1.GetCameraResponse\"\x04\xa8\xe3\x18\x01\x12h\n\x0f\x42\x61tchGetCameras\x12&.lares.store.v1.BatchGetCamerasRequest\x1a\'.lares.store.v1.BatchGetCamerasResponse\"\x04\xa8\xe3\x18\x01\x12\\\n\x0bListCameras\x12\".lares.store.v1.ListCamerasRequest\x1a#.lares.store.v1.ListCamerasResponse\"\x04\xa8\xe3\x18\x01\x12_\n\x0cUpdateCamera\x12#.lares.store.v1.UpdateCameraRequest\x1a$.lares.store.v1.UpdateCameraResponse\"\x04\xa8\xe3\x18\x05\x12\x65\n\x0eGetWatchPolicy\x12%.lares.store.v1.GetWatchPolicyRequest\x1a&.lares.store.v1.GetWatchPolicyResponse\"\x04\xa8\xe3\x18\x01\x12\x62\n\rPreviewPolicy\x12$.lares.store.v1.PreviewPolicyRequest\x1a%.lares.store.v1.PreviewPolicyResponse\"\x04\xa8\xe3\x18\x05\x12_\n\x0cSuggestZones\x12#.lares.store.v1.SuggestZonesRequest\x1a$.lares.store.v1.SuggestZonesResponse\"\x04\xa8\xe3\x18\x05\x12_\n\x0c\x44\x65leteCamera\x12#.lares.store.v1.DeleteCameraRequest\x1a$.lares.store.v1.DeleteCameraResponse\"\x04\xa8\xe3\x18\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWPOLICYREQUEST'].fields_by_name['camera']._serialized_options = b'\272H\003\310\001\001'
   _globals['_PREVIEWPOLICYREQUEST'].fields_by_name['max_frames']._loaded_options = None
   _globals['_PREVIEWPOLICYREQUEST'].fields_by_name['max_frames']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
+  _globals['_SUGGESTZONESREQUEST'].fields_by_name['camera_id']._loaded_options = None
+  _globals['_SUGGESTZONESREQUEST'].fields_by_name['camera_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_DELETECAMERAREQUEST'].fields_by_name['camera_id']._loaded_options = None
   _globals['_DELETECAMERAREQUEST'].fields_by_name['camera_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_CAMERASERVICE'].methods_by_name['CreateCamera']._loaded_options = None
@@ -71,48 +74,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAMERASERVICE'].methods_by_name['GetWatchPolicy']._serialized_options = b'\250\343\030\001'
   _globals['_CAMERASERVICE'].methods_by_name['PreviewPolicy']._loaded_options = None
   _globals['_CAMERASERVICE'].methods_by_name['PreviewPolicy']._serialized_options = b'\250\343\030\005'
+  _globals['_CAMERASERVICE'].methods_by_name['SuggestZones']._loaded_options = None
+  _globals['_CAMERASERVICE'].methods_by_name['SuggestZones']._serialized_options = b'\250\343\030\005'
   _globals['_CAMERASERVICE'].methods_by_name['DeleteCamera']._loaded_options = None
   _globals['_CAMERASERVICE'].methods_by_name['DeleteCamera']._serialized_options = b'\250\343\030\005'
-  _globals['_POLICYDECISION']._serialized_start=1981
-  _globals['_POLICYDECISION']._serialized_end=2180
-  _globals['_CREATECAMERAREQUEST']._serialized_start=247
-  _globals['_CREATECAMERAREQUEST']._serialized_end=316
-  _globals['_CREATECAMERARESPONSE']._serialized_start=318
-  _globals['_CREATECAMERARESPONSE']._serialized_end=380
-  _globals['_GETCAMERAREQUEST']._serialized_start=382
-  _globals['_GETCAMERAREQUEST']._serialized_end=428
-  _globals['_GETCAMERARESPONSE']._serialized_start=430
-  _globals['_GETCAMERARESPONSE']._serialized_end=489
-  _globals['_BATCHGETCAMERASREQUEST']._serialized_start=491
-  _globals['_BATCHGETCAMERASREQUEST']._serialized_end=546
-  _globals['_BATCHGETCAMERASRESPONSE']._serialized_start=548
-  _globals['_BATCHGETCAMERASRESPONSE']._serialized_end=614
-  _globals['_LISTCAMERASREQUEST']._serialized_start=616
-  _globals['_LISTCAMERASREQUEST']._serialized_end=687
-  _globals['_LISTCAMERASRESPONSE']._serialized_start=689
-  _globals['_LISTCAMERASRESPONSE']._serialized_end=776
-  _globals['_UPDATECAMERAREQUEST']._serialized_start=778
-  _globals['_UPDATECAMERAREQUEST']._serialized_end=896
-  _globals['_UPDATECAMERARESPONSE']._serialized_start=898
-  _globals['_UPDATECAMERARESPONSE']._serialized_end=960
-  _globals['_GETWATCHPOLICYREQUEST']._serialized_start=962
-  _globals['_GETWATCHPOLICYREQUEST']._serialized_end=1013
-  _globals['_GETWATCHPOLICYRESPONSE']._serialized_start=1016
-  _globals['_GETWATCHPOLICYRESPONSE']._serialized_end=1270
-  _globals['_GETWATCHPOLICYRESPONSE_THRESHOLDSENTRY']._serialized_start=1221
-  _globals['_GETWATCHPOLICYRESPONSE_THRESHOLDSENTRY']._serialized_end=1270
-  _globals['_PREVIEWPOLICYREQUEST']._serialized_start=1273
-  _globals['_PREVIEWPOLICYREQUEST']._serialized_end=1424
-  _globals['_PREVIEWPOLICYRESPONSE']._serialized_start=1427
-  _globals['_PREVIEWPOLICYRESPONSE']._serialized_end=1559
-  _globals['_FRAMEPREVIEW']._serialized_start=1562
-  _globals['_FRAMEPREVIEW']._serialized_end=1712
-  _globals['_DETECTIONPREVIEW']._serialized_start=1715
-  _globals['_DETECTIONPREVIEW']._serialized_end=1903
-  _globals['_DELETECAMERAREQUEST']._serialized_start=1905
-  _globals['_DELETECAMERAREQUEST']._serialized_end=1954
-  _globals['_DELETECAMERARESPONSE']._serialized_start=1956
-  _globals['_DELETECAMERARESPONSE']._serialized_end=1978
-  _globals['_CAMERASERVICE']._serialized_start=2183
-  _globals['_CAMERASERVICE']._serialized_end=2980
+  _globals['_POLICYDECISION']._serialized_start=2279
+  _globals['_POLICYDECISION']._serialized_end=2478
+  _globals['_CREATECAMERAREQUEST']._serialized_start=275
+  _globals['_CREATECAMERAREQUEST']._serialized_end=344
+  _globals['_CREATECAMERARESPONSE']._serialized_start=346
+  _globals['_CREATECAMERARESPONSE']._serialized_end=408
+  _globals['_GETCAMERAREQUEST']._serialized_start=410
+  _globals['_GETCAMERAREQUEST']._serialized_end=456
+  _globals['_GETCAMERARESPONSE']._serialized_start=458
+  _globals['_GETCAMERARESPONSE']._serialized_end=517
+  _globals['_BATCHGETCAMERASREQUEST']._serialized_start=519
+  _globals['_BATCHGETCAMERASREQUEST']._serialized_end=574
+  _globals['_BATCHGETCAMERASRESPONSE']._serialized_start=576
+  _globals['_BATCHGETCAMERASRESPONSE']._serialized_end=642
+  _globals['_LISTCAMERASREQUEST']._serialized_start=644
+  _globals['_LISTCAMERASREQUEST']._serialized_end=715
+  _globals['_LISTCAMERASRESPONSE']._serialized_start=717
+  _globals['_LISTCAMERASRESPONSE']._serialized_end=804
+  _globals['_UPDATECAMERAREQUEST']._serialized_start=806
+  _globals['_UPDATECAMERAREQUEST']._serialized_end=924
+  _globals['_UPDATECAMERARESPONSE']._serialized_start=926
+  _globals['_UPDATECAMERARESPONSE']._serialized_end=988
+  _globals['_GETWATCHPOLICYREQUEST']._serialized_start=990
+  _globals['_GETWATCHPOLICYREQUEST']._serialized_end=1041
+  _globals['_GETWATCHPOLICYRESPONSE']._serialized_start=1044
+  _globals['_GETWATCHPOLICYRESPONSE']._serialized_end=1298
+  _globals['_GETWATCHPOLICYRESPONSE_THRESHOLDSENTRY']._serialized_start=1249
+  _globals['_GETWATCHPOLICYRESPONSE_THRESHOLDSENTRY']._serialized_end=1298
+  _globals['_PREVIEWPOLICYREQUEST']._serialized_start=1301
+  _globals['_PREVIEWPOLICYREQUEST']._serialized_end=1452
+  _globals['_PREVIEWPOLICYRESPONSE']._serialized_start=1455
+  _globals['_PREVIEWPOLICYRESPONSE']._serialized_end=1587
+  _globals['_FRAMEPREVIEW']._serialized_start=1590
+  _globals['_FRAMEPREVIEW']._serialized_end=1740
+  _globals['_DETECTIONPREVIEW']._serialized_start=1743
+  _globals['_DETECTIONPREVIEW']._serialized_end=1931
+  _globals['_SUGGESTZONESREQUEST']._serialized_start=1933
+  _globals['_SUGGESTZONESREQUEST']._serialized_end=1982
+  _globals['_SUGGESTZONESRESPONSE']._serialized_start=1984
+  _globals['_SUGGESTZONESRESPONSE']._serialized_end=2084
+  _globals['_ZONESUGGESTION']._serialized_start=2086
+  _globals['_ZONESUGGESTION']._serialized_end=2201
+  _globals['_DELETECAMERAREQUEST']._serialized_start=2203
+  _globals['_DELETECAMERAREQUEST']._serialized_end=2252
+  _globals['_DELETECAMERARESPONSE']._serialized_start=2254
+  _globals['_DELETECAMERARESPONSE']._serialized_end=2276
+  _globals['_CAMERASERVICE']._serialized_start=2481
+  _globals['_CAMERASERVICE']._serialized_end=3375
 # @@protoc_insertion_point(module_scope)

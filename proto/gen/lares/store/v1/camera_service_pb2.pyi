@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lares.detect.v1 import detection_pb2 as _detection_pb2
+from lares.scene.v1 import scene_pb2 as _scene_pb2
 from lares.store.v1 import camera_pb2 as _camera_pb2
 import builtins as _builtins
 import sys
@@ -491,6 +492,87 @@ class DetectionPreview(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DetectionPreview: _TypeAlias = DetectionPreview  # noqa: Y015
+
+@_typing.final
+class SuggestZonesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    camera_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        camera_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuggestZonesRequest: _TypeAlias = SuggestZonesRequest  # noqa: Y015
+
+@_typing.final
+class SuggestZonesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUGGESTIONS_FIELD_NUMBER: _builtins.int
+    DETECTION_COUNT_FIELD_NUMBER: _builtins.int
+    detection_count: _builtins.int
+    """The number of detections that were looked at: the newest, at most 5,000."""
+    @_builtins.property
+    def suggestions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ZoneSuggestion]:
+        """The most private first: where zones overlap, the first one counts."""
+
+    def __init__(
+        self,
+        *,
+        suggestions: _abc.Iterable[Global___ZoneSuggestion] | None = ...,
+        detection_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detection_count", b"detection_count", "suggestions", b"suggestions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuggestZonesResponse: _TypeAlias = SuggestZonesResponse  # noqa: Y015
+
+@_typing.final
+class ZoneSuggestion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ZONE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
+    VEHICLES_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    why: _builtins.str
+    """A sentence that says what was seen there."""
+    people: _builtins.int
+    """The detections of people and of vehicles there, and the events that they are of."""
+    vehicles: _builtins.int
+    events: _builtins.int
+    @_builtins.property
+    def zone(self) -> _scene_pb2.Zone:
+        """Valid as it is in UpdateCamera, beside the zones that the camera has."""
+
+    def __init__(
+        self,
+        *,
+        zone: _scene_pb2.Zone | None = ...,
+        why: _builtins.str = ...,
+        people: _builtins.int = ...,
+        vehicles: _builtins.int = ...,
+        events: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["zone", b"zone"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "people", b"people", "vehicles", b"vehicles", "why", b"why", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ZoneSuggestion: _TypeAlias = ZoneSuggestion  # noqa: Y015
 
 @_typing.final
 class DeleteCameraRequest(_message.Message):

@@ -70,6 +70,11 @@ class CameraServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyResponse.FromString,
                 _registered_method=True)
+        self.SuggestZones = channel.unary_unary(
+                '/lares.store.v1.CameraService/SuggestZones',
+                request_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.SuggestZonesRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.SuggestZonesResponse.FromString,
+                _registered_method=True)
         self.DeleteCamera = channel.unary_unary(
                 '/lares.store.v1.CameraService/DeleteCamera',
                 request_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.DeleteCameraRequest.SerializeToString,
@@ -133,6 +138,14 @@ class CameraServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SuggestZones(self, request, context):
+        """Proposes zones for places that are in no zone yet, from the foot points of people and vehicles on the last day on
+        which the camera saw any. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteCamera(self, request, context):
         """Deletes a camera. Its folder is ignored until the camera is created again; its events are kept.
         """
@@ -177,6 +190,11 @@ def add_CameraServiceServicer_to_server(servicer, server):
                     servicer.PreviewPolicy,
                     request_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyResponse.SerializeToString,
+            ),
+            'SuggestZones': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuggestZones,
+                    request_deserializer=lares_dot_store_dot_v1_dot_camera__service__pb2.SuggestZonesRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_camera__service__pb2.SuggestZonesResponse.SerializeToString,
             ),
             'DeleteCamera': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteCamera,
@@ -374,6 +392,33 @@ class CameraService:
             '/lares.store.v1.CameraService/PreviewPolicy',
             lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_camera__service__pb2.PreviewPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuggestZones(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.CameraService/SuggestZones',
+            lares_dot_store_dot_v1_dot_camera__service__pb2.SuggestZonesRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_camera__service__pb2.SuggestZonesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,10 @@ class CameraServiceStub:
     """
     PreviewPolicy: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.PreviewPolicyRequest, _camera_service_pb2.PreviewPolicyResponse]
     """Applies the watch policy to recent frames of a camera as if it had another configuration. Changes nothing."""
+    SuggestZones: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.SuggestZonesRequest, _camera_service_pb2.SuggestZonesResponse]
+    """Proposes zones for places that are in no zone yet, from the foot points of people and vehicles on the last day on
+    which the camera saw any. Changes nothing.
+    """
     DeleteCamera: _grpc.UnaryUnaryMultiCallable[_camera_service_pb2.DeleteCameraRequest, _camera_service_pb2.DeleteCameraResponse]
     """Deletes a camera. Its folder is ignored until the camera is created again; its events are kept."""
 
@@ -79,6 +83,10 @@ class CameraServiceAsyncStub(CameraServiceStub):
     """
     PreviewPolicy: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.PreviewPolicyRequest, _camera_service_pb2.PreviewPolicyResponse]  # type: ignore[assignment]
     """Applies the watch policy to recent frames of a camera as if it had another configuration. Changes nothing."""
+    SuggestZones: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.SuggestZonesRequest, _camera_service_pb2.SuggestZonesResponse]  # type: ignore[assignment]
+    """Proposes zones for places that are in no zone yet, from the foot points of people and vehicles on the last day on
+    which the camera saw any. Changes nothing.
+    """
     DeleteCamera: _aio.UnaryUnaryMultiCallable[_camera_service_pb2.DeleteCameraRequest, _camera_service_pb2.DeleteCameraResponse]  # type: ignore[assignment]
     """Deletes a camera. Its folder is ignored until the camera is created again; its events are kept."""
 
@@ -145,6 +153,16 @@ class CameraServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_camera_service_pb2.PreviewPolicyResponse, _abc.Awaitable[_camera_service_pb2.PreviewPolicyResponse]]:
         """Applies the watch policy to recent frames of a camera as if it had another configuration. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def SuggestZones(
+        self,
+        request: _camera_service_pb2.SuggestZonesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_camera_service_pb2.SuggestZonesResponse, _abc.Awaitable[_camera_service_pb2.SuggestZonesResponse]]:
+        """Proposes zones for places that are in no zone yet, from the foot points of people and vehicles on the last day on
+        which the camera saw any. Changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def DeleteCamera(
