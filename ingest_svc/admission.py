@@ -1,6 +1,6 @@
 """Decides which camera a file or an upload belongs to, and whether that camera accepts photos."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -24,7 +24,8 @@ class CameraTable(Protocol):
 
 
 class Admission:
-    """`default_zone` applies to cameras without a time zone of their own, `clock_tolerance` to all."""
+    """`default_zone` applies to cameras without a time zone of their own, `clock_tolerance` to all.
+    `refusal` returns why a link in the cameras folder is not followed."""
 
     def __init__(
         self,
@@ -32,9 +33,10 @@ class Admission:
         cameras: CameraTable,
         default_zone: str,
         clock_tolerance: timedelta | None = None,
+        refusal: Callable[[str], RejectionCause] = lambda _: OUTSIDE_LINK,
     ) -> None:
         self._folders, self._cameras, self._default_zone = folders, cameras, default_zone
-        self._clock_tolerance = clock_tolerance
+        self._clock_tolerance, self._refusal = clock_tolerance, refusal
         # Deleted or disabled cameras whose folders contain files that wait.
         self.skipped: set[str] = set()
 
@@ -44,7 +46,7 @@ class Admission:
         folder, slash, _ = file.path.partition("/")
         if not slash:
             not_in_a_folder = RejectionCause(RejectReason.CAMERA_NAME, "it is not in a camera's folder")
-            return OUTSIDE_LINK if file.outside else not_in_a_folder
+            return self._refusal(file.path) if file.outside else not_in_a_folder
         camera_id = self._folders.camera(folder)
         if camera_id is None:
             return None

@@ -9,8 +9,9 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.facts import SourceCamera
-from ingest_svc.fingerprint import Fingerprint, fingerprint, fingerprint_of_open_file
+from ingest_svc.fingerprint import Fingerprint, fingerprint, fingerprint_of_open_file, is_in_place
 from ingest_svc.formats.capture_time import CaptureTime, capture_time
 from ingest_svc.formats.inspection import PhotoHeader, PhotoLimits, inspect, inspect_head
 from ingest_svc.formats.signature import SIGNATURE_BYTES
@@ -34,7 +35,7 @@ class ExaminedPhoto:
 
 
 def examine(
-    root: Path,
+    root: CamerasRoot,
     file: Fingerprint,
     camera: SourceCamera,
     limits: PhotoLimits,
@@ -49,7 +50,8 @@ def examine(
         return OUTSIDE_LINK
     try:
         with open(root / file.path, "rb", buffering=0, opener=_open) as stream:
-            if not file.same_state(fingerprint_of_open_file(file.path, stream.fileno())):
+            opened = fingerprint_of_open_file(file.path, stream.fileno())
+            if not file.same_state(opened) or not is_in_place(root, file.path, stream.fileno()):
                 return None
             head = inspect_head(read_at(stream.fileno(), 0, SIGNATURE_BYTES), limits, file.size)
             if isinstance(head, RejectionCause):
@@ -60,13 +62,23 @@ def examine(
     except OSError as error:
         if not file.same_state(fingerprint(root, file.path)):
             return None  # perhaps it is a folder that may not be entered
+        if root.is_linked(file.path) and not _can_be_listed(root.top(file.path)):
+            return None  # so that no other camera waits until it is back
         if error.errno == errno.EIO:
-            os.scandir(root).close()  # it is the whole folder that fails, perhaps
+            os.scandir(root.path).close()  # it is the whole folder that fails, perhaps
         if error.errno in DENIED and _may_be_read(root / file.path):
             return None  # perhaps a folder could not be entered just before
         if error.errno in PERMANENT_ERRORS:
             return RejectionCause(RejectReason.UNREADABLE, f"it cannot be read: {error.strerror}")
         raise
+
+
+def _can_be_listed(folder: str) -> bool:
+    try:
+        os.scandir(folder).close()
+    except OSError:
+        return False
+    return True
 
 
 def _may_be_read(path: Path) -> bool:
@@ -101,7 +113,7 @@ def _part(content: memoryview, start: int, length: int) -> bytes:
     return bytes(content[start : start + length])
 
 
-def first_change(root: Path, file: Fingerprint, copy: SpooledFile) -> int | None:
+def first_change(root: CamerasRoot, file: Fingerprint, copy: SpooledFile) -> int | None:
     """Where the file differs from `copy`, which was made of it in the state `file`: the first byte. 0 if it
     was replaced or cut off. None if it has not changed, or is not there."""
     now = fingerprint(root, file.path)
@@ -129,7 +141,7 @@ def common_length(first: bytes, second: bytes) -> int:
     return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
-def capture_time_of_file(root: Path, file: Fingerprint, camera: SourceCamera) -> datetime:
+def capture_time_of_file(root: CamerasRoot, file: Fingerprint, camera: SourceCamera) -> datetime:
     """The capture time that `examine` determines."""
     try:
         with open(root / file.path, "rb", buffering=0, opener=_open) as stream:

@@ -5,11 +5,11 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cachetools import FIFOCache
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.examination import ExaminedPhoto, examine
 from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
 from ingest_svc.fingerprint import Fingerprint, fingerprints
@@ -55,7 +55,7 @@ class FileImporter:
 
     def __init__(
         self,
-        root: Path,
+        root: CamerasRoot,
         blobs: BlobSpool,
         limits: PhotoLimits,
         storage: StorageState,

@@ -5,16 +5,19 @@ import stat
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+
+from ingest_svc.cameras_root import CamerasRoot
 
 INT64 = 2**63 - 1
+LINUX = sys.platform == "linux"
+REAL_FOLDER = (os.O_PATH if LINUX else os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """`path` is relative to the cameras folder, with forward slashes; bytes that cannot be decoded are
-    surrogates. `outside`: it is a link that leads out of the cameras folder, and the other fields describe
-    the link itself."""
+    surrogates. `outside`: it is a link that leads out of the cameras folder, or is in a camera folder that is
+    itself a link, and the other fields describe the link itself."""
 
     path: str
     size: int = 0
@@ -36,13 +39,13 @@ class Fingerprint:
         return other is not None and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
 
-def fingerprint(root: Path, path: str) -> Fingerprint | None:
+def fingerprint(root: CamerasRoot, path: str) -> Fingerprint | None:
     """None if the file does not exist now, is not a regular file (a folder, a pipe, a link to a folder in the
-    cameras folder), or is in a linked folder. `root` contains no links."""
+    cameras folder), or is in a linked folder."""
     return fingerprint_in_real_folder(root, path) if is_real_folder(root, path.rpartition("/")[0]) else None
 
 
-def fingerprints(root: Path, paths: Iterable[str]) -> dict[str, Fingerprint]:
+def fingerprints(root: CamerasRoot, paths: Iterable[str]) -> dict[str, Fingerprint]:
     """The fingerprints by path, of those files that have one. Each folder is checked only once."""
     real: dict[str, bool] = {}
     found: dict[str, Fingerprint] = {}
@@ -55,30 +58,40 @@ def fingerprints(root: Path, paths: Iterable[str]) -> dict[str, Fingerprint]:
     return found
 
 
-def is_real_folder(root: Path, folder: str) -> bool:
-    """Whether there is such a folder, and the path to it contains no links."""
-    full = os.path.join(root, folder) if folder else str(root)
-    if sys.platform != "linux":
-        return os.path.isdir(full) and os.path.realpath(full) == full
+def is_real_folder(root: CamerasRoot, folder: str) -> bool:
+    """Whether there is such a folder, and the path to it contains no links but one that `root` follows."""
     try:
-        # One look-up, and not one for each folder of the path.
-        descriptor = os.open(full, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.close(open_real_folder(root, folder))
     except OSError:
         return False
+    return True
+
+
+def open_real_folder(root: CamerasRoot, folder: str) -> int:
+    """A descriptor of the folder, for use as `dir_fd`. Raises OSError if `is_real_folder` returns false."""
+    full = root.full(folder)
+    descriptor = os.open(full, REAL_FOLDER)
     try:
-        return os.readlink(f"/proc/self/fd/{descriptor}") == full
-    finally:
+        # One look-up, and not one for each folder of the path.
+        real = os.readlink(f"/proc/self/fd/{descriptor}") if LINUX else os.path.realpath(full)
+        if real != full:
+            raise NotADirectoryError(full)
+    except OSError:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
-def fingerprint_in_real_folder(root: Path, path: str) -> Fingerprint | None:
+def fingerprint_in_real_folder(root: CamerasRoot, path: str) -> Fingerprint | None:
     """Like `fingerprint`, for a file in a folder that is known to be real."""
+    if root.is_link(path):
+        return None
     full = root / path
     try:
         status = os.lstat(full)
         outside = False
         if stat.S_ISLNK(status.st_mode):
-            outside = not full.resolve().is_relative_to(root)
+            outside = root.is_linked(path) or not full.resolve().is_relative_to(root.path)
             if not outside:
                 status = os.stat(full)
     except (OSError, RuntimeError):  # RuntimeError: the links form a circle
@@ -101,6 +114,14 @@ def _of(path: str, status: os.stat_result, outside: bool) -> Fingerprint:
 
 def fingerprint_of_open_file(path: str, descriptor: int) -> Fingerprint:
     return _of(path, os.fstat(descriptor), outside=False)
+
+
+def is_in_place(root: CamerasRoot, path: str, descriptor: int) -> bool:
+    """Whether an open file is where a file with this path may be, and was not reached by a link that was made
+    after its folder was found to be real."""
+    if LINUX:
+        return root.contains(path, os.readlink(f"/proc/self/fd/{descriptor}"))
+    return root.contains(path, os.path.realpath(root / path))
 
 
 def printable(path: str) -> str:

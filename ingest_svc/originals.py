@@ -8,9 +8,15 @@ from uuid import uuid4
 import structlog
 
 from ingest_svc.admission import Admission
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.examination import ExaminedPhoto, examine
 from ingest_svc.facts import SourceCamera
-from ingest_svc.fingerprint import Fingerprint, fingerprint, fingerprint_in_real_folder
+from ingest_svc.fingerprint import (
+    Fingerprint,
+    fingerprint,
+    fingerprint_in_real_folder,
+    open_real_folder,
+)
 from ingest_svc.formats.inspection import PhotoLimits
 from ingest_svc.thread_pool import ThreadPool
 from ingest_svc.watching.open_files import open_for_writing
@@ -35,7 +41,7 @@ class Originals:
 
     def __init__(
         self,
-        root: Path,
+        root: CamerasRoot,
         take: bool,
         admission: Admission,
         limits: PhotoLimits,
@@ -64,7 +70,8 @@ class Originals:
                     await self._threads.run(self._remove, [file])
 
     def _recover(self) -> None:
-        folders = [str(self._root)]  # not os.walk, which cannot go a thousand levels down
+        # Not os.walk, which cannot go a thousand levels down.
+        folders = [self._root.full(folder) for folder in ("", *self._root.links)]
         while folders:
             try:
                 with os.scandir(folders.pop()) as entries:
@@ -74,7 +81,7 @@ class Originals:
             folders += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
             for entry in found:
                 if entry.name.startswith(SET_ASIDE_PREFIX):
-                    _put_back(Path(entry.path))
+                    _put_back(entry.path)
 
     def _examine(self, file: Fingerprint) -> ExaminedPhoto | None:
         camera = self._admission.of_file(file)
@@ -105,21 +112,28 @@ class Originals:
 
     def _remove_unchanged(self, file: Fingerprint) -> None:
         """Renames the file before it checks it again and removes it: under its own name, the camera could
-        replace it after the check."""
-        path = self._root / file.path
-        aside = path.with_name(f"{SET_ASIDE_PREFIX}{uuid4().hex}{path.suffix}")
-        path.rename(aside)
-        relative = str(aside.relative_to(self._root))
-        unchanged = file.same_content(fingerprint_in_real_folder(self._root, relative))
-        if unchanged and not open_for_writing(aside):
-            aside.unlink()
-        else:
-            _put_back(aside)
+        replace it after the check. Goes by the folder's descriptor, as a link could be put in its place."""
+        folder, slash, name = file.path.rpartition("/")
+        aside = f"{SET_ASIDE_PREFIX}{uuid4().hex}{Path(name).suffix}"
+        descriptor = open_real_folder(self._root, folder)
+        try:
+            os.rename(name, aside, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+            path = f"{folder}{slash}{aside}"
+            unchanged = file.same_content(fingerprint_in_real_folder(self._root, path))
+            if unchanged and not open_for_writing(self._root / path):
+                os.unlink(aside, dir_fd=descriptor)
+            else:
+                _put_back(aside, descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def _put_back(aside: Path) -> None:
-    """Gives the file a visible name of its own, since its camera may have used the old name again."""
+def _put_back(aside: str, descriptor: int | None = None) -> None:
+    """Gives the file a visible name of its own, since its camera may have used the old name again. `aside` is
+    relative to the folder of the descriptor."""
+    folder, name = os.path.split(aside)
+    visible = os.path.join(folder, name.removeprefix("."))
     try:
-        aside.rename(aside.with_name(aside.name.removeprefix(".")))
+        os.rename(aside, visible, src_dir_fd=descriptor, dst_dir_fd=descriptor)
     except OSError as error:
-        log.warning("original not put back", path=str(aside), error=str(error))
+        log.warning("original not put back", path=aside, error=str(error))

@@ -10,10 +10,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from cachetools import FIFOCache
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.examination import common_length, first_change
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.thread_pool import ThreadPool
@@ -51,7 +51,7 @@ class Rest:
 class RestlessFiles:
     """`watchers` has WATCHING_THREADS threads."""
 
-    def __init__(self, root: Path, readers: ThreadPool, watchers: ThreadPool) -> None:
+    def __init__(self, root: CamerasRoot, readers: ThreadPool, watchers: ThreadPool) -> None:
         self._root, self._readers, self._watchers = root, readers, watchers
         self._free = asyncio.Semaphore(WATCHING_THREADS)
         # With what all copies of a file begin, and how many there were.

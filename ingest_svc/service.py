@@ -15,6 +15,7 @@ from opentelemetry.trace import Span
 from ingest_svc.admission import Admission, CameraTable
 from ingest_svc.announcing import Announcer, Publish
 from ingest_svc.api import IngestServicer
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.detection_progress import DetectionProgress
 from ingest_svc.facts import Fact, Photo, RejectedFile
 from ingest_svc.file_importer import FileImporter
@@ -37,6 +38,7 @@ from ingest_svc.watching.ignored_names import IgnoredNames
 from ingest_svc.worker import IngestProgress, IngestWorker
 from lares.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
 from mesh.blobs import Blobs
+from mesh.blobs.factory import blob_folder
 from mesh.cameras import open_camera_configurations
 from mesh.config import Config
 from mesh.mesh import Mesh
@@ -108,12 +110,13 @@ async def compose(
         config.cameras_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # ingest waits for it
         log.error("cameras folder not made", path=str(config.cameras_folder), error=str(error))
-    root = config.cameras_folder.resolve()
     limits = PhotoLimits(config.ingest_max_bytes, config.ingest_max_pixels)
     poll_seconds = config.ingest_poll_seconds if config.ingest_polling else None
     settle_seconds = config.ingest_settle_seconds
     ignored = IgnoredNames(config.ingest_ignore)
-    async with lock_folder(root) as lock, watch_folder(root, lock, poll_seconds, ignored) as watcher:
+    private = [config.home, config.cache, blob_folder(config)]
+    root = CamerasRoot(config.cameras_folder.resolve(), config.ingest_link_targets, private, ignored.folder)
+    async with lock_folder(root.path) as lock, watch_folder(root, lock, poll_seconds, ignored) as watcher:
         with (
             closing(ThreadPool("ingest-checks", 1)) as checks,
             closing(ThreadPool("ingest-readers", READER_THREADS)) as readers,
@@ -122,7 +125,7 @@ async def compose(
             folders = CameraFolders(lambda camera_id: cameras.get(camera_id) is not None)
             seconds = config.ingest_clock_tolerance_seconds
             tolerance = None if seconds is None else timedelta(seconds=seconds)
-            admission = Admission(folders, cameras, config.time_zone, tolerance)
+            admission = Admission(folders, cameras, config.time_zone, tolerance, root.refusal)
             take = config.ingest_originals == "take"
             originals = Originals(root, take, admission, limits, blobs, readers)
             await originals.recover()
@@ -157,7 +160,7 @@ async def compose(
                 ignored=ignored,
                 checks=checks,
             )
-            uploads = Uploads(admission, limits, blobs, announcer, Arrivals(root), storage, readers)
+            uploads = Uploads(admission, limits, blobs, announcer, Arrivals(root.path), storage, readers)
             yield Ingest(announcer, worker, uploads, storage)
 
 

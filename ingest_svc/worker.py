@@ -8,12 +8,12 @@ waits for its turns.
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import structlog
 
 from ingest_svc.admission import Admission, CameraTable
 from ingest_svc.announcing import Announcer
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.duplicate_filter import DuplicateFilter
 from ingest_svc.file_backlog import Backlog, few_and_many
 from ingest_svc.file_importer import FileImporter
@@ -62,7 +62,7 @@ class IngestWorker:
 
     def __init__(
         self,
-        root: Path,
+        root: CamerasRoot,
         *,
         watcher: FolderWatcher,
         completion: CompletionTracker,

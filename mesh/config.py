@@ -195,6 +195,11 @@ class Config(BaseSettings):
         [],
         description="More names of files and folders to leave alone, with wildcards: `#old,*.bak,door/test`.",
     )
+    ingest_link_targets: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="Folders to which, or into which, a camera's folder may be a link: `/mnt/nas,/srv/a`;"
+        " empty: such links are refused.",
+    )
     ingest_max_bytes: int = Field(32 * 2**20, gt=0, description="Maximum size of a file in bytes.")
     ingest_max_pixels: int = Field(64_000_000, gt=0, description="Maximum width x height of a photo.")
 
@@ -240,7 +245,9 @@ class Config(BaseSettings):
     # The earlier names by which settings were given.
     _renamed: tuple[str, ...] = PrivateAttr(())
 
-    _lists = field_validator("watch_classes", "watch_fast_classes", "ingest_ignore", mode="before")(_split)
+    _lists = field_validator(
+        "watch_classes", "watch_fast_classes", "ingest_ignore", "ingest_link_targets", mode="before"
+    )(_split)
     _maps = field_validator("watch_thresholds", "peers", mode="before")(_pairs)
 
     @field_validator("*", mode="before")
@@ -284,6 +291,14 @@ class Config(BaseSettings):
             parts = pattern.strip("/").split("/")
             if not pattern.strip("/*?") or {"", ".", ".."} & set(parts):
                 raise ValueError(f"{pattern!r} is not a name, nor a path below the cameras folder")
+        return value
+
+    @field_validator("ingest_link_targets")
+    @classmethod
+    def _absolute_folders(cls, value: list[str]) -> list[str]:
+        for folder in value:
+            if not folder.startswith("/"):
+                raise ValueError(f"{folder!r} is not an absolute path")
         return value
 
     @field_validator("gateway_listen", "grpc_listen", "kafka_listen", "mesh_listen")

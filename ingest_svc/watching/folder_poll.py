@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.watching.file_events import FileEventType, FolderEventType
 from ingest_svc.watching.folder_state import folder_state, require_searchable
 from ingest_svc.watching.folder_watch import GONE, folder_of, joined
@@ -40,7 +41,7 @@ class FolderPoll:
 
     def __init__(
         self,
-        root: str,
+        root: CamerasRoot,
         ignored: IgnoredNames,
         put: Callable[[str, FileEventType | FolderEventType], None],
         on_failure: Callable[[str, OSError], None],
@@ -64,7 +65,8 @@ class FolderPoll:
         return folder is not None and file in folder.files
 
     def poll(self, tops: Iterable[str]) -> None:
-        """Looks at the folders `tops`, and at all that is below them. Links are not followed."""
+        """Looks at the folders `tops`, and at all that is below them. No links are followed but those that
+        `root` follows."""
         missed = {self._distrusted.popleft() for _ in range(len(self._distrusted))} | self._failed
         before, self._known, self._failed = self._known, {}, set()
         for top in tops:
@@ -102,7 +104,7 @@ class FolderPoll:
             try:
                 self._known[folder] = found = self._list(folder, before.get(folder))
             except OSError as error:
-                if not isinstance(error, GONE) or not folder:
+                if not isinstance(error, GONE) or self._root.is_expected(folder):
                     self._fail(folder, error)
                     self._known |= {path: before[path] for path in self._below(folder, before)}
             else:
@@ -119,14 +121,14 @@ class FolderPoll:
                 paths += folders[path].folders
 
     def _list(self, path: str, before: _Folder | None) -> _Folder:
-        full = f"{self._root}/{path}" if path else self._root
+        full = self._root.full(path)
         found = _Folder(folder_state(full).identity, [], {})
         require_searchable(full)
         with os.scandir(full) as entries:
             for entry in entries:
                 below = joined(path, entry.name)
                 try:
-                    if entry.is_dir(follow_symlinks=False):
+                    if entry.is_dir(follow_symlinks=False) or self._root.is_link(below):
                         if not self._ignored.folder(below):
                             found.folders.append(below)
                     elif (

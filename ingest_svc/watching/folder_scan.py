@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.examination import capture_time_of_file
 from ingest_svc.facts import SourceCamera
 from ingest_svc.fingerprint import Fingerprint, fingerprint
@@ -42,7 +43,7 @@ class FolderScan:
 
     def __init__(
         self,
-        root: Path,
+        root: CamerasRoot,
         *,
         clock: Callable[[], int],
         settle_seconds: float,
@@ -99,13 +100,18 @@ class FolderScan:
 
     def _complete(self, files: list[Fingerprint], started: int) -> set[Fingerprint]:
         """The files that did not change for PATIENCE_SECONDS, or did not change for `settle_seconds` and are
-        not being written."""
+        not being written. The latter is not known of a linked folder, whose file system may have another
+        clock, and whose files another computer may write."""
         ages = [(file, (started - file.ctime_ns) / NANOSECONDS) for file in files]
         return {
             file
             for file, age in ages
             if age >= PATIENCE_SECONDS
-            or (age >= self._settle_seconds and not self._open_for_writing(self._root / file.path))
+            or (
+                age >= self._settle_seconds
+                and not self._root.is_linked(file.path)
+                and not self._open_for_writing(self._root / file.path)
+            )
         }
 
     def _unchanged(self, files: list[Fingerprint]) -> set[Fingerprint]:

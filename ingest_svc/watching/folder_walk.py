@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.fingerprint import Fingerprint, fingerprint_in_real_folder, is_real_folder
 from ingest_svc.watching.ignored_names import IgnoredNames
 
@@ -24,19 +24,21 @@ def _outer(folder: str) -> Iterator[str]:
         yield folder
 
 
-def camera_folder_names(root: Path, ignored: IgnoredNames) -> list[str]:
-    """Raises OSError if the cameras folder cannot be listed."""
-    with os.scandir(root) as entries:
-        return [e.name for e in entries if e.is_dir(follow_symlinks=False) and not ignored.folder(e.name)]
+def camera_folder_names(root: CamerasRoot, ignored: IgnoredNames) -> list[str]:
+    """Also the names of links that are followed. Raises OSError if the cameras folder cannot be listed."""
+    with os.scandir(root.path) as entries:
+        names = [e.name for e in entries if e.is_dir(follow_symlinks=False) or root.is_link(e.name)]
+    return [name for name in names if not ignored.folder(name)]
 
 
 def walk(
-    root: Path, below: str, ignored: IgnoredNames, on_failure: Callable[[str], None]
+    root: CamerasRoot, below: str, ignored: IgnoredNames, on_failure: Callable[[str], None]
 ) -> Iterator[Fingerprint]:
     """Yields every file in the folder `below`, at any depth, that is not ignored.
 
-    Links to folders are not followed. Files that vanish meanwhile are left out; `on_failure` is called with
-    each folder that cannot be listed, or is not there. Raises OSError if that is the cameras folder itself.
+    Links to folders are not followed, except those that `root` follows. Files that vanish meanwhile are left
+    out; `on_failure` is called with each folder that cannot be listed, or is not there. Raises OSError if it
+    is the cameras folder itself.
     """
     folders = [below]
     if below and not is_real_folder(root, below):
@@ -44,8 +46,11 @@ def walk(
         return
     while folders:
         folder = folders.pop()
+        if root.is_link(folder) and not is_real_folder(root, folder):
+            on_failure(folder)
+            continue
         try:
-            with os.scandir(root / folder) as entries:
+            with os.scandir(root.full(folder)) as entries:
                 found = list(entries)
         except OSError:
             if not folder:
@@ -54,7 +59,7 @@ def walk(
             continue
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False) or root.is_link(path):
                 if not ignored.folder(path):
                     folders.append(path)
             elif not ignored.file(path) and (file := fingerprint_in_real_folder(root, path)) is not None:

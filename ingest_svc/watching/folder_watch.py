@@ -4,11 +4,11 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from pathlib import Path
 from typing import ClassVar
 
 import structlog
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.fingerprint import fingerprint
 from ingest_svc.watching.file_events import FileEvent, FileEventQueue, FileEventType, FolderEventType
 from ingest_svc.watching.ignored_names import IgnoredNames
@@ -29,9 +29,9 @@ class FolderWatch(ABC, threading.Thread):
 
     reports_close: ClassVar[bool]
 
-    def __init__(self, root: Path, ignored: IgnoredNames, events: FileEventQueue) -> None:
+    def __init__(self, root: CamerasRoot, ignored: IgnoredNames, events: FileEventQueue) -> None:
         super().__init__(name="ingest-watch", daemon=True)
-        self._root, self._ignored, self._events = str(root), ignored, events
+        self._root, self._ignored, self._events = root, ignored, events
         self._stopping = threading.Event()
         self._failed: dict[str, str] = {}
         self._missing: deque[str] = deque()
@@ -78,7 +78,7 @@ class FolderWatch(ABC, threading.Thread):
         self.look()
 
     def _full(self, path: str) -> str:
-        return f"{self._root}/{path}" if path else self._root
+        return self._root.full(path)
 
     def _put(self, path: str, event: FileEventType | FolderEventType) -> None:
         self._events.put(FileEvent(path, event))
@@ -88,7 +88,7 @@ class FolderWatch(ABC, threading.Thread):
 
     def _report_again(self, file: str) -> OSError | None:
         """Reports a file, if it is there. Returns the error if it cannot be looked at."""
-        if fingerprint(Path(self._root), file) is not None:
+        if fingerprint(self._root, file) is not None:
             self._put(file, FileEventType.FOUND)
             return None
         try:
@@ -104,7 +104,7 @@ class FolderWatch(ABC, threading.Thread):
         """Logs it, unless it was known before, and returns the reason."""
         why = error.strerror or str(error)
         if folder not in self.unreadable:
-            log.warning("folder not readable", path=folder or self._root, error=why)
+            log.warning("folder not readable", path=folder or self._full(""), error=why)
         return why
 
     def _publish(self, unreadable: dict[str, str]) -> None:

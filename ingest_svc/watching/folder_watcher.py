@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 from watchdog.utils import UnsupportedLibcError
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.folder_lock import FolderLock
 from ingest_svc.watching.file_events import FileEventQueue
 from ingest_svc.watching.folder_state import folder_state, is_mount_point
@@ -95,15 +96,15 @@ class FolderWatcher:
 
 @asynccontextmanager
 async def watch_folder(
-    root: Path, lock: FolderLock, poll_seconds: float | None, ignored: IgnoredNames
+    root: CamerasRoot, lock: FolderLock, poll_seconds: float | None, ignored: IgnoredNames
 ) -> AsyncIterator[FolderWatcher]:
-    """Reports every change that happens after the block is entered. `root` is absolute and contains no links.
+    """Reports every change that happens after the block is entered.
     `poll_seconds` None means native events, where the system has any."""
-    events, barrier = FileEventQueue(), WatchBarrier(root)
+    events, barrier = FileEventQueue(), WatchBarrier(root.path)
     watch = await asyncio.to_thread(_prepared, root, ignored, events, barrier, poll_seconds)
     try:
         watch.start()
-        yield FolderWatcher(root, events, barrier, watch, lock, is_mount_point(str(root)))
+        yield FolderWatcher(root.path, events, barrier, watch, lock, is_mount_point(str(root.path)))
     finally:
         watch.stop()
         if watch.is_alive():
@@ -113,7 +114,7 @@ async def watch_folder(
 
 
 def _prepared(
-    root: Path,
+    root: CamerasRoot,
     ignored: IgnoredNames,
     events: FileEventQueue,
     barrier: WatchBarrier,
@@ -136,7 +137,9 @@ def _prepared(
     return polling
 
 
-def _native(root: Path, ignored: IgnoredNames, events: FileEventQueue, barrier: WatchBarrier) -> FolderWatch:
+def _native(
+    root: CamerasRoot, ignored: IgnoredNames, events: FileEventQueue, barrier: WatchBarrier
+) -> FolderWatch:
     from ingest_svc.watching.native_watch import NativeWatch
 
     watch = NativeWatch(root, ignored, events, barrier)

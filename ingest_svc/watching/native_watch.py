@@ -10,11 +10,11 @@ import errno
 import os
 import time
 from collections import deque
-from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.watching.file_events import FileEventQueue, FileEventType, FolderEventType
 from ingest_svc.watching.folder_poll import FolderPoll, pause_after
 from ingest_svc.watching.folder_state import FolderState, folder_state, require_searchable
@@ -45,7 +45,7 @@ class NativeWatch(FolderWatch):
     reports_close = True
 
     def __init__(
-        self, root: Path, ignored: IgnoredNames, events: FileEventQueue, barrier: WatchBarrier
+        self, root: CamerasRoot, ignored: IgnoredNames, events: FileEventQueue, barrier: WatchBarrier
     ) -> None:
         super().__init__(root, ignored, events)
         self._barrier, self._inotify = barrier, FolderInotify()
@@ -62,10 +62,11 @@ class NativeWatch(FolderWatch):
 
     def prepare(self) -> None:
         try:
-            self._inotify.add(self._root)
+            self._inotify.add(self._full(""))
         except OSError as error:
             if error.errno in NO_WATCH_LEFT:
                 raise
+        self._root.refresh()
         self._watch("")
         self._tell()
 
@@ -112,9 +113,12 @@ class NativeWatch(FolderWatch):
         path = joined(folder, os.fsdecode(event.name))
         if not event.name:
             self._handle_own(folder, event)
-        elif event.is_directory:
+            return
+        if not folder and not path.startswith(BARRIER_NAME):
+            self._look_at_links()  # this may be one, or may have taken the place of one
+        if event.is_directory:
             self._handle_folder(path, event)
-        else:
+        elif not self._root.is_link(path):
             self._handle_file(path, event)
 
     def _handle_own(self, folder: str, event: InotifyEvent) -> None:
@@ -125,6 +129,9 @@ class NativeWatch(FolderWatch):
         elif (event.is_delete_self or event.is_move_self) and not folder:
             self._events.mark_lost()  # whatever was looked for meanwhile was not there
             self._look_at(folder)
+        elif (event.is_delete_self or event.is_move_self) and self._root.is_link(folder):
+            self._forget(folder)  # for the same reason, it is to be scanned
+            self._watch_again(folder)
         elif event.is_attrib:
             self._look_at(folder)
 
@@ -153,7 +160,19 @@ class NativeWatch(FolderWatch):
             elif event.is_create or event.is_attrib:
                 self._put(path, FileEventType.FOUND)
 
+    def _look_at_links(self) -> None:
+        """Watches what the links lead to now."""
+        changed = self._root.refresh()
+        for link in changed:
+            self._forget(link)
+        for link in sorted(changed):
+            self._watch_again(link)
+            if link not in self._folders:
+                self._put(link, FolderEventType.GONE)
+                self._report_again(link)  # a link that is not followed any more is a file
+
     def _look_at_all(self) -> None:
+        self._look_at_links()
         for folder in {self._distrusted.popleft() for _ in range(len(self._distrusted))}:
             if folder in self._polled or folder_of(folder) not in self._folders:
                 self._poll.distrust(folder)
@@ -175,7 +194,7 @@ class NativeWatch(FolderWatch):
             state = folder_state(self._full(folder))
         except OSError as error:
             self._forget(folder)
-            if isinstance(error, GONE) and folder:
+            if isinstance(error, GONE) and not self._root.is_expected(folder):
                 self._put(folder, FolderEventType.GONE)
             else:
                 self._fail(folder, error)
@@ -224,7 +243,7 @@ class NativeWatch(FolderWatch):
                 if folder and error.errno in NO_WATCH_LEFT:
                     self._without_watch.add(folder)
                     self._place(folder)
-                elif not isinstance(error, GONE) or not folder:
+                elif not isinstance(error, GONE) or self._root.is_expected(folder):
                     self._fail(folder, error)
                 continue
             folders += self._list(folder, _Folder(watch, state))
@@ -236,10 +255,14 @@ class NativeWatch(FolderWatch):
         try:
             require_searchable(full)
             with os.scandir(full) as entries:
-                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                names = [
+                    entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) or (not folder and self._root.is_link(entry.name))
+                ]
         except OSError as error:
             self._forget(folder)
-            if not isinstance(error, GONE) or not folder:
+            if not isinstance(error, GONE) or self._root.is_expected(folder):
                 self._fail(folder, error)
             return []
         paths = [joined(folder, name) for name in names]
@@ -320,6 +343,16 @@ class NativeWatch(FolderWatch):
                 self._missing.append(file)
             elif error is not None and not isinstance(error, GONE):
                 self.distrust(folder_of(file))
+            elif error is not None and (camera := file.partition("/")[0]) in self._root.links:
+                self._look_whether_away(camera)
+
+    def _look_whether_away(self, link: str) -> None:
+        """Whatever is looked for while the target of a link is away is not there."""
+        try:
+            folder_state(self._full(link))
+        except OSError:
+            self.distrust(link)
+            self.look()
 
     def _tell(self) -> None:
         self._publish(self._failed | self._poll_failed if self._poll_failed else self._failed)

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from pathlib import Path
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.watching.file_events import FileEventQueue
 from ingest_svc.watching.folder_poll import FolderPoll, pause_after
 from ingest_svc.watching.folder_watch import FolderWatch
@@ -15,7 +15,7 @@ class PollingWatch(FolderWatch):
 
     def __init__(
         self,
-        root: Path,
+        root: CamerasRoot,
         ignored: IgnoredNames,
         events: FileEventQueue,
         poll_seconds: float,
@@ -50,6 +50,7 @@ class PollingWatch(FolderWatch):
 
     def _look_at_all(self) -> None:
         self._failed = {}
+        self._root.refresh()
         self._poll.poll([""])
         self.identity = self._poll.identity("")
         for file in self._take_missing():

@@ -31,9 +31,15 @@ async def open_blobs(config: Config, *, used: bool = True) -> Blobs:
                 blobs.close()
                 raise
         return blobs
-    folder = Path(unquote(url.removeprefix("file://"))) if url else config.home / "media"
+    folder = blob_folder(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Invalid(f"LARES_BLOBS_URL: cannot create {folder}: {error.strerror}", "BAD_SETTING") from None
     return FileBlobs(folder)
+
+
+def blob_folder(config: Config) -> Path:
+    """The folder of the blobs, if they are not in a bucket."""
+    url = config.blobs_url
+    return Path(unquote(url.removeprefix("file://"))) if url else config.home / "media"

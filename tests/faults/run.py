@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.watching.folder_walk import walk
 from ingest_svc.watching.ignored_names import IgnoredNames
 from tests.faults.flaky_model import FlakyModel, flaky_model
@@ -136,7 +137,8 @@ async def _run_photos(
         await subscriber.caught_up(head)
         outcome = await read_outcome(lares)
         unlisted = list[str]()
-        originals = {file.path for file in walk(lares.cameras.resolve(), "", IgnoredNames(), unlisted.append)}
+        cameras = CamerasRoot(lares.cameras.resolve())
+        originals = {file.path for file in walk(cameras, "", IgnoredNames(), unlisted.append)}
         assert not unlisted
         faults.failed_attempts = model.failed_attempts
         kept = {id: detection_ids(message) for id, message in (await read_kept(lares)).items()}

@@ -75,6 +75,10 @@ def _flushed(descriptor: int) -> str:
     return f"{'folder-' if stat.S_ISDIR(status.st_mode) else ''}flushed {status.st_ino}"
 
 
+def _renamed(_: str, there: str, dst_dir_fd: int | None = None, **__: Any) -> str:
+    return f"renamed {os.stat(there, dir_fd=dst_dir_fd).st_ino} {Path(there).name}"
+
+
 def _fingerprint(media: Any) -> str:
     file = media.file
     return json.dumps(
@@ -92,8 +96,8 @@ async def import_all(home: Path, originals: str, before: int, signal: int) -> No
     steps = Steps(home, before, signal)
     steps.spy(SpooledFile, "_append", lambda _, file, piece: f"written {os.fstat(file.fileno()).st_ino}")
     steps.spy(os, "fsync", _flushed)
-    steps.spy(os, "rename", lambda _, there: f"renamed {os.stat(there).st_ino} {Path(there).name}")
-    steps.spy(os, "unlink", lambda path: f"removed {Path(path).name}")
+    steps.spy(os, "rename", _renamed)
+    steps.spy(os, "unlink", lambda path, **_: f"removed {Path(path).name}")
     harness = IngestHarness(home)
     harness.settings = {"ingest_originals": originals, "ingest_settle_seconds": 0.05}
     harness.bus = RecordedBus(steps)

@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace import Span
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.service import Ingest, compose
 from ingest_svc.turns import PartitionProgress
@@ -123,7 +124,7 @@ class FakeKnownFiles:
 
     def add(self, root: Path, *paths: str) -> None:
         for path in paths:
-            file = fingerprint(root, path)
+            file = fingerprint(CamerasRoot(root), path)
             assert file is not None
             self.files.add(file)
 

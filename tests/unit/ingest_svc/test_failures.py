@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from ingest_svc import examination
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.watching.file_events import FileEvent, FileEventType
 from mesh.blobs import FileBlobs, SpooledFile
@@ -295,7 +296,7 @@ async def test_what_is_no_photo_any_more_does_not_hold_up_its_camera(
 ) -> None:
     replaced = list[Path]()
 
-    def replacing(root: Path, file: Fingerprint, *arguments: Any) -> object:
+    def replacing(root: CamerasRoot, file: Fingerprint, *arguments: Any) -> object:
         if not replaced:
             replaced.append(root / file.path)
             replace(root / file.path)

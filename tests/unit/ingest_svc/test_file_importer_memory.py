@@ -19,6 +19,7 @@ from contextlib import closing
 from datetime import UTC
 from pathlib import Path
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.fingerprint import fingerprint
 from ingest_svc.formats.inspection import PhotoLimits
 from ingest_svc.file_importer import FileImporter
@@ -36,11 +37,12 @@ async def main(root, media, most, *paths):
     blobs = FileBlobs(Path(media))
     with closing(ThreadPool("reads", 1)) as reads, closing(ThreadPool("looks", 1)) as looks:
         limits = PhotoLimits(int(most), 10**9)
-        restless = RestlessFiles(Path(root), reads, reads)
-        importer = FileImporter(Path(root), blobs, limits, StorageState(), reads, looks, restless)
+        root = CamerasRoot(Path(root))
+        restless = RestlessFiles(root, reads, reads)
+        importer = FileImporter(root, blobs, limits, StorageState(), reads, looks, restless)
         for path in paths:
             before = peak()
-            photo = await importer.run(fingerprint(Path(root), path), SourceCamera("door", "door", UTC))
+            photo = await importer.run(fingerprint(root, path), SourceCamera("door", "door", UTC))
             assert isinstance(photo, Photo), photo
             print(photo.sha256, photo.size, peak() - before)
     blobs.close()

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 
 from ingest_svc import originals
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.fingerprint import Fingerprint, fingerprint, fingerprint_in_real_folder
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
 from tests.support.waiting import until
 
-ReadFingerprint = Callable[[Path, str], Fingerprint | None]
+ReadFingerprint = Callable[[CamerasRoot, str], Fingerprint | None]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ async def test_a_photo_that_replaces_one_that_is_being_removed_is_announced_too(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dropping(read: ReadFingerprint, replacement: str) -> ReadFingerprint:
-        def read_and_drop(root: Path, path: str) -> Fingerprint | None:
+        def read_and_drop(root: CamerasRoot, path: str) -> Fingerprint | None:
             found = read(root, path)
             if replacement not in dropped:
                 dropped.append(replacement)

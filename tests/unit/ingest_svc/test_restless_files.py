@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.restless_files import MIN_COPIES, WATCHING_THREADS, Rest, RestlessFiles
 from ingest_svc.thread_pool import ThreadPool
@@ -22,7 +23,7 @@ class Snapshots:
     def __init__(self, folder: Path, threads: ThreadPool) -> None:
         (folder / "media").mkdir()
         self._writes = 0
-        self._root, self._blobs = folder.resolve(), FileBlobs(folder / "media")
+        self._root, self._blobs = CamerasRoot(folder.resolve()), FileBlobs(folder / "media")
         self.files, self.threads = RestlessFiles(self._root, threads, threads), threads
 
     def write(self, content: bytes, at: int = 0) -> None:
