@@ -51,7 +51,7 @@ class Steps:
         def call(*arguments: Any, **options: Any) -> Any:
             self.begin()
             result = function(*arguments, **options)
-            self.add(line(*arguments))
+            self.add(line(*arguments, **options))
             return result
 
         setattr(owner, name, call)

@@ -3,7 +3,9 @@
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,14 @@ from ingest_svc.fingerprint import Fingerprint, fingerprint
 from ingest_svc.formats.inspection import PhotoLimits
 from ingest_svc.originals import SET_ASIDE_PREFIX
 from ingest_svc.service import readable
+from ingest_svc.thread_pool import ThreadPool
+from ingest_svc.watching.folder_scan import FolderScan
 from ingest_svc.watching.folder_walk import camera_folder_names, walk
 from ingest_svc.watching.ignored_names import IgnoredNames
-from mesh.problems import Unavailable
+from mesh.config import load_config
+from mesh.problems import Invalid, Unavailable
 from tests.support.image_files import jpeg
-from tests.support.ingest_harness import IngestHarness
+from tests.support.ingest_harness import FakeKnownFiles, IngestHarness
 from tests.support.waiting import until
 
 
@@ -506,6 +511,52 @@ def test_a_path_goes_by_where_the_link_led_when_it_was_looked_at(tmp_path: Path)
     target.symlink_to(elsewhere)
     assert list(walk(root, "", IgnoredNames(), failed.append)) == []
     assert fingerprint(root, "door") is None
+
+
+async def test_whether_a_file_is_complete_is_not_inferred_from_the_clock_of_another_computer(
+    tmp_path: Path,
+) -> None:
+    tmp_path = tmp_path.resolve()
+    cameras, target = tmp_path / "cameras", tmp_path / "nas"
+    cameras.mkdir()
+    growing = put(target, "growing.jpg")
+    put(target, "whole.jpg")
+    (cameras / "door").symlink_to(target)
+    root = CamerasRoot(cameras, [target])
+    root.refresh()
+
+    async def ignore(known: list[Fingerprint]) -> None: ...
+
+    def owner(file: Fingerprint) -> SourceCamera:
+        if file.path == "door/growing.jpg":
+            with growing.open("ab") as more:
+                more.write(b"more")
+        return SourceCamera("door", "door", UTC)
+
+    with closing(ThreadPool("checks", 1)) as checks:
+        scan = FolderScan(
+            root,
+            clock=lambda: time.time_ns() + 10 * 10**9,
+            settle_seconds=0.01,
+            owner=owner,
+            known_files=FakeKnownFiles(),
+            on_known=ignore,
+            open_for_writing=lambda _: False,
+            ignored=IgnoredNames(),
+            on_failure=lambda _: None,
+            checks=checks,
+        )
+        result = await scan.run([""], lambda _: False)
+    assert ([file.path for file in result.unknown], result.incomplete) == (
+        ["door/whole.jpg"],
+        ["door/growing.jpg"],
+    )
+
+
+@pytest.mark.parametrize("folders", ["nas", "/nas,../other", "~/nas"])
+def test_a_target_that_is_no_absolute_path_is_refused(tmp_path: Path, folders: str) -> None:
+    with pytest.raises(Invalid, match=r"LARES_INGEST_LINK_TARGETS: .* is not an absolute path"):
+        load_config(home=tmp_path, ingest_link_targets=folders)
 
 
 def test_a_link_with_an_ignored_name_takes_no_target_away(tmp_path: Path) -> None:
