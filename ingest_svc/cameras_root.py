@@ -84,6 +84,13 @@ class CamerasRoot:
         """Why a link is not followed."""
         return self._refused.get(name, NOT_ALLOWED)
 
+    def may_be_link(self, name: str) -> bool:
+        """Whether it is a link now, or was one when `refresh` looked. Costs little for a file among thousands
+        that somebody puts into the cameras folder itself."""
+        if not self._targets:
+            return False
+        return name in self._places or name in self._refused or os.path.islink(self.path / name)
+
     def refresh(self) -> set[str]:
         """Looks where the links lead now. Returns the names of those that have begun or ceased to be
         followed, or lead to another place than before. Blocks."""

@@ -219,7 +219,7 @@ class IngestWorker:
 
     async def _make_folder(self, camera_id: str) -> None:
         try:
-            await self._checks.run((self._root / camera_id).mkdir, exist_ok=True)
+            await self._checks.run((self._root.path / camera_id).mkdir, exist_ok=True)
         except OSError as error:
             log.warning("camera folder not made", camera=camera_id, error=str(error))
         else:

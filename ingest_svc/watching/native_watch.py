@@ -114,8 +114,8 @@ class NativeWatch(FolderWatch):
         if not event.name:
             self._handle_own(folder, event)
             return
-        if not folder and not path.startswith(BARRIER_NAME):
-            self._look_at_links()  # this may be one, or may have taken the place of one
+        if not folder and self._root.may_be_link(path):
+            self._look_at_links()
         if event.is_directory:
             self._handle_folder(path, event)
         elif not self._root.is_link(path):

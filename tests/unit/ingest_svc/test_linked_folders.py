@@ -242,6 +242,26 @@ async def test_a_target_that_is_mounted_later(either: IngestHarness) -> None:
     assert either.rejected == {}
 
 
+async def test_no_folder_is_made_where_a_target_is_away(
+    either: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The camera is known, but its link was made after the folders were listed."""
+    (either.root / "door").symlink_to(nas(either) / "door")
+    listed = list[list[str]]()
+
+    def names_before(root: CamerasRoot, ignored: IgnoredNames) -> list[str]:
+        listed.append([] if not listed else camera_folder_names(root, ignored))
+        return listed[-1]
+
+    monkeypatch.setattr("ingest_svc.worker.camera_folder_names", names_before)
+    either.cameras.configure("door")
+    async with either.running():
+        await until(lambda: len(listed) > 1 and unreadable(either) == ("door",))
+        assert not (nas(either) / "door").exists()
+        put(nas(either) / "door", "photo.jpg")
+        await until(lambda: either.idle and either.paths == ["door/photo.jpg"])
+
+
 @pytest.mark.parametrize("inner", [True, False], ids=["the target", "what it is in"])
 async def test_a_target_that_goes_away_for_a_while(either: IngestHarness, inner: bool) -> None:
     door = nas(either) / "mount" / "door"
@@ -567,3 +587,21 @@ def test_a_link_with_an_ignored_name_takes_no_target_away(tmp_path: Path) -> Non
     root = CamerasRoot(tmp_path / "cameras", ["/"], is_ignored=IgnoredNames(["#old"]).folder)
     assert root.refresh() == {"door"}
     assert root.links == {"door"}
+
+
+def test_a_plain_file_in_the_cameras_folder_is_no_reason_to_look_at_all_links(tmp_path: Path) -> None:
+    """Or thousands of them would take quadratic time."""
+    tmp_path = tmp_path.resolve()
+    cameras, target = tmp_path / "cameras", tmp_path / "nas"
+    cameras.mkdir()
+    for name in ("followed", "refused"):
+        (cameras / name).symlink_to(target)
+    put(cameras, "stray.jpg")
+    root = CamerasRoot(cameras, [target])
+    assert root.refresh() == {"followed"}
+    (cameras / "new").symlink_to(target)
+    (cameras / "followed").unlink()
+    (cameras / "refused").unlink()
+    names = ("new", "followed", "refused", "stray.jpg", "nothing")
+    assert [name for name in names if root.may_be_link(name)] == ["new", "followed", "refused"]
+    assert not CamerasRoot(cameras).may_be_link("new")
