@@ -347,6 +347,9 @@ def watched(events: EventServiceStub, **request: Any) -> list[int]:
         ({"min_severity": HIGH}, [2, 4]),
         ({"min_severity": CRITICAL}, [4]),
         ({"min_severity": LOW, "camera_ids": ["back"]}, [3]),
+        ({"zone_ids": ["path"]}, [2, 3, 4]),
+        ({"zone_ids": ["steps", "nowhere"]}, [3, 4]),
+        ({"zone_ids": ["path"], "min_severity": HIGH}, [2, 4]),
     ],
 )
 def test_watching_omits_what_the_filter_excludes(
@@ -360,12 +363,14 @@ def test_watching_omits_what_the_filter_excludes(
         feed_row(5, camera_id="back"),
     ]
     live.changes = [EventChanged.FromString(row["body"]) for row in rows]
+    live.changes[1].event.zone_ids[:] = ["path"]
+    live.changes[2].event.zone_ids[:] = ["path", "steps"]
     assert watched(events, **request_) == wanted
 
 
 def test_only_a_filtered_watch_gets_bookmarks(events: EventServiceStub, live: ScriptedFeed) -> None:
     live.changes = [EventChanged.FromString(feed_row(sequence)["body"]) for sequence in (1, 2, 3)]
-    for request in ({"camera_ids": ["back"]}, {"min_severity": HIGH}):
+    for request in ({"camera_ids": ["back"]}, {"min_severity": HIGH}, {"zone_ids": ["path"]}):
         (answer,) = events.WatchEvents(pb.WatchEventsRequest(**request))
         assert (answer.WhichOneof("content"), answer.bookmark) == ("bookmark", 3)
     answers = list(events.WatchEvents(pb.WatchEventsRequest()))
