@@ -34,6 +34,7 @@ MEASURES = {
     "triton": "triton",
     "in_flight": "in_flight",
     "prompts": "prompts",
+    "rules": "rules",
 }
 
 
