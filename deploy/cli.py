@@ -13,10 +13,13 @@ from typing import Any
 import uvloop
 
 from mesh.config import Config, as_text, load_config, setting
+from mesh.permissions import OF_A_KEY, Permission, short_name
 from mesh.problems import Problem
 from mesh.telemetry.logs import configure_logging
 from mesh.telemetry.redaction import redacted_url
 from mesh.visible_text import visible
+
+GRANTABLE = {short_name(permission): permission for permission in sorted(OF_A_KEY)}
 
 BANNER = """
 Lares is ready.
@@ -71,6 +74,15 @@ def parser() -> argparse.ArgumentParser:
         "create", parents=[home], help="create a key and print it; it is not shown again"
     )
     create.add_argument("name")
+    create.add_argument(
+        "--permission",
+        action="append",
+        default=[],
+        type=_permission,
+        dest="permissions",
+        metavar="NAME",
+        help=f"what the key may do, repeatable: {', '.join(GRANTABLE)}; everything by default",
+    )
     keys.add_parser("list", parents=[home], help="list the keys").set_defaults(key=None)
     revoke = keys.add_parser("revoke", parents=[home], help="revoke a key")
     revoke.add_argument("id")
@@ -127,6 +139,13 @@ def _events(text: str) -> int:
     if not 1 <= events <= 10_000:
         raise argparse.ArgumentTypeError("1 to 10000")
     return events
+
+
+def _permission(text: str) -> Permission:
+    permission = GRANTABLE.get(text.upper().replace("-", "_"))
+    if permission is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(GRANTABLE)}")
+    return permission
 
 
 def print_config(config: Config) -> None:
@@ -218,7 +237,7 @@ def _keys(config: Config, options: argparse.Namespace) -> None:
     from deploy import keys
 
     actions = {
-        "create": lambda: keys.create(config, options.name),
+        "create": lambda: keys.create(config, options.name, options.permissions),
         "list": lambda: keys.print_all(config),
         "revoke": lambda: keys.revoke(config, options.id),
     }

@@ -21,11 +21,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from lares.access.v1.permission_pb2 import Permission
 from lares.reason.v1.assessment_pb2 import Assessment
+from lares.reason.v1.evidence_pb2 import Relation
 from lares.store.internal.v1 import job_service_pb2
 from lares.store.v1.camera_scene_pb2 import CameraScene
 from lares.store.v1.dropped_pb2 import DroppedDetections
 from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
+from lares.store.v1.house_pb2 import ExpectedVisit, ModeSchedule, ModeSource, SiteNotes
 from mesh.topics import TOPICS
 
 ROOT = Path(__file__).parent.parent
@@ -44,14 +47,22 @@ COLUMNS: dict[str, type[Message] | None] = {
     "assessments.body": Assessment,
     "camera_outbox.body": CameraConfigured,
     "cameras.scene": CameraScene,
+    "expected_visits.body": ExpectedVisit,
     "feed.body": EventChanged,
     "frames.dropped": DroppedDetections,
+    "house.site_notes": SiteNotes,
     "jobs.request": job_service_pb2.ReassessmentRequest,
     "kept_outbox.body": MediaKept,
+    "mode_schedules.body": ModeSchedule,
     "raw_answers.body": None,
 }
 # Enums whose numbers are stored and that no message above contains.
-NUMBERS = (job_service_pb2.JobKind.DESCRIPTOR,)
+NUMBERS = (
+    job_service_pb2.JobKind.DESCRIPTOR,
+    ModeSource.DESCRIPTOR,
+    Permission.DESCRIPTOR,
+    Relation.DESCRIPTOR,
+)
 
 
 def current() -> FileDescriptorSet:

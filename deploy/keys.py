@@ -1,6 +1,6 @@
 """`lares keys`: manages API keys over the operator socket of a running Lares, which needs no key."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import grpc
@@ -9,6 +9,7 @@ from deploy.mesh_factory import operator_socket
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.config import Config
+from mesh.permissions import OF_A_KEY, Permission, short_name
 from mesh.problems import Invalid, Unavailable
 from mesh.rpc import Metadata, call
 from mesh.visible_text import visible
@@ -42,11 +43,12 @@ def saying_where(place: str) -> Iterator[None]:
         raise Unavailable(message, problem.reason) from None
 
 
-async def create(config: Config, name: str) -> None:
+async def create(config: Config, name: str, permissions: Iterable[Permission]) -> None:
     if visible(name) != name:  # which also is what the terminal could not decode
         raise Invalid("a key's name has no line breaks or other control characters", "BAD_KEY_NAME")
     async with key_service(config) as service:
-        answer = await call(service.CreateKey, keys.CreateKeyRequest(name=name), headers=HEADERS)
+        request = keys.CreateKeyRequest(name=name, permissions=sorted(set(permissions)))
+        answer = await call(service.CreateKey, request, headers=HEADERS)
     print(answer.secret)
 
 
@@ -55,7 +57,9 @@ async def print_all(config: Config) -> None:
         answer = await call(service.ListKeys, keys.ListKeysRequest(), headers=HEADERS)
     for key in answer.keys:
         state = "revoked" if key.HasField("revoked_at") else "valid"
-        print(f"{key.id}  {key.created_at.ToJsonString()}  {state:8}{visible(key.name)}")
+        limited = key.permissions and OF_A_KEY - frozenset(key.permissions)
+        names = f"  [{', '.join(map(short_name, key.permissions))}]" if limited else ""
+        print(f"{key.id}  {key.created_at.ToJsonString()}  {state:8}{visible(key.name)}{names}")
 
 
 async def revoke(config: Config, key_id: str) -> None:

@@ -14,10 +14,11 @@ READ = permission_pb2.PERMISSION_READ
 UPLOAD = permission_pb2.PERMISSION_UPLOAD
 SIBLING = permission_pb2.PERMISSION_SIBLING
 MANAGE_KEYS = permission_pb2.PERMISSION_MANAGE_KEYS
+REPORT_PRESENCE = permission_pb2.PERMISSION_REPORT_PRESENCE
 UNDECLARED = permission_pb2.PERMISSION_UNSPECIFIED
 
 EVERY: frozenset[Permission] = frozenset(permission_pb2.Permission.values()) - {UNDECLARED}
-# The permissions of every API key, until there are roles.
+# All that an API key can give.
 OF_A_KEY = EVERY - {SIBLING}
 
 # The contracts of these services come with gRPC and declare no permission. Everyone may call Health.

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Literal
 
 from mesh import permissions
-from mesh.permissions import Permission, short_name
+from mesh.permissions import OF_A_KEY, Permission, short_name
 from mesh.problems import Denied
 
 
@@ -37,8 +37,8 @@ class Caller:
     permissions: frozenset[Permission] = frozenset()
 
     @classmethod
-    def of_key(cls, id: str, name: str) -> "Caller":
-        return cls("key", id, name, permissions.OF_A_KEY)
+    def of_key(cls, id: str, name: str, may: frozenset[Permission] = OF_A_KEY) -> "Caller":
+        return cls("key", id, name, may & OF_A_KEY)
 
     def require(self, permission: Permission) -> None:
         """Raises Denied SIBLINGS_ONLY or NOT_PERMITTED unless the caller has the permission. No caller has

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.postgresql import insert
 from lares.store.v1.key_service_pb2 import Key
 from mesh.durable_files import write_private
 from mesh.identity import NAMESPACE
+from mesh.permissions import OF_A_KEY, Permission
 from mesh.problems import NotFound, Unauthenticated
-from mesh.security import digest, new_secret
+from mesh.security import Caller, current_caller, digest, new_secret
 from store_svc.database import Database
 from store_svc.database.statement import Statement, equals, parameter
 from store_svc.database.tables import api_keys
@@ -28,7 +29,8 @@ _new = {
     "sha256": parameter("sha256", _keys.sha256),
     "created_at": parameter("created_at", _keys.created_at),
 }
-_CREATE = Statement(insert(api_keys).values(_new).returning(*_keys))
+_new_key = _new | {"permissions": parameter("permissions", _keys.permissions)}
+_CREATE = Statement(insert(api_keys).values(_new_key).returning(*_keys))
 _LIST = Statement(select(api_keys).order_by(_keys.created_at, _keys.id))
 _REVOKE = Statement(
     update(api_keys)
@@ -42,7 +44,12 @@ _REPLACE_ADMIN = Statement(
     .values(_new | {"id": literal(ADMIN_ID, _keys.id.type), "name": literal("admin")})
     .on_conflict_do_update(
         index_elements=[_keys.id],
-        set_={"sha256": _new["sha256"], "created_at": _new["created_at"], "revoked_at": null()},
+        set_={
+            "sha256": _new["sha256"],
+            "created_at": _new["created_at"],
+            "revoked_at": null(),
+            "permissions": null(),
+        },
     )
 )
 
@@ -52,12 +59,21 @@ class ApiKeys:
         self._database = database
         self._clock = clock
 
-    async def create(self, name: str) -> tuple[Key, str]:
-        """Returns the key and its plain text."""
+    async def create(self, name: str, permissions: frozenset[Permission] = frozenset()) -> tuple[Key, str]:
+        """Returns the key and its plain text. Without permissions, it has those of the caller.
+
+        Raises Denied (NOT_PERMITTED) if the caller is a key that lacks one of them.
+        """
+        granted = _granted(current_caller(), permissions)
         secret = new_secret()
         async with self._database.connection() as connection:
             row = await _CREATE.fetch_one(
-                connection, id=uuid4(), name=name, sha256=digest(secret), created_at=self._clock()
+                connection,
+                id=uuid4(),
+                name=name,
+                sha256=digest(secret),
+                created_at=self._clock(),
+                permissions=granted,
             )
         assert row is not None  # an INSERT returns its row
         return key_message(row), secret
@@ -83,6 +99,17 @@ class ApiKeys:
         if row is None:
             raise Unauthenticated("this API key is unknown or revoked", "BAD_API_KEY")
         return key_message(row)
+
+
+def _granted(caller: Caller, asked: frozenset[Permission]) -> list[Permission] | None:
+    """What a new key gets; None stands for everything. Raises Denied (NOT_PERMITTED)."""
+    own = caller.permissions if caller.kind == "key" else OF_A_KEY
+    missing = sorted(asked - own)
+    if missing:
+        caller.require(missing[0])
+    if not asked and own == OF_A_KEY:
+        return None
+    return sorted(asked or own)
 
 
 async def ensure_admin_key(database: Database, file: Path) -> None:

@@ -16,6 +16,7 @@ from lares.store.v1.key_service_pb2 import Key
 from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
 from mesh.boxes import bounding_box
 from mesh.labels import by_canonical
+from mesh.permissions import OF_A_KEY
 from mesh.problems import Invalid
 from store_svc.database.statement import Row
 from store_svc.domain.camera import StoredCamera
@@ -169,4 +170,5 @@ def key_message(row: Row) -> Key:
         name=row["name"],
         created_at=stamp(row["created_at"]),
         revoked_at=stamp(revoked) if revoked else None,
+        permissions=sorted(OF_A_KEY if row["permissions"] is None else row["permissions"]),
     )

@@ -378,4 +378,76 @@ api_keys = Table(
     Column("sha256", Text, nullable=False, unique=True),
     Column("created_at", TIME, nullable=False),
     Column("revoked_at", TIME),
+    Column(
+        "permissions", ARRAY(SmallInteger)
+    ),  # access.v1.Permission; NULL = all, those of later versions, too
+)
+
+# One row. Its lock serialises all changes of the tables below. `revision` grows with every change of people,
+# expected visits and notes, so that readers know whether what they remember is up to date.
+house = Table(
+    "house",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("told", Boolean, nullable=False),  # False until somebody has told anything about the home
+    Column("revision", BigInteger, nullable=False),
+    Column("site_notes", LargeBinary, nullable=False),  # serialised store.v1.SiteNotes
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+# Every change of the mode by a caller, and the last one of each schedule that was replaced. Other changes by
+# a schedule follow from the schedule itself. Of changes at one time, the one with the higher number counts.
+mode_changes = Table(
+    "mode_changes",
+    metadata,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", TIME, nullable=False),
+    Column("mode", Text, nullable=False),  # '' = unset
+    Column("source", SmallInteger, nullable=False),  # store.v1.ModeSource
+    Column("key_id", Text, nullable=False),  # '' for a change by a schedule, and if authentication is off
+    Column("changed_by", Text, nullable=False),  # the key's name then
+    Index("mode_changes_newest", text("at DESC"), text("number DESC")),
+)
+
+# Every schedule, also those that were replaced: each applies from `since` until the next one.
+mode_schedules = Table(
+    "mode_schedules",
+    metadata,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("since", TIME, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # serialised store.v1.ModeSchedule, with its time zone
+    Column("key_id", Text, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Index("mode_schedules_newest", text("since DESC"), text("number DESC")),
+)
+
+people = Table(
+    "people",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("relation", SmallInteger, nullable=False),  # reason.v1.Relation
+    Column("created_at", TIME, nullable=False),
+    Column("updated_at", TIME, nullable=False),
+)
+
+# Every report that somebody has come or gone, also of people who were removed.
+presence_reports = Table(
+    "presence_reports",
+    metadata,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("person_id", Uuid, nullable=False),
+    Column("present", Boolean, nullable=False),
+    Column("reported_at", TIME, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("reported_by", Text, nullable=False),  # the key's name then
+    Index("presence_reports_newest", text("reported_at DESC"), text("number DESC")),
+)
+
+expected_visits = Table(
+    "expected_visits",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # serialised store.v1.ExpectedVisit, with its time zone
 )

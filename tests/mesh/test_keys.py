@@ -3,18 +3,20 @@
 import asyncio
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from lares.store.v1.key_service_pb2 import CreateKeyRequest
-from mesh.problems import Invalid, NotFound, Unauthenticated
-from mesh.security import digest
+from mesh.permissions import MANAGE_KEYS, OF_A_KEY, READ, REPORT_PRESENCE, UPLOAD
+from mesh.problems import Denied, Invalid, NotFound, Unauthenticated
+from mesh.security import OPERATOR, Caller, digest
 from store_svc.api.keys import KeyServicer
 from store_svc.api_keys import ApiKeys, ensure_admin_key
 from store_svc.database import Database
+from tests.support.callers import calling_as
 from tests.support.store_rows import NOON, open_store_database
 
 
@@ -25,8 +27,10 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def keys(database: Database) -> ApiKeys:
-    return ApiKeys(database, lambda: NOON)
+def keys(database: Database) -> Iterator[ApiKeys]:
+    """As the operator uses them."""
+    with calling_as(OPERATOR):
+        yield ApiKeys(database, lambda: NOON)
 
 
 async def test_a_new_key_opens_and_only_its_digest_is_kept(keys: ApiKeys, database: Database) -> None:
@@ -50,6 +54,36 @@ async def test_a_name_is_one_visible_line(keys: ApiKeys, name: str) -> None:
     assert await keys.all() == []
     made = await KeyServicer(keys).CreateKey(CreateKeyRequest(name="Zoë's phone"), None)
     assert made.key.name == "Zoë's phone"
+
+
+async def test_a_key_may_do_what_it_was_created_for(keys: ApiKeys) -> None:
+    whole, _ = await keys.create("admin's")
+    assert set(whole.permissions) == OF_A_KEY
+    phone, secret = await keys.create("phone", frozenset({REPORT_PRESENCE}))
+    assert list(phone.permissions) == [REPORT_PRESENCE]
+    assert (await keys.verify(digest(secret))).permissions == phone.permissions
+    assert [list(key.permissions) for key in await keys.all() if key.id == phone.id] == [[REPORT_PRESENCE]]
+
+
+async def test_a_key_of_an_earlier_version_may_do_everything(keys: ApiKeys, database: Database) -> None:
+    _, secret = await keys.create("old", frozenset({READ}))
+    async with database.connection() as connection:
+        await connection.execute("UPDATE api_keys SET permissions = NULL")
+    assert set((await keys.verify(digest(secret))).permissions) == OF_A_KEY
+
+
+async def test_a_key_cannot_create_one_that_may_do_more(keys: ApiKeys) -> None:
+    own = frozenset({READ, MANAGE_KEYS})
+    with calling_as(Caller.of_key("1", "Ann", own)):
+        for more in ({REPORT_PRESENCE}, {READ, UPLOAD}, OF_A_KEY):
+            with pytest.raises(Denied) as refused:
+                await keys.create("more", frozenset(more))
+            assert refused.value.reason == "NOT_PERMITTED"
+        like_itself, _ = await keys.create("like itself")
+        assert set(like_itself.permissions) == own
+        less, _ = await keys.create("less", frozenset({READ}))
+        assert list(less.permissions) == [READ]
+    assert len(await keys.all()) == 2
 
 
 async def test_every_key_is_different(keys: ApiKeys) -> None:

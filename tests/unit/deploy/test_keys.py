@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.cli import parser
 from deploy.embedded.home import private_folder
 from deploy.keys import create, print_all
 from deploy.mesh_factory import operator_socket
@@ -23,6 +24,19 @@ class FailingKeys(keys_rpc.KeyServiceServicer):
 
     async def ListKeys(self, request: keys.ListKeysRequest, context: object) -> keys.ListKeysResponse:
         raise Unavailable("the database cannot be reached: gone", "DATABASE_UNAVAILABLE")
+
+
+class KeysOfOne(keys_rpc.KeyServiceServicer):
+    """Those of a Lares that has one key, the last that was created."""
+
+    created = keys.Key()
+
+    async def CreateKey(self, request: keys.CreateKeyRequest, context: object) -> keys.CreateKeyResponse:
+        self.created = keys.Key(id="1", name=request.name, permissions=request.permissions)
+        return keys.CreateKeyResponse(key=self.created, secret="lares_secret")
+
+    async def ListKeys(self, request: keys.ListKeysRequest, context: object) -> keys.ListKeysResponse:
+        return keys.ListKeysResponse(keys=[self.created])
 
 
 class HostileKeys(keys_rpc.KeyServiceServicer):
@@ -65,10 +79,30 @@ async def test_a_listed_name_is_one_line_that_no_terminal_obeys(
     assert line.endswith(r"a\x1b[2J\x07\nb")
 
 
+@pytest.mark.parametrize("given", ["REPORT_PRESENCE", "report-presence"])
+async def test_a_key_with_some_permissions_is_listed_with_them(
+    config: Config, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    options = parser().parse_args(["keys", "create", "phone", "--permission", given, "--permission", "READ"])
+    async with served(config, KeysOfOne()):  # type: ignore[abstract]
+        await create(config, options.name, options.permissions)
+        await print_all(config)
+    secret, line = capsys.readouterr().out.splitlines()
+    assert secret == "lares_secret"
+    assert line.endswith("phone  [READ, REPORT_PRESENCE]")
+
+
+@pytest.mark.parametrize("given", ["SIBLING", "UNSPECIFIED", "everything", ""])
+def test_there_are_no_other_permissions(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["keys", "create", "phone", "--permission", given])
+    assert "REPORT_PRESENCE" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", "\udcff", "a\u2028b"])
 async def test_a_name_with_control_characters_is_refused(config: Config, name: str) -> None:
     with pytest.raises(Invalid, match="control characters") as refused:
-        await create(config, name)
+        await create(config, name, [])
     assert refused.value.reason == "BAD_KEY_NAME"
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lares/access/v1/permission.proto\x12\x0flares.access.v1\x1a google/protobuf/descriptor.proto*\xd1\x01\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_READ\x10\x01\x12\x15\n\x11PERMISSION_UPLOAD\x10\x02\x12\x14\n\x10PERMISSION_INFER\x10\x03\x12\x17\n\x13PERMISSION_REASSESS\x10\x04\x12\x18\n\x14PERMISSION_CONFIGURE\x10\x05\x12\x1a\n\x16PERMISSION_MANAGE_KEYS\x10\x06\x12\x16\n\x12PERMISSION_SIBLING\x10\x07:Q\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x8c\x03 \x01(\x0e\x32\x1b.lares.access.v1.Permissionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lares/access/v1/permission.proto\x12\x0flares.access.v1\x1a google/protobuf/descriptor.proto*\xf1\x01\n\nPermission\x12\x1a\n\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fPERMISSION_READ\x10\x01\x12\x15\n\x11PERMISSION_UPLOAD\x10\x02\x12\x14\n\x10PERMISSION_INFER\x10\x03\x12\x17\n\x13PERMISSION_REASSESS\x10\x04\x12\x18\n\x14PERMISSION_CONFIGURE\x10\x05\x12\x1a\n\x16PERMISSION_MANAGE_KEYS\x10\x06\x12\x16\n\x12PERMISSION_SIBLING\x10\x07\x12\x1e\n\x1aPERMISSION_REPORT_PRESENCE\x10\x08:Q\n\npermission\x12\x1e.google.protobuf.MethodOptions\x18\xb5\x8c\x03 \x01(\x0e\x32\x1b.lares.access.v1.Permissionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.access.v1.permission_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PERMISSION']._serialized_start=88
-  _globals['_PERMISSION']._serialized_end=297
+  _globals['_PERMISSION']._serialized_end=329
 # @@protoc_insertion_point(module_scope)

@@ -34,11 +34,13 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     PERMISSION_REASSESS: _Permission.ValueType  # 4
     """Request another assessment of an event."""
     PERMISSION_CONFIGURE: _Permission.ValueType  # 5
-    """Create, change and delete cameras."""
+    """Create, change and delete cameras. Set the mode and its schedule; change people, expected visits and site notes."""
     PERMISSION_MANAGE_KEYS: _Permission.ValueType  # 6
     """Create, list and revoke API keys."""
     PERMISSION_SIBLING: _Permission.ValueType  # 7
     """Reserved for the services of Lares."""
+    PERMISSION_REPORT_PRESENCE: _Permission.ValueType  # 8
+    """Report that somebody has come home or left."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """What a caller must be allowed to do. Every RPC declares one permission; a server does not start if one of its
@@ -55,11 +57,13 @@ PERMISSION_INFER: Permission.ValueType  # 3
 PERMISSION_REASSESS: Permission.ValueType  # 4
 """Request another assessment of an event."""
 PERMISSION_CONFIGURE: Permission.ValueType  # 5
-"""Create, change and delete cameras."""
+"""Create, change and delete cameras. Set the mode and its schedule; change people, expected visits and site notes."""
 PERMISSION_MANAGE_KEYS: Permission.ValueType  # 6
 """Create, list and revoke API keys."""
 PERMISSION_SIBLING: Permission.ValueType  # 7
 """Reserved for the services of Lares."""
+PERMISSION_REPORT_PRESENCE: Permission.ValueType  # 8
+"""Report that somebody has come home or left."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 PERMISSION_FIELD_NUMBER: _builtins.int

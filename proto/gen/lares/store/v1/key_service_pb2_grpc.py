@@ -57,7 +57,8 @@ class KeyServiceServicer:
     """
 
     def CreateKey(self, request, context):
-        """Creates a key. Its plain text is returned only here and cannot be retrieved again.
+        """Creates a key. Its plain text is returned only here and cannot be retrieved again. Fails with PERMISSION_DENIED
+        (NOT_PERMITTED) if the caller is an API key and lacks one of the permissions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class KeyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyServiceAsyncStub: ...
     CreateKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]
-    """Creates a key. Its plain text is returned only here and cannot be retrieved again."""
+    """Creates a key. Its plain text is returned only here and cannot be retrieved again. Fails with PERMISSION_DENIED
+    (NOT_PERMITTED) if the caller is an API key and lacks one of the permissions.
+    """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]
     """Lists all keys, oldest first, including revoked ones."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]
@@ -46,7 +48,9 @@ class KeyServiceAsyncStub(KeyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.CreateKeyRequest, _key_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """Creates a key. Its plain text is returned only here and cannot be retrieved again."""
+    """Creates a key. Its plain text is returned only here and cannot be retrieved again. Fails with PERMISSION_DENIED
+    (NOT_PERMITTED) if the caller is an API key and lacks one of the permissions.
+    """
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]  # type: ignore[assignment]
     """Lists all keys, oldest first, including revoked ones."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
@@ -61,7 +65,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_service_pb2.CreateKeyResponse, _abc.Awaitable[_key_service_pb2.CreateKeyResponse]]:
-        """Creates a key. Its plain text is returned only here and cannot be retrieved again."""
+        """Creates a key. Its plain text is returned only here and cannot be retrieved again. Fails with PERMISSION_DENIED
+        (NOT_PERMITTED) if the caller is an API key and lacks one of the permissions.
+        """
 
     @_abc_1.abstractmethod
     def ListKeys(
