@@ -175,6 +175,12 @@ class Config(BaseSettings):
     )
 
     time_zone: str = Field("UTC", description="Time zone (IANA name) of cameras without one of their own.")
+    entry_delay_seconds: float = Field(
+        120,
+        ge=0,
+        le=3600,
+        description="Maximum seconds by which a change of the mode can be backdated.",
+    )
     ingest_polling: bool = Field(
         False, description="Whether the cameras folder is polled, as network mounts need."
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 from lares.store.internal.v1.file_service_pb2_grpc import add_FileServiceServicer_to_server
@@ -11,6 +12,7 @@ from lares.store.internal.v1.offset_service_pb2_grpc import add_OffsetServiceSer
 from lares.store.v1.camera_service_pb2_grpc import add_CameraServiceServicer_to_server
 from lares.store.v1.detection_service_pb2_grpc import add_DetectionServiceServicer_to_server
 from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
+from lares.store.v1.house_service_pb2_grpc import add_HouseServiceServicer_to_server
 from lares.store.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_server
 from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
 from mesh.config import Config
@@ -21,6 +23,7 @@ from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
 from store_svc.api.events import EventServicer, TopicLags
 from store_svc.api.files import FileServicer
+from store_svc.api.house import HouseServicer
 from store_svc.api.jobs import JobServicer
 from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
@@ -37,6 +40,10 @@ from store_svc.domain.assembly import AssemblyLimits
 from store_svc.domain.job import ASSESS
 from store_svc.domain.watch_policy import WatchSettings
 from store_svc.first_offsets import ensure_detect_offsets
+from store_svc.house.modes import Modes
+from store_svc.house.people import People
+from store_svc.house.presence import PresenceReports
+from store_svc.house.visits import ExpectedVisits
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
@@ -123,6 +130,7 @@ async def _add_services(
     add, package = partial(mesh.server.add, needs=["postgres"]), "lares.store.v1"
     add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")
     add(add_EventServiceServicer_to_server, events, f"{package}.EventService")
+    add(add_HouseServiceServicer_to_server, _house(config, database), f"{package}.HouseService")
     add(add_MediaServiceServicer_to_server, MediaServicer(database), f"{package}.MediaService")
     add(add_DetectionServiceServicer_to_server, DetectionServicer(database), f"{package}.DetectionService")
     add(add_KeyServiceServicer_to_server, KeyServicer(keys), f"{package}.KeyService", operator=True)
@@ -132,6 +140,12 @@ async def _add_services(
     add(add_JobServiceServicer_to_server, jobs, f"{internal}.JobService")
     offsets = OffsetServicer(ConsumerOffsets(database))
     add(add_OffsetServiceServicer_to_server, offsets, f"{internal}.OffsetService")
+
+
+def _house(config: Config, database: Database) -> HouseServicer:
+    modes = Modes(database, config.time_zone, timedelta(seconds=config.entry_delay_seconds), now)
+    visits = ExpectedVisits(database, config.time_zone, now)
+    return HouseServicer(database, modes, People(database, now), PresenceReports(database, now), visits)
 
 
 def watch_settings(config: Config) -> WatchSettings:

@@ -1,9 +1,11 @@
 """Problems as gRPC statuses, and back."""
 
+from datetime import timedelta
+
 import grpc
 import structlog
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from mesh.problems import DOMAIN, KINDS, TRANSPORT_KINDS, Internal, Problem
@@ -11,6 +13,9 @@ from mesh.rpc.protocol import DETAILS
 
 log = structlog.get_logger(__name__)
 
+# In a problem's metadata: after how many seconds the same request may succeed. Clients of gRPC get it as a
+# google.rpc.RetryInfo, too.
+RETRY_AFTER = "retry_after_seconds"
 MESSAGES = {
     grpc.StatusCode.UNAVAILABLE: "a part of Lares cannot be reached at present",
     grpc.StatusCode.CANCELLED: "a part of Lares ended this call",
@@ -20,9 +25,16 @@ MESSAGES = {
 
 
 def status_of(problem: Problem) -> Status:
-    detail = AnyMessage()
-    detail.Pack(ErrorInfo(reason=problem.reason, domain=DOMAIN, metadata=problem.metadata))
-    return Status(code=problem.code.value[0], message=problem.message, details=[detail])
+    info = ErrorInfo(reason=problem.reason, domain=DOMAIN, metadata=problem.metadata)
+    details: list[Message] = [info]
+    if seconds := problem.metadata.get(RETRY_AFTER):
+        retry = RetryInfo()
+        retry.retry_delay.FromTimedelta(timedelta(seconds=float(seconds)))
+        details.append(retry)
+    status = Status(code=problem.code.value[0], message=problem.message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status
 
 
 def problem_of(error: grpc.aio.AioRpcError) -> Problem:
