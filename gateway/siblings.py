@@ -11,6 +11,7 @@ from lares.reason.v1 import reason_service_pb2_grpc as reason_rpc
 from lares.store.v1 import camera_service_pb2_grpc as cameras_rpc
 from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from lares.store.v1 import house_service_pb2_grpc as house_rpc
 from lares.store.v1 import media_service_pb2_grpc as media_rpc
 
 
@@ -23,6 +24,7 @@ class Siblings:
         store = channel("store")
         self.cameras = cameras_rpc.CameraServiceStub(store)
         self.events = events_rpc.EventServiceStub(store)
+        self.house = house_rpc.HouseServiceStub(store)
         self.media = media_rpc.MediaServiceStub(store)
         self.detections = detections_rpc.DetectionServiceStub(store)
 

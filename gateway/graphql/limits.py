@@ -38,7 +38,7 @@ PREVIEW_FIELD = ("Query", "previewPolicy")
 # The assumed length of a list that has no bound of its own.
 LIST_LENGTH = 10
 # Lists that are longer: one sample every 5 s for an hour; the most frames of a preview; the most findings
-# that a detector reports for a frame; what a camera may have.
+# that a detector reports for a frame; what a camera may have; what may be said of the house.
 LIST_LENGTHS = {
     ("Gpu", "history"): 720,
     ("PolicyPreview", "frames"): 200,
@@ -50,6 +50,10 @@ LIST_LENGTHS = {
     ("Zone", "polygon"): 64,
     ("Mask", "polygon"): 64,
     ("ZoneSuggestion", "polygon"): 64,
+    ("ModeSchedule", "changes"): 100,
+    ("Query", "people"): 200,
+    ("Query", "expectedVisits"): 64,
+    ("Presence", "present"): 200,
 }
 
 

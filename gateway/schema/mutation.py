@@ -9,7 +9,26 @@ from gateway.schema.camera import (
     delete_camera,
     update_camera,
 )
+from gateway.schema.expected_visit import (
+    DeleteExpectedVisitPayload,
+    ExpectedVisitPayload,
+    SetSiteNotesPayload,
+    create_expected_visit,
+    delete_expected_visit,
+    set_site_notes,
+    update_expected_visit,
+)
 from gateway.schema.feedback import EventFeedbackPayload, event_feedback
+from gateway.schema.mode import SetModePayload, SetModeSchedulePayload, set_mode, set_mode_schedule
+from gateway.schema.people import (
+    DeletePersonPayload,
+    PersonPayload,
+    ReportPresencePayload,
+    create_person,
+    delete_person,
+    report_presence,
+    update_person,
+)
 from gateway.schema.reassessment import ReassessEventPayload, reassess_event
 
 
@@ -34,4 +53,28 @@ class Mutation:
         resolver=event_feedback,
         description="Says whether an assessment was right. It replaces what was said of that assessment "
         "before, and changes no score.",
+    )
+    set_mode: SetModePayload = strawberry.mutation(
+        resolver=set_mode,
+        description="Sets the mode of the house until the schedule's next change.",
+    )
+    set_mode_schedule: SetModeSchedulePayload = strawberry.mutation(
+        resolver=set_mode_schedule,
+        description="Replaces the schedule from now on. The mode stays until its first change.",
+    )
+    create_person: PersonPayload = strawberry.mutation(resolver=create_person)
+    update_person: PersonPayload = strawberry.mutation(resolver=update_person)
+    delete_person: DeletePersonPayload = strawberry.mutation(
+        resolver=delete_person, description="Reports of the person's presence stay listed."
+    )
+    report_presence: ReportPresencePayload = strawberry.mutation(
+        resolver=report_presence,
+        description="Reports that somebody has come or gone. A key with the permission REPORT_PRESENCE "
+        "alone may do this and nothing else. At most 30 reports a minute by one key.",
+    )
+    create_expected_visit: ExpectedVisitPayload = strawberry.mutation(resolver=create_expected_visit)
+    update_expected_visit: ExpectedVisitPayload = strawberry.mutation(resolver=update_expected_visit)
+    delete_expected_visit: DeleteExpectedVisitPayload = strawberry.mutation(resolver=delete_expected_visit)
+    set_site_notes: SetSiteNotesPayload = strawberry.mutation(
+        resolver=set_site_notes, description="Replaces all notes, of which there are at most 16."
     )

@@ -11,6 +11,7 @@ from gateway.context import Info
 from gateway.schema.camera import Camera, list_doubtful_cameras
 from gateway.schema.gpu import Gpu, list_gpus, why_no_gpu
 from gateway.schema.message_fields import message_field, optional_message_field, to_list
+from gateway.schema.mode import HouseMode, read_mode_now
 from gateway.schema.preview import read_watch_problem
 from gateway.schema.reasoner import ReasonStatus, read_reason_status
 from lares.detect.v1 import detect_service_pb2
@@ -128,6 +129,9 @@ class Status:
     store: StoreStatus
     # These are not part of `idle`, and are asked for only if they are selected.
     reason: ReasonStatus = strawberry.field(resolver=read_reason_status)
+    mode: HouseMode = strawberry.field(
+        resolver=read_mode_now, description="The mode of the house; `lapsed` says that it counts as unset."
+    )
     watch_problem: str | None = strawberry.field(
         resolver=read_watch_problem,
         description="Which watched labels the detector does not know; null if it knows all.",

@@ -1,5 +1,6 @@
 """docs/schema.graphql is up to date and keeps the names that clients use."""
 
+import re
 from pathlib import Path
 
 from graphql import build_schema, parse, validate
@@ -46,6 +47,15 @@ PROMISED = [
       requestId event { id assessments(first: 9, after: "x") { edges { cursor node { id score evidenceDigest
         model promptHash promptTokens cachedTokens completionTokens durationSeconds rawAnswer rulesScore
         requestId } } pageInfo { hasNextPage endCursor } } } } }""",
+    """{ mode { mode lapsed lapsesAt latest { at mode source changedBy } next { at mode } }
+      people { id name relation } modeChanges(first: 9, after: "x") { edges { cursor node { at } } }
+      modeSchedule { timeZone changes {
+      weekday time mode } } presence(first: 9, after: "x") { present { personId } reports { edges { node {
+      present reportedAt reportedBy } } } } siteNotes { text cameraId } status { mode { mode lapsed } }
+      expectedVisits { id name labels cameraIds zoneIds weekdays fromTime toTime fromDate untilDate } }""",
+    """mutation { setMode(input: {mode: "away", at: "2026-11-21T12:00:00Z"}) { mode { mode } }
+      setModeSchedule(input: {changes: [{weekday: MONDAY, time: "08:00", mode: "away"}]}) { modeSchedule {
+        timeZone } } reportPresence(input: {personId: "x", present: true}) { lapsesAt } }""",
     """subscription($after: String, $ids: [ID!], $least: Severity) {
       eventChanged(after: $after, cameraIds: $ids, minSeverity: $least) { cursor event { id } } }""",
 ]
@@ -67,6 +77,14 @@ def test_the_printed_schema_is_up_to_date() -> None:
 def test_the_promised_names_are_there() -> None:
     schema = build_schema(PRINTED.read_text())
     for text in PROMISED:
+        assert not validate(schema, parse(text)), text
+
+
+def test_the_examples_in_the_page_of_the_house_are_valid() -> None:
+    schema = build_schema(PRINTED.read_text())
+    examples = re.findall("```graphql\n(.*?)```", (PRINTED.parent / "house.md").read_text(), re.DOTALL)
+    assert len(examples) == 6
+    for text in examples:
         assert not validate(schema, parse(text)), text
 
 

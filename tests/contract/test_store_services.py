@@ -24,6 +24,12 @@ from lares.reason.v1.assessment_pb2 import (
     SEVERITY_MEDIUM,
     SEVERITY_UNSPECIFIED,
 )
+from lares.reason.v1.evidence_pb2 import (
+    RELATION_FRIEND,
+    RELATION_RESIDENT,
+    RELATION_STAFF,
+    RELATION_UNWELCOME,
+)
 from lares.scene.v1.scene_pb2 import (
     GROUND_DRIVE,
     GROUND_STREET_SIDE,
@@ -37,12 +43,28 @@ from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceSt
 from lares.store.v1 import camera_service_pb2 as camera_pb
 from lares.store.v1 import detection_service_pb2 as detection_pb
 from lares.store.v1 import event_service_pb2 as event_pb
+from lares.store.v1 import house_service_pb2 as house_pb
 from lares.store.v1 import media_service_pb2 as media_pb
 from lares.store.v1.camera_pb2 import Camera, Mask, SizeFilter
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING, Event
 from lares.store.v1.events_pb2 import EventChanged
+from lares.store.v1.house_pb2 import (
+    MODE_SOURCE_MANUAL,
+    WEEKDAY_MONDAY,
+    WEEKDAY_SUNDAY,
+    ExpectedVisit,
+    HouseMode,
+    ModeChange,
+    ModeSchedule,
+    Person,
+    PresenceReport,
+    ScheduledMode,
+    SiteNote,
+    SiteNotes,
+)
 from mesh.feed import Backlog, Feed
-from mesh.problems import Conflict, Invalid, NotFound, Problem, Unauthenticated
+from mesh.permissions import OF_A_KEY, REPORT_PRESENCE
+from mesh.problems import Conflict, Exhausted, Invalid, NotFound, Problem, Unauthenticated
 from mesh.rpc import Channels, GrpcServer, call
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller, Door, as_itself, digest
@@ -66,12 +88,14 @@ SCENE: dict[str, Any] = {
 }
 
 SECRET = "lares_the-key-of-the-tests"
+PHONE = "lares_a-key-that-may-report-presence"
 UNKNOWN = uuid("nothing")
 
 
 def seed() -> FakeStore:
     """Three cameras, one of them deleted; six events, of which two start at the same time."""
-    store = FakeStore(secrets={SECRET: uuid("key")})
+    store = FakeStore(secrets={SECRET: uuid("key"), PHONE: uuid("phone")})
+    store.permissions[uuid("phone")] = frozenset({REPORT_PRESENCE})
     store.add_camera("back-yard", display_name="Back Yard", time_zone="Europe/Berlin", enabled=False)
     store.add_camera("front-door", thresholds={"person": 0.5, "*": 0.25}, **SCENE)
     store.add_camera("garage")
@@ -796,12 +820,309 @@ async def test_first_pages_of_detections_of_several_parents(served: Served, zone
             assert len(expected) <= 2
 
 
+# The house
+
+ANN = house_pb.CreatePersonRequest(name="Ann", relation=RELATION_RESIDENT)
+
+
+async def test_a_new_home_has_no_mode_and_a_change_says_who_made_it(served: Served) -> None:
+    house = served.siblings.house
+    assert await call(house.GetMode, house_pb.GetModeRequest()) == house_pb.GetModeResponse(mode=HouseMode())
+    before = Timestamp(seconds=int(NOON.timestamp()) - 120)
+    await call(house.SetMode, house_pb.SetModeRequest(mode="away", at=before))
+    mode = (await call(house.SetMode, house_pb.SetModeRequest(mode="home"))).mode
+    noon = Timestamp(seconds=int(NOON.timestamp()))
+    change = ModeChange(at=noon, mode="home", source=MODE_SOURCE_MANUAL, changed_by="a test")
+    assert mode == HouseMode(
+        mode="home", latest=change, lapses_at=Timestamp(seconds=noon.seconds + 16 * 3600)
+    )
+    assert (await call(house.GetMode, house_pb.GetModeRequest())).mode == mode
+    mode = (await call(house.SetMode, house_pb.SetModeRequest())).mode
+    assert (mode.mode, mode.latest.mode, mode.HasField("lapses_at")) == ("", "", False)
+
+    async def list_page(size: int, token: str) -> Any:
+        request = house_pb.ListModeChangesRequest(page_size=size, page_token=token)
+        response = await call(house.ListModeChanges, request)
+        return response.changes, response.page_tokens, response.next_page_token
+
+    earlier = ModeChange(at=before, mode="away", source=MODE_SOURCE_MANUAL, changed_by="a test")
+    await check_pages(list_page, [mode.latest, change, earlier])
+
+
+async def test_a_mode_is_not_set_at_other_times(served: Served) -> None:
+    house, noon = served.siblings.house, int(NOON.timestamp())
+    for at in (Timestamp(seconds=noon, nanos=1000), Timestamp(seconds=noon - 121)):
+        with refused(Invalid, "BAD_MODE_TIME"):
+            await call(house.SetMode, house_pb.SetModeRequest(mode="away", at=at))
+    with refused(Invalid, "BAD_MODE_TIME"):
+        await call(house.GetMode, house_pb.GetModeRequest(at=Timestamp(seconds=noon + 1)))
+    await call(house.SetMode, house_pb.SetModeRequest(mode="away"))
+    with refused(Conflict, "MODE_CHANGED_LATER", at=NOON.isoformat()):
+        request = house_pb.SetModeRequest(mode="away", at=Timestamp(seconds=noon - 1))
+        await call(house.SetMode, request)
+    for mode in ("Home", "a b", "-x", "x" * 64):
+        with pytest.raises(Invalid):
+            await call(house.SetMode, house_pb.SetModeRequest(mode=mode))
+
+
+async def test_a_schedule_is_kept_in_the_order_of_the_week(served: Served) -> None:
+    house = served.siblings.house
+    empty = await call(house.GetModeSchedule, house_pb.GetModeScheduleRequest())
+    assert empty == house_pb.GetModeScheduleResponse(schedule=ModeSchedule(time_zone="UTC"))
+    changes = [
+        ScheduledMode(weekday=WEEKDAY_SUNDAY, time="08:00", mode="home"),
+        ScheduledMode(weekday=WEEKDAY_MONDAY, time="18:00", mode="home"),
+        ScheduledMode(weekday=WEEKDAY_MONDAY, time="08:00", mode="away"),
+    ]
+    schedule = ModeSchedule(changes=changes, time_zone="Europe/Berlin")
+    response = await call(house.SetModeSchedule, house_pb.SetModeScheduleRequest(schedule=schedule))
+    assert list(response.schedule.changes) == changes[::-1]
+    got = await call(house.GetModeSchedule, house_pb.GetModeScheduleRequest())
+    assert (got.schedule, got.changed_by) == (response.schedule, "a test")
+    assert got.schedule.time_zone == "Europe/Berlin"
+    for bad, reason, metadata in (
+        (ModeSchedule(changes=[changes[0], changes[0]]), "DUPLICATE_TIME", {"time": "08:00"}),
+        (ModeSchedule(time_zone="Europe/Atlantis"), "BAD_TIME_ZONE", {"field": "time_zone"}),
+    ):
+        with refused(Invalid, reason, **metadata):
+            await call(house.SetModeSchedule, house_pb.SetModeScheduleRequest(schedule=bad))
+    for time, mode in (("8:00", "home"), ("24:00", "home"), ("08:00", ""), ("08:00", "No")):
+        bad = ModeSchedule(changes=[ScheduledMode(weekday=WEEKDAY_MONDAY, time=time, mode=mode)])
+        with pytest.raises(Invalid):
+            await call(house.SetModeSchedule, house_pb.SetModeScheduleRequest(schedule=bad))
+    assert await call(house.GetModeSchedule, house_pb.GetModeScheduleRequest()) == got
+
+
+async def test_people_are_added_changed_and_removed(served: Served) -> None:
+    house, noon = served.siblings.house, Timestamp(seconds=int(NOON.timestamp()))
+    zoe = house_pb.CreatePersonRequest(name="Zoë", relation=RELATION_FRIEND)
+    second = (await call(house.CreatePerson, zoe)).person
+    first = (await call(house.CreatePerson, ANN)).person
+    assert first == Person(
+        id=first.id, name="Ann", relation=RELATION_RESIDENT, created_at=noon, updated_at=noon
+    )
+    listed = await call(house.ListPeople, house_pb.ListPeopleRequest())
+    assert list(listed.people) == [first, second]
+    for given, paths, name, relation in (
+        (Person(name="Ann B."), ["name"], "Ann B.", RELATION_RESIDENT),
+        (Person(relation=RELATION_STAFF), ["relation"], "Ann B.", RELATION_STAFF),
+        (Person(name="Bea", relation=RELATION_FRIEND), [], "Bea", RELATION_FRIEND),
+        (Person(name="Cid", relation=RELATION_STAFF), ["*"], "Cid", RELATION_STAFF),
+    ):
+        given.id = first.id
+        request = house_pb.UpdatePersonRequest(person=given, update_mask=FieldMask(paths=paths))
+        person = (await call(house.UpdatePerson, request)).person
+        assert (person.name, person.relation) == (name, relation)
+    await call(house.DeletePerson, house_pb.DeletePersonRequest(person_id=second.id))
+    listed = await call(house.ListPeople, house_pb.ListPeopleRequest())
+    assert list(listed.people) == [person]
+
+
+async def test_unknown_people_and_bad_names_are_refused(served: Served) -> None:
+    house = served.siblings.house
+    ann = (await call(house.CreatePerson, ANN)).person
+    for id in (UNKNOWN, "nobody"):
+        with refused(NotFound, "PERSON_NOT_FOUND", person_id=id):
+            request = house_pb.UpdatePersonRequest(person=Person(id=id, name="A", relation=RELATION_STAFF))
+            await call(house.UpdatePerson, request)
+        with refused(NotFound, "PERSON_NOT_FOUND", person_id=id):
+            await call(house.DeletePerson, house_pb.DeletePersonRequest(person_id=id))
+        with refused(NotFound, "PERSON_NOT_FOUND", person_id=id):
+            await call(house.ReportPresence, house_pb.ReportPresenceRequest(person_id=id))
+    for name in ("a\nb", "a\x00b", " ", "\u202eabc", "a\x1b[2J"):
+        with refused(Invalid, "BAD_TEXT", field="name"):
+            created = house_pb.CreatePersonRequest(name=name, relation=RELATION_STAFF)
+            await call(house.CreatePerson, created)
+        with refused(Invalid, "BAD_TEXT", field="name"):
+            mask = FieldMask(paths=["name"])
+            changed = house_pb.UpdatePersonRequest(person=Person(id=ann.id, name=name), update_mask=mask)
+            await call(house.UpdatePerson, changed)
+    for paths, reason in ((["id"], "BAD_FIELD_MASK"), (["*", "name"], "BAD_FIELD_MASK"), ([], "BAD_REQUEST")):
+        with refused(Invalid, reason):
+            mask = FieldMask(paths=paths)
+            changed = house_pb.UpdatePersonRequest(person=Person(id=ann.id, name="A"), update_mask=mask)
+            await call(house.UpdatePerson, changed)
+    for bad in (
+        house_pb.CreatePersonRequest(name="Ann"),
+        house_pb.CreatePersonRequest(relation=RELATION_STAFF),
+        house_pb.CreatePersonRequest(name="x" * 201, relation=RELATION_STAFF),
+    ):
+        with pytest.raises(Invalid):
+            await call(house.CreatePerson, bad)
+    listed = await call(house.ListPeople, house_pb.ListPeopleRequest())
+    assert list(listed.people) == [ann]
+
+
+async def test_presence_is_reported_and_listed_with_the_key(served: Served) -> None:
+    house, noon = served.siblings.house, Timestamp(seconds=int(NOON.timestamp()))
+    people = [
+        (await call(house.CreatePerson, house_pb.CreatePersonRequest(name=name, relation=relation))).person.id
+        for name, relation in (("Ann", RELATION_RESIDENT), ("Bob", RELATION_FRIEND))
+    ]
+    reports = []
+    for id, present in ((people[0], True), (people[1], True), (people[0], False), (people[0], True)):
+        response = await call(
+            house.ReportPresence, house_pb.ReportPresenceRequest(person_id=id, present=present)
+        )
+        assert response.reported_at == noon
+        assert response.lapses_at == Timestamp(seconds=noon.seconds + 24 * 3600)
+        reports.append(
+            PresenceReport(
+                person_id=id, present=present, reported_at=noon, key_id=uuid("key"), reported_by="a test"
+            )
+        )
+
+    async def list_page(size: int, token: str) -> Any:
+        request = house_pb.ListPresenceRequest(page_size=size, page_token=token)
+        response = await call(house.ListPresence, request)
+        latest = {report.person_id: report for report in reports}
+        assert list(response.present) == [latest[id] for id in sorted(latest)]
+        return response.reports, response.page_tokens, response.next_page_token
+
+    await check_pages(list_page, reports[::-1])
+    gone = house_pb.ReportPresenceRequest(person_id=people[0], present=False)
+    await call(house.ReportPresence, gone)
+    await call(house.DeletePerson, house_pb.DeletePersonRequest(person_id=people[1]))
+    listed = await call(house.ListPresence, house_pb.ListPresenceRequest())
+    assert (list(listed.present), len(listed.reports)) == ([], 5)
+
+
+async def test_a_key_may_make_thirty_reports_a_minute(served: Served) -> None:
+    house = served.siblings.house
+    ann = (await call(house.CreatePerson, ANN)).person
+    request = house_pb.ReportPresenceRequest(person_id=ann.id, present=True)
+    for _ in range(30):
+        await call(house.ReportPresence, request)
+    with refused(Exhausted, "TOO_MANY_REPORTS", retry_after_seconds="60.000"):
+        await call(house.ReportPresence, request)
+    with calling_as(Caller.of_key(uuid("another key"), "another")):
+        await call(house.ReportPresence, request)
+    assert len((await call(house.ListPresence, house_pb.ListPresenceRequest())).reports) == 31
+
+
+async def test_nobody_who_is_unwelcome_is_present(served: Served) -> None:
+    house = served.siblings.house
+    ann = (await call(house.CreatePerson, ANN)).person
+    request = house_pb.ReportPresenceRequest(person_id=ann.id, present=True)
+    await call(house.ReportPresence, request)
+    ann.relation = RELATION_UNWELCOME
+    await call(house.UpdatePerson, house_pb.UpdatePersonRequest(person=ann))
+    assert not (await call(house.ListPresence, house_pb.ListPresenceRequest())).present
+    with refused(Conflict, "PERSON_UNWELCOME"):
+        await call(house.ReportPresence, request)
+
+
+POST = ExpectedVisit(
+    name="Post",
+    labels=["Person", "motorbike"],
+    camera_ids=["front-door"],
+    zone_ids=["path"],
+    weekdays=[WEEKDAY_MONDAY],
+    from_time="22:00",
+    to_time="06:00",
+    from_date="2026-02-28",
+    until_date="2026-02-28",
+)
+
+
+async def test_expected_visits_are_added_changed_and_removed(served: Served) -> None:
+    house, noon = served.siblings.house, Timestamp(seconds=int(NOON.timestamp()))
+    visit = (await call(house.CreateExpectedVisit, house_pb.CreateExpectedVisitRequest(visit=POST))).visit
+    expected = ExpectedVisit(id=visit.id, time_zone="UTC", created_at=noon, updated_at=noon)
+    expected.MergeFrom(POST)
+    expected.labels[:] = ["person", "motorcycle"]
+    assert visit == expected
+    request = house_pb.CreateExpectedVisitRequest(visit=ExpectedVisit(name="A", time_zone="Europe/Berlin"))
+    other = (await call(house.CreateExpectedVisit, request)).visit
+    listed = await call(house.ListExpectedVisits, house_pb.ListExpectedVisitsRequest())
+    assert list(listed.visits) == [other, visit]
+    for given, paths in (
+        (ExpectedVisit(labels=["dog"]), ["labels"]),
+        (ExpectedVisit(), ["weekdays", "camera_ids", "from_date"]),
+        (ExpectedVisit(from_time="09:00", to_time="10:00", name="Mail"), ["from_time", "to_time", "name"]),
+    ):
+        given.id = visit.id
+        change = house_pb.UpdateExpectedVisitRequest(visit=given, update_mask=FieldMask(paths=paths))
+        changed = (await call(house.UpdateExpectedVisit, change)).visit
+        FieldMask(paths=paths).MergeMessage(given, expected, True, True)
+        assert changed == expected
+    whole = house_pb.UpdateExpectedVisitRequest(visit=ExpectedVisit(id=visit.id, name="B"))
+    changed = (await call(house.UpdateExpectedVisit, whole)).visit
+    assert changed == ExpectedVisit(id=visit.id, name="B", time_zone="UTC", created_at=noon, updated_at=noon)
+    await call(house.DeleteExpectedVisit, house_pb.DeleteExpectedVisitRequest(visit_id=other.id))
+    listed = await call(house.ListExpectedVisits, house_pb.ListExpectedVisitsRequest())
+    assert list(listed.visits) == [changed]
+    for id in (other.id, "nothing"):
+        with refused(NotFound, "VISIT_NOT_FOUND", visit_id=id):
+            await call(house.DeleteExpectedVisit, house_pb.DeleteExpectedVisitRequest(visit_id=id))
+        with refused(NotFound, "VISIT_NOT_FOUND", visit_id=id):
+            unknown = house_pb.UpdateExpectedVisitRequest(visit=ExpectedVisit(id=id, name="B"))
+            await call(house.UpdateExpectedVisit, unknown)
+
+
+BAD_VISITS: list[tuple[dict[str, Any], type[Problem], str, dict[str, str]]] = [
+    ({"name": "a\nb"}, Invalid, "BAD_TEXT", {"field": "name"}),
+    ({"name": ""}, Invalid, "BAD_TEXT", {"field": "name"}),
+    ({"labels": ["burglar"]}, Invalid, "UNKNOWN_LABEL", {"label": "burglar"}),
+    ({"camera_ids": ["front-door", "garage"]}, NotFound, "CAMERA_NOT_FOUND", {"camera_id": "garage"}),
+    ({"from_time": "", "to_time": "06:00"}, Invalid, "BAD_VISIT_TIME", {}),
+    ({"from_time": "06:00", "to_time": ""}, Invalid, "BAD_VISIT_TIME", {}),
+    ({"from_time": "06:00", "to_time": "06:00"}, Invalid, "BAD_VISIT_TIME", {}),
+    ({"from_date": "2026-03-01"}, Invalid, "BAD_VISIT_TIME", {}),
+    ({"time_zone": "Europe/Atlantis"}, Invalid, "BAD_TIME_ZONE", {"field": "time_zone"}),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "reason", "metadata"), BAD_VISITS)
+async def test_bad_visits_are_refused(
+    served: Served, wrong: dict[str, Any], kind: type[Problem], reason: str, metadata: dict[str, str]
+) -> None:
+    house = served.siblings.house
+    kept = (await call(house.CreateExpectedVisit, house_pb.CreateExpectedVisitRequest(visit=POST))).visit
+    bad = ExpectedVisit()
+    bad.CopyFrom(kept)
+    FieldMask(paths=wrong).MergeMessage(ExpectedVisit(**wrong), bad, True, True)
+    with refused(kind, reason, **metadata):
+        await call(house.CreateExpectedVisit, house_pb.CreateExpectedVisitRequest(visit=bad))
+    for paths in (["*"], [*wrong]):
+        request = house_pb.UpdateExpectedVisitRequest(visit=bad, update_mask=FieldMask(paths=paths))
+        with refused(kind, reason, **metadata):
+            await call(house.UpdateExpectedVisit, request)
+    listed = await call(house.ListExpectedVisits, house_pb.ListExpectedVisitsRequest())
+    assert list(listed.visits) == [kept]
+
+
+async def test_site_notes_are_replaced_as_a_whole(served: Served) -> None:
+    house = served.siblings.house
+    assert (await call(house.GetSiteNotes, house_pb.GetSiteNotesRequest())).site_notes == SiteNotes()
+    notes = SiteNotes(
+        notes=[SiteNote(text="We have a dog."), SiteNote(text="x" * 500, camera_id="front-door")]
+    )
+    response = await call(house.SetSiteNotes, house_pb.SetSiteNotesRequest(site_notes=notes))
+    assert response.site_notes == notes
+    for text, camera, kind, reason, metadata in (
+        ("a\nb", "", Invalid, "BAD_TEXT", {"field": "text"}),
+        ("a", "garage", NotFound, "CAMERA_NOT_FOUND", {"camera_id": "garage"}),
+    ):
+        bad = SiteNotes(notes=[SiteNote(text=text, camera_id=camera)])
+        with refused(kind, reason, **metadata):
+            await call(house.SetSiteNotes, house_pb.SetSiteNotesRequest(site_notes=bad))
+    for many in ([SiteNote(text="a")] * 17, [SiteNote(text="x" * 501)], [SiteNote()]):
+        with pytest.raises(Invalid):
+            await call(house.SetSiteNotes, house_pb.SetSiteNotesRequest(site_notes=SiteNotes(notes=many)))
+    assert (await call(house.GetSiteNotes, house_pb.GetSiteNotesRequest())).site_notes == notes
+    await call(house.SetSiteNotes, house_pb.SetSiteNotesRequest(site_notes=SiteNotes()))
+    assert (await call(house.GetSiteNotes, house_pb.GetSiteNotesRequest())).site_notes == SiteNotes()
+
+
 # Keys
 
 
 async def test_keys_are_known_by_their_digest(served: Served) -> None:
     with as_itself():
         response = await call(served.key_checks.VerifyKey, VerifyKeyRequest(sha256=digest(SECRET)))
-        assert response == VerifyKeyResponse(key_id=uuid("key"), name="a test")
+        assert response == VerifyKeyResponse(key_id=uuid("key"), name="a test", permissions=sorted(OF_A_KEY))
+        response = await call(served.key_checks.VerifyKey, VerifyKeyRequest(sha256=digest(PHONE)))
+        assert list(response.permissions) == [REPORT_PRESENCE]
         with refused(Unauthenticated, "BAD_API_KEY"):
             await call(served.key_checks.VerifyKey, VerifyKeyRequest(sha256=digest("another")))

@@ -21,6 +21,7 @@ from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2 import EventFailure
 from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
 from lares.store.v1.events_pb2 import EventChanged
+from lares.store.v1.house_service_pb2_grpc import add_HouseServiceServicer_to_server
 from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
 from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
 from mesh.boxes import edges, edges_of
@@ -30,6 +31,7 @@ from mesh.security import digest
 from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
 from store_svc.api.events import EventServicer, TopicLags
+from store_svc.api.house import HouseServicer
 from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.media import MediaServicer
 from store_svc.api_keys import ApiKeys
@@ -39,6 +41,10 @@ from store_svc.database import Connection, Database, tables
 from store_svc.detectors import Detectors
 from store_svc.domain.camera_scene import SCENE_SETTINGS, changed_scene
 from store_svc.domain.watch_policy import WatchSettings
+from store_svc.house.modes import Modes
+from store_svc.house.people import People
+from store_svc.house.presence import PresenceReports
+from store_svc.house.visits import ExpectedVisits
 from store_svc.policy_preview import PolicyPreviews
 from store_svc.queries.feed import list_changes
 from store_svc.reassessments import Reassessments
@@ -71,6 +77,17 @@ def add_real_services(database: Database, server: GrpcServer) -> None:
             add_EventServiceServicer_to_server,
             EventServicer(database, feed, reassessments, lags, lambda: NOON),
             "v1.EventService",
+        ),
+        (
+            add_HouseServiceServicer_to_server,
+            HouseServicer(
+                database,
+                Modes(database, "UTC", timedelta(seconds=120), lambda: NOON),
+                People(database, lambda: NOON),
+                PresenceReports(database, lambda: NOON),
+                ExpectedVisits(database, "UTC", lambda: NOON),
+            ),
+            "v1.HouseService",
         ),
         (add_MediaServiceServicer_to_server, MediaServicer(database), "v1.MediaService"),
         (add_DetectionServiceServicer_to_server, DetectionServicer(database), "v1.DetectionService"),
@@ -123,6 +140,7 @@ async def copy_store(fake: FakeStore, database: Database) -> None:
                 "sha256": digest(secret),
                 "created_at": NOON,
                 "revoked_at": None,
+                "permissions": list(fake.permissions[id]) if id in fake.permissions else None,
             }
             for secret, id in fake.secrets.items()
         ),

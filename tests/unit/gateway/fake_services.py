@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from operator import attrgetter
 from typing import Any, TypeVar
 from zoneinfo import available_timezones
 
@@ -25,13 +24,17 @@ from lares.store.v1 import (
 from lares.store.v1 import camera_service_pb2_grpc as cameras_rpc
 from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from lares.store.v1 import house_service_pb2_grpc as house_rpc
 from lares.store.v1 import media_service_pb2_grpc as media_rpc
 from mesh.labels import canonical
+from mesh.permissions import OF_A_KEY
 from mesh.problems import Conflict, Invalid, NotFound, Unauthenticated
 from mesh.rpc import GrpcServer
 from mesh.security import digest
 from store_svc.domain.camera_scene import changed_scene
 from store_svc.feedback import right_severity
+from tests.unit.gateway.fake_house_service import FakeHouseServicer
+from tests.unit.gateway.fake_pages import page
 from tests.unit.gateway.fake_store import NOON, FakeStore, uuid
 
 T = TypeVar("T")
@@ -43,9 +46,10 @@ SETTINGS = ("display_name", "time_zone", "enabled", "thresholds", *SCENE)
 
 def add_services(store: FakeStore, server: GrpcServer) -> None:
     """Serves the store, and the status calls of its siblings."""
-    services: list[tuple[Callable[..., None], _Servicer, str]] = [
+    services: list[tuple[Callable[..., None], object, str]] = [
         (cameras_rpc.add_CameraServiceServicer_to_server, _Cameras(store), "store.v1.CameraService"),
         (events_rpc.add_EventServiceServicer_to_server, _Events(store), "store.v1.EventService"),  # type: ignore[abstract]
+        (house_rpc.add_HouseServiceServicer_to_server, FakeHouseServicer(store), "store.v1.HouseService"),
         (media_rpc.add_MediaServiceServicer_to_server, _Media(store), "store.v1.MediaService"),
         (
             detections_rpc.add_DetectionServiceServicer_to_server,
@@ -394,7 +398,10 @@ class _KeyChecks(_Servicer, key_checks_rpc.KeyCheckServiceServicer):
         self.store.record("VerifyKey", request)
         for secret, id in self.store.secrets.items():
             if digest(secret) == request.sha256:
-                return key_check_service_pb2.VerifyKeyResponse(key_id=id, name="a test")
+                permissions = sorted(self.store.permissions.get(id, OF_A_KEY))
+                return key_check_service_pb2.VerifyKeyResponse(
+                    key_id=id, name="a test", permissions=permissions
+                )
         raise Unauthenticated("this API key is not known", "BAD_API_KEY")
 
 
@@ -422,20 +429,6 @@ class _Reason(_Servicer, reason_rpc.ReasonServiceServicer):
         await self.store.answering.wait()
         await self.store.reason_answering.wait()
         return self.store.reason
-
-
-def page(
-    items: Sequence[T], size: int, token: str, id_path: str, *scope: object
-) -> tuple[Sequence[T], list[str], str]:
-    """Returns one page of a list, the token of each of its items, and that of the next page. A token names
-    the list and the item after which a page starts. Raises Invalid BAD_PAGE_TOKEN for the token of another
-    list."""
-    tokens = [uuid("page", *scope, attrgetter(id_path)(item)) for item in items]
-    if token and token not in tokens:
-        raise Invalid("this page token belongs to another list or filter", "BAD_PAGE_TOKEN")
-    start = tokens.index(token) + 1 if token else 0
-    end = start + size
-    return items[start:end], tokens[start:end], tokens[end - 1] if end < len(items) else ""
 
 
 def _time(stamp: Any) -> tuple[int, int]:

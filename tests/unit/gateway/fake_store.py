@@ -7,9 +7,8 @@ and the watch policy, and the statuses of the other services."""
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -27,15 +26,14 @@ from lares.store.v1 import (
     media_service_pb2,
 )
 from mesh.boxes import bounding_box
+from mesh.permissions import Permission
 from mesh.problems import Conflict, Invalid
 from mesh.security import Caller, caller
+from tests.unit.gateway.fake_house import FakeHouse
+from tests.unit.gateway.fake_pages import NOON as NOON
+from tests.unit.gateway.fake_pages import uuid as uuid
 
-NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SEVERITY_BOUNDS = (30, 60, 85, 101)
-
-
-def uuid(*parts: object) -> str:
-    return str(uuid5(NAMESPACE_URL, "/".join(map(str, parts))))
 
 
 @dataclass
@@ -51,6 +49,8 @@ class FakeStore:
     changes: list[events_pb2.EventChanged] = field(default_factory=list)  # from sequence 1
     expired_changes: int = 0  # so many of the first are no longer kept
     secrets: dict[str, str] = field(default_factory=dict)  # API key -> its id
+    permissions: dict[str, frozenset[Permission]] = field(default_factory=dict)  # by key id; all by default
+    house: FakeHouse = field(default_factory=FakeHouse)
     assessments: dict[str, list[assessment_pb2.Assessment]] = field(default_factory=dict)  # newest first
     raw_answers: dict[str, str] = field(default_factory=dict)  # by assessment
     failures: dict[str, event_service_pb2.EventFailure] = field(default_factory=dict)  # by event

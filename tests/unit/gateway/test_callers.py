@@ -28,10 +28,11 @@ from gateway.loaders import Loaders
 from gateway.schema import make_schema
 from lares.ingest.v1.media_pb2 import REJECTION_REASON_CORRUPT
 from lares.reason.v1 import reason_service_pb2
+from lares.reason.v1.evidence_pb2 import RELATION_RESIDENT
 from lares.scene.v1.scene_pb2 import ZONE_KIND_ENTRY, Point
-from lares.store.v1 import event_service_pb2, media_service_pb2
+from lares.store.v1 import event_service_pb2, house_pb2, media_service_pb2
 from lares.store.v1.camera_service_pb2 import POLICY_DECISION_KEPT
-from mesh.permissions import EVERY, OF_A_KEY, READ, UPLOAD, Permission
+from mesh.permissions import EVERY, OF_A_KEY, READ, REPORT_PRESENCE, UPLOAD, Permission
 from mesh.security import Caller, NoCaller, caller
 from tests.support.callers import calling_as
 from tests.support.waiting import until
@@ -43,6 +44,7 @@ ANN = Caller.of_key(uuid("key"), "Ann")
 AUTHENTICATE = "gateway.http.authentication.Authenticator.authenticate"
 ITSELF = Caller("sibling", permissions=EVERY)
 EVENT = uuid("event", 0)
+PERSON, VISIT = uuid("person", "known"), uuid("visit", "known")
 REJECTION = media_service_pb2.Rejection(id=uuid("rejection"), path="a.jpg", reason=REJECTION_REASON_CORRUPT)
 # Required arguments. The walk fails if those of a new field are missing here.
 ARGUMENTS: dict[str, str] = {
@@ -54,6 +56,16 @@ ARGUMENTS: dict[str, str] = {
     "Mutation.createCamera": '(input: {id: "new"})',
     "Mutation.updateCamera": '(input: {id: "front-door", name: "Front"})',
     "Mutation.deleteCamera": '(id: "gone")',
+    "Mutation.setMode": '(input: {mode: "home"})',
+    "Mutation.setModeSchedule": '(input: {changes: [{weekday: MONDAY, time: "08:00", mode: "away"}]})',
+    "Mutation.createPerson": '(input: {name: "Ann", relation: RESIDENT})',
+    "Mutation.updatePerson": f'(input: {{id: "{PERSON}", name: "Ann B."}})',
+    "Mutation.deletePerson": f'(id: "{uuid("person", "gone")}")',
+    "Mutation.reportPresence": f'(input: {{personId: "{PERSON}", present: true}})',
+    "Mutation.createExpectedVisit": '(input: {name: "Post"})',
+    "Mutation.updateExpectedVisit": f'(input: {{id: "{VISIT}", name: "Mail"}})',
+    "Mutation.deleteExpectedVisit": f'(id: "{uuid("visit", "gone")}")',
+    "Mutation.setSiteNotes": '(notes: [{text: "We have a dog."}])',
     "Mutation.reassessEvent": f'(input: {{eventId: "{EVENT}"}})',
     "Mutation.eventFeedback": f'(input: {{eventId: "{EVENT}", kind: RIGHT}})',
 }
@@ -162,6 +174,16 @@ async def test_no_field_asks_a_sibling_without_a_caller(gateway: Gateway) -> Non
     found.recorded = found.proposed = POLICY_DECISION_KEPT
     store.detect.servers.add(address="gpu:8001")
     store.gpus.gpus.add(index=0, uuid="GPU-1").history.add().at.FromDatetime(NOON)
+    for id in (PERSON, uuid("person", "gone")):
+        store.house.people[id] = house_pb2.Person(id=id, name="Ann", relation=RELATION_RESIDENT)
+    for id in (VISIT, uuid("visit", "gone")):
+        store.house.visits[id] = house_pb2.ExpectedVisit(id=id, name="Post")
+    change = house_pb2.ModeChange(mode="away", source=house_pb2.MODE_SOURCE_SCHEDULE)
+    store.house.mode_changes.append(change)
+    store.house.next = change
+    store.house.schedule.changes.add(weekday=house_pb2.WEEKDAY_MONDAY, time="08:00", mode="home")
+    store.house.reports.append(house_pb2.PresenceReport(person_id=PERSON, present=True))
+    store.house.notes.notes.add(text="We have a dog.")
     store.reason.state = reason_service_pb2.REASONER_STATE_READY
     schema = make_schema()._schema
     walk = Walk(gateway, schema)
@@ -175,6 +197,31 @@ async def test_no_field_asks_a_sibling_without_a_caller(gateway: Gateway) -> Non
     assert walk.calling >= {place for place in every if place.startswith(("Query.", "Mutation."))}
     assert walk.calling & walk.answered == set()
     assert {who.id for who in store.callers} == {ANN.id}
+
+
+async def test_a_key_that_may_report_presence_may_do_nothing_else(gateway: Gateway) -> None:
+    """Every query and every mutation, each by itself."""
+    store = gateway.store
+    store.permissions[uuid("key")] = frozenset({REPORT_PRESENCE})
+    store.house.people[PERSON] = house_pb2.Person(id=PERSON, name="Ann", relation=RELATION_RESIDENT)
+    store.add_event(0)
+    schema = make_schema()._schema
+    for operation, root in (("query", schema.query_type), ("mutation", schema.mutation_type)):
+        assert root
+        for name, field in root.fields.items():
+            place = f"{root.name}.{name}"
+            asked = "{ __typename }" if isinstance(get_named_type(field.type), GraphQLObjectType) else ""
+            response = await gateway.post(f"{operation} {{ {name}{ARGUMENTS.get(place, '')} {asked} }}")
+            if place == "Mutation.reportPresence":
+                assert response["data"] == {"reportPresence": {"__typename": "ReportPresencePayload"}}
+                continue
+            (error,) = response["errors"]
+            assert error["extensions"]["code"] == "PERMISSION_DENIED", place
+            assert error["extensions"]["reason"] == "NOT_PERMITTED", place
+            assert not (response["data"] or {}).get(name), place
+    assert set(store.order) == {"VerifyKey", "ReportPresence"}
+    for path in (f"/media/{uuid('media', 0)}", f"/media/{uuid('media', 0)}/thumbnail", "/metrics"):
+        assert (await gateway.client.get(path)).status_code == 403, path
 
 
 async def test_a_subscription_needs_a_caller(gateway: Gateway) -> None:
