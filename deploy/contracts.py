@@ -23,7 +23,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.access.v1.permission_pb2 import Permission
 from lares.reason.v1.assessment_pb2 import Assessment
-from lares.reason.v1.evidence_pb2 import Relation
+from lares.reason.v1.evidence_pb2 import Evidence, Relation
 from lares.store.internal.v1 import job_service_pb2
 from lares.store.v1.camera_scene_pb2 import CameraScene
 from lares.store.v1.dropped_pb2 import DroppedDetections
@@ -47,6 +47,9 @@ COLUMNS: dict[str, type[Message] | None] = {
     "assessments.body": Assessment,
     "camera_outbox.body": CameraConfigured,
     "cameras.scene": CameraScene,
+    "event_evidence.body": Evidence,
+    "event_evidence.scene": Evidence,
+    "events.frozen_digest": None,
     "expected_visits.body": ExpectedVisit,
     "feed.body": EventChanged,
     "frames.dropped": DroppedDetections,

@@ -35,6 +35,10 @@ def event_id(media_id: str, frame: int) -> str:
     return _id("event", media_id, frame)
 
 
+def track_id(event_id: str, first_detection_id: str) -> str:
+    return _id("track", event_id, first_detection_id)
+
+
 def rejection_id(camera_id: str, path: str, size_bytes: int, mtime_ns: int) -> str:
     return _id("rejection", camera_id, path, size_bytes, mtime_ns)
 

@@ -236,6 +236,7 @@ def _row(event: StoredEvent) -> dict[str, object]:
         "failure_id": event.failure_id,
         "traceparent": event.traceparent,
         "zones": sorted(event.zones),
+        "frozen_digest": event.frozen_digest,
     }
 
 

@@ -40,6 +40,7 @@ from store_svc.domain.assembly import AssemblyLimits
 from store_svc.domain.job import ASSESS
 from store_svc.domain.watch_policy import WatchSettings
 from store_svc.first_offsets import ensure_detect_offsets
+from store_svc.house.contexts import HouseContexts
 from store_svc.house.modes import Modes
 from store_svc.house.people import People
 from store_svc.house.presence import PresenceReports
@@ -49,7 +50,8 @@ from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.outbox import OutboxRelay
 from store_svc.policy_preview import PolicyPreviews
-from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.queries.assess_inputs import AssessInputs
+from store_svc.queries.evidence import EvidenceReader
 from store_svc.queries.feed import list_changes
 from store_svc.read_progress import ReadProgress
 from store_svc.reassessments import Reassessments
@@ -85,7 +87,10 @@ async def _start_workers(
     rejected = await stack.enter_async_context(mesh.bus.consume(REJECTED, SERVICE, offsets=offsets))
     assessed = await stack.enter_async_context(mesh.bus.consume(ASSESSED, SERVICE, offsets=offsets))
     facts = ReadProgress(assessed.ends, assessed.behind, now)
-    recorder = MediaDetectedRecorder(assembly_limits(config), watch_settings(config), config.time_zone, now)
+    houses = HouseContexts(timedelta(seconds=config.entry_delay_seconds))
+    recorder = MediaDetectedRecorder(
+        assembly_limits(config), watch_settings(config), config.time_zone, houses, now
+    )
     detections = Consumer(database, offsets, signals, recorder)
     rejections = Consumer(database, offsets, signals, MediaRejectedRecorder(now))
     assessments = Consumer(database, offsets, signals, EventAssessedRecorder(now))
@@ -123,9 +128,10 @@ async def _add_services(
         database, CameraRepository(database, signals, now), previews, config.watch_classes, now
     )
     reassessments = Reassessments(database, signals.due, now)
-    events = EventServicer(database, feed, reassessments, lags, now)
+    evidence = EvidenceReader()
+    events = EventServicer(database, feed, reassessments, evidence, lags, now)
     keys = ApiKeys(database, now)
-    kinds = {ASSESS: JobKind(facts, read_assess_inputs)}
+    kinds = {ASSESS: JobKind(facts, AssessInputs(evidence).read)}
     jobs = JobServicer(JobLeases(database, kinds, signals.due, config.lease_seconds, now))
     add, package = partial(mesh.server.add, needs=["postgres"]), "lares.store.v1"
     add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")

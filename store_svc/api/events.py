@@ -17,7 +17,8 @@ from store_svc.database import Database
 from store_svc.domain.job import Request
 from store_svc.feedback import FeedbackRepository
 from store_svc.ids import parse_uuid
-from store_svc.queries import assess_inputs, assessments, counts, events, failures, feed, labels, raw_answers
+from store_svc.queries import assessments, counts, events, failures, feed, labels, raw_answers
+from store_svc.queries.evidence import EvidenceReader, get_evidence
 from store_svc.reassessments import Reassessments
 
 Lag = Callable[[], Awaitable[int]]
@@ -44,12 +45,14 @@ class EventServicer(EventServiceServicer):
         database: Database,
         live: Feed,
         reassessments: Reassessments,
+        evidence: EvidenceReader,
         lags: TopicLags,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._live = live
         self._reassessments = reassessments
+        self._evidence = evidence
         self._lags = lags
         self._clock = clock
         self._feedback = FeedbackRepository(database, clock)
@@ -101,6 +104,10 @@ class EventServicer(EventServiceServicer):
         event = await self._reassessments.request(parse_uuid(request.event_id), reassessment)
         return pb.ReassessEventResponse(request_id=str(id), event=event)
 
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: object) -> pb.GetEvidenceResponse:
+        evidence = await get_evidence(self._database, self._evidence, request.event_id)
+        return pb.GetEvidenceResponse(evidence=evidence)
+
     async def ListAssessments(
         self, request: pb.ListAssessmentsRequest, context: object
     ) -> pb.ListAssessmentsResponse:
@@ -115,10 +122,6 @@ class EventServicer(EventServiceServicer):
         self, request: pb.BatchGetFailuresRequest, context: object
     ) -> pb.BatchGetFailuresResponse:
         return await failures.get_failures(self._database, request.event_ids)
-
-    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: object) -> pb.GetEvidenceResponse:
-        evidence = await assess_inputs.get_evidence(self._database, request.event_id)
-        return pb.GetEvidenceResponse(evidence=evidence)
 
     async def SetFeedback(self, request: pb.SetFeedbackRequest, context: object) -> pb.SetFeedbackResponse:
         assessment_id = parse_uuid(request.assessment_id) if request.assessment_id else None

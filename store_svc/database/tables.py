@@ -142,6 +142,9 @@ detections = Table(
     Column(
         "zones", ARRAY(Text), nullable=False, server_default="{}"
     ),  # ids of those that contain its foot point
+    # Among the event's detections, from 0, in the order of recording: later evidence names those that the
+    # event had then by their number. NULL for detections of earlier versions, which come before all others.
+    Column("number", Integer),
     Index("detections_of_event", "event_id", "captured_at", text("score DESC"), "id"),
     Index("detections_of_media", "media_id"),
 )
@@ -162,9 +165,11 @@ events = Table(
     Column("detection_count", Integer, nullable=False),
     Column("media_count", Integer, nullable=False),
     Column("last_recorded_at", TIME, nullable=False),  # by the wall clock, for the sweep
-    # The evidence: its frozen history [[event id, started_at in microseconds], ...], time zone and digest.
+    # Of its evidence: the digest of its row in `event_evidence`, and that of all of it. An event that an
+    # earlier version has opened has no such row, but a history [[event id, started_at in microseconds], ...].
     Column("history", JSONB, nullable=False),
     Column("time_zone", Text, nullable=False),  # IANA, resolved
+    Column("frozen_digest", LargeBinary),
     Column("evidence_digest", Text, nullable=False),
     Column("evidence_revision", BigInteger, nullable=False),  # `revision` when detections last changed
     # The current assessment; NULL before the first one.
@@ -184,6 +189,19 @@ events = Table(
     # Partial: an event without zones, of a camera without any, costs nothing.
     Index("events_zones", "zones", postgresql_using="gin", postgresql_where=text("zones <> '{}'")),
     Index("events_open", "partition", "last_recorded_at", postgresql_where=text("NOT closed")),
+)
+
+# What the transaction that opens an event freezes of its evidence: all but the detections. Only a change of
+# the house's mode or presence within the entry delay changes it later.
+event_evidence = Table(
+    "event_evidence",
+    metadata,
+    Column("event_id", Uuid, primary_key=True),
+    # Serialised reason.v1.Evidence: what the camera's configuration says of its picture, by which the whole
+    # event is measured; and everything else, at most 16 KiB.
+    Column("scene", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("camera_revision", BigInteger, nullable=False),  # of that configuration
 )
 
 # The queue: a row exists while there is work to do. Facts match it by kind and subject, never by its id.

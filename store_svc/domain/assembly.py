@@ -7,6 +7,7 @@ Times are microseconds since 1970 (UTC).
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from mesh.identity import event_id
@@ -71,6 +72,15 @@ class EventSpan:
         self.detections += frame.detections
 
 
+class Placement(NamedTuple):
+    """The event that a frame joins. `number` is how many detections it had before, and `history` the events
+    of the hour before if the frame opens it."""
+
+    event_id: UUID
+    number: int
+    history: History | None
+
+
 class Timeline:
     """One camera's events, as far back as they can matter for the frames to be placed."""
 
@@ -78,8 +88,8 @@ class Timeline:
         self._spans = sorted(spans, key=_start_and_id)
         self._limits = limits
 
-    def place(self, frame: AssemblyFrame) -> tuple[UUID, History | None]:
-        """Returns the event that the frame joins, and its history if the frame opens it.
+    def place(self, frame: AssemblyFrame) -> Placement:
+        """Returns the event that the frame joins.
 
         Of the events that accept the frame, it joins the nearest, then the one that started first, then the
         one with the smallest id. Frames without detections join no event and must not be placed.
@@ -89,18 +99,20 @@ class Timeline:
         accepting = [span for span in near if span.accepts(frame, self._limits)]
         if accepting:
             chosen = min(accepting, key=lambda span: (span.distance(frame.at), span.started_at, span.id))
+            number = chosen.detections
             if frame.at >= chosen.started_at:
                 chosen.add(frame)
             else:
                 self._spans.remove(chosen)
                 chosen.add(frame)
                 insort(self._spans, chosen, key=_start_and_id)
-            return chosen.id, None
+            return Placement(chosen.id, number, None)
         earlier = self._started_between(frame.at - HISTORY_SPAN, frame.at - 1)
         id = parse_uuid(event_id(frame.media_id, frame.index))
         opened = EventSpan(id, frame.at, frame.at, frame.detections)
         insort(self._spans, opened, key=_start_and_id)
-        return opened.id, tuple(EarlierEvent(span.id, span.started_at) for span in earlier)
+        history = [EarlierEvent(span.id, span.started_at, span.ended_at, span.detections) for span in earlier]
+        return Placement(opened.id, 0, tuple(history))
 
     def _started_between(self, earliest: int, latest: int) -> list[EventSpan]:
         """Returns the events that started between these times, inclusive, in order."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from store_svc.domain.evidence import History, evidence_digest
+from store_svc.domain.evidence import History, digest_v1, digest_v2
 
 # The numbers of lares.store.v1.EventStatus.
 PENDING, ASSESSED, FAILED = 1, 2, 3
@@ -34,7 +34,8 @@ class AddedFrame(NamedTuple):
 class AddedFrames:
     """The frames that join one event in one transaction.
 
-    `time_zone` is the camera's, which is part of the evidence. `traceparent` is the trace of the photo that
+    `time_zone` is the camera's, which is part of the evidence of events that an earlier version has opened:
+    they take the latest. `traceparent` is the trace of the photo that
     the next assessment follows from.
     """
 
@@ -62,8 +63,9 @@ class StoredEvent:
 
     `started_at` and `ended_at` are capture times in microseconds. `urgent_done` means that the fast path was
     taken. `failure_id` is the last failed attempt, until an attempt succeeds. `traceparent` is the trace of
-    the photo that joined last, if it is recorded. Whenever something changes that clients can see, `revision`
-    is incremented.
+    the photo that joined last, if it is recorded. `frozen_digest` is that of what was frozen when the event
+    opened; an event that an earlier version has opened has a `history` instead. Whenever something changes
+    that clients can see, `revision` is incremented.
     """
 
     id: UUID
@@ -91,6 +93,7 @@ class StoredEvent:
     failure_id: UUID | None = None
     traceparent: str | None = None
     zones: frozenset[str] = frozenset()
+    frozen_digest: bytes | None = None
     assessment: bytes | None = field(default=None, repr=False)
 
     def add_frames(self, added: AddedFrames, known_ids: Iterable[UUID], now: datetime) -> bool:
@@ -108,13 +111,21 @@ class StoredEvent:
             self.media_count += frame.first_of_media
             self.urgent_done |= frame.urgent
         self.detection_count = len(ids)
-        self.time_zone, self.partition = added.time_zone, added.partition
+        self.partition = added.partition
+        if self.frozen_digest is None:
+            self.time_zone = added.time_zone
         self.traceparent = added.traceparent
         self.last_recorded_at, self.closed = now, False
         self.revision += 1
         self.evidence_revision = self.revision
-        self.evidence_digest = evidence_digest(ids, self.history, self.time_zone)
+        self.evidence_digest = self._digest(ids)
         return self.urgent_done and not urgent_before
+
+    def _digest(self, detection_ids: Iterable[UUID]) -> str:
+        """An event keeps the version of its evidence."""
+        if self.frozen_digest is None:
+            return digest_v1(detection_ids, self.history, self.time_zone)
+        return digest_v2(detection_ids, self.frozen_digest)
 
     def close(self) -> None:
         self.closed = True

@@ -19,15 +19,17 @@ from mesh.delivery import Delivery
 from mesh.telemetry.spans import sampled_traceparent
 from mesh.topics import DETECTED
 from store_svc.database.statement import Connection, Statement, copy_rows, one_of, unnested, unnested_values
-from store_svc.database.tables import detections, frames, kept_outbox, media, tombstones
+from store_svc.database.tables import detections, event_evidence, frames, kept_outbox, media, tombstones
 from store_svc.detectors import DetectorRecorder
 from store_svc.domain.assembly import AssemblyLimits, Timeline, event_windows
 from store_svc.domain.camera_scene import camera_watch
 from store_svc.domain.event import AddedFrame, AddedFrames, StoredEvent
 from store_svc.domain.evidence import History
+from store_svc.domain.frozen_evidence import FrozenEvidence, freeze, frozen_scene
 from store_svc.domain.queued_event import QueuedEvent
 from store_svc.domain.watch_policy import ModelThresholds, WatchPolicy, WatchSettings
 from store_svc.event_repository import load_detection_ids, load_queued, load_spans, write_events
+from store_svc.house.contexts import HouseContexts
 from store_svc.job_queue import write_jobs
 from store_svc.recording.camera_locks import LockedCamera, lock_or_create_cameras
 from store_svc.recording.decided_media import DecidedFrame, DecidedMedia, apply_policy
@@ -104,15 +106,22 @@ class MediaDetectedRecorder:
     topic = DETECTED
 
     def __init__(
-        self, limits: AssemblyLimits, watch: WatchSettings, time_zone: str, clock: Callable[[], datetime]
+        self,
+        limits: AssemblyLimits,
+        watch: WatchSettings,
+        time_zone: str,
+        houses: HouseContexts,
+        clock: Callable[[], datetime],
     ) -> None:
         """`time_zone` is an IANA name, for cameras that have none."""
         self._limits = limits
         self._watch = watch
         self._time_zone = time_zone
+        self._houses = houses
         self._clock = clock
         self._detectors = DetectorRecorder()
         self._policy = lru_cache(MAX_POLICIES)(self._make_policy)
+        self._frozen_scene = lru_cache(MAX_POLICIES)(frozen_scene)
         # By the digest of an event's evidence, the ids of its detections.
         self._known_detections: LRUCache[str, Sequence[UUID]] = LRUCache(MAX_GROWING_EVENTS)
 
@@ -183,7 +192,7 @@ class MediaDetectedRecorder:
             for frame in decided.frames:
                 if not frame.kept:
                     continue
-                event_id, history = timeline.place(frame.to_assembly(item.message.media.id))
+                event_id, number, history = timeline.place(frame.to_assembly(item.message.media.id))
                 event = assembled.events.get(event_id)
                 if event is None:
                     event = _Joined(item.camera_id, item.partition, history)
@@ -193,8 +202,8 @@ class MediaDetectedRecorder:
                 assembled.event_of_frame[item.media_id, frame.frame.index] = event_id
                 captured_at = moment(frame.frame.at)
                 assembled.detections.extend(
-                    _detection_row(kept, zones, item, event_id, captured_at)
-                    for kept, zones in zip(frame.kept, frame.zones, strict=True)
+                    _detection_row(kept, zones, item, event_id, captured_at, place)
+                    for place, (kept, zones) in enumerate(zip(frame.kept, frame.zones, strict=True), number)
                 )
         return assembled
 
@@ -210,17 +219,45 @@ class MediaDetectedRecorder:
         if old := [id for id, event in joined.items() if event.history is None]:
             events = await load_queued(connection, old)
         known = await self._detection_ids_of(connection, [events[id].event for id in old])
+        frozen = await self._freeze(connection, joined, cameras)
         for id, event in joined.items():
-            if event.history is not None:
-                at = event.frames[0].at
-                events[id] = QueuedEvent(StoredEvent(id, event.camera_id, at, at, event.history, now))
             zone = cameras[event.camera_id].time_zone or self._time_zone
+            if id in frozen:
+                at, digest = event.frames[0].at, frozen[id].digest
+                events[id] = QueuedEvent(
+                    StoredEvent(id, event.camera_id, at, at, (), now, time_zone=zone, frozen_digest=digest)
+                )
             added = AddedFrames(tuple(event.frames), zone, event.partition, event.traceparent)
             before = known.get(id, ())
             events[id].add_frames(added, before, now)
             ids = (*before, *(id for frame in event.frames for id in frame.detection_ids))
             self._known_detections[events[id].event.evidence_digest] = ids
         return list(events.values())
+
+    async def _freeze(
+        self, connection: Connection, joined: Mapping[UUID, _Joined], cameras: Mapping[str, LockedCamera]
+    ) -> dict[UUID, FrozenEvidence]:
+        """Of the events that the batch opens, as of their first frame in the log, and as of the cameras'
+        configuration in this transaction. Writes it, too."""
+        opened = [(id, event, event.history) for id, event in joined.items() if event.history is not None]
+        moments = [(event.camera_id, moment(event.frames[0].at)) for _, event, _ in opened]
+        houses = await self._houses.houses_at(connection, moments)
+        frozen: dict[UUID, FrozenEvidence] = {}
+        rows: list[dict[str, object]] = []
+        for (id, event, history), house in zip(opened, houses, strict=True):
+            camera = cameras[event.camera_id]
+            scene, zone = self._frozen_scene(camera.scene), camera.time_zone or self._time_zone
+            frozen[id] = freeze(scene, camera.id, camera.display_name, zone, history, house)
+            rows.append(
+                {
+                    "event_id": id,
+                    "scene": scene,
+                    "body": frozen[id].body,
+                    "camera_revision": camera.revision,
+                }
+            )
+        await copy_rows(connection, event_evidence, rows)
+        return frozen
 
     async def _detection_ids_of(
         self, connection: Connection, events: Sequence[StoredEvent]
@@ -240,7 +277,12 @@ def _added_frame(frame: DecidedFrame, first_of_media: bool) -> AddedFrame:
 
 
 def _detection_row(
-    kept: DetectionRecord, zones: Sequence[str], item: MediaRecord, event_id: UUID, captured_at: datetime
+    kept: DetectionRecord,
+    zones: Sequence[str],
+    item: MediaRecord,
+    event_id: UUID,
+    captured_at: datetime,
+    number: int,
 ) -> dict[str, object]:
     return {
         "id": kept.id,
@@ -254,6 +296,7 @@ def _detection_row(
         "captured_at": captured_at,
         "rank": kept.rank,
         "zones": zones,
+        "number": number,
     }
 
 

@@ -5,7 +5,7 @@ import asyncio
 import os
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from store_svc.consumer import Consumer
 from store_svc.database import open_database
 from store_svc.database.tables import detections, events, feed, files, frames, kept_outbox, media
 from store_svc.domain.assembly import AssemblyLimits
+from store_svc.house.contexts import HouseContexts
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
 from store_svc.recording.media_detected import MediaDetectedRecorder
@@ -107,7 +108,13 @@ async def _ours(url: str) -> float:
             database,
             offsets,
             CommitSignals(),
-            MediaDetectedRecorder(AssemblyLimits(), watch_settings(load_config()), "UTC", now),
+            MediaDetectedRecorder(
+                AssemblyLimits(),
+                watch_settings(load_config()),
+                "UTC",
+                HouseContexts(timedelta(minutes=2)),
+                now,
+            ),
         )
         stream: Any = Stream()
         for index in range(WARM):

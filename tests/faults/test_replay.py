@@ -117,6 +117,6 @@ def replay(decided: list[DecidedMedia]) -> dict[str, set[str]]:
         seen.add(media)
         for frame in one.frames:
             if frame.kept:
-                event, _ = timeline.place(frame.to_assembly(media))
+                event = timeline.place(frame.to_assembly(media)).event_id
                 events.setdefault(str(event), set()).update(str(row[0]) for row in frame.kept)
     return events

@@ -1,19 +1,24 @@
 """The content of an idle Lares, in the form of `home-r0.json`.
 
 It is read by gRPC with a key, as a client does, and from the log. It leaves out what may differ between two
-correct runs: revisions, sequences, times of the wall clock, and assessments of outdated evidence.
+correct runs: revisions, sequences, times of the wall clock, and assessments of outdated evidence. The
+evidence of events that today's code has opened is of another version: its digests, and the ids of what was
+made from it, are shown as the code of that home would have made them.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC
 from typing import Any
+from uuid import UUID
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.detect.v1.detection_pb2 import Detection
 from lares.reason.v1.assessment_pb2 import Assessment
+from lares.reason.v1.evidence_pb2 import Evidence
 from lares.store.v1 import camera_service_pb2 as cameras
 from lares.store.v1 import detection_service_pb2 as detections
 from lares.store.v1 import event_service_pb2 as events
@@ -25,6 +30,8 @@ from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from lares.store.v1.key_service_pb2_grpc import KeyServiceStub
 from lares.store.v1.media_service_pb2_grpc import MediaServiceStub
 from mesh.topics import DEAD_LETTER_SERVICES, dead_letters
+from store_svc.domain.evidence import EarlierEvent, digest_v1
+from store_svc.times import micros
 from tests.support.jobs_left import jobs_left
 from tests.support.lares import Lares
 from tests.support.topic_values import assessed_times, topic_values
@@ -45,12 +52,20 @@ async def read_outcome(lares: Lares, known: Outcome) -> Outcome:
         }
         outcome["failures"] = await reader.failures(list(outcome["events"]))
         outcome["assessments"] = {}
+        names = await read_first_names(lares, known)
         for id, event in outcome["events"].items():
             for assessment in await reader.assessments(id):
-                if assessment.evidence_digest == event["digest"] or assessment.id in known["assessments"]:
-                    outcome["assessments"][assessment.id] = await reader.assessment(assessment)
+                shown = names.get(assessment.id, assessment.id)
+                if assessment.evidence_digest == event["digest"] or shown in known["assessments"]:
+                    outcome["assessments"][shown] = await reader.assessment(assessment)
+    for each in (*outcome["events"].values(), *outcome["assessments"].values()):
+        each["digest"] = names.get(each["digest"], each["digest"])
+    for event in outcome["events"].values():
+        event["assessment"] = names.get(event["assessment"], event["assessment"])
     outcome["left"] = await jobs_left(lares.home)
-    times = {" ".join(key): count for key, count in (await assessed_times(lares)).items()}
+    times: Counter[str] = Counter()
+    for (event_id, digest, request), count in (await assessed_times(lares)).items():
+        times[" ".join((event_id, names.get(digest, digest), request))] += count
     outcome["published"] = {
         key: count for key, count in times.items() if count > 1 or key in known["published"]
     }
@@ -72,6 +87,29 @@ def by_todays_rules(wanted: Outcome, found: Outcome) -> Outcome:
             factors += [factor for factor in mine["factors"] if factor[0] == "reason"]
             changed[id] = mine | {"factors": factors}
     return wanted | {"assessments": changed}
+
+
+async def read_first_names(lares: Lares, known: Outcome) -> dict[str, str]:
+    """Of the events that today's code has opened: the digests of their evidence, and the ids of assessments
+    that were made from it, with what the code of that home would have had instead."""
+    wanted = {
+        (each["event"], each["digest"], each["request"]): id for id, each in known["assessments"].items()
+    }
+    names: dict[str, str] = {}
+    async with grpc.aio.insecure_channel(lares.grpc) as channel:
+        reader = _Reader(channel, lares.key)
+        for event_id in await reader.events():
+            evidence = await reader.evidence(event_id)
+            if not evidence.derivation:
+                continue
+            ids = [UUID(found.id) for found in evidence.detections]
+            history = [EarlierEvent(UUID(one.event_id), micros(one.started_at)) for one in evidence.history]
+            names[evidence.digest] = digest_v1(ids, history, evidence.time_zone)
+            for each in await reader.assessments(event_id):
+                key = event_id, names.get(each.evidence_digest, ""), each.request_id
+                if key in wanted:
+                    names[each.id] = wanted[key]
+    return names
 
 
 def differences(wanted: Outcome, found: Outcome) -> list[str]:
@@ -178,6 +216,11 @@ class _Reader:
             "raw_answer": await self._raw_answer(message),
             "factors": [[f.factor, f.points, f.text, list(f.detection_ids)] for f in message.factors],
         }
+
+    async def evidence(self, event_id: str) -> Evidence:
+        request = events.GetEvidenceRequest(event_id=event_id)
+        answer = await self._events.GetEvidence(request, metadata=self._metadata, timeout=30)
+        return answer.evidence
 
     async def _raw_answer(self, message: Assessment) -> str:
         request = events.GetRawAnswerRequest(assessment_id=message.id)

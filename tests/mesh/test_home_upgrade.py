@@ -15,7 +15,7 @@ from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from tests.homes import scripted_model
 from tests.homes.home import SETTINGS, golden, unpack
-from tests.homes.outcome import by_todays_rules, differences, read_outcome
+from tests.homes.outcome import by_todays_rules, differences, read_first_names, read_outcome
 from tests.support.jobs_left import jobs_left
 from tests.support.lares import Lares, running_lares
 from tests.support.scripted_llm import scripted
@@ -57,7 +57,10 @@ async def test_its_feed_has_no_gap(lares: Lares) -> None:
             after = changes[-1].changes[-1].sequence
     feed = [change for page in changes for change in page.changes]
     assert [change.sequence for change in feed] == list(range(1, after + 1))
-    last = {change.event.id: change.event.assessment.id for change in feed}
+    names = await read_first_names(lares, golden())
+    last = {
+        change.event.id: names.get(change.event.assessment.id, change.event.assessment.id) for change in feed
+    }
     assert last == {id: event["assessment"] for id, event in golden()["events"].items()}
 
 
@@ -71,13 +74,21 @@ async def test_listed_events_do_not_contain_raw_answers(lares: Lares) -> None:
         )
         listed = (await listing).events
     assert {event.id for event in listed} == golden()["events"].keys()
+    names = await read_first_names(lares, golden())
     for event in listed:
-        raw_answer = raw_answers[event.assessment.id]
+        raw_answer = raw_answers[names.get(event.assessment.id, event.assessment.id)]
         assert raw_answer
         bare = Event.FromString(event.SerializeToString())
         bare.assessment.ClearField("raw_answer")
         bare.DiscardUnknownFields()
         assert event.ByteSize() == bare.ByteSize()
+
+
+async def test_an_event_keeps_the_version_of_its_evidence(lares: Lares) -> None:
+    """Also one that photos joined which today's code has read; what it has opened has evidence of today."""
+    names = await read_first_names(lares, golden())
+    digests = {event["digest"] for event in golden()["events"].values()}
+    assert 0 < len(digests & set(names.values())) < len(digests)
 
 
 async def test_every_photo_is_still_there(lares: Lares) -> None:

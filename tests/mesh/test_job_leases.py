@@ -14,10 +14,11 @@ from mesh.boxes import bounding_box
 from mesh.problems import Invalid
 from store_svc.commit_signals import CommitSignal
 from store_svc.database import Connection, Database, tables
-from store_svc.domain.evidence import EarlierEvent, evidence_digest
+from store_svc.domain.evidence import EarlierEvent, digest_v1
 from store_svc.domain.job import ASSESS
 from store_svc.job_leases import JobKind, JobLeases
-from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.queries.assess_inputs import AssessInputs
+from store_svc.queries.evidence import EvidenceReader
 from store_svc.read_progress import ReadProgress
 from store_svc.sweep import Sweep, facts_reached
 from tests.support.store_rows import (
@@ -84,7 +85,7 @@ class JobQueueUnderTest:
 
     def another(self) -> JobLeases:
         """Returns the same queue as another store process sees it."""
-        kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
+        kinds = {ASSESS: JobKind(self.facts, AssessInputs(EvidenceReader()).read)}
         return JobLeases(self.database, kinds, self.due, SECONDS, lambda: self.now)
 
     async def put(self, **changes: Any) -> str:
@@ -156,7 +157,7 @@ async def test_a_lease_contains_the_whole_evidence(queue: JobQueueUnderTest) -> 
         for seconds, score in [(2, 0.9), (1, 0.25), (1, 0.75)]
     ]
     ids = [row["id"] for row in found]
-    digest = evidence_digest(ids, (past,), "Europe/Berlin")
+    digest = digest_v1(ids, (past,), "Europe/Berlin")
     await write(queue.database, tables.cameras, camera_row("front", display_name="Front door"))
     await write(queue.database, tables.detections, *found, detection_row())
     await queue.put(

@@ -14,6 +14,7 @@ from store_svc.api.events import EventServicer, TopicLags
 from store_svc.commit_signals import CommitSignals
 from store_svc.database import tables
 from store_svc.domain.event import FAILED
+from store_svc.queries.evidence import EvidenceReader
 from store_svc.reassessments import Reassessments
 from store_svc.times import stamp
 from tests.support.loop_thread import LoopThread
@@ -48,7 +49,7 @@ def stored(loop_thread: LoopThread, postgres_server: str) -> SyncDatabase:
 def grpc_servicer(stored: SyncDatabase) -> EventServicer:
     reassessments = Reassessments(stored.database, CommitSignals().due, lambda: NOON)
     status = TopicLags(no_lag, no_lag, no_lag)
-    return EventServicer(stored.database, nothing, reassessments, status, lambda: NOON)
+    return EventServicer(stored.database, nothing, reassessments, EvidenceReader(), status, lambda: NOON)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from mesh.rpc import problem_of
 from store_svc.api.events import EventServicer, Lag, TopicLags
 from store_svc.commit_signals import CommitSignals
 from store_svc.database import tables
+from store_svc.queries.evidence import EvidenceReader
 from store_svc.reassessments import Reassessments
 from store_svc.times import stamp
 from tests.support.loop_thread import LoopThread
@@ -85,7 +86,7 @@ def status() -> TopicLags:
 def grpc_servicer(stored: SyncDatabase, live: ScriptedFeed, status: TopicLags) -> EventServicer:
     due = CommitSignals().due
     reassessments = Reassessments(stored.database, due, lambda: NOON)
-    return EventServicer(stored.database, live, reassessments, status, lambda: NOON)
+    return EventServicer(stored.database, live, reassessments, EvidenceReader(), status, lambda: NOON)
 
 
 @pytest.fixture(scope="module")

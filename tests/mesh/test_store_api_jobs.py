@@ -13,7 +13,8 @@ from store_svc.commit_signals import CommitSignals
 from store_svc.domain.job import ASSESS, Request
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.job_queue import request_message
-from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.queries.assess_inputs import AssessInputs
+from store_svc.queries.evidence import EvidenceReader
 from store_svc.read_progress import ReadProgress
 from tests.support.loop_thread import LoopThread
 from tests.support.recorded import FakeStream
@@ -30,7 +31,7 @@ def stored(loop_thread: LoopThread, postgres_server: str) -> SyncDatabase:
 def grpc_servicer(stored: SyncDatabase, loop_thread: LoopThread) -> JobServicer:
     facts = ReadProgress(FakeStream().ends, FakeStream().behind, lambda: NOON)
     assert loop_thread.run(facts.update())
-    kinds = {ASSESS: JobKind(facts, read_assess_inputs)}
+    kinds = {ASSESS: JobKind(facts, AssessInputs(EvidenceReader()).read)}
     return JobServicer(JobLeases(stored.database, kinds, CommitSignals().due, 60.0, lambda: NOON))
 
 

@@ -25,6 +25,7 @@ from store_svc.database import Database, tables
 from store_svc.detectors import Detectors
 from store_svc.domain.watch_policy import WatchSettings
 from store_svc.policy_preview import PolicyPreviews
+from store_svc.queries.evidence import EvidenceReader
 from tests.support.store_rows import (
     NOON,
     assessed_rows,
@@ -68,7 +69,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
     cameras = CameraServicer(database, nothing, previews, (), lambda: NOON)
     detections = DetectionServicer(database)
     status = TopicLags(no_lag, no_lag, no_lag)
-    events = EventServicer(database, nothing, nothing, status, lambda: NOON)
+    events = EventServicer(database, nothing, nothing, EvidenceReader(), status, lambda: NOON)
     media, keys = MediaServicer(database), KeyServicer(ApiKeys(database, lambda: NOON))
     files = [FileFingerprint(path=str(n)) for n in range(100)]
     return [

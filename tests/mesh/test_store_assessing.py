@@ -118,7 +118,7 @@ class TestAssessment:
     async def test_recorded_before_its_event_counts_when_it_is_published_again(self, store: Recorded) -> None:
         """A second assessment of the same evidence has the same id. Ignoring it would leave the event due."""
         _, digest = await evidence(store)
-        await store.rows("TRUNCATE events, jobs")
+        await store.rows("TRUNCATE events, event_evidence, jobs")
         await store.assess(assessed(EVENT, FIRST, 7, digest, score=33))
         await store.rows("TRUNCATE media, detections")
         await store.detect(detected(1, 0, urgent=True))

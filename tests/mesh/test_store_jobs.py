@@ -17,15 +17,14 @@ from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.bus import Bus, Stream, open_bus
 from mesh.topics import ASSESSED, Topic
-from store_svc.domain.evidence import EarlierEvent, evidence_digest
 from store_svc.domain.job import ASSESS, Request
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.job_queue import hasten_jobs, release_leases
-from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.queries.assess_inputs import AssessInputs
+from store_svc.queries.evidence import EvidenceReader
 from store_svc.read_progress import ReadProgress
 from store_svc.recording.event_assessed import EventAssessedRecorder
 from store_svc.sweep import facts_reached
-from store_svc.times import micros
 from tests.support.facts import assessed, detected, failed, opened_by
 from tests.support.recorded import LEASE_SECONDS, Recorded, open_recorded
 from tests.support.records import unique
@@ -41,12 +40,12 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
         yield recorded
 
 
-def is_consistent(lease: JobLease) -> bool:
-    """Returns whether the digest of the leased evidence is that of its content."""
+async def is_consistent(store: Recorded, lease: JobLease) -> bool:
+    """Returns whether the digest of the leased evidence is that of its detections and of what was frozen."""
     evidence = lease.assess.evidence
-    ids = [UUID(detection.id) for detection in evidence.detections]
-    history = [EarlierEvent(UUID(past.event_id), micros(past.started_at)) for past in evidence.history]
-    return evidence.digest == evidence_digest(ids, history, evidence.time_zone)
+    ids = [detection.id for detection in evidence.detections]
+    tracked = {index for track in evidence.tracks for index in track.detection_indexes}
+    return evidence.digest == await store.digest(lease.subject_id, *ids) and len(tracked) == len(ids)
 
 
 async def test_leased_evidence_is_consistent_while_frames_join(store: Recorded) -> None:
@@ -61,7 +60,7 @@ async def test_leased_evidence_is_consistent_while_frames_join(store: Recorded) 
         other = Recorded(store.database)
         while not growing.done():
             for lease in await other.take():
-                assert is_consistent(lease)
+                assert await is_consistent(store, lease)
                 seen.add(lease.assess.evidence.revision)
                 ids = [lease.lease_id]
                 await store.database.transaction(lambda c, ids=ids: release_leases(c, ids, store.now))  # type: ignore[misc]
@@ -115,7 +114,7 @@ class ConcurrentUse:
 
     async def lease(self, store: Recorded, number: int) -> None:
         taken = await store.take(8)
-        assert all(map(is_consistent, taken))
+        assert all([await is_consistent(store, lease) for lease in taken])
         self.leases = [lease.lease_id for lease in taken] + self.leases[:30]
         self.count("leased", len(taken))
 
@@ -228,7 +227,7 @@ class Process:
 
     def __post_init__(self) -> None:
         self.facts = ReadProgress(self.stream.ends, self.stream.behind, lambda: self.store.now)
-        kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
+        kinds = {ASSESS: JobKind(self.facts, AssessInputs(EvidenceReader()).read)}
         clock = lambda: self.store.now  # noqa: E731
         self.leases = JobLeases(self.store.database, kinds, self.store.signals.due, LEASE_SECONDS, clock)
 

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from uuid import UUID
 
 import asyncpg
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.problems import Unavailable
 from store_svc.database import open_database
-from store_svc.domain.evidence import evidence_digest
 from store_svc.recording import camera_locks, media_detected
 from store_svc.recording.media_record import read_media
 from tests.support.facts import detected, found, opened_by
@@ -115,9 +113,11 @@ class TestOrder:
                 await store.detect(*batch)
             first += len(batch)
         rows = await store.rows(
-            "SELECT id, started_at, ended_at, labels, detection_count, media_count, history, evidence_digest,"
-            " (SELECT array_agg(d.id ORDER BY d.id) FROM detections d WHERE event_id = e.id)"
-            " FROM events e ORDER BY id"
+            "SELECT id, started_at, ended_at, labels, detection_count, media_count, evidence_digest,"
+            " frozen_digest,"
+            " (SELECT array_agg(d.id ORDER BY d.number) FROM detections d WHERE event_id = e.id),"
+            " scene, body, camera_revision"
+            " FROM events e JOIN event_evidence ON event_id = id ORDER BY id"
         )
         return [tuple(row) for row in rows]
 
@@ -194,9 +194,9 @@ class TestOrder:
                 await roll_back(processes[partition], detected(100 + n, n))
                 message = detected(n, n, labels=["person"] * (1 + n % 3))
                 await processes[partition].detect(message, partition=partition)
-                members = [UUID(id) for id in (await one.members())[opened_by(1)]]
+                members = (await one.members())[opened_by(1)]
                 event = await one.event(opened_by(1))
-                assert event["evidence_digest"] == evidence_digest(members, (), "UTC")
+                assert event["evidence_digest"] == await one.digest(opened_by(1), *members)
             assert len(members) == 14
 
     async def test_new_cameras_in_opposite_orders_do_not_deadlock(self, postgres_url: str) -> None:

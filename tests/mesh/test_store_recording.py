@@ -1,8 +1,8 @@
 """Records MediaDetected, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
+from uuid import UUID
 
-import asyncpg
 import pytest
 
 from lares.detect.v1.events_pb2 import MediaDetected
@@ -10,7 +10,7 @@ from lares.store.v1.event_pb2 import EVENT_STATUS_PENDING
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.boxes import bounding_box
 from store_svc.camera_repository import CameraRepository
-from store_svc.domain.evidence import EarlierEvent, evidence_digest, load_history
+from store_svc.domain.evidence import EarlierEvent, digest_v1, dump_history
 from store_svc.domain.job import URGENT
 from store_svc.ids import file_id
 from store_svc.queries.media import get_media
@@ -45,7 +45,7 @@ class TestPhoto:
         assert await store.members() == {opened_by(1): sorted(found(1, rank) for rank in range(3))}
         row = await store.event(opened_by(1))
         ids = [found(1, rank) for rank in range(3)]
-        assert row["evidence_digest"] == evidence_digest(ids, (), "UTC")  # type: ignore[arg-type]
+        assert row["evidence_digest"] == await store.digest(opened_by(1), *ids)
         assert (row["last_recorded_at"], row["labels"]) == (NOON, ["car", "person"])
         assert await store.counts("jobs") == [0]
 
@@ -133,7 +133,7 @@ class TestGrowing:
         assert second.event.ended_at == stamp(at(20))
         row = await store.event(opened_by(1))
         ids = [found(1), found(2), found(3), found(3, 1)]
-        assert row["evidence_digest"] == evidence_digest(ids, (), "UTC")  # type: ignore[arg-type]
+        assert row["evidence_digest"] == await store.digest(opened_by(1), *ids)
         assert (row["revision"], row["evidence_revision"], row["sequence"]) == (2, 2, 2)
 
     async def test_by_a_late_photo_extends_backwards(self, store: Recorded) -> None:
@@ -154,33 +154,64 @@ class TestGrowing:
         row = await store.event(opened_by(1))
         assert (row["closed"], row["detection_count"]) == (False, 2)
 
-    async def test_frozen_history_is_as_the_log_had_it(self, store: Recorded) -> None:
+    async def test_the_events_of_the_hour_before_are_frozen_as_the_log_had_them(
+        self, store: Recorded
+    ) -> None:
         await store.detect(detected(1, 0), detected(2, 100), detected(3, 3700))
-        await store.detect(detected(4, 50))  # late: joins neither event, and changes no history
-        await store.detect(detected(5, 3650))
-        third = await store.event(opened_by(3))
-        known = (EarlierEvent(row_id(2), micros(at(100))),)
-        assert load_history(third["history"]) == known
-        assert third["evidence_digest"] == evidence_digest([found(3)], known, "UTC")  # type: ignore[list-item]
-        fifth = await store.event(opened_by(5))
-        assert load_history(fifth["history"]) == (EarlierEvent(row_id(4), micros(at(50))), *known)
+        await store.detect(detected(4, 50))  # late: joins neither event, and changes nothing frozen
+        await store.detect(detected(6, 110), detected(5, 3650), detected(7, 111))
+        assert await past(store, 3) == [(opened_by(2), 100, 100, 1)]
+        assert await past(store, 5) == [(opened_by(4), 50, 50, 1), (opened_by(2), 100, 110, 2)]
 
-    async def test_uses_the_cameras_time_zone_of_that_transaction(self, store: Recorded) -> None:
+    async def test_uses_the_cameras_configuration_of_the_transaction_that_opens_it(
+        self, store: Recorded
+    ) -> None:
         await store.detect(detected(1, 0))
-        before = (await store.event(opened_by(1)))["evidence_digest"]
+        cameras = CameraRepository(store.database, store.signals, lambda: store.now)
+        await cameras.update("front", {"time_zone": "Asia/Tokyo", "display_name": "Street"})
+        await store.detect(detected(2, 1), detected(3, 100))
+        first, later = await store.event(opened_by(1)), await store.event(opened_by(3))
+        assert (first["time_zone"], later["time_zone"]) == ("UTC", "Asia/Tokyo")
+        assert first["evidence_digest"] == await store.digest(opened_by(1), found(1), found(2))
+        names = [(await store.frozen(opened_by(n))).message().camera_name for n in (1, 3)]
+        assert names == ["Front", "Street"]
+        rows = await store.rows("SELECT camera_revision FROM event_evidence ORDER BY camera_revision")
+        assert [row["camera_revision"] for row in rows] == [1, 2]
+
+    async def test_of_an_earlier_version_keeps_its_kind_of_evidence(self, store: Recorded) -> None:
+        """It has the latest time zone, and no row in `event_evidence`."""
+        known = (EarlierEvent(UUID(opened_by(9)), micros(at(-100))),)
+        await store.detect(detected(1, 0))
+        await store.rows("DELETE FROM event_evidence")
+        await store.rows("UPDATE detections SET number = NULL")
+        old = digest_v1([UUID(found(1))], known, "UTC")
+        values = dump_history(known), old
+        await store.rows(
+            "UPDATE events SET frozen_digest = NULL, history = $1, evidence_digest = $2", *values
+        )
         cameras = CameraRepository(store.database, store.signals, lambda: store.now)
         await cameras.update("front", {"time_zone": "Asia/Tokyo"})
-        row = await store.event(opened_by(1))
-        assert row["evidence_digest"] == before  # changing the configuration does not change the evidence
-        assert await store.counts("jobs") == [0]
-        await store.detect(detected(2, 1))
-        row = await store.event(opened_by(1))
+        await store.detect(detected(2, 1), detected(3, 100))
+        row, ids = await store.event(opened_by(1)), [UUID(found(1)), UUID(found(2))]
         assert row["time_zone"] == "Asia/Tokyo"
-        assert row["evidence_digest"] == evidence_digest([found(1), found(2)], (), "Asia/Tokyo")  # type: ignore[list-item]
+        assert row["evidence_digest"] == digest_v1(ids, known, "Asia/Tokyo")
+        await store.sweep(after=60)
+        old_lease, new_lease = sorted(await store.take(), key=lambda lease: lease.assess.evidence.derivation)
+        assert old_lease.assess.evidence.digest == row["evidence_digest"]
+        assert [past.event_id for past in old_lease.assess.evidence.history] == [opened_by(9)]
+        assert not old_lease.assess.evidence.tracks
+        (before,) = new_lease.assess.evidence.past
+        assert (before.event_id, before.detection_count, list(before.labels)) == (opened_by(1), 2, ["person"])
 
 
-def row_id(n: int) -> "asyncpg.pgproto.pgproto.UUID":
-    return asyncpg.pgproto.pgproto.UUID(opened_by(n))
+async def past(store: Recorded, n: int) -> list[tuple[str, int, int, int]]:
+    """Of the event that the nth photo has opened: the events before, with seconds after noon and numbers of
+    detections."""
+    message, noon = (await store.frozen(opened_by(n))).message(), stamp(NOON).seconds
+    return [
+        (one.event_id, one.started_at.seconds - noon, one.ended_at.seconds - noon, one.detection_count)
+        for one in message.past
+    ]
 
 
 class TestRepetition:

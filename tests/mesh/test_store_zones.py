@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from lares.detect.v1.events_pb2 import MediaDetected
 from lares.scene.v1.scene_pb2 import (
     ZONE_KIND_APPROACH,
     ZONE_KIND_ENTRY,
@@ -29,8 +28,9 @@ from store_svc.policy_preview import PolicyPreviews
 from store_svc.queries.cameras import stored_camera
 from store_svc.recording import media_detected
 from store_svc.scene_warnings import SceneWarnings
-from tests.support.facts import opened_by, reported
+from tests.support.facts import opened_by
 from tests.support.recorded import Recorded, open_recorded
+from tests.support.seen import polygon, seen
 
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 LOWER = ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0))
@@ -42,10 +42,6 @@ async def store(postgres_url: str) -> AsyncIterator[Recorded]:
         yield recorded
 
 
-def polygon(corners: tuple[tuple[float, float], ...]) -> list[Point]:
-    return [Point(x=x, y=y) for x, y in corners]
-
-
 ZONES = [
     Zone(id="path", kind=ZONE_KIND_APPROACH, polygon=polygon(LOWER)),
     Zone(id="door", kind=ZONE_KIND_ENTRY, polygon=polygon(LEFT)),
@@ -54,15 +50,6 @@ ZONES = [
 
 def cameras_of(store: Recorded) -> CameraRepository:
     return CameraRepository(store.database, store.signals, lambda: store.now)
-
-
-def seen(n: int, seconds: float, *feet: tuple[float, float], label: str = "person") -> MediaDetected:
-    """The nth photo, with a thing at each of these foot points: its box is 0.125 wide and 0.25 high."""
-    message = reported(n, seconds, *[(label, 0.75)] * len(feet))
-    for detection, (x, y) in zip(message.frames[0].detections, feet, strict=True):
-        box = detection.bounding_box
-        box.x_min, box.y_min, box.x_max, box.y_max = x - 0.0625, y - 0.25, x + 0.0625, y
-    return message
 
 
 async def zones_of(store: Recorded) -> list[list[str]]:

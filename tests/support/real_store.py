@@ -40,12 +40,14 @@ from store_svc.commit_signals import CommitSignals
 from store_svc.database import Connection, Database, tables
 from store_svc.detectors import Detectors
 from store_svc.domain.camera_scene import SCENE_SETTINGS, changed_scene
+from store_svc.domain.evidence import digest_v1
 from store_svc.domain.watch_policy import WatchSettings
 from store_svc.house.modes import Modes
 from store_svc.house.people import People
 from store_svc.house.presence import PresenceReports
 from store_svc.house.visits import ExpectedVisits
 from store_svc.policy_preview import PolicyPreviews
+from store_svc.queries.evidence import EvidenceReader
 from store_svc.queries.feed import list_changes
 from store_svc.reassessments import Reassessments
 from store_svc.times import micros, moment
@@ -75,7 +77,7 @@ def add_real_services(database: Database, server: GrpcServer) -> None:
         ),
         (
             add_EventServiceServicer_to_server,
-            EventServicer(database, feed, reassessments, lags, lambda: NOON),
+            EventServicer(database, feed, reassessments, EvidenceReader(), lags, lambda: NOON),
             "v1.EventService",
         ),
         (
@@ -116,7 +118,11 @@ async def copy_store(fake: FakeStore, database: Database) -> None:
     await _write(
         database,
         tables.events,
-        (_event(event, failures[event.id]["id"] if event.id in failures else None) for event in fake.events),
+        (
+            _event(event, failures[event.id]["id"] if event.id in failures else None)
+            | {"evidence_digest": _evidence_digest(fake, event)}
+            for event in fake.events
+        ),
     )
     for history in fake.assessments.values():
         # One by one and oldest first, because they are listed in the order in which they were recorded.
@@ -264,6 +270,11 @@ def _event(event: Event, failure_id: UUID | None) -> Row:
         severity=event.assessment.severity if assessed else None,
         failure_id=failure_id,
     )
+
+
+def _evidence_digest(fake: FakeStore, event: Event) -> str:
+    ids = [UUID(stored.detection.id) for stored in fake.detections if stored.event_id == event.id]
+    return digest_v1(ids, (), "UTC")
 
 
 def _assessment(assessment: Assessment) -> Row:

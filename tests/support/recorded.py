@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 from google.protobuf.message import Message
@@ -20,12 +21,16 @@ from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import Consumer
 from store_svc.database import Database, open_database
 from store_svc.domain.assembly import AssemblyLimits
+from store_svc.domain.evidence import digest_v2
+from store_svc.domain.frozen_evidence import FrozenEvidence
 from store_svc.domain.job import ASSESS
 from store_svc.domain.watch_policy import WatchSettings
+from store_svc.house.contexts import HouseContexts
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
-from store_svc.queries.assess_inputs import read_assess_inputs
+from store_svc.queries.assess_inputs import AssessInputs
+from store_svc.queries.evidence import EvidenceReader
 from store_svc.read_progress import ReadProgress
 from store_svc.reassessments import Reassessments
 from store_svc.recording.event_assessed import EventAssessedRecorder
@@ -36,6 +41,7 @@ from store_svc.sweep import Sweep, sweep_once
 from tests.support.facts import NOON, deliveries
 
 LEASE_SECONDS = 60.0
+ENTRY_DELAY = timedelta(seconds=120)
 
 
 class FakeStream:
@@ -89,14 +95,15 @@ class Recorded:
             return self.now
 
         self.offsets = Offsets(self.database, "store_svc")
-        self.recorder = MediaDetectedRecorder(self.limits, self.watch, self.time_zone, clock)
+        houses = HouseContexts(ENTRY_DELAY)
+        self.recorder = MediaDetectedRecorder(self.limits, self.watch, self.time_zone, houses, clock)
         self.detected = Consumer(self.database, self.offsets, self.signals, self.recorder)
         self.rejected = Consumer(self.database, self.offsets, self.signals, MediaRejectedRecorder(clock))
         self.assessed = Consumer(self.database, self.offsets, self.signals, EventAssessedRecorder(clock))
         self.reassessments = Reassessments(self.database, self.signals.due, clock)
         self.sweeper = Sweep(self.database, self.limits.gap / 1_000_000, LEASE_SECONDS, clock)
         self.facts = ReadProgress(self.assessments.ends, self.assessments.behind, clock)
-        kinds = {ASSESS: JobKind(self.facts, read_assess_inputs)}
+        kinds = {ASSESS: JobKind(self.facts, AssessInputs(EvidenceReader()).read)}
         self.leases = JobLeases(self.database, kinds, self.signals.due, LEASE_SECONDS, clock)
 
     async def detect(self, *messages: MediaDetected, partition: int = 0, first: int | None = None) -> None:
@@ -138,6 +145,15 @@ class Recorded:
     async def event(self, id: str) -> asyncpg.Record:
         (row,) = await self.rows("SELECT * FROM events WHERE id = $1", id)
         return row
+
+    async def frozen(self, id: str) -> FrozenEvidence:
+        """What is frozen of the event's evidence."""
+        (row,) = await self.rows("SELECT scene, body FROM event_evidence WHERE event_id = $1", id)
+        return FrozenEvidence(row["scene"], row["body"])
+
+    async def digest(self, id: str, *detections: str) -> str:
+        """The digest of the event's evidence with these detections."""
+        return digest_v2(map(UUID, detections), (await self.frozen(id)).digest)
 
     async def job(self, id: str) -> asyncpg.Record | None:
         """The `assess` job of the event; None where it has none."""

@@ -16,7 +16,7 @@ from lares.store.v1.events_pb2 import EventChanged
 from store_svc.database import Connection, Database, open_database, tables
 from store_svc.database.statement import copy_rows
 from store_svc.domain.event import ASSESSED, FAILED, PENDING
-from store_svc.domain.evidence import evidence_digest
+from store_svc.domain.evidence import digest_v1
 from store_svc.domain.job import ASSESS
 from store_svc.migration import migrate
 from store_svc.times import stamp
@@ -123,7 +123,7 @@ def event_row(**changes: Any) -> Row:
         "last_recorded_at": NOON,
         "history": [],
         "time_zone": "UTC",
-        "evidence_digest": evidence_digest([], (), "UTC"),
+        "evidence_digest": digest_v1([], (), "UTC"),
         "evidence_revision": 1,
         "assessment_id": None,
         "assessed_digest": None,

@@ -9,7 +9,9 @@ from uuid import UUID
 import detect_svc.service
 import store_svc.service
 from lares.ingest.v1.media_pb2 import FileFingerprint
+from lares.scene.v1.scene_pb2 import GROUND_DRIVE, ZONE_KIND_ENTRY, Point, Zone
 from lares.store.internal.v1.job_service_pb2 import JobLease
+from lares.store.v1.camera_scene_pb2 import CameraScene
 from mesh.bus.group_member import GroupSubscription
 from mesh.identity import assessment_id, detection_id, event_id, media_id, rejection_id
 from mesh.topics import DEAD_LETTER_SERVICES, DETECTED, TOPICS, dead_letters
@@ -18,7 +20,9 @@ from reason_svc.messages import failure_fact
 from reason_svc.rules.v1.scoring import assess
 from store_svc import migration, outbox
 from store_svc.api_keys import ADMIN_ID
-from store_svc.domain.evidence import EarlierEvent, evidence_digest
+from store_svc.domain.evidence import EarlierEvent, digest_v1, digest_v2
+from store_svc.domain.frozen_evidence import freeze, frozen_scene
+from store_svc.domain.house import HouseContext
 from store_svc.ids import file_id
 from tests.support.evidence import NIGHT, detections, evidence
 
@@ -52,7 +56,20 @@ def test_the_admin_key_keeps_its_id() -> None:
 def test_the_digest_of_evidence_does_not_change() -> None:
     past = [EarlierEvent(UUID(EVENT), 1_700_000_000_000_000)]
     expected = "55d98af79b417af9f756e19c75e28174f9b2c3703224d954bf57f38fc53711bc"
-    assert evidence_digest([UUID(MEDIA)], past, "Europe/Berlin") == expected
+    assert digest_v1([UUID(MEDIA)], past, "Europe/Berlin") == expected
+
+
+def test_the_bytes_of_frozen_evidence_do_not_change() -> None:
+    past = [EarlierEvent(UUID(EVENT), 1_700_000_000_000_000, 1_700_000_000_500_000, 3)]
+    corners = [Point(x=x, y=y) for x, y in ((0, 0.25), (1, 0), (1, 1))]
+    zones = [Zone(id="door", name="Door", kind=ZONE_KIND_ENTRY, polygon=corners)]
+    scene = frozen_scene(CameraScene(zones=zones, ground=GROUND_DRIVE).SerializeToString())
+    house = HouseContext(mode="away", site_notes=("The gate is old.",))
+    frozen = freeze(scene, "front-door", "Front", "Europe/Berlin", past, house)
+    assert frozen.digest.hex() == "0c4f73ff74adf7b2967985611fa9903eeb8686fff297772ca746eb775d9c74f1"
+    assert digest_v2([UUID(MEDIA)], frozen.digest) == (
+        "fd62ec5634b738faa4651f4afdb2d95adc76dd1b828242ca853708ed34266811"
+    )
 
 
 def test_topics_keep_their_names() -> None:

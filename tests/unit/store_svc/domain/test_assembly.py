@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.identity import event_id
-from store_svc.domain.assembly import AssemblyFrame, AssemblyLimits, EventSpan, Timeline, event_windows
-from store_svc.domain.evidence import EarlierEvent, History
+from store_svc.domain.assembly import (
+    AssemblyFrame,
+    AssemblyLimits,
+    EventSpan,
+    Placement,
+    Timeline,
+    event_windows,
+)
+from store_svc.domain.evidence import EarlierEvent
 from store_svc.times import SECOND
 
 LIMITS = AssemblyLimits(gap=30 * SECOND, span=90 * SECOND, detections=500)
@@ -37,8 +44,8 @@ def span(id: int, started: float, ended: float, detections: int = 1) -> EventSpa
 
 def joined(spans: Sequence[EventSpan], at: float, detections: int = 1) -> UUID | None:
     """Returns the event that a frame joins, or None if the frame opens one."""
-    id, history = Timeline(spans, LIMITS).place(frame(0, at, detections))
-    return id if history is None else None
+    placed = Timeline(spans, LIMITS).place(frame(0, at, detections))
+    return placed.event_id if placed.history is None else None
 
 
 class TestLimits:
@@ -103,12 +110,20 @@ class TestChoice:
 class TestHistory:
     def test_has_the_events_started_in_the_hour_before_in_order(self) -> None:
         known = [span(4, 3599, 3599), span(2, 0, 1), span(3, 40, 50), span(1, -1, 0), span(5, 3700, 3700)]
-        _, history = Timeline(known, LIMITS).place(frame(0, 3640))
-        assert history == (EarlierEvent(UUID(int=3), 40 * SECOND), EarlierEvent(UUID(int=4), 3599 * SECOND))
+        assert Timeline(known, LIMITS).place(frame(0, 3640)).history == (
+            EarlierEvent(UUID(int=3), 40 * SECOND, 50 * SECOND, 1),
+            EarlierEvent(UUID(int=4), 3599 * SECOND, 3599 * SECOND, 1),
+        )
 
     def test_has_no_event_of_the_same_time(self) -> None:
-        _, history = Timeline([span(1, 0, 0, 500)], LIMITS).place(frame(0, 0))
-        assert history == ()
+        assert Timeline([span(1, 0, 0, 500)], LIMITS).place(frame(0, 0)).history == ()
+
+    def test_has_the_events_as_they_are_then(self) -> None:
+        timeline = Timeline([span(1, 0, 10, 4)], LIMITS)
+        assert timeline.place(frame(0, 20, 3)) == Placement(UUID(int=1), 4, None)
+        opened = timeline.place(frame(1, 100))
+        assert timeline.place(frame(2, 25)) == Placement(UUID(int=1), 7, None)
+        assert opened.history == (EarlierEvent(UUID(int=1), 0, 20 * SECOND, 7),)
 
 
 # Times in half seconds, some about an hour apart, and small limits, so that borders and ties are frequent.
@@ -118,12 +133,10 @@ FRAMES = st.lists(
 ).map(lambda triples: [frame(n, half / 2 + hour, count) for n, (half, hour, count) in enumerate(triples)])
 
 
-def by_definition(
-    frames: Sequence[AssemblyFrame], limits: AssemblyLimits
-) -> list[tuple[UUID, History | None]]:
+def by_definition(frames: Sequence[AssemblyFrame], limits: AssemblyLimits) -> list[Placement]:
     """Places frames by the definition of assembly, over all events."""
     events: list[EventSpan] = []
-    placed: list[tuple[UUID, History | None]] = []
+    placed: list[Placement] = []
     for each in frames:
         candidates = [
             (max(e.started_at - each.at, each.at - e.ended_at, 0), e.started_at, e.id, e)
@@ -135,21 +148,26 @@ def by_definition(
         ]
         if candidates:
             event = min(candidates)[3]
+            placed.append(Placement(event.id, event.detections, None))
             event.add(each)
-            placed.append((event.id, None))
             continue
-        hour = sorted((e.started_at, e.id) for e in events if 0 < each.at - e.started_at <= 3600 * SECOND)
+        hour = sorted(
+            (e.started_at, e.id, e.ended_at, e.detections)
+            for e in events
+            if 0 < each.at - e.started_at <= 3600 * SECOND
+        )
+        history = tuple(EarlierEvent(id, at, until, count) for at, id, until, count in hour)
         events.append(EventSpan(UUID(event_id(each.media_id, each.index)), each.at, each.at, each.detections))
-        placed.append((events[-1].id, tuple(EarlierEvent(id, at) for at, id in hour)))
+        placed.append(Placement(events[-1].id, 0, history))
     return placed
 
 
 def in_batches(
     frames: Sequence[AssemblyFrame], cuts: Iterable[int], limits: AssemblyLimits
-) -> list[tuple[UUID, History | None]]:
+) -> list[Placement]:
     """Places frames as the store does, with a timeline for each batch, of the events in its windows."""
     rows: dict[UUID, EventSpan] = {}
-    placed: list[tuple[UUID, History | None]] = []
+    placed: list[Placement] = []
     borders = [0, *sorted(min(cut, len(frames)) for cut in cuts), len(frames)]
     for start, end in pairwise(borders):
         batch = frames[start:end]
@@ -162,9 +180,9 @@ def in_batches(
         opened: dict[UUID, EventSpan] = {}
         timeline = Timeline(shown.values(), limits)
         for each in batch:
-            id, history = timeline.place(each)
-            placed.append((id, history))
-            if history is not None:
+            placed.append(timeline.place(each))
+            id = placed[-1].event_id
+            if placed[-1].history is not None:
                 opened[id] = EventSpan(id, each.at, each.at, each.detections)
             elif id in opened:
                 opened[id].add(each)

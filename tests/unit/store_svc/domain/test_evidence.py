@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store_svc.domain.evidence import EarlierEvent, dump_history, evidence_digest, load_history
+from store_svc.domain.evidence import EarlierEvent, digest_v1, dump_history, load_history
 
 A, B, C = (UUID(int=n) for n in (1, 2, 3))
 EARLIER_EVENTS = st.builds(EarlierEvent, st.uuids(), st.integers(-(10**15), 10**15))
@@ -18,12 +18,12 @@ def test_digest_is_hex_sha256_of_sorted_ids_history_and_time_zone() -> None:
     text = f"Europe/Berlin\n{A}\n{B}\n{C} 5000000"
     history = (EarlierEvent(C, 5_000_000),)
     expected = hashlib.sha256(text.encode()).hexdigest()
-    assert evidence_digest([B, A], history, "Europe/Berlin") == expected
+    assert digest_v1([B, A], history, "Europe/Berlin") == expected
 
 
 @given(st.permutations([A, B, C]))
 def test_digest_does_not_depend_on_the_order_of_detections(ids: list[UUID]) -> None:
-    assert evidence_digest(ids, (), "UTC") == evidence_digest([A, B, C], (), "UTC")
+    assert digest_v1(ids, (), "UTC") == digest_v1([A, B, C], (), "UTC")
 
 
 def test_digest_depends_on_every_part() -> None:
@@ -36,7 +36,7 @@ def test_digest_depends_on_every_part() -> None:
         ([A, B], (EarlierEvent(C, 1),), "Asia/Tokyo"),
         ([A, B, C], (), "UTC"),
     ]
-    assert len({evidence_digest(*base), *(evidence_digest(*other) for other in others)}) == len(others) + 1
+    assert len({digest_v1(*base), *(digest_v1(*other) for other in others)}) == len(others) + 1
 
 
 @given(HISTORIES)

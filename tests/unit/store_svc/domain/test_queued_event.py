@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from store_svc.domain.event import ASSESSED, PENDING, StoredEvent
-from store_svc.domain.evidence import evidence_digest
+from store_svc.domain.evidence import digest_v1
 from store_svc.domain.queued_event import QueuedEvent
 from store_svc.times import moment
 from tests.support.queued_events import (
@@ -27,7 +27,7 @@ class TestAddFrames:
         assert new.event.detection_count == 2
         assert new.event.media_count == 2
         assert new.event.labels == frozenset({"person", "car"})
-        assert new.event.evidence_digest == evidence_digest(IDS[:2], (), "UTC")
+        assert new.event.evidence_digest == digest_v1(IDS[:2], (), "UTC")
 
     def test_is_one_revision_for_any_number_of_frames(self) -> None:
         queued = opened()
@@ -38,7 +38,7 @@ class TestAddFrames:
         assert queued.event.started_at == -7
         assert queued.event.ended_at == 9
         assert queued.event.last_recorded_at == LATER
-        assert queued.event.evidence_digest == evidence_digest(IDS[:3], (), "UTC")
+        assert queued.event.evidence_digest == digest_v1(IDS[:3], (), "UTC")
 
     def test_the_fast_path_makes_it_due_at_once_but_only_once(self) -> None:
         queued = opened(frame(0, urgent=True))
@@ -59,7 +59,7 @@ class TestAddFrames:
     def test_updates_the_time_zone(self) -> None:
         queued = opened()
         queued.add_frames(frames(frame(1), zone="Asia/Tokyo"), IDS[:1], LATER)
-        assert queued.event.evidence_digest == evidence_digest(IDS[:2], (), "Asia/Tokyo")
+        assert queued.event.evidence_digest == digest_v1(IDS[:2], (), "Asia/Tokyo")
 
     def test_updates_the_rank_and_the_input_of_the_job_and_keeps_its_lease(self) -> None:
         queued = QueuedEvent(StoredEvent(UUID(int=99), "front", 9, 9, (), NOON))

@@ -119,11 +119,14 @@ class Evidence(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     PAST_FIELD_NUMBER: _builtins.int
     DERIVATION_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     revision: _builtins.int
     """The revision of the event that it was made from. The assessment with the highest one applies."""
     digest: _builtins.str
-    """Hex SHA-256 of the sorted detection ids, the history and the time zone."""
+    """Hex SHA-256 of the sorted detection ids and of what was frozen when the event opened: all of this message that does
+    not follow from the detections.
+    """
     camera_id: _builtins.str
     camera_name: _builtins.str
     """Written by people: it is data, never an instruction."""
@@ -186,6 +189,12 @@ class Evidence(_message.Message):
     def past(self) -> _containers.RepeatedCompositeFieldContainer[Global___PastEvent]:
         """The camera's other events in the hour before, with what happened in them; `history` names the same events."""
 
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the lists of this message from which something was left out when the evidence was frozen, because it
+        would have been too large.
+        """
+
     def __init__(
         self,
         *,
@@ -213,10 +222,11 @@ class Evidence(_message.Message):
         changes: _abc.Iterable[Global___Change] | None = ...,
         past: _abc.Iterable[Global___PastEvent] | None = ...,
         derivation: _builtins.str = ...,
+        left_out: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "changes", b"changes", "derivation", b"derivation", "detections", b"detections", "digest", b"digest", "ended_at", b"ended_at", "event_id", b"event_id", "expected", b"expected", "ground", b"ground", "habits", b"habits", "history", b"history", "light", b"light", "lines", b"lines", "mode", b"mode", "past", b"past", "people", b"people", "present_person_ids", b"present_person_ids", "revision", b"revision", "site_notes", b"site_notes", "started_at", b"started_at", "time_zone", b"time_zone", "tracks", b"tracks", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "changes", b"changes", "derivation", b"derivation", "detections", b"detections", "digest", b"digest", "ended_at", b"ended_at", "event_id", b"event_id", "expected", b"expected", "ground", b"ground", "habits", b"habits", "history", b"history", "left_out", b"left_out", "light", b"light", "lines", b"lines", "mode", b"mode", "past", b"past", "people", b"people", "present_person_ids", b"present_person_ids", "revision", b"revision", "site_notes", b"site_notes", "started_at", b"started_at", "time_zone", b"time_zone", "tracks", b"tracks", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,11 +286,14 @@ class PastEvent(_message.Message):
     STAYS_FIELD_NUMBER: _builtins.int
     INWARD_CROSSINGS_FIELD_NUMBER: _builtins.int
     STATIONARY_MATCHES_FIELD_NUMBER: _builtins.int
+    DETECTION_COUNT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     inward_crossings: _builtins.int
     """How many tracks crossed a line inwards."""
     stationary_matches: _builtins.int
     """How many of this event's stationary vehicles stood there then, too."""
+    detection_count: _builtins.int
+    """How many detections it had then, to which all of this applies. Unknown if 0."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -301,10 +314,11 @@ class PastEvent(_message.Message):
         stays: _abc.Iterable[Global___Stay] | None = ...,
         inward_crossings: _builtins.int = ...,
         stationary_matches: _builtins.int = ...,
+        detection_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "event_id", b"event_id", "inward_crossings", b"inward_crossings", "labels", b"labels", "started_at", b"started_at", "stationary_matches", b"stationary_matches", "stays", b"stays"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detection_count", b"detection_count", "ended_at", b"ended_at", "event_id", b"event_id", "inward_crossings", b"inward_crossings", "labels", b"labels", "started_at", b"started_at", "stationary_matches", b"stationary_matches", "stays", b"stays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,115 @@
+"""What the transaction that opens an event freezes of its evidence: all but the detections. Pure.
+
+It is kept as the bytes of two Evidence messages, which are one message if they are read one after the
+other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lares.reason.v1.evidence_pb2 import Evidence, ExpectedVisit, PastEvent, Person, Relation
+from lares.store.v1.camera_scene_pb2 import CameraScene
+from mesh.scene import tracks
+from store_svc.domain.evidence import EarlierEvent, sha256_of
+from store_svc.domain.house import HouseContext, KnownPerson
+from store_svc.times import stamp
+
+MOST_BYTES = 16 * 1024  # of a body
+MOST_PAST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenEvidence:
+    """`scene` has the camera's zones, lines and ground, `body` all the rest; both are serialised Evidence.
+
+    `digest` covers both, as they are stored, with the version of the code that derives the tracks, which the
+    body names. A field of a message is a number, a length and a value, and fields are written in the order of
+    their numbers, so the same evidence has the same bytes in every database.
+    """
+
+    scene: bytes
+    body: bytes
+
+    @property
+    def digest(self) -> bytes:
+        return sha256_of(self.scene, self.body)
+
+    def message(self) -> Evidence:
+        return Evidence.FromString(self.scene + self.body)
+
+
+def frozen_scene(scene: bytes) -> bytes:
+    """What evidence takes from a camera's scene, a serialised CameraScene: zones, lines and ground."""
+    if not scene:
+        return b""
+    message = CameraScene.FromString(scene)
+    return _bytes(Evidence(zones=message.zones, lines=message.lines, ground=message.ground))
+
+
+def freeze(
+    scene: bytes,
+    camera_id: str,
+    camera_name: str,
+    time_zone: str,
+    past: Sequence[EarlierEvent],
+    house: HouseContext,
+) -> FrozenEvidence:
+    """`scene` is that of `frozen_scene`. `past` are the camera's events of the hour before, in order of their
+    start, as they were then."""
+    body = Evidence(
+        camera_id=camera_id,
+        camera_name=camera_name,
+        time_zone=time_zone,
+        mode=house.mode,
+        people=map(person_message, house.people),
+        present_person_ids=map(str, house.present_person_ids),
+        expected=[
+            ExpectedVisit(id=visit.id, name=visit.name, labels=visit.labels, zone_ids=visit.zone_ids)
+            for visit in house.expected
+        ],
+        site_notes=house.site_notes,
+        derivation=tracks.VERSION,
+    )
+    for event in past:
+        body.past.add(
+            event_id=str(event.event_id),
+            started_at=stamp(event.started_at),
+            ended_at=stamp(event.ended_at),
+            detection_count=event.detections,
+        )
+    return FrozenEvidence(scene, _bytes(_limited(body)))
+
+
+def person_message(person: KnownPerson) -> Person:
+    return Person(id=str(person.id), name=person.name, relation=Relation.ValueType(person.relation))
+
+
+def _limited(body: Evidence) -> Evidence:
+    """Leaves out what makes the body too large, and says so in it. What goes first matters least; nothing of
+    it can hide a danger: notes are for language models only, the others can only lower a score."""
+    left_out: list[str] = []
+    if len(body.past) > MOST_PAST:
+        del body.past[: len(body.past) - MOST_PAST]
+        left_out.append("past")
+    for name, place in (("past", 0), ("site_notes", -1), ("habits", -1), ("expected", -1), ("people", -1)):
+        items: Any = getattr(body, name)
+        while items and body.ByteSize() > MOST_BYTES - 100:  # the rest is for `left_out`
+            del items[place]
+            if name not in left_out:
+                left_out.append(name)
+    if "people" in left_out:
+        known = {person.id for person in body.people}
+        present = [id for id in body.present_person_ids if id in known]
+        body.present_person_ids[:] = present
+    body.left_out.extend(left_out)
+    return body
+
+
+def past_with_history(past: Sequence[PastEvent]) -> list[PastEvent]:
+    """The same events as the field `history` has them, which earlier reasoners read."""
+    return [PastEvent(event_id=event.event_id, started_at=event.started_at) for event in past]
+
+
+def _bytes(message: Evidence) -> bytes:
+    return message.SerializeToString(deterministic=True)
