@@ -179,7 +179,8 @@ class Config(BaseSettings):
         120,
         ge=0,
         le=3600,
-        description="Maximum seconds by which a change of the mode can be backdated.",
+        description="A change of the mode or of presence applies to events that began at most these seconds "
+        "before, and a change of the mode can be backdated by as much.",
     )
     ingest_polling: bool = Field(
         False, description="Whether the cameras folder is polled, as network mounts need."

@@ -40,6 +40,7 @@ from store_svc.domain.assembly import AssemblyLimits
 from store_svc.domain.job import ASSESS
 from store_svc.domain.watch_policy import WatchSettings
 from store_svc.first_offsets import ensure_detect_offsets
+from store_svc.house.amendments import EvidenceAmendments
 from store_svc.house.contexts import HouseContexts
 from store_svc.house.modes import Modes
 from store_svc.house.people import People
@@ -136,7 +137,7 @@ async def _add_services(
     add, package = partial(mesh.server.add, needs=["postgres"]), "lares.store.v1"
     add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")
     add(add_EventServiceServicer_to_server, events, f"{package}.EventService")
-    add(add_HouseServiceServicer_to_server, _house(config, database), f"{package}.HouseService")
+    add(add_HouseServiceServicer_to_server, _house(config, database, signals), f"{package}.HouseService")
     add(add_MediaServiceServicer_to_server, MediaServicer(database), f"{package}.MediaService")
     add(add_DetectionServiceServicer_to_server, DetectionServicer(database), f"{package}.DetectionService")
     add(add_KeyServiceServicer_to_server, KeyServicer(keys), f"{package}.KeyService", operator=True)
@@ -148,10 +149,13 @@ async def _add_services(
     add(add_OffsetServiceServicer_to_server, offsets, f"{internal}.OffsetService")
 
 
-def _house(config: Config, database: Database) -> HouseServicer:
-    modes = Modes(database, config.time_zone, timedelta(seconds=config.entry_delay_seconds), now)
+def _house(config: Config, database: Database, signals: CommitSignals) -> HouseServicer:
+    delay, span = (timedelta(seconds=s) for s in (config.entry_delay_seconds, config.event_span_seconds))
+    amendments = EvidenceAmendments(HouseContexts(delay), delay, span, signals, now)
+    modes = Modes(database, config.time_zone, delay, amendments, now)
     visits = ExpectedVisits(database, config.time_zone, now)
-    return HouseServicer(database, modes, People(database, now), PresenceReports(database, now), visits)
+    presence = PresenceReports(database, amendments, now)
+    return HouseServicer(database, modes, People(database, now), presence, visits)
 
 
 def watch_settings(config: Config) -> WatchSettings:

@@ -127,6 +127,13 @@ class StoredEvent:
             return digest_v1(detection_ids, self.history, self.time_zone)
         return digest_v2(detection_ids, self.frozen_digest)
 
+    def amend(self, frozen_digest: bytes, detection_ids: Iterable[UUID]) -> None:
+        """Something of what was frozen is another now. Clients see it as a change."""
+        self.frozen_digest = frozen_digest
+        self.revision += 1
+        self.evidence_revision = self.revision
+        self.evidence_digest = self._digest(detection_ids)
+
     def close(self) -> None:
         self.closed = True
         self.revision += 1

@@ -81,6 +81,18 @@ def freeze(
     return FrozenEvidence(scene, _bytes(_limited(body)))
 
 
+def amended_body(body: bytes, house: HouseContext) -> bytes:
+    """The same with another mode and presence: of the people who were known when the event opened."""
+    message = Evidence.FromString(body)
+    known = {person.id for person in message.people}
+    present = [id for id in map(str, house.present_person_ids) if id in known]
+    if message.mode == house.mode and message.present_person_ids == present:
+        return body
+    message.mode = house.mode
+    message.present_person_ids[:] = present
+    return _bytes(_limited(message))
+
+
 def person_message(person: KnownPerson) -> Person:
     return Person(id=str(person.id), name=person.name, relation=Relation.ValueType(person.relation))
 
@@ -88,7 +100,7 @@ def person_message(person: KnownPerson) -> Person:
 def _limited(body: Evidence) -> Evidence:
     """Leaves out what makes the body too large, and says so in it. What goes first matters least; nothing of
     it can hide a danger: notes are for language models only, the others can only lower a score."""
-    left_out: list[str] = []
+    left_out = list(body.left_out)
     if len(body.past) > MOST_PAST:
         del body.past[: len(body.past) - MOST_PAST]
         left_out.append("past")
@@ -102,7 +114,7 @@ def _limited(body: Evidence) -> Evidence:
         known = {person.id for person in body.people}
         present = [id for id in body.present_person_ids if id in known]
         body.present_person_ids[:] = present
-    body.left_out.extend(left_out)
+    body.left_out[:] = left_out
     return body
 
 

@@ -30,6 +30,15 @@ class QueuedEvent:
             if self.job.request is None:
                 self.job.traceparent = self.event.traceparent
 
+    def amend(self, frozen_digest: bytes, detection_ids: Iterable[UUID], now: datetime) -> None:
+        """Something of what was frozen is another now. Makes an assessment due unless the event is open and
+        none was made of it: then it is assessed when it is closed."""
+        self.event.amend(frozen_digest, detection_ids)
+        if self.event.needs_assessment or self.event.assessment_id is not None:
+            self._ensure_job(now).make_due(self._priority, now)
+        if self.job is not None:
+            self.job.input_digest = self.event.evidence_digest
+
     def close(self, now: datetime) -> None:
         """Closes the event, and creates its job unless its evidence has been assessed."""
         self.event.close()

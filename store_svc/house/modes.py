@@ -23,6 +23,7 @@ from store_svc.domain.mode import (
     latest_change,
 )
 from store_svc.domain.wall_clock import zone_of
+from store_svc.house.amendments import EvidenceAmendments
 from store_svc.house.house_messages import house_mode_message, mode_change_message, weekly_schedule
 from store_svc.house.house_row import lock_house
 from store_svc.queries.page_tokens import NUMBER, TIME, PageTokens
@@ -86,11 +87,17 @@ class Modes:
     """Reads and changes the mode. `time_zone` is that of schedules which name none."""
 
     def __init__(
-        self, database: Database, time_zone: str, entry_delay: timedelta, clock: Callable[[], datetime]
+        self,
+        database: Database,
+        time_zone: str,
+        entry_delay: timedelta,
+        amendments: EvidenceAmendments,
+        clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._time_zone = time_zone
         self._entry_delay = entry_delay
+        self._amendments = amendments
         self._clock = clock
 
     async def set(self, mode: str, at: datetime | None) -> HouseMode:
@@ -121,9 +128,13 @@ class Modes:
                 key_id=caller.id,
                 changed_by=caller.name,
             )
-            return await _mode_at(connection, now)
+            answer = await _mode_at(connection, now)
+            await self._amendments.amend(connection, since)
+            return answer
 
-        return await self._database.transaction(work)
+        answer = await self._database.transaction(work)
+        self._amendments.notify()
+        return answer
 
     async def get(self, at: datetime | None) -> HouseMode:
         """The mode at `at`, by default now. Raises Invalid (BAD_MODE_TIME) if it lies in the future."""

@@ -14,6 +14,7 @@ from store_svc.database import Database
 from store_svc.database.statement import Connection, FilteredStatement, Statement, equals, parameter
 from store_svc.database.tables import people, presence_reports
 from store_svc.domain.house import PRESENCE_LASTS, UNWELCOME
+from store_svc.house.amendments import EvidenceAmendments
 from store_svc.house.house_messages import presence_message
 from store_svc.house.house_row import lock_house
 from store_svc.house.people import find_person
@@ -67,8 +68,11 @@ _PAGE = FilteredStatement(
 
 
 class PresenceReports:
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, amendments: EvidenceAmendments, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
+        self._amendments = amendments
         self._clock = clock
 
     async def report(self, person_id: str, present: bool) -> ReportPresenceResponse:
@@ -90,9 +94,11 @@ class PresenceReports:
                 key_id=caller.id,
                 reported_by=caller.name,
             )
+            await self._amendments.amend(connection, now)
             return now
 
         at = await self._database.transaction(work)
+        self._amendments.notify()
         return ReportPresenceResponse(reported_at=stamp(at), lapses_at=stamp(at + PRESENCE_LASTS))
 
     async def reports(self, size: int, token: str) -> ListPresenceResponse:

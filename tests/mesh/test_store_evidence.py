@@ -14,15 +14,12 @@ from mesh.scene import tracks
 from mesh.security import Caller
 from store_svc.camera_repository import CameraRepository
 from store_svc.domain import derived_evidence
-from store_svc.house.modes import Modes
 from store_svc.house.notes import set_site_notes
-from store_svc.house.people import People
-from store_svc.house.presence import PresenceReports
 from store_svc.queries import evidence as evidence_queries
 from store_svc.queries.evidence import EvidenceReader, get_evidence
 from tests.support.callers import calling_as
 from tests.support.facts import at, detected, found, opened_by
-from tests.support.recorded import ENTRY_DELAY, Recorded, open_recorded
+from tests.support.recorded import Recorded, open_recorded
 from tests.support.seen import polygon, seen
 
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
@@ -148,9 +145,7 @@ class TestFrozen:
 
 class TestHouse:
     async def test_is_what_was_known_at_the_capture_time_of_the_opening_frame(self, store: Recorded) -> None:
-        modes = Modes(store.database, "UTC", ENTRY_DELAY, lambda: store.now)
-        people = People(store.database, lambda: store.now)
-        presence = PresenceReports(store.database, lambda: store.now)
+        modes, people, presence = store.modes, store.people, store.presence
         with calling_as(Caller.of_key("k1", "phone")):
             ada = await people.create("Ada", RELATION_RESIDENT)
             await set_site_notes(store.database, SiteNotes(notes=[SiteNote(text="The gate is old.")]))

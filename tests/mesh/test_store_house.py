@@ -13,8 +13,10 @@ from lares.reason.v1.evidence_pb2 import RELATION_RESIDENT, RELATION_UNWELCOME
 from lares.store.v1.house_pb2 import ExpectedVisit, ModeSchedule, Person, ScheduledMode, SiteNote, SiteNotes
 from mesh.problems import Conflict, Exhausted
 from mesh.security import Caller
+from store_svc.commit_signals import CommitSignals
 from store_svc.database import Connection, Database, tables
 from store_svc.domain.house import HouseContext
+from store_svc.house.amendments import EvidenceAmendments
 from store_svc.house.contexts import HouseContexts
 from store_svc.house.modes import Modes
 from store_svc.house.notes import set_site_notes
@@ -40,9 +42,11 @@ class House:
         def clock() -> datetime:
             return self.now
 
-        self.modes = Modes(self.database, "UTC", DELAY, clock)
+        span = timedelta(seconds=90)
+        amendments = EvidenceAmendments(self.contexts, DELAY, span, CommitSignals(), clock)
+        self.modes = Modes(self.database, "UTC", DELAY, amendments, clock)
         self.people = People(self.database, clock)
-        self.presence = PresenceReports(self.database, clock)
+        self.presence = PresenceReports(self.database, amendments, clock)
         self.visits = ExpectedVisits(self.database, "Europe/Berlin", clock)
 
     async def schedule(self, *changes: tuple[int, str, str]) -> None:

@@ -42,6 +42,8 @@ from store_svc.detectors import Detectors
 from store_svc.domain.camera_scene import SCENE_SETTINGS, changed_scene
 from store_svc.domain.evidence import digest_v1
 from store_svc.domain.watch_policy import WatchSettings
+from store_svc.house.amendments import EvidenceAmendments
+from store_svc.house.contexts import HouseContexts
 from store_svc.house.modes import Modes
 from store_svc.house.people import People
 from store_svc.house.presence import PresenceReports
@@ -68,6 +70,8 @@ def add_real_services(database: Database, server: GrpcServer) -> None:
     previews = PolicyPreviews(database, watch, Detectors(database, watch))
     cameras = CameraRepository(database, signals, lambda: NOON)
     reassessments = Reassessments(database, signals.due, lambda: NOON)
+    delay, span = timedelta(seconds=120), timedelta(seconds=90)
+    amendments = EvidenceAmendments(HouseContexts(delay), delay, span, signals, lambda: NOON)
     feed, lags = Feed(partial(list_changes, database)), TopicLags(no_lag, no_lag, no_lag)
     for register, servicer, name in (
         (
@@ -84,9 +88,9 @@ def add_real_services(database: Database, server: GrpcServer) -> None:
             add_HouseServiceServicer_to_server,
             HouseServicer(
                 database,
-                Modes(database, "UTC", timedelta(seconds=120), lambda: NOON),
+                Modes(database, "UTC", delay, amendments, lambda: NOON),
                 People(database, lambda: NOON),
-                PresenceReports(database, lambda: NOON),
+                PresenceReports(database, amendments, lambda: NOON),
                 ExpectedVisits(database, "UTC", lambda: NOON),
             ),
             "v1.HouseService",

@@ -25,7 +25,11 @@ from store_svc.domain.evidence import digest_v2
 from store_svc.domain.frozen_evidence import FrozenEvidence
 from store_svc.domain.job import ASSESS
 from store_svc.domain.watch_policy import WatchSettings
+from store_svc.house.amendments import EvidenceAmendments
 from store_svc.house.contexts import HouseContexts
+from store_svc.house.modes import Modes
+from store_svc.house.people import People
+from store_svc.house.presence import PresenceReports
 from store_svc.job_leases import JobKind, JobLeases
 from store_svc.migration import migrate
 from store_svc.offsets import Offsets
@@ -95,7 +99,11 @@ class Recorded:
             return self.now
 
         self.offsets = Offsets(self.database, "store_svc")
-        houses = HouseContexts(ENTRY_DELAY)
+        houses, span = HouseContexts(ENTRY_DELAY), timedelta(microseconds=self.limits.span)
+        amendments = EvidenceAmendments(houses, ENTRY_DELAY, span, self.signals, clock)
+        self.modes = Modes(self.database, "UTC", ENTRY_DELAY, amendments, clock)
+        self.people = People(self.database, clock)
+        self.presence = PresenceReports(self.database, amendments, clock)
         self.recorder = MediaDetectedRecorder(self.limits, self.watch, self.time_zone, houses, clock)
         self.detected = Consumer(self.database, self.offsets, self.signals, self.recorder)
         self.rejected = Consumer(self.database, self.offsets, self.signals, MediaRejectedRecorder(clock))
