@@ -40,7 +40,7 @@ class ChangeKind(IntEnum):
 @dataclass(frozen=True, slots=True)
 class EvidenceDetection:
     """One detection. `score` is 0..1, `captured_at` is aware, and `media_id` is the media it was found in.
-    `box` is None in evidence without boxes."""
+    `box` is None in evidence without boxes. `stands`: it shows a vehicle that stood there before."""
 
     id: str
     label: str
@@ -48,6 +48,7 @@ class EvidenceDetection:
     captured_at: datetime
     media_id: str
     box: Box | None = None
+    stands: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,7 @@ def _detection(message: evidence_pb2.EvidenceDetection, zone: ZoneInfo) -> Evide
         at,
         message.media_id,
         (box[0], box[1], box[2], box[3]) if box else None,
+        message.stands,
     )
 
 
@@ -200,7 +201,7 @@ def _derived_tracks(
 ) -> tuple[EvidenceTrack, ...]:
     """Without boxes there are no tracks."""
     seen = [
-        SeenObject(found.label, found.score, found.box, found.captured_at, found.media_id)
+        SeenObject(found.label, found.score, found.box, found.captured_at, found.media_id, found.stands)
         for found in detections
         if found.box
     ]

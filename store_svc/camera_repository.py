@@ -6,14 +6,14 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from mesh.problems import Conflict, NotFound
 from store_svc.commit_signals import CommitSignals
 from store_svc.database import Database
 from store_svc.database.statement import Connection, Statement, equals, parameter
-from store_svc.database.tables import camera_outbox, cameras
+from store_svc.database.tables import camera_outbox, cameras, vehicles
 from store_svc.domain.camera import StoredCamera
 from store_svc.domain.camera_scene import changed_scene
 from store_svc.messages import camera_configured
@@ -27,6 +27,7 @@ _UPDATE = Statement(
     )
     .where(equals(cameras.c.id, "camera_id"))
 )
+_FORGET_VEHICLES = Statement(delete(vehicles).where(equals(vehicles.c.camera_id, "camera_id")))
 _ANNOUNCE = Statement(
     insert(camera_outbox)
     .inline()
@@ -85,12 +86,15 @@ class CameraRepository:
         return await self._commit(work)
 
     async def delete(self, id: str) -> None:
-        """Leaves a tombstone: later records of the camera are dropped, and its events stay. Raises NotFound
+        """Leaves a tombstone: later records of the camera are dropped, and its events stay. What stood before
+        it is forgotten, because it may look elsewhere when it is created again. Raises NotFound
         (CAMERA_NOT_FOUND)."""
 
         async def work(connection: Connection) -> StoredCamera:
             now = self._clock()
-            return await _change(connection, id, now, deleted_at=now)
+            deleted = await _change(connection, id, now, deleted_at=now)
+            await _FORGET_VEHICLES.execute(connection, camera_id=id)
+            return deleted
 
         await self._commit(work)
 

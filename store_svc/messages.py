@@ -122,7 +122,7 @@ def detection_message(row: Row) -> StoredDetection:
             frame=row["frame"],
         ),
         media_id=str(row["media_id"]),
-        event_id=str(row["event_id"]),
+        event_id=str(row["event_id"] or ""),
         camera_id=row["camera_id"],
         captured_at=stamp(row["captured_at"]),
         zone_ids=row["zones"],
@@ -137,6 +137,7 @@ def evidence_detection_message(row: Row) -> EvidenceDetection:
         bounding_box=bounding_box(row["box"]),
         captured_at=stamp(row["captured_at"]),
         media_id=str(row["media_id"]),
+        stands=row["stands"],
     )
 
 

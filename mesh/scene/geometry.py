@@ -17,6 +17,24 @@ def foot_point(box: Box) -> Point:
     return (box[0] + box[2]) / 2, box[3]
 
 
+def area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def common_area(box: Box, other: Box) -> float:
+    """The area that two boxes share."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    return width * height if width > 0 and height > 0 else 0.0
+
+
+def likeness(box: Box, other: Box) -> float:
+    """How alike two boxes are: the area that they share, as a share of the area that they cover together. 1
+    for equal boxes, 0 for boxes that do not touch."""
+    common = common_area(box, other)
+    return common / (area(box) + area(other) - common) if common else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Polygon:
     """A polygon of at least three corners, in order. It may be concave, and contains its edges."""

@@ -47,13 +47,14 @@ class Direction(IntEnum):
 @dataclass(frozen=True, slots=True)
 class SeenObject:
     """One detection. `captured_at` is aware; `frame` tells the frames of one moment apart, as a media's
-    id."""
+    id. `stands` means that the camera's earlier photos tell that this vehicle stood there before."""
 
     label: str
     score: float
     box: Box
     captured_at: datetime
     frame: str
+    stands: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +182,14 @@ def _is_cut(box: Box) -> bool:
 
 
 def is_stationary(track: Sequence[SeenObject]) -> bool:
-    """Whether a vehicle did not move. False for people, animals and what was seen too shortly."""
+    """Whether a vehicle did not move. False for people and animals, and for what was seen too shortly, unless
+    it is known to have stood there before."""
     first, last = track[0], track[-1]
-    if first.label not in VEHICLES or (last.captured_at - first.captured_at).total_seconds() < STILL_SECONDS:
+    if first.label not in VEHICLES:
+        return False
+    if all(seen.stands for seen in track):
+        return True
+    if (last.captured_at - first.captured_at).total_seconds() < STILL_SECONDS:
         return False
     feet = [foot_point(seen.box) for seen in track]
     width = max(seen.box[2] - seen.box[0] for seen in track)

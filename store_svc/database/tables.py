@@ -131,7 +131,7 @@ detections = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("media_id", Uuid, nullable=False),
-    Column("event_id", Uuid, nullable=False),
+    Column("event_id", Uuid),  # NULL if its frame shows nothing but vehicles that stand there
     Column("camera_id", Text, nullable=False),
     Column("frame", Integer, nullable=False),
     Column("label", Text, nullable=False),
@@ -145,8 +145,33 @@ detections = Table(
     # Among the event's detections, from 0, in the order of recording: later evidence names those that the
     # event had then by their number. NULL for detections of earlier versions, which come before all others.
     Column("number", Integer),
+    # It shows a vehicle that stood there, as the table `vehicles` had it then.
+    Column("stands", Boolean, nullable=False, server_default=text("false")),
     Index("detections_of_event", "event_id", "captured_at", text("score DESC"), "id"),
     Index("detections_of_media", "media_id"),
+)
+
+# The vehicles that stand before cameras, and those that have just come and perhaps only pass. Transactions
+# that record media change them, under the camera's row lock. Coordinates and scores are not rounded, so that
+# the memory does not depend on how the log is cut into batches.
+vehicles = Table(
+    "vehicles",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # of its first detection
+    Column("camera_id", Text, nullable=False),
+    Column("label", Text, nullable=False),  # of its most certain detection, with its score
+    Column("score", Double, nullable=False),
+    Column("box", ARRAY(Double), nullable=False),  # [x_min, y_min, x_max, y_max]: the mean of all frames
+    # Capture times: of the first and last frame that showed it, and of the last that showed or lacked it.
+    Column("first_at", TIME, nullable=False),
+    Column("last_at", TIME, nullable=False),
+    Column("looked_at", TIME, nullable=False),
+    Column("frames", Integer, nullable=False),  # that showed it
+    # Frames since then that lack it, and the capture time of the first of them.
+    Column("missed", Integer, nullable=False),
+    Column("missed_at", TIME),
+    Column("event_id", Uuid, nullable=False),  # in which it came
+    Index("vehicles_of_camera", "camera_id"),
 )
 
 events = Table(

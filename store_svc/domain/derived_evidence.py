@@ -27,11 +27,13 @@ class FoundObject:
     box: Sequence[float]
     captured_at: datetime
     media_id: UUID
+    stands: bool = False
 
     def seen(self) -> SeenObject:
         x_min, y_min, x_max, y_max = self.box
         box = x_min, y_min, x_max, y_max
-        return SeenObject(canonical(self.label), self.score, box, self.captured_at, str(self.media_id))
+        label, media = canonical(self.label), str(self.media_id)
+        return SeenObject(label, self.score, box, self.captured_at, media, self.stands)
 
 
 @dataclass(frozen=True, slots=True)

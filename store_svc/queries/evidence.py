@@ -73,6 +73,7 @@ _PAST = Statement(
         detections.c.box,
         detections.c.captured_at,
         detections.c.media_id,
+        detections.c.stands,
     ).where(one_of(detections.c.event_id, "event_ids"))
 )
 
@@ -177,7 +178,9 @@ def _key(past: PastEvent, scene: bytes) -> tuple[str, int, bytes]:
 
 
 def _found(row: Record) -> FoundObject:
-    return FoundObject(row["id"], row["label"], row["score"], row["box"], row["captured_at"], row["media_id"])
+    return FoundObject(
+        row["id"], row["label"], row["score"], row["box"], row["captured_at"], row["media_id"], row["stands"]
+    )
 
 
 def _first_version(row: Record) -> Evidence:

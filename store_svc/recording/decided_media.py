@@ -22,7 +22,8 @@ class DecidedFrame(NamedTuple):
     """One frame with the decisions about its findings.
 
     `kept` are the rows of the detections, with the `zones` of each; `dropped` are the other findings, with
-    the reasons. `urgent` means that one of the detections takes the fast path.
+    the reasons. `urgent` means that one of the detections takes the fast path. `standing` are the ids of the
+    detections that show vehicles that are remembered to stand there.
     """
 
     frame: FrameRecord
@@ -30,6 +31,12 @@ class DecidedFrame(NamedTuple):
     zones: Sequence[tuple[str, ...]]
     dropped: Sequence[tuple[FrameDetection, Decision]]
     urgent: bool
+    standing: frozenset[UUID] = frozenset()
+
+    @property
+    def joins_an_event(self) -> bool:
+        """Whether something counts that is not remembered to stand there."""
+        return len(self.kept) > len(self.standing)
 
     def to_assembly(self, media_id: str) -> AssemblyFrame:
         return AssemblyFrame(media_id, self.frame.index, self.frame.at, len(self.kept))
@@ -44,7 +51,7 @@ class DecidedFrame(NamedTuple):
         return packed.SerializeToString()
 
     def add_to(self, message: MediaKept, event_id: UUID | None) -> None:
-        """Adds the frame to a `store.kept.v1` record. `event_id` is the event that it joined."""
+        """Adds the frame to a `store.kept.v1` record. `event_id` is the event that it joined, if it did."""
         frame = self.frame
         added = message.frames.add(
             index=frame.index,
@@ -53,7 +60,7 @@ class DecidedFrame(NamedTuple):
             height=frame.height,
             dropped_count=len(self.dropped),
         )
-        event = str(event_id)
+        event = str(event_id or "")
         for row, zones in zip(self.kept, self.zones, strict=True):
             kept = added.detections.add(
                 id=str(row.id), label=row.label, score=row.score, event_id=event, zone_ids=zones

@@ -35,6 +35,7 @@ from store_svc.recording.camera_locks import LockedCamera, lock_or_create_camera
 from store_svc.recording.decided_media import DecidedFrame, DecidedMedia, apply_policy
 from store_svc.recording.media_record import DetectionRecord, MediaRecord, read_media
 from store_svc.recording.recorder import WRITE_FILES, Effect, file_values
+from store_svc.recording.vehicle_memories import VehicleMemories
 from store_svc.times import moment, stamp
 
 log = structlog.get_logger(__name__)
@@ -88,11 +89,21 @@ class _Joined:
 @dataclass(slots=True)
 class _Assembled:
     """Where a batch belongs: what each event gains, the rows of the table `detections`, and the event that
-    each frame (media id, index) joined."""
+    each frame (media id, index) joined, if it joined one."""
 
     events: dict[UUID, _Joined] = field(default_factory=dict)
     detections: list[dict[str, object]] = field(default_factory=list)
     event_of_frame: dict[tuple[UUID, int], UUID] = field(default_factory=dict)
+
+    def add_detections(
+        self, item: MediaRecord, frame: DecidedFrame, event_id: UUID | None, number: int | None
+    ) -> None:
+        """`number` is that of the first one in the event; it and `event_id` are None if there is no event."""
+        captured_at = moment(frame.frame.at)
+        for place, (kept, zones) in enumerate(zip(frame.kept, frame.zones, strict=True)):
+            numbered = None if number is None else number + place
+            stands = kept.id in frame.standing
+            self.detections.append(_detection_row(kept, zones, item, event_id, captured_at, numbered, stands))
 
 
 class MediaDetectedRecorder:
@@ -133,7 +144,9 @@ class MediaDetectedRecorder:
         cameras, created = await lock_or_create_cameras(connection, items, now)
         items = [item for item in items if not cameras[item.camera_id].deleted]
         first, recorded = await _first_of_each(connection, items)
-        new = [apply_policy(item, self._policy_of(item, cameras[item.camera_id])) for item in first]
+        decided = [apply_policy(item, self._policy_of(item, cameras[item.camera_id])) for item in first]
+        memories = await VehicleMemories.load(connection, decided)
+        new = memories.recognise(decided)
         assembled = await self._assemble(connection, new)
         rows = [_media_row(item, cameras[item.record.camera_id], now) for item in new]
         await copy_rows(connection, media, rows)
@@ -155,6 +168,7 @@ class MediaDetectedRecorder:
         jobs = [each.job for each in queued if each.job]
         await write_jobs(connection, jobs)
         await copy_rows(connection, detections, assembled.detections)
+        await memories.write(connection, assembled.event_of_frame)
         opened = [each.event for each in queued if each.event.revision == 1]
         grown = [each.event for each in queued if each.event.revision > 1]
         names = {id: camera.display_name for id, camera in cameras.items()}
@@ -175,9 +189,12 @@ class MediaDetectedRecorder:
         return WatchPolicy.of(self._watch, camera_watch(json.loads(thresholds), scene), model)
 
     async def _assemble(self, connection: Connection, new: Sequence[DecidedMedia]) -> _Assembled:
-        """Finds the event of every frame in which something counts."""
+        """Finds the event of every frame in which something counts that does not stand there as always."""
         times = (
-            (item.record.camera_id, frame.frame.at) for item in new for frame in item.frames if frame.kept
+            (item.record.camera_id, frame.frame.at)
+            for item in new
+            for frame in item.frames
+            if frame.joins_an_event
         )
         spans = await load_spans(connection, event_windows(times, self._limits))
         timelines: dict[str, Timeline] = {}
@@ -190,7 +207,8 @@ class MediaDetectedRecorder:
                 timeline = timelines[item.camera_id] = Timeline(known, self._limits)
             seen: set[UUID] = set()
             for frame in decided.frames:
-                if not frame.kept:
+                if not frame.joins_an_event:
+                    assembled.add_detections(item, frame, None, None)
                     continue
                 event_id, number, history = timeline.place(frame.to_assembly(item.message.media.id))
                 event = assembled.events.get(event_id)
@@ -200,11 +218,7 @@ class MediaDetectedRecorder:
                 event.add(_added_frame(frame, event_id not in seen), item.traceparent)
                 seen.add(event_id)
                 assembled.event_of_frame[item.media_id, frame.frame.index] = event_id
-                captured_at = moment(frame.frame.at)
-                assembled.detections.extend(
-                    _detection_row(kept, zones, item, event_id, captured_at, place)
-                    for place, (kept, zones) in enumerate(zip(frame.kept, frame.zones, strict=True), number)
-                )
+                assembled.add_detections(item, frame, event_id, number)
         return assembled
 
     async def _add_to_events(
@@ -280,9 +294,10 @@ def _detection_row(
     kept: DetectionRecord,
     zones: Sequence[str],
     item: MediaRecord,
-    event_id: UUID,
+    event_id: UUID | None,
     captured_at: datetime,
-    number: int,
+    number: int | None,
+    stands: bool,
 ) -> dict[str, object]:
     return {
         "id": kept.id,
@@ -297,6 +312,7 @@ def _detection_row(
         "rank": kept.rank,
         "zones": zones,
         "number": number,
+        "stands": stands,
     }
 
 

@@ -42,7 +42,7 @@ class FrameRecord:
 
 
 class MediaRecord(NamedTuple):
-    """One MediaDetected, `message`, that was checked.
+    """One MediaDetected, `message`, that was checked; its media was captured `at`, in microseconds.
 
     `model` is the detector's, or None where detect_svc had filtered the findings itself; `urgent` says that
     such a record has something for the fast path. `known`: nothing was detected, because ingest_svc has
@@ -54,6 +54,7 @@ class MediaRecord(NamedTuple):
     media_id: UUID
     camera_id: str
     camera_name: str
+    at: int
     partition: int
     model: DetectorModel | None
     urgent: bool
@@ -79,6 +80,7 @@ def read_media(message: MediaDetected, partition: int, traceparent: str | None =
         media_id=media_id,
         camera_id=media.camera_id,
         camera_name=media.camera_name,
+        at=at,
         partition=partition,
         model=_model(message) if message.frames else None,
         urgent=filtered and message.urgent,

@@ -195,7 +195,8 @@ def vehicle_on_the_ground(subject: Subject, scene: EventScene) -> ScoreFactor | 
 
 
 def vehicle_waits(subject: Subject, scene: EventScene) -> ScoreFactor | None:
-    waits = subject.is_vehicle and subject.track.scene.stationary and subject.duration >= WAITING_SECONDS
+    waits = subject.is_vehicle and subject.track.scene.stationary and not subject.stood_before
+    waits = waits and subject.duration >= WAITING_SECONDS
     if not waits or not scene.dead_of_night or not scene.people or not subject.in_public_only:
         return None
     text = f"{a_thing(subject.label)} waits with somebody beside it in the dead of night."

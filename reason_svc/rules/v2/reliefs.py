@@ -77,7 +77,7 @@ def faint(subject: Subject, _: EventScene) -> ScoreFactor | None:
 
 
 def stands_there(subject: Subject, scene: EventScene) -> ScoreFactor | None:
-    stood = any(past.stationary_matches for past in scene.evidence.past)
+    stood = subject.stood_before or any(past.stationary_matches for past in scene.evidence.past)
     if not subject.is_vehicle or not subject.track.scene.stationary or not stood:
         return None
     text = f"{a_thing(subject.label)} stood there before."

@@ -83,6 +83,11 @@ class Subject:
         return self.track.person is not None and self.track.person.relation is Relation.UNWELCOME
 
     @property
+    def stood_before(self) -> bool:
+        """Whether it is a vehicle that earlier photos have shown in the same place."""
+        return self.is_vehicle and all(found.stands for found in self.detections)
+
+    @property
     def is_faint(self) -> bool:
         return len(self.detections) <= FAINT_FRAMES and self.best_score < FAINT_SCORE
 

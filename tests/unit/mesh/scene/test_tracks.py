@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from random import Random
@@ -82,6 +83,20 @@ def test_who_stands_on_a_line_crosses_it_once() -> None:
     assert [crossing.time for crossing in track.crossings] == [START + timedelta(seconds=6)]
     (track,) = tracks_of([seen(second, 0.5, y) for second, y in [(0, 0.45), (2, 0.5), (4, 0.45)]])
     assert track.crossings == ()
+
+
+def test_a_vehicle_that_stood_there_before_is_stationary_however_short_it_is_seen() -> None:
+    def stood(second: float, stands: bool = True, label: str = "car", x: float = 0.5) -> SeenObject:
+        return replace(seen(second, x, 0.4, label), stands=stands)
+
+    for track, stationary in (
+        ([stood(0)], True),
+        ([stood(0), stood(3)], True),
+        ([stood(0), stood(3, stands=False, x=0.6)], False),
+        ([stood(0, label="person")], False),
+    ):
+        (found,) = tracks_of(track)
+        assert found.stationary is stationary
 
 
 def test_only_vehicles_are_stationary() -> None:

@@ -26,11 +26,12 @@ from reason_svc.evidence import (
     Relation,
     SceneChange,
 )
-from reason_svc.reasoner import MAX_DETECTION_IDS, ReasonerResult
+from reason_svc.reasoner import MAX_DETECTION_IDS, ReasonerResult, ScoreFactor
 from reason_svc.rules.v2 import scoring, weights
-from reason_svc.rules.v2.additions import ADDITIONS
+from reason_svc.rules.v2.additions import ADDITIONS, Rule
 from reason_svc.rules.v2.reliefs import RELIEFS
 from reason_svc.rules.v2.scoring import assess
+from reason_svc.rules.v2.subject import read_event
 
 START = datetime(2026, 11, 27, 12, tzinfo=UTC)
 RESIDENT = HousePerson("anna", "Anna", Relation.RESIDENT)
@@ -82,7 +83,9 @@ def event(
 ) -> Evidence:
     """`person` is who the first track is."""
     objects = [
-        SeenObject(one.label, one.score, one.box, one.captured_at, one.media_id) for one in found if one.box
+        SeenObject(one.label, one.score, one.box, one.captured_at, one.media_id, one.stands)
+        for one in found
+        if one.box
     ]
     tracks = derive_tracks(objects, zones, [FENCE], ground)
     return Evidence(
@@ -278,6 +281,27 @@ def test_who_takes_a_thing_is_at_least_medium_by_day_at_home() -> None:
     assert assess(replace(visit, changes=(came,))).score < weights.MEDIUM
     known = event(stay(0.8, 10), mode="home", person=RESIDENT)
     assert assess(replace(known, changes=(gone,))).score < weights.MEDIUM
+
+
+def test_a_vehicle_that_stood_there_before_has_not_just_come() -> None:
+    """However short it is seen; and it does not wait for the people who walk past it."""
+    car = [seen(second, 0.6, "car") for second in (0.0, 5.0)]
+    came, stood = (
+        points(assess(event([replace(one, stands=stands) for one in car]))) for stands in (False, True)
+    )
+    assert ("arrived" in came, "stands" in came) == (True, False)
+    assert ("arrived" in stood, "stands" in stood) == (False, True)
+    night = START.replace(hour=2) - START
+    for stands in (False, True):
+        car = [replace(one, stands=stands) for one in stay(0.35, 70, "car")]
+        found = [replace(one, captured_at=one.captured_at + night) for one in [*car, *stay(0.3, 70, x=0.7)]]
+        scored = [one.name for rule in ADDITIONS for one in _scores(rule, event(found, dark=True))]
+        assert ("waits" in scored) is not stands
+
+
+def _scores(rule: Rule, evidence: Evidence) -> list[ScoreFactor]:
+    scene = read_event(evidence)
+    return [found for subject in scene.subjects if (found := rule(subject, scene))]
 
 
 def test_a_vehicle_that_goes_matters_while_nobody_is_at_home_and_not_in_the_street() -> None:

@@ -243,10 +243,13 @@ class EvidenceDetection(_message.Message):
     CAPTURED_AT_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     BOUNDING_BOX_FIELD_NUMBER: _builtins.int
+    STANDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     label: _builtins.str
     score: _builtins.float
     media_id: _builtins.str
+    stands: _builtins.bool
+    """It shows a vehicle that stood there before, as the camera's earlier photos tell. Never people and animals."""
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -266,10 +269,11 @@ class EvidenceDetection(_message.Message):
         captured_at: _timestamp_pb2.Timestamp | None = ...,
         media_id: _builtins.str = ...,
         bounding_box: _detection_pb2.BoundingBox | None = ...,
+        stands: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "captured_at", b"captured_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "box", b"box", "captured_at", b"captured_at", "id", b"id", "label", b"label", "media_id", b"media_id", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounding_box", b"bounding_box", "box", b"box", "captured_at", b"captured_at", "id", b"id", "label", b"label", "media_id", b"media_id", "score", b"score", "stands", b"stands"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,9 @@ class _PolicyDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Policy
     DESCRIPTOR: _descriptor.EnumDescriptor
     POLICY_DECISION_UNSPECIFIED: _PolicyDecision.ValueType  # 0
     POLICY_DECISION_KEPT: _PolicyDecision.ValueType  # 1
-    """The finding counts."""
+    """The finding counts: it is a detection. Its frame joins an event, unless all that counts in it are vehicles that are
+    remembered to stand there.
+    """
     POLICY_DECISION_NOT_WATCHED: _PolicyDecision.ValueType  # 2
     """Its label is not watched."""
     POLICY_DECISION_BELOW_THRESHOLD: _PolicyDecision.ValueType  # 3
@@ -47,7 +49,9 @@ class PolicyDecision(_PolicyDecision, metaclass=_PolicyDecisionEnumTypeWrapper):
 
 POLICY_DECISION_UNSPECIFIED: PolicyDecision.ValueType  # 0
 POLICY_DECISION_KEPT: PolicyDecision.ValueType  # 1
-"""The finding counts."""
+"""The finding counts: it is a detection. Its frame joins an event, unless all that counts in it are vehicles that are
+remembered to stand there.
+"""
 POLICY_DECISION_NOT_WATCHED: PolicyDecision.ValueType  # 2
 """Its label is not watched."""
 POLICY_DECISION_BELOW_THRESHOLD: PolicyDecision.ValueType  # 3

@@ -34,6 +34,7 @@ class StoredDetection(_message.Message):
     ZONE_IDS_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     event_id: _builtins.str
+    """Empty if all detections of its frame are vehicles that are remembered to stand there: such a frame joins no event."""
     camera_id: _builtins.str
     @_builtins.property
     def detection(self) -> _detection_pb2.Detection: ...

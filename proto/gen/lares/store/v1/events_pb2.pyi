@@ -196,7 +196,9 @@ class KeptDetection(_message.Message):
     label: _builtins.str
     score: _builtins.float
     event_id: _builtins.str
-    """The event that the frame joined."""
+    """The event that the frame joined. Empty if all detections of the frame are vehicles that are remembered to stand
+    there: such a frame joins no event.
+    """
     @_builtins.property
     def bounding_box(self) -> _detection_pb2.BoundingBox: ...
     @_builtins.property
