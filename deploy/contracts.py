@@ -23,7 +23,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.access.v1.permission_pb2 import Permission
 from lares.reason.v1.assessment_pb2 import Assessment
-from lares.reason.v1.evidence_pb2 import Evidence, Relation
+from lares.reason.v1.evidence_pb2 import Evidence, Person, Relation
 from lares.store.internal.v1 import job_service_pb2
 from lares.store.v1.camera_scene_pb2 import CameraScene
 from lares.store.v1.dropped_pb2 import DroppedDetections
@@ -58,6 +58,7 @@ COLUMNS: dict[str, type[Message] | None] = {
     "kept_outbox.body": MediaKept,
     "mode_schedules.body": ModeSchedule,
     "raw_answers.body": None,
+    "track_identities.person": Person,
 }
 # Enums whose numbers are stored and that no message above contains.
 NUMBERS = (

@@ -1,8 +1,8 @@
 """Batches what the resolvers of one request load: a page of events costs one call of each kind, not one call
 for each event.
 
-The history of assessments, the raw answers and the warnings about cameras are exceptions. The store cannot
-list them in batches, and gateway.graphql.limits counts those calls.
+The history of assessments, the evidence, the raw answers and the warnings about cameras are exceptions. The
+store cannot list them in batches, and gateway.graphql.limits counts those calls.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from functools import cached_property
 from strawberry.dataloader import DataLoader
 
 from gateway.siblings import Siblings
+from lares.reason.v1 import evidence_pb2
 from lares.store.v1 import (
     camera_pb2,
     camera_service_pb2,
@@ -18,7 +19,7 @@ from lares.store.v1 import (
     event_service_pb2,
     media_service_pb2,
 )
-from mesh.problems import NotFound
+from mesh.problems import Conflict, NotFound
 from mesh.rpc import call
 
 # The most ids that the store accepts in one batch.
@@ -27,6 +28,7 @@ MAX_EVENTS = MAX_ASSESSMENTS = 200
 # How many calls one request makes at the same time where there is no batch.
 MAX_CONCURRENT_CALLS = 8
 
+EvidenceMessage = evidence_pb2.Evidence
 CameraMessage = camera_pb2.Camera
 MediaMessage = media_service_pb2.StoredMedia
 DetectionPage = detection_service_pb2.DetectionPage
@@ -76,6 +78,10 @@ class Loaders:
     @cached_property
     def assessments(self) -> DataLoader[AssessmentKey, AssessmentPage]:
         return DataLoader(self._assessments, max_batch_size=MAX_EVENTS)
+
+    @cached_property
+    def evidence(self) -> DataLoader[str, EvidenceMessage | None]:
+        return DataLoader(self._evidence, max_batch_size=MAX_EVENTS)
 
     @cached_property
     def raw_answer(self) -> DataLoader[str, str]:
@@ -146,6 +152,17 @@ class Loaders:
         )
         async with self._calls:
             return await call(self._siblings.events.ListAssessments, request)
+
+    async def _evidence(self, event_ids: list[str]) -> list[EvidenceMessage | BaseException | None]:
+        return await asyncio.gather(*map(self._evidence_of_event, event_ids), return_exceptions=True)
+
+    async def _evidence_of_event(self, event_id: str) -> EvidenceMessage | None:
+        request = event_service_pb2.GetEvidenceRequest(event_id=event_id)
+        try:
+            async with self._calls:
+                return (await call(self._siblings.events.GetEvidence, request)).evidence
+        except (NotFound, Conflict):
+            return None
 
     async def _raw_answers(self, assessment_ids: list[str]) -> list[str | BaseException]:
         return await asyncio.gather(*map(self._raw_answer, assessment_ids), return_exceptions=True)

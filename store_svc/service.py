@@ -61,6 +61,7 @@ from store_svc.recording.media_detected import MediaDetectedRecorder
 from store_svc.recording.media_rejected import MediaRejectedRecorder
 from store_svc.sweep import Sweep, run_sweep
 from store_svc.times import SECOND, now
+from store_svc.track_identities import TrackIdentities
 
 SERVICE = "store_svc"
 
@@ -130,7 +131,8 @@ async def _add_services(
     )
     reassessments = Reassessments(database, signals.due, now)
     evidence = EvidenceReader()
-    events = EventServicer(database, feed, reassessments, evidence, lags, now)
+    identities = TrackIdentities(database, evidence, signals, now)
+    events = EventServicer(database, feed, reassessments, evidence, identities, lags, now)
     keys = ApiKeys(database, now)
     kinds = {ASSESS: JobKind(facts, AssessInputs(evidence).read)}
     jobs = JobServicer(JobLeases(database, kinds, signals.due, config.lease_seconds, now))

@@ -30,7 +30,12 @@ MAX_DEPTH = 12
 MAX_COST = 1_500_000
 # The cost of a field for which the gateway makes a call to the store for every parent.
 CALL_COST = 1_000
-CALL_FIELDS = {("Event", "assessments"), ("Assessment", "rawAnswer"), ("Camera", "warnings")}
+CALL_FIELDS = {
+    ("Event", "assessments"),
+    ("Event", "evidence"),
+    ("Assessment", "rawAnswer"),
+    ("Camera", "warnings"),
+}
 # Looks at thousands of detections.
 SUGGESTIONS_FIELD, SUGGESTIONS_COST = ("Query", "suggestZones"), 20 * CALL_COST
 # Costs a call for each frame whatever is selected, because the store applies the policy to all findings.
@@ -38,7 +43,8 @@ PREVIEW_FIELD = ("Query", "previewPolicy")
 # The assumed length of a list that has no bound of its own.
 LIST_LENGTH = 10
 # Lists that are longer: one sample every 5 s for an hour; the most frames of a preview; the most findings
-# that a detector reports for a frame; what a camera may have; what may be said of the house.
+# that a detector reports for a frame; what a camera may have; what may be said of the house;
+# what evidence has.
 LIST_LENGTHS = {
     ("Gpu", "history"): 720,
     ("PolicyPreview", "frames"): 200,
@@ -54,6 +60,10 @@ LIST_LENGTHS = {
     ("Query", "people"): 200,
     ("Query", "expectedVisits"): 64,
     ("Presence", "present"): 200,
+    ("Evidence", "zones"): 32,
+    ("Evidence", "lines"): 32,
+    ("Evidence", "tracks"): 100,
+    ("Evidence", "past"): 100,
 }
 
 

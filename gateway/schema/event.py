@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gateway.context import Info
 from gateway.schema.assessment import Assessment, Failure
 from gateway.schema.camera import Camera
+from gateway.schema.evidence import EventEvidence
 from gateway.schema.media import IN_ZONES, Detection, Media, connect_detections, load_camera, zone_key
 from gateway.schema.message_fields import is_uuid, message_field, optional_message_field, to_list
 from gateway.schema.paging import (
@@ -75,6 +76,13 @@ class Event:
         size = page_size(first, LARGEST_ASSESSMENT_PAGE)
         page = await info.context.loaders.assessments.load((self.message.id, size, after or ""))
         return connect(Assessment, page.assessments, page)
+
+    @strawberry.field(
+        description="What its next assessment is made from. Null if what is stored of it is damaged."
+    )
+    async def evidence(self, info: Info) -> EventEvidence | None:
+        evidence = await info.context.loaders.evidence.load(self.message.id)
+        return EventEvidence(message=evidence) if evidence else None
 
     @strawberry.field(description="Null if no attempt has failed since the last assessment that succeeded.")
     async def last_failure(self, info: Info) -> Failure | None:

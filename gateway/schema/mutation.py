@@ -30,6 +30,7 @@ from gateway.schema.people import (
     update_person,
 )
 from gateway.schema.reassessment import ReassessEventPayload, reassess_event
+from gateway.schema.track_identity import IdentifyTrackPayload, identify_track
 
 
 @strawberry.type
@@ -53,6 +54,12 @@ class Mutation:
         resolver=event_feedback,
         description="Says whether an assessment was right. It replaces what was said of that assessment "
         "before, and changes no score.",
+    )
+    identify_track: IdentifyTrackPayload = strawberry.mutation(
+        resolver=identify_track,
+        description="Says who a track is, in place of what was said of it before. The event is assessed "
+        "again. If frames that join it later change its tracks, the name goes to the one with most of the "
+        "detections that it was given to.",
     )
     set_mode: SetModePayload = strawberry.mutation(
         resolver=set_mode,

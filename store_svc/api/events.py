@@ -20,6 +20,7 @@ from store_svc.ids import parse_uuid
 from store_svc.queries import assessments, counts, events, failures, feed, labels, raw_answers
 from store_svc.queries.evidence import EvidenceReader, get_evidence
 from store_svc.reassessments import Reassessments
+from store_svc.track_identities import TrackIdentities
 
 Lag = Callable[[], Awaitable[int]]
 
@@ -46,6 +47,7 @@ class EventServicer(EventServiceServicer):
         live: Feed,
         reassessments: Reassessments,
         evidence: EvidenceReader,
+        identities: TrackIdentities,
         lags: TopicLags,
         clock: Callable[[], datetime],
     ) -> None:
@@ -53,6 +55,7 @@ class EventServicer(EventServiceServicer):
         self._live = live
         self._reassessments = reassessments
         self._evidence = evidence
+        self._identities = identities
         self._lags = lags
         self._clock = clock
         self._feedback = FeedbackRepository(database, clock)
@@ -122,6 +125,13 @@ class EventServicer(EventServiceServicer):
         self, request: pb.BatchGetFailuresRequest, context: object
     ) -> pb.BatchGetFailuresResponse:
         return await failures.get_failures(self._database, request.event_ids)
+
+    async def IdentifyTrack(
+        self, request: pb.IdentifyTrackRequest, context: object
+    ) -> pb.IdentifyTrackResponse:
+        event_id = parse_uuid(request.event_id)
+        event = await self._identities.identify(event_id, request.track_id, request.person_id)
+        return pb.IdentifyTrackResponse(event=event)
 
     async def SetFeedback(self, request: pb.SetFeedbackRequest, context: object) -> pb.SetFeedbackResponse:
         assessment_id = parse_uuid(request.assessment_id) if request.assessment_id else None

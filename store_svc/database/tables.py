@@ -229,6 +229,18 @@ event_evidence = Table(
     Column("camera_revision", BigInteger, nullable=False),  # of that configuration
 )
 
+# Who a track is, as somebody has said. The name stays with the detections that the track had then, and is
+# part of the event's evidence.
+track_identities = Table(
+    "track_identities",
+    metadata,
+    Column("event_id", Uuid, primary_key=True),
+    Column("track_id", Uuid, primary_key=True),
+    Column("detection_ids", ARRAY(Uuid), nullable=False),  # sorted
+    Column("person", LargeBinary, nullable=False),  # serialised reason.v1.Person; empty if nobody knows
+    Column("identified_at", TIME, nullable=False),
+)
+
 # The queue: a row exists while there is work to do. Facts match it by kind and subject, never by its id.
 jobs = Table(
     "jobs",

@@ -4,8 +4,9 @@ It is kept as the bytes of two Evidence messages, which are one message if they 
 other.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from lares.reason.v1.evidence_pb2 import Evidence, ExpectedVisit, PastEvent, Person, Relation
@@ -13,6 +14,7 @@ from lares.store.v1.camera_scene_pb2 import CameraScene
 from mesh.scene import tracks
 from store_svc.domain.evidence import EarlierEvent, sha256_of
 from store_svc.domain.house import HouseContext, KnownPerson
+from store_svc.domain.track_identity import NamedTrack
 from store_svc.times import stamp
 
 MOST_BYTES = 16 * 1024  # of a body
@@ -22,21 +24,34 @@ MOST_PAST = 100
 @dataclass(frozen=True, slots=True)
 class FrozenEvidence:
     """`scene` has the camera's zones, lines and ground, `body` all the rest; both are serialised Evidence.
+    `names` is what somebody has said of tracks since.
 
-    `digest` covers both, as they are stored, with the version of the code that derives the tracks, which the
-    body names. A field of a message is a number, a length and a value, and fields are written in the order of
-    their numbers, so the same evidence has the same bytes in every database.
+    `digest` covers all of it, as it is stored, with the version of the code that derives the tracks, which
+    the body names. A field of a message is a number, a length and a value, and fields are written in the
+    order of their numbers, so the same evidence has the same bytes in every database.
     """
 
     scene: bytes
     body: bytes
+    names: tuple[NamedTrack, ...] = ()
 
     @property
     def digest(self) -> bytes:
-        return sha256_of(self.scene, self.body)
+        named = sorted(self.names, key=lambda name: name.track_id.bytes)
+        return sha256_of(self.scene, self.body, *chain.from_iterable(name.digest_parts for name in named))
+
+    def with_names(self, names: Iterable[NamedTrack]) -> "FrozenEvidence":
+        return replace(self, names=tuple(names))
 
     def message(self) -> Evidence:
-        return Evidence.FromString(self.scene + self.body)
+        """With the people whom somebody has named, as they were known then."""
+        message = Evidence.FromString(self.scene + self.body)
+        named = {person.id: person for name in self.names if (person := name.person_message()).id}
+        if named:
+            others = [person for person in message.people if person.id not in named]
+            message.ClearField("people")
+            message.people.extend([*others, *named.values()])
+        return message
 
 
 def frozen_scene(scene: bytes) -> bytes:

@@ -18,6 +18,7 @@ from store_svc.domain.house import HouseContext
 from store_svc.domain.queued_event import QueuedEvent
 from store_svc.event_repository import load_detection_ids, load_queued, write_events, write_queue
 from store_svc.house.contexts import HouseContexts
+from store_svc.queries.evidence import NAMES, names_of
 
 _LOCK_CAMERAS = Statement(
     select(cameras.c.id, cameras.c.display_name).order_by(cameras.c.id).with_for_update()
@@ -30,6 +31,7 @@ _BEGUN = Statement(
         detections.c.captured_at,
         event_evidence.c.scene,
         event_evidence.c.body,
+        NAMES,
     )
     .select_from(
         events.join(event_evidence, event_evidence.c.event_id == events.c.id).join(
@@ -107,4 +109,4 @@ class EvidenceAmendments:
 def _amended(row: Record, house: HouseContext) -> FrozenEvidence | None:
     """None if nothing is different."""
     body = amended_body(row["body"], house)
-    return None if body == row["body"] else FrozenEvidence(row["scene"], body)
+    return None if body == row["body"] else FrozenEvidence(row["scene"], body, names_of(row["names"]))

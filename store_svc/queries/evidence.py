@@ -9,11 +9,12 @@ from cachetools import LRUCache
 from sqlalchemy import func, literal_column, select
 
 from lares.reason.v1.evidence_pb2 import Evidence, PastEvent
+from lares.scene.v1.scene_pb2 import Track
 from mesh.problems import Conflict, NotFound
 from store_svc import messages
 from store_svc.database import Database
 from store_svc.database.statement import Connection, Record, Statement, one_of
-from store_svc.database.tables import cameras, detections, event_evidence, events
+from store_svc.database.tables import cameras, detections, event_evidence, events, track_identities
 from store_svc.domain.derived_evidence import (
     FoundObject,
     Surroundings,
@@ -23,6 +24,7 @@ from store_svc.domain.derived_evidence import (
 )
 from store_svc.domain.evidence import digest_v1, digest_v2, load_history
 from store_svc.domain.frozen_evidence import FrozenEvidence, past_with_history
+from store_svc.domain.track_identity import NamedTrack, name_tracks
 from store_svc.ids import parse_uuid
 from store_svc.times import stamp
 
@@ -39,6 +41,15 @@ _detections = (
     .order_by(_detection.c.captured_at, _detection.c.score.desc(), _detection.c.id)
     .scalar_subquery()
 )
+_named = track_identities.alias("named")
+# The column `names` of a statement about events, for `names_of`.
+NAMES = func.array(
+    select(literal_column("named"))
+    .select_from(_named)
+    .where(_named.c.event_id == events.c.id)
+    .order_by(_named.c.track_id)
+    .scalar_subquery()
+).label("names")
 _EVIDENCE = Statement(
     select(
         events.c.id,
@@ -53,6 +64,7 @@ _EVIDENCE = Statement(
         event_evidence.c.scene,
         event_evidence.c.body,
         func.array(_detections).label("detections"),
+        NAMES,
     )
     .select_from(
         events.outerjoin(cameras, cameras.c.id == events.c.camera_id).outerjoin(
@@ -96,8 +108,17 @@ class StoredEvidence:
         ids = [detection["id"] for detection in row["detections"]]
         if row["body"] is None:
             return StoredEvidence(row, None, digest_v1(ids, load_history(row["history"]), row["time_zone"]))
-        frozen = FrozenEvidence(row["scene"], row["body"])
+        frozen = FrozenEvidence(row["scene"], row["body"], names_of(row["names"]))
         return StoredEvidence(row, frozen, digest_v2(ids, frozen.digest))
+
+    def found(self) -> list[FoundObject]:
+        return list(map(_found, self.row["detections"]))
+
+    def tracks(self) -> list[Track]:
+        """Without the names that somebody has given them."""
+        assert self.frozen is not None
+        surroundings = Surroundings.of(self.frozen.message())
+        return track_messages(str(self.row["id"]), self.found(), surroundings)
 
 
 class EvidenceReader:
@@ -124,7 +145,7 @@ class EvidenceReader:
             message = _first_version(row)
         else:
             message = stored.frozen.message()
-            await self._derive(connection, message, row, stored.frozen.scene)
+            await self._derive(connection, message, stored, stored.frozen)
         message.event_id, message.digest = str(row["id"]), row["evidence_digest"]
         message.revision = row["evidence_revision"]
         message.started_at.CopyFrom(stamp(row["started_at"]))
@@ -132,13 +153,17 @@ class EvidenceReader:
         message.detections.extend(map(messages.evidence_detection_message, row["detections"]))
         return message
 
-    async def _derive(self, connection: Connection, message: Evidence, row: Record, scene: bytes) -> None:
-        surroundings = Surroundings.of(message)
-        found = list(map(_found, row["detections"]))
-        message.tracks.extend(track_messages(str(row["id"]), found, surroundings))
+    async def _derive(
+        self, connection: Connection, message: Evidence, stored: StoredEvidence, frozen: FrozenEvidence
+    ) -> None:
+        found = stored.found()
+        tracks = stored.tracks()
+        lost = name_tracks(tracks, [each.id for each in found], frozen.names)
+        message.tracks.extend(tracks)
+        message.lost_identities.extend(name.identity for name in lost)
         message.light = light_of(found, message.time_zone)
         message.history.extend(past_with_history(message.past))
-        await self._derive_past(connection, message.past, surroundings, scene)
+        await self._derive_past(connection, message.past, Surroundings.of(message), frozen.scene)
 
     async def _derive_past(
         self, connection: Connection, past: Sequence[PastEvent], surroundings: Surroundings, scene: bytes
@@ -171,6 +196,11 @@ async def get_evidence(database: Database, reader: EvidenceReader, event_id: str
             sentence = "what is stored of this event's evidence does not have the event's digest"
             raise Conflict(sentence, "EVIDENCE_DIFFERS", event_id=event_id)
         return await reader.message(connection, stored)
+
+
+def names_of(rows: Sequence[Record]) -> tuple[NamedTrack, ...]:
+    """From rows of the table `track_identities`."""
+    return tuple(NamedTrack(row["track_id"], tuple(row["detection_ids"]), row["person"]) for row in rows)
 
 
 def _key(past: PastEvent, scene: bytes) -> tuple[str, int, bytes]:

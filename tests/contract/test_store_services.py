@@ -647,6 +647,16 @@ async def test_the_evidence_of_an_event(served: Served) -> None:
         await call(served.siblings.events.GetEvidence, event_pb.GetEvidenceRequest(event_id=UNKNOWN))
 
 
+async def test_a_track_of_an_event_without_tracks(served: Served) -> None:
+    for event_id, kind, reason in (
+        (UNKNOWN, NotFound, "EVENT_NOT_FOUND"),
+        (served.store.events[0].id, Conflict, "EVIDENCE_TOO_OLD"),
+    ):
+        request = event_pb.IdentifyTrackRequest(event_id=event_id, track_id=UNKNOWN)
+        with refused(kind, reason, event_id=event_id):
+            await call(served.siblings.events.IdentifyTrack, request)
+
+
 async def test_an_idle_store(served: Served) -> None:
     """Which events are due, the fake does not model: its tests script that."""
     response = await call(served.siblings.events.GetStoreStatus, event_pb.GetStoreStatusRequest())

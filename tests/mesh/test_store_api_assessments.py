@@ -49,7 +49,9 @@ def stored(loop_thread: LoopThread, postgres_server: str) -> SyncDatabase:
 def grpc_servicer(stored: SyncDatabase) -> EventServicer:
     reassessments = Reassessments(stored.database, CommitSignals().due, lambda: NOON)
     status = TopicLags(no_lag, no_lag, no_lag)
-    return EventServicer(stored.database, nothing, reassessments, EvidenceReader(), status, lambda: NOON)
+    return EventServicer(
+        stored.database, nothing, reassessments, EvidenceReader(), nothing, status, lambda: NOON
+    )
 
 
 @pytest.fixture(scope="module")

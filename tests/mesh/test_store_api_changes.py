@@ -27,7 +27,7 @@ class Changes:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.live = Feed(partial(list_changes, database))
-        self.servicer = EventServicer(database, self.live, nothing, nothing, nothing, nothing)
+        self.servicer = EventServicer(database, self.live, nothing, nothing, nothing, nothing, nothing)
 
     async def keep(self, *sequences: int, head: int) -> None:
         if sequences:

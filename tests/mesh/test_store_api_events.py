@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from random import Random
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import grpc
@@ -86,7 +86,9 @@ def status() -> TopicLags:
 def grpc_servicer(stored: SyncDatabase, live: ScriptedFeed, status: TopicLags) -> EventServicer:
     due = CommitSignals().due
     reassessments = Reassessments(stored.database, due, lambda: NOON)
-    return EventServicer(stored.database, live, reassessments, EvidenceReader(), status, lambda: NOON)
+    return EventServicer(
+        stored.database, live, reassessments, EvidenceReader(), cast(Any, None), status, lambda: NOON
+    )
 
 
 @pytest.fixture(scope="module")

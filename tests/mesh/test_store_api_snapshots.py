@@ -61,4 +61,4 @@ async def alone(store: Recorded, id: str) -> Event:
 
 
 def servicer(store: Recorded) -> EventServicer:
-    return EventServicer(store.database, nothing, nothing, nothing, nothing, nothing)
+    return EventServicer(store.database, nothing, nothing, nothing, nothing, nothing, nothing)

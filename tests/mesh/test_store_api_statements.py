@@ -69,7 +69,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
     cameras = CameraServicer(database, nothing, previews, (), lambda: NOON)
     detections = DetectionServicer(database)
     status = TopicLags(no_lag, no_lag, no_lag)
-    events = EventServicer(database, nothing, nothing, EvidenceReader(), status, lambda: NOON)
+    events = EventServicer(database, nothing, nothing, EvidenceReader(), nothing, status, lambda: NOON)
     media, keys = MediaServicer(database), KeyServicer(ApiKeys(database, lambda: NOON))
     files = [FileFingerprint(path=str(n)) for n in range(100)]
     return [

@@ -28,7 +28,7 @@ UNKNOWN = b"\xba\x3e\x05alien"
 class Store:
     def __init__(self, recorded: Recorded) -> None:
         self.recorded = recorded
-        self.servicer = EventServicer(recorded.database, nothing, nothing, nothing, nothing, nothing)
+        self.servicer = EventServicer(recorded.database, nothing, nothing, nothing, nothing, nothing, nothing)
 
     async def fact(self, id: str = FIRST, raw_answer: str = "", of_before: str = "") -> EventAssessed:
         """`of_before` is a raw answer in the field in which earlier versions wrote it."""

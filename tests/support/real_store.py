@@ -53,6 +53,7 @@ from store_svc.queries.evidence import EvidenceReader
 from store_svc.queries.feed import list_changes
 from store_svc.reassessments import Reassessments
 from store_svc.times import micros, moment
+from store_svc.track_identities import TrackIdentities
 from tests.support import store_rows
 from tests.support.store_rows import Row, write
 from tests.unit.gateway.fake_services import WATCHED
@@ -70,6 +71,8 @@ def add_real_services(database: Database, server: GrpcServer) -> None:
     previews = PolicyPreviews(database, watch, Detectors(database, watch))
     cameras = CameraRepository(database, signals, lambda: NOON)
     reassessments = Reassessments(database, signals.due, lambda: NOON)
+    evidence = EvidenceReader()
+    identities = TrackIdentities(database, evidence, signals, lambda: NOON)
     delay, span = timedelta(seconds=120), timedelta(seconds=90)
     amendments = EvidenceAmendments(HouseContexts(delay), delay, span, signals, lambda: NOON)
     feed, lags = Feed(partial(list_changes, database)), TopicLags(no_lag, no_lag, no_lag)
@@ -81,7 +84,7 @@ def add_real_services(database: Database, server: GrpcServer) -> None:
         ),
         (
             add_EventServiceServicer_to_server,
-            EventServicer(database, feed, reassessments, EvidenceReader(), lags, lambda: NOON),
+            EventServicer(database, feed, reassessments, evidence, identities, lags, lambda: NOON),
             "v1.EventService",
         ),
         (

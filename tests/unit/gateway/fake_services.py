@@ -233,13 +233,26 @@ class _Events(_Servicer, events_rpc.EventServiceServicer):
         return event_service_pb2.BatchGetFailuresResponse(failures=failures)
 
     async def GetEvidence(self, request: Any, context: Any) -> Any:
-        """Only what the event itself says."""
+        """By default only what the event itself says."""
         self.store.record("GetEvidence", request)
         for event in self.store.events:
             if event.id == request.event_id:
-                evidence = Evidence(event_id=event.id, camera_id=event.camera_id)
+                said = Evidence(event_id=event.id, camera_id=event.camera_id)
+                evidence = self.store.evidence.get(event.id, said)
                 return event_service_pb2.GetEvidenceResponse(evidence=evidence)
         raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=request.event_id)
+
+    async def IdentifyTrack(self, request: Any, context: Any) -> Any:
+        self.store.record("IdentifyTrack", request)
+        event = self._get(request.event_id)
+        evidence = self.store.evidence.get(event.id)
+        if evidence is None:
+            raise Conflict("this event has no tracks", "EVIDENCE_TOO_OLD", event_id=event.id)
+        for track in evidence.tracks:
+            if track.id == request.track_id:
+                track.identity.person_id = request.person_id
+                return event_service_pb2.IdentifyTrackResponse(event=event)
+        raise NotFound("the event has no such track", "TRACK_NOT_FOUND", track_id=request.track_id)
 
     async def SetFeedback(self, request: Any, context: Any) -> Any:
         self.store.record("SetFeedback", request)

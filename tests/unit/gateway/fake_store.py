@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from lares.detect.v1 import detect_service_pb2, detection_pb2
 from lares.ingest.v1 import ingest_service_pb2, media_pb2
-from lares.reason.v1 import assessment_pb2, reason_service_pb2
+from lares.reason.v1 import assessment_pb2, evidence_pb2, reason_service_pb2
 from lares.store.v1 import (
     camera_pb2,
     camera_service_pb2,
@@ -54,6 +54,7 @@ class FakeStore:
     assessments: dict[str, list[assessment_pb2.Assessment]] = field(default_factory=dict)  # newest first
     raw_answers: dict[str, str] = field(default_factory=dict)  # by assessment
     failures: dict[str, event_service_pb2.EventFailure] = field(default_factory=dict)  # by event
+    evidence: dict[str, evidence_pb2.Evidence] = field(default_factory=dict)  # by event, where it has any
     feedback: dict[str, event_service_pb2.Feedback] = field(default_factory=dict)  # by assessment
     # Scripted responses.
     status: event_service_pb2.GetStoreStatusResponse = field(

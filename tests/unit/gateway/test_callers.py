@@ -39,6 +39,7 @@ from tests.support.waiting import until
 from tests.unit.gateway.client import connected
 from tests.unit.gateway.conftest import SECRET, Gateway, SharedApplication
 from tests.unit.gateway.fake_store import NOON, uuid
+from tests.unit.gateway.full_evidence import FULL_EVIDENCE, TRACK
 
 ANN = Caller.of_key(uuid("key"), "Ann")
 AUTHENTICATE = "gateway.http.authentication.Authenticator.authenticate"
@@ -67,6 +68,7 @@ ARGUMENTS: dict[str, str] = {
     "Mutation.deleteExpectedVisit": f'(id: "{uuid("visit", "gone")}")',
     "Mutation.setSiteNotes": '(notes: [{text: "We have a dog."}])',
     "Mutation.reassessEvent": f'(input: {{eventId: "{EVENT}"}})',
+    "Mutation.identifyTrack": f'(input: {{eventId: "{EVENT}", trackId: "{TRACK}"}})',
     "Mutation.eventFeedback": f'(input: {{eventId: "{EVENT}", kind: RIGHT}})',
 }
 
@@ -170,6 +172,7 @@ async def test_no_field_asks_a_sibling_without_a_caller(gateway: Gateway) -> Non
     store.failures[EVENT] = event_service_pb2.EventFailure(event_id=EVENT)
     store.failures[EVENT].failed_at.FromDatetime(NOON)
     store.rejections.append(REJECTION)
+    store.evidence[EVENT] = FULL_EVIDENCE
     found = store.preview.frames.add().detections.add()
     found.recorded = found.proposed = POLICY_DECISION_KEPT
     store.detect.servers.add(address="gpu:8001")

@@ -120,6 +120,7 @@ class Evidence(_message.Message):
     PAST_FIELD_NUMBER: _builtins.int
     DERIVATION_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
+    LOST_IDENTITIES_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     revision: _builtins.int
     """The revision of the event that it was made from. The assessment with the highest one applies."""
@@ -195,6 +196,12 @@ class Evidence(_message.Message):
         would have been too large.
         """
 
+    @_builtins.property
+    def lost_identities(self) -> _containers.RepeatedCompositeFieldContainer[_scene_pb2.Identity]:
+        """What somebody has said of tracks that are no more: since then, frames have joined the event, and no track has most of
+        their detections.
+        """
+
     def __init__(
         self,
         *,
@@ -223,10 +230,11 @@ class Evidence(_message.Message):
         past: _abc.Iterable[Global___PastEvent] | None = ...,
         derivation: _builtins.str = ...,
         left_out: _abc.Iterable[_builtins.str] | None = ...,
+        lost_identities: _abc.Iterable[_scene_pb2.Identity] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "changes", b"changes", "derivation", b"derivation", "detections", b"detections", "digest", b"digest", "ended_at", b"ended_at", "event_id", b"event_id", "expected", b"expected", "ground", b"ground", "habits", b"habits", "history", b"history", "left_out", b"left_out", "light", b"light", "lines", b"lines", "mode", b"mode", "past", b"past", "people", b"people", "present_person_ids", b"present_person_ids", "revision", b"revision", "site_notes", b"site_notes", "started_at", b"started_at", "time_zone", b"time_zone", "tracks", b"tracks", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "changes", b"changes", "derivation", b"derivation", "detections", b"detections", "digest", b"digest", "ended_at", b"ended_at", "event_id", b"event_id", "expected", b"expected", "ground", b"ground", "habits", b"habits", "history", b"history", "left_out", b"left_out", "light", b"light", "lines", b"lines", "lost_identities", b"lost_identities", "mode", b"mode", "past", b"past", "people", b"people", "present_person_ids", b"present_person_ids", "revision", b"revision", "site_notes", b"site_notes", "started_at", b"started_at", "time_zone", b"time_zone", "tracks", b"tracks", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

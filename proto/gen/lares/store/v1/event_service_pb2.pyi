@@ -592,6 +592,53 @@ class GetEvidenceResponse(_message.Message):
 Global___GetEvidenceResponse: _TypeAlias = GetEvidenceResponse  # noqa: Y015
 
 @_typing.final
+class IdentifyTrackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    TRACK_ID_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    track_id: _builtins.str
+    """The id of one of the tracks in the event's evidence."""
+    person_id: _builtins.str
+    """Empty: somebody has looked and does not know the person."""
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        track_id: _builtins.str = ...,
+        person_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "person_id", b"person_id", "track_id", b"track_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdentifyTrackRequest: _TypeAlias = IdentifyTrackRequest  # noqa: Y015
+
+@_typing.final
+class IdentifyTrackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> _event_pb2.Event: ...
+    def __init__(
+        self,
+        *,
+        event: _event_pb2.Event | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdentifyTrackResponse: _TypeAlias = IdentifyTrackResponse  # noqa: Y015
+
+@_typing.final
 class Feedback(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

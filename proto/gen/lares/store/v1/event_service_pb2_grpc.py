@@ -80,6 +80,11 @@ class EventServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceResponse.FromString,
                 _registered_method=True)
+        self.IdentifyTrack = channel.unary_unary(
+                '/lares.store.v1.EventService/IdentifyTrack',
+                request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.IdentifyTrackRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.IdentifyTrackResponse.FromString,
+                _registered_method=True)
         self.SetFeedback = channel.unary_unary(
                 '/lares.store.v1.EventService/SetFeedback',
                 request_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.SetFeedbackRequest.SerializeToString,
@@ -174,6 +179,15 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def IdentifyTrack(self, request, context):
+        """Says who a track of the event is, in place of what was said of it before, and has the event assessed again. Fails
+        with NOT_FOUND if there is no such event, track or person, and with FAILED_PRECONDITION (EVIDENCE_TOO_OLD) if an
+        earlier version has opened the event.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetFeedback(self, request, context):
         """Says whether an assessment was right, in place of what was said of it before. Fails with NOT_FOUND if the event has
         no such assessment.
@@ -250,6 +264,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.GetEvidence,
                     request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceResponse.SerializeToString,
+            ),
+            'IdentifyTrack': grpc.unary_unary_rpc_method_handler(
+                    servicer.IdentifyTrack,
+                    request_deserializer=lares_dot_store_dot_v1_dot_event__service__pb2.IdentifyTrackRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_event__service__pb2.IdentifyTrackResponse.SerializeToString,
             ),
             'SetFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.SetFeedback,
@@ -516,6 +535,33 @@ class EventService:
             '/lares.store.v1.EventService/GetEvidence',
             lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_event__service__pb2.GetEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IdentifyTrack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.EventService/IdentifyTrack',
+            lares_dot_store_dot_v1_dot_event__service__pb2.IdentifyTrackRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_event__service__pb2.IdentifyTrackResponse.FromString,
             options,
             channel_credentials,
             insecure,

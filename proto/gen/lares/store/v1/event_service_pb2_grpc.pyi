@@ -59,6 +59,11 @@ class EventServiceStub:
     """
     GetEvidence: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.GetEvidenceRequest, _event_service_pb2.GetEvidenceResponse]
     """Returns the evidence that an assessment of the event would be made from now."""
+    IdentifyTrack: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.IdentifyTrackRequest, _event_service_pb2.IdentifyTrackResponse]
+    """Says who a track of the event is, in place of what was said of it before, and has the event assessed again. Fails
+    with NOT_FOUND if there is no such event, track or person, and with FAILED_PRECONDITION (EVIDENCE_TOO_OLD) if an
+    earlier version has opened the event.
+    """
     SetFeedback: _grpc.UnaryUnaryMultiCallable[_event_service_pb2.SetFeedbackRequest, _event_service_pb2.SetFeedbackResponse]
     """Says whether an assessment was right, in place of what was said of it before. Fails with NOT_FOUND if the event has
     no such assessment.
@@ -101,6 +106,11 @@ class EventServiceAsyncStub(EventServiceStub):
     """
     GetEvidence: _aio.UnaryUnaryMultiCallable[_event_service_pb2.GetEvidenceRequest, _event_service_pb2.GetEvidenceResponse]  # type: ignore[assignment]
     """Returns the evidence that an assessment of the event would be made from now."""
+    IdentifyTrack: _aio.UnaryUnaryMultiCallable[_event_service_pb2.IdentifyTrackRequest, _event_service_pb2.IdentifyTrackResponse]  # type: ignore[assignment]
+    """Says who a track of the event is, in place of what was said of it before, and has the event assessed again. Fails
+    with NOT_FOUND if there is no such event, track or person, and with FAILED_PRECONDITION (EVIDENCE_TOO_OLD) if an
+    earlier version has opened the event.
+    """
     SetFeedback: _aio.UnaryUnaryMultiCallable[_event_service_pb2.SetFeedbackRequest, _event_service_pb2.SetFeedbackResponse]  # type: ignore[assignment]
     """Says whether an assessment was right, in place of what was said of it before. Fails with NOT_FOUND if the event has
     no such assessment.
@@ -194,6 +204,17 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_service_pb2.GetEvidenceResponse, _abc.Awaitable[_event_service_pb2.GetEvidenceResponse]]:
         """Returns the evidence that an assessment of the event would be made from now."""
+
+    @_abc_1.abstractmethod
+    def IdentifyTrack(
+        self,
+        request: _event_service_pb2.IdentifyTrackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_service_pb2.IdentifyTrackResponse, _abc.Awaitable[_event_service_pb2.IdentifyTrackResponse]]:
+        """Says who a track of the event is, in place of what was said of it before, and has the event assessed again. Fails
+        with NOT_FOUND if there is no such event, track or person, and with FAILED_PRECONDITION (EVIDENCE_TOO_OLD) if an
+        earlier version has opened the event.
+        """
 
     @_abc_1.abstractmethod
     def SetFeedback(
