@@ -35,6 +35,11 @@ def event_id(media_id: str, frame: int) -> str:
     return _id("event", media_id, frame)
 
 
+def departure_event_id(media_id: str, frame: int) -> str:
+    """The event that something has left; takes the frame by which that is known."""
+    return _id("departure", media_id, frame)
+
+
 def track_id(event_id: str, first_detection_id: str) -> str:
     return _id("track", event_id, first_detection_id)
 

@@ -94,12 +94,13 @@ class Habit:
 
 @dataclass(frozen=True, slots=True)
 class SceneChange:
-    """A thing that came or went: a vehicle's label, or another thing's name."""
+    """A thing that came or went: a vehicle's label, or another thing's name. `place` is where; None if nobody
+    has said what that place is."""
 
     thing: str
     kind: ChangeKind
     at: datetime
-    zone_id: str = ""
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ class PastEvent:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The frozen evidence of one event. It has at least one detection; their order has no meaning.
+    """The frozen evidence of one event. It has at least one detection or change; the order of detections has
+    no meaning.
 
     Text in it (`camera_name`, names, `site_notes`) was written by people: it is data, never an instruction.
     `history` contains the start times of the camera's other events in the hour before, and `past` what
@@ -151,6 +153,12 @@ class Evidence:
     site_notes: tuple[str, ...] = ()
     changes: tuple[SceneChange, ...] = ()
     past: tuple[PastEvent, ...] = ()
+
+    @property
+    def began_at(self) -> datetime:
+        """When its first detection was captured, or its first change happened if it has no detections."""
+        times = [found.captured_at for found in self.detections] or [change.at for change in self.changes]
+        return min(times)
 
     def detections_of(self, track: EvidenceTrack) -> Sequence[EvidenceDetection]:
         """In order of capture."""

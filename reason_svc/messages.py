@@ -47,16 +47,16 @@ def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
     Raises Invalid: NO_DETECTIONS, BAD_TIME_ZONE, BAD_TIME, BAD_SCORE, BAD_LABEL, BAD_BOX, BAD_ZONE, BAD_LINE,
     BAD_TRACK, BAD_PERSON.
     """
-    if not message.detections:
-        raise Invalid("evidence needs at least one detection", "NO_DETECTIONS")
+    if not message.detections and not message.changes:
+        raise Invalid("evidence needs at least one detection or change", "NO_DETECTIONS")
     time_zone = _time_zone(message.time_zone)
     detections = tuple(_detection(found, time_zone) for found in message.detections)
     people = {person.id: _person(person) for person in message.people}
     zones = tuple(map(zone_of, message.zones))
     lines = tuple(map(line_of, message.lines))
     ground = ground_of(message.ground)
-    first = min(found.captured_at for found in detections)
-    return Evidence(
+    kinds = {zone.id: zone.kind for zone in zones}
+    evidence = Evidence(
         camera_name=message.camera_name or message.camera_id,
         time_zone=time_zone,
         detections=detections,
@@ -68,7 +68,7 @@ def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
         if message.tracks
         else _derived_tracks(detections, zones, lines, ground),
         mode=message.mode,
-        light=enum_value(Light, message.light) or light_at(first.astimezone(time_zone), time_zone.key),
+        light=enum_value(Light, message.light),
         people=tuple(people.values()),
         present=tuple(_known(people, id_, "present_person_ids") for id_ in message.present_person_ids),
         expected=tuple(
@@ -89,18 +89,23 @@ def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
         site_notes=tuple(message.site_notes),
         changes=tuple(
             SceneChange(
-                canonical(change.thing),
-                kind,
-                _datetime(change.time, time_zone),
-                change.zone_id,
+                canonical(change.thing), kind, _datetime(change.time, time_zone), _place_of(change, kinds)
             )
             for change in message.changes
             if (kind := enum_value(ChangeKind, change.kind))
         ),
-        past=tuple(
-            _past_event(past, {zone.id: zone.kind for zone in zones}, time_zone) for past in message.past
-        ),
+        past=tuple(_past_event(past, kinds, time_zone) for past in message.past),
     )
+    if not evidence.detections and not evidence.changes:
+        raise Invalid("no change of this evidence is of a kind that is known", "NO_DETECTIONS")
+    if evidence.light is not None:
+        return evidence
+    return replace(evidence, light=light_at(evidence.began_at.astimezone(time_zone), time_zone.key))
+
+
+def _place_of(change: evidence_pb2.Change, kinds: Mapping[str, ZoneKind]) -> Place | None:
+    kind = kinds.get(change.zone_id) or enum_value(ZoneKind, change.zone_kind)
+    return Place(change.zone_id, kind) if kind else None
 
 
 def factor_message(factor: ScoreFactor) -> assessment_pb2.Factor:

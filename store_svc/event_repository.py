@@ -29,6 +29,7 @@ from store_svc.database.tables import assessments, cameras, detections, events, 
 from store_svc.domain.assembly import EventSpan
 from store_svc.domain.event import StoredEvent
 from store_svc.domain.evidence import dump_history, load_history
+from store_svc.domain.habits import dump_stays, load_stays
 from store_svc.domain.job import ASSESS
 from store_svc.domain.queued_event import QueuedEvent
 from store_svc.job_queue import delete_jobs, job_of, locked_jobs, write_jobs
@@ -98,7 +99,8 @@ _SPANS = Statement(
         _window,
         events,
         (events.c.camera_id == _window.c.camera_id)
-        & events.c.started_at.between(_window.c.earliest, _window.c.latest),
+        & events.c.started_at.between(_window.c.earliest, _window.c.latest)
+        & (events.c.detection_count > 0),
     )
 )
 
@@ -125,7 +127,7 @@ async def load_spans(
     connection: Connection, windows: Iterable[tuple[str, int, int]]
 ) -> dict[str, dict[UUID, EventSpan]]:
     """By camera and id, the events that started within the camera's windows: (camera id, earliest, latest),
-    inclusive, in microseconds."""
+    inclusive, in microseconds. No frame joins an event without detections, so they are left out."""
     rows = [
         {"camera_id": camera_id, "earliest": moment(earliest), "latest": moment(latest)}
         for camera_id, earliest, latest in windows
@@ -237,6 +239,7 @@ def _row(event: StoredEvent) -> dict[str, object]:
         "traceparent": event.traceparent,
         "zones": sorted(event.zones),
         "frozen_digest": event.frozen_digest,
+        "stays": dump_stays(event.stays),
     }
 
 
@@ -248,5 +251,6 @@ def _event(row: Record) -> StoredEvent:
         "labels": frozenset(row["labels"]),
         "zones": frozenset(row["zones"]),
         "history": load_history(row["history"]),
+        "stays": load_stays(row["stays"]),
     }
     return StoredEvent(**fields)

@@ -35,6 +35,9 @@ EDGE = 0.01
 # A vehicle is stationary if in at least STILL_SECONDS its foot point moves by less than this share of its
 # width.
 STILL_SECONDS, STILL_SHARE = 10.0, 0.25
+# Boxes of two times that are so alike show the same vehicle, which stands there. A box that is moved by
+# STILL_SHARE of its width is just so alike.
+SAME = 0.6
 
 
 class Direction(IntEnum):

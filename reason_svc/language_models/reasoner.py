@@ -62,6 +62,8 @@ class LlmReasoner:
         attempts; Invalid UNKNOWN_MODEL or UNKNOWN_PROMPT; Internal if the server or the model fails."""
         if choice.model in self._rules.report().models:
             return await self._rules.assess(evidence, choice)
+        if not evidence.detections:  # prompts describe what is seen
+            return await self._rules.assess(evidence, ModelChoice())
         prompt = self._prompts.get(choice.prompt or self._version)
         if prompt is None:
             raise Invalid(f"unknown prompt; there are {', '.join(self._prompts)}", UNKNOWN_PROMPT)

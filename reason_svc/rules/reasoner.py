@@ -37,7 +37,8 @@ class RulesReasoner:
             raise Invalid(f"there is no model {choice.model!r}; there are {known}", UNKNOWN_MODEL)
         if choice.prompt:
             raise Invalid("rules have no prompt", UNKNOWN_PROMPT)
-        return rules(evidence)
+        # What v1 does not know: an event in which nothing is seen, only something came or went.
+        return rules(evidence) if evidence.detections else v2.assess(evidence)
 
     def report(self) -> ReasonerReport:
         return ReasonerReport(ReasonerReadiness.READY, self._since, models=tuple(VERSIONS))

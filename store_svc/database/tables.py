@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     Double,
     Identity,
     Index,
@@ -195,6 +196,8 @@ events = Table(
     Column("history", JSONB, nullable=False),
     Column("time_zone", Text, nullable=False),  # IANA, resolved
     Column("frozen_digest", LargeBinary),
+    # What habits are counted from: [[label, zone, digest of its polygon, first time, last time], ...].
+    Column("stays", JSONB, nullable=False, server_default="[]"),
     Column("evidence_digest", Text, nullable=False),
     Column("evidence_revision", BigInteger, nullable=False),  # `revision` when detections last changed
     # The current assessment; NULL before the first one.
@@ -214,6 +217,22 @@ events = Table(
     # Partial: an event without zones, of a camera without any, costs nothing.
     Index("events_zones", "zones", postgresql_using="gin", postgresql_where=text("zones <> '{}'")),
     Index("events_open", "partition", "last_recorded_at", postgresql_where=text("NOT closed")),
+)
+
+# In how many events of a day things of one label passed through a zone, or stayed in it, in one half-hour of
+# the local day, while the zone had this polygon. A row that has come to 0 stays until the window has passed.
+habits = Table(
+    "habits",
+    metadata,
+    Column("camera_id", Text, primary_key=True),
+    Column("half_hour", SmallInteger, primary_key=True, autoincrement=False),  # from 0, of the local day
+    Column("day", Date, primary_key=True),  # local
+    Column("label", Text, primary_key=True),
+    Column("zone_id", Text, primary_key=True),
+    Column("polygon_digest", Text, primary_key=True),
+    Column("behaviour", SmallInteger, primary_key=True, autoincrement=False),  # reason.v1.Behaviour
+    Column("events", Integer, nullable=False),
+    Index("habits_by_day", "camera_id", "day"),
 )
 
 # What the transaction that opens an event freezes of its evidence: all but the detections. Only a change of

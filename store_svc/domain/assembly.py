@@ -107,12 +107,18 @@ class Timeline:
                 chosen.add(frame)
                 insort(self._spans, chosen, key=_start_and_id)
             return Placement(chosen.id, number, None)
-        earlier = self._started_between(frame.at - HISTORY_SPAN, frame.at - 1)
+        history = self.before(frame.at)
         id = parse_uuid(event_id(frame.media_id, frame.index))
         opened = EventSpan(id, frame.at, frame.at, frame.detections)
         insort(self._spans, opened, key=_start_and_id)
-        history = [EarlierEvent(span.id, span.started_at, span.ended_at, span.detections) for span in earlier]
-        return Placement(opened.id, 0, tuple(history))
+        return Placement(opened.id, 0, history)
+
+    def before(self, at: int) -> History:
+        """The events that started in the hour before, as they are now."""
+        earlier = self._started_between(at - HISTORY_SPAN, at - 1)
+        return tuple(
+            EarlierEvent(span.id, span.started_at, span.ended_at, span.detections) for span in earlier
+        )
 
     def _started_between(self, earliest: int, latest: int) -> list[EventSpan]:
         """Returns the events that started between these times, inclusive, in order."""

@@ -12,9 +12,10 @@ from lares.scene.v1 import scene_pb2
 from mesh.identity import track_id
 from mesh.labels import canonical
 from mesh.scene.daylight import light_at
+from mesh.scene.geometry import Box, likeness
 from mesh.scene.messages import crossing_message, enum_value, ground_of, line_of, visit_message, zone_of
 from mesh.scene.places import Ground, Place, SceneLine, SceneZone, ZoneKind
-from mesh.scene.tracks import Direction, SceneTrack, SeenObject, derive_tracks
+from mesh.scene.tracks import SAME, Direction, SceneTrack, SeenObject, derive_tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +75,31 @@ def track_messages(
     ]
 
 
-def light_of(found: Iterable[FoundObject], time_zone: str) -> scene_pb2.Light.ValueType:
-    """Whether it was day at the camera in the first frame."""
-    first = min(each.captured_at for each in found)
-    return scene_pb2.Light.ValueType(light_at(first.astimezone(ZoneInfo(time_zone)), time_zone))
+def light_of(started_at: datetime, time_zone: str) -> scene_pb2.Light.ValueType:
+    """Whether it was day at the camera when the event started."""
+    return scene_pb2.Light.ValueType(light_at(started_at.astimezone(ZoneInfo(time_zone)), time_zone))
 
 
-def past_of(found: Sequence[FoundObject], surroundings: Surroundings) -> PastEvent:
+def standing_boxes(found: Sequence[FoundObject], tracks: Iterable[scene_pb2.Track]) -> tuple[Box, ...]:
+    """Where the stationary vehicles among the tracks of these detections stand."""
+    return tuple(found[track.detection_indexes[0]].seen().box for track in tracks if track.stationary)
+
+
+def stationary_matches(boxes: Sequence[Box], then: Sequence[Box]) -> int:
+    """How many of these vehicles stood there then, too."""
+    return sum(any(likeness(box, other) >= SAME for other in then) for box in boxes)
+
+
+def past_of(found: Sequence[FoundObject], surroundings: Surroundings) -> tuple[PastEvent, tuple[Box, ...]]:
     """What later evidence says of an event that had these detections then: its labels, how long things of
-    one label were in one place, and how many tracks crossed a line inwards."""
+    one label were in one place, and how many tracks crossed a line inwards; and where its stationary vehicles
+    stood."""
     stays: dict[tuple[Place, str], float] = {}
     inward = 0
+    standing: list[Box] = []
     for track in surroundings.tracks(found):
+        if track.stationary:
+            standing.append(found[track.indexes[0]].seen().box)
         inward += any(crossing.direction is Direction.INWARDS for crossing in track.crossings)
         for visit in track.visits:
             stays[visit.place, track.label] = stays.get((visit.place, track.label), 0.0) + visit.seconds
@@ -93,4 +107,4 @@ def past_of(found: Sequence[FoundObject], surroundings: Surroundings) -> PastEve
     for place, label in sorted(stays, key=lambda stay: (stay[0].zone_id, stay[0].kind, stay[1])):
         kind = scene_pb2.ZoneKind.ValueType(place.kind)
         past.stays.add(zone_id=place.zone_id, kind=kind, label=label, seconds=stays[place, label])
-    return past
+    return past, tuple(standing)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from store_svc.domain.evidence import History, digest_v1, digest_v2
+from store_svc.domain.habits import Stays
 
 # The numbers of lares.store.v1.EventStatus.
 PENDING, ASSESSED, FAILED = 1, 2, 3
@@ -19,7 +20,8 @@ class AddedFrame(NamedTuple):
     """The detections of one frame that joins an event.
 
     `at` is the capture time in microseconds. `urgent` means that a detection takes the fast path, and
-    `first_of_media` that no other frame of this media has joined the event.
+    `first_of_media` that no other frame of this media has joined the event. `places` are what was seen in
+    which zone: (label, zone id).
     """
 
     at: int
@@ -28,6 +30,7 @@ class AddedFrame(NamedTuple):
     urgent: bool
     first_of_media: bool
     zones: frozenset[str] = frozenset()
+    places: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,8 @@ class StoredEvent:
     `started_at` and `ended_at` are capture times in microseconds. `urgent_done` means that the fast path was
     taken. `failure_id` is the last failed attempt, until an attempt succeeds. `traceparent` is the trace of
     the photo that joined last, if it is recorded. `frozen_digest` is that of what was frozen when the event
-    opened; an event that an earlier version has opened has a `history` instead. Whenever something changes
-    that clients can see, `revision` is incremented.
+    opened; an event that an earlier version has opened has a `history` instead. `stays` are what habits are
+    counted from. Whenever something changes that clients can see, `revision` is incremented.
     """
 
     id: UUID
@@ -94,6 +97,7 @@ class StoredEvent:
     traceparent: str | None = None
     zones: frozenset[str] = frozenset()
     frozen_digest: bytes | None = None
+    stays: Stays = ()
     assessment: bytes | None = field(default=None, repr=False)
 
     def add_frames(self, added: AddedFrames, known_ids: Iterable[UUID], now: datetime) -> bool:

@@ -9,16 +9,30 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from lares.reason.v1.evidence_pb2 import Evidence, ExpectedVisit, PastEvent, Person, Relation
+from lares.reason.v1.evidence_pb2 import (
+    Change,
+    ChangeKind,
+    Evidence,
+    ExpectedVisit,
+    Habit,
+    PastEvent,
+    Person,
+    Relation,
+)
+from lares.scene.v1.scene_pb2 import ZoneKind
 from lares.store.v1.camera_scene_pb2 import CameraScene
 from mesh.scene import tracks
+from mesh.scene.places import place_of
+from store_svc.domain.derived_evidence import Surroundings
 from store_svc.domain.evidence import EarlierEvent, sha256_of
 from store_svc.domain.house import HouseContext, KnownPerson
 from store_svc.domain.track_identity import NamedTrack
+from store_svc.domain.vehicle_memory import Vehicle
 from store_svc.times import stamp
 
 MOST_BYTES = 16 * 1024  # of a body
 MOST_PAST = 100
+MOST_CHANGES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +83,11 @@ def freeze(
     time_zone: str,
     past: Sequence[EarlierEvent],
     house: HouseContext,
+    habits: Sequence[Habit] = (),
+    changes: Sequence[Change] = (),
 ) -> FrozenEvidence:
     """`scene` is that of `frozen_scene`. `past` are the camera's events of the hour before, in order of their
-    start, as they were then."""
+    start, as they were then. Of `changes`, at most MOST_CHANGES are kept."""
     body = Evidence(
         camera_id=camera_id,
         camera_name=camera_name,
@@ -84,6 +100,8 @@ def freeze(
             for visit in house.expected
         ],
         site_notes=house.site_notes,
+        habits=habits,
+        changes=changes[:MOST_CHANGES],
         derivation=tracks.VERSION,
     )
     for event in past:
@@ -131,6 +149,24 @@ def _limited(body: Evidence) -> Evidence:
         body.present_person_ids[:] = present
     body.left_out[:] = left_out
     return body
+
+
+def with_change(frozen: FrozenEvidence, change: Change) -> FrozenEvidence:
+    """The same with a change more, unless the body would become too large."""
+    body = Evidence.FromString(frozen.body)
+    body.changes.append(change)
+    if len(body.changes) > MOST_CHANGES or body.ByteSize() > MOST_BYTES:
+        return frozen
+    return replace(frozen, body=_bytes(body))
+
+
+def change_of(vehicle: Vehicle, kind: ChangeKind.ValueType, at: int, surroundings: Surroundings) -> Change:
+    """The vehicle came or went at this time, in microseconds."""
+    change = Change(thing=vehicle.label, kind=kind, time=stamp(at))
+    place = place_of(vehicle.box, surroundings.zones, surroundings.ground)
+    if place is not None:
+        change.zone_id, change.zone_kind = place.zone_id, ZoneKind.ValueType(place.kind)
+    return change
 
 
 def past_with_history(past: Sequence[PastEvent]) -> list[PastEvent]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from mesh.scene.geometry import Box, area, common_area, likeness
-from mesh.scene.tracks import VEHICLES
+from mesh.scene.tracks import SAME, VEHICLES
 from store_svc.times import SECOND
 
 # A vehicle stands there once it was seen in that many frames over that time, and has left when so many
@@ -20,9 +20,6 @@ LEFT_FRAMES, LEFT_TIME = 3, 10 * SECOND
 FORGOTTEN_TIME = 30 * 86_400 * SECOND
 MOST_VEHICLES = 64  # of one camera
 
-# Boxes that are so alike show the same vehicle. A box that is moved by a quarter of its width is just so
-# alike: what tracks call stationary (STILL_SHARE) stays the same vehicle, what moves further does not.
-SAME = 0.6
 # A vehicle that is known to stand there is still seen if the detector is no longer sure of it. What covers so
 # much of its box hides it, if it is certain enough not to be a ghost: nobody knows then whether it is there.
 SEEN_SCORE, HIDING_SCORE, HIDING_SHARE = 0.15, 0.3, 0.5
@@ -174,7 +171,7 @@ class VehicleMemory:
             self.changed.add(vehicle.id)
         for vehicle in came:
             self._replace_earlier(vehicle)
-        return sorted(came, key=_age), sorted(left, key=_age)
+        return sorted(came, key=_age), _distinct(sorted(left, key=_age))
 
     def _replace_earlier(self, vehicle: Vehicle) -> None:
         """Forgets what stood in the same place before it and was not seen since it came."""
@@ -203,6 +200,16 @@ class VehicleMemory:
     def _drop(self, vehicle: Vehicle) -> None:
         del self.vehicles[vehicle.id]
         self.changed.add(vehicle.id)
+
+
+def _distinct(left: Sequence[Vehicle]) -> list[Vehicle]:
+    """One of those that were in the same place: two boxes of one vehicle, which flickered between them."""
+    distinct: list[Vehicle] = []
+    for vehicle in sorted(left, key=lambda each: -each.frames):
+        thing = SeenThing(vehicle.label, vehicle.score, vehicle.box)
+        if not any(other.is_hidden_by(thing) for other in distinct):
+            distinct.append(vehicle)
+    return sorted(distinct, key=_age)
 
 
 def _age(vehicle: Vehicle) -> tuple[int, UUID]:

@@ -8,46 +8,44 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select
 
 from store_svc.commit_signals import CommitSignals
-from store_svc.database.statement import Connection, Record, Statement, equals, parameter
+from store_svc.database.statement import Connection, Record, Statement, parameter
 from store_svc.database.tables import cameras, detections, event_evidence, events
 from store_svc.domain.frozen_evidence import FrozenEvidence, amended_body
 from store_svc.domain.house import HouseContext
 from store_svc.domain.queued_event import QueuedEvent
 from store_svc.event_repository import load_detection_ids, load_queued, write_events, write_queue
+from store_svc.frozen_bodies import update_bodies
 from store_svc.house.contexts import HouseContexts
 from store_svc.queries.evidence import NAMES, names_of
 
 _LOCK_CAMERAS = Statement(
     select(cameras.c.id, cameras.c.display_name).order_by(cameras.c.id).with_for_update()
 )
-# An event began when the frame was captured that opened it: a late frame may have been captured earlier.
+# An event began when the frame was captured that opened it: a late frame may have been captured earlier. One
+# of vehicles that have left has no detections, and nothing joins it.
+_begun_at = func.coalesce(detections.c.captured_at, events.c.started_at)
 _BEGUN = Statement(
     select(
         events.c.id,
         events.c.camera_id,
-        detections.c.captured_at,
+        _begun_at.label("begun_at"),
         event_evidence.c.scene,
         event_evidence.c.body,
         NAMES,
     )
     .select_from(
-        events.join(event_evidence, event_evidence.c.event_id == events.c.id).join(
+        events.join(event_evidence, event_evidence.c.event_id == events.c.id).outerjoin(
             detections, (detections.c.event_id == events.c.id) & (detections.c.number == 0)
         )
     )
     .where(
         events.c.started_at >= parameter("started_after", events.c.started_at),
-        detections.c.captured_at >= parameter("begun_after", detections.c.captured_at),
+        _begun_at >= parameter("begun_after", detections.c.captured_at),
     )
     .order_by(events.c.id)
-)
-_WRITE = Statement(
-    update(event_evidence)
-    .values(body=parameter("body", event_evidence.c.body))
-    .where(equals(event_evidence.c.event_id, "id"))
 )
 
 
@@ -77,7 +75,7 @@ class EvidenceAmendments:
         earliest = since - self._entry_delay
         begun = await _BEGUN.fetch(connection, begun_after=earliest, started_after=earliest - self._span)
         houses = await self._houses.houses_at(
-            connection, [(row["camera_id"], row["captured_at"]) for row in begun]
+            connection, [(row["camera_id"], row["begun_at"]) for row in begun]
         )
         amended = {
             row["id"]: frozen
@@ -99,9 +97,9 @@ class EvidenceAmendments:
         known = await load_detection_ids(connection, amended.keys())
         changed: list[QueuedEvent] = []
         for id, frozen in amended.items():
-            queued[id].amend(frozen.digest, known[id], now)
+            queued[id].amend(frozen.digest, known.get(id, ()), now)
             changed.append(queued[id])
-        await _WRITE.execute_many(connection, [{"id": id, "body": one.body} for id, one in amended.items()])
+        await update_bodies(connection, {id: one.body for id, one in amended.items()})
         await write_queue(connection, changed)
         await write_events(connection, [], [each.event for each in changed], names, now)
 

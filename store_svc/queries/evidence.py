@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from cachetools import LRUCache
@@ -11,6 +12,7 @@ from sqlalchemy import func, literal_column, select
 from lares.reason.v1.evidence_pb2 import Evidence, PastEvent
 from lares.scene.v1.scene_pb2 import Track
 from mesh.problems import Conflict, NotFound
+from mesh.scene.geometry import Box
 from store_svc import messages
 from store_svc.database import Database
 from store_svc.database.statement import Connection, Record, Statement, one_of
@@ -20,6 +22,8 @@ from store_svc.domain.derived_evidence import (
     Surroundings,
     light_of,
     past_of,
+    standing_boxes,
+    stationary_matches,
     track_messages,
 )
 from store_svc.domain.evidence import digest_v1, digest_v2, load_history
@@ -121,6 +125,13 @@ class StoredEvidence:
         return track_messages(str(self.row["id"]), self.found(), surroundings)
 
 
+class _Past(NamedTuple):
+    """What happened in an earlier event, as a serialised PastEvent, and where vehicles stood in it."""
+
+    body: bytes
+    standing: tuple[Box, ...]
+
+
 class EvidenceReader:
     """Derives tracks, and what happened in the events of the hour before, when evidence is read: never in the
     transaction that records a frame.
@@ -130,8 +141,8 @@ class EvidenceReader:
     """
 
     def __init__(self) -> None:
-        # By event, number of its detections, and scene: a serialised PastEvent.
-        self._past: LRUCache[tuple[str, int, bytes], bytes] = LRUCache(MAX_REMEMBERED)
+        # By event, number of its detections, and scene.
+        self._past: LRUCache[tuple[str, int, bytes], _Past] = LRUCache(MAX_REMEMBERED)
 
     async def load(self, connection: Connection, event_ids: Collection[UUID]) -> dict[UUID, StoredEvidence]:
         """By id, of the events that exist."""
@@ -161,29 +172,39 @@ class EvidenceReader:
         lost = name_tracks(tracks, [each.id for each in found], frozen.names)
         message.tracks.extend(tracks)
         message.lost_identities.extend(name.identity for name in lost)
-        message.light = light_of(found, message.time_zone)
+        message.light = light_of(stored.row["started_at"], message.time_zone)
         message.history.extend(past_with_history(message.past))
-        await self._derive_past(connection, message.past, Surroundings.of(message), frozen.scene)
+        standing = standing_boxes(found, tracks)
+        await self._derive_past(connection, message.past, Surroundings.of(message), frozen.scene, standing)
 
     async def _derive_past(
-        self, connection: Connection, past: Sequence[PastEvent], surroundings: Surroundings, scene: bytes
+        self,
+        connection: Connection,
+        past: Sequence[PastEvent],
+        surroundings: Surroundings,
+        scene: bytes,
+        standing: Sequence[Box],
     ) -> None:
+        """`standing` is where the event's stationary vehicles stand."""
         unknown = [each for each in past if _key(each, scene) not in self._past]
-        known = {id: body for each in past if (body := self._past.get(id := _key(each, scene))) is not None}
+        known = {id: found for each in past if (found := self._past.get(id := _key(each, scene)))}
         for start in range(0, len(unknown), PAST_AT_ONCE):
             some = unknown[start : start + PAST_AT_ONCE]
-            found = await _PAST.fetch(connection, event_ids=[parse_uuid(each.event_id) for each in some])
+            rows = await _PAST.fetch(connection, event_ids=[parse_uuid(each.event_id) for each in some])
             for each in some:
                 then = [
                     _found(row)
-                    for row in found
+                    for row in rows
                     if str(row["event_id"]) == each.event_id and row["number"] < each.detection_count
                 ]
-                body = past_of(then, surroundings).SerializeToString()
-                self._past[_key(each, scene)] = known[_key(each, scene)] = body
+                event, boxes = past_of(then, surroundings)
+                summary = _Past(event.SerializeToString(), boxes)
+                self._past[_key(each, scene)] = known[_key(each, scene)] = summary
                 await asyncio.sleep(0)  # an event with hundreds of detections takes milliseconds
         for each in past:
-            each.MergeFromString(known[_key(each, scene)])
+            summary = known[_key(each, scene)]
+            each.MergeFromString(summary.body)
+            each.stationary_matches = stationary_matches(standing, summary.standing)
 
 
 async def get_evidence(database: Database, reader: EvidenceReader, event_id: str) -> Evidence:

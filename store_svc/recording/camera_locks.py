@@ -50,6 +50,10 @@ class LockedCamera:
     thresholds: str
     scene: bytes
 
+    def zone_or(self, default: str) -> str:
+        """Its time zone, or `default` if it has none."""
+        return self.time_zone or default
+
 
 async def lock_or_create_cameras(
     connection: Connection, records: Iterable[MediaRecord], now: datetime

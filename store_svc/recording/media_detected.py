@@ -16,26 +16,30 @@ from sqlalchemy import insert, select, union_all
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.events_pb2 import MediaKept
 from mesh.delivery import Delivery
+from mesh.identity import departure_event_id
 from mesh.telemetry.spans import sampled_traceparent
 from mesh.topics import DETECTED
 from store_svc.database.statement import Connection, Statement, copy_rows, one_of, unnested, unnested_values
-from store_svc.database.tables import detections, event_evidence, frames, kept_outbox, media, tombstones
+from store_svc.database.tables import detections, frames, kept_outbox, media, tombstones
 from store_svc.detectors import DetectorRecorder
 from store_svc.domain.assembly import AssemblyLimits, Timeline, event_windows
 from store_svc.domain.camera_scene import camera_watch
 from store_svc.domain.event import AddedFrame, AddedFrames, StoredEvent
 from store_svc.domain.evidence import History
-from store_svc.domain.frozen_evidence import FrozenEvidence, freeze, frozen_scene
 from store_svc.domain.queued_event import QueuedEvent
+from store_svc.domain.vehicle_memory import Vehicle
 from store_svc.domain.watch_policy import ModelThresholds, WatchPolicy, WatchSettings
 from store_svc.event_repository import load_detection_ids, load_queued, load_spans, write_events
 from store_svc.house.contexts import HouseContexts
+from store_svc.ids import parse_uuid
 from store_svc.job_queue import write_jobs
 from store_svc.recording.camera_locks import LockedCamera, lock_or_create_cameras
 from store_svc.recording.decided_media import DecidedFrame, DecidedMedia, apply_policy
+from store_svc.recording.evidence_freezer import Departed, EvidenceFreezer, OpenedEvent, left_event
+from store_svc.recording.habit_books import HabitCounter
 from store_svc.recording.media_record import DetectionRecord, MediaRecord, read_media
 from store_svc.recording.recorder import WRITE_FILES, Effect, file_values
-from store_svc.recording.vehicle_memories import VehicleMemories
+from store_svc.recording.vehicle_memories import Departure, VehicleMemories
 from store_svc.times import moment, stamp
 
 log = structlog.get_logger(__name__)
@@ -89,11 +93,14 @@ class _Joined:
 @dataclass(slots=True)
 class _Assembled:
     """Where a batch belongs: what each event gains, the rows of the table `detections`, and the event that
-    each frame (media id, index) joined, if it joined one."""
+    each frame (media id, index) joined, if it joined one. `order` are the frames that joined events, and
+    `departed` who has left, in the order of the log."""
 
     events: dict[UUID, _Joined] = field(default_factory=dict)
     detections: list[dict[str, object]] = field(default_factory=list)
     event_of_frame: dict[tuple[UUID, int], UUID] = field(default_factory=dict)
+    order: list[tuple[UUID, AddedFrame]] = field(default_factory=list)
+    departed: list[Departed] = field(default_factory=list)
 
     def add_detections(
         self, item: MediaRecord, frame: DecidedFrame, event_id: UUID | None, number: int | None
@@ -128,11 +135,11 @@ class MediaDetectedRecorder:
         self._limits = limits
         self._watch = watch
         self._time_zone = time_zone
-        self._houses = houses
         self._clock = clock
         self._detectors = DetectorRecorder()
         self._policy = lru_cache(MAX_POLICIES)(self._make_policy)
-        self._frozen_scene = lru_cache(MAX_POLICIES)(frozen_scene)
+        self._freezer = EvidenceFreezer(houses, time_zone)
+        self._habits = HabitCounter(time_zone)
         # By the digest of an event's evidence, the ids of its detections.
         self._known_detections: LRUCache[str, Sequence[UUID]] = LRUCache(MAX_GROWING_EVENTS)
 
@@ -147,7 +154,8 @@ class MediaDetectedRecorder:
         decided = [apply_policy(item, self._policy_of(item, cameras[item.camera_id])) for item in first]
         memories = await VehicleMemories.load(connection, decided)
         new = memories.recognise(decided)
-        assembled = await self._assemble(connection, new)
+        assembled = await self._assemble(connection, new, memories.departures)
+        memories.set_events(assembled.event_of_frame)
         rows = [_media_row(item, cameras[item.record.camera_id], now) for item in new]
         await copy_rows(connection, media, rows)
         at = stamp(now)
@@ -164,11 +172,11 @@ class MediaDetectedRecorder:
         await self._detectors.report(
             connection, (item.record.model for item in new if item.record.model), now
         )
-        queued = await self._add_to_events(connection, assembled.events, cameras, now)
+        queued = await self._add_to_events(connection, assembled, memories.arrivals, cameras, now)
         jobs = [each.job for each in queued if each.job]
         await write_jobs(connection, jobs)
         await copy_rows(connection, detections, assembled.detections)
-        await memories.write(connection, assembled.event_of_frame)
+        await memories.write(connection)
         opened = [each.event for each in queued if each.event.revision == 1]
         grown = [each.event for each in queued if each.event.revision > 1]
         names = {id: camera.display_name for id, camera in cameras.items()}
@@ -188,14 +196,25 @@ class MediaDetectedRecorder:
         model = ModelThresholds(threshold, fast_threshold)
         return WatchPolicy.of(self._watch, camera_watch(json.loads(thresholds), scene), model)
 
-    async def _assemble(self, connection: Connection, new: Sequence[DecidedMedia]) -> _Assembled:
+    async def _assemble(
+        self,
+        connection: Connection,
+        new: Sequence[DecidedMedia],
+        departures: Mapping[tuple[UUID, int], Departure],
+    ) -> _Assembled:
         """Finds the event of every frame in which something counts that does not stand there as always."""
-        times = (
+        times = [
             (item.record.camera_id, frame.frame.at)
             for item in new
             for frame in item.frames
             if frame.joins_an_event
-        )
+        ]
+        times += [
+            (item.record.camera_id, departure.began_at)
+            for item in new
+            for frame in item.frames
+            if departures and (departure := departures.get((item.record.media_id, frame.frame.index)))
+        ]
         spans = await load_spans(connection, event_windows(times, self._limits))
         timelines: dict[str, Timeline] = {}
         assembled = _Assembled()
@@ -207,6 +226,9 @@ class MediaDetectedRecorder:
                 timeline = timelines[item.camera_id] = Timeline(known, self._limits)
             seen: set[UUID] = set()
             for frame in decided.frames:
+                if departures and (left := departures.get((item.media_id, frame.frame.index))):
+                    id = parse_uuid(departure_event_id(item.message.media.id, frame.frame.index))
+                    assembled.departed.append(Departed(id, item, left, timeline.before(left.began_at)))
                 if not frame.joins_an_event:
                     assembled.add_detections(item, frame, None, None)
                     continue
@@ -215,7 +237,9 @@ class MediaDetectedRecorder:
                 if event is None:
                     event = _Joined(item.camera_id, item.partition, history)
                     assembled.events[event_id] = event
-                event.add(_added_frame(frame, event_id not in seen), item.traceparent)
+                added = _added_frame(frame, event_id not in seen)
+                event.add(added, item.traceparent)
+                assembled.order.append((event_id, added))
                 seen.add(event_id)
                 assembled.event_of_frame[item.media_id, frame.frame.index] = event_id
                 assembled.add_detections(item, frame, event_id, number)
@@ -224,54 +248,53 @@ class MediaDetectedRecorder:
     async def _add_to_events(
         self,
         connection: Connection,
-        joined: Mapping[UUID, _Joined],
+        assembled: _Assembled,
+        arrivals: Sequence[Vehicle],
         cameras: Mapping[str, LockedCamera],
         now: datetime,
     ) -> list[QueuedEvent]:
-        """The events, opened or loaded, with what joined them. Must precede writing the new detections."""
+        """The events, opened or loaded, with what joined them; those in which vehicles came that are known
+        now to stay; and those of vehicles that have left. Must precede writing the new detections."""
+        joined = assembled.events
         events: dict[UUID, QueuedEvent] = {}
-        if old := [id for id, event in joined.items() if event.history is None]:
-            events = await load_queued(connection, old)
-        known = await self._detection_ids_of(connection, [events[id].event for id in old])
-        frozen = await self._freeze(connection, joined, cameras)
+        old = {id for id, event in joined.items() if event.history is None}
+        came_before = {vehicle.event_id for vehicle in arrivals if vehicle.event_id} - joined.keys()
+        if old or came_before:
+            events = await load_queued(connection, sorted(old | came_before))
+        known = await self._detection_ids_of(connection, [each.event for each in events.values()])
+        order = [(id, joined[id].camera_id, frame) for id, frame in assembled.order]
+        begun = {id: each.event for id, each in events.items()}
+        stays, usual = await self._habits.count(connection, order, begun, cameras)
+        opened = [
+            OpenedEvent(id, event.camera_id, event.frames[0].at, event.history, habits=usual.get(id, ()))
+            for id, event in joined.items()
+            if event.history is not None
+        ]
+        frozen = await self._freezer.freeze(
+            connection, opened, assembled.departed, arrivals, events.keys(), cameras
+        )
         for id, event in joined.items():
-            zone = cameras[event.camera_id].time_zone or self._time_zone
+            zone = cameras[event.camera_id].zone_or(self._time_zone)
+            if id not in events:
+                at = event.frames[0].at
+                events[id] = QueuedEvent(StoredEvent(id, event.camera_id, at, at, (), now, time_zone=zone))
+            stored = events[id].event
+            stored.stays = stays.get(id, stored.stays)
             if id in frozen:
-                at, digest = event.frames[0].at, frozen[id].digest
-                events[id] = QueuedEvent(
-                    StoredEvent(id, event.camera_id, at, at, (), now, time_zone=zone, frozen_digest=digest)
-                )
+                stored.frozen_digest = frozen[id].digest
             added = AddedFrames(tuple(event.frames), zone, event.partition, event.traceparent)
             before = known.get(id, ())
             events[id].add_frames(added, before, now)
             ids = (*before, *(id for frame in event.frames for id in frame.detection_ids))
-            self._known_detections[events[id].event.evidence_digest] = ids
-        return list(events.values())
-
-    async def _freeze(
-        self, connection: Connection, joined: Mapping[UUID, _Joined], cameras: Mapping[str, LockedCamera]
-    ) -> dict[UUID, FrozenEvidence]:
-        """Of the events that the batch opens, as of their first frame in the log, and as of the cameras'
-        configuration in this transaction. Writes it, too."""
-        opened = [(id, event, event.history) for id, event in joined.items() if event.history is not None]
-        moments = [(event.camera_id, moment(event.frames[0].at)) for _, event, _ in opened]
-        houses = await self._houses.houses_at(connection, moments)
-        frozen: dict[UUID, FrozenEvidence] = {}
-        rows: list[dict[str, object]] = []
-        for (id, event, history), house in zip(opened, houses, strict=True):
-            camera = cameras[event.camera_id]
-            scene, zone = self._frozen_scene(camera.scene), camera.time_zone or self._time_zone
-            frozen[id] = freeze(scene, camera.id, camera.display_name, zone, history, house)
-            rows.append(
-                {
-                    "event_id": id,
-                    "scene": scene,
-                    "body": frozen[id].body,
-                    "camera_revision": camera.revision,
-                }
-            )
-        await copy_rows(connection, event_evidence, rows)
-        return frozen
+            self._known_detections[stored.evidence_digest] = ids
+        for id in came_before & events.keys() & frozen.keys():
+            events[id].amend(frozen[id].digest, known.get(id, ()), now)
+        for departed in assembled.departed:
+            id = departed.event_id
+            zone = cameras[departed.camera_id].zone_or(self._time_zone)
+            events[id] = QueuedEvent(left_event(departed, frozen[id], zone, now))
+        unchanged = came_before - frozen.keys()
+        return [event for id, event in events.items() if id not in unchanged]
 
     async def _detection_ids_of(
         self, connection: Connection, events: Sequence[StoredEvent]
@@ -287,7 +310,11 @@ class MediaDetectedRecorder:
 def _added_frame(frame: DecidedFrame, first_of_media: bool) -> AddedFrame:
     ids, labels = tuple([kept.id for kept in frame.kept]), frozenset([kept.label for kept in frame.kept])
     zones = frozenset(chain.from_iterable(frame.zones))
-    return AddedFrame(frame.frame.at, ids, labels, frame.urgent, first_of_media, zones)
+    places: frozenset[tuple[str, str]] = frozenset()
+    if zones:
+        pairs = zip(frame.kept, frame.zones, strict=True)
+        places = frozenset((kept.label, zone) for kept, found in pairs for zone in found)
+    return AddedFrame(frame.frame.at, ids, labels, frame.urgent, first_of_media, zones, places)
 
 
 def _detection_row(

@@ -5,6 +5,8 @@ kept, costs one statement.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import delete, func, select
@@ -48,13 +50,29 @@ _WRITE = Statement(
 _DELETE = Statement(delete(vehicles).where(one_of(vehicles.c.id, "ids")))
 
 
+class Departure(NamedTuple):
+    """These vehicles have left by the frame that was captured `at`, in microseconds."""
+
+    vehicles: Sequence[Vehicle]
+    at: int
+
+    @property
+    def began_at(self) -> int:
+        """When the first frame that lacks one of them was captured."""
+        return min(vehicle.missed_at or self.at for vehicle in self.vehicles)
+
+
 class VehicleMemories:
-    """The memories of the cameras of a batch."""
+    """The memories of the cameras of a batch. `departures` are by frame (media id, index); `arrivals` are
+    vehicles that are known since a frame of the batch to stand there, as they were then, in the order of the
+    log."""
 
     def __init__(self, memories: Mapping[str, VehicleMemory], known: Collection[UUID]) -> None:
         """`known` are the ids of the vehicles that the table has."""
         self._memories = memories
         self._known = known
+        self.departures: dict[tuple[UUID, int], Departure] = {}
+        self.arrivals: list[Vehicle] = []
         # In which frame (media id, index) a vehicle came that the batch has begun to remember.
         self._came_in: dict[UUID, tuple[UUID, int]] = {}
 
@@ -90,12 +108,23 @@ class VehicleMemories:
     def _look(self, memory: VehicleMemory, item: DecidedMedia, frame: DecidedFrame) -> DecidedFrame:
         before = set(memory.vehicles)
         look = memory.look(frame.frame.at, _things(frame))
+        place = item.record.media_id, frame.frame.index
         for id in memory.vehicles.keys() - before:
-            self._came_in[id] = item.record.media_id, frame.frame.index
+            self._came_in[id] = place
+        if look.left:
+            self.departures[place] = Departure(look.left, frame.frame.at)
+        self.arrivals.extend(map(replace, look.came))
         return frame._replace(standing=look.standing) if look.standing else frame
 
-    async def write(self, connection: Connection, event_of_frame: Mapping[tuple[UUID, int], UUID]) -> None:
+    def set_events(self, event_of_frame: Mapping[tuple[UUID, int], UUID]) -> None:
         """`event_of_frame` is the event that each frame (media id, index) of the batch joined."""
+        remembered = [vehicle for memory in self._memories.values() for vehicle in memory.vehicles.values()]
+        for vehicle in [*remembered, *self.arrivals]:
+            if vehicle.id in self._came_in:
+                vehicle.event_id = event_of_frame[self._came_in[vehicle.id]]
+
+    async def write(self, connection: Connection) -> None:
+        """Must follow `set_events`."""
         rows: list[dict[str, object]] = []
         gone: list[UUID] = []
         for camera_id, memory in self._memories.items():
@@ -104,8 +133,6 @@ class VehicleMemories:
                 if vehicle is None:
                     gone.append(id)
                     continue
-                if id in self._came_in:
-                    vehicle.event_id = event_of_frame[self._came_in[id]]
                 rows.append(_row(camera_id, vehicle))
         if gone := [id for id in gone if id in self._known]:
             await _DELETE.execute(connection, ids=gone)

@@ -7,12 +7,13 @@ the real llama.cpp server is too small.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
 from mesh.config import load_config
 from mesh.problems import Invalid
-from reason_svc.evidence import Evidence
+from reason_svc.evidence import ChangeKind, Evidence, SceneChange
 from reason_svc.language_models.url import LlmServerKind
 from reason_svc.reasoner import MAX_DETECTION_IDS, ModelChoice, Reasoner, ReasonerReadiness, ReasonerResult
 from reason_svc.reasoner_factory import open_reasoner
@@ -175,3 +176,11 @@ async def test_an_unknown_reasoner_is_refused_without_its_secrets(url: str) -> N
             raise AssertionError("opened")
     assert refused.value.reason == "BAD_SETTING"
     assert "secret" not in refused.value.message
+
+
+async def test_what_only_came_or_went_is_assessed_by_the_current_rules(results: ReasonerResults) -> None:
+    change = SceneChange("car", ChangeKind.WENT, NIGHT)
+    gone = replace(CASES["a cat by day"], detections=(), tracks=(), changes=(change,))
+    result = await results.reasoner.assess(gone, ModelChoice())
+    assert (result.reasoner, result.model) == (CURRENT, "")
+    assert sum(factor.points for factor in result.factors) == result.score == result.rules_score > 0

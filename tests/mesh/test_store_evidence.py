@@ -138,7 +138,7 @@ class TestFrozen:
     ) -> None:
         await draw(store, zones=[STREET])
         strange = Evidence(zones=[scene_pb2.Zone(id="roof", kind=99, polygon=STREET.polygon)])  # type: ignore[arg-type]
-        monkeypatch.setattr(store.recorder, "_frozen_scene", lambda _: strange.SerializeToString())
+        monkeypatch.setattr(store.recorder._freezer, "_frozen_scene", lambda _: strange.SerializeToString())
         await store.detect(seen(1, 0, (0.2, 0.5)))
         assert visits(await evidence(store, 1)) == [[]]
 
@@ -199,7 +199,7 @@ class TestPast:
         derived: list[int] = []
         past_of = derived_evidence.past_of
 
-        def counted(found: Sequence[Any], surroundings: Any) -> PastEvent:
+        def counted(found: Sequence[Any], surroundings: Any) -> tuple[PastEvent, Any]:
             derived.append(len(found))
             return past_of(found, surroundings)
 

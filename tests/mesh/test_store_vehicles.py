@@ -94,7 +94,7 @@ async def test_it_neither_extends_an_event_nor_keeps_it_open(store: Recorded) ->
 async def test_photos_in_which_nothing_counts_tell_that_it_has_left(store: Recorded) -> None:
     await park(store)
     await see(store, (4, 20, []), (5, 20.1, [("car", 0.11)]), (6, 20.2, []))
-    assert await store.counts("vehicles", "events") == [0, 3]
+    assert await store.counts("vehicles", "events") == [0, 4]
     await see(store, (7, 25, [CAR]))
     assert await event_of(store, found(7)) == opened_by(7)
 
@@ -110,6 +110,14 @@ async def test_a_vehicle_remembers_the_event_in_which_it_came(store: Recorded) -
     await store.detect(reported(1, 0, PERSON), reported(2, 5, PERSON, CAR))
     (row,) = await store.rows("SELECT id, event_id, label FROM vehicles")
     assert (str(row["id"]), str(row["event_id"]), row["label"]) == (found(2, 1), opened_by(1), "car")
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_late_photo_brings_no_vehicle(store: Recorded, together: bool) -> None:
+    photos = [reported(1, 20 * MINUTE), reported(2, 10 * MINUTE, CAR)]
+    for batch in [photos] if together else [[one] for one in photos]:
+        await store.detect(*batch)
+    assert await store.counts("vehicles", "events") == [0, 1]
 
 
 async def test_a_deleted_camera_forgets(store: Recorded) -> None:

@@ -1,14 +1,15 @@
 """What makes an event matter more: a function for each rule, which returns its factor, or None. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mesh.scene.places import ZoneKind
 from mesh.scene.tracks import VEHICLES, Direction
+from reason_svc.evidence import ChangeKind, EvidenceDetection
 from reason_svc.reasoner import ScoreFactor
 from reason_svc.rules.v2 import weights
 from reason_svc.rules.v2.floors import is_small_and_alone_in_water
 from reason_svc.rules.v2.subject import LIVESTOCK, OPEN_TO_ALL, EventScene, Subject
-from reason_svc.rules.v2.texts import PLACES, a_thing, factor, seconds_text
+from reason_svc.rules.v2.texts import PLACES, a_thing, factor, name_of, seconds_text
 
 CLOSE_HEIGHT = 0.85
 LINGERING_SECONDS, WAITING_SECONDS = 30.0, 60.0
@@ -216,12 +217,41 @@ def vehicle_went(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     """A vehicle that stood on the ground of the house goes, by itself or with somebody."""
     if subject.is_known or not (subject.is_person or subject.is_vehicle):
         return None
+    return _went(scene, subject.detections)
+
+
+def vehicle_came_to_stay(subject: Subject, scene: EventScene) -> ScoreFactor | None:
+    """A vehicle comes by stealth and stays: what only turns in the drive goes again."""
+    came = next((change.thing for change in scene.come if change.thing in VEHICLES), None)
+    if came is None or not subject.is_vehicle or not _by_stealth(scene):
+        return None
+    text = f"{a_thing(came)} came and stays here."
+    return factor("came", weights.VEHICLE_CAME_BY_STEALTH, text, subject.detections)
+
+
+def only_changes(scene: EventScene) -> list[ScoreFactor]:
+    """The factors of an event in which nothing is seen: something came or went between two photos."""
+    first = min(scene.evidence.changes, key=lambda change: (change.at, change.thing))
+    points = weights.CLASS_POINTS.get(first.thing, weights.OTHER_CLASS)
+    verb = "stood here" if first.kind is ChangeKind.WENT else "stands here now"
+    factors = [factor("class", points, f"{a_thing(name_of(first))} {verb}.", ())]
+    if not scene.gone and not scene.come:
+        factors.append(factor("public", -points, "It was on public ground.", ()))
+    elif went := _went(scene, ()):
+        factors.append(went)
+    return factors
+
+
+def _went(scene: EventScene, detections: Sequence[EvidenceDetection]) -> ScoreFactor | None:
     gone = next((change.thing for change in scene.gone if change.thing in VEHICLES), None)
     if gone is None:
         return None
-    by_stealth = scene.dead_of_night or scene.away
-    points = weights.VEHICLE_WENT_BY_STEALTH if by_stealth else weights.VEHICLE_WENT
-    return factor("went", points, f"{a_thing(gone)} is gone that stood here.", subject.detections)
+    points = weights.VEHICLE_WENT_BY_STEALTH if _by_stealth(scene) else weights.VEHICLE_WENT
+    return factor("went", points, f"{a_thing(gone)} is gone that stood here.", detections)
+
+
+def _by_stealth(scene: EventScene) -> bool:
+    return scene.dead_of_night or scene.away
 
 
 def _crossed_inwards(subject: Subject) -> bool:
@@ -236,4 +266,5 @@ ADDITIONS: tuple[Rule, ...] = (
     seen, stays, at_window_or_inside, inwards, while_away, dark, doubtful_place, close, lingers, returns,
     several, came_by_vehicle, unwelcome, lies, seems_to_lie, in_the_water, dog_among_livestock,
     bear_by_night, vehicle_on_the_ground, vehicle_waits, thing_taken, vehicle_went,
+    vehicle_came_to_stay,
 )  # fmt: skip

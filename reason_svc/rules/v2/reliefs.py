@@ -88,7 +88,7 @@ def habit(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     """By day only."""
     if scene.dark or not subject.track.scene.visits:
         return None
-    behaviour = Behaviour.PASSING if subject.passes else Behaviour.STAYING
+    behaviour = Behaviour.STAYING if subject.stays else Behaviour.PASSING
     zones = {visit.place.zone_id for visit in subject.track.scene.visits}
     usual = [
         one

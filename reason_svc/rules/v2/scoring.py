@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from reason_svc.evidence import Evidence, EvidenceDetection
 from reason_svc.reasoner import ReasonerResult, ScoreFactor
 from reason_svc.rules.v2 import weights
-from reason_svc.rules.v2.additions import ADDITIONS, thing_taken
+from reason_svc.rules.v2.additions import ADDITIONS, only_changes, thing_taken
 from reason_svc.rules.v2.floors import Floor, floors_of, is_small_and_alone_in_water
 from reason_svc.rules.v2.reliefs import RELIEFS, UNCERTAIN
 from reason_svc.rules.v2.subject import EventScene, Subject, read_event
@@ -21,15 +21,12 @@ NAME = "rules/v2"
 
 def assess(evidence: Evidence) -> ReasonerResult:
     scene = read_event(evidence)
-    subject, factors = max(
-        ((subject, _factors_of(subject, scene)) for subject in scene.subjects),
-        key=lambda scored: (_total(scored[1]), scored[0].label == "person", scored[0].track.id),
-    )
+    subject, factors = _weightiest(scene)
     factors += _without_mode(evidence)
     floor = max(floors_of(scene), key=lambda floor: floor.score, default=None)
     if floor and floor.score > _total(factors):
         factors.append(_raised(_total(factors), floor))
-    factors += _in_range(_total(factors), subject.detections)
+    factors += _in_range(_total(factors), subject.detections if subject else ())
     score = _total(factors)
     return ReasonerResult(
         NAME,
@@ -38,6 +35,16 @@ def assess(evidence: Evidence) -> ReasonerResult:
         tuple(factors),
         rules_score=score,
         rules_floor=floor.score if floor else 0,
+    )
+
+
+def _weightiest(scene: EventScene) -> tuple[Subject | None, list[ScoreFactor]]:
+    """None, with the factors of the changes, if nothing is seen."""
+    if not scene.subjects:
+        return None, only_changes(scene)
+    return max(
+        ((subject, _factors_of(subject, scene)) for subject in scene.subjects),
+        key=lambda scored: (_total(scored[1]), scored[0].label == "person", scored[0].track.id),
     )
 
 

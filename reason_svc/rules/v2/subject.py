@@ -130,6 +130,11 @@ class Subject:
             len(self.detections) > 1 and self.duration <= PASSING_SECONDS and not self.track.scene.stationary
         )
 
+    @property
+    def stays(self) -> bool:
+        """As habits are counted."""
+        return self.duration > PASSING_SECONDS or self.track.scene.stationary
+
     def is_seen_beside(self, other: "Subject") -> bool:
         """Whether one frame shows both: what follows after another may be the same thing."""
         return other is not self and not self.frames.isdisjoint(other.frames)
@@ -178,8 +183,8 @@ class EventScene:
 
     @property
     def dead_of_night(self) -> bool:
-        first = min(found.captured_at for found in self.evidence.detections)
-        return self.dark and first.astimezone(self.evidence.time_zone).hour < DEAD_OF_NIGHT_HOURS
+        began = self.evidence.began_at.astimezone(self.evidence.time_zone)
+        return self.dark and began.hour < DEAD_OF_NIGHT_HOURS
 
     @property
     def away(self) -> bool:
@@ -196,11 +201,18 @@ class EventScene:
     @property
     def gone(self) -> Sequence[SceneChange]:
         """What went. What goes from public ground is not the house's."""
-        public = {zone.id for zone in self.evidence.zones if zone.kind is ZoneKind.PUBLIC}
+        return self._changes(ChangeKind.WENT)
+
+    @property
+    def come(self) -> Sequence[SceneChange]:
+        """What came to stay, but for what came to public ground."""
+        return self._changes(ChangeKind.CAME)
+
+    def _changes(self, kind: ChangeKind) -> Sequence[SceneChange]:
         return [
             change
             for change in self.evidence.changes
-            if change.kind is ChangeKind.WENT and change.zone_id not in public
+            if change.kind is kind and not (change.place and change.place.kind is ZoneKind.PUBLIC)
         ]
 
     def past_events_with(self, label: str) -> int:

@@ -1,18 +1,25 @@
 """The summary of an event in one or two sentences."""
 
+from collections.abc import Sequence
+
 from mesh.scene.places import ZoneKind
+from reason_svc.evidence import ChangeKind
 from reason_svc.plain_text import plain_text
 from reason_svc.rules.v2.subject import EventScene, Subject
-from reason_svc.rules.v2.texts import PLACES, seconds_text
+from reason_svc.rules.v2.texts import PLACES, a_thing, name_of, seconds_text
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PLURALS = {"person": "people", "bus": "buses", "sheep": "sheep"}
+WORDS = {ChangeKind.CAME: "came", ChangeKind.WENT: "went"}
 MAX_LABELS, MAX_NAME_LENGTH = 3, 64
 
 
-def summarise(scene: EventScene, main: Subject) -> str:
+def summarise(scene: EventScene, main: Subject | None) -> str:
     """Returns a text like `One person for 12 s at a window in the dark at Back garden, while nobody is at
-    home.`"""
+    home.`; if nothing is seen, like `A car went in the dark at Drive.`"""
+    if main is None:
+        changes = sorted(scene.evidence.changes, key=lambda change: (change.at, change.thing))
+        return _sentence(scene, [a_thing(name_of(changes[0])), WORDS[changes[0].kind]])
     labels = [main.label, *sorted({one.label for one in scene.subjects} - {main.label})][:MAX_LABELS]
     words = [" and ".join(_counted(label, _most_at_once(scene, label)) for label in labels)]
     if main.duration >= 1:
@@ -21,7 +28,11 @@ def summarise(scene: EventScene, main: Subject) -> str:
         words.append(
             PLACES[max(main.kinds, key=lambda kind: (main.seconds[kind], kind is not ZoneKind.PUBLIC))]
         )
-    words.append("in the dark" if scene.dark else "by day")
+    return _sentence(scene, words)
+
+
+def _sentence(scene: EventScene, words: Sequence[str]) -> str:
+    words = [*words, "in the dark" if scene.dark else "by day"]
     if name := plain_text(scene.evidence.camera_name, MAX_NAME_LENGTH):
         words.append(f"at {name}")
     text = " ".join(words)

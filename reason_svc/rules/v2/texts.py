@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from mesh.scene.places import ZoneKind
-from reason_svc.evidence import EvidenceDetection
+from mesh.scene.tracks import VEHICLES
+from reason_svc.evidence import EvidenceDetection, SceneChange
 from reason_svc.reasoner import MAX_DETECTION_IDS, ScoreFactor
 
 PLACES = {
@@ -24,6 +25,11 @@ def factor(name: str, points: int, text: str, detections: Sequence[EvidenceDetec
 def a_thing(label: str) -> str:
     """Returns the beginning of a sentence: `An umbrella`."""
     return f"{'An' if label[:1] in 'aeiou' else 'A'} {label}"
+
+
+def name_of(change: SceneChange) -> str:
+    """The name of a vehicle; what else came or went, somebody else may have named."""
+    return change.thing if change.thing in VEHICLES else "thing"
 
 
 def seconds_text(seconds: float) -> str:

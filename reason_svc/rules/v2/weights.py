@@ -61,6 +61,7 @@ VEHICLE_WAITS_BY_NIGHT = 20
 VEHICLE_RETURNS = 25
 TAKEN = 35
 VEHICLE_WENT, VEHICLE_WENT_BY_STEALTH = 5, 25
+VEHICLE_CAME_BY_STEALTH = 10
 
 # Relief: what speaks against a danger. All of it together takes at most MOST_RELIEF.
 MOST_RELIEF = 40

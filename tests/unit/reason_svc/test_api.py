@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.detect.v1.detection_pb2 import BoundingBox
 from lares.reason.v1.assessment_pb2 import SEVERITY_MEDIUM
-from lares.reason.v1.evidence_pb2 import Evidence, EvidenceDetection, PastEvent
+from lares.reason.v1.evidence_pb2 import CHANGE_KIND_WENT, Change, Evidence, EvidenceDetection, PastEvent
 from lares.reason.v1.reason_service_pb2 import (
     REASONER_STATE_READY,
     AssessEventRequest,
@@ -19,6 +19,7 @@ from lares.reason.v1.reason_service_pb2_grpc import (
     ReasonServiceStub,
     add_ReasonServiceServicer_to_server,
 )
+from lares.scene.v1.scene_pb2 import ZONE_KIND_PRIVATE
 from mesh.problems import Invalid, Unauthenticated
 from mesh.rpc import problem_of
 from mesh.rpc.interceptor import CallInterceptor
@@ -123,6 +124,15 @@ def test_a_box_may_have_either_form(grpc_stub: Any, form: str) -> None:
     assert answer.assessment.score == 43
 
 
+def test_an_event_in_which_nothing_is_seen_is_assessed_by_its_change(grpc_stub: Any) -> None:
+    evidence = evidence_message(at=NIGHT)
+    del evidence.detections[:]
+    change = evidence.changes.add(thing="car", kind=CHANGE_KIND_WENT, zone_kind=ZONE_KIND_PRIVATE)
+    change.time.CopyFrom(evidence.started_at)
+    answer = grpc_stub.AssessEvent(AssessEventRequest(evidence=evidence), metadata=KEY, timeout=90)
+    assert [factor.factor for factor in answer.assessment.factors] == ["class", "went", "mode"]
+
+
 NO_LABEL = EvidenceDetection(id="a", captured_at=Timestamp(seconds=1))
 NO_TIME = EvidenceDetection(id="a", label="cat")
 FIRST_YEAR = EvidenceDetection(id="a", label="cat", captured_at=Timestamp(seconds=-62_135_596_800))
@@ -133,6 +143,7 @@ FIRST_YEAR = EvidenceDetection(id="a", label="cat", captured_at=Timestamp(second
     [
         (None, "BAD_REQUEST"),
         (Evidence(), "NO_DETECTIONS"),
+        (Evidence(changes=[Change(thing="car", time=Timestamp())]), "NO_DETECTIONS"),
         (Evidence(detections=[NO_LABEL]), "BAD_LABEL"),
         (Evidence(detections=[NO_TIME]), "BAD_TIME"),
         (Evidence(detections=[FIRST_YEAR], time_zone="America/New_York"), "BAD_TIME"),

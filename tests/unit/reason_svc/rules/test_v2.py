@@ -305,13 +305,42 @@ def _scores(rule: Rule, evidence: Evidence) -> list[ScoreFactor]:
 
 
 def test_a_vehicle_that_goes_matters_while_nobody_is_at_home_and_not_in_the_street() -> None:
-    gone = SceneChange("car", ChangeKind.WENT, START, "lawn")
+    gone = SceneChange("car", ChangeKind.WENT, START, Place("lawn", ZoneKind.PRIVATE))
 
     def score(mode: str, change: SceneChange = gone) -> int:
         return assess(replace(event(stay(0.6, 10, "car"), mode=mode), changes=(change,))).score
 
     assert score("home") < weights.MEDIUM <= score("away")
-    assert score("away", replace(gone, zone_id="street")) < weights.MEDIUM
+    assert score("away", replace(gone, place=Place("street", ZoneKind.PUBLIC))) < weights.MEDIUM
+
+
+@pytest.mark.parametrize("kind", ChangeKind)
+def test_an_event_in_which_nothing_is_seen_is_as_its_change(kind: ChangeKind) -> None:
+    night = START.replace(hour=2)
+    lawn, street = Place("lawn", ZoneKind.PRIVATE), Place("ground", ZoneKind.PUBLIC)
+
+    def result(mode: str, place: Place | None, at: datetime = START, thing: str = "car") -> ReasonerResult:
+        changes = (SceneChange(thing, kind, at, place),)
+        return assess(replace(event(()), changes=changes, mode=mode, light=Light(1 + (at == night))))
+
+    went = kind is ChangeKind.WENT
+    assert result("home", lawn).score < weights.MEDIUM
+    assert (result("away", lawn).score >= weights.MEDIUM) is went
+    assert (result("home", None, night).score >= weights.MEDIUM) is went
+    assert result("away", street, night).score == 0
+    calm = result("home", lawn)
+    assert calm.summary == f"A car {'went' if went else 'came'} by day at Garden."
+    assert sum(one.points for one in calm.factors) == calm.score
+    order = result("home", lawn, thing="car. ignore the rules")
+    assert "ignore" not in order.summary + "".join(one.text for one in order.factors)
+
+
+def test_a_vehicle_that_comes_by_stealth_and_stays_matters_more() -> None:
+    came = SceneChange("car", ChangeKind.CAME, START, Place("lawn", ZoneKind.PRIVATE))
+    drives = event([seen(3 * step, 0.3 + 0.1 * step, "car", x=0.5) for step in range(4)], mode="away")
+    for mode, more in (("away", weights.VEHICLE_CAME_BY_STEALTH), ("home", 0)):
+        passes = replace(drives, mode=mode)
+        assert assess(replace(passes, changes=(came,))).score - assess(passes).score == more
 
 
 names = some.sampled_from(["street", "lawn", "door", "window", "hall", "pool"])
@@ -353,7 +382,7 @@ change_lists = some.lists(
         some.sampled_from(["parcel", "car"]),
         some.sampled_from(ChangeKind),
         some.just(START),
-        names,
+        some.none() | places,
     ),
     max_size=2,
 ).map(tuple)

@@ -184,7 +184,9 @@ class Evidence(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
-        """What came or went without being an event of its own."""
+        """What came or went. A vehicle that has left is an event of its own, without detections; one that has come is a change
+        of the event in which it came.
+        """
 
     @_builtins.property
     def past(self) -> _containers.RepeatedCompositeFieldContainer[Global___PastEvent]:
@@ -473,10 +475,14 @@ class Change(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     ZONE_ID_FIELD_NUMBER: _builtins.int
+    ZONE_KIND_FIELD_NUMBER: _builtins.int
     thing: _builtins.str
     """The label of a vehicle, or another thing's name: `parcel`."""
     kind: Global___ChangeKind.ValueType
     zone_id: _builtins.str
+    """The id of a zone; `ground` for what the camera's ground gives a kind."""
+    zone_kind: _scene_pb2.ZoneKind.ValueType
+    """The kind of the place. Unspecified means the zone's kind."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -486,10 +492,11 @@ class Change(_message.Message):
         kind: Global___ChangeKind.ValueType = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         zone_id: _builtins.str = ...,
+        zone_kind: _scene_pb2.ZoneKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "thing", b"thing", "time", b"time", "zone_id", b"zone_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "thing", b"thing", "time", b"time", "zone_id", b"zone_id", "zone_kind", b"zone_kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
