@@ -6,6 +6,8 @@ Check this module when the version changes. What it works around:
   does not end (https://github.com/aio-libs/aiokafka/issues/773).
 - `AIOKafkaProducer.stop` flushes first, and without a broker it never returns
   (https://github.com/aio-libs/aiokafka/issues/1101, https://github.com/aio-libs/aiokafka/issues/1013).
+- A consumer whose positions are set at the moment in which one of its requests ends takes that request for
+  one that goes on. It then fetches nothing for `consumer_timeout_ms`, unless something wakes it.
 """
 
 import asyncio
@@ -19,6 +21,16 @@ log = structlog.get_logger(__name__)
 CONSUMER_STOP_SECONDS = 3.0
 CANCEL_SECONDS = 1.0
 PRODUCER_STOP_SECONDS = 2.0
+# When to wake a consumer after its positions were set. Each may be such a moment again, but hardly all.
+WAKE_SECONDS = (0.01, 0.05, 0.2)
+
+
+async def wake_fetcher(consumer: Any) -> None:
+    """Lets a consumer look again what it can fetch, several times within 0.3 s. Call it after `seek`."""
+    fetcher = consumer._fetcher
+    for pause in WAKE_SECONDS:
+        await asyncio.sleep(pause)
+        fetcher._notify(fetcher._wait_consume_future)
 
 
 async def stop_consumer(consumer: Any) -> None:

@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 from google.protobuf.message import DecodeError
 
-from mesh.bus.aiokafka_internals import stop_consumer
+from mesh.bus.aiokafka_internals import stop_consumer, wake_fetcher
 from mesh.bus.cluster import Cluster, denied
 from mesh.bus.record import dead_letter, decode, is_for
 from mesh.bus.record_tracker import RecordTracker, TrackedRecord
@@ -31,6 +31,8 @@ from mesh.topics import M, Topic
 log = structlog.get_logger(__name__)
 
 POLL_MS, POLL_LIMIT_MS = 2000, 60_000
+# How often the consumer looks what it can fetch, although nothing has woken it.
+LOOK_MS = 1000
 
 
 class Timing(NamedTuple):
@@ -147,7 +149,7 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             auto_offset_reset="none",
             enable_auto_commit=False,
             fetch_max_wait_ms=self._timing.fetch,
-            consumer_timeout_ms=self._timing.fetch,
+            consumer_timeout_ms=LOOK_MS,
             max_partition_fetch_bytes=256 * 1024,
             max_poll_interval_ms=POLL_LIMIT_MS,
             session_timeout_ms=self._timing.session,
@@ -233,6 +235,8 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             for partition in partitions:
                 self.start_at(partition, positions[partition])
             self._wait_for_positions(frozenset())
+            if self.consumer is not None:
+                await wake_fetcher(self.consumer)
 
     def start_at(self, partition: int, offset: int) -> None:
         """Continues at `offset`. Does nothing if the partition has been reassigned to another member."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aiokafka.consumer.fetcher import Fetcher
 
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from mesh.bus import Bus, Delivery, Stream
@@ -200,6 +201,29 @@ async def test_a_slow_worker_stops_the_fetching_and_its_member_stays_in_the_grou
         await no_lag(stream)
     assert await more == []
     assert sorted(numbers(came)) == list(range(1, 300))
+
+
+async def test_a_consumer_that_does_not_see_its_new_positions_looks_again(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As aiokafka does if a request ends at the same moment: by itself it would look again much later."""
+    monkeypatch.setattr("mesh.bus.group_member.LOOK_MS", 600_000)
+    monkeypatch.setattr("mesh.bus.stall_detector.StallDetector.stalled", lambda *_: False)
+    look, missed = Fetcher._get_actions_per_node, list[Any]()
+
+    def missing_the_first(fetcher: Fetcher, assignment: Any) -> Any:
+        actions = requests, *_ = look(fetcher, assignment)
+        if requests and not missed:
+            missed.append(requests)
+            return [], {}, 600.0, False, []
+        return actions
+
+    monkeypatch.setattr(Fetcher, "_get_actions_per_node", missing_the_first)
+    topic = await media_topic(bus, partitions=1)
+    await bus.publish(topic, media("cam", 1))
+    async with bus.consume(topic, unique("group")) as stream, asyncio.timeout(30):
+        assert numbers(await receive(stream, 1)) == [1]
+    assert missed
 
 
 async def test_seek_goes_back_and_ignores_earlier_deliveries(bus: Bus) -> None:
