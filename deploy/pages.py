@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from deploy import rules_page
 from gateway.schema import make_schema
 from mesh.config import Config, as_text, setting
 from mesh.problems import Invalid
@@ -128,6 +129,23 @@ def _dead_letters_row(service: str) -> list[str]:
     ]
 
 
+def additions() -> str:
+    return _factors(rules_page.additions())
+
+
+def reliefs() -> str:
+    return _factors(rules_page.reliefs())
+
+
+def _factors(rows: Iterable[rules_page.Row]) -> str:
+    named = ((code(name), when, points) for name, when, points in rows)
+    return table(["Factor", "When", "Points"], named)
+
+
+def floors() -> str:
+    return table(["At least", "When", "What lifts it"], rules_page.floors())
+
+
 def classes() -> str:
     named = [(code(label), kind.name, f"{points:+d}") for label, (kind, points) in CLASSES.items()]
     other, points = OTHER
@@ -172,7 +190,14 @@ def schema() -> str:
 PAGES: dict[str, Callable[[], str] | Tables] = {
     "README.md": {"settings": settings},
     "docs/topics.md": {"topics": topics},
-    "docs/risk.md": {"classes": classes, "circumstances": circumstances, "hours": hours},
+    "docs/risk.md": {
+        "additions": additions,
+        "reliefs": reliefs,
+        "floors": floors,
+        "classes": classes,
+        "circumstances": circumstances,
+        "hours": hours,
+    },
     "docs/schema.graphql": schema,
 }
 

@@ -243,7 +243,12 @@ class Config(BaseSettings):
     reason_concurrency: int = Field(
         4, ge=1, le=64, description="Maximum number of events that are assessed at the same time."
     )
-    reason_prompt: str = Field("v1", description="Version of the prompt for an LLM.")
+    reason_prompt: str = Field("v2", description="Version of the prompt for an LLM.")
+    reason_repeatable: bool = Field(
+        False,
+        description="Whether an LLM is asked for one event at a time, with a fixed seed and without"
+        " llama.cpp's prompt cache, so that the same evidence leads to the same score more often; slower.",
+    )
     reason_seconds: Seconds = Field(120, description="Maximum seconds for one assessment.")
     lease_seconds: Seconds = Field(
         15, description="Seconds after which a job that its reasoner does not renew is given to another."

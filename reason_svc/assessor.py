@@ -13,7 +13,7 @@ from lares.reason.v1 import assessment_pb2, evidence_pb2
 from lares.store.internal.v1.job_service_pb2 import ReassessmentRequest
 from mesh.identity import assessment_id
 from reason_svc.messages import evidence_of, factor_message, timestamp
-from reason_svc.reasoner import ModelChoice, Reasoner
+from reason_svc.reasoner import ModelChoice, Reasoner, ReasonerResult
 from reason_svc.severity import SeverityThresholds
 
 
@@ -81,8 +81,19 @@ class Assessor:
             duration=duration,
             assessed_at=timestamp(self.clock()),
             rules_score=result.rules_score,
+            disagreement=self._disagreement(result),
             prompt_tokens=result.tokens.prompt,
             cached_tokens=result.tokens.cached,
             completion_tokens=result.tokens.completion,
         )
         return Assessed(assessment, result.raw_answer)
+
+    def _disagreement(self, result: ReasonerResult) -> assessment_pb2.Disagreement.ValueType:
+        if result.model_score is None:
+            return assessment_pb2.DISAGREEMENT_UNSPECIFIED
+        steps = abs(self.thresholds.steps(result.rules_score, result.model_score))
+        return (
+            assessment_pb2.DISAGREEMENT_NONE,
+            assessment_pb2.DISAGREEMENT_SMALL,
+            assessment_pb2.DISAGREEMENT_LARGE,
+        )[min(steps, 2)]

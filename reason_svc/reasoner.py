@@ -52,8 +52,8 @@ class ReasonerResult:
 
     `score` is 0..100; `summary` is one or two sentences. `factors` starts with those of the rules, whose
     points add up to `rules_score`; a model's own reasons follow, with no points. `rules_floor` is the highest
-    floor of the rules that applies, 0 if none does. The remaining fields are empty for rules. `raw_answer` is
-    at most 8 KiB.
+    floor of the rules that applies, 0 if none does. The remaining fields are empty for rules. `model_score`
+    is the model's own, before the rules' floor was kept. `raw_answer` is at most 8 KiB.
     """
 
     reasoner: str
@@ -62,6 +62,7 @@ class ReasonerResult:
     factors: tuple[ScoreFactor, ...]
     rules_score: int
     rules_floor: int = 0
+    model_score: int | None = None
     model: str = ""
     prompt_hash: str = ""
     tokens: TokenUsage = TokenUsage()

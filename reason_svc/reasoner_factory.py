@@ -56,7 +56,15 @@ async def _open_language_model(config: Config, url: str) -> AsyncIterator[Reason
         await health.probe()
         probing = asyncio.create_task(health.run(), name="llm health")
         try:
-            yield LlmReasoner(client, endpoint, health, prompts, config.reason_prompt, config.reason_seconds)
+            yield LlmReasoner(
+                client,
+                endpoint,
+                health,
+                prompts,
+                config.reason_prompt,
+                config.reason_seconds,
+                repeatable=config.reason_repeatable,
+            )
         finally:
             probing.cancel()
             await asyncio.gather(probing, return_exceptions=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
+SEVERITIES: tuple[Severity, ...] = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,7 @@ class SeverityThresholds:
         if score < self.high:
             return "MEDIUM"
         return "HIGH" if score < self.critical else "CRITICAL"
+
+    def steps(self, score: int, to: int) -> int:
+        """By how many severities the score `to` is higher; negative if it is lower."""
+        return SEVERITIES.index(self.severity(to)) - SEVERITIES.index(self.severity(score))

@@ -2,6 +2,8 @@
 # (Strawberry's decorators are typed as Any if they are given a description.)
 """Assessments of events, and attempts that failed."""
 
+from enum import Enum
+
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -11,6 +13,15 @@ from gateway.schema.message_fields import message_field, to_list
 from gateway.schema.severity import Severity
 from lares.reason.v1 import assessment_pb2
 from lares.store.v1 import event_service_pb2
+
+
+@strawberry.enum(description="How far a language model's own score is from that of the rules.")
+class Disagreement(Enum):
+    NONE = strawberry.enum_value(assessment_pb2.DISAGREEMENT_NONE, description="The same severity.")
+    SMALL = strawberry.enum_value(assessment_pb2.DISAGREEMENT_SMALL, description="Neighbouring severities.")
+    LARGE = strawberry.enum_value(
+        assessment_pb2.DISAGREEMENT_LARGE, description="Two or more severities apart: worth a look."
+    )
 
 
 @strawberry.type(description="One reason for the score.")
@@ -44,6 +55,11 @@ class Assessment:
     )
     rules_score: int = message_field(
         "rules_score", description="The score that the rules give the same evidence, 0 to 100."
+    )
+    disagreement: Disagreement | None = message_field(
+        "disagreement",
+        lambda value: value or None,
+        description="Null for the rules, and for assessments of earlier versions.",
     )
     model: str = message_field("model", description="The language model; empty for the rules.")
     prompt_hash: str = message_field(

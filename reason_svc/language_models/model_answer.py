@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mesh.problems import Internal
 from reason_svc.language_models.final_objects import FinalObject, final_objects, section_of
@@ -40,6 +40,17 @@ SCHEMA: dict[str, object] = {
     },
     "required": ["reasons", "score", "summary"],
     "additionalProperties": False,
+}
+
+# That of the prompts v2: two questions in words are answered before the score.
+_JUDGED: dict[str, object] = {
+    "real": {"type": "string", "enum": ["certain", "likely", "doubtful"]},
+    "matters": {"type": "string", "enum": ["nobody", "someday", "soon", "immediately"]},
+}
+_V1_PROPERTIES = cast(dict[str, object], SCHEMA["properties"])
+SCHEMA_V2: dict[str, object] = SCHEMA | {
+    "properties": {"reasons": _V1_PROPERTIES["reasons"], **_JUDGED, **_V1_PROPERTIES},
+    "required": ["reasons", *_JUDGED, "score", "summary"],
 }
 
 # For a model that repeats an example.

@@ -14,6 +14,7 @@ from reason_svc.language_models.servers import DEFAULT_SLOTS
 from reason_svc.language_models.session import LlmSession, SessionOutcome
 from reason_svc.language_models.url import LlmEndpoint, LlmServerKind
 from reason_svc.reasoner import (
+    MAX_DETECTION_IDS,
     UNKNOWN_MODEL,
     UNKNOWN_PROMPT,
     ModelChoice,
@@ -23,13 +24,17 @@ from reason_svc.reasoner import (
     TokenUsage,
 )
 from reason_svc.rules.reasoner import RulesReasoner
+from reason_svc.severity import SeverityThresholds
 
+# The rules' floors are scores, whatever severity the settings give them.
+FLOOR_LEVELS = SeverityThresholds()
 MAX_RAW_ANSWER_BYTES = 8 * 2**10
 
 
 class LlmReasoner:
     """A Reasoner. `version` names the one of `prompts` that is used unless a ModelChoice names another;
-    `seconds` is the deadline of one assessment, including all its requests."""
+    `seconds` is the deadline of one assessment, including all its requests. If it is `repeatable`, it has one
+    slot: what a server computes depends on what else it computes at the same time."""
 
     def __init__(
         self,
@@ -39,10 +44,12 @@ class LlmReasoner:
         prompts: dict[str, Prompt],
         version: str,
         seconds: float,
+        *,
+        repeatable: bool = False,
     ) -> None:
         self._client, self._endpoint, self._health = client, endpoint, health
         self._prompts, self._version = prompts, version
-        self._seconds = seconds
+        self._seconds, self._repeatable = seconds, repeatable
         self._tokens = TokenUsage()
         self._formats = AnswerFormats()
         self._rules = RulesReasoner()
@@ -54,6 +61,8 @@ class LlmReasoner:
 
     @property
     def slots(self) -> int:
+        if self._repeatable:
+            return 1
         server = self._health.last_seen
         return server.slots if server else self._endpoint.slots or DEFAULT_SLOTS
 
@@ -73,7 +82,13 @@ class LlmReasoner:
             raise Invalid(f"unknown model; there are {', '.join(self._models)}", UNKNOWN_MODEL)
         family = self._endpoint.family or family_of(model)
         session = LlmSession(
-            self._client, self._endpoint, server, family, self._formats, self._health.changes
+            self._client,
+            self._endpoint,
+            server,
+            family,
+            self._formats,
+            self._health.changes,
+            repeatable=self._repeatable,
         )
         try:
             outcome = await self._with_deadline(session, evidence, model, prompt)
@@ -120,17 +135,26 @@ class LlmReasoner:
 
 
 def _combined(by_rules: ReasonerResult, outcome: SessionOutcome) -> ReasonerResult:
-    """The model's score, summary and reasons, together with the rules' factors and their sum."""
-    answer = outcome.answer
+    """The model's score, summary and reasons, together with the rules' factors and their sum.
+
+    A score more than one level below the rules' floor does not count: the floor does. Neither a text that
+    talks a model into an answer nor a weak model can hide what the rules are certain of."""
+    answer, floor = outcome.answer, by_rules.rules_floor
+    kept = FLOOR_LEVELS.steps(answer.score, floor) > 1
+    score = floor if kept else answer.score
+    text = f"The model's score was {answer.score}; the floor of the rules, {floor}, is kept."
+    detections = dict.fromkeys(id_ for factor in by_rules.factors for id_ in factor.detection_ids)
+    floor_kept = ScoreFactor("kept", 0, text, tuple(detections)[:MAX_DETECTION_IDS])
     reasons = tuple(
         ScoreFactor("reason", 0, reason.text, outcome.event_prompt.detection_ids(reason.line_numbers))
         for reason in answer.reasons
     )
     return replace(
         by_rules,
-        score=answer.score,
+        score=score,
+        model_score=answer.score,
         summary=answer.summary or by_rules.summary,
-        factors=by_rules.factors + reasons,
+        factors=by_rules.factors + ((floor_kept,) if kept else ()) + reasons,
         raw_answer=_storable(outcome.raw_answer),
     )
 

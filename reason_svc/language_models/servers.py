@@ -23,6 +23,7 @@ DEFAULT_CONTEXT = 4096  # that of Ollama, which silently cuts longer prompts
 DEFAULT_SLOTS = 4  # for servers that batch requests
 SLOTS_OF_KIND = {LlmServerKind.OLLAMA: 1}
 MAX_MODELS = 64
+SEED = 1  # any: the temperature is 0, but servers draw numbers elsewhere, too
 MAX_NAME_LENGTH = 256
 
 # `owned_by` in the list of models.
@@ -86,8 +87,14 @@ def chat_request(
     messages: list[Message],
     max_tokens: int,
     answer_format: AnswerFormat = AnswerFormat.JSON_SCHEMA,
+    *,
+    schema: dict[str, object] = SCHEMA,
+    repeatable: bool = False,
 ) -> dict[str, object]:
-    """Returns the body for POST /chat/completions, with only fields that this kind of server accepts."""
+    """Returns the body for POST /chat/completions, with only fields that this kind of server accepts.
+
+    `repeatable`: what one request can do for the same answer to the same prompt. Only llama.cpp lets a
+    request go without its cache, whose remains change the last bits of what is computed."""
     body: dict[str, object] = {
         "model": model,
         "messages": messages,
@@ -99,10 +106,15 @@ def chat_request(
         body["response_format"] = response_format
         if answer_format is AnswerFormat.JSON_SCHEMA:
             # A server may show the schema's name to the model, so it does not change.
-            schema = {"name": "judgement", "strict": kind is not LlmServerKind.OPENAI, "schema": SCHEMA}
-            response_format["json_schema"] = schema
+            response_format["json_schema"] = {
+                "name": "judgement",
+                "strict": kind is not LlmServerKind.OPENAI,
+                "schema": schema,
+            }
     if kind is LlmServerKind.LLAMA_CPP:
-        body["cache_prompt"] = True
+        body["cache_prompt"] = not repeatable
+    if repeatable:
+        body["seed"] = SEED
     if family is ModelFamily.NEMOTRON_3_NANO:
         if kind is LlmServerKind.OLLAMA:
             body["reasoning_effort"] = "none"

@@ -9,7 +9,7 @@ from mesh.problems import Internal, Problem
 from reason_svc.evidence import Evidence
 from reason_svc.language_models.answer_formats import AnswerFormats, Refusal, format_refusal
 from reason_svc.language_models.client import LlmClient
-from reason_svc.language_models.event_prompt import EventPrompt, event_prompts
+from reason_svc.language_models.event_prompt import EventPrompt
 from reason_svc.language_models.model_answer import BAD_ANSWER, ExampleRepeated, ModelAnswer, parse_answer
 from reason_svc.language_models.model_families import ModelFamily, system_message
 from reason_svc.language_models.prompt_sanitizer import quote_answer
@@ -43,7 +43,7 @@ class SessionOutcome:
 
 class LlmSession:
     """The requests about one event. `tokens` were used by all requests so far, successful or not. `changes`
-    counts the changes of the server until now."""
+    counts the changes of the server until now. `repeatable` is as in `chat_request`."""
 
     def __init__(
         self,
@@ -53,23 +53,25 @@ class LlmSession:
         family: ModelFamily,
         formats: AnswerFormats,
         changes: int,
+        *,
+        repeatable: bool,
     ) -> None:
         self._client, self._endpoint = client, endpoint
         self._server, self._family = server, family
         self._formats, self._changes = formats, changes
+        self._repeatable = repeatable
         self.tokens = TokenUsage()
 
     async def assess(self, evidence: Evidence, model: str, prompt: Prompt) -> SessionOutcome:
         """Raises Internal CONTEXT_TOO_SMALL, ANSWER_CUT or BAD_ANSWER, and the Problems that the server's
         errors stand for."""
         system = system_message(self._family, prompt.text)
-        candidates = event_prompts(evidence)
+        candidates = prompt.form.describe(evidence)
         for event_prompt in candidates:
             # The shortest one is sent even if it seems too long: the estimate may be too high.
             if event_prompt is not candidates[-1] and not await self._fits(system + event_prompt.text):
                 continue
-            # Part of the released prompts: the wording does not change.
-            user = event_prompt.text + "\n\nJudge this event. Answer with the JSON object."
+            user = f"{event_prompt.text}\n\n{prompt.form.question}"
             messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
             try:
                 return await self._ask(model, messages, event_prompt, prompt)
@@ -86,7 +88,7 @@ class LlmSession:
         """Asks, and asks the model once to correct an answer that cannot be parsed."""
         raw_answer = ""
         try:
-            raw_answer = await self._complete(model, messages)
+            raw_answer = await self._complete(model, messages, prompt)
             return SessionOutcome(parse_answer(raw_answer, prompt.example), event_prompt, raw_answer)
         except ExampleRepeated as problem:
             # A small model repeats an example as long as it sees one.
@@ -98,7 +100,7 @@ class LlmSession:
                 raise
             correction = _correction(messages, raw_answer, problem)
         try:
-            raw_answer = await self._complete(model, correction)
+            raw_answer = await self._complete(model, correction, prompt)
         except PromptTooLong:
             raise Internal(
                 "the answer cannot be parsed, and the context is too small to ask for a correction",
@@ -106,14 +108,21 @@ class LlmSession:
             ) from None
         return SessionOutcome(parse_answer(raw_answer, prompt.example), event_prompt, raw_answer)
 
-    async def _complete(self, model: str, messages: list[Message]) -> str:
+    async def _complete(self, model: str, messages: list[Message], prompt: Prompt) -> str:
         """Asks in the strictest format that the server accepts. If it refuses every format, then it refuses
         something else: raises the Problem of its first refusal."""
         refusal: Problem | None = None
         is_certain = True  # that the formats before this one are refused
         for answer_format in self._formats.candidates(model, self._changes):
             body = chat_request(
-                self._server.kind, self._family, model, messages, self._max_answer_tokens, answer_format
+                self._server.kind,
+                self._family,
+                model,
+                messages,
+                self._max_answer_tokens,
+                answer_format,
+                schema=prompt.form.schema,
+                repeatable=self._repeatable,
             )
             response = with_true_status(
                 await self._client.post(f"{self._endpoint.base}/chat/completions", body)

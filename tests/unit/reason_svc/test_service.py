@@ -119,7 +119,7 @@ async def test_an_llm_assesses_both_and_reports_its_status(tmp_path: Path) -> No
         status = await call(stub.GetReasonStatus, GetReasonStatusRequest())
         assert (status.reasoner, status.state, status.slots) == ("llama.cpp", REASONER_STATE_READY, 3)
         assert (status.model, list(status.models)) == (MODEL, [MODEL, "rules/v2", "rules/v1"])
-        assert (status.prompt, list(status.prompts)) == ("v1", ["v1", "v1-short"])
+        assert (status.prompt, list(status.prompts)) == ("v2", ["v1", "v1-short", "v2"])
         assert (status.assessed, status.failed, status.prompt_tokens) == (1, 0, 200)
 
 

@@ -225,7 +225,7 @@ async def test_other_failures_say_nothing_about_the_format(
 
 
 async def test_a_prompt_that_is_too_long_is_shortened_and_not_a_refusal(server: ScriptedLlm) -> None:
-    async with open_reasoner(load_config(), server.url(context=8192)) as reasoner:
+    async with open_reasoner(load_config(reason_prompt="v1"), server.url(context=8192)) as reasoner:
         server.context, server.formats = 1024 + 520, {TEXT}
         assert (await reasoner.assess(BIG, ModelChoice())).score == 55
     formats = [answer_format(body) for body in server.asked]

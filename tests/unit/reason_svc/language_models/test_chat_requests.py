@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from mesh.config import load_config
 from mesh.problems import Internal
-from reason_svc.language_models.model_answer import SCHEMA
+from reason_svc.language_models.model_answer import SCHEMA_V2
 from reason_svc.language_models.model_families import ModelFamily
 from reason_svc.language_models.servers import chat_request
 from reason_svc.language_models.url import LlmServerKind
@@ -55,10 +55,25 @@ async def test_a_server_is_recognised_and_gets_its_own_form_of_request(
     assert (body["model"], body["temperature"], body["max_tokens"]) == (model, 0, 1024)
     wanted = body["response_format"]
     assert wanted.keys() == {"type", "json_schema"}
-    assert (wanted["type"], wanted["json_schema"]["schema"]) == ("json_schema", SCHEMA)
+    assert (wanted["type"], wanted["json_schema"]["schema"]) == ("json_schema", SCHEMA_V2)
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
     assert all(message.keys() == {"role", "content"} for message in body["messages"])
     assert body["messages"][0]["content"].endswith("\n/no_think") == (model == NEMOTRON_9B)
+
+
+@pytest.mark.parametrize("kind", LlmServerKind)
+async def test_repeatable_requests_come_one_at_a_time_with_a_seed_and_without_a_cache(
+    kind: LlmServerKind,
+) -> None:
+    config = load_config(reason_repeatable=True)
+    async with scripted(kind) as server, open_reasoner(config, server.url(slots=4)) as reasoner:
+        assert reasoner.slots == 1
+        await reasoner.assess(CASE, ModelChoice())
+        (body,) = server.asked
+    more = {"seed", "cache_prompt"} if kind is LlmServerKind.LLAMA_CPP else {"seed"}
+    assert body.keys() == COMMON | more
+    assert (body["temperature"], body["seed"]) == (0, 1)
+    assert not body.get("cache_prompt")
 
 
 @pytest.mark.parametrize("family", ModelFamily)
@@ -67,7 +82,9 @@ def test_tensorrt_llm_accepts_every_field_that_it_gets(family: ModelFamily) -> N
         family, "m"
     )
     messages = [{"role": "system", "content": "judge"}, {"role": "user", "content": "this"}]
-    ChatRequest.model_validate(chat_request(LlmServerKind.TRTLLM, family, model, messages, 100))
+    for repeatable in (False, True):
+        request = chat_request(LlmServerKind.TRTLLM, family, model, messages, 100, repeatable=repeatable)
+        ChatRequest.model_validate(request)
     with pytest.raises(ValidationError, match="cache_prompt"):
         ChatRequest.model_validate(chat_request(LlmServerKind.LLAMA_CPP, family, model, messages, 100))
 
@@ -118,5 +135,7 @@ async def test_requests_begin_with_the_same_text() -> None:
     one, other = server.asked
     assert one["messages"][0] == other["messages"][0]
     assert KEY not in str(server.asked)
-    assert one["messages"][1]["content"].startswith("=== EVENT DATA ===\ncamera: Front Door")
-    assert other["messages"][1]["content"].startswith("=== EVENT DATA ===\ncamera: Back Door")
+    for request, camera in ((one, "Front Door"), (other, "Back Door")):
+        content = request["messages"][1]["content"]
+        assert content.startswith("=== EVENT DATA ===\n")
+        assert f"\ncamera: {camera}\n" in content

@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import trustme
 
 from mesh.config import load_config
 from mesh.problems import Exhausted, Internal, Invalid, Problem, Unavailable
+from mesh.scene.daylight import Light
 from reason_svc.evidence import Evidence
 from reason_svc.language_models import health
 from reason_svc.language_models.prompts import load_prompts
@@ -50,7 +52,8 @@ SECONDS = 60.0
 async def llm_reasoner(
     llm: ScriptedLlm, seconds: float = SECONDS, **options: object
 ) -> AsyncIterator[Reasoner]:
-    async with open_reasoner(load_config(reason_seconds=seconds), llm.url(**options)) as reasoner:
+    config = load_config(reason_seconds=seconds, reason_prompt="v1")
+    async with open_reasoner(config, llm.url(**options)) as reasoner:
         yield reasoner
 
 
@@ -91,6 +94,48 @@ async def test_a_result_has_the_parts_of_the_answer_and_of_the_rules(
     assert result.prompt_hash == load_prompts()["v1"].digest
     assert result.tokens == TokenUsage(100, 60, 10)
     assert result.raw_answer.startswith("<think>hm</think>")
+
+
+async def test_prompt_v2_asks_for_its_own_schema_and_reads_its_answers(server: ScriptedLlm) -> None:
+    answer = {"reasons": GOOD["reasons"], "real": "certain", "matters": "soon", **GOOD}
+    server.turns += [says(json.dumps(answer)), says(GOOD_ANSWER)]
+    async with llm_reasoner(server) as reasoner:
+        for _ in range(2):  # an answer in the form of v1 counts, too
+            result = await reasoner.assess(CASE, ModelChoice(prompt="v2"))
+            assert (result.score, result.prompt_hash) == (55, load_prompts()["v2"].digest)
+    system, user = (message["content"] for message in server.asked[0]["messages"])
+    assert system == load_prompts()["v2"].text
+    assert user.endswith("\n\nAssess this event. Answer with the JSON object.")
+    schema = server.asked[0]["response_format"]["json_schema"]["schema"]
+    assert list(schema["properties"]) == ["reasons", "real", "matters", "score", "summary"]
+    for member in ("real", "matters"):
+        assert all(f"`{value}`" in system for value in schema["properties"][member]["enum"])
+    assert re.findall(r"\d{2,}", system) == ["200"]  # of a summary's length: no scale to repeat
+
+
+def somebody_lies(seconds: int = 20) -> Evidence:
+    """The rules' floor is HIGH."""
+    found = [
+        replace(one, box=(0.2, 0.6, 0.6, 0.8))
+        for one in detections(*[["person"]] * (seconds // 5 + 1), every=5)
+    ]
+    return replace(evidence(found), light=Light.DAYLIGHT)
+
+
+@pytest.mark.parametrize(("answered", "score"), [(29, 60), (30, 30), (59, 59), (100, 100)])
+async def test_a_model_may_go_one_level_below_the_floor_of_the_rules(
+    server: ScriptedLlm, answered: int, score: int
+) -> None:
+    server.turns.append(says(json.dumps(GOOD | {"score": answered})))
+    async with llm_reasoner(server) as reasoner:
+        result = await reasoner.assess(somebody_lies(), ModelChoice())
+    assert (result.rules_floor, result.score, result.model_score) == (60, score, answered)
+    kept = [factor for factor in result.factors if factor.name == "kept"]
+    assert bool(kept) == (score != answered)
+    for factor in kept:
+        assert factor.text == "The model's score was 29; the floor of the rules, 60, is kept."
+        assert factor.detection_ids
+    assert sum(factor.points for factor in result.factors) == result.rules_score
 
 
 async def test_a_raw_answer_is_bounded_and_storable(server: ScriptedLlm) -> None:
@@ -379,7 +424,7 @@ async def test_a_context_that_is_too_small_is_a_failed_attempt(server: ScriptedL
 
 async def test_an_unknown_prompt_stops_the_start(server: ScriptedLlm) -> None:
     config = load_config(reason_prompt="v0")
-    with pytest.raises(Invalid, match="LARES_REASON_PROMPT must be one of v1, v1-short"):
+    with pytest.raises(Invalid, match="LARES_REASON_PROMPT must be one of v1, v1-short, v2"):
         async with open_reasoner(config, server.url()):
             raise AssertionError("opened")
 
@@ -416,11 +461,11 @@ async def test_requests_fail_while_the_reasoner_closes(server: ScriptedLlm) -> N
 
 
 def test_the_digest_of_a_prompt_depends_on_its_text(tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text("Judge.\n")
-    (tmp_path / "b.md").write_text("Judge!\n")
+    (tmp_path / "v1-a.md").write_text("Judge.\n")
+    (tmp_path / "v1-b.md").write_text("Judge!\n")
     first = load_prompts(tmp_path)
-    assert list(first) == ["a", "b"]
-    assert first["a"].text == "Judge."
+    assert list(first) == ["v1-a", "v1-b"]
+    assert first["v1-a"].text == "Judge."
     assert len({prompt.digest for prompt in first.values()}) == 2
     assert load_prompts(tmp_path) == first
     shipped: Any = load_prompts()

@@ -1,6 +1,8 @@
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -32,7 +34,9 @@ from reason_svc.rules.v2.additions import ADDITIONS, Rule
 from reason_svc.rules.v2.reliefs import RELIEFS
 from reason_svc.rules.v2.scoring import assess
 from reason_svc.rules.v2.subject import read_event
+from reason_svc.severity import SeverityThresholds
 
+ROOT = Path(__file__).parents[4]
 START = datetime(2026, 11, 27, 12, tzinfo=UTC)
 RESIDENT = HousePerson("anna", "Anna", Relation.RESIDENT)
 BANNED = HousePerson("viktor", "Viktor", Relation.UNWELCOME)
@@ -470,3 +474,38 @@ def test_the_order_of_the_detections_makes_no_difference(evidence: Evidence, see
         light=evidence.light,
     )
     assert assess(other).score == assess(same).score
+
+
+def passer_by(dark: bool = False) -> Evidence:
+    return event([seen(2 * step, 0.35, x=0.1 + 0.2 * step) for step in range(4)], dark=dark)
+
+
+EXAMPLES = {
+    "somebody walks past on the pavement": passer_by(),
+    "the same at night": passer_by(dark=True),
+    "somebody is at the door for 20 s by day": event(stay(0.8, 20)),
+    "the same while the people of the house are at home": event(stay(0.8, 20), mode="home"),
+    "the same while the house is away": event(stay(0.8, 20), mode="away"),
+    "the same at night while the house is away": event(stay(0.8, 20), mode="away", dark=True),
+    "somebody stands at the window for 30 s while the house is away": event(stay(0.95, 30), mode="away"),
+    "the same person, whom somebody has named": event(stay(0.95, 30), mode="away", person=RESIDENT),
+    "a car drives onto the lawn by day": event(
+        [seen(2 * step, 0.5 + 0.05 * step, "car") for step in range(3)]
+    ),
+    "a bear beside a person": event([*stay(0.6, 10, "bear"), *stay(0.6, 10, x=0.6)], mode="home"),
+}
+
+
+@pytest.mark.parametrize("words", EXAMPLES)
+def test_the_examples_on_the_page_about_risk_are_correct(words: str) -> None:
+    score = assess(EXAMPLES[words]).score
+    row = f"| {words} | {score} | {SeverityThresholds().severity(score)} |"
+    assert row in (ROOT / "docs/risk.md").read_text(), row
+
+
+def test_every_factor_is_on_that_page() -> None:
+    text = (ROOT / "docs/risk.md").read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "reason_svc/rules/v2").glob("*.py"))
+    names = {*re.findall(r'factor\(\s*"([a-z_]+)"', sources)}
+    assert len(names) > 30
+    assert [name for name in names if f"`{name}`" not in text] == []

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lares/reason/v1/assessment.proto\x12\x0flares.reason.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x03\n\nAssessment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x19\n\x11\x65vidence_revision\x18\x03 \x01(\x03\x12\x17\n\x0f\x65vidence_digest\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x05\x12+\n\x08severity\x18\x06 \x01(\x0e\x32\x19.lares.reason.v1.Severity\x12\x0f\n\x07summary\x18\x07 \x01(\t\x12(\n\x07\x66\x61\x63tors\x18\x08 \x03(\x0b\x32\x17.lares.reason.v1.Factor\x12\x10\n\x08reasoner\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x13\n\x0bprompt_hash\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12+\n\x08\x64uration\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x61ssessed_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0brules_score\x18\x0f \x01(\x05\x12\x15\n\rprompt_tokens\x18\x10 \x01(\x05\x12\x15\n\rcached_tokens\x18\x11 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x12 \x01(\x05\x12\x16\n\nraw_answer\x18\x13 \x01(\tB\x02\x18\x01\"M\n\x06\x46\x61\x63tor\x12\x0e\n\x06\x66\x61\x63tor\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x15\n\rdetection_ids\x18\x04 \x03(\t*u\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cSEVERITY_LOW\x10\x01\x12\x13\n\x0fSEVERITY_MEDIUM\x10\x02\x12\x11\n\rSEVERITY_HIGH\x10\x03\x12\x15\n\x11SEVERITY_CRITICAL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lares/reason/v1/assessment.proto\x12\x0flares.reason.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x04\n\nAssessment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x19\n\x11\x65vidence_revision\x18\x03 \x01(\x03\x12\x17\n\x0f\x65vidence_digest\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x05\x12+\n\x08severity\x18\x06 \x01(\x0e\x32\x19.lares.reason.v1.Severity\x12\x0f\n\x07summary\x18\x07 \x01(\t\x12(\n\x07\x66\x61\x63tors\x18\x08 \x03(\x0b\x32\x17.lares.reason.v1.Factor\x12\x10\n\x08reasoner\x18\t \x01(\t\x12\r\n\x05model\x18\n \x01(\t\x12\x13\n\x0bprompt_hash\x18\x0b \x01(\t\x12\x12\n\nrequest_id\x18\x0c \x01(\t\x12+\n\x08\x64uration\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x61ssessed_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0brules_score\x18\x0f \x01(\x05\x12\x15\n\rprompt_tokens\x18\x10 \x01(\x05\x12\x15\n\rcached_tokens\x18\x11 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x12 \x01(\x05\x12\x16\n\nraw_answer\x18\x13 \x01(\tB\x02\x18\x01\x12\x33\n\x0c\x64isagreement\x18\x14 \x01(\x0e\x32\x1d.lares.reason.v1.Disagreement\"M\n\x06\x46\x61\x63tor\x12\x0e\n\x06\x66\x61\x63tor\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x15\n\rdetection_ids\x18\x04 \x03(\t*s\n\x0c\x44isagreement\x12\x1c\n\x18\x44ISAGREEMENT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44ISAGREEMENT_NONE\x10\x01\x12\x16\n\x12\x44ISAGREEMENT_SMALL\x10\x02\x12\x16\n\x12\x44ISAGREEMENT_LARGE\x10\x03*u\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cSEVERITY_LOW\x10\x01\x12\x13\n\x0fSEVERITY_MEDIUM\x10\x02\x12\x11\n\rSEVERITY_HIGH\x10\x03\x12\x15\n\x11SEVERITY_CRITICAL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ASSESSMENT'].fields_by_name['raw_answer']._loaded_options = None
   _globals['_ASSESSMENT'].fields_by_name['raw_answer']._serialized_options = b'\030\001'
-  _globals['_SEVERITY']._serialized_start=699
-  _globals['_SEVERITY']._serialized_end=816
+  _globals['_DISAGREEMENT']._serialized_start=752
+  _globals['_DISAGREEMENT']._serialized_end=867
+  _globals['_SEVERITY']._serialized_start=869
+  _globals['_SEVERITY']._serialized_end=986
   _globals['_ASSESSMENT']._serialized_start=119
-  _globals['_ASSESSMENT']._serialized_end=618
-  _globals['_FACTOR']._serialized_start=620
-  _globals['_FACTOR']._serialized_end=697
+  _globals['_ASSESSMENT']._serialized_end=671
+  _globals['_FACTOR']._serialized_start=673
+  _globals['_FACTOR']._serialized_end=750
 # @@protoc_insertion_point(module_scope)

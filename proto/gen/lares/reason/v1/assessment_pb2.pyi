@@ -26,6 +26,32 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Disagreement:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DisagreementEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Disagreement.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISAGREEMENT_UNSPECIFIED: _Disagreement.ValueType  # 0
+    DISAGREEMENT_NONE: _Disagreement.ValueType  # 1
+    """The same severity."""
+    DISAGREEMENT_SMALL: _Disagreement.ValueType  # 2
+    """Neighbouring severities."""
+    DISAGREEMENT_LARGE: _Disagreement.ValueType  # 3
+    """Two or more severities apart: worth a look by somebody."""
+
+class Disagreement(_Disagreement, metaclass=_DisagreementEnumTypeWrapper):
+    """By severity, not by points: 29 and 31 differ as little as the words LOW and MEDIUM."""
+
+DISAGREEMENT_UNSPECIFIED: Disagreement.ValueType  # 0
+DISAGREEMENT_NONE: Disagreement.ValueType  # 1
+"""The same severity."""
+DISAGREEMENT_SMALL: Disagreement.ValueType  # 2
+"""Neighbouring severities."""
+DISAGREEMENT_LARGE: Disagreement.ValueType  # 3
+"""Two or more severities apart: worth a look by somebody."""
+Global___Disagreement: _TypeAlias = Disagreement  # noqa: Y015
+
 class _Severity:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -72,6 +98,7 @@ class Assessment(_message.Message):
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     RAW_ANSWER_FIELD_NUMBER: _builtins.int
+    DISAGREEMENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv5(event, evidence digest, model, prompt hash, request id)."""
     event_id: _builtins.str
@@ -107,6 +134,10 @@ class Assessment(_message.Message):
     def raw_answer(self, value: _builtins.str) -> None:
         """Written by earlier versions. Replaced by EventAssessed.raw_answer; EventService.GetRawAnswer reads it."""
 
+    disagreement: Global___Disagreement.ValueType
+    """How far a model's own score is from that of the rules. Unspecified for rules, and for assessments of earlier
+    versions.
+    """
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Factor]:
         """The factors of the rules, which every assessment has, then a model's own reasons: `reason`, with no points."""
@@ -137,10 +168,11 @@ class Assessment(_message.Message):
         cached_tokens: _builtins.int = ...,
         completion_tokens: _builtins.int = ...,
         raw_answer: _builtins.str = ...,
+        disagreement: Global___Disagreement.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assessed_at", b"assessed_at", "duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessed_at", b"assessed_at", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "duration", b"duration", "event_id", b"event_id", "evidence_digest", b"evidence_digest", "evidence_revision", b"evidence_revision", "factors", b"factors", "id", b"id", "model", b"model", "prompt_hash", b"prompt_hash", "prompt_tokens", b"prompt_tokens", "raw_answer", b"raw_answer", "reasoner", b"reasoner", "request_id", b"request_id", "rules_score", b"rules_score", "score", b"score", "severity", b"severity", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessed_at", b"assessed_at", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "disagreement", b"disagreement", "duration", b"duration", "event_id", b"event_id", "evidence_digest", b"evidence_digest", "evidence_revision", b"evidence_revision", "factors", b"factors", "id", b"id", "model", b"model", "prompt_hash", b"prompt_hash", "prompt_tokens", b"prompt_tokens", "raw_answer", b"raw_answer", "reasoner", b"reasoner", "request_id", b"request_id", "rules_score", b"rules_score", "score", b"score", "severity", b"severity", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,7 +189,9 @@ class Factor(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     DETECTION_IDS_FIELD_NUMBER: _builtins.int
     factor: _builtins.str
-    """A stable name: `class`, `count`, `confidence`, `hour`, `dwell` or `repeat`; `reason` for a model's own reason."""
+    """A stable name: `class`, `stay`, `floor` and so on (docs/risk.md lists them); `reason` for a model's own reason,
+    `kept` if the rules' floor was kept against a model.
+    """
     points: _builtins.int
     """Points that it adds to the score; may be negative."""
     text: _builtins.str
