@@ -43,14 +43,14 @@ SCHEMA: dict[str, object] = {
 }
 
 # That of the prompts v2: two questions in words are answered before the score.
-_JUDGED: dict[str, object] = {
+_ASSESSED: dict[str, object] = {
     "real": {"type": "string", "enum": ["certain", "likely", "doubtful"]},
     "matters": {"type": "string", "enum": ["nobody", "someday", "soon", "immediately"]},
 }
 _V1_PROPERTIES = cast(dict[str, object], SCHEMA["properties"])
 SCHEMA_V2: dict[str, object] = SCHEMA | {
-    "properties": {"reasons": _V1_PROPERTIES["reasons"], **_JUDGED, **_V1_PROPERTIES},
-    "required": ["reasons", *_JUDGED, "score", "summary"],
+    "properties": {"reasons": _V1_PROPERTIES["reasons"], **_ASSESSED, **_V1_PROPERTIES},
+    "required": ["reasons", *_ASSESSED, "score", "summary"],
 }
 
 # For a model that repeats an example.
