@@ -85,6 +85,11 @@ def additions() -> Sequence[Row]:
             f"{_plus(weights.VEHICLE_WENT)}, between midnight and five or away"
             f" {_plus(weights.VEHICLE_WENT_BY_STEALTH)}",
         ),
+        (
+            "came",
+            "a vehicle comes and stays, between midnight and five or while the house is away",
+            _plus(weights.VEHICLE_CAME_BY_STEALTH),
+        ),
     )
 
 
