@@ -36,7 +36,8 @@ EDGE = 0.01
 # width.
 STILL_SECONDS, STILL_SHARE = 10.0, 0.25
 # Boxes of two times that are so alike show the same vehicle, which stands there. A box that is moved by
-# STILL_SHARE of its width is just so alike.
+# STILL_SHARE of its width is just so alike. Those that EfficientDet-Lite0 makes of a vehicle that does not
+# move are at least 0.76 alike, in light from a third to more than usual.
 SAME = 0.6
 
 

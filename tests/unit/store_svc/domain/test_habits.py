@@ -156,9 +156,7 @@ FRAMES = st.lists(
         st.integers(0, 5),  # event
         st.sampled_from([0, 0, 1, 2, 27, 28, 29, 40]),  # day
         st.sampled_from([0, 5, 25, 1800, 15 * 3600 + 3000]),  # second
-        st.sets(
-            st.sampled_from([PATH, CountedPlace("car", "path", "aa"), CountedPlace("person", "door", "bb")])
-        ),
+        st.sets(st.sampled_from(PLACES)),
     ),
     max_size=25,
 )
