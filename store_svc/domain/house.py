@@ -9,6 +9,8 @@ from mesh.visible_text import visible
 from store_svc.domain.expected_visit import PlannedVisit
 
 PRESENCE_LASTS = timedelta(hours=24)
+# So long after somebody was first reported to be present, the person may be the one who is seen.
+ARRIVAL_LASTS = timedelta(minutes=10)
 UNWELCOME = 6  # the number of lares.reason.v1.RELATION_UNWELCOME
 
 
@@ -23,9 +25,8 @@ class KnownPerson:
 
 @dataclass(frozen=True, slots=True)
 class HouseContext:
-    """What evidence says of the house: the mode (empty if unset), everybody whom it knows and the ids of
-    those who were present, in order of id, the visits that were expected at that camera, and the notes for
-    it."""
+    """What evidence says of the house: the mode (empty if unset), everybody whom it knows, the ids of those
+    who had just arrived, in order of id, the visits that were expected at that camera, and its notes."""
 
     mode: str = ""
     people: tuple[KnownPerson, ...] = ()

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Interval, func, literal_column, or_, select, true
+from sqlalchemy import ColumnElement, Interval, ScalarSelect, func, literal_column, or_, select, true
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from lares.store.v1.house_pb2 import ExpectedVisit, SiteNote, SiteNotes
@@ -19,7 +20,7 @@ from store_svc.database.tables import (
     presence_reports,
 )
 from store_svc.domain.expected_visit import PlannedVisit, matches
-from store_svc.domain.house import PRESENCE_LASTS, UNWELCOME, HouseContext, KnownPerson
+from store_svc.domain.house import ARRIVAL_LASTS, PRESENCE_LASTS, UNWELCOME, HouseContext, KnownPerson
 from store_svc.domain.mode import MANUAL, StoredModeChange, latest_change
 from store_svc.house.house_messages import planned_visit, weekly_schedule
 
@@ -39,21 +40,23 @@ _schedule = (
     .limit(1)
     .lateral("schedule")
 )
-_report = presence_reports.c
-_latest_reports = (
-    select(_report.person_id, _report.present)
-    .where(_report.reported_at > _at - parameter("presence", Interval), _report.reported_at <= _until)
-    .ext(distinct_on(_report.person_id))
-    .order_by(_report.person_id, _report.reported_at.desc(), _report.number.desc())
-    .correlate(_moment)
-    .subquery()
-)
-_present = (
-    select(_latest_reports.c.person_id)
-    .where(_latest_reports.c.present)
-    .order_by(_latest_reports.c.person_id)
-    .scalar_subquery()
-)
+
+
+def _present(after: ColumnElement[Any], until: ColumnElement[Any]) -> ScalarSelect[Any]:
+    """The people whose latest report between these times says that they are present."""
+    report = presence_reports.alias()
+    latest = (
+        select(report.c.person_id, report.c.present)
+        .where(report.c.reported_at > after, report.c.reported_at <= until)
+        .ext(distinct_on(report.c.person_id))
+        .order_by(report.c.person_id, report.c.reported_at.desc(), report.c.number.desc())
+        .correlate(_moment)
+        .subquery()
+    )
+    return select(latest.c.person_id).where(latest.c.present).order_by(latest.c.person_id).scalar_subquery()
+
+
+_arrival_began = _at - parameter("arrival", Interval)
 _MOMENTS = Statement(
     select(
         house.c.revision,
@@ -62,7 +65,8 @@ _MOMENTS = Statement(
         _change.c.source,
         _schedule.c.since,
         _schedule.c.body,
-        func.array(_present).label("present"),
+        func.array(_present(_arrival_began, _until)).label("present"),
+        func.array(_present(_at - parameter("presence", Interval), _arrival_began)).label("present_before"),
     )
     .select_from(_moment.join(house, house.c.told).outerjoin(_change, true()).outerjoin(_schedule, true()))
     .order_by(_moment.c.place)
@@ -108,7 +112,8 @@ class HouseContexts:
     ) -> list[HouseContext]:
         """What the house knew for events that begin at these moments: (camera id, capture time).
 
-        The mode and presence are as of the capture time, changed by what callers have said within the entry
+        Present are those who have arrived: within ARRIVAL_LASTS before, and not present before that. The
+        mode and presence are as of the capture time, changed by what callers have said within the entry
         delay after it; the rest is as of now. Reads what is committed: a transaction that changes people,
         visits or notes must not call this.
         """
@@ -118,6 +123,7 @@ class HouseContexts:
             connection,
             moment_at=[at for _, at in moments],
             entry_delay=self._entry_delay,
+            arrival=ARRIVAL_LASTS,
             presence=PRESENCE_LASTS,
         )
         if not rows:
@@ -129,7 +135,7 @@ class HouseContexts:
             HouseContext(
                 mode=_mode(row, at),
                 people=house.people,
-                present_person_ids=_present_of(house, row["present"]),
+                present_person_ids=_arrived(house, row["present"], row["present_before"]),
                 expected=tuple(visit for visit in house.visits if matches(visit, camera_id, at)),
                 site_notes=tuple(note.text for note in house.notes if note.camera_id in ("", camera_id)),
             )
@@ -154,9 +160,9 @@ def _mode(row: Record, at: datetime) -> str:
     return latest.mode_at(at) if latest else ""
 
 
-def _present_of(house: _House, reported: Sequence[UUID]) -> tuple[UUID, ...]:
-    """Those of the reported ones who are known and not unwelcome."""
-    if not reported:
+def _arrived(house: _House, present: Sequence[UUID], before: Sequence[UUID]) -> tuple[UUID, ...]:
+    """Those who were not present before, are known and not unwelcome."""
+    if not present:
         return ()
     welcome = {person.id for person in house.people if person.relation != UNWELCOME}
-    return tuple(id for id in reported if id in welcome)
+    return tuple(id for id in present if id in welcome and id not in before)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.judge.context import EvidenceKind
 from tests.judge.figures import FIGURES, Scores, both_right, moved_by_words, points, s2, s2_high, s3
 from tests.judge.labelled import HIGH, MEDIUM, LabelledEvent, pairs_of, read_events
 
+ROOT = Path(__file__).parents[2]
 EVENTS = read_events()
 INCIDENTS = [event for event in EVENTS if not event.benign]
 
@@ -70,6 +72,25 @@ def test_rules_fit_the_labels(
     assert (s3(EVENTS, found) or 0) >= wanted.s3
     assert sum(both_right(pair, found) for pair in pairs_of(EVENTS) if pair.rises) >= wanted.pairs
     assert moved_by_words(EVENTS, found) == 0
+
+
+@pytest.mark.parametrize(
+    ("page", "kinds"), [("README.md", ("own",)), ("docs/risk.md", ("own", "fresh", "all"))]
+)
+def test_pages_quote_these_figures(
+    page: str, kinds: tuple[EvidenceKind, ...], scores: Callable[[EvidenceKind], Scores]
+) -> None:
+    text = " ".join((ROOT / page).read_text().split())
+    for kind in kinds:
+        found = scores(kind)
+        false, high, right = (100 * (figure(EVENTS, found) or 0) for figure in (s2, s2_high, s3))
+        words = {
+            "own": f"score {false:.1f} % of the events that nobody needs to look at MEDIUM or above,"
+            f" {high:.1f} % HIGH or above, and {right:.1f} % of the incidents at or above their level",
+            "fresh": f"(`fresh`) it is {false:.1f} %, {high:.1f} % and {right:.1f} %",
+            "all": f"(`all`) {false:.1f} %, {high:.1f} % and {right:.1f} %",
+        }
+        assert words[kind] in text
 
 
 def test_no_harmless_scenario_alarms_more_than_twice_in_five(

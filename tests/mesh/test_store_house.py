@@ -15,7 +15,7 @@ from mesh.problems import Conflict, Exhausted
 from mesh.security import Caller
 from store_svc.commit_signals import CommitSignals
 from store_svc.database import Connection, Database, tables
-from store_svc.domain.house import HouseContext
+from store_svc.domain.house import ARRIVAL_LASTS, HouseContext
 from store_svc.house.amendments import EvidenceAmendments
 from store_svc.house.contexts import HouseContexts
 from store_svc.house.modes import Modes
@@ -219,24 +219,25 @@ async def test_an_equal_schedule_changes_nothing(house: House, database: Databas
     assert await house.changes() == [(hours(1), "away", 2)]
 
 
-async def test_presence_is_that_of_the_capture_time_and_lapses(house: House) -> None:
+async def test_who_has_just_arrived_is_present_for_evidence(house: House) -> None:
+    """As of the capture time. A phone that reports again and again does not arrive again."""
     ann = (await house.people.create("Ann", RELATION_RESIDENT)).id
-    await house.presence.report(ann, True)
-    house.now = hours(30)
-    await house.presence.report(ann, True)
-    house.now = hours(31)
-    await house.presence.report(ann, False)
+    for minutes, is_present in ((0, True), (30 * 60, True), (30 * 60 + 5, True), (31 * 60, False)):
+        house.now = hours(minutes / 60)
+        await house.presence.report(ann, is_present)
 
     async def present(at: datetime) -> Sequence[UUID]:
         (context,) = await house.houses(("front", at))
         return context.present_person_ids
 
+    lasts = ARRIVAL_LASTS - timedelta.resolution
     moments = [
-        NOON - DELAY - timedelta.resolution, NOON - DELAY, hours(24) - timedelta.resolution, hours(24),
-        hours(29.9), hours(30), hours(31) - DELAY - timedelta.resolution, hours(31) - DELAY, hours(32),
+        NOON - DELAY - timedelta.resolution, NOON - DELAY, NOON + lasts, NOON + ARRIVAL_LASTS, hours(1),
+        hours(30), hours(30.1), hours(30.2), hours(31) - DELAY, hours(32),
     ]  # fmt: skip
     assert [bool(await present(at)) for at in moments] == [
-        False, True, True, False, False, True, True, False, False,
+        False, True, True, False, False,
+        True, True, False, False, False,
     ]  # fmt: skip
     await house.people.update(Person(id=ann, relation=RELATION_UNWELCOME), ["relation"])
     assert await present(NOON) == ()

@@ -168,7 +168,7 @@ class Evidence(_message.Message):
 
     @_builtins.property
     def present_person_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """People of the house who were reported to be there when the event opened: ids of `people`."""
+        """People of the house who were reported to have just arrived when the event opened: ids of `people`."""
 
     @_builtins.property
     def expected(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpectedVisit]:
