@@ -10,16 +10,31 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+from tests.faults.household import BEFORE_THE_SCHEDULE, PERSON_ID, SCHEDULED, Household
 from tests.faults.reassessments import Request, make_requests
 from tests.faults.run import Kills, RunResult, run_photos
-from tests.faults.scenario import Drop, flawed_files, long_visit, single_photos
+from tests.faults.scenario import (
+    DRIVE_CAMERA,
+    GATE_CAMERA,
+    HOUR,
+    Drop,
+    daily_visits,
+    flawed_files,
+    long_visit,
+    single_photos,
+    visiting_vehicle,
+)
 from tests.support.lares import CHANNELS
-from tests.support.photos import small_photos
+from tests.support.photos import empty_photo, people, small_photos, vehicle_photo
 
 GAP, SPAN = 4.0, 12.0
+# Longer than all runs before the last one take, and short enough that a photo's time is still plausible.
+AHEAD = 4 * HOUR
 
 
 def settings() -> dict[str, str]:
@@ -33,10 +48,17 @@ def settings() -> dict[str, str]:
     }
 
 
-def scenario(cameras: int, photos: int, seed: int) -> list[Drop]:
+def household() -> Household:
+    return Household((time.time() + AHEAD) // HOUR * HOUR)
+
+
+def scenario(cameras: int, photos: int, seed: int, start: float) -> list[Drop]:
+    """`start` is that of the household."""
     samples, chance = small_photos(), random.Random(seed)
     visit = long_visit(samples, photos, GAP, SPAN, chance)
     others = [*single_photos(samples, cameras), *flawed_files(samples, max(3, cameras // 3))]
+    vehicle = visiting_vehicle(vehicle_photo(), people()[0], empty_photo(), start)
+    visit += [*vehicle, *daily_visits(people()[0], start)]
     return [*visit, *chance.sample(others, len(others))]
 
 
@@ -50,20 +72,25 @@ class Comparison:
 
 
 async def compare(
-    folder: Path, drops: list[Drop], requests: list[Request], kills: dict[str, Kills], originals: str
+    folder: Path,
+    home: Household,
+    drops: list[Drop],
+    requests: list[Request],
+    kills: dict[str, Kills],
+    originals: str,
 ) -> Comparison:
     """Runs the photos once without kills, and then with the kills of each channel.
 
     The runs with kills have `originals` as LARES_INGEST_ORIGINALS, and their services call each other through
     their channel. In the run without kills they call each other within the process.
     """
-    reference = await run_photos(folder / "reference", drops, requests, settings(), None)
-    wrong = problems_of_the_reference(reference, drops)
+    reference = await run_photos(folder / "reference", home, drops, requests, settings(), None)
+    wrong = problems_of_the_reference(reference, drops) + problems_of_the_evidence(reference, home)
     wrong += [f"without kills: {line}" for line in problems_of(reference, requests)]
     killed = {}
     for channel, kill in kills.items():
         own = settings() | {"LARES_INGEST_ORIGINALS": originals}
-        killed[channel] = await run_photos(folder / channel, drops, requests, own, kill, channel)
+        killed[channel] = await run_photos(folder / channel, home, drops, requests, own, kill, channel)
         lines = problems_of_kills(killed[channel], reference, drops, channel, originals)
         wrong += [f"with kills, {channel}: {line}" for line in lines + problems_of(killed[channel], requests)]
     return Comparison(reference, killed, wrong)
@@ -79,6 +106,30 @@ def problems_of_the_reference(reference: RunResult, drops: list[Drop]) -> list[s
     if rejected != {(drop.path, drop.flaw.reason) for drop in drops if drop.flaw}:
         wrong.append(f"without kills: unexpected rejections {sorted(rejected)}")
     return wrong
+
+
+def problems_of_the_evidence(reference: RunResult, home: Household) -> list[str]:
+    """Returns where the evidence of the run without kills is not what the house was told, and what of it no
+    event has."""
+    found = list(reference.outcome.evidence.values())
+    wrong = []
+    for one in found:
+        started_at = datetime.fromisoformat(one["started_at"]).timestamp()
+        if one.get("mode", "") != home.mode_at(started_at):
+            wrong.append(f"the mode {one.get('mode')!r} at {one['started_at']}: {one['event_id']}")
+    gate = [one for one in found if one["camera_id"] == GATE_CAMERA]
+    drive = [one for one in found if one["camera_id"] == DRIVE_CAMERA]
+    kinds = Counter(change["kind"] for one in drive for change in one.get("changes", ()))
+    wanted = {
+        "a mode of each kind": {one.get("mode", "") for one in gate} == {"", BEFORE_THE_SCHEDULE, *SCHEDULED},
+        "a person who has come home": any(one.get("present_person_ids") == [str(PERSON_ID)] for one in gate),
+        "an expected visit": any(one.get("expected") for one in gate),
+        "a habit": any(one.get("habits") for one in gate),
+        "three vehicles that come and go": kinds == {"CHANGE_KIND_CAME": 3, "CHANGE_KIND_WENT": 3},
+        "a visit of a zone": any(track.get("visits") for one in found for track in one.get("tracks", ())),
+        "a stay in an earlier event": any(past.get("stays") for one in found for past in one.get("past", ())),
+    }
+    return [*wrong, *(f"the evidence lacks {name}" for name, is_there in wanted.items() if not is_there)]
 
 
 def problems_of_kills(
@@ -150,7 +201,8 @@ def main() -> None:
             "--kills must be at least 2 for each channel, as the first kill interrupts the first start"
         )
     print(f"seed {options.seed}")
-    drops = scenario(options.cameras, options.photos, options.seed)
+    home = household()
+    drops = scenario(options.cameras, options.photos, options.seed, home.start)
     chance = random.Random(options.seed)
     kills = {
         channel: Kills((options.kills + place) // len(channels), chance)
@@ -158,15 +210,15 @@ def main() -> None:
     }
     requests = make_requests(drops, silent=3)
     with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
-        found = asyncio.run(compare(Path(folder), drops, requests, kills, options.originals))
+        found = asyncio.run(compare(Path(folder), home, drops, requests, kills, options.originals))
     print(f"without kills: {summary(found.reference)}")
     for channel, killed in found.killed.items():
         print(f"with kills, {channel}: {summary(killed)}")
     if found.wrong:
         sys.exit("\n".join(["FAILED:", *found.wrong]))
     print(
-        "PASSED: all runs have the same media, detections, events, labels, rejections and assessments. "
-        "Nothing was assessed twice, every request was answered or given up, no job is left, "
+        "PASSED: all runs have the same media, detections, events, labels, rejections, evidence and "
+        "assessments. Nothing was assessed twice, every request was answered or given up, no job is left, "
         "and no feed has a gap."
     )
 

@@ -1,8 +1,13 @@
 """What a run left in Lares, except for what may differ between two correct runs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+
+from lares.store.v1.event_service_pb2 import GetEvidenceRequest
+from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from tests.support.jobs_left import jobs_left
 from tests.support.lares import Lares
 from tests.support.topic_values import assessed_times
@@ -24,7 +29,7 @@ REJECTIONS = """query($after: String) { rejections(first: 200, after: $after) {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything by id.
+    """Everything by id; `evidence` by the event's.
 
     `requests` has how each reassessment ended. `assessed` counts the assessments on the log by event,
     evidence digest and request. Two correct runs may assess different evidence of an event that frames still
@@ -34,6 +39,7 @@ class Outcome:
 
     media: dict[str, Any]
     events: dict[str, Any]
+    evidence: dict[str, Any]
     rejections: dict[str, Any]
     requests: dict[str, str]
     assessed: dict[str, int]
@@ -74,12 +80,26 @@ async def read_outcome(lares: Lares) -> Outcome:
     return Outcome(
         media,
         events,
+        await _read_evidence(lares, events),
         rejections,
         requests,
         {" ".join(key): count for key, count in times.items() if key[1] == last.get(key[0])},
         {" ".join(key): count for key, count in times.items() if count > 1},
         await jobs_left(lares.home),
     )
+
+
+async def _read_evidence(lares: Lares, event_ids: Iterable[str]) -> dict[str, Any]:
+    """Everything but the revision, which grows with each batch of frames that changes an event."""
+    metadata = (("x-api-key", lares.key),)
+    found = {}
+    async with lares.grpc_channel() as channel:
+        stub = EventServiceStub(channel)
+        for id in event_ids:
+            response = await stub.GetEvidence(GetEvidenceRequest(event_id=id), metadata=metadata, timeout=30)
+            response.evidence.ClearField("revision")
+            found[id] = MessageToDict(response.evidence, preserving_proto_field_name=True)
+    return found
 
 
 async def pages(lares: Lares, query: str, field: str, **variables: Any) -> list[Any]:

@@ -13,9 +13,10 @@ from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.watching.folder_walk import walk
 from ingest_svc.watching.ignored_names import IgnoredNames
 from tests.faults.flaky_model import FlakyModel, flaky_model
+from tests.faults.household import Household
 from tests.faults.outcome import Outcome, pages, read_outcome
 from tests.faults.reassessments import Request, Requester
-from tests.faults.scenario import LONG_CAMERA, Drop
+from tests.faults.scenario import DRIVE_CAMERA, GATE_CAMERA, LONG_CAMERA, Drop
 from tests.faults.subscriber import Subscriber
 from tests.support.kept import detection_ids, read_kept
 from tests.support.lares import Lares, Refused
@@ -96,27 +97,34 @@ class RunResult:
 
 async def run_photos(
     home: Path,
+    household: Household,
     drops: list[Drop],
     requests: list[Request],
     settings: dict[str, str],
     kills: Kills | None,
     channel: str = "in-process",
 ) -> RunResult:
-    """Drops the photos, requests the reassessments, kills Lares, and reads the outcome once all is done."""
+    """Tells Lares about the home, drops the photos, requests the reassessments, kills Lares, and reads the
+    outcome once all is done."""
     async with flaky_model() as model:
         lares = Lares(home, settings | {"LARES_REASONER_URL": model.url}, channel=channel)
-        return await _run_photos(lares, drops, requests, kills, model)
+        return await _run_photos(lares, household, drops, requests, kills, model)
 
 
 async def _run_photos(
-    lares: Lares, drops: list[Drop], requests: list[Request], kills: Kills | None, model: FlakyModel
+    lares: Lares,
+    household: Household,
+    drops: list[Drop],
+    requests: list[Request],
+    kills: Kills | None,
+    model: FlakyModel,
 ) -> RunResult:
     began = time.monotonic()
     lares.cameras.mkdir(parents=True)
     lares.start()
     subscriber, requester = Subscriber(lares), Requester(lares, requests)
     arriving = kills.count * KILL_SECONDS if kills else 0.0
-    dropping = asyncio.create_task(_drop_all(lares, drops, arriving))
+    dropping = asyncio.create_task(_tell_and_drop(lares, household, drops, arriving))
     faults = FaultCounts()
     try:
         for index in range(kills.count if kills else 0):
@@ -168,18 +176,28 @@ async def _gone(lares: Lares) -> None:
         await asyncio.sleep(0.05)
 
 
+async def _tell_and_drop(lares: Lares, household: Household, drops: list[Drop], seconds: float) -> None:
+    """No photo arrives before Lares knows all about the home, so what an event's evidence says does not
+    depend on when it is recorded."""
+    await household.tell(lares)
+    await _drop_all(lares, drops, seconds)
+
+
 async def _drop_all(lares: Lares, drops: list[Drop], seconds: float) -> None:
-    """Drops the photos of the long camera in their order, and those of the other cameras at the same time, in
-    at least so many seconds."""
-    own = [drop for drop in drops if drop.camera == LONG_CAMERA]
-    others = [drop for drop in drops if drop.camera != LONG_CAMERA]
+    """Drops the photos of each camera with many events in their order, and those of the other cameras at the
+    same time, in at least so many seconds."""
+    in_order = {
+        camera: [drop for drop in drops if drop.camera == camera]
+        for camera in (LONG_CAMERA, DRIVE_CAMERA, GATE_CAMERA)
+    }
+    others = [drop for drop in drops if drop.camera not in in_order]
 
     async def drop_others() -> None:
         for drop in others:
             await asyncio.to_thread(drop.put, lares.cameras)
             await asyncio.sleep(max(0.3, seconds / len(others)))
 
-    async def drop_own() -> None:
+    async def drop_in_order(own: list[Drop]) -> None:
         for done, drop in enumerate(own):
             after_late = done > 0 and own[done - 1].late
             if drop.late or after_late:
@@ -187,7 +205,7 @@ async def _drop_all(lares: Lares, drops: list[Drop], seconds: float) -> None:
             await asyncio.to_thread(drop.put, lares.cameras)
             await asyncio.sleep(max(0.15, seconds / len(own)))
 
-    await asyncio.gather(drop_others(), drop_own())
+    await asyncio.gather(drop_others(), *map(drop_in_order, in_order.values()))
 
 
 async def _stored(lares: Lares, count: int) -> None:

@@ -10,7 +10,10 @@ from tests.support.photos import renumbered
 
 # 2026-01-05 12:00:00 UTC; without EXIF, the capture time is the file's mtime.
 START = 1_767_614_400.0
+HOUR, DAY = 3600.0, 86_400.0
 LONG_CAMERA, FLAWED_CAMERA = "long", "flawed"
+# A vehicle comes and goes on the drive; people come through the gate.
+DRIVE_CAMERA, GATE_CAMERA = "drive", "gate"
 SINGLE = "only.jpg"
 
 
@@ -131,3 +134,32 @@ def long_visit(samples: list[Path], count: int, gap: float, span: float, chance:
     for index, drop in enumerate(late):
         drops.insert((index + 1) * (count // 4) + index, drop)
     return drops
+
+
+def visiting_vehicle(vehicle: Path, person: Path, empty: Path, start: float) -> list[Drop]:
+    """Returns photos of the drive, in order of capture: in each of the three hours after `start`, a vehicle
+    comes, stands there for over ten minutes and leaves. Somebody is there before and after it."""
+    hour = [
+        (0.0, person),
+        *((minute * 60.0, vehicle) for minute in (5, 9, 13, 17, 18)),
+        # Three photos within ten seconds or more lack it.
+        *((19 * 60.0 + second, empty) for second in (0, 8, 16)),
+        (21 * 60.0, person),
+    ]
+    moments = [(start + number * HOUR + seconds, photo) for number in range(3) for seconds, photo in hour]
+    return _in_order(DRIVE_CAMERA, moments, 40_000)
+
+
+def daily_visits(person: Path, start: float) -> list[Drop]:
+    """Returns photos of the gate, in order of capture: somebody comes at the same hour on nine days within
+    four weeks before `start`, which makes it a habit, and then in each of the three hours after it."""
+    days = [start - days_before * DAY + 600 for days_before in range(26, 1, -3)]
+    moments = [*days, *(start + number * HOUR + 900 for number in range(3))]
+    return _in_order(GATE_CAMERA, [(at, person) for at in moments], 50_000)
+
+
+def _in_order(camera: str, moments: list[tuple[float, Path]], serial: int) -> list[Drop]:
+    return [
+        Drop(camera, f"{index:03}.jpg", photo, at, serial + index)
+        for index, (at, photo) in enumerate(moments)
+    ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.__main__ import compare, scenario
+from tests.faults.__main__ import compare, household, scenario
 from tests.faults.reassessments import make_requests
 from tests.faults.run import Kills
 from tests.support.lares import CHANNELS
@@ -13,10 +13,11 @@ from tests.support.lares import CHANNELS
 
 @pytest.mark.timeout(900)
 async def test_kills_change_nothing(tmp_path: Path) -> None:
-    drops = scenario(cameras=5, photos=16, seed=7)
+    home = household()
+    drops = scenario(cameras=5, photos=16, seed=7, start=home.start)
     requests = make_requests(drops, silent=0)
     kills = {channel: Kills(2, random.Random(7)) for channel in CHANNELS}
-    found = await compare(tmp_path, drops, requests, kills, "take")
+    found = await compare(tmp_path, home, drops, requests, kills, "take")
     assert found.wrong == []
     for channel in CHANNELS:
         faults = found.killed[channel].faults

@@ -27,6 +27,16 @@ def vehicles() -> list[Path]:
     return [samples(CACHE, SKIMAGE)["motorcycle_left.png"]]
 
 
+def vehicle_photo() -> Path:
+    """A JPEG of the motorcycle of `vehicles`."""
+    made = CACHE / "samples" / "motorcycle.jpg"
+    if not made.exists():
+        picture = cv2.imread(str(vehicles()[0]))
+        assert picture is not None
+        _write_jpeg(made, picture)
+    return made
+
+
 def empty_photo() -> Path:
     """A JPEG of a harbour that shows no person and no other watched label."""
     (photo,) = _annotated("000000573008.jpg")
@@ -46,12 +56,7 @@ def person_photo() -> Path:
         assert small is not None
         wide = cv2.resize(small, (1920, 1440), interpolation=cv2.INTER_CUBIC)[180:1260].astype(np.float32)
         wide += np.random.default_rng(NOISE_SEED).normal(0, NOISE, wide.shape).astype(np.float32)
-        _, jpeg = cv2.imencode(
-            ".jpg", np.clip(wide, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-        )
-        partial = made.with_suffix(f".{os.getpid()}.part")
-        partial.write_bytes(jpeg.tobytes())
-        partial.rename(made)
+        _write_jpeg(made, np.clip(wide, 0, 255).astype(np.uint8))
     return made
 
 
@@ -59,6 +64,13 @@ def renumbered(photo: Path, number: int) -> bytes:
     """The JPEG with a number in a comment: the same pixels, but another photo."""
     content, comment = photo.read_bytes(), f"number {number}".encode()
     return content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + content[2:]
+
+
+def _write_jpeg(path: Path, picture: cv2.typing.MatLike) -> None:
+    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    partial.write_bytes(jpeg.tobytes())
+    partial.rename(path)
 
 
 def _annotated(*names: str) -> list[Path]:
