@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -45,6 +46,15 @@ settings.load_profile("lares")
 # With rich installed, structlog's default renderer takes half a second for each traceback.
 PLAIN = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], PLAIN])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Prints what tests have recorded as `figures`, also those that ran in other processes."""
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    for report in reports:
+        for name, text in getattr(report, "user_properties", ()):
+            if name == "figures" and report.when == "call":
+                terminalreporter.write_line(text)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

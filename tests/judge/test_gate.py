@@ -59,14 +59,16 @@ def scores() -> Callable[[EvidenceKind], Scores]:
 
 @pytest.mark.parametrize("kind", WANTED)
 def test_rules_fit_the_labels(
-    kind: EvidenceKind, scores: Callable[[EvidenceKind], Scores], capsys: pytest.CaptureFixture[str]
+    kind: EvidenceKind,
+    scores: Callable[[EvidenceKind], Scores],
+    record_property: Callable[[str, object], None],
 ) -> None:
+    """The figures are in the summary of the run."""
     wanted, found = WANTED[kind], scores(kind)
-    with capsys.disabled():
-        figures = {name: figure(EVENTS, found) for name, figure in FIGURES.items()}
-        print(
-            f"\n{kind}: " + ", ".join(f"{name} {100 * (value or 0):.1f} %" for name, value in figures.items())
-        )
+    figures = ", ".join(
+        f"{name} {100 * (figure(EVENTS, found) or 0):.1f} %" for name, figure in FIGURES.items()
+    )
+    record_property("figures", f"rules/v2, evidence {kind}: {figures}")
     assert (s2(EVENTS, found) or 0) <= wanted.s2
     assert (s2_high(EVENTS, found) or 0) <= wanted.s2_high
     assert (s3(EVENTS, found) or 0) >= wanted.s3
