@@ -28,7 +28,9 @@ async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares
     await unpack(home)
     async with scripted() as llm:
         llm.always = scripted_model.answers
-        async with running_lares(home, SETTINGS | {"LARES_REASONER_URL": llm.url()}) as started:
+        async with running_lares(
+            home, SETTINGS | {"LARES_REASONER_URL": llm.url(), "LARES_REASON_PROMPT": "v1"}
+        ) as started:
             try:
                 await started.idle()
             except AssertionError as error:

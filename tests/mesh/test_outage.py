@@ -180,7 +180,7 @@ async def test_events_of_an_outage_are_assessed_after_it(
     llm = OutageLlm()
     async with AsyncExitStack() as stack:
         async with llm.running():
-            settings = {"reasoner_url": llm.url(), "event_gap_seconds": GAP}
+            settings = {"reasoner_url": llm.url(), "event_gap_seconds": GAP, "reason_prompt": "v1"}
             services = await stack.enter_async_context(
                 open_store_and_reasoner(monkeypatch, kafka_url, postgres_url, tmp_path / "home", **settings)
             )
