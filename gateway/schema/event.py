@@ -11,11 +11,10 @@ from gateway.context import Info
 from gateway.schema.assessment import Assessment, Failure
 from gateway.schema.camera import Camera
 from gateway.schema.evidence import EventEvidence
-from gateway.schema.media import IN_ZONES, Detection, Media, connect_detections, load_camera, zone_key
+from gateway.schema.media import IN_ZONES, Detection, Media, load_camera, load_detections
 from gateway.schema.message_fields import is_uuid, message_field, optional_message_field, to_list
 from gateway.schema.paging import (
     LARGEST_ASSESSMENT_PAGE,
-    LARGEST_DETECTION_PAGE,
     PAGE,
     Connection,
     connect,
@@ -23,7 +22,6 @@ from gateway.schema.paging import (
 )
 from gateway.schema.severity import Severity
 from lares.store.v1 import event_pb2, event_service_pb2
-from lares.store.v1.detection_service_pb2 import DetectionPage, ListDetectionsRequest
 from mesh.permissions import READ
 from mesh.problems import NotFound
 from mesh.rpc import call
@@ -101,13 +99,8 @@ class Event:
         after: str | None = None,
         zone_ids: list[strawberry.ID] | None = None,
     ) -> Connection[Detection]:
-        id, size, zones = self.message.id, page_size(first, LARGEST_DETECTION_PAGE), zone_key(zone_ids)
-        if zone_ids == []:  # which a request to the store cannot say
-            return connect_detections(DetectionPage())
-        if after:
-            request = ListDetectionsRequest(event_id=id, page_size=size, page_token=after, zone_ids=zones)
-            return connect_detections(await call(info.context.siblings.detections.ListDetections, request))
-        return connect_detections(await info.context.loaders.event_detections.load((id, size, zones)))
+        loader = info.context.loaders.event_detections
+        return await load_detections(info, loader, "event_id", self.message.id, first, after, zone_ids)
 
     @strawberry.field(description="In order of capture.")
     async def media(self, info: Info) -> list[Media]:

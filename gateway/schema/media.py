@@ -3,11 +3,14 @@
 """Media in which the detector has looked for objects, and what it detected."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
+from strawberry.dataloader import DataLoader
 
 from gateway.context import Info
+from gateway.loaders import DetectionKey
 from gateway.schema.camera import Camera
 from gateway.schema.message_fields import is_uuid, message_field, round_float32, to_list
 from gateway.schema.paging import (
@@ -112,22 +115,35 @@ class Media:
         after: str | None = None,
         zone_ids: list[strawberry.ID] | None = None,
     ) -> Connection[Detection]:
-        id, size, zones = self.message.media.id, page_size(first, LARGEST_DETECTION_PAGE), zone_key(zone_ids)
-        if after and zone_ids != []:
-            request = ListDetectionsRequest(media_id=id, page_size=size, page_token=after, zone_ids=zones)
-            return connect_detections(await call(info.context.siblings.detections.ListDetections, request))
-        if not self.message.detection_count or zone_ids == []:
-            return connect(Detection, [], ListDetectionsResponse())
-        return connect_detections(await info.context.loaders.media_detections.load((id, size, zones)))
+        id, empty = self.message.media.id, not self.message.detection_count
+        loader = info.context.loaders.media_detections
+        return await load_detections(info, loader, "media_id", id, first, after, zone_ids, empty=empty)
 
 
-def connect_detections(page: DetectionPage | ListDetectionsResponse) -> Connection[Detection]:
+async def load_detections(
+    info: Info,
+    loader: DataLoader[DetectionKey, DetectionPage],
+    parent: Literal["event_id", "media_id"],
+    id: str,
+    first: int | None,
+    after: str | None,
+    zone_ids: list[strawberry.ID] | None,
+    *,
+    empty: bool = False,
+) -> Connection[Detection]:
+    """A page of the detections of an event or a media; first pages come from the loader. `empty`: it has
+    none, so there is nothing to ask for."""
+    size, zones = page_size(first, LARGEST_DETECTION_PAGE), tuple(sorted(zone_ids or ()))
+    if zone_ids == []:  # which a request to the store cannot say
+        return _connect(DetectionPage())
+    if after:
+        request = ListDetectionsRequest(**{parent: id}, page_size=size, page_token=after, zone_ids=zones)
+        return _connect(await call(info.context.siblings.detections.ListDetections, request))
+    return _connect(DetectionPage() if empty else await loader.load((id, size, zones)))
+
+
+def _connect(page: DetectionPage | ListDetectionsResponse) -> Connection[Detection]:
     return connect(Detection, page.detections, page)
-
-
-def zone_key(zone_ids: list[strawberry.ID] | None) -> tuple[str, ...]:
-    """The zones as part of a loader's key: requests for the same zones are one."""
-    return tuple(sorted(zone_ids or ()))
 
 
 async def load_camera(info: Info, id: str, name: str) -> Camera:

@@ -9,7 +9,7 @@ from mesh.time_zones import is_time_zone
 _SECOND = timedelta(seconds=1)
 
 
-def zone_of(name: str) -> ZoneInfo:
+def time_zone_of(name: str) -> ZoneInfo:
     """Raises Invalid (BAD_TIME_ZONE) if it is not an IANA name."""
     if not is_time_zone(name):
         sentence = f"{name!r} is not an IANA time zone; an example is Europe/Berlin"

@@ -22,7 +22,7 @@ from store_svc.domain.mode import (
     WeeklySchedule,
     latest_change,
 )
-from store_svc.domain.wall_clock import zone_of
+from store_svc.domain.wall_clock import time_zone_of
 from store_svc.house.amendments import EvidenceAmendments
 from store_svc.house.house_messages import house_mode_message, mode_change_message, weekly_schedule
 from store_svc.house.house_row import lock_house
@@ -211,7 +211,7 @@ class Modes:
         for one, other in pairwise(times):
             if one == other:
                 raise Invalid(f"{one[1]} is there twice on one weekday", "DUPLICATE_TIME", time=one[1])
-        zone = zone_of(schedule.time_zone or self._time_zone)
+        zone = time_zone_of(schedule.time_zone or self._time_zone)
         return ModeSchedule(changes=changes, time_zone=zone.key)
 
 

@@ -13,7 +13,7 @@ from store_svc.database import Database
 from store_svc.database.statement import Connection, Statement, equals, one_of, parameter
 from store_svc.database.tables import cameras, expected_visits
 from store_svc.domain.house import require_one_line
-from store_svc.domain.wall_clock import zone_of
+from store_svc.domain.wall_clock import time_zone_of
 from store_svc.house.house_row import lock_and_count
 from store_svc.ids import parse_uuid
 from store_svc.queries.labels import find_labels
@@ -108,7 +108,7 @@ class ExpectedVisits:
         """Checks the visit, and fills in its time zone and the canonical names of its labels."""
         require_one_line(visit.name, "name")
         visit.labels[:] = await find_labels(self._database, visit.labels)
-        visit.time_zone = zone_of(visit.time_zone or self._time_zone).key
+        visit.time_zone = time_zone_of(visit.time_zone or self._time_zone).key
         if bool(visit.from_time) != bool(visit.to_time) or (visit.from_time == visit.to_time != ""):
             raise _bad_time("from_time and to_time must differ, or both be empty")
         days = [_date(text) for text in (visit.from_date, visit.until_date) if text]

@@ -1,6 +1,6 @@
 """Has a reasoner assess labelled events: rules in this process, or the reasoner of a running Lares."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -42,10 +42,7 @@ def scores_of(
     change: Change = lambda evidence: evidence,
 ) -> Scores:
     """The scores by the events' ids, of their evidence with a change."""
-    scores: Mapping[str, int | None] = {
-        event.id: assess(change(evidence_message(event.item, kind))) for event in events
-    }
-    return scores
+    return {event.id: assess(change(evidence_message(event.item, kind))) for event in events}
 
 
 class RunningLares(AbstractContextManager["RunningLares"]):

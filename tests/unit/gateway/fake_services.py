@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
-from zoneinfo import available_timezones
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -31,6 +30,7 @@ from mesh.permissions import OF_A_KEY
 from mesh.problems import Conflict, Invalid, NotFound, Unauthenticated
 from mesh.rpc import GrpcServer
 from mesh.security import digest
+from mesh.time_zones import is_time_zone
 from store_svc.domain.camera_scene import changed_scene
 from store_svc.feedback import right_severity
 from tests.unit.gateway.fake_house_service import FakeHouseServicer
@@ -170,7 +170,7 @@ def _check_settings(camera: camera_pb2.Camera, paths: Iterable[str]) -> None:
     ]
     if unknown := [label for label in sorted(labels) if canonical(label) not in (*WATCHED, "*")]:
         raise Invalid("this label is not watched", "BAD_LABEL", label=unknown[0])
-    if "time_zone" in paths and camera.time_zone and camera.time_zone not in available_timezones():
+    if "time_zone" in paths and camera.time_zone and not is_time_zone(camera.time_zone):
         raise Invalid("this is not an IANA time zone", "BAD_TIME_ZONE", field="time_zone")
     changed_scene(b"", {name: getattr(camera, name) for name in SCENE if name in paths})
 
