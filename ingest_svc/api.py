@@ -10,6 +10,8 @@ from ingest_svc.worker import IngestProgress
 from lares.ingest.v1.ingest_service_pb2 import (
     GetIngestStatusRequest,
     GetIngestStatusResponse,
+    GetUploadRequest,
+    GetUploadResponse,
     UploadHeader,
     UploadMediaRequest,
     UploadMediaResponse,
@@ -35,6 +37,9 @@ class IngestServicer(IngestServiceServicer):
         declared = _declared(first.header)
         media_id = await self._uploads.receive(declared, _chunks(request_iterator), outgoing_headers())
         return UploadMediaResponse(media_id=media_id)
+
+    async def GetUpload(self, request: GetUploadRequest, context: Any) -> GetUploadResponse:
+        raise NotImplementedError  # on this branch until uploads are resumable
 
     async def GetIngestStatus(self, request: GetIngestStatusRequest, context: Any) -> GetIngestStatusResponse:
         status = await self._status()

@@ -234,6 +234,66 @@ class Config(BaseSettings):
         None, description="Minimum score for that; empty: the detector's own."
     )
 
+    clip_max_bytes: int = Field(2 * 2**30, gt=0, description="Maximum size of a clip in bytes.")
+    clip_max_seconds: Seconds = Field(3600, description="Maximum length of a clip in seconds.")
+    clip_frame_seconds: float = Field(
+        2,
+        ge=0.5,
+        le=15,
+        description="Seconds between frames of a clip that may be looked at; 0.5 s while something moves.",
+    )
+    clip_frames_per_minute: int = Field(
+        30,
+        ge=1,
+        le=120,
+        description="Frames that are looked at in each started minute of movement in a clip.",
+    )
+    clip_max_frames: int = Field(
+        300, ge=2, le=1000, description="Maximum number of frames of one clip that are looked at."
+    )
+    clip_decoders: int = Field(
+        1, ge=1, le=16, description="Maximum number of processes that decode clips at the same time."
+    )
+    clip_clock_seconds: float = Field(
+        3,
+        ge=0,
+        le=60,
+        description="Seconds by which the clocks of two media of one camera may differ.",
+    )
+    clip_pre_roll_seconds: float = Field(
+        5, ge=0, le=60, description="Seconds before an event that its clip begins."
+    )
+    clip_post_roll_seconds: float = Field(
+        5, ge=0, le=60, description="Seconds after an event that its clip ends."
+    )
+    motion_sensitivity: float = Field(
+        0.5,
+        ge=0.1,
+        le=1,
+        description="How small a change between two frames of a clip counts as movement: 1 the smallest.",
+    )
+    motion_threshold: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="Share of the picture that must change between two frames to count as movement.",
+    )
+    rendition_bytes: int = Field(
+        5 * 2**30,
+        gt=0,
+        description="Maximum bytes of pictures, cuts and previews that are kept, the last used ones.",
+    )
+
+    ftp_listen: str = Field("", description="Address of the FTP receiver for cameras; empty: none.")
+    ftp_plaintext: bool = Field(
+        False,
+        description="Whether cameras may send by FTP without TLS, readable for others in the network.",
+    )
+    ftp_passive_ports: str = Field(
+        "", description="Range of ports for FTP data, `30000-30099`; empty: any free port."
+    )
+    push_listen: str = Field("", description="Address at which cameras may push media by HTTP; empty: none.")
+
     event_gap_seconds: Seconds = Field(30, description="Maximum seconds between two detections of one event.")
     event_span_seconds: Seconds = Field(90, description="Maximum length of an event in seconds.")
     event_max_detections: int = Field(500, ge=1, description="Maximum number of detections in one event.")
@@ -313,7 +373,9 @@ class Config(BaseSettings):
                 raise ValueError(f"{folder!r} is not an absolute path")
         return value
 
-    @field_validator("gateway_listen", "grpc_listen", "kafka_listen", "mesh_listen")
+    @field_validator(
+        "gateway_listen", "grpc_listen", "kafka_listen", "mesh_listen", "ftp_listen", "push_listen"
+    )
     @classmethod
     def _address(cls, value: str) -> str:
         if value:

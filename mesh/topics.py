@@ -62,6 +62,16 @@ DETECTED = Topic(
     producers=("detect_svc",),
     consumers=("store_svc",),
 )
+RENDERED = Topic(
+    name="detect.renditions.v1",
+    message=detect.MediaRendered,
+    key=lambda m: m.camera_id,
+    key_name="camera id",
+    partitions=CAMERA_PARTITIONS,
+    retention_seconds=7 * DAYS,
+    producers=("detect_svc",),
+    consumers=("store_svc",),
+)
 ASSESSED = Topic(
     name="reason.assessments.v1",
     message=reason.EventAssessed,
@@ -103,7 +113,7 @@ KEPT = Topic(
     consumers=("analytics",),
 )
 
-TOPICS: tuple[Topic[Any], ...] = (INGESTED, REJECTED, DETECTED, ASSESSED, FEED, CAMERAS, KEPT)
+TOPICS: tuple[Topic[Any], ...] = (INGESTED, REJECTED, DETECTED, RENDERED, ASSESSED, FEED, CAMERAS, KEPT)
 
 # Services with a topic of dead letters, `<service>.dead.v1`. Its records are raw bytes, so it is not typed.
 DEAD_LETTER_SERVICES = ("detect_svc", "store_svc")

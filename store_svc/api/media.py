@@ -28,6 +28,11 @@ class MediaServicer(MediaServiceServicer):
         found = await media.media_of_events(self._database, request.event_ids)
         return pb.BatchListEventMediaResponse(events=found)
 
+    async def BatchListFrames(
+        self, request: pb.BatchListFramesRequest, context: object
+    ) -> pb.BatchListFramesResponse:
+        raise NotImplementedError  # on this branch until frames are listed
+
     async def ListRejections(
         self, request: pb.ListRejectionsRequest, context: object
     ) -> pb.ListRejectionsResponse:

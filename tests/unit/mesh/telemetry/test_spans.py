@@ -206,6 +206,9 @@ class Servicer(rpc.IngestServiceServicer):
         with span("handler's"):
             return pb.GetIngestStatusResponse()
 
+    async def GetUpload(self, request: pb.GetUploadRequest, context: object) -> pb.GetUploadResponse:
+        raise AssertionError("nobody uploads here")
+
     async def UploadMedia(self, request_iterator: object, context: object) -> pb.UploadMediaResponse:
         raise AssertionError("nobody uploads here")
 

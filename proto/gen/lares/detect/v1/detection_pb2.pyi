@@ -43,7 +43,7 @@ class Detection(_message.Message):
     score: _builtins.float
     """0..1."""
     frame: _builtins.int
-    """0 for a photo."""
+    """The index of its frame: 0 for a photo."""
     @_builtins.property
     @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -112,7 +112,7 @@ class Frame(_message.Message):
     MOTION_SIGNIFICANCE_FIELD_NUMBER: _builtins.int
     DETECTIONS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """0 for a photo."""
+    """0 for a photo. In a clip, its presentation time in whole milliseconds after that of the first frame."""
     width: _builtins.int
     """Size of the upright picture in pixels."""
     height: _builtins.int
@@ -122,8 +122,8 @@ class Frame(_message.Message):
     def captured_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___FrameDetection]:
-        """The detector's whole raw output, best first: all scores of 0.1 and above, as many as the model returns (at most 100
-        for EfficientDet, one for each query of an RT-DETRv2, usually 300).
+        """The detector's raw output, best first: all scores of 0.1 and above. For a photo as many as the model returns (at most
+        100 for EfficientDet, one for each query of an RT-DETRv2, usually 300); for a frame of a clip at most 20.
         """
 
     def __init__(

@@ -27,7 +27,7 @@ from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detecti
 from lares.ingest.v1 import media_pb2 as lares_dot_ingest_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clares/detect/v1/events.proto\x12\x0flares.detect.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1blares/ingest/v1/media.proto\"\x98\x02\n\rMediaDetected\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12\x32\n\ndetections\x18\x02 \x03(\x0b\x32\x1a.lares.detect.v1.DetectionB\x02\x18\x01\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12/\n\x0b\x64\x65tected_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x06urgent\x18\x05 \x01(\x08\x42\x02\x18\x01\x12&\n\x06\x66rames\x18\x06 \x03(\x0b\x32\x16.lares.detect.v1.Frame\x12-\n\x05model\x18\x07 \x01(\x0b\x32\x1e.lares.detect.v1.DetectorModelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clares/detect/v1/events.proto\x12\x0flares.detect.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1blares/ingest/v1/media.proto\"\xcc\x02\n\rMediaDetected\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12\x32\n\ndetections\x18\x02 \x03(\x0b\x32\x1a.lares.detect.v1.DetectionB\x02\x18\x01\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12/\n\x0b\x64\x65tected_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x06urgent\x18\x05 \x01(\x08\x42\x02\x18\x01\x12&\n\x06\x66rames\x18\x06 \x03(\x0b\x32\x16.lares.detect.v1.Frame\x12-\n\x05model\x18\x07 \x01(\x0b\x32\x1e.lares.detect.v1.DetectorModel\x12\x32\n\x0c\x66rame_choice\x18\x08 \x01(\x0b\x32\x1c.lares.detect.v1.FrameChoice\"\xc3\x01\n\x0b\x46rameChoice\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x15\n\rframe_seconds\x18\x02 \x01(\x01\x12\x19\n\x11\x66rames_per_minute\x18\x03 \x01(\x05\x12\x12\n\nmax_frames\x18\x04 \x01(\x05\x12\x1a\n\x12motion_sensitivity\x18\x05 \x01(\x01\x12\x18\n\x10motion_threshold\x18\x06 \x01(\x01\x12\x12\n\ncandidates\x18\x07 \x01(\x05\x12\x13\n\x0bundecodable\x18\x08 \x01(\x05\"\xd6\x01\n\rMediaRendered\x12\x14\n\x0crendition_id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12/\n\x0brendered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x04\x62lob\x18\x04 \x01(\x0b\x32\x1d.lares.detect.v1.RenderedBlobH\x00\x12\x31\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1e.lares.detect.v1.RenderFailureH\x00\x42\t\n\x07outcome\"v\n\x0cRenderedBlob\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12,\n\x05parts\x18\x04 \x03(\x0b\x32\x1d.lares.detect.v1.RenderedPart\"A\n\x0cRenderedPart\x12\r\n\x05\x66rame\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"N\n\rRenderFailure\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tpermanent\x18\x04 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,5 +39,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEDIADETECTED'].fields_by_name['urgent']._loaded_options = None
   _globals['_MEDIADETECTED'].fields_by_name['urgent']._serialized_options = b'\030\001'
   _globals['_MEDIADETECTED']._serialized_start=145
-  _globals['_MEDIADETECTED']._serialized_end=425
+  _globals['_MEDIADETECTED']._serialized_end=477
+  _globals['_FRAMECHOICE']._serialized_start=480
+  _globals['_FRAMECHOICE']._serialized_end=675
+  _globals['_MEDIARENDERED']._serialized_start=678
+  _globals['_MEDIARENDERED']._serialized_end=892
+  _globals['_RENDEREDBLOB']._serialized_start=894
+  _globals['_RENDEREDBLOB']._serialized_end=1012
+  _globals['_RENDEREDPART']._serialized_start=1014
+  _globals['_RENDEREDPART']._serialized_end=1079
+  _globals['_RENDERFAILURE']._serialized_start=1081
+  _globals['_RENDERFAILURE']._serialized_end=1159
 # @@protoc_insertion_point(module_scope)

@@ -41,6 +41,7 @@ class MediaDetected(_message.Message):
     URGENT_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    FRAME_CHOICE_FIELD_NUMBER: _builtins.int
     detector: _builtins.str
     """Name and weights digest, `efficientdet-lite0@1a2b3c4d5e6f`."""
     @_builtins.property
@@ -70,6 +71,10 @@ class MediaDetected(_message.Message):
     def model(self) -> _detection_pb2.DetectorModel:
         """The model that processed the media. Its id is also in `detector`."""
 
+    @_builtins.property
+    def frame_choice(self) -> Global___FrameChoice:
+        """How the frames of a clip were chosen; absent for a photo."""
+
     def __init__(
         self,
         *,
@@ -80,11 +85,194 @@ class MediaDetected(_message.Message):
         urgent: _builtins.bool = ...,
         frames: _abc.Iterable[_detection_pb2.Frame] | None = ...,
         model: _detection_pb2.DetectorModel | None = ...,
+        frame_choice: Global___FrameChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "media", b"media", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "frame_choice", b"frame_choice", "media", b"media", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "detections", b"detections", "detector", b"detector", "frames", b"frames", "media", b"media", "model", b"model", "urgent", b"urgent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "detections", b"detections", "detector", b"detector", "frame_choice", b"frame_choice", "frames", b"frames", "media", b"media", "model", b"model", "urgent", b"urgent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MediaDetected: _TypeAlias = MediaDetected  # noqa: Y015
+
+@_typing.final
+class FrameChoice(_message.Message):
+    """Which frames of a clip the detector has looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    FRAME_SECONDS_FIELD_NUMBER: _builtins.int
+    FRAMES_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    MAX_FRAMES_FIELD_NUMBER: _builtins.int
+    MOTION_SENSITIVITY_FIELD_NUMBER: _builtins.int
+    MOTION_THRESHOLD_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    UNDECODABLE_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The version of the code that chose: `frames/v1`."""
+    frame_seconds: _builtins.float
+    """The settings: LARES_CLIP_FRAME_SECONDS, LARES_CLIP_FRAMES_PER_MINUTE, LARES_CLIP_MAX_FRAMES,
+    LARES_MOTION_SENSITIVITY and LARES_MOTION_THRESHOLD.
+    """
+    frames_per_minute: _builtins.int
+    max_frames: _builtins.int
+    motion_sensitivity: _builtins.float
+    motion_threshold: _builtins.float
+    candidates: _builtins.int
+    """The number of frames that it could choose from."""
+    undecodable: _builtins.int
+    """Frames of the clip that could not be decoded, as far as the decoder tells."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        frame_seconds: _builtins.float = ...,
+        frames_per_minute: _builtins.int = ...,
+        max_frames: _builtins.int = ...,
+        motion_sensitivity: _builtins.float = ...,
+        motion_threshold: _builtins.float = ...,
+        candidates: _builtins.int = ...,
+        undecodable: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "frame_seconds", b"frame_seconds", "frames_per_minute", b"frames_per_minute", "max_frames", b"max_frames", "motion_sensitivity", b"motion_sensitivity", "motion_threshold", b"motion_threshold", "undecodable", b"undecodable", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrameChoice: _TypeAlias = FrameChoice  # noqa: Y015
+
+@_typing.final
+class MediaRendered(_message.Message):
+    """Topic detect.renditions.v1, key camera_id. A rendition was made, or an attempt failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RENDITION_ID_FIELD_NUMBER: _builtins.int
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    RENDERED_AT_FIELD_NUMBER: _builtins.int
+    BLOB_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    rendition_id: _builtins.str
+    """The job's subject: the id of the rendition."""
+    camera_id: _builtins.str
+    @_builtins.property
+    def rendered_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def blob(self) -> Global___RenderedBlob: ...
+    @_builtins.property
+    def failure(self) -> Global___RenderFailure: ...
+    def __init__(
+        self,
+        *,
+        rendition_id: _builtins.str = ...,
+        camera_id: _builtins.str = ...,
+        rendered_at: _timestamp_pb2.Timestamp | None = ...,
+        blob: Global___RenderedBlob | None = ...,
+        failure: Global___RenderFailure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "failure", b"failure", "outcome", b"outcome", "rendered_at", b"rendered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "camera_id", b"camera_id", "failure", b"failure", "outcome", b"outcome", "rendered_at", b"rendered_at", "rendition_id", b"rendition_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["blob", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___MediaRendered: _TypeAlias = MediaRendered  # noqa: Y015
+
+@_typing.final
+class RenderedBlob(_message.Message):
+    """A rendition's content, among the blobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """Lower-case hex SHA-256, which names the blob."""
+    size_bytes: _builtins.int
+    content_type: _builtins.str
+    """A MIME type; that of each part if there are parts."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenderedPart]:
+        """The pictures in the blob, in order of frame; empty if it is one file."""
+
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        content_type: _builtins.str = ...,
+        parts: _abc.Iterable[Global___RenderedPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "parts", b"parts", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderedBlob: _TypeAlias = RenderedBlob  # noqa: Y015
+
+@_typing.final
+class RenderedPart(_message.Message):
+    """One picture in the blob of a rendition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    frame: _builtins.int
+    """The frame's index."""
+    offset: _builtins.int
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        frame: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "offset", b"offset", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderedPart: _TypeAlias = RenderedPart  # noqa: Y015
+
+@_typing.final
+class RenderFailure(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    PERMANENT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUIDv5 of the lease and the attempt."""
+    reason: _builtins.str
+    """UPPER_SNAKE."""
+    detail: _builtins.str
+    """One sentence for a person."""
+    permanent: _builtins.bool
+    """Another attempt would fail, too."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        permanent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "id", b"id", "permanent", b"permanent", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderFailure: _TypeAlias = RenderFailure  # noqa: Y015

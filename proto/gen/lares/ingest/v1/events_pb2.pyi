@@ -20,14 +20,14 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class MediaIngested(_message.Message):
-    """A photo was ingested. Published on ingest.media.v1 with the key camera_id, after its blob is durable."""
+    """A photo or clip was ingested. Published on ingest.media.v1 with the key camera_id, after its blob is durable."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEDIA_FIELD_NUMBER: _builtins.int
     BACKLOG_FIELD_NUMBER: _builtins.int
     backlog: _builtins.bool
-    """The photo waited for its turn in the cameras folder, and what follows from it may wait a second, too."""
+    """It waited for its turn in the cameras folder, and what follows from it may wait a second, too."""
     @_builtins.property
     def media(self) -> _media_pb2.Media: ...
     def __init__(

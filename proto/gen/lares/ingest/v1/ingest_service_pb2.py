@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lares/ingest/v1/ingest_service.proto\x12\x0flares.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\"r\n\x12UploadMediaRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.lares.ingest.v1.UploadHeaderH\x00\x12\x1c\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@H\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xb9\x01\n\x0cUploadHeader\x12\x34\n\tcamera_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12/\n\x0b\x63\x61ptured_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x13UploadMediaResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\"\x18\n\x16GetIngestStatusRequest\"\x7f\n\x17GetIngestStatusResponse\x12\x10\n\x08settling\x18\x01 \x01(\x03\x12\x13\n\x0bunannounced\x18\x02 \x01(\x03\x12\x10\n\x08scanning\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x1a\n\x12unreadable_folders\x18\x05 \x03(\t2\xdd\x01\n\rIngestService\x12`\n\x0bUploadMedia\x12#.lares.ingest.v1.UploadMediaRequest\x1a$.lares.ingest.v1.UploadMediaResponse\"\x04\xa8\xe3\x18\x02(\x01\x12j\n\x0fGetIngestStatus\x12\'.lares.ingest.v1.GetIngestStatusRequest\x1a(.lares.ingest.v1.GetIngestStatusResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$lares/ingest/v1/ingest_service.proto\x12\x0flares.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\"r\n\x12UploadMediaRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.lares.ingest.v1.UploadHeaderH\x00\x12\x1c\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@H\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"\xef\x01\n\x0cUploadHeader\x12\x34\n\tcamera_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x1b\n\nsize_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12/\n\x0b\x63\x61ptured_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x06offset\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\tfile_name\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\'\n\x13UploadMediaResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\"o\n\x10GetUploadRequest\x12\x34\n\tcamera_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\x12%\n\x06sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"[\n\x11GetUploadResponse\x12\x16\n\x0ereceived_bytes\x18\x01 \x01(\x03\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x18\n\x16GetIngestStatusRequest\"\x7f\n\x17GetIngestStatusResponse\x12\x10\n\x08settling\x18\x01 \x01(\x03\x12\x13\n\x0bunannounced\x18\x02 \x01(\x03\x12\x10\n\x08scanning\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x1a\n\x12unreadable_folders\x18\x05 \x03(\t2\xb7\x02\n\rIngestService\x12`\n\x0bUploadMedia\x12#.lares.ingest.v1.UploadMediaRequest\x1a$.lares.ingest.v1.UploadMediaResponse\"\x04\xa8\xe3\x18\x02(\x01\x12X\n\tGetUpload\x12!.lares.ingest.v1.GetUploadRequest\x1a\".lares.ingest.v1.GetUploadResponse\"\x04\xa8\xe3\x18\x02\x12j\n\x0fGetIngestStatus\x12\'.lares.ingest.v1.GetIngestStatusRequest\x1a(.lares.ingest.v1.GetIngestStatusResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,20 +44,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADHEADER'].fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
   _globals['_UPLOADHEADER'].fields_by_name['size_bytes']._loaded_options = None
   _globals['_UPLOADHEADER'].fields_by_name['size_bytes']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_UPLOADHEADER'].fields_by_name['offset']._loaded_options = None
+  _globals['_UPLOADHEADER'].fields_by_name['offset']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_UPLOADHEADER'].fields_by_name['file_name']._loaded_options = None
+  _globals['_UPLOADHEADER'].fields_by_name['file_name']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_GETUPLOADREQUEST'].fields_by_name['camera_id']._loaded_options = None
+  _globals['_GETUPLOADREQUEST'].fields_by_name['camera_id']._serialized_options = b'\272H\036r\0342\032^[a-z0-9][a-z0-9_-]{0,62}$'
+  _globals['_GETUPLOADREQUEST'].fields_by_name['sha256']._loaded_options = None
+  _globals['_GETUPLOADREQUEST'].fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
   _globals['_INGESTSERVICE'].methods_by_name['UploadMedia']._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['UploadMedia']._serialized_options = b'\250\343\030\002'
+  _globals['_INGESTSERVICE'].methods_by_name['GetUpload']._loaded_options = None
+  _globals['_INGESTSERVICE'].methods_by_name['GetUpload']._serialized_options = b'\250\343\030\002'
   _globals['_INGESTSERVICE'].methods_by_name['GetIngestStatus']._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['GetIngestStatus']._serialized_options = b'\250\343\030\001'
   _globals['_UPLOADMEDIAREQUEST']._serialized_start=153
   _globals['_UPLOADMEDIAREQUEST']._serialized_end=267
   _globals['_UPLOADHEADER']._serialized_start=270
-  _globals['_UPLOADHEADER']._serialized_end=455
-  _globals['_UPLOADMEDIARESPONSE']._serialized_start=457
-  _globals['_UPLOADMEDIARESPONSE']._serialized_end=496
-  _globals['_GETINGESTSTATUSREQUEST']._serialized_start=498
-  _globals['_GETINGESTSTATUSREQUEST']._serialized_end=522
-  _globals['_GETINGESTSTATUSRESPONSE']._serialized_start=524
-  _globals['_GETINGESTSTATUSRESPONSE']._serialized_end=651
-  _globals['_INGESTSERVICE']._serialized_start=654
-  _globals['_INGESTSERVICE']._serialized_end=875
+  _globals['_UPLOADHEADER']._serialized_end=509
+  _globals['_UPLOADMEDIARESPONSE']._serialized_start=511
+  _globals['_UPLOADMEDIARESPONSE']._serialized_end=550
+  _globals['_GETUPLOADREQUEST']._serialized_start=552
+  _globals['_GETUPLOADREQUEST']._serialized_end=663
+  _globals['_GETUPLOADRESPONSE']._serialized_start=665
+  _globals['_GETUPLOADRESPONSE']._serialized_end=756
+  _globals['_GETINGESTSTATUSREQUEST']._serialized_start=758
+  _globals['_GETINGESTSTATUSREQUEST']._serialized_end=782
+  _globals['_GETINGESTSTATUSRESPONSE']._serialized_start=784
+  _globals['_GETINGESTSTATUSRESPONSE']._serialized_end=911
+  _globals['_INGESTSERVICE']._serialized_start=914
+  _globals['_INGESTSERVICE']._serialized_end=1225
 # @@protoc_insertion_point(module_scope)

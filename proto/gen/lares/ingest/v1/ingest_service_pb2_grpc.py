@@ -40,6 +40,11 @@ class IngestServiceStub:
                 request_serializer=lares_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadMediaRequest.SerializeToString,
                 response_deserializer=lares_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadMediaResponse.FromString,
                 _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/lares.ingest.v1.IngestService/GetUpload',
+                request_serializer=lares_dot_ingest_dot_v1_dot_ingest__service__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=lares_dot_ingest_dot_v1_dot_ingest__service__pb2.GetUploadResponse.FromString,
+                _registered_method=True)
         self.GetIngestStatus = channel.unary_unary(
                 '/lares.ingest.v1.IngestService/GetIngestStatus',
                 request_serializer=lares_dot_ingest_dot_v1_dot_ingest__service__pb2.GetIngestStatusRequest.SerializeToString,
@@ -52,8 +57,16 @@ class IngestServiceServicer:
     """
 
     def UploadMedia(self, request_iterator, context):
-        """Uploads one photo: a header, then the content in chunks of at most 1 MiB. Returns when the photo is durable and
-        announced. Uploading the same content for the same camera again gives the same media.
+        """Uploads one photo or clip: a header, then the content in chunks of at most 1 MiB. Returns when it is durable and
+        announced. Uploading the same content for the same camera again gives the same media. What arrived before the
+        connection was lost is kept for a while: GetUpload says how much, and `offset` continues there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """How much of an upload has arrived.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +86,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.UploadMedia,
                     request_deserializer=lares_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadMediaRequest.FromString,
                     response_serializer=lares_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadMediaResponse.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=lares_dot_ingest_dot_v1_dot_ingest__service__pb2.GetUploadRequest.FromString,
+                    response_serializer=lares_dot_ingest_dot_v1_dot_ingest__service__pb2.GetUploadResponse.SerializeToString,
             ),
             'GetIngestStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetIngestStatus,
@@ -108,6 +126,33 @@ class IngestService:
             '/lares.ingest.v1.IngestService/UploadMedia',
             lares_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadMediaRequest.SerializeToString,
             lares_dot_ingest_dot_v1_dot_ingest__service__pb2.UploadMediaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.ingest.v1.IngestService/GetUpload',
+            lares_dot_ingest_dot_v1_dot_ingest__service__pb2.GetUploadRequest.SerializeToString,
+            lares_dot_ingest_dot_v1_dot_ingest__service__pb2.GetUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,9 +34,12 @@ class IngestServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IngestServiceAsyncStub: ...
     UploadMedia: _grpc.StreamUnaryMultiCallable[_ingest_service_pb2.UploadMediaRequest, _ingest_service_pb2.UploadMediaResponse]
-    """Uploads one photo: a header, then the content in chunks of at most 1 MiB. Returns when the photo is durable and
-    announced. Uploading the same content for the same camera again gives the same media.
+    """Uploads one photo or clip: a header, then the content in chunks of at most 1 MiB. Returns when it is durable and
+    announced. Uploading the same content for the same camera again gives the same media. What arrived before the
+    connection was lost is kept for a while: GetUpload says how much, and `offset` continues there.
     """
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.GetUploadRequest, _ingest_service_pb2.GetUploadResponse]
+    """How much of an upload has arrived."""
     GetIngestStatus: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.GetIngestStatusRequest, _ingest_service_pb2.GetIngestStatusResponse]
     """Counts what ingest_svc has seen and not announced yet."""
 
@@ -46,9 +49,12 @@ class IngestServiceAsyncStub(IngestServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadMedia: _aio.StreamUnaryMultiCallable[_ingest_service_pb2.UploadMediaRequest, _ingest_service_pb2.UploadMediaResponse]  # type: ignore[assignment]
-    """Uploads one photo: a header, then the content in chunks of at most 1 MiB. Returns when the photo is durable and
-    announced. Uploading the same content for the same camera again gives the same media.
+    """Uploads one photo or clip: a header, then the content in chunks of at most 1 MiB. Returns when it is durable and
+    announced. Uploading the same content for the same camera again gives the same media. What arrived before the
+    connection was lost is kept for a while: GetUpload says how much, and `offset` continues there.
     """
+    GetUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.GetUploadRequest, _ingest_service_pb2.GetUploadResponse]  # type: ignore[assignment]
+    """How much of an upload has arrived."""
     GetIngestStatus: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.GetIngestStatusRequest, _ingest_service_pb2.GetIngestStatusResponse]  # type: ignore[assignment]
     """Counts what ingest_svc has seen and not announced yet."""
 
@@ -61,9 +67,18 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_ingest_service_pb2.UploadMediaRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.UploadMediaResponse, _abc.Awaitable[_ingest_service_pb2.UploadMediaResponse]]:
-        """Uploads one photo: a header, then the content in chunks of at most 1 MiB. Returns when the photo is durable and
-        announced. Uploading the same content for the same camera again gives the same media.
+        """Uploads one photo or clip: a header, then the content in chunks of at most 1 MiB. Returns when it is durable and
+        announced. Uploading the same content for the same camera again gives the same media. What arrived before the
+        connection was lost is kept for a while: GetUpload says how much, and `offset` continues there.
         """
+
+    @_abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: _ingest_service_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.GetUploadResponse, _abc.Awaitable[_ingest_service_pb2.GetUploadResponse]]:
+        """How much of an upload has arrived."""
 
     @_abc_1.abstractmethod
     def GetIngestStatus(

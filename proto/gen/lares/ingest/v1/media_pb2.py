@@ -22,24 +22,27 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blares/ingest/v1/media.proto\x12\x0flares.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x03\n\x05Media\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x61mera_name\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12(\n\x04type\x18\x06 \x01(\x0e\x32\x1a.lares.ingest.v1.MediaType\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x12\x63\x61ptured_at_source\x18\n \x01(\x0e\x32!.lares.ingest.v1.CapturedAtSource\x12/\n\x0bingested_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x04\x66ile\x18\x0c \x01(\x0b\x32 .lares.ingest.v1.FileFingerprint\x12\x37\n\x13\x63laimed_captured_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rknown_content\x18\x0e \x01(\x08\"f\n\x0f\x46ileFingerprint\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x10\n\x08mtime_ns\x18\x03 \x01(\x03\x12\x10\n\x08\x63time_ns\x18\x04 \x01(\x03\x12\r\n\x05inode\x18\x05 \x01(\x03*P\n\tMediaType\x12\x1a\n\x16MEDIA_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fMEDIA_TYPE_JPEG\x10\x01\x12\x12\n\x0eMEDIA_TYPE_PNG\x10\x02*\xb0\x01\n\x10\x43\x61pturedAtSource\x12\"\n\x1e\x43\x41PTURED_AT_SOURCE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43\x41PTURED_AT_SOURCE_DECLARED\x10\x01\x12\x1b\n\x17\x43\x41PTURED_AT_SOURCE_EXIF\x10\x02\x12\x1c\n\x18\x43\x41PTURED_AT_SOURCE_MTIME\x10\x03\x12\x1c\n\x18\x43\x41PTURED_AT_SOURCE_CTIME\x10\x04*\xd2\x03\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_ZERO_BYTE\x10\x01\x12\x1e\n\x1aREJECTION_REASON_TRUNCATED\x10\x02\x12\x1c\n\x18REJECTION_REASON_CORRUPT\x10\x03\x12!\n\x1dREJECTION_REASON_NOT_AN_IMAGE\x10\x04\x12#\n\x1fREJECTION_REASON_TOO_MANY_BYTES\x10\x05\x12$\n REJECTION_REASON_TOO_MANY_PIXELS\x10\x06\x12\"\n\x1eREJECTION_REASON_VIDEO_NOT_YET\x10\x07\x12!\n\x1dREJECTION_REASON_LINK_OUTSIDE\x10\x08\x12$\n REJECTION_REASON_CAMERA_CONFLICT\x10\t\x12 \n\x1cREJECTION_REASON_CAMERA_NAME\x10\n\x12\x1f\n\x1bREJECTION_REASON_UNREADABLE\x10\x0b\x12!\n\x1dREJECTION_REASON_UNDETECTABLE\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blares/ingest/v1/media.proto\x12\x0flares.ingest.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x03\n\x05Media\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x61mera_name\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12(\n\x04type\x18\x06 \x01(\x0e\x32\x1a.lares.ingest.v1.MediaType\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x12\x63\x61ptured_at_source\x18\n \x01(\x0e\x32!.lares.ingest.v1.CapturedAtSource\x12/\n\x0bingested_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x04\x66ile\x18\x0c \x01(\x0b\x32 .lares.ingest.v1.FileFingerprint\x12\x37\n\x13\x63laimed_captured_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rknown_content\x18\x0e \x01(\x08\x12#\n\x04\x63lip\x18\x0f \x01(\x0b\x32\x15.lares.ingest.v1.Clip\"\x81\x01\n\x04\x43lip\x12+\n\x08\x64uration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bvideo_codec\x18\x02 \x01(\t\x12\x12\n\nframe_rate\x18\x03 \x01(\x01\x12\x10\n\x08rotation\x18\x04 \x01(\x05\x12\x11\n\thas_audio\x18\x05 \x01(\x08\"f\n\x0f\x46ileFingerprint\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x10\n\x08mtime_ns\x18\x03 \x01(\x03\x12\x10\n\x08\x63time_ns\x18\x04 \x01(\x03\x12\r\n\x05inode\x18\x05 \x01(\x03*\xec\x01\n\tMediaType\x12\x1a\n\x16MEDIA_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0fMEDIA_TYPE_JPEG\x10\x01\x12\x12\n\x0eMEDIA_TYPE_PNG\x10\x02\x12\x12\n\x0eMEDIA_TYPE_MP4\x10\x03\x12\x18\n\x14MEDIA_TYPE_QUICKTIME\x10\x04\x12\x17\n\x13MEDIA_TYPE_MATROSKA\x10\x05\x12\x13\n\x0fMEDIA_TYPE_WEBM\x10\x06\x12\x12\n\x0eMEDIA_TYPE_AVI\x10\x07\x12\x16\n\x12MEDIA_TYPE_MPEG_TS\x10\x08\x12\x12\n\x0eMEDIA_TYPE_3GP\x10\t*\xc8\x02\n\x10\x43\x61pturedAtSource\x12\"\n\x1e\x43\x41PTURED_AT_SOURCE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43\x41PTURED_AT_SOURCE_DECLARED\x10\x01\x12\x1b\n\x17\x43\x41PTURED_AT_SOURCE_EXIF\x10\x02\x12\x1c\n\x18\x43\x41PTURED_AT_SOURCE_MTIME\x10\x03\x12\x1c\n\x18\x43\x41PTURED_AT_SOURCE_CTIME\x10\x04\x12 \n\x1c\x43\x41PTURED_AT_SOURCE_FILE_NAME\x10\x05\x12 \n\x1c\x43\x41PTURED_AT_SOURCE_CONTAINER\x10\x06\x12&\n\"CAPTURED_AT_SOURCE_CONTAINER_LOCAL\x10\x07\x12*\n&CAPTURED_AT_SOURCE_MTIME_LESS_DURATION\x10\x08*\xac\x05\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_ZERO_BYTE\x10\x01\x12\x1e\n\x1aREJECTION_REASON_TRUNCATED\x10\x02\x12\x1c\n\x18REJECTION_REASON_CORRUPT\x10\x03\x12!\n\x1dREJECTION_REASON_NOT_AN_IMAGE\x10\x04\x12#\n\x1fREJECTION_REASON_TOO_MANY_BYTES\x10\x05\x12$\n REJECTION_REASON_TOO_MANY_PIXELS\x10\x06\x12\"\n\x1eREJECTION_REASON_VIDEO_NOT_YET\x10\x07\x12!\n\x1dREJECTION_REASON_LINK_OUTSIDE\x10\x08\x12$\n REJECTION_REASON_CAMERA_CONFLICT\x10\t\x12 \n\x1cREJECTION_REASON_CAMERA_NAME\x10\n\x12\x1f\n\x1bREJECTION_REASON_UNREADABLE\x10\x0b\x12!\n\x1dREJECTION_REASON_UNDETECTABLE\x10\x0c\x12(\n$REJECTION_REASON_CLIPS_NOT_INSTALLED\x10\r\x12\x1f\n\x1bREJECTION_REASON_NO_PICTURE\x10\x0e\x12\x1e\n\x1aREJECTION_REASON_ENCRYPTED\x10\x0f\x12\x1d\n\x19REJECTION_REASON_TOO_LONG\x10\x10\x12&\n\"REJECTION_REASON_UNSUPPORTED_VIDEO\x10\x11\x12&\n\"REJECTION_REASON_TOO_MANY_FINDINGS\x10\x12\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.ingest.v1.media_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEDIATYPE']._serialized_start=645
-  _globals['_MEDIATYPE']._serialized_end=725
-  _globals['_CAPTUREDATSOURCE']._serialized_start=728
-  _globals['_CAPTUREDATSOURCE']._serialized_end=904
-  _globals['_REJECTIONREASON']._serialized_start=907
-  _globals['_REJECTIONREASON']._serialized_end=1373
-  _globals['_MEDIA']._serialized_start=82
-  _globals['_MEDIA']._serialized_end=539
-  _globals['_FILEFINGERPRINT']._serialized_start=541
-  _globals['_FILEFINGERPRINT']._serialized_end=643
+  _globals['_MEDIATYPE']._serialized_start=847
+  _globals['_MEDIATYPE']._serialized_end=1083
+  _globals['_CAPTUREDATSOURCE']._serialized_start=1086
+  _globals['_CAPTUREDATSOURCE']._serialized_end=1414
+  _globals['_REJECTIONREASON']._serialized_start=1417
+  _globals['_REJECTIONREASON']._serialized_end=2101
+  _globals['_MEDIA']._serialized_start=114
+  _globals['_MEDIA']._serialized_end=608
+  _globals['_CLIP']._serialized_start=611
+  _globals['_CLIP']._serialized_end=740
+  _globals['_FILEFINGERPRINT']._serialized_start=742
+  _globals['_FILEFINGERPRINT']._serialized_end=844
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -27,12 +28,26 @@ class _MediaTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MediaType.V
     MEDIA_TYPE_UNSPECIFIED: _MediaType.ValueType  # 0
     MEDIA_TYPE_JPEG: _MediaType.ValueType  # 1
     MEDIA_TYPE_PNG: _MediaType.ValueType  # 2
+    MEDIA_TYPE_MP4: _MediaType.ValueType  # 3
+    MEDIA_TYPE_QUICKTIME: _MediaType.ValueType  # 4
+    MEDIA_TYPE_MATROSKA: _MediaType.ValueType  # 5
+    MEDIA_TYPE_WEBM: _MediaType.ValueType  # 6
+    MEDIA_TYPE_AVI: _MediaType.ValueType  # 7
+    MEDIA_TYPE_MPEG_TS: _MediaType.ValueType  # 8
+    MEDIA_TYPE_3GP: _MediaType.ValueType  # 9
 
 class MediaType(_MediaType, metaclass=_MediaTypeEnumTypeWrapper): ...
 
 MEDIA_TYPE_UNSPECIFIED: MediaType.ValueType  # 0
 MEDIA_TYPE_JPEG: MediaType.ValueType  # 1
 MEDIA_TYPE_PNG: MediaType.ValueType  # 2
+MEDIA_TYPE_MP4: MediaType.ValueType  # 3
+MEDIA_TYPE_QUICKTIME: MediaType.ValueType  # 4
+MEDIA_TYPE_MATROSKA: MediaType.ValueType  # 5
+MEDIA_TYPE_WEBM: MediaType.ValueType  # 6
+MEDIA_TYPE_AVI: MediaType.ValueType  # 7
+MEDIA_TYPE_MPEG_TS: MediaType.ValueType  # 8
+MEDIA_TYPE_3GP: MediaType.ValueType  # 9
 Global___MediaType: _TypeAlias = MediaType  # noqa: Y015
 
 class _CapturedAtSource:
@@ -48,9 +63,17 @@ class _CapturedAtSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capt
     CAPTURED_AT_SOURCE_MTIME: _CapturedAtSource.ValueType  # 3
     CAPTURED_AT_SOURCE_CTIME: _CapturedAtSource.ValueType  # 4
     """The time of arrival: the other sources were not believed."""
+    CAPTURED_AT_SOURCE_FILE_NAME: _CapturedAtSource.ValueType  # 5
+    """A time in the file's name, in the camera's time zone."""
+    CAPTURED_AT_SOURCE_CONTAINER: _CapturedAtSource.ValueType  # 6
+    """The container's creation time, which is UTC as the formats say."""
+    CAPTURED_AT_SOURCE_CONTAINER_LOCAL: _CapturedAtSource.ValueType  # 7
+    """The container's creation time, read as the camera's local time, because that agrees with the file's mtime."""
+    CAPTURED_AT_SOURCE_MTIME_LESS_DURATION: _CapturedAtSource.ValueType  # 8
+    """The file's mtime, less the clip's duration."""
 
 class CapturedAtSource(_CapturedAtSource, metaclass=_CapturedAtSourceEnumTypeWrapper):
-    """The source of captured_at, from the best to the worst."""
+    """The source of captured_at. The numbers are not in order of trust."""
 
 CAPTURED_AT_SOURCE_UNSPECIFIED: CapturedAtSource.ValueType  # 0
 CAPTURED_AT_SOURCE_DECLARED: CapturedAtSource.ValueType  # 1
@@ -59,6 +82,14 @@ CAPTURED_AT_SOURCE_EXIF: CapturedAtSource.ValueType  # 2
 CAPTURED_AT_SOURCE_MTIME: CapturedAtSource.ValueType  # 3
 CAPTURED_AT_SOURCE_CTIME: CapturedAtSource.ValueType  # 4
 """The time of arrival: the other sources were not believed."""
+CAPTURED_AT_SOURCE_FILE_NAME: CapturedAtSource.ValueType  # 5
+"""A time in the file's name, in the camera's time zone."""
+CAPTURED_AT_SOURCE_CONTAINER: CapturedAtSource.ValueType  # 6
+"""The container's creation time, which is UTC as the formats say."""
+CAPTURED_AT_SOURCE_CONTAINER_LOCAL: CapturedAtSource.ValueType  # 7
+"""The container's creation time, read as the camera's local time, because that agrees with the file's mtime."""
+CAPTURED_AT_SOURCE_MTIME_LESS_DURATION: CapturedAtSource.ValueType  # 8
+"""The file's mtime, less the clip's duration."""
 Global___CapturedAtSource: _TypeAlias = CapturedAtSource  # noqa: Y015
 
 class _RejectionReason:
@@ -73,10 +104,11 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     REJECTION_REASON_CORRUPT: _RejectionReason.ValueType  # 3
     REJECTION_REASON_NOT_AN_IMAGE: _RejectionReason.ValueType  # 4
     REJECTION_REASON_TOO_MANY_BYTES: _RejectionReason.ValueType  # 5
-    """More bytes than LARES_INGEST_MAX_BYTES."""
+    """More bytes than LARES_INGEST_MAX_BYTES, or for a clip than LARES_CLIP_MAX_BYTES."""
     REJECTION_REASON_TOO_MANY_PIXELS: _RejectionReason.ValueType  # 6
     """More pixels than LARES_INGEST_MAX_PIXELS, whatever the file's size."""
     REJECTION_REASON_VIDEO_NOT_YET: _RejectionReason.ValueType  # 7
+    """Written by versions that took no clips."""
     REJECTION_REASON_LINK_OUTSIDE: _RejectionReason.ValueType  # 8
     """A link that leads out of the cameras folder."""
     REJECTION_REASON_CAMERA_CONFLICT: _RejectionReason.ValueType  # 9
@@ -86,6 +118,17 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     REJECTION_REASON_UNREADABLE: _RejectionReason.ValueType  # 11
     REJECTION_REASON_UNDETECTABLE: _RejectionReason.ValueType  # 12
     """The detector crashes, hangs or fails because of it. The record is in detect.dead.v1, too."""
+    REJECTION_REASON_CLIPS_NOT_INSTALLED: _RejectionReason.ValueType  # 13
+    """A clip, and the packages for clips are not installed."""
+    REJECTION_REASON_NO_PICTURE: _RejectionReason.ValueType  # 14
+    """A clip without a video stream, or in which no picture can be decoded."""
+    REJECTION_REASON_ENCRYPTED: _RejectionReason.ValueType  # 15
+    REJECTION_REASON_TOO_LONG: _RejectionReason.ValueType  # 16
+    """A clip that is longer than LARES_CLIP_MAX_SECONDS."""
+    REJECTION_REASON_UNSUPPORTED_VIDEO: _RejectionReason.ValueType  # 17
+    """A container or a codec that is not accepted."""
+    REJECTION_REASON_TOO_MANY_FINDINGS: _RejectionReason.ValueType  # 18
+    """What the detector found does not fit into one message."""
 
 class RejectionReason(_RejectionReason, metaclass=_RejectionReasonEnumTypeWrapper):
     """Why a file was rejected."""
@@ -96,10 +139,11 @@ REJECTION_REASON_TRUNCATED: RejectionReason.ValueType  # 2
 REJECTION_REASON_CORRUPT: RejectionReason.ValueType  # 3
 REJECTION_REASON_NOT_AN_IMAGE: RejectionReason.ValueType  # 4
 REJECTION_REASON_TOO_MANY_BYTES: RejectionReason.ValueType  # 5
-"""More bytes than LARES_INGEST_MAX_BYTES."""
+"""More bytes than LARES_INGEST_MAX_BYTES, or for a clip than LARES_CLIP_MAX_BYTES."""
 REJECTION_REASON_TOO_MANY_PIXELS: RejectionReason.ValueType  # 6
 """More pixels than LARES_INGEST_MAX_PIXELS, whatever the file's size."""
 REJECTION_REASON_VIDEO_NOT_YET: RejectionReason.ValueType  # 7
+"""Written by versions that took no clips."""
 REJECTION_REASON_LINK_OUTSIDE: RejectionReason.ValueType  # 8
 """A link that leads out of the cameras folder."""
 REJECTION_REASON_CAMERA_CONFLICT: RejectionReason.ValueType  # 9
@@ -109,11 +153,22 @@ REJECTION_REASON_CAMERA_NAME: RejectionReason.ValueType  # 10
 REJECTION_REASON_UNREADABLE: RejectionReason.ValueType  # 11
 REJECTION_REASON_UNDETECTABLE: RejectionReason.ValueType  # 12
 """The detector crashes, hangs or fails because of it. The record is in detect.dead.v1, too."""
+REJECTION_REASON_CLIPS_NOT_INSTALLED: RejectionReason.ValueType  # 13
+"""A clip, and the packages for clips are not installed."""
+REJECTION_REASON_NO_PICTURE: RejectionReason.ValueType  # 14
+"""A clip without a video stream, or in which no picture can be decoded."""
+REJECTION_REASON_ENCRYPTED: RejectionReason.ValueType  # 15
+REJECTION_REASON_TOO_LONG: RejectionReason.ValueType  # 16
+"""A clip that is longer than LARES_CLIP_MAX_SECONDS."""
+REJECTION_REASON_UNSUPPORTED_VIDEO: RejectionReason.ValueType  # 17
+"""A container or a codec that is not accepted."""
+REJECTION_REASON_TOO_MANY_FINDINGS: RejectionReason.ValueType  # 18
+"""What the detector found does not fit into one message."""
 Global___RejectionReason: _TypeAlias = RejectionReason  # noqa: Y015
 
 @_typing.final
 class Media(_message.Message):
-    """One photo. ingest_svc fixes its identity, content and capture time, which never change afterwards."""
+    """One photo or clip. ingest_svc fixes its identity, content and capture time, which never change afterwards."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -131,6 +186,7 @@ class Media(_message.Message):
     FILE_FIELD_NUMBER: _builtins.int
     CLAIMED_CAPTURED_AT_FIELD_NUMBER: _builtins.int
     KNOWN_CONTENT_FIELD_NUMBER: _builtins.int
+    CLIP_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv5(camera, sha256 of the content)."""
     camera_id: _builtins.str
@@ -142,13 +198,15 @@ class Media(_message.Message):
     size_bytes: _builtins.int
     type: Global___MediaType.ValueType
     width: _builtins.int
-    """In pixels, from the file's header, before any EXIF rotation."""
+    """In pixels, from the file's header, before any rotation."""
     height: _builtins.int
     captured_at_source: Global___CapturedAtSource.ValueType
     known_content: _builtins.bool
     """The store had recorded this content of this camera before, so nothing is detected in it again."""
     @_builtins.property
-    def captured_at(self) -> _timestamp_pb2.Timestamp: ...
+    def captured_at(self) -> _timestamp_pb2.Timestamp:
+        """Of a clip, that of its first frame."""
+
     @_builtins.property
     def ingested_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -160,6 +218,10 @@ class Media(_message.Message):
         """What the camera or the uploader claims, if that is not believed: its clock is plainly unset, or too far away from the
         arrival of the photo.
         """
+
+    @_builtins.property
+    def clip(self) -> Global___Clip:
+        """Set for clips only."""
 
     def __init__(
         self,
@@ -178,14 +240,54 @@ class Media(_message.Message):
         file: Global___FileFingerprint | None = ...,
         claimed_captured_at: _timestamp_pb2.Timestamp | None = ...,
         known_content: _builtins.bool = ...,
+        clip: Global___Clip | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "claimed_captured_at", b"claimed_captured_at", "file", b"file", "ingested_at", b"ingested_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "claimed_captured_at", b"claimed_captured_at", "clip", b"clip", "file", b"file", "ingested_at", b"ingested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "captured_at", b"captured_at", "captured_at_source", b"captured_at_source", "claimed_captured_at", b"claimed_captured_at", "file", b"file", "height", b"height", "id", b"id", "ingested_at", b"ingested_at", "known_content", b"known_content", "sha256", b"sha256", "size_bytes", b"size_bytes", "type", b"type", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "captured_at", b"captured_at", "captured_at_source", b"captured_at_source", "claimed_captured_at", b"claimed_captured_at", "clip", b"clip", "file", b"file", "height", b"height", "id", b"id", "ingested_at", b"ingested_at", "known_content", b"known_content", "sha256", b"sha256", "size_bytes", b"size_bytes", "type", b"type", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Media: _TypeAlias = Media  # noqa: Y015
+
+@_typing.final
+class Clip(_message.Message):
+    """What the container says of a clip, which may be wrong."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DURATION_FIELD_NUMBER: _builtins.int
+    VIDEO_CODEC_FIELD_NUMBER: _builtins.int
+    FRAME_RATE_FIELD_NUMBER: _builtins.int
+    ROTATION_FIELD_NUMBER: _builtins.int
+    HAS_AUDIO_FIELD_NUMBER: _builtins.int
+    video_codec: _builtins.str
+    """FFmpeg's name of the video codec: `h264`, `hevc`."""
+    frame_rate: _builtins.float
+    """Frames per second on average; 0 if the container does not say."""
+    rotation: _builtins.int
+    """By how many degrees, counter-clockwise, its pictures are to be turned: 0, 90, 180 or 270."""
+    has_audio: _builtins.bool
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """0 if the container does not say."""
+
+    def __init__(
+        self,
+        *,
+        duration: _duration_pb2.Duration | None = ...,
+        video_codec: _builtins.str = ...,
+        frame_rate: _builtins.float = ...,
+        rotation: _builtins.int = ...,
+        has_audio: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "frame_rate", b"frame_rate", "has_audio", b"has_audio", "rotation", b"rotation", "video_codec", b"video_codec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Clip: _TypeAlias = Clip  # noqa: Y015
 
 @_typing.final
 class FileFingerprint(_message.Message):

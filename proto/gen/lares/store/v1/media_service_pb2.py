@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
+from lares.detect.v1 import events_pb2 as lares_dot_detect_dot_v1_dot_events__pb2
 from lares.ingest.v1 import media_pb2 as lares_dot_ingest_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/media_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1blares/ingest/v1/media.proto\"\xc0\x01\n\x0bStoredMedia\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12/\n\x0b\x64\x65tected_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65tection_count\x18\x04 \x01(\x05\x12\x17\n\x0f\x63\x61mera_revision\x18\x05 \x01(\x03\x12\x15\n\rpolicy_digest\x18\x06 \x01(\t\"\xbd\x01\n\tRejection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x30\n\x06reason\x18\x04 \x01(\x0e\x32 .lares.ingest.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12/\n\x0brejected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x07 \x01(\t\"-\n\x0fGetMediaRequest\x12\x1a\n\x08media_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\">\n\x10GetMediaResponse\x12*\n\x05media\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.StoredMedia\"d\n\x10ListMediaRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"m\n\x11ListMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\";\n\x14\x42\x61tchGetMediaRequest\x12#\n\tmedia_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"C\n\x15\x42\x61tchGetMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"A\n\x1a\x42\x61tchListEventMediaRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"I\n\x1b\x42\x61tchListEventMediaResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventMedia\"J\n\nEventMedia\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12*\n\x05media\x18\x02 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"J\n\x15ListRejectionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"u\n\x16ListRejectionsResponse\x12-\n\nrejections\x18\x01 \x03(\x0b\x32\x19.lares.store.v1.Rejection\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t2\xfc\x03\n\x0cMediaService\x12S\n\x08GetMedia\x12\x1f.lares.store.v1.GetMediaRequest\x1a .lares.store.v1.GetMediaResponse\"\x04\xa8\xe3\x18\x01\x12V\n\tListMedia\x12 .lares.store.v1.ListMediaRequest\x1a!.lares.store.v1.ListMediaResponse\"\x04\xa8\xe3\x18\x01\x12\x62\n\rBatchGetMedia\x12$.lares.store.v1.BatchGetMediaRequest\x1a%.lares.store.v1.BatchGetMediaResponse\"\x04\xa8\xe3\x18\x01\x12t\n\x13\x42\x61tchListEventMedia\x12*.lares.store.v1.BatchListEventMediaRequest\x1a+.lares.store.v1.BatchListEventMediaResponse\"\x04\xa8\xe3\x18\x01\x12\x65\n\x0eListRejections\x12%.lares.store.v1.ListRejectionsRequest\x1a&.lares.store.v1.ListRejectionsResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lares/store/v1/media_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1clares/detect/v1/events.proto\x1a\x1blares/ingest/v1/media.proto\"\x8a\x02\n\x0bStoredMedia\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12/\n\x0b\x64\x65tected_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x65tection_count\x18\x04 \x01(\x05\x12\x17\n\x0f\x63\x61mera_revision\x18\x05 \x01(\x03\x12\x15\n\rpolicy_digest\x18\x06 \x01(\t\x12\x14\n\x0cposter_frame\x18\x07 \x01(\x05\x12\x32\n\x0c\x66rame_choice\x18\x08 \x01(\x0b\x32\x1c.lares.detect.v1.FrameChoice\"\xbd\x01\n\tRejection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x30\n\x06reason\x18\x04 \x01(\x0e\x32 .lares.ingest.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12/\n\x0brejected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08media_id\x18\x07 \x01(\t\"-\n\x0fGetMediaRequest\x12\x1a\n\x08media_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\">\n\x10GetMediaResponse\x12*\n\x05media\x18\x01 \x01(\x0b\x32\x1b.lares.store.v1.StoredMedia\"d\n\x10ListMediaRequest\x12\x1d\n\ncamera_ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"m\n\x11ListMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\";\n\x14\x42\x61tchGetMediaRequest\x12#\n\tmedia_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"C\n\x15\x42\x61tchGetMediaResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"A\n\x1a\x42\x61tchListEventMediaRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"I\n\x1b\x42\x61tchListEventMediaResponse\x12*\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1a.lares.store.v1.EventMedia\"J\n\nEventMedia\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12*\n\x05media\x18\x02 \x03(\x0b\x32\x1b.lares.store.v1.StoredMedia\"=\n\x16\x42\x61tchListFramesRequest\x12#\n\tmedia_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\"E\n\x17\x42\x61tchListFramesResponse\x12*\n\x05media\x18\x01 \x03(\x0b\x32\x1b.lares.store.v1.MediaFrames\"L\n\x0bMediaFrames\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12+\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x1b.lares.store.v1.StoredFrame\"\x89\x01\n\x0bStoredFrame\x12\r\n\x05index\x18\x01 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x1b\n\x13motion_significance\x18\x05 \x01(\x02\"J\n\x15ListRejectionsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x12\n\npage_token\x18\x02 \x01(\t\"u\n\x16ListRejectionsResponse\x12-\n\nrejections\x18\x01 \x03(\x0b\x32\x19.lares.store.v1.Rejection\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t2\xe6\x04\n\x0cMediaService\x12S\n\x08GetMedia\x12\x1f.lares.store.v1.GetMediaRequest\x1a .lares.store.v1.GetMediaResponse\"\x04\xa8\xe3\x18\x01\x12V\n\tListMedia\x12 .lares.store.v1.ListMediaRequest\x1a!.lares.store.v1.ListMediaResponse\"\x04\xa8\xe3\x18\x01\x12\x62\n\rBatchGetMedia\x12$.lares.store.v1.BatchGetMediaRequest\x1a%.lares.store.v1.BatchGetMediaResponse\"\x04\xa8\xe3\x18\x01\x12t\n\x13\x42\x61tchListEventMedia\x12*.lares.store.v1.BatchListEventMediaRequest\x1a+.lares.store.v1.BatchListEventMediaResponse\"\x04\xa8\xe3\x18\x01\x12h\n\x0f\x42\x61tchListFrames\x12&.lares.store.v1.BatchListFramesRequest\x1a\'.lares.store.v1.BatchListFramesResponse\"\x04\xa8\xe3\x18\x01\x12\x65\n\x0eListRejections\x12%.lares.store.v1.ListRejectionsRequest\x1a&.lares.store.v1.ListRejectionsResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +46,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHGETMEDIAREQUEST'].fields_by_name['media_ids']._serialized_options = b'\272H\r\222\001\n\020\350\007\"\005r\003\260\001\001'
   _globals['_BATCHLISTEVENTMEDIAREQUEST'].fields_by_name['event_ids']._loaded_options = None
   _globals['_BATCHLISTEVENTMEDIAREQUEST'].fields_by_name['event_ids']._serialized_options = b'\272H\r\222\001\n\020\310\001\"\005r\003\260\001\001'
+  _globals['_BATCHLISTFRAMESREQUEST'].fields_by_name['media_ids']._loaded_options = None
+  _globals['_BATCHLISTFRAMESREQUEST'].fields_by_name['media_ids']._serialized_options = b'\272H\r\222\001\n\020\310\001\"\005r\003\260\001\001'
   _globals['_LISTREJECTIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTREJECTIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_MEDIASERVICE'].methods_by_name['GetMedia']._loaded_options = None
@@ -55,34 +58,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEDIASERVICE'].methods_by_name['BatchGetMedia']._serialized_options = b'\250\343\030\001'
   _globals['_MEDIASERVICE'].methods_by_name['BatchListEventMedia']._loaded_options = None
   _globals['_MEDIASERVICE'].methods_by_name['BatchListEventMedia']._serialized_options = b'\250\343\030\001'
+  _globals['_MEDIASERVICE'].methods_by_name['BatchListFrames']._loaded_options = None
+  _globals['_MEDIASERVICE'].methods_by_name['BatchListFrames']._serialized_options = b'\250\343\030\001'
   _globals['_MEDIASERVICE'].methods_by_name['ListRejections']._loaded_options = None
   _globals['_MEDIASERVICE'].methods_by_name['ListRejections']._serialized_options = b'\250\343\030\001'
-  _globals['_STOREDMEDIA']._serialized_start=180
-  _globals['_STOREDMEDIA']._serialized_end=372
-  _globals['_REJECTION']._serialized_start=375
-  _globals['_REJECTION']._serialized_end=564
-  _globals['_GETMEDIAREQUEST']._serialized_start=566
-  _globals['_GETMEDIAREQUEST']._serialized_end=611
-  _globals['_GETMEDIARESPONSE']._serialized_start=613
-  _globals['_GETMEDIARESPONSE']._serialized_end=675
-  _globals['_LISTMEDIAREQUEST']._serialized_start=677
-  _globals['_LISTMEDIAREQUEST']._serialized_end=777
-  _globals['_LISTMEDIARESPONSE']._serialized_start=779
-  _globals['_LISTMEDIARESPONSE']._serialized_end=888
-  _globals['_BATCHGETMEDIAREQUEST']._serialized_start=890
-  _globals['_BATCHGETMEDIAREQUEST']._serialized_end=949
-  _globals['_BATCHGETMEDIARESPONSE']._serialized_start=951
-  _globals['_BATCHGETMEDIARESPONSE']._serialized_end=1018
-  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_start=1020
-  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_end=1085
-  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_start=1087
-  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_end=1160
-  _globals['_EVENTMEDIA']._serialized_start=1162
-  _globals['_EVENTMEDIA']._serialized_end=1236
-  _globals['_LISTREJECTIONSREQUEST']._serialized_start=1238
-  _globals['_LISTREJECTIONSREQUEST']._serialized_end=1312
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=1314
-  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=1431
-  _globals['_MEDIASERVICE']._serialized_start=1434
-  _globals['_MEDIASERVICE']._serialized_end=1942
+  _globals['_STOREDMEDIA']._serialized_start=210
+  _globals['_STOREDMEDIA']._serialized_end=476
+  _globals['_REJECTION']._serialized_start=479
+  _globals['_REJECTION']._serialized_end=668
+  _globals['_GETMEDIAREQUEST']._serialized_start=670
+  _globals['_GETMEDIAREQUEST']._serialized_end=715
+  _globals['_GETMEDIARESPONSE']._serialized_start=717
+  _globals['_GETMEDIARESPONSE']._serialized_end=779
+  _globals['_LISTMEDIAREQUEST']._serialized_start=781
+  _globals['_LISTMEDIAREQUEST']._serialized_end=881
+  _globals['_LISTMEDIARESPONSE']._serialized_start=883
+  _globals['_LISTMEDIARESPONSE']._serialized_end=992
+  _globals['_BATCHGETMEDIAREQUEST']._serialized_start=994
+  _globals['_BATCHGETMEDIAREQUEST']._serialized_end=1053
+  _globals['_BATCHGETMEDIARESPONSE']._serialized_start=1055
+  _globals['_BATCHGETMEDIARESPONSE']._serialized_end=1122
+  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_start=1124
+  _globals['_BATCHLISTEVENTMEDIAREQUEST']._serialized_end=1189
+  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_start=1191
+  _globals['_BATCHLISTEVENTMEDIARESPONSE']._serialized_end=1264
+  _globals['_EVENTMEDIA']._serialized_start=1266
+  _globals['_EVENTMEDIA']._serialized_end=1340
+  _globals['_BATCHLISTFRAMESREQUEST']._serialized_start=1342
+  _globals['_BATCHLISTFRAMESREQUEST']._serialized_end=1403
+  _globals['_BATCHLISTFRAMESRESPONSE']._serialized_start=1405
+  _globals['_BATCHLISTFRAMESRESPONSE']._serialized_end=1474
+  _globals['_MEDIAFRAMES']._serialized_start=1476
+  _globals['_MEDIAFRAMES']._serialized_end=1552
+  _globals['_STOREDFRAME']._serialized_start=1555
+  _globals['_STOREDFRAME']._serialized_end=1692
+  _globals['_LISTREJECTIONSREQUEST']._serialized_start=1694
+  _globals['_LISTREJECTIONSREQUEST']._serialized_end=1768
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_start=1770
+  _globals['_LISTREJECTIONSRESPONSE']._serialized_end=1887
+  _globals['_MEDIASERVICE']._serialized_start=1890
+  _globals['_MEDIASERVICE']._serialized_end=2504
 # @@protoc_insertion_point(module_scope)

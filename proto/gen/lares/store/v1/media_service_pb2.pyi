@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from lares.detect.v1 import events_pb2 as _events_pb2
 from lares.ingest.v1 import media_pb2 as _media_pb2
 import builtins as _builtins
 import sys
@@ -32,6 +33,8 @@ class StoredMedia(_message.Message):
     DETECTION_COUNT_FIELD_NUMBER: _builtins.int
     CAMERA_REVISION_FIELD_NUMBER: _builtins.int
     POLICY_DIGEST_FIELD_NUMBER: _builtins.int
+    POSTER_FRAME_FIELD_NUMBER: _builtins.int
+    FRAME_CHOICE_FIELD_NUMBER: _builtins.int
     detector: _builtins.str
     """The detector's name and the digest of its weights."""
     detection_count: _builtins.int
@@ -40,10 +43,16 @@ class StoredMedia(_message.Message):
     empty if an earlier version of detect_svc filtered the detections itself.
     """
     policy_digest: _builtins.str
+    poster_frame: _builtins.int
+    """The index of the frame that shows most; 0 for a photo."""
     @_builtins.property
     def media(self) -> _media_pb2.Media: ...
     @_builtins.property
     def detected_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def frame_choice(self) -> _events_pb2.FrameChoice:
+        """How the frames of a clip were chosen; absent for a photo."""
+
     def __init__(
         self,
         *,
@@ -53,10 +62,12 @@ class StoredMedia(_message.Message):
         detection_count: _builtins.int = ...,
         camera_revision: _builtins.int = ...,
         policy_digest: _builtins.str = ...,
+        poster_frame: _builtins.int = ...,
+        frame_choice: _events_pb2.FrameChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "media", b"media"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detected_at", b"detected_at", "frame_choice", b"frame_choice", "media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_revision", b"camera_revision", "detected_at", b"detected_at", "detection_count", b"detection_count", "detector", b"detector", "media", b"media", "policy_digest", b"policy_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_revision", b"camera_revision", "detected_at", b"detected_at", "detection_count", b"detection_count", "detector", b"detector", "frame_choice", b"frame_choice", "media", b"media", "policy_digest", b"policy_digest", "poster_frame", b"poster_frame"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,6 +316,104 @@ class EventMedia(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventMedia: _TypeAlias = EventMedia  # noqa: Y015
+
+@_typing.final
+class BatchListFramesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def media_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        media_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_ids", b"media_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchListFramesRequest: _TypeAlias = BatchListFramesRequest  # noqa: Y015
+
+@_typing.final
+class BatchListFramesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___MediaFrames]: ...
+    def __init__(
+        self,
+        *,
+        media: _abc.Iterable[Global___MediaFrames] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchListFramesResponse: _TypeAlias = BatchListFramesResponse  # noqa: Y015
+
+@_typing.final
+class MediaFrames(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredFrame]: ...
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        frames: _abc.Iterable[Global___StoredFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "media_id", b"media_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MediaFrames: _TypeAlias = MediaFrames  # noqa: Y015
+
+@_typing.final
+class StoredFrame(_message.Message):
+    """A frame in which the detector has looked for objects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CAPTURED_AT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    MOTION_SIGNIFICANCE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    width: _builtins.int
+    """Size of the upright picture in pixels."""
+    height: _builtins.int
+    motion_significance: _builtins.float
+    @_builtins.property
+    def captured_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        captured_at: _timestamp_pb2.Timestamp | None = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        motion_significance: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "height", b"height", "index", b"index", "motion_significance", b"motion_significance", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredFrame: _TypeAlias = StoredFrame  # noqa: Y015
 
 @_typing.final
 class ListRejectionsRequest(_message.Message):

@@ -55,6 +55,11 @@ class MediaServiceStub:
                 request_serializer=lares_dot_store_dot_v1_dot_media__service__pb2.BatchListEventMediaRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_v1_dot_media__service__pb2.BatchListEventMediaResponse.FromString,
                 _registered_method=True)
+        self.BatchListFrames = channel.unary_unary(
+                '/lares.store.v1.MediaService/BatchListFrames',
+                request_serializer=lares_dot_store_dot_v1_dot_media__service__pb2.BatchListFramesRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_v1_dot_media__service__pb2.BatchListFramesResponse.FromString,
+                _registered_method=True)
         self.ListRejections = channel.unary_unary(
                 '/lares.store.v1.MediaService/ListRejections',
                 request_serializer=lares_dot_store_dot_v1_dot_media__service__pb2.ListRejectionsRequest.SerializeToString,
@@ -94,6 +99,13 @@ class MediaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchListFrames(self, request, context):
+        """Returns the frames of each of several media, in order of index, in the order of the request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRejections(self, request, context):
         """Lists rejections, newest first, without those of files that were taken later: after a slow upload, for example.
         """
@@ -123,6 +135,11 @@ def add_MediaServiceServicer_to_server(servicer, server):
                     servicer.BatchListEventMedia,
                     request_deserializer=lares_dot_store_dot_v1_dot_media__service__pb2.BatchListEventMediaRequest.FromString,
                     response_serializer=lares_dot_store_dot_v1_dot_media__service__pb2.BatchListEventMediaResponse.SerializeToString,
+            ),
+            'BatchListFrames': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchListFrames,
+                    request_deserializer=lares_dot_store_dot_v1_dot_media__service__pb2.BatchListFramesRequest.FromString,
+                    response_serializer=lares_dot_store_dot_v1_dot_media__service__pb2.BatchListFramesResponse.SerializeToString,
             ),
             'ListRejections': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRejections,
@@ -239,6 +256,33 @@ class MediaService:
             '/lares.store.v1.MediaService/BatchListEventMedia',
             lares_dot_store_dot_v1_dot_media__service__pb2.BatchListEventMediaRequest.SerializeToString,
             lares_dot_store_dot_v1_dot_media__service__pb2.BatchListEventMediaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchListFrames(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.v1.MediaService/BatchListFrames',
+            lares_dot_store_dot_v1_dot_media__service__pb2.BatchListFramesRequest.SerializeToString,
+            lares_dot_store_dot_v1_dot_media__service__pb2.BatchListFramesResponse.FromString,
             options,
             channel_credentials,
             insecure,

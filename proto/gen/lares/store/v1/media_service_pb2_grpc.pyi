@@ -41,6 +41,8 @@ class MediaServiceStub:
     """Returns several media at once. Those that do not exist are left out."""
     BatchListEventMedia: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.BatchListEventMediaRequest, _media_service_pb2.BatchListEventMediaResponse]
     """Returns the media of each of several events, earliest capture first, in the order of the request."""
+    BatchListFrames: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.BatchListFramesRequest, _media_service_pb2.BatchListFramesResponse]
+    """Returns the frames of each of several media, in order of index, in the order of the request."""
     ListRejections: _grpc.UnaryUnaryMultiCallable[_media_service_pb2.ListRejectionsRequest, _media_service_pb2.ListRejectionsResponse]
     """Lists rejections, newest first, without those of files that were taken later: after a slow upload, for example."""
 
@@ -57,6 +59,8 @@ class MediaServiceAsyncStub(MediaServiceStub):
     """Returns several media at once. Those that do not exist are left out."""
     BatchListEventMedia: _aio.UnaryUnaryMultiCallable[_media_service_pb2.BatchListEventMediaRequest, _media_service_pb2.BatchListEventMediaResponse]  # type: ignore[assignment]
     """Returns the media of each of several events, earliest capture first, in the order of the request."""
+    BatchListFrames: _aio.UnaryUnaryMultiCallable[_media_service_pb2.BatchListFramesRequest, _media_service_pb2.BatchListFramesResponse]  # type: ignore[assignment]
+    """Returns the frames of each of several media, in order of index, in the order of the request."""
     ListRejections: _aio.UnaryUnaryMultiCallable[_media_service_pb2.ListRejectionsRequest, _media_service_pb2.ListRejectionsResponse]  # type: ignore[assignment]
     """Lists rejections, newest first, without those of files that were taken later: after a slow upload, for example."""
 
@@ -94,6 +98,14 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_media_service_pb2.BatchListEventMediaResponse, _abc.Awaitable[_media_service_pb2.BatchListEventMediaResponse]]:
         """Returns the media of each of several events, earliest capture first, in the order of the request."""
+
+    @_abc_1.abstractmethod
+    def BatchListFrames(
+        self,
+        request: _media_service_pb2.BatchListFramesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_media_service_pb2.BatchListFramesResponse, _abc.Awaitable[_media_service_pb2.BatchListFramesResponse]]:
+        """Returns the frames of each of several media, in order of index, in the order of the request."""
 
     @_abc_1.abstractmethod
     def ListRejections(

@@ -26,10 +26,13 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
+from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detection__pb2
+from lares.ingest.v1 import media_pb2 as lares_dot_ingest_dot_v1_dot_media__pb2
 from lares.reason.v1 import evidence_pb2 as lares_dot_reason_dot_v1_dot_evidence__pb2
+from lares.store.v1 import rendition_pb2 as lares_dot_store_dot_v1_dot_rendition__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)lares/store/internal/v1/job_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1elares/reason/v1/evidence.proto\"\x94\x01\n\x10LeaseJobsRequest\x12:\n\x04kind\x18\x01 \x01(\x0e\x32 .lares.store.internal.v1.JobKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\x08max_jobs\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x11LeaseJobsResponse\x12\x31\n\x06leases\x18\x01 \x03(\x0b\x32!.lares.store.internal.v1.JobLease\"\xc7\x01\n\x08JobLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x36\n\x06\x61ssess\x18\x05 \x01(\x0b\x32$.lares.store.internal.v1.AssessInputH\x00\x12\x13\n\x0btraceparent\x18\x06 \x01(\tB\x07\n\x05input\"y\n\x0b\x41ssessInput\x12+\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x19.lares.reason.v1.Evidence\x12=\n\x07request\x18\x02 \x01(\x0b\x32,.lares.store.internal.v1.ReassessmentRequest\"H\n\x13ReassessmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"8\n\x12RenewLeasesRequest\x12\"\n\tlease_ids\x18\x01 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\xb0\x01\x01\"X\n\x13RenewLeasesResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x14ReleaseLeasesRequest\x12\"\n\tlease_ids\x18\x01 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\xb0\x01\x01\"\x17\n\x15ReleaseLeasesResponse*8\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOB_KIND_ASSESS\x10\x01\x32\xdc\x02\n\nJobService\x12h\n\tLeaseJobs\x12).lares.store.internal.v1.LeaseJobsRequest\x1a*.lares.store.internal.v1.LeaseJobsResponse\"\x04\xa8\xe3\x18\x07\x12n\n\x0bRenewLeases\x12+.lares.store.internal.v1.RenewLeasesRequest\x1a,.lares.store.internal.v1.RenewLeasesResponse\"\x04\xa8\xe3\x18\x07\x12t\n\rReleaseLeases\x12-.lares.store.internal.v1.ReleaseLeasesRequest\x1a..lares.store.internal.v1.ReleaseLeasesResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)lares/store/internal/v1/job_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1flares/detect/v1/detection.proto\x1a\x1blares/ingest/v1/media.proto\x1a\x1elares/reason/v1/evidence.proto\x1a\x1elares/store/v1/rendition.proto\"\x94\x01\n\x10LeaseJobsRequest\x12:\n\x04kind\x18\x01 \x01(\x0e\x32 .lares.store.internal.v1.JobKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\x08max_jobs\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x11LeaseJobsResponse\x12\x31\n\x06leases\x18\x01 \x03(\x0b\x32!.lares.store.internal.v1.JobLease\"\xff\x01\n\x08JobLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x36\n\x06\x61ssess\x18\x05 \x01(\x0b\x32$.lares.store.internal.v1.AssessInputH\x00\x12\x36\n\x06render\x18\x07 \x01(\x0b\x32$.lares.store.internal.v1.RenderInputH\x00\x12\x13\n\x0btraceparent\x18\x06 \x01(\tB\x07\n\x05input\"y\n\x0b\x41ssessInput\x12+\n\x08\x65vidence\x18\x01 \x01(\x0b\x32\x19.lares.reason.v1.Evidence\x12=\n\x07request\x18\x02 \x01(\x0b\x32,.lares.store.internal.v1.ReassessmentRequest\"\xd9\x01\n\x0bRenderInput\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.lares.store.v1.RenditionKind\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x36\n\x07sources\x18\x03 \x03(\x0b\x32%.lares.store.internal.v1.RenderSource\x12)\n\x05start\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"k\n\x0cRenderSource\x12%\n\x05media\x18\x01 \x01(\x0b\x32\x16.lares.ingest.v1.Media\x12\x34\n\x06\x66rames\x18\x02 \x03(\x0b\x32$.lares.store.internal.v1.RenderFrame\"}\n\x0bRenderFrame\x12\r\n\x05index\x18\x01 \x01(\x05\x12/\n\x0b\x63\x61ptured_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ndetections\x18\x03 \x03(\x0b\x32\x1a.lares.detect.v1.Detection\"H\n\x13ReassessmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\"\xc0\x01\n\x12RenewLeasesRequest\x12U\n\x08progress\x18\x02 \x03(\x0b\x32\x39.lares.store.internal.v1.RenewLeasesRequest.ProgressEntryB\x08\xbaH\x05\x9a\x01\x02\x10\x64\x12\"\n\tlease_ids\x18\x01 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\xb0\x01\x01\x1a/\n\rProgressEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"X\n\x13RenewLeasesResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x14ReleaseLeasesRequest\x12\"\n\tlease_ids\x18\x01 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\xb0\x01\x01\"\x17\n\x15ReleaseLeasesResponse*M\n\x07JobKind\x12\x18\n\x14JOB_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fJOB_KIND_ASSESS\x10\x01\x12\x13\n\x0fJOB_KIND_RENDER\x10\x02\x32\xdc\x02\n\nJobService\x12h\n\tLeaseJobs\x12).lares.store.internal.v1.LeaseJobsRequest\x1a*.lares.store.internal.v1.LeaseJobsResponse\"\x04\xa8\xe3\x18\x07\x12n\n\x0bRenewLeases\x12+.lares.store.internal.v1.RenewLeasesRequest\x1a,.lares.store.internal.v1.RenewLeasesResponse\"\x04\xa8\xe3\x18\x07\x12t\n\rReleaseLeases\x12-.lares.store.internal.v1.ReleaseLeasesRequest\x1a..lares.store.internal.v1.ReleaseLeasesResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +43,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASEJOBSREQUEST'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_LEASEJOBSREQUEST'].fields_by_name['max_jobs']._loaded_options = None
   _globals['_LEASEJOBSREQUEST'].fields_by_name['max_jobs']._serialized_options = b'\272H\006\032\004\030d(\001'
+  _globals['_RENEWLEASESREQUEST_PROGRESSENTRY']._loaded_options = None
+  _globals['_RENEWLEASESREQUEST_PROGRESSENTRY']._serialized_options = b'8\001'
+  _globals['_RENEWLEASESREQUEST'].fields_by_name['progress']._loaded_options = None
+  _globals['_RENEWLEASESREQUEST'].fields_by_name['progress']._serialized_options = b'\272H\005\232\001\002\020d'
   _globals['_RENEWLEASESREQUEST'].fields_by_name['lease_ids']._loaded_options = None
   _globals['_RENEWLEASESREQUEST'].fields_by_name['lease_ids']._serialized_options = b'\272H\014\222\001\t\020d\"\005r\003\260\001\001'
   _globals['_RELEASELEASESREQUEST'].fields_by_name['lease_ids']._loaded_options = None
@@ -50,26 +57,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSERVICE'].methods_by_name['RenewLeases']._serialized_options = b'\250\343\030\007'
   _globals['_JOBSERVICE'].methods_by_name['ReleaseLeases']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['ReleaseLeases']._serialized_options = b'\250\343\030\007'
-  _globals['_JOBKIND']._serialized_start=1085
-  _globals['_JOBKIND']._serialized_end=1141
-  _globals['_LEASEJOBSREQUEST']._serialized_start=231
-  _globals['_LEASEJOBSREQUEST']._serialized_end=379
-  _globals['_LEASEJOBSRESPONSE']._serialized_start=381
-  _globals['_LEASEJOBSRESPONSE']._serialized_end=451
-  _globals['_JOBLEASE']._serialized_start=454
-  _globals['_JOBLEASE']._serialized_end=653
-  _globals['_ASSESSINPUT']._serialized_start=655
-  _globals['_ASSESSINPUT']._serialized_end=776
-  _globals['_REASSESSMENTREQUEST']._serialized_start=778
-  _globals['_REASSESSMENTREQUEST']._serialized_end=850
-  _globals['_RENEWLEASESREQUEST']._serialized_start=852
-  _globals['_RENEWLEASESREQUEST']._serialized_end=908
-  _globals['_RENEWLEASESRESPONSE']._serialized_start=910
-  _globals['_RENEWLEASESRESPONSE']._serialized_end=998
-  _globals['_RELEASELEASESREQUEST']._serialized_start=1000
-  _globals['_RELEASELEASESREQUEST']._serialized_end=1058
-  _globals['_RELEASELEASESRESPONSE']._serialized_start=1060
-  _globals['_RELEASELEASESRESPONSE']._serialized_end=1083
-  _globals['_JOBSERVICE']._serialized_start=1144
-  _globals['_JOBSERVICE']._serialized_end=1492
+  _globals['_JOBKIND']._serialized_start=1828
+  _globals['_JOBKIND']._serialized_end=1905
+  _globals['_LEASEJOBSREQUEST']._serialized_start=325
+  _globals['_LEASEJOBSREQUEST']._serialized_end=473
+  _globals['_LEASEJOBSRESPONSE']._serialized_start=475
+  _globals['_LEASEJOBSRESPONSE']._serialized_end=545
+  _globals['_JOBLEASE']._serialized_start=548
+  _globals['_JOBLEASE']._serialized_end=803
+  _globals['_ASSESSINPUT']._serialized_start=805
+  _globals['_ASSESSINPUT']._serialized_end=926
+  _globals['_RENDERINPUT']._serialized_start=929
+  _globals['_RENDERINPUT']._serialized_end=1146
+  _globals['_RENDERSOURCE']._serialized_start=1148
+  _globals['_RENDERSOURCE']._serialized_end=1255
+  _globals['_RENDERFRAME']._serialized_start=1257
+  _globals['_RENDERFRAME']._serialized_end=1382
+  _globals['_REASSESSMENTREQUEST']._serialized_start=1384
+  _globals['_REASSESSMENTREQUEST']._serialized_end=1456
+  _globals['_RENEWLEASESREQUEST']._serialized_start=1459
+  _globals['_RENEWLEASESREQUEST']._serialized_end=1651
+  _globals['_RENEWLEASESREQUEST_PROGRESSENTRY']._serialized_start=1604
+  _globals['_RENEWLEASESREQUEST_PROGRESSENTRY']._serialized_end=1651
+  _globals['_RENEWLEASESRESPONSE']._serialized_start=1653
+  _globals['_RENEWLEASESRESPONSE']._serialized_end=1741
+  _globals['_RELEASELEASESREQUEST']._serialized_start=1743
+  _globals['_RELEASELEASESREQUEST']._serialized_end=1801
+  _globals['_RELEASELEASESRESPONSE']._serialized_start=1803
+  _globals['_RELEASELEASESRESPONSE']._serialized_end=1826
+  _globals['_JOBSERVICE']._serialized_start=1908
+  _globals['_JOBSERVICE']._serialized_end=2256
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,10 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lares.detect.v1 import detection_pb2 as _detection_pb2
+from lares.ingest.v1 import media_pb2 as _media_pb2
 from lares.reason.v1 import evidence_pb2 as _evidence_pb2
+from lares.store.v1 import rendition_pb2 as _rendition_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,6 +34,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_UNSPECIFIED: _JobKind.ValueType  # 0
     JOB_KIND_ASSESS: _JobKind.ValueType  # 1
     """Assess an event. The fact is lares.reason.v1.EventAssessed."""
+    JOB_KIND_RENDER: _JobKind.ValueType  # 2
+    """Make a rendition. The fact is lares.detect.v1.MediaRendered."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
     """The kinds of jobs. The numbers are stored."""
@@ -38,6 +43,8 @@ class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
 JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
 JOB_KIND_ASSESS: JobKind.ValueType  # 1
 """Assess an event. The fact is lares.reason.v1.EventAssessed."""
+JOB_KIND_RENDER: JobKind.ValueType  # 2
+"""Make a rendition. The fact is lares.detect.v1.MediaRendered."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 @_typing.final
@@ -97,10 +104,11 @@ class JobLease(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     ASSESS_FIELD_NUMBER: _builtins.int
+    RENDER_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     subject_id: _builtins.str
-    """What the job is about. For JOB_KIND_ASSESS it is the event's id."""
+    """What the job is about: for JOB_KIND_ASSESS the event's id, for JOB_KIND_RENDER the rendition's."""
     attempt: _builtins.int
     """The number of this attempt, starting at 1."""
     traceparent: _builtins.str
@@ -111,6 +119,8 @@ class JobLease(_message.Message):
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def assess(self) -> Global___AssessInput: ...
+    @_builtins.property
+    def render(self) -> Global___RenderInput: ...
     def __init__(
         self,
         *,
@@ -119,13 +129,14 @@ class JobLease(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         attempt: _builtins.int = ...,
         assess: Global___AssessInput | None = ...,
+        render: Global___RenderInput | None = ...,
         traceparent: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assess", b"assess", "expires_at", b"expires_at", "input", b"input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assess", b"assess", "expires_at", b"expires_at", "input", b"input", "render", b"render"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assess", b"assess", "attempt", b"attempt", "expires_at", b"expires_at", "input", b"input", "lease_id", b"lease_id", "subject_id", b"subject_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assess", b"assess", "attempt", b"attempt", "expires_at", b"expires_at", "input", b"input", "lease_id", b"lease_id", "render", b"render", "subject_id", b"subject_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["assess"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["assess", "render"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
 
@@ -158,6 +169,103 @@ class AssessInput(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssessInput: _TypeAlias = AssessInput  # noqa: Y015
+
+@_typing.final
+class RenderInput(_message.Message):
+    """The input of JOB_KIND_RENDER. Stored in the column renditions.input: field numbers are never reused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    kind: _rendition_pb2.RenditionKind.ValueType
+    camera_id: _builtins.str
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenderSource]:
+        """Earliest capture first. One for RENDITION_KIND_FRAMES and RENDITION_KIND_PLAYABLE."""
+
+    @_builtins.property
+    def start(self) -> _timestamp_pb2.Timestamp:
+        """For RENDITION_KIND_EVENT_CLIP: what is to be cut out, including pre-roll and post-roll."""
+
+    @_builtins.property
+    def end(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        kind: _rendition_pb2.RenditionKind.ValueType = ...,
+        camera_id: _builtins.str = ...,
+        sources: _abc.Iterable[Global___RenderSource] | None = ...,
+        start: _timestamp_pb2.Timestamp | None = ...,
+        end: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "end", b"end", "kind", b"kind", "sources", b"sources", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderInput: _TypeAlias = RenderInput  # noqa: Y015
+
+@_typing.final
+class RenderSource(_message.Message):
+    """One media that a rendition is made of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def media(self) -> _media_pb2.Media: ...
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenderFrame]:
+        """The frames that are wanted, in order of index."""
+
+    def __init__(
+        self,
+        *,
+        media: _media_pb2.Media | None = ...,
+        frames: _abc.Iterable[Global___RenderFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "media", b"media"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderSource: _TypeAlias = RenderSource  # noqa: Y015
+
+@_typing.final
+class RenderFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CAPTURED_AT_FIELD_NUMBER: _builtins.int
+    DETECTIONS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    @_builtins.property
+    def captured_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def detections(self) -> _containers.RepeatedCompositeFieldContainer[_detection_pb2.Detection]:
+        """What is drawn into it."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        captured_at: _timestamp_pb2.Timestamp | None = ...,
+        detections: _abc.Iterable[_detection_pb2.Detection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "detections", b"detections", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenderFrame: _TypeAlias = RenderFrame  # noqa: Y015
 
 @_typing.final
 class ReassessmentRequest(_message.Message):
@@ -193,17 +301,43 @@ Global___ReassessmentRequest: _TypeAlias = ReassessmentRequest  # noqa: Y015
 class RenewLeasesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ProgressEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
     LEASE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """How much of a job is done, 0..1, by lease id. Jobs that do not say are left out."""
+
     @_builtins.property
     def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
+        progress: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         lease_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_ids", b"lease_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_ids", b"lease_ids", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
