@@ -45,7 +45,7 @@ def make_clip(
         if taken_at is not None:
             output.metadata["creation_time"] = taken_at.isoformat()
         video: av.VideoStream | None = None
-        sound = cast(av.AudioStream, output.add_stream("aac", rate=48000, layout="mono")) if audio else None
+        sound = output.add_stream("aac", rate=48000, layout="mono") if audio else None
         count = 0
         for number, picture in enumerate(pictures):
             if video is None:
