@@ -15,10 +15,10 @@ from lares.store.v1.detection_service_pb2 import BatchListDetectionsRequest, Sto
 from lares.store.v1.media_service_pb2 import GetMediaRequest
 from mesh.blobs import Blobs
 from mesh.boxes import edges_of
+from mesh.media_types import mime_type
 from mesh.problems import NotFound
 from mesh.rpc import call
 
-CONTENT_TYPES = {media_pb2.MEDIA_TYPE_JPEG: "image/jpeg", media_pb2.MEDIA_TYPE_PNG: "image/png"}
 # Part of every thumbnail's name. Increase it when thumbnails change their look.
 THUMBNAIL_VERSION = 2
 YEAR_SECONDS = 365 * 24 * 3600
@@ -42,8 +42,9 @@ class MediaEndpoint:
         if _matches(request, headers["etag"]):
             return Response(status_code=304, headers=headers)
         size = await self._blobs.size(media.sha256)
-        content_type = CONTENT_TYPES.get(media.type, "application/octet-stream")
-        return BlobResponse(self._blobs, media.sha256, size, media.ingested_at.seconds, headers, content_type)
+        return BlobResponse(
+            self._blobs, media.sha256, size, media.ingested_at.seconds, headers, mime_type(media.type)
+        )
 
     async def thumbnail(self, request: Request) -> Response:
         """Responds with a small JPEG with a box around every detection. Raises NotFound."""

@@ -38,6 +38,7 @@ async def test_the_content_type_is_that_of_the_media(gateway: Gateway, photo: by
     media = await keep(gateway, photo)
     for kind, name in (
         (media_pb2.MEDIA_TYPE_PNG, "image/png"),
+        (media_pb2.MEDIA_TYPE_MATROSKA, "video/x-matroska"),
         (media_pb2.MEDIA_TYPE_UNSPECIFIED, "application/octet-stream"),
     ):
         gateway.store.media[0].media.type = kind
