@@ -50,3 +50,7 @@ def rejection_id(camera_id: str, path: str, size_bytes: int, mtime_ns: int) -> s
 
 def assessment_id(event_id: str, evidence_digest: str, model: str, prompt_hash: str, request_id: str) -> str:
     return _id("assessment", event_id, evidence_digest, model, prompt_hash, request_id)
+
+
+def render_failure_id(lease_id: str, attempt: int) -> str:
+    return _id("render failure", lease_id, attempt)

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 
 from lares.reason.v1.events_pb2 import EventAssessed
 from lares.reason.v1.reason_service_pb2_grpc import add_ReasonServiceServicer_to_server
+from lares.store.internal.v1.job_service_pb2 import JOB_KIND_ASSESS
 from mesh.config import Config
+from mesh.job_client import JobClient
 from mesh.mesh import Mesh
 from mesh.retry import Backoff
 from mesh.topics import ASSESSED
 from reason_svc.api import ReasonServicer
 from reason_svc.assessor import Assessor
-from reason_svc.job_client import JobClient
 from reason_svc.reasoner_factory import open_reasoner
 from reason_svc.severity import SeverityThresholds
 from reason_svc.worker import ReasonWorker
@@ -32,7 +33,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     async with open_reasoner(config, mesh.reasoner_url) as reasoner:
         assessor = Assessor(reasoner, thresholds, lambda: datetime.now(UTC))
         worker = ReasonWorker(
-            JobClient(mesh.channel("store")),
+            JobClient(mesh.channel("store"), JOB_KIND_ASSESS),
             assessor,
             publish,
             concurrency=config.reason_concurrency,

@@ -1,7 +1,6 @@
 """Assesses the events that are due: leases them from the store, asks the reasoner, publishes the result."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -11,19 +10,18 @@ from opentelemetry.trace import Span
 from lares.reason.v1.assessment_pb2 import Severity
 from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.internal.v1.job_service_pb2 import JobLease
+from mesh.job_client import JobClient
+from mesh.job_worker import JobWorker
 from mesh.problems import Problem
 from mesh.retry import Backoff
-from mesh.task_group import task_group
-from mesh.telemetry.spans import INTERNAL, Attributes, record_failure, request_span
+from mesh.telemetry.spans import INTERNAL, Attributes, request_span
 from mesh.telemetry.trace_context import TRACEPARENT
 from reason_svc.assessor import Assessor
-from reason_svc.job_client import JobClient
 from reason_svc.messages import assessment_fact, failure_fact
 from reason_svc.reasoner import ReasonerReadiness
 
 log = structlog.get_logger(__name__)
 
-POLL_SECONDS = 0.25
 AWAY = (ReasonerReadiness.UNREACHABLE, ReasonerReadiness.LOADING)
 
 
@@ -37,13 +35,11 @@ class WorkCounts:
 
 
 class ReasonWorker:
-    """Assesses up to `concurrency` events at the same time. `publish` returns once the fact is durable.
+    """Assesses as many events at the same time as the reasoner has free slots, up to `concurrency`. `publish`
+    returns once the fact is durable.
 
-    An event stays in the store's queue until the store has read the fact, so no event is lost: if a worker
-    dies, its leases expire. Nothing is leased while the reasoner reports that it is away. After an attempt
-    that did not reach the reasoner or the log, nothing is leased for the pause that `backoff` gives.
-
-    `assess_seconds` is a second deadline, for reasoners that miss their own.
+    An attempt that did not reach the reasoner or the log does not count (see JobWorker). `assess_seconds` is
+    a second deadline, for reasoners that miss their own.
     """
 
     def __init__(
@@ -57,55 +53,26 @@ class ReasonWorker:
         assess_seconds: float,
         backoff: Backoff,
     ) -> None:
-        self._jobs = jobs
         self._assessor = assessor
         self._publish = publish
-        self._concurrency = concurrency
-        self._renew_seconds = lease_seconds / 3
         self._assess_seconds = assess_seconds
-        self._backoff = backoff
-        self._failures = 0
-        self._resume_at = 0.0
-        self._tasks: dict[str, asyncio.Task[None]] = {}  # by lease id
         self._counts = WorkCounts()
+        self._jobs = JobWorker(
+            jobs,
+            self._handle,
+            capacity=lambda: min(concurrency, assessor.reasoner.slots),
+            renew_seconds=lease_seconds / 3,
+            backoff=backoff,
+            is_away=lambda: assessor.reasoner.report().state in AWAY,
+        )
 
     def counts(self) -> WorkCounts:
         """Returns a copy."""
-        return replace(self._counts, assessing=len(self._tasks))
+        return replace(self._counts, assessing=self._jobs.working)
 
     async def run(self) -> None:
-        """Works until cancelled, then releases its leases. Raises a Problem that waiting cannot solve."""
-        try:
-            async with task_group() as group:
-                group.create_task(self._renew_leases())
-                while True:
-                    await self._until_capacity()
-                    for lease in await self._jobs.lease(self._capacity()):
-                        self._tasks[lease.lease_id] = group.create_task(self._handle(lease))
-        finally:
-            if self._tasks:
-                await self._jobs.release(self._tasks)
-
-    async def _until_capacity(self) -> None:
-        """Waits until another event may be leased, the reasoner is there and the pause is over."""
-        while self._capacity() <= 0:
-            await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-        while (away := self._reasoner_is_away()) or self._pause() > 0:
-            await asyncio.sleep(POLL_SECONDS if away else min(POLL_SECONDS, self._pause()))
-            if away and not self._reasoner_is_away():  # the pause was for the reasoner that is back now
-                self._resume_at = 0.0
-                self._failures = 0
-
-    def _reasoner_is_away(self) -> bool:
-        return self._assessor.reasoner.report().state in AWAY
-
-    def _pause(self) -> float:
-        """Seconds until events may be leased again."""
-        return self._resume_at - asyncio.get_running_loop().time()
-
-    def _capacity(self) -> int:
-        """How many more events may be leased: as many as the reasoner has free slots, up to `concurrency`."""
-        return min(self._concurrency, self._assessor.reasoner.slots) - len(self._tasks)
+        """Works until cancelled. Raises a Problem that waiting cannot solve."""
+        await self._jobs.run()
 
     async def _handle(self, lease: JobLease) -> None:
         about: Attributes = {"lares.event.id": lease.subject_id, "lares.attempt": lease.attempt}
@@ -114,23 +81,14 @@ class ReasonWorker:
             await self._assess_and_publish(lease, span)
 
     async def _assess_and_publish(self, lease: JobLease, span: Span) -> None:
-        try:
-            fact = await self._attempt(lease)
-            await self._publish(fact)
-        except Problem as problem:
-            if not problem.retryable:
-                raise
-            record_failure(span, problem)
-            await self._postpone(lease, problem)
+        fact = await self._attempt(lease)
+        await self._publish(fact)
+        span.set_attributes(_span_attributes(fact))
+        if fact.HasField("failure"):
+            self._counts.failed += 1
         else:
-            span.set_attributes(_span_attributes(fact))
-            self._failures = 0
-            if fact.HasField("failure"):
-                self._counts.failed += 1
-            else:
-                self._counts.assessed += 1
-            _log_fact(fact)
-        self._tasks.pop(lease.lease_id, None)
+            self._counts.assessed += 1
+        _log_fact(fact)
 
     async def _attempt(self, lease: JobLease) -> EventAssessed:
         """Returns the fact of an assessment or of a failed attempt. Raises a retryable Problem if the
@@ -149,30 +107,6 @@ class ReasonWorker:
             log.exception("unexpected error in the reasoner", event_id=lease.subject_id)
             reason, detail = "INTERNAL", "unexpected error in the reasoner"
         return failure_fact(lease, reason, detail, self._assessor.clock())
-
-    async def _postpone(self, lease: JobLease, problem: Problem) -> None:
-        """Releases the lease and starts a pause, unless one has begun already: events that fail together
-        count as one failure."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._resume_at:
-            self._failures += 1
-            self._resume_at = now + self._backoff.pause(self._failures)
-        pause = round(self._resume_at - now, 1)
-        log.warning(
-            "event not assessed, pausing", event_id=lease.subject_id, reason=problem.reason, pause=pause
-        )
-        await self._jobs.release([lease.lease_id])
-
-    async def _renew_leases(self) -> None:
-        while True:
-            await asyncio.sleep(self._renew_seconds * random.uniform(0.8, 1))  # noqa: S311  # not a secret
-            if not self._tasks:
-                continue
-            for lost in await self._jobs.renew(list(self._tasks)):
-                # Another worker has the job, or the event is assessed: the result is not needed any more.
-                if task := self._tasks.pop(lost, None):
-                    log.info("lease lost", lease_id=lost)
-                    task.cancel()
 
 
 def _span_attributes(fact: EventAssessed) -> dict[str, str | int]:

@@ -14,6 +14,7 @@ from lares.store.internal.v1.job_service_pb2_grpc import (
     JobServiceServicer,
     add_JobServiceServicer_to_server,
 )
+from mesh.job_client import JobClient
 from mesh.problems import Problem
 from mesh.retry import DEFAULT_BACKOFF, Backoff
 from mesh.rpc import Channels, GrpcServer
@@ -21,7 +22,6 @@ from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door, as_itself
 from reason_svc.assessor import Assessor
 from reason_svc.evidence import Evidence
-from reason_svc.job_client import JobClient
 from reason_svc.messages import timestamp
 from reason_svc.reasoner import ModelChoice, ReasonerReadiness, ReasonerReport, ReasonerResult
 from reason_svc.rules.reasoner import RulesReasoner
@@ -165,7 +165,7 @@ async def open_reason_worker(
     await server.start()
     assessor = Assessor(reasoner, SeverityThresholds(), lambda: NOW)
     worker = ReasonWorker(
-        JobClient(channels.to("store")),
+        JobClient(channels.to("store"), pb.JOB_KIND_ASSESS),
         assessor,
         log.publish,
         concurrency=CONCURRENCY,

@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ReasonWorkerBench]:
-    monkeypatch.setattr("reason_svc.job_client.RELEASE_SECONDS", 90.0)
+    monkeypatch.setattr("mesh.job_client.RELEASE_SECONDS", 90.0)
     async with open_reason_worker(tmp_path) as opened:
         yield opened
 

@@ -1,8 +1,8 @@
-"""Client of the store's queue of events to assess."""
+"""Client of the store's queue of jobs."""
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import grpc
 import structlog
@@ -23,21 +23,20 @@ BACKOFF = Backoff(0.1, 5.0)
 
 
 class JobClient:
-    """Leases jobs, renews their leases and releases them."""
+    """Leases jobs of one kind, renews their leases and releases them."""
 
-    def __init__(self, store: grpc.aio.Channel) -> None:
+    def __init__(self, store: grpc.aio.Channel, kind: pb.JobKind) -> None:
         self._store = JobServiceStub(store)
+        self._kind = kind
         self._failures = 0
 
     async def lease(self, max_jobs: int) -> Sequence[pb.JobLease]:
-        """Leases up to `max_jobs` events as soon as one is due.
+        """Leases up to `max_jobs` jobs as soon as one is due.
 
         Returns nothing if none was due for a while, or, after a pause, if the store could not be reached.
         Raises a Problem that cannot be solved by waiting.
         """
-        request = pb.LeaseJobsRequest(
-            kind=pb.JOB_KIND_ASSESS, max_jobs=max_jobs, wait=Duration(seconds=WAIT_SECONDS)
-        )
+        request = pb.LeaseJobsRequest(kind=self._kind, max_jobs=max_jobs, wait=Duration(seconds=WAIT_SECONDS))
         try:
             deadline = WAIT_SECONDS + ANSWER_SECONDS
             response = await call(self._store.LeaseJobs, request, timeout=deadline, wait=True)
@@ -55,9 +54,10 @@ class JobClient:
         self._failures = 0
         return response.leases
 
-    async def renew(self, lease_ids: Collection[str]) -> set[str]:
-        """Renews leases and returns the ids of those that were lost; none if the store does not answer."""
-        request = pb.RenewLeasesRequest(lease_ids=lease_ids)
+    async def renew(self, lease_ids: Collection[str], progress: Mapping[str, float]) -> set[str]:
+        """Renews leases and returns the ids of those that were lost; none if the store does not answer.
+        `progress` says how much of a job is done, 0 to 1, by lease id."""
+        request = pb.RenewLeasesRequest(lease_ids=lease_ids, progress=progress)
         try:
             response = await call(self._store.RenewLeases, request, timeout=ANSWER_SECONDS)
         except Problem as problem:

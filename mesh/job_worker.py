@@ -1,0 +1,118 @@
+"""The loop of a worker that does jobs of the store's queue."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from lares.store.internal.v1.job_service_pb2 import JobLease
+from mesh.job_client import JobClient
+from mesh.problems import Problem
+from mesh.retry import Backoff
+from mesh.task_group import task_group
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.25
+
+
+class JobWorker:
+    """Leases jobs, does them by `work`, and renews their leases meanwhile, every `renew_seconds`.
+
+    `work` returns once the fact that closes its job is durable. A job stays in the store's queue until the
+    store has read the fact, so no job is lost: if a worker dies, its leases expire. If `work` raises a
+    retryable Problem, the lease is released, which is no attempt, and nothing is leased for the pause that
+    `backoff` gives. `capacity` says how many jobs may be done at the same time. Nothing is leased while
+    `is_away`: what does the jobs cannot be reached.
+    """
+
+    def __init__(
+        self,
+        jobs: JobClient,
+        work: Callable[[JobLease], Awaitable[None]],
+        *,
+        capacity: Callable[[], int],
+        renew_seconds: float,
+        backoff: Backoff,
+        is_away: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._jobs, self._work = jobs, work
+        self._capacity, self._is_away = capacity, is_away
+        self._renew_seconds, self._backoff = renew_seconds, backoff
+        self._failures = 0
+        self._resume_at = 0.0
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by lease id
+        # How much of a job is done, 0 to 1, by lease id: written by `work`, told to the store.
+        self.progress: dict[str, float] = {}
+
+    @property
+    def working(self) -> int:
+        """How many jobs it is doing now."""
+        return len(self._tasks)
+
+    async def run(self) -> None:
+        """Works until cancelled, then releases its leases. Raises a Problem that waiting cannot solve."""
+        try:
+            async with task_group() as group:
+                group.create_task(self._renew_leases())
+                while True:
+                    await self._until_capacity()
+                    for lease in await self._jobs.lease(self._free()):
+                        self._tasks[lease.lease_id] = group.create_task(self._handle(lease))
+        finally:
+            if self._tasks:
+                await self._jobs.release(self._tasks)
+
+    async def _until_capacity(self) -> None:
+        """Waits until another job may be leased, what does it is there and the pause is over."""
+        while self._free() <= 0:
+            await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        while (away := self._is_away()) or self._pause() > 0:
+            await asyncio.sleep(POLL_SECONDS if away else min(POLL_SECONDS, self._pause()))
+            if away and not self._is_away():  # the pause was for what is back now
+                self._resume_at = 0.0
+                self._failures = 0
+
+    def _pause(self) -> float:
+        """Seconds until jobs may be leased again."""
+        return self._resume_at - asyncio.get_running_loop().time()
+
+    def _free(self) -> int:
+        """How many more jobs may be leased."""
+        return self._capacity() - len(self._tasks)
+
+    async def _handle(self, lease: JobLease) -> None:
+        try:
+            await self._work(lease)
+        except Problem as problem:
+            if not problem.retryable:
+                raise
+            await self._postpone(lease, problem)
+        else:
+            self._failures = 0
+        finally:
+            self.progress.pop(lease.lease_id, None)
+        self._tasks.pop(lease.lease_id, None)
+
+    async def _postpone(self, lease: JobLease, problem: Problem) -> None:
+        """Releases the lease and starts a pause, unless one has begun already: jobs that fail together count
+        as one failure."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._resume_at:
+            self._failures += 1
+            self._resume_at = now + self._backoff.pause(self._failures)
+        pause = round(self._resume_at - now, 1)
+        log.warning("job not done, pausing", subject_id=lease.subject_id, reason=problem.reason, pause=pause)
+        await self._jobs.release([lease.lease_id])
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._renew_seconds * random.uniform(0.8, 1))  # noqa: S311  # not a secret
+            if not self._tasks:
+                continue
+            for lost in await self._jobs.renew(list(self._tasks), self.progress):
+                # Another worker has the job, or it was closed: the result is not needed any more.
+                if task := self._tasks.pop(lost, None):
+                    log.info("lease lost", lease_id=lost)
+                    task.cancel()
