@@ -25,7 +25,7 @@ BACKOFF = Backoff(0.1, 5.0)
 class JobClient:
     """Leases jobs of one kind, renews their leases and releases them."""
 
-    def __init__(self, store: grpc.aio.Channel, kind: pb.JobKind) -> None:
+    def __init__(self, store: grpc.aio.Channel, kind: pb.JobKind.ValueType) -> None:
         self._store = JobServiceStub(store)
         self._kind = kind
         self._failures = 0
