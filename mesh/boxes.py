@@ -5,6 +5,9 @@ from typing import Literal, Protocol
 
 from lares.detect.v1.detection_pb2 import BoundingBox
 
+# Label, score in 0..1, then x_min, y_min, x_max, y_max in 0..1 of the upright picture.
+LabelledBox = tuple[str, float, float, float, float, float]
+
 
 class Boxed(Protocol):
     """Detection and EvidenceDetection. `box` is the earlier form."""

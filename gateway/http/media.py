@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.http.blob_response import BlobResponse
-from gateway.http.thumbnail_cache import LabelledBox, ThumbnailCache
+from gateway.http.thumbnail_cache import ThumbnailCache
 from gateway.schema.message_fields import is_uuid, round_float32
 from gateway.schema.paging import LARGEST_DETECTION_PAGE
 from gateway.siblings import Siblings
@@ -14,7 +14,7 @@ from lares.ingest.v1 import media_pb2
 from lares.store.v1.detection_service_pb2 import BatchListDetectionsRequest, StoredDetection
 from lares.store.v1.media_service_pb2 import GetMediaRequest
 from mesh.blobs import Blobs
-from mesh.boxes import edges_of
+from mesh.boxes import LabelledBox, edges_of
 from mesh.media_types import mime_type
 from mesh.problems import NotFound
 from mesh.rpc import call

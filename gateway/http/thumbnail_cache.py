@@ -7,12 +7,11 @@ from functools import partial
 from cachetools import LRUCache
 
 from mesh.blobs import Blobs
+from mesh.boxes import LabelledBox
 from mesh.problems import Invalid, NotFound
 
 MAX_BYTES = 24 * 2**20
 
-# Label, score in 0..1, then x_min, y_min, x_max, y_max in 0..1 of the upright photo.
-LabelledBox = tuple[str, float, float, float, float, float]
 # The path of the original, the boxes to draw, and the most pixels that the original may have.
 Render = Callable[[str, list[LabelledBox], int], Awaitable[bytes]]
 

@@ -107,6 +107,24 @@ class SpooledFile:
                     self._append(file, piece)
         return piece if piece is not None and len(piece) == self._size else None
 
+    def descriptor(self) -> int:
+        """For a process that writes the content, which is counted by `written` afterwards. Open within the
+        block of `Blobs.spooled`."""
+        with self._open() as file:
+            return file.fileno()
+
+    def written(self) -> Blob:
+        """Hashes what another process has written: the whole content of the file. It must not write any
+        more."""
+        with self._open() as file, _disk_errors():
+            file.seek(0)
+            self._hash, self._size = hashlib.sha256(), 0
+            for piece in _pieces(file, None):
+                self._require_open()
+                self._hash.update(piece)
+                self._size += len(piece)
+            return self.blob
+
     def read(self, start: int, length: int) -> bytes:
         """Returns fewer bytes than `length` only at the end of the content."""
         with self._open() as file, _disk_errors():

@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Never, Self
@@ -46,9 +46,11 @@ class ChildProcess:
         environment: Mapping[str, str],
         stdout: int | IO[bytes],
         stderr: int | IO[bytes],
+        inherited: Collection[int] = (),
     ) -> Self:
         """Runs a command that ends with this process by itself: one made by `tied_to_parent`, or one that
-        calls `die_with_parent`. Its standard input is a pipe, which stays open. Raises OSError."""
+        calls `die_with_parent`. Its standard input is a pipe, which stays open. It has the descriptors
+        `inherited`, under the same numbers. Raises OSError."""
         return cls(
             await asyncio.create_subprocess_exec(
                 *command,
@@ -56,6 +58,7 @@ class ChildProcess:
                 stdout=stdout,
                 stderr=stderr,
                 env=environment,
+                pass_fds=inherited,
                 start_new_session=True,
             )
         )

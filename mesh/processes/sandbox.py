@@ -1,9 +1,9 @@
 """Child processes that run one function over untrusted bytes, and may crash on them.
 
 Native code that parses files from outside (decoders, embedded detectors) runs here. A child ends with its
-parent, even if the parent is killed. It receives no settings of Lares and cannot write to files. On Linux it
-cannot connect to anything, neither to Lares nor to the network. It still runs as the same user, and can read
-what that user can read.
+parent, even if the parent is killed. It receives no settings of Lares and cannot write to files, except to
+the one that it was given. On Linux it cannot connect to anything, neither to Lares nor to the network. It
+still runs as the same user, and can read what that user can read.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import structlog
 
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 from mesh.processes.child_process import ChildProcess, keep_running
-from mesh.processes.sandbox_child import SIZES, pack, unpack
+from mesh.processes.sandbox_child import PROGRESS, SIZES, pack, unpack
 from mesh.retry import Backoff
 
 log = structlog.get_logger(__name__)
@@ -58,9 +58,12 @@ class Sandbox:
 
     There are `size` children. Up to `depth` calls are sent to a child ahead of time, so that it need not wait
     for this event loop, and up to `waiting` callers wait in addition. `seconds` is the deadline of one call.
-    `memory_bytes` limits a child's address space (None: no limit, which GPU drivers need). `nice` lowers its
-    priority. With `idle_seconds`, children start with the first call and end after so long without one;
-    otherwise they start with the block and stay.
+    `memory_bytes` limits a child's address space (None: no limit, which GPU drivers need), `cpu_seconds` the
+    processor time of its whole life. `nice` lowers its priority. With `idle_seconds`, children start with the
+    first call and end after so long without one; otherwise they start with the block and stay.
+
+    For results that are larger than MAX_RESULT_BYTES, `output` is the descriptor of a file that all children
+    may write to, under the same number, up to `output_bytes`. They cannot open any other file for writing.
     """
 
     def __init__(
@@ -74,16 +77,21 @@ class Sandbox:
         seconds: float = 10.0,
         start_seconds: float = 90.0,
         memory_bytes: int | None = 2 * 2**30,
+        cpu_seconds: int | None = None,
         nice: int = 0,
         idle_seconds: float | None = None,
+        output: int | None = None,
+        output_bytes: int = 0,
     ) -> None:
-        self.target = target
+        self.target, self._output = target, output
         self._options = {
             "target": target,
             "setup": None if setup is None else list(setup),
             "memory_bytes": memory_bytes,
+            "cpu_seconds": cpu_seconds,
             "seconds": seconds,
             "nice": nice,
+            "output_bytes": output_bytes,
         }
         self._start_seconds, self._idle_seconds = start_seconds, idle_seconds
         self._slots = [_Slot(self._start, idle_seconds) for _ in range(size)]
@@ -119,8 +127,9 @@ class Sandbox:
         """The pids of the children that run now."""
         return [slot.child.pid for slot in self._slots if slot.child and slot.child.alive]
 
-    async def run(self, *args: object) -> Any:
-        """Calls the function with `args` in a child, and returns its result.
+    async def run(self, *args: object, on_progress: Callable[[float], None] = lambda _: None) -> Any:
+        """Calls the function with `args` in a child, and returns its result. If the function is a generator,
+        that is what it returns at its end; what it yields, how much is done (0 to 1), goes to `on_progress`.
 
         Raises Invalid with the function's own reason if it refused its input, Crashed, Hung, Exhausted
         (SANDBOX_FULL), Unavailable (CHILD_NOT_STARTED), and Internal (CHILD_FAILED) for any other exception.
@@ -136,10 +145,10 @@ class Sandbox:
 
         response: asyncio.Future[Any] | None = None
         try:
-            response = (await slot.running_child()).send(frame, if_abandoned=leave)
+            response = (await slot.running_child()).send(frame, on_progress, if_abandoned=leave)
             return _result_of(await response)
         except _ChildEnded:
-            rerun = asyncio.create_task(self._run_alone(frame))
+            rerun = asyncio.create_task(self._run_alone(frame, on_progress))
             self._reruns.add(rerun)
             rerun.add_done_callback(self._reruns.discard)
             return await rerun
@@ -158,13 +167,13 @@ class Sandbox:
         finally:
             self._waiting -= 1
 
-    async def _run_alone(self, frame: bytes) -> Any:
+    async def _run_alone(self, frame: bytes, on_progress: Callable[[float], None]) -> Any:
         """Repeats a call in a new child. Only if that child crashes, too, is this input the cause; otherwise
         it was another call, or something outside."""
         async with self._one_rerun:
             child = await self._start()
             try:
-                return _result_of(await child.send(frame))
+                return _result_of(await child.send(frame, on_progress))
             except _ChildEnded:
                 raise Crashed("this input crashes the program that reads it", "CHILD_CRASHED") from None
             finally:
@@ -173,7 +182,7 @@ class Sandbox:
     async def _start(self) -> "_Child":
         if self._stopped:
             raise Unavailable("the sandbox has ended", "CHILD_NOT_STARTED")
-        return await _Child.start(self._options, self._start_seconds)
+        return await _Child.start(self._options, self._start_seconds, self._output)
 
     async def _stop(self) -> None:
         self._stopped = True
@@ -250,6 +259,7 @@ class _Call:
     """A call that was sent to a child."""
 
     response: "asyncio.Future[Any]"
+    on_progress: Callable[[float], None]
     if_abandoned: Callable[[], None]
 
     def end(self, outcome: object) -> None:
@@ -275,7 +285,7 @@ class _Child:
         self._tasks = [asyncio.create_task(self._read_results()), asyncio.create_task(self._read_stderr())]
 
     @classmethod
-    async def start(cls, options: dict[str, Any], start_seconds: float) -> Self:
+    async def start(cls, options: dict[str, Any], start_seconds: float, output: int | None) -> Self:
         """Starts a child and has it load its target.
 
         Raises Unavailable CHILD_NOT_STARTED, Invalid if the set-up refused its arguments, and Internal if the
@@ -286,6 +296,7 @@ class _Child:
             environment=_environment(),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            inherited=() if output is None else (output,),
         )
         child = cls(process, options["target"], start_seconds)
         try:
@@ -305,7 +316,12 @@ class _Child:
         child._cancel_alarm()  # it was set for the start's seconds
         return child
 
-    def send(self, frame: bytes, if_abandoned: Callable[[], None] = lambda: None) -> "asyncio.Future[Any]":
+    def send(
+        self,
+        frame: bytes,
+        on_progress: Callable[[float], None] = lambda _: None,
+        if_abandoned: Callable[[], None] = lambda: None,
+    ) -> "asyncio.Future[Any]":
         """Sends a call. The result is its response, or _ChildEnded if the process ends first. If the caller
         has cancelled it, `if_abandoned` is called instead.
 
@@ -313,7 +329,7 @@ class _Child:
         """
         if not self.alive:
             raise _ChildEnded
-        call = _Call(asyncio.get_running_loop().create_future(), if_abandoned)
+        call = _Call(asyncio.get_running_loop().create_future(), on_progress, if_abandoned)
         self._pending.append(call)
         if len(self._pending) == 1:
             self._watch_oldest()
@@ -371,6 +387,9 @@ class _Child:
                     break  # this is the response to a call that has expired, not to the next one
                 received += chunk
                 while (response := take_response(received)) is not None:
+                    if isinstance(response, dict) and PROGRESS in response:
+                        self._pending[0].on_progress(_share(response[PROGRESS]))
+                        continue
                     self._pending.popleft().end(response)
                     self._watch_oldest()
         except (OSError, ValueError, RecursionError, IndexError):
@@ -398,7 +417,7 @@ class _Child:
 
 def take_response(received: bytearray) -> dict[str, Any] | bytes | None:
     """Removes the first response from what was received from a child; None if it is not complete. Bytes are a
-    result; so is the `result` of a dict, and other dicts are errors.
+    result; so is the `result` of a dict. A dict with `progress` is no response yet; other dicts are errors.
 
     Raises ValueError for anything that is not a response: the child may be under foreign control.
     """
@@ -417,6 +436,13 @@ def take_response(received: bytearray) -> dict[str, Any] | bytes | None:
     if not isinstance(value, dict | bytes):
         raise ValueError("not a response")
     return value
+
+
+def _share(progress: object) -> float:
+    """Raises ValueError for what is not from 0 to 1."""
+    if not isinstance(progress, int | float) or not 0 <= progress <= 1:
+        raise ValueError("not a share")
+    return progress
 
 
 def _result_of(response: dict[str, Any] | bytes) -> Any:

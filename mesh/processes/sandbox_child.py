@@ -13,16 +13,17 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, BinaryIO
 
 from mesh.processes.landlock import deny_other_processes
 from mesh.processes.parent_death import die_with_parent
-from mesh.processes.seccomp import deny_connections
+from mesh.processes.seccomp import restrict
 from mesh.visible_text import without_addresses
 
 SIZES = struct.Struct("!II")
 BYTES = "__bytes__"
+PROGRESS = "progress"
 # A child that exceeds its deadline by this much is ended by its own alarm: its parent has ended or hangs.
 ALARM_GRACE_SECONDS = 2.0
 PR_SET_NO_NEW_PRIVS = 38
@@ -85,9 +86,10 @@ def main() -> None:
         # Before the set-up, because Landlock does not reach threads that exist already.
         confined = _forbid_new_privileges() and deny_other_processes()
         function = _load(options["target"], options["setup"])
-        _limit(options["memory_bytes"], options["nice"])
+        _limit(options)
         # After the set-up, which reads nothing from outside and may have to connect to the driver of a GPU.
-        confined = deny_connections() and confined
+        # Without a limit on the size of files, nothing else keeps the child from writing to them.
+        confined = restrict(read_only=options["output_bytes"] > 0) and confined
     except InputRefused as refusal:
         _write(responses, pack({"refused": refusal.message, "reason": refusal.reason}))
         os._exit(1)
@@ -99,7 +101,7 @@ def main() -> None:
     while (request := _read(requests)) is not None:
         # The default action of this signal ends the process, even within native code.
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        response = _respond(function, request)
+        response = _respond(function, request, responses)
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write(responses, response)
     os._exit(0)
@@ -128,23 +130,40 @@ def _load(target: str, setup: list[object] | None) -> Callable[..., object]:
     return function if setup is None else function(*setup)
 
 
-def _limit(memory_bytes: int | None, niceness: int) -> None:
-    """Limits the harm that faulty native code can do to the host: memory, core dumps, files."""
-    if memory_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    os.nice(niceness)
+def _limit(options: dict[str, Any]) -> None:
+    """Limits the harm that faulty native code can do to the host: memory, time, core dumps, files."""
+    limits = {
+        resource.RLIMIT_AS: options["memory_bytes"],
+        resource.RLIMIT_CPU: options["cpu_seconds"],
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: options["output_bytes"],
+    }
+    for limit, most in limits.items():
+        if most is not None:
+            resource.setrlimit(limit, (most, most))
+    os.nice(options["nice"])
 
 
-def _respond(function: Callable[..., object], request: list[object]) -> bytes:
+def _respond(function: Callable[..., object], request: list[object], responses: BinaryIO) -> bytes:
     try:
         result = function(*request)
+        if isinstance(result, Generator):
+            result = _result_of(result, responses)
         return pack(result if isinstance(result, bytes) else {"result": result})
     except InputRefused as refusal:
         return pack({"refused": without_addresses(refusal.message), "reason": refusal.reason})
     except Exception as error:
         return pack({"failed": without_addresses(f"{type(error).__name__}: {error}")})
+
+
+def _result_of(work: Generator[float, None, object], responses: BinaryIO) -> object:
+    """What a generator returns at its end. What it yields is written as progress."""
+    while True:
+        try:
+            progress = next(work)
+        except StopIteration as end:
+            return end.value
+        _write(responses, pack({PROGRESS: progress}))
 
 
 def _read(requests: BinaryIO) -> Any:

@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from gateway.http.thumbnail_renderer import COLOURS, LINE_WIDTH, render
+from gateway.http.thumbnail_renderer import render
 from ingest_svc.formats.inspection import PhotoHeader, PhotoLimits, inspect
 from ingest_svc.rejection import RejectionCause, RejectReason
 from mesh.photo_decoding import decode
+from mesh.picture_drawing import COLOURS, LINE_WIDTH
 from mesh.processes.sandbox_child import InputRefused
 from tests.support.photo_variants import (
     HEIGHT,

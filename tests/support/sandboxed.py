@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 
 from mesh.processes.sandbox_child import InputRefused
@@ -78,6 +78,62 @@ def status_of_process() -> list[str]:
 def write_file(path: str) -> int:
     with open(path, "wb") as file:
         return file.write(b"x")
+
+
+def write_output(descriptor: int, size: int) -> int:
+    return os.pwrite(descriptor, b"x" * size, 0)
+
+
+def write_elsewhere(folder: str, descriptor: int) -> dict[str, str]:
+    """Tries all ways to change files. Returns what came of each."""
+    there = os.path.join(folder, "there")
+
+    def by_call(*numbers: int | bytes) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        arguments = (ctypes.c_long(n) if isinstance(n, int) else ctypes.c_char_p(n) for n in numbers)
+        if libc.syscall(*arguments) < 0:
+            raise OSError(ctypes.get_errno(), "")
+
+    def in_process() -> None:
+        order = [sys.executable, "-c", f"open({there!r}, 'ab').write(b'x')"]
+        said = subprocess.run(order, stdout=2, stderr=subprocess.PIPE, text=True, check=False).stderr
+        if "[Errno 1]" in said:
+            raise PermissionError(errno.EPERM, "")
+
+    ways: dict[str, Callable[[], object]] = {
+        "append": lambda: open(there, "ab").close(),
+        "new": lambda: open(os.path.join(folder, "new"), "xb").close(),
+        "nameless": lambda: os.open(folder, os.O_TMPFILE | os.O_RDWR),
+        "truncate": lambda: os.truncate(there, 0),
+        "again": lambda: os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR),
+        "open": lambda: by_call(2, there.encode(), os.O_WRONLY, 0),
+        "openat2": lambda: by_call(437, -100, there.encode(), 0, 0),
+        "creat": lambda: by_call(85, there.encode(), 0o600),
+        "process": in_process,
+    }
+    outcome = {}
+    for name, way in ways.items():
+        try:
+            way()
+            outcome[name] = "done"
+        except OSError as error:
+            outcome[name] = errno.errorcode[error.errno or 0]
+    return outcome
+
+
+def progressing(*shares: object) -> Generator[object, None, list[object]]:
+    yield from shares
+    return list(shares)
+
+
+def progressing_then(order: str) -> Generator[float, None, str]:
+    yield 0.5
+    return obey(order)
+
+
+def burn() -> None:
+    while True:
+        pass
 
 
 def counter(start: int) -> Callable[[], int]:

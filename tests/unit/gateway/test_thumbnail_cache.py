@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.http.thumbnail_cache import LabelledBox, ThumbnailCache
+from gateway.http.thumbnail_cache import ThumbnailCache
 from mesh.blobs import Blobs, FileBlobs
+from mesh.boxes import LabelledBox
 from mesh.problems import Invalid
 from tests.support.blobs import keep_blob
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from gateway.http import thumbnail_renderer
-from gateway.http.thumbnail_cache import LabelledBox
-from gateway.http.thumbnail_renderer import COLOURS
+from mesh.boxes import LabelledBox
+from mesh.picture_drawing import COLOURS
 from mesh.processes.sandbox_child import InputRefused
 
 GREY = (128, 128, 128)

@@ -39,6 +39,19 @@ def test_a_file_that_is_removed_before_it_is_locked_is_created_again(
 async def never(_: SpooledFile) -> None: ...
 
 
+@pytest.mark.parametrize("size", [0, 5, 3 * BUFFER_BYTES + 1])
+def test_what_another_process_writes_is_counted_afterwards(tmp_path: Path, size: int) -> None:
+    content = os.urandom(size)
+    spooled = SpooledFile(lambda: Spool(tmp_path), never)
+    os.pwrite(spooled.descriptor(), content, 0)
+    assert spooled.blob.size == 0
+    assert spooled.written() == spooled.blob == Blob(hashlib.sha256(content).hexdigest(), size)
+    assert spooled.read(0, size + 1) == content
+    spooled.close()
+    spooled.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("size", "before", "returned"),
     [

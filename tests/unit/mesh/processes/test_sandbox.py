@@ -242,6 +242,60 @@ async def test_a_child_sees_no_settings_and_writes_no_files(
             await sandbox.run(str(tmp_path / "file"))
 
 
+async def test_children_write_to_their_output_up_to_its_bound(tmp_path: Path) -> None:
+    most = 100 * 2**20  # more than fits into a response
+    with (tmp_path / "output").open("w+b") as file:
+        options = {"output": file.fileno(), "output_bytes": most}
+        async with Sandbox(f"{TARGETS}:write_output", **options) as sandbox:  # type: ignore[arg-type]
+            assert await sandbox.run(file.fileno(), most) == most
+            assert os.fstat(file.fileno()).st_size == most
+            assert await sandbox.run(file.fileno(), most + 1) == most  # as much as fits
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can deny a process files")
+async def test_children_with_an_output_write_to_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"as it was")
+    with (tmp_path / "output").open("w+b") as file:
+        options = {"output": file.fileno(), "output_bytes": 2**20}
+        async with Sandbox(f"{TARGETS}:write_elsewhere", **options) as sandbox:  # type: ignore[arg-type]
+            outcome = await sandbox.run(str(tmp_path), file.fileno())
+    assert set(outcome.values()) == {"EPERM"}, outcome
+    assert (tmp_path / "there").read_bytes() == b"as it was"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["output", "there"]
+
+
+async def test_progress_arrives_before_the_result() -> None:
+    async with Sandbox(f"{TARGETS}:progressing") as sandbox:
+        told: list[float] = []
+        assert await sandbox.run(0, 0.5, 1, on_progress=told.append) == [0, 0.5, 1]
+        assert told == [0, 0.5, 1]
+        assert await sandbox.run() == []
+
+
+@pytest.mark.parametrize("share", [1.5, -1, "half", None, float("nan")], ids=str)
+async def test_progress_that_is_none_is_not_passed_on(share: object) -> None:
+    async with Sandbox(f"{TARGETS}:progressing") as sandbox:
+        with pytest.raises(Crashed):
+            await sandbox.run(share, on_progress=lambda _: pytest.fail("told"))
+
+
+async def test_a_generator_fails_like_a_function() -> None:
+    async with Sandbox(f"{TARGETS}:progressing_then", seconds=0.5) as sandbox:
+        with pytest.raises(Invalid, match="this is no order"):
+            await sandbox.run("refuse")
+        with pytest.raises(Crashed):
+            await sandbox.run("crash")
+        assert await sandbox.run("go on") == "go on"
+        with pytest.raises(Hung):  # progress does not extend the deadline
+            await sandbox.run("hang")
+
+
+async def test_a_child_has_so_much_processor_time() -> None:
+    async with Sandbox(f"{TARGETS}:burn", cpu_seconds=1, seconds=300) as sandbox:
+        with pytest.raises(Crashed):
+            await sandbox.run()
+
+
 async def test_a_child_gets_no_new_privileges() -> None:
     """A process that is not root cannot restrict itself otherwise."""
     async with Sandbox(f"{TARGETS}:status_of_process") as sandbox:
@@ -367,6 +421,7 @@ async def test_a_child_that_nobody_kills_ends_by_its_own_alarm(deed: str) -> Non
     """The alarm ends a hung child on systems that do not signal the end of its parent."""
     seconds = 0.3 - ALARM_GRACE_SECONDS
     order = {"target": OBEY, "setup": None, "memory_bytes": 1 << 31, "nice": 0, "seconds": seconds}
+    order |= {"cpu_seconds": None, "output_bytes": 0}
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
