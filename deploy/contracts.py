@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.access.v1.permission_pb2 import Permission
+from lares.detect.v1.events_pb2 import RenderedBlob, RenderFailure
 from lares.reason.v1.assessment_pb2 import Assessment
 from lares.reason.v1.evidence_pb2 import Evidence, Person, Relation
 from lares.store.internal.v1 import job_service_pb2
@@ -29,6 +30,7 @@ from lares.store.v1.camera_scene_pb2 import CameraScene
 from lares.store.v1.dropped_pb2 import DroppedDetections
 from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from lares.store.v1.house_pb2 import ExpectedVisit, ModeSchedule, ModeSource, SiteNotes
+from lares.store.v1.rendition_pb2 import RenditionState
 from mesh.topics import TOPICS
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +60,9 @@ COLUMNS: dict[str, type[Message] | None] = {
     "kept_outbox.body": MediaKept,
     "mode_schedules.body": ModeSchedule,
     "raw_answers.body": None,
+    "renditions.blob": RenderedBlob,
+    "renditions.failure": RenderFailure,
+    "renditions.input": job_service_pb2.RenderInput,
     "track_identities.person": Person,
 }
 # Enums whose numbers are stored and that no message above contains.
@@ -66,6 +71,7 @@ NUMBERS = (
     ModeSource.DESCRIPTOR,
     Permission.DESCRIPTOR,
     Relation.DESCRIPTOR,
+    RenditionState.DESCRIPTOR,
 )
 
 

@@ -25,7 +25,7 @@ from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller, Door
 
 EMBEDDED = "embedded:"
-BLOB_USERS = {"ingest", "detect", "gateway"}
+BLOB_USERS = {"ingest", "detect", "store", "gateway"}
 
 
 @asynccontextmanager

@@ -44,6 +44,11 @@ def track_id(event_id: str, first_detection_id: str) -> str:
     return _id("track", event_id, first_detection_id)
 
 
+def rendition_id(kind: int, digest: str) -> str:
+    """`digest` is that of what it is made of and how."""
+    return _id("rendition", kind, digest)
+
+
 def rejection_id(camera_id: str, path: str, size_bytes: int, mtime_ns: int) -> str:
     return _id("rejection", camera_id, path, size_bytes, mtime_ns)
 

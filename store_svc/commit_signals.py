@@ -57,14 +57,18 @@ async def wait(upcoming: asyncio.Event, timeout: float) -> bool:
 
 
 class CommitSignals:
-    """`due`: a job has become due. `feed`: the outbox has something to publish."""
+    """`due`: a job has become due. `feed`: the outbox has something to publish. `rendered`: a rendition was
+    made, or could not be made."""
 
     def __init__(self, *, alone: bool = False) -> None:
         self.due = CommitSignal(alone=alone)
         self.feed = CommitSignal(alone=alone)
+        self.rendered = CommitSignal(alone=alone)
 
-    def notify(self, *, feed: bool, due: bool, kept: bool = False) -> None:
+    def notify(self, *, feed: bool, due: bool, kept: bool = False, rendered: bool = False) -> None:
         """`kept`: the outbox has kept media, which are published a little later unless `feed` is set."""
+        if rendered:
+            self.rendered.notify()
         if feed:
             self.feed.notify()
         elif kept:

@@ -65,7 +65,9 @@ class Consumer(Generic[M, Item]):
         except Exception as error:
             await self._isolate(stream, batch, error, attempt)
         else:
-            self._signals.notify(feed=effect.outbox, due=effect.due, kept=effect.kept)
+            self._signals.notify(
+                feed=effect.outbox, due=effect.due, kept=effect.kept, rendered=effect.rendered
+            )
             for delivery in batch:
                 stream.done(delivery)
 

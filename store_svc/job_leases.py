@@ -1,12 +1,13 @@
 """Leases jobs to workers, each for a limited time, after which another worker can lease the job."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from lares.store.internal.v1.job_service_pb2 import AssessInput, JobLease
+from lares.store.internal.v1.job_service_pb2 import AssessInput, JobLease, RenderInput
 from mesh.telemetry.spans import Attributes, past_span
 from store_svc.commit_signals import CommitSignal, wait
 from store_svc.database import Connection, Database
@@ -20,7 +21,8 @@ POLL_SECONDS = 0.5
 # How long a released job waits before it is due again.
 RELEASED_SECONDS = 1.0
 
-ReadInputs = Callable[[Connection, Sequence[Job]], Awaitable[Mapping[UUID, AssessInput]]]
+JobInput = AssessInput | RenderInput
+ReadInputs = Callable[[Connection, Sequence[Job]], Awaitable[Mapping[UUID, JobInput]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class JobLeases:
         if read_until is None:
             return 0, []
 
-        async def lease(connection: Connection) -> tuple[Sequence[Job], Mapping[UUID, AssessInput]]:
+        async def lease(connection: Connection) -> tuple[Sequence[Job], Mapping[UUID, JobInput]]:
             now = self._clock()
             jobs = await lease_jobs(connection, kind, max_jobs, now, self._length, read_until)
             return jobs, await job_kind.read_inputs(connection, jobs) if jobs else {}
@@ -103,13 +105,17 @@ class JobLeases:
         complete = [job for job in jobs if job.subject_id in inputs]
         return len(jobs), [_lease_message(job, inputs[job.subject_id]) for job in complete]
 
-    async def renew(self, lease_ids: Sequence[str]) -> tuple[list[str], datetime]:
-        """Extends leases. Returns those that are still held, and their new expiry.
+    async def renew(
+        self, lease_ids: Sequence[str], progress: Mapping[str, float] | None = None
+    ) -> tuple[list[str], datetime]:
+        """Extends leases. Returns those that are still held, and their new expiry. `progress` is how much of
+        a job is done, by lease.
 
         A lease is no longer held once its job is done or, after the expiry, leased again.
         """
         until = self._clock() + self._length
-        return await self._database.transaction(lambda c: renew_leases(c, lease_ids, until)), until
+        done = {id: _share((progress or {}).get(id)) for id in lease_ids}
+        return await self._database.transaction(lambda c: renew_leases(c, done, until)), until
 
     async def release(self, lease_ids: Sequence[str]) -> None:
         """Returns jobs to the queue, due after RELEASED_SECONDS. No attempt is counted."""
@@ -118,7 +124,12 @@ class JobLeases:
         self._due.notify()  # a call that waits has to learn when they are due
 
 
-def _lease_message(job: Job, input: AssessInput) -> JobLease:
+def _share(progress: float | None) -> float | None:
+    """Within 0..1; None for what is not a number."""
+    return None if progress is None or math.isnan(progress) else min(max(progress, 0.0), 1.0)
+
+
+def _lease_message(job: Job, input: JobInput) -> JobLease:
     assert job.leased_until is not None  # just leased
     attributes: Attributes = {"lares.job.subject": str(job.subject_id), "lares.attempt": job.attempts + 1}
     return JobLease(
@@ -126,6 +137,7 @@ def _lease_message(job: Job, input: AssessInput) -> JobLease:
         subject_id=str(job.subject_id),
         expires_at=stamp(job.leased_until),
         attempt=job.attempts + 1,
-        assess=input,
+        assess=input if isinstance(input, AssessInput) else None,
+        render=input if isinstance(input, RenderInput) else None,
         traceparent=past_span(job.traceparent or "", "wait for lease", attributes, job.due_at),
     )

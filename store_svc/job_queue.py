@@ -5,7 +5,7 @@ next, by kind and subject, before the feed's counter. Renewing and releasing loc
 hastening and the repair of deadlines skip rows that are locked, so they never wait.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -31,7 +31,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from lares.store.internal.v1.job_service_pb2 import ReassessmentRequest
-from store_svc.database.statement import Connection, Record, Statement, one_of, parameter
+from store_svc.database.statement import (
+    Connection,
+    Record,
+    Statement,
+    one_of,
+    parameter,
+    unnested,
+    unnested_values,
+)
 from store_svc.database.tables import TIME, jobs
 from store_svc.domain.job import RETRY_MAX_SECONDS, RETRY_SECONDS, Job, Request
 
@@ -75,10 +83,16 @@ def _lease() -> Statement:
     )
     return Statement(
         update(jobs)
-        .values(lease_id=func.gen_random_uuid(), leased_until=_now + parameter("length", Interval))
+        .values(
+            lease_id=func.gen_random_uuid(), leased_until=_now + parameter("length", Interval), progress=0
+        )
         .where(jobs.c.id == due.c.id)
         .returning(*_COLUMNS)
     )
+
+
+_RENEWED = {"lease_id": jobs.c.lease_id, "progress": jobs.c.progress}
+_renewed = unnested("renewed", _RENEWED)
 
 
 def _held() -> CTE:
@@ -93,10 +107,18 @@ def _held() -> CTE:
 
 
 def _renew() -> Statement:
-    held = _held()
+    held = (
+        select(jobs.c.id, _renewed.c.progress)
+        .join_from(jobs, _renewed, jobs.c.lease_id == _renewed.c.lease_id)
+        .order_by(jobs.c.kind, jobs.c.subject_id)
+        .with_for_update(of=jobs)
+        .cte("held")
+    )
     return Statement(
         update(jobs)
-        .values(leased_until=parameter("until", TIME))
+        .values(
+            leased_until=parameter("until", TIME), progress=func.coalesce(held.c.progress, jobs.c.progress)
+        )
         .where(jobs.c.id == held.c.id)
         .returning(jobs.c.lease_id)
     )
@@ -104,7 +126,7 @@ def _renew() -> Statement:
 
 def _release() -> Statement:
     held = _held()
-    released = {"lease_id": null(), "leased_until": null(), "due_at": parameter("due", TIME)}
+    released = {"lease_id": null(), "leased_until": null(), "due_at": parameter("due", TIME), "progress": 0}
     return Statement(update(jobs).values(released).where(jobs.c.id == held.c.id))
 
 
@@ -216,9 +238,13 @@ async def lease_jobs(
     return sorted(map(_job, rows), key=lambda job: (job.priority, job.rank_time), reverse=True)
 
 
-async def renew_leases(connection: Connection, lease_ids: Collection[str], until: datetime) -> list[str]:
-    """Extends the leases that are still held, and returns their ids."""
-    rows = await _RENEW.fetch(connection, lease_ids=list(lease_ids), until=until)
+async def renew_leases(
+    connection: Connection, progress: Mapping[str, float | None], until: datetime
+) -> list[str]:
+    """Extends the leases that are still held, and returns their ids. By lease, `progress` is how much of the
+    job is done, None if that is as before."""
+    renewed = [{"lease_id": id, "progress": done} for id, done in progress.items()]
+    rows = await _RENEW.fetch(connection, until=until, **unnested_values("renewed", _RENEWED, renewed))
     return [str(row["lease_id"]) for row in rows]
 
 
@@ -279,6 +305,7 @@ def _row(job: Job) -> dict[str, object]:
         "lease_id": job.lease_id,
         "leased_until": job.leased_until,
         "traceparent": job.traceparent,
+        "progress": job.progress,
     }
 
 

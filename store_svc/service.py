@@ -15,10 +15,11 @@ from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_se
 from lares.store.v1.house_service_pb2_grpc import add_HouseServiceServicer_to_server
 from lares.store.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_server
 from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
+from lares.store.v1.rendition_service_pb2_grpc import add_RenditionServiceServicer_to_server
 from mesh.config import Config
 from mesh.feed import open_feed
 from mesh.mesh import Mesh
-from mesh.topics import ASSESSED, DETECTED, INGESTED, REJECTED
+from mesh.topics import ASSESSED, DETECTED, INGESTED, REJECTED, RENDERED
 from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
 from store_svc.api.events import EventServicer, TopicLags
@@ -29,6 +30,7 @@ from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api.media import MediaServicer
 from store_svc.api.offsets import OffsetServicer
+from store_svc.api.renditions import RenditionServicer
 from store_svc.api_keys import ApiKeys, ensure_admin_key
 from store_svc.camera_repository import CameraRepository
 from store_svc.commit_signals import CommitSignals
@@ -37,7 +39,7 @@ from store_svc.consumer_offsets import ConsumerOffsets
 from store_svc.database import Database, open_database
 from store_svc.detectors import Detectors
 from store_svc.domain.assembly import AssemblyLimits
-from store_svc.domain.job import ASSESS
+from store_svc.domain.job import ASSESS, RENDER
 from store_svc.domain.watch_policy import WatchSettings
 from store_svc.first_offsets import ensure_detect_offsets
 from store_svc.house.amendments import EvidenceAmendments
@@ -59,7 +61,12 @@ from store_svc.reassessments import Reassessments
 from store_svc.recording.event_assessed import EventAssessedRecorder
 from store_svc.recording.media_detected import MediaDetectedRecorder
 from store_svc.recording.media_rejected import MediaRejectedRecorder
-from store_svc.sweep import Sweep, run_sweep
+from store_svc.recording.media_rendered import MediaRenderedRecorder
+from store_svc.renditions.eviction import RenditionEviction, run_eviction
+from store_svc.renditions.render_inputs import RenderInputs
+from store_svc.renditions.rendition_requests import RenditionRequests
+from store_svc.renditions.unused_blobs import UnusedBlobs
+from store_svc.sweep import Facts, Sweep, run_sweep
 from store_svc.times import SECOND, now
 from store_svc.track_identities import TrackIdentities
 
@@ -83,12 +90,16 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
 
 async def _start_workers(
     stack: AsyncExitStack, config: Config, mesh: Mesh, database: Database, signals: CommitSignals
-) -> tuple[TopicLags, ReadProgress]:
+) -> tuple[TopicLags, Facts]:
     offsets = Offsets(database, SERVICE)
     detected = await stack.enter_async_context(mesh.bus.consume(DETECTED, SERVICE, offsets=offsets))
     rejected = await stack.enter_async_context(mesh.bus.consume(REJECTED, SERVICE, offsets=offsets))
     assessed = await stack.enter_async_context(mesh.bus.consume(ASSESSED, SERVICE, offsets=offsets))
-    facts = ReadProgress(assessed.ends, assessed.behind, now)
+    rendered = await stack.enter_async_context(mesh.bus.consume(RENDERED, SERVICE, offsets=offsets))
+    facts = {
+        ASSESS: ReadProgress(assessed.ends, assessed.behind, now),
+        RENDER: ReadProgress(rendered.ends, rendered.behind, now),
+    }
     houses = HouseContexts(timedelta(seconds=config.entry_delay_seconds))
     recorder = MediaDetectedRecorder(
         assembly_limits(config), watch_settings(config), config.time_zone, houses, now
@@ -96,16 +107,22 @@ async def _start_workers(
     detections = Consumer(database, offsets, signals, recorder)
     rejections = Consumer(database, offsets, signals, MediaRejectedRecorder(now))
     assessments = Consumer(database, offsets, signals, EventAssessedRecorder(now))
+    renditions = Consumer(database, offsets, signals, MediaRenderedRecorder(mesh.blobs, now))
+    unused = UnusedBlobs(database, mesh.blobs)
+    eviction = RenditionEviction(database, unused, config.rendition_bytes, now)
     sweep = Sweep(database, config.event_gap_seconds, config.lease_seconds, now)
     for name, work in (
         ("store detections", detections.run(detected)),
         ("store rejections", rejections.run(rejected)),
         ("store assessments", assessments.run(assessed)),
+        ("store renditions", renditions.run(rendered)),
+        ("store eviction", run_eviction(eviction, signals.rendered)),
         ("store sweep", run_sweep(sweep, detected, signals, facts)),
         ("store outbox", OutboxRelay(database, mesh.bus, signals.feed).run()),
     ):
         await stack.enter_async_context(mesh.running(name, work))
-    return TopicLags(detected.lag, rejected.lag, assessed.lag), facts
+    lags = TopicLags(detected.lag, rejected.lag, assessed.lag, rendered.lag)
+    return lags, facts
 
 
 async def _add_services(
@@ -115,7 +132,7 @@ async def _add_services(
     database: Database,
     signals: CommitSignals,
     lags: TopicLags,
-    facts: ReadProgress,
+    facts: Facts,
 ) -> None:
     feed = await stack.enter_async_context(open_feed(mesh.bus, partial(list_changes, database)))
     watch = watch_settings(config)
@@ -134,7 +151,13 @@ async def _add_services(
     identities = TrackIdentities(database, evidence, signals, now)
     events = EventServicer(database, feed, reassessments, evidence, identities, lags, now)
     keys = ApiKeys(database, now)
-    kinds = {ASSESS: JobKind(facts, AssessInputs(evidence).read)}
+    rolls = (config.clip_pre_roll_seconds, config.clip_post_roll_seconds, config.clip_max_seconds)
+    inputs = RenderInputs(*(timedelta(seconds=seconds) for seconds in rolls))
+    kinds = {
+        ASSESS: JobKind(facts[ASSESS], AssessInputs(evidence).read),
+        RENDER: JobKind(facts[RENDER], inputs.read),
+    }
+    requests = RenditionRequests(database, inputs, mesh.blobs, signals, now)
     jobs = JobServicer(JobLeases(database, kinds, signals.due, config.lease_seconds, now))
     add, package = partial(mesh.server.add, needs=["postgres"]), "lares.store.v1"
     add(add_CameraServiceServicer_to_server, cameras, f"{package}.CameraService")
@@ -142,6 +165,7 @@ async def _add_services(
     add(add_HouseServiceServicer_to_server, _house(config, database, signals), f"{package}.HouseService")
     add(add_MediaServiceServicer_to_server, MediaServicer(database), f"{package}.MediaService")
     add(add_DetectionServiceServicer_to_server, DetectionServicer(database), f"{package}.DetectionService")
+    add(add_RenditionServiceServicer_to_server, RenditionServicer(requests), f"{package}.RenditionService")
     add(add_KeyServiceServicer_to_server, KeyServicer(keys), f"{package}.KeyService", operator=True)
     internal = "lares.store.internal.v1"
     add(add_KeyCheckServiceServicer_to_server, KeyCheckServicer(keys), f"{internal}.KeyCheckService")

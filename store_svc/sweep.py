@@ -4,7 +4,7 @@ Events are closed that no frame joins any more, and jobs can be leased again who
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import Integer, exists, not_, select, update
@@ -17,7 +17,6 @@ from store_svc.consumer import BACKOFF
 from store_svc.database import Database
 from store_svc.database.statement import Connection, Statement, one_of, parameter
 from store_svc.database.tables import events
-from store_svc.domain.job import ASSESS
 from store_svc.event_repository import load_queued, lock_cameras, write_events
 from store_svc.job_queue import has_jobs, last_expiry, repair_deadlines, write_jobs
 from store_svc.read_progress import ReadProgress
@@ -26,6 +25,9 @@ from store_svc.recording.recorder import Effect
 CLOSED_PER_TRANSACTION = 200
 SWEEP_SECONDS = 1.0
 FACTS_POLL_SECONDS = 0.1
+
+# By kind of job, how far the topic of its facts was read.
+Facts = Mapping[int, ReadProgress]
 
 _open = not_(events.c.closed)
 _ANY_OPEN = Statement(select(exists().select_from(events).where(_open)))
@@ -87,10 +89,10 @@ class Sweep:
 
         await self._database.transaction(work)
 
-    async def last_expiry(self) -> datetime | None:
+    async def last_expiry(self, kind: int) -> datetime | None:
         """Returns the latest expiry of the expired leases whose jobs have not been leased again, or None."""
         async with self._database.connection() as connection:
-            return await last_expiry(connection, ASSESS, self._clock())
+            return await last_expiry(connection, kind, self._clock())
 
     async def idle_partitions(self) -> tuple[datetime, set[int]]:
         """Returns a time one gap ago, and the partitions with open events that no frame has joined since.
@@ -137,14 +139,17 @@ class Sweep:
 
 
 async def run_sweep(
-    sweep: Sweep, detections: Stream[MediaDetected], signals: CommitSignals, facts: ReadProgress
+    sweep: Sweep, detections: Stream[MediaDetected], signals: CommitSignals, facts: Facts
 ) -> None:
-    """Lets leasing begin once all assessments are read, then sweeps once a second while there is work."""
-    while True:
-        if await retry(facts.update, "read the assessments", backoff=BACKOFF):
-            break
-        await asyncio.sleep(FACTS_POLL_SECONDS)
-    signals.notify(feed=False, due=True)
+    """Lets the leasing of each kind of jobs begin once all its facts are read, then sweeps once a second
+    while there is work."""
+    unread = list(facts.values())
+    while unread:
+        left = [each for each in unread if not await retry(each.update, "read facts", backoff=BACKOFF)]
+        if len(left) < len(unread):
+            signals.notify(feed=False, due=True)
+        if unread := left:
+            await asyncio.sleep(FACTS_POLL_SECONDS)
     while True:
         upcoming = signals.feed.upcoming()  # every event that is opened has an entry
         if await retry(sweep.has_work, "sweep", backoff=BACKOFF):
@@ -155,14 +160,16 @@ async def run_sweep(
             await asyncio.sleep(SWEEP_SECONDS)  # what was just recorded is assessed first
 
 
-async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected], facts: ReadProgress) -> Effect:
+async def sweep_once(sweep: Sweep, detections: Stream[MediaDetected], facts: Facts) -> Effect:
     """Closes the events that are due, in the partitions that are read far enough.
 
     Also lets jobs be leased again whose lease has expired, once all facts up to the expiry are read.
     """
     await sweep.fix_deadlines()
-    expired = await sweep.last_expiry()
-    leases_expired = expired is not None and await facts_reached(facts, expired)
+    leases_expired = False
+    for kind, progress in facts.items():
+        expired = await sweep.last_expiry(kind)
+        leases_expired |= expired is not None and await facts_reached(progress, expired)
     before, partitions = await sweep.idle_partitions()
     if not partitions:
         return Effect(due=leases_expired)

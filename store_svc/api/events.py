@@ -38,6 +38,7 @@ class TopicLags:
     detections: Lag
     rejections: Lag
     assessments: Lag
+    renditions: Lag
 
 
 class EventServicer(EventServiceServicer):
@@ -156,6 +157,7 @@ class EventServicer(EventServiceServicer):
             detections_lag=await self._lags.detections(),
             rejections_lag=await self._lags.rejections(),
             assessments_lag=await self._lags.assessments(),
+            renditions_lag=await self._lags.renditions(),
         )
         response.MergeFrom(await counts.count(self._database, self._clock()))
         return response

@@ -266,10 +266,12 @@ jobs = Table(
     metadata,
     Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
     Column("kind", SmallInteger, nullable=False),  # store.internal.v1.JobKind
-    Column("subject_id", Uuid, nullable=False),  # for `assess`: the event
+    Column("subject_id", Uuid, nullable=False),  # for `assess` the event, for `render` the rendition
     Column("camera_id", Text, nullable=False),
     Column("priority", SmallInteger, nullable=False),  # higher is leased first
-    Column("rank_time", TIME, nullable=False),  # newest first within a priority: the start of the event
+    Column(
+        "rank_time", TIME, nullable=False
+    ),  # newest first within a priority: the start of the event, the request of the rendition
     Column("due_at", TIME, nullable=False),  # a lease does not change it
     Column("waiting_since", TIME, nullable=False),  # since there is work; retries do not change it
     Column("attempts", Integer, nullable=False),  # failed attempts since the last success
@@ -282,6 +284,7 @@ jobs = Table(
     Column("lease_id", Uuid),
     Column("leased_until", TIME),
     Column("traceparent", Text),  # of the photo or request that made it due; NULL if it is not recorded
+    Column("progress", REAL, nullable=False, server_default=text("0")),  # 0..1, as its worker says
     UniqueConstraint("kind", "subject_id"),
     Index("jobs_ranked", "kind", text("priority DESC"), text("rank_time DESC")),
     Index(
@@ -341,6 +344,39 @@ assessment_failures = Table(
     Column("recorded_at", TIME, nullable=False),
     Column("given_up_request_id", Uuid),  # the request that it gave up
     Index("assessment_failures_of_event", "event_id"),
+)
+
+# What was made, or is being made, of media because somebody asked for it. While it waits it has a job.
+renditions = Table(
+    "renditions",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # of its kind and what it is made of
+    Column("kind", SmallInteger, nullable=False),  # store.v1.RenditionKind
+    Column("subject_id", Uuid, nullable=False),  # a media or an event
+    Column("camera_id", Text, nullable=False),
+    Column("state", SmallInteger, nullable=False),  # store.v1.RenditionState
+    Column("input", LargeBinary, nullable=False),  # serialised RenderInput; empty once it no longer waits
+    Column("requested_by", Text, nullable=False),  # the key's id; '' if authentication is off
+    Column("requested_at", TIME, nullable=False),
+    Column("last_used_at", TIME, nullable=False),  # to the minute
+    # When it was made, or could not be made, by the clock of the store; NULL while it waits.
+    Column("recorded_at", TIME),
+    Column("sha256", Text),  # of its blob
+    Column("size_bytes", BigInteger, nullable=False),  # 0 without a blob
+    Column("blob", LargeBinary),  # serialised detect.v1.RenderedBlob
+    Column("failure", LargeBinary),  # serialised detect.v1.RenderFailure: the latest
+    Index("renditions_by_use", "last_used_at"),
+    Index("renditions_of_blob", "sha256", postgresql_where=text("sha256 IS NOT NULL")),
+    Index("renditions_waiting", "requested_by", postgresql_where=text("state = 1")),
+)
+
+# Blobs of renditions that are gone. They are deleted once nothing refers to them, unless they were put again
+# after `put_before`.
+unused_blobs = Table(
+    "unused_blobs",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("put_before", TIME, nullable=False),
 )
 
 # What people say of assessments; the latest of each.

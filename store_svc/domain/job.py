@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 # The numbers of lares.store.internal.v1.JobKind.
-ASSESS = 1
+ASSESS, RENDER = 1, 2
 
 # Priorities; the highest is leased first. A request that has failed no longer raises the priority.
 URGENT, REQUESTED = 1, 2
@@ -35,7 +35,7 @@ class Job:
     `waiting_since` is when it was created, however often it has failed. `input_digest` is the digest of the
     subject's input as it is now. `failed` means that the subject shows a failure; `hastened` is set by the
     first success of another job after that. `traceparent` is the trace of the photo or request that made the
-    job due, if it is recorded.
+    job due, if it is recorded. `progress` is how much its worker has done, 0..1.
     """
 
     kind: int
@@ -53,6 +53,7 @@ class Job:
     lease_id: UUID | None = None
     leased_until: datetime | None = None
     traceparent: str | None = None
+    progress: float = 0.0
 
     def make_due(self, priority: int, now: datetime) -> None:
         """Makes the job due at once, with at least this priority."""
@@ -90,7 +91,7 @@ class Job:
         return self.request is not None and self.attempts >= REQUEST_ATTEMPTS
 
     def end_lease(self) -> None:
-        self.lease_id, self.leased_until = None, None
+        self.lease_id, self.leased_until, self.progress = None, None, 0.0
 
 
 def retry_after(attempts: int) -> timedelta:

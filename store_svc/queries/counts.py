@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
-from sqlalchemy import func, not_, select
+from sqlalchemy import BigInteger, cast, func, not_, select
 
 from lares.store.v1.event_service_pb2 import GetStoreStatusResponse
 from store_svc.database import Database
@@ -17,8 +17,10 @@ from store_svc.database.tables import (
     feed_published,
     jobs,
     kept_outbox,
+    renditions,
 )
 from store_svc.domain.job import ASSESS
+from store_svc.domain.rendition import WAITING
 from store_svc.times import stamp
 
 PACE = timedelta(minutes=5)  # the period whose assessments tell how long the rest will take
@@ -57,6 +59,14 @@ def _counts() -> Statement:
             .where(recent)
             .scalar_subquery()
             .label("recently_assessed"),
+            select(count())
+            .select_from(renditions)
+            .where(renditions.c.state == WAITING)
+            .scalar_subquery()
+            .label("waiting_renditions"),
+            select(cast(func.coalesce(func.sum(renditions.c.size_bytes), 0), BigInteger))
+            .scalar_subquery()
+            .label("rendition_bytes"),
         ).select_from(feed_head, feed_published, due)
     )
 
@@ -79,6 +89,8 @@ async def count(database: Database, now: datetime) -> GetStoreStatusResponse:
         sequence=row["sequence"],
         recently_assessed=row["recently_assessed"],
         eta=_eta(row["due_events"], row["recently_assessed"]),
+        waiting_renditions=row["waiting_renditions"],
+        rendition_bytes=row["rendition_bytes"],
     )
 
 

@@ -27,11 +27,12 @@ WRITE_FILES = (
 @dataclass(frozen=True, slots=True)
 class Effect:
     """What is new after the commit: `outbox` has something to publish, and `kept` media, which can wait; jobs
-    are `due`."""
+    are `due`; a rendition no longer waits (`rendered`)."""
 
     outbox: bool = False
     due: bool = False
     kept: bool = False
+    rendered: bool = False
 
 
 class Recorder(Protocol[M, Item]):

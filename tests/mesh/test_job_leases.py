@@ -104,7 +104,7 @@ class JobQueueUnderTest:
 
     async def facts_reached(self) -> None:
         """Does what the store's sweep does once a second."""
-        if expired := await self.sweep.last_expiry():
+        if expired := await self.sweep.last_expiry(ASSESS):
             await facts_reached(self.facts, expired)
 
 

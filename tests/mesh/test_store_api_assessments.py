@@ -48,7 +48,7 @@ def stored(loop_thread: LoopThread, postgres_server: str) -> SyncDatabase:
 @pytest.fixture(scope="module")
 def grpc_servicer(stored: SyncDatabase) -> EventServicer:
     reassessments = Reassessments(stored.database, CommitSignals().due, lambda: NOON)
-    status = TopicLags(no_lag, no_lag, no_lag)
+    status = TopicLags(no_lag, no_lag, no_lag, no_lag)
     return EventServicer(
         stored.database, nothing, reassessments, EvidenceReader(), nothing, status, lambda: NOON
     )

@@ -79,7 +79,7 @@ def status() -> TopicLags:
 
         return read
 
-    return TopicLags(lag(17), lag(18), lag(19))
+    return TopicLags(lag(17), lag(18), lag(19), lag(20))
 
 
 @pytest.fixture(scope="module")
@@ -393,7 +393,12 @@ def test_watching_from_zero_differs_from_watching_from_now(
 
 
 def test_the_status_counts_what_is_in_flight(events: EventServiceStub, stored: SyncDatabase) -> None:
-    others: dict[str, Any] = {"detections_lag": 17, "rejections_lag": 18, "assessments_lag": 19}
+    others: dict[str, Any] = {
+        "detections_lag": 17,
+        "rejections_lag": 18,
+        "assessments_lag": 19,
+        "renditions_lag": 20,
+    }
     idle = events.GetStoreStatus(pb.GetStoreStatusRequest(), metadata=AS_KEY)
     assert idle == pb.GetStoreStatusResponse(**others, eta=Duration())
     stored.write(tables.events, event_row(), event_row(closed=True))

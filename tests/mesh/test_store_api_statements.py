@@ -68,7 +68,7 @@ def asked(database: Database) -> list[tuple[Any, Any]]:
     previews = PolicyPreviews(database, WATCH, Detectors(database, WATCH))
     cameras = CameraServicer(database, nothing, previews, (), lambda: NOON)
     detections = DetectionServicer(database)
-    status = TopicLags(no_lag, no_lag, no_lag)
+    status = TopicLags(no_lag, no_lag, no_lag, no_lag)
     events = EventServicer(database, nothing, nothing, EvidenceReader(), nothing, status, lambda: NOON)
     media, keys = MediaServicer(database), KeyServicer(ApiKeys(database, lambda: NOON))
     files = [FileFingerprint(path=str(n)) for n in range(100)]

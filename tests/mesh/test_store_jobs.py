@@ -302,7 +302,7 @@ class TestAcrossARestart:
             (lease,) = await life.take()
             await life.answer(lease)
             life.store.now += timedelta(seconds=LEASE_SECONDS)
-            expired = await life.store.sweeper.last_expiry()
+            expired = await life.store.sweeper.last_expiry(ASSESS)
             assert expired == life.store.now
             assert not await facts_reached(life.facts, expired)
             assert await life.take() == []
@@ -317,7 +317,7 @@ class TestAcrossARestart:
             await life.until_read(life.facts.update)
             (dead,) = await life.take()
             life.store.now += timedelta(seconds=LEASE_SECONDS)
-            expired = await life.store.sweeper.last_expiry()
+            expired = await life.store.sweeper.last_expiry(ASSESS)
             await life.until_read(lambda: facts_reached(life.facts, expired))
             (lease,) = await life.take()
             assert (lease.subject_id, lease.lease_id != dead.lease_id) == (EVENT, True)

@@ -18,11 +18,12 @@ from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.rpc import GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
-from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, INGESTED, KEPT, REJECTED, Topic
+from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, INGESTED, KEPT, REJECTED, RENDERED, Topic
 from store_svc import outbox, service
 from store_svc.recording.event_assessed import EventAssessedRecorder
 from store_svc.recording.media_detected import MediaDetectedRecorder
 from store_svc.recording.media_rejected import MediaRejectedRecorder
+from store_svc.recording.media_rendered import MediaRenderedRecorder
 from tests.support.facts import assessed, detected, found, opened_by, rejected
 from tests.support.recorded import Recorded, open_recorded
 from tests.support.records import unique
@@ -43,17 +44,19 @@ class Log:
 async def log(kafka_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Log]:
     own: list[Topic[Any]] = [
         replace(topic, name=unique(topic.name))
-        for topic in (INGESTED, DETECTED, REJECTED, ASSESSED, FEED, CAMERAS, KEPT)
+        for topic in (INGESTED, DETECTED, REJECTED, ASSESSED, RENDERED, FEED, CAMERAS, KEPT)
     ]
-    announcements, detections, rejections, assessments, changes, cameras, kept = own
+    announcements, detections, rejections, assessments, renditions, changes, cameras, kept = own
     for owner, name, topic in (
         (service, "INGESTED", announcements),
         (service, "DETECTED", detections),
         (service, "REJECTED", rejections),
         (service, "ASSESSED", assessments),
+        (service, "RENDERED", renditions),
         (MediaDetectedRecorder, "topic", detections),
         (MediaRejectedRecorder, "topic", rejections),
         (EventAssessedRecorder, "topic", assessments),
+        (MediaRenderedRecorder, "topic", renditions),
         (outbox, "FEED", changes),
         (feed, "FEED", changes),
         (outbox, "CAMERAS", cameras),

@@ -159,7 +159,7 @@ class TestLoop:
 
         monkeypatch.setattr(store.sweeper, "has_work", look)
         monkeypatch.setattr(store.sweeper, "fix_deadlines", fixed)
-        loop = sweep.run_sweep(store.sweeper, store.detections, store.signals, store.facts)  # type: ignore[arg-type]
+        loop = sweep.run_sweep(store.sweeper, store.detections, store.signals, store.all_facts)  # type: ignore[arg-type]
         task = asyncio.create_task(loop)
         yield done
         task.cancel()

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from lares.detect.v1.detection_pb2 import Detection, DetectorModel
-from lares.detect.v1.events_pb2 import MediaDetected
+from lares.detect.v1.detection_pb2 import BoundingBox, Detection, DetectorModel
+from lares.detect.v1.events_pb2 import MediaDetected, MediaRendered, RenderedBlob, RenderFailure
 from lares.ingest.v1.events_pb2 import MediaRejected
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.reason.v1.assessment_pb2 import Assessment
@@ -154,3 +154,35 @@ def reported(
         box = one.bounding_box
         box.x_min, box.y_min, box.x_max, box.y_max = 0.25, 0.25, 0.5, 0.75
     return message
+
+
+def clip_reported(
+    n: int, seconds: float, *frames: tuple[int, float], camera: str = "front", model: DetectorModel = MODEL
+) -> MediaDetected:
+    """A camera's nth media, a clip that begins that long after noon. Each frame has an index and the score of
+    the person in it; 0 for nobody."""
+    message = reported(n, seconds, camera=camera, model=model)
+    message.media.type = 3  # type: ignore[assignment]
+    del message.frames[:]
+    for index, score in frames:
+        frame = message.frames.add(index=index, width=1920, height=1080)
+        frame.captured_at.CopyFrom(stamp(at(seconds + index / 1000)))
+        if score:
+            one = frame.detections.add(rank=0, label="person", score=score)
+            one.bounding_box.CopyFrom(BoundingBox(x_min=0.25, y_min=0.25, x_max=0.5, y_max=0.75))
+    return message
+
+
+def rendered(rendition_id: str, sha256: str, size: int, *parts: tuple[int, int, int]) -> MediaRendered:
+    """`parts` are frame, offset and size."""
+    blob = RenderedBlob(sha256=sha256, size_bytes=size, content_type="image/jpeg")
+    for frame, offset, length in parts:
+        blob.parts.add(frame=frame, offset=offset, size_bytes=length)
+    return MediaRendered(rendition_id=rendition_id, camera_id="front", rendered_at=stamp(at(60)), blob=blob)
+
+
+def render_failed(rendition_id: str, id: str, *, permanent: bool = False) -> MediaRendered:
+    failure = RenderFailure(id=id, reason="CORRUPT", detail="The clip is damaged.", permanent=permanent)
+    return MediaRendered(
+        rendition_id=rendition_id, camera_id="front", rendered_at=stamp(at(60)), failure=failure
+    )

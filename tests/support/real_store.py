@@ -75,7 +75,7 @@ def add_real_services(database: Database, server: GrpcServer) -> None:
     identities = TrackIdentities(database, evidence, signals, lambda: NOON)
     delay, span = timedelta(seconds=120), timedelta(seconds=90)
     amendments = EvidenceAmendments(HouseContexts(delay), delay, span, signals, lambda: NOON)
-    feed, lags = Feed(partial(list_changes, database)), TopicLags(no_lag, no_lag, no_lag)
+    feed, lags = Feed(partial(list_changes, database)), TopicLags(no_lag, no_lag, no_lag, no_lag)
     for register, servicer, name in (
         (
             add_CameraServiceServicer_to_server,

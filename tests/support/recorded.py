@@ -23,7 +23,7 @@ from store_svc.database import Database, open_database
 from store_svc.domain.assembly import AssemblyLimits
 from store_svc.domain.evidence import digest_v2
 from store_svc.domain.frozen_evidence import FrozenEvidence
-from store_svc.domain.job import ASSESS
+from store_svc.domain.job import ASSESS, RENDER
 from store_svc.domain.watch_policy import WatchSettings
 from store_svc.house.amendments import EvidenceAmendments
 from store_svc.house.contexts import HouseContexts
@@ -40,6 +40,7 @@ from store_svc.reassessments import Reassessments
 from store_svc.recording.event_assessed import EventAssessedRecorder
 from store_svc.recording.media_detected import MediaDetectedRecorder
 from store_svc.recording.media_rejected import MediaRejectedRecorder
+from store_svc.renditions.render_inputs import RenderInputs
 from store_svc.service import watch_settings
 from store_svc.sweep import Sweep, sweep_once
 from tests.support.facts import NOON, deliveries
@@ -92,6 +93,7 @@ class Recorded:
     detections: FakeStream = field(default_factory=FakeStream)
     rejections: FakeStream = field(default_factory=FakeStream)
     assessments: FakeStream = field(default_factory=FakeStream)
+    renditions: FakeStream = field(default_factory=FakeStream)
     next: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -111,7 +113,14 @@ class Recorded:
         self.reassessments = Reassessments(self.database, self.signals.due, clock)
         self.sweeper = Sweep(self.database, self.limits.gap / 1_000_000, LEASE_SECONDS, clock)
         self.facts = ReadProgress(self.assessments.ends, self.assessments.behind, clock)
-        kinds = {ASSESS: JobKind(self.facts, AssessInputs(EvidenceReader()).read)}
+        self.rendered_facts = ReadProgress(self.renditions.ends, self.renditions.behind, clock)
+        self.all_facts = {ASSESS: self.facts, RENDER: self.rendered_facts}
+        rolls = (timedelta(seconds=5), timedelta(seconds=5), timedelta(hours=1))
+        self.inputs = RenderInputs(*rolls)
+        kinds = {
+            ASSESS: JobKind(self.facts, AssessInputs(EvidenceReader()).read),
+            RENDER: JobKind(self.rendered_facts, self.inputs.read),
+        }
         self.leases = JobLeases(self.database, kinds, self.signals.due, LEASE_SECONDS, clock)
 
     async def detect(self, *messages: MediaDetected, partition: int = 0, first: int | None = None) -> None:
@@ -137,7 +146,7 @@ class Recorded:
     async def sweep(self, after: float = 0.0) -> None:
         """Once, `after` seconds later."""
         self.now += timedelta(seconds=after)
-        effect = await sweep_once(self.sweeper, self.detections, self.facts)  # type: ignore[arg-type]
+        effect = await sweep_once(self.sweeper, self.detections, self.all_facts)  # type: ignore[arg-type]
         self.signals.notify(feed=effect.outbox, due=effect.due)
 
     async def take(self, most: int = 9) -> list[JobLease]:

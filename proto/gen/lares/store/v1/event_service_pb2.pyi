@@ -846,6 +846,9 @@ class GetStoreStatusResponse(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     RECENTLY_ASSESSED_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
+    RENDITIONS_LAG_FIELD_NUMBER: _builtins.int
+    WAITING_RENDITIONS_FIELD_NUMBER: _builtins.int
+    RENDITION_BYTES_FIELD_NUMBER: _builtins.int
     detections_lag: _builtins.int
     """How many records of each topic are not in the store yet."""
     rejections_lag: _builtins.int
@@ -862,6 +865,12 @@ class GetStoreStatusResponse(_message.Message):
     """The feed's latest sequence."""
     recently_assessed: _builtins.int
     """Assessments recorded in the last five minutes."""
+    renditions_lag: _builtins.int
+    """How many records of detect.renditions.v1 are not in the store yet."""
+    waiting_renditions: _builtins.int
+    """Renditions that are waiting to be made, including those that a worker is making."""
+    rendition_bytes: _builtins.int
+    """The size of all renditions that are kept."""
     @_builtins.property
     def oldest_due_at(self) -> _timestamp_pb2.Timestamp:
         """When the event that has been waiting longest became due. Failed attempts do not change it. Absent if no event is
@@ -888,10 +897,13 @@ class GetStoreStatusResponse(_message.Message):
         sequence: _builtins.int = ...,
         recently_assessed: _builtins.int = ...,
         eta: _duration_pb2.Duration | None = ...,
+        renditions_lag: _builtins.int = ...,
+        waiting_renditions: _builtins.int = ...,
+        rendition_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "oldest_due_at", b"oldest_due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_assessed", b"recently_assessed", "rejections_lag", b"rejections_lag", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_assessed", b"recently_assessed", "rejections_lag", b"rejections_lag", "rendition_bytes", b"rendition_bytes", "renditions_lag", b"renditions_lag", "sequence", b"sequence", "waiting_renditions", b"waiting_renditions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,36 +22,21 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
-from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 from lares.detect.v1 import events_pb2 as lares_dot_detect_dot_v1_dot_events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elares/store/v1/rendition.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1clares/detect/v1/events.proto\"\xa9\x02\n\tRendition\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.lares.store.v1.RenditionKind\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lares.store.v1.RenditionState\x12+\n\x04\x62lob\x18\x05 \x01(\x0b\x32\x1d.lares.detect.v1.RenderedBlob\x12\x10\n\x08progress\x18\x06 \x01(\x02\x12/\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1e.lares.detect.v1.RenderFailure\x12\x30\n\x0crequested_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x99\x01\n\x17RequestRenditionRequest\x12\x37\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.lares.store.v1.RenditionKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\nsubject_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x18RequestRenditionResponse\x12,\n\trendition\x18\x01 \x01(\x0b\x32\x19.lares.store.v1.Rendition*\xa8\x01\n\rRenditionKind\x12\x1e\n\x1aRENDITION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15RENDITION_KIND_FRAMES\x10\x01\x12\x1b\n\x17RENDITION_KIND_PLAYABLE\x10\x02\x12\x1d\n\x19RENDITION_KIND_EVENT_CLIP\x10\x03\x12 \n\x1cRENDITION_KIND_EVENT_PREVIEW\x10\x04*\x85\x01\n\x0eRenditionState\x12\x1f\n\x1bRENDITION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17RENDITION_STATE_WAITING\x10\x01\x12\x19\n\x15RENDITION_STATE_READY\x10\x02\x12\x1a\n\x16RENDITION_STATE_FAILED\x10\x03\x32\x7f\n\x10RenditionService\x12k\n\x10RequestRendition\x12\'.lares.store.v1.RequestRenditionRequest\x1a(.lares.store.v1.RequestRenditionResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elares/store/v1/rendition.proto\x12\x0elares.store.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1clares/detect/v1/events.proto\"\xa9\x02\n\tRendition\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x04kind\x18\x02 \x01(\x0e\x32\x1d.lares.store.v1.RenditionKind\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.lares.store.v1.RenditionState\x12+\n\x04\x62lob\x18\x05 \x01(\x0b\x32\x1d.lares.detect.v1.RenderedBlob\x12\x10\n\x08progress\x18\x06 \x01(\x02\x12/\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1e.lares.detect.v1.RenderFailure\x12\x30\n\x0crequested_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xa8\x01\n\rRenditionKind\x12\x1e\n\x1aRENDITION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15RENDITION_KIND_FRAMES\x10\x01\x12\x1b\n\x17RENDITION_KIND_PLAYABLE\x10\x02\x12\x1d\n\x19RENDITION_KIND_EVENT_CLIP\x10\x03\x12 \n\x1cRENDITION_KIND_EVENT_PREVIEW\x10\x04*\x85\x01\n\x0eRenditionState\x12\x1f\n\x1bRENDITION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17RENDITION_STATE_WAITING\x10\x01\x12\x19\n\x15RENDITION_STATE_READY\x10\x02\x12\x1a\n\x16RENDITION_STATE_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lares.store.v1.rendition_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REQUESTRENDITIONREQUEST'].fields_by_name['kind']._loaded_options = None
-  _globals['_REQUESTRENDITIONREQUEST'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
-  _globals['_REQUESTRENDITIONREQUEST'].fields_by_name['subject_id']._loaded_options = None
-  _globals['_REQUESTRENDITIONREQUEST'].fields_by_name['subject_id']._serialized_options = b'\272H\005r\003\260\001\001'
-  _globals['_RENDITIONSERVICE'].methods_by_name['RequestRendition']._loaded_options = None
-  _globals['_RENDITIONSERVICE'].methods_by_name['RequestRendition']._serialized_options = b'\250\343\030\001'
-  _globals['_RENDITIONKIND']._serialized_start=739
-  _globals['_RENDITIONKIND']._serialized_end=907
-  _globals['_RENDITIONSTATE']._serialized_start=910
-  _globals['_RENDITIONSTATE']._serialized_end=1043
-  _globals['_RENDITION']._serialized_start=209
-  _globals['_RENDITION']._serialized_end=506
-  _globals['_REQUESTRENDITIONREQUEST']._serialized_start=509
-  _globals['_REQUESTRENDITIONREQUEST']._serialized_end=662
-  _globals['_REQUESTRENDITIONRESPONSE']._serialized_start=664
-  _globals['_REQUESTRENDITIONRESPONSE']._serialized_end=736
-  _globals['_RENDITIONSERVICE']._serialized_start=1045
-  _globals['_RENDITIONSERVICE']._serialized_end=1172
+  _globals['_RENDITIONKIND']._serialized_start=414
+  _globals['_RENDITIONKIND']._serialized_end=582
+  _globals['_RENDITIONSTATE']._serialized_start=585
+  _globals['_RENDITIONSTATE']._serialized_end=718
+  _globals['_RENDITION']._serialized_start=114
+  _globals['_RENDITION']._serialized_end=411
 # @@protoc_insertion_point(module_scope)

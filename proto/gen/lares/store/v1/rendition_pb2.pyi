@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -122,51 +121,3 @@ class Rendition(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Rendition: _TypeAlias = Rendition  # noqa: Y015
-
-@_typing.final
-class RequestRenditionRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    KIND_FIELD_NUMBER: _builtins.int
-    SUBJECT_ID_FIELD_NUMBER: _builtins.int
-    WAIT_FIELD_NUMBER: _builtins.int
-    kind: Global___RenditionKind.ValueType
-    subject_id: _builtins.str
-    @_builtins.property
-    def wait(self) -> _duration_pb2.Duration:
-        """At most 30 s; a longer wait is shortened."""
-
-    def __init__(
-        self,
-        *,
-        kind: Global___RenditionKind.ValueType = ...,
-        subject_id: _builtins.str = ...,
-        wait: _duration_pb2.Duration | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "subject_id", b"subject_id", "wait", b"wait"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RequestRenditionRequest: _TypeAlias = RequestRenditionRequest  # noqa: Y015
-
-@_typing.final
-class RequestRenditionResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RENDITION_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def rendition(self) -> Global___Rendition: ...
-    def __init__(
-        self,
-        *,
-        rendition: Global___Rendition | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rendition", b"rendition"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rendition", b"rendition"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RequestRenditionResponse: _TypeAlias = RequestRenditionResponse  # noqa: Y015
