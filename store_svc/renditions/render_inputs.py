@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from lares.ingest.v1.media_pb2 import MEDIA_TYPE_MP4
 from lares.store.internal.v1.job_service_pb2 import RenderFrame, RenderInput, RenderSource
 from lares.store.v1.rendition_pb2 import RenditionKind
+from mesh.media_types import is_clip
 from mesh.problems import Conflict, NotFound
 from store_svc.database.statement import Connection, Record, Statement, equals, one_of, parameter
 from store_svc.database.tables import TIME, detections, events, frames, media, renditions
@@ -94,7 +95,7 @@ class RenderInputs:
         stored = await _MEDIA.fetch_one(connection, ids=[media_id])
         if stored is None:
             raise NotFound("there is no such media", "MEDIA_NOT_FOUND", media_id=media_id)
-        if not _is_clip(stored):
+        if not is_clip(stored["type"]):
             raise _nothing("a photo is shown as it is")
         source = RenderSource(media=media_message(stored).media)
         if kind == _FRAMES:
@@ -109,7 +110,7 @@ class RenderInputs:
     async def _cut(self, connection: Connection, event: Record, found: Sequence[Record]) -> RenderInput:
         """An event of which no clip shows anything has none, even if there are clips of that time."""
         shown = await _MEDIA.fetch(connection, ids=list({row["media_id"] for row in found}))
-        if not any(map(_is_clip, shown)):
+        if not any(is_clip(row["type"]) for row in shown):
             raise _nothing("no clip shows this event")
         start, end = event["started_at"] - self._pre_roll, event["ended_at"] + self._post_roll
         clips = await _CLIPS_WITHIN.fetch(
@@ -153,10 +154,6 @@ class RenderInputs:
             if job.subject_id not in inputs:
                 log.error("no such rendition, job skipped", rendition_id=str(job.subject_id))
         return inputs
-
-
-def _is_clip(row: Record) -> bool:
-    return bool(row["type"] >= MEDIA_TYPE_MP4)
 
 
 def _nothing(why: str) -> Conflict:
