@@ -62,7 +62,7 @@ from store_svc.recording.event_assessed import EventAssessedRecorder
 from store_svc.recording.media_detected import MediaDetectedRecorder
 from store_svc.recording.media_rejected import MediaRejectedRecorder
 from store_svc.recording.media_rendered import MediaRenderedRecorder
-from store_svc.renditions.eviction import RenditionEviction, run_eviction
+from store_svc.rendition_eviction import RenditionEviction, run_eviction
 from store_svc.renditions.render_inputs import RenderInputs
 from store_svc.renditions.rendition_requests import RenditionRequests
 from store_svc.renditions.unused_blobs import UnusedBlobs

@@ -20,7 +20,7 @@ from mesh.security import Caller
 from store_svc.consumer import Consumer
 from store_svc.domain.job import RENDER
 from store_svc.recording.media_rendered import MediaRenderedRecorder
-from store_svc.renditions.eviction import RenditionEviction
+from store_svc.rendition_eviction import RenditionEviction
 from store_svc.renditions.render_inputs import RenderInputs
 from store_svc.renditions.rendition_requests import RenditionRequests
 from store_svc.renditions.unused_blobs import UnusedBlobs
