@@ -30,8 +30,8 @@ EXAMPLES = re.findall(r"```graphql\n(.*?)```", PAGE, re.DOTALL)
 async def test_the_examples_can_be_run_one_after_the_other(gateway: Gateway) -> None:
     gateway.store.add_camera("front-door")
     run = [text for text in EXAMPLES if not text.startswith("subscription")]
-    assert len(run) == len(EXAMPLES) - 1 == 6
-    ground, suggested, previewed, drawn, filtered, status = [await gateway.ask(text) for text in run]
+    assert len(run) == len(EXAMPLES) - 1 == 7
+    ground, suggested, previewed, drawn, filtered, changed, status = [await gateway.ask(text) for text in run]
     assert ground["updateCamera"]["camera"] == {"id": "front-door", "ground": "FRONT_DOOR"}
     assert suggested == {"suggestZones": []}
     assert previewed == {"previewPolicy": {"frames": []}}
@@ -43,7 +43,7 @@ async def test_the_examples_can_be_run_one_after_the_other(gateway: Gateway) -> 
         "ground": "FRONT_DOOR",
         "warnings": [],
     }
-    assert filtered == {"events": {"edges": []}}
+    assert filtered == changed == {"events": {"edges": []}}
     assert status == {"status": {"camerasWithWarnings": []}}
 
 
