@@ -81,7 +81,4 @@ def test_the_error_is_the_one_that_is_shown() -> None:
     zone = Zone(id="steps", kind=ZONE_KIND_ENTRY, polygon=[Point(x=x, y=y) for x, y in corners])
     with pytest.raises(Invalid) as refused:
         changed_scene(b"", {"zones": [zone]})
-    # Corners are 32-bit floats: where two edges cross has more digits.
-    fault, place = refused.value.message.rstrip("]").split("[")
-    x, y = (round(float(number), 3) for number in place.split())
-    assert f"\n{fault}[{x} {y}]\n" in PAGE
+    assert f"\n{refused.value.message}\n" in PAGE

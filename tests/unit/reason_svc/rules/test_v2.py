@@ -339,6 +339,21 @@ def test_an_event_in_which_nothing_is_seen_is_as_its_change(kind: ChangeKind) ->
     assert "ignore" not in order.summary + "".join(one.text for one in order.factors)
 
 
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (("person",), "One person"),
+        (("person", "dog"), "One person and one dog"),
+        (("cat", "dog", "person"), "One person, one cat and one dog"),
+        (("bird", "cat", "dog", "person"), "One person, one bird, one cat and more"),
+    ],
+)
+def test_the_summary_lists_three_labels(labels: Sequence[str], text: str) -> None:
+    found = [seen(0, 0.6, label, x=0.2 * place) for place, label in enumerate(labels, 1)]
+    summary = assess(event(found)).summary
+    assert summary == f"{text} on private ground by day at Garden."
+
+
 def test_a_vehicle_that_comes_by_stealth_and_stays_matters_more() -> None:
     came = SceneChange("car", ChangeKind.CAME, START, Place("lawn", ZoneKind.PRIVATE))
     drives = event([seen(3 * step, 0.3 + 0.1 * step, "car", x=0.5) for step in range(4)], mode="away")
