@@ -25,6 +25,7 @@ from tests.faults.persistent_calls import persist
 from tests.faults.scenario import DRIVE_CAMERA, GATE_CAMERA, HOUR, LONG_CAMERA
 from tests.support.home_database import home_database
 from tests.support.lares import Lares
+from tests.support.places import where_it_is_noon
 
 PERSON_ID, VISIT_ID = uuid5(NAMESPACE_OID, "person"), uuid5(NAMESPACE_OID, "visit")
 # The mode at first, those that are set during a run, and those of the schedule. None is set twice: evidence
@@ -62,7 +63,7 @@ class Household:
         async with lares.grpc_channel() as channel:
             cameras, home = cameras_rpc.CameraServiceStub(channel), HouseServiceStub(channel)
             for camera in (LONG_CAMERA, DRIVE_CAMERA, GATE_CAMERA):
-                await _create_camera(cameras, camera, metadata)
+                await self._create_camera(cameras, camera, metadata)
             known = (await home.ListPeople(house.ListPeopleRequest(), metadata=metadata, timeout=5)).people
             if known:
                 person = known[0]
@@ -106,6 +107,27 @@ class Household:
             await connection.execute("UPDATE expected_visits SET id = $1, body = $2", VISIT_ID, body)
             await connection.execute("UPDATE house SET revision = revision + 1")
 
+    async def _create_camera(
+        self,
+        cameras: "cameras_rpc.CameraServiceAsyncStub",
+        camera_id: str,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> None:
+        """Creates a camera with two zones, the halves of its picture, and the line between them, where it is
+        day: in the dark no vehicle is missed."""
+        noon = datetime.fromtimestamp(self.start + 1.5 * HOUR, UTC)
+        camera = Camera(
+            id=camera_id,
+            time_zone=where_it_is_noon(noon),
+            zones=[_zone("street", ZONE_KIND_PUBLIC, 0.0, 0.5), _zone("garden", ZONE_KIND_PRIVATE, 0.5, 1.0)],
+            lines=[Line(id="fence", name="fence", start=Point(x=0.5, y=1), end=Point(x=0.5, y=0))],
+        )
+        try:
+            await cameras.CreateCamera(CreateCameraRequest(camera=camera), metadata=metadata, timeout=5)
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.ALREADY_EXISTS:
+                raise
+
     def _visit(self) -> ExpectedVisit:
         return ExpectedVisit(
             name="the postman",
@@ -129,23 +151,6 @@ class Household:
 
     def _clock(self, hours: int) -> str:
         return datetime.fromtimestamp(self.start + hours * HOUR, UTC).strftime("%H:%M")
-
-
-async def _create_camera(
-    cameras: "cameras_rpc.CameraServiceAsyncStub", camera_id: str, metadata: tuple[tuple[str, str], ...]
-) -> None:
-    """Creates a camera with two zones, the halves of its picture, and the line between them."""
-    camera = Camera(
-        id=camera_id,
-        time_zone="UTC",
-        zones=[_zone("street", ZONE_KIND_PUBLIC, 0.0, 0.5), _zone("garden", ZONE_KIND_PRIVATE, 0.5, 1.0)],
-        lines=[Line(id="fence", name="fence", start=Point(x=0.5, y=1), end=Point(x=0.5, y=0))],
-    )
-    try:
-        await cameras.CreateCamera(CreateCameraRequest(camera=camera), metadata=metadata, timeout=5)
-    except grpc.aio.AioRpcError as error:
-        if error.code() != grpc.StatusCode.ALREADY_EXISTS:
-            raise
 
 
 def _zone(id: str, kind: ZoneKind.ValueType, left: float, right: float) -> Zone:

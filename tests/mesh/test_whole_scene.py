@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -19,13 +18,9 @@ from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from tests.support.image_files import tiff, with_segments
 from tests.support.lares import Lares, running_lares
 from tests.support.photos import CACHE, empty_photo, people, renumbered, vehicle_photo
+from tests.support.places import where_it_is_noon
 from tests.support.waiting import until
 
-# Where days are about as long all year and clocks are never changed: at any time it is about noon in one.
-PLACES = (
-    "Pacific/Tarawa", "Asia/Singapore", "Indian/Mauritius", "Africa/Accra", "America/Manaus",
-    "Pacific/Pitcairn",
-)  # fmt: skip
 # On eight days, the first and the last of which are three weeks apart.
 DAYS_BEFORE = (21, 18, 15, 12, 9, 6, 3, 1)
 DAY_BEFORE_THE_ZONE = 25
@@ -55,10 +50,8 @@ IDENTIFY = """mutation($input: IdentifyTrackInput!) { identifyTrack(input: $inpu
 
 def home_by_day(home: Path, **settings: str) -> AbstractAsyncContextManager[Lares]:
     """A Lares where it is about noon. A change of the mode reaches back far enough for a slow machine."""
-    now = datetime.now(UTC)
-    place = min(PLACES, key=lambda place: abs(now.astimezone(ZoneInfo(place)).hour - 12))
     common = {
-        "LARES_TIME_ZONE": place,
+        "LARES_TIME_ZONE": where_it_is_noon(datetime.now(UTC)),
         "LARES_EVENT_GAP_SECONDS": "6",
         "LARES_ENTRY_DELAY_SECONDS": "3600",
     }
