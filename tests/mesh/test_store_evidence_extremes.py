@@ -9,6 +9,7 @@ from uuid import UUID
 import protovalidate
 import pytest
 
+from lares.reason.v1.assessment_pb2 import SEVERITY_UNSPECIFIED
 from lares.reason.v1.evidence_pb2 import RELATION_FAMILY, RELATION_UNWELCOME, Evidence
 from lares.reason.v1.reason_service_pb2 import AssessEventRequest
 from lares.scene.v1.scene_pb2 import ZONE_KIND_ENTRY, ZONE_KIND_PRIVATE, Line, Point, Zone
@@ -177,11 +178,13 @@ async def test_a_name_that_comes_while_its_event_is_assessed(store: Recorded) ->
     await store.assess(assessed(str(EVENT), ASSESSMENT, leased.revision, leased.digest))
     feedback = FeedbackRepository(store.database, lambda: store.now)
     for note in ("a neighbour", "again"):
-        await feedback.set(EVENT, UUID(ASSESSMENT), FEEDBACK_KIND_FALSE_ALARM, 0, note)
+        await feedback.set(EVENT, UUID(ASSESSMENT), FEEDBACK_KIND_FALSE_ALARM, SEVERITY_UNSPECIFIED, note)
     assert [one.note for one in await feedback.batch([ASSESSMENT])] == ["again"]
     (lease,) = await store.take()
     assert lease.assess.evidence == await evidence(store)
     assert lease.assess.evidence.tracks[0].identity.person_id == ada.id
     with pytest.raises(NotFound) as error:
-        await feedback.set(UUID(opened_by(2)), UUID(ASSESSMENT), FEEDBACK_KIND_FALSE_ALARM, 0, "")
+        await feedback.set(
+            UUID(opened_by(2)), UUID(ASSESSMENT), FEEDBACK_KIND_FALSE_ALARM, SEVERITY_UNSPECIFIED, ""
+        )
     assert error.value.reason == "ASSESSMENT_NOT_FOUND"
