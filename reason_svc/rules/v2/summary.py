@@ -18,8 +18,8 @@ def summarise(scene: EventScene, main: Subject | None) -> str:
     """Returns a text like `One person for 12 s at a window in the dark at Back garden, while nobody is at
     home.`; if nothing is seen, like `A car went in the dark at Drive.`"""
     if main is None:
-        changes = sorted(scene.evidence.changes, key=lambda change: (change.at, change.thing))
-        return _sentence(scene, [a_thing(name_of(changes[0])), WORDS[changes[0].kind]])
+        change = scene.main_change
+        return _sentence(scene, [a_thing(name_of(change)), WORDS[change.kind]])
     labels = [main.label, *sorted({one.label for one in scene.subjects} - {main.label})]
     counted = [_counted(label, _most_at_once(scene, label)) for label in labels[:MAX_LABELS]]
     words = [listed([*counted, "more"] if len(labels) > MAX_LABELS else counted)]
