@@ -43,7 +43,7 @@ def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
     """Derives tracks and light that the message does not give.
 
     Raises Invalid: NO_DETECTIONS, BAD_TIME_ZONE, BAD_TIME, BAD_SCORE, BAD_LABEL, BAD_BOX, BAD_ZONE, BAD_LINE,
-    BAD_TRACK, BAD_PERSON, BAD_PAST.
+    BAD_TRACK, BAD_PERSON.
     """
     if not message.detections and not message.changes:
         raise Invalid("evidence needs at least one detection or change", "NO_DETECTIONS")
@@ -199,8 +199,6 @@ def _check_ids(ids: Iterable[str], what: str, reason: str) -> None:
 def _past_event(
     message: evidence_pb2.PastEvent, kinds: Mapping[str, ZoneKind], time_zone: ZoneInfo
 ) -> PastEvent:
-    if not all(math.isfinite(stay.seconds) for stay in message.stays):
-        raise Invalid("a stay of a past event has no finite length", "BAD_PAST")
     started_at = _datetime(message.started_at, time_zone)
     return PastEvent(
         started_at=started_at,

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from mesh.scene.places import SceneZone, ZoneKind
-from reason_svc.evidence import EvidenceDetection, ExpectedVisit, HousePerson, Relation
+from reason_svc.evidence import (
+    ChangeKind,
+    EvidenceDetection,
+    ExpectedVisit,
+    HousePerson,
+    PastEvent,
+    Relation,
+    SceneChange,
+)
 from reason_svc.language_models.fact_prompt import NAMES_BEGIN, NAMES_END, fact_prompts
 from reason_svc.language_models.prompt_sanitizer import DATA_BEGIN, DATA_END
 from reason_svc.messages import evidence_of
@@ -154,6 +162,25 @@ def assert_harmless(text: str) -> None:
         facts = described[: described.index(NAMES_BEGIN)]
         calm = hostile("calm")[0]
         assert facts == calm[: calm.index(NAMES_BEGIN)] or text in ("", "home", "away", "night")
+
+
+@given(some.text())
+@pytest.mark.parametrize("known", HOSTILE)
+def test_what_a_thing_is_called_neither_ends_a_block_nor_begins_a_line(known: str, text: str) -> None:
+    for label in (known, text):
+        lines = described_things(label).split("\n")
+        assert [line for line in lines if "=" in line] == [DATA_BEGIN, DATA_END, NAMES_BEGIN, NAMES_END]
+        assert len(lines) == len(described_things("calm").split("\n"))
+        assert not {*"<>|[]{}`/"} & {*"".join(lines)}
+
+
+def described_things(label: str) -> str:
+    """The description of an event in which a thing, what went, and what was seen before are all called so."""
+    (found,) = VISIT.detections[:1]
+    told = event([replace(found, label=label)])
+    change = SceneChange(label, ChangeKind.WENT, found.captured_at)
+    past = PastEvent(found.captured_at, found.captured_at, (label,))
+    return fact_prompts(replace(told, changes=(change,), past=(past,)))[0].text
 
 
 def test_the_time_between_events_changes_nothing_else() -> None:
