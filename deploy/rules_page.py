@@ -121,8 +121,8 @@ def reliefs() -> Sequence[Row]:
         ),
         (
             "brief",
-            f"less than {BRIEF_SECONDS:g} s by day on the approach, at the door or in a place that no zone names, not"
-            " away",
+            f"less than {BRIEF_SECONDS:g} s by day on the approach, at the door or in a place that no zone names,"
+            " not away",
             _minus(weights.BRIEF_BY_DAY),
         ),
         (
@@ -145,7 +145,7 @@ def reliefs() -> Sequence[Row]:
         ("expected", "an expected visit", _minus(weights.EXPECTED)),
         (
             "present",
-            "somebody of the house has just arrived: for one person who came by an approach or to a door first",
+            "somebody of the house has just arrived: for one person who came first to an approach or a door",
             _minus(weights.PRESENT),
         ),
     )
