@@ -121,8 +121,8 @@ def reliefs() -> Sequence[Row]:
         ),
         (
             "brief",
-            f"less than {BRIEF_SECONDS:g} s by day on the approach, at the door or in a place that no zone names,"
-            " not away",
+            f"less than {BRIEF_SECONDS:g} s by day on the approach, at the door or in a place that no zone"
+            " names, not away",
             _minus(weights.BRIEF_BY_DAY),
         ),
         (
