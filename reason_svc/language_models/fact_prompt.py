@@ -16,7 +16,7 @@ from mesh.scene.tracks import Direction, ZoneVisit
 from reason_svc.evidence import ChangeKind, Evidence, Relation
 from reason_svc.language_models.event_prompt import EventPrompt, PromptLine
 from reason_svc.language_models.prompt_sanitizer import between_markers, sanitize
-from reason_svc.rules.v2.floors import is_beside, is_small_and_alone_in_water
+from reason_svc.rules.v2.floors import is_beside, seconds_alone_in_water
 from reason_svc.rules.v2.subject import EventScene, Subject, read_event
 from reason_svc.rules.v2.texts import PLACES, seconds_text
 
@@ -171,7 +171,7 @@ def _about_person(subject: Subject, scene: EventScene) -> list[str]:
     parts = [_identity(subject, scene.evidence)]
     if subject.height > TALL:
         parts.append("close to the camera")
-    if is_small_and_alone_in_water(subject, scene):
+    if seconds_alone_in_water(subject, scene) is not None:
         parts.append("small, and nobody taller is there")
     return parts
 
