@@ -249,10 +249,7 @@ BAD_TRACKS: dict[str, Callable[[Evidence], object]] = {
     "the same id": lambda one: setattr(one.tracks[1], "id", "one"),
     "a zone that does not exist": lambda one: setattr(one.tracks[0].visits[0], "zone_id", "moon"),
     "the ground without a kind": lambda one: setattr(one.tracks[0].visits[0], "zone_id", "ground"),
-    "a visit that ends before it starts": lambda one: (
-        one.tracks[0].visits[0].start_time.CopyFrom(one.detections[2].captured_at),
-        one.tracks[0].visits[0].end_time.CopyFrom(one.detections[0].captured_at),
-    ),
+    "a visit that ends before it starts": lambda one: seconds(one.tracks[0].visits[0].end_time, -10),
     "a visit that starts too early": lambda one: seconds(one.tracks[0].visits[0].start_time, -1),
     "a visit that ends too late": lambda one: seconds(one.tracks[0].visits[0].end_time, 1),
     "a visit of thousands of years": lambda one: seconds(one.tracks[0].visits[0].start_time, -60_000_000_000),
