@@ -17,7 +17,7 @@ from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, Event
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from mesh.config import Config
-from mesh.problems import Exhausted
+from mesh.problems import Exhausted, Invalid
 from mesh.retry import retry
 from mesh.rpc import Metadata, call
 from mesh.visible_text import visible
@@ -82,12 +82,12 @@ async def compare(config: Config, choice: Choice, apply: bool) -> None:
                     event_id=each.event.id, model=choice.model, prompt=choice.prompt
                 )
                 await call(events.ReassessEvent, request, headers=key)
-            print(f"{len(changed)} reassessments requested")
+            print(f"reassessment of {_events_text(len(changed))} requested")
 
 
 async def export(config: Config, path: Path) -> None:
     """Writes the events that have feedback in the form of labelled events, one JSON object a line, as
-    `make judge ARGS="--events FILE --evidence all"` reads them. Raises Unavailable."""
+    `make judge ARGS="--events FILE --evidence all"` reads them. Raises Unavailable, Invalid NOT_WRITTEN."""
     async with open_client(config) as (channel, key):
         events = EventServiceStub(channel)
         lines, seen = list[str](), set[str]()
@@ -96,8 +96,11 @@ async def export(config: Config, path: Path) -> None:
                 seen.add(feedback.event_id)
                 evidence = await _evidence(events, feedback.event_id, key)
                 lines.append(json.dumps(_labelled(feedback, evidence), ensure_ascii=False))
-        path.write_text("".join(f"{line}\n" for line in lines))
-        print(f"{len(lines)} events written to {path}")
+        try:
+            path.write_text("".join(f"{line}\n" for line in lines))
+        except OSError as error:
+            raise Invalid(f"{path}: {error.strerror or error}", "NOT_WRITTEN") from None
+        print(f"{_events_text(len(lines))} written to {path}")
 
 
 def _labelled(feedback: pb.Feedback, evidence: Evidence) -> dict[str, Any]:
@@ -197,10 +200,16 @@ def _word(assessment: Assessment) -> str:
 def _summary(compared: Sequence[Comparison], feedback: dict[str, pb.Feedback]) -> str:
     higher = sum(each.now.severity > each.before.severity for each in compared)
     lower = sum(each.now.severity < each.before.severity for each in compared)
-    lines = [f"{len(compared)} events: {higher} would have a higher severity, {lower} a lower one"]
+    count = _events_text(len(compared))
+    lines = [f"{count}: {higher} would have a higher severity, {lower} a lower one"]
     said = [(each, feedback[each.before.id]) for each in compared if each.before.id in feedback]
     if said:
         right_before = sum(each.before.severity == told.severity for each, told in said)
         right_now = sum(each.now.severity == told.severity for each, told in said)
-        lines.append(f"{len(said)} of them have feedback: {right_before} were right, {right_now} would be")
+        count = _events_text(len(said))
+        lines.append(f"{count} with feedback: {right_before} right now, {right_now} would be")
     return "\n".join(lines)
+
+
+def _events_text(count: int) -> str:
+    return "1 event" if count == 1 else f"{count} events"

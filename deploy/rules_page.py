@@ -57,7 +57,11 @@ def additions() -> Sequence[Row]:
             "other people in the same frame, in the dark or while the house is away",
             f"{_plus(weights.EACH_OTHER)} each, at most {_plus(weights.MOST_OTHERS)}",
         ),
-        ("vehicle", "a vehicle came in with a person in the dark", _plus(weights.CAME_BY_VEHICLE)),
+        (
+            "vehicle",
+            "a vehicle came in with a person in the dark, and nobody known is there",
+            _plus(weights.CAME_BY_VEHICLE),
+        ),
         ("unwelcome", "somebody has named a person who must not come", _plus(weights.UNWELCOME)),
         (
             "lying",
@@ -66,7 +70,11 @@ def additions() -> Sequence[Row]:
         ),
         ("water", "somebody small and alone is in the water", _plus(weights.IN_THE_WATER)),
         ("doubt", "a person is in a public zone that cannot be right", _plus(weights.DOUBTFUL_PLACE)),
-        ("combination", "a dog among sheep or other livestock", _plus(weights.DOG_AMONG_LIVESTOCK)),
+        (
+            "combination",
+            "a dog among sheep or other livestock, and nobody known is there",
+            _plus(weights.DOG_AMONG_LIVESTOCK),
+        ),
         (
             "arrived",
             "a vehicle comes onto private ground",
@@ -81,7 +89,7 @@ def additions() -> Sequence[Row]:
         ("taken", "a thing is gone while a person is there whom nobody named", _plus(weights.TAKEN)),
         (
             "went",
-            "a vehicle is gone that stood on the ground",
+            "a vehicle is gone that stood on the ground, and it is not somebody known who is there",
             f"{_plus(weights.VEHICLE_WENT)}, between midnight and five or away"
             f" {_plus(weights.VEHICLE_WENT_BY_STEALTH)}",
         ),
@@ -113,7 +121,8 @@ def reliefs() -> Sequence[Row]:
         ),
         (
             "brief",
-            f"less than {BRIEF_SECONDS:g} s by day on the approach or at the door, not away",
+            f"less than {BRIEF_SECONDS:g} s by day on the approach, at the door or in a place that no zone"
+            " names, not away",
             _minus(weights.BRIEF_BY_DAY),
         ),
         (
@@ -136,7 +145,7 @@ def reliefs() -> Sequence[Row]:
         ("expected", "an expected visit", _minus(weights.EXPECTED)),
         (
             "present",
-            "somebody of the house has just arrived: for one person at the approach or door",
+            "somebody of the house has just arrived: for one person who came first to an approach or a door",
             _minus(weights.PRESENT),
         ),
     )
@@ -170,7 +179,11 @@ def floors() -> Sequence[Row]:
             "`identifyTrack`",
         ),
         (critical, "a bear beside a person", "nothing"),
-        (critical, f"somebody small, alone in the water for {WATER_SECONDS:g} s", "nothing"),
+        (
+            critical,
+            f"somebody small in the water for {WATER_SECONDS:g} s while nobody taller is seen",
+            "nothing",
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """Converts between protobuf messages and the domain's types."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid5
@@ -17,15 +17,13 @@ from mesh.identity import NAMESPACE
 from mesh.labels import canonical
 from mesh.problems import Invalid
 from mesh.scene.daylight import Light, light_at
-from mesh.scene.messages import enum_value, ground_of, line_of, track_of, zone_of
-from mesh.scene.places import Ground, Place, SceneLine, SceneZone, ZoneKind
-from mesh.scene.tracks import SeenObject, derive_tracks
+from mesh.scene.messages import enum_value, ground_of, line_of, zone_of
+from mesh.scene.places import GROUND_ID, Place, ZoneKind
 from reason_svc.evidence import (
     Behaviour,
     ChangeKind,
     Evidence,
     EvidenceDetection,
-    EvidenceTrack,
     ExpectedVisit,
     Habit,
     HousePerson,
@@ -34,10 +32,10 @@ from reason_svc.evidence import (
     Relation,
     SceneChange,
 )
+from reason_svc.evidence_tracks import MAX_LABEL_LENGTH, derived_tracks, given_tracks
 from reason_svc.plain_text import plain_text
 from reason_svc.reasoner import UNKNOWN_MODEL, UNKNOWN_PROMPT, ScoreFactor
 
-MAX_LABEL_LENGTH = 64
 MAX_DETAIL_LENGTH = 500
 
 
@@ -51,6 +49,9 @@ def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
         raise Invalid("evidence needs at least one detection or change", "NO_DETECTIONS")
     time_zone = _time_zone(message.time_zone)
     detections = tuple(_detection(found, time_zone) for found in message.detections)
+    _check_ids((zone.id for zone in message.zones), "zones", "BAD_ZONE")
+    _check_ids((line.id for line in message.lines), "lines", "BAD_LINE")
+    _check_ids((person.id for person in message.people), "people", "BAD_PERSON")
     people = {person.id: _person(person) for person in message.people}
     zones = tuple(map(zone_of, message.zones))
     lines = tuple(map(line_of, message.lines))
@@ -64,9 +65,9 @@ def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
         zones=zones,
         lines=lines,
         ground=ground,
-        tracks=_given_tracks(message, zones, lines, people)
+        tracks=given_tracks(message, detections, zones, lines, people)
         if message.tracks
-        else _derived_tracks(detections, zones, lines, ground),
+        else derived_tracks(message.event_id, detections, zones, lines, ground),
         mode=message.mode,
         light=enum_value(Light, message.light),
         people=tuple(people.values()),
@@ -89,7 +90,7 @@ def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
         site_notes=tuple(message.site_notes),
         changes=tuple(
             SceneChange(
-                canonical(change.thing), kind, _datetime(change.time, time_zone), _place_of(change, kinds)
+                canonical(change.thing), kind, _change_time(change, time_zone), _place_of(change, kinds)
             )
             for change in message.changes
             if (kind := enum_value(ChangeKind, change.kind))
@@ -101,6 +102,12 @@ def evidence_of(message: evidence_pb2.Evidence) -> Evidence:
     if evidence.light is not None:
         return evidence
     return replace(evidence, light=light_at(evidence.began_at.astimezone(time_zone), time_zone.key))
+
+
+def _change_time(change: evidence_pb2.Change, time_zone: ZoneInfo) -> datetime:
+    if not change.HasField("time"):
+        raise Invalid("a change has no time", "BAD_TIME")
+    return _datetime(change.time, time_zone)
 
 
 def _place_of(change: evidence_pb2.Change, kinds: Mapping[str, ZoneKind]) -> Place | None:
@@ -181,39 +188,12 @@ def _detection(message: evidence_pb2.EvidenceDetection, zone: ZoneInfo) -> Evide
     )
 
 
-def _given_tracks(
-    message: evidence_pb2.Evidence,
-    zones: Sequence[SceneZone],
-    lines: Sequence[SceneLine],
-    people: Mapping[str, HousePerson],
-) -> tuple[EvidenceTrack, ...]:
-    """Raises Invalid: BAD_TRACK, BAD_PERSON."""
-    tracks = []
-    for given in message.tracks:
-        scene = track_of(given, zones, lines, len(message.detections))
-        scene = replace(scene, label=canonical(plain_text(scene.label, MAX_LABEL_LENGTH)))
-        named = given.identity.person_id
-        person = _known(people, named, f"track {given.id!r}") if named else None
-        tracks.append(EvidenceTrack(given.id, scene, person, looked_at=given.HasField("identity")))
-    return tuple(tracks)
-
-
-def _derived_tracks(
-    detections: Sequence[EvidenceDetection],
-    zones: Sequence[SceneZone],
-    lines: Sequence[SceneLine],
-    ground: Ground | None,
-) -> tuple[EvidenceTrack, ...]:
-    """Without boxes there are no tracks."""
-    seen = [
-        SeenObject(found.label, found.score, found.box, found.captured_at, found.media_id, found.stands)
-        for found in detections
-        if found.box
-    ]
-    if len(seen) < len(detections):
-        return ()
-    tracks = derive_tracks(seen, zones, lines, ground)
-    return tuple(EvidenceTrack(detections[track.indexes[0]].id, track) for track in tracks)
+def _check_ids(ids: Iterable[str], what: str, reason: str) -> None:
+    known: set[str] = set()
+    for one in ids:
+        if one in known or one == GROUND_ID:
+            raise Invalid(f"{one!r} cannot be the id of one of the {what}: it means something else", reason)
+        known.add(one)
 
 
 def _past_event(

@@ -51,7 +51,9 @@ class Event:
     ended_at: Timestamp = message_field("ended_at")
     closed: bool = message_field("closed", description="No later detection can become part of it.")
     labels: list[str] = message_field(
-        "labels", to_list, description="The labels of its detections, sorted, each once."
+        "labels",
+        to_list,
+        description="The labels of its detections, or of the vehicles that have left, sorted, each once.",
     )
 
     zones: list[strawberry.ID] = message_field(

@@ -2,13 +2,13 @@
 # (Strawberry's decorators are typed as Any if they are given a description.)
 """What an event is assessed from: what was frozen when it opened, and what follows from its detections."""
 
-from collections.abc import Mapping
 from enum import Enum
 
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.schema.message_fields import message_field, optional_message_field, round_float32, to_list
+from gateway.schema.people import PersonRelation
 from gateway.schema.scene import CameraGround, CameraLine, CameraZone, CameraZoneKind
 from lares.reason.v1 import evidence_pb2
 from lares.scene.v1 import scene_pb2
@@ -33,6 +33,12 @@ class CrossingDirection(Enum):
 class HabitBehaviour(Enum):
     PASSING = evidence_pb2.BEHAVIOUR_PASSING
     STAYING = evidence_pb2.BEHAVIOUR_STAYING
+
+
+@strawberry.enum(name="ChangeKind")
+class SceneChangeKind(Enum):
+    CAME = evidence_pb2.CHANGE_KIND_CAME
+    WENT = evidence_pb2.CHANGE_KIND_WENT
 
 
 @strawberry.type(
@@ -82,8 +88,7 @@ class EventTrack:
 
     @strawberry.field(description="In order of time.")
     def visits(self) -> list[TrackVisit]:
-        zones = {zone.id: zone for zone in self.evidence.zones}
-        return [_visit(visit, zones) for visit in self.message.visits]
+        return [_visit(visit, self.evidence) for visit in self.message.visits]
 
 
 @strawberry.type(name="Stay", description="How long things of one label were in one place, added up.")
@@ -119,6 +124,44 @@ class CameraHabit:
     days: int = message_field("days")
 
 
+@strawberry.type(name="KnownPerson", description="Somebody whom the house knew when the event opened.")
+class EvidencePerson:
+    message: strawberry.Private[evidence_pb2.Person]
+    id: strawberry.ID = message_field("id")
+    name: str = message_field("name")
+    relation: PersonRelation = message_field("relation")
+
+
+@strawberry.type(name="DueVisit", description="A visit that was expected when the event opened.")
+class EvidenceVisit:
+    message: strawberry.Private[evidence_pb2.ExpectedVisit]
+    id: strawberry.ID = message_field("id")
+    name: str = message_field("name")
+    labels: list[str] = message_field("labels", to_list, description="What was expected. Empty: people.")
+    zone_ids: list[strawberry.ID] = message_field(
+        "zone_ids", to_list, description="Where in the picture. Empty: everywhere."
+    )
+
+
+@strawberry.type(
+    name="Change", description="A vehicle that has come to stay, or that stood there and has left."
+)
+class EvidenceChange:
+    message: strawberry.Private[evidence_pb2.Change]
+    evidence: strawberry.Private[evidence_pb2.Evidence]
+    thing: str = message_field("thing", description="Its label.")
+    kind: SceneChangeKind = message_field("kind")
+    at: Timestamp = message_field(
+        "time", description="CAME: when it was first seen. WENT: the first frame that lacks it."
+    )
+
+    @strawberry.field(description="Null if the camera's zones and ground say nothing of its place. " + GROUND)
+    def zone(self) -> CameraZone | None:
+        if not self.message.zone_id:
+            return None
+        return _zone(self.message.zone_id, self.message.zone_kind, self.evidence)
+
+
 @strawberry.type(
     name="Evidence",
     description="What an event is assessed from. Everything but the tracks was frozen when it opened, so "
@@ -140,7 +183,18 @@ class EventEvidence:
     ground: CameraGround = message_field("ground")
     zones: list[CameraZone] = message_field("zones", list_of=CameraZone)
     lines: list[CameraLine] = message_field("lines", list_of=CameraLine)
+    people: list[EvidencePerson] = message_field(
+        "people", list_of=EvidencePerson, description="The people whom the house knew when the event opened."
+    )
     present_person_ids: list[strawberry.ID] = message_field("present_person_ids", to_list)
+    expected_visits: list[EvidenceVisit] = message_field(
+        "expected",
+        list_of=EvidenceVisit,
+        description="Those that were expected on this camera when the event opened.",
+    )
+    site_notes: list[str] = message_field(
+        "site_notes", to_list, description="For language models. The rules read none."
+    )
     past: list[EventBefore] = message_field(
         "past", list_of=EventBefore, description="The camera's events of the hour before, the oldest first."
     )
@@ -154,17 +208,29 @@ class EventEvidence:
         "left_out", to_list, description="What was shortened, because it would have been too large."
     )
 
+    @strawberry.field(
+        description="A vehicle that has left is an event of its own, without detections. One that has come "
+        "to stay is told in the event in which it came."
+    )
+    def changes(self) -> list[EvidenceChange]:
+        return [EvidenceChange(message=one, evidence=self.message) for one in self.message.changes]
+
     @strawberry.field(description="In order of their first frame. Empty in evidence of an earlier version.")
     def tracks(self) -> list[EventTrack]:
         return [EventTrack(message=track, evidence=self.message) for track in self.message.tracks]
 
 
-def _visit(message: scene_pb2.Visit, zones: Mapping[str, scene_pb2.Zone]) -> TrackVisit:
-    zone = zones.get(message.zone_id) or scene_pb2.Zone(id=message.zone_id, kind=message.kind)
+def _visit(message: scene_pb2.Visit, evidence: evidence_pb2.Evidence) -> TrackVisit:
     micros = message.end_time.ToMicroseconds() - message.start_time.ToMicroseconds()
     return TrackVisit(
-        zone=CameraZone(message=zone),
+        zone=_zone(message.zone_id, message.kind, evidence),
         started_at=message.start_time,
         ended_at=message.end_time,
         seconds=micros / 1e6,
     )
+
+
+def _zone(id: str, kind: scene_pb2.ZoneKind.ValueType, evidence: evidence_pb2.Evidence) -> CameraZone:
+    """The zone of this id; if none has it, one of this kind, as the camera's ground makes it."""
+    known = next((zone for zone in evidence.zones if zone.id == id), None)
+    return CameraZone(message=known or scene_pb2.Zone(id=id, kind=kind))

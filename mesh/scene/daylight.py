@@ -11,11 +11,16 @@ from enum import IntEnum
 from functools import cache
 from importlib.resources import files
 from math import asin, atan2, cos, degrees, radians, sin
+from zoneinfo import ZoneInfo
 
 # The sun is so far below the horizon when street lamps have come on.
 DARK_BELOW_DEGREES = -2.0
 # Where the database has no place: dark from 20:00 to 7:00.
 DARK_FROM, DARK_UNTIL = 20, 7
+# The sun is so high that it is bright in the whole time zone and under clouds, too; where the database has no
+# place, between these hours.
+BRIGHT_ABOVE_DEGREES = 3.0
+BRIGHT_FROM, BRIGHT_UNTIL = 9, 16
 
 ISO_6709 = re.compile(r"([+-])(\d{2})(\d{2})(\d{2})?([+-])(\d{3})(\d{2})(\d{2})?")
 J2000 = datetime(2000, 1, 1, 12, tzinfo=UTC)
@@ -36,6 +41,14 @@ def light_at(time: datetime, time_zone: str) -> Light:
     else:
         dark = sun_elevation(time, *place) < DARK_BELOW_DEGREES
     return Light.DARK if dark else Light.DAYLIGHT
+
+
+def is_broad_daylight(time: datetime, time_zone: str) -> bool:
+    """Whether a picture that was taken then shows what there is, by the light. `time` is aware."""
+    place = _places().get(time_zone)
+    if place is None:
+        return BRIGHT_FROM <= time.astimezone(ZoneInfo(time_zone)).hour < BRIGHT_UNTIL
+    return sun_elevation(time, *place) >= BRIGHT_ABOVE_DEGREES
 
 
 def sun_elevation(time: datetime, latitude: float, longitude: float) -> float:

@@ -2,16 +2,21 @@
 long, not where its boxes were. The descriptions of the prompts v2.
 
 What people wrote (names, notes) stands in a block of its own, sanitized; the facts name places and people by
-numbers. The wording is part of the released prompts: it does not change.
+letters. The wording is part of the released prompts: it does not change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from string import ascii_uppercase
+from typing import TypeVar
 
 from mesh.scene.daylight import Light
-from mesh.scene.tracks import Direction
+from mesh.scene.doubts import TALL
+from mesh.scene.places import ZoneKind
+from mesh.scene.tracks import Direction, ZoneVisit
 from reason_svc.evidence import ChangeKind, Evidence, Relation
 from reason_svc.language_models.event_prompt import EventPrompt, PromptLine
 from reason_svc.language_models.prompt_sanitizer import between_markers, sanitize
+from reason_svc.rules.v2.floors import is_beside, seconds_alone_in_water
 from reason_svc.rules.v2.subject import EventScene, Subject, read_event
 from reason_svc.rules.v2.texts import PLACES, seconds_text
 
@@ -37,7 +42,11 @@ RELATIONS = {
     Relation.STAFF: "staff",
     Relation.UNWELCOME: "somebody who must not come",
 }
-PHRASES = {Direction.INWARDS: "crossed a line inwards", Direction.OUTWARDS: "crossed a line outwards"}
+DOUBTED = "somewhere (what is drawn there cannot be right)"
+DIRECTIONS = {Direction.INWARDS: "inwards", Direction.OUTWARDS: "outwards"}
+CLEAR_SCORE = 0.6
+
+T = TypeVar("T")
 
 
 def fact_prompts(evidence: Evidence) -> list[EventPrompt]:
@@ -60,14 +69,14 @@ def _prompt(
     shown = subjects if len(subjects) <= most else subjects[: most - 1]
     others = subjects[len(shown) :]
     lines = [PromptLine(one.label, tuple(one.detections)) for one in shown]
-    facts = [_fact(one, scene.evidence) for one in shown]
+    facts = [_fact(one, scene) for one in shown]
     if others:
         lines.append(PromptLine("other things", tuple(found for one in others for found in one.detections)))
         facts.append(f"{len(others)} other things, seen for shorter")
     text = between_markers([
         *_circumstances(scene), *(f"{number}. {fact}" for number, fact in enumerate(facts, 1))
     ])  # fmt: skip
-    names = [NAMES_BEGIN, *_names(scene.evidence, notes, note_length), NAMES_END]
+    names = [NAMES_BEGIN, *_names(scene.evidence, shown, notes, note_length), NAMES_END]
     return EventPrompt("\n".join((text, "", *names)), tuple(lines))
 
 
@@ -108,64 +117,98 @@ def _most_people(scene: EventScene) -> int:
     return max(map(frames.count, {*frames}), default=0)
 
 
-def _fact(subject: Subject, evidence: Evidence) -> str:
-    label = sanitize(subject.label, MAX_LABEL_LENGTH) or "something"
-    photos = len(subject.frames)
-    parts = [f"{label} in {photos} photo{'s' if photos > 1 else ''}", _behaviour(subject, evidence)]
-    parts += [PHRASES[crossing.direction] for crossing in subject.track.scene.crossings[:MAX_VISITS]]
+def _fact(subject: Subject, scene: EventScene) -> str:
+    parts = [_seen(subject), _behaviour(subject, scene.evidence)]
+    if crossings := subject.track.scene.crossings[:MAX_VISITS]:
+        parts.append(f"crossed a line {', then '.join(DIRECTIONS[one.direction] for one in crossings)}")
     if subject.track.scene.stationary:
         parts.append("did not move")
     if subject.lying() or subject.seems_to_lie:
         parts.append("lies on the ground")
     if subject.is_person:
-        parts.append(_identity(subject, evidence))
-        parts.append(f"at most {subject.height:.0%} of the picture's height")
-    habits = [one for one in evidence.habits if one.label == subject.label]
+        parts += _about_person(subject, scene)
+    elif not subject.is_vehicle and any(is_beside(subject, person) for person in scene.people):
+        parts.append("beside a person")
+    habits = [one for one in scene.evidence.habits if one.label == subject.label]
     if habits:
         parts.append(f"such things were here at this hour on {habits[0].days_seen} of {habits[0].days} days")
-    parts.append(f"the detector is at most {subject.best_score:.0%} certain")
     return "; ".join(parts)
 
 
+def _seen(subject: Subject) -> str:
+    """How certain it is, in words: a small model takes `80% certain` for doubt, or for the score."""
+    label, photos = sanitize(subject.label, MAX_LABEL_LENGTH) or "something", len(subject.frames)
+    how = "seen"
+    if subject.is_faint:
+        how = "faintly seen"
+    elif subject.best_score >= CLEAR_SCORE and photos > 1:
+        how = "clearly seen"
+    return f"{label}, {how} in {photos} photo{'s' if photos > 1 else ''}"
+
+
 def _behaviour(subject: Subject, evidence: Evidence) -> str:
-    """A text like `passed by on public ground (place 1) in 11 s`."""
+    """A text like `passed by on public ground (place A) in 11 s`."""
     visits = subject.track.scene.visits[:MAX_VISITS]
-    numbers = {zone.id: f" (place {number})" for number, zone in enumerate(evidence.zones, 1)}
+    letters = {zone.id: f" (place {letter})" for letter, zone in _lettered(evidence.zones)}
     if not visits:
         return f"was seen for {seconds_text(subject.duration)}, nobody has said what this place is"
-    first = visits[0].place
-    if subject.in_public_only and subject.passes:
-        where = f"{PLACES[first.kind]}{numbers.get(first.zone_id, '')}"
-        return f"passed by {where} in {seconds_text(subject.duration)}"
-    return ", then ".join(
-        f"was {PLACES[visit.place.kind]}{numbers.get(visit.place.zone_id, '')}"
-        f" {f'for {seconds_text(visit.seconds)}' if visit.seconds >= 1 else 'for a moment'}"
-        for visit in visits
+    places = [_place(visit, subject, letters) for visit in visits]
+    if subject.in_public_only and not subject.in_doubted_zone and subject.passes:
+        return f"passed by {places[0]} in {seconds_text(subject.duration)}"
+    return "was " + ", then ".join(
+        f"{place} for {seconds_text(visit.seconds)}" if visit.seconds >= 1 else place
+        for place, visit in zip(places, visits, strict=True)
     )
+
+
+def _place(visit: ZoneVisit, subject: Subject, letters: Mapping[str, str]) -> str:
+    if visit.place.kind is ZoneKind.PUBLIC and subject.in_doubted_zone:
+        return DOUBTED
+    return f"{PLACES[visit.place.kind]}{letters.get(visit.place.zone_id, '')}"
+
+
+def _about_person(subject: Subject, scene: EventScene) -> list[str]:
+    parts = [_identity(subject, scene.evidence)]
+    if subject.height > TALL:
+        parts.append("close to the camera")
+    if seconds_alone_in_water(subject, scene) is not None:
+        parts.append("small, and nobody taller is there")
+    return parts
 
 
 def _identity(subject: Subject, evidence: Evidence) -> str:
     person = subject.track.person
     if person is None:
-        return "looked at and not known" if subject.track.looked_at else "nobody has said who this is"
-    known = [one.id for one in evidence.people]
-    number = f" (person {known.index(person.id) + 1})" if person.id in known else ""
+        unknown = "is nobody whom the house knows"
+        return unknown if subject.track.looked_at else "nobody has said who this is"
+    letter = {one.id: f" (person {letter})" for letter, one in _lettered(evidence.people)}.get(person.id, "")
     relation = RELATIONS[person.relation] if person.relation else "somebody known"
-    return f"somebody has said that this is {relation}{number}"
+    return f"somebody has said that this is {relation}{letter}"
 
 
-def _names(evidence: Evidence, notes: int, note_length: int) -> list[str]:
-    named = {one.person.id for one in evidence.tracks if one.person}
+def _lettered(things: Sequence[T]) -> Iterator[tuple[str, T]]:
+    """The things with letters: A to Z, then AA, BB and so on. A number would be taken for that of a line."""
+    for number, thing in enumerate(things):
+        rounds, letter = divmod(number, len(ascii_uppercase))
+        yield ascii_uppercase[letter] * (rounds + 1), thing
+
+
+def _names(evidence: Evidence, shown: Sequence[Subject], notes: int, note_length: int) -> list[str]:
+    """The names of the places and people that the facts name by their letters. A model takes the name of any
+    other place for one where something happened."""
+    visited = {visit.place.zone_id for one in shown for visit in one.track.scene.visits[:MAX_VISITS]}
+    named = {one.track.person.id for one in shown if one.is_person and one.track.person}
     lines = [f"camera: {sanitize(evidence.camera_name, MAX_NAME_LENGTH) or 'unnamed'}"]
     if evidence.mode not in MODES:
         lines.append(f"mode: {sanitize(evidence.mode, MAX_NAME_LENGTH) or 'unnamed'}")
     lines += [
-        f"place {number}: {sanitize(zone.name, MAX_NAME_LENGTH) or 'unnamed'}"
-        for number, zone in enumerate(evidence.zones, 1)
+        f"place {letter}: {sanitize(zone.name, MAX_NAME_LENGTH) or 'unnamed'}"
+        for letter, zone in _lettered(evidence.zones)
+        if zone.id in visited
     ]
     lines += [
-        f"person {number}: {sanitize(person.name, MAX_NAME_LENGTH) or 'unnamed'}"
-        for number, person in enumerate(evidence.people, 1)
+        f"person {letter}: {sanitize(person.name, MAX_NAME_LENGTH) or 'unnamed'}"
+        for letter, person in _lettered(evidence.people)
         if person.id in named
     ]
     lines += [

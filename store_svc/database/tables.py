@@ -172,6 +172,11 @@ vehicles = Table(
     Column("missed", Integer, nullable=False),
     Column("missed_at", TIME),
     Column("event_id", Uuid, nullable=False),  # in which it came
+    # Capture times: of the last frame that surely showed it, and of the last one since it was seen in which a
+    # vehicle moved there.
+    Column("sure_at", TIME, nullable=False),
+    Column("moved_at", TIME),
+    Column("accompanied", Integer, nullable=False),  # frames that showed something else beside it
     Index("vehicles_of_camera", "camera_id"),
 )
 

@@ -3,6 +3,7 @@
 It is kept as the bytes of a CameraScene message, which is checked whenever it changes. Pure.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import dist, inf, isfinite
@@ -147,7 +148,9 @@ def _check_polygon(item: scene_pb2.Zone | Mask, kind: str) -> None:
 
     polygon = shapely.Polygon(corners)
     if not polygon.is_valid:
-        raise _bad(item, kind, f"it is no simple polygon: {shapely.is_valid_reason(polygon)}")
+        # Corners are 32-bit floats: where two edges cross has more digits.
+        reason = re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.4g}", shapely.is_valid_reason(polygon))
+        raise _bad(item, kind, f"it is no simple polygon: {reason}")
     if polygon.area <= LEAST_AREA:
         raise _bad(item, kind, f"its area is not above {LEAST_AREA} of the picture")
 

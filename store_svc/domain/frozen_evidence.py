@@ -131,33 +131,35 @@ def person_message(person: KnownPerson) -> Person:
 
 
 def _limited(body: Evidence) -> Evidence:
-    """Leaves out what makes the body too large, and says so in it. What goes first matters least; nothing of
-    it can hide a danger: notes are for language models only, the others can only lower a score."""
+    """Leaves out what makes the body too large, and says so in it. Nothing of it hides a danger as long as
+    something else can go: notes are for language models only, habits, expected visits and people who are
+    present can only lower a score, and whom somebody has named is kept with the name. Events before, of which
+    the oldest go first, can raise it."""
     left_out = list(body.left_out)
     if len(body.past) > MOST_PAST:
         del body.past[: len(body.past) - MOST_PAST]
         left_out.append("past")
-    for name, place in (("past", 0), ("site_notes", -1), ("habits", -1), ("expected", -1), ("people", -1)):
+    for name, place in (("site_notes", -1), ("habits", -1), ("expected", -1), ("people", -1), ("past", 0)):
         items: Any = getattr(body, name)
         while items and body.ByteSize() > MOST_BYTES - 100:  # the rest is for `left_out`
             del items[place]
             if name not in left_out:
                 left_out.append(name)
-    if "people" in left_out:
-        known = {person.id for person in body.people}
-        present = [id for id in body.present_person_ids if id in known]
-        body.present_person_ids[:] = present
+            if name == "people":
+                known = {person.id for person in items}
+                body.present_person_ids[:] = [id for id in body.present_person_ids if id in known]
     body.left_out[:] = left_out
     return body
 
 
 def with_change(frozen: FrozenEvidence, change: Change) -> FrozenEvidence:
-    """The same with a change more, unless the body would become too large."""
+    """The same with a change more. Of more than MOST_CHANGES, the last ones are left out."""
     body = Evidence.FromString(frozen.body)
-    body.changes.append(change)
-    if len(body.changes) > MOST_CHANGES or body.ByteSize() > MOST_BYTES:
-        return frozen
-    return replace(frozen, body=_bytes(body))
+    if len(body.changes) < MOST_CHANGES:
+        body.changes.append(change)
+    elif "changes" not in body.left_out:
+        body.left_out.append("changes")
+    return replace(frozen, body=_bytes(_limited(body)))
 
 
 def change_of(vehicle: Vehicle, kind: ChangeKind.ValueType, at: int, surroundings: Surroundings) -> Change:

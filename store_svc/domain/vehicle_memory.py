@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
+from mesh.scene.daylight import is_broad_daylight
 from mesh.scene.geometry import Box, area, common_area, likeness
 from mesh.scene.tracks import SAME, VEHICLES
-from store_svc.times import SECOND
+from store_svc.times import SECOND, moment
 
 # A vehicle stands there once it was seen in that many frames over that time, and has left when so many
 # frames in a row, over that time, lack it.
@@ -23,6 +24,12 @@ MOST_VEHICLES = 64  # of one camera
 # A vehicle that is known to stand there is still seen if the detector is no longer sure of it. What covers so
 # much of its box hides it, if it is certain enough not to be a ghost: nobody knows then whether it is there.
 SEEN_SCORE, HIDING_SCORE, HIDING_SHARE = 0.15, 0.3, 0.5
+
+# A place that is too dark looks empty, so in the dark a vehicle has left only if one was seen moving there: a
+# certain finding that touches its box but does not hide it, so soon after a frame that showed the vehicle
+# with this share of its best score, and so soon before the first one that lacks it. What the dusk makes fade
+# is not sure any more when a car passes.
+MOVED_TIME, SURE_SHARE = 120 * SECOND, 0.5
 
 
 class SeenThing(NamedTuple):
@@ -42,6 +49,10 @@ class Vehicle:
     the mean of all `frames` that showed it. `looked_at` is the capture time of the latest frame that showed
     or lacked it, `missed` the number of frames that lack it since it was last seen, and `missed_at` the
     capture time of the first of them. `event_id` is the event in which it came.
+
+    `sure_at` is the capture time of the latest frame that surely showed it, `moved_at` that of the latest one
+    since it was last seen in which a vehicle moved there, and `accompanied` the number of frames that showed
+    something else beside it.
     """
 
     id: UUID
@@ -51,9 +62,12 @@ class Vehicle:
     first_at: int
     last_at: int
     looked_at: int
+    sure_at: int
     frames: int = 1
+    accompanied: int = 0
     missed: int = 0
     missed_at: int | None = None
+    moved_at: int | None = None
     event_id: UUID | None = None
 
     @property
@@ -68,8 +82,9 @@ class Vehicle:
             and self.looked_at - self.missed_at >= LEFT_TIME
         )
 
-    def see(self, thing: SeenThing, at: int) -> None:
+    def see(self, thing: SeenThing, at: int, *, accompanied: bool) -> None:
         self.frames += 1
+        self.accompanied += accompanied
         old, new = self.box, thing.box
         self.box = (
             old[0] + (new[0] - old[0]) / self.frames,
@@ -80,13 +95,30 @@ class Vehicle:
         if thing.score > self.score:
             self.label, self.score = thing.label, thing.score
         self.last_at = self.looked_at = at
-        self.missed, self.missed_at = 0, None
+        if thing.score >= SURE_SHARE * self.score:
+            self.sure_at = at
+        self.missed, self.missed_at, self.moved_at = 0, None, None
 
     def miss(self, at: int) -> None:
         if self.missed_at is None:
             self.missed_at = at
         self.missed += 1
         self.looked_at = at
+
+    def leaves_with(self, thing: SeenThing, at: int) -> bool:
+        """Whether this vehicle, which moves, can be it: it has just been there."""
+        return (
+            at - self.sure_at <= MOVED_TIME
+            and thing.score >= HIDING_SCORE
+            and common_area(self.box, thing.box) > 0
+            and not self.is_hidden_by(thing)
+        )
+
+    def moved_before(self, at: int) -> bool:
+        """Whether a vehicle moved there shortly before the first frame that lacks it, of which this may be
+        the first."""
+        first = at if self.missed_at is None else self.missed_at
+        return self.moved_at is not None and first - self.moved_at <= MOVED_TIME
 
     def is_hidden_by(self, thing: SeenThing) -> bool:
         return thing.score >= HIDING_SCORE and common_area(self.box, thing.box) >= HIDING_SHARE * area(
@@ -108,8 +140,8 @@ NOTHING = Look()
 
 
 class VehicleMemory:
-    """The vehicles of one camera, by id. `newest_at` is the latest capture time of its media so far, and
-    `changed` the ids of those that have come, changed or gone.
+    """The vehicles of one camera in this time zone (an IANA name), by id. `newest_at` is the latest capture
+    time of its media so far, and `changed` the ids of those that have come, changed or gone.
 
     Capture time decides. A frame that was captured before the one that a vehicle was last looked for in
     changes nothing of it, and one that was captured before the newest media brings no vehicle: what came
@@ -117,38 +149,38 @@ class VehicleMemory:
     same.
     """
 
-    def __init__(self, vehicles: Iterable[Vehicle], newest_at: int) -> None:
+    def __init__(self, vehicles: Iterable[Vehicle], newest_at: int, time_zone: str) -> None:
         self.vehicles = {vehicle.id: vehicle for vehicle in vehicles}
         self.changed: set[UUID] = set()
         self.newest_at = newest_at
+        self._time_zone = time_zone
 
-    def look(self, at: int, things: Sequence[SeenThing]) -> Look:
-        """`things` are all findings of a frame: those below the threshold tell, too, that a vehicle is still
-        there."""
+    def look(self, at: int, things: Sequence[SeenThing], findings: int) -> Look:
+        """`things` are the findings of a frame that can matter: those below the threshold tell, too, that a
+        vehicle is still there. `findings` is the number of all."""
         seen = [thing for thing in things if thing.label in VEHICLES and thing.score >= SEEN_SCORE]
         self._forget(at)
         standing = self._standing(at, seen)
-        came, left = self._look_for_all(at, seen, things)
+        came, left = self._look_for_all(at, seen, things, findings)
         if at >= self.newest_at:
             for thing in seen:
-                self._remember(at, thing)
+                self._remember(at, thing, findings)
         return Look(standing, came, left) if standing or came or left else NOTHING
 
     def _standing(self, at: int, seen: Sequence[SeenThing]) -> frozenset[UUID]:
         """The kept ones among these things that show vehicles that stood there before this frame."""
         stood = [each for each in self.vehicles.values() if each.stands and each.first_at <= at]
         return frozenset(
-            thing.detection_id
-            for thing in seen
-            if thing.detection_id and any(likeness(each.box, thing.box) >= SAME for each in stood)
+            thing.detection_id for thing in seen if thing.detection_id and _shows_one(thing, stood)
         )
 
     def _look_for_all(
-        self, at: int, seen: Sequence[SeenThing], things: Sequence[SeenThing]
+        self, at: int, seen: Sequence[SeenThing], things: Sequence[SeenThing], findings: int
     ) -> tuple[list[Vehicle], list[Vehicle]]:
         """Returns who is known to stand there from now on, and who has left."""
         came: list[Vehicle] = []
         left: list[Vehicle] = []
+        stood_before = [vehicle for vehicle in self.vehicles.values() if vehicle.stands]
         for vehicle in list(self.vehicles.values()):
             if at <= vehicle.looked_at:
                 continue
@@ -157,12 +189,19 @@ class VehicleMemory:
                 seen, key=lambda thing: (likeness(vehicle.box, thing.box), thing.score), default=None
             )
             if likest and likeness(vehicle.box, likest.box) >= SAME:
-                vehicle.see(likest, at)
+                vehicle.see(likest, at, accompanied=findings > 1)
                 if vehicle.stands and not stood:
                     came.append(vehicle)
-            elif any(vehicle.is_hidden_by(thing) for thing in things):
-                continue
             else:
+                if any(
+                    vehicle.leaves_with(thing, at) for thing in seen if not _shows_one(thing, stood_before)
+                ):
+                    vehicle.moved_at = at
+                    self.changed.add(vehicle.id)
+                if any(vehicle.is_hidden_by(thing) for thing in things) or not self._can_tell(
+                    vehicle, at, findings
+                ):
+                    continue
                 vehicle.miss(at)
                 if vehicle.has_left:
                     del self.vehicles[vehicle.id]
@@ -173,6 +212,18 @@ class VehicleMemory:
             self._replace_earlier(vehicle)
         return sorted(came, key=_age), _distinct(sorted(left, key=_age))
 
+    def _can_tell(self, vehicle: Vehicle, at: int, findings: int) -> bool:
+        """Whether a frame that does not show the vehicle would show it if it were there.
+
+        In the dark nobody knows. Nor does a frame in which nothing at all is found, not even a ghost, if most
+        of those that showed the vehicle showed more: the camera is covered, or blinded. What is not known to
+        stand there is missed in any case, or those who pass by night would add up to one that stands.
+        """
+        if not vehicle.stands or vehicle.moved_before(at):
+            return True
+        blind = findings == 0 and 2 * vehicle.accompanied > vehicle.frames
+        return not blind and is_broad_daylight(moment(at), self._time_zone)
+
     def _replace_earlier(self, vehicle: Vehicle) -> None:
         """Forgets what stood in the same place before it and was not seen since it came."""
         thing = SeenThing(vehicle.label, vehicle.score, vehicle.box)
@@ -180,14 +231,16 @@ class VehicleMemory:
             if other.last_at < vehicle.first_at and other.is_hidden_by(thing):
                 self._drop(other)
 
-    def _remember(self, at: int, thing: SeenThing) -> None:
+    def _remember(self, at: int, thing: SeenThing, findings: int) -> None:
         """Remembers a kept vehicle that was not there before."""
         if thing.detection_id is None:
             return
-        if any(likeness(vehicle.box, thing.box) >= SAME for vehicle in self.vehicles.values()):
+        if _shows_one(thing, self.vehicles.values()):
             return
         id = thing.detection_id
-        self.vehicles[id] = Vehicle(id, thing.label, thing.score, thing.box, at, at, at)
+        self.vehicles[id] = Vehicle(
+            id, thing.label, thing.score, thing.box, at, at, at, at, accompanied=int(findings > 1)
+        )
         self.changed.add(id)
         if len(self.vehicles) > MOST_VEHICLES:
             self._drop(min(self.vehicles.values(), key=lambda each: (each.stands, each.last_at, each.id)))
@@ -200,6 +253,10 @@ class VehicleMemory:
     def _drop(self, vehicle: Vehicle) -> None:
         del self.vehicles[vehicle.id]
         self.changed.add(vehicle.id)
+
+
+def _shows_one(thing: SeenThing, vehicles: Iterable[Vehicle]) -> bool:
+    return any(likeness(vehicle.box, thing.box) >= SAME for vehicle in vehicles)
 
 
 def _distinct(left: Sequence[Vehicle]) -> list[Vehicle]:

@@ -152,7 +152,8 @@ class MediaDetectedRecorder:
         items = [item for item in items if not cameras[item.camera_id].deleted]
         first, recorded = await _first_of_each(connection, items)
         decided = [apply_policy(item, self._policy_of(item, cameras[item.camera_id])) for item in first]
-        memories = await VehicleMemories.load(connection, decided)
+        zones = {id: camera.zone_or(self._time_zone) for id, camera in cameras.items()}
+        memories = await VehicleMemories.load(connection, decided, zones)
         new = memories.recognise(decided)
         assembled = await self._assemble(connection, new, memories.departures)
         memories.set_events(assembled.event_of_frame)

@@ -77,7 +77,10 @@ class VehicleMemories:
         self._came_in: dict[UUID, tuple[UUID, int]] = {}
 
     @classmethod
-    async def load(cls, connection: Connection, new: Sequence[DecidedMedia]) -> "VehicleMemories":
+    async def load(
+        cls, connection: Connection, new: Sequence[DecidedMedia], time_zones: Mapping[str, str]
+    ) -> "VehicleMemories":
+        """`time_zones` are the IANA names of the cameras' zones, by camera."""
         rows = await _LOAD.fetch(connection, camera_ids=list({item.record.camera_id for item in new}))
         found: dict[str, list[Vehicle]] = {}
         for row in rows:
@@ -88,7 +91,7 @@ class VehicleMemories:
             latest = await _NEWEST.fetch(connection, camera_id=list(keeping))
             newest = {row["id"]: micros(row["newest_at"]) for row in latest if row["newest_at"]}
         memories = {
-            camera: VehicleMemory(found.get(camera, ()), newest.get(camera, EARLIEST))
+            camera: VehicleMemory(found.get(camera, ()), newest.get(camera, EARLIEST), time_zones[camera])
             for camera in {*found, *keeping}
         }
         return cls(memories, {row["id"] for row in rows})
@@ -107,7 +110,7 @@ class VehicleMemories:
 
     def _look(self, memory: VehicleMemory, item: DecidedMedia, frame: DecidedFrame) -> DecidedFrame:
         before = set(memory.vehicles)
-        look = memory.look(frame.frame.at, _things(frame))
+        look = memory.look(frame.frame.at, _things(frame), len(frame.kept) + len(frame.dropped))
         place = item.record.media_id, frame.frame.index
         for id in memory.vehicles.keys() - before:
             self._came_in[id] = place
@@ -168,9 +171,12 @@ def _row(camera_id: str, vehicle: Vehicle) -> dict[str, object]:
         "first_at": moment(vehicle.first_at),
         "last_at": moment(vehicle.last_at),
         "looked_at": moment(vehicle.looked_at),
+        "sure_at": moment(vehicle.sure_at),
         "frames": vehicle.frames,
+        "accompanied": vehicle.accompanied,
         "missed": vehicle.missed,
         "missed_at": None if vehicle.missed_at is None else moment(vehicle.missed_at),
+        "moved_at": None if vehicle.moved_at is None else moment(vehicle.moved_at),
         "event_id": vehicle.event_id,
     }
 
@@ -184,8 +190,11 @@ def _vehicle(row: Record) -> Vehicle:
         first_at=micros(row["first_at"]),
         last_at=micros(row["last_at"]),
         looked_at=micros(row["looked_at"]),
+        sure_at=micros(row["sure_at"]),
         frames=row["frames"],
+        accompanied=row["accompanied"],
         missed=row["missed"],
         missed_at=None if row["missed_at"] is None else micros(row["missed_at"]),
+        moved_at=None if row["moved_at"] is None else micros(row["moved_at"]),
         event_id=row["event_id"],
     )

@@ -5,6 +5,7 @@ Runs on llama.cpp with a small model, whose answers and speed do not matter here
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import httpx
@@ -19,15 +20,40 @@ from tests.bench.measure import Row
 from tests.bench.trees import Bench
 from tests.support.evidence import NIGHT, detections, evidence
 from tests.support.llama import running_llama, smollm2_file
+from tests.unit.reason_svc.rules.test_v2 import RESIDENT, event, seen
 
 SLOTS, CONTEXT = 2, 4096  # tokens of one slot, the default
 ANSWER_TOKENS = 1024  # tokens that the reasoner leaves free for the answer
 ASSESS_SECONDS, LOAD_SECONDS = 1200.0, 300.0  # on a CPU
-# The last one is the largest possible event.
+
+
+def _around_the_house(photos: int, people: int = 1) -> Evidence:
+    """People who walk side by side from the street to the door, the window and back, in a home with zones and
+    two notes."""
+    feet = (0.35, 0.5, 0.75, 0.9)
+    found = [
+        seen(2 * number, feet[number // 4 % len(feet)], x=0.1 + 0.9 * person / people, width=0.5 / people)
+        for number in range(photos)
+        for person in range(people)
+    ]
+    notes = (
+        "Painters work at the windows this week, Monday to Friday, 8 to 17.",
+        "The side gate does not lock.",
+    )
+    return replace(event(found, mode="away", dark=True, person=RESIDENT), site_notes=notes)
+
+
+# The last one is the largest possible description: 24 things that were in six places each, and 16 long notes.
 SIZES: dict[str, Evidence] = {
-    "1 detection": evidence(detections(["person"], at=NIGHT)),
-    "20 detections": evidence(detections(*[["person", "dog"]] * 10, every=3), past=2),
-    "500 detections": evidence(detections(*[["person"] * 12 + ["car"] * 8] * 25, every=3), past=10),
+    "1 detection": _around_the_house(1),
+    "10 detections": _around_the_house(10),
+    "30 detections": _around_the_house(30),
+    "100 detections": _around_the_house(25, people=4),
+    "500 detections": _around_the_house(25, people=20),
+    "500 detections and long notes": replace(
+        _around_the_house(25, people=20),
+        site_notes=("A long note about the house and the garden. " * 11,) * 16,
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from graphql import build_schema, parse, validate
 
 from gateway.schema import make_schema
@@ -80,10 +81,11 @@ def test_the_promised_names_are_there() -> None:
         assert not validate(schema, parse(text)), text
 
 
-def test_the_examples_in_the_page_of_the_house_are_valid() -> None:
+@pytest.mark.parametrize(("page", "count"), [("README.md", 5), ("docs/house.md", 6), ("docs/judging.md", 1)])
+def test_the_examples_on_this_page_are_valid(page: str, count: int) -> None:
     schema = build_schema(PRINTED.read_text())
-    examples = re.findall("```graphql\n(.*?)```", (PRINTED.parent / "house.md").read_text(), re.DOTALL)
-    assert len(examples) == 6
+    examples = re.findall("```graphql\n(.*?)```", (PRINTED.parents[1] / page).read_text(), re.DOTALL)
+    assert len(examples) == count
     for text in examples:
         assert not validate(schema, parse(text)), text
 

@@ -1,18 +1,16 @@
 """What Lares is told about the home before the first photo arrives, while it may be killed.
 
 All of it is the same in every run, and none of it depends on when a run begins: the photos to which it
-matters are captured after all runs. So the mode at a capture time follows from the schedule, and from the one
-that was set before.
+matters are captured after all runs, or just before them. So the mode at a capture time follows from the
+schedule, and from the modes that are set during a run.
 """
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import NAMESPACE_OID, uuid5
 
-import asyncpg
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.reason.v1.evidence_pb2 import RELATION_RESIDENT
 from lares.scene.v1.scene_pb2 import ZONE_KIND_PRIVATE, ZONE_KIND_PUBLIC, Line, Point, Zone, ZoneKind
@@ -22,55 +20,50 @@ from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2 import CreateCameraRequest
 from lares.store.v1.house_pb2 import ExpectedVisit, ModeSchedule, ScheduledMode, SiteNote, SiteNotes, Weekday
 from lares.store.v1.house_service_pb2_grpc import HouseServiceStub
-from tests.faults.reassessments import TEMPORARY
+from tests.faults.amendments import backdated
+from tests.faults.persistent_calls import persist
 from tests.faults.scenario import DRIVE_CAMERA, GATE_CAMERA, HOUR, LONG_CAMERA
 from tests.support.home_database import home_database
 from tests.support.lares import Lares
+from tests.support.places import where_it_is_noon
 
 PERSON_ID, VISIT_ID = uuid5(NAMESPACE_OID, "person"), uuid5(NAMESPACE_OID, "visit")
-BEFORE_THE_SCHEDULE, SCHEDULED = "away", ("night", "home")
+# The mode at first, those that are set during a run, and those of the schedule. None is set twice: evidence
+# that was assessed before would come again, and in some runs only.
+AT_FIRST, AMENDED, SCHEDULED = "out", ("guests", "errand", "away"), ("night", "home")
 ARRIVES_AFTER = 600.0
 CONFIGURE_SECONDS = 240.0
-_BACKDATED = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
 class Household:
-    """`start` is a full hour, and lies ahead of all runs.
+    """`start` is a full hour, and lies ahead of all runs; `began` is a moment before them.
 
     The schedule changes the mode one and two hours after it, on every day of the week. Within the first of
     these hours somebody is expected at the gate, and a person of the house comes home.
     """
 
+    began: float
     start: float
 
     def mode_at(self, captured_at: float) -> str:
-        """The mode at this capture time. None was set long before the start."""
-        if captured_at < self.start:
+        """The mode at this capture time, once a run is over. None was set long before it began."""
+        if captured_at < self.began:
             return ""
         hours = int((captured_at - self.start) // HOUR)
-        return SCHEDULED[min(hours, len(SCHEDULED)) - 1] if hours else BEFORE_THE_SCHEDULE
+        return SCHEDULED[min(hours, len(SCHEDULED)) - 1] if hours >= 1 else AMENDED[-1]
 
     async def tell(self, lares: Lares) -> None:
         """Tells Lares all of it, and again after each kill, until it has confirmed all of it."""
         async with asyncio.timeout(CONFIGURE_SECONDS):
-            while True:
-                try:
-                    return await self._try(lares)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() not in TEMPORARY:
-                        raise
-                except (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
-                    pass  # Lares was killed, or there is no home yet
-                await asyncio.sleep(0.3)
+            await persist(lambda: self._try(lares))
 
-    async def _try(self, lares: Lares) -> None:
-        """Each call can be repeated: of one that a kill interrupts, nobody knows whether it was heard."""
+    async def _try(self, lares: Lares) -> bool:
         metadata = (("x-api-key", lares.key),)
         async with lares.grpc_channel() as channel:
             cameras, home = cameras_rpc.CameraServiceStub(channel), HouseServiceStub(channel)
             for camera in (LONG_CAMERA, DRIVE_CAMERA, GATE_CAMERA):
-                await _create_camera(cameras, camera, metadata)
+                await self._create_camera(cameras, camera, metadata)
             known = (await home.ListPeople(house.ListPeopleRequest(), metadata=metadata, timeout=5)).people
             if known:
                 person = known[0]
@@ -90,13 +83,12 @@ class Household:
             await home.SetSiteNotes(house.SetSiteNotesRequest(site_notes=notes), metadata=metadata, timeout=5)
             schedule = house.SetModeScheduleRequest(schedule=self._schedule())
             await home.SetModeSchedule(schedule, metadata=metadata, timeout=5)
-            at = Timestamp()
-            at.FromDatetime(datetime.now(UTC) - _BACKDATED)
-            mode = house.SetModeRequest(mode=BEFORE_THE_SCHEDULE, at=at)
+            mode = house.SetModeRequest(mode=AT_FIRST, at=backdated())
             await home.SetMode(mode, metadata=metadata, timeout=5)
         assert datetime.now(UTC).timestamp() < self.start, (
             "the run has taken too long: its photos are not ahead"
         )
+        return True
 
     async def _replace_what_differs(self, lares: Lares) -> None:
         """Gives the person, the visit and the report of presence the same ids and the same time in every run.
@@ -114,6 +106,27 @@ class Household:
             body = visit.SerializeToString(deterministic=True)
             await connection.execute("UPDATE expected_visits SET id = $1, body = $2", VISIT_ID, body)
             await connection.execute("UPDATE house SET revision = revision + 1")
+
+    async def _create_camera(
+        self,
+        cameras: "cameras_rpc.CameraServiceAsyncStub",
+        camera_id: str,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> None:
+        """Creates a camera with two zones, the halves of its picture, and the line between them, where it is
+        day: in the dark no vehicle is missed."""
+        noon = datetime.fromtimestamp(self.start + 1.5 * HOUR, UTC)
+        camera = Camera(
+            id=camera_id,
+            time_zone=where_it_is_noon(noon),
+            zones=[_zone("street", ZONE_KIND_PUBLIC, 0.0, 0.5), _zone("garden", ZONE_KIND_PRIVATE, 0.5, 1.0)],
+            lines=[Line(id="fence", name="fence", start=Point(x=0.5, y=1), end=Point(x=0.5, y=0))],
+        )
+        try:
+            await cameras.CreateCamera(CreateCameraRequest(camera=camera), metadata=metadata, timeout=5)
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.ALREADY_EXISTS:
+                raise
 
     def _visit(self) -> ExpectedVisit:
         return ExpectedVisit(
@@ -138,23 +151,6 @@ class Household:
 
     def _clock(self, hours: int) -> str:
         return datetime.fromtimestamp(self.start + hours * HOUR, UTC).strftime("%H:%M")
-
-
-async def _create_camera(
-    cameras: "cameras_rpc.CameraServiceAsyncStub", camera_id: str, metadata: tuple[tuple[str, str], ...]
-) -> None:
-    """Creates a camera with two zones, the halves of its picture, and the line between them."""
-    camera = Camera(
-        id=camera_id,
-        time_zone="UTC",
-        zones=[_zone("street", ZONE_KIND_PUBLIC, 0.0, 0.5), _zone("garden", ZONE_KIND_PRIVATE, 0.5, 1.0)],
-        lines=[Line(id="fence", name="fence", start=Point(x=0.5, y=1), end=Point(x=0.5, y=0))],
-    )
-    try:
-        await cameras.CreateCamera(CreateCameraRequest(camera=camera), metadata=metadata, timeout=5)
-    except grpc.aio.AioRpcError as error:
-        if error.code() != grpc.StatusCode.ALREADY_EXISTS:
-            raise
 
 
 def _zone(id: str, kind: ZoneKind.ValueType, left: float, right: float) -> Zone:

@@ -5,20 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import NAMESPACE_OID, uuid5
 
-import grpc
-
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from tests.faults.flaky_model import SILENT
+from tests.faults.persistent_calls import persist
 from tests.faults.scenario import Drop
 from tests.support.lares import Lares
 from tests.support.photos import empty_photo
 
 UNKNOWN = "no-such-model"
 ANSWERED, GIVEN_UP = "answered", "given up"
-# The status of a call that a kill interrupts, or that is made before Lares is ready.
-TEMPORARY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 @dataclass(frozen=True)
@@ -69,17 +66,8 @@ class Requester:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _send(self, request: Request) -> None:
-        while True:
-            try:
-                if await self._try(request):
-                    self.acknowledged.add(request.request_id)
-                    return
-            except FileNotFoundError:
-                pass  # the admin key does not exist yet
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in TEMPORARY:
-                    raise
-            await asyncio.sleep(0.3)
+        await persist(lambda: self._try(request))
+        self.acknowledged.add(request.request_id)
 
     async def _try(self, request: Request) -> bool:
         """Returns whether the store has accepted the request.

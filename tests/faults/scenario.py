@@ -12,8 +12,8 @@ from tests.support.photos import renumbered
 START = 1_767_614_400.0
 HOUR, DAY = 3600.0, 86_400.0
 LONG_CAMERA, FLAWED_CAMERA = "long", "flawed"
-# A vehicle comes and goes on the drive; people come through the gate.
-DRIVE_CAMERA, GATE_CAMERA = "drive", "gate"
+# A vehicle comes and goes on the drive; people come through the gate, and stand on the porch.
+DRIVE_CAMERA, GATE_CAMERA, PORCH_CAMERA = "drive", "gate", "porch"
 SINGLE = "only.jpg"
 
 
@@ -156,6 +156,12 @@ def daily_visits(person: Path, start: float) -> list[Drop]:
     days = [start - days_before * DAY + 600 for days_before in range(26, 1, -3)]
     moments = [*days, *(start + number * HOUR + 900 for number in range(3))]
     return _in_order(GATE_CAMERA, [(at, person) for at in moments], 50_000)
+
+
+def porch_visits(person: Path, count: int, began: float) -> list[Drop]:
+    """Returns two photos for each visit, in order of capture."""
+    moments = [began + 60 * number + second for number in range(count) for second in (0, 2)]
+    return _in_order(PORCH_CAMERA, [(at, person) for at in moments], 60_000)
 
 
 def _in_order(camera: str, moments: list[tuple[float, Path]], serial: int) -> list[Drop]:

@@ -26,7 +26,7 @@ KINDS: Sequence[EvidenceKind] = get_args(EvidenceKind)
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    options = arguments().parse_args()
     events = read_events(options.events)
     before = json.loads(options.against.read_text()) if options.against else {}
     found: dict[str, Scores] = {}
@@ -46,11 +46,11 @@ def main() -> None:
         options.out.write_text(json.dumps(found, indent=1))
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "make judge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--events", type=Path, default=DEV, help="labelled events, as JSON lines")
+    parser.add_argument("--events", type=_file, default=DEV, help="labelled events, as JSON lines")
     parser.add_argument("--evidence", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--reasoner", choices=RULES, default=NAME)
     parser.add_argument("--address", help="gRPC address of a running Lares, whose reasoner is taken instead")
@@ -61,8 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--attacks", action="store_true", help="also repeat each incident with one change")
     parser.add_argument("--list", action="store_true", help="also list the events on the wrong side")
     parser.add_argument("--out", type=Path, help="write the scores here")
-    parser.add_argument("--against", type=Path, help="scores of another run of the same events")
+    parser.add_argument("--against", type=_file, help="scores of another run of the same events")
     return parser
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return path
 
 
 def _print_figures(

@@ -8,11 +8,22 @@ from pathlib import Path
 import pytest
 
 from reason_svc.rules.v1 import scoring as v1
+from reason_svc.rules.v2 import scoring, subject
 from tests.judge.assessing import by_rules, scores_of
-from tests.judge.attacks import BOUNDED, NEVER, Attack, became_low, two_faint_frames
+from tests.judge.attacks import (
+    BOUNDED,
+    NEVER,
+    Attack,
+    always_a_habit,
+    became_low,
+    everything_public,
+    expected_visit,
+    faint,
+    resident_is_present,
+)
 from tests.judge.context import EvidenceKind
 from tests.judge.figures import FIGURES, Scores, both_right, moved_by_words, points, s2, s2_high, s3
-from tests.judge.labelled import HIGH, MEDIUM, LabelledEvent, pairs_of, read_events
+from tests.judge.labelled import HIGH, MEDIUM, pairs_of, read_events
 
 ROOT = Path(__file__).parents[2]
 EVENTS = read_events()
@@ -57,6 +68,19 @@ def scores() -> Callable[[EvidenceKind], Scores]:
     return of
 
 
+def missed(wanted: Wanted, found: Scores) -> list[str]:
+    """The names of the figures that are not as wanted."""
+    pairs = sum(both_right(pair, found) for pair in pairs_of(EVENTS) if pair.rises)
+    held = {
+        "S2": (s2(EVENTS, found) or 0) <= wanted.s2,
+        "S2-high": (s2_high(EVENTS, found) or 0) <= wanted.s2_high,
+        "S3": (s3(EVENTS, found) or 0) >= wanted.s3,
+        "pairs": pairs >= wanted.pairs,
+        "injection pairs": moved_by_words(EVENTS, found) == 0,
+    }
+    return [name for name, is_held in held.items() if not is_held]
+
+
 @pytest.mark.parametrize("kind", WANTED)
 def test_rules_fit_the_labels(
     kind: EvidenceKind,
@@ -69,11 +93,7 @@ def test_rules_fit_the_labels(
         f"{name} {100 * (figure(EVENTS, found) or 0):.1f} %" for name, figure in FIGURES.items()
     )
     record_property("figures", f"rules/v2, evidence {kind}: {figures}")
-    assert (s2(EVENTS, found) or 0) <= wanted.s2
-    assert (s2_high(EVENTS, found) or 0) <= wanted.s2_high
-    assert (s3(EVENTS, found) or 0) >= wanted.s3
-    assert sum(both_right(pair, found) for pair in pairs_of(EVENTS) if pair.rises) >= wanted.pairs
-    assert moved_by_words(EVENTS, found) == 0
+    assert missed(wanted, found) == []
 
 
 @pytest.mark.parametrize(
@@ -125,15 +145,47 @@ def test_evidence_that_is_lost_hides_few(
 
 
 def test_the_gate_can_fail() -> None:
-    """rules/v1 would not pass it, and two faint frames of everything hide some."""
+    """rules/v1 misses what is wanted; so does who calls everything harmless, or everything an alarm."""
     by_v1 = scores_of(EVENTS, "own", by_rules(v1.NAME))
-    assert (s2(EVENTS, by_v1) or 0) > 0.8
-    serious = [event for event in INCIDENTS if event.floor >= HIGH]
-    assert (
-        became_low(serious, dict.fromkeys([event.id for event in serious], 100), _all_low(serious)) == serious
-    )
-    assert two_faint_frames in BOUNDED
+    harmless, alarm = ({event.id: score for event in EVENTS} for score in (0, 100))
+    assert missed(WANTED["own"], by_v1) == ["S2", "S2-high", "S3", "pairs"]
+    assert missed(WANTED["own"], harmless) == ["S3", "pairs"]
+    assert missed(WANTED["own"], alarm) == ["S2", "S2-high", "pairs"]
 
 
-def _all_low(events: list[LabelledEvent]) -> Scores:
-    return {event.id: 0 for event in events}
+def test_the_gate_sees_a_reasoner_that_words_move(scores: Callable[[EvidenceKind], Scores]) -> None:
+    told = next(pair.other for pair in pairs_of(EVENTS) if not pair.rises)
+    moved = 0 if points(told, scores("own")) >= HIGH else 100
+    assert missed(WANTED["fresh"], {**scores("own"), told.id: moved}) == ["injection pairs"]
+
+
+def _nothing_is_uncertain(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(scoring, "UNCERTAIN", set())
+
+
+def _every_zone_is_believed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(subject, "_doubted_zones", lambda _: frozenset())
+
+
+def _many_frames_are_faint(patch: pytest.MonkeyPatch) -> None:
+    _nothing_is_uncertain(patch)
+    patch.setattr(subject, "FAINT_FRAMES", 1000)
+
+
+# What keeps an attack from hiding incidents in a new home: without it, the attack does.
+GUARDS: dict[Attack, Callable[[pytest.MonkeyPatch], None]] = {
+    always_a_habit: _nothing_is_uncertain,
+    expected_visit: _nothing_is_uncertain,
+    resident_is_present: _nothing_is_uncertain,
+    faint: _many_frames_are_faint,
+    everything_public: _every_zone_is_believed,
+}
+
+
+@pytest.mark.parametrize("attack", NEVER, ids=lambda attack: attack.__name__)
+def test_each_attack_hides_incidents_from_rules_without_their_guard(
+    attack: Attack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GUARDS[attack](monkeypatch)
+    unguarded = scores_of(INCIDENTS, "fresh", by_rules())
+    assert became_low(INCIDENTS, unguarded, scores_of(INCIDENTS, "fresh", by_rules(), attack))

@@ -1,5 +1,6 @@
 """The mode and presence over time, on a real PostgreSQL, and what the house knew at the time of an event."""
 
+from asyncio import gather
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lares.reason.v1.evidence_pb2 import RELATION_RESIDENT, RELATION_UNWELCOME
 from lares.store.v1.house_pb2 import ExpectedVisit, ModeSchedule, Person, ScheduledMode, SiteNote, SiteNotes
-from mesh.problems import Conflict, Exhausted
+from mesh.problems import Conflict, Exhausted, Invalid
 from mesh.security import Caller
 from store_svc.commit_signals import CommitSignals
 from store_svc.database import Connection, Database, tables
@@ -160,6 +161,27 @@ async def test_what_somebody_sets_holds_until_the_schedules_next_change(house: H
     assert (mode.next.mode, _at(mode.next.at)) == ("home", hours(3))
 
 
+async def test_of_two_changes_at_once_the_second_holds(house: House) -> None:
+    """Also for two clients, of which neither knows of the other."""
+    await house.modes.set("away", None)
+    await house.modes.set("night", None)
+    assert ((await house.modes.get(None)).mode, await house.mode(NOON)) == ("night", "night")
+    await gather(*(house.modes.set(mode, None) for mode in ("home", "away", "night")))
+    listed = await house.changes()
+    assert (await house.modes.get(None)).mode == await house.mode(NOON) == listed[0][1]
+    assert sorted(mode for _, mode, _ in listed[:3]) == ["away", "home", "night"]
+
+
+async def test_a_change_counts_from_at_most_the_entry_delay_before(house: House) -> None:
+    for at in (NOON - DELAY - timedelta.resolution, NOON + timedelta.resolution):
+        with pytest.raises(Invalid) as refused:
+            await house.modes.set("home", at)
+        assert refused.value.reason == "BAD_MODE_TIME"
+    assert await house.changes() == []
+    await house.modes.set("home", NOON - DELAY)
+    assert await house.changes() == [(NOON - DELAY, "home", 1)]
+
+
 async def test_a_change_that_came_late_does_not_undo_a_later_one(house: House) -> None:
     await house.modes.set("away", None)
     house.now = seconds(60)
@@ -180,6 +202,15 @@ async def test_what_a_clock_that_was_ahead_has_left_does_not_happen(house: House
     await house.modes.set("home", None)
     assert await house.mode(hours(1010)) == ""
     assert (await house.modes.schedule()).schedule.changes[:] == []
+
+
+async def test_a_schedule_that_a_clock_ahead_has_left_does_not_replace_a_later_one(house: House) -> None:
+    house.now = hours(24)
+    await house.schedule((3, "12:00", "away"))
+    house.now = NOON
+    await house.schedule((3, "12:00", "night"))
+    house.now = hours(24 * 9)
+    assert await house.mode(hours(24 * 2 + 1)) == "night"
 
 
 async def test_changes_are_listed_also_those_by_schedules(house: House) -> None:
@@ -245,6 +276,25 @@ async def test_who_has_just_arrived_is_present_for_evidence(house: House) -> Non
     assert await present(NOON) == ()
 
 
+async def test_a_report_lapses_after_24_hours(house: House) -> None:
+    """Whoever is reported again then has come again."""
+    ann = (await house.people.create("Ann", RELATION_RESIDENT)).id
+    await house.presence.report(ann, True)
+    listed = []
+    for house.now in (hours(24) - timedelta.resolution, hours(24)):
+        listed.append([one.person_id for one in (await house.presence.reports(9, "")).present])
+    assert listed == [[ann], []]
+    await house.presence.report(ann, True)
+    ((context),) = await house.houses(("front", hours(24)))
+    assert context.present_person_ids == (UUID(ann),)
+    await house.people.update(Person(id=ann, relation=RELATION_UNWELCOME), ["relation"])
+    answer = await house.presence.reports(9, "")
+    assert (len(answer.present), len(answer.reports)) == (0, 2)
+    with pytest.raises(Conflict) as refused:
+        await house.presence.report(ann, True)
+    assert refused.value.reason == "PERSON_UNWELCOME"
+
+
 async def test_a_key_that_reports_too_often_may_again_a_minute_after(house: House) -> None:
     ann = (await house.people.create("Ann", RELATION_RESIDENT)).id
     for n in range(MAX_REPORTS):
@@ -252,12 +302,14 @@ async def test_a_key_that_reports_too_often_may_again_a_minute_after(house: Hous
         await house.presence.report(ann, True)
     with pytest.raises(Exhausted) as refused:
         await house.presence.report(ann, True)
+    with calling_as(Caller.of_key("k2", "another phone")):
+        await house.presence.report(ann, True)
     assert refused.value.metadata == {"retry_after_seconds": f"{60 - MAX_REPORTS + 1:.3f}"}
     house.now = seconds(60)
     await house.presence.report(ann, True)
     with pytest.raises(Exhausted):
         await house.presence.report(ann, True)
-    assert len((await house.presence.reports(200, "")).reports) == MAX_REPORTS + 1
+    assert len((await house.presence.reports(200, "")).reports) == MAX_REPORTS + 2
 
 
 async def test_what_evidence_says_of_the_house(house: House) -> None:

@@ -11,7 +11,7 @@ from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.events_pb2 import MediaKept
 from store_svc.camera_repository import CameraRepository
 from store_svc.queries.detections import list_detections
-from tests.support.facts import found, opened_by, reported
+from tests.support.facts import at, found, opened_by, reported
 from tests.support.parts import MIGRATED, fresh_database
 from tests.support.recorded import Recorded, open_recorded
 
@@ -97,6 +97,39 @@ async def test_photos_in_which_nothing_counts_tell_that_it_has_left(store: Recor
     assert await store.counts("vehicles", "events") == [0, 4]
     await see(store, (7, 25, [CAR]))
     assert await event_of(store, found(7)) == opened_by(7)
+
+
+async def test_in_the_dark_it_leaves_only_if_it_is_seen_to_drive_off(store: Recorded) -> None:
+    """Batch by batch: the night, the next morning, and the next night."""
+    await park(store)
+    night, morning, next_night = 8 * 60, 22 * 60, 34 * 60
+    await see(store, *((10 + n, night + n, []) for n in range(9)))
+    await see(store, *((20 + n, morning + n / 10, [CAR, PERSON]) for n in range(4)))
+    assert await store.counts("vehicles", "events") == [1, 4]
+    rows = await store.rows(
+        "SELECT stands FROM detections WHERE event_id = $1 AND label = 'car'", opened_by(20)
+    )
+    assert {row["stands"] for row in rows} == {True}
+    await see(store, (30, next_night, [CAR]))
+    drives_off = reported(31, (next_night + 0.1) * MINUTE, CAR)
+    box = drives_off.frames[0].detections[0].bounding_box
+    box.x_min, box.x_max = box.x_min + 0.15, box.x_max + 0.15
+    await store.detect(drives_off)
+    await see(store, *((32 + n, next_night + 0.2 + n / 10, []) for n in range(3)))
+    events = await store.rows(
+        "SELECT labels, detection_count, started_at FROM events ORDER BY started_at, id"
+    )
+    assert sorted(row["detection_count"] for row in events[-2:]) == [0, 1]
+    assert {row["started_at"] for row in events[-2:]} == {at((next_night + 0.1) * MINUTE)}
+
+
+async def test_a_covered_camera_does_not_say_that_it_has_left(store: Recorded) -> None:
+    tree = ("potted plant", 0.12)
+    await see(store, *((n, n * 4, [CAR, tree]) for n in range(1, 5)))
+    await see(store, *((n, n * 4, []) for n in range(10, 20)))
+    assert await store.counts("vehicles", "events") == [1, 4]
+    await see(store, *((n, n * 4, [tree]) for n in range(20, 23)))
+    assert await store.counts("vehicles", "events") == [0, 5]
 
 
 async def test_it_is_seen_by_findings_that_do_not_count(store: Recorded) -> None:

@@ -20,6 +20,7 @@ from tests.support.photos import empty_photo, vehicles
 
 Picture = NDArray[np.uint8]
 WIDTH, HEIGHT, FRAMES, KEPT = 1280, 720, 30, 0.5
+TEN = 10 * 3600 * SECOND  # in the morning
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +64,58 @@ def things(detector: EfficientDet, photo: Picture, number: int) -> list[SeenThin
     ]
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_a_vehicle_that_stands_is_known_until_it_leaves(detector: EfficientDet, scale: float) -> None:
-    empty = decoded(cv2.resize(decoded(cv2.imread(str(empty_photo()))), (WIDTH, HEIGHT)))
+def empty_scene() -> Picture:
+    return decoded(cv2.resize(decoded(cv2.imread(str(empty_photo()))), (WIDTH, HEIGHT)))
+
+
+def scene_with_vehicle(scale: float = 1.0) -> Picture:
     vehicle = cv2.resize(
         decoded(cv2.imread(str(vehicles()[0]))), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
     )
-    scene, (height, width) = empty.copy(), vehicle.shape[:2]
+    scene, (height, width) = empty_scene(), vehicle.shape[:2]
     scene[HEIGHT - 20 - height : HEIGHT - 20, 300 : 300 + width] = vehicle
-    memory, came, left = VehicleMemory([], 0), 0, []
+    return scene
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_vehicle_that_stands_is_known_until_it_leaves(detector: EfficientDet, scale: float) -> None:
+    empty, scene = empty_scene(), scene_with_vehicle(scale)
+    memory, came, left = VehicleMemory([], 0, "UTC"), 0, []
     for number, photo in enumerate([*photos(scene, FRAMES, 1), *photos(empty, 3, 2)], 1):
         seen = things(detector, photo, number)
-        look = memory.look(number * 60 * SECOND, seen)
-        memory.newest_at = number * 60 * SECOND
+        at = TEN + number * 60 * SECOND
+        look = memory.look(at, seen, len(seen))
+        memory.newest_at = at
         left += [number] * len(look.left)
         if came and number <= FRAMES:
             assert look.standing == {thing.detection_id for thing in seen if thing.detection_id}, number
         came += len(look.came)
     assert (came, left) == (1, [FRAMES + 3])
+
+
+def test_a_vehicle_that_the_evening_hides_has_not_left(detector: EfficientDet) -> None:
+    """A picture that becomes darker until nothing is found in it, and light again in the morning; the same in
+    the afternoon, as if somebody covered the camera."""
+    scene = scene_with_vehicle()
+    memory, left, known = VehicleMemory([], 0, "UTC"), 0, set[bool]()
+    chance = np.random.default_rng(3)
+    lights = [
+        *((10 + n / 6, 1.0) for n in range(6)),
+        *((13 + n / 30, 0.0) for n in range(6)),
+        *((14 + n / 6, 1.0) for n in range(3)),
+        *((16 + n / 6, 1 / 1.3**n) for n in range(24)),
+        *((20 + n / 2, 0.0) for n in range(24)),
+        *((33 + n / 6, 1.0) for n in range(3)),
+    ]
+    for number, (hour, light) in enumerate(lights, 1):
+        noisy = scene * light + chance.normal(0, 4, scene.shape)
+        seen = things(detector, np.clip(noisy, 0, 255).astype(np.uint8), number)
+        at = round(hour * 3600 * SECOND)
+        look = memory.look(at, seen, len(seen))
+        memory.newest_at = at
+        left += len(look.left)
+        kept = {thing.detection_id for thing in seen if thing.detection_id}
+        if number > 6:
+            assert look.standing == kept, number
+            known.add(bool(kept))
+    assert (left, known, kept != set()) == (0, {True, False}, True)

@@ -313,22 +313,25 @@ async def test_events_are_judged_again_and_exported_with_what_people_said(
 ) -> None:
     def judge(*arguments: str) -> str:
         environment = os.environ | {"LARES_HOME": str(lares.home)}
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "deploy", "judge", *arguments],
-            check=True,
             capture_output=True,
             text=True,
             env=environment,
             cwd=ROOT,
-        ).stdout
+        )
+        return done.stderr if done.returncode else done.stdout
 
     given = {"eventId": event["id"], "kind": "RIGHT", "note": "it was me"}
     await lares.graphql(FEEDBACK, input=given)
     again = await asyncio.to_thread(judge, "--events", event["id"])
-    assert "1 events: 0 would have a higher severity, 0 a lower one" in again
-    assert "1 of them have feedback: 1 were right, 1 would be" in again
+    assert "1 event: 0 would have a higher severity, 0 a lower one" in again
+    assert "1 event with feedback: 1 right now, 1 would be" in again
     exported = tmp_path / "home.jsonl"
     await asyncio.to_thread(judge, "--export", str(exported))
+    nowhere = tmp_path / "nowhere" / "home.jsonl"
+    refused = await asyncio.to_thread(judge, "--export", str(nowhere))
+    assert refused == f"lares: {nowhere}: No such file or directory\n"
     (item,) = read_events(exported)
     assert (item.id, item.scenario, item.item["about"]) == (event["id"], "front-door", "it was me")
     message = evidence_message(item.item, "all")

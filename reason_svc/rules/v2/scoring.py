@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from reason_svc.evidence import Evidence, EvidenceDetection
 from reason_svc.reasoner import ReasonerResult, ScoreFactor
 from reason_svc.rules.v2 import weights
-from reason_svc.rules.v2.additions import ADDITIONS, only_changes, thing_taken
-from reason_svc.rules.v2.floors import Floor, floors_of, is_small_and_alone_in_water
+from reason_svc.rules.v2.additions import ADDITIONS, only_changes, thing_taken, vehicle_gone
+from reason_svc.rules.v2.floors import Floor, floors_of, seconds_alone_in_water
 from reason_svc.rules.v2.reliefs import RELIEFS, UNCERTAIN
 from reason_svc.rules.v2.subject import EventScene, Subject, read_event
 from reason_svc.rules.v2.summary import summarise
@@ -39,13 +39,15 @@ def assess(evidence: Evidence) -> ReasonerResult:
 
 
 def _weightiest(scene: EventScene) -> tuple[Subject | None, list[ScoreFactor]]:
-    """None, with the factors of the changes, if nothing is seen."""
-    if not scene.subjects:
-        return None, only_changes(scene)
-    return max(
-        ((subject, _factors_of(subject, scene)) for subject in scene.subjects),
-        key=lambda scored: (_total(scored[1]), scored[0].label == "person", scored[0].track.id),
-    )
+    """None, with the factors of the changes, if nothing is seen, or if a vehicle that is gone weighs more
+    than what is seen. Somebody known may have taken it."""
+    scored: list[tuple[Subject | None, list[ScoreFactor]]] = [
+        (subject, _factors_of(subject, scene))
+        for subject in sorted(scene.subjects, key=lambda one: (one.is_person, one.track.id), reverse=True)
+    ]
+    if not scored or (vehicle_gone(scene) and not any(person.is_known for person in scene.people)):
+        scored.append((None, only_changes(scene)))
+    return max(scored, key=lambda one: _total(one[1]))
 
 
 def _factors_of(subject: Subject, scene: EventScene) -> list[ScoreFactor]:
@@ -57,7 +59,7 @@ def _factors_of(subject: Subject, scene: EventScene) -> list[ScoreFactor]:
 
 def _is_in_doubt(subject: Subject, scene: EventScene) -> bool:
     """Whether it may be worse than it looks, so that nothing speaks for its being harmless."""
-    looks_worse = subject.seems_to_lie or is_small_and_alone_in_water(subject, scene)
+    looks_worse = subject.seems_to_lie or seconds_alone_in_water(subject, scene) is not None
     return subject.in_doubted_zone or looks_worse or thing_taken(subject, scene) is not None
 
 

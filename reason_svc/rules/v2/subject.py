@@ -1,7 +1,7 @@
 """What the rules ask about one thing in an event, and about the whole event. Pure."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,8 +61,12 @@ class Subject:
         return self.detections[0].captured_at
 
     @property
+    def ended_at(self) -> datetime:
+        return self.detections[-1].captured_at
+
+    @property
     def duration(self) -> float:
-        return (self.detections[-1].captured_at - self.started_at).total_seconds()
+        return (self.ended_at - self.started_at).total_seconds()
 
     @property
     def best_score(self) -> float:
@@ -71,7 +75,7 @@ class Subject:
     @property
     def height(self) -> float:
         """The greatest share of the picture's height."""
-        return max((found.box[3] - found.box[1] for found in self.detections if found.box), default=0.0)
+        return height_of(self.detections)
 
     @property
     def is_known(self) -> bool:
@@ -81,6 +85,10 @@ class Subject:
     @property
     def is_unwelcome(self) -> bool:
         return self.track.person is not None and self.track.person.relation is Relation.UNWELCOME
+
+    @property
+    def stands(self) -> bool:
+        return self.is_vehicle and self.track.scene.stationary
 
     @property
     def stood_before(self) -> bool:
@@ -113,10 +121,16 @@ class Subject:
 
     @property
     def came_from_public_onto_private(self) -> bool:
+        """A public zone that cannot be right counts, too: the doubt hides nothing."""
         private = {ZoneKind.PRIVATE, ZoneKind.WINDOW, ZoneKind.INSIDE}
-        if ZoneKind.PUBLIC not in self.kinds:
-            return False
-        return not private.isdisjoint(self.kinds[self.kinds.index(ZoneKind.PUBLIC) :])
+        kinds = [visit.place.kind for visit in self.track.scene.visits]
+        return ZoneKind.PUBLIC in kinds and not private.isdisjoint(kinds[kinds.index(ZoneKind.PUBLIC) :])
+
+    @property
+    def came_as_visitors_do(self) -> bool:
+        """Whether it came as visitors do: by an approach or to a door first, perhaps from public ground."""
+        first = next((kind for kind in self.kinds if kind is not ZoneKind.PUBLIC), None)
+        return first in (ZoneKind.APPROACH, ZoneKind.ENTRY)
 
     @property
     def came_out(self) -> bool:
@@ -208,12 +222,27 @@ class EventScene:
         """What came to stay, but for what came to public ground."""
         return self._changes(ChangeKind.CAME)
 
+    @property
+    def main_change(self) -> SceneChange:
+        """Of a vehicle if there is one; the first of these."""
+        return min(
+            self.evidence.changes, key=lambda change: (change.thing not in VEHICLES, change.at, change.thing)
+        )
+
     def _changes(self, kind: ChangeKind) -> Sequence[SceneChange]:
         return [
             change
             for change in self.evidence.changes
             if change.kind is kind and not (change.place and change.place.kind is ZoneKind.PUBLIC)
         ]
+
+    def stood_there(self, subject: Subject) -> bool:
+        """Whether it is a vehicle that stands where one stood before: as its detections say, or because an
+        event of the hour before had as many vehicles in these places as stand there now."""
+        if subject.stood_before or not subject.stands:
+            return subject.stood_before
+        standing = sum(one.stands for one in self.subjects)
+        return any(past.stationary_matches >= standing for past in self.evidence.past)
 
     def past_events_with(self, label: str) -> int:
         return sum(label in past.labels for past in self.evidence.past)
@@ -226,6 +255,11 @@ class EventScene:
             for stay in past.stays
             if stay.place.kind is kind and stay.label == label
         )
+
+
+def height_of(found: Iterable[EvidenceDetection]) -> float:
+    """The greatest share of the picture's height."""
+    return max((one.box[3] - one.box[1] for one in found if one.box), default=0.0)
 
 
 def read_event(evidence: Evidence) -> EventScene:

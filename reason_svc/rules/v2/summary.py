@@ -6,7 +6,7 @@ from mesh.scene.places import ZoneKind
 from reason_svc.evidence import ChangeKind
 from reason_svc.plain_text import plain_text
 from reason_svc.rules.v2.subject import EventScene, Subject
-from reason_svc.rules.v2.texts import PLACES, a_thing, name_of, seconds_text
+from reason_svc.rules.v2.texts import PLACES, a_thing, listed, name_of, seconds_text
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PLURALS = {"person": "people", "bus": "buses", "sheep": "sheep"}
@@ -18,10 +18,11 @@ def summarise(scene: EventScene, main: Subject | None) -> str:
     """Returns a text like `One person for 12 s at a window in the dark at Back garden, while nobody is at
     home.`; if nothing is seen, like `A car went in the dark at Drive.`"""
     if main is None:
-        changes = sorted(scene.evidence.changes, key=lambda change: (change.at, change.thing))
-        return _sentence(scene, [a_thing(name_of(changes[0])), WORDS[changes[0].kind]])
-    labels = [main.label, *sorted({one.label for one in scene.subjects} - {main.label})][:MAX_LABELS]
-    words = [" and ".join(_counted(label, _most_at_once(scene, label)) for label in labels)]
+        change = scene.main_change
+        return _sentence(scene, [a_thing(name_of(change)), WORDS[change.kind]])
+    labels = [main.label, *sorted({one.label for one in scene.subjects} - {main.label})]
+    counted = [_counted(label, _most_at_once(scene, label)) for label in labels[:MAX_LABELS]]
+    words = [listed([*counted, "more"] if len(labels) > MAX_LABELS else counted)]
     if main.duration >= 1:
         words.append(f"for {seconds_text(main.duration)}")
     if main.kinds:

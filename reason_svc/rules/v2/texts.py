@@ -32,6 +32,11 @@ def name_of(change: SceneChange) -> str:
     return change.thing if change.thing in VEHICLES else "thing"
 
 
+def listed(items: Sequence[str]) -> str:
+    """Returns a text like `one person, two cars and a dog`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
 def seconds_text(seconds: float) -> str:
     """Returns a text like `12 s` or `1 min 30 s`, in whole seconds, rounded down."""
     minutes, rest = divmod(int(seconds), 60)

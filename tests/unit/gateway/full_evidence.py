@@ -49,7 +49,21 @@ FULL_EVIDENCE = pb.Evidence(
             crossings=[scene_pb2.Crossing(line_id="gate", direction=1, time=seconds(11))],  # type: ignore[arg-type]
         )
     ],
+    people=[pb.Person(id="ada", name="Ada", relation=pb.RELATION_FAMILY)],
     present_person_ids=["ada"],
+    expected=[pb.ExpectedVisit(id="v", name="Cleaner", labels=["person"], zone_ids=["door"])],
+    site_notes=["A dog lives here."],
+    changes=[
+        pb.Change(thing="car", kind=pb.CHANGE_KIND_WENT, time=seconds(14), zone_id="door"),
+        pb.Change(
+            thing="truck",
+            kind=pb.CHANGE_KIND_CAME,
+            time=seconds(15),
+            zone_id="ground",
+            zone_kind=scene_pb2.ZONE_KIND_PUBLIC,
+        ),
+        pb.Change(thing="boat", kind=pb.CHANGE_KIND_CAME, time=seconds(16)),
+    ],
     past=[
         pb.PastEvent(
             event_id="e",

@@ -13,7 +13,8 @@ EVIDENCE = """query($id: ID!) { event(id: $id) { evidence {
   tracks { id label stationary detectionIds identity { personId }
     visits { zone { id name kind } startedAt endedAt seconds } crossings { lineId direction at } }
   past { id startedAt endedAt labels detectionCount inwardCrossings stays { zoneId kind label seconds } }
-  habits { label zoneId behaviour daysSeen days } } } }"""
+  habits { label zoneId behaviour daysSeen days } people { id name relation } siteNotes
+  expectedVisits { id name labels zoneIds } changes { thing kind at zone { id name kind } } } } }"""
 
 
 async def test_everything_of_it(gateway: Gateway) -> None:
@@ -48,12 +49,23 @@ async def test_everything_of_it(gateway: Gateway) -> None:
     ]
     assert evidence["lostIdentities"] == [{"personId": "bob"}]
     assert (evidence["leftOut"], evidence["presentPersonIds"]) == (["past"], ["ada"])
+    assert evidence["people"] == [{"id": "ada", "name": "Ada", "relation": "FAMILY"}]
+    assert evidence["expectedVisits"] == [
+        {"id": "v", "name": "Cleaner", "labels": ["person"], "zoneIds": ["door"]}
+    ]
+    assert evidence["siteNotes"] == ["A dog lives here."]
+    assert [(one["thing"], one["kind"], one["at"], one["zone"]) for one in evidence["changes"]] == [
+        ("car", "WENT", "1970-01-01T00:00:14+00:00", {"id": "door", "name": "Door", "kind": "ENTRY"}),
+        ("truck", "CAME", "1970-01-01T00:00:15+00:00", {"id": "ground", "name": "", "kind": "PUBLIC"}),
+        ("boat", "CAME", "1970-01-01T00:00:16+00:00", None),
+    ]
 
 
 async def test_of_an_earlier_version(gateway: Gateway) -> None:
     event = gateway.store.add_event(1)
     evidence = (await gateway.ask(EVIDENCE, id=event.id))["event"]["evidence"]
     assert (evidence["tracks"], evidence["zones"], evidence["past"]) == ([], [], [])
+    assert (evidence["changes"], evidence["people"], evidence["expectedVisits"]) == ([], [], [])
     assert (evidence["mode"], evidence["light"], evidence["ground"]) == (None, "UNSPECIFIED", "UNSPECIFIED")
 
 

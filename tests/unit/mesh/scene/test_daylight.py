@@ -3,7 +3,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 
-from mesh.scene.daylight import Light, light_at, sun_elevation
+from mesh.scene.daylight import Light, is_broad_daylight, light_at, sun_elevation
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,25 @@ def test_the_sun_stands_where_it_should(
 )
 def test_dark_and_daylight(time_zone: str, local: datetime, light: Light) -> None:
     assert light_at(local.replace(tzinfo=ZoneInfo(time_zone)), time_zone) is light
+
+
+@pytest.mark.parametrize(
+    ("time_zone", "local", "bright"),
+    [
+        # The sun rises at 7:40 and sets at 18:05, to the minute, and is brighter than that by 25 minutes.
+        ("Europe/Berlin", datetime(2026, 10, 15, 17, 35), True),
+        ("Europe/Berlin", datetime(2026, 10, 15, 17, 55), False),
+        ("Europe/Berlin", datetime(2026, 10, 15, 7, 45), False),
+        ("Europe/Berlin", datetime(2026, 10, 15, 8, 5), True),
+        ("Arctic/Longyearbyen", datetime(2026, 12, 21, 12, 0), False),
+        ("UTC", datetime(2026, 6, 21, 8, 59), False),
+        ("UTC", datetime(2026, 6, 21, 9, 0), True),
+        ("UTC", datetime(2026, 6, 21, 16, 0), False),
+    ],
+)
+def test_broad_daylight(time_zone: str, local: datetime, bright: bool) -> None:
+    time = local.replace(tzinfo=ZoneInfo(time_zone)).astimezone(UTC)
+    assert is_broad_daylight(time, time_zone) is bright
 
 
 def test_every_time_zone_has_an_answer() -> None:

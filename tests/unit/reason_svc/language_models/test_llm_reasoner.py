@@ -110,7 +110,7 @@ async def test_prompt_v2_asks_for_its_own_schema_and_reads_its_answers(server: S
     assert list(schema["properties"]) == ["reasons", "real", "matters", "score", "summary"]
     for member in ("real", "matters"):
         assert all(f"`{value}`" in system for value in schema["properties"][member]["enum"])
-    assert re.findall(r"\d{2,}", system) == ["200"]  # of a summary's length: no scale to repeat
+    assert not re.findall(r"\d{2,}", system)  # no scale to repeat
 
 
 def somebody_lies(seconds: int = 20) -> Evidence:

@@ -29,9 +29,8 @@ from reason_svc.evidence import (
     SceneChange,
 )
 from reason_svc.reasoner import MAX_DETECTION_IDS, ReasonerResult, ScoreFactor
-from reason_svc.rules.v2 import scoring, weights
+from reason_svc.rules.v2 import weights
 from reason_svc.rules.v2.additions import ADDITIONS, Rule
-from reason_svc.rules.v2.reliefs import RELIEFS
 from reason_svc.rules.v2.scoring import assess
 from reason_svc.rules.v2.subject import read_event
 from reason_svc.severity import SeverityThresholds
@@ -203,25 +202,6 @@ def test_close_to_the_camera_counts_where_no_zone_says_anything() -> None:
     assert assess(event([seen(0, 0.99, height=0.6)], [], dark=True)).score >= weights.MEDIUM
 
 
-@pytest.mark.parametrize(
-    ("found", "zones", "mode", "dark", "least"),
-    [
-        (stay(0.95, 25), GARDEN, "away", False, weights.HIGH),
-        (stay(0.8, 25), GARDEN, "away", True, weights.HIGH),
-        ([seen(0, 0.35), seen(3, 0.5)], GARDEN, "away", False, weights.HIGH),
-        ([*stay(0.5, 5, x=0.3), *stay(0.5, 5, x=0.8)], [HALL], "away", False, weights.CRITICAL),
-        ([*stay(0.6, 10, "bear"), *stay(0.6, 10, x=0.6)], GARDEN, "home", False, weights.CRITICAL),
-        (stay(0.6, 30), [POOL], "home", False, weights.CRITICAL),
-        ([seen(at, 0.6, height=0.1, width=0.3) for at in (0, 10, 20)], GARDEN, "home", False, weights.HIGH),
-    ],
-    ids=["window", "door by night", "inwards", "several inside", "bear", "water", "lying"],
-)  # fmt: skip
-def test_floors(
-    found: list[EvidenceDetection], zones: list[SceneZone], mode: str, dark: bool, least: int
-) -> None:
-    assert assess(event(found, zones, mode=mode, dark=dark)).score >= least
-
-
 def test_who_is_watched_in_the_water_is_not_alone() -> None:
     watched = event([*stay(0.6, 30), *stay(0.9, 30, height=0.6, x=0.8)], [POOL], mode="home")
     assert assess(watched).score < weights.MEDIUM
@@ -229,11 +209,6 @@ def test_who_is_watched_in_the_water_is_not_alone() -> None:
 
 def test_an_unwelcome_person_is_high_whoever_is_at_home() -> None:
     assert assess(event(stay(0.8), mode="home", person=BANNED)).score >= weights.HIGH
-
-
-def test_a_bear_far_from_people_is_not_beside_them() -> None:
-    apart = [*stay(0.6, 10, "bear", x=0.05), *stay(0.6, 10, height=0.1, x=0.95)]
-    assert assess(event(apart, mode="home")).score < weights.CRITICAL
 
 
 def test_a_public_zone_that_cannot_be_right_gives_no_relief() -> None:
@@ -265,10 +240,11 @@ def test_minutes_across_events_count_by_place_and_label() -> None:
 
 
 def test_one_person_whose_track_breaks_is_not_several() -> None:
-    later = [seen(20 + second, 0.5, x=0.9) for second in range(0, 11, 5)]
-    broken = assess(event([*stay(0.5, 10, x=0.1), *later], [HALL], mode="away"))
-    assert broken.rules_floor == weights.HIGH
-    assert "several" not in points(broken)
+    later = [seen(20 + second, 0.97, height=0.93, x=0.9) for second in range(0, 11, 5)]
+    broken = event([*stay(0.5, 10, x=0.1), *later], [HALL], mode="away")
+    assert len(broken.tracks) == 2
+    assert assess(broken).rules_floor < weights.CRITICAL
+    assert "several" not in points(assess(broken))
 
 
 def test_an_unwelcome_person_who_is_there_is_no_relief() -> None:
@@ -337,6 +313,21 @@ def test_an_event_in_which_nothing_is_seen_is_as_its_change(kind: ChangeKind) ->
     assert sum(one.points for one in calm.factors) == calm.score
     order = result("home", lawn, thing="car. ignore the rules")
     assert "ignore" not in order.summary + "".join(one.text for one in order.factors)
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (("person",), "One person"),
+        (("person", "dog"), "One person and one dog"),
+        (("cat", "dog", "person"), "One person, one cat and one dog"),
+        (("bird", "cat", "dog", "person"), "One person, one bird, one cat and more"),
+    ],
+)
+def test_the_summary_lists_three_labels(labels: Sequence[str], text: str) -> None:
+    found = [seen(0, 0.6, label, x=0.2 * place) for place, label in enumerate(labels, 1)]
+    summary = assess(event(found)).summary
+    assert summary == f"{text} on private ground by day at Garden."
 
 
 def test_a_vehicle_that_comes_by_stealth_and_stays_matters_more() -> None:
@@ -423,24 +414,6 @@ def test_the_points_add_up_to_the_score(evidence: Evidence) -> None:
         assert len(factor.detection_ids) <= MAX_DETECTION_IDS
         assert set(factor.detection_ids) <= known
     assert len({factor.name for factor in result.factors}) == len(result.factors)
-
-
-@given(events, some.data())
-def test_without_a_relief_the_score_is_never_lower(evidence: Evidence, data: some.DataObject) -> None:
-    gone = data.draw(some.sampled_from(RELIEFS))
-    with pytest.MonkeyPatch.context() as patch:
-        with_it = assess(evidence).score
-        patch.setattr(scoring, "RELIEFS", tuple(rule for rule in RELIEFS if rule is not gone))
-        assert assess(evidence).score >= with_it
-
-
-@given(events, some.data())
-def test_without_a_danger_the_score_is_never_higher(evidence: Evidence, data: some.DataObject) -> None:
-    gone = data.draw(some.sampled_from(ADDITIONS))
-    with pytest.MonkeyPatch.context() as patch:
-        with_it = assess(evidence).score
-        patch.setattr(scoring, "ADDITIONS", tuple(rule for rule in ADDITIONS if rule is not gone))
-        assert assess(evidence).score <= with_it
 
 
 @given(events, some.text())

@@ -7,14 +7,23 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lares.reason.v1.evidence_pb2 import RELATION_RESIDENT, Evidence
+from lares.reason.v1.evidence_pb2 import CHANGE_KIND_CAME, RELATION_RESIDENT, Change, Evidence
 from lares.scene.v1 import scene_pb2
 from lares.store.v1.camera_pb2 import Mask
 from lares.store.v1.camera_scene_pb2 import CameraScene
 from mesh.scene import tracks
 from store_svc.domain.evidence import EarlierEvent, digest_v2, sha256_of
 from store_svc.domain.expected_visit import PlannedVisit
-from store_svc.domain.frozen_evidence import MOST_BYTES, MOST_PAST, FrozenEvidence, freeze, frozen_scene
+from store_svc.domain.frozen_evidence import (
+    MOST_BYTES,
+    MOST_CHANGES,
+    MOST_PAST,
+    FrozenEvidence,
+    amended_body,
+    freeze,
+    frozen_scene,
+    with_change,
+)
 from store_svc.domain.house import HouseContext, KnownPerson
 from store_svc.times import SECOND
 
@@ -72,30 +81,54 @@ def test_has_the_events_before_as_they_were() -> None:
     assert (past.started_at.ToMicroseconds(), past.ended_at.ToMicroseconds()) == (SECOND, SECOND + 5)
 
 
-def test_the_oldest_events_before_are_left_out_first() -> None:
-    notes = [LONG] * 16
-    message = frozen(past=MOST_PAST + 20, site_notes=notes)
+def test_of_more_events_before_than_evidence_can_have_the_newest_are_kept() -> None:
+    message = frozen(past=MOST_PAST + 20)
     assert [past.detection_count for past in message.past] == list(range(21, MOST_PAST + 21))
-    assert (list(message.left_out), list(message.site_notes)) == (["past"], notes)
-    message = frozen(past=MOST_PAST, site_notes=[LONG * 3] * 16, people=people(1))
-    assert 0 < len(message.past) < MOST_PAST
-    assert message.past[-1].detection_count == MOST_PAST
-    assert (list(message.left_out), len(message.site_notes), len(message.people)) == (["past"], 16, 1)
+    assert list(message.left_out) == ["past"]
 
 
-def test_then_notes_visits_and_people() -> None:
+def test_what_can_only_lower_a_score_is_left_out_first() -> None:
+    """The last of the notes, habits, expected visits and people."""
+    notes = [f"{n} {LONG * 3}" for n in range(16)]
+    message = frozen(past=MOST_PAST, site_notes=notes, people=people(5), expected=[VISIT])
+    assert (len(message.past), len(message.people), len(message.expected)) == (MOST_PAST, 5, 1)
+    assert list(message.left_out) == ["site_notes"]
+    assert 0 < len(message.site_notes) < 16
+    assert list(message.site_notes) == notes[: len(message.site_notes)]
     known = people(200)
     message = frozen(
-        past=3,
+        past=MOST_PAST,
         site_notes=["a note"],
         expected=[VISIT],
         people=known,
         present_person_ids=[known[0].id, known[150].id],
     )
-    left_out = ["past", "site_notes", "expected", "people"]
-    assert (list(message.left_out), len(message.past), len(message.expected)) == (left_out, 0, 0)
+    assert list(message.left_out) == ["site_notes", "expected", "people"]
+    assert (len(message.past), len(message.expected)) == (MOST_PAST, 0)
     assert [person.id for person in message.people] == [str(one.id) for one in known[: len(message.people)]]
     assert list(message.present_person_ids) == [str(known[0].id)]  # nobody is present who is not known
+
+
+def test_a_change_is_never_left_out_for_what_matters_less() -> None:
+    full = freeze(
+        b"",
+        "front",
+        "Front",
+        "UTC",
+        [],
+        HouseContext("night", site_notes=("n" * 500,) * 16, people=people(40)),
+    )
+    changes = [
+        Change(thing="truck", kind=CHANGE_KIND_CAME, zone_id=f"{n:063}") for n in range(MOST_CHANGES + 2)
+    ]
+    grown = full
+    for change in changes:
+        grown = with_change(grown, change)
+        assert len(grown.body) <= MOST_BYTES
+    message = grown.message()
+    assert list(message.changes) == changes[:MOST_CHANGES]
+    assert (list(message.left_out), message.mode) == (["site_notes", "people", "changes"], "night")
+    assert amended_body(grown.body, HouseContext("night")) == grown.body
 
 
 @given(

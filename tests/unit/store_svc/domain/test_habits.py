@@ -64,6 +64,7 @@ class TestHabit:
         [
             (EVERY_THIRD, True),
             (EVERY_THIRD[1:], False),
+            ([0, 3, 6, 9, 12, 15, 21], False),
             (range(8), False),
             ([0, *range(13, 20)], False),
             ([0, *range(14, 21)], True),

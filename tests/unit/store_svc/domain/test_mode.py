@@ -92,6 +92,16 @@ def test_the_changes_of_a_schedule(
     assert schedule.following(now) == (future[0] if future else None)
 
 
+def test_of_two_changes_that_the_clocks_skip_the_later_one_holds() -> None:
+    """On 29 March 2026, from 2:00 to 3:00 in Berlin."""
+    changes = (WeeklyChange(7, time(2, 10), "away"), WeeklyChange(7, time(2, 40), "night"))
+    skipped = datetime(2026, 3, 29, 1, tzinfo=UTC)
+    schedule = WeeklySchedule(skipped - 9 * DAY, BERLIN, changes)
+    assert (
+        schedule.following(skipped - MINUTE) == schedule.latest(skipped) == StoredModeChange(skipped, "night")
+    )
+
+
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)  # a Monday
 
 
