@@ -5,15 +5,17 @@ Whoever looks for a frame again finds it under the same index: everything that r
 """
 
 import os
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
-from typing import NamedTuple, TypeAlias
+from itertools import chain, pairwise
+from typing import Any, NamedTuple, TypeAlias
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.error import ArgumentError, EOFError, FFmpegError, FileNotFoundError, MemoryError
@@ -30,6 +32,10 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 # What cameras and recorders write. Each decoder more is code more that reads bytes from outside.
 CODECS = {"av1", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "vp8", "vp9"}
 CODECS |= {"msmpeg4v2", "msmpeg4v3"}
+# Of sound, what they write.
+SOUND_CODECS = {"aac", "ac3", "alac", "amr_nb", "amr_wb", "eac3", "flac", "mp2", "mp3", "opus", "vorbis"}
+SOUND_CODECS |= {"adpcm_g726", "adpcm_g726le", "adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_mulaw"}
+SOUND_CODECS |= {"pcm_s16be", "pcm_s16le", "pcm_u8"}
 MAX_STREAMS = 64
 # Packets in a row without a picture after which reading ends, and errors of the container in a row.
 MAX_LOST_PACKETS, MAX_READ_ERRORS = 100_000, 100
@@ -38,6 +44,7 @@ MAX_LOST_PACKETS, MAX_READ_ERRORS = 100_000, 100
 MAX_BACKWARD_MS, MAX_FORWARD_MS = 1000, 600_000
 # A jump costs one more picture to decode, and a pass over the file.
 JUMP_FROM_MS = 5000
+FOUND_WITHIN_MS = 1
 FRAME_MS = 40  # the time of a frame if the container says nothing
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -103,6 +110,7 @@ class OpenClip:
     def __init__(self, path: str, max_pixels: int) -> None:
         self._path, self._max_pixels = path, max_pixels
         self._can_jump: bool | None = None  # not known yet
+        self._key_frames: list[int] = []  # roughly when there is one, if one can jump, in ms
         self._open()
 
     def pictures(self, start: int = 0) -> Iterator[Picture]:
@@ -117,6 +125,47 @@ class OpenClip:
             self._rewind()
             pictures = self._indexed()
         return (picture for picture in pictures if picture.index >= start)
+
+    def pictures_at(self, wanted: Sequence[int]) -> Iterator[Picture]:
+        """The frames with these indexes, in ascending order, each under the index that was wanted. One that
+        is not within 1 ms of it is left out. Ends an earlier iterator.
+
+        Decodes nothing twice, and jumps to a key frame where that leaves out much. Raises InputRefused
+        ENCRYPTED.
+        """
+        if self._can_jump is None and any(b - a >= JUMP_FROM_MS for a, b in pairwise((0, *wanted))):
+            self._can_jump = self._times_are_regular()
+        pictures, at = self.pictures(), 0
+        found = next(pictures, None)
+        for index in wanted:
+            if self._leaves_out_much(at, index):
+                pictures = self.pictures(index - FOUND_WITHIN_MS)
+                found = next(pictures, None)
+            while found is not None and found.index < index - FOUND_WITHIN_MS:
+                found = next(pictures, None)
+            if found is None:
+                return
+            at = found.index
+            if at <= index + FOUND_WITHIN_MS:
+                yield Picture(index, found.frame)
+
+    def packets(self, *, with_sound: bool) -> "Iterator[av.Packet[VideoStream] | av.Packet[AudioStream]]":
+        """The packets of the video, and of the sound, in the order of the file, without those that are known
+        to be incomplete. Ends an earlier iterator."""
+        self._rewind()
+        streams: list[VideoStream | AudioStream] = [self.video]
+        if with_sound and self.sound is not None:
+            self.sound.discard = Discard.default
+            streams.append(self.sound)
+        return self._packets(streams)
+
+    @property
+    def sound(self) -> AudioStream | None:
+        """The stream whose sound counts. Of a codec that is not taken there is none."""
+        found = self.container.streams.best("audio")
+        if not isinstance(found, AudioStream) or found.codec_context is None:
+            return None
+        return found if found.codec_context.codec.canonical_name in SOUND_CODECS else None
 
     def close(self) -> None:
         self.container.close()
@@ -169,9 +218,31 @@ class OpenClip:
             for packet in self.container.demux(self.video):
                 if packet.size and (packet.dts is None or times.index_of(packet.dts) is None):
                     return False
+                if packet.size and packet.is_keyframe:
+                    self._key_frames.append(times.last)
         except FFmpegError:
             return False
         return not times.shift_ms
+
+    def _leaves_out_much(self, at: int, index: int) -> bool:
+        """Whether a jump from the frame `at` to that at `index` does."""
+        if not self._can_jump or index - at < JUMP_FROM_MS:
+            return False
+        key_frame = bisect_right(self._key_frames, index) - 1
+        return key_frame >= 0 and self._key_frames[key_frame] > at
+
+    def _packets(self, streams: "list[VideoStream | AudioStream]") -> "Iterator[av.Packet[Any]]":
+        self._is_read = True
+        read_errors = 0
+        while read_errors < MAX_READ_ERRORS:
+            try:
+                for packet in self.container.demux(streams):
+                    read_errors = 0
+                    if packet.size and not packet.is_corrupt:
+                        yield packet
+                return
+            except FFmpegError:  # of the container; what follows may be readable
+                read_errors += 1
 
     def _indexed(self, frames: Iterator[VideoFrame] | None = None) -> Iterator[Picture]:
         for frame in frames or self._frames():

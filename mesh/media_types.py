@@ -38,6 +38,8 @@ _CONTAINERS = {
     MEDIA_TYPE_3GP: "3GP",
 }
 
+_PLAYED = {MEDIA_TYPE_MP4: ("h264",), MEDIA_TYPE_WEBM: ("vp8", "vp9")}
+
 
 def is_clip(media_type: MediaType.ValueType) -> bool:
     return media_type >= MEDIA_TYPE_MP4
@@ -50,3 +52,9 @@ def mime_type(media_type: MediaType.ValueType) -> str:
 def container(media_type: MediaType.ValueType) -> str:
     """The name of a clip's container, for people; empty for photos."""
     return _CONTAINERS.get(media_type, "")
+
+
+def browsers_play(media_type: MediaType.ValueType, video_codec: str) -> bool:
+    """Whether all usual browsers play a clip as it is: H.264 in MP4, and what WebM holds except AV1. Others
+    get a rendition of it. `video_codec` is FFmpeg's name."""
+    return video_codec in _PLAYED.get(media_type, ())

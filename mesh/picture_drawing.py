@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterable, Sequence
 from colorsys import hls_to_rgb
 from hashlib import sha256
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ LINE_WIDTH = 3
 FONT_SIZE = 14
 WEBP_QUALITY = 70
 WEBP_EFFORT = 2  # 0 to 6: more takes several times as long, and saves a tenth
+
+Drawing: TypeAlias = Image.Image
 
 COLOURS = {
     "person": (230, 57, 70),
@@ -33,7 +36,7 @@ COLOURS = {
 }
 
 
-def drawn(pixels: NDArray[np.uint8], max_side: int, boxes: Iterable[LabelledBox]) -> Image.Image:
+def drawn(pixels: NDArray[np.uint8], max_side: int, boxes: Iterable[LabelledBox]) -> Drawing:
     """The picture ([h, w, 3] RGB), scaled down so that neither side is longer than `max_side`, with a box
     around every detection."""
     picture = Image.fromarray(pixels)
@@ -46,13 +49,13 @@ def drawn(pixels: NDArray[np.uint8], max_side: int, boxes: Iterable[LabelledBox]
     return picture
 
 
-def jpeg(picture: Image.Image, quality: int) -> bytes:
+def jpeg(picture: Drawing, quality: int) -> bytes:
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=quality)
     return encoded.getvalue()
 
 
-def animation(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> bytes:
+def animation(pictures: Sequence[Drawing], milliseconds: Sequence[int]) -> bytes:
     """An animated WebP that repeats for ever. Each picture is shown for so many milliseconds. Those of
     another size than the first are centred on black; at least one picture is needed."""
     encoded = io.BytesIO()
@@ -71,7 +74,7 @@ def animation(pictures: Sequence[Image.Image], milliseconds: Sequence[int]) -> b
     return encoded.getvalue()
 
 
-def _centred(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _centred(picture: Drawing, size: tuple[int, int]) -> Drawing:
     if picture.size == size:
         return picture
     centred = Image.new("RGB", size)

@@ -10,10 +10,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 from lares.reason.v1.events_pb2 import EventAssessed
 from lares.store.internal.v1 import job_service_pb2 as pb
-from lares.store.internal.v1.job_service_pb2_grpc import (
-    JobServiceServicer,
-    add_JobServiceServicer_to_server,
-)
+from lares.store.internal.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from mesh.job_client import JobClient
 from mesh.problems import Problem
 from mesh.retry import DEFAULT_BACKOFF, Backoff
@@ -28,23 +25,18 @@ from reason_svc.rules.reasoner import RulesReasoner
 from reason_svc.severity import SeverityThresholds
 from reason_svc.worker import ReasonWorker
 from tests.support.evidence import evidence_message
+from tests.support.fake_job_service import FakeJobService
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 LEASE_SECONDS = 0.3
 CONCURRENCY = 3
 
 
-class FakeStore(JobServiceServicer):
-    """Hands out the leases in `queue`. While `problem` is set, calls raise it."""
+class FakeStore(FakeJobService):
+    """Hands out events to assess."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[pb.JobLease] = asyncio.Queue()
-        self.problem: Problem | None = None
-        self.asked: list[int] = []
-        self.renewed: list[str] = []
-        self.released: list[str] = []
-        self.refused = 0
-        self.lost: set[str] = set()
+        super().__init__(pb.JOB_KIND_ASSESS)
 
     def due(self, name: str, attempt: int = 1, request: pb.ReassessmentRequest | None = None) -> pb.JobLease:
         lease = pb.JobLease(
@@ -56,30 +48,6 @@ class FakeStore(JobServiceServicer):
         )
         self.queue.put_nowait(lease)
         return lease
-
-    async def LeaseJobs(self, request: pb.LeaseJobsRequest, context: object) -> pb.LeaseJobsResponse:
-        assert request.kind == pb.JOB_KIND_ASSESS
-        assert 0 < request.wait.seconds <= 30
-        self.asked.append(request.max_jobs)
-        if self.problem:
-            raise self.problem
-        leases = [await self.queue.get()]
-        while len(leases) < request.max_jobs and not self.queue.empty():
-            leases.append(self.queue.get_nowait())
-        return pb.LeaseJobsResponse(leases=leases)
-
-    async def RenewLeases(self, request: pb.RenewLeasesRequest, context: object) -> pb.RenewLeasesResponse:
-        if self.problem:
-            self.refused += 1
-            raise self.problem
-        self.renewed.extend(request.lease_ids)
-        return pb.RenewLeasesResponse(lease_ids=[id for id in request.lease_ids if id not in self.lost])
-
-    async def ReleaseLeases(
-        self, request: pb.ReleaseLeasesRequest, context: object
-    ) -> pb.ReleaseLeasesResponse:
-        self.released.extend(request.lease_ids)
-        return pb.ReleaseLeasesResponse()
 
 
 class FakeReasoner:

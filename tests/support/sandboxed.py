@@ -280,3 +280,31 @@ def fragile(*setup: object) -> Callable[[str], bytes]:
         return detect(photo)
 
     return look
+
+
+def crash(*_: object) -> None:
+    os.abort()
+
+
+def what_a_renderer_may(*_: object) -> None:
+    """Refuses with what it could do."""
+    outcome = []
+    listener: list[object] = ["127.0.0.1", 9]
+    writes = os.O_WRONLY | os.O_CREAT
+    deeds: dict[str, Callable[[], object]] = {
+        "connect": lambda: connect(listener),
+        "write": lambda: os.open("/tmp/x", writes),
+    }
+    for name, deed in deeds.items():
+        try:
+            deed()
+            outcome.append(f"{name}: done")
+        except OSError as error:
+            outcome.append(f"{name}: {errno.errorcode[error.errno or 0]}")
+    try:
+        bytearray(2**30)
+        outcome.append("memory: done")
+    except MemoryError:
+        outcome.append("memory: refused")
+    lower = os.nice(0) - os.getpriority(os.PRIO_PROCESS, os.getppid())
+    raise InputRefused(", ".join([*outcome, f"nice: {lower}"]), "LOOKED")
