@@ -15,6 +15,8 @@ from lares.detect.v1 import detect_service_pb2 as messages
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from lares.ingest.v1.events_pb2 import MediaIngested
 from lares.ingest.v1.media_pb2 import Media
+from lares.store.internal.v1.job_service_pb2 import JOB_KIND_RENDER
+from lares.store.internal.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from lares.store.internal.v1.offset_service_pb2_grpc import add_OffsetServiceServicer_to_server
 from mesh.blobs import FileBlobs
 from mesh.bus import Bus
@@ -31,6 +33,7 @@ from store_svc.api.offsets import OffsetServicer
 from store_svc.consumer_offsets import ConsumerOffsets
 from store_svc.database import Database, open_database
 from tests.support.blobs import keep_blob
+from tests.support.fake_job_service import FakeJobService
 from tests.support.parts import MIGRATED, fresh_database
 from tests.support.photos import person_photo
 from tests.support.records import unique
@@ -62,6 +65,8 @@ async def mesh(bus: Bus, database: Database, tmp_path_factory: pytest.TempPathFa
         await stack.enter_async_context(service.open(config, mesh))
         offsets = OffsetServicer(ConsumerOffsets(database))
         server.add(add_OffsetServiceServicer_to_server, offsets, "lares.store.internal.v1.OffsetService")
+        jobs = FakeJobService(JOB_KIND_RENDER)
+        server.add(add_JobServiceServicer_to_server, jobs, "lares.store.internal.v1.JobService")
         await server.start()
         stack.push_async_callback(server.stop, 1.0)
         yield mesh

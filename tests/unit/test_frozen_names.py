@@ -13,7 +13,7 @@ from lares.scene.v1.scene_pb2 import GROUND_DRIVE, ZONE_KIND_ENTRY, Point, Zone
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from lares.store.v1.camera_scene_pb2 import CameraScene
 from mesh.bus.group_member import GroupSubscription
-from mesh.identity import assessment_id, detection_id, event_id, media_id, rejection_id
+from mesh.identity import assessment_id, detection_id, event_id, media_id, rejection_id, render_failure_id
 from mesh.topics import DEAD_LETTER_SERVICES, DETECTED, TOPICS, dead_letters
 from reason_svc.language_models.prompts import load_prompts
 from reason_svc.messages import failure_fact
@@ -47,6 +47,7 @@ def test_a_failed_attempt_keeps_its_id() -> None:
     lease = JobLease(lease_id="7c1d2f7e-4b8c-4f69-8a55-0a6f0a8e9d11", attempt=2)
     fact = failure_fact(lease, "BAD_ANSWER", "It is no JSON.", NIGHT)
     assert fact.failure.id == "0837db3f-403a-5745-a282-156f72a2d7be"
+    assert render_failure_id(lease.lease_id, 2) == "6f1195cb-8cf7-5990-91b6-3ad76cd3e929"
 
 
 def test_the_admin_key_keeps_its_id() -> None:

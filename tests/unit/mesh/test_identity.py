@@ -5,7 +5,7 @@ from uuid import uuid5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.identity import NAMESPACE, detection_id, media_id, render_failure_id
+from mesh.identity import NAMESPACE, detection_id, media_id
 
 
 @given(st.text(), st.text())
@@ -18,9 +18,3 @@ def test_an_id_is_the_uuid_of_its_parts_with_their_lengths(camera: str, sha256: 
 def test_numbers_are_parts_as_text(frame: int, rank: int) -> None:
     name = f"detection/1:m/{len(str(frame))}:{frame}/{len(str(rank))}:{rank}/1:d"
     assert detection_id("m", frame, rank, "d") == str(uuid5(NAMESPACE, name))
-
-
-def test_the_id_of_a_failed_rendering_never_changes() -> None:
-    """The kind is part of stored ids."""
-    name = "render failure/5:lease/1:2"
-    assert render_failure_id("lease", 2) == str(uuid5(NAMESPACE, name))

@@ -4,6 +4,7 @@ import io
 import os
 import signal
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -124,8 +125,7 @@ async def test_what_can_never_be_made_is_a_permanent_failure(
 async def test_without_the_package_for_clips_only_photos_are_rendered(
     bench: RenderWorkerBench, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = module.find_spec
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "av" else find(name))
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "av" else find_spec(name))
     source = await bench.source(clip, MEDIA_TYPE_MATROSKA, [0])
     photo = await bench.source(people()[0], MEDIA_TYPE_JPEG, [0])
     for kind in (FRAMES, PLAYABLE, EVENT_CLIP, EVENT_PREVIEW):
