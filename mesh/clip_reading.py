@@ -109,7 +109,8 @@ class OpenClip:
 
     def __init__(self, path: str, max_pixels: int) -> None:
         self._path, self._max_pixels = path, max_pixels
-        self._can_jump: bool | None = None  # not known yet
+        self._can_jump: bool | None = None  # not known yet, like the span
+        self._span = 0
         self._key_frames: list[int] = []  # roughly when there is one, if one can jump, in ms
         self._open()
 
@@ -133,8 +134,8 @@ class OpenClip:
         Decodes nothing twice, and jumps to a key frame where that leaves out much. Raises InputRefused
         ENCRYPTED.
         """
-        if self._can_jump is None and any(b - a >= JUMP_FROM_MS for a, b in pairwise((0, *wanted))):
-            self._can_jump = self._times_are_regular()
+        if any(b - a >= JUMP_FROM_MS for a, b in pairwise((0, *wanted))):
+            self._scan()
         pictures, at = self.pictures(), 0
         found = next(pictures, None)
         for index in wanted:
@@ -167,6 +168,27 @@ class OpenClip:
             return None
         return found if found.codec_context.codec.canonical_name in SOUND_CODECS else None
 
+    def span(self) -> int:
+        """How many ms after the first frame the last one comes, as far as that can be told without decoding.
+        Reads the file."""
+        self._scan()
+        return self._span
+
+    def key_pictures(self, apart: int) -> Iterator[Picture]:
+        """Key frames, at least `apart` ms from each other, without decoding what lies between. Their indices
+        are about right. Ends an earlier iterator. Raises InputRefused ENCRYPTED."""
+        self._rewind()
+        next_index = 0
+        for packet in self._packets([self.video]):
+            index = self.times.index_of(packet.pts) if packet.is_keyframe else None
+            if index is None or index < next_index:
+                continue
+            self.video.codec_context.flush_buffers()
+            frames = self._decode(packet) + self.video.codec_context.decode(None)
+            if frames:
+                next_index = index + apart
+                yield Picture(index, frames[0])
+
     def close(self) -> None:
         self.container.close()
 
@@ -191,8 +213,7 @@ class OpenClip:
 
     def _from_key_frame(self, start: int) -> Iterator[Picture] | None:
         """The frames from the last key frame that is not behind `start`. None if one cannot jump there."""
-        if self._can_jump is None:
-            self._can_jump = self._times_are_regular()
+        self._scan()
         self._rewind()
         if not self._can_jump or next(self._indexed(), None) is None or self.times.first_pts is None:
             return None
@@ -209,20 +230,25 @@ class OpenClip:
         self.times.last = self.times.time_of(found.pts) - 1
         return self._indexed(chain([found], frames))
 
-    def _times_are_regular(self) -> bool:
-        """Whether an index says where in the file its frame is. Reads the file without decoding."""
+    def _scan(self) -> None:
+        """Reads the file once without decoding: how long it is, and whether an index says where in it its
+        frame is."""
+        if self._can_jump is not None:
+            return
         self._rewind()
-        self._is_read = True
         times = FrameTimes(self.times.time_base, self.times.step_ms)
-        try:
-            for packet in self.container.demux(self.video):
-                if packet.size and (packet.dts is None or times.index_of(packet.dts) is None):
-                    return False
-                if packet.size and packet.is_keyframe:
-                    self._key_frames.append(times.last)
-        except FFmpegError:
-            return False
-        return not times.shift_ms
+        can_jump, pts = True, list[int]()
+        for packet in self._packets([self.video]):
+            can_jump = times.index_of(packet.dts) is not None and packet.dts is not None and can_jump
+            if packet.is_keyframe:
+                self._key_frames.append(times.last)
+            if packet.pts is not None:
+                pts = [min([*pts, packet.pts]), max([*pts, packet.pts])]
+        self._can_jump = can_jump and not times.shift_ms
+        # Whatever jumps there are among the times, the order of the packets shows the length.
+        self._span = max(0, times.last)
+        if pts and self._can_jump:
+            self._span = int((pts[1] - pts[0]) * times.time_base * 1000)
 
     def _leaves_out_much(self, at: int, index: int) -> bool:
         """Whether a jump from the frame `at` to that at `index` does."""
@@ -367,7 +393,7 @@ def _video_of(container: InputContainer, max_pixels: int) -> VideoStream:
         raise InputRefused(detail, "TOO_MANY_PIXELS")
     # The limit is the decoder's own, because a clip's size may change within. One thread for itself costs
     # least; parallelism comes from several children.
-    context.options = {"max_pixels": str(max_pixels)}
+    context.options = {"max_pixels": str(max_pixels), "flags": "+bitexact"}
     context.thread_count, context.thread_type = 1, ThreadType.SLICE
     for stream in container.streams:
         if stream.index != video.index:

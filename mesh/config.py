@@ -273,7 +273,7 @@ class Config(BaseSettings):
         description="How small a change between two frames of a clip counts as movement: 1 the smallest.",
     )
     motion_threshold: float = Field(
-        0.02,
+        0.002,
         ge=0,
         le=1,
         description="Share of the picture that must change between two frames to count as movement.",

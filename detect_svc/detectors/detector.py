@@ -3,13 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from lares.detect.v1.detection_pb2 import Frame
 from mesh.problems import Unavailable
 
-# The content of a photo, or the path of a file that holds it.
-Photo = bytes | Path
+
+@dataclass(frozen=True, slots=True)
+class DecodedPicture:
+    """A picture that is decoded already, of a clip: `pixels` is RGB, row by row, upright; `pixels_width` and
+    `pixels_height` may be smaller than the frame's own `width` and `height`."""
+
+    pixels: bytes
+    pixels_width: int
+    pixels_height: int
+    width: int
+    height: int
+
+
+# The content of a photo, or the path of a file that holds it, or a decoded picture.
+Photo: TypeAlias = bytes | Path | DecodedPicture
 
 DIGEST_LENGTH = 12
 
@@ -45,8 +58,8 @@ class Detector(Protocol):
     photos_in_flight: int  # how many concurrent calls keep it busy
 
     async def detect(self, photo: Photo) -> Frame:
-        """Returns everything that the model finds in a JPEG or PNG, best first, as `frame_message` makes it:
-        without a capture time.
+        """Returns everything that the model finds in a JPEG, a PNG or a picture, best first, as
+        `frame_message` makes it: without a capture time.
 
         Raises Invalid with the name of a RejectionReason if the photo is at fault, Invalid with another
         reason if only this photo cannot be detected, NotFound if there is no file at the path, Unavailable if

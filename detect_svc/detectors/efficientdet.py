@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detect_svc.detectors.boxes import Floats, Indices, anchor_grid, decode_boxes, suppress_overlaps
 from detect_svc.detectors.frame_message import Finding, frame_message
 from detect_svc.detectors.model_labels import UNNAMED, read_model_labels
-from mesh.photo_decoding import decode, read_content
+from detect_svc.detectors.photo_input import Input, decoded
 
 SIDE = 320
 ANCHOR_SCALE = 3.0
@@ -88,15 +88,15 @@ def _stretched(length: float) -> int:
     return max(1, min(SIDE, round(length * MAX_STRETCH)))
 
 
-def load(model: str, threads: int, max_pixels: int) -> Callable[[bytes | str], bytes]:
-    """The sandbox's target. Returns a function of a photo's content or path, which returns a serialised Frame
-    and raises what `decode` and `read_content` raise."""
+def load(model: str, threads: int, max_pixels: int) -> Callable[[Input], bytes]:
+    """The sandbox's target. Returns a function of an Input, which returns a serialised Frame and raises what
+    `decoded` raises."""
     cv2.setNumThreads(1)
     detector = EfficientDet(Path(model), threads)
 
-    def detect(photo: bytes | str) -> bytes:
-        decoded = decode(read_content(photo), SIDE, max_pixels)
-        findings = detector.detect(decoded.pixels)
-        return frame_message(decoded.width, decoded.height, findings).SerializeToString()
+    def detect(photo: Input) -> bytes:
+        seen = decoded(photo, SIDE, max_pixels)
+        findings = detector.detect(seen.pixels)
+        return frame_message(seen.width, seen.height, findings).SerializeToString()
 
     return detect

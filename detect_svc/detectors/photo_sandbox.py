@@ -1,9 +1,10 @@
 """What all adapters share that process photos in a sandbox."""
 
 import os
+from dataclasses import astuple
 from typing import Any
 
-from detect_svc.detectors.detector import Photo
+from detect_svc.detectors.detector import DecodedPicture, Photo
 from mesh.problems import Invalid, NotFound, Unavailable
 from mesh.processes.sandbox import Sandbox
 
@@ -18,6 +19,8 @@ async def run_on_photo(sandbox: Sandbox, photo: Photo) -> Any:
     """Returns the child's result. Raises NotFound if there is no file at the path, and what Sandbox.run
     raises."""
     try:
+        if isinstance(photo, DecodedPicture):
+            return await sandbox.run(astuple(photo))
         return await sandbox.run(photo if isinstance(photo, bytes) else str(photo))
     except Invalid as problem:
         if problem.reason == "BLOB_NOT_FOUND":

@@ -16,6 +16,7 @@ from detect_svc.detectors.model_metadata import (
     UnsupportedModel,
     read_metadata,
 )
+from detect_svc.detectors.photo_input import Input
 from detect_svc.detectors.rtdetr_input import square_input
 from mesh.processes.sandbox_child import InputRefused
 
@@ -25,9 +26,9 @@ ERRORS_ONLY = 3
 
 def load(
     model: str, provider: str, threads: int, max_pixels: int, engines: str
-) -> Callable[[bytes | str], dict[str, Any]]:
-    """The sandbox's target. Returns a function of a photo's content or path, which returns the raw outputs,
-    or the model's metadata for "".
+) -> Callable[[Input], dict[str, Any]]:
+    """The sandbox's target. Returns a function of an Input, which returns the raw outputs, or the model's
+    metadata for "".
 
     `engines` is the folder in which TensorRT stores the engines that it builds. Raises InputRefused
     MODEL_DOES_NOT_FIT and BAD_SETTING; the function raises what `square_input` raises.
@@ -43,7 +44,7 @@ def load(
     session.run(OUTPUTS, {INPUT: np.zeros((1, metadata.side, metadata.side, 3), np.uint8)})
     has_failed = False
 
-    def detect(photo: bytes | str) -> dict[str, Any]:
+    def detect(photo: Input) -> dict[str, Any]:
         nonlocal has_failed
         if photo == "":
             return {"metadata": [metadata.name, metadata.digest, metadata.labels, metadata.side]}

@@ -1,20 +1,23 @@
 """What every detector must do. Add new adapters to ADAPTERS."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from detect_svc.detectors.boxes import iou_matrix
-from detect_svc.detectors.detector import Detector, detector_id
+from detect_svc.detectors.detector import DecodedPicture, Detector, detector_id
 from detect_svc.detectors.factory import open_detector
 from lares.detect.v1.detection_pb2 import Frame, FrameDetection
 from mesh.artifacts import EFFICIENTDET_SHA256, efficientdet_lite0, sha256_of
 from mesh.boxes import edges
 from mesh.config import load_config
 from mesh.labels import COCO_LABELS
+from mesh.photo_decoding import decode
 from mesh.problems import Invalid, NotFound
 from tests.support.photos import animals, empty_photo, people, person_photo, vehicles
 from tests.support.triton import TINY, Triton
@@ -131,6 +134,40 @@ async def test_the_result_does_not_depend_on_concurrent_or_earlier_photos(
 async def test_content_and_path_give_the_same_result(detector: Detector) -> None:
     photo = people()[0]
     assert await detector.detect(photo.read_bytes()) == await detector.detect(photo)
+
+
+@trained
+@pytest.mark.parametrize("photo", [0, 2, 3])
+async def test_a_decoded_picture_gives_what_its_photo_gives(detector: Detector, photo: int) -> None:
+    content = [*people(), *animals()][photo].read_bytes()
+    seen = decode(content, 1, 64_000_000, both_sides=True)
+    whole = decode(content, max(seen.width, seen.height), 64_000_000)
+    height, width, _ = whole.pixels.shape
+    picture = DecodedPicture(whole.pixels.tobytes(), width, height, whole.width, whole.height)
+    of_photo, of_picture = await detector.detect(content), await detector.detect(picture)
+    assert (of_picture.width, of_picture.height) == (of_photo.width, of_photo.height)
+    # Scaled down by another method: within interpolation the same.
+    best = [one for one in of_photo.detections if one.score >= detector.threshold]
+    for one in best:
+        matches = [
+            other
+            for other in of_picture.detections
+            if other.label == one.label
+            and iou_matrix(np.array([edges(one.bounding_box), edges(other.bounding_box)], np.float32))[0, 1]
+            > 0.9
+        ]
+        assert max(other.score for other in matches) == pytest.approx(one.score, abs=0.08)
+
+
+async def test_a_picture_of_the_inputs_size_gives_exactly_what_a_photo_of_it_gives(
+    detector: Detector,
+) -> None:
+    """Nothing is scaled while decoding, so that the same pixels arrive."""
+    pixels = np.random.default_rng(1).integers(0, 255, (detector.input_size[1], detector.input_size[0], 3))
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    picture = DecodedPicture(pixels.astype(np.uint8).tobytes(), *detector.input_size, *detector.input_size)
+    assert await detector.detect(picture) == await detector.detect(file.getvalue())
 
 
 async def test_labels_are_canonical_and_the_id_names_the_weights(detector: Detector) -> None:

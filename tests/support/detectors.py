@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from detect_svc.detectors.detector import Photo, ServerState
+from detect_svc.detectors.detector import DecodedPicture, Photo, ServerState
 from detect_svc.detectors.frame_message import Finding, frame_message
 from lares.detect.v1.detection_pb2 import Frame
 from lares.ingest.v1.events_pb2 import MediaIngested
@@ -23,9 +23,15 @@ def person(score: float) -> Finding:
     return "person", score, (0.1, 0.2, 0.3, 0.4)
 
 
+def name_of(photo: Photo) -> str:
+    if isinstance(photo, DecodedPicture):
+        return f"{photo.width}x{photo.height}"
+    return photo.name if isinstance(photo, Path) else photo.decode()
+
+
 class FakeDetector:
-    """Returns `results` by the photo's file name or content. An exception is raised. Of a list, each call
-    uses the next element, and the last one is used again."""
+    """Returns `results` by the photo's file name or content, or a picture's size (`640x360`). An exception is
+    raised. Of a list, each call uses the next element, and the last one is used again."""
 
     name = "fake"
     digest = "ab" * 32
@@ -43,7 +49,7 @@ class FakeDetector:
         self.states: list[ServerState] = []
 
     async def detect(self, photo: Photo) -> Frame:
-        name = photo.name if isinstance(photo, Path) else photo.decode()
+        name = name_of(photo)
         self.requested.append(name)
         self.busy += 1
         self.busiest = max(self.busiest, self.busy)

@@ -1,0 +1,1 @@
+"""Which frames of a clip the detector looks at."""
