@@ -1,8 +1,8 @@
 """Builds the messages for the bus and for gRPC."""
 
 import time
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from detect_svc.detectors.detector import Detector, detector_id
 from lares.detect.v1.detection_pb2 import (
@@ -11,7 +11,7 @@ from lares.detect.v1.detection_pb2 import (
     Frame,
     FrameDetection,
 )
-from lares.detect.v1.events_pb2 import MediaDetected
+from lares.detect.v1.events_pb2 import FrameChoice, MediaDetected
 from lares.ingest.v1.events_pb2 import MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from mesh.identity import detection_id, rejection_id
@@ -43,6 +43,22 @@ def detected(media: Media, frame: Frame, model: DetectorModel) -> MediaDetected:
     photo = message.frames[0]
     photo.index = PHOTO_FRAME
     photo.captured_at.CopyFrom(media.captured_at)
+    message.detected_at.FromMicroseconds(time.time_ns() // 1000)
+    return message
+
+
+def clip_detected(
+    media: Media, frames: Sequence[Frame], model: DetectorModel, choice: FrameChoice
+) -> MediaDetected:
+    """`frames` are those of a clip, in order of index. They were captured that many ms after its beginning,
+    or all of them earlier, if the last one would be later than the clip's arrival."""
+    message = MediaDetected(media=media, detector=model.id, model=model, frames=frames, frame_choice=choice)
+    begin = media.captured_at.ToDatetime(UTC)
+    if frames and media.HasField("ingested_at"):
+        end = begin + timedelta(milliseconds=frames[-1].index)
+        begin -= max(timedelta(0), end - media.ingested_at.ToDatetime(UTC))
+    for frame in message.frames:
+        frame.captured_at.FromDatetime(begin + timedelta(milliseconds=frame.index))
     message.detected_at.FromMicroseconds(time.time_ns() // 1000)
     return message
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from detect_svc.api import DetectServicer, ProgressServicer
 from detect_svc.detectors.opener import DetectorOpener
+from detect_svc.frames.clip_frames import ClipDecoders
 from detect_svc.gpus.monitor import GpuMonitor
 from detect_svc.gpus.nvml import NvmlReader
 from detect_svc.rendering.worker import RenderWorker
@@ -46,7 +47,8 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
 
         async def work() -> None:
             detector = await opener.wait()
-            await DetectWorker(stream, detector, mesh.blobs, config.detect_batch).run()
+            async with ClipDecoders(config, detector.input_size) as decoders:
+                await DetectWorker(stream, detector, mesh.blobs, config.detect_batch, decoders).run()
 
         async def publish(fact: MediaRendered) -> None:
             await mesh.bus.publish(RENDERED, fact)

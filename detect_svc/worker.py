@@ -1,20 +1,28 @@
 """The worker loop: each MediaIngested becomes a MediaDetected, a MediaRejected or a dead letter.
 
-Media whose content the store knows are passed on without being looked at.
+Media whose content the store knows are passed on without being looked at. Clips take long, so they wait for
+their turn beside the photos: those behind them in the log are detected meanwhile. What is found is published
+in the order of the log within each partition, so a photo that is behind a clip there waits for it.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
 
 import structlog
 
+from detect_svc.clip_worker import ClipWorker
 from detect_svc.detectors.detector import Detector
+from detect_svc.frames.clip_frames import ClipDecoders
 from detect_svc.messages import detected, is_rejection, model_of, not_looked_at, rejected
+from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested
+from lares.ingest.v1.media_pb2 import Media
 from mesh.blobs import Blobs
 from mesh.bus import Delivery, Output, Stream
+from mesh.media_types import is_clip
 from mesh.problems import Internal, Invalid, NotFound, Problem
 from mesh.processes.sandbox import Crashed, Hung
 from mesh.retry import Backoff
@@ -26,17 +34,17 @@ from mesh.visible_text import without_addresses
 log = structlog.get_logger(__name__)
 
 BACKOFF = Backoff(0.4, 10.0)
-# Attempts at a photo if the failure may be temporary, or the photo's own.
+# Attempts at a media if the failure may be temporary, or the media's own.
 MAX_ATTEMPTS: dict[type[Problem], int] = {NotFound: 5, Hung: 3}
 DEAD_REASONS: dict[type[Problem], str] = {Crashed: "DECODER_CRASHED", Hung: "DECODER_HUNG"}
-# Failures for which the photo is at fault. Its file is rejected, so that it is not announced again. Missing
+# Failures for which the media is at fault. Its file is rejected, so that it is not announced again. Missing
 # content may return and a bug may be fixed: these are not rejections, and the file is announced again later.
-PHOTO_AT_FAULT = (Invalid, Hung)  # Crashed is an Invalid
+MEDIA_AT_FAULT = (Invalid, Hung)  # Crashed is an Invalid
 
 
 class DetectWorker:
-    """Keeps at least `batch` photos in flight, and as many as keep the detector busy. They may finish in any
-    order; the stream restores it."""
+    """Keeps at least `batch` photos in flight, and as many as keep the detector busy, and beside them as many
+    clips as there are decoders. They may finish in any order; the stream restores it."""
 
     def __init__(
         self,
@@ -44,9 +52,14 @@ class DetectWorker:
         detector: Detector,
         blobs: Blobs,
         batch: int,
+        decoders: ClipDecoders,
     ) -> None:
         self._stream, self._detector, self._blobs = stream, detector, blobs
         self._model = model_of(detector)
+        self._clips = ClipWorker(detector, self._model, decoders)
+        self._decoders = decoders.count
+        # No more than the stream has given out and not seen done.
+        self._waiting_clips: asyncio.Queue[Delivery[MediaIngested]] = asyncio.Queue()
         self._max_in_flight = max(batch, detector.photos_in_flight)
 
     async def run(self) -> None:
@@ -61,12 +74,22 @@ class DetectWorker:
                     delivery = await anext(deliveries, None)
                 if delivery is None:
                     return
-                await self._process(delivery)
+                if is_clip(delivery.message.media.type) and not delivery.message.media.known_content:
+                    self._waiting_clips.put_nowait(delivery)
+                else:
+                    await self._process(delivery)
 
-        # As many tasks as photos in flight: a new one for each photo would cost more.
+        async def work_on_clips() -> None:
+            while True:
+                await self._process(await self._waiting_clips.get())
+
+        # As many tasks as media in flight: a new one for each would cost more.
         async with aclosing(deliveries), task_group() as workers:
-            for _ in range(self._max_in_flight):
-                workers.create_task(work())
+            photos = [workers.create_task(work()) for _ in range(self._max_in_flight)]
+            clips = [workers.create_task(work_on_clips()) for _ in range(self._decoders)]
+            await asyncio.gather(*photos)  # until the stream ends
+            for task in clips:
+                task.cancel()
 
     async def _deliveries(self) -> AsyncGenerator[Delivery[MediaIngested], None]:
         async for batch in self._stream.batches(self._max_in_flight):
@@ -84,7 +107,7 @@ class DetectWorker:
         media, attempts = delivery.message.media, 0
         if media.known_content:
             self._done(delivery, (DETECTED, not_looked_at(media)))
-            log.debug("known photo passed on", camera=media.camera_id, media=media.id)
+            log.debug("known media passed on", camera=media.camera_id, media=media.id)
             return
         while True:
             attempts += 1
@@ -99,7 +122,7 @@ class DetectWorker:
             except Problem as bus_problem:  # the dead letter could not be published
                 problem = bus_problem
             log.warning(
-                "photo not processed, retrying",
+                "media not processed, retrying",
                 media=delivery.message.media.id,
                 attempts=attempts,
                 error=problem.message,
@@ -111,23 +134,30 @@ class DetectWorker:
         try:
             with span("detect objects", {"lares.detector": self._model.id}) as detecting:
                 async with self._blobs.local(media.sha256) as path:
-                    frame = await self._detector.detect(path)
-                detecting.set_attribute("lares.detections.found", len(frame.detections))
+                    message = await self._look_at(media, path)
+                found = sum(len(frame.detections) for frame in message.frames)
+                detecting.set_attribute("lares.detections.found", found)
         except Problem as problem:
             if not is_rejection(problem):
                 raise
             self._done(delivery, (REJECTED, rejected(media, problem.reason, problem.message)))
-            log.info("photo rejected", camera=media.camera_id, media=media.id, reason=problem.reason)
+            log.info("media rejected", camera=media.camera_id, media=media.id, reason=problem.reason)
             return
-        self._done(delivery, (DETECTED, detected(media, frame, self._model)))
+        self._done(delivery, (DETECTED, message))
         milliseconds = round((time.perf_counter() - began) * 1000)
         log.info(
-            "photo detected",
+            "clip detected" if is_clip(media.type) else "photo detected",
             camera=media.camera_id,
             media=media.id,
-            found=len(frame.detections),
+            frames=len(message.frames),
+            found=found,
             ms=milliseconds,
         )
+
+    async def _look_at(self, media: Media, path: Path) -> MediaDetected:
+        if is_clip(media.type):
+            return await self._clips.detect(media, path)
+        return detected(media, await self._detector.detect(path), self._model)
 
     def _done(self, delivery: Delivery[MediaIngested], output: Output) -> None:
         self._stream.done(delivery, output, urgent=not delivery.message.backlog)
@@ -141,11 +171,11 @@ class DetectWorker:
         reason = DEAD_REASONS.get(type(problem), problem.reason)
         attempts = problem.attempts if isinstance(problem, Crashed) else attempts
         media, outputs = delivery.message.media, list[Output]()
-        if isinstance(problem, PHOTO_AT_FAULT):
+        if isinstance(problem, MEDIA_AT_FAULT):
             outputs.append((REJECTED, rejected(media, "UNDETECTABLE", f"{reason}: {problem.message}")))
         await self._stream.bury(delivery, reason, *outputs, attempts=attempts)
         log.error(
-            "photo moved to the dead letters",
+            "media moved to the dead letters",
             camera=media.camera_id,
             media=media.id,
             reason=reason,
@@ -155,7 +185,7 @@ class DetectWorker:
 
 
 def _problem_of(error: Exception) -> Problem:
-    """An unexpected error is treated as that photo's problem, so that it does not stop the other photos."""
+    """An unexpected error is treated as that media's problem, so that it does not stop the others."""
     if isinstance(error, Problem):
         return error
     log.error("unexpected error", exc_info=error)

@@ -164,9 +164,9 @@ def choose(
         plan.credit -= len(moving - chosen)
         chosen |= moving
         # What is left of the minute's budget is for the time in which nothing moves.
-        spare = budget - len(chosen)
+        spare, stretch = budget - len(chosen), candidates[-1].index - candidates[0].index
         if spare > 0 and plan.gap < MAX_GAP_MS:
-            chosen |= minute.filled(chosen, max(plan.gap, MINUTE_MS // spare), spare)
+            chosen |= minute.filled(chosen, max(plan.gap, stretch // spare), spare)
         chosen |= minute.filled(chosen, max(MAX_GAP_MS, plan.gap), plan.left - len(chosen))
     else:
         chosen |= minute.filled(chosen, plan.gap, plan.left - len(chosen))

@@ -61,14 +61,8 @@ class Progress:
         gate = MotionGate(settings.motion_sensitivity)
         gate.restore(carry["gate"])
         sorter = LookSorter(**carry["sorter"])
-        return cls(
-            FramePlan(**carry["plan"]),
-            sorter,
-            gate,
-            carry["start"],
-            carry["candidates"],
-            carry["undecodable"],
-        )
+        plan, counts = FramePlan(**carry["plan"]), (carry["candidates"], carry["undecodable"])
+        return cls(plan, sorter, gate, carry["start"], *counts)
 
     def to_carry(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detect_svc.detectors.detector import Detector
+from detect_svc.frames.clip_frames import ClipDecoders
 from detect_svc.worker import DetectWorker
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
@@ -48,8 +49,11 @@ class DetectHarness:
 
     @asynccontextmanager
     async def working(self, detector: Detector) -> AsyncIterator[Stream[MediaIngested]]:
-        async with self.bus.consume(self.topic, self.group) as stream:
-            work = DetectWorker(stream, detector, self.blobs, BATCH).run()
+        async with (
+            self.bus.consume(self.topic, self.group) as stream,
+            ClipDecoders(self.config, detector.input_size) as decoders,
+        ):
+            work = DetectWorker(stream, detector, self.blobs, BATCH, decoders).run()
             task = asyncio.create_task(work)
             try:
                 yield stream

@@ -61,7 +61,9 @@ class FakeDetector:
                 result = result.pop(0) if len(result) > 1 else result[0]
             if isinstance(result, Exception):
                 raise result
-            return result
+            frame = Frame()
+            frame.CopyFrom(result)  # a caller may change its own
+            return frame
         finally:
             self.busy -= 1
 

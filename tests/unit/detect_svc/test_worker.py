@@ -10,11 +10,13 @@ import pytest
 
 from detect_svc import worker as worker_module
 from detect_svc.detectors.frame_message import frame_message
+from detect_svc.frames.clip_frames import ClipDecoders
 from detect_svc.worker import DetectWorker
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from mesh.bus import Stream
+from mesh.config import load_config
 from mesh.problems import Conflict, Exhausted, Internal, Invalid, NotFound, Unavailable
 from mesh.processes.sandbox import Crashed, Hung
 from mesh.retry import Backoff
@@ -34,14 +36,15 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def started(stream: FakeStream, detector: FakeDetector) -> AsyncIterator["asyncio.Task[None]"]:
     blobs = NamedBlobs(Path("/nowhere"))
-    worker = DetectWorker(cast(Stream[MediaIngested], stream), detector, blobs, BATCH)
-    task = asyncio.create_task(worker.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        blobs.close()
+    async with ClipDecoders(load_config(), detector.input_size) as decoders:
+        worker = DetectWorker(cast(Stream[MediaIngested], stream), detector, blobs, BATCH, decoders)
+        task = asyncio.create_task(worker.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            blobs.close()
 
 
 @asynccontextmanager
