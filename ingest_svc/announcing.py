@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from opentelemetry.trace import Span
 
-from ingest_svc.facts import Fact, Photo
+from ingest_svc.facts import Fact, IngestedMedia
 from mesh.retry import retry
 from mesh.telemetry.spans import begin_span, use_span
 from mesh.telemetry.trace_context import enter_request
@@ -125,12 +125,12 @@ class Announcer:
 
 
 def _log(fact: Fact, seconds: float, span: Span) -> None:
-    """Logs the only line of a photo or a rejected file. `seconds` from complete to durably announced."""
-    if isinstance(fact, Photo):
+    """Logs the only line of a media or a rejected file. `seconds` from complete to durably announced."""
+    if isinstance(fact, IngestedMedia):
         span.set_attribute("lares.media.id", fact.id)
         path = fact.file.path if fact.file else "(upload)"
         ms = round(seconds * 1000)
-        log.debug("photo ingested", camera=fact.camera.id, path=path, media=fact.id, ms=ms)
+        log.debug("media ingested", camera=fact.camera.id, path=path, media=fact.id, ms=ms)
     else:
         cause = fact.cause
         span.set_attribute("lares.rejection.reason", cause.reason.value)

@@ -57,7 +57,7 @@ def _declared(header: UploadHeader) -> DeclaredUpload:
         captured_at = header.captured_at.ToDatetime(UTC) if header.HasField("captured_at") else None
     except (ValueError, OverflowError):
         raise Invalid("captured_at is out of range", "BAD_REQUEST") from None
-    return DeclaredUpload(header.camera_id, header.sha256, header.size_bytes, captured_at)
+    return DeclaredUpload(header.camera_id, header.sha256, header.size_bytes, captured_at, header.file_name)
 
 
 async def _chunks(requests: AsyncIterator[UploadMediaRequest]) -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from cachetools import FIFOCache
 
 from ingest_svc.announcing import Announcer
-from ingest_svc.facts import Fact, Photo, RejectedFile, SourceCamera
+from ingest_svc.facts import Fact, IngestedMedia, RejectedFile, SourceCamera
 from ingest_svc.file_importer import FileImporter
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.rejection import RejectionCause
@@ -84,7 +84,7 @@ class DuplicateFilter:
         self, file: Fingerprint, camera: SourceCamera, moment: Moment | None, backlog: bool
     ) -> Fact | None:
         fact = await self._importer.run(file, camera, moment)
-        return replace(fact, backlog=True) if backlog and isinstance(fact, Photo) else fact
+        return replace(fact, backlog=True) if backlog and isinstance(fact, IngestedMedia) else fact
 
     def _finish(self, file: Fingerprint, fact: Fact | None) -> None:
         self._free.release()

@@ -1,4 +1,7 @@
-"""Examines one file: whether it is unchanged, whether it is a photo, its digest, and when it was taken."""
+"""Examines one file: whether it is unchanged, whether it is a photo or clip, its digest, and when it was
+taken.
+
+Of a clip only the structure of its container is examined here; `ingest_svc.clip_probing` opens it."""
 
 import errno
 import os
@@ -12,14 +15,16 @@ from pathlib import Path
 from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.facts import SourceCamera
 from ingest_svc.fingerprint import Fingerprint, fingerprint, fingerprint_of_open_file, is_in_place
-from ingest_svc.formats.capture_time import CaptureTime, capture_time
-from ingest_svc.formats.inspection import PhotoHeader, PhotoLimits, inspect, inspect_head
+from ingest_svc.formats.capture_time import CaptureTime, ClipTimes, capture_time
+from ingest_svc.formats.clip_container import ClipContainer, ClipEnd
+from ingest_svc.formats.inspection import MediaHeader, MediaLimits, clip_end, inspect, inspect_head
 from ingest_svc.formats.signature import SIGNATURE_BYTES
+from ingest_svc.formats.time_in_name import time_in_name
 from ingest_svc.rejection import OUTSIDE_LINK, RejectionCause, RejectReason
 from mesh.blobs import Blob, SpooledFile
 from mesh.blobs.spool import SpoolFailed, digest, read_at
 from mesh.image_headers import ByteSource, FileBytes, ImageFormat, image_format
-from mesh.image_metadata import exif_time
+from mesh.image_metadata import ExifTime, exif_time
 
 COMPARED_BYTES = 64 * 1024
 # Errors that an unchanged file gives every time. Others have causes outside the file, and pass.
@@ -28,23 +33,43 @@ PERMANENT_ERRORS = DENIED | {errno.EIO, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True)
-class ExaminedPhoto:
+class ExaminedMedia:
     blob: Blob
-    header: PhotoHeader
+    header: MediaHeader
     captured: CaptureTime
+
+
+@dataclass(frozen=True)
+class CompleteClip:
+    """A clip in whose container nothing is missing, and that has not been opened."""
+
+    blob: Blob
+    container: ClipContainer
+
+
+@dataclass(frozen=True)
+class OpenEnded:
+    """A clip of which nothing is missing, and whose container does not say whether more is to come."""
+
+
+Examined = ExaminedMedia | CompleteClip | OpenEnded | RejectionCause | None
 
 
 def examine(
     root: CamerasRoot,
     file: Fingerprint,
     camera: SourceCamera,
-    limits: PhotoLimits,
+    limits: MediaLimits,
     spooled: SpooledFile | None = None,
-) -> ExaminedPhoto | RejectionCause | None:
-    """None if the file is gone, cannot be looked at, or is no longer in the state that `file` describes.
+    *,
+    photos_only: bool = False,
+    at_rest: bool = True,
+) -> Examined:
+    """None if the file is gone, cannot be looked at, or is no longer in the state that `file` describes; with
+    `photos_only` also if it is a clip. OpenEnded only unless the file is `at_rest`: has not changed for long.
 
-    A file that can be a photo is copied to `spooled`, and the copy is examined. Raises OSError for an error
-    that may pass.
+    A file that can be a photo or clip is copied to `spooled`, and the copy is examined. Raises OSError for an
+    error that may pass.
     """
     if file.outside:
         return OUTSIDE_LINK
@@ -56,6 +81,13 @@ def examine(
             head = inspect_head(read_at(stream.fileno(), 0, SIGNATURE_BYTES), limits, file.size)
             if isinstance(head, RejectionCause):
                 return head
+            if isinstance(head, ClipContainer):
+                if photos_only:
+                    return None
+                # Before it is copied, because most of what is written over minutes is looked at often.
+                end = clip_end(FileBytes(partial(read_at, stream.fileno()), file.size), head)
+                if isinstance(end, RejectionCause) or (end is ClipEnd.OPEN and not at_rest):
+                    return end if isinstance(end, RejectionCause) else OpenEnded()
             return _examine_content(stream, file, camera, limits, spooled)
     except SpoolFailed:
         raise
@@ -91,8 +123,8 @@ def _may_be_read(path: Path) -> bool:
 
 
 def _examine_content(
-    stream: FileIO, file: Fingerprint, camera: SourceCamera, limits: PhotoLimits, spooled: SpooledFile | None
-) -> ExaminedPhoto | RejectionCause | None:
+    stream: FileIO, file: Fingerprint, camera: SourceCamera, limits: MediaLimits, spooled: SpooledFile | None
+) -> Examined:
     read: Callable[[int, int], bytes] = partial(read_at, stream.fileno())
     if spooled is None:
         blob = digest(stream, file.size + 1)
@@ -104,9 +136,11 @@ def _examine_content(
         return None
     content = FileBytes(read, blob.size)
     header = inspect(content, limits)
+    if isinstance(header, ClipContainer):
+        return CompleteClip(blob, header)
     if isinstance(header, RejectionCause):
         return header
-    return ExaminedPhoto(blob, header, _capture_time(content, header.form, file, camera))
+    return ExaminedMedia(blob, header, capture_time_of(file, camera, _exif_time(content, header.form)))
 
 
 def _part(content: memoryview, start: int, length: int) -> bytes:
@@ -142,26 +176,37 @@ def common_length(first: bytes, second: bytes) -> int:
 
 
 def capture_time_of_file(root: CamerasRoot, file: Fingerprint, camera: SourceCamera) -> datetime:
-    """The capture time that `examine` determines."""
+    """The capture time that `examine` determines; of a clip, without what only its container says."""
     try:
         with open(root / file.path, "rb", buffering=0, opener=_open) as stream:
             content = FileBytes(partial(read_at, stream.fileno()), file.size)
-            return _capture_time(content, image_format(content[:SIGNATURE_BYTES]), file, camera).at
+            return capture_time_of(
+                file, camera, _exif_time(content, image_format(content[:SIGNATURE_BYTES]))
+            ).at
     except OSError:
-        return _capture_time(b"", None, file, camera).at
+        return capture_time_of(file, camera).at
 
 
-def _capture_time(
-    content: ByteSource, form: ImageFormat | None, file: Fingerprint, camera: SourceCamera
+def capture_time_of(
+    file: Fingerprint,
+    camera: SourceCamera,
+    exif: ExifTime | None = None,
+    clip: ClipTimes | None = None,
 ) -> CaptureTime:
     return capture_time(
-        exif=exif_time(content, form) if form else None,
+        exif=exif,
         zone=camera.zone,
         mtime_ns=file.mtime_ns,
         ctime_ns=file.ctime_ns,
         now=datetime.now(UTC),
         tolerance=camera.clock_tolerance,
+        named=time_in_name(file.path.partition("/")[2]),
+        clip=clip,
     )
+
+
+def _exif_time(content: ByteSource, form: ImageFormat | ClipContainer | None) -> ExifTime | None:
+    return exif_time(content, form) if isinstance(form, ImageFormat) else None
 
 
 def _open(path: str, flags: int) -> int:

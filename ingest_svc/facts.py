@@ -1,4 +1,4 @@
-"""The facts that ingest_svc announces: a photo that it has stored, or a file that it has rejected."""
+"""The facts that ingest_svc announces: a media that it has stored, or a file that it has rejected."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -6,14 +6,14 @@ from functools import cached_property
 
 from ingest_svc.fingerprint import Fingerprint, printable
 from ingest_svc.formats.capture_time import CaptureTime
-from ingest_svc.formats.inspection import PhotoHeader
+from ingest_svc.formats.inspection import MediaHeader
 from ingest_svc.rejection import RejectionCause
 from mesh.identity import media_id, rejection_id
 
 
 @dataclass(frozen=True)
 class SourceCamera:
-    """`name` is as the folder or the uploader spells it. `zone` applies to EXIF times without an offset. A
+    """`name` is as the folder or the uploader spells it. `zone` applies to times without an offset. A
     time that is further than `clock_tolerance` from the arrival is not believed."""
 
     id: str
@@ -23,14 +23,14 @@ class SourceCamera:
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A photo whose blob is durable. `file` is None for an upload. `may_be_known` is false if its content is
+class IngestedMedia:
+    """A media whose blob is durable. `file` is None for an upload. `may_be_known` is false if its content is
     certainly new. `backlog`: it waited for its turn."""
 
     camera: SourceCamera
     sha256: str
     size: int
-    header: PhotoHeader
+    header: MediaHeader
     captured: CaptureTime
     ingested_at: datetime
     file: Fingerprint | None = None
@@ -56,4 +56,4 @@ class RejectedFile:
         return rejection_id(self.camera_id, printable(self.file.path), self.file.size, self.file.mtime_ns)
 
 
-Fact = Photo | RejectedFile
+Fact = IngestedMedia | RejectedFile

@@ -1,4 +1,4 @@
-"""Removes the file of a photo once the photo is announced, if LARES_INGEST_ORIGINALS is `take`."""
+"""Removes the file of a media once the media is announced, if LARES_INGEST_ORIGINALS is `take`."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ import structlog
 
 from ingest_svc.admission import Admission
 from ingest_svc.cameras_root import CamerasRoot
-from ingest_svc.examination import ExaminedPhoto, examine
+from ingest_svc.examination import CompleteClip, ExaminedMedia, examine
 from ingest_svc.facts import SourceCamera
 from ingest_svc.fingerprint import (
     Fingerprint,
@@ -17,7 +17,7 @@ from ingest_svc.fingerprint import (
     fingerprint_in_real_folder,
     open_real_folder,
 )
-from ingest_svc.formats.inspection import PhotoLimits
+from ingest_svc.formats.inspection import MediaLimits
 from ingest_svc.thread_pool import ThreadPool
 from ingest_svc.watching.open_files import open_for_writing
 from mesh.blobs import Blob
@@ -44,7 +44,7 @@ class Originals:
         root: CamerasRoot,
         take: bool,
         admission: Admission,
-        limits: PhotoLimits,
+        limits: MediaLimits,
         blobs: BlobSizes,
         threads: ThreadPool,
     ) -> None:
@@ -56,17 +56,17 @@ class Originals:
         await self._threads.run(self._recover)
 
     async def announced(self, files: list[Fingerprint]) -> None:
-        """Removes files whose photos are durably announced."""
+        """Removes files whose media are durably announced."""
         if self._take and files:
             await self._threads.run(self._remove, files)
 
     async def known(self, files: list[Fingerprint]) -> None:
         """Removes files that the store knows from before, because a process died between announcing and
-        removing them. They may also have been rejected, so only photos whose blob exists are removed."""
+        removing them. They may also have been rejected, so only media whose blob exists are removed."""
         if self._take:
             for file in files:
-                photo = await self._threads.run(self._examine, file)
-                if photo is not None and await self._is_stored(photo.blob):
+                media = await self._threads.run(self._examine, file)
+                if media is not None and await self._is_stored(media.blob):
                     await self._threads.run(self._remove, [file])
 
     def _recover(self) -> None:
@@ -83,7 +83,7 @@ class Originals:
                 if entry.name.startswith(SET_ASIDE_PREFIX):
                     _put_back(entry.path)
 
-    def _examine(self, file: Fingerprint) -> ExaminedPhoto | None:
+    def _examine(self, file: Fingerprint) -> ExaminedMedia | CompleteClip | None:
         camera = self._admission.of_file(file)
         if not isinstance(camera, SourceCamera):
             return None
@@ -92,7 +92,7 @@ class Originals:
         except OSError as error:
             log.warning("known file not examined", path=file.path, error=str(error))
             return None
-        return result if isinstance(result, ExaminedPhoto) else None
+        return result if isinstance(result, ExaminedMedia | CompleteClip) else None
 
     async def _is_stored(self, blob: Blob) -> bool:
         """Retries for as long as the blobs are not available."""

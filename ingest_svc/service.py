@@ -16,11 +16,12 @@ from ingest_svc.admission import Admission, CameraTable
 from ingest_svc.announcing import Announcer, Publish
 from ingest_svc.api import IngestServicer
 from ingest_svc.cameras_root import CamerasRoot
+from ingest_svc.clip_probing import ClipProbe, clips_are_installed, probing_sandbox
 from ingest_svc.detection_progress import DetectionProgress
-from ingest_svc.facts import Fact, Photo, RejectedFile
+from ingest_svc.facts import Fact, IngestedMedia, RejectedFile
 from ingest_svc.file_importer import FileImporter
 from ingest_svc.folder_lock import lock_folder
-from ingest_svc.formats.inspection import PhotoLimits
+from ingest_svc.formats.inspection import MediaLimits
 from ingest_svc.known_files import KnownFiles, StoreKnownFiles
 from ingest_svc.messages import ingested, rejected
 from ingest_svc.originals import Originals
@@ -110,16 +111,27 @@ async def compose(
         config.cameras_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # ingest waits for it
         log.error("cameras folder not made", path=str(config.cameras_folder), error=str(error))
-    limits = PhotoLimits(config.ingest_max_bytes, config.ingest_max_pixels)
+    limits = MediaLimits(
+        config.ingest_max_bytes,
+        config.ingest_max_pixels,
+        config.clip_max_bytes,
+        timedelta(seconds=config.clip_max_seconds),
+        clips_installed=clips_are_installed(),
+    )
     poll_seconds = config.ingest_poll_seconds if config.ingest_polling else None
     settle_seconds = config.ingest_settle_seconds
     ignored = IgnoredNames(config.ingest_ignore)
     private = [config.home, config.cache, blob_folder(config)]
     root = CamerasRoot(config.cameras_folder.resolve(), config.ingest_link_targets, private, ignored.folder)
-    async with lock_folder(root.path) as lock, watch_folder(root, lock, poll_seconds, ignored) as watcher:
+    async with (
+        lock_folder(root.path) as lock,
+        watch_folder(root, lock, poll_seconds, ignored) as watcher,
+        probing_sandbox() as sandbox,
+    ):
         with (
             closing(ThreadPool("ingest-checks", 1)) as checks,
             closing(ThreadPool("ingest-readers", READER_THREADS)) as readers,
+            closing(ThreadPool("ingest-large", 1)) as large_reader,
             closing(ThreadPool("ingest-watchers", WATCHING_THREADS)) as watchers,
         ):
             folders = CameraFolders(lambda camera_id: cameras.get(camera_id) is not None)
@@ -133,7 +145,10 @@ async def compose(
             announcer = Announcer(publishing(bus, known_files, originals))
             storage = StorageState()
             restless = RestlessFiles(root, readers, watchers)
-            importer = FileImporter(root, blobs, limits, storage, readers, checks, restless)
+            clips = ClipProbe(sandbox, limits)
+            importer = FileImporter(
+                root, blobs, limits, storage, readers, large_reader, checks, restless, clips
+            )
             scan = FolderScan(
                 root,
                 clock=lock.clock,
@@ -160,27 +175,29 @@ async def compose(
                 ignored=ignored,
                 checks=checks,
             )
-            uploads = Uploads(admission, limits, blobs, announcer, Arrivals(root.path), storage, readers)
+            uploads = Uploads(
+                admission, limits, blobs, announcer, Arrivals(root.path), storage, readers, clips
+            )
             yield Ingest(announcer, worker, uploads, storage)
 
 
 def publishing(bus: FactBus, known_files: KnownFiles, originals: Originals) -> Publish:
-    """Returns the function that publishes facts and then removes the originals of the photos among them. It
-    marks photos whose content the store knows, so that they are not looked at again."""
+    """Returns the function that publishes facts and then removes the originals of the media among them. It
+    marks media whose content the store knows, so that they are not looked at again."""
 
     async def publish(facts: list[Fact], spans: list[Span]) -> None:
         with_span = list(zip(facts, spans, strict=True))
-        photos = [(fact, span) for fact, span in with_span if isinstance(fact, Photo)]
+        media = [(fact, span) for fact, span in with_span if isinstance(fact, IngestedMedia)]
         rejections = [(fact, span) for fact, span in with_span if isinstance(fact, RejectedFile)]
-        if photos:
-            asked = [photo.id for photo, _ in photos if photo.may_be_known]
+        if media:
+            asked = [one.id for one, _ in media if one.may_be_known]
             known = await known_files.media(asked) if asked else set[str]()
-            messages = [ingested(photo, photo.id in known) for photo, _ in photos]
-            await bus.publish(INGESTED, *messages, parents=[span for _, span in photos])
+            messages = [ingested(one, one.id in known) for one, _ in media]
+            await bus.publish(INGESTED, *messages, parents=[span for _, span in media])
         if rejections:
             rejected_messages = [rejected(rejection) for rejection, _ in rejections]
             await bus.publish(REJECTED, *rejected_messages, parents=[span for _, span in rejections])
-        await originals.announced([photo.file for photo, _ in photos if photo.file])
+        await originals.announced([one.file for one, _ in media if one.file])
 
     return publish
 

@@ -195,8 +195,9 @@ class Config(BaseSettings):
     )
     ingest_clock_tolerance_seconds: Annotated[float, Field(gt=0, le=10**9)] | None = Field(
         None,
-        description="Maximum seconds between a file's arrival and its EXIF or modification time for that to"
-        " be believed; empty: all but a clock that is plainly unset or a day ahead is.",
+        description="Maximum seconds between a file's arrival and the time in it, in its name or of its"
+        " modification for that to be believed; empty: all but a clock that is plainly unset or a day ahead"
+        " is.",
     )
     ingest_ignore: Annotated[list[str], NoDecode] = Field(
         [],
@@ -207,8 +208,8 @@ class Config(BaseSettings):
         description="Folders to which, or into which, a camera's folder may be a link: `/mnt/nas,/srv/a`;"
         " empty: such links are refused.",
     )
-    ingest_max_bytes: int = Field(32 * 2**20, gt=0, description="Maximum size of a file in bytes.")
-    ingest_max_pixels: int = Field(64_000_000, gt=0, description="Maximum width x height of a photo.")
+    ingest_max_bytes: int = Field(32 * 2**20, gt=0, description="Maximum size of a photo in bytes.")
+    ingest_max_pixels: int = Field(64_000_000, gt=0, description="Maximum width x height of a photo or clip.")
 
     detect_batch: int = Field(
         8, ge=1, le=64, description="Maximum number of photos that are decoded and detected together."

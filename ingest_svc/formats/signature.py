@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from ingest_svc.formats.clip_container import ClipContainer, transport_packets
 from mesh.image_headers import JPEG_SIGNATURE, PNG_SIGNATURE
 
 # How many bytes `signature` reads.
 SIGNATURE_BYTES = 1024
-
-# (offset, length) of the packets of MPEG-TS, M2TS, and MPEG-TS with parity.
-TS_PACKETS = ((0, 188), (4, 192), (0, 204))
 
 STILL_BRANDS = (
     b"heic",
@@ -25,12 +23,16 @@ STILL_BRANDS = (
     b"jxl ",
 )
 QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"pnot", b"skip", b"free")
+# A piece of a stream, which cannot be read without another file.
+SEGMENT_ATOMS = (b"moof", b"styp", b"sidx")
+MATROSKA_START, DOCUMENT_TYPE = b"\x1a\x45\xdf\xa3", b"\x42\x82"
 VIDEOS = (
-    (b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
     (b"\x00\x00\x01\xba", "MPEG"),
     (b"\x00\x00\x01\xb3", "MPEG"),
     (b"\x00\x00\x00\x01\x67", "H.264"),
     (b"\x00\x00\x00\x01\x40\x01", "H.265"),
+    (b"IMKH", "Hikvision"),
+    (b"DHAV", "Dahua"),
     (b"FLV\x01", "Flash"),
     (b"OggS", "Ogg"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media"),
@@ -49,14 +51,18 @@ class FileFamily(Enum):
     JPEG = auto()
     PNG = auto()
     PICTURE = auto()  # in a format that is not accepted
-    VIDEO = auto()
+    CLIP = auto()
+    VIDEO = auto()  # in a format that is not accepted
     UNKNOWN = auto()
 
 
 @dataclass(frozen=True)
 class Signature:
+    """`container` is set for clips."""
+
     family: FileFamily
     name: str
+    container: ClipContainer | None = None
 
 
 def signature(head: bytes) -> Signature:
@@ -66,10 +72,13 @@ def signature(head: bytes) -> Signature:
     if head[:8] == PNG_SIGNATURE[: len(head)] and len(head) >= 4:
         return Signature(FileFamily.PNG, "PNG")
     if head[4:8] == b"ftyp":
-        still = head[8:12] in STILL_BRANDS
-        return Signature(FileFamily.PICTURE, "HEIF") if still else Signature(FileFamily.VIDEO, "MP4")
+        return _iso_media(head[8:12])
     if head[4:8] in QUICKTIME_ATOMS:
-        return Signature(FileFamily.VIDEO, "QuickTime")
+        return _clip(ClipContainer.QUICKTIME)
+    if head[4:8] in SEGMENT_ATOMS:
+        return Signature(FileFamily.VIDEO, "MP4 segment")
+    if head.startswith(MATROSKA_START):
+        return _clip(ClipContainer.WEBM if _document_type(head) == b"webm" else ClipContainer.MATROSKA)
     if head.startswith(b"RIFF"):
         return _riff(head[8:12])
     for magic, name in VIDEOS:
@@ -78,20 +87,34 @@ def signature(head: bytes) -> Signature:
     for magic, name in PICTURES:
         if head.startswith(magic):
             return Signature(FileFamily.PICTURE, name)
-    if any(_transport_stream(head, *packet) for packet in TS_PACKETS):
-        return Signature(FileFamily.VIDEO, "MPEG-TS")
+    if transport_packets(head) is not None:
+        return _clip(ClipContainer.MPEG_TS)
     return Signature(FileFamily.UNKNOWN, "")
+
+
+def _clip(container: ClipContainer) -> Signature:
+    return Signature(FileFamily.CLIP, container, container)
+
+
+def _iso_media(brand: bytes) -> Signature:
+    if brand in STILL_BRANDS:
+        return Signature(FileFamily.PICTURE, "HEIF")
+    if brand == b"qt  ":
+        return _clip(ClipContainer.QUICKTIME)
+    return _clip(ClipContainer.THREE_GP if brand.startswith((b"3g", b"3G")) else ClipContainer.MP4)
+
+
+def _document_type(head: bytes) -> bytes:
+    """Matroska's name of what is in the file, from its header, which is short."""
+    at = head.find(DOCUMENT_TYPE) + len(DOCUMENT_TYPE)
+    if at < len(DOCUMENT_TYPE) or at >= len(head):
+        return b""
+    return head[at + 1 : at + 1 + (head[at] & 0x7F)]
 
 
 def _riff(form: bytes) -> Signature:
     if form.startswith(b"AVI"):
-        return Signature(FileFamily.VIDEO, "AVI")
+        return _clip(ClipContainer.AVI)
     if form == b"WEBP":
         return Signature(FileFamily.PICTURE, "WebP")
     return Signature(FileFamily.UNKNOWN, "")
-
-
-def _transport_stream(head: bytes, offset: int, length: int) -> bool:
-    """Every packet starts with 0x47; at least two are required."""
-    starts = head[offset::length]
-    return len(starts) >= 2 and set(starts) == {0x47}

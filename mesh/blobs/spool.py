@@ -82,6 +82,15 @@ class SpooledFile:
         """Name and size of the content written so far."""
         return Blob(self._hash.hexdigest(), self._size)
 
+    @property
+    def path(self) -> str:
+        """Where the content is until it is stored, for a child process that reads it. Raises ValueError if
+        nothing was written."""
+        file = self._file
+        if file is None:
+            raise ValueError("the spooled file is empty or closed")
+        return str(file.name)
+
     def write(self, chunk: bytes) -> None:
         """Appends `chunk`."""
         with self._open() as file:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from gateway.http.thumbnail_renderer import render
-from ingest_svc.formats.inspection import PhotoHeader, PhotoLimits, inspect
+from ingest_svc.formats.inspection import MediaHeader, MediaLimits, inspect
 from ingest_svc.rejection import RejectionCause, RejectReason
 from mesh.photo_decoding import decode
 from mesh.picture_drawing import COLOURS, LINE_WIDTH
@@ -33,7 +33,7 @@ from tests.support.photo_variants import (
 )
 
 MAX_PIXELS = 2_000_000
-LIMITS = PhotoLimits(bytes=2**24, pixels=MAX_PIXELS)
+LIMITS = MediaLimits(bytes=2**24, pixels=MAX_PIXELS)
 TAKEN = {
     f"{group}: {variant.name}": variant
     for group, variants in {
@@ -66,7 +66,7 @@ def test_there_are_enough_of_them() -> None:
 def test_every_part_sees_the_same_photo(name: str, tmp_path: Path) -> None:
     variant = TAKEN[name]
     header = inspect(variant.content, LIMITS)
-    assert isinstance(header, PhotoHeader), header
+    assert isinstance(header, MediaHeader), header
 
     photo = decode(variant.content, WIDTH, MAX_PIXELS)
     assert (photo.width, photo.height) == (WIDTH, HEIGHT)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest_svc.formats.capture_time import CaptureSource, CaptureTime, capture_time, instant
+from ingest_svc.formats.capture_time import CaptureSource, CaptureTime, ClipTimes, capture_time, instant
+from ingest_svc.formats.time_in_name import NamedTime
 from ingest_svc.messages import timestamp
 from mesh.image_metadata import ExifTime
 from mesh.times import EARLIEST, LATEST
@@ -28,8 +29,12 @@ def when(
     mtime: datetime = NOW,
     ctime: datetime = NOW,
     tolerance: timedelta | None = None,
+    named: datetime | None = None,
+    clip: ClipTimes | None = None,
 ) -> CaptureTime:
     return capture_time(
+        named=NamedTime(named, None) if named else None,
+        clip=clip,
         exif=exif,
         zone=BERLIN,
         mtime_ns=ns(mtime),
@@ -83,17 +88,31 @@ def test_a_time_that_facts_cannot_represent_is_not_used(at: datetime) -> None:
 NANOSECONDS = st.integers(-(10**21), 10**21)
 
 
+CLIPS = st.builds(
+    ClipTimes,
+    st.timedeltas(timedelta(0), timedelta(days=10**6)),
+    st.one_of(st.none(), st.datetimes(max_value=datetime(2200, 1, 1), timezones=st.just(UTC))),
+)
+
+
 @given(
     st.one_of(st.none(), st.datetimes(timezones=st.just(UTC))),
     st.one_of(st.none(), st.datetimes()),
     NANOSECONDS,
     NANOSECONDS,
+    st.one_of(st.none(), st.datetimes()),
+    st.one_of(st.none(), CLIPS),
 )
-@example(datetime(1, 1, 1, tzinfo=UTC), None, 0, 0)
-@example(None, datetime(1, 1, 1), 0, 0)
-@example(None, None, ns(datetime(1, 1, 1, tzinfo=UTC)), ns(datetime(9999, 12, 31, tzinfo=UTC)))
+@example(datetime(1, 1, 1, tzinfo=UTC), None, 0, 0, None, None)
+@example(None, datetime(1, 1, 1), 0, 0, None, None)
+@example(None, None, ns(datetime(1, 1, 1, tzinfo=UTC)), ns(datetime(9999, 12, 31, tzinfo=UTC)), None, None)
 def test_every_capture_time_is_one_that_the_store_accepts(
-    declared: datetime | None, exif: datetime | None, mtime_ns: int, ctime_ns: int
+    declared: datetime | None,
+    exif: datetime | None,
+    mtime_ns: int,
+    ctime_ns: int,
+    named: datetime | None,
+    clip: ClipTimes | None,
 ) -> None:
     captured = capture_time(
         declared=declared,
@@ -102,6 +121,8 @@ def test_every_capture_time_is_one_that_the_store_accepts(
         mtime_ns=mtime_ns,
         ctime_ns=ctime_ns,
         now=NOW,
+        named=NamedTime(named, None) if named else None,
+        clip=clip,
     )
     assert captured.at.tzinfo is UTC
     read_time(timestamp(captured.at), "captured_at")
@@ -224,3 +245,120 @@ def test_a_tolerance_is_for_all_that_the_camera_claims() -> None:
     old = NOW - 2 * hour
     assert when(mtime=old, tolerance=hour) == CaptureTime(NOW, CaptureSource.CTIME, old)
     assert when(declared=old, tolerance=hour) == CaptureTime(old, CaptureSource.DECLARED)
+
+
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+BERLIN_NOW = datetime(2026, 7, 1, 14)  # NOW
+
+
+def test_a_time_in_the_name_comes_after_exif_and_before_the_mtime() -> None:
+    named, mtime = BERLIN_NOW - timedelta(minutes=9), NOW - timedelta(minutes=5)
+    assert when(named=named, mtime=mtime) == CaptureTime(NOW - 9 * MINUTE, CaptureSource.FILE_NAME)
+    exif = ExifTime(BERLIN_NOW - 8 * MINUTE, None)
+    assert when(named=named, exif=exif, mtime=mtime).source is CaptureSource.EXIF
+    declared = NOW - 7 * MINUTE
+    assert when(named=named, declared=declared, mtime=mtime).source is CaptureSource.DECLARED
+
+
+def test_a_time_in_the_name_that_lies_behind_the_mtime_is_not_that_of_the_file() -> None:
+    """As if the camera was in a zone further east than the configured one."""
+    mtime = NOW - timedelta(minutes=10)
+    at_most = BERLIN_NOW - timedelta(minutes=8)
+    assert when(named=at_most, mtime=mtime).source is CaptureSource.FILE_NAME
+    assert when(named=at_most + SECOND, mtime=mtime) == CaptureTime(mtime, CaptureSource.MTIME)
+
+
+def test_a_time_in_the_name_may_be_old_because_files_arrive_late() -> None:
+    named = datetime(2024, 5, 6, 12)
+    assert when(named=named).source is CaptureSource.FILE_NAME
+    assert when(named=named, tolerance=timedelta(hours=1)).source is CaptureSource.CTIME
+
+
+@pytest.mark.parametrize("local", ["2000-01-01 00:00:30", "2016-01-01 00:12:00", "2026-01-01 00:00:01"])
+def test_a_name_of_a_clock_that_was_never_set_is_a_claim(local: str) -> None:
+    captured = when(named=datetime.fromisoformat(local), mtime=NOW)
+    assert (captured.at, captured.source) == (NOW, CaptureSource.CTIME)
+    assert captured.claimed is not None
+
+
+def test_a_name_counts_where_the_mtime_says_nothing() -> None:
+    mtime = datetime(1970, 1, 1, tzinfo=UTC)
+    assert when(named=BERLIN_NOW - MINUTE, mtime=mtime) == CaptureTime(NOW - MINUTE, CaptureSource.FILE_NAME)
+
+
+@pytest.mark.parametrize(
+    ("local", "written", "expected"),
+    [
+        # 02:30 exists twice on 25 October 2025, at 00:30 and at 01:30 UTC.
+        ("2025-10-26 02:30:00", "2025-10-26 00:31:00", "2025-10-26 00:30:00"),
+        ("2025-10-26 02:30:00", "2025-10-26 01:31:00", "2025-10-26 01:30:00"),
+        ("2025-10-26 02:30:00", "2025-10-27 12:00:00", "2025-10-26 01:30:00"),
+        # 02:30 does not exist on 29 March 2026: a clock that was not changed yet, or was changed too early.
+        ("2026-03-29 02:30:00", "2026-03-29 01:31:00", "2026-03-29 01:30:00"),
+        ("2026-03-29 02:30:00", "2026-03-29 00:31:00", "2026-03-29 00:30:00"),
+    ],
+)
+def test_hours_that_exist_twice_or_not_at_all_are_read_by_the_mtime(
+    local: str, written: str, expected: str
+) -> None:
+    at, mtime = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (expected, written))
+    captured = when(named=datetime.fromisoformat(local), mtime=mtime)
+    assert captured == CaptureTime(at, CaptureSource.FILE_NAME)
+
+
+LENGTH = timedelta(minutes=20)
+BEGUN = NOW - timedelta(hours=5)
+ENDED = BEGUN + LENGTH
+BERLIN_OFFSET = timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("created", "mtime", "expected"),
+    [
+        (BEGUN, ENDED, (BEGUN, CaptureSource.CONTAINER)),
+        (ENDED, ENDED + 4 * MINUTE, (BEGUN, CaptureSource.CONTAINER)),
+        (BEGUN + BERLIN_OFFSET, ENDED, (BEGUN, CaptureSource.CONTAINER_LOCAL)),
+        (ENDED + BERLIN_OFFSET, ENDED, (BEGUN, CaptureSource.CONTAINER_LOCAL)),
+        # Nothing agrees: when it began, in UTC, or in local time if UTC cannot be.
+        (BEGUN, NOW, (BEGUN, CaptureSource.CONTAINER)),
+        (NOW + MINUTE * 30, NOW, (NOW + MINUTE * 30 - BERLIN_OFFSET, CaptureSource.CONTAINER_LOCAL)),
+        (NOW + BERLIN_OFFSET * 2, NOW, (NOW - LENGTH, CaptureSource.MTIME_LESS_DURATION)),
+        (datetime(1970, 1, 1, tzinfo=UTC), NOW, (NOW - LENGTH, CaptureSource.MTIME_LESS_DURATION)),
+        (datetime(1904, 1, 1, tzinfo=UTC), NOW, (NOW - LENGTH, CaptureSource.MTIME_LESS_DURATION)),
+        (None, ENDED, (BEGUN, CaptureSource.MTIME_LESS_DURATION)),
+    ],
+)
+def test_the_creation_time_of_a_container(
+    created: datetime | None, mtime: datetime, expected: tuple[datetime, CaptureSource]
+) -> None:
+    captured = when(clip=ClipTimes(LENGTH, created), mtime=mtime)
+    assert (captured.at, captured.source) == expected
+
+
+def test_the_name_of_a_clip_comes_before_its_container() -> None:
+    named = BEGUN.replace(tzinfo=None) + BERLIN_OFFSET
+    captured = when(named=named, clip=ClipTimes(LENGTH, NOW - LENGTH), mtime=NOW)
+    assert captured == CaptureTime(BEGUN, CaptureSource.FILE_NAME)
+
+
+@pytest.mark.parametrize("arrived", [NOW, NOW - timedelta(hours=1)])
+def test_no_clip_ends_after_its_arrival(arrived: datetime) -> None:
+    """As that of a file whose name is the time at which it ended."""
+    clip = ClipTimes(LENGTH, None)
+    named = arrived.replace(tzinfo=None) + BERLIN_OFFSET
+    for captured in (
+        when(named=named, clip=clip, ctime=arrived, mtime=arrived),
+        when(declared=NOW + timedelta(hours=3), clip=clip, ctime=arrived, mtime=arrived),
+        when(clip=clip, ctime=arrived, mtime=arrived),
+        when(clip=clip, ctime=arrived, mtime=datetime(1970, 1, 1, tzinfo=UTC)),
+    ):
+        assert captured.at == arrived - LENGTH
+
+
+def test_a_clip_of_unknown_length_has_the_mtime_itself() -> None:
+    assert when(clip=ClipTimes(timedelta(0), None), mtime=BEGUN) == CaptureTime(BEGUN, CaptureSource.MTIME)
+
+
+def test_the_tolerance_of_a_clip_is_that_of_its_end() -> None:
+    clip = ClipTimes(LENGTH, None)
+    assert when(clip=clip, mtime=NOW, tolerance=MINUTE).source is CaptureSource.MTIME_LESS_DURATION

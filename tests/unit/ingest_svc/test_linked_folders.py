@@ -17,7 +17,7 @@ from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.examination import examine
 from ingest_svc.facts import SourceCamera
 from ingest_svc.fingerprint import Fingerprint, fingerprint
-from ingest_svc.formats.inspection import PhotoLimits
+from ingest_svc.formats.inspection import MediaLimits
 from ingest_svc.originals import SET_ASIDE_PREFIX
 from ingest_svc.service import readable
 from ingest_svc.thread_pool import ThreadPool
@@ -499,8 +499,8 @@ def test_a_file_is_not_read_through_a_link_that_was_put_there_after_the_check(tm
     for camera, folder in (("door", target), ("yard", cameras / "yard")):
         file = fingerprint(root, f"{camera}/deep/photo.jpg")
         assert file is not None
-        source, limits = SourceCamera(camera, camera, UTC), PhotoLimits(10**6, 10**6)
-        assert isinstance(examine(root, file, source, limits), examination.ExaminedPhoto)
+        source, limits = SourceCamera(camera, camera, UTC), MediaLimits(10**6, 10**6)
+        assert isinstance(examine(root, file, source, limits), examination.ExaminedMedia)
         (folder / "deep").rename(tmp_path / f"moved-{camera}")
         (folder / "deep").symlink_to(tmp_path / f"moved-{camera}")
         assert examine(root, file, source, limits) is None

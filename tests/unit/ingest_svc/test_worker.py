@@ -180,7 +180,7 @@ async def test_bad_files_are_rejected_once_and_kept_and_stop_nothing(harness: In
         "door/empty.jpg": (b"", "ZERO_BYTE"),
         "door/cut.jpg": (jpeg("cut")[:-2], "TRUNCATED"),
         "door/text.jpg": (b"hello", "NOT_AN_IMAGE"),
-        "door/clip.jpg": (b"\x00\x00\x00\x18ftypisom" + bytes(16), "VIDEO_NOT_YET"),
+        "door/clip.jpg": (b"\x00\x00\x00\x18ftypisom" + bytes(16), "TRUNCATED"),
         "door/large.jpg": (jpeg(pixels=b"\x12" * 6000), "TOO_MANY_BYTES"),
         "door/bomb.png": (png(50_000, 50_000), "TOO_MANY_PIXELS"),
     }
@@ -237,7 +237,7 @@ def harness_unfinished(harness: IngestHarness) -> Callable[[], dict[str, int]]:
 
     def sizes() -> dict[str, int]:
         found = harness.ingest.worker._importer._unfinished
-        return {path: file.size for path, (file, _) in found.items()}
+        return {path: unfinished.file.size for path, unfinished in found.items()}
 
     return sizes
 
