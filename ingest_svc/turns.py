@@ -21,6 +21,9 @@ MAX_UNDETECTED = 64
 # The most of all partitions that the detector has not done yet: as many as it does within this time, because
 # a live photo waits for all of them, but at least as many as keep it busy.
 UNDETECTED_SECONDS, MIN_WINDOW, MAX_WINDOW = 1.2, 16, 1024
+# A clip may take as long as hundreds of photos: then only as many count as enough to keep the detector busy as
+# it does within this time.
+BUSY_SECONDS = 5.0
 # A partition may always have this many, so that one whose photos cannot be detected does not stop the others.
 MIN_UNDETECTED = 2
 # The speed of detection is measured over this time.
@@ -75,6 +78,8 @@ class Turns:
         # (when, how many records were detected by then), over MEASURED_SECONDS.
         self._detected: deque[tuple[float, int]] = deque()
         self._window, self._speed = MIN_WINDOW, 0.0
+        # How many records keep the detector busy.
+        self._fewest = MIN_WINDOW
         # When the last progress was seen, or that there is nothing to do.
         self._moved_at: float | None = None
         self._next_question = 0.0
@@ -102,13 +107,18 @@ class Turns:
             self._answer = None
         else:
             self._answer, self._uncounted = answer, uncounted
+            was_busy = self._undetected > 0
             self._undetected = sum(partition.undetected for partition in answer.values())
-            self._measure(now, sum(partition.detected for partition in answer.values()))
+            self._measure(now, sum(partition.detected for partition in answer.values()), was_busy)
         idle = (now - self._moved_at) * IDLE_SHARE
         self._next_question = now + max(self._usual_pause, min(idle, MAX_PAUSE))
 
-    def _measure(self, now: float, detected: int) -> None:
+    def _measure(self, now: float, detected: int, was_busy: bool) -> None:
+        """`was_busy`: at the answer before, the detector had something to do."""
         moved = bool(self._detected) and detected > self._detected[-1][1]
+        if moved and was_busy and self._moved_at is not None:
+            each = (now - self._moved_at) / (detected - self._detected[-1][1])
+            self._fewest = max(MIN_UNDETECTED, min(MIN_WINDOW, round(BUSY_SECONDS / max(each, 0.001))))
         if moved or not self._undetected:
             self._moved_at = now
         self._detected.append((now, detected))
@@ -117,7 +127,7 @@ class Turns:
         began, before = self._detected[0]
         self._speed = (detected - before) / max(now - began, 1.0)
         self._window = max(
-            MIN_WINDOW,
+            self._fewest,
             round(self._speed * UNDETECTED_SECONDS),
             # If all was detected before this answer, the speed shows only how little was announced.
             min(2 * self._window, MAX_WINDOW) if moved and not self._undetected else 0,

@@ -257,10 +257,10 @@ async def test_a_file_that_cannot_be_read_for_a_moment_is_taken(
             raise PermissionError(errno.EACCES, "Permission denied")
         return opened(path, flags)
 
-    def examined(*arguments: Any) -> object:
+    def examined(*arguments: Any, **options: Any) -> object:
         with monkeypatch.context() as examining:
             examining.setattr(examination, "_open", denied_once)
-            return examination.examine(*arguments)
+            return examination.examine(*arguments, **options)
 
     monkeypatch.setattr("ingest_svc.file_importer.examine", examined)
     async with harness.running():
@@ -296,11 +296,11 @@ async def test_what_is_no_photo_any_more_does_not_hold_up_its_camera(
 ) -> None:
     replaced = list[Path]()
 
-    def replacing(root: CamerasRoot, file: Fingerprint, *arguments: Any) -> object:
+    def replacing(root: CamerasRoot, file: Fingerprint, *arguments: Any, **options: Any) -> object:
         if not replaced:
             replaced.append(root / file.path)
             replace(root / file.path)
-        return examination.examine(root, file, *arguments)
+        return examination.examine(root, file, *arguments, **options)
 
     monkeypatch.setattr("ingest_svc.file_importer.examine", replacing)
     async with harness.running():

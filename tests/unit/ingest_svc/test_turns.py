@@ -67,6 +67,7 @@ def announce(turns: Turns, log: Log, camera: str) -> int:
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the limit of a partition counts."""
     monkeypatch.setattr("ingest_svc.turns.MIN_WINDOW", 10_000)
+    monkeypatch.setattr("ingest_svc.turns.BUSY_SECONDS", 10**9)
 
 
 async def test_nothing_has_a_turn_before_the_progress_is_known(turns: Turns, log: Log) -> None:
@@ -99,6 +100,26 @@ async def test_a_partition_has_at_most_so_many_undetected_records(turns: Turns, 
     log.detected[0] += 3
     await turns.refresh(20.0)
     assert announce(turns, log, "yard") == 3
+
+
+async def test_of_clips_that_take_long_few_have_a_turn_at_a_time(turns: Turns, log: Log) -> None:
+    """A live photo waits for all that are announced."""
+    await turns.refresh(0.0)
+    assert announce(turns, log, "door") == MIN_WINDOW
+    now = 0.0
+    for _ in range(MIN_WINDOW):
+        await turns.refresh(now := now + 10)
+        log.detected[0] += 1  # a clip in 10 s
+    await turns.refresh(now := now + 10)
+    log.announced[0] = log.detected[0]
+    await turns.refresh(now := now + 0.1)
+    assert announce(turns, log, "door") == MIN_UNDETECTED
+    for _ in range(5):  # photos again
+        await turns.refresh(now := now + 0.5)
+        log.detected[0] = log.announced[0]
+        await turns.refresh(now := now + 0.5)
+        announce(turns, log, "door")
+    assert log.announced[0] - log.detected[0] >= MIN_WINDOW
 
 
 @pytest.mark.usefixtures("wide")

@@ -232,14 +232,14 @@ async def test_a_photo_in_a_folder_that_is_closed_for_a_moment_is_not_rejected(
     camera, closed = either.root / "door", list[str]()
     camera.mkdir()
 
-    def closing(*arguments: Any) -> object:
+    def closing(*arguments: Any, **options: Any) -> object:
         """Only the first time."""
         if closed:
-            return examine(*arguments)
+            return examine(*arguments, **options)
         closed.append("door")
         camera.chmod(0)
         try:
-            return examine(*arguments)
+            return examine(*arguments, **options)
         finally:
             camera.chmod(0o755)
 
