@@ -21,8 +21,8 @@ MAX_UNDETECTED = 64
 # The most of all partitions that the detector has not done yet: as many as it does within this time, because
 # a live photo waits for all of them, but at least as many as keep it busy.
 UNDETECTED_SECONDS, MIN_WINDOW, MAX_WINDOW = 1.2, 16, 1024
-# A clip may take as long as hundreds of photos: then only as many count as enough to keep the detector busy as
-# it does within this time.
+# A clip may take as long as hundreds of photos: then as many keep the detector busy as it does within this
+# time.
 BUSY_SECONDS = 5.0
 # A partition may always have this many, so that one whose photos cannot be detected does not stop the others.
 MIN_UNDETECTED = 2
