@@ -31,6 +31,7 @@ from lares.store.v1.dropped_pb2 import DroppedDetections
 from lares.store.v1.events_pb2 import CameraConfigured, EventChanged, MediaKept
 from lares.store.v1.house_pb2 import ExpectedVisit, ModeSchedule, ModeSource, SiteNotes
 from lares.store.v1.rendition_pb2 import RenditionState
+from lares.store.v1.stored_clip_pb2 import StoredClip
 from mesh.topics import TOPICS
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +59,7 @@ COLUMNS: dict[str, type[Message] | None] = {
     "house.site_notes": SiteNotes,
     "jobs.request": job_service_pb2.ReassessmentRequest,
     "kept_outbox.body": MediaKept,
+    "media.clip": StoredClip,
     "mode_schedules.body": ModeSchedule,
     "raw_answers.body": None,
     "renditions.blob": RenderedBlob,

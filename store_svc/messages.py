@@ -13,7 +13,8 @@ from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2 import EventFailure
 from lares.store.v1.events_pb2 import CameraConfigured
 from lares.store.v1.key_service_pb2 import Key
-from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
+from lares.store.v1.media_service_pb2 import Rejection, StoredFrame, StoredMedia
+from lares.store.v1.stored_clip_pb2 import StoredClip
 from mesh.boxes import bounding_box
 from mesh.labels import by_canonical
 from mesh.permissions import OF_A_KEY
@@ -76,7 +77,7 @@ def camera_configured(camera: StoredCamera) -> CameraConfigured:
 
 
 def media_message(row: Row) -> StoredMedia:
-    return StoredMedia(
+    message = StoredMedia(
         media=Media(
             id=str(row["id"]),
             camera_id=row["camera_id"],
@@ -97,6 +98,28 @@ def media_message(row: Row) -> StoredMedia:
         detection_count=row["detection_count"],
         camera_revision=row["camera_revision"] or 0,
         policy_digest=row["policy_digest"] or "",
+        poster_frame=row["poster_frame"],
+    )
+    if row["clip"] is not None:
+        stored = StoredClip.FromString(row["clip"])
+        message.media.clip.CopyFrom(stored.clip)
+        if stored.HasField("frame_choice"):
+            message.frame_choice.CopyFrom(stored.frame_choice)
+    return message
+
+
+def photo_frame_message(row: Row) -> StoredFrame:
+    """The frame of a photo; `row` is one of the table `media`."""
+    return StoredFrame(captured_at=stamp(row["captured_at"]), width=row["width"], height=row["height"])
+
+
+def frame_message(row: Row) -> StoredFrame:
+    return StoredFrame(
+        index=row["index"],
+        captured_at=stamp(row["captured_at"]),
+        width=row["width"],
+        height=row["height"],
+        motion_significance=row["motion_significance"],
     )
 
 

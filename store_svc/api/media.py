@@ -31,7 +31,8 @@ class MediaServicer(MediaServiceServicer):
     async def BatchListFrames(
         self, request: pb.BatchListFramesRequest, context: object
     ) -> pb.BatchListFramesResponse:
-        raise NotImplementedError  # on this branch until frames are listed
+        found = await media.frames_of(self._database, request.media_ids)
+        return pb.BatchListFramesResponse(media=found)
 
     async def ListRejections(
         self, request: pb.ListRejectionsRequest, context: object

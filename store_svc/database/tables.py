@@ -86,6 +86,8 @@ media = Table(
     # What decided which findings count; NULL if an earlier version of detect_svc had filtered them.
     Column("camera_revision", BigInteger),
     Column("policy_digest", Text),
+    Column("clip", LargeBinary),  # serialised store.v1.StoredClip; NULL for photos
+    Column("poster_frame", Integer, nullable=False, server_default="0"),  # the frame that shows most
     Index("media_newest", text("captured_at DESC"), text("id DESC")),
     Index("media_newest_of_camera", "camera_id", text("captured_at DESC"), text("id DESC")),
     # For rejections of files that were taken later. A path may be too long for a B-tree.

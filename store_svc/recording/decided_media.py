@@ -83,6 +83,15 @@ class DecidedMedia(NamedTuple):
     def kept_count(self) -> int:
         return sum(len(frame.kept) for frame in self.frames)
 
+    @property
+    def poster_frame(self) -> int:
+        """The index of the frame that shows most: whose detections are the most certain ones together, else
+        that with the most movement; of equal ones the first. 0 without frames."""
+        if len(self.frames) == 1:
+            return self.frames[0].frame.index
+        best = max(self.frames, key=_shows, default=None)
+        return best.frame.index if best else 0
+
 
 def apply_policy(record: MediaRecord, policy: WatchPolicy | None) -> DecidedMedia:
     """Decides about all findings of a media.
@@ -100,6 +109,10 @@ def apply_policy(record: MediaRecord, policy: WatchPolicy | None) -> DecidedMedi
             for frame in record.frames
         ]
     return DecidedMedia(record, frames, policy)
+
+
+def _shows(frame: DecidedFrame) -> tuple[float, float]:
+    return sum(kept.score for kept in frame.kept), frame.frame.motion_significance
 
 
 def _decide_frame(frame: FrameRecord, policy: WatchPolicy, media: str, detector: str) -> DecidedFrame:

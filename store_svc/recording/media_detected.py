@@ -351,6 +351,7 @@ def _media_row(item: DecidedMedia, camera: LockedCamera, now: datetime) -> dict[
         "recorded_at": now,
         "camera_revision": camera.revision if item.policy else None,
         "policy_digest": item.policy.digest if item.policy else None,
+        "poster_frame": item.poster_frame,
     }
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from lares.detect.v1.detection_pb2 import Detection, DetectorModel, Frame, FrameDetection
 from lares.detect.v1.events_pb2 import MediaDetected
+from lares.store.v1.stored_clip_pb2 import StoredClip
 from mesh.boxes import edges_of
 from store_svc.ids import SLUG, file_id
 from store_svc.recording.record_fields import bad_record, read_time, read_uuid
@@ -108,10 +109,20 @@ def read_media(message: MediaDetected, partition: int, traceparent: str | None =
             "mtime_ns": file.mtime_ns if file else None,
             "ctime_ns": file.ctime_ns if file else None,
             "inode": file.inode if file else None,
+            "clip": _clip(message),
         },
         file=(file_id(file), file.path) if file else None,
         traceparent=traceparent,
     )
+
+
+def _clip(message: MediaDetected) -> bytes | None:
+    if not message.media.HasField("clip"):
+        return None
+    clip = StoredClip(clip=message.media.clip)
+    if message.HasField("frame_choice"):
+        clip.frame_choice.CopyFrom(message.frame_choice)
+    return clip.SerializeToString()
 
 
 def _model(message: MediaDetected) -> DetectorModel:

@@ -128,6 +128,8 @@ def seed() -> FakeStore:
         )
         rejection.rejected_at.FromDatetime(NOON + timedelta(seconds=seconds))
         store.rejections.append(rejection)
+    store.add_clip(9_100, frames=3, found=2)
+    store.add_clip(9_200, frames=1)
     store.preview = preview(store)
     for event in (*store.events, store.events[0]):
         store.add_change(event)
@@ -740,6 +742,27 @@ async def test_one_media_and_a_batch(served: Served) -> None:
     assert len(batch.media) == 3
     with refused(NotFound, "MEDIA_NOT_FOUND", media_id=UNKNOWN):
         await call(served.siblings.media.GetMedia, media_pb.GetMediaRequest(media_id=UNKNOWN))
+
+
+async def test_frames_of_media_in_the_order_of_the_request(served: Served) -> None:
+    """A photo is its only frame, whether its findings were filtered by the store or before."""
+    clip, short, photo, previewed = (uuid("media", index) for index in (9_100, 9_200, 0, 9_000))
+    ids = [photo, clip, UNKNOWN, previewed, short, clip]
+    response = await call(
+        served.siblings.media.BatchListFrames, media_pb.BatchListFramesRequest(media_ids=ids)
+    )
+    assert [each.media_id for each in response.media] == ids
+    frames = {each.media_id: list(each.frames) for each in response.media}
+    assert [frame.index for frame in frames[clip]] == [0, 2000, 4000]
+    assert frames == {id: served.store.frames_of(id) for id in ids}
+    assert [len(each.frames) for each in response.media] == [1, 3, 0, 1, 1, 3]
+
+
+async def test_a_clip_keeps_what_its_container_says_and_how_its_frames_were_chosen(served: Served) -> None:
+    id = uuid("media", 9_100)
+    stored = (await call(served.siblings.media.GetMedia, media_pb.GetMediaRequest(media_id=id))).media
+    assert (stored.media.clip.video_codec, stored.media.clip.duration.seconds) == ("h264", 6)
+    assert (stored.frame_choice.version, stored.poster_frame) == ("frames/v1", 4000)
 
 
 async def test_media_of_events_in_the_order_of_the_request(served: Served) -> None:

@@ -22,8 +22,9 @@ from lares.store.v1.event_service_pb2 import EventFailure
 from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
 from lares.store.v1.events_pb2 import EventChanged
 from lares.store.v1.house_service_pb2_grpc import add_HouseServiceServicer_to_server
-from lares.store.v1.media_service_pb2 import Rejection, StoredMedia
+from lares.store.v1.media_service_pb2 import Rejection, StoredFrame, StoredMedia
 from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
+from lares.store.v1.stored_clip_pb2 import StoredClip
 from mesh.boxes import edges, edges_of
 from mesh.feed import Feed
 from mesh.rpc import GrpcServer
@@ -118,6 +119,11 @@ async def copy_store(fake: FakeStore, database: Database) -> None:
     kept = [row for frame in fake.preview.frames for row in _kept(frame)]
     await _write(database, tables.detections, [*map(_detection, fake.detections), *kept])
     await _write(database, tables.frames, map(_frame, fake.preview.frames))
+    await _write(
+        database,
+        tables.frames,
+        (_clip_frame(id, frame) for id, frames in fake.frames.items() for frame in frames),
+    )
     detectors = {stored.detector for stored in fake.media}
     await _write(database, tables.detectors, ({"id": id} | DETECTOR for id in sorted(detectors)))
     failures = {id: _failure(failure) for id, failure in fake.failures.items()}
@@ -207,7 +213,15 @@ def _media(stored: StoredMedia) -> Row:
         detector=stored.detector,
         detection_count=stored.detection_count,
         policy_digest=stored.policy_digest or None,
+        clip=_clip(stored),
+        poster_frame=stored.poster_frame,
     )
+
+
+def _clip(stored: StoredMedia) -> bytes | None:
+    if not stored.media.HasField("clip"):
+        return None
+    return StoredClip(clip=stored.media.clip, frame_choice=stored.frame_choice).SerializeToString()
 
 
 def _detection(stored: StoredDetection) -> Row:
@@ -215,6 +229,7 @@ def _detection(stored: StoredDetection) -> Row:
     return store_rows.detection_row(
         id=UUID(detection.id),
         media_id=UUID(stored.media_id),
+        frame=detection.frame,
         event_id=UUID(stored.event_id or str(uuid4())),
         camera_id=stored.camera_id,
         label=detection.label,
@@ -255,6 +270,18 @@ def _frame(frame: FramePreview) -> Row:
         "height": 480,
         "motion_significance": 0.0,
         "dropped": dropped.SerializeToString(),
+    }
+
+
+def _clip_frame(media_id: str, frame: StoredFrame) -> Row:
+    return {
+        "media_id": UUID(media_id),
+        "index": frame.index,
+        "captured_at": _time(frame.captured_at),
+        "width": frame.width,
+        "height": frame.height,
+        "motion_significance": frame.motion_significance,
+        "dropped": b"",
     }
 
 

@@ -90,6 +90,8 @@ def media_row(**changes: Any) -> Row:
         "ctime_ns": None,
         "inode": None,
         "recorded_at": at(3),
+        "clip": None,
+        "poster_frame": 0,
     } | changes
 
 

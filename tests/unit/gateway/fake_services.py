@@ -319,7 +319,11 @@ def _matches(event: event_pb2.Event, filter: event_service_pb2.EventFilter) -> b
 
 class _Media(_Servicer, media_rpc.MediaServiceServicer):
     async def BatchListFrames(self, request: Any, context: Any) -> Any:
-        raise NotImplementedError  # on this branch until frames are listed
+        self.store.record("BatchListFrames", request)
+        response = media_service_pb2.BatchListFramesResponse()
+        for id in request.media_ids:
+            response.media.add(media_id=id, frames=self.store.frames_of(id))
+        return response
 
     def _known(self) -> dict[str, media_service_pb2.StoredMedia]:
         return {stored.media.id: stored for stored in self.store.media}

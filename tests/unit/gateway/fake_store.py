@@ -7,7 +7,7 @@ and the watch policy, and the statuses of the other services."""
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -57,6 +57,7 @@ class FakeStore:
     evidence: dict[str, evidence_pb2.Evidence] = field(default_factory=dict)  # by event, where it has any
     feedback: dict[str, event_service_pb2.Feedback] = field(default_factory=dict)  # by assessment
     # Scripted responses.
+    frames: dict[str, list[media_service_pb2.StoredFrame]] = field(default_factory=dict)  # of clips
     status: event_service_pb2.GetStoreStatusResponse = field(
         default_factory=lambda: event_service_pb2.GetStoreStatusResponse(eta=Duration())
     )
@@ -177,6 +178,43 @@ class FakeStore:
             )
         self.media.append(stored)
         return stored
+
+    def add_clip(
+        self, index: int, *, camera: str = "front-door", frames: int = 3, found: int = 0, event_id: str = ""
+    ) -> media_service_pb2.StoredMedia:
+        """Adds a clip with a frame every two seconds. Its `found` detections are in the last one, which
+        is its poster."""
+        stored = self.add_media(index, camera=camera, found=found, event_id=event_id)
+        stored.media.type = media_pb2.MEDIA_TYPE_MP4
+        stored.media.clip.duration.FromSeconds(2 * frames)
+        stored.media.clip.video_codec, stored.media.clip.frame_rate = "h264", 12.5
+        stored.media.clip.has_audio = True
+        stored.frame_choice.version, stored.frame_choice.max_frames = "frames/v1", 300
+        start = stored.media.captured_at.ToDatetime(UTC)
+        for place in range(frames):
+            frame = media_service_pb2.StoredFrame(
+                index=2000 * place, width=640, height=480, motion_significance=place / 4
+            )
+            frame.captured_at.FromDatetime(start + timedelta(seconds=2 * place))
+            self.frames.setdefault(stored.media.id, []).append(frame)
+        stored.poster_frame = 2000 * (frames - 1)
+        for detected in self.detections[len(self.detections) - found :]:
+            detected.detection.frame = stored.poster_frame
+            detected.captured_at.CopyFrom(frame.captured_at)
+        return stored
+
+    def frames_of(self, media_id: str) -> list[media_service_pb2.StoredFrame]:
+        """A photo is its only frame."""
+        found = self.frames.get(media_id, [])
+        for stored in self.media:
+            if stored.media.id == media_id and not found:
+                media = stored.media
+                found = [
+                    media_service_pb2.StoredFrame(
+                        captured_at=media.captured_at, width=media.width, height=media.height
+                    )
+                ]
+        return found
 
     def add_change(self, event: event_pb2.Event, *, deleted: bool = False) -> events_pb2.EventChanged:
         """Adds the next change to the feed, with the event as it is now."""

@@ -1,0 +1,21 @@
+"""What only clips have, and the frame of a media that shows most."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0020"
+down_revision: str | None = "0018"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    op.add_column("media", sa.Column("clip", sa.LargeBinary))
+    op.add_column("media", sa.Column("poster_frame", sa.Integer, nullable=False, server_default="0"))
+
+
+def downgrade() -> None:
+    op.drop_column("media", "poster_frame")
+    op.drop_column("media", "clip")
