@@ -297,7 +297,7 @@ class Config(BaseSettings):
 
     event_gap_seconds: Seconds = Field(30, description="Maximum seconds between two detections of one event.")
     event_span_seconds: Seconds = Field(90, description="Maximum length of an event in seconds.")
-    event_max_detections: int = Field(500, ge=1, description="Maximum number of detections in one event.")
+    event_max_detections: int = Field(2000, ge=1, description="Maximum number of detections in one event.")
     severity_medium: int = Field(30, ge=1, le=100, description="Minimum score of severity MEDIUM.")
     severity_high: int = Field(60, ge=1, le=100, description="Minimum score of severity HIGH.")
     severity_critical: int = Field(85, ge=1, le=100, description="Minimum score of severity CRITICAL.")

@@ -1,7 +1,7 @@
 """Records a topic of the log in the database: each batch in one transaction."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import structlog
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 R = TypeVar("R")
 
 BATCH = 100
+# A transaction records at most so many findings of a detector, or one record that has more.
+MAX_FINDINGS = 5_000
 # Records that arrive during this pause share a transaction. After an idle time, the first does not wait.
 PAUSE_SECONDS = 0.05
 ATTEMPTS = 3
@@ -39,19 +41,41 @@ class Consumer(Generic[M, Item]):
     """
 
     def __init__(
-        self, database: Database, offsets: Offsets, signals: CommitSignals, recorder: Recorder[M, Item]
+        self,
+        database: Database,
+        offsets: Offsets,
+        signals: CommitSignals,
+        recorder: Recorder[M, Item],
+        findings: Callable[[M], int] = lambda _: 0,
     ) -> None:
+        """`findings` counts a record's: those of a clip are as many as those of many photos."""
         self._database = database
         self._offsets = offsets
         self._signals = signals
         self._recorder = recorder
+        self._findings = findings
         self._topic = recorder.topic.name
 
     async def run(self, stream: Stream[M]) -> None:
         async for batch in stream.batches(BATCH):
-            await self.process(stream, batch)
+            for part in self._parts(batch):
+                await self.process(stream, part)
             if len(batch) < BATCH:
                 await asyncio.sleep(PAUSE_SECONDS)
+
+    def _parts(self, batch: Sequence[Delivery[M]]) -> Iterator[list[Delivery[M]]]:
+        """The batch in parts of at most MAX_FINDINGS."""
+        part: list[Delivery[M]] = []
+        total = 0
+        for delivery in batch:
+            count = self._findings(delivery.message)
+            if part and total + count > MAX_FINDINGS:
+                yield part
+                part, total = [], 0
+            part.append(delivery)
+            total += count
+        if part:
+            yield part
 
     async def process(self, stream: Stream[M], batch: Sequence[Delivery[M]], attempt: int = 1) -> None:
         """Returns when each record is stored, is a dead letter, or will be delivered again."""

@@ -60,6 +60,7 @@ from store_svc.read_progress import ReadProgress
 from store_svc.reassessments import Reassessments
 from store_svc.recording.event_assessed import EventAssessedRecorder
 from store_svc.recording.media_detected import MediaDetectedRecorder
+from store_svc.recording.media_record import count_findings
 from store_svc.recording.media_rejected import MediaRejectedRecorder
 from store_svc.recording.media_rendered import MediaRenderedRecorder
 from store_svc.rendition_eviction import RenditionEviction, run_eviction
@@ -104,7 +105,7 @@ async def _start_workers(
     recorder = MediaDetectedRecorder(
         assembly_limits(config), watch_settings(config), config.time_zone, houses, now
     )
-    detections = Consumer(database, offsets, signals, recorder)
+    detections = Consumer(database, offsets, signals, recorder, count_findings)
     rejections = Consumer(database, offsets, signals, MediaRejectedRecorder(now))
     assessments = Consumer(database, offsets, signals, EventAssessedRecorder(now))
     renditions = Consumer(database, offsets, signals, MediaRenderedRecorder(mesh.blobs, now))

@@ -28,7 +28,7 @@ class AssemblyLimits:
 
     gap: int = 30 * SECOND
     span: int = 90 * SECOND
-    detections: int = 500
+    detections: int = 2000
 
     @property
     def lookback(self) -> int:

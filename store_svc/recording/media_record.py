@@ -66,6 +66,10 @@ class MediaRecord(NamedTuple):
     traceparent: str | None = None
 
 
+def count_findings(message: MediaDetected) -> int:
+    return sum(len(frame.detections) for frame in message.frames)
+
+
 def read_media(message: MediaDetected, partition: int, traceparent: str | None = None) -> MediaRecord:
     """`traceparent` is that of the record, if its trace is recorded. Raises Invalid (BAD_RECORD)."""
     media = message.media
