@@ -12,9 +12,10 @@ from lares.reason.v1 import evidence_pb2
 from mesh.identity import track_id
 from mesh.labels import canonical
 from mesh.problems import Invalid
+from mesh.scene.links import SeenObject
 from mesh.scene.messages import track_of
 from mesh.scene.places import Ground, SceneLine, SceneZone
-from mesh.scene.tracks import VEHICLES, SceneTrack, SeenObject, derive_tracks
+from mesh.scene.tracks import VEHICLES, SceneTrack, derive_tracks
 from reason_svc.evidence import EvidenceDetection, EvidenceTrack, HousePerson
 from reason_svc.plain_text import plain_text
 

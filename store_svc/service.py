@@ -103,7 +103,12 @@ async def _start_workers(
     }
     houses = HouseContexts(timedelta(seconds=config.entry_delay_seconds))
     recorder = MediaDetectedRecorder(
-        assembly_limits(config), watch_settings(config), config.time_zone, houses, now
+        assembly_limits(config),
+        watch_settings(config),
+        config.time_zone,
+        houses,
+        now,
+        config.clip_clock_seconds,
     )
     detections = Consumer(database, offsets, signals, recorder, count_findings)
     rejections = Consumer(database, offsets, signals, MediaRejectedRecorder(now))

@@ -13,9 +13,11 @@ from mesh.identity import track_id
 from mesh.labels import canonical
 from mesh.scene.daylight import light_at
 from mesh.scene.geometry import Box, likeness
+from mesh.scene.links import SeenObject
+from mesh.scene.media_links import CLOCK_SECONDS
 from mesh.scene.messages import crossing_message, enum_value, ground_of, line_of, visit_message, zone_of
 from mesh.scene.places import Ground, Place, SceneLine, SceneZone, ZoneKind
-from mesh.scene.tracks import SAME, Direction, SceneTrack, SeenObject, derive_tracks
+from mesh.scene.tracks import FIRST_VERSION, SAME, VERSION, Direction, SceneTrack, derive_tracks
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,14 @@ class FoundObject:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the camera's configuration said of its picture when the event opened."""
+    """What the camera's configuration said of its picture when the event opened, and how tracks are
+    derived."""
 
     zones: tuple[SceneZone, ...]
     lines: tuple[SceneLine, ...]
     ground: Ground | None
+    derivation: str = VERSION
+    clock_seconds: float = CLOCK_SECONDS
 
     @staticmethod
     def of(evidence: Evidence) -> "Surroundings":
@@ -52,10 +57,13 @@ class Surroundings:
             zones=tuple(zone_of(zone) for zone in evidence.zones if enum_value(ZoneKind, zone.kind)),
             lines=tuple(map(line_of, evidence.lines)),
             ground=ground_of(evidence.ground),
+            derivation=evidence.derivation or FIRST_VERSION,
+            clock_seconds=evidence.clock_seconds if evidence.HasField("clock_seconds") else CLOCK_SECONDS,
         )
 
     def tracks(self, found: Iterable[FoundObject]) -> list[SceneTrack]:
-        return derive_tracks([each.seen() for each in found], self.zones, self.lines, self.ground)
+        seen = [each.seen() for each in found]
+        return derive_tracks(seen, self.zones, self.lines, self.ground, self.derivation, self.clock_seconds)
 
 
 def track_messages(

@@ -22,6 +22,7 @@ from lares.reason.v1.evidence_pb2 import (
 from lares.scene.v1.scene_pb2 import ZoneKind
 from lares.store.v1.camera_scene_pb2 import CameraScene
 from mesh.scene import tracks
+from mesh.scene.media_links import CLOCK_SECONDS
 from mesh.scene.places import place_of
 from store_svc.domain.derived_evidence import Surroundings
 from store_svc.domain.evidence import EarlierEvent, sha256_of
@@ -85,6 +86,7 @@ def freeze(
     house: HouseContext,
     habits: Sequence[Habit] = (),
     changes: Sequence[Change] = (),
+    clock_seconds: float = CLOCK_SECONDS,
 ) -> FrozenEvidence:
     """`scene` is that of `frozen_scene`. `past` are the camera's events of the hour before, in order of their
     start, as they were then. Of `changes`, at most MOST_CHANGES are kept."""
@@ -103,6 +105,7 @@ def freeze(
         habits=habits,
         changes=changes[:MOST_CHANGES],
         derivation=tracks.VERSION,
+        clock_seconds=clock_seconds,
     )
     for event in past:
         body.past.add(

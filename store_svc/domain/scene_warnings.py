@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from mesh.scene.doubts import LEAST_TRACKS, MOST_CROSSING, MOST_PUBLIC_AREA, TALL, is_tall, is_too_large
 from mesh.scene.geometry import foot_point
+from mesh.scene.links import SeenObject, link
 from mesh.scene.places import SceneLine, SceneZone, ZoneKind
-from mesh.scene.tracks import SeenObject, crossings_of, link
+from mesh.scene.tracks import crossings_of
 
 PERSON = "person"
 

@@ -13,8 +13,9 @@ from uuid import UUID
 
 from mesh.scene.doubts import is_tall, is_too_large
 from mesh.scene.geometry import Point, Polygon, foot_point
+from mesh.scene.links import SeenObject, link
 from mesh.scene.places import GROUND_ID, Ground, SceneZone, ZoneKind, place_of
-from mesh.scene.tracks import VEHICLES, SeenObject, link
+from mesh.scene.tracks import VEHICLES
 
 PERSON = "person"
 # The labels whose foot points count.

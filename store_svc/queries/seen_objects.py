@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Integer, func, select
 
-from mesh.scene.tracks import SeenObject
+from mesh.scene.links import SeenObject
 from store_svc.database import Database
 from store_svc.database.statement import Record, Statement, equals, one_of, parameter
 from store_svc.database.tables import detections, events
@@ -29,7 +29,6 @@ _SEEN = Statement(
     select(
         detections.c.event_id,
         detections.c.media_id,
-        detections.c.frame,
         detections.c.label,
         detections.c.score,
         detections.c.box,
@@ -54,5 +53,5 @@ async def recent_objects(
 
 def _seen(row: Record) -> SeenObject:
     x_min, y_min, x_max, y_max = row["box"]
-    frame = f"{row['media_id']}/{row['frame']}"
-    return SeenObject(row["label"], row["score"], (x_min, y_min, x_max, y_max), row["captured_at"], frame)
+    box = x_min, y_min, x_max, y_max
+    return SeenObject(row["label"], row["score"], box, row["captured_at"], str(row["media_id"]))

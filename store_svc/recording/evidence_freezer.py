@@ -56,9 +56,10 @@ class Departed(NamedTuple):
 
 
 class EvidenceFreezer:
-    def __init__(self, houses: HouseContexts, time_zone: str) -> None:
-        """`time_zone` is an IANA name, for cameras that have none."""
-        self._houses = houses
+    def __init__(self, houses: HouseContexts, time_zone: str, clock_seconds: float) -> None:
+        """`time_zone` is an IANA name, for cameras that have none. `clock_seconds` is by how much the clocks
+        of two media of one camera may differ."""
+        self._houses, self._clock_seconds = houses, clock_seconds
         self._time_zone = time_zone
         self._frozen_scene = lru_cache(MAX_SCENES)(frozen_scene)
         self._surroundings = lru_cache(MAX_SCENES)(_surroundings)
@@ -91,6 +92,7 @@ class EvidenceFreezer:
                 house,
                 habits=list(map(habit_message, usual)),
                 changes=self._departures(each, camera) if isinstance(each, Departed) else (),
+                clock_seconds=self._clock_seconds,
             )
         came_in = [(vehicle.event_id, vehicle) for vehicle in arrivals if vehicle.event_id]
         before = await load_frozen(connection, [id for id, _ in came_in if id in begun])

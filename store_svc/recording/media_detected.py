@@ -17,6 +17,7 @@ from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.events_pb2 import MediaKept
 from mesh.delivery import Delivery
 from mesh.identity import departure_event_id
+from mesh.scene.media_links import CLOCK_SECONDS
 from mesh.telemetry.spans import sampled_traceparent
 from mesh.topics import DETECTED
 from store_svc.database.statement import Connection, Statement, copy_rows, one_of, unnested, unnested_values
@@ -130,15 +131,17 @@ class MediaDetectedRecorder:
         time_zone: str,
         houses: HouseContexts,
         clock: Callable[[], datetime],
+        clock_seconds: float = CLOCK_SECONDS,
     ) -> None:
-        """`time_zone` is an IANA name, for cameras that have none."""
+        """`time_zone` is an IANA name, for cameras that have none. `clock_seconds` is by how much the clocks
+        of two media of one camera may differ."""
         self._limits = limits
         self._watch = watch
         self._time_zone = time_zone
         self._clock = clock
         self._detectors = DetectorRecorder()
         self._policy = lru_cache(MAX_POLICIES)(self._make_policy)
-        self._freezer = EvidenceFreezer(houses, time_zone)
+        self._freezer = EvidenceFreezer(houses, time_zone, clock_seconds)
         self._habits = HabitCounter(time_zone)
         # By the digest of an event's evidence, the ids of its detections.
         self._known_detections: LRUCache[str, Sequence[UUID]] = LRUCache(MAX_GROWING_EVENTS)

@@ -67,9 +67,9 @@ def test_the_bytes_of_frozen_evidence_do_not_change() -> None:
     scene = frozen_scene(CameraScene(zones=zones, ground=GROUND_DRIVE).SerializeToString())
     house = HouseContext(mode="away", site_notes=("The gate is old.",))
     frozen = freeze(scene, "front-door", "Front", "Europe/Berlin", past, house)
-    assert frozen.digest.hex() == "0c4f73ff74adf7b2967985611fa9903eeb8686fff297772ca746eb775d9c74f1"
+    assert frozen.digest.hex() == "e063ac61a2694334261c4992544080d55ca4a9f08631523f2d0236065187fecb"
     assert digest_v2([UUID(MEDIA)], frozen.digest) == (
-        "fd62ec5634b738faa4651f4afdb2d95adc76dd1b828242ca853708ed34266811"
+        "9067c6816c5e0632b1c5dd0b4c6cd58b3f043f24668ff0ab2b9f92bf06e7fd1b"
     )
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from mesh.scene.geometry import Box, Polygon, Segment
+from mesh.scene.links import SeenObject, link
 from mesh.scene.places import GROUND_ID, Ground, Place, SceneLine, SceneZone, ZoneKind
-from mesh.scene.tracks import Direction, SceneTrack, SeenObject, derive_tracks, link
+from mesh.scene.tracks import Direction, SceneTrack, derive_tracks
 
 START = datetime(2026, 11, 27, 12, tzinfo=UTC)
 PAVEMENT = SceneZone("pavement", "Pavement", ZoneKind.PUBLIC, Polygon(((0, 0), (1, 0), (1, 0.5), (0, 0.5))))

@@ -12,8 +12,9 @@ from hypothesis import strategies as some
 
 from mesh.scene.daylight import Light
 from mesh.scene.geometry import Box, Polygon, Segment
+from mesh.scene.links import SeenObject
 from mesh.scene.places import Ground, Place, SceneLine, SceneZone, ZoneKind
-from mesh.scene.tracks import SeenObject, derive_tracks
+from mesh.scene.tracks import derive_tracks
 from reason_svc.evidence import (
     Behaviour,
     ChangeKind,

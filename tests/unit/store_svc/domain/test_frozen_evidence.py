@@ -71,6 +71,7 @@ def test_has_the_scene_without_what_hides_findings() -> None:
         ground=scene_pb2.GROUND_DRIVE,
         mode="away",
         derivation=tracks.VERSION,
+        clock_seconds=3,
     )
     assert frozen_scene(b"") == frozen_scene(CameraScene(masks=SCENE.masks).SerializeToString()) == b""
 
@@ -158,7 +159,7 @@ class TestDigest:
 
     def test_covers_the_version_of_the_derivation(self) -> None:
         now, later = frozen(), frozen()
-        later.derivation = "tracks/v2"
+        later.derivation = "tracks/v3"
         assert sha256_of(now.SerializeToString()) != sha256_of(later.SerializeToString())
 
     @given(st.lists(st.binary(max_size=3), max_size=4), st.lists(st.binary(max_size=3), max_size=4))

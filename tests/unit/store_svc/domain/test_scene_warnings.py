@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from mesh.scene.geometry import Polygon, Segment
+from mesh.scene.links import SeenObject
 from mesh.scene.places import SceneLine, SceneZone, ZoneKind
-from mesh.scene.tracks import SeenObject
 from store_svc.domain.scene_warnings import needs_detections, warnings_of
 from tests.support.facts import NOON
 

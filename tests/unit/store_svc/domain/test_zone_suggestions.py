@@ -11,9 +11,9 @@ from hypothesis import strategies as some
 
 from mesh.scene.doubts import is_too_large
 from mesh.scene.geometry import Point, Polygon
+from mesh.scene.links import SeenObject
 from mesh.scene.messages import zone_message
 from mesh.scene.places import Ground, SceneZone, ZoneKind
-from mesh.scene.tracks import SeenObject
 from store_svc.domain.camera_scene import camera_places, changed_scene
 from store_svc.domain.zone_suggestions import MOST_SUGGESTIONS, Suggestion, suggest_zones
 from tests.support.facts import NOON

@@ -121,6 +121,7 @@ class Evidence(_message.Message):
     DERIVATION_FIELD_NUMBER: _builtins.int
     LEFT_OUT_FIELD_NUMBER: _builtins.int
     LOST_IDENTITIES_FIELD_NUMBER: _builtins.int
+    CLOCK_SECONDS_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     revision: _builtins.int
     """The revision of the event that it was made from. The assessment with the highest one applies."""
@@ -139,9 +140,11 @@ class Evidence(_message.Message):
     """If unspecified, it is derived from the time and the time zone."""
     ground: _scene_pb2.Ground.ValueType
     derivation: _builtins.str
-    """The version of the code that derived tracks, visits and crossings: `tracks/v1`. Empty for evidence of earlier
+    """The version of the code that derived tracks, visits and crossings: `tracks/v2`. Empty for evidence of earlier
     versions.
     """
+    clock_seconds: _builtins.float
+    """By how many seconds the clocks of two of the camera's media may differ. If absent, 3."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -233,12 +236,15 @@ class Evidence(_message.Message):
         derivation: _builtins.str = ...,
         left_out: _abc.Iterable[_builtins.str] | None = ...,
         lost_identities: _abc.Iterable[_scene_pb2.Identity] | None = ...,
+        clock_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_seconds", b"_clock_seconds", "clock_seconds", b"clock_seconds", "ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "camera_name", b"camera_name", "changes", b"changes", "derivation", b"derivation", "detections", b"detections", "digest", b"digest", "ended_at", b"ended_at", "event_id", b"event_id", "expected", b"expected", "ground", b"ground", "habits", b"habits", "history", b"history", "left_out", b"left_out", "light", b"light", "lines", b"lines", "lost_identities", b"lost_identities", "mode", b"mode", "past", b"past", "people", b"people", "present_person_ids", b"present_person_ids", "revision", b"revision", "site_notes", b"site_notes", "started_at", b"started_at", "time_zone", b"time_zone", "tracks", b"tracks", "zones", b"zones"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_seconds", b"_clock_seconds", "camera_id", b"camera_id", "camera_name", b"camera_name", "changes", b"changes", "clock_seconds", b"clock_seconds", "derivation", b"derivation", "detections", b"detections", "digest", b"digest", "ended_at", b"ended_at", "event_id", b"event_id", "expected", b"expected", "ground", b"ground", "habits", b"habits", "history", b"history", "left_out", b"left_out", "light", b"light", "lines", b"lines", "lost_identities", b"lost_identities", "mode", b"mode", "past", b"past", "people", b"people", "present_person_ids", b"present_person_ids", "revision", b"revision", "site_notes", b"site_notes", "started_at", b"started_at", "time_zone", b"time_zone", "tracks", b"tracks", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__clock_seconds: _TypeAlias = _typing.Literal["clock_seconds"]  # noqa: Y015
+    _WhichOneofArgType__clock_seconds: _TypeAlias = _typing.Literal["_clock_seconds", b"_clock_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_seconds) -> _WhichOneofReturnType__clock_seconds | None: ...
 
 Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
 
