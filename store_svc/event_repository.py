@@ -226,6 +226,7 @@ def _row(event: StoredEvent) -> dict[str, object]:
         "labels": sorted(event.labels),
         "detection_count": event.detection_count,
         "media_count": event.media_count,
+        "most_at_once": event.most_at_once,
         "last_recorded_at": event.last_recorded_at,
         "time_zone": event.time_zone,
         "evidence_digest": event.evidence_digest,

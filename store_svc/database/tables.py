@@ -197,6 +197,7 @@ events = Table(
     Column("labels", ARRAY(Text), nullable=False),  # sorted, distinct
     Column("detection_count", Integer, nullable=False),
     Column("media_count", Integer, nullable=False),
+    Column("most_at_once", Integer, nullable=False, server_default="0"),  # detections of one frame
     Column("last_recorded_at", TIME, nullable=False),  # by the wall clock, for the sweep
     # Of its evidence: the digest of its row in `event_evidence`, and that of all of it. An event that an
     # earlier version has opened has no such row, but a history [[event id, started_at in microseconds], ...].

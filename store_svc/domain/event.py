@@ -21,7 +21,7 @@ class AddedFrame(NamedTuple):
 
     `at` is the capture time in microseconds. `urgent` means that a detection takes the fast path, and
     `first_of_media` that no other frame of this media has joined the event. `places` are what was seen in
-    which zone: (label, zone id).
+    which zone: (label, zone id). `of_clip` says that its media is a clip.
     """
 
     at: int
@@ -31,6 +31,7 @@ class AddedFrame(NamedTuple):
     first_of_media: bool
     zones: frozenset[str] = frozenset()
     places: frozenset[tuple[str, str]] = frozenset()
+    of_clip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,10 @@ class StoredEvent:
 
     `started_at` and `ended_at` are capture times in microseconds. `urgent_done` means that the fast path was
     taken. `failure_id` is the last failed attempt, until an attempt succeeds. `traceparent` is the trace of
-    the photo that joined last, if it is recorded. `frozen_digest` is that of what was frozen when the event
-    opened; an event that an earlier version has opened has a `history` instead. `stays` are what habits are
-    counted from. Whenever something changes that clients can see, `revision` is incremented.
+    the photo that joined last, if it is recorded. `most_at_once` is the most detections of one frame.
+    `frozen_digest` is that of what was frozen when the event opened; an event that an earlier version has
+    opened has a `history` instead. `stays` are what habits are counted from. Whenever something changes that
+    clients can see, or that the evidence is made of, `revision` is incremented.
     """
 
     id: UUID
@@ -85,6 +87,7 @@ class StoredEvent:
     labels: frozenset[str] = frozenset()
     detection_count: int = 0
     media_count: int = 0
+    most_at_once: int = 0
     time_zone: str = ""
     evidence_digest: str = ""
     evidence_revision: int = 0
@@ -113,6 +116,7 @@ class StoredEvent:
             self.labels |= frame.labels
             self.zones |= frame.zones
             self.media_count += frame.first_of_media
+            self.most_at_once = max(self.most_at_once, len(frame.detection_ids))
             self.urgent_done |= frame.urgent
         self.detection_count = len(ids)
         self.partition = added.partition

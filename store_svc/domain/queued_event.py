@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from store_svc.domain.event import FAILED, AddedFrames, StoredAssessment, StoredEvent
+from store_svc.domain.event import ASSESSED, FAILED, AddedFrames, StoredAssessment, StoredEvent
 from store_svc.domain.job import ASSESS, URGENT, Job, Request
 from store_svc.times import moment
 
@@ -19,10 +19,20 @@ class QueuedEvent:
 
     event: StoredEvent
     job: Job | None = None
+    # Whether something changed that people see.
+    seen_change: bool = True
 
     def add_frames(self, added: AddedFrames, known_ids: Iterable[UUID], now: datetime) -> None:
-        """Adds frames as one change. `known_ids` are the ids of the detections that the event already has."""
-        if self.event.add_frames(added, known_ids, now):
+        """Adds frames as one change. `known_ids` are the ids of the detections that the event already has.
+
+        People do not see every few frames of a clip that goes on in an event that was assessed: only if these
+        show something else, or more at once.
+        """
+        before = _shown(self.event)
+        urgent = self.event.add_frames(added, known_ids, now)
+        continues = self.event.status == ASSESSED and all(frame.of_clip for frame in added.frames)
+        self.seen_change = not continues or _shown(self.event) != before
+        if urgent:
             self._ensure_job(now).make_due(URGENT, now)
         if self.job is not None:
             self.job.rank_time = moment(self.event.started_at)
@@ -125,3 +135,7 @@ class QueuedEvent:
             self.job.end_lease()
             if self.job.request is None:
                 self.job.traceparent = self.event.traceparent
+
+
+def _shown(event: StoredEvent) -> tuple[object, ...]:
+    return event.labels, event.zones, event.most_at_once, event.closed

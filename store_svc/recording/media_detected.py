@@ -17,6 +17,7 @@ from lares.detect.v1.events_pb2 import MediaDetected
 from lares.store.v1.events_pb2 import MediaKept
 from mesh.delivery import Delivery
 from mesh.identity import departure_event_id
+from mesh.media_types import is_clip
 from mesh.scene.media_links import CLOCK_SECONDS
 from mesh.telemetry.spans import sampled_traceparent
 from mesh.topics import DETECTED
@@ -30,7 +31,7 @@ from store_svc.domain.evidence import History
 from store_svc.domain.queued_event import QueuedEvent
 from store_svc.domain.vehicle_memory import Vehicle
 from store_svc.domain.watch_policy import ModelThresholds, WatchPolicy, WatchSettings
-from store_svc.event_repository import load_detection_ids, load_queued, load_spans, write_events
+from store_svc.event_repository import load_detection_ids, load_queued, load_spans, write_events, write_unseen
 from store_svc.house.contexts import HouseContexts
 from store_svc.ids import parse_uuid
 from store_svc.job_queue import write_jobs
@@ -182,10 +183,11 @@ class MediaDetectedRecorder:
         await copy_rows(connection, detections, assembled.detections)
         await memories.write(connection)
         opened = [each.event for each in queued if each.event.revision == 1]
-        grown = [each.event for each in queued if each.event.revision > 1]
+        grown = [each.event for each in queued if each.event.revision > 1 and each.seen_change]
         names = {id: camera.display_name for id, camera in cameras.items()}
+        await write_unseen(connection, [each.event for each in queued if not each.seen_change])
         await write_events(connection, opened, grown, names, now)
-        return Effect(outbox=bool(queued or created), due=bool(jobs), kept=bool(new))
+        return Effect(outbox=bool(opened or grown or created), due=bool(jobs), kept=bool(new))
 
     def _policy_of(self, item: MediaRecord, camera: LockedCamera) -> WatchPolicy | None:
         """The policy with the camera's configuration as of this transaction."""
@@ -241,7 +243,8 @@ class MediaDetectedRecorder:
                 if event is None:
                     event = _Joined(item.camera_id, item.partition, history)
                     assembled.events[event_id] = event
-                added = _added_frame(frame, event_id not in seen)
+                of_clip = is_clip(item.message.media.type)
+                added = _added_frame(frame, event_id not in seen, of_clip)
                 event.add(added, item.traceparent)
                 assembled.order.append((event_id, added))
                 seen.add(event_id)
@@ -311,14 +314,14 @@ class MediaDetectedRecorder:
         return {id: ids or () for id, ids in known.items()}
 
 
-def _added_frame(frame: DecidedFrame, first_of_media: bool) -> AddedFrame:
+def _added_frame(frame: DecidedFrame, first_of_media: bool, of_clip: bool) -> AddedFrame:
     ids, labels = tuple([kept.id for kept in frame.kept]), frozenset([kept.label for kept in frame.kept])
     zones = frozenset(chain.from_iterable(frame.zones))
     places: frozenset[tuple[str, str]] = frozenset()
     if zones:
         pairs = zip(frame.kept, frame.zones, strict=True)
         places = frozenset((kept.label, zone) for kept, found in pairs for zone in found)
-    return AddedFrame(frame.frame.at, ids, labels, frame.urgent, first_of_media, zones, places)
+    return AddedFrame(frame.frame.at, ids, labels, frame.urgent, first_of_media, zones, places, of_clip)
 
 
 def _detection_row(

@@ -15,9 +15,11 @@ REQUEST = Request(UUID(int=71), "another", "v2")
 OTHER = Request(UUID(int=72))
 
 
-def frame(n: int, at: int = 0, urgent: bool = False, label: str = "person") -> AddedFrame:
+def frame(
+    n: int, at: int = 0, urgent: bool = False, label: str = "person", of_clip: bool = False
+) -> AddedFrame:
     """A frame with the detection `IDS[n]`."""
-    return AddedFrame(at, (IDS[n],), frozenset({label}), urgent, True)
+    return AddedFrame(at, (IDS[n],), frozenset({label}), urgent, True, of_clip=of_clip)
 
 
 def frames(*added: AddedFrame, zone: str = "UTC") -> AddedFrames:

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from store_svc.domain.event import ASSESSED, PENDING, StoredEvent
+from store_svc.domain.event import ASSESSED, PENDING, AddedFrame, StoredEvent
 from store_svc.domain.evidence import digest_v1
 from store_svc.domain.queued_event import QueuedEvent
 from store_svc.times import moment
@@ -39,6 +39,32 @@ class TestAddFrames:
         assert queued.event.ended_at == 9
         assert queued.event.last_recorded_at == LATER
         assert queued.event.evidence_digest == digest_v1(IDS[:3], (), "UTC")
+
+    def test_people_do_not_see_a_clip_that_goes_on_in_an_assessed_event(self) -> None:
+        """They see it if it shows something else, or more at once, or if the event was closed."""
+        queued = opened(frame(0))
+        queued.apply_assessment(assessment_of(queued))
+
+        def add(*added: AddedFrame) -> bool:
+            before = queued.event.revision
+            queued.add_frames(frames(*added), IDS[: queued.event.detection_count], LATER)
+            assert queued.event.evidence_revision == queued.event.revision == before + 1
+            return queued.seen_change
+
+        assert not add(frame(1, of_clip=True), frame(2, of_clip=True))
+        assert queued.event.detection_count == 3
+        assert add(frame(3))  # a photo
+        assert add(frame(4, label="car", of_clip=True))
+        assert add(AddedFrame(0, IDS[5:7], frozenset({"person"}), False, True, of_clip=True))
+        assert not add(AddedFrame(0, IDS[7:9], frozenset({"person"}), False, True, of_clip=True))
+        assert add(frame(9, of_clip=True)._replace(zones=frozenset({"porch"})))
+        queued.close(LATER)
+        assert add(frame(10, of_clip=True)._replace(zones=frozenset({"porch"})))
+
+    def test_people_see_all_that_joins_before_the_first_assessment(self) -> None:
+        queued = opened(frame(0))
+        queued.add_frames(frames(frame(1, of_clip=True)), IDS[:1], LATER)
+        assert queued.seen_change
 
     def test_the_fast_path_makes_it_due_at_once_but_only_once(self) -> None:
         queued = opened(frame(0, urgent=True))
