@@ -57,9 +57,9 @@ class TestAddFrames:
         assert add(frame(4, label="car", of_clip=True))
         assert add(AddedFrame(0, IDS[5:7], frozenset({"person"}), False, True, of_clip=True))
         assert not add(AddedFrame(0, IDS[7:9], frozenset({"person"}), False, True, of_clip=True))
-        assert add(frame(9, of_clip=True)._replace(zones=frozenset({"porch"})))
+        assert add(frame(8, of_clip=True)._replace(zones=frozenset({"porch"})))
         queued.close(LATER)
-        assert add(frame(10, of_clip=True)._replace(zones=frozenset({"porch"})))
+        assert add(frame(9, of_clip=True)._replace(zones=frozenset({"porch"})))
 
     def test_people_see_all_that_joins_before_the_first_assessment(self) -> None:
         queued = opened(frame(0))
