@@ -55,8 +55,8 @@ class TestAddFrames:
         assert queued.event.detection_count == 3
         assert add(frame(3))  # a photo
         assert add(frame(4, label="car", of_clip=True))
-        assert add(AddedFrame(0, IDS[5:7], frozenset({"person"}), False, True, of_clip=True))
-        assert not add(AddedFrame(0, IDS[7:9], frozenset({"person"}), False, True, of_clip=True))
+        assert add(AddedFrame(0, tuple(IDS[5:7]), frozenset({"person"}), False, True, of_clip=True))
+        assert not add(AddedFrame(0, tuple(IDS[7:9]), frozenset({"person"}), False, True, of_clip=True))
         assert add(frame(8, of_clip=True)._replace(zones=frozenset({"porch"})))
         queued.close(LATER)
         assert add(frame(9, of_clip=True)._replace(zones=frozenset({"porch"})))
