@@ -102,6 +102,26 @@ def test_pictures_that_are_decoded_out_of_order_come_in_order(
     assert all(a < b for a, b in itertools.pairwise(seen(path).packet_times))
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_pictures_that_need_what_lies_before_the_key_frame_are_left_out(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = "open-gop=1:bframes=3:b-adapt=0:scenecut=0:keyint=20:min-keyint=20"
+    monkeypatch.setitem(clips.FASTEST, "libx264", {"preset": "medium", "x264-params": params})
+    source = make_clip(tmp_path / name, counting(8), gop=20)
+    with av.open(str(source)) as opened:
+        packets = [p for p in opened.demux(opened.streams.video[0]) if p.size and p.pts is not None]
+    key = next(n for n, p in enumerate(packets) if n and p.is_keyframe)
+    key_frame = packets[key]
+    assert any((p.pts or 0) < (key_frame.pts or 0) for p in packets[key + 1 :])
+    begin = float((key_frame.pts or 0) * key_frame.time_base)
+    path = cut(tmp_path, Span(str(source), begin + 0.1, 6))
+    assert shown(path)[:10] == list(range(round(begin * 10), round(begin * 10) + 10))
+    with av.open(str(path)) as opened:
+        stream = opened.streams.video[0]
+        assert min(p.pts or 0 for p in opened.demux(stream) if p.size) == 0
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
 def test_sound_stays_in_step(tmp_path: Path, name: str) -> None:
     source = make_clip(tmp_path / name, walker_scene(10), audio=True)

@@ -321,7 +321,8 @@ async def test_parts_that_there_cannot_be_are_not_published(
 ) -> None:
     """The child may be under foreign control."""
 
-    async def forged(*_: object, **__: object) -> object:
+    async def forged(_: Sandbox, order: object, output: int, *__: object, **___: object) -> object:
+        os.pwrite(output, bytes(100), 0)
         return parts
 
     monkeypatch.setattr(Sandbox, "run", forged)
