@@ -35,6 +35,7 @@ MEASURES = {
     "in_flight": "in_flight",
     "prompts": "prompts",
     "rules": "rules",
+    "clips": "clips",
 }
 
 

@@ -105,6 +105,29 @@ def walker_scene(
         yield picture
 
 
+def at_night(pictures: Iterable[Picture], *, light: float = 0.3, noise: float = 12.0) -> Iterator[Picture]:
+    """The same by little light, with the noise of a sensor that amplifies."""
+    random = np.random.default_rng(11)
+    for picture in pictures:
+        dark = picture.mean(axis=2) * light
+        grains = random.normal(0, noise, dark.shape)
+        yield np.repeat(np.clip(dark + grains, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def in_rain(pictures: Iterable[Picture], *, streaks: int = 60) -> Iterator[Picture]:
+    """The same with bright streaks that are elsewhere in each picture."""
+    random = np.random.default_rng(12)
+    for picture in pictures:
+        wet = picture.copy()
+        height, width, _ = wet.shape
+        length = height // 12
+        for _ in range(streaks):
+            left, top = random.integers(0, width - 2), random.integers(0, height - length)
+            streak = wet[top : top + length, left : left + 2]
+            streak[:] = np.minimum(streak.astype(np.int16) + 50, 255)
+        yield wet
+
+
 def _background(size: tuple[int, int]) -> Picture:
     return _resized(_read(empty_photo()), size)
 
