@@ -1,6 +1,6 @@
 """Turns exceptions into what a client sees. Every error of GraphQL and of HTTP takes its form here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -44,11 +44,14 @@ def format_problem(problem: Problem) -> dict[str, Any]:
     return {"message": problem.message, "extensions": extensions}
 
 
-def problem_response(problem: Problem, status: HTTPStatus | None = None) -> JSONResponse:
+def problem_response(
+    problem: Problem, status: HTTPStatus | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     """Returns the HTTP response to a request that failed, in the same form as GraphQL's errors. By default
     the status follows from the problem's code."""
     status = status or HTTP_STATUS.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
-    headers = {"www-authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else None
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers = {"www-authenticate": "Bearer"}
     return JSONResponse({"errors": [format_problem(problem)]}, status, headers)
 
 

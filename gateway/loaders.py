@@ -24,7 +24,8 @@ from mesh.rpc import call
 
 # The most ids that the store accepts in one batch.
 MAX_CAMERAS = MAX_MEDIA = 1000
-MAX_EVENTS = MAX_ASSESSMENTS = 200
+MAX_EVENTS = MAX_ASSESSMENTS = MAX_FRAME_LISTS = 200
+LARGEST_DETECTION_PAGE = 500
 # How many calls one request makes at the same time where there is no batch.
 MAX_CONCURRENT_CALLS = 8
 
@@ -35,6 +36,9 @@ DetectionPage = detection_service_pb2.DetectionPage
 FailureMessage = event_service_pb2.EventFailure
 FeedbackMessage = event_service_pb2.Feedback
 AssessmentPage = event_service_pb2.ListAssessmentsResponse
+FrameMessage = media_service_pb2.StoredFrame
+# Of one media, by the index of the frame.
+FrameDetections = dict[int, list[detection_service_pb2.StoredDetection]]
 DetectionKey = tuple[str, int, tuple[str, ...]]  # the parent's id, page size, zones
 AssessmentKey = tuple[str, int, str]  # the event's id, page size, page token
 
@@ -95,6 +99,14 @@ class Loaders:
     def media_detections(self) -> DataLoader[DetectionKey, DetectionPage]:
         return DataLoader(self._media_detections, max_batch_size=MAX_MEDIA)
 
+    @cached_property
+    def frames(self) -> DataLoader[str, list[FrameMessage]]:
+        return DataLoader(self._frames, max_batch_size=MAX_FRAME_LISTS)
+
+    @cached_property
+    def frame_detections(self) -> DataLoader[str, FrameDetections]:
+        return DataLoader(self._frame_detections, max_batch_size=MAX_FRAME_LISTS)
+
     async def _cameras(self, ids: list[str]) -> list[CameraMessage | None]:
         request = camera_service_pb2.BatchGetCamerasRequest(camera_ids=ids)
         response = await call(self._siblings.cameras.BatchGetCameras, request)
@@ -141,6 +153,33 @@ class Loaders:
             response = await call(self._siblings.detections.BatchListDetections, request)
             pages |= {(page.parent_id, size, zones): page for page in response.pages}
         return [pages.get(key, DetectionPage(parent_id=key[0])) for key in keys]
+
+    async def _frames(self, media_ids: list[str]) -> list[list[FrameMessage]]:
+        request = media_service_pb2.BatchListFramesRequest(media_ids=media_ids)
+        response = await call(self._siblings.media.BatchListFrames, request)
+        frames = {media.media_id: list(media.frames) for media in response.media}
+        return [frames.get(id, []) for id in media_ids]
+
+    async def _frame_detections(self, media_ids: list[str]) -> list[FrameDetections]:
+        """One call for the first pages of all media, and one for each further page of a media."""
+        size = LARGEST_DETECTION_PAGE
+        request = detection_service_pb2.BatchListDetectionsRequest(media_ids=media_ids, page_size=size)
+        response = await call(self._siblings.detections.BatchListDetections, request)
+        found: dict[str, FrameDetections] = {id: {} for id in media_ids}
+        for page in response.pages:
+            detections, token = list(page.detections), page.next_page_token
+            while token:
+                more = await call(
+                    self._siblings.detections.ListDetections,
+                    detection_service_pb2.ListDetectionsRequest(
+                        media_id=page.parent_id, page_size=size, page_token=token
+                    ),
+                )
+                detections += more.detections
+                token = more.next_page_token
+            for stored in detections:
+                found[page.parent_id].setdefault(stored.detection.frame, []).append(stored)
+        return [found[id] for id in media_ids]
 
     async def _assessments(self, keys: list[AssessmentKey]) -> list[AssessmentPage | BaseException]:
         return await asyncio.gather(*map(self._assessments_of_event, keys), return_exceptions=True)

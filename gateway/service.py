@@ -7,11 +7,13 @@ from gateway.context import Context
 from gateway.graphql.engine import Engine
 from gateway.http.application import make_application
 from gateway.http.authentication import Authenticator
+from gateway.http.event_pictures import EventPictureEndpoint
 from gateway.http.graphql_endpoint import GraphQLEndpoint
 from gateway.http.health import HealthEndpoint
 from gateway.http.listener import listening
 from gateway.http.media import MediaEndpoint
 from gateway.http.metrics import GatewayMetrics
+from gateway.http.renditions import RenditionFinder
 from gateway.http.sibling_metrics import SiblingMetrics
 from gateway.http.thumbnail_cache import ThumbnailCache
 from gateway.http.websocket import WebSocketEndpoint
@@ -52,11 +54,13 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
         websockets = WebSocketEndpoint(engine, authenticator, metrics)
         thumbnails = ThumbnailCache(mesh.blobs, renderer.run, config.ingest_max_pixels)
+        renditions = RenditionFinder(siblings, mesh.blobs)
         mesh.checks["store"] = check_store
         app = make_application(
             GraphQLEndpoint(engine),
             websockets,
-            MediaEndpoint(siblings, mesh.blobs, thumbnails),
+            MediaEndpoint(siblings, mesh.blobs, thumbnails, renditions),
+            EventPictureEndpoint(mesh.blobs, renditions),
             HealthEndpoint(mesh.missing, mesh.checks, metrics, sibling_metrics.refresh),
             authenticator,
             metrics,

@@ -13,6 +13,7 @@ from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import house_service_pb2_grpc as house_rpc
 from lares.store.v1 import media_service_pb2_grpc as media_rpc
+from lares.store.v1 import rendition_service_pb2_grpc as renditions_rpc
 
 
 class Siblings:
@@ -26,6 +27,7 @@ class Siblings:
         self.events = events_rpc.EventServiceStub(store)
         self.house = house_rpc.HouseServiceStub(store)
         self.media = media_rpc.MediaServiceStub(store)
+        self.renditions = renditions_rpc.RenditionServiceStub(store)
         self.detections = detections_rpc.DetectionServiceStub(store)
 
     @cached_property

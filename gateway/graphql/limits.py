@@ -43,8 +43,8 @@ PREVIEW_FIELD = ("Query", "previewPolicy")
 # The assumed length of a list that has no bound of its own.
 LIST_LENGTH = 10
 # Lists that are longer: one sample every 5 s for an hour; the most frames of a preview; the most findings
-# that a detector reports for a frame; what a camera may have; what may be said of the house;
-# what evidence has.
+# that a detector reports for a frame; what a camera may have; the frames of a clip by default, and the most
+# findings of each; what may be said of the house; what evidence has.
 LIST_LENGTHS = {
     ("Gpu", "history"): 720,
     ("PolicyPreview", "frames"): 200,
@@ -57,6 +57,8 @@ LIST_LENGTHS = {
     ("Mask", "polygon"): 64,
     ("ZoneSuggestion", "polygon"): 64,
     ("ModeSchedule", "changes"): 100,
+    ("Media", "frames"): 300,
+    ("Frame", "detections"): 20,
     ("Query", "people"): 200,
     ("Query", "expectedVisits"): 64,
     ("Presence", "present"): 200,

@@ -6,6 +6,7 @@ from starlette.routing import Route, Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from gateway.http.authentication import Authenticator
+from gateway.http.event_pictures import EventPictureEndpoint
 from gateway.http.front_page import front_page
 from gateway.http.graphql_endpoint import GraphQLEndpoint
 from gateway.http.health import HealthEndpoint
@@ -19,6 +20,7 @@ def make_application(
     graphql: GraphQLEndpoint,
     websockets: WebSocketEndpoint,
     media: MediaEndpoint,
+    events: EventPictureEndpoint,
     health: HealthEndpoint,
     authenticator: Authenticator,
     metrics: GatewayMetrics,
@@ -30,6 +32,12 @@ def make_application(
         WebSocketRoute("/graphql", websockets),
         Route("/media/{id}", media.original),
         Route("/media/{id}/thumbnail", media.thumbnail),
+        Route("/media/{id}/poster", media.poster),
+        Route("/media/{id}/playable", media.playable),
+        Route("/media/{id}/frames/{index}", media.frame),
+        Route("/media/{id}/frames/{index}/thumbnail", media.frame_thumbnail),
+        Route("/events/{id}/clip", events.clip),
+        Route("/events/{id}/preview", events.preview),
         Route("/health", health.live),
         Route("/ready", health.ready),
         Route("/metrics", health.metrics),

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 LAG_SECONDS = 1.0
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-PATH_LABELS = frozenset({"graphql", "media", "health", "ready", "metrics"})
+PATH_LABELS = frozenset({"graphql", "media", "events", "health", "ready", "metrics"})
 
 
 class GatewayMetrics(Collector):

@@ -121,6 +121,12 @@ def _queue(store: GetStoreStatusResponse, now: float) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "lares_backlog_oldest_seconds", "How long the first of them has waited.", max(0.0, oldest)
     )
+    yield GaugeMetricFamily(
+        "lares_waiting_renditions", "Pictures and clips that wait to be made.", store.waiting_renditions
+    )
+    yield GaugeMetricFamily(
+        "lares_rendition_bytes", "The size of those that were made and are kept.", store.rendition_bytes
+    )
     if store.HasField("eta"):
         seconds = store.eta.ToTimedelta().total_seconds()
         yield GaugeMetricFamily(

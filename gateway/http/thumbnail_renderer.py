@@ -12,11 +12,11 @@ DECODED_SIDE = 2 * MAX_SIDE
 JPEG_QUALITY = 82
 
 
-def render(path: str, boxes: list[LabelledBox], max_pixels: int) -> bytes:
-    """Returns the photo at `path`, upright, as a JPEG of at most 640 pixels in width and height. Raises
-    InputRefused: BLOB_NOT_FOUND if there is no such file, NOT_DRAWABLE if it cannot be decoded or has more
-    than `max_pixels`."""
-    content = read_content(path)
+def render(picture: str | bytes, boxes: list[LabelledBox], max_pixels: int) -> bytes:
+    """Returns the picture, which is content or a path, upright, as a JPEG of at most 640 pixels in width and
+    height. Raises InputRefused: BLOB_NOT_FOUND if there is no such file, NOT_DRAWABLE if it cannot be decoded
+    or has more than `max_pixels`."""
+    content = read_content(picture)
     try:
         pixels = decode(content, DECODED_SIDE, max_pixels).pixels
     except InputRefused:

@@ -11,8 +11,14 @@ from gateway.context import Info
 from gateway.schema.assessment import Assessment, Failure
 from gateway.schema.camera import Camera
 from gateway.schema.evidence import EventEvidence
-from gateway.schema.media import IN_ZONES, Detection, Media, load_camera, load_detections
-from gateway.schema.message_fields import is_uuid, message_field, optional_message_field, to_list
+from gateway.schema.media import IN_ZONES, ON_DEMAND, Detection, Media, load_camera, load_detections
+from gateway.schema.message_fields import (
+    computed_field,
+    is_uuid,
+    message_field,
+    optional_message_field,
+    to_list,
+)
 from gateway.schema.paging import (
     LARGEST_ASSESSMENT_PAGE,
     PAGE,
@@ -22,6 +28,7 @@ from gateway.schema.paging import (
 )
 from gateway.schema.severity import Severity
 from lares.store.v1 import event_pb2, event_service_pb2
+from mesh.media_types import is_clip
 from mesh.permissions import READ
 from mesh.problems import NotFound
 from mesh.rpc import call
@@ -103,6 +110,21 @@ class Event:
     ) -> Connection[Detection]:
         loader = info.context.loaders.event_detections
         return await load_detections(info, loader, "event_id", self.message.id, first, after, zone_ids)
+
+    preview_url: str | None = computed_field(
+        lambda event: f"/events/{event.id}/preview" if event.detection_count else None,
+        description="The path of a small animated picture of its frames with boxes on this server; null if "
+        f"it has no detections. {ON_DEMAND}",
+    )
+
+    @strawberry.field(
+        description="The path on this server of what clips show of it, with some seconds before and after; "
+        f"null if no clip does. {ON_DEMAND}"
+    )
+    async def clip_url(self, info: Info) -> str | None:
+        media = await info.context.loaders.event_media.load(self.message.id)
+        clips = any(is_clip(stored.media.type) for stored in media)
+        return f"/events/{self.message.id}/clip" if clips else None
 
     @strawberry.field(description="In order of capture.")
     async def media(self, info: Info) -> list[Media]:

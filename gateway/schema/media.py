@@ -11,6 +11,7 @@ from strawberry.dataloader import DataLoader
 
 from gateway.context import Info
 from gateway.loaders import DetectionKey
+from gateway.playable_clips import is_playable
 from gateway.schema.camera import Camera
 from gateway.schema.message_fields import is_uuid, message_field, round_float32, to_list
 from gateway.schema.paging import (
@@ -21,6 +22,7 @@ from gateway.schema.paging import (
     page_size,
 )
 from lares.detect.v1 import detection_pb2
+from lares.ingest.v1 import media_pb2
 from lares.store.v1 import camera_pb2, media_service_pb2
 from lares.store.v1.detection_service_pb2 import (
     DetectionPage,
@@ -29,11 +31,13 @@ from lares.store.v1.detection_service_pb2 import (
     StoredDetection,
 )
 from mesh.boxes import edges_of
+from mesh.media_types import is_clip
 from mesh.permissions import READ
 from mesh.problems import NotFound
 from mesh.rpc import call
 from mesh.security import current_caller
 
+ON_DEMAND = "It is made when it is asked for: meanwhile the answer is 202, with Retry-After."
 IN_ZONES = "With `zoneIds`, only those in at least one of these zones; an empty list matches nothing."
 
 
@@ -77,6 +81,41 @@ class Detection:
         return Media(message=stored)
 
 
+@strawberry.type(
+    description="A picture of a media in which the detector has looked for objects. A photo has one, with "
+    "the index 0."
+)
+class Frame:
+    message: strawberry.Private[media_service_pb2.StoredFrame]
+    media_id: strawberry.Private[str]
+    url: str = strawberry.field(description=f"The path of its picture on this server. {ON_DEMAND}")
+    thumbnail_url: str = strawberry.field(
+        description=f"The path of a small JPEG with boxes on this server. {ON_DEMAND}"
+    )
+    index: int = message_field(
+        "index", description="In a clip, its time in milliseconds after the first frame."
+    )
+    captured_at: Timestamp = message_field("captured_at")
+    width: int = message_field("width", description="In pixels, of the upright picture.")
+    height: int = message_field("height", description="In pixels, of the upright picture.")
+    motion_significance: float = message_field(
+        "motion_significance",
+        round_float32,
+        description="How much moved since the frame before, 0 to 1; 0 for a photo.",
+    )
+
+    @strawberry.field(description="Best score first.")
+    async def detections(self, info: Info) -> list[Detection]:
+        of_media = await info.context.loaders.frame_detections.load(self.media_id)
+        return [Detection(message=stored) for stored in of_media.get(self.message.index, [])]
+
+
+def _playable_url(media: media_pb2.Media) -> str | None:
+    if not is_clip(media.type):
+        return None
+    return f"/media/{media.id}" if is_playable(media) else f"/media/{media.id}/playable"
+
+
 @strawberry.type(description="One file as the camera made it.")
 class Media:
     message: strawberry.Private[media_service_pb2.StoredMedia]
@@ -88,6 +127,16 @@ class Media:
         "media.id",
         "/media/{}/thumbnail".format,
         description="The path of a small JPEG with boxes on this server.",
+    )
+    poster_url: str = message_field(
+        "media.id",
+        "/media/{}/poster".format,
+        description=f"The path of the picture that shows most on this server. {ON_DEMAND}",
+    )
+    playable_url: str | None = message_field(
+        "media",
+        _playable_url,
+        description=f"The path on this server of a clip that browsers play. Null for a photo. {ON_DEMAND}",
     )
     captured_at: Timestamp = message_field("media.captured_at")
     claimed_captured_at: Timestamp | None = message_field(
@@ -106,6 +155,19 @@ class Media:
     @strawberry.field
     async def camera(self, info: Info) -> Camera:
         return await load_camera(info, self.message.media.camera_id, self.message.media.camera_name)
+
+    @strawberry.field(description="In order of capture.")
+    async def frames(self, info: Info) -> list[Frame]:
+        id = self.message.media.id
+        return [
+            Frame(
+                message=frame,
+                media_id=id,
+                url=f"/media/{id}/frames/{frame.index}",
+                thumbnail_url=f"/media/{id}/frames/{frame.index}/thumbnail",
+            )
+            for frame in await info.context.loaders.frames.load(id)
+        ]
 
     @strawberry.field(description="Best score first; empty if there are none. " + IN_ZONES)
     async def detections(
@@ -137,7 +199,8 @@ async def load_detections(
     if zone_ids == []:  # which a request to the store cannot say
         return _connect(DetectionPage())
     if after:
-        request = ListDetectionsRequest(**{parent: id}, page_size=size, page_token=after, zone_ids=zones)
+        request = ListDetectionsRequest(page_size=size, page_token=after, zone_ids=zones)
+        setattr(request, parent, id)
         return _connect(await call(info.context.siblings.detections.ListDetections, request))
     return _connect(DetectionPage() if empty else await loader.load((id, size, zones)))
 

@@ -94,6 +94,14 @@ class StoreStatus:
     detections_lag: int = message_field("detections_lag")
     rejections_lag: int = message_field("rejections_lag")
     assessments_lag: int = message_field("assessments_lag")
+    renditions_lag: int = message_field("renditions_lag")
+    waiting_renditions: int = message_field(
+        "waiting_renditions",
+        description="Pictures and clips that wait to be made, including those that are being made.",
+    )
+    rendition_bytes: float = message_field(
+        "rendition_bytes", float, description="The size of those that were made and are kept."
+    )
     open_events: int = message_field("open_events")
     due_events: int = message_field(
         "due_events", description="Events that wait to be assessed, including those that are leased."

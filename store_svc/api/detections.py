@@ -21,6 +21,7 @@ class DetectionServicer(DetectionServiceServicer):
             request.zone_ids,
             request.page_size or 50,
             request.page_token,
+            request.frame if request.HasField("frame") else None,
         )
         return pb.ListDetectionsResponse(
             detections=page.detections, page_tokens=page.page_tokens, next_page_token=page.next_page_token

@@ -47,7 +47,7 @@ def _after() -> ColumnElement[bool]:
 _PAGE = FilteredStatement(
     _select,
     {parent: equals(_found[parent], parent) for parent in _PARENTS}
-    | {"after_id": _after(), "zone_ids": _in_zones},
+    | {"after_id": _after(), "zone_ids": _in_zones, "frame": equals(_found.frame, "frame")},
 )
 
 
@@ -71,13 +71,21 @@ _FIRST_PAGES, _FIRST_PAGES_IN_ZONES = _first_pages(), _first_pages(_in_zones)
 
 
 async def list_detections(
-    database: Database, parent: Parent, parent_id: str, zone_ids: Sequence[str], size: int, token: str
+    database: Database,
+    parent: Parent,
+    parent_id: str,
+    zone_ids: Sequence[str],
+    size: int,
+    token: str,
+    frame: int | None = None,
 ) -> DetectionPage:
-    """One page of one parent, in any of the zones, if any are named; empty for an unknown parent. Raises
-    Invalid (BAD_PAGE_TOKEN)."""
+    """One page of one parent, in any of the zones, if any are named, and in the frame with this index, if one
+    is given; empty for an unknown parent. Raises Invalid (BAD_PAGE_TOKEN)."""
     values: dict[str, Any] = {parent: parent_id, "limit": size + 1}
     if zone_ids:
         values["zone_ids"] = zone_ids
+    if frame is not None:
+        values["frame"] = frame
     if key := _tokens(parent, parent_id, zone_ids).after(token):
         values |= zip(("after_captured_at", "after_score", "after_id"), key, strict=True)
     async with database.connection() as connection:

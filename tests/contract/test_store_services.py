@@ -45,6 +45,7 @@ from lares.store.v1 import detection_service_pb2 as detection_pb
 from lares.store.v1 import event_service_pb2 as event_pb
 from lares.store.v1 import house_service_pb2 as house_pb
 from lares.store.v1 import media_service_pb2 as media_pb
+from lares.store.v1 import rendition_pb2 as rendition_pb
 from lares.store.v1.camera_pb2 import Camera, Mask, SizeFilter
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED, EVENT_STATUS_FAILED, EVENT_STATUS_PENDING, Event
 from lares.store.v1.events_pb2 import EventChanged
@@ -62,6 +63,7 @@ from lares.store.v1.house_pb2 import (
     SiteNote,
     SiteNotes,
 )
+from lares.store.v1.rendition_service_pb2 import RequestRenditionRequest
 from mesh.feed import Backlog, Feed
 from mesh.permissions import OF_A_KEY, REPORT_PRESENCE
 from mesh.problems import Conflict, Exhausted, Invalid, NotFound, Problem, Unauthenticated
@@ -801,15 +803,59 @@ async def test_rejections_are_listed_newest_first(served: Served) -> None:
 async def test_detections_are_listed_by_capture_and_score(
     served: Served, parent: dict[str, str], zones: list[str]
 ) -> None:
+    ((name, id),) = parent.items()
+
     async def list_page(size: int, token: str) -> Any:
-        request = detection_pb.ListDetectionsRequest(
-            page_size=size, page_token=token, zone_ids=zones, **parent
-        )
+        request = detection_pb.ListDetectionsRequest(page_size=size, page_token=token, zone_ids=zones)
+        setattr(request, name, id)
         response = await call(served.siblings.detections.ListDetections, request)
         return response.detections, response.page_tokens, response.next_page_token
 
-    ((name, id),) = parent.items()
     await check_pages(list_page, detections_of(served, name, id, zones))
+
+
+async def test_detections_of_one_frame(served: Served) -> None:
+    event = uuid("event", 1)
+    for frame, expected in ((0, detections_of(served, "event_id", event)), (2000, [])):
+        request = detection_pb.ListDetectionsRequest(event_id=event, frame=frame)
+        response = await call(served.siblings.detections.ListDetections, request)
+        assert list(response.detections) == expected
+
+
+async def test_a_caller_waits_for_one_rendition_at_a_time(served: Served) -> None:
+    async def request(kind: rendition_pb.RenditionKind.ValueType, subject: str) -> rendition_pb.Rendition:
+        asked = RequestRenditionRequest(kind=kind, subject_id=subject)
+        return (await call(served.siblings.renditions.RequestRendition, asked)).rendition
+
+    frames, preview = rendition_pb.RENDITION_KIND_FRAMES, rendition_pb.RENDITION_KIND_EVENT_PREVIEW
+    first, second = uuid("event", 0), uuid("event", 1)
+    with calling_as(Caller.of_key(uuid("one"), "One")):
+        for kind, subject, reason in (
+            (frames, UNKNOWN, "MEDIA_NOT_FOUND"),
+            (rendition_pb.RENDITION_KIND_PLAYABLE, UNKNOWN, "MEDIA_NOT_FOUND"),
+            (preview, UNKNOWN, "EVENT_NOT_FOUND"),
+            (rendition_pb.RENDITION_KIND_EVENT_CLIP, UNKNOWN, "EVENT_NOT_FOUND"),
+        ):
+            of = {reason.partition("_")[0].lower() + "_id": subject}
+            with refused(NotFound, reason, **of):
+                await request(kind, subject)
+        for kind, subject in (
+            (frames, uuid("media", 0)),
+            (rendition_pb.RENDITION_KIND_PLAYABLE, uuid("media", 0)),
+            (rendition_pb.RENDITION_KIND_EVENT_CLIP, first),
+        ):
+            with refused(Conflict, "NOTHING_TO_RENDER"):
+                await request(kind, subject)
+        waiting = await request(preview, first)
+        assert (waiting.state, waiting.kind) == (rendition_pb.RENDITION_STATE_WAITING, preview)
+        assert waiting.subject_id == first
+        with refused(Exhausted, "TOO_MANY_RENDITIONS"):
+            await request(preview, second)
+        assert await request(preview, first) == waiting
+    with calling_as(Caller.of_key(uuid("two"), "Two")):
+        assert await request(preview, first) == waiting
+        other = await request(preview, second)
+        assert (other.state, other.id != waiting.id) == (rendition_pb.RENDITION_STATE_WAITING, True)
 
 
 def detections_of(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,6 +25,7 @@ from lares.store.v1.events_pb2 import EventChanged
 from lares.store.v1.house_service_pb2_grpc import add_HouseServiceServicer_to_server
 from lares.store.v1.media_service_pb2 import Rejection, StoredFrame, StoredMedia
 from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
+from lares.store.v1.rendition_service_pb2_grpc import add_RenditionServiceServicer_to_server
 from lares.store.v1.stored_clip_pb2 import StoredClip
 from mesh.boxes import edges, edges_of
 from mesh.feed import Feed
@@ -35,6 +37,7 @@ from store_svc.api.events import EventServicer, TopicLags
 from store_svc.api.house import HouseServicer
 from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.media import MediaServicer
+from store_svc.api.renditions import RenditionServicer
 from store_svc.api_keys import ApiKeys
 from store_svc.camera_repository import CameraRepository
 from store_svc.commit_signals import CommitSignals
@@ -53,6 +56,8 @@ from store_svc.policy_preview import PolicyPreviews
 from store_svc.queries.evidence import EvidenceReader
 from store_svc.queries.feed import list_changes
 from store_svc.reassessments import Reassessments
+from store_svc.renditions.render_inputs import RenderInputs
+from store_svc.renditions.rendition_requests import RenditionRequests
 from store_svc.times import micros, moment
 from store_svc.track_identities import TrackIdentities
 from tests.support import store_rows
@@ -74,6 +79,9 @@ def add_real_services(database: Database, server: GrpcServer) -> None:
     reassessments = Reassessments(database, signals.due, lambda: NOON)
     evidence = EvidenceReader()
     identities = TrackIdentities(database, evidence, signals, lambda: NOON)
+    inputs = RenderInputs(timedelta(seconds=5), timedelta(seconds=5), timedelta(hours=1))
+    # Nothing is made here, so no blob is looked for.
+    renditions = RenditionRequests(database, inputs, cast(Any, None), signals, lambda: NOON)
     delay, span = timedelta(seconds=120), timedelta(seconds=90)
     amendments = EvidenceAmendments(HouseContexts(delay), delay, span, signals, lambda: NOON)
     feed, lags = Feed(partial(list_changes, database)), TopicLags(no_lag, no_lag, no_lag, no_lag)
@@ -101,6 +109,7 @@ def add_real_services(database: Database, server: GrpcServer) -> None:
         ),
         (add_MediaServiceServicer_to_server, MediaServicer(database), "v1.MediaService"),
         (add_DetectionServiceServicer_to_server, DetectionServicer(database), "v1.DetectionService"),
+        (add_RenditionServiceServicer_to_server, RenditionServicer(renditions), "v1.RenditionService"),
         (
             add_KeyCheckServiceServicer_to_server,
             KeyCheckServicer(ApiKeys(database, lambda: NOON)),

@@ -16,11 +16,13 @@ from gateway.context import Context
 from gateway.graphql.engine import Engine
 from gateway.http.application import make_application
 from gateway.http.authentication import Authenticator
+from gateway.http.event_pictures import EventPictureEndpoint
 from gateway.http.graphql_endpoint import GraphQLEndpoint
 from gateway.http.health import HealthEndpoint
 from gateway.http.listener import listening
 from gateway.http.media import MediaEndpoint
 from gateway.http.metrics import GatewayMetrics
+from gateway.http.renditions import RenditionFinder
 from gateway.http.sibling_metrics import SiblingMetrics
 from gateway.http.thumbnail_cache import ThumbnailCache
 from gateway.http.websocket import WebSocketEndpoint
@@ -105,6 +107,7 @@ async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") ->
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
     sockets = WebSocketEndpoint(engine, authenticator, metrics)
     missing: dict[str, str] = {}
+    renditions = RenditionFinder(siblings, blobs)
 
     async def ask_missing() -> dict[str, str]:
         return dict(missing)
@@ -113,7 +116,8 @@ async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") ->
         app = make_application(
             GraphQLEndpoint(engine),
             sockets,
-            MediaEndpoint(siblings, blobs, ThumbnailCache(blobs, drawing.run, 10_000_000)),
+            MediaEndpoint(siblings, blobs, ThumbnailCache(blobs, drawing.run, 10_000_000), renditions),
+            EventPictureEndpoint(blobs, renditions),
             HealthEndpoint(ask_missing, ["kafka", "store"], metrics, backlog.refresh),
             authenticator,
             metrics,

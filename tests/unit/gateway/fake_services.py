@@ -19,17 +19,27 @@ from lares.store.v1 import (
     event_pb2,
     event_service_pb2,
     media_service_pb2,
+    rendition_service_pb2,
 )
 from lares.store.v1 import camera_service_pb2_grpc as cameras_rpc
 from lares.store.v1 import detection_service_pb2_grpc as detections_rpc
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import house_service_pb2_grpc as house_rpc
 from lares.store.v1 import media_service_pb2_grpc as media_rpc
+from lares.store.v1 import rendition_service_pb2_grpc as renditions_rpc
+from lares.store.v1.rendition_pb2 import (
+    RENDITION_KIND_EVENT_PREVIEW,
+    RENDITION_KIND_FRAMES,
+    RENDITION_KIND_PLAYABLE,
+    Rendition,
+)
+from lares.store.v1.rendition_pb2 import RENDITION_STATE_WAITING as WAITING
 from mesh.labels import canonical
+from mesh.media_types import is_clip
 from mesh.permissions import OF_A_KEY
-from mesh.problems import Conflict, Invalid, NotFound, Unauthenticated
+from mesh.problems import Conflict, Exhausted, Invalid, NotFound, Unauthenticated
 from mesh.rpc import GrpcServer
-from mesh.security import digest
+from mesh.security import caller, digest
 from mesh.time_zones import is_time_zone
 from store_svc.domain.camera_scene import changed_scene
 from store_svc.feedback import right_severity
@@ -51,6 +61,11 @@ def add_services(store: FakeStore, server: GrpcServer) -> None:
         (events_rpc.add_EventServiceServicer_to_server, _Events(store), "store.v1.EventService"),  # type: ignore[abstract]
         (house_rpc.add_HouseServiceServicer_to_server, FakeHouseServicer(store), "store.v1.HouseService"),
         (media_rpc.add_MediaServiceServicer_to_server, _Media(store), "store.v1.MediaService"),
+        (
+            renditions_rpc.add_RenditionServiceServicer_to_server,
+            _Renditions(store),
+            "store.v1.RenditionService",
+        ),
         (
             detections_rpc.add_DetectionServiceServicer_to_server,
             _Detections(store),
@@ -377,12 +392,46 @@ class _Media(_Servicer, media_rpc.MediaServiceServicer):
         )
 
 
+class _Renditions(_Servicer, renditions_rpc.RenditionServiceServicer):
+    async def RequestRendition(self, request: Any, context: Any) -> Any:
+        """What is not made waits; each caller waits for one."""
+        self.store.record("RequestRendition", request)
+        store, key = self.store, (request.kind, request.subject_id)
+        self._require_subject(*key)
+        if key not in store.renditions:
+            waiting = [each for each in store.renditions.values() if each.state == WAITING]
+            if any(store.requested_by[each.id] == caller.get().id for each in waiting):
+                raise Exhausted("another one is being made", "TOO_MANY_RENDITIONS")
+            id = uuid("rendition", *key)
+            rendition = Rendition(id=id, kind=request.kind, subject_id=request.subject_id, state=WAITING)
+            rendition.requested_at.FromDatetime(NOON)
+            store.renditions[key], store.requested_by[id] = rendition, caller.get().id
+        return rendition_service_pb2.RequestRenditionResponse(rendition=store.renditions[key])
+
+    def _require_subject(self, kind: Any, id: str) -> None:
+        store = self.store
+        if kind in (RENDITION_KIND_FRAMES, RENDITION_KIND_PLAYABLE):
+            shown = [stored for stored in store.media if stored.media.id == id]
+            if not shown:
+                raise NotFound("there is no such media", "MEDIA_NOT_FOUND", media_id=id)
+        else:
+            if not any(event.id == id for event in store.events):
+                raise NotFound("there is no such event", "EVENT_NOT_FOUND", event_id=id)
+            of_event = {stored.media_id for stored in store.detections if stored.event_id == id}
+            shown = [stored for stored in store.media if stored.media.id in of_event]
+        photos = kind == RENDITION_KIND_EVENT_PREVIEW
+        if not any(photos or is_clip(stored.media.type) for stored in shown):
+            raise Conflict("there is nothing to show", "NOTHING_TO_RENDER")
+
+
 class _Detections(_Servicer, detections_rpc.DetectionServiceServicer):
     async def ListDetections(self, request: Any, context: Any) -> Any:
         self.store.record("ListDetections", request)
         parent = request.WhichOneof("parent")
         zones = request.zone_ids
-        page = self._page(parent, getattr(request, parent), zones, request.page_size, request.page_token)
+        size, token = request.page_size, request.page_token
+        frame = request.frame if request.HasField("frame") else None
+        page = self._page(parent, getattr(request, parent), zones, size, token, frame)
         return detection_service_pb2.ListDetectionsResponse(
             detections=page.detections, page_tokens=page.page_tokens, next_page_token=page.next_page_token
         )
@@ -395,12 +444,20 @@ class _Detections(_Servicer, detections_rpc.DetectionServiceServicer):
         return detection_service_pb2.BatchListDetectionsResponse(pages=pages)
 
     def _page(
-        self, parent: str, id: str, zones: Sequence[str], size: int, token: str = ""
+        self,
+        parent: str,
+        id: str,
+        zones: Sequence[str],
+        size: int,
+        token: str = "",
+        frame: int | None = None,
     ) -> detection_service_pb2.DetectionPage:
         detections = [
             stored
             for stored in self.store.detections
-            if getattr(stored, parent) == id and (not zones or not set(zones).isdisjoint(stored.zone_ids))
+            if getattr(stored, parent) == id
+            and (not zones or not set(zones).isdisjoint(stored.zone_ids))
+            and frame in (None, stored.detection.frame)
         ]
         detections.sort(
             key=lambda stored: (_time(stored.captured_at), -stored.detection.score, stored.detection.id)

@@ -24,6 +24,7 @@ from lares.store.v1 import (
     event_service_pb2,
     events_pb2,
     media_service_pb2,
+    rendition_pb2,
 )
 from mesh.boxes import bounding_box
 from mesh.permissions import Permission
@@ -56,6 +57,9 @@ class FakeStore:
     failures: dict[str, event_service_pb2.EventFailure] = field(default_factory=dict)  # by event
     evidence: dict[str, evidence_pb2.Evidence] = field(default_factory=dict)  # by event, where it has any
     feedback: dict[str, event_service_pb2.Feedback] = field(default_factory=dict)  # by assessment
+    # By kind and subject; tests make those that wait.
+    renditions: dict[tuple[int, str], rendition_pb2.Rendition] = field(default_factory=dict)
+    requested_by: dict[str, str] = field(default_factory=dict)  # by rendition, the key's id
     # Scripted responses.
     frames: dict[str, list[media_service_pb2.StoredFrame]] = field(default_factory=dict)  # of clips
     status: event_service_pb2.GetStoreStatusResponse = field(

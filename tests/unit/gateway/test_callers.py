@@ -72,6 +72,18 @@ ARGUMENTS: dict[str, str] = {
     "Mutation.eventFeedback": f'(input: {{eventId: "{EVENT}", kind: RIGHT}})',
 }
 
+# What media and events offer over HTTP.
+PATHS = [
+    "/media/{media}",
+    "/media/{media}/thumbnail",
+    "/media/{media}/poster",
+    "/media/{media}/playable",
+    "/media/{media}/frames/0",
+    "/media/{media}/frames/0/thumbnail",
+    "/events/{event}/clip",
+    "/events/{event}/preview",
+]
+
 
 class Walk:
     """Resolves every field as Ann, and before that in a context without a caller."""
@@ -223,8 +235,9 @@ async def test_a_key_that_may_report_presence_may_do_nothing_else(gateway: Gatew
             assert error["extensions"]["reason"] == "NOT_PERMITTED", place
             assert not (response["data"] or {}).get(name), place
     assert set(store.order) == {"VerifyKey", "ReportPresence"}
-    for path in (f"/media/{uuid('media', 0)}", f"/media/{uuid('media', 0)}/thumbnail", "/metrics"):
-        assert (await gateway.client.get(path)).status_code == 403, path
+    for path in (*PATHS, "/metrics"):
+        asked = path.format(media=uuid("media", 0), event=EVENT)
+        assert (await gateway.client.get(asked)).status_code == 403, path
 
 
 async def test_a_subscription_needs_a_caller(gateway: Gateway) -> None:
@@ -242,13 +255,13 @@ async def test_a_subscription_needs_a_caller(gateway: Gateway) -> None:
     assert gateway.feed.watching == 0
 
 
-@pytest.mark.parametrize("path", ["/graphql", "/media/{id}", "/media/{id}/thumbnail", "/metrics"])
+@pytest.mark.parametrize("path", ["/graphql", *PATHS, "/metrics"])
 async def test_a_route_that_sets_no_caller_asks_no_sibling(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr("gateway.http.middleware.caller", ContextVar("another"))
     media = gateway.store.add_media(0)
-    path = path.format(id=media.media.id)
+    path = path.format(media=media.media.id, event=EVENT)
     query = {"query": "{ cameras { id } }"}
     response = await (
         gateway.client.post(path, json=query) if path == "/graphql" else gateway.client.get(path)

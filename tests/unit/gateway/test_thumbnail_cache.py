@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.http.thumbnail_cache import ThumbnailCache
+from gateway.http.thumbnail_cache import PictureSource, ThumbnailCache
 from mesh.blobs import Blobs, FileBlobs
 from mesh.boxes import LabelledBox
 from mesh.problems import Invalid
 from tests.support.blobs import keep_blob
 
 CONTENT = b"a photo"
-NAME = sha256(CONTENT).hexdigest()
+PICTURE = PictureSource(sha256(CONTENT).hexdigest())
 
 
 class CountingRenderer:
@@ -23,11 +23,11 @@ class CountingRenderer:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __call__(self, path: str, boxes: list[LabelledBox], max_pixels: int) -> bytes:
+    async def __call__(self, picture: str | bytes, boxes: list[LabelledBox], max_pixels: int) -> bytes:
         self.made.append(boxes)
         assert max_pixels == 7
         await self.gate.wait()
-        assert Path(path).read_bytes() == CONTENT
+        assert Path(str(picture)).read_bytes() == CONTENT
         return bytes(self.size)
 
 
@@ -42,13 +42,13 @@ async def test_concurrent_requests_render_once(blobs: Blobs) -> None:
     renderer = CountingRenderer()
     renderer.gate.clear()
     thumbnails = ThumbnailCache(blobs, renderer, 7)
-    requests = [asyncio.create_task(thumbnails.get("a", NAME, [])) for _ in range(5)]
+    requests = [asyncio.create_task(thumbnails.get("a", PICTURE, [])) for _ in range(5)]
     while not renderer.made:
         await asyncio.sleep(0.001)
     requests[0].cancel()  # a client that disconnects does not cancel the others' request
     renderer.gate.set()
     assert await asyncio.gather(*requests[1:]) == [bytes(10)] * 4
-    assert await thumbnails.get("a", NAME, []) == bytes(10)
+    assert await thumbnails.get("a", PICTURE, []) == bytes(10)
     assert len(renderer.made) == 1
 
 
@@ -56,14 +56,14 @@ async def test_the_least_recently_used_thumbnail_is_evicted(blobs: Blobs) -> Non
     renderer = CountingRenderer(size=40)
     thumbnails = ThumbnailCache(blobs, renderer, 7, max_bytes=100)
     for name in ("a", "b", "a", "c", "a", "b"):
-        await thumbnails.get(name, NAME, [])
+        await thumbnails.get(name, PICTURE, [])
     assert len(renderer.made) == 4  # a, b, c, and b again
 
 
 async def test_a_failure_is_not_cached(blobs: Blobs) -> None:
     answers: list[bytes | Exception] = [Invalid("no", "NOT_DRAWABLE"), b"picture"]
 
-    async def draw(path: str, boxes: list[LabelledBox], max_pixels: int) -> bytes:
+    async def draw(picture: str | bytes, boxes: list[LabelledBox], max_pixels: int) -> bytes:
         response = answers.pop(0)
         if isinstance(response, Exception):
             raise response
@@ -71,5 +71,5 @@ async def test_a_failure_is_not_cached(blobs: Blobs) -> None:
 
     thumbnails = ThumbnailCache(blobs, draw, 7)
     with pytest.raises(Invalid):
-        await thumbnails.get("a", NAME, [])
-    assert await thumbnails.get("a", NAME, []) == b"picture"
+        await thumbnails.get("a", PICTURE, [])
+    assert await thumbnails.get("a", PICTURE, []) == b"picture"

@@ -28,7 +28,7 @@ from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permis
 from lares.detect.v1 import detection_pb2 as lares_dot_detect_dot_v1_dot_detection__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lares/store/v1/detection_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1flares/detect/v1/detection.proto\"\xba\x01\n\x0fStoredDetection\x12-\n\tdetection\x18\x01 \x01(\x0b\x32\x1a.lares.detect.v1.Detection\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x11\n\tcamera_id\x18\x04 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08zone_ids\x18\x06 \x03(\t\"\xb3\x01\n\x15ListDetectionsRequest\x12\x1c\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12\x1c\n\x08media_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x1a\n\x08zone_ids\x18\x05 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\x42\x0f\n\x06parent\x12\x05\xbaH\x02\x08\x01\"{\n\x16ListDetectionsResponse\x12\x33\n\ndetections\x18\x01 \x03(\x0b\x32\x1f.lares.store.v1.StoredDetection\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xa1\x01\n\x1a\x42\x61tchListDetectionsRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12#\n\tmedia_ids\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1a\n\x08zone_ids\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"K\n\x1b\x42\x61tchListDetectionsResponse\x12,\n\x05pages\x18\x01 \x03(\x0b\x32\x1d.lares.store.v1.DetectionPage\"\x85\x01\n\rDetectionPage\x12\x11\n\tparent_id\x18\x01 \x01(\t\x12\x33\n\ndetections\x18\x02 \x03(\x0b\x32\x1f.lares.store.v1.StoredDetection\x12\x13\n\x0bpage_tokens\x18\x03 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t2\xef\x01\n\x10\x44\x65tectionService\x12\x65\n\x0eListDetections\x12%.lares.store.v1.ListDetectionsRequest\x1a&.lares.store.v1.ListDetectionsResponse\"\x04\xa8\xe3\x18\x01\x12t\n\x13\x42\x61tchListDetections\x12*.lares.store.v1.BatchListDetectionsRequest\x1a+.lares.store.v1.BatchListDetectionsResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lares/store/v1/detection_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\x1a\x1flares/detect/v1/detection.proto\"\xba\x01\n\x0fStoredDetection\x12-\n\tdetection\x18\x01 \x01(\x0b\x32\x1a.lares.detect.v1.Detection\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x11\n\tcamera_id\x18\x04 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08zone_ids\x18\x06 \x03(\t\"\xd1\x01\n\x15ListDetectionsRequest\x12\x1c\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12\x1c\n\x08media_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x1a\n\x08zone_ids\x18\x05 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\x12\x12\n\x05\x66rame\x18\x06 \x01(\x05H\x01\x88\x01\x01\x42\x0f\n\x06parent\x12\x05\xbaH\x02\x08\x01\x42\x08\n\x06_frame\"{\n\x16ListDetectionsResponse\x12\x33\n\ndetections\x18\x01 \x03(\x0b\x32\x1f.lares.store.v1.StoredDetection\x12\x13\n\x0bpage_tokens\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xa1\x01\n\x1a\x42\x61tchListDetectionsRequest\x12#\n\tevent_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12#\n\tmedia_ids\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1a\n\x08zone_ids\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"K\n\x1b\x42\x61tchListDetectionsResponse\x12,\n\x05pages\x18\x01 \x03(\x0b\x32\x1d.lares.store.v1.DetectionPage\"\x85\x01\n\rDetectionPage\x12\x11\n\tparent_id\x18\x01 \x01(\t\x12\x33\n\ndetections\x18\x02 \x03(\x0b\x32\x1f.lares.store.v1.StoredDetection\x12\x13\n\x0bpage_tokens\x18\x03 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t2\xef\x01\n\x10\x44\x65tectionService\x12\x65\n\x0eListDetections\x12%.lares.store.v1.ListDetectionsRequest\x1a&.lares.store.v1.ListDetectionsResponse\"\x04\xa8\xe3\x18\x01\x12t\n\x13\x42\x61tchListDetections\x12*.lares.store.v1.BatchListDetectionsRequest\x1a+.lares.store.v1.BatchListDetectionsResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,15 +60,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOREDDETECTION']._serialized_start=188
   _globals['_STOREDDETECTION']._serialized_end=374
   _globals['_LISTDETECTIONSREQUEST']._serialized_start=377
-  _globals['_LISTDETECTIONSREQUEST']._serialized_end=556
-  _globals['_LISTDETECTIONSRESPONSE']._serialized_start=558
-  _globals['_LISTDETECTIONSRESPONSE']._serialized_end=681
-  _globals['_BATCHLISTDETECTIONSREQUEST']._serialized_start=684
-  _globals['_BATCHLISTDETECTIONSREQUEST']._serialized_end=845
-  _globals['_BATCHLISTDETECTIONSRESPONSE']._serialized_start=847
-  _globals['_BATCHLISTDETECTIONSRESPONSE']._serialized_end=922
-  _globals['_DETECTIONPAGE']._serialized_start=925
-  _globals['_DETECTIONPAGE']._serialized_end=1058
-  _globals['_DETECTIONSERVICE']._serialized_start=1061
-  _globals['_DETECTIONSERVICE']._serialized_end=1300
+  _globals['_LISTDETECTIONSREQUEST']._serialized_end=586
+  _globals['_LISTDETECTIONSRESPONSE']._serialized_start=588
+  _globals['_LISTDETECTIONSRESPONSE']._serialized_end=711
+  _globals['_BATCHLISTDETECTIONSREQUEST']._serialized_start=714
+  _globals['_BATCHLISTDETECTIONSREQUEST']._serialized_end=875
+  _globals['_BATCHLISTDETECTIONSRESPONSE']._serialized_start=877
+  _globals['_BATCHLISTDETECTIONSRESPONSE']._serialized_end=952
+  _globals['_DETECTIONPAGE']._serialized_start=955
+  _globals['_DETECTIONPAGE']._serialized_end=1088
+  _globals['_DETECTIONSERVICE']._serialized_start=1091
+  _globals['_DETECTIONSERVICE']._serialized_end=1330
 # @@protoc_insertion_point(module_scope)

@@ -71,12 +71,15 @@ class ListDetectionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ZONE_IDS_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     media_id: _builtins.str
     page_size: _builtins.int
     """0 means 50."""
     page_token: _builtins.str
     """From an earlier response to the same request."""
+    frame: _builtins.int
+    """Only detections in the frame with this index."""
     @_builtins.property
     def zone_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only detections in at least one of these zones. Empty sets no condition."""
@@ -89,13 +92,19 @@ class ListDetectionsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         zone_ids: _abc.Iterable[_builtins.str] | None = ...,
+        frame: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "media_id", b"media_id", "parent", b"parent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "event_id", b"event_id", "frame", b"frame", "media_id", b"media_id", "parent", b"parent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "media_id", b"media_id", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "zone_ids", b"zone_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame", b"_frame", "event_id", b"event_id", "frame", b"frame", "media_id", b"media_id", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "zone_ids", b"zone_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__frame: _TypeAlias = _typing.Literal["frame"]  # noqa: Y015
+    _WhichOneofArgType__frame: _TypeAlias = _typing.Literal["_frame", b"_frame"]  # noqa: Y015
     _WhichOneofReturnType_parent: _TypeAlias = _typing.Literal["event_id", "media_id"]  # noqa: Y015
     _WhichOneofArgType_parent: _TypeAlias = _typing.Literal["parent", b"parent"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frame) -> _WhichOneofReturnType__frame | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_parent) -> _WhichOneofReturnType_parent | None: ...
 
 Global___ListDetectionsRequest: _TypeAlias = ListDetectionsRequest  # noqa: Y015
