@@ -83,6 +83,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"what the key may do, repeatable: {', '.join(GRANTABLE)}; everything by default",
     )
+    create.add_argument(
+        "--camera",
+        default="",
+        metavar="ID",
+        help="make a key by which media of this camera can be uploaded, and nothing else",
+    )
     keys.add_parser("list", parents=[home], help="list the keys").set_defaults(key=None)
     revoke = keys.add_parser("revoke", parents=[home], help="revoke a key")
     revoke.add_argument("id")
@@ -237,11 +243,17 @@ def _keys(config: Config, options: argparse.Namespace) -> None:
     from deploy import keys
 
     actions = {
-        "create": lambda: keys.create(config, options.name, options.permissions),
+        "create": lambda: _create_key(config, options),
         "list": lambda: keys.print_all(config),
         "revoke": lambda: keys.revoke(config, options.id),
     }
     _run(actions[options.action]())
+
+
+async def _create_key(config: Config, options: argparse.Namespace) -> None:
+    from deploy import keys
+
+    print(await keys.create(config, options.name, options.permissions, options.camera))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

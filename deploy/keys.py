@@ -43,13 +43,14 @@ def saying_where(place: str) -> Iterator[None]:
         raise Unavailable(message, problem.reason) from None
 
 
-async def create(config: Config, name: str, permissions: Iterable[Permission]) -> None:
+async def create(config: Config, name: str, permissions: Iterable[Permission], camera_id: str = "") -> str:
+    """Returns the key's plain text. One of a camera may upload media of that camera and nothing else."""
     if visible(name) != name:  # which also is what the terminal could not decode
         raise Invalid("a key's name has no line breaks or other control characters", "BAD_KEY_NAME")
     async with key_service(config) as service:
-        request = keys.CreateKeyRequest(name=name, permissions=sorted(set(permissions)))
+        request = keys.CreateKeyRequest(name=name, permissions=sorted(set(permissions)), camera_id=camera_id)
         answer = await call(service.CreateKey, request, headers=HEADERS)
-    print(answer.secret)
+    return answer.secret
 
 
 async def print_all(config: Config) -> None:
@@ -58,7 +59,8 @@ async def print_all(config: Config) -> None:
     for key in answer.keys:
         state = "revoked" if key.HasField("revoked_at") else "valid"
         limited = key.permissions and OF_A_KEY - frozenset(key.permissions)
-        names = f"  [{', '.join(map(short_name, key.permissions))}]" if limited else ""
+        camera = f" for {visible(key.camera_id)}" if key.camera_id else ""
+        names = f"  [{', '.join(map(short_name, key.permissions))}{camera}]" if limited else ""
         print(f"{key.id}  {key.created_at.ToJsonString()}  {state:8}{visible(key.name)}{names}")
 
 

@@ -11,6 +11,7 @@ from ingest_svc.rejection import OUTSIDE_LINK, RejectionCause, RejectReason
 from ingest_svc.watching.camera_folders import CameraFolders
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.problems import Conflict
+from mesh.security import Caller
 
 
 class CameraTable(Protocol):
@@ -55,11 +56,13 @@ class Admission:
             return None
         return self._camera(camera_id, folder)
 
-    def of_upload(self, camera_id: str) -> SourceCamera:
-        """A camera that does not exist yet is created by its first photo.
+    def of_upload(self, camera_id: str, caller: Caller) -> SourceCamera:
+        """A camera that does not exist yet is created by its first media.
 
-        Raises Conflict CAMERA_DELETED or CAMERA_DISABLED.
+        Raises Denied OTHER_CAMERA if the caller has the key of another camera; Conflict CAMERA_DELETED or
+        CAMERA_DISABLED.
         """
+        caller.require_camera(camera_id)
         known = self._cameras.get(camera_id)
         if known is not None and known.deleted:
             raise Conflict(f"the camera {camera_id} was deleted", "CAMERA_DELETED", camera_id=camera_id)

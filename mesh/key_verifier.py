@@ -34,6 +34,7 @@ class KeyVerifier:
             return known
         with as_itself():
             answer = await call(self._stub.VerifyKey, checks.VerifyKeyRequest(sha256=sha256), timeout=5.0)
-        verified = Caller.of_key(answer.key_id, answer.name, frozenset(answer.permissions))
+        may = frozenset(answer.permissions)
+        verified = Caller.of_key(answer.key_id, answer.name, may, answer.camera_id)
         self._known[sha256] = verified
         return verified

@@ -35,10 +35,14 @@ class Caller:
     id: str = ""
     name: str = ""
     permissions: frozenset[Permission] = frozenset()
+    # The one camera whose media the owner of this key may upload; empty: of all.
+    camera_id: str = ""
 
     @classmethod
-    def of_key(cls, id: str, name: str, may: frozenset[Permission] = OF_A_KEY) -> "Caller":
-        return cls("key", id, name, may & OF_A_KEY)
+    def of_key(
+        cls, id: str, name: str, may: frozenset[Permission] = OF_A_KEY, camera_id: str = ""
+    ) -> "Caller":
+        return cls("key", id, name, may & OF_A_KEY, camera_id)
 
     def require(self, permission: Permission) -> None:
         """Raises Denied SIBLINGS_ONLY or NOT_PERMITTED unless the caller has the permission. No caller has
@@ -49,6 +53,11 @@ class Caller:
             raise Denied("only Lares's own services may call this", "SIBLINGS_ONLY")
         name = short_name(permission)
         raise Denied(f"this needs the permission {name}", "NOT_PERMITTED", permission=name)
+
+    def require_camera(self, camera_id: str) -> None:
+        """Raises Denied OTHER_CAMERA if the caller's key is one of another camera."""
+        if self.camera_id not in ("", camera_id):
+            raise Denied("this is the key of another camera", "OTHER_CAMERA", camera_id=camera_id)
 
 
 SIBLING = Caller("sibling", permissions=permissions.EVERY)

@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from lares.store.v1.key_service_pb2 import Key
 from mesh.durable_files import write_private
 from mesh.identity import NAMESPACE
-from mesh.permissions import OF_A_KEY, Permission
-from mesh.problems import NotFound, Unauthenticated
+from mesh.permissions import OF_A_KEY, UPLOAD, Permission
+from mesh.problems import Invalid, NotFound, Unauthenticated
 from mesh.security import Caller, current_caller, digest, new_secret
 from store_svc.database import Database
 from store_svc.database.statement import Statement, equals, parameter
@@ -29,7 +29,10 @@ _new = {
     "sha256": parameter("sha256", _keys.sha256),
     "created_at": parameter("created_at", _keys.created_at),
 }
-_new_key = _new | {"permissions": parameter("permissions", _keys.permissions)}
+_new_key = _new | {
+    "permissions": parameter("permissions", _keys.permissions),
+    "camera_id": parameter("camera_id", _keys.camera_id),
+}
 _CREATE = Statement(insert(api_keys).values(_new_key).returning(*_keys))
 _LIST = Statement(select(api_keys).order_by(_keys.created_at, _keys.id))
 _REVOKE = Statement(
@@ -49,6 +52,7 @@ _REPLACE_ADMIN = Statement(
             "created_at": _new["created_at"],
             "revoked_at": null(),
             "permissions": null(),
+            "camera_id": null(),
         },
     )
 )
@@ -59,11 +63,19 @@ class ApiKeys:
         self._database = database
         self._clock = clock
 
-    async def create(self, name: str, permissions: frozenset[Permission] = frozenset()) -> tuple[Key, str]:
-        """Returns the key and its plain text. Without permissions, it has those of the caller.
+    async def create(
+        self, name: str, permissions: frozenset[Permission] = frozenset(), camera_id: str = ""
+    ) -> tuple[Key, str]:
+        """Returns the key and its plain text. Without permissions, it has those of the caller; that of a
+        camera has UPLOAD.
 
-        Raises Denied (NOT_PERMITTED) if the caller is a key that lacks one of them.
+        Raises Denied (NOT_PERMITTED) if the caller is a key that lacks one of them, and Invalid
+        (KEY_OF_A_CAMERA) if that of a camera would get another permission.
         """
+        if camera_id:
+            permissions = permissions or frozenset({UPLOAD})
+            if permissions != {UPLOAD}:
+                raise Invalid("the key of a camera has the permission UPLOAD alone", "KEY_OF_A_CAMERA")
         granted = _granted(current_caller(), permissions)
         secret = new_secret()
         async with self._database.connection() as connection:
@@ -74,6 +86,7 @@ class ApiKeys:
                 sha256=digest(secret),
                 created_at=self._clock(),
                 permissions=granted,
+                camera_id=camera_id or None,
             )
         assert row is not None  # an INSERT returns its row
         return key_message(row), secret

@@ -195,4 +195,5 @@ def key_message(row: Row) -> Key:
         created_at=stamp(row["created_at"]),
         revoked_at=stamp(revoked) if revoked else None,
         permissions=sorted(OF_A_KEY if row["permissions"] is None else row["permissions"]),
+        camera_id=row["camera_id"] or "",
     )

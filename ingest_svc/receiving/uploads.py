@@ -79,14 +79,14 @@ class Uploads:
     ) -> str:
         """Returns the id of the media once it is durably announced.
 
-        Raises Invalid with the name of a RejectReason, SIZE_MISMATCH or SHA256_MISMATCH; Conflict
-        CAMERA_DELETED or CAMERA_DISABLED; Exhausted TOO_MANY_UPLOADS; Unavailable UPLOAD_STALLED,
+        Raises Invalid with the name of a RejectReason, SIZE_MISMATCH or SHA256_MISMATCH; Denied OTHER_CAMERA;
+        Conflict CAMERA_DELETED or CAMERA_DISABLED; Exhausted TOO_MANY_UPLOADS; Unavailable UPLOAD_STALLED,
         STORAGE_FAILED or NOT_ANNOUNCED.
         """
         if declared.size > (most := self._limits.most_bytes):
             detail = f"{declared.size} bytes; {most} are allowed"
             raise Invalid(detail, RejectReason.TOO_MANY_BYTES.value)
-        camera = self._admission.of_upload(declared.camera_id)
+        camera = self._admission.of_upload(declared.camera_id, current_caller())
         try:
             async with self._slots.held(current_caller().id or declared.camera_id):
                 return await self._receive(declared, camera, chunks, headers)

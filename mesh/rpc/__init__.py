@@ -5,6 +5,7 @@ from mesh.rpc.errors import problem_of, status_of
 from mesh.rpc.protocol import (
     API_KEY,
     AS_ITSELF,
+    CALLER_CAMERA,
     CALLER_ID,
     CALLER_NAME,
     CALLER_PERMISSIONS,
@@ -16,6 +17,7 @@ from mesh.rpc.server import GrpcServer
 __all__ = [
     "API_KEY",
     "AS_ITSELF",
+    "CALLER_CAMERA",
     "CALLER_ID",
     "CALLER_NAME",
     "CALLER_PERMISSIONS",

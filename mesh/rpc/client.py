@@ -7,7 +7,15 @@ import grpc
 
 from mesh.problems import Invalid
 from mesh.rpc.errors import problem_of
-from mesh.rpc.protocol import AS_ITSELF, CALLER_ID, CALLER_NAME, CALLER_PERMISSIONS, CHANNEL_OPTIONS, Metadata
+from mesh.rpc.protocol import (
+    AS_ITSELF,
+    CALLER_CAMERA,
+    CALLER_ID,
+    CALLER_NAME,
+    CALLER_PERMISSIONS,
+    CHANNEL_OPTIONS,
+    Metadata,
+)
 from mesh.security import current_caller
 from mesh.telemetry.spans import call_span
 from mesh.telemetry.trace_context import outgoing_headers
@@ -100,9 +108,11 @@ def metadata() -> Metadata:
     if caller.kind == "sibling":
         return (*outgoing_headers().items(), (AS_ITSELF, "1"))
     permissions = ",".join(str(permission) for permission in sorted(caller.permissions))
+    camera = ((CALLER_CAMERA, caller.camera_id),) if caller.camera_id else ()
     return (
         *outgoing_headers().items(),
         (CALLER_ID, caller.id),
         (CALLER_NAME, caller.name.encode()),
         (CALLER_PERMISSIONS, permissions),
+        *camera,
     )

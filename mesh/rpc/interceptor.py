@@ -13,7 +13,16 @@ from google.protobuf.message import Message
 
 from mesh.permissions import HEALTH, OF_A_KEY, Permission, permission_of
 from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
-from mesh.rpc import API_KEY, AS_ITSELF, CALLER_ID, CALLER_NAME, CALLER_PERMISSIONS, DETAILS, status_of
+from mesh.rpc import (
+    API_KEY,
+    AS_ITSELF,
+    CALLER_CAMERA,
+    CALLER_ID,
+    CALLER_NAME,
+    CALLER_PERMISSIONS,
+    DETAILS,
+    status_of,
+)
 from mesh.security import EVERYBODY, OPERATOR, SIBLING, Caller, Door
 from mesh.security import caller as current
 from mesh.telemetry.spans import request_span
@@ -178,7 +187,8 @@ def _caller_named_by(headers: Headers) -> Caller:
     if AS_ITSELF in headers:
         return SIBLING
     permissions = _permissions(headers.get(CALLER_PERMISSIONS, ""))
-    return Caller("key", headers[CALLER_ID], headers.get(CALLER_NAME, b"").decode(), permissions)
+    name, camera_id = headers.get(CALLER_NAME, b"").decode(), headers.get(CALLER_CAMERA, "")
+    return Caller("key", headers[CALLER_ID], name, permissions, camera_id)
 
 
 @lru_cache(MAX_PERMISSIONS)

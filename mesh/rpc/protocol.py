@@ -8,6 +8,8 @@ API_KEY = "x-api-key"
 # A call between siblings carries either the first three of these or the last.
 CALLER_ID, CALLER_NAME = "x-lares-caller-id", "x-lares-caller-name-bin"
 CALLER_PERMISSIONS = "x-lares-caller-permissions"
+# Beside them, if the caller has the key of a camera.
+CALLER_CAMERA = "x-lares-caller-camera"
 AS_ITSELF = "x-lares-as-itself"
 DETAILS = "grpc-status-details-bin"
 # Enough for a thousand pages of detections, which siblings request at once.

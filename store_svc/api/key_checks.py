@@ -11,4 +11,6 @@ class KeyCheckServicer(KeyCheckServiceServicer):
 
     async def VerifyKey(self, request: pb.VerifyKeyRequest, context: object) -> pb.VerifyKeyResponse:
         key = await self._keys.verify(request.sha256)
-        return pb.VerifyKeyResponse(key_id=key.id, name=key.name, permissions=key.permissions)
+        return pb.VerifyKeyResponse(
+            key_id=key.id, name=key.name, permissions=key.permissions, camera_id=key.camera_id
+        )

@@ -12,11 +12,11 @@ class KeyServicer(KeyServiceServicer):
         self._keys = keys
 
     async def CreateKey(self, request: pb.CreateKeyRequest, context: object) -> pb.CreateKeyResponse:
-        """Raises Invalid BAD_KEY_NAME, and Denied NOT_PERMITTED."""
+        """Raises Invalid BAD_KEY_NAME or KEY_OF_A_CAMERA, and Denied NOT_PERMITTED."""
         # The name is shown in lists and in logs, one line for each key.
         if visible(request.name) != request.name or not request.name.strip():
             raise Invalid("a key's name has no line breaks or other control characters", "BAD_KEY_NAME")
-        key, secret = await self._keys.create(request.name, frozenset(request.permissions))
+        key, secret = await self._keys.create(request.name, frozenset(request.permissions), request.camera_id)
         return pb.CreateKeyResponse(key=key, secret=secret)
 
     async def ListKeys(self, request: pb.ListKeysRequest, context: object) -> pb.ListKeysResponse:

@@ -499,6 +499,7 @@ api_keys = Table(
     Column(
         "permissions", ARRAY(SmallInteger)
     ),  # access.v1.Permission; NULL = all, those of later versions, too
+    Column("camera_id", Text),  # of a camera's key: only for this camera
 )
 
 # One row. Its lock serialises all changes of the tables below. `revision` grows with every change of people,

@@ -9,10 +9,12 @@ from uuid import uuid4
 
 import pytest
 
+from lares.store.internal.v1.key_check_service_pb2 import VerifyKeyRequest
 from lares.store.v1.key_service_pb2 import CreateKeyRequest
 from mesh.permissions import MANAGE_KEYS, OF_A_KEY, READ, REPORT_PRESENCE, UPLOAD
 from mesh.problems import Denied, Invalid, NotFound, Unauthenticated
 from mesh.security import OPERATOR, Caller, digest
+from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api_keys import ApiKeys, ensure_admin_key
 from store_svc.database import Database
@@ -63,6 +65,30 @@ async def test_a_key_may_do_what_it_was_created_for(keys: ApiKeys) -> None:
     assert list(phone.permissions) == [REPORT_PRESENCE]
     assert (await keys.verify(digest(secret))).permissions == phone.permissions
     assert [list(key.permissions) for key in await keys.all() if key.id == phone.id] == [[REPORT_PRESENCE]]
+
+
+async def test_the_key_of_a_camera_uploads_its_media_and_nothing_else(keys: ApiKeys) -> None:
+    key, secret = await keys.create("the porch's", camera_id="porch")
+    found = await keys.verify(digest(secret))
+    assert (found.id, found.camera_id, list(found.permissions)) == (key.id, "porch", [UPLOAD])
+    assert [(listed.name, listed.camera_id) for listed in await keys.all()] == [("the porch's", "porch")]
+    for more in ({READ}, {UPLOAD, READ}, OF_A_KEY):
+        with pytest.raises(Invalid) as refused:
+            await keys.create("more", frozenset(more), "porch")
+        assert refused.value.reason == "KEY_OF_A_CAMERA"
+    with calling_as(Caller.of_key("1", "Ann", frozenset({MANAGE_KEYS}))), pytest.raises(Denied):
+        await keys.create("more than its maker", camera_id="porch")
+    assert len(await keys.all()) == 1
+
+
+async def test_the_services_learn_whose_camera_a_key_is(keys: ApiKeys) -> None:
+    servicer = KeyServicer(keys)
+    made = await servicer.CreateKey(CreateKeyRequest(name="the porch's", camera_id="porch"), None)
+    checked = await KeyCheckServicer(keys).VerifyKey(VerifyKeyRequest(sha256=digest(made.secret)), None)
+    assert (checked.key_id, checked.camera_id, list(checked.permissions)) == (made.key.id, "porch", [UPLOAD])
+    phone = await servicer.CreateKey(CreateKeyRequest(name="phone"), None)
+    checked = await KeyCheckServicer(keys).VerifyKey(VerifyKeyRequest(sha256=digest(phone.secret)), None)
+    assert checked.camera_id == ""
 
 
 async def test_a_key_of_an_earlier_version_may_do_everything(keys: ApiKeys, database: Database) -> None:

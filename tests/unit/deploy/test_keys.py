@@ -13,6 +13,7 @@ from deploy.mesh_factory import operator_socket
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.config import Config, load_config
+from mesh.permissions import UPLOAD
 from mesh.problems import Invalid, Unavailable
 from mesh.rpc import GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
@@ -32,7 +33,9 @@ class KeysOfOne(keys_rpc.KeyServiceServicer):
     created = keys.Key()
 
     async def CreateKey(self, request: keys.CreateKeyRequest, context: object) -> keys.CreateKeyResponse:
-        self.created = keys.Key(id="1", name=request.name, permissions=request.permissions)
+        self.created = keys.Key(
+            id="1", name=request.name, permissions=request.permissions, camera_id=request.camera_id
+        )
         return keys.CreateKeyResponse(key=self.created, secret="lares_secret")
 
     async def ListKeys(self, request: keys.ListKeysRequest, context: object) -> keys.ListKeysResponse:
@@ -85,11 +88,19 @@ async def test_a_key_with_some_permissions_is_listed_with_them(
 ) -> None:
     options = parser().parse_args(["keys", "create", "phone", "--permission", given, "--permission", "READ"])
     async with served(config, KeysOfOne()):  # type: ignore[abstract]
-        await create(config, options.name, options.permissions)
+        assert await create(config, options.name, options.permissions) == "lares_secret"
         await print_all(config)
-    secret, line = capsys.readouterr().out.splitlines()
-    assert secret == "lares_secret"
+    (line,) = capsys.readouterr().out.splitlines()
     assert line.endswith("phone  [READ, REPORT_PRESENCE]")
+
+
+async def test_the_key_of_a_camera_is_listed_with_it(
+    config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with served(config, KeysOfOne()):  # type: ignore[abstract]
+        await create(config, "the porch's", [UPLOAD], "porch")
+        await print_all(config)
+    assert capsys.readouterr().out.rstrip().endswith("the porch's  [UPLOAD for porch]")
 
 
 @pytest.mark.parametrize("given", ["SIBLING", "UNSPECIFIED", "everything", ""])

@@ -9,7 +9,9 @@ from ingest_svc.facts import SourceCamera
 from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.watching.camera_folders import CameraFolders
 from lares.ingest.v1.media_pb2 import CapturedAtSource
-from mesh.problems import Conflict
+from mesh.permissions import UPLOAD
+from mesh.problems import Conflict, Denied
+from mesh.security import EVERYBODY, Caller
 from tests.support.image_files import jpeg, png, tiff
 from tests.support.ingest_harness import FakeCameras, IngestHarness
 from tests.support.waiting import until
@@ -140,10 +142,20 @@ def test_an_unknown_time_zone_means_the_default_one() -> None:
 def test_uploads_for_deleted_or_disabled_cameras_are_rejected() -> None:
     cameras = FakeCameras()
     admission = Admission(CameraFolders(), cameras, "UTC")
-    assert admission.of_upload("new").id == "new"
+    assert admission.of_upload("new", EVERYBODY).id == "new"
     cameras.configure("gone", deleted=True)
     cameras.configure("off", enabled=False)
     for camera_id, reason in (("gone", "CAMERA_DELETED"), ("off", "CAMERA_DISABLED")):
         with pytest.raises(Conflict) as raised:
-            admission.of_upload(camera_id)
+            admission.of_upload(camera_id, EVERYBODY)
         assert raised.value.reason == reason
+
+
+def test_the_key_of_a_camera_is_admitted_for_that_camera_alone() -> None:
+    admission = Admission(CameraFolders(), FakeCameras(), "UTC")
+    porch = Caller.of_key("1", "the porch's", frozenset({UPLOAD}), "porch")
+    assert admission.of_upload("porch", porch).id == "porch"
+    for other in ("door", "porch2", "Porch", ""):
+        with pytest.raises(Denied) as refused:
+            admission.of_upload(other, porch)
+        assert refused.value.reason == "OTHER_CAMERA"

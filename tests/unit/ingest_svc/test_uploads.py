@@ -24,9 +24,11 @@ from lares.ingest.v1.ingest_service_pb2 import (
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub, add_IngestServiceServicer_to_server
 from lares.ingest.v1.media_pb2 import CapturedAtSource
 from mesh.identity import media_id
-from mesh.problems import Conflict, Exhausted, Invalid, Problem, Unavailable
-from mesh.rpc import GrpcServer, problem_of
-from mesh.rpc.interceptor import CallInterceptor
+from mesh.permissions import UPLOAD
+from mesh.problems import Conflict, Denied, Exhausted, Invalid, Problem, Unavailable
+from mesh.rpc import API_KEY, GrpcServer, problem_of
+from mesh.rpc.interceptor import CallInterceptor, Verify
+from mesh.security import Caller
 from tests.support.blobs import content_of
 from tests.support.image_files import jpeg, tiff
 from tests.support.ingest_harness import IngestHarness
@@ -34,9 +36,9 @@ from tests.support.waiting import until
 
 
 @asynccontextmanager
-async def serving(harness: IngestHarness) -> AsyncIterator["IngestServiceStub"]:
+async def serving(harness: IngestHarness, verify: Verify | None = None) -> AsyncIterator["IngestServiceStub"]:
     async with harness.running() as ingest:
-        server = GrpcServer(CallInterceptor)
+        server = GrpcServer(lambda door: CallInterceptor(door, verify))
         servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
         server.add(add_IngestServiceServicer_to_server, servicer, "lares.ingest.v1.IngestService")
         address = await server.listen("127.0.0.1:0")
@@ -59,7 +61,7 @@ def parts(content: bytes, camera: str = "porch", **header: object) -> Iterator[U
 
 async def upload(stub: "IngestServiceStub", requests: Iterator[UploadMediaRequest]) -> UploadMediaResponse:
     # Not by grpc.aio, where a response that arrives while the client still writes may become INTERNAL.
-    call = stub.UploadMedia.future(requests, timeout=90)
+    call = stub.UploadMedia.future(requests, timeout=90, metadata=((API_KEY, "a key"),))
     await until(call.done)
     if call.code() is grpc.StatusCode.OK:
         return call.result()
@@ -85,6 +87,18 @@ async def test_an_upload_is_durably_announced_when_it_returns(harness: IngestHar
         status = await asyncio.to_thread(stub.GetIngestStatus, GetIngestStatusRequest(), timeout=90)
         assert (status.settling, status.unannounced, status.scanning) == (0, 0, False)
     assert list((harness.home / "media" / ".spool").iterdir()) == []
+
+
+async def test_the_key_of_a_camera_uploads_for_that_camera_alone(harness: IngestHarness) -> None:
+    async def verify(secret: str) -> Caller:
+        return Caller.of_key(secret, secret, frozenset({UPLOAD}), "porch")
+
+    async with serving(harness, verify) as stub:
+        with pytest.raises(Denied) as refused:
+            await upload(stub, parts(jpeg("one"), camera="door"))
+        assert refused.value.reason == "OTHER_CAMERA"
+        await upload(stub, parts(jpeg("one"), camera="porch"))
+    assert [media.camera_id for media in harness.bus.media] == ["porch"]
 
 
 async def test_without_a_declared_time_exif_counts_and_then_the_time_of_arrival(

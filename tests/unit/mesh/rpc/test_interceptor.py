@@ -14,11 +14,23 @@ from google.protobuf.empty_pb2 import Empty
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from lares.store.v1 import camera_service_pb2 as cameras
+from lares.store.v1 import camera_service_pb2_grpc as cameras_rpc
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.permissions import MANAGE_KEYS, OF_A_KEY, READ, SIBLING, permission_of
 from mesh.problems import Internal, Unauthenticated
-from mesh.rpc import API_KEY, AS_ITSELF, CALLER_ID, CALLER_PERMISSIONS, GrpcServer, Metadata, call, problem_of
+from mesh.rpc import (
+    API_KEY,
+    AS_ITSELF,
+    CALLER_CAMERA,
+    CALLER_ID,
+    CALLER_PERMISSIONS,
+    GrpcServer,
+    Metadata,
+    call,
+    problem_of,
+)
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller, Door, NoCaller, as_itself, current_caller
 from tests.support.callers import calling_as
@@ -157,6 +169,20 @@ async def test_a_sibling_may_do_all_as_itself_and_for_others_what_they_may(doors
         for headers, permissions in ((for_a_reader, {READ}), (for_a_boaster, OF_A_KEY)):
             outcome = await doors.ask(doors.siblings, name, headers, GARBAGE)
             assert refused(outcome) is (permission not in permissions), name
+
+
+async def test_siblings_tell_which_camera_a_callers_key_is_of(doors: Doors) -> None:
+    porch = Caller.of_key("3", "the porch's", frozenset({READ}), "porch")
+    stub = cameras_rpc.CameraServiceStub(doors.siblings)
+    with calling_as(porch):
+        await call(stub.ListCameras, cameras.ListCamerasRequest())
+    with calling_as(CALLERS["reader"]):
+        await call(stub.ListCameras, cameras.ListCamerasRequest())
+    assert [who for _, who in doors.seen] == [porch, CALLERS["reader"]]
+    # At the clients' door the header says nothing.
+    forged = (*READER, (CALLER_CAMERA, "porch"))
+    await doors.ask(doors.clients, "/lares.store.v1.CameraService/ListCameras", forged)
+    assert doors.seen[-1][1] == CALLERS["reader"]
 
 
 async def test_the_operator_reaches_the_keys_and_nothing_else(doors: Doors) -> None:

@@ -31,8 +31,11 @@ class Key(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     REVOKED_AT_FIELD_NUMBER: _builtins.int
     PERMISSIONS_FIELD_NUMBER: _builtins.int
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
+    camera_id: _builtins.str
+    """If set, a key of this camera: its owner may upload media of this camera and nothing else."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -51,10 +54,11 @@ class Key(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         revoked_at: _timestamp_pb2.Timestamp | None = ...,
         permissions: _abc.Iterable[_permission_pb2.Permission.ValueType] | None = ...,
+        camera_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "name", b"name", "permissions", b"permissions", "revoked_at", b"revoked_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "created_at", b"created_at", "id", b"id", "name", b"name", "permissions", b"permissions", "revoked_at", b"revoked_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -66,8 +70,13 @@ class CreateKeyRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     PERMISSIONS_FIELD_NUMBER: _builtins.int
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """One line of text, without control characters: else INVALID_ARGUMENT (BAD_KEY_NAME)."""
+    camera_id: _builtins.str
+    """If set, the key is one of this camera, which need not exist yet: its owner may upload media of this camera and
+    nothing else. INVALID_ARGUMENT (KEY_OF_A_CAMERA) with other permissions than PERMISSION_UPLOAD.
+    """
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_permission_pb2.Permission.ValueType]:
         """What its owner may do. Empty means all that the caller may do; for the operator, and for a key that may do
@@ -79,10 +88,11 @@ class CreateKeyRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         permissions: _abc.Iterable[_permission_pb2.Permission.ValueType] | None = ...,
+        camera_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "permissions", b"permissions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "name", b"name", "permissions", b"permissions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,8 +46,11 @@ class VerifyKeyResponse(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     PERMISSIONS_FIELD_NUMBER: _builtins.int
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     name: _builtins.str
+    camera_id: _builtins.str
+    """If set, only for this camera."""
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_permission_pb2.Permission.ValueType]:
         """What the key's owner may do."""
@@ -58,10 +61,11 @@ class VerifyKeyResponse(_message.Message):
         key_id: _builtins.str = ...,
         name: _builtins.str = ...,
         permissions: _abc.Iterable[_permission_pb2.Permission.ValueType] | None = ...,
+        camera_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "name", b"name", "permissions", b"permissions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "key_id", b"key_id", "name", b"name", "permissions", b"permissions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
