@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 from ingest_svc import clip_probing, file_importer
+from ingest_svc.cameras_root import CamerasRoot
+from ingest_svc.facts import SourceCamera
+from ingest_svc.fingerprint import fingerprint
 from ingest_svc.formats.clip_container import ClipContainer
+from ingest_svc.watching.completion import Moment, state_of
 from lares.ingest.v1.media_pb2 import CapturedAtSource, Media, MediaType
 from mesh.problems import Invalid
 from tests.support.blobs import content_of
@@ -288,3 +292,16 @@ async def test_taken_originals_of_clips_are_removed_after_a_kill_too(harness: In
 def test_every_kind_is_tried() -> None:
     assert set(KINDS.values()) == set(ClipContainer)
     assert set(OPEN_ENDED) < set(KINDS)
+
+
+async def test_no_clip_is_taken_between_two_writes_of_a_file_that_is_overwritten_all_the_time(
+    harness: IngestHarness,
+) -> None:
+    harness.cameras.configure("door", enabled=False)  # so that the worker leaves the file alone
+    async with harness.running() as ingest:
+        harness.drop("door/clip", small_clip("mp4"))
+        file = fingerprint(CamerasRoot(harness.root), "door/clip")
+        assert file is not None
+        importer, camera = ingest.worker._importer, SourceCamera("door", "door", UTC)
+        assert await importer.run(file, camera, Moment(state_of(file), pause=0.2)) is None
+        assert await importer.run(file, camera) is not None
