@@ -41,8 +41,8 @@ NO_PARTITION = -1
 
 @dataclass(frozen=True, slots=True)
 class PartitionProgress:
-    """Offsets in one partition: of the first record that is not detected, of the first whose detections are
-    not published, and the one that the next record will get."""
+    """Offsets in one partition: where it would stand if the records that are detected were the first ones,
+    that of the first whose detections are not published, and the one that the next record will get."""
 
     detected: int
     published: int

@@ -46,9 +46,9 @@ class TrackedPartition(Generic[M]):
 
     @property
     def processed(self) -> int:
-        """The first offset that is not done, whether outputs of those before it are durable or not."""
-        waiting = (tracked.record.offset for tracked in self._records if tracked.outputs is None)
-        return next(waiting, self.next_fetch)
+        """The next offset to fetch, less the records that are not done: where the partition would stand if
+        those that are done were the first. One that takes long is one record, whatever is done behind it."""
+        return self.next_fetch - self.undone
 
     def add(self, tracked: TrackedRecord[M]) -> None:
         self._records.append(tracked)

@@ -142,8 +142,8 @@ class Stream(Generic[M]):
         return self._tracker.positions()
 
     def processed(self) -> dict[int, int]:
-        """Returns, for each partition assigned to this stream, the first offset that is not done. What
-        followed from some records before it may not be durable yet."""
+        """Returns, for each partition assigned to this stream, where it would stand if the records that are
+        done were the first ones. What followed from some of them may not be durable yet."""
         return self._tracker.processed()
 
     async def seek(self, partition: int, offset: int) -> None:

@@ -180,7 +180,8 @@ def test_processed_records_count_whether_their_outputs_are_published_or_not() ->
     fill(tracker, 0, 5, 6, 7)
     first, second, third = tracker.take(10)
     tracker.done(second, (output("second"),))
-    assert tracker.processed() == {0: 5}
+    # The first one may take long: it counts as one.
+    assert (tracker.processed(), tracker.positions()) == ({0: 6}, {0: 5})
     tracker.done(first, (output("first"),))
     assert (tracker.processed(), tracker.positions()) == ({0: 7}, {0: 5})
     tracker.done(third, (output("third"),))

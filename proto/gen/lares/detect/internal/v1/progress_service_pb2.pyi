@@ -81,8 +81,9 @@ class GetProgressResponse(_message.Message):
     PUBLISHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def processed(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
-        """By partition of ingest.media.v1 that this process reads: all records before this offset are processed. What followed
-        from some of them may not be published yet; they are processed again after a kill.
+        """By partition of ingest.media.v1 that this process reads: the offset that it would have reached if the records that are
+        processed were the first ones. So a clip that takes long counts as one record, whatever is processed behind it. What
+        followed from some of them may not be published yet; they are processed again after a kill.
         """
 
     @_builtins.property
