@@ -9,7 +9,6 @@ from gateway.http.blob_response import BlobResponse
 from gateway.http.http_caching import CHANGING, IMMUTABLE, has_entity
 from gateway.http.renditions import RenditionFinder
 from gateway.http.thumbnail_cache import PictureSource, ThumbnailCache
-from gateway.playable_clips import is_playable
 from gateway.schema.message_fields import is_uuid, round_float32
 from gateway.schema.paging import LARGEST_DETECTION_PAGE
 from gateway.siblings import Siblings
@@ -20,7 +19,7 @@ from lares.store.v1.media_service_pb2 import GetMediaRequest, StoredMedia
 from lares.store.v1.rendition_pb2 import RENDITION_KIND_FRAMES, RENDITION_KIND_PLAYABLE, Rendition
 from mesh.blobs import Blobs
 from mesh.boxes import LabelledBox, edges_of
-from mesh.media_types import is_clip, mime_type
+from mesh.media_types import browsers_play, is_clip, mime_type
 from mesh.problems import NotFound
 from mesh.rpc import call
 
@@ -59,7 +58,7 @@ class MediaEndpoint:
         """Responds with a copy of a clip that browsers play, or with the original if they play that. Raises
         NotFound."""
         media = (await self._get_media(request)).media
-        if is_playable(media):
+        if browsers_play(media.type, media.clip.video_codec):
             return await self._original(request, media)
         found = await self._renditions.find(RENDITION_KIND_PLAYABLE, media.id)
         return found if isinstance(found, Response) else rendition_response(request, self._blobs, found)

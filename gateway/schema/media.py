@@ -2,8 +2,10 @@
 # (Strawberry's decorators are typed as Any if they are given a description.)
 """Media in which the detector has looked for objects, and what it detected."""
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from enum import Enum
+from operator import attrgetter
+from typing import Any, Literal
 
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,7 +13,6 @@ from strawberry.dataloader import DataLoader
 
 from gateway.context import Info
 from gateway.loaders import DetectionKey
-from gateway.playable_clips import is_playable
 from gateway.schema.camera import Camera
 from gateway.schema.message_fields import is_uuid, message_field, round_float32, to_list
 from gateway.schema.paging import (
@@ -31,7 +32,7 @@ from lares.store.v1.detection_service_pb2 import (
     StoredDetection,
 )
 from mesh.boxes import edges_of
-from mesh.media_types import is_clip
+from mesh.media_types import browsers_play, container, is_clip
 from mesh.permissions import READ
 from mesh.problems import NotFound
 from mesh.rpc import call
@@ -113,7 +114,60 @@ class Frame:
 def _playable_url(media: media_pb2.Media) -> str | None:
     if not is_clip(media.type):
         return None
-    return f"/media/{media.id}" if is_playable(media) else f"/media/{media.id}/playable"
+    plays = browsers_play(media.type, media.clip.video_codec)
+    return f"/media/{media.id}" if plays else f"/media/{media.id}/playable"
+
+
+@strawberry.enum
+class MediaKind(Enum):
+    PHOTO = 0
+    CLIP = 1
+
+
+@strawberry.enum(description="What says when a media was captured.")
+class CapturedAtSource(Enum):
+    UNKNOWN = strawberry.enum_value(
+        media_pb2.CAPTURED_AT_SOURCE_UNSPECIFIED, description="A source that only a newer version knows."
+    )
+    DECLARED = strawberry.enum_value(
+        media_pb2.CAPTURED_AT_SOURCE_DECLARED, description="Declared by the uploader."
+    )
+    EXIF = strawberry.enum_value(media_pb2.CAPTURED_AT_SOURCE_EXIF, description="The photo's EXIF.")
+    FILE_NAME = strawberry.enum_value(
+        media_pb2.CAPTURED_AT_SOURCE_FILE_NAME, description="A time in the file's name, in the camera's zone."
+    )
+    CONTAINER = strawberry.enum_value(
+        media_pb2.CAPTURED_AT_SOURCE_CONTAINER, description="The clip's creation time."
+    )
+    CONTAINER_LOCAL = strawberry.enum_value(
+        media_pb2.CAPTURED_AT_SOURCE_CONTAINER_LOCAL,
+        description="The clip's creation time, read as the camera's local time, because that agrees with the"
+        " file's modification time.",
+    )
+    MTIME = strawberry.enum_value(
+        media_pb2.CAPTURED_AT_SOURCE_MTIME, description="The file's modification time."
+    )
+    MTIME_LESS_DURATION = strawberry.enum_value(
+        media_pb2.CAPTURED_AT_SOURCE_MTIME_LESS_DURATION,
+        description="The file's modification time, less the clip's duration.",
+    )
+    CTIME = strawberry.enum_value(
+        media_pb2.CAPTURED_AT_SOURCE_CTIME,
+        description="The time of arrival, because the other sources were not believed.",
+    )
+
+
+def _source(number: int) -> int:
+    return number if number in media_pb2.CapturedAtSource.values() else 0
+
+
+def _of_clip(read: Callable[[media_pb2.Clip], Any]) -> Callable[[media_pb2.Media], Any]:
+    """Null for a photo, and where the container does not say."""
+    return lambda media: (read(media.clip) or None) if media.HasField("clip") else None
+
+
+def _seconds(clip: media_pb2.Clip) -> float:
+    return round(clip.duration.ToMilliseconds() / 1000, 3)
 
 
 @strawberry.type(description="One file as the camera made it.")
@@ -138,7 +192,35 @@ class Media:
         _playable_url,
         description=f"The path on this server of a clip that browsers play. Null for a photo. {ON_DEMAND}",
     )
-    captured_at: Timestamp = message_field("media.captured_at")
+    kind: MediaKind = message_field("media.type", lambda number: int(is_clip(number)))
+    size_bytes: float = message_field("media.size_bytes", float, description="Of the original.")
+    duration_seconds: float | None = message_field(
+        "media",
+        _of_clip(_seconds),
+        description="As the container says. Null for a photo, and if it does not say.",
+    )
+    codec: str | None = message_field(
+        "media", _of_clip(attrgetter("video_codec")), description="`h264`, `hevc`, ... Null for a photo."
+    )
+    frame_rate: float | None = message_field(
+        "media",
+        _of_clip(lambda clip: round(clip.frame_rate, 3)),
+        description="Frames per second on average, as the container says.",
+    )
+    rotation: int = message_field(
+        "media.clip.rotation",
+        description="By how many degrees, counter-clockwise, the pictures of a clip are to be turned.",
+    )
+    container: str | None = message_field(
+        "media.type",
+        lambda number: container(number) or None,
+        description="`MP4`, `Matroska`, ... Null for a photo.",
+    )
+    has_audio: bool = message_field("media.clip.has_audio")
+    captured_at_source: CapturedAtSource = message_field("media.captured_at_source", _source)
+    captured_at: Timestamp = message_field(
+        "media.captured_at", description="Of a clip, that of its first frame."
+    )
     claimed_captured_at: Timestamp | None = message_field(
         "media",
         lambda media: media.claimed_captured_at if media.HasField("claimed_captured_at") else None,

@@ -292,6 +292,46 @@ async def test_which_clips_browsers_play(
     assert shown["playableUrl"] == (f"/media/{id}" if playable else f"/media/{id}/playable")
 
 
+async def test_what_a_media_is(gateway: Gateway) -> None:
+    query = """query($id: ID!) { media(id: $id) { kind durationSeconds codec frameRate rotation container
+      hasAudio sizeBytes capturedAtSource } }"""
+    clip, photo = gateway.store.add_clip(1, frames=3), gateway.store.add_media(2)
+    clip.media.clip.rotation = 90
+    clip.media.captured_at_source = media_pb2.CAPTURED_AT_SOURCE_CONTAINER_LOCAL
+    assert (await gateway.ask(query, id=clip.media.id))["media"] == {
+        "kind": "CLIP",
+        "durationSeconds": 6.0,
+        "codec": "h264",
+        "frameRate": 12.5,
+        "rotation": 90,
+        "container": "MP4",
+        "hasAudio": True,
+        "sizeBytes": 1000.0,
+        "capturedAtSource": "CONTAINER_LOCAL",
+    }
+    photo.media.captured_at_source = 99  # type: ignore[assignment]
+    assert (await gateway.ask(query, id=photo.media.id))["media"] == {
+        "kind": "PHOTO",
+        "durationSeconds": None,
+        "codec": None,
+        "frameRate": None,
+        "rotation": 0,
+        "container": None,
+        "hasAudio": False,
+        "sizeBytes": 1000.0,
+        "capturedAtSource": "UNKNOWN",
+    }
+
+
+async def test_every_source_of_a_capture_time_has_a_name(gateway: Gateway) -> None:
+    media = gateway.store.add_media(1).media
+    for name, number in media_pb2.CapturedAtSource.items():
+        media.captured_at_source = number
+        shown = (await gateway.ask("{ mediaList { edges { node { capturedAtSource } } } }"))["mediaList"]
+        expected = name.removeprefix("CAPTURED_AT_SOURCE_").replace("UNSPECIFIED", "UNKNOWN")
+        assert shown["edges"][0]["node"]["capturedAtSource"] == expected
+
+
 async def test_frames_with_their_detections_cost_two_calls(gateway: Gateway) -> None:
     store = gateway.store
     clips = [store.add_clip(n, found=2).media.id for n in (1, 2)]
