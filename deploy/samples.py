@@ -66,6 +66,8 @@ DEMO = (
     "000000573008.jpg", "2009_004382.jpg", "2008_003182.jpg", "000000193245.jpg",
     "000000086956.jpg", "motorcycle_left.png", "2009_004315.jpg", "2007_000464.jpg",
 )  # fmt: skip
+# The background of the clip of `lares demo`, and who walks there.
+CLIP_PHOTOS = ("000000573008.jpg", "000000193245.jpg")
 
 
 def sample_photos(cache: Path) -> list[Path]:
