@@ -4,6 +4,7 @@ import asyncio
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from uuid import uuid4
 
 from deploy.client import open_client
@@ -87,8 +88,9 @@ def _put(content: bytes, folder: Path, name: str) -> None:
 def clip_command(config: Config, event_id: str) -> str:
     """How to look at the clip of an event."""
     scheme = "https" if config.tls_cert else "http"
+    key = config.home / "admin.key"
     url = f"{scheme}://{config.gateway_listen}/events/{event_id}/clip"
-    return f'its clip: curl -H "X-API-Key: $(cat {config.home / "admin.key"})" -o event.mp4 {url}'
+    return f'its clip: curl -H "X-API-Key: $(cat {quote(str(key))})" -o event.mp4 {url}'
 
 
 def line(change: EventChanged) -> str:
