@@ -26,7 +26,7 @@ class StorageState:
         try:
             yield
         except SpoolFailed as error:
-            self._failed(error.strerror)
+            self.failed(error.strerror)
             raise
 
     @contextmanager
@@ -35,11 +35,11 @@ class StorageState:
         try:
             yield
         except (OSError, Unavailable) as error:
-            self._failed(error.message if isinstance(error, Unavailable) else error.strerror)
+            self.failed(error.message if isinstance(error, Unavailable) else error.strerror)
             raise
         self._problem = ""
 
-    def _failed(self, why: str | None) -> None:
+    def failed(self, why: str | None) -> None:
         self._problem, self._failed_at = (
             f"photos cannot be stored: {why or 'the disk fails'}",
             time.monotonic(),

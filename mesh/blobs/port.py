@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
+from mesh.blobs.partial import PartialContents
 from mesh.blobs.spool import Blob, Spool, SpooledFile
 from mesh.problems import Invalid, NotFound, Unavailable
 
@@ -56,10 +58,12 @@ class Blobs(ABC):
             return await spooled.store(expect)
 
     @asynccontextmanager
-    async def spooled(self) -> AsyncIterator[SpooledFile]:
+    async def spooled(self, begun: FileIO | None = None) -> AsyncIterator[SpooledFile]:
         """Yields a file for content that is examined before it is stored. Content that has not been stored
-        when the block ends is discarded."""
-        spooled = SpooledFile(lambda: self._spool, self._store)
+        when the block ends is discarded.
+
+        `begun`, of `partial`, is continued, and closed at the end. It is not discarded while `SpooledFile.kept`."""
+        spooled = SpooledFile(lambda: self._spool, self._store, begun)
         try:
             yield spooled
         finally:
@@ -73,6 +77,11 @@ class Blobs(ABC):
     def _spool(self) -> Spool:
         """Created on first use, so that a process that only reads writes nothing."""
         return self._make_spool()
+
+    @cached_property
+    def partial(self) -> PartialContents:
+        """Blocks when it is first used. Raises OSError."""
+        return PartialContents(self._spool.beside(".partial"))
 
     @abstractmethod
     def _make_spool(self) -> Spool: ...

@@ -50,6 +50,10 @@ class Spool:
                 if try_lock(file):
                     left.unlink()
 
+    def beside(self, name: str) -> Path:
+        """The path of a folder on the same disk."""
+        return self._folder.with_name(name)
+
     def create(self) -> FileIO:
         """Returns a new, locked file that is open for writing and reading. Its `name` is its path. Raises
         OSError."""
@@ -69,18 +73,34 @@ class SpooledFile:
     time, and raise SpoolFailed if the disk fails, and ValueError after the block of `Blobs.spooled`.
     """
 
-    def __init__(self, spool: Callable[[], Spool], store: "Callable[[SpooledFile], Awaitable[None]]") -> None:
+    def __init__(
+        self,
+        spool: Callable[[], Spool],
+        store: "Callable[[SpooledFile], Awaitable[None]]",
+        begun: FileIO | None = None,
+    ) -> None:
+        """`begun` is continued from its position, its end, and stays where it is while `kept`, unless it is empty."""
         self._spool, self._store = spool, store
-        self._hash, self._size, self._synced = hashlib.sha256(), 0, 0
-        self._file: FileIO | None = None
+        self._size = self._synced = 0 if begun is None else begun.tell()
+        # None while it is not known, because another has written a part of the content.
+        self._hash: hashlib._Hash | None = None if self._size else hashlib.sha256()
+        self._file = begun
+        self.kept = begun is not None
         self._lock, self._closed = threading.Lock(), False
         # False once it is certain that the content was not stored before.
         self.may_be_known = True
 
     @property
     def blob(self) -> Blob:
-        """Name and size of the content written so far."""
+        """Name and size of the content written so far. Raises ValueError if it was begun before, until `written`
+        was called."""
+        if self._hash is None:
+            raise ValueError("the content is not hashed yet")
         return Blob(self._hash.hexdigest(), self._size)
+
+    @property
+    def size(self) -> int:
+        return self._size
 
     @property
     def path(self) -> str:
@@ -106,9 +126,10 @@ class SpooledFile:
         piece: memoryview | None = None
         with self._open() as file:
             if not self._size and _clone(source, file, most):
+                digest = self._hash = hashlib.sha256()
                 for piece in _pieces(file, None):
                     self._require_open()
-                    self._hash.update(piece)
+                    digest.update(piece)
                     self._size += len(piece)
             else:
                 for piece in _pieces(source, most):
@@ -123,15 +144,16 @@ class SpooledFile:
             return file.fileno()
 
     def written(self) -> Blob:
-        """Hashes what another process has written: the whole content of the file. It must not write any
-        more."""
+        """Hashes the whole content of the file, whoever has written it. Nobody else may write any more."""
         with self._open() as file, _disk_errors():
             file.seek(0)
-            self._hash, self._size = hashlib.sha256(), 0
+            digest = hashlib.sha256()
+            self._size = 0
             for piece in _pieces(file, None):
                 self._require_open()
-                self._hash.update(piece)
+                digest.update(piece)
                 self._size += len(piece)
+            self._hash = digest
             return self.blob
 
     def read(self, start: int, length: int) -> bytes:
@@ -147,6 +169,7 @@ class SpooledFile:
         if expect is not None and expect != self.blob:
             raise Conflict("the content is not what was expected", "CONTENT_CHANGED")
         await self._store(self)
+        self.kept = False
         return self.blob
 
     def begin_sync(self) -> None:
@@ -188,12 +211,14 @@ class SpooledFile:
         return self._file is not None
 
     def discard(self) -> None:
-        """Removes the file unless it was moved: now, or when the thread that uses it is finished. Blocks."""
+        """Removes the file unless it was moved or is kept: now, or when the thread that uses it is finished.
+        Blocks."""
         if self._lock.acquire(blocking=False):
             try:
                 file, self._file = self._file, None
                 if file is not None:
-                    Path(file.name).unlink(missing_ok=True)
+                    if not (self.kept and self._size):
+                        Path(file.name).unlink(missing_ok=True)
                     file.close()
             finally:
                 self._lock.release()
@@ -216,7 +241,8 @@ class SpooledFile:
             raise ValueError("the spooled file is closed")
 
     def _append(self, file: FileIO, piece: memoryview) -> None:
-        self._hash.update(piece)
+        if self._hash is not None:
+            self._hash.update(piece)
         self._size += len(piece)
         with _disk_errors():
             while piece:
