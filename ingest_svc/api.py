@@ -35,11 +35,16 @@ class IngestServicer(IngestServiceServicer):
         if first.WhichOneof("part") != "header":
             raise Invalid("the first message must be the header", "HEADER_MISSING")
         declared = _declared(first.header)
-        media_id = await self._uploads.receive(declared, _chunks(request_iterator), outgoing_headers())
+        chunks, offset = _chunks(request_iterator), first.header.offset
+        media_id = await self._uploads.receive(declared, chunks, outgoing_headers(), offset)
         return UploadMediaResponse(media_id=media_id)
 
     async def GetUpload(self, request: GetUploadRequest, context: Any) -> GetUploadResponse:
-        raise NotImplementedError  # on this branch until uploads are resumable
+        received = await self._uploads.received(request.camera_id, request.sha256)
+        response = GetUploadResponse(received_bytes=received.size)
+        if received.expires_at is not None:
+            response.expires_at.FromDatetime(received.expires_at)
+        return response
 
     async def GetIngestStatus(self, request: GetIngestStatusRequest, context: Any) -> GetIngestStatusResponse:
         status = await self._status()

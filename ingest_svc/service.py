@@ -26,6 +26,8 @@ from ingest_svc.known_files import KnownFiles, StoreKnownFiles
 from ingest_svc.messages import ingested, rejected
 from ingest_svc.originals import Originals
 from ingest_svc.receiving.arrivals import Arrivals
+from ingest_svc.receiving.disk_quota import DiskQuota
+from ingest_svc.receiving.partial_uploads import PartialUploads
 from ingest_svc.receiving.uploads import Uploads
 from ingest_svc.restless_files import WATCHING_THREADS, RestlessFiles
 from ingest_svc.storage_state import StorageState
@@ -62,11 +64,12 @@ class FactBus(Protocol):
 
 @dataclass(frozen=True)
 class Ingest:
-    """The parts with loops, `announcer` and `worker`, and the part that takes uploads."""
+    """The parts with loops, `announcer`, `worker` and `partial`, and the part that takes uploads."""
 
     announcer: Announcer
     worker: IngestWorker
     uploads: Uploads
+    partial: PartialUploads
     storage: StorageState
 
 
@@ -91,6 +94,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
             ("ingest announcer", ingest.announcer.run()),
             ("ingest cameras", ingest.worker.follow_cameras()),
             ("ingest worker", ingest.worker.run()),
+            ("ingest partial uploads", ingest.partial.keep_clean()),
         ):
             await stack.enter_async_context(mesh.running(name, work))
         yield
@@ -175,10 +179,23 @@ async def compose(
                 ignored=ignored,
                 checks=checks,
             )
+            quota = DiskQuota(lambda: blobs.partial, config.upload_quota_bytes, storage, readers)
+            partial = PartialUploads(blobs, quota, readers)
+            await partial.clean()
             uploads = Uploads(
-                admission, limits, blobs, announcer, Arrivals(root.path), storage, readers, clips
+                admission,
+                limits,
+                blobs,
+                announcer,
+                Arrivals(root.path),
+                storage,
+                readers,
+                clips,
+                partial,
+                quota,
+                large_reader,
             )
-            yield Ingest(announcer, worker, uploads, storage)
+            yield Ingest(announcer, worker, uploads, partial, storage)
 
 
 def publishing(bus: FactBus, known_files: KnownFiles, originals: Originals) -> Publish:

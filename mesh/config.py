@@ -293,6 +293,11 @@ class Config(BaseSettings):
     ftp_passive_ports: str = Field(
         "", description="Range of ports for FTP data, `30000-30099`; empty: any free port."
     )
+    upload_quota_bytes: int = Field(
+        8 * 2**30,
+        gt=0,
+        description="Maximum bytes of one camera's uploads that are arriving or not finished.",
+    )
     push_listen: str = Field("", description="Address at which cameras may push media by HTTP; empty: none.")
 
     event_gap_seconds: Seconds = Field(30, description="Maximum seconds between two detections of one event.")

@@ -43,6 +43,10 @@ class Received(NamedTuple):
     expires_at: datetime | None
 
 
+class CutOff(Invalid):
+    """Fewer bytes arrived than were declared. A connection that is lost may look like this, too."""
+
+
 class PartialUploads:
     def __init__(self, blobs: Blobs, quota: DiskQuota, readers: ThreadPool) -> None:
         self._blobs, self._quota, self._readers = blobs, quota, readers
@@ -60,7 +64,7 @@ class PartialUploads:
         self, key: UploadKey, size: int, offset: int
     ) -> AsyncIterator[tuple[SpooledFile, Reservation]]:
         """Yields the file with the first `offset` of its `size` bytes, of which all that is written is kept if the
-        block ends before the content is stored; but not after Invalid, since then it is of no use.
+        block ends before the content is stored; but not after Invalid, unless it was cut off: it is of no use.
 
         Raises Conflict OFFSET_MISMATCH, Exhausted UPLOAD_IN_PROGRESS or UPLOAD_QUOTA, Unavailable DISK_FULL,
         OSError.
@@ -73,8 +77,8 @@ class PartialUploads:
                 async with self._blobs.spooled(file) as spooled:
                     try:
                         yield spooled, reservation
-                    except Invalid:
-                        spooled.kept = False
+                    except Invalid as error:
+                        spooled.kept = isinstance(error, CutOff)
                         raise
 
     async def clean(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -17,6 +18,8 @@ from ingest_svc.formats.inspection import MediaHeader, MediaLimits, inspect, ins
 from ingest_svc.formats.signature import SIGNATURE_BYTES
 from ingest_svc.formats.time_in_name import time_in_name
 from ingest_svc.receiving.arrivals import Arrivals
+from ingest_svc.receiving.disk_quota import DiskQuota, Reservation
+from ingest_svc.receiving.partial_uploads import CutOff, PartialUploads, Received, UploadKey
 from ingest_svc.receiving.upload_slots import UploadSlots
 from ingest_svc.rejection import RejectionCause, RejectReason
 from ingest_svc.storage_state import StorageState
@@ -32,6 +35,9 @@ CHUNK_SECONDS = 30.0
 # The longest that an upload of `size` bytes may take: GRACE_SECONDS + size / LEAST_SPEED.
 GRACE_SECONDS, LEAST_SPEED = 15.0, 16 * 1024
 ANNOUNCE_SECONDS = 45.0
+SIZE_MISMATCH = "SIZE_MISMATCH"
+# Content of unknown size reserves the disk in steps.
+UNDECLARED_BYTES = 2**20
 # An upload has no file: these stand for its arrival.
 OF_ARRIVAL = (CaptureSource.MTIME, CaptureSource.MTIME_LESS_DURATION, CaptureSource.CTIME)
 
@@ -45,6 +51,15 @@ class DeclaredUpload:
     size: int
     captured_at: datetime | None
     file_name: str = ""
+
+
+@dataclass(frozen=True)
+class UndeclaredUpload:
+    """What is known of content whose sender declares nothing about it. `size` is None if it is not known."""
+
+    camera_id: str
+    file_name: str
+    size: int | None
 
 
 class Uploads:
@@ -61,10 +76,14 @@ class Uploads:
         storage: StorageState,
         readers: ThreadPool,
         clips: ClipProbe,
+        partial: PartialUploads,
+        quota: DiskQuota,
+        large_reader: ThreadPool,
         chunk_seconds: float = CHUNK_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self._admission, self._limits = admission, limits
+        self._partial, self._quota, self._large_reader = partial, quota, large_reader
         self._blobs, self._announcer, self._readers = blobs, announcer, readers
         self._arrivals, self._storage, self._clips = arrivals, storage, clips
         self._chunk_seconds, self._grace_seconds = chunk_seconds, grace_seconds
@@ -75,43 +94,85 @@ class Uploads:
         return len(self._slots)
 
     async def receive(
-        self, declared: DeclaredUpload, chunks: AsyncIterator[bytes], headers: Mapping[str, str]
+        self,
+        declared: DeclaredUpload,
+        chunks: AsyncIterator[bytes],
+        headers: Mapping[str, str],
+        offset: int = 0,
     ) -> str:
-        """Returns the id of the media once it is durably announced.
+        """Returns the id of the media once it is durably announced. `chunks` continue the first `offset` bytes,
+        which have arrived before.
 
         Raises Invalid with the name of a RejectReason, SIZE_MISMATCH or SHA256_MISMATCH; Denied OTHER_CAMERA;
-        Conflict CAMERA_DELETED or CAMERA_DISABLED; Exhausted TOO_MANY_UPLOADS; Unavailable UPLOAD_STALLED,
-        STORAGE_FAILED or NOT_ANNOUNCED.
+        Conflict CAMERA_DELETED, CAMERA_DISABLED or OFFSET_MISMATCH; Exhausted TOO_MANY_UPLOADS,
+        UPLOAD_IN_PROGRESS or UPLOAD_QUOTA; Unavailable UPLOAD_STALLED, DISK_FULL, STORAGE_FAILED or
+        NOT_ANNOUNCED. Of what may be sent again, all that has arrived is kept.
         """
-        if declared.size > (most := self._limits.most_bytes):
-            detail = f"{declared.size} bytes; {most} are allowed"
-            raise Invalid(detail, RejectReason.TOO_MANY_BYTES.value)
-        camera = self._admission.of_upload(declared.camera_id, current_caller())
+        self._require_size(declared.size)
+        key, camera = self._admitted(declared.camera_id, declared.sha256)
+        async with self._receiving(camera):
+            async with self._partial.continued(key, declared.size, offset) as (spooled, reservation):
+                await self._write(spooled, reservation, declared.size, chunks)
+                if offset:
+                    await self._large_reader.run(spooled.written)
+                media = await self._store(spooled, declared, camera)
+            return await self._announce(media, headers)
+
+    async def receive_undeclared(
+        self, upload: UndeclaredUpload, chunks: AsyncIterator[bytes], headers: Mapping[str, str]
+    ) -> str:
+        """Like `receive`, for a sender that cannot go on: nothing is kept of an upload that fails."""
+        self._require_size(upload.size or 0)
+        _, camera = self._admitted(upload.camera_id)
+        async with self._receiving(camera):
+            async with self._blobs.spooled() as spooled:
+                with self._quota.arriving(upload.camera_id) as reservation:
+                    await self._write(spooled, reservation, upload.size, chunks)
+                    blob = spooled.blob
+                    declared = DeclaredUpload(
+                        upload.camera_id, blob.sha256, blob.size, None, upload.file_name
+                    )
+                    media = await self._store(spooled, declared, camera)
+            return await self._announce(media, headers)
+
+    async def received(self, camera_id: str, sha256: str) -> Received:
+        """How much of an upload has arrived. Raises what `receive` raises for the camera, and Unavailable
+        STORAGE_FAILED."""
+        key, _ = self._admitted(camera_id, sha256)
         try:
-            async with self._slots.held(current_caller().id or declared.camera_id):
-                return await self._receive(declared, camera, chunks, headers)
+            return await self._partial.find(key)
+        except OSError as error:
+            raise Unavailable(f"the disk fails: {error.strerror}", "STORAGE_FAILED") from None
+
+    def _require_size(self, size: int) -> None:
+        if size > (most := self._limits.most_bytes):
+            raise Invalid(f"{size} bytes; {most} are allowed", RejectReason.TOO_MANY_BYTES.value)
+
+    def _admitted(self, camera_id: str, sha256: str = "") -> tuple[UploadKey, SourceCamera]:
+        caller = current_caller()
+        return UploadKey(caller.id, camera_id, sha256), self._admission.of_upload(camera_id, caller)
+
+    @asynccontextmanager
+    async def _receiving(self, camera: SourceCamera) -> AsyncIterator[None]:
+        try:
+            async with self._slots.held(current_caller().id or camera.id):
+                yield
         except OSError as error:
             raise Unavailable(f"it cannot be stored now: {error.strerror}", "STORAGE_FAILED") from None
 
-    async def _receive(
-        self,
-        declared: DeclaredUpload,
-        camera: SourceCamera,
-        chunks: AsyncIterator[bytes],
-        headers: Mapping[str, str],
-    ) -> str:
-        async with self._blobs.spooled() as spooled:
-            await self._write(spooled, declared.size, chunks)
-            header, exif = await self._inspect(spooled, declared)
-            media = _media(declared, camera, header, exif, datetime.now(UTC))
-            if media.captured.source in OF_ARRIVAL:
-                first = instant(await self._readers.run(self._arrivals.arrived, media.id))
-                captured = _media(declared, camera, header, exif, first or media.ingested_at).captured
-                media = replace(media, captured=captured)
-            with span("store blob", {"lares.bytes": media.size}), self._storage.attempt():
-                await spooled.store()
-            media = replace(media, may_be_known=spooled.may_be_known)
-        return await self._announce(media, headers)
+    async def _store(
+        self, spooled: SpooledFile, declared: DeclaredUpload, camera: SourceCamera
+    ) -> IngestedMedia:
+        """Raises Invalid."""
+        header, exif = await self._inspect(spooled, declared)
+        media = _media(declared, camera, header, exif, datetime.now(UTC))
+        if media.captured.source in OF_ARRIVAL:
+            first = instant(await self._readers.run(self._arrivals.arrived, media.id))
+            captured = _media(declared, camera, header, exif, first or media.ingested_at).captured
+            media = replace(media, captured=captured)
+        with span("store blob", {"lares.bytes": media.size}), self._storage.attempt():
+            await spooled.store()
+        return replace(media, may_be_known=spooled.may_be_known)
 
     async def _inspect(
         self, spooled: SpooledFile, declared: DeclaredUpload
@@ -124,21 +185,38 @@ class Uploads:
             raise Invalid(header.detail, header.reason.value)
         return header, exif
 
-    async def _write(self, spooled: SpooledFile, size: int, chunks: AsyncIterator[bytes]) -> None:
-        received, accepted = 0, False
-        deadline = time.monotonic() + self._grace_seconds + size / LEAST_SPEED
-        while chunk := await self._next(chunks, deadline):
-            received += len(chunk)
-            if received > size:
+    async def _write(
+        self, spooled: SpooledFile, reservation: Reservation, size: int | None, chunks: AsyncIterator[bytes]
+    ) -> None:
+        """Continues the content with `chunks`, to `size` bytes, or as many as there are."""
+        begun = received = spooled.size
+        started, most = time.monotonic(), None
+        if begun >= SIGNATURE_BYTES:
+            most = await self._readers.run(_most_bytes, spooled, self._limits, size or begun)
+        while True:
+            lasting = ((received if size is None else size) - begun) / LEAST_SPEED
+            chunk = await self._next(chunks, started + self._grace_seconds + lasting)
+            if not chunk:
                 break
+            received += len(chunk)
+            if size is not None and received > size:
+                raise Invalid(_wrong_size(size, received), SIZE_MISMATCH)
+            if most is not None and received > most:
+                raise Invalid(f"more than the {most} bytes that are allowed", RejectReason.TOO_MANY_BYTES.value)
+            if received > reservation.size:
+                await self._quota.reserve(reservation, received + UNDECLARED_BYTES if size is None else size)
             with self._storage.spooling():
                 await self._readers.run(spooled.write, chunk)
-            if not accepted and received >= SIGNATURE_BYTES:  # before the rest is sent in vain
-                accepted = await self._readers.run(_check_head, spooled, self._limits, size)
-        if not accepted and 0 < received <= size:
-            await self._readers.run(_check_head, spooled, self._limits, size)
-        if received != size:
-            raise Invalid(f"the header declares {size} bytes, but {received} arrived", "SIZE_MISMATCH")
+            reservation.written = received
+            if most is None and received >= SIGNATURE_BYTES:  # before the rest is sent in vain
+                most = await self._readers.run(_most_bytes, spooled, self._limits, size or received)
+        if most is None and received:
+            await self._readers.run(_most_bytes, spooled, self._limits, size or received)
+        if size is not None and received != size:
+            kind = CutOff if received < size else Invalid
+            raise kind(_wrong_size(size, received), SIZE_MISMATCH)
+        if not received:
+            raise Invalid("it is empty", RejectReason.ZERO_BYTE.value)
 
     async def _next(self, chunks: AsyncIterator[bytes], deadline: float) -> bytes:
         """`deadline` is in monotonic seconds."""
@@ -163,12 +241,16 @@ class Uploads:
         return media.id
 
 
-def _check_head(spooled: SpooledFile, limits: MediaLimits, size: int) -> bool:
-    """True. Raises Invalid."""
+def _wrong_size(declared: int, received: int) -> str:
+    return f"the header declares {declared} bytes, but {received} arrived"
+
+
+def _most_bytes(spooled: SpooledFile, limits: MediaLimits, size: int) -> int:
+    """The largest size that is allowed for what its beginning says it is. Raises Invalid."""
     form = inspect_head(spooled.read(0, SIGNATURE_BYTES), limits, size)
     if isinstance(form, RejectionCause):
         raise Invalid(form.detail, form.reason.value)
-    return True
+    return limits.bytes if isinstance(form, ImageFormat) else limits.clip_bytes
 
 
 def _check(

@@ -76,13 +76,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 else grpc.unary_stream_rpc_method_handler
             )
             return make(streaming, handler.request_deserializer, handler.response_serializer)
-        unary = self._unary(handler.unary_unary or handler.stream_unary, method, headers, caller)
-        make = (
-            grpc.stream_unary_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_unary_rpc_method_handler
+        if handler.request_streaming:
+            receiving = self._receiving(handler.stream_unary, method, headers, caller)
+            return grpc.stream_unary_rpc_method_handler(
+                receiving, handler.request_deserializer, handler.response_serializer
+            )
+        unary = self._unary(handler.unary_unary, method, headers, caller)
+        return grpc.unary_unary_rpc_method_handler(
+            unary, handler.request_deserializer, handler.response_serializer
         )
-        return make(unary, handler.request_deserializer, handler.response_serializer)
 
     def _unary(
         self, behaviour: Callable[..., Awaitable[Any]], method: str, headers: Headers, caller: Caller
@@ -97,6 +99,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return await _abort(context, method, error)
 
         return unary
+
+    def _receiving(
+        self, behaviour: Callable[..., Awaitable[Any]], method: str, headers: Headers, caller: Caller
+    ) -> Callable[..., Awaitable[Any]]:
+        """Of a method that receives a stream, which may take hours and ends by deadlines of its own."""
+
+        async def receiving(requests: Any, context: Any) -> Any:
+            async def only_response() -> AsyncGenerator[Any, None]:
+                yield await behaviour(_checked(requests), context)
+
+            try:
+                with _serving(method, headers, caller):
+                    async with aclosing(only_response()) as responses:
+                        permitted = self._while_permitted(responses, method, headers, caller)
+                        async with aclosing(permitted):
+                            return await anext(permitted)
+            except Exception as error:
+                return await _abort(context, method, error)
+
+        return receiving
 
     def _streaming(
         self,

@@ -1,0 +1,307 @@
+"""Uploads whose connections are lost, over a real gRPC server."""
+
+import asyncio
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from ingest_svc.receiving import disk_quota, partial_uploads
+from ingest_svc.receiving.partial_uploads import KEPT_SECONDS
+from lares.ingest.v1.ingest_service_pb2 import GetUploadRequest, GetUploadResponse, UploadMediaRequest
+from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+from mesh.blobs.partial import PartialContents
+from mesh.identity import media_id
+from mesh.problems import Conflict, Exhausted, Invalid, Problem, Unavailable
+from tests.support.blobs import content_of
+from tests.support.image_files import jpeg
+from tests.support.ingest_harness import IngestHarness
+from tests.support.waiting import until
+from tests.unit.ingest_svc.test_uploads import parts, serving, upload
+
+CONTENT = jpeg("one", pixels=b"\x12" * 9000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def rest(content: bytes, offset: int, **header: object) -> Iterator[UploadMediaRequest]:
+    requests = parts(content, offset=offset, **header)
+    yield next(requests)
+    for start in range(offset, len(content), 1000):
+        yield UploadMediaRequest(chunk=content[start : start + 1000])
+
+
+class LostUpload:
+    """Sends the first bytes and then nothing, until its connection is lost."""
+
+    def __init__(self, stub: IngestServiceStub, content: bytes = CONTENT, size: int = 4000, offset: int = 0) -> None:
+        self._end = threading.Event()
+        self._requests, self._size, self._offset = rest(content, offset), size, offset
+        self.call = stub.UploadMedia.future(self._sending(), timeout=90)
+
+    def _sending(self) -> Iterator[UploadMediaRequest]:
+        yield next(self._requests)
+        for _ in range(self._offset, self._size, 1000):
+            yield next(self._requests)
+        self._end.wait()
+
+    def lose(self) -> None:
+        self.call.cancel()
+        self._end.set()
+
+
+def partial_folder(harness: IngestHarness) -> Path:
+    return harness.home / "media" / ".partial"
+
+
+def kept(harness: IngestHarness) -> list[int]:
+    return sorted(path.stat().st_size for path in partial_folder(harness).iterdir())
+
+
+async def received(stub: IngestServiceStub, sha256: str = SHA256, camera: str = "porch") -> GetUploadResponse:
+    request = GetUploadRequest(camera_id=camera, sha256=sha256)
+    return await asyncio.to_thread(stub.GetUpload, request, timeout=90)
+
+
+async def lose_upload(
+    harness: IngestHarness, stub: IngestServiceStub, content: bytes = CONTENT, size: int = 4000
+) -> None:
+    """Returns when the service has noticed it."""
+    before = kept(harness)
+    lost = LostUpload(stub, content, size)
+    await until(lambda: kept(harness) == sorted([*before, size]))
+    lost.lose()
+    await until(lambda: harness.ingest.uploads.in_progress == 0)
+
+
+async def test_an_upload_goes_on_where_its_connection_was_lost(harness: IngestHarness) -> None:
+    async with serving(harness) as stub:
+        assert await received(stub) == GetUploadResponse()
+        await lose_upload(harness, stub)
+        found = await received(stub)
+        assert found.received_bytes == 4000
+        assert abs(found.expires_at.ToSeconds() - time.time() - KEPT_SECONDS) < 60
+        response = await upload(stub, rest(CONTENT, 4000))
+        assert response.media_id == media_id("porch", SHA256)
+        assert await content_of(harness.blobs, SHA256) == CONTENT
+        assert await received(stub) == GetUploadResponse()
+        assert kept(harness) == []
+    assert len(harness.bus.media) == 1
+
+
+async def test_a_restart_keeps_what_has_arrived(harness: IngestHarness) -> None:
+    async with serving(harness) as stub:
+        await lose_upload(harness, stub)
+    async with serving(harness) as stub:
+        assert (await received(stub)).received_bytes == 4000
+        await lose_upload_further(harness, stub, 4000, 7000)
+    async with serving(harness) as stub:
+        await upload(stub, rest(CONTENT, 7000))
+        assert await content_of(harness.blobs, SHA256) == CONTENT
+
+
+async def lose_upload_further(harness: IngestHarness, stub: IngestServiceStub, offset: int, size: int) -> None:
+    lost = LostUpload(stub, CONTENT, size, offset)
+    await until(lambda: kept(harness) == [size])
+    lost.lose()
+    await until(lambda: harness.ingest.uploads.in_progress == 0)
+
+
+async def test_all_that_had_arrived_when_storing_failed_is_not_sent_again(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with serving(harness) as stub:
+        with monkeypatch.context() as patched:
+            patched.setattr(harness.blobs, "_store", full)
+            with pytest.raises(Unavailable):
+                await upload(stub, parts(CONTENT))
+        assert (await received(stub)).received_bytes == len(CONTENT)
+        await upload(stub, rest(CONTENT, len(CONTENT)))
+        assert await content_of(harness.blobs, SHA256) == CONTENT
+
+
+@pytest.mark.parametrize("offset", [1, 3999, 4001, 8000, len(CONTENT), len(CONTENT) + 5])
+async def test_a_wrong_offset_is_told_the_right_one(harness: IngestHarness, offset: int) -> None:
+    async with serving(harness) as stub:
+        with pytest.raises(Conflict) as raised:
+            await upload(stub, rest(CONTENT, offset))
+        assert (raised.value.reason, raised.value.metadata) == ("OFFSET_MISMATCH", {"received_bytes": "0"})
+        assert kept(harness) == []
+        await lose_upload(harness, stub)
+        with pytest.raises(Conflict) as raised:
+            await upload(stub, rest(CONTENT, offset))
+        assert raised.value.metadata == {"received_bytes": "4000"}
+        assert (await received(stub)).received_bytes == 4000
+        await upload(stub, rest(CONTENT, 4000))
+    assert len(harness.bus.media) == 1
+
+
+async def test_without_an_offset_it_begins_anew(harness: IngestHarness) -> None:
+    async with serving(harness) as stub:
+        await lose_upload(harness, stub)
+        await upload(stub, parts(CONTENT))
+        assert await content_of(harness.blobs, SHA256) == CONTENT
+        assert kept(harness) == []
+
+
+@pytest.mark.parametrize("wrong", [b"\x13" * len(CONTENT), CONTENT + b"more"], ids=["content", "size"])
+async def test_what_turns_out_to_be_wrong_is_thrown_away(harness: IngestHarness, wrong: bytes) -> None:
+    async with serving(harness) as stub:
+        await lose_upload(harness, stub)
+        with pytest.raises(Invalid) as raised:
+            await upload(stub, rest(CONTENT[:4000] + wrong[4000:], 4000, sha256=SHA256, size_bytes=len(CONTENT)))
+        assert raised.value.reason in ("SHA256_MISMATCH", "SIZE_MISMATCH")
+        assert kept(harness) == []
+        await upload(stub, parts(CONTENT))
+    assert len(harness.bus.media) == 1
+
+
+async def test_parts_belong_to_one_camera_and_one_content(harness: IngestHarness) -> None:
+    async with serving(harness) as stub:
+        await lose_upload(harness, stub)
+        assert (await received(stub, camera="garden")).received_bytes == 0
+        assert (await received(stub, sha256="0" * 64)).received_bytes == 0
+
+
+async def test_a_second_connection_waits_for_the_first(harness: IngestHarness) -> None:
+    async with serving(harness) as stub:
+        first = LostUpload(stub)
+        await until(lambda: kept(harness) == [4000])
+        second = asyncio.create_task(upload(stub, rest(CONTENT, 4000)))
+        await until(lambda: harness.ingest.uploads.in_progress == 2)
+        await asyncio.sleep(0.2)
+        assert not second.done()
+        first.lose()
+        assert (await second).media_id == media_id("porch", SHA256)
+    assert await content_of(harness.blobs, SHA256) == CONTENT
+
+
+async def test_a_second_connection_does_not_wait_for_ever(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial_uploads, "WAITING_SECONDS", 0.1)
+    async with serving(harness) as stub:
+        first = LostUpload(stub)
+        await until(lambda: kept(harness) == [4000])
+        with pytest.raises(Exhausted) as raised:
+            await upload(stub, rest(CONTENT, 4000))
+        assert raised.value.reason == "UPLOAD_IN_PROGRESS"
+        first.lose()
+
+
+async def test_what_expires_is_removed_at_start(harness: IngestHarness) -> None:
+    async with serving(harness) as stub:
+        await lose_upload(harness, stub)
+        await lose_upload(harness, stub, jpeg("two", pixels=b"\x12" * 9000), 2000)
+    expired = next(path for path in partial_folder(harness).iterdir() if path.stat().st_size == 4000)
+    os.utime(expired, (0, time.time() - KEPT_SECONDS - 60))
+    async with serving(harness) as stub:
+        assert kept(harness) == [2000]
+
+
+async def test_what_has_expired_since_the_start_does_not_count(harness: IngestHarness) -> None:
+    async with serving(harness) as stub:
+        await lose_upload(harness, stub)
+        (expired,) = partial_folder(harness).iterdir()
+        os.utime(expired, (0, time.time() - KEPT_SECONDS - 60))
+        assert await received(stub) == GetUploadResponse()
+        with pytest.raises(Conflict) as raised:
+            await upload(stub, rest(CONTENT, 4000))
+        assert raised.value.metadata == {"received_bytes": "0"}
+
+
+async def test_unfinished_uploads_have_a_quota_for_each_camera(harness: IngestHarness) -> None:
+    harness.settings["upload_quota_bytes"] = len(CONTENT) + 3000
+    other = jpeg("two", pixels=b"\x12" * 9000)
+    async with serving(harness) as stub:
+        await lose_upload(harness, stub)
+        with pytest.raises(Exhausted) as raised:
+            await upload(stub, parts(other))
+        assert raised.value.reason == "UPLOAD_QUOTA"
+        assert raised.value.metadata == {
+            "camera_id": "porch",
+            "needed_bytes": str(len(other)),
+            "used_bytes": "4000",
+            "quota_bytes": str(len(CONTENT) + 3000),
+        }
+        await upload(stub, parts(other, "porch-2"))
+        await upload(stub, rest(CONTENT, 4000))
+        await upload(stub, parts(other))
+    assert len(harness.bus.media) == 3
+
+
+async def test_what_is_arriving_counts_as_much_as_was_declared(harness: IngestHarness) -> None:
+    harness.settings["upload_quota_bytes"] = 2 * len(CONTENT) - 1
+    other = jpeg("two", pixels=b"\x12" * 9000)
+    async with serving(harness) as stub:
+        arriving = LostUpload(stub, CONTENT, 1000)
+        await until(lambda: kept(harness) == [1000])
+        with pytest.raises(Exhausted) as raised:
+            await upload(stub, parts(other))
+        assert raised.value.metadata["used_bytes"] == str(len(CONTENT))
+        arriving.lose()
+        await until(lambda: harness.ingest.uploads.in_progress == 0)
+        await upload(stub, parts(other))
+
+
+async def test_forgotten_parts_give_way_the_oldest_first(harness: IngestHarness) -> None:
+    harness.settings["upload_quota_bytes"] = len(CONTENT) + 4500
+    contents = [jpeg(str(index), pixels=b"\x12" * 9000) for index in range(3)]
+    async with serving(harness) as stub:
+        for hours, content in ((3, contents[0]), (2, contents[1])):
+            await lose_upload(harness, stub, content, 4000)
+            newest = max(partial_folder(harness).iterdir(), key=lambda path: path.stat().st_mtime)
+            hours_ago = time.time() - hours * disk_quota.GIVES_WAY_SECONDS
+            os.utime(newest, (hours_ago, hours_ago))
+        await upload(stub, parts(contents[2]))
+        sizes = [
+            (await received(stub, hashlib.sha256(content).hexdigest())).received_bytes for content in contents[:2]
+        ]
+    assert sizes == [0, 4000]
+
+
+@pytest.mark.parametrize(("free", "size", "taken"), [(0.06, 10**9, True), (0.04, 10**9, False), (0.04, 10**12, True)])
+async def test_a_part_of_the_disk_stays_free(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch, free: float, size: int, taken: bool
+) -> None:
+    monkeypatch.setattr(PartialContents, "free_bytes", lambda _: (int(free * size), size))
+    async with serving(harness) as stub:
+        if taken:
+            await upload(stub, parts(CONTENT))
+            return
+        with pytest.raises(Unavailable) as raised:
+            await upload(stub, parts(CONTENT))
+        assert raised.value.reason == "DISK_FULL"
+        assert "40000000 are free" in raised.value.message
+        with pytest.raises(Unavailable, match="almost full"):
+            await harness.ingest.storage.check()
+
+
+async def test_two_uploads_are_not_promised_the_same_space(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 10**6
+    free = size // 20 + len(CONTENT) + 1500
+    monkeypatch.setattr(PartialContents, "free_bytes", lambda _: (free, size))
+    async with serving(harness) as stub:
+        first = LostUpload(stub, CONTENT, 1000)
+        await until(lambda: kept(harness) == [1000])
+        with pytest.raises(Problem) as raised:
+            await upload(stub, parts(jpeg("two", pixels=b"\x12" * 9000)))
+        assert raised.value.reason == "DISK_FULL"
+        first.lose()
+
+
+async def test_a_deleted_camera_is_told_of_when_asked_for_an_upload(harness: IngestHarness) -> None:
+    harness.cameras.configure("gone", deleted=True)
+    async with serving(harness) as stub:
+        with pytest.raises(grpc.RpcError) as raised:
+            await received(stub, camera="gone")
+        assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
