@@ -1,4 +1,4 @@
-"""Lists events, follows their changes, or uploads a photo, over gRPC with an API key.
+"""Lists events, follows their changes, or uploads a photo or clip, over gRPC with an API key.
 
     .venv/bin/python examples/grpc_client.py                        list the newest events
     .venv/bin/python examples/grpc_client.py --watch                follow changes from now on
@@ -11,12 +11,14 @@ Needs `grpcio`, and from Lares only the generated code in proto/gen.
 
 import argparse
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import grpc
 
-from lares.ingest.v1.ingest_service_pb2 import UploadHeader, UploadMediaRequest
+from lares.ingest.v1.ingest_service_pb2 import GetUploadRequest, UploadHeader, UploadMediaRequest
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from lares.reason.v1.assessment_pb2 import Severity
 from lares.store.v1.event_pb2 import Event, EventStatus
@@ -25,6 +27,14 @@ from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 
 CHUNK_BYTES = 1024 * 1024
 TIMEOUT_SECONDS = 30.0
+# Of an upload: the codes after which it is tried again. FAILED_PRECONDITION is OFFSET_MISMATCH, if more has
+# arrived than the server told before.
+MAY_PASS = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+ATTEMPTS, RETRY_SECONDS = 10, 2.0
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -62,10 +72,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=20, help="how many events to list, at most 200")
     parser.add_argument("--watch", action="store_true", help="follow changes")
     parser.add_argument("--after", type=int, help="start after this cursor; 0 is before the oldest change")
-    parser.add_argument("--upload", type=Path, metavar="PHOTO")
+    parser.add_argument(
+        "--upload", type=Path, metavar="FILE", help="upload a photo or clip; goes on after lost connections"
+    )
     parser.add_argument(
         "--camera",
-        help="a camera's id: the camera of the photo that --upload sends (by default front-door), or the "
+        help="a camera's id: the camera of the file that --upload sends (by default front-door), or the "
         "only camera that --watch follows",
     )
     return parser
@@ -99,20 +111,36 @@ def watch(channel: grpc.Channel, metadata: Metadata, after: int | None, cameras:
         print(change.sequence, "deleted" if change.deleted else line(change.event), flush=True)
 
 
-def upload(channel: grpc.Channel, metadata: Metadata, camera: str, photo: Path) -> None:
-    """Uploading the same photo again returns the same media id."""
-    content = photo.read_bytes()
-    requests = upload_requests(camera, content)
-    response = IngestServiceStub(channel).UploadMedia(requests, metadata=metadata, timeout=TIMEOUT_SECONDS)
-    print(f"media {response.media_id}")
+def upload(channel: grpc.Channel, metadata: Metadata, camera: str, path: Path) -> None:
+    """Uploading the same file again returns the same media id. If the connection is lost, asks how much has
+    arrived and sends the rest. There is no deadline, since the server ends an upload that stalls."""
+    service = IngestServiceStub(channel)
+    with path.open("rb") as file:
+        header = UploadHeader(
+            camera_id=camera,
+            sha256=hashlib.file_digest(file, "sha256").hexdigest(),
+            size_bytes=path.stat().st_size,
+            file_name=path.name,
+        )
+        for attempt in range(ATTEMPTS):
+            try:
+                kept = GetUploadRequest(camera_id=camera, sha256=header.sha256)
+                found = service.GetUpload(kept, metadata=metadata, timeout=TIMEOUT_SECONDS)
+                header.offset = found.received_bytes
+                response = service.UploadMedia(upload_requests(header, file), metadata=metadata)
+                print(f"media {response.media_id}")
+                return
+            except grpc.RpcError as error:
+                if attempt + 1 == ATTEMPTS or error.code() not in MAY_PASS:
+                    raise
+                time.sleep(RETRY_SECONDS)
 
 
-def upload_requests(camera: str, content: bytes) -> Iterator[UploadMediaRequest]:
-    sha256 = hashlib.sha256(content).hexdigest()
-    header = UploadHeader(camera_id=camera, sha256=sha256, size_bytes=len(content))
+def upload_requests(header: UploadHeader, file: BinaryIO) -> Iterator[UploadMediaRequest]:
     yield UploadMediaRequest(header=header)
-    for start in range(0, len(content), CHUNK_BYTES):
-        yield UploadMediaRequest(chunk=content[start : start + CHUNK_BYTES])
+    file.seek(header.offset)
+    while chunk := file.read(CHUNK_BYTES):
+        yield UploadMediaRequest(chunk=chunk)
 
 
 def line(event: Event) -> str:

@@ -1,4 +1,5 @@
-"""Bounds what media that are still arriving take of the disk: those of one camera, and all of them together."""
+"""Bounds what media that are still arriving take of the disk: those of one camera, and all of them
+together."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,8 @@ GIVES_WAY_SECONDS = 3600.0
 
 @dataclass(eq=False)
 class Reservation:
-    """Of one content that is arriving: `size` is what it may take, `written` is on the disk already. `part` names
-    what is kept of it if the connection is lost; empty: nothing."""
+    """Of one content that is arriving: `size` is what it may take, `written` is on the disk already. `part`
+    names what is kept of it if the connection is lost; empty: nothing."""
 
     camera_id: str
     part: str = ""
@@ -75,8 +76,8 @@ class DiskQuota:
         used = self._used(reservation, parts)
         if used + size > self._camera_bytes:
             raise Exhausted(
-                f"{size} bytes are needed, and uploads of this camera that are not finished take {used} of the"
-                f" {self._camera_bytes} bytes that they may take: finish them, or wait until they expire",
+                f"{size} bytes are needed, and uploads of this camera that are not finished take {used} of"
+                f" the {self._camera_bytes} bytes that they may take: finish them, or wait until they expire",
                 "UPLOAD_QUOTA",
                 camera_id=reservation.camera_id,
                 needed_bytes=str(size),
@@ -91,8 +92,8 @@ class DiskQuota:
         if disk.free - promised - needed < keep_free:
             self._storage.failed("the disk is almost full")
             raise Unavailable(
-                f"the disk is almost full: {needed} bytes are needed, {disk.free} are free, {promised} of them are"
-                f" promised to other uploads, and {keep_free} stay free",
+                f"the disk is almost full: {needed} bytes are needed, {disk.free} are free, {promised} of"
+                f" them are promised to other uploads, and {keep_free} stay free",
                 "DISK_FULL",
             )
 

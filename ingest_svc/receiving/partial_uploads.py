@@ -63,8 +63,9 @@ class PartialUploads:
     async def continued(
         self, key: UploadKey, size: int, offset: int
     ) -> AsyncIterator[tuple[SpooledFile, Reservation]]:
-        """Yields the file with the first `offset` of its `size` bytes, of which all that is written is kept if the
-        block ends before the content is stored; but not after Invalid, unless it was cut off: it is of no use.
+        """Yields the file with the first `offset` of its `size` bytes, of which all that is written is kept
+        if the block ends before the content is stored; but not after Invalid, unless it was cut off: it is
+        of no use.
 
         Raises Conflict OFFSET_MISMATCH, Exhausted UPLOAD_IN_PROGRESS or UPLOAD_QUOTA, Unavailable DISK_FULL,
         OSError.

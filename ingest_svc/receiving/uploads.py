@@ -100,8 +100,8 @@ class Uploads:
         headers: Mapping[str, str],
         offset: int = 0,
     ) -> str:
-        """Returns the id of the media once it is durably announced. `chunks` continue the first `offset` bytes,
-        which have arrived before.
+        """Returns the id of the media once it is durably announced. `chunks` continue the first `offset`
+        bytes, which have arrived before.
 
         Raises Invalid with the name of a RejectReason, SIZE_MISMATCH or SHA256_MISMATCH; Denied OTHER_CAMERA;
         Conflict CAMERA_DELETED, CAMERA_DISABLED or OFFSET_MISMATCH; Exhausted TOO_MANY_UPLOADS,
@@ -202,7 +202,9 @@ class Uploads:
             if size is not None and received > size:
                 raise Invalid(_wrong_size(size, received), SIZE_MISMATCH)
             if most is not None and received > most:
-                raise Invalid(f"more than the {most} bytes that are allowed", RejectReason.TOO_MANY_BYTES.value)
+                raise Invalid(
+                    f"more than the {most} bytes that are allowed", RejectReason.TOO_MANY_BYTES.value
+                )
             if received > reservation.size:
                 await self._quota.reserve(reservation, received + UNDECLARED_BYTES if size is None else size)
             with self._storage.spooling():

@@ -1,4 +1,5 @@
-"""Contents of which only a part has arrived. They survive the process, so that whoever sends them can go on."""
+"""Contents of which only a part has arrived. They survive the process, so that whoever sends them can go
+on."""
 
 import os
 import time
@@ -20,11 +21,12 @@ class Part(NamedTuple):
 
 
 class PartialContents:
-    """A folder beside the spool, with a file for each content that somebody has begun to send, and may still send.
+    """A folder beside the spool, with a file for each content that somebody has begun to send, and may
+    still send.
 
-    Who writes one holds its lock, which the kernel releases if the process dies. Nothing is made durable before
-    the whole content is stored: after a power failure a part may be shorter, or its content wrong, which the
-    digest of the whole shows. All methods block and raise OSError.
+    Who writes one holds its lock, which the kernel releases if the process dies. Nothing is made durable
+    before the whole content is stored: after a power failure a part may be shorter, or its content wrong,
+    which the digest of the whole shows. All methods block and raise OSError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,8 +34,8 @@ class PartialContents:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def open(self, name: str) -> FileIO | None:
-        """Returns the file of this name, locked and positioned at its end; a new one if there is none. None while
-        another holds it."""
+        """Returns the file of this name, locked and positioned at its end; a new one if there is none. None
+        while another holds it."""
         while True:
             file = FileIO(str(self._folder / name), "rb+", opener=_open_or_create)
             try:
@@ -102,8 +104,8 @@ def _open_or_create(path: str, flags: int) -> int:
 
 
 def _locked(file: FileIO) -> bool:
-    """Whether the lock was taken. True if the file system has no locks: within a process, who writes what is known
-    anyway."""
+    """Whether the lock was taken. True if the file system has no locks: within a process, who writes what
+    is known anyway."""
     try:
         return try_lock(file)
     except OSError:

@@ -62,7 +62,8 @@ class Blobs(ABC):
         """Yields a file for content that is examined before it is stored. Content that has not been stored
         when the block ends is discarded.
 
-        `begun`, of `partial`, is continued, and closed at the end. It is not discarded while `SpooledFile.kept`."""
+        `begun`, of `partial`, is continued, and closed at the end. It is not discarded while
+        `SpooledFile.kept`."""
         spooled = SpooledFile(lambda: self._spool, self._store, begun)
         try:
             yield spooled

@@ -79,7 +79,8 @@ class SpooledFile:
         store: "Callable[[SpooledFile], Awaitable[None]]",
         begun: FileIO | None = None,
     ) -> None:
-        """`begun` is continued from its position, its end, and stays where it is while `kept`, unless it is empty."""
+        """`begun` is continued from its position, its end, and stays where it is while `kept`, unless it is
+        empty."""
         self._spool, self._store = spool, store
         self._size = self._synced = 0 if begun is None else begun.tell()
         # None while it is not known, because another has written a part of the content.
@@ -92,8 +93,8 @@ class SpooledFile:
 
     @property
     def blob(self) -> Blob:
-        """Name and size of the content written so far. Raises ValueError if it was begun before, until `written`
-        was called."""
+        """Name and size of the content written so far. Raises ValueError if it was begun before, until
+        `written` was called."""
         if self._hash is None:
             raise ValueError("the content is not hashed yet")
         return Blob(self._hash.hexdigest(), self._size)

@@ -1,5 +1,5 @@
-"""A process that takes uploads, until it is killed: `python -m tests.support.upload_server HOME`. It prints its
-address, and then the id of each media that it announces."""
+"""A process that takes uploads, until it is killed: `python -m tests.support.upload_server HOME`. It prints
+its address, and then the id of each media that it announces."""
 
 import asyncio
 import sys

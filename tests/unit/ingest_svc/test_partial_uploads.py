@@ -17,7 +17,9 @@ from lares.ingest.v1.ingest_service_pb2 import GetUploadRequest, GetUploadRespon
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from mesh.blobs.partial import PartialContents
 from mesh.identity import media_id
-from mesh.problems import Conflict, Exhausted, Invalid, Problem, Unavailable
+from mesh.problems import Conflict, Exhausted, Invalid, Problem, Unauthenticated, Unavailable
+from mesh.rpc import API_KEY, Metadata
+from mesh.security import Caller
 from tests.support.blobs import content_of
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
@@ -29,7 +31,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def rest(content: bytes, offset: int, **header: object) -> Iterator[UploadMediaRequest]:
-    requests = parts(content, offset=offset, **header)
+    requests = parts(content, **header, offset=offset)  # type: ignore[arg-type]
     yield next(requests)
     for start in range(offset, len(content), 1000):
         yield UploadMediaRequest(chunk=content[start : start + 1000])
@@ -38,10 +40,17 @@ def rest(content: bytes, offset: int, **header: object) -> Iterator[UploadMediaR
 class LostUpload:
     """Sends the first bytes and then nothing, until its connection is lost."""
 
-    def __init__(self, stub: IngestServiceStub, content: bytes = CONTENT, size: int = 4000, offset: int = 0) -> None:
+    def __init__(
+        self,
+        stub: IngestServiceStub,
+        content: bytes = CONTENT,
+        size: int = 4000,
+        offset: int = 0,
+        metadata: Metadata = (),
+    ) -> None:
         self._end = threading.Event()
         self._requests, self._size, self._offset = rest(content, offset), size, offset
-        self.call = stub.UploadMedia.future(self._sending(), timeout=90)
+        self.call = stub.UploadMedia.future(self._sending(), timeout=90, metadata=metadata)
 
     def _sending(self) -> Iterator[UploadMediaRequest]:
         yield next(self._requests)
@@ -104,7 +113,9 @@ async def test_a_restart_keeps_what_has_arrived(harness: IngestHarness) -> None:
         assert await content_of(harness.blobs, SHA256) == CONTENT
 
 
-async def lose_upload_further(harness: IngestHarness, stub: IngestServiceStub, offset: int, size: int) -> None:
+async def lose_upload_further(
+    harness: IngestHarness, stub: IngestServiceStub, offset: int, size: int
+) -> None:
     lost = LostUpload(stub, CONTENT, size, offset)
     await until(lambda: kept(harness) == [size])
     lost.lose()
@@ -156,7 +167,9 @@ async def test_what_turns_out_to_be_wrong_is_thrown_away(harness: IngestHarness,
     async with serving(harness) as stub:
         await lose_upload(harness, stub)
         with pytest.raises(Invalid) as raised:
-            await upload(stub, rest(CONTENT[:4000] + wrong[4000:], 4000, sha256=SHA256, size_bytes=len(CONTENT)))
+            await upload(
+                stub, rest(CONTENT[:4000] + wrong[4000:], 4000, sha256=SHA256, size_bytes=len(CONTENT))
+            )
         assert raised.value.reason in ("SHA256_MISMATCH", "SIZE_MISMATCH")
         assert kept(harness) == []
         await upload(stub, parts(CONTENT))
@@ -262,12 +275,15 @@ async def test_forgotten_parts_give_way_the_oldest_first(harness: IngestHarness)
             os.utime(newest, (hours_ago, hours_ago))
         await upload(stub, parts(contents[2]))
         sizes = [
-            (await received(stub, hashlib.sha256(content).hexdigest())).received_bytes for content in contents[:2]
+            (await received(stub, hashlib.sha256(content).hexdigest())).received_bytes
+            for content in contents[:2]
         ]
     assert sizes == [0, 4000]
 
 
-@pytest.mark.parametrize(("free", "size", "taken"), [(0.06, 10**9, True), (0.04, 10**9, False), (0.04, 10**12, True)])
+@pytest.mark.parametrize(
+    ("free", "size", "taken"), [(0.06, 10**9, True), (0.04, 10**9, False), (0.04, 10**12, True)]
+)
 async def test_a_part_of_the_disk_stays_free(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch, free: float, size: int, taken: bool
 ) -> None:
@@ -305,3 +321,47 @@ async def test_a_deleted_camera_is_told_of_when_asked_for_an_upload(harness: Ing
         with pytest.raises(grpc.RpcError) as raised:
             await received(stub, camera="gone")
         assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_an_upload_may_take_longer_than_other_calls_and_ends_with_its_key(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.rpc.interceptor.UNARY_SECONDS", 0.05)
+    monkeypatch.setattr("mesh.rpc.interceptor.RECHECK_SECONDS", 0.01)
+    verified, valid = 0, True
+
+    async def verify(secret: str) -> Caller:
+        nonlocal verified
+        verified += 1
+        if not valid:
+            raise Unauthenticated("this key is not known", "BAD_API_KEY")
+        return Caller.of_key("k1", "a camera's", camera_id="porch")
+
+    async with serving(harness, verify) as stub:
+        revoked = LostUpload(stub, metadata=((API_KEY, "secret"),))
+        await until(lambda: kept(harness) == [4000])
+        asked = verified
+        await until(lambda: verified > asked + 10)
+        assert not revoked.call.done()
+        valid = False
+        await until(revoked.call.done)
+        assert revoked.call.code() is grpc.StatusCode.UNAUTHENTICATED
+        revoked.lose()
+        await until(lambda: harness.ingest.uploads.in_progress == 0)
+        assert kept(harness) == [4000]
+
+
+async def test_the_parts_of_one_key_are_not_those_of_another(harness: IngestHarness) -> None:
+    async def verify(secret: str) -> Caller:
+        return Caller.of_key(secret, "")
+
+    async def asked(key: str) -> int:
+        request = GetUploadRequest(camera_id="porch", sha256=SHA256)
+        answer = await asyncio.to_thread(stub.GetUpload, request, timeout=90, metadata=((API_KEY, key),))
+        return answer.received_bytes
+
+    async with serving(harness, verify) as stub:
+        lost = LostUpload(stub, metadata=((API_KEY, "a"),))
+        await until(lambda: kept(harness) == [4000])
+        lost.lose()
+        assert [await asked("a"), await asked("b")] == [4000, 0]

@@ -138,7 +138,9 @@ class GetUploadResponse(_message.Message):
     """0 if nothing is kept."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When what has arrived is discarded unless the upload goes on. Absent if nothing is kept."""
+        """When what has arrived is discarded unless the upload goes on. After an hour in which nothing arrived it may be
+        discarded earlier, if the camera's quota is needed for another upload. Absent if nothing is kept.
+        """
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUpload(self, request, context):
-        """How much of an upload has arrived.
+        """How much of an upload has arrived, by the same API key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
