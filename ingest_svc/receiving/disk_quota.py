@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ingest_svc.storage_state import StorageState
 from ingest_svc.thread_pool import ThreadPool
-from mesh.blobs.partial import Part, PartialContents
+from mesh.blobs.partial import PartialContent, PartialContents
 from mesh.problems import Exhausted, Unavailable
 
 # What is left free: this share of the disk, or these bytes if they are fewer.
@@ -32,7 +32,7 @@ class Reservation:
 class _Disk:
     free: int
     size: int
-    parts: list[Part]
+    parts: list[PartialContent]
 
 
 class DiskQuota:
@@ -72,7 +72,7 @@ class DiskQuota:
         self._require_disk(reservation, size, disk)
         reservation.size = size
 
-    def _require_quota(self, reservation: Reservation, size: int, parts: list[Part]) -> None:
+    def _require_quota(self, reservation: Reservation, size: int, parts: list[PartialContent]) -> None:
         used = self._used(reservation, parts)
         if used + size > self._camera_bytes:
             raise Exhausted(
@@ -97,14 +97,14 @@ class DiskQuota:
                 "DISK_FULL",
             )
 
-    def _used(self, reservation: Reservation, parts: list[Part]) -> int:
+    def _used(self, reservation: Reservation, parts: list[PartialContent]) -> int:
         """By this camera, without the content itself."""
         arriving = [one for one in self._reservations if one.camera_id == reservation.camera_id]
         counted = {one.part for one in arriving}
         kept = [part for part in parts if part.name not in counted and _is_of(part, reservation.camera_id)]
         return sum(one.size for one in arriving if one is not reservation) + sum(part.size for part in kept)
 
-    def _idle_parts(self, camera_id: str, parts: list[Part]) -> list[Part]:
+    def _idle_parts(self, camera_id: str, parts: list[PartialContent]) -> list[PartialContent]:
         counted = {one.part for one in self._reservations}
         until = time.time() - GIVES_WAY_SECONDS
         idle = [
@@ -119,7 +119,7 @@ class DiskQuota:
         free, size = partial.free_bytes()
         return _Disk(free, size, list(partial.all()))
 
-    def _give_way(self, idle: list[Part], needed: int) -> _Disk:
+    def _give_way(self, idle: list[PartialContent], needed: int) -> _Disk:
         for part in idle:
             if needed <= 0:
                 break
@@ -128,5 +128,5 @@ class DiskQuota:
         return self._look()
 
 
-def _is_of(part: Part, camera_id: str) -> bool:
+def _is_of(part: PartialContent, camera_id: str) -> bool:
     return part.name.partition(".")[0] == camera_id

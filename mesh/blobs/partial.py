@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mesh.file_lock import try_lock
 
 
-class Part(NamedTuple):
+class PartialContent(NamedTuple):
     """What has arrived of a content: bytes, and when the last of them did, in seconds since 1970."""
 
     name: str
@@ -50,13 +50,13 @@ class PartialContents:
                 raise
             file.close()  # it was removed or stored before it was locked
 
-    def find(self, name: str) -> Part | None:
+    def find(self, name: str) -> PartialContent | None:
         with suppress(FileNotFoundError):
             status = os.stat(self._folder / name)
-            return Part(name, status.st_size, status.st_mtime)
+            return PartialContent(name, status.st_size, status.st_mtime)
         return None
 
-    def all(self) -> Iterator[Part]:
+    def all(self) -> Iterator[PartialContent]:
         """In no particular order."""
         for name in os.listdir(self._folder):
             if part := self.find(name):
