@@ -1,6 +1,7 @@
 """Detects in one clip: its frames are decoded while those before are looked at."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -30,9 +31,11 @@ class ClipWorker:
     def __init__(self, detector: Detector, model: DetectorModel, decoders: ClipDecoders) -> None:
         self._detector, self._model, self._decoders = detector, model, decoders
 
-    async def detect(self, media: Media, path: Path) -> MediaDetected:
-        """Raises what `ClipDecoders.decoding` and `Detector.detect` raise, except that it waits while the
-        detector is not available; and Invalid TOO_MANY_FINDINGS."""
+    async def detect(self, media: Media, path: Path, is_wanted: Callable[[], bool]) -> MediaDetected:
+        """`is_wanted` is asked before each frame, because a clip may take minutes.
+
+        Raises what `ClipDecoders.decoding` and `Detector.detect` raise, except that it waits while the
+        detector is not available; Invalid TOO_MANY_FINDINGS; and Unavailable NOT_WANTED."""
         found: list[Frame] = []
         async with self._decoders.decoding(path) as (frames, summary):
             taking = asyncio.Lock()
@@ -43,6 +46,8 @@ class ClipWorker:
                         frame = await anext(frames, None)
                     if frame is None:
                         return
+                    if not is_wanted():
+                        raise Unavailable("nobody wants this clip any more", "NOT_WANTED")
                     found.append(await self._look_at(frame))
 
             # As many at a time as keep the detector busy. They may end in any order.

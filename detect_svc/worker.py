@@ -19,7 +19,6 @@ from detect_svc.frames.clip_frames import ClipDecoders
 from detect_svc.messages import detected, is_rejection, model_of, not_looked_at, rejected
 from lares.detect.v1.events_pb2 import MediaDetected
 from lares.ingest.v1.events_pb2 import MediaIngested
-from lares.ingest.v1.media_pb2 import Media
 from mesh.blobs import Blobs
 from mesh.bus import Delivery, Output, Stream
 from mesh.media_types import is_clip
@@ -81,7 +80,10 @@ class DetectWorker:
 
         async def work_on_clips() -> None:
             while True:
-                await self._process(await self._waiting_clips.get())
+                delivery = await self._waiting_clips.get()
+                # Of a partition that has moved meanwhile, whoever has it now gets the clip.
+                if self._stream.holds(delivery):
+                    await self._process(delivery)
 
         # As many tasks as media in flight: a new one for each would cost more.
         async with aclosing(deliveries), task_group() as workers:
@@ -117,7 +119,7 @@ class DetectWorker:
             except Exception as error:
                 problem = _problem_of(error)
             try:
-                if await self._give_up(delivery, problem, attempts):
+                if not self._stream.holds(delivery) or await self._give_up(delivery, problem, attempts):
                     return
             except Problem as bus_problem:  # the dead letter could not be published
                 problem = bus_problem
@@ -134,7 +136,7 @@ class DetectWorker:
         try:
             with span("detect objects", {"lares.detector": self._model.id}) as detecting:
                 async with self._blobs.local(media.sha256) as path:
-                    message = await self._look_at(media, path)
+                    message = await self._look_at(delivery, path)
                 found = sum(len(frame.detections) for frame in message.frames)
                 detecting.set_attribute("lares.detections.found", found)
         except Problem as problem:
@@ -154,9 +156,10 @@ class DetectWorker:
             ms=milliseconds,
         )
 
-    async def _look_at(self, media: Media, path: Path) -> MediaDetected:
+    async def _look_at(self, delivery: Delivery[MediaIngested], path: Path) -> MediaDetected:
+        media = delivery.message.media
         if is_clip(media.type):
-            return await self._clips.detect(media, path)
+            return await self._clips.detect(media, path, lambda: self._stream.holds(delivery))
         return detected(media, await self._detector.detect(path), self._model)
 
     def _done(self, delivery: Delivery[MediaIngested], output: Output) -> None:

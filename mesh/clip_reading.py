@@ -36,6 +36,9 @@ CODECS |= {"msmpeg4v2", "msmpeg4v3"}
 SOUND_CODECS = {"aac", "ac3", "alac", "amr_nb", "amr_wb", "eac3", "flac", "mp2", "mp3", "opus", "vorbis"}
 SOUND_CODECS |= {"adpcm_g726", "adpcm_g726le", "adpcm_ima_wav", "adpcm_ms", "pcm_alaw", "pcm_mulaw"}
 SOUND_CODECS |= {"pcm_s16be", "pcm_s16le", "pcm_u8"}
+# FFmpeg's names of the decoders of these codecs, as far as they are not those of the codecs. No other one
+# sees bytes, not even to find out what a container does not say about its streams.
+DECODERS = CODECS | SOUND_CODECS | {"libdav1d", "msmpeg4", "amrnb", "amrwb", "g726", "g726le", "mp3float"}
 MAX_STREAMS = 64
 # Packets in a row without a picture after which reading ends, and errors of the container in a row.
 MAX_LOST_PACKETS, MAX_READ_ERRORS = 100_000, 100
@@ -237,14 +240,18 @@ class OpenClip:
             return
         self._rewind()
         times = FrameTimes(self.times.time_base, self.times.step_ms)
-        can_jump, pts = True, list[int]()
+        can_jump, has_gap, is_reordered, pts = True, False, False, list[int]()
         for packet in self._packets([self.video]):
+            before = times.last
             can_jump = times.index_of(packet.dts) is not None and packet.dts is not None and can_jump
+            has_gap = has_gap or times.last - before > MAX_BACKWARD_MS
             if packet.is_keyframe:
                 self._key_frames.append(times.last)
             if packet.pts is not None:
+                is_reordered = is_reordered or packet.pts < max([*pts, packet.pts])
                 pts = [min([*pts, packet.pts]), max([*pts, packet.pts])]
-        self._can_jump = can_jump and not times.shift_ms
+        # If a gap lies among pictures that are decoded out of order, their times may seem to jump back.
+        self._can_jump = can_jump and not times.shift_ms and not (has_gap and is_reordered)
         # Whatever jumps there are among the times, the order of the packets shows the length.
         self._span = max(0, times.last)
         if pts and self._can_jump:
@@ -360,6 +367,7 @@ def _open_container(path: str, max_pixels: int) -> InputContainer:
             options={
                 "format_whitelist": CONTAINERS,
                 "protocol_whitelist": "file",
+                "codec_whitelist": ",".join(sorted(DECODERS)),
                 "max_streams": str(MAX_STREAMS),
                 "max_pixels": str(max_pixels),  # for what is decoded to find out what the header does not say
             },

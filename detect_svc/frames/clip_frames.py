@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from detect_svc.detectors.detector import DecodedPicture
-from detect_svc.frames.choice import VERSION, FrameSettings
+from detect_svc.frames.choice import VERSION, FrameSettings, minutes
 from lares.detect.v1.events_pb2 import FrameChoice
 from mesh.config import Config
 from mesh.problems import Internal, Invalid, NotFound
@@ -57,6 +57,8 @@ class ClipDecoders:
             config.motion_threshold,
             max(input_size),
         )
+        # Each call ends a minute, or brings at least one frame.
+        self._most_calls = minutes(round(config.clip_max_seconds * 1000)) + config.clip_max_frames
         self.count = config.clip_decoders
         self._is_installed = find_spec("av") is not None
         # One child each, so that a clip stays with its child.
@@ -125,21 +127,26 @@ class ClipDecoders:
     ) -> None:
         try:
             carry: dict[str, Any] | None = None
-            is_last = False
-            while not is_last:
-                left, skip = 1, 0
-                while left:
-                    minute = await sandbox.run(str(path), carry, list(self.settings), skip)
-                    for message in minute["frames"]:
-                        await frames.put(_frame_of(message))
-                    left, skip = minute["left"], skip + len(minute["frames"])
-                carry, is_last = minute["carry"], minute["is_last"]
-                summary.candidates, summary.undecodable = carry["candidates"], carry["undecodable"]
-            frames.end()
+            skip, last = 0, -1
+            for _ in range(self._most_calls):
+                minute = await sandbox.run(str(path), carry, list(self.settings), skip)
+                for message in minute["frames"]:
+                    frame = _frame_of(message, last)
+                    last = frame.index
+                    await frames.put(frame)
+                skip += len(minute["frames"])
+                if minute["left"]:
+                    continue
+                carry, skip = minute["carry"], 0
+                summary.candidates, summary.undecodable = int(carry["candidates"]), int(carry["undecodable"])
+                if minute["is_last"]:
+                    frames.end()
+                    return
+            raise ValueError("it does not come to an end")
         except Invalid as problem:
             is_gone = problem.reason == "BLOB_NOT_FOUND"
             frames.end(NotFound(problem.message, problem.reason) if is_gone else problem)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             # The child reads bytes from outside, and may be under foreign control.
             frames.end(Internal("the decoder's process returned no frames", "DECODER_NONSENSE"))
         except Exception as error:
@@ -177,11 +184,15 @@ class _WaitingFrames:
             raise self._error
 
 
-def _frame_of(message: dict[str, Any]) -> ClipFrame:
-    """Raises KeyError, TypeError, ValueError for anything that is no frame."""
+def _frame_of(message: dict[str, Any], last: int) -> ClipFrame:
+    """Raises KeyError, TypeError, ValueError, OverflowError for anything that is no frame behind the one with
+    the index `last`."""
     index, movement, pixels = int(message["index"]), float(message["movement"]), message["pixels"]
     size = (int(message["pixels_width"]), int(message["pixels_height"]))
-    if not isinstance(pixels, bytes) or len(pixels) != size[0] * size[1] * 3 or min(size) < 1 or index < 0:
-        raise ValueError("not a frame")
-    picture = DecodedPicture(pixels, *size, int(message["width"]), int(message["height"]))
+    whole = (int(message["width"]), int(message["height"]))
+    if not isinstance(pixels, bytes) or len(pixels) != size[0] * size[1] * 3 or min(*size, *whole) < 1:
+        raise ValueError("not a picture")
+    if not last < index < 2**31 or max(whole) >= 2**31:
+        raise ValueError("not a frame that follows")
+    picture = DecodedPicture(pixels, *size, *whole)
     return ClipFrame(index, min(1.0, max(0.0, movement)), picture)

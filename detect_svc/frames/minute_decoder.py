@@ -143,6 +143,7 @@ class MinuteDecoder:
             raise InputRefused("no picture of the clip can be decoded", "NO_PICTURE")
         kept = _look_at_minute(reading, progress, settings)
         next_index = reading.first.index if reading.first else -1
+        self._require_short(next_index)
         chosen = choose([one.candidate for one in kept], progress.plan, settings, next_index)
         progress.start = next_index
         progress.candidates += len(kept)
@@ -153,12 +154,16 @@ class MinuteDecoder:
     def _begin(self, clip: OpenClip, settings: FrameSettings) -> Progress:
         """Raises InputRefused TOO_LONG."""
         span = clip.span()
-        if span > self.max_ms:
-            raise InputRefused(f"the clip is {span // 1000} s long", "TOO_LONG")
+        self._require_short(span)
         moving = _moving_minutes(clip, settings) if needs_survey(settings, span) else 0
         plan = FramePlan.of(settings, span, moving)
         sorter = LookSorter(plan.step, settings.motion_threshold)
         return Progress(plan, sorter, MotionGate(settings.motion_sensitivity))
+
+    def _require_short(self, span: int) -> None:
+        """Raises InputRefused TOO_LONG."""
+        if span > self.max_ms:
+            raise InputRefused(f"the clip is {span // 1000} s long", "TOO_LONG")
 
     def _clip(self, path: str) -> OpenClip:
         """The open one if it is this one."""

@@ -183,11 +183,12 @@ class RenderWorker:
 def _message(wanted: RenderInput, parts: object, blob: Blob) -> RenderedBlob:
     """Raises Internal for parts that there cannot be: the child may be under foreign control."""
     message = RenderedBlob(sha256=blob.sha256, size_bytes=blob.size, content_type=CONTENT_TYPES[wanted.kind])
-    known = {frame.index for source in wanted.sources for frame in source.frames}
+    left = {frame.index for source in wanted.sources for frame in source.frames}
     try:
         for frame, offset, size in parts:  # type: ignore[attr-defined]
-            if frame not in known or size <= 0 or not 0 <= offset <= blob.size - size:
+            if frame not in left or size <= 0 or not 0 <= offset <= blob.size - size:
                 raise ValueError("such a part cannot be")
+            left.remove(frame)
             message.parts.append(RenderedPart(frame=frame, offset=offset, size_bytes=size))
     except (TypeError, ValueError) as error:
         raise Internal(f"the renderer's result cannot be used: {error}", "CHILD_FAILED") from None

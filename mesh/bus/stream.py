@@ -99,6 +99,11 @@ class Stream(Generic[M]):
         encoded = tuple(encode(topic, message, headers) for topic, message in outputs)
         self._tracker.done(delivery, encoded, urgent)
 
+    def holds(self, delivery: Delivery[M]) -> bool:
+        """Whether marking this record as done would still count: its partition has not moved, and it is not
+        done."""
+        return self._tracker.find(delivery) is not None
+
     async def bury(self, delivery: Delivery[M], reason: str, *outputs: Output, attempts: int = 1) -> None:
         """Puts a record that can never be processed into the group's dead letters, with its original bytes,
         and then marks it as done with `outputs`. `reason` is in UPPER_SNAKE_CASE. Raises Unavailable."""

@@ -2,13 +2,14 @@
 
 Native code that parses files from outside (decoders, embedded detectors) runs here. A child ends with its
 parent, even if the parent is killed. It receives no settings of Lares and cannot write to files, except to
-the one that it was given. On Linux it cannot connect to anything, neither to Lares nor to the network. It
-still runs as the same user, and can read what that user can read.
+the one that it was given. On Linux it cannot connect to anything, neither to Lares nor to the network, and
+cannot remove or rename files. It still runs as the same user, and can read what that user can read.
 """
 
 import asyncio
 import contextlib
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +30,9 @@ MAIN = "from mesh.processes.sandbox_child import main; main()"
 MAX_RESULT_BYTES = 64 * 2**20
 READ_BYTES = 2**18
 STDERR_BYTES = 2000
+# Of what a child says: it goes into logs and messages. A reason is the name of a kind of problem.
+MAX_TEXT_LENGTH = 500
+REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 STOP_SECONDS = 30.0
 # Short, because a call may be waiting for the child.
 RESTART_BACKOFF = Backoff(0.1, 1.0)
@@ -450,9 +454,10 @@ def _result_of(response: dict[str, Any] | bytes) -> Any:
         return response
     if "result" in response:
         return response["result"]
-    if "refused" in response:
-        raise Invalid(str(response["refused"]), str(response["reason"]))
-    raise Internal(str(response.get("failed")), "CHILD_FAILED")
+    reason = response.get("reason")
+    if "refused" in response and isinstance(reason, str) and REASON.fullmatch(reason):
+        raise Invalid(str(response["refused"])[:MAX_TEXT_LENGTH], reason)
+    raise Internal(str(response.get("failed"))[:MAX_TEXT_LENGTH], "CHILD_FAILED")
 
 
 def _environment() -> dict[str, str]:

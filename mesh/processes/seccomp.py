@@ -1,4 +1,5 @@
-"""A filter of system calls that keeps a child process from connecting to anything, and from writing to files.
+"""A filter of system calls that keeps a child process from connecting to anything, from removing and renaming
+files, and from writing to them.
 
 The filter is a program for the kernel's classic BPF machine, which runs it at every system call of every
 thread, and of every process that they start: https://docs.kernel.org/userspace-api/seccomp_filter.html.
@@ -21,15 +22,16 @@ ALLOW, FAIL = 0x7FFF0000, 0x00050000  # the low half of FAIL holds the errno
 X32 = 0x40000000
 SET_MODE_FILTER, EVERY_THREAD = 1, 1
 
-# Calls that make or connect a socket (io_uring has its own), and calls by which a process can act through
-# another one, such as its parent.
+# Calls that make or connect a socket (io_uring has its own), calls by which a process can act through another
+# one, such as its parent, and calls that remove or replace files, which no limit on their size prevents.
 DENIED = (
     *("socket", "socketpair", "connect", "io_uring_setup", "io_uring_enter", "io_uring_register"),
     *("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd"),
+    *("unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2"),
 )
 # Calls that open a file for writing whatever their flags are, or whose flags a filter cannot see; or change a
-# file that is not open.
-DENIED_WRITES = ("openat2", "creat", "truncate", "open_by_handle_at")
+# file that is not open; or make a file in memory, which counts for nobody's address space.
+DENIED_WRITES = ("openat2", "creat", "truncate", "open_by_handle_at", "memfd_create")
 # Calls that do so depending on their flags, and which argument those are.
 OPENS = {"open": 1, "openat": 2}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -43,14 +45,17 @@ MACHINES: dict[str, tuple[int, dict[str, int]]] = {
         COMMON
         | {"socket": 41, "connect": 42, "socketpair": 53, "ptrace": 101}
         | {"process_vm_readv": 310, "process_vm_writev": 311, "seccomp": 317}
-        | {"open": 2, "openat": 257, "creat": 85, "truncate": 76, "open_by_handle_at": 304},
+        | {"open": 2, "openat": 257, "creat": 85, "truncate": 76, "open_by_handle_at": 304}
+        | {"unlink": 87, "unlinkat": 263, "rmdir": 84, "rename": 82, "renameat": 264, "renameat2": 316}
+        | {"memfd_create": 319},
     ),
     "aarch64": (
         0xC00000B7,
         COMMON
         | {"socket": 198, "socketpair": 199, "connect": 203, "ptrace": 117}
         | {"process_vm_readv": 270, "process_vm_writev": 271, "seccomp": 277}
-        | {"openat": 56, "truncate": 45, "open_by_handle_at": 265},
+        | {"openat": 56, "truncate": 45, "open_by_handle_at": 265}
+        | {"unlinkat": 35, "renameat": 38, "renameat2": 276, "memfd_create": 279},
     ),
 }
 
@@ -61,7 +66,7 @@ class _Program(ctypes.Structure):
 
 def restrict(*, read_only: bool = False) -> bool:
     """Makes the calls in DENIED fail with EPERM from now on, in all threads; with `read_only` also those that
-    open files for writing. Files that are open can still be written to.
+    open or make files for writing. Files that are open can still be written to.
 
     The process must have forbidden itself new privileges. Returns False if the filter is not available: on
     systems other than Linux, on machines other than x86-64 and ARM64, and on kernels without seccomp.

@@ -95,6 +95,7 @@ class FakeStream:
         self.order: list[int] = []
         self.urgent: set[int] = set()
         self.broken_burials = 0
+        self.moved: set[str] = set()  # the names of those that belong to somebody else now
 
     def put(
         self, *names: str, backlog: bool = False, change: Callable[[Media], None] = lambda _: None
@@ -126,6 +127,9 @@ class FakeStream:
         if urgent:
             self.urgent.add(delivery.offset)
         self.order.append(delivery.offset)
+
+    def holds(self, delivery: Delivery[Any]) -> bool:
+        return delivery.message.media.sha256 not in self.moved
 
     async def bury(self, delivery: Delivery[Any], reason: str, *outputs: Output, attempts: int = 1) -> None:
         if self.broken_burials:

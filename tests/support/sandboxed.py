@@ -40,6 +40,12 @@ def obey(order: str) -> str:
         ctypes.PyDLL(None).sleep(3600)
     if order == "refuse":
         raise InputRefused("this is no order", "NO_ORDER")
+    if order == "refuse at length":
+        raise InputRefused("no" * 10**6, "NO_ORDER")
+    if order == "refuse for no reason":
+        raise InputRefused("no", "\r\n" * 10**6)
+    if order == "fail at length":
+        raise ValueError("no" * 10**6)
     if order == "refuse an object":
         raise InputRefused(f"cannot obey {object()!r}", "NO_ORDER")
     if order == "fail on an object":
@@ -109,10 +115,36 @@ def write_elsewhere(folder: str, descriptor: int) -> dict[str, str]:
         "open": lambda: by_call(2, there.encode(), os.O_WRONLY, 0),
         "openat2": lambda: by_call(437, -100, there.encode(), 0, 0),
         "creat": lambda: by_call(85, there.encode(), 0o600),
+        "in memory": lambda: os.memfd_create("film"),
+        **removals(there),
         "process": in_process,
     }
     outcome = {}
     for name, way in ways.items():
+        try:
+            way()
+            outcome[name] = "done"
+        except OSError as error:
+            outcome[name] = errno.errorcode[error.errno or 0]
+    return outcome
+
+
+def removals(path: str) -> dict[str, Callable[[], object]]:
+    """The ways to make a file go."""
+    return {
+        "unlink": lambda: os.unlink(path),
+        "unlink in a folder": lambda: os.unlink(path, dir_fd=os.open("/", os.O_RDONLY)),
+        "rmdir": lambda: os.rmdir(path),
+        "rename": lambda: os.rename(path, path + "2"),
+        "rename in a folder": lambda: os.rename(path, path + "2", src_dir_fd=os.open("/", os.O_RDONLY)),
+        "replace": lambda: os.replace(path + "2", path),
+    }
+
+
+def remove(path: str) -> dict[str, str]:
+    """Tries to make the file go. Returns what came of each way."""
+    outcome = {}
+    for name, way in removals(path).items():
         try:
             way()
             outcome[name] = "done"

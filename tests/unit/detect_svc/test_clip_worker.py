@@ -22,6 +22,7 @@ from lares.ingest.v1.media_pb2 import MEDIA_TYPE_MP4, Media, RejectionReason
 from mesh.bus import Stream
 from mesh.config import load_config
 from mesh.problems import Unavailable
+from mesh.processes.sandbox import Sandbox
 from mesh.retry import Backoff
 from mesh.topics import DETECTED
 from tests.support.blobs import NamedBlobs
@@ -282,3 +283,82 @@ async def test_an_absent_file_is_not_found(tmp_path: Path) -> None:
 
     assert stream.buried == {0: ("BLOB_NOT_FOUND", 5)}
     assert 0 not in stream.outputs
+
+
+def forged(**fields: object) -> dict[str, object]:
+    frame = {"index": 0, "movement": 0.0, "width": 2, "height": 1, "pixels": bytes(6)}
+    return frame | {"pixels_width": 2, "pixels_height": 1} | fields
+
+
+CARRY = {"candidates": 1, "undecodable": 0}
+
+
+@pytest.mark.parametrize(
+    "minute",
+    [
+        {"frames": [], "left": 1, "carry": CARRY, "is_last": False},
+        {"frames": [], "left": 0, "carry": CARRY, "is_last": False},
+        {"frames": [forged()], "left": 1, "carry": CARRY, "is_last": False},
+        {"frames": [forged(), forged()], "left": 0, "carry": CARRY, "is_last": True},
+        {"frames": [forged(index=-1)], "left": 0, "carry": CARRY, "is_last": True},
+        {"frames": [forged(index=2**31)], "left": 0, "carry": CARRY, "is_last": True},
+        {"frames": [forged(index=float("inf"))], "left": 0, "carry": CARRY, "is_last": True},
+        {"frames": [forged(width=-5)], "left": 0, "carry": CARRY, "is_last": True},
+        {"frames": [forged(pixels_width=3)], "left": 0, "carry": CARRY, "is_last": True},
+        {"frames": [forged(pixels="text")], "left": 0, "carry": CARRY, "is_last": True},
+        {"frames": [forged()], "left": 0, "carry": {"candidates": "many"}, "is_last": True},
+        {"frames": 5},
+        [],
+    ],
+)
+async def test_what_no_decoder_returns_ends_the_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minute: object
+) -> None:
+    """The child may be under foreign control: nothing that it says keeps the clips behind it waiting."""
+
+    async def run(*_: object, **__: object) -> object:
+        await asyncio.sleep(0)
+        return minute
+
+    monkeypatch.setattr(Sandbox, "run", run)
+    (tmp_path / "a").touch()
+    stream = FakeStream()
+    async with running(stream, FakeDetector(), tmp_path):
+        stream.put("a", change=is_clip)
+        await stream.wait_until_done(1)
+
+    assert stream.buried == {0: ("DECODER_NONSENSE", 1)}
+
+
+async def test_movement_that_is_no_number_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    minute = {"frames": [forged(movement=float("nan"))], "left": 0, "carry": CARRY, "is_last": True}
+
+    async def run(*_: object, **__: object) -> object:
+        return minute
+
+    monkeypatch.setattr(Sandbox, "run", run)
+    (tmp_path / "a").touch()
+    stream = FakeStream()
+    async with running(stream, FakeDetector(), tmp_path):
+        stream.put("a", change=is_clip)
+        await stream.wait_until_done(1)
+
+    assert [frame.motion_significance for frame in detected(stream, 0).frames] == [0]
+
+
+async def test_clips_that_belong_to_somebody_else_now_are_left_alone(tmp_path: Path) -> None:
+    """Their partition has moved: the one in work ends, and those that wait are not begun."""
+    make_clip(tmp_path / "a", empty_scene(30), container="mp4")
+    make_clip(tmp_path / "b", empty_scene(2, size=(320, 180)), container="mp4")
+    stream, detector = FakeStream(), FakeDetector()
+    detector.gates[SIZE] = asyncio.Event()
+
+    async with running(stream, detector, tmp_path):
+        stream.put("a", "a", "a", "b", change=is_clip)
+        await until(lambda: detector.busy == detector.photos_in_flight)
+        stream.moved.add("a")
+        detector.gates[SIZE].set()
+        await stream.wait_until_done(1)
+
+    assert stream.order == [3]
+    assert detector.requested.count(SIZE) == detector.photos_in_flight

@@ -326,6 +326,19 @@ def test_a_codec_that_no_camera_writes_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == "UNSUPPORTED_VIDEO"
 
 
+def test_other_decoders_see_no_bytes(tmp_path: Path) -> None:
+    """Not even when a clip is opened, before its codec is known."""
+    path = make_clip(tmp_path / "clip.avi", counting(3), codec="ffv1")
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as logged:
+            assert refusal(path) == "UNSUPPORTED_VIDEO"
+    finally:
+        av.logging.set_level(before)
+    assert any("not on whitelist" in text for _, _, text in logged)
+
+
 def test_too_large_pictures_are_refused_by_the_header(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "clip.mp4", counting(3, (640, 480)))
 

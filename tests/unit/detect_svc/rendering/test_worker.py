@@ -314,7 +314,18 @@ async def test_a_clip_that_kills_every_child_is_given_up(
 
 
 @pytest.mark.parametrize(
-    "parts", [[[7, 0, 1]], [[0, 0, 10**9]], [[0, -1, 1]], [[0, 0, 0]], [["a", 0, 1]], [[0, 0]], 5, {"a": 1}]
+    "parts",
+    [
+        [[7, 0, 1]],
+        [[0, 0, 10**9]],
+        [[0, -1, 1]],
+        [[0, 0, 0]],
+        [["a", 0, 1]],
+        [[0, 0]],
+        [[0, 0, 1]] * 100_000,
+        5,
+        {"a": 1},
+    ],
 )
 async def test_parts_that_there_cannot_be_are_not_published(
     bench: RenderWorkerBench, clip: Path, monkeypatch: pytest.MonkeyPatch, parts: object

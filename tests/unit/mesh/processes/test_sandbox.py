@@ -13,7 +13,15 @@ from hypothesis import strategies as some
 
 from mesh.problems import Exhausted, Internal, Invalid, Unavailable
 from mesh.processes.child_process import ChildProcess
-from mesh.processes.sandbox import MAIN, Crashed, Hung, Sandbox, _ChildEnded, take_response
+from mesh.processes.sandbox import (
+    MAIN,
+    MAX_TEXT_LENGTH,
+    Crashed,
+    Hung,
+    Sandbox,
+    _ChildEnded,
+    take_response,
+)
 from mesh.processes.sandbox_child import ALARM_GRACE_SECONDS, SIZES, pack
 from tests.support.waiting import until
 
@@ -111,6 +119,20 @@ async def test_a_refusal_is_invalid_with_its_reason_and_any_other_exception_is_i
         with pytest.raises(Internal, match=r"ValueError: cannot read$"):
             await sandbox.run("fail on an object")
         assert await sandbox.run("go on") == "go on"
+
+
+async def test_what_a_child_says_of_a_failure_is_short() -> None:
+    """It goes into logs and messages, and the child may be under foreign control."""
+    async with Sandbox(OBEY) as sandbox:
+        with pytest.raises(Invalid) as refused:
+            await sandbox.run("refuse at length")
+        assert refused.value.reason == "NO_ORDER"
+        assert len(refused.value.message) == MAX_TEXT_LENGTH
+        for order in ("refuse for no reason", "fail at length"):
+            with pytest.raises(Internal) as failed:
+                await sandbox.run(order)
+            assert failed.value.reason == "CHILD_FAILED"
+            assert len(failed.value.message) <= MAX_TEXT_LENGTH
 
 
 @pytest.mark.parametrize("deed", ["crash", "read address zero", "speak nonsense"])
@@ -262,6 +284,15 @@ async def test_children_with_an_output_write_to_no_other_file(tmp_path: Path) ->
     assert set(outcome.values()) == {"EPERM"}, outcome
     assert (tmp_path / "there").read_bytes() == b"as it was"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["output", "there"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can deny a process files")
+async def test_children_remove_no_files(tmp_path: Path) -> None:
+    (tmp_path / "there").write_bytes(b"as it was")
+    async with Sandbox(f"{TARGETS}:remove") as sandbox:
+        outcome = await sandbox.run(str(tmp_path / "there"))
+    assert set(outcome.values()) == {"EPERM"}, outcome
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 async def test_progress_arrives_before_the_result() -> None:

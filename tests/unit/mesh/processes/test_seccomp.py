@@ -50,7 +50,7 @@ def run(instructions: bytes, architecture: int, number: int, arguments: Sequence
 def test_only_what_is_denied_is_refused(machine: str) -> None:
     architecture, numbers = MACHINES[machine]
     refused = {number for number in range(1000) if run(program(machine), architecture, number) == REFUSED}
-    assert refused == {numbers[name] for name in DENIED}
+    assert refused == {numbers[name] for name in DENIED if name in numbers}
     allowed = {number for number in range(1000) if run(program(machine), architecture, number) == ALLOWED}
     assert allowed | refused == set(range(1000))
 
