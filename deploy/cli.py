@@ -94,6 +94,14 @@ def parser() -> argparse.ArgumentParser:
     revoke.add_argument("id")
     for command, action in ((create, "create"), (keys.choices["list"], "list"), (revoke, "revoke")):
         command.set_defaults(run=_keys, action=action)
+    cameras = commands.add_parser("cameras", help="let the cameras of a running Lares send media")
+    ftp = cameras.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "ftp-account",
+        parents=[home],
+        help="make an FTP account of a camera and print its password; it is not shown again",
+    )
+    ftp.add_argument("camera", help="the camera's id; it need not exist yet")
+    ftp.set_defaults(run=lambda config, options: _run(_ftp_account(config, options.camera)))
     comparing = commands.add_parser(
         "judge",
         parents=[home],
@@ -254,6 +262,12 @@ async def _create_key(config: Config, options: argparse.Namespace) -> None:
     from deploy import keys
 
     print(await keys.create(config, options.name, options.permissions, options.camera))
+
+
+async def _ftp_account(config: Config, camera_id: str) -> None:
+    from deploy.camera_accounts import print_ftp_account
+
+    await print_ftp_account(config, camera_id)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

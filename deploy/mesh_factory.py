@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,8 @@ def guard_listening(config: Config) -> None:
     allowed."""
     if config.mesh_listen and not (config.tls_ca and config.tls_cert and config.tls_key):
         raise Invalid("LARES_MESH_LISTEN needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY", "BAD_SETTING")
+    if config.ftp_listen:
+        guard_ftp(config)
     for setting in ("gateway_listen", "grpc_listen", "kafka_listen"):
         address = getattr(config, setting)
         secure = config.tls_cert and config.tls_key and setting != "kafka_listen"
@@ -152,6 +155,18 @@ def guard_listening(config: Config) -> None:
                 " LARES_TLS_KEY, or set LARES_ALLOW_PLAINTEXT=true",
                 "BAD_SETTING",
             )
+
+
+def guard_ftp(config: Config) -> None:
+    """Raises Invalid BAD_SETTING if FTP cannot be received, or only without TLS and that is not allowed."""
+    if not (config.tls_cert and config.tls_key) and not config.ftp_plaintext:
+        raise Invalid(
+            "LARES_FTP_LISTEN needs LARES_TLS_CERT and LARES_TLS_KEY, or LARES_FTP_PLAINTEXT=true, with which"
+            " others in the network can read passwords and media",
+            "BAD_SETTING",
+        )
+    if not (find_spec("pyftpdlib") and find_spec("OpenSSL")):
+        raise Invalid("LARES_FTP_LISTEN needs the extra `ftp`: pip install 'lares[ftp]'", "BAD_SETTING")
 
 
 def is_loopback(address: str) -> bool:

@@ -1,6 +1,6 @@
 """The servicer of lares.ingest.v1.IngestService."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -25,8 +25,13 @@ MAX_FOLDERS = 100
 
 
 class IngestServicer(IngestServiceServicer):
-    def __init__(self, uploads: Uploads, status: Callable[[], Awaitable[IngestProgress]]) -> None:
-        self._uploads, self._status = uploads, status
+    def __init__(
+        self,
+        uploads: Uploads,
+        status: Callable[[], Awaitable[IngestProgress]],
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self._uploads, self._status, self._warnings = uploads, status, warnings
 
     async def UploadMedia(
         self, request_iterator: AsyncIterator[UploadMediaRequest], context: Any
@@ -53,6 +58,7 @@ class IngestServicer(IngestServiceServicer):
             unannounced=status.unannounced + self._uploads.in_progress,
             scanning=status.scanning,
             problem=printable(status.problem or status.limit),
+            warnings=self._warnings,
             unreadable_folders=[printable(folder) for folder in status.unreadable[:MAX_FOLDERS]],
         )
 

@@ -28,6 +28,8 @@ from ingest_svc.originals import Originals
 from ingest_svc.receiving.arrivals import Arrivals
 from ingest_svc.receiving.disk_quota import DiskQuota
 from ingest_svc.receiving.partial_uploads import PartialUploads
+from ingest_svc.receiving.ftp.accounts import Accounts
+from ingest_svc.receiving.ftp.camera_uploads import CameraUploads
 from ingest_svc.receiving.uploads import Uploads
 from ingest_svc.restless_files import WATCHING_THREADS, RestlessFiles
 from ingest_svc.storage_state import StorageState
@@ -51,6 +53,7 @@ from mesh.topics import INGESTED, REJECTED, M, Topic
 log = structlog.get_logger(__name__)
 
 READER_THREADS = 3
+PLAINTEXT = "others in the network can read passwords and media"
 SERVICE = "lares.ingest.v1.IngestService"
 
 
@@ -64,12 +67,14 @@ class FactBus(Protocol):
 
 @dataclass(frozen=True)
 class Ingest:
-    """The parts with loops, `announcer`, `worker` and `partial`, and the part that takes uploads."""
+    """The parts with loops, `announcer`, `worker` and `partial`, and the parts that take uploads."""
 
     announcer: Announcer
     worker: IngestWorker
     uploads: Uploads
     partial: PartialUploads
+    admission: Admission
+    camera_uploads: CameraUploads
     storage: StorageState
 
 
@@ -86,7 +91,17 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         ingest = await stack.enter_async_context(
             compose(config, cameras, known_files, mesh.blobs, mesh.bus, detection.read)
         )
-        servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
+        warnings = []
+        if config.ftp_listen:
+            # Not everybody has installed the library.
+            from ingest_svc.receiving.ftp.server import open_ftp
+
+            accounts = Accounts(mesh.keys.verify, ingest.admission)
+            ftp = open_ftp(config, ingest.camera_uploads, accounts)
+            mesh.addresses["ftp"] = await stack.enter_async_context(ftp)
+            if config.ftp_plaintext:
+                warnings.append(f"FTP without TLS is allowed at {mesh.addresses['ftp']}: {PLAINTEXT}")
+        servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up, warnings)
         mesh.server.add(add_IngestServiceServicer_to_server, servicer, SERVICE, needs=["kafka", "blobs"])
         mesh.checks["storage"] = ingest.storage.check
         mesh.checks["cameras folder"] = readable(config.cameras_folder, ingest.worker.status)
@@ -195,7 +210,9 @@ async def compose(
                 quota,
                 large_reader,
             )
-            yield Ingest(announcer, worker, uploads, partial, storage)
+            largest = max(config.ingest_max_bytes, config.clip_max_bytes)
+            camera_uploads = CameraUploads(root, ignored, largest, worker.why_away)
+            yield Ingest(announcer, worker, uploads, partial, admission, camera_uploads, storage)
 
 
 def publishing(bus: FactBus, known_files: KnownFiles, originals: Originals) -> Publish:

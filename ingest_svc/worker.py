@@ -117,6 +117,10 @@ class IngestWorker:
             return str(away)
         return ""
 
+    def why_away(self) -> str:
+        """Why the cameras folder cannot be used now; empty if it can, as far as is known."""
+        return self._problem
+
     def status(self) -> IngestProgress:
         settling = len(self._watcher.events) + len(self._completion) + len(self._to_list)
         return IngestProgress(

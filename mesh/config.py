@@ -1,6 +1,7 @@
 """The settings: `LARES_*` variables from the environment and `.env`, validated once at the start."""
 
 import codecs
+import re
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -285,13 +286,17 @@ class Config(BaseSettings):
         description="Maximum bytes of pictures, cuts and previews that are kept, the last used ones.",
     )
 
-    ftp_listen: str = Field("", description="Address of the FTP receiver for cameras; empty: none.")
+    ftp_listen: str = Field(
+        "", description="Address at which cameras may send by FTP with TLS, `0.0.0.0:2121`; empty: none."
+    )
     ftp_plaintext: bool = Field(
         False,
-        description="Whether cameras may send by FTP without TLS, readable for others in the network.",
+        description="Whether cameras may send by FTP without TLS: others in the network can read"
+        " passwords and media.",
     )
     ftp_passive_ports: str = Field(
-        "", description="Range of ports for FTP data, `30000-30099`; empty: any free port."
+        "",
+        description="Ports to which cameras connect for FTP data, `30000-30099`; empty: any free one.",
     )
     upload_quota_bytes: int = Field(
         8 * 2**30,
@@ -388,6 +393,14 @@ class Config(BaseSettings):
             split_address(value)
         return value
 
+    @field_validator("ftp_passive_ports")
+    @classmethod
+    def _port_range(cls, value: str) -> str:
+        found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", value, re.ASCII)
+        if value and not (found and 1024 <= int(found[1]) <= int(found[2]) <= 65535):
+            raise ValueError(f"{value!r} is not a range of ports from 1024 to 65535, such as 30000-30099")
+        return value
+
     @field_validator("peers")
     @classmethod
     def _siblings(cls, value: dict[str, str]) -> dict[str, str]:
@@ -415,6 +428,11 @@ class Config(BaseSettings):
     def renamed(self) -> dict[str, str]:
         """The settings that were given by an earlier name: that variable -> the current one."""
         return {setting(old): setting(RENAMED[old]) for old in self._renamed}
+
+    @property
+    def ftp_passive_range(self) -> range | None:
+        first, _, last = self.ftp_passive_ports.partition("-")
+        return range(int(first), int(last) + 1) if last else None
 
     @property
     def cameras_folder(self) -> Path:

@@ -13,6 +13,9 @@ from mesh import permissions
 from mesh.permissions import OF_A_KEY, Permission, short_name
 from mesh.problems import Denied
 
+# Letters and digits without 0, 1, I, O, l and o.
+TYPED = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz"
+
 
 class Door(Enum):
     """The set of listeners that accepted a connection. Nothing sent over the connection can change it."""
@@ -97,6 +100,12 @@ def as_itself() -> Iterator[None]:
 def new_secret() -> str:
     """A new API key of 256 random bits, with a prefix by which secret scanners find it."""
     return f"lares_{secrets.token_urlsafe(32)}"
+
+
+def new_camera_secret() -> str:
+    """A new key of a camera, of 127 random bits: cameras allow 31 characters or so for a password, and people
+    type it in, so it has none that look alike."""
+    return "lares_" + "".join(secrets.choice(TYPED) for _ in range(22))
 
 
 def digest(secret: str) -> str:

@@ -13,7 +13,7 @@ from mesh.durable_files import write_private
 from mesh.identity import NAMESPACE
 from mesh.permissions import OF_A_KEY, UPLOAD, Permission
 from mesh.problems import Invalid, NotFound, Unauthenticated
-from mesh.security import Caller, current_caller, digest, new_secret
+from mesh.security import Caller, current_caller, digest, new_camera_secret, new_secret
 from store_svc.database import Database
 from store_svc.database.statement import Statement, equals, parameter
 from store_svc.database.tables import api_keys
@@ -77,7 +77,7 @@ class ApiKeys:
             if permissions != {UPLOAD}:
                 raise Invalid("the key of a camera has the permission UPLOAD alone", "KEY_OF_A_CAMERA")
         granted = _granted(current_caller(), permissions)
-        secret = new_secret()
+        secret = new_camera_secret() if camera_id else new_secret()
         async with self._database.connection() as connection:
             row = await _CREATE.fetch_one(
                 connection,

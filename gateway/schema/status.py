@@ -49,6 +49,11 @@ class IngestStatus:
         to_list,
         description="Folders below the cameras folder that cannot be read now, at most 100 of them.",
     )
+    warnings: list[str] = message_field(
+        "warnings",
+        to_list,
+        description="What is allowed and others in the network can misuse, such as FTP without TLS.",
+    )
 
     @property
     def busy(self) -> bool:

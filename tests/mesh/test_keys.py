@@ -14,6 +14,7 @@ from lares.store.v1.key_service_pb2 import CreateKeyRequest
 from mesh.permissions import MANAGE_KEYS, OF_A_KEY, READ, REPORT_PRESENCE, UPLOAD
 from mesh.problems import Denied, Invalid, NotFound, Unauthenticated
 from mesh.security import OPERATOR, Caller, digest
+from mesh.telemetry.redaction import redacted
 from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
 from store_svc.api_keys import ApiKeys, ensure_admin_key
@@ -69,6 +70,8 @@ async def test_a_key_may_do_what_it_was_created_for(keys: ApiKeys) -> None:
 
 async def test_the_key_of_a_camera_uploads_its_media_and_nothing_else(keys: ApiKeys) -> None:
     key, secret = await keys.create("the porch's", camera_id="porch")
+    assert redacted(f"?key={secret}") == "?key=***"
+    assert len(secret) <= 31  # which is all that some cameras have room for
     found = await keys.verify(digest(secret))
     assert (found.id, found.camera_id, list(found.permissions)) == (key.id, "porch", [UPLOAD])
     assert [(listed.name, listed.camera_id) for listed in await keys.all()] == [("the porch's", "porch")]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.camera_accounts import print_ftp_account
 from deploy.cli import parser
 from deploy.embedded.home import private_folder
 from deploy.keys import create, print_all
@@ -101,6 +102,21 @@ async def test_the_key_of_a_camera_is_listed_with_it(
         await create(config, "the porch's", [UPLOAD], "porch")
         await print_all(config)
     assert capsys.readouterr().out.rstrip().endswith("the porch's  [UPLOAD for porch]")
+
+
+@pytest.mark.parametrize("listen", ["", "127.0.0.1:2121"])
+async def test_an_ftp_account_is_printed_as_cameras_ask_for_it(
+    config: Config, capsys: pytest.CaptureFixture[str], listen: str
+) -> None:
+    config = config.model_copy(update={"ftp_listen": listen})
+    keys_of_one = KeysOfOne()  # type: ignore[abstract]
+    async with served(config, keys_of_one):
+        await print_ftp_account(config, "porch")
+    assert (keys_of_one.created.camera_id, list(keys_of_one.created.permissions)) == ("porch", [UPLOAD])
+    printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:-1])
+    assert (printed["User"], printed["Password"]) == ("porch", "lares_secret")
+    assert printed["Server"] == ("127.0.0.1" if listen else "none yet: set LARES_FTP_LISTEN")
+    assert printed.get("Port") == ("2121" if listen else None)
 
 
 @pytest.mark.parametrize("given", ["SIBLING", "UNSPECIFIED", "everything", ""])

@@ -51,6 +51,23 @@ def test_tls_allows_http_and_grpc_but_not_kafka_which_has_no_tls(tmp_path: Path)
         guard_listening(load_config(kafka_listen="0.0.0.0:3", **tls))
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:2121", "0.0.0.0:2121"])
+def test_ftp_needs_tls_or_the_word_for_it(tmp_path: Path, address: str) -> None:
+    with pytest.raises(Invalid, match=r"LARES_FTP_LISTEN .*LARES_FTP_PLAINTEXT") as refused:
+        guard_listening(load_config(ftp_listen=address, allow_plaintext=True))
+    assert refused.value.reason == "BAD_SETTING"
+    guard_listening(load_config(ftp_listen=address, ftp_plaintext=True))
+    guard_listening(load_config(ftp_listen=address, **write_certificate(tmp_path)))
+
+
+def test_ftp_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh_factory, "find_spec", lambda _: None)
+    with pytest.raises(Invalid, match=r"lares\[ftp\]") as refused:
+        guard_listening(load_config(ftp_listen="127.0.0.1:1", ftp_plaintext=True))
+    assert refused.value.reason == "BAD_SETTING"
+    guard_listening(load_config())
+
+
 @pytest.mark.parametrize("settings", [{"mesh_listen": "127.0.0.1:1"}, {"peers": {"store": "127.0.0.1:1"}}])
 def test_siblings_in_other_processes_need_certificates(settings: dict[str, object]) -> None:
     config = load_config(**settings)

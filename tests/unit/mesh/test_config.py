@@ -74,6 +74,11 @@ def test_two_thresholds_of_one_label_are_refused(monkeypatch: pytest.MonkeyPatch
         load_config()
 
 
+def test_passive_ports_are_a_range() -> None:
+    assert load_config().ftp_passive_range is None
+    assert load_config(ftp_passive_ports="30000-30002").ftp_passive_range == range(30000, 30003)
+
+
 def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("LARES_TIME_ZONE=Europe/Berlin\nLARES_LOG_LEVEL=debug\n")
     monkeypatch.setenv("LARES_LOG_LEVEL", "error")
@@ -87,6 +92,11 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("LARES_TIME_ZONE", "Mars/Olympus"),
         ("LARES_GRPC_LISTEN", "localhost"),
         ("LARES_GATEWAY_LISTEN", "localhost:99999"),
+        ("LARES_FTP_LISTEN", "2121"),
+        ("LARES_FTP_PASSIVE_PORTS", "30000"),
+        ("LARES_FTP_PASSIVE_PORTS", "30099-30000"),
+        ("LARES_FTP_PASSIVE_PORTS", "80-90"),
+        ("LARES_FTP_PASSIVE_PORTS", "60000-70000"),
         ("LARES_INGEST_ORIGINALS", "burn"),
         ("LARES_WATCH_THRESHOLD", "1.5"),
         ("LARES_WATCH_THRESHOLDS", "person=high"),

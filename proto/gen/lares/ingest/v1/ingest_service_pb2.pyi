@@ -180,6 +180,7 @@ class GetIngestStatusResponse(_message.Message):
     SCANNING_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     UNREADABLE_FOLDERS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     settling: _builtins.int
     """Files that have been seen and are not complete yet."""
     unannounced: _builtins.int
@@ -196,6 +197,10 @@ class GetIngestStatusResponse(_message.Message):
     def unreadable_folders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Folders below the cameras folder that cannot be read now, at most 100 of them."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is allowed and others in the network can misuse, such as FTP without TLS."""
+
     def __init__(
         self,
         *,
@@ -204,10 +209,11 @@ class GetIngestStatusResponse(_message.Message):
         scanning: _builtins.bool = ...,
         problem: _builtins.str = ...,
         unreadable_folders: _abc.Iterable[_builtins.str] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "scanning", b"scanning", "settling", b"settling", "unannounced", b"unannounced", "unreadable_folders", b"unreadable_folders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "scanning", b"scanning", "settling", b"settling", "unannounced", b"unannounced", "unreadable_folders", b"unreadable_folders", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
