@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ftplib import FTP, FTP_TLS, error_perm, error_temp
 from pathlib import Path
 from typing import TypeVar
@@ -92,9 +92,10 @@ def send(path: str, content: bytes, command: str = "STOR", rest: int | None = No
 
     def work(client: FTP) -> str:
         with client.transfercmd(f"{command} {path}", rest) as connection:
-            connection.sendall(content)
-            if isinstance(connection, ssl.SSLSocket):
-                connection.unwrap()
+            with suppress(OSError):  # the server ends the connection if it cannot store the file
+                connection.sendall(content)
+                if isinstance(connection, ssl.SSLSocket):
+                    connection.unwrap()
         return client.voidresp()
 
     return work

@@ -29,7 +29,7 @@ FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptFile:
     """A file that has arrived: `path` is where it lies in its camera's folder, empty if it was dropped,
     because it is the test of a camera's maker or has no content."""
 
@@ -46,9 +46,10 @@ class CameraUploads:
     ) -> None:
         self._root, self._ignored, self.max_bytes, self._away = root, ignored, max_bytes, away
         self._open = set[tuple[str, str]]()
+        # Held while `_open` changes, and while it is compared with what lies there.
+        self._opening = threading.Lock()
         # Held while a file gets its name, so that no two get the same.
         self._naming = threading.Lock()
-        self._opening = threading.Lock()
 
     def start(self, folder: str, path: str, offset: int | None = 0) -> "Upload":
         """Begins to write a file, or goes on with one at `offset`; None is its end.
@@ -76,7 +77,7 @@ class CameraUploads:
             os.ftruncate(descriptor, upload.size)
             os.lseek(descriptor, upload.size, os.SEEK_SET)
         except BaseException:
-            self._open.discard(key)
+            self._forget(key)
             raise
         return upload
 
@@ -102,26 +103,34 @@ class CameraUploads:
         """Removes unfinished files that nobody goes on with."""
         with suppress(OSError):
             for camera in os.listdir(self._root.path):
-                with suppress(OSError), self._hidden_folder(camera, make=False) as hidden:
+                with (
+                    suppress(OSError),
+                    self._hidden_folder(camera, make=False) as hidden,
+                    self._opening,
+                ):
                     writing = {_hidden_name(path) for folder, path in self._open if folder == camera}
                     for name in set(os.listdir(hidden)) - writing:
                         if now - os.stat(name, dir_fd=hidden).st_mtime > EXPIRE_SECONDS:
                             os.unlink(name, dir_fd=hidden)
 
-    def keep(self, upload: "Upload") -> Kept:
+    def keep(self, upload: "Upload") -> KeptFile:
         """Makes a whole file durable, under its name. Raises OSError; the file stays hidden then."""
         self._require_folder()
         name = parts(upload.path)[-1]
         with self._hidden_folder(upload.folder) as hidden:
             if not upload.size or is_maker_test(name, upload.size, upload.head()):
                 os.unlink(_hidden_name(upload.path), dir_fd=hidden)
-                return Kept("", upload.size, time.time())
+                return KeptFile("", upload.size, time.time())
             os.fsync(upload.descriptor)
             path = self._place(upload.folder, hidden, _hidden_name(upload.path), upload.path)
-        return Kept(path, upload.size, time.time())
+        return KeptFile(path, upload.size, time.time())
 
     def closed(self, upload: "Upload") -> None:
-        self._open.discard((upload.folder, upload.path))
+        self._forget((upload.folder, upload.path))
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        with self._opening:
+            self._open.discard(key)
 
     def _place(self, folder: str, source: int, name: str, path: str) -> str:
         """Renames the file `name` in the folder `source` to `path`, or, if there is a file already, to a
@@ -198,7 +207,7 @@ class Upload:
     def head(self) -> bytes:
         return os.pread(self.descriptor, MAX_BYTES, 0)
 
-    def keep(self) -> Kept:
+    def keep(self) -> KeptFile:
         """Makes the file durable under its name, and closes it. Raises OSError."""
         try:
             return self._uploads.keep(self)

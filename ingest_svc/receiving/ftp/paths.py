@@ -56,9 +56,9 @@ def require_taken(folder: str, path: str, ignored: IgnoredNames) -> None:
     *folders, name = parts(path) or [""]
     if not name:
         raise BadName("this is a folder")
-    below = folder
-    for part in folders:
-        below = f"{below}/{part}"
+    below = ""
+    for part in [folder, *folders]:
+        below = f"{below}/{part}".lstrip("/")
         if ignored.folder(below):
             raise BadName(f"files in folders named {part} are not taken")
     if ignored.file(f"{below}/{name}") and not is_unfinished(name):

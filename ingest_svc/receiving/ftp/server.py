@@ -160,7 +160,13 @@ class FtpServer:
                     accepted.send(b"421 There are too many connections.\r\n")
                 accepted.close()
                 continue
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no more threads
+                log.warning("FTP connection not accepted", error=str(error))
+                accepted.close()
+                with self._lock:
+                    del self._sessions[thread]
 
     def _serve(self, accepted: socket.socket) -> None:
         try:
@@ -185,7 +191,10 @@ class FtpServer:
 
     def _expire(self) -> None:
         while True:
-            self.uploads.expire(time.time())
+            try:
+                self.uploads.expire(time.time())
+            except Exception:
+                log.exception("unfinished files of FTP not looked at")
             if self._stopping.wait(EXPIRY_SECONDS):
                 return
 

@@ -16,13 +16,15 @@ from pyftpdlib.exceptions import _RetryError
 from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
 from pyftpdlib.ioloop import IOLoop
 
-from ingest_svc.receiving.ftp.camera_uploads import Kept, Upload
+from ingest_svc.receiving.ftp.camera_uploads import KeptFile, Upload
 from ingest_svc.receiving.ftp.paths import BadName, is_unfinished, parts, resolved
 from mesh.problems import Problem
 
 log = structlog.get_logger(__name__)
 
 LOGIN_SECONDS, IDLE_SECONDS, STALLED_SECONDS = 30, 300, 60
+# In which somebody must have logged in who sends commands meanwhile.
+LONGEST_LOGIN_SECONDS = 120
 MAX_LOGINS = 3
 MAX_REMEMBERED = 1000
 RETRY = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
@@ -168,9 +170,11 @@ class Session(FTPHandler):
     def __init__(self, sock: Any, server: Any, ioloop: IOLoop) -> None:
         self._cwd, self._folder = "/", ""
         # What this session has sent, by the path that the camera knows it by.
-        self._sent: OrderedDict[str, Kept] = OrderedDict()
+        self._sent: OrderedDict[str, KeptFile] = OrderedDict()
         super().__init__(sock, server, ioloop)
         self.passive_ports = server.passive_ports
+        if self.connected:
+            self.call_later(LONGEST_LOGIN_SECONDS, self._require_login)
         self._available_facts = self._current_facts = ["type", "size", "modify"]
 
     def push(self, data: str) -> None:
@@ -218,6 +222,10 @@ class Session(FTPHandler):
             self._idler.cancel()
         self._idler = self.ioloop.call_later(self.timeout, self.handle_timeout, _errback=self.handle_error)
         self.respond("230 Welcome.")
+
+    def _require_login(self) -> None:
+        if not self.authenticated:
+            self.handle_timeout()
 
     def _refuse_login(self, problem: Problem) -> None:
         self.attempted_logins += 1
@@ -289,7 +297,7 @@ class Session(FTPHandler):
         super()._shutdown_connecting_dtp()
         self._drop_waiting()
 
-    def remember(self, path: str, kept: Kept) -> None:
+    def remember(self, path: str, kept: KeptFile) -> None:
         self._sent[path] = kept
         while len(self._sent) > MAX_REMEMBERED:
             self._sent.popitem(last=False)
@@ -310,7 +318,7 @@ class Session(FTPHandler):
         target, kept = self._path(line), self._sent[source]
         if kept.path and is_unfinished(parts(kept.path)[-1]):
             path = self.server.uploads.rename(self._folder, kept.path, target)
-            kept = Kept(path, kept.size, kept.at)
+            kept = KeptFile(path, kept.size, kept.at)
         del self._sent[source]
         self._sent[target] = kept
         self.respond("250 Renamed.")
@@ -411,10 +419,10 @@ class TlsSession(TLS_FTPHandler, Session):
             super().ftp_PROT(line)
 
 
-def _long_line(name: str, kept: Kept) -> str:
+def _long_line(name: str, kept: KeptFile) -> str:
     at = time.strftime("%b %d %H:%M", time.gmtime(kept.at))
     return f"-rw-------   1 camera   camera   {kept.size:>12} {at} {name}"
 
 
-def _stamp(kept: Kept) -> str:
+def _stamp(kept: KeptFile) -> str:
     return time.strftime("%Y%m%d%H%M%S", time.gmtime(kept.at))

@@ -556,6 +556,27 @@ async def test_idle_sessions_are_closed(harness: IngestHarness, monkeypatch: pyt
         assert (await ftp.use(lambda client: client.getline())).startswith("421")
 
 
+async def test_whoever_does_not_log_in_is_sent_away(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LONGEST_LOGIN_SECONDS", 0.3)
+
+    def chats(client: FTP) -> None:
+        while True:
+            client.voidcmd("NOOP")
+            time.sleep(0.01)
+
+    async with receiving(harness) as ftp:
+        with ftp.client() as client, pytest.raises((error_temp, EOFError)):
+            await asyncio.to_thread(chats, client)
+        assert (await ftp.use(lambda client: (time.sleep(0.5), client.voidcmd("NOOP"))[1])).startswith("200")
+
+
+async def test_a_camera_whose_folder_is_ignored_sends_nothing(harness: IngestHarness) -> None:
+    async with receiving(harness, ingest_ignore=["porch"]) as ftp:
+        assert (await ftp.use(refused(send("a.jpg", PHOTO)))).startswith("553")
+
+
 async def test_a_session_that_waits_does_not_hold_up_the_end(harness: IngestHarness) -> None:
     async with receiving(harness) as ftp:
         client = ftp.client()
