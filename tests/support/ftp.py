@@ -91,11 +91,11 @@ def send(path: str, content: bytes, command: str = "STOR", rest: int | None = No
     """Returns the reply."""
 
     def work(client: FTP) -> str:
-        with client.transfercmd(f"{command} {path}", rest) as connection:
-            with suppress(OSError):  # the server ends the connection if it cannot store the file
-                connection.sendall(content)
-                if isinstance(connection, ssl.SSLSocket):
-                    connection.unwrap()
+        # The server ends the connection if it cannot store the file.
+        with client.transfercmd(f"{command} {path}", rest) as connection, suppress(OSError):
+            connection.sendall(content)
+            if isinstance(connection, ssl.SSLSocket):
+                connection.unwrap()
         return client.voidresp()
 
     return work
