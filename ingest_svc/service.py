@@ -27,9 +27,9 @@ from ingest_svc.messages import ingested, rejected
 from ingest_svc.originals import Originals
 from ingest_svc.receiving.arrivals import Arrivals
 from ingest_svc.receiving.disk_quota import DiskQuota
-from ingest_svc.receiving.partial_uploads import PartialUploads
 from ingest_svc.receiving.ftp.accounts import Accounts
 from ingest_svc.receiving.ftp.camera_uploads import CameraUploads
+from ingest_svc.receiving.partial_uploads import PartialUploads
 from ingest_svc.receiving.uploads import Uploads
 from ingest_svc.restless_files import WATCHING_THREADS, RestlessFiles
 from ingest_svc.storage_state import StorageState
