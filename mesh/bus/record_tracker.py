@@ -12,6 +12,9 @@ from mesh.topics import M
 
 # So many records' outputs are published without waiting for others.
 GATHER_RECORDS = 24
+# A record that takes minutes, such as a clip's, does not keep those behind it, and those of other partitions,
+# from being delivered until so many times the capacity are held.
+UNFINISHED = 4
 
 
 @dataclass(slots=True)
@@ -88,7 +91,8 @@ class TrackedPartition(Generic[M]):
 
 
 class RecordTracker(Generic[M]):
-    """Holds at most `capacity` fetched and unfinished records.
+    """Holds at most `capacity` fetched records that are not done, and UNFINISHED times as many together with
+    those that are done and wait for others before them, or for their outputs to be durable.
 
     Its events wake waiting tasks: `arrived` when there is something to deliver, `taken` when everything is
     delivered, `drained` when there is room again, `publishable` when there are outputs to publish, `gathered`
@@ -163,6 +167,7 @@ class RecordTracker(Generic[M]):
         if tracked is not None and tracked.outputs is None:
             partition = self._partitions[delivery.partition]
             partition.done(tracked, outputs, urgent)
+            self.drained.set()
             self._settle(partition)
             self._note_gathered()
 
@@ -199,7 +204,10 @@ class RecordTracker(Generic[M]):
 
     @property
     def room(self) -> int:
-        return self.capacity - sum(partition.unfinished for partition in self._partitions.values())
+        partitions = self._partitions.values()
+        unfinished = sum(partition.unfinished for partition in partitions)
+        undone = sum(partition.undone for partition in partitions)
+        return min(self.capacity - undone, UNFINISHED * self.capacity - unfinished)
 
     def assigned(self) -> Collection[int]:
         return self._partitions.keys()

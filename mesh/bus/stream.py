@@ -35,8 +35,8 @@ class Stream(Generic[M]):
     """Delivers each record at least once: a record that is not done when its partition moves to another
     member, or when the process ends, is delivered again.
 
-    At most `buffer` records are fetched and not done at a time. A worker that keeps that many stops the
-    fetching.
+    At most `buffer` records are fetched and not done at a time, and a few times as many with those that are
+    done and wait for others before them. A worker that keeps that many stops the fetching.
     """
 
     def __init__(

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import groupby
 from operator import itemgetter
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, ScalarSelect, func, select
 
 from lares.ingest.v1.media_pb2 import MEDIA_TYPE_MP4
 from lares.store.internal.v1.job_service_pb2 import RenderFrame, RenderInput, RenderSource
@@ -22,6 +23,7 @@ from store_svc.messages import detection_message, media_message
 from store_svc.times import stamp
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _FRAMES, _PLAYABLE = RenditionKind.RENDITION_KIND_FRAMES, RenditionKind.RENDITION_KIND_PLAYABLE
 _EVENT_CLIP = RenditionKind.RENDITION_KIND_EVENT_CLIP
@@ -50,22 +52,27 @@ _INPUTS = Statement(select(renditions.c.id, renditions.c.input).where(one_of(ren
 
 
 def _clips_within() -> Statement:
-    """A clip reaches from its first to its last frame. The first bound tells the index scan where to
-    begin."""
-    start, end = parameter("start", TIME), parameter("end", TIME)
-    last_frame = (
-        select(func.max(frames.c.captured_at)).where(frames.c.media_id == media.c.id).scalar_subquery()
-    )
+    """A clip reaches from its first to its last frame, and its media was captured with the first one or, if
+    the clip is longer than its header says, up to its length later. So the bounds of the media's time only
+    tell the index scan where to look."""
+
+    def of_frames(value: ColumnElement[T]) -> ScalarSelect[T]:
+        return select(value).where(frames.c.media_id == media.c.id).scalar_subquery()
+
+    first, last = of_frames(func.min(frames.c.captured_at)), of_frames(func.max(frames.c.captured_at))
     return Statement(
-        select(media)
+        select(
+            media, of_frames(func.min(frames.c.index)).label("first_index"), first.label("first_captured_at")
+        )
         .where(
             equals(media.c.camera_id, "camera_id"),
             media.c.type >= MEDIA_TYPE_MP4,
             media.c.captured_at >= parameter("captured_after", TIME),
-            media.c.captured_at <= end,
-            last_frame >= start,
+            media.c.captured_at <= parameter("captured_before", TIME),
+            first <= parameter("end", TIME),
+            last >= parameter("start", TIME),
         )
-        .order_by(media.c.captured_at, media.c.id)
+        .order_by(first, media.c.id)
     )
 
 
@@ -117,13 +124,14 @@ class RenderInputs:
             connection,
             camera_id=event["camera_id"],
             captured_after=start - self._longest_clip,
+            captured_before=end + self._longest_clip,
             start=start,
             end=end,
         )
         return RenderInput(
             kind=_EVENT_CLIP,
             camera_id=event["camera_id"],
-            sources=[RenderSource(media=media_message(row).media) for row in clips],
+            sources=[_clip_source(row) for row in clips],
             start=stamp(start),
             end=stamp(end),
         )
@@ -154,6 +162,11 @@ class RenderInputs:
             if job.subject_id not in inputs:
                 log.error("no such rendition, job skipped", rendition_id=str(job.subject_id))
         return inputs
+
+
+def _clip_source(clip: Record) -> RenderSource:
+    first = RenderFrame(index=clip["first_index"], captured_at=stamp(clip["first_captured_at"]))
+    return RenderSource(media=media_message(clip).media, frames=[first])
 
 
 def _nothing(why: str) -> Conflict:

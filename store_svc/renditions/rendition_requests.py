@@ -12,7 +12,7 @@ from lares.store.v1.rendition_pb2 import Rendition
 from mesh.blobs import Blobs
 from mesh.identity import rendition_id
 from mesh.problems import Exhausted, NotFound
-from mesh.security import current_caller
+from mesh.security import EVERYBODY, current_caller
 from mesh.telemetry.spans import traceparent_of
 from store_svc.commit_signals import CommitSignals, wait
 from store_svc.database import Database
@@ -27,7 +27,9 @@ from store_svc.renditions.rendition_rows import lock_renditions, stored_renditio
 from store_svc.times import stamp
 
 # How many renditions may wait at the same time, and of those, how many that one caller has asked for first.
+# While authentication is off, all callers are one, and nobody can take another one's turn.
 MAX_WAITING, MAX_OF_CALLER = 20, 1
+TOO_MANY = "TOO_MANY_RENDITIONS"
 # How often to look while another process may have recorded the rendition.
 POLL_SECONDS = 0.5
 # The advisory lock of a transaction that adds a rendition.
@@ -76,8 +78,9 @@ class RenditionRequests:
         """Returns the rendition of the subject as it is now, after waiting for it for up to `timeout`
         seconds. Has it made if there is none.
 
-        Raises what `RenderInputs.plan` raises, and Exhausted (TOO_MANY_RENDITIONS) if it would have to be
-        made while the caller's last one is being made, or MAX_WAITING are.
+        If it would have to be made while the caller's last one is being made, or MAX_WAITING are, the request
+        waits for its turn first. Raises Exhausted (TOO_MANY_RENDITIONS) if that does not come in time, and
+        what `RenderInputs.plan` raises.
         """
         loop_time = asyncio.get_running_loop().time
         deadline = loop_time() + timeout
@@ -87,10 +90,16 @@ class RenditionRequests:
         id = parse_uuid(rendition_id(kind, input_digest(subject_id, input)))
         while True:
             upcoming = self._signals.rendered.upcoming()
-            row = await self._find(id) or await self._add(id, parse_uuid(subject_id), input)
-            remaining = deadline - loop_time()
-            if row["state"] != WAITING or remaining <= 0:
-                return _message(row)
+            try:
+                row = await self._find(id) or await self._add(id, parse_uuid(subject_id), input)
+            except Exhausted as problem:
+                remaining = deadline - loop_time()
+                if problem.reason != TOO_MANY or remaining <= 0:
+                    raise
+            else:
+                remaining = deadline - loop_time()
+                if row["state"] != WAITING or remaining <= 0:
+                    return _message(row)
             await wait(upcoming, min(self._signals.rendered.patience(POLL_SECONDS), remaining))
 
     async def _find(self, id: UUID) -> Record | None:
@@ -145,10 +154,10 @@ async def _require_room(connection: Connection, caller_id: str) -> None:
     """Raises Exhausted (TOO_MANY_RENDITIONS)."""
     waiting = await _WAITING.fetch_one(connection, caller_id=caller_id)
     assert waiting is not None  # an aggregate
-    if waiting["of_caller"] >= MAX_OF_CALLER:
-        raise Exhausted("something else that you asked for is still being made", "TOO_MANY_RENDITIONS")
+    if caller_id != EVERYBODY.id and waiting["of_caller"] >= MAX_OF_CALLER:
+        raise Exhausted("something else that you asked for is still being made", TOO_MANY)
     if waiting["all"] >= MAX_WAITING:
-        raise Exhausted(f"{MAX_WAITING} others are waiting to be made", "TOO_MANY_RENDITIONS")
+        raise Exhausted(f"{MAX_WAITING} others are waiting to be made", TOO_MANY)
 
 
 def _message(row: Record) -> Rendition:

@@ -69,6 +69,20 @@ async def test_a_clip_keeps_what_only_clips_have_and_its_poster_is_the_frame_tha
     assert (await get_media(store.database, photo(2))).poster_frame == 2000
 
 
+async def test_a_clip_that_is_reported_again_changes_nothing(store: Recorded) -> None:
+    """Its record was delivered twice, or two detectors had it in work, one with other frames: the first
+    counts."""
+    tables = ("media", "frames", "events", "detections", "feed", "jobs")
+    message = walk(1, 0)
+    await store.detect(message)
+    before = [await store.rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
+    other = walk(1, 0, frames=5, every=700)
+    await store.detect(message, message)
+    await store.detect(other, message)
+    assert [await store.rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables] == before
+    assert len(before[1]) == len(before[3]) == 8
+
+
 async def test_a_long_clip_belongs_to_several_events(store: Recorded) -> None:
     """An event spans at most 90 s."""
     await store.detect(clip_reported(1, 0, *[(step * 10_000, 0.75) for step in range(20)]))

@@ -15,7 +15,7 @@ from lares.store.v1.rendition_pb2 import (
     Rendition,
 )
 from mesh.problems import Conflict, Exhausted, NotFound
-from mesh.security import Caller
+from mesh.security import EVERYBODY, Caller
 from store_svc.commit_signals import CommitSignals
 from store_svc.domain.rendition import ATTEMPTS
 from store_svc.job_leases import RELEASED_SECONDS
@@ -165,6 +165,26 @@ async def test_an_events_clip_is_cut_out_of_all_clips_of_that_time(renditions: R
     assert (micros(lease.render.start), micros(lease.render.end)) == (micros(at(-5)), micros(at(7)))
 
 
+async def test_an_events_clip_is_cut_by_the_times_of_frames(renditions: RenditionStore) -> None:
+    """A clip that turned out to be longer than its header says has frames that are earlier than its media."""
+    messages = [clip_reported(n, seconds, (0, 0), (9000, 0)) for n, seconds in ((2, 9), (3, 4), (4, -13))]
+    for message in messages:
+        for frame in message.frames:
+            frame.captured_at.FromMilliseconds(frame.captured_at.ToMilliseconds() - 3000)
+    await renditions.store.detect(*messages)
+    await renditions.request(EVENT_CLIP, EVENT)
+    (lease,) = await renditions.take()
+    begins = [
+        (source.media.id, [(frame.index, micros(frame.captured_at)) for frame in source.frames])
+        for source in lease.render.sources
+    ]
+    assert begins == [
+        (CLIP, [(0, micros(at(0)))]),
+        (photo(3), [(0, micros(at(1)))]),
+        (photo(2), [(0, micros(at(6)))]),
+    ]
+
+
 async def test_an_event_that_grows_has_another_rendition(renditions: RenditionStore) -> None:
     for number, kind in enumerate((EVENT_PREVIEW, EVENT_CLIP), 2):
         before = await renditions.ready(kind, EVENT, b"before")
@@ -212,6 +232,30 @@ class TestLimits:
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert sum(isinstance(each, Rendition) for each in found) == 1
         assert sum(isinstance(each, Exhausted) for each in found) == 7
+
+    async def test_a_request_waits_for_its_turn(
+        self, renditions: RenditionStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """For as long as it would wait for what is made: a page that shows several gets them one by one."""
+        monkeypatch.setattr(rendition_requests, "POLL_SECONDS", 3600)
+        clips = await self.clips(renditions, 5)
+        asked = [asyncio.create_task(renditions.request(FRAMES, clip, timeout=3600)) for clip in clips]
+        for _ in clips:
+            while not (leases := await renditions.take()):
+                await asyncio.sleep(0.01)
+            (lease,) = leases  # never more than one
+            assert await renditions.store.counts("renditions WHERE state = 1") == [1]
+            await renditions.record(await renditions.make(lease.subject_id, lease.subject_id.encode()))
+        assert {each.state for each in await asyncio.gather(*asked)} == {READY}
+
+    async def test_without_authentication_nobody_takes_anothers_turn(
+        self, renditions: RenditionStore
+    ) -> None:
+        """All browsers are one caller then: only what is waited for in all is bounded."""
+        clips = await self.clips(renditions, 20)
+        for clip in clips:
+            assert (await renditions.request(FRAMES, clip, who=EVERYBODY)).state == WAITING
+        await self.refused(renditions, CLIP, who=EVERYBODY)
 
     async def test_20_are_waited_for(self, renditions: RenditionStore) -> None:
         clips = await self.clips(renditions, 21)

@@ -6,7 +6,7 @@ from typing import Any
 
 from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.bus.record import Outgoing
-from mesh.bus.record_tracker import GATHER_RECORDS, RecordTracker, TrackedRecord
+from mesh.bus.record_tracker import GATHER_RECORDS, UNFINISHED, RecordTracker, TrackedRecord
 from mesh.delivery import Delivery
 
 
@@ -113,13 +113,24 @@ def test_durable_outputs_of_an_earlier_assignment_do_not_move_the_position() -> 
 
 
 def test_done_records_take_room_until_they_are_finished() -> None:
-    tracker = RecordTracker[MediaIngested](3)
+    """Less than those that are not done: one that takes long does not hold up the others."""
+    tracker = RecordTracker[MediaIngested](2)
     tracker.assign(0, 0)
-    fill(tracker, 0, 0, 1, 2)
-    first, second, _ = tracker.take(10)
-    tracker.done(second, ())
+    fill(tracker, 0, 0, 1)
+    long, *others = tracker.take(10)
     assert tracker.room == 0
-    tracker.done(first, ())
+    for offset in range(2, 2 * UNFINISHED):
+        tracker.drained.clear()
+        tracker.done(others.pop(), (output(str(offset)),))
+        assert tracker.drained.is_set()
+        assert tracker.room == 1
+        fill(tracker, 0, offset)
+        others += tracker.take(10)
+    tracker.done(others.pop(), ())
+    assert tracker.room == 0
+    tracker.done(long, (output("long"),))
+    assert tracker.room == 0
+    assert published(tracker)[0] == "long"
     assert tracker.room == 2
 
 

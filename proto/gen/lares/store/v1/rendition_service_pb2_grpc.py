@@ -49,7 +49,8 @@ class RenditionServiceServicer:
     def RequestRendition(self, request, context):
         """Returns a rendition. If there is none, a job makes it; the call waits for it for up to `wait`. Fails with NOT_FOUND
         if the subject does not exist, with FAILED_PRECONDITION NOTHING_TO_RENDER if it can have no such rendition, and with
-        RESOURCE_EXHAUSTED TOO_MANY_RENDITIONS if the caller waits for another one, or too many are waited for.
+        RESOURCE_EXHAUSTED TOO_MANY_RENDITIONS if, to the end of `wait`, another one that the caller has asked for is being
+        made, or too many are waited for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

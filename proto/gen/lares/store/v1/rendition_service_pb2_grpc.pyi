@@ -36,7 +36,8 @@ class RenditionServiceStub:
     RequestRendition: _grpc.UnaryUnaryMultiCallable[_rendition_service_pb2.RequestRenditionRequest, _rendition_service_pb2.RequestRenditionResponse]
     """Returns a rendition. If there is none, a job makes it; the call waits for it for up to `wait`. Fails with NOT_FOUND
     if the subject does not exist, with FAILED_PRECONDITION NOTHING_TO_RENDER if it can have no such rendition, and with
-    RESOURCE_EXHAUSTED TOO_MANY_RENDITIONS if the caller waits for another one, or too many are waited for.
+    RESOURCE_EXHAUSTED TOO_MANY_RENDITIONS if, to the end of `wait`, another one that the caller has asked for is being
+    made, or too many are waited for.
     """
 
 @_typing.type_check_only
@@ -47,7 +48,8 @@ class RenditionServiceAsyncStub(RenditionServiceStub):
     RequestRendition: _aio.UnaryUnaryMultiCallable[_rendition_service_pb2.RequestRenditionRequest, _rendition_service_pb2.RequestRenditionResponse]  # type: ignore[assignment]
     """Returns a rendition. If there is none, a job makes it; the call waits for it for up to `wait`. Fails with NOT_FOUND
     if the subject does not exist, with FAILED_PRECONDITION NOTHING_TO_RENDER if it can have no such rendition, and with
-    RESOURCE_EXHAUSTED TOO_MANY_RENDITIONS if the caller waits for another one, or too many are waited for.
+    RESOURCE_EXHAUSTED TOO_MANY_RENDITIONS if, to the end of `wait`, another one that the caller has asked for is being
+    made, or too many are waited for.
     """
 
 class RenditionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -61,7 +63,8 @@ class RenditionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_rendition_service_pb2.RequestRenditionResponse, _abc.Awaitable[_rendition_service_pb2.RequestRenditionResponse]]:
         """Returns a rendition. If there is none, a job makes it; the call waits for it for up to `wait`. Fails with NOT_FOUND
         if the subject does not exist, with FAILED_PRECONDITION NOTHING_TO_RENDER if it can have no such rendition, and with
-        RESOURCE_EXHAUSTED TOO_MANY_RENDITIONS if the caller waits for another one, or too many are waited for.
+        RESOURCE_EXHAUSTED TOO_MANY_RENDITIONS if, to the end of `wait`, another one that the caller has asked for is being
+        made, or too many are waited for.
         """
 
 def add_RenditionServiceServicer_to_server(servicer: RenditionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -222,7 +222,9 @@ class RenderSource(_message.Message):
     def media(self) -> _media_pb2.Media: ...
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenderFrame]:
-        """The frames that are wanted, in order of index."""
+        """The frames that are wanted, in order of index. For RENDITION_KIND_EVENT_CLIP the first one, which says when the clip
+        began.
+        """
 
     def __init__(
         self,
