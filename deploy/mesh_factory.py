@@ -146,8 +146,10 @@ def guard_listening(config: Config) -> None:
         raise Invalid("LARES_MESH_LISTEN needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY", "BAD_SETTING")
     if config.ftp_listen:
         guard_ftp(config)
-    for setting in ("gateway_listen", "grpc_listen", "kafka_listen"):
+    for setting in ("gateway_listen", "grpc_listen", "kafka_listen", "push_listen"):
         address = getattr(config, setting)
+        if not address:
+            continue
         secure = config.tls_cert and config.tls_key and setting != "kafka_listen"
         if not is_loopback(address) and not secure and not config.allow_plaintext:
             raise Invalid(

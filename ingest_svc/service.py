@@ -30,6 +30,9 @@ from ingest_svc.receiving.disk_quota import DiskQuota
 from ingest_svc.receiving.ftp.accounts import Accounts
 from ingest_svc.receiving.ftp.camera_uploads import CameraUploads
 from ingest_svc.receiving.partial_uploads import PartialUploads
+from ingest_svc.receiving.push.application import PushApplication
+from ingest_svc.receiving.push.authentication import PushAuthenticator
+from ingest_svc.receiving.push.listener import listening_for_pushes
 from ingest_svc.receiving.uploads import Uploads
 from ingest_svc.restless_files import WATCHING_THREADS, RestlessFiles
 from ingest_svc.storage_state import StorageState
@@ -112,6 +115,9 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
             ("ingest partial uploads", ingest.partial.keep_clean()),
         ):
             await stack.enter_async_context(mesh.running(name, work))
+        if config.push_listen:
+            app = PushApplication(ingest.uploads, PushAuthenticator(mesh.keys if config.auth else None))
+            mesh.addresses["push"] = await stack.enter_async_context(listening_for_pushes(app, config))
         yield
 
 

@@ -135,6 +135,10 @@ class Uploads:
                     media = await self._store(spooled, declared, camera)
             return await self._announce(media, headers)
 
+    def admit(self, camera_id: str) -> None:
+        """Raises what `receive` raises for the camera."""
+        self._admitted(camera_id)
+
     async def received(self, camera_id: str, sha256: str) -> Received:
         """How much of an upload has arrived. Raises what `receive` raises for the camera, and Unavailable
         STORAGE_FAILED."""

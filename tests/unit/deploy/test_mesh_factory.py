@@ -37,7 +37,7 @@ def test_loopback_is_allowed() -> None:
     guard_listening(load_config())
 
 
-@pytest.mark.parametrize("setting", ["gateway_listen", "grpc_listen", "kafka_listen"])
+@pytest.mark.parametrize("setting", ["gateway_listen", "grpc_listen", "kafka_listen", "push_listen"])
 def test_other_addresses_need_tls_or_allow_plaintext(setting: str) -> None:
     with pytest.raises(Invalid, match=f"LARES_{setting.upper()}"):
         guard_listening(load_config(**{setting: "0.0.0.0:7777"}))
@@ -46,7 +46,9 @@ def test_other_addresses_need_tls_or_allow_plaintext(setting: str) -> None:
 
 def test_tls_allows_http_and_grpc_but_not_kafka_which_has_no_tls(tmp_path: Path) -> None:
     tls = write_certificate(tmp_path)
-    guard_listening(load_config(gateway_listen="0.0.0.0:1", grpc_listen="[::]:2", **tls))
+    guard_listening(
+        load_config(gateway_listen="0.0.0.0:1", grpc_listen="[::]:2", push_listen="[::]:3", **tls)
+    )
     with pytest.raises(Invalid, match="LARES_KAFKA_LISTEN"):
         guard_listening(load_config(kafka_listen="0.0.0.0:3", **tls))
 

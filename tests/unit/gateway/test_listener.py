@@ -33,7 +33,7 @@ async def test_port_zero_means_any_free_port(gateway: Gateway) -> None:
 
 
 async def test_every_response_has_the_date_of_now(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.http.uvicorn_internals.DATE_SECONDS", 0.01)
+    monkeypatch.setattr("mesh.http.uvicorn_internals.DATE_SECONDS", 0.01)
     now = 1_000_000_000.0
     monkeypatch.setattr("uvicorn.server.time.time", lambda: now)
     async with (
@@ -50,7 +50,7 @@ async def test_every_response_has_the_date_of_now(gateway: Gateway, monkeypatch:
 
 
 async def test_a_port_that_stays_in_use_is_refused(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.http.listener.BIND_SECONDS", 0.3)
+    monkeypatch.setattr("mesh.http.listening.BIND_SECONDS", 0.3)
     async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
         address = url.removeprefix("http://")
         with pytest.raises(Conflict, match="LARES_GATEWAY_LISTEN") as taken:
@@ -61,7 +61,7 @@ async def test_a_port_that_stays_in_use_is_refused(gateway: Gateway, monkeypatch
 
 
 async def test_a_port_that_becomes_free_is_bound(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.http.listener.BIND_SECONDS", 90.0)
+    monkeypatch.setattr("mesh.http.listening.BIND_SECONDS", 90.0)
     async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0")) as url:
         waiting = asyncio.create_task(_serve_once(gateway, url.removeprefix("http://")))
         await asyncio.sleep(0)

@@ -1,0 +1,1 @@
+"""Serving HTTP: for the gateway, and for cameras that push media."""
