@@ -1,4 +1,4 @@
-"""`make faults KILLS=20` runs the same photos without and with kill -9, and prints every difference.
+"""`make faults KILLS=20` runs the same photos and clips without and with kill -9, and prints each difference.
 
 Half of the kills hit a Lares whose services call each other within their process, the other half one in which
 they use a socket, as services of several processes do.
@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from lares.store.v1.rendition_pb2 import RENDITION_STATE_READY
 from tests.faults.amendments import ENTRY_DELAY
 from tests.faults.household import AMENDED, AT_FIRST, PERSON_ID, SCHEDULED, Household
 from tests.faults.reassessments import Request, make_requests
+from tests.faults.renditions import KINDS
 from tests.faults.run import Kills, RunResult, run_photos
 from tests.faults.scenario import (
     DRIVE_CAMERA,
@@ -25,6 +27,7 @@ from tests.faults.scenario import (
     HOUR,
     PORCH_CAMERA,
     Drop,
+    clips,
     daily_visits,
     flawed_files,
     long_visit,
@@ -57,13 +60,15 @@ def household() -> Household:
     return Household(float(int(now)), (now + AHEAD) // HOUR * HOUR)
 
 
-def scenario(cameras: int, photos: int, seed: int, home: Household) -> list[Drop]:
+def scenario(cameras: int, photos: int, seed: int, home: Household, folder: Path) -> list[Drop]:
+    """The clips are made in this folder."""
     samples, chance = small_photos(), random.Random(seed)
     visit = long_visit(samples, photos, GAP, SPAN, chance)
     others = [*single_photos(samples, cameras), *flawed_files(samples, max(3, cameras // 3))]
     vehicle = visiting_vehicle(vehicle_photo(), people()[0], empty_photo(), home.start)
     visit += [*vehicle, *daily_visits(people()[0], home.start)]
     visit += porch_visits(people()[3], len(AMENDED), home.began)
+    visit += clips(people()[0], folder)
     return [*visit, *chance.sample(others, len(others))]
 
 
@@ -106,10 +111,18 @@ def problems_of_the_reference(reference: RunResult, drops: list[Drop]) -> list[s
     wrong = []
     valid = sum(drop.flaw is None for drop in drops)
     if len(reference.outcome.media) != valid:
-        wrong.append(f"without kills: {len(reference.outcome.media)} media of {valid} valid photos")
+        wrong.append(f"without kills: {len(reference.outcome.media)} media of {valid} valid files")
     rejected = {(node["path"], node["reason"]) for node in reference.outcome.rejections.values()}
     if rejected != {(drop.path, drop.flaw.reason) for drop in drops if drop.flaw}:
         wrong.append(f"without kills: unexpected rejections {sorted(rejected)}")
+    of_clips = [media for media in reference.outcome.media.values() if media["kind"] == "CLIP"]
+    if len(of_clips) != sum(drop.is_clip and drop.flaw is None for drop in drops):
+        wrong.append(f"without kills: {len(of_clips)} clips")
+    if not all(media["frames"] and media["detections"] for media in of_clips):
+        wrong.append("without kills: a clip has no frames, or nothing was found in it")
+    states = {rendition["kind"]: rendition["state"] for rendition in reference.outcome.renditions.values()}
+    if states != dict.fromkeys(KINDS, RENDITION_STATE_READY):
+        wrong.append(f"without kills: the states of renditions are {states}")
     return wrong
 
 
@@ -149,7 +162,9 @@ def problems_of_kills(
     """Returns what a run with kills has that differs from the run without, and what it did not test."""
     wrong = [f"different: {line}" for line in reference.outcome.differences(killed.outcome)]
     expected = {
-        drop.path for drop in drops if originals == "keep" or (drop.flaw and drop.flaw.found_by_ingest)
+        drop.path
+        for drop in drops
+        if not drop.is_upload and (originals == "keep" or (drop.flaw and drop.flaw.found_by_ingest))
     }
     for path in sorted(killed.originals ^ expected):
         state = "still in" if path in killed.originals else "missing from"
@@ -215,14 +230,14 @@ def main() -> None:
         )
     print(f"seed {options.seed}")
     home = household()
-    drops = scenario(options.cameras, options.photos, options.seed, home)
     chance = random.Random(options.seed)
     kills = {
         channel: Kills((options.kills + place) // len(channels), chance)
         for place, channel in enumerate(channels)
     }
-    requests = make_requests(drops, silent=3)
     with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
+        drops = scenario(options.cameras, options.photos, options.seed, home, Path(folder))
+        requests = make_requests(drops, silent=3)
         found = asyncio.run(compare(Path(folder), home, drops, requests, kills, options.originals))
     print(f"without kills: {summary(found.reference)}")
     for channel, killed in found.killed.items():
@@ -230,9 +245,9 @@ def main() -> None:
     if found.wrong:
         sys.exit("\n".join(["FAILED:", *found.wrong]))
     print(
-        "PASSED: all runs have the same media, detections, events, labels, rejections, evidence and "
-        "assessments. Nothing was assessed twice, every request was answered or given up, no job is left, "
-        "and no feed has a gap."
+        "PASSED: all runs have the same media, frames, detections, events, labels, rejections, evidence, "
+        "renditions and assessments. Nothing was assessed twice, every request was answered or given up, no "
+        "job is left, and no feed has a gap."
     )
 
 
@@ -241,7 +256,8 @@ def summary(result: RunResult) -> str:
     return (
         f"{result.seconds:.0f} s, {faults.kills} kills ({faults.while_ready} while ready, "
         f"{faults.while_assessing} while the model worked, {faults.while_arriving} while photos arrived, "
-        f"{faults.while_amending} while evidence was amended), "
+        f"{faults.while_amending} while evidence was amended, "
+        f"{faults.while_rendering} while renditions were waited for), "
         f"{faults.failed_attempts} failed attempts of the model, "
         f"{faults.requested_before_a_kill} requests before the last kill; "
         f"{len(outcome.media)} media, {len(outcome.events)} events, {len(outcome.rejections)} rejections, "

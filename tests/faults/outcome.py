@@ -8,12 +8,14 @@ from google.protobuf.json_format import MessageToDict
 
 from lares.store.v1.event_service_pb2 import GetEvidenceRequest
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
+from tests.support.home_database import home_database
 from tests.support.jobs_left import jobs_left
 from tests.support.lares import Lares
 from tests.support.topic_values import assessed_times
 
 MEDIA = """query($after: String) { mediaList(first: 200, after: $after) {
-  edges { node { id capturedAt detections(first: 500) { edges { node { id label score } } } } }
+  edges { node { id kind capturedAt durationSeconds codec frames { index capturedAt }
+    detections(first: 500) { edges { node { id label score } } } } }
   pageInfo { hasNextPage endCursor } } }"""
 EVENTS = """query($after: String) { events(first: 50, after: $after) {
   edges { node { id camera { id } status closed startedAt endedAt labels
@@ -25,11 +27,13 @@ EVENTS = """query($after: String) { events(first: 50, after: $after) {
   pageInfo { hasNextPage endCursor } } }"""
 REJECTIONS = """query($after: String) { rejections(first: 200, after: $after) {
   edges { node { id cameraId path reason } } pageInfo { hasNextPage endCursor } } }"""
+RENDITIONS = "SELECT id, kind, subject_id, state, sha256, blob, failure FROM renditions"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything by id; `evidence` by the event's.
+    """Everything by id; `evidence` by the event's. Of renditions only what they are, not how often somebody
+    asked.
 
     `requests` has how each reassessment ended. `assessed` counts the assessments on the log by event,
     evidence digest and request. Two correct runs may assess different evidence of an event that frames still
@@ -41,6 +45,7 @@ class Outcome:
     events: dict[str, Any]
     evidence: dict[str, Any]
     rejections: dict[str, Any]
+    renditions: dict[str, Any]
     requests: dict[str, str]
     assessed: dict[str, int]
     twice: dict[str, int]
@@ -82,6 +87,7 @@ async def read_outcome(lares: Lares) -> Outcome:
         events,
         await _read_evidence(lares, events),
         rejections,
+        await _read_renditions(lares),
         requests,
         {" ".join(key): count for key, count in times.items() if key[1] == last.get(key[0])},
         {" ".join(key): count for key, count in times.items() if count > 1},
@@ -100,6 +106,11 @@ async def _read_evidence(lares: Lares, event_ids: Iterable[str]) -> dict[str, An
             response.evidence.ClearField("revision")
             found[id] = MessageToDict(response.evidence, preserving_proto_field_name=True)
     return found
+
+
+async def _read_renditions(lares: Lares) -> dict[str, Any]:
+    async with home_database(lares.home) as connection:
+        return {str(row["id"]): dict(row) for row in await connection.fetch(RENDITIONS)}
 
 
 async def pages(lares: Lares, query: str, field: str, **variables: Any) -> list[Any]:

@@ -1,9 +1,10 @@
-"""One run of Lares over a set of photos, with or without kills, and its result."""
+"""One run of Lares over a set of photos and clips, with or without kills, and its result."""
 
 import asyncio
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,9 +17,12 @@ from tests.faults.amendments import Amender
 from tests.faults.flaky_model import FlakyModel, flaky_model
 from tests.faults.household import AMENDED, PERSON_ID, Household
 from tests.faults.outcome import Outcome, pages, read_outcome
+from tests.faults.persistent_calls import persist
 from tests.faults.reassessments import Request, Requester
-from tests.faults.scenario import DRIVE_CAMERA, GATE_CAMERA, LONG_CAMERA, PORCH_CAMERA, Drop
+from tests.faults.renditions import RenditionRequester
+from tests.faults.scenario import CLIP_CAMERA, DRIVE_CAMERA, GATE_CAMERA, LONG_CAMERA, PORCH_CAMERA, Drop
 from tests.faults.subscriber import Subscriber
+from tests.faults.uploads import upload
 from tests.support.kept import detection_ids, read_kept
 from tests.support.lares import Lares, Refused
 from tests.support.waiting import until
@@ -33,7 +37,7 @@ STORED = """query($after: String, $cameras: [ID!]) {
 KILL_SECONDS = 6.0
 # Habits and the vehicles that stand there depend on the order of the log. After a restart a live photo waits
 # only 1.5 s for those that are found then, so on a busy machine it could come before them, in some runs.
-ORDERED = (DRIVE_CAMERA, GATE_CAMERA)
+ORDERED = (DRIVE_CAMERA, GATE_CAMERA, CLIP_CAMERA)
 
 
 class Kills:
@@ -67,9 +71,10 @@ class FaultCounts:
     """How often each fault happened.
 
     `kills` counts all kills, `while_ready` those while Lares was ready, `while_assessing` those while the
-    model worked, `while_arriving` those before the last photo was dropped, and `while_amending` those between
-    the first amendment and the last. `requested_before_a_kill` counts the requests that the store accepted
-    before the last kill, and `failed_attempts` the attempts that failed because of the model.
+    model worked, `while_arriving` those before the last photo was dropped, `while_amending` those between
+    the first amendment and the last, and `while_rendering` those while a rendition was waited for.
+    `requested_before_a_kill` counts the requests that the store accepted before the last kill, and
+    `failed_attempts` the attempts that failed because of the model.
     """
 
     kills: int = 0
@@ -77,6 +82,7 @@ class FaultCounts:
     while_assessing: int = 0
     while_arriving: int = 0
     while_amending: int = 0
+    while_rendering: int = 0
     requested_before_a_kill: int = 0
     failed_attempts: int = 0
 
@@ -130,6 +136,7 @@ async def _run_photos(
     lares.cameras.mkdir(parents=True)
     lares.start()
     subscriber, requester = Subscriber(lares), Requester(lares, requests)
+    renditions = RenditionRequester(lares)
     amender = Amender(lares, drops, AMENDED, str(PERSON_ID))
     arriving = kills.count * KILL_SECONDS if kills else 0.0
     dropping = asyncio.create_task(_tell_and_drop(lares, household, drops, amender, arriving))
@@ -143,12 +150,14 @@ async def _run_photos(
             faults.while_assessing += model.assessing > 0
             faults.while_arriving += not dropping.done()
             faults.while_amending += amender.is_at_work
+            faults.while_rendering += renditions.waiting is not None
             faults.requested_before_a_kill = len(requester.acknowledged)
             await _gone(lares)
             lares.start()
         await lares.ready()
         await dropping
         await requester.done()
+        await renditions.done()
         await lares.idle()
         head = int((await lares.graphql("{ status { store { sequence } } }"))["status"]["store"]["sequence"])
         await subscriber.caught_up(head)
@@ -176,6 +185,7 @@ async def _run_photos(
         dropping.cancel()
         await subscriber.close()
         await requester.close()
+        await renditions.close()
         await asyncio.gather(dropping, return_exceptions=True)
         await lares.close()
 
@@ -207,14 +217,16 @@ async def _drop_all(lares: Lares, drops: list[Drop], seconds: float) -> None:
     """Drops the photos of each camera with many events in their order, and those of the other cameras at the
     same time, in at least so many seconds. Those of the porch are the amender's."""
     in_order = {
-        camera: [drop for drop in drops if drop.camera == camera]
-        for camera in (LONG_CAMERA, DRIVE_CAMERA, GATE_CAMERA)
+        camera: [drop for drop in drops if drop.camera == camera] for camera in (LONG_CAMERA, *ORDERED)
     }
     others = [drop for drop in drops if drop.camera not in (*in_order, PORCH_CAMERA)]
 
     async def drop_others() -> None:
         for drop in others:
-            await asyncio.to_thread(drop.put, lares.cameras)
+            if drop.is_upload:
+                await persist(partial(upload, lares, drop))
+            else:
+                await asyncio.to_thread(drop.put, lares.cameras)
             await asyncio.sleep(max(0.3, seconds / len(others)))
 
     async def drop_in_order(own: list[Drop]) -> None:

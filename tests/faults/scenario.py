@@ -1,4 +1,4 @@
-"""The photos of a fault run: their content, their capture times and their order."""
+"""The photos and clips of a fault run: their content, their capture times and their order."""
 
 import os
 import random
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.clips import make_clip, walker_scene
 from tests.support.photos import renumbered
 
 # 2026-01-05 12:00:00 UTC; without EXIF, the capture time is the file's mtime.
@@ -14,6 +15,10 @@ HOUR, DAY = 3600.0, 86_400.0
 LONG_CAMERA, FLAWED_CAMERA = "long", "flawed"
 # A vehicle comes and goes on the drive; people come through the gate, and stand on the porch.
 DRIVE_CAMERA, GATE_CAMERA, PORCH_CAMERA = "drive", "gate", "porch"
+# Of clips: one in a folder with a snapshot of the same scene before it and another one after it, and one that
+# is uploaded.
+CLIP_CAMERA, UPLOADING_CAMERA = "yard", "uploading"
+CLIP_SECONDS, CLIP_FPS = 4, 10
 SINGLE = "only.jpg"
 
 
@@ -36,6 +41,14 @@ def _without_quantization_tables(content: bytes) -> bytes:
     return content.replace(b"\xff\xdb", b"\xff\xef")
 
 
+def _with_noise(content: bytes) -> bytes:
+    """Replaces the second half of a clip, in which its index lies as well as pictures, except for its last
+    bytes."""
+    half = len(content) // 2
+    return content[:half] + random.Random(half).randbytes(len(content) - half - 4) + content[-4:]
+
+
+CLIP_FLAW = Flaw("CORRUPT", _with_noise, found_by_ingest=True)
 FLAWS = (
     Flaw("ZERO_BYTE", lambda _: b"", found_by_ingest=True),
     Flaw("TRUNCATED", lambda content: content[: len(content) // 2], found_by_ingest=True),
@@ -45,7 +58,8 @@ FLAWS = (
 
 @dataclass(frozen=True)
 class Drop:
-    """One photo that is dropped into its camera's folder.
+    """One photo or clip that is dropped into its camera's folder, or uploaded. A clip is not changed by its
+    serial number.
 
     A `late` photo is dropped after all earlier photos of its camera are in the store, and the next one after
     that.
@@ -58,6 +72,8 @@ class Drop:
     serial: int
     late: bool = False
     flaw: Flaw | None = None
+    is_clip: bool = False
+    is_upload: bool = False
 
     @property
     def path(self) -> str:
@@ -70,16 +86,18 @@ class Drop:
 
     def content(self) -> bytes:
         """Returns the sample with its serial number, which makes it a different photo, and with its flaw."""
-        valid = renumbered(self.sample, self.serial)
+        valid = self.sample.read_bytes() if self.is_clip else renumbered(self.sample, self.serial)
         return self.flaw.apply(valid) if self.flaw else valid
 
     def put(self, cameras: Path) -> None:
-        """Moves the photo into its camera's folder, complete, with its capture time."""
+        """Moves it into its camera's folder, complete, with its capture time: a clip is written until its
+        end."""
         folder = cameras / self.camera
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{self.name}.part"
         partial.write_bytes(self.content())
-        os.utime(partial, (self.captured_at, self.captured_at))
+        written_at = self.captured_at + (CLIP_SECONDS if self.is_clip else 0)
+        os.utime(partial, (written_at, written_at))
         partial.rename(folder / self.name)
 
 
@@ -162,6 +180,28 @@ def porch_visits(person: Path, count: int, began: float) -> list[Drop]:
     """Returns two photos for each visit, in order of capture."""
     moments = [began + 60 * number + second for number in range(count) for second in (0, 2)]
     return _in_order(PORCH_CAMERA, [(at, person) for at in moments], 60_000)
+
+
+def clips(person: Path, folder: Path) -> list[Drop]:
+    """Returns clips in the folder of a camera with photos between them, in order of capture, an upload, and a
+    flawed one. The clips are made in this folder."""
+    made = [
+        make_clip(
+            folder / f"clip-{number}.mp4",
+            walker_scene(CLIP_SECONDS, fps=CLIP_FPS, walks=(0.5 * number, CLIP_SECONDS)),
+            fps=CLIP_FPS,
+            gop=CLIP_FPS,
+        )
+        for number in range(4)
+    ]
+    return [
+        Drop(CLIP_CAMERA, "000.jpg", person, START - 2, 70_000),
+        Drop(CLIP_CAMERA, "001.mp4", made[0], START, 70_001, is_clip=True),
+        Drop(CLIP_CAMERA, "002.jpg", person, START + 6, 70_002),
+        Drop(CLIP_CAMERA, "003.mp4", made[1], START + 60, 70_003, is_clip=True),
+        Drop(UPLOADING_CAMERA, "clip.mp4", made[2], START, 80_000, is_clip=True, is_upload=True),
+        Drop(FLAWED_CAMERA, "clip.mp4", made[3], START, 30_999, flaw=CLIP_FLAW, is_clip=True),
+    ]
 
 
 def _in_order(camera: str, moments: list[tuple[float, Path]], serial: int) -> list[Drop]:

@@ -14,7 +14,7 @@ from tests.support.lares import CHANNELS
 @pytest.mark.timeout(900)
 async def test_kills_change_nothing(tmp_path: Path) -> None:
     home = household()
-    drops = scenario(cameras=5, photos=16, seed=7, home=home)
+    drops = scenario(cameras=5, photos=16, seed=7, home=home, folder=tmp_path)
     requests = make_requests(drops, silent=0)
     kills = {channel: Kills(2, random.Random(7)) for channel in CHANNELS}
     found = await compare(tmp_path, home, drops, requests, kills, "take")
