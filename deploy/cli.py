@@ -30,7 +30,7 @@ Lares is ready.
   cameras     {cameras}
   API key     {key}
 
-Next: copy a photo into {cameras}/front-door/, or run `make demo` in another terminal.
+Next: copy a photo or a clip into {cameras}/front-door/, or run `make demo` in another terminal.
 Stop with Ctrl-C.
 """
 

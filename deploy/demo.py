@@ -12,7 +12,7 @@ from deploy.samples import CLIP_PHOTOS, sample_photos
 from lares.reason.v1.assessment_pb2 import Severity
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1 import event_service_pb2_grpc as events_rpc
-from lares.store.v1.event_pb2 import EventStatus
+from lares.store.v1.event_pb2 import Event, EventStatus
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.config import Config
 from mesh.processes.sandbox import Sandbox
@@ -41,6 +41,7 @@ async def show(config: Config, camera: str) -> None:
         else:
             print('No clip is shown: `pip install "lares[clips]"` is missing.')
         print(f"Copying {len(photos)} photos into {folder}, one every {PAUSE_SECONDS:g} s.")
+        clip_events = set[str]()
         dropping = asyncio.create_task(_drop(photos, folder, clip, clip_folder))
         try:
             async with asyncio.timeout(len(photos) * PAUSE_SECONDS + AFTER_SECONDS):
@@ -48,7 +49,8 @@ async def show(config: Config, camera: str) -> None:
                 async for answer in stream(stub.WatchEvents, request, headers=key):
                     print(line(answer.change), flush=True)
                     event = answer.change.event
-                    if event.camera_name == clip_folder.name and event.HasField("assessment"):
+                    if event.id not in clip_events and _is_assessed_event_of(clip_folder, event):
+                        clip_events.add(event.id)
                         print(clip_command(config, event.id), flush=True)
         except TimeoutError:
             print("Done. The events are kept: query `events` in GraphQL.")
@@ -83,6 +85,10 @@ def _put(content: bytes, folder: Path, name: str) -> None:
     partial = folder / f".{uuid4().hex}.part"
     partial.write_bytes(content)
     partial.rename(folder / f"{time.time():.0f}-{name}")
+
+
+def _is_assessed_event_of(folder: Path, event: Event) -> bool:
+    return event.camera_name == folder.name and event.HasField("assessment")
 
 
 def clip_command(config: Config, event_id: str) -> str:

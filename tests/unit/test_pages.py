@@ -105,11 +105,17 @@ def test_the_queries_in_the_readme_are_valid() -> None:
     text = (pages.ROOT / "README.md").read_text()
     written = re.findall(r"```graphql\n(.*?)```", text, re.DOTALL)
     sent = [json.loads(body)["query"] for body in re.findall(r"-d '(\{.*?\})'", text, re.DOTALL)]
-    assert len(written) == 5
+    assert len(written) == 6
     assert len(sent) == 2
     schema = make_schema()._schema
     for query in [*written, *sent]:
         assert validate(schema, parse(query)) == [], query
+
+
+def test_the_queries_of_the_page_about_clips_are_valid() -> None:
+    text = (pages.ROOT / "docs/clips.md").read_text()
+    (query,) = re.findall(r"```graphql\n(.*?)```", text, re.DOTALL)
+    assert validate(make_schema()._schema, parse(query)) == []
 
 
 def test_links_between_pages_are_valid() -> None:
