@@ -20,7 +20,7 @@ help:  ## Print this list.
 run: .venv/.installed  ## Start Lares with its own PostgreSQL and Kafka.
 	@exec $(BIN)/lares up
 
-demo: .venv/.installed  ## Put sample photos into a camera's folder of the running Lares and print the events.
+demo: .venv/.installed  ## Put sample photos and a clip into folders of the running Lares and print the events.
 	@exec $(BIN)/lares demo
 
 test: .venv/.installed $(TRITON)  ## Run every test, on a real Kafka and a real PostgreSQL.

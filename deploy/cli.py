@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     config.set_defaults(run=lambda config, _: print_config(config))
 
     demo = commands.add_parser(
-        "demo", parents=[home], help="put sample photos into the folder of a camera of a running Lares"
+        "demo", parents=[home], help="put sample photos and a clip into folders of a running Lares"
     )
     demo.add_argument("--camera", default="demo", help="name of the camera's folder (demo)")
     demo.set_defaults(run=_demo)

@@ -20,7 +20,7 @@ from tests.faults.amendments import ENTRY_DELAY
 from tests.faults.household import AMENDED, AT_FIRST, PERSON_ID, SCHEDULED, Household
 from tests.faults.reassessments import Request, make_requests
 from tests.faults.renditions import KINDS
-from tests.faults.run import Kills, RunResult, run_photos
+from tests.faults.run import RENDERING, Kills, RunResult, run_photos
 from tests.faults.scenario import (
     DRIVE_CAMERA,
     GATE_CAMERA,
@@ -173,7 +173,14 @@ def problems_of_kills(
     while_working = faults.while_assessing and faults.while_arriving >= faults.kills // 3
     # With a few kills none may have come at the right time.
     while_amending = faults.while_amending or faults.kills < 5
-    if not (while_amending and faults.while_ready and while_working and faults.requested_before_a_kill):
+    while_rendering = faults.while_rendering or faults.kills <= RENDERING
+    if not (
+        while_amending
+        and while_rendering
+        and faults.while_ready
+        and while_working
+        and faults.requested_before_a_kill
+    ):
         wrong.append(f"a fault did not happen: {faults}")
     if killed.channel != channel:
         wrong.append(f"the services called each other through {killed.channel}")

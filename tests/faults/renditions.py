@@ -27,13 +27,17 @@ KINDS = (RENDITION_KIND_FRAMES, RENDITION_KIND_EVENT_CLIP, RENDITION_KIND_EVENT_
 
 
 class RenditionRequester:
-    """Asks for the frames of the only clip of a camera, and for the clip and the preview of its only event.
-    `waiting` is the kind that is being asked for now."""
+    """Asks for the frames of the only clip of a camera, and for the clip and the preview of its only event,
+    from `begin` on. `is_waiting` means that one of them has been asked for and is not ready."""
 
     def __init__(self, lares: Lares) -> None:
         self._lares = lares
-        self.waiting: RenditionKind.ValueType | None = None
+        self.is_waiting = False
+        self._begun = asyncio.Event()
         self._task = asyncio.create_task(self._request_all())
+
+    def begin(self) -> None:
+        self._begun.set()
 
     async def done(self) -> None:
         """Waits until all are ready. Raises AssertionError if one has failed."""
@@ -44,9 +48,9 @@ class RenditionRequester:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _request_all(self) -> None:
+        await self._begun.wait()
         for kind in KINDS:
             await persist(lambda kind=kind: self._try(kind))  # type: ignore[misc]
-        self.waiting = None
 
     async def _try(self, kind: RenditionKind.ValueType) -> bool:
         """Returns whether it is ready. It is asked for once no frame joins the event any more."""
@@ -64,11 +68,12 @@ class RenditionRequester:
                 listed = await MediaServiceStub(channel).ListMedia(request, metadata=metadata, timeout=5)
                 (clip,) = listed.media
                 subject = clip.media.id
-            self.waiting = kind
+            self.is_waiting = True
             wanted = RequestRenditionRequest(kind=kind, subject_id=subject, wait=Duration(seconds=2))
             answer = await RenditionServiceStub(channel).RequestRendition(
                 wanted, metadata=metadata, timeout=15
             )
         rendition = answer.rendition
         assert rendition.state != RENDITION_STATE_FAILED, rendition.failure
-        return rendition.state == RENDITION_STATE_READY
+        self.is_waiting = rendition.state != RENDITION_STATE_READY
+        return not self.is_waiting

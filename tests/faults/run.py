@@ -38,20 +38,30 @@ KILL_SECONDS = 6.0
 # Habits and the vehicles that stand there depend on the order of the log. After a restart a live photo waits
 # only 1.5 s for those that are found then, so on a busy machine it could come before them, in some runs.
 ORDERED = (DRIVE_CAMERA, GATE_CAMERA, CLIP_CAMERA)
+# The kill, counted from 0, that happens while a rendition is waited for.
+RENDERING = 3
 
 
 class Kills:
     """Kills all of Lares `count` times with kill -9, alternately during its start and while it works.
 
     The first kill interrupts the very first start. The second one happens after a reassessment was requested
-    and while the model works. The times of the others are random.
+    and while the model works, the fourth one while a rendition is waited for. The times of the others are
+    random.
     """
 
     def __init__(self, count: int, chance: random.Random) -> None:
         self.count = count
         self._chance = chance
 
-    async def wait_for_next(self, lares: Lares, index: int, requester: Requester, model: FlakyModel) -> bool:
+    async def wait_for_next(
+        self,
+        lares: Lares,
+        index: int,
+        requester: Requester,
+        renditions: RenditionRequester,
+        model: FlakyModel,
+    ) -> bool:
         """Waits until the next kill is due. Returns whether Lares is ready."""
         if index % 2 == 0:
             await asyncio.sleep(self._chance.uniform(0.2, 5.0))
@@ -61,6 +71,10 @@ class Kills:
         await lares.ready()
         if index == 1:
             await until(lambda: requester.acknowledged and model.assessing, 120, lares.tail)
+        elif index == RENDERING:
+            renditions.begin()
+            await until(lambda: renditions.is_waiting, 120, lares.tail)
+            await asyncio.sleep(self._chance.uniform(0.0, 0.5))
         else:
             await asyncio.sleep(self._chance.uniform(0.0, 5.0))
         return True
@@ -144,19 +158,20 @@ async def _run_photos(
     try:
         for index in range(kills.count if kills else 0):
             assert kills is not None
-            faults.while_ready += await kills.wait_for_next(lares, index, requester, model)
+            faults.while_ready += await kills.wait_for_next(lares, index, requester, renditions, model)
             lares.kill()
             faults.kills += 1
             faults.while_assessing += model.assessing > 0
             faults.while_arriving += not dropping.done()
             faults.while_amending += amender.is_at_work
-            faults.while_rendering += renditions.waiting is not None
+            faults.while_rendering += renditions.is_waiting
             faults.requested_before_a_kill = len(requester.acknowledged)
             await _gone(lares)
             lares.start()
         await lares.ready()
         await dropping
         await requester.done()
+        renditions.begin()
         await renditions.done()
         await lares.idle()
         head = int((await lares.graphql("{ status { store { sequence } } }"))["status"]["store"]["sequence"])

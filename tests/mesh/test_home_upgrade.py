@@ -5,10 +5,12 @@ letters, and unread records on all four topics. See tests/homes.
 """
 
 import hashlib
+import io
 from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+from PIL import Image
 
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1.event_pb2 import Event
@@ -18,6 +20,7 @@ from tests.homes.home import SETTINGS, golden, unpack
 from tests.homes.outcome import by_todays_rules, differences, read_first_names, read_outcome
 from tests.support.jobs_left import jobs_left
 from tests.support.lares import Lares, running_lares
+from tests.support.rendered_clips import fetched
 from tests.support.scripted_llm import scripted
 
 
@@ -97,3 +100,19 @@ async def test_every_photo_is_still_there(lares: Lares) -> None:
     for id, media in golden()["media"].items():
         answer = await lares.get(f"/media/{id}")
         assert hashlib.sha256(answer.content).hexdigest() == media["sha256"]
+
+
+async def test_its_photos_are_frames_and_its_events_have_previews(lares: Lares) -> None:
+    """What its own code did not know."""
+    query = """{ events(first: 1) { edges { node { clipUrl previewUrl
+      media { id kind durationSeconds playableUrl frames { index } } } } } }"""
+    (edge,) = (await lares.graphql(query))["events"]["edges"]
+    event = edge["node"]
+    for media in event["media"]:
+        id = media.pop("id")
+        photo = {"kind": "PHOTO", "durationSeconds": None, "playableUrl": None, "frames": [{"index": 0}]}
+        assert media == photo, id
+    assert event["clipUrl"] is None
+    preview = await fetched(lares, event["previewUrl"])
+    with Image.open(io.BytesIO(preview.content)) as animation:
+        assert animation.format == "WEBP"

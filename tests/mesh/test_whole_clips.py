@@ -5,14 +5,12 @@ import asyncio
 import hashlib
 import io
 import os
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +19,7 @@ from lares.ingest.v1.ingest_service_pb2 import UploadHeader, UploadMediaRequest
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from tests.support.clips import Picture, make_clip, walker_scene
 from tests.support.lares import Lares, running_lares
-from tests.support.rendered_clips import Seen, seen
+from tests.support.rendered_clips import Seen, fetched, seen
 
 SIZE, FPS, SECONDS = (640, 360), 10, 5
 CHUNK = 2**20
@@ -116,26 +114,15 @@ async def only_event(lares: Lares, camera: str) -> dict[str, Any]:
     return event
 
 
-async def made(lares: Lares, path: str, seconds: float = 60) -> httpx.Response:
-    """Asks for something that is made when it is asked for, until it is there."""
-    deadline = time.monotonic() + seconds
-    while (answer := await lares.get(path)).status_code == 202:
-        assert answer.json()["state"] == "WAITING"
-        assert time.monotonic() < deadline, f"{path} is not made: {answer.text}\n{lares.tail()}"
-        await asyncio.sleep(float(answer.headers["retry-after"]))
-    assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
-    return answer
-
-
 async def picture(lares: Lares, path: str) -> Picture:
-    answer = await made(lares, path)
+    answer = await fetched(lares, path)
     assert answer.headers["content-type"] == "image/jpeg"
     with Image.open(io.BytesIO(answer.content)) as opened:
         return np.asarray(opened.convert("RGB"))
 
 
 async def played(lares: Lares, path: str, folder: Path, content_type: str = "video/mp4") -> Seen:
-    answer = await made(lares, path)
+    answer = await fetched(lares, path)
     assert answer.headers["content-type"] == content_type
     file = folder / "answer"
     file.write_bytes(answer.content)
@@ -196,7 +183,7 @@ async def test_a_clip_of_each_container(lares: Lares, kind: Kind, tmp_path: Path
     assert (cut.codec, cut.size) == (kind.codec, SIZE)
     assert cut.times[0] == pytest.approx(0, abs=0.05)
     assert cut.times[-1] == pytest.approx(SECONDS, abs=0.2)
-    preview = await made(lares, event["previewUrl"])
+    preview = await fetched(lares, event["previewUrl"])
     assert preview.headers["content-type"] in ("image/webp", "image/gif")
     with Image.open(io.BytesIO(preview.content)) as animation:
         assert getattr(animation, "n_frames", 1) == len(with_person)

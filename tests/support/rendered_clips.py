@@ -1,15 +1,19 @@
-"""What the tests of renditions look at in a rendered clip."""
+"""What the tests of renditions look at in a rendered clip, and how they get one."""
 
+import asyncio
 import os
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from detect_svc.rendering.output_file import OutputFile, Parts
+from tests.support.lares import Lares
 
 MAX_BYTES = 2**26
 MAX_PIXELS = 10**8
@@ -75,3 +79,14 @@ def seen(path: Path) -> Seen:
 def begins_with_index(path: Path) -> bool:
     content = path.read_bytes()
     return 0 < content.find(b"moov") < content.find(b"mdat")
+
+
+async def fetched(lares: Lares, path: str, seconds: float = 60) -> httpx.Response:
+    """Asks for something that is made when it is asked for, until it is there."""
+    deadline = time.monotonic() + seconds
+    while (answer := await lares.get(path)).status_code == 202:
+        assert answer.json()["state"] == "WAITING"
+        assert time.monotonic() < deadline, f"{path} is not made: {answer.text}\n{lares.tail()}"
+        await asyncio.sleep(float(answer.headers["retry-after"]))
+    assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
+    return answer
