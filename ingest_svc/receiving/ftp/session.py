@@ -64,10 +64,6 @@ class Receiver(DTPHandler):
         self._ended = False
         super().__init__(sock, cmd_channel)
 
-    def enable_receiving(self, _type: str, cmd: str) -> None:
-        # In ASCII, line ends would be changed. Many cameras send pictures without TYPE I.
-        super().enable_receiving("i", cmd)
-
     def recv(self, buffer_size: int) -> bytes:
         try:
             data: bytes = self.socket.recv(buffer_size)
@@ -82,6 +78,7 @@ class Receiver(DTPHandler):
         return data
 
     def handle_read(self) -> None:
+        """Changes no line ends: many cameras send pictures without TYPE I."""
         try:
             chunk = self.recv(self.ac_in_buffer_size)
         except _RetryError:

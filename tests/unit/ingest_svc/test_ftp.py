@@ -84,6 +84,18 @@ async def test_with_a_certificate_nothing_goes_without_tls(harness: IngestHarnes
     assert files(harness) == {}
 
 
+async def test_what_was_said_before_tls_does_not_count(harness: IngestHarness, tmp_path: Path) -> None:
+    def work() -> str:
+        with ftp.client() as client:
+            assert isinstance(client, FTP_TLS)
+            client.login("porch", "porch-password", secure=False)
+            client.auth()
+            return refused(lambda c: c.sendcmd("PASV"))(client)
+
+    async with receiving(harness, write_certificate(tmp_path), ftp_plaintext=True) as ftp:
+        assert (await asyncio.to_thread(work)).startswith("530")
+
+
 async def test_old_versions_of_tls_are_refused(harness: IngestHarness, tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
