@@ -32,7 +32,7 @@ class ClipWorker:
         self._detector, self._model, self._decoders = detector, model, decoders
 
     async def detect(self, media: Media, path: Path, is_wanted: Callable[[], bool]) -> MediaDetected:
-        """`is_wanted` is asked before each frame, because a clip may take minutes.
+        """`is_wanted` is asked before each look at a frame, because a clip may take minutes.
 
         Raises what `ClipDecoders.decoding` and `Detector.detect` raise, except that it waits while the
         detector is not available; Invalid TOO_MANY_FINDINGS; and Unavailable NOT_WANTED."""
@@ -46,9 +46,7 @@ class ClipWorker:
                         frame = await anext(frames, None)
                     if frame is None:
                         return
-                    if not is_wanted():
-                        raise Unavailable("nobody wants this clip any more", "NOT_WANTED")
-                    found.append(await self._look_at(frame))
+                    found.append(await self._look_at(frame, is_wanted))
 
             # As many at a time as keep the detector busy. They may end in any order.
             async with task_group() as group:
@@ -60,9 +58,11 @@ class ClipWorker:
             raise Invalid(f"{sum(len(one.detections) for one in found)} findings", "TOO_MANY_FINDINGS")
         return message
 
-    async def _look_at(self, frame: ClipFrame) -> Frame:
+    async def _look_at(self, frame: ClipFrame, is_wanted: Callable[[], bool]) -> Frame:
         attempts = 0
         while True:
+            if not is_wanted():
+                raise Unavailable("nobody wants this clip any more", "NOT_WANTED")
             try:
                 found = await self._detector.detect(frame.picture)
                 break

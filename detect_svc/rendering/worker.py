@@ -1,4 +1,4 @@
-"""The media worker: makes the renditions that are due, one after another, and publishes what came of them."""
+"""The media worker: makes the renditions that are due, and publishes what came of them."""
 
 import asyncio
 import math
@@ -29,6 +29,8 @@ from mesh.visible_text import without_addresses
 log = structlog.get_logger(__name__)
 
 RENDERER = "detect_svc.rendering.child:render"
+# A copy of a long clip takes many minutes, and a preview one or two seconds.
+AT_ONCE = 2
 MEMORY_BYTES = 2**30
 MAX_BYTES = 512 * 2**20
 NICE = 10
@@ -54,8 +56,8 @@ MAX_DETAIL_LENGTH = 300
 
 
 class RenderWorker:
-    """Makes one rendition at a time, in a child of its own, and publishes MediaRendered. `publish` returns
-    once the fact is durable; the content has been before.
+    """Makes each rendition in a child of its own, and publishes MediaRendered. `publish` returns once the
+    fact is durable; the content has been before.
 
     A rendition that cannot be made is a fact, too. What is away for a while (the blobs, the disk, the log)
     does not count as an attempt (see JobWorker). `max_seconds` is taken for the length of a clip that does
@@ -79,7 +81,7 @@ class RenderWorker:
         self._jobs = JobWorker(
             jobs,
             self._handle,
-            capacity=lambda: 1,
+            capacity=lambda: AT_ONCE,
             renew_seconds=min(lease_seconds / 3, PROGRESS_SECONDS),
             backoff=backoff,
         )

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
+import psutil
 import pytest
 
 from detect_svc import clip_worker as clip_worker_module
@@ -344,6 +345,38 @@ async def test_movement_that_is_no_number_is_none(tmp_path: Path, monkeypatch: p
         await stream.wait_until_done(1)
 
     assert [frame.motion_significance for frame in detected(stream, 0).frames] == [0]
+
+
+async def test_a_clip_that_waits_for_the_detector_is_left_alone_too(tmp_path: Path) -> None:
+    make_clip(tmp_path / "a", empty_scene(30), container="mp4")
+    make_clip(tmp_path / "b", empty_scene(2, size=(320, 180)), container="mp4")
+    stream, detector = FakeStream(), FakeDetector()
+    detector.results[SIZE] = Unavailable("away", "DETECTOR_AWAY")
+
+    async with running(stream, detector, tmp_path):
+        stream.put("a", "b", change=is_clip)
+        await until(lambda: len(detector.requested) > 2 * detector.photos_in_flight)
+        stream.moved.add("a")
+        await stream.wait_until_done(1)
+
+    assert stream.order == [1]
+
+
+async def test_a_stop_waits_for_no_clip(tmp_path: Path) -> None:
+    """Its decoder ends, and nothing is published of it."""
+    make_clip(tmp_path / "a", walker_scene(130), container="mp4")
+    stream, detector = FakeStream(), FakeDetector()
+    detector.gates[SIZE] = asyncio.Event()  # never set
+
+    async with asyncio.timeout(90):
+        async with running(stream, detector, tmp_path) as decoders:
+            stream.put("a", "a", change=is_clip)
+            await until(lambda: detector.busy == detector.photos_in_flight)
+            pids = decoders.pids
+
+    assert pids
+    assert not any(map(psutil.pid_exists, pids))
+    assert stream.order == []
 
 
 async def test_clips_that_belong_to_somebody_else_now_are_left_alone(tmp_path: Path) -> None:
