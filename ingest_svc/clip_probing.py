@@ -64,7 +64,8 @@ class ClipProbe:
             return answer
         try:
             header = _header(answer, container)
-        except (KeyError, TypeError, ValueError):  # a child that is under foreign control, perhaps
+        except (KeyError, TypeError, ValueError, OverflowError):
+            # The child may be under foreign control.
             log.warning("a clip's header makes no sense", answer=str(answer)[:300])
             return RejectionCause(RejectReason.CORRUPT, "the clip's header makes no sense")
         return self._checked(header)
@@ -106,7 +107,7 @@ def clip_times(header: MediaHeader) -> ClipTimes | None:
 
 
 def _header(answer: dict[str, Any], container: ClipContainer) -> MediaHeader:
-    """Raises KeyError, TypeError or ValueError if the answer is not what a child answers."""
+    """Raises KeyError, TypeError, ValueError or OverflowError if the answer is not what a child answers."""
     width, height = int(answer["width"]), int(answer["height"])
     rotation, codec = int(answer["rotation"]), str(answer["codec"])
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE) or rotation not in (0, 90, 180, 270):
