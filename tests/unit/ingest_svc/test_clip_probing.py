@@ -44,14 +44,19 @@ async def test_an_answer_is_a_header() -> None:
 INFINITE, NO_NUMBER = float("inf"), float("nan")
 
 
+NONSENSE: dict[str, list[object]] = {
+    "width": [0, -1, 10**9, INFINITE, NO_NUMBER, "wide", None, []],
+    "length_ms": [INFINITE, NO_NUMBER, "long", {}],
+    "rotation": [45, INFINITE, "up"],
+    "codec": ["", "x" * 10**6, "h264\r\n", None],
+    "frame_rate": ["fast", None, []],
+}
+
+
 @pytest.mark.parametrize(
     "answer",
     [
-        *({**ANSWER, "width": width} for width in (0, -1, 10**9, INFINITE, NO_NUMBER, "wide", None, [])),
-        *({**ANSWER, "length_ms": length} for length in (INFINITE, NO_NUMBER, "long", {})),
-        *({**ANSWER, "rotation": rotation} for rotation in (45, INFINITE, "up")),
-        *({**ANSWER, "codec": codec} for codec in ("", "x" * 10**6, "h264\r\n", None)),
-        *({**ANSWER, "frame_rate": rate} for rate in ("fast", None, [])),
+        *({**ANSWER, field: value} for field, values in NONSENSE.items() for value in values),
         {},
         [],
         None,
