@@ -30,6 +30,8 @@ from store_svc.times import stamp
 # While authentication is off, all callers are one, and nobody can take another one's turn.
 MAX_WAITING, MAX_OF_CALLER = 20, 1
 TOO_MANY = "TOO_MANY_RENDITIONS"
+# How many requests wait for their turn: each of them asks the database again after each rendition.
+MAX_IN_LINE = 40
 # How often to look while another process may have recorded the rendition.
 POLL_SECONDS = 0.5
 # The advisory lock of a transaction that adds a rendition.
@@ -73,14 +75,15 @@ class RenditionRequests:
         self._blobs = blobs
         self._signals = signals
         self._clock = clock
+        self._in_line = 0  # requests that wait for their turn
 
     async def request(self, kind: int, subject_id: str, timeout: float) -> Rendition:
         """Returns the rendition of the subject as it is now, after waiting for it for up to `timeout`
         seconds. Has it made if there is none.
 
         If it would have to be made while the caller's last one is being made, or MAX_WAITING are, the request
-        waits for its turn first. Raises Exhausted (TOO_MANY_RENDITIONS) if that does not come in time, and
-        what `RenderInputs.plan` raises.
+        waits for its turn first. Raises Exhausted (TOO_MANY_RENDITIONS) if that does not come in time, or
+        MAX_IN_LINE wait already; and what `RenderInputs.plan` raises.
         """
         loop_time = asyncio.get_running_loop().time
         deadline = loop_time() + timeout
@@ -90,17 +93,20 @@ class RenditionRequests:
         id = parse_uuid(rendition_id(kind, input_digest(subject_id, input)))
         while True:
             upcoming = self._signals.rendered.upcoming()
+            row: Record | None = None
             try:
                 row = await self._find(id) or await self._add(id, parse_uuid(subject_id), input)
             except Exhausted as problem:
-                remaining = deadline - loop_time()
-                if problem.reason != TOO_MANY or remaining <= 0:
+                if problem.reason != TOO_MANY or loop_time() >= deadline or self._in_line >= MAX_IN_LINE:
                     raise
-            else:
-                remaining = deadline - loop_time()
-                if row["state"] != WAITING or remaining <= 0:
-                    return _message(row)
-            await wait(upcoming, min(self._signals.rendered.patience(POLL_SECONDS), remaining))
+            remaining = deadline - loop_time()
+            if row is not None and (row["state"] != WAITING or remaining <= 0):
+                return _message(row)
+            self._in_line += row is None
+            try:
+                await wait(upcoming, min(self._signals.rendered.patience(POLL_SECONDS), remaining))
+            finally:
+                self._in_line -= row is None
 
     async def _find(self, id: UUID) -> Record | None:
         """Notes that the rendition is used, if there is one.

@@ -231,8 +231,12 @@ async def test_seek_goes_back_and_ignores_earlier_deliveries(bus: Bus) -> None:
     await bus.publish(topic, *(media("cam", n) for n in range(10)))
     async with bus.consume(topic, unique("group")) as stream:
         late = await receive(stream, 8)
+        assert all(map(stream.holds, late))
         await stream.seek(0, 5)
-        assert numbers(await receive(stream, 5)) == [5, 6, 7, 8, 9]
+        again = await receive(stream, 5)
+        assert numbers(again) == [5, 6, 7, 8, 9]
+        assert all(map(stream.holds, again))
+        assert not any(map(stream.holds, late))
         for delivery in late:
             stream.done(delivery)
         assert stream.positions() == {0: 5}

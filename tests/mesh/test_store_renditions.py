@@ -248,6 +248,25 @@ class TestLimits:
             await renditions.record(await renditions.make(lease.subject_id, lease.subject_id.encode()))
         assert {each.state for each in await asyncio.gather(*asked)} == {READY}
 
+    async def test_the_line_is_bounded(
+        self, renditions: RenditionStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rendition_requests, "MAX_IN_LINE", 2)
+        clips = await self.clips(renditions, 3)
+        first = await renditions.request(FRAMES, CLIP)
+        asked = [asyncio.create_task(renditions.request(FRAMES, clip, timeout=3600)) for clip in clips]
+        done, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert [isinstance(task.exception(), Exhausted) for task in done] == [True]
+        assert len(waiting) == 2
+        await renditions.record(await renditions.make(first.id, b"made"))
+        for _ in waiting:
+            while not (leases := await renditions.take()):
+                await asyncio.sleep(0.01)
+            await renditions.record(
+                await renditions.make(leases[0].subject_id, leases[0].subject_id.encode())
+            )
+        assert {task.result().state for task in (await asyncio.wait(waiting))[0]} == {READY}
+
     async def test_without_authentication_nobody_takes_anothers_turn(
         self, renditions: RenditionStore
     ) -> None:
