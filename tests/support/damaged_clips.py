@@ -43,7 +43,7 @@ def damaged_clips(folder: Path, longest: int) -> list[DamagedClip]:
         DamagedClip("100000-streams.mp4", _with_streams(100_000), NO_PICTURE),
         DamagedClip("bomb.mkv", _bomb(folder), frozenset({"TOO_MANY_PIXELS"})),
         DamagedClip("bomb-within.avi", _bomb_within(folder), NO_PICTURE | {"TOO_MANY_PIXELS"}),
-        DamagedClip("sound.mp4", _sound(folder), frozenset({"NO_PICTURE"})),
+        DamagedClip("sound.mp4", sound_only(folder / "sound.mp4"), frozenset({"NO_PICTURE"})),
         DamagedClip("encrypted.mp4", _encrypted(folder), frozenset({"ENCRYPTED"})),
         DamagedClip("text.mp4", b"\x00\x00\x00\x18ftypisom" + b"hello " * 100, NO_PICTURE | {"TRUNCATED"}),
         DamagedClip("longer-than-it-says.mkv", _too_long(folder, longest), frozenset({"TOO_LONG"})),
@@ -86,12 +86,10 @@ def _with_absurd_sizes(content: bytes) -> bytes:
 
 
 def _with_streams(count: int) -> bytes:
-    return (
-        _box(b"ftyp", b"isom" + bytes(4)) + _box(b"moov", _box(b"trak") * count) + _box(b"mdat", bytes(100))
-    )
+    return box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", box(b"trak") * count) + box(b"mdat", bytes(100))
 
 
-def _box(kind: bytes, content: bytes = b"") -> bytes:
+def box(kind: bytes, content: bytes = b"") -> bytes:
     return struct.pack(">I4s", len(content) + 8, kind) + content
 
 
@@ -124,8 +122,7 @@ def _bomb_within(folder: Path) -> bytes:
     return bytes(content)
 
 
-def _sound(folder: Path) -> bytes:
-    path = folder / "sound.mp4"
+def sound_only(path: Path) -> bytes:
     with av.open(str(path), "w") as output:
         sound = output.add_stream("aac", rate=48000, layout="mono")
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), format="fltp", layout="mono")

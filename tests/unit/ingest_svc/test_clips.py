@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 
 from ingest_svc import clip_probing, file_importer
@@ -23,6 +21,7 @@ from lares.ingest.v1.media_pb2 import CapturedAtSource, Media, MediaType
 from mesh.problems import Invalid
 from tests.support.blobs import content_of
 from tests.support.clips import make_clip
+from tests.support.damaged_clips import box, sound_only
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
 from tests.support.small_clips import KINDS, OPEN_ENDED, SECONDS, SIZE, moving_square, small_clip
@@ -179,20 +178,6 @@ async def test_names_that_are_used_again_placeholders_and_renames(harness: Inges
         await until(lambda: harness.idle)
     assert sorted(harness.paths[2:]) == ["door/clip.mkv", "door/placeholder.mp4"]
     assert harness.rejected == {}
-
-
-def box(kind: bytes, content: bytes = b"") -> bytes:
-    return struct.pack(">I4s", len(content) + 8, kind) + content
-
-
-def sound_only(path: Path) -> bytes:
-    with av.open(str(path), "w") as output:
-        sound = output.add_stream("aac", rate=48000, layout="mono")
-        samples = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), format="fltp", layout="mono")
-        samples.sample_rate = 48000
-        output.mux(sound.encode(samples))
-        output.mux(sound.encode(None))
-    return path.read_bytes()
 
 
 def sized(content: bytes, kind: bytes, size: int) -> bytes:
