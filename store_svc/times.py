@@ -28,6 +28,13 @@ def stamp(time: int | datetime) -> Timestamp:
     return Timestamp(seconds=at // SECOND, nanos=at % SECOND * 1000)
 
 
+def set_stamp(timestamp: Timestamp, at: int) -> None:
+    """Makes it the time `at` microseconds after 1970. For a field of a message, this takes half the time of
+    passing a `stamp`, which is copied."""
+    timestamp.seconds = at // SECOND
+    timestamp.nanos = at % SECOND * 1000
+
+
 def now() -> datetime:
     """The time of the wall clock."""
     return datetime.now(UTC)

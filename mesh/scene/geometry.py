@@ -23,6 +23,8 @@ def area(box: Box) -> float:
 
 def common_area(box: Box, other: Box) -> float:
     """The area that two boxes share."""
+    if box[2] <= other[0] or other[2] <= box[0]:  # most boxes lie side by side
+        return 0.0
     width = min(box[2], other[2]) - max(box[0], other[0])
     height = min(box[3], other[3]) - max(box[1], other[1])
     return width * height if width > 0 and height > 0 else 0.0

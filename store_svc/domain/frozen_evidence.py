@@ -13,7 +13,6 @@ from lares.reason.v1.evidence_pb2 import (
     Change,
     ChangeKind,
     Evidence,
-    ExpectedVisit,
     Habit,
     PastEvent,
     Person,
@@ -29,9 +28,10 @@ from store_svc.domain.evidence import EarlierEvent, sha256_of
 from store_svc.domain.house import HouseContext, KnownPerson
 from store_svc.domain.track_identity import NamedTrack
 from store_svc.domain.vehicle_memory import Vehicle
-from store_svc.times import stamp
+from store_svc.times import set_stamp, stamp
 
 MOST_BYTES = 16 * 1024  # of a body
+FOR_LEFT_OUT = 100  # of those
 MOST_PAST = 100
 MOST_CHANGES = 64
 
@@ -95,25 +95,21 @@ def freeze(
         camera_name=camera_name,
         time_zone=time_zone,
         mode=house.mode,
-        people=map(person_message, house.people),
-        present_person_ids=map(str, house.present_person_ids),
-        expected=[
-            ExpectedVisit(id=visit.id, name=visit.name, labels=visit.labels, zone_ids=visit.zone_ids)
-            for visit in house.expected
-        ],
-        site_notes=house.site_notes,
-        habits=habits,
-        changes=changes[:MOST_CHANGES],
         derivation=tracks.VERSION,
         clock_seconds=clock_seconds,
     )
+    # As arguments, lists cost much more, empty ones too, and most are empty.
+    body.people.extend(map(person_message, house.people))
+    body.present_person_ids.extend(map(str, house.present_person_ids))
+    for visit in house.expected:
+        body.expected.add(id=visit.id, name=visit.name, labels=visit.labels, zone_ids=visit.zone_ids)
+    body.site_notes.extend(house.site_notes)
+    body.habits.extend(habits)
+    body.changes.extend(changes[:MOST_CHANGES])
     for event in past:
-        body.past.add(
-            event_id=str(event.event_id),
-            started_at=stamp(event.started_at),
-            ended_at=stamp(event.ended_at),
-            detection_count=event.detections,
-        )
+        added = body.past.add(event_id=str(event.event_id), detection_count=event.detections)
+        set_stamp(added.started_at, event.started_at)
+        set_stamp(added.ended_at, event.ended_at)
     return FrozenEvidence(scene, _bytes(_limited(body)))
 
 
@@ -138,13 +134,15 @@ def _limited(body: Evidence) -> Evidence:
     something else can go: notes are for language models only, habits, expected visits and people who are
     present can only lower a score, and whom somebody has named is kept with the name. Events before, of which
     the oldest go first, can raise it."""
+    if len(body.past) <= MOST_PAST and body.ByteSize() <= MOST_BYTES - FOR_LEFT_OUT:
+        return body
     left_out = list(body.left_out)
     if len(body.past) > MOST_PAST:
         del body.past[: len(body.past) - MOST_PAST]
         left_out.append("past")
     for name, place in (("site_notes", -1), ("habits", -1), ("expected", -1), ("people", -1), ("past", 0)):
         items: Any = getattr(body, name)
-        while items and body.ByteSize() > MOST_BYTES - 100:  # the rest is for `left_out`
+        while items and body.ByteSize() > MOST_BYTES - FOR_LEFT_OUT:
             del items[place]
             if name not in left_out:
                 left_out.append(name)

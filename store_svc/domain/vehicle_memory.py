@@ -6,6 +6,7 @@ Times are microseconds since 1970 (UTC). People and animals are never remembered
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 from uuid import UUID
 
@@ -106,10 +107,9 @@ class Vehicle:
         self.looked_at = at
 
     def leaves_with(self, thing: SeenThing, at: int) -> bool:
-        """Whether this vehicle, which moves, can be it: it has just been there."""
+        """Whether this vehicle, which moves and is certain enough, can be it: it has just been there."""
         return (
             at - self.sure_at <= MOVED_TIME
-            and thing.score >= HIDING_SCORE
             and common_area(self.box, thing.box) > 0
             and not self.is_hidden_by(thing)
         )
@@ -181,21 +181,21 @@ class VehicleMemory:
         came: list[Vehicle] = []
         left: list[Vehicle] = []
         stood_before = [vehicle for vehicle in self.vehicles.values() if vehicle.stands]
+        # As all stood before this frame: what it shows changes the vehicles one after the other.
+        moving = [
+            thing for thing in seen if thing.score >= HIDING_SCORE and not _shows_one(thing, stood_before)
+        ]
         for vehicle in list(self.vehicles.values()):
             if at <= vehicle.looked_at:
                 continue
             stood = vehicle.stands
-            likest = max(
-                seen, key=lambda thing: (likeness(vehicle.box, thing.box), thing.score), default=None
-            )
-            if likest and likeness(vehicle.box, likest.box) >= SAME:
+            likest = _likest(vehicle.box, seen)
+            if likest is not None:
                 vehicle.see(likest, at, accompanied=findings > 1)
                 if vehicle.stands and not stood:
                     came.append(vehicle)
             else:
-                if any(
-                    vehicle.leaves_with(thing, at) for thing in seen if not _shows_one(thing, stood_before)
-                ):
+                if any(vehicle.leaves_with(thing, at) for thing in moving):
                     vehicle.moved_at = at
                     self.changed.add(vehicle.id)
                 if any(vehicle.is_hidden_by(thing) for thing in things) or not self._can_tell(
@@ -246,9 +246,9 @@ class VehicleMemory:
             self._drop(min(self.vehicles.values(), key=lambda each: (each.stands, each.last_at, each.id)))
 
     def _forget(self, at: int) -> None:
-        for vehicle in list(self.vehicles.values()):
-            if at - vehicle.last_at > FORGOTTEN_TIME:
-                self._drop(vehicle)
+        forgotten = [each for each in self.vehicles.values() if at - each.last_at > FORGOTTEN_TIME]
+        for vehicle in forgotten:
+            self._drop(vehicle)
 
     def _drop(self, vehicle: Vehicle) -> None:
         del self.vehicles[vehicle.id]
@@ -257,6 +257,16 @@ class VehicleMemory:
 
 def _shows_one(thing: SeenThing, vehicles: Iterable[Vehicle]) -> bool:
     return any(likeness(vehicle.box, thing.box) >= SAME for vehicle in vehicles)
+
+
+def _likest(box: Box, seen: Sequence[SeenThing]) -> SeenThing | None:
+    """What shows the vehicle in this box: the likest one, then the most certain one."""
+    likest, best = None, (SAME, -inf)
+    for thing in seen:
+        found = likeness(box, thing.box), thing.score
+        if found > best:
+            likest, best = thing, found
+    return likest
 
 
 def _distinct(left: Sequence[Vehicle]) -> list[Vehicle]:

@@ -22,8 +22,6 @@ from store_svc.recording.decided_media import DecidedFrame, DecidedMedia
 from store_svc.recording.record_fields import EARLIEST
 from store_svc.times import micros, moment
 
-_LEAST_SCORE = min(HIDING_SCORE, SEEN_SCORE)
-
 _LOAD = Statement(select(vehicles).where(one_of(vehicles.c.camera_id, "camera_ids")))
 _camera = unnested("camera", {"id": media.c.camera_id})
 # One look into an index for each camera, however many media it has.
@@ -148,11 +146,13 @@ def _keeps_vehicle(item: DecidedMedia) -> bool:
 
 
 def _things(frame: DecidedFrame) -> list[SeenThing]:
-    """The findings that can matter, those that are kept first, each in order of rank."""
+    """The findings that can matter, those that are kept first, each in order of rank: vehicles, and what is
+    certain enough to hide one."""
     things = [SeenThing(row.label, row.score, _box(row.box), row.id) for row in frame.kept]
     for found, _ in frame.dropped:
-        if found.score >= _LEAST_SCORE:
-            things.append(SeenThing(found.label, found.score, edges(found.bounding_box)))
+        score = found.score
+        if score >= HIDING_SCORE or (score >= SEEN_SCORE and found.label in VEHICLES):
+            things.append(SeenThing(found.label, score, edges(found.bounding_box)))
     return things
 
 

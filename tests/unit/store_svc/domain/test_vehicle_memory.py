@@ -392,6 +392,17 @@ class TestLog:
         assert found == expected
         assert {v.id: v for v in table} == whole.vehicles
 
+    @pytest.mark.parametrize("first", [1, 2])
+    def test_who_moves_does_not_depend_on_the_order_of_the_vehicles(self, first: int) -> None:
+        """The frame that shows the one moves its box, over a car that passes and touches the other."""
+        one, other = (0.0, 0.0, 0.2, 0.2), (0.24, 0.0, 0.44, 0.2)
+        memory = VehicleMemory([], 0, BERLIN)
+        looks(memory, *((n * 5, [kept(n * 2 + 1, one), kept(n * 2 + 2, other)]) for n in range(3)))
+        vehicles = sorted(memory.vehicles.values(), key=lambda each: each.id.int != first)
+        memory = VehicleMemory(vehicles, memory.newest_at, BERLIN)
+        looks(memory, (11, [kept(7, moved(one, 0.04)), kept(8, moved(one, 0.055))]))
+        assert memory.vehicles[UUID(int=2)].moved_at == START + 11 * MINUTE
+
     @given(FRAMES)
     def test_nothing_but_kept_vehicles_stands(self, frames: Log) -> None:
         memory = VehicleMemory([], 0, BERLIN)
