@@ -76,7 +76,7 @@ def drop(lares: Lares, camera: str, photo: bytes, at: datetime, suffix: str = ".
     """Adds a photo that was taken at this time."""
     folder = lares.cameras / camera
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{at:%Y%m%d-%H%M%S}{suffix}"
+    name = f"photo {at.timestamp():.0f}{suffix}"  # no time that would be read in the zone of the camera
     partial = folder / f".{name}.part"
     partial.write_bytes(photo)
     os.utime(partial, (at.timestamp(), at.timestamp()))

@@ -312,7 +312,7 @@ BAD_EVIDENCE: dict[str, Callable[[Evidence], object]] = {
     "a long note": lambda one: one.site_notes.append(LONG),
     "many notes": lambda one: one.site_notes.extend(["note"] * 17),
     "many zones": lambda one: one.zones.extend(Zone(id=f"zone-{n}") for n in range(40)),
-    "many tracks": lambda one: one.tracks.extend([one.tracks[0]] * 600),
+    "many tracks": lambda one: one.tracks.extend([one.tracks[0]] * 2001),
     "many habits": lambda one: one.habits.extend([Habit(label="person")] * 65),
     "many past events": lambda one: one.past.extend([PastEvent()] * 101),
 }
