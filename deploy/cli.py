@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from mesh.config import Config, as_text, load_config, setting
+from mesh.config import Config, as_text, is_password, load_config, setting
 from mesh.permissions import OF_A_KEY, Permission, short_name
 from mesh.problems import Problem
 from mesh.telemetry.logs import configure_logging
@@ -163,9 +163,15 @@ def _permission(text: str) -> Permission:
 
 
 def print_config(config: Config) -> None:
-    """Prints one setting per line, in the format of `.env`, with secrets in URLs hidden."""
+    """Prints one setting per line, in the format of `.env`, with secrets hidden; the file of a setting that
+    is given by one."""
     for name in type(config).model_fields:
-        print(f"{setting(name)}={_quoted(redacted_url(as_text(getattr(config, name))))}")
+        if file := config.files.get(name):
+            print(f"{setting(name)}_FILE={_quoted(str(file))}")
+            continue
+        value = as_text(getattr(config, name))
+        shown = "***" if value and is_password(name) else redacted_url(value)
+        print(f"{setting(name)}={_quoted(shown)}")
 
 
 def _quoted(text: str) -> str:
@@ -242,8 +248,8 @@ def _export(config: Config, options: argparse.Namespace) -> None:
 def _check(config: Config, options: argparse.Namespace) -> None:
     from deploy.model.check import check
 
-    if options.url:
-        config = config.model_copy(update={"detector_url": options.url})
+    if options.url:  # the configured token is for the configured server
+        config = load_config(detector_url=options.url, detector_token="")
     _run(check(config, options.photo, options.calls))
 
 

@@ -5,7 +5,6 @@ import ssl
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from deploy.embedded.llama import SCHEME, open_llama, parse_llama_url
 from deploy.embedded.postgres import open_postgres, require_postgres
 from mesh.blobs import open_blobs
 from mesh.bus import open_bus
-from mesh.config import Config, naming, split_address
+from mesh.config import Config, is_loopback_host, naming, split_address
 from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Check, Mesh
 from mesh.problems import Invalid
 from mesh.rpc import Channels, GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.secret import Secret
 from mesh.security import Caller, Door
 
 EMBEDDED = "embedded:"
@@ -59,10 +59,12 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         # Only this process uses the embedded Kafka. As a static member it gets its partitions back at once
         # after it was killed.
         instance = "lares" if config.bus_url == EMBEDDED else None
-        bus = await stack.enter_async_context(open_bus(bus_url, client_id="lares", instance=instance))
+        bus = await stack.enter_async_context(open_bus(bus_url.value, client_id="lares", instance=instance))
         await bus.create_topics()
         if config.bus_url == EMBEDDED:
-            addresses["kafka"] = f"{config.kafka_listen.rpartition(':')[0]}:{bus_url.rpartition(':')[2]}"
+            addresses["kafka"] = (
+                f"{config.kafka_listen.rpartition(':')[0]}:{bus_url.value.rpartition(':')[2]}"
+            )
         checks: dict[str, Check] = {"kafka": bus.check}
         if used:
             checks["blobs"] = blobs.check
@@ -109,7 +111,7 @@ async def _listen(config: Config, server: GrpcServer, keys: bool) -> dict[str, s
 
 async def _open_parts(
     config: Config, stack: AsyncExitStack, targets: Collection[str], database: bool
-) -> tuple[str, str, str]:
+) -> tuple[Secret, Secret, Secret]:
     """Starts the embedded parts concurrently. Returns the URLs of the bus, the database and the reasoner."""
     parts: dict[str, AbstractAsyncContextManager[str]] = {}
     if "reason" in targets and config.reasoner_url.startswith(SCHEME):
@@ -120,11 +122,11 @@ async def _open_parts(
         parts["database"] = open_postgres(config.home)
     starts = [stack.enter_async_context(part) for part in parts.values()]
     urls = dict(zip(parts, await _together(starts), strict=True))
-    return (
-        urls.get("bus", config.bus_url),
-        urls.get("database", config.database_url),
-        urls.get("reasoner", config.reasoner_url),
-    )
+
+    def url(part: str) -> Secret:
+        return Secret.of(urls[part]) if part in urls else config.secret(f"{part}_url")
+
+    return url("bus"), url("database"), url("reasoner")
 
 
 async def _together(starts: list[Coroutine[Any, Any, str]]) -> list[str]:
@@ -172,11 +174,7 @@ def guard_ftp(config: Config) -> None:
 
 
 def is_loopback(address: str) -> bool:
-    host, _ = split_address(address)
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback_host(split_address(address)[0])
 
 
 def client_credentials(config: Config) -> grpc.ServerCredentials | None:

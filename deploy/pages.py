@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from deploy import rules_page
 from gateway.schema import make_schema
-from mesh.config import Config, as_text, setting
+from mesh.config import Config, as_text, is_secret, setting
 from mesh.problems import Invalid
 from mesh.topics import (
     DAYS,
@@ -92,12 +92,14 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def settings() -> str:
-    rows = ((code(setting(name)), *_setting_row(field)) for name, field in Config.model_fields.items())
+    rows = ((code(setting(name)), *_setting_row(name, field)) for name, field in Config.model_fields.items())
     return table(["Setting", "Default", "Meaning"], rows)
 
 
-def _setting_row(field: FieldInfo) -> tuple[str, str]:
+def _setting_row(name: str, field: FieldInfo) -> tuple[str, str]:
     meaning = field.description or ""
+    if is_secret(name):
+        meaning += f" Or {code(setting(name) + '_FILE')}."
     if get_origin(field.annotation) is Literal:
         meaning += f" One of {', '.join(code(choice) for choice in get_args(field.annotation))}."
     return code(as_text(field.default)), meaning

@@ -2,9 +2,10 @@
 
 import codecs
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,15 @@ from pydantic_settings import (
 
 from mesh.labels import canonical, unique_by_canonical
 from mesh.problems import Conflict, Invalid
+from mesh.secret import Secret, read_secret_file
+from mesh.secret_settings import (
+    CREDENTIALS,
+    SECRET,
+    SECRET_URL,
+    SecretText,
+    SecretUrl,
+    with_credentials,
+)
 from mesh.time_zones import is_time_zone
 
 WATCHED = "person,bicycle,car,motorcycle,bus,truck,bird,cat,dog,horse,sheep,cow,bear"  # canonical COCO names
@@ -49,7 +59,7 @@ MARKS = {
 SIBLINGS = ("ingest", "detect", "reason", "store")
 # How the URL of a database, a Kafka or a blob store outside Lares begins.
 SCHEMES = {
-    "database_url": ("postgresql+asyncpg://",),
+    "database_url": ("postgresql://", "postgres://", "postgresql+asyncpg://"),
     "bus_url": ("kafka://",),
     "blobs_url": ("file:///", "s3://"),
 }
@@ -116,33 +126,60 @@ class Config(BaseSettings):
         "info", description="Lowest level that is logged."
     )
 
-    database_url: str = Field(
-        "embedded:", description="PostgreSQL: `embedded:` or `postgresql+asyncpg://...`.", repr=False
+    database_url: SecretUrl = Field(
+        "embedded:", description="PostgreSQL: `embedded:` or `postgresql://user@host/name`.", repr=False
     )
-    bus_url: str = Field(
+    database_password: SecretText = Field(
+        "", description="Password for a `LARES_DATABASE_URL` that contains none.", repr=False
+    )
+    database_ca: File | None = Field(
+        None,
+        description="CA certificates (PEM, old and new ones) that sign PostgreSQL's; without `sslmode` it is"
+        " `verify-full` then.",
+    )
+    database_pool: int = Field(
+        16, ge=2, le=500, description="Maximum number of connections of one store to PostgreSQL."
+    )
+    database_pool_seconds: Seconds = Field(
+        10, description="Maximum seconds for which a call waits for one of these connections to be free."
+    )
+    bus_url: SecretUrl = Field(
         "embedded:", description="Kafka: `embedded:` or `kafka://host:9092,...`.", repr=False
     )
-    blobs_url: str = Field(
+    bus_password: SecretText = Field(
+        "", description="Password for a `LARES_BUS_URL` that contains none.", repr=False
+    )
+    blobs_url: SecretUrl = Field(
         "",
         description="Originals: `file:///folder` or `s3://bucket/...`; empty: `media/` in the home.",
         repr=False,
     )
+    blobs_key: SecretText = Field(
+        "", description="Access key for an `s3://` URL that contains none.", repr=False
+    )
+    blobs_secret: SecretText = Field("", description="The secret of `LARES_BLOBS_KEY`.", repr=False)
     blobs_cache_bytes: int = Field(
         2 * 2**30, gt=0, description="Maximum bytes of media from `s3://` that `LARES_CACHE` holds."
     )
-    detector_url: str = Field(
+    detector_url: SecretUrl = Field(
         "litert:efficientdet-lite0",
         description="Detector: `litert:efficientdet-lite0`, `onnx:/path/model.onnx` or `triton://host:8001,.../model`.",
         repr=False,
     )
+    detector_token: SecretText = Field(
+        "", description="Token for a `triton://` URL that contains none.", repr=False
+    )
     detector_ca: File | None = Field(
         None, description="CA certificate (PEM) that signs Triton's, for `tls=true`."
     )
-    reasoner_url: str = Field(
+    reasoner_url: SecretUrl = Field(
         "rules:",
         description="`rules:`, `rules:v1` (an earlier version), `openai+http(s)://host:port/v1?model=...` or"
         " `llama:/path/model.gguf`.",
         repr=False,
+    )
+    reasoner_token: SecretText = Field(
+        "", description="Token for an `openai+http(s)://` URL that contains none.", repr=False
     )
     reasoner_ca: File | None = Field(None, description="CA certificate (PEM) that signs the LLM server's.")
 
@@ -159,7 +196,10 @@ class Config(BaseSettings):
     tls_ca: File | None = Field(
         None, description="CA certificate (PEM) that signs those of sibling services, for mutual TLS."
     )
-    allow_plaintext: bool = Field(False, description="Whether Lares may listen beyond loopback without TLS.")
+    allow_plaintext: bool = Field(
+        False,
+        description="Whether Lares may listen beyond loopback, or connect to PostgreSQL there, without TLS.",
+    )
     mesh_listen: str = Field("", description="Address for sibling services in other processes (mutual TLS).")
     peers: Annotated[dict[str, str], NoDecode] = Field(
         {}, description="Addresses of siblings in other processes: `store=host:port,ingest=host:port`."
@@ -327,6 +367,8 @@ class Config(BaseSettings):
 
     # The earlier names by which settings were given.
     _renamed: tuple[str, ...] = PrivateAttr(())
+    # The files in which settings were given.
+    _files: dict[str, Path] = PrivateAttr({})
 
     _lists = field_validator(
         "watch_classes", "watch_fast_classes", "ingest_ignore", "ingest_link_targets", mode="before"
@@ -424,10 +466,33 @@ class Config(BaseSettings):
             raise ValueError("LARES_TLS_CERT and LARES_TLS_KEY must be set together")
         return self
 
+    @model_validator(mode="after")
+    def _credentials_fit(self) -> "Config":
+        for name in CREDENTIALS:
+            self._with_credentials(name)
+        return self
+
     @property
     def renamed(self) -> dict[str, str]:
         """The settings that were given by an earlier name: that variable -> the current one."""
         return {setting(old): setting(RENAMED[old]) for old in self._renamed}
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files in which secret settings were given, by field."""
+        return dict(self._files)
+
+    def secret(self, name: str) -> Secret:
+        """A URL of CREDENTIALS with its credentials. If a file holds one of them, it can be read again."""
+        return Secret(self._with_credentials(name), lambda: self._with_credentials(name, again=True))
+
+    def _with_credentials(self, name: str, *, again: bool = False) -> str:
+        values = {field: str(getattr(self, field)) for field in (name, *CREDENTIALS[name])}
+        if again:
+            values |= {
+                field: read_secret_file(self._files[field]) for field in values.keys() & self._files.keys()
+            }
+        return with_credentials(name, values)
 
     @property
     def ftp_passive_range(self) -> range | None:
@@ -451,16 +516,25 @@ def split_address(value: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def is_loopback_host(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def load_config(**overrides: object) -> Config:
     """Reads the settings. Raises Invalid BAD_SETTING, with a line for each setting that is not valid or does
     not exist."""
     _check_env_file(Path(Config.model_config.get("env_file") or ""))  # type: ignore[arg-type]
     variables = _variables()
-    lines = [*_unknown(variables), *_set_twice(variables)]
+    files, unreadable = _secret_files(variables, overrides)
+    lines = [*_unknown(variables), *_set_twice(variables), *unreadable]
+    contents = {name: content for name, (_, content) in files.items()}
     renamed = {old: new for old, new in RENAMED.items() if old in variables}
     aliases = {new: variables[old] for old, new in renamed.items()}
     try:
-        config = Config(**(aliases | overrides))  # type: ignore[arg-type]
+        config = Config(**(aliases | contents | overrides))  # type: ignore[arg-type]
     except ValidationError as error:
         given = {new: old for old, new in renamed.items()}
         for e in error.errors():
@@ -469,7 +543,29 @@ def load_config(**overrides: object) -> Config:
     if lines:
         raise Invalid("\n".join(lines), "BAD_SETTING")
     config._renamed = tuple(renamed)
+    config._files = {name: path for name, (path, _) in files.items()}
     return config
+
+
+def _secret_files(
+    variables: Mapping[str, str], overrides: Container[str]
+) -> tuple[dict[str, tuple[Path, str]], list[str]]:
+    """The settings that are given by `LARES_..._FILE`, with the file and its content, and a line for each
+    that cannot be used."""
+    found: dict[str, tuple[Path, str]] = {}
+    lines = []
+    for name in filter(is_secret, Config.model_fields):
+        given = variables.get(f"{name}_file")
+        if not given or name in overrides:
+            continue
+        try:
+            if variables.get(name):
+                raise ValueError(f"{setting(name)} is set, too: remove one of them")
+            path = _absolute(Path(given))
+            found[name] = path, read_secret_file(path)
+        except ValueError as error:
+            lines.append(f"{setting(name)}_FILE: {error}")
+    return found, lines
 
 
 def _check_env_file(file: Path) -> None:
@@ -509,7 +605,9 @@ def _unknown(variables: Iterable[str]) -> list[str]:
     return [
         f"{setting(name)}: there is no such setting; the closest is {setting(*_closest(name))}"
         for name in sorted(variables)
-        if name not in Config.model_fields and name not in RENAMED
+        if name not in Config.model_fields
+        and name not in RENAMED
+        and not (name.endswith("_file") and is_secret(name.removesuffix("_file")))
     ]
 
 
@@ -525,6 +623,17 @@ def _set_twice(variables: Container[str]) -> list[str]:
 def _closest(name: str) -> list[str]:
     names = get_close_matches(name, [*Config.model_fields, *RENAMED], 1, cutoff=0.0)
     return [RENAMED.get(found, found) for found in names]
+
+
+def is_secret(name: str) -> bool:
+    """Whether a field may also be given by a file."""
+    field = Config.model_fields.get(name)
+    return field is not None and not {SECRET, SECRET_URL}.isdisjoint(field.metadata)
+
+
+def is_password(name: str) -> bool:
+    """Whether all of a field's value is secret."""
+    return SECRET in Config.model_fields[name].metadata
 
 
 def setting(name: str = "*") -> str:

@@ -15,6 +15,7 @@ from mesh.config import Config
 from mesh.key_verifier import KeyVerifier
 from mesh.problems import Internal, Problem
 from mesh.rpc import Channels, GrpcServer
+from mesh.secret import Secret
 from mesh.security import as_itself
 
 log = structlog.get_logger(__name__)
@@ -34,9 +35,9 @@ class Mesh:
     server: GrpcServer
     channels: Channels
     keys: KeyVerifier
-    database_url: str = ""
-    # LARES_REASONER_URL, or the address of the embedded LLM server.
-    reasoner_url: str = ""
+    # Where the database and the reasoner are, with credentials: the settings, or the embedded parts.
+    database_url: Secret = field(default_factory=lambda: Secret.of(""))
+    reasoner_url: Secret = field(default_factory=lambda: Secret.of(""))
     # No other process uses the database.
     owns_database: bool = False
     # The addresses of this process, by kind: `gateway`, `grpc`, `kafka`.

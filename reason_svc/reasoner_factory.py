@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from mesh.config import Config
 from mesh.problems import Invalid
+from mesh.secret import Secret
 from reason_svc.reasoner import Reasoner
 from reason_svc.rules.reasoner import CURRENT, VERSIONS, RulesReasoner
 
@@ -13,16 +14,18 @@ URL_FORMS = "`rules:`, `rules:v1`, `openai+http(s)://host:port/v1?model=...` or 
 
 
 @asynccontextmanager
-async def open_reasoner(config: Config, url: str) -> AsyncIterator[Reasoner]:
-    """Opens the reasoner at `url`, which is `Mesh.reasoner_url`, and closes it after the block.
+async def open_reasoner(config: Config, address: str | Secret) -> AsyncIterator[Reasoner]:
+    """Opens the reasoner at `address`, which is `Mesh.reasoner_url`, and closes it after the block.
 
     An LLM server that cannot be reached is not an error: the reasoner keeps checking it in the background.
     Raises Invalid BAD_SETTING; the message contains no credential.
     """
+    secret = Secret.of(address)
+    url = secret.value
     if url.startswith("rules:") and (name := _rules_name(url)) in VERSIONS:
         yield RulesReasoner(name)
     elif url.startswith(("openai+http://", "openai+https://")):
-        async with _open_language_model(config, url) as reasoner:
+        async with _open_language_model(config, secret) as reasoner:
             yield reasoner
     elif url.startswith("llama:"):
         # The composition root starts that server and passes its `openai+http` URL instead.
@@ -40,7 +43,7 @@ def _rules_name(url: str) -> str:
 
 
 @asynccontextmanager
-async def _open_language_model(config: Config, url: str) -> AsyncIterator[Reasoner]:
+async def _open_language_model(config: Config, url: Secret) -> AsyncIterator[Reasoner]:
     # Imported here, because only an LLM needs an HTTP client.
     from reason_svc.language_models.client import open_llm_client
     from reason_svc.language_models.health import LlmHealth
@@ -48,10 +51,11 @@ async def _open_language_model(config: Config, url: str) -> AsyncIterator[Reason
     from reason_svc.language_models.reasoner import LlmReasoner
     from reason_svc.language_models.url import parse_llm_url
 
-    endpoint, prompts = parse_llm_url(url), load_prompts()
+    endpoint, prompts = parse_llm_url(url.value), load_prompts()
     if config.reason_prompt not in prompts:
         raise Invalid(f"LARES_REASON_PROMPT must be one of {', '.join(prompts)}", "BAD_SETTING")
-    async with open_llm_client(endpoint.key, config.reasoner_ca) as client:
+    key = url.parsed(lambda text: parse_llm_url(text).key)
+    async with open_llm_client(key, config.reasoner_ca) as client:
         health = LlmHealth(client.get, endpoint)
         await health.probe()
         probing = asyncio.create_task(health.run(), name="llm health")

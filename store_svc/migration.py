@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import Connection, text
-from sqlalchemy.pool import NullPool
 
-from mesh.problems import Invalid, Unavailable
+from mesh.problems import Unavailable
+from store_svc.database.connector import Connector
 from store_svc.database.errors import problems
 from store_svc.database.pool import engine_of
 
@@ -23,15 +23,17 @@ LOCK_SECONDS = 60
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
-async def migrate(url: str) -> None:
+async def migrate(connector: Connector | str) -> None:
     """Applies the missing migrations in one transaction, under an advisory lock.
 
     Several processes may start at the same time, and one that is killed leaves the schema unchanged. Raises
     Unavailable if the database cannot be reached, and Invalid (BAD_SETTING) if the URL is wrong.
     """
     # Alembic is synchronous, so it runs in a thread, with an event loop of its own.
-    if await _revision(url) != newest():
-        await asyncio.to_thread(lambda: asyncio.run(_migrate(url)))
+    if isinstance(connector, str):
+        connector = Connector(connector)
+    if await _revision(connector) != newest():
+        await asyncio.to_thread(lambda: asyncio.run(_migrate(connector)))
 
 
 def newest() -> str:
@@ -39,9 +41,9 @@ def newest() -> str:
     return max(path.name for path in VERSIONS.glob("[0-9]*.py")).partition("_")[0]
 
 
-async def _revision(url: str) -> str | None:
+async def _revision(connector: Connector) -> str | None:
     """Returns the revision of the database, or None if it is empty. Avoids Alembic: its import is slow."""
-    engine = engine_of(url, poolclass=NullPool)
+    engine = engine_of(connector)
     try:
         with problems():
             async with engine.connect() as connection:
@@ -51,8 +53,6 @@ async def _revision(url: str) -> str | None:
                     text("SELECT version_num FROM alembic_version")
                 )
                 return revision
-    except TypeError as error:  # raised by asyncpg for an unknown parameter
-        raise Invalid(f"LARES_DATABASE_URL: {error}", "BAD_SETTING") from None
     except Unavailable as error:  # the operator is shown the cause, which clients are not
         cause = getattr(error.__cause__, "orig", error.__cause__)
         raise Unavailable(f"the database cannot be reached: {cause}", error.reason) from None
@@ -60,8 +60,8 @@ async def _revision(url: str) -> str | None:
         await engine.dispose()
 
 
-async def _migrate(url: str) -> None:
-    engine = engine_of(url, poolclass=NullPool)
+async def _migrate(connector: Connector) -> None:
+    engine = engine_of(connector)
     try:
         with problems():
             async with engine.begin() as connection:

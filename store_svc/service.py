@@ -37,6 +37,7 @@ from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import Consumer
 from store_svc.consumer_offsets import ConsumerOffsets
 from store_svc.database import Database, open_database
+from store_svc.database.connector import Connector
 from store_svc.detectors import Detectors
 from store_svc.domain.assembly import AssemblyLimits
 from store_svc.domain.job import ASSESS, RENDER
@@ -78,8 +79,15 @@ SERVICE = "store_svc"
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     """Runs the store until the block ends. Raises Unavailable if the database or the bus does not answer."""
     async with AsyncExitStack() as stack:
-        await migrate(mesh.database_url)
-        database = await stack.enter_async_context(open_database(mesh.database_url))
+        connector = Connector(
+            mesh.database_url,
+            authority=config.database_ca,
+            allow_plaintext=config.allow_plaintext or mesh.owns_database,
+        )
+        await migrate(connector)
+        database = await stack.enter_async_context(
+            open_database(connector, limit=config.database_pool, wait_seconds=config.database_pool_seconds)
+        )
         await ensure_admin_key(database, config.home / "admin.key")
         mesh.checks["postgres"] = database.check
         await ensure_detect_offsets(mesh.bus, database, ConsumerOffsets(database), INGESTED)

@@ -29,5 +29,5 @@ def open_detector(config: Config) -> AbstractAsyncContextManager[Detector]:
     if scheme == "triton":
         from detect_svc.detectors.triton import open_triton
 
-        return open_triton(config, parse_triton_url(config.detector_url))
+        return open_triton(config, config.secret("detector_url").parsed(parse_triton_url))
     raise bad_setting(f"{scheme}: is not a detector; known forms are {FORMS}")

@@ -30,6 +30,7 @@ from lares.detect.v1.detection_pb2 import Frame
 from mesh.config import Config
 from mesh.problems import Invalid, Unavailable
 from mesh.processes.sandbox import Sandbox
+from mesh.secret import ParsedSecret
 from mesh.telemetry.spans import CLIENT, span
 
 log = structlog.get_logger(__name__)
@@ -75,19 +76,20 @@ class TritonDetector:
 
 
 @asynccontextmanager
-async def open_triton(config: Config, url: TritonUrl) -> AsyncIterator[TritonDetector]:
+async def open_triton(config: Config, login: ParsedSecret[TritonUrl]) -> AsyncIterator[TritonDetector]:
     """Reads the model's metadata from all servers. One server that is ready is enough.
 
     Raises Invalid MODEL_DOES_NOT_FIT if the model is not a fused RT-DETRv2, or if the servers hold different
     models, and Invalid BAD_SETTING if the token is refused. Raises DetectorNotReady while no server has the
     model ready.
     """
+    url = login.value
     if url.tls and config.detector_ca and not config.detector_ca.is_file():
         raise Invalid(f"LARES_DETECTOR_CA: there is no file {config.detector_ca}", "BAD_SETTING")
     async with AsyncExitStack() as stack:
         clients = []
         for address in url.addresses:
-            client = TritonClient(address, url, config.detect_seconds, config.detector_ca)
+            client = TritonClient(address, login, config.detect_seconds, config.detector_ca)
             stack.push_async_callback(client.close)
             clients.append(client)
         metadata, in_flight = await _read_model(clients)

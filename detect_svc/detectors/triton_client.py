@@ -23,6 +23,7 @@ from detect_svc.detectors.model_metadata import (
 )
 from detect_svc.detectors.rtdetr_output import is_plausible
 from mesh.problems import Invalid, Problem, Unavailable
+from mesh.secret import ParsedSecret
 
 PROBE_SECONDS = 5.0
 # Measured by `python -m tests.bench in_flight`: answers arrive a batch at a time, so with two batches in
@@ -61,12 +62,15 @@ class TritonClient:
     """An InferenceServer of a ServerPool. `expected` is the model when the detector was opened; a server that
     holds another one under the same name gets no requests."""
 
-    def __init__(self, address: str, url: TritonUrl, seconds: float, authority: Path | None) -> None:
-        """`seconds` is the deadline of an inference; `authority` a PEM file, None for the system's."""
-        self.address, self._url, self._seconds = address, url, seconds
+    def __init__(
+        self, address: str, login: ParsedSecret[TritonUrl], seconds: float, authority: Path | None
+    ) -> None:
+        """Of `login` only the token may change. `seconds` is the deadline of an inference; `authority` a PEM
+        file, None for the system's."""
+        url = login.value
+        self.address, self._login, self._url, self._seconds = address, login, url, seconds
         self.expected: ModelMetadata | None = None
         self._output_was_implausible = False
-        self._headers = _headers(url.token)
         self._client = InferenceServerClient(
             address,
             ssl=url.tls,
@@ -172,9 +176,12 @@ class TritonClient:
         return f"{self._url.model}{f' (version {version})' if version else ''}"
 
     async def _call(self, method: Callable[..., Any], seconds: float, **arguments: Any) -> Any:
+        login = self._login.value
         try:
-            return await method(**arguments, headers=self._headers, client_timeout=seconds)
+            return await method(**arguments, headers=_headers(login.token), client_timeout=seconds)
         except InferenceServerException as error:
+            if _status(error) in DENIED and self._login.renewed(login):
+                return await self._call(method, seconds, **arguments)
             raise self._problem(error) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -184,7 +191,7 @@ class TritonClient:
             raise Unavailable(f"{self.address}: the connection was closed", "DETECTOR_AWAY") from None
 
     def _problem(self, error: InferenceServerException) -> Problem:
-        status = (error.status() or "").removeprefix("StatusCode.")
+        status = _status(error)
         message = f"{self.address}: {(error.message() or status)[:300]}"
         if status == "INVALID_ARGUMENT":
             return Invalid(message, "DETECTOR_REFUSED")
@@ -195,6 +202,10 @@ class TritonClient:
         if status == "DEADLINE_EXCEEDED":
             message = f"{self.address}: no answer in time"
         return Unavailable(message, REASONS.get(status, "DETECTOR_AWAY"))
+
+
+def _status(error: InferenceServerException) -> str:
+    return (error.status() or "").removeprefix("StatusCode.")
 
 
 def _headers(token: str) -> dict[str, str] | None:

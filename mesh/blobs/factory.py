@@ -17,13 +17,12 @@ async def open_blobs(config: Config, *, used: bool = True) -> Blobs:
 
     With `used`, checks that a bucket answers. Raises Invalid BAD_SETTING, Unavailable.
     """
-    url = config.blobs_url
-    if url.startswith(S3):
+    if config.blobs_url.startswith(S3):
         from mesh.blobs.cache import BlobCache
-        from mesh.blobs.s3 import S3Blobs, S3Bucket, open_store
+        from mesh.blobs.s3 import S3Blobs, open_store
 
         cache = BlobCache(config.cache / "blobs", config.blobs_cache_bytes)
-        blobs = S3Blobs(open_store(S3Bucket.parse(url)), cache)
+        blobs = S3Blobs(config.secret("blobs_url").parsed(open_store), cache)
         if used:
             try:
                 await blobs.check_settings()

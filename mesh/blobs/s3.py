@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from mesh.blobs.cache import BlobCache, HeldCopy
 from mesh.blobs.port import PIECE_BYTES, Blobs, not_found, require_range
 from mesh.blobs.spool import Blob, Spool, SpooledFile
 from mesh.problems import Invalid, NotFound, Unavailable
+from mesh.secret import ParsedSecret
 from mesh.url_options import OptionForm, read_options, text
 
 FORM = "s3://[key:secret@]bucket[/prefix][?endpoint=&region=], with a / in the secret written as %2F"
@@ -95,8 +96,9 @@ class S3Bucket:
         )
 
 
-def open_store(bucket: S3Bucket) -> S3Store:
+def open_store(url: str) -> S3Store:
     """Sends no request yet. Raises Invalid BAD_SETTING."""
+    bucket = S3Bucket.parse(url)
     config: dict[str, Any] = {
         "endpoint": bucket.endpoint,
         "region": bucket.region,
@@ -131,7 +133,7 @@ class S3Blobs(Blobs):
     So either the deletion sees the new time, or the put sees the mark.
     """
 
-    def __init__(self, bucket: S3Store, cache: BlobCache) -> None:
+    def __init__(self, bucket: ParsedSecret[S3Store], cache: BlobCache) -> None:
         super().__init__()
         self._bucket, self._cache = bucket, cache
         self._uploads = asyncio.Semaphore(MAX_UPLOADS)
@@ -142,9 +144,11 @@ class S3Blobs(Blobs):
         await super().prepare()
         key, content = f"{PROBE}/{uuid4().hex}", uuid4().bytes
         try:
-            await self._call(obstore.put_async(self._bucket, key, content))
-            read = await self._call(obstore.get_range_async(self._bucket, key, start=0, end=len(content)))
-            await self._call(obstore.delete_async(self._bucket, key))
+            await self._call(lambda bucket: obstore.put_async(bucket, key, content))
+            read = await self._call(
+                lambda bucket: obstore.get_range_async(bucket, key, start=0, end=len(content))
+            )
+            await self._call(lambda bucket: obstore.delete_async(bucket, key))
         except (BucketRefused, NotFound) as problem:
             raise _bad_setting(f"a probe could not be written, read and deleted: {problem.message}") from None
         if bytes(read) != content:
@@ -183,7 +187,7 @@ class S3Blobs(Blobs):
             yield piece
 
     async def size(self, sha256: str) -> int:
-        return (await self._call(obstore.head_async(self._bucket, _key(sha256))))["size"]
+        return (await self._call(lambda bucket: obstore.head_async(bucket, _key(sha256))))["size"]
 
     async def list(self) -> AsyncIterator[str]:
         async for key in self._keys():
@@ -196,15 +200,15 @@ class S3Blobs(Blobs):
         mark = f"{DELETING}/{sha256}/{uuid4().hex}"
         try:
             async with asyncio.timeout(DELETE_SECONDS):
-                await self._call(obstore.put_async(self._bucket, mark, b""))
+                await self._call(lambda bucket: obstore.put_async(bucket, mark, b""))
                 if not await self._is_older(sha256, older_than):
                     return False
-                await self._call(obstore.delete_async(self._bucket, _key(sha256)))
+                await self._call(lambda bucket: obstore.delete_async(bucket, _key(sha256)))
         except TimeoutError:
             raise Unavailable(f"not deleted within {DELETE_SECONDS:g} s", "BLOBS_UNAVAILABLE") from None
         finally:
             with suppress(Unavailable):
-                await asyncio.shield(self._call(obstore.delete_async(self._bucket, mark)))
+                await asyncio.shield(self._call(lambda bucket: obstore.delete_async(bucket, mark)))
         await self._run(self._cache.remove, sha256)
         return True
 
@@ -238,18 +242,20 @@ class S3Blobs(Blobs):
         try:
             if blob.size <= PART_BYTES:
                 content = await self._run(spooled.read, 0, blob.size)
-                await self._call(obstore.put_async(self._bucket, key, content), PART_SECONDS)
+                await self._call(lambda bucket: obstore.put_async(bucket, key, content), PART_SECONDS)
             else:
                 parts = -(-blob.size // PART_BYTES)
-                put = obstore.put_async(
-                    self._bucket,
-                    key,
-                    self._parts(spooled),
-                    use_multipart=True,
-                    chunk_size=PART_BYTES,
-                    max_concurrency=1,
+                await self._call(
+                    lambda bucket: obstore.put_async(
+                        bucket,
+                        key,
+                        self._parts(spooled),
+                        use_multipart=True,
+                        chunk_size=PART_BYTES,
+                        max_concurrency=1,
+                    ),
+                    PART_SECONDS * parts,
                 )
-                await self._call(put, PART_SECONDS * parts)
         except NotFound as problem:
             raise Unavailable(problem.message, "BLOBS_UNAVAILABLE") from None
 
@@ -263,7 +269,7 @@ class S3Blobs(Blobs):
         began = time.monotonic()
         while marks := [key async for key in self._keys(f"{DELETING}/{sha256}")]:
             if time.monotonic() - began > ABANDONED_MARK_SECONDS:
-                await self._call(obstore.delete_async(self._bucket, marks))
+                await self._call(lambda bucket: obstore.delete_async(bucket, marks))
                 return
             await asyncio.sleep(MARK_POLL_SECONDS)
 
@@ -279,46 +285,68 @@ class S3Blobs(Blobs):
     async def _piece(self, sha256: str, start: int, end: int) -> bytes:
         end = min(start + PIECE_BYTES, end)
         return bytes(
-            await self._call(obstore.get_range_async(self._bucket, _key(sha256), start=start, end=end))
+            await self._call(
+                lambda bucket: obstore.get_range_async(bucket, _key(sha256), start=start, end=end)
+            )
         )
 
     async def _is_older(self, sha256: str, than: datetime) -> bool:
         try:
-            found = await self._call(obstore.head_async(self._bucket, _key(sha256)))
+            found = await self._call(lambda bucket: obstore.head_async(bucket, _key(sha256)))
         except NotFound:
             return False
         # The server rounds the time down to whole seconds.
         return found["last_modified"] + timedelta(seconds=1) <= than
 
     async def _keys(self, prefix: str | None = None) -> AsyncIterator[str]:
-        pages = obstore.list(self._bucket, prefix, chunk_size=1000)
-        while page := await self._call(_next(pages)):
+        pages: Any = None
+
+        def next_page(bucket: S3Store) -> Awaitable[Sequence[Any]]:
+            nonlocal pages
+            # The listing of a bucket whose key was replaced goes on behind the last key that was found.
+            if pages is None or pages[0] is not bucket:
+                pages = bucket, obstore.list(bucket, prefix, offset=last, chunk_size=1000)
+            return _next(pages[1])
+
+        last: str | None = None
+        while page := await self._call(next_page):
             for found in page:
-                yield found["path"]
+                last = found["path"]
+                yield last
 
     async def _require_bucket(self, seconds: float) -> None:
         """Raises Unavailable if the bucket cannot be listed within `seconds`."""
-        pages = obstore.list(self._bucket, PROBE, chunk_size=1)
         try:
-            async with asyncio.timeout(seconds):
-                await _next(pages)
-        except (BaseError, OSError) as error:  # includes TimeoutError
+            await self._send(lambda bucket: _next(obstore.list(bucket, PROBE, chunk_size=1)), seconds)
+        except FileNotFoundError as error:
             raise _unavailable(error) from None
-        self._last_answer = time.monotonic()
 
-    async def _call(self, request: Awaitable[T], seconds: float | None = None) -> T:
+    async def _call(self, request: Callable[[S3Store], Awaitable[T]], seconds: float | None = None) -> T:
         """Raises NotFound if the bucket exists but the key does not, otherwise Unavailable."""
         try:
-            async with asyncio.timeout(seconds or CALL_SECONDS):
-                answer = await request
+            return await self._send(request, seconds or CALL_SECONDS)
         except FileNotFoundError:
             # obstore raises the same error for a missing key and a missing bucket.
             await self._require_bucket(CALL_SECONDS)
             raise not_found() from None
-        except (BaseError, OSError) as error:
-            raise _unavailable(error) from None
-        self._last_answer = time.monotonic()
-        return answer
+
+    async def _send(self, request: Callable[[S3Store], Awaitable[T]], seconds: float) -> T:
+        """Sends the request, and once more if the bucket refuses it and the credentials have changed since.
+        Raises Unavailable, and obstore's FileNotFoundError unchanged."""
+        while True:
+            bucket = self._bucket.value
+            try:
+                async with asyncio.timeout(seconds):
+                    answer = await request(bucket)
+            except FileNotFoundError:
+                raise
+            except (BaseError, OSError) as error:  # includes TimeoutError
+                problem = _unavailable(error)
+                if isinstance(problem, BucketRefused) and self._bucket.renewed(bucket):
+                    continue
+                raise problem from None
+            self._last_answer = time.monotonic()
+            return answer
 
 
 async def _next(pages: Any) -> Sequence[Any]:

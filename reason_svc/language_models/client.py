@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from mesh.problems import Internal, Invalid, Unavailable
+from mesh.secret import ParsedSecret
 from mesh.telemetry.spans import CLIENT, span
 from reason_svc.language_models.responses import ANSWER_TOO_LONG, LlmResponse
 
 CONNECT_SECONDS = 5.0
 MAX_BYTES = 256 * 2**10
 UNREACHABLE = "LLM_UNREACHABLE"
+REFUSED = (401, 403)
 # An established connection broke.
 DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
 NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -31,8 +33,10 @@ class LlmClient:
     response exceeds 256 KiB, and Internal LLM_DROPPED or LLM_FAILED if there is no complete HTTP response.
     """
 
-    def __init__(self, pooled: aiohttp.ClientSession, fresh: aiohttp.ClientSession) -> None:
-        self._pooled, self._fresh = pooled, fresh
+    def __init__(
+        self, pooled: aiohttp.ClientSession, fresh: aiohttp.ClientSession, key: ParsedSecret[str]
+    ) -> None:
+        self._pooled, self._fresh, self._key = pooled, fresh, key
 
     async def get(self, url: str) -> LlmResponse:
         return await self._request("GET", url, None)
@@ -48,19 +52,22 @@ class LlmClient:
             "url.path": parts.path,
         }
         with span(f"{method} {parts.path}", attributes, CLIENT) as request_span:
-            response = await self._send(method, url, body)
+            key = self._key.value
+            response = await self._send(method, url, body, key)
+            if response.status in REFUSED and self._key.renewed(key):
+                response = await self._send(method, url, body, self._key.value)
             request_span.set_attribute("http.response.status_code", response.status)
             return response
 
-    async def _send(self, method: str, url: str, body: object) -> LlmResponse:
+    async def _send(self, method: str, url: str, body: object, key: str) -> LlmResponse:
         try:
             try:
-                return await _send_once(self._pooled, method, url, body)
+                return await _send_once(self._pooled, method, url, body, key)
             except NO_CONNECTION:
                 raise
             except DROPPED:
                 # A pooled connection may have been closed long ago; a fresh one can only break now.
-                return await _send_once(self._fresh, method, url, body)
+                return await _send_once(self._fresh, method, url, body, key)
         except NO_CONNECTION as error:
             raise Unavailable(f"no connection to the LLM server: {_cause(error)}", UNREACHABLE) from None
         except DROPPED:
@@ -72,15 +79,15 @@ class LlmClient:
 
 
 @asynccontextmanager
-async def open_llm_client(key: str, ca: Path | None) -> AsyncIterator[LlmClient]:
-    """Opens a client that sends `key` as a Bearer token and verifies https servers by `ca` (PEM), or by the
-    system's certificates. Raises Invalid BAD_SETTING if `ca` contains no certificates."""
+async def open_llm_client(key: ParsedSecret[str], ca: Path | None) -> AsyncIterator[LlmClient]:
+    """Opens a client that sends `key`, if it is not empty, as a Bearer token and verifies https servers by
+    `ca` (PEM), or by the system's certificates. Raises Invalid BAD_SETTING if `ca` contains no
+    certificates."""
     try:
         context = ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError):
         raise Invalid("LARES_REASONER_CA: the file contains no certificates", "BAD_SETTING") from None
     options: dict[str, Any] = {
-        "headers": {"Authorization": f"Bearer {key}"} if key else {},
         "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         "trust_env": False,
         "cookie_jar": aiohttp.DummyCookieJar(),
@@ -91,13 +98,16 @@ async def open_llm_client(key: str, ca: Path | None) -> AsyncIterator[LlmClient]
             connector=aiohttp.TCPConnector(ssl=context, force_close=True), **options
         ) as fresh,
     ):
-        yield LlmClient(pooled, fresh)
+        yield LlmClient(pooled, fresh, key)
 
 
-async def _send_once(session: aiohttp.ClientSession, method: str, url: str, body: object) -> LlmResponse:
+async def _send_once(
+    session: aiohttp.ClientSession, method: str, url: str, body: object, key: str
+) -> LlmResponse:
     if session.closed:  # while the process stops, requests may still arrive
         raise Unavailable("the client of the LLM server is closed", UNREACHABLE)
-    async with session.request(method, url, json=body, allow_redirects=False) as response:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with session.request(method, url, json=body, headers=headers, allow_redirects=False) as response:
         content = bytearray()
         async for chunk in response.content.iter_chunked(2**16):
             content += chunk

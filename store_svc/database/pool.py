@@ -2,19 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import asyncpg
-from sqlalchemy import make_url, text
-from sqlalchemy.dialects.postgresql.asyncpg import dialect
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
-from mesh.problems import Exhausted, Invalid, Unavailable
+from mesh.problems import Exhausted, Unavailable
 from mesh.retry import Backoff
 from mesh.telemetry.spans import is_tracing
+from store_svc.database.connector import Connector
 from store_svc.database.errors import CONNECTION_ERRORS, TransactionConflict, problems
 from store_svc.database.spans import TracedConnection
 from store_svc.database.statement import Connection, Statement
@@ -22,29 +22,44 @@ from store_svc.database.statement import Connection, Statement
 R = TypeVar("R")
 
 CONNECTIONS = 16
-WAIT_SECONDS = 10.0  # for one of them to be free, and for the server to accept one
+WAIT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 STATEMENT_SECONDS = 30.0
 ATTEMPTS = 6
 _PAUSES = Backoff(0.01, 0.32)
-_SETTINGS = {
-    "application_name": "lares",
-    "jit": "off",
-    "timezone": "UTC",
-    "statement_timeout": f"{STATEMENT_SECONDS:.0f}s",
-    "idle_in_transaction_session_timeout": "60s",
-}
+# Not sent with the login, because connection poolers refuse some of them there.
+_SETTINGS = f"""
+    SET application_name = 'lares'; SET jit = off; SET timezone = 'UTC';
+    SET statement_timeout = '{STATEMENT_SECONDS:.0f}s'; SET idle_in_transaction_session_timeout = '60s'
+"""
 _PING = Statement(text("SELECT 1"))
 
 
+@dataclass(frozen=True)
+class PoolState:
+    """The connections of this process: at most `limit`, of which `open` exist and `in_use` are in use.
+    `waiting` callers wait for one."""
+
+    limit: int
+    open: int
+    in_use: int
+    waiting: int
+
+
 class Database:
-    """All access to PostgreSQL, by at most CONNECTIONS connections, which are made when they are needed.
+    """All access to PostgreSQL, by a bounded number of connections, which are made when they are needed.
     Database errors are raised as Problems, as `store_svc.database.errors.problems` describes."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        """`options` are arguments of asyncpg.connect."""
-        self._options = options
-        self._free = asyncio.Semaphore(CONNECTIONS)
+    def __init__(
+        self,
+        connector: Connector,
+        limit: int = CONNECTIONS,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        """`limit` is the most connections; a caller waits at most `wait_seconds` for one of them."""
+        self._connector, self._limit, self._wait_seconds = connector, limit, wait_seconds
+        self._free = asyncio.Semaphore(limit)
+        self._in_use = self._waiting = 0
         # The last one is used next: each connection prepares its own statements, so few are quicker.
         self._idle: list[Connection] = []
         self._closed = False
@@ -66,6 +81,7 @@ class Database:
         session locks must be released, or the connection terminated."""
         with problems():
             await self._wait_until_free()
+            self._in_use += 1
             try:
                 connection = self._take() or await self._connect()
                 try:
@@ -76,15 +92,22 @@ class Database:
                 finally:
                     self._put_back(connection)
             finally:
+                self._in_use -= 1
                 self._free.release()
 
     async def _wait_until_free(self) -> None:
-        """Waits until fewer than CONNECTIONS are in use. Raises Exhausted (DATABASE_BUSY)."""
+        """Waits until fewer than the limit are in use. Raises Exhausted (DATABASE_BUSY)."""
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        self._waiting += 1
         try:
-            async with asyncio.timeout(WAIT_SECONDS if self._free.locked() else None):
+            async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
         except TimeoutError:
             raise Exhausted("all database connections are in use", "DATABASE_BUSY") from None
+        finally:
+            self._waiting -= 1
 
     def _take(self) -> "Connection | None":
         """An idle connection. Those that a restarted server has closed are dropped."""
@@ -95,8 +118,10 @@ class Database:
         return None
 
     async def _connect(self) -> Connection:
-        connection: Connection = await asyncpg.connect(**self._options)
+        options = {"connection_class": TracedConnection} if is_tracing() else {}
+        connection = await self._connector.connect(command_timeout=STATEMENT_SECONDS + 5, **options)
         try:
+            await connection.execute(_SETTINGS)
             await connection.set_type_codec(
                 "jsonb", encoder=_jsonb, decoder=_from_jsonb, schema="pg_catalog", format="binary"
             )
@@ -121,6 +146,9 @@ class Database:
                 await connection.close(timeout=CLOSE_SECONDS)
         self._idle.clear()
 
+    def state(self) -> PoolState:
+        return PoolState(self._limit, self._in_use + len(self._idle), self._in_use, self._waiting)
+
     async def check(self) -> None:
         """Raises Unavailable if the server does not respond."""
         async with self.connection() as connection:
@@ -141,10 +169,9 @@ async def _in_transaction(connection: Connection, work: Callable[[Connection], A
     return result
 
 
-def engine_of(url: str, **options: Any) -> AsyncEngine:
-    """SQLAlchemy's engine, for migrations. Raises Invalid (BAD_SETTING)."""
-    with _bad_setting():
-        return create_async_engine(url, **options)
+def engine_of(connector: Connector) -> AsyncEngine:
+    """SQLAlchemy's engine, for migrations. It keeps no connections."""
+    return create_async_engine("postgresql+asyncpg://", async_creator=connector.connect, poolclass=NullPool)
 
 
 def _jsonb(text: str) -> bytes:
@@ -156,35 +183,14 @@ def _from_jsonb(value: bytes) -> Any:
 
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """`url` is `postgresql+asyncpg://user:password@host/name`, or `...@/name?host=/socket/folder`."""
-    options = _connect_options(url) | {
-        "timeout": WAIT_SECONDS,
-        "command_timeout": STATEMENT_SECONDS + 5,
-        "server_settings": _SETTINGS,
-    }
-    if is_tracing():
-        options["connection_class"] = TracedConnection
-    database = Database(options)
+async def open_database(
+    connector: Connector | str, *, limit: int = CONNECTIONS, wait_seconds: float = WAIT_SECONDS
+) -> AsyncIterator[Database]:
+    """A URL stands for a connector to it without further settings. Raises Invalid (BAD_SETTING)."""
+    if isinstance(connector, str):
+        connector = Connector(connector)
+    database = Database(connector, limit, wait_seconds)
     try:
         yield database
     finally:
         await database.close()
-
-
-def _connect_options(url: str) -> dict[str, Any]:
-    """The arguments of asyncpg.connect that SQLAlchemy reads from the URL. Raises Invalid (BAD_SETTING)."""
-    with _bad_setting():
-        options: dict[str, Any] = dialect().create_connect_args(make_url(url))[1]  # type: ignore[no-untyped-call]
-    options.pop("prepared_statement_cache_size", None)  # of SQLAlchemy's own connections
-    return options
-
-
-@contextmanager
-def _bad_setting() -> Iterator[None]:
-    """Raises Invalid (BAD_SETTING) for a malformed URL, without repeating it."""
-    try:
-        yield
-    except (ArgumentError, ValueError):
-        form = "postgresql+asyncpg://user:password@host:port/name"
-        raise Invalid(f"LARES_DATABASE_URL: it must have the form {form}", "BAD_SETTING") from None

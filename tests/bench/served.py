@@ -17,8 +17,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from detect_svc.detectors.detector_url import TritonUrl
+from detect_svc.detectors.detector_url import parse_triton_url
 from detect_svc.detectors.triton_client import TritonClient
+from mesh.secret import Secret
 from tests.support.lares import ROOT
 from tests.support.triton import CONFIG, TINY, add_graph, running_triton
 
@@ -106,7 +107,8 @@ async def served_paced(folder: Path) -> AsyncIterator[ServedModel]:
 @asynccontextmanager
 async def _served_model(folder: Path) -> AsyncIterator[ServedModel]:
     async with running_triton(folder / "models", folder) as triton:
-        client = TritonClient(triton.address, TritonUrl((triton.address,), MODEL), SECONDS, None)
+        url = Secret.of(f"triton://{triton.address}/{MODEL}").parsed(parse_triton_url)
+        client = TritonClient(triton.address, url, SECONDS, None)
         try:
             client.expected, limit = await client.read_model()
             yield ServedModel(client, triton.address, limit)

@@ -125,7 +125,7 @@ async def test_ingest_does_not_start_for_a_user_who_may_write_but_not_read(
     s3: S3, tmp_path: Path, prefix: str
 ) -> None:
     async with opened(tmp_path, s3.url("lares", prefix, WRITER, WRITER_SECRET)) as writer:
-        await obstore.put_async(writer._bucket, "anything", b"")  # this is allowed
+        await obstore.put_async(writer._bucket.value, "anything", b"")  # this is allowed
         with pytest.raises(Invalid, match=r"LARES_BLOBS_URL: a probe could not .*AccessDenied") as problem:
             await start_ingesting(tmp_path / "home", writer)
         assert problem.value.reason == "BAD_SETTING"
@@ -226,7 +226,7 @@ async def test_damaged_content_is_refused_and_repaired_by_a_put(
     blobs: S3Blobs, s3: S3, tmp_path: Path, prefix: str
 ) -> None:
     name = (await blobs.put(io.BytesIO(CONTENT))).sha256
-    await obstore.put_async(blobs._bucket, f"{name[:2]}/{name}", b"x" * len(CONTENT))
+    await obstore.put_async(blobs._bucket.value, f"{name[:2]}/{name}", b"x" * len(CONTENT))
     async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:
         with pytest.raises(NotFound) as problem:
             await local(reader, name)
@@ -255,7 +255,7 @@ async def test_concurrent_readers_share_one_download(
 
     async def counted(store: object, key: str, *, start: int, end: int) -> object:
         got.append(key)
-        return await get(blobs._bucket, key, start=start, end=end)
+        return await get(blobs._bucket.value, key, start=start, end=end)
 
     monkeypatch.setattr(obstore, "get_range_async", counted)
     async with opened(tmp_path / "b", s3.url("lares", prefix)) as reader:

@@ -144,16 +144,13 @@ async def test_a_connection_that_dies_is_unavailable_and_replaced(database: Data
     assert await coins(database) == [100, 100]
 
 
-async def test_a_connection_in_an_unknown_state_is_unavailable_and_replaced(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connection_in_an_unknown_state_is_unavailable_and_replaced(postgres_url: str) -> None:
     """asyncpg may raise this when its server dies during a statement."""
-    monkeypatch.setattr(pool, "CONNECTIONS", 1)
 
     async def work(connection: Connection) -> None:
         raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
 
-    async with open_database(postgres_url) as database:
+    async with open_database(postgres_url, limit=1) as database:
         async with database.connection() as connection:
             before = connection.get_server_pid()
         with pytest.raises(Unavailable):
@@ -162,11 +159,8 @@ async def test_a_connection_in_an_unknown_state_is_unavailable_and_replaced(
             assert connection.get_server_pid() != before
 
 
-async def test_a_transaction_can_be_cancelled_at_any_time(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_transaction_can_be_cancelled_at_any_time(postgres_url: str) -> None:
     """What follows on its connection is committed, also if it was cancelled while it began."""
-    monkeypatch.setattr(pool, "CONNECTIONS", 1)
 
     async def add(connection: Connection) -> None:
         await connection.execute("INSERT INTO adding VALUES (1)")
@@ -179,7 +173,7 @@ async def test_a_transaction_can_be_cancelled_at_any_time(
         await asyncio.wait([adding])
         return adding.cancelled()
 
-    async with open_database(postgres_url) as database, open_database(postgres_url) as other:
+    async with open_database(postgres_url, limit=1) as database, open_database(postgres_url) as other:
         async with database.connection() as connection:
             await connection.execute("CREATE TABLE adding (number int)")
         committed = steps = 0
@@ -194,11 +188,8 @@ async def test_a_transaction_can_be_cancelled_at_any_time(
     assert steps > 5
 
 
-async def test_a_connection_within_a_transaction_is_not_used_again(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "CONNECTIONS", 1)
-    async with open_database(postgres_url) as database:
+async def test_a_connection_within_a_transaction_is_not_used_again(postgres_url: str) -> None:
+    async with open_database(postgres_url, limit=1) as database:
         async with database.connection() as connection:
             await connection.execute("BEGIN")
             await connection.execute("CREATE TABLE never (number int)")
@@ -235,12 +226,8 @@ async def test_closed_connections_in_the_pool_are_not_used(database: Database) -
     await held[0].__aexit__(None, None, None)
 
 
-async def test_all_connections_in_use_is_exhausted(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "CONNECTIONS", 1)
-    monkeypatch.setattr(pool, "WAIT_SECONDS", 0.2)
-    async with open_database(postgres_url) as database, database.connection():
+async def test_all_connections_in_use_is_exhausted(postgres_url: str) -> None:
+    async with open_database(postgres_url, limit=1, wait_seconds=0.2) as database, database.connection():
         with pytest.raises(Exhausted) as problem:
             await database.check()
     assert problem.value.retryable

@@ -18,6 +18,7 @@ from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.rpc import GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.secret import Secret
 from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, INGESTED, KEPT, REJECTED, RENDERED, Topic
 from store_svc import outbox, service
 from store_svc.recording.event_assessed import EventAssessedRecorder
@@ -80,7 +81,7 @@ async def serving(log: Log, url: str, home: Path, **settings: Any) -> AsyncItera
     config: Config = load_config(home=home, **settings)
     async with AsyncExitStack() as stack:
         nothing = cast(Any, None)
-        mesh = Mesh(config, log.bus, nothing, GrpcServer(CallInterceptor), nothing, nothing, url)
+        mesh = Mesh(config, log.bus, nothing, GrpcServer(CallInterceptor), nothing, nothing, Secret.of(url))
         await stack.enter_async_context(service.open(config, mesh))
         yield mesh
         assert not mesh.failure.done()

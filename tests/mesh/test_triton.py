@@ -203,9 +203,8 @@ async def open_client(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonCli
 
 
 def new_client(triton: Triton, model: str = "rtdetrv2-tiny") -> TritonClient:
-    return TritonClient(
-        triton.address, parse_triton_url(config_for(triton, model=model).detector_url), 90, None
-    )
+    url = config_for(triton, model=model).secret("detector_url").parsed(parse_triton_url)
+    return TritonClient(triton.address, url, 90, None)
 
 
 async def test_in_flight_are_as_many_requests_as_fill_its_batches(triton: Triton) -> None:

@@ -40,17 +40,27 @@ class S3:
 
     def make_bucket(self, name: str) -> None:
         """Creates a bucket. Blocks for some seconds, since the server is not ready when its port is open."""
+        self._command(f"s3.bucket.create -name {name}\ns3.bucket.list\n", f" {name}\t")
+
+    def add_key(self, user: str, key: str, secret: str) -> None:
+        """Gives a user, who is made if there is none, all permissions by one more key. Blocks."""
+        allowed = "Admin,Read,Write,List,Tagging"
+        self._command(
+            f"s3.configure -user={user} -access_key={key} -secret_key={secret} -actions={allowed} -apply\n",
+            f'"{key}"',
+        )
+
+    def remove_key(self, user: str, key: str) -> None:
+        """From then on the server refuses this key. Blocks."""
+        self._command(f"s3.configure -user={user} -access_key={key} -delete -apply\n", f'"{user}"')
+
+    def _command(self, text: str, expected: str) -> None:
         deadline = time.monotonic() + START_SECONDS
         while True:
             made = subprocess.run(
-                self._shell,
-                input=f"s3.bucket.create -name {name}\ns3.bucket.list\n",
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
+                self._shell, input=text, capture_output=True, text=True, timeout=60, check=False
             )
-            if f" {name}\t" in made.stdout:
+            if expected in made.stdout:
                 return
             assert time.monotonic() < deadline, made.stdout + made.stderr
             time.sleep(0.2)

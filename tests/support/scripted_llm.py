@@ -49,6 +49,7 @@ class ScriptedLlm:
         self.kind, self.model, self.context = kind, model, context
         self.others: list[str] = []  # other models that it lists
         self.slots = 3
+        self.key = KEY  # the one that it accepts
         self.loading = self.silent = False
         self.formats: set[str] | None = None  # those that it accepts; None means all
         self.refusal: tuple[int, object] = (
@@ -58,7 +59,7 @@ class ScriptedLlm:
         self.turns: deque[Turn] = deque()
         self.always: Turn | None = None
         self.asked: list[dict[str, Any]] = []
-        self.assessing = 0
+        self.assessing = self.refused = 0
         self.port = 0
         self.tls: ssl.SSLContext | None = None
         self._runner: web.AppRunner | None = None
@@ -90,7 +91,8 @@ class ScriptedLlm:
 
     @web.middleware
     async def _front(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        if request.headers.get("Authorization") != f"Bearer {KEY}":
+        if request.headers.get("Authorization") != f"Bearer {self.key}":
+            self.refused += 1
             return answered(401, {"error": {"message": f"no such key: {KEY}"}})
         if self.silent:
             return await hangs(request)

@@ -21,6 +21,7 @@ from mesh.config import Config, load_config
 from mesh.mesh import Mesh
 from mesh.rpc import Channels, GrpcServer, call
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.secret import Secret
 from mesh.security import Door, as_itself
 from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, INGESTED, KEPT, REJECTED, Topic
 from store_svc import outbox
@@ -87,7 +88,16 @@ async def open_store_and_reasoner(
         channels = Channels({}, dict.fromkeys(("store", "reason"), socket))
         stack.push_async_callback(channels.close)
         nothing = cast(Any, None)
-        mesh = Mesh(config, bus, nothing, server, channels, nothing, database_url, config.reasoner_url)
+        mesh = Mesh(
+            config,
+            bus,
+            nothing,
+            server,
+            channels,
+            nothing,
+            Secret.of(database_url),
+            config.secret("reasoner_url"),
+        )
         services = StoreAndReasoner(bus, mesh, own[DETECTED])
         monkeypatch.setattr(store_svc.service, "now", lambda: services.now)
         await stack.enter_async_context(store_svc.service.open(config, mesh))

@@ -24,6 +24,7 @@ from mesh.mesh import Mesh
 from mesh.problems import Exhausted, Invalid
 from mesh.rpc import Channels, GrpcServer, call
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.secret import Secret
 from mesh.security import Door
 from mesh.topics import ASSESSED, Topic
 from reason_svc import service
@@ -72,7 +73,15 @@ async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.
     server.add(add_JobServiceServicer_to_server, cast(Any, FakeStore()), "lares.store.internal.v1.JobService")
     address = await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)
     channels = Channels({}, {"store": address, "reason": address})
-    mesh = Mesh(config, cast(Any, bus), cast(Any, None), server, channels, cast(Any, None), reasoner_url=url)
+    mesh = Mesh(
+        config,
+        cast(Any, bus),
+        cast(Any, None),
+        server,
+        channels,
+        cast(Any, None),
+        reasoner_url=Secret.of(url),
+    )
     async with service.open(config, mesh):
         await server.start()
         yield bus, rpc.ReasonServiceStub(mesh.channel("reason"))
@@ -140,7 +149,7 @@ async def test_too_many_calls_at_the_same_time_are_refused(tmp_path: Path) -> No
 
 async def test_an_unknown_reasoner_stops_the_start(tmp_path: Path) -> None:
     config, nothing = load_config(home=tmp_path), cast(Any, None)
-    mesh = Mesh(config, nothing, nothing, nothing, nothing, nothing, reasoner_url="oracle:delphi")
+    mesh = Mesh(config, nothing, nothing, nothing, nothing, nothing, reasoner_url=Secret.of("oracle:delphi"))
     with pytest.raises(Invalid, match="LARES_REASONER_URL"):
         async with service.open(config, mesh):
             raise AssertionError("opened")

@@ -1,0 +1,266 @@
+"""Secrets that are replaced under load: nothing fails, and nobody restarts anything.
+
+`Rotation` is one secret of one part: how its file is written, how the server learns of the new one and drops
+the old one with the connections that used it, and what is done all the time.
+"""
+
+import asyncio
+import io
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from mesh.blobs import open_blobs
+from mesh.config import Config, load_config
+from mesh.problems import Unavailable
+from reason_svc.reasoner import ModelChoice
+from reason_svc.reasoner_factory import open_reasoner
+from store_svc.database import Connection, open_database
+from store_svc.database.connector import Connector
+from store_svc.migration import migrate
+from tests.support.evidence import detections, evidence
+from tests.support.s3 import S3
+from tests.support.scripted_llm import scripted
+
+CASE = evidence(detections(["person"]))
+ROUNDS = 3
+WORKERS = 4
+
+
+@dataclass
+class Rotation:
+    """`accept` makes the server accept a new secret, beside the old one where it can; `write` replaces the
+    file; `drop` ends all use of the old one. `work` is one use, which must not fail."""
+
+    write: Callable[[int], None]
+    accept: Callable[[int], Awaitable[None]]
+    drop: Callable[[int], Awaitable[None]]
+    work: Callable[[], Awaitable[object]]
+
+
+async def rotate_under_load(rotation: Rotation) -> int:
+    """Replaces the secret ROUNDS times while WORKERS use it. Returns how often it was used.
+
+    Each round ends when every worker has used the new one. Raises what a use raises.
+    """
+    uses = [0] * WORKERS
+    stop = False
+
+    async def work(number: int) -> None:
+        while not stop:
+            await rotation.work()
+            uses[number] += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(WORKERS):
+            group.create_task(work(number))
+        for round in range(1, ROUNDS + 1):
+            await rotation.accept(round)
+            rotation.write(round)
+            await rotation.drop(round - 1)
+            before = list(uses)
+            async with asyncio.timeout(60):
+                while not all(now > then + 1 for now, then in zip(uses, before, strict=True)):
+                    await asyncio.sleep(0.01)
+        stop = True
+    return sum(uses)
+
+
+def replace(file: Path, content: str) -> None:
+    """As Kubernetes and other managers of secrets do it, so that nobody reads half of it."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(f"{content}\n")
+    new.rename(file)
+
+
+def config_with(monkeypatch: pytest.MonkeyPatch, **settings: object) -> Config:
+    """Settings that end in `_file` are given as variables, as files are."""
+    for name in [name for name in settings if name.endswith("_file")]:
+        monkeypatch.setenv(f"LARES_{name.upper()}", str(settings.pop(name)))
+    return load_config(**settings)
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role of PostgreSQL who may do everything in one database; `admin` is a superuser's connection."""
+
+    admin: asyncpg.Connection
+    name: str
+    url: str
+    file: Path
+
+    async def accept(self, number: int) -> None:
+        await self.admin.execute(f"ALTER ROLE {self.name} PASSWORD 'password {number}'")
+
+    async def drop(self, _: int = 0) -> None:
+        """Ends its sessions: those that exist go on after their password was changed."""
+        await self.admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", self.name
+        )
+
+    def write(self, number: int) -> None:
+        replace(self.file, f"password {number}")
+
+
+@pytest.fixture
+async def role(postgres_url: str, tmp_path: Path) -> AsyncIterator[Role]:
+    admin = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+    name = f"role_{uuid4().hex[:8]}"
+    url = re.sub("//.*@", f"//{name}@", postgres_url)
+    role = Role(admin, name, url, tmp_path / "password")
+    try:
+        await admin.execute(f"CREATE ROLE {name} LOGIN")
+        await role.accept(0)
+        await admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
+        role.write(0)
+        yield role
+    finally:
+        await role.drop()
+        await admin.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+        await admin.close()
+
+
+async def test_the_password_of_postgresql(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_with(monkeypatch, database_url=role.url, database_password_file=role.file)
+    opened = count_connects(monkeypatch)
+    async with open_database(Connector(config.secret("database_url"))) as database:
+
+        async def select(connection: Connection) -> None:
+            await connection.fetchval("SELECT count(*) FROM cameras")
+
+        async def drop(_: int) -> None:
+            """Sessions go on after the password was changed, so those without work are closed here."""
+            for connection in database._idle:
+                connection.terminate()
+
+        rotation = Rotation(role.write, role.accept, drop, lambda: database.transaction(select))
+        assert await rotate_under_load(rotation) > ROUNDS * WORKERS
+    assert len(opened) > ROUNDS
+
+
+def count_connects(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """A list that grows with each attempt to connect."""
+    connect, attempts = asyncpg.connect, list[object]()
+
+    async def counted(**options: Any) -> Any:
+        attempts.append(options)
+        return await connect(**options)
+
+    monkeypatch.setattr(asyncpg, "connect", counted)
+    return attempts
+
+
+async def test_a_wrong_password_is_tried_rarely_and_the_right_one_at_once(
+    role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = count_connects(monkeypatch)
+    config = config_with(monkeypatch, database_url=role.url, database_password_file=role.file)
+    async with open_database(Connector(config.secret("database_url"))) as database:
+        await database.check()
+        await role.accept(1)
+        await role.drop()
+        await until_closed(role)
+        attempts.clear()
+        for _ in range(50):
+            with pytest.raises(Unavailable) as refused:
+                await database.check()
+            assert (refused.value.reason, refused.value.retryable) == ("DATABASE_REFUSED", True)
+            assert "password" not in refused.value.message
+        assert len(attempts) == 1
+        role.write(1)
+        await database.check()  # without waiting for the pause to end
+        assert len(attempts) == 2
+
+
+async def until_closed(role: Role) -> None:
+    async with asyncio.timeout(60):
+        while await role.admin.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", role.name
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_migration_uses_the_password_in_the_file(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_with(monkeypatch, database_url=role.url, database_password_file=role.file)
+    database = Connector(config.secret("database_url"))
+    await role.accept(1)
+    with pytest.raises(Unavailable) as refused:
+        await migrate(database)
+    assert refused.value.reason == "DATABASE_REFUSED"
+    role.write(1)
+    await migrate(database)
+
+
+async def test_the_key_of_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = f"user-{uuid4().hex[:8]}"
+    key, secret = tmp_path / "key", tmp_path / "secret"
+
+    def write(number: int) -> None:
+        replace(key, f"{user}-{number}")
+        replace(secret, f"secret-{number}")
+
+    def pair(number: int) -> tuple[str, str, str]:
+        return user, f"{user}-{number}", f"secret-{number}"
+
+    async def accept(number: int) -> None:
+        await asyncio.to_thread(s3.add_key, *pair(number))
+
+    async def drop(number: int) -> None:
+        await asyncio.to_thread(s3.remove_key, user, f"{user}-{number}")
+
+    await accept(0)
+    write(0)
+    url = f"s3://lares/{user}?endpoint={s3.endpoint}&region=us-east-1"
+    config = config_with(
+        monkeypatch, cache=tmp_path, blobs_url=url, blobs_key_file=key, blobs_secret_file=secret
+    )
+    blobs = await open_blobs(config)
+
+    async def work() -> None:
+        content = os.urandom(100)
+        blob = await blobs.put(io.BytesIO(content))
+        assert b"".join([piece async for piece in blobs.open_range(blob.sha256, 0, 100)]) == content
+        assert blob.sha256 in {name async for name in blobs.list()}
+        await blobs._require_bucket(30)  # type: ignore[attr-defined]
+
+    try:
+        assert await rotate_under_load(Rotation(write, accept, drop, work)) > ROUNDS * WORKERS
+        await drop(ROUNDS)
+        with pytest.raises(Unavailable, match="refuses"):
+            await work()
+    finally:
+        blobs.close()
+
+
+async def test_the_token_of_a_language_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "token"
+    replace(file, "token 0")
+    async with AsyncExitStack() as stack:
+        llm = await stack.enter_async_context(scripted())
+        llm.key = "token 0"
+        url = llm.url().replace(":a-secret-key@", "")
+        config = config_with(monkeypatch, reasoner_url=url, reasoner_token_file=file)
+        reasoner = await stack.enter_async_context(open_reasoner(config, config.secret("reasoner_url")))
+
+        async def accept(number: int) -> None:
+            """This server has one token at a time, so the file is written first."""
+            replace(file, f"token {number}")
+            llm.key = f"token {number}"
+
+        async def drop(_: int) -> None:
+            pass
+
+        async def work() -> None:
+            assert (await reasoner.assess(CASE, ModelChoice())).score == 55
+
+        assert await rotate_under_load(Rotation(lambda _: None, accept, drop, work)) > ROUNDS * WORKERS
+        assert llm.refused <= 2 * ROUNDS * WORKERS
