@@ -11,6 +11,10 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Nothing needs an orderly end during imports, and some imported code swallows KeyboardInterrupt.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if sys.argv[1:2] == ["probe"]:  # before anything is imported that takes long
+        from deploy import probe
+
+        sys.exit(probe.main(sys.argv[2:]))
     try:
         from deploy.cli import main as run
 

@@ -17,26 +17,61 @@ from deploy.embedded.postgres import open_postgres, require_postgres
 from mesh.blobs import open_blobs
 from mesh.bus import open_bus
 from mesh.config import Config, is_loopback_host, naming, split_address
+from mesh.http.listening import listening
+from mesh.http.process_endpoint import ProcessEndpoint
+from mesh.http.uvicorn_internals import BoundedHeaders
 from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Check, Mesh
 from mesh.problems import Invalid
+from mesh.readiness import Readiness
 from mesh.rpc import Channels, GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.secret import Secret
 from mesh.security import Caller, Door
+from mesh.telemetry.metrics import Metrics
 
 EMBEDDED = "embedded:"
+# Connections to LARES_METRICS_LISTEN.
+MAX_PROBES = 64
 BLOB_USERS = {"ingest", "detect", "store", "gateway"}
 
 
 @asynccontextmanager
-async def open_mesh(config: Config, targets: Collection[str], *, database: bool) -> AsyncIterator[Mesh]:
+async def open_process_endpoint(config: Config, readiness: Readiness, metrics: Metrics) -> AsyncIterator[str]:
+    """Serves LARES_METRICS_LISTEN until the block ends; yields its URL, or nothing if it is not set. Raises
+    Conflict PORT_TAKEN, Invalid BAD_SETTING."""
+    if not config.metrics_listen:
+        yield ""
+        return
+    guard_listening(config)
+    async with listening(
+        ProcessEndpoint(readiness, metrics),
+        "metrics_listen",
+        config,
+        plain=True,
+        http=BoundedHeaders,
+        ws="none",
+        limit_concurrency=MAX_PROBES,
+    ) as url:
+        yield url
+
+
+@asynccontextmanager
+async def open_mesh(
+    config: Config,
+    targets: Collection[str],
+    *,
+    database: bool,
+    readiness: Readiness | None = None,
+    metrics: Metrics | None = None,
+) -> AsyncIterator[Mesh]:
     """Opens the mesh for the `targets` of this process; `database`: one of them needs PostgreSQL.
 
     Raises Conflict HOME_IN_USE or PORT_TAKEN, Invalid BAD_SETTING, and what an embedded part raises when it
     cannot be started.
     """
     guard_listening(config)
+    readiness, metrics = readiness or Readiness(), metrics or Metrics()
     if database and config.database_url == EMBEDDED:
         await require_postgres(config.home)
     async with AsyncExitStack() as stack:
@@ -49,7 +84,7 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         async def verify(secret: str) -> Caller:
             return await keys.verify(secret)
 
-        server = GrpcServer(lambda door: CallInterceptor(door, verify if config.auth else None))
+        server = GrpcServer(lambda door: CallInterceptor(door, verify if config.auth else None, metrics))
         local = dict.fromkeys(targets, server.channel()) if config.channels == "in-process" else {}
         channels = Channels(local, config.peers, peer_credentials(config))
         stack.push_async_callback(channels.close)
@@ -59,7 +94,9 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
         # Only this process uses the embedded Kafka. As a static member it gets its partitions back at once
         # after it was killed.
         instance = "lares" if config.bus_url == EMBEDDED else None
-        bus = await stack.enter_async_context(open_bus(bus_url.value, client_id="lares", instance=instance))
+        bus = await stack.enter_async_context(
+            open_bus(bus_url.value, client_id="lares", instance=instance, metrics=metrics)
+        )
         await bus.create_topics()
         if config.bus_url == EMBEDDED:
             addresses["kafka"] = (
@@ -80,6 +117,8 @@ async def open_mesh(config: Config, targets: Collection[str], *, database: bool)
             config.database_url == EMBEDDED,
             addresses,
             checks,
+            readiness=readiness,
+            metrics=metrics,
         )
 
 
@@ -148,7 +187,7 @@ def guard_listening(config: Config) -> None:
         raise Invalid("LARES_MESH_LISTEN needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY", "BAD_SETTING")
     if config.ftp_listen:
         guard_ftp(config)
-    for setting in ("gateway_listen", "grpc_listen", "kafka_listen", "push_listen"):
+    for setting in ("gateway_listen", "grpc_listen", "kafka_listen", "push_listen", "metrics_listen"):
         address = getattr(config, setting)
         if not address:
             continue

@@ -9,9 +9,15 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from deploy import rules_page
+from gateway.http import metrics as of_gateway
 from gateway.schema import make_schema
+from mesh import readiness as of_readiness
+from mesh.bus import measures as of_bus
 from mesh.config import Config, as_text, is_secret, setting
 from mesh.problems import Invalid
+from mesh.rpc import interceptor as of_rpc
+from mesh.telemetry import metrics as of_process
+from mesh.telemetry.metrics import Instrument
 from mesh.topics import (
     DAYS,
     DEAD_LETTER_RETENTION_SECONDS,
@@ -32,6 +38,12 @@ from reason_svc.rules.v1.weights import (
 )
 
 ROOT = Path(__file__).parents[1]
+
+INSTRUMENTS = [
+    instrument
+    for module in (of_readiness, of_process, of_rpc, of_bus, of_gateway)
+    for instrument in module.INSTRUMENTS
+]
 
 # The function that generates each table, by the table's name.
 Tables = Mapping[str, Callable[[], str]]
@@ -131,6 +143,16 @@ def _dead_letters_row(service: str) -> list[str]:
     ]
 
 
+def metrics() -> str:
+    rows = ((code(_shown(each)), each.kind, each.meaning) for each in INSTRUMENTS)
+    return table(["Metric", "Kind", "Meaning"], rows)
+
+
+def _shown(instrument: Instrument) -> str:
+    labels = ",".join(instrument.labels)
+    return f"{instrument.name}{{{labels}}}" if labels else instrument.name
+
+
 def additions() -> str:
     return _factors(rules_page.additions())
 
@@ -192,6 +214,7 @@ def schema() -> str:
 PAGES: dict[str, Callable[[], str] | Tables] = {
     "README.md": {"settings": settings},
     "docs/topics.md": {"topics": topics},
+    "docs/metrics.md": {"metrics of a process": metrics},
     "docs/risk.md": {
         "additions": additions,
         "reliefs": reliefs,

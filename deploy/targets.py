@@ -6,19 +6,26 @@ from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
-from deploy.mesh_factory import open_mesh
+from deploy.mesh_factory import open_mesh, open_process_endpoint
 from mesh.config import Config
 from mesh.mesh import Mesh
 from mesh.problems import Invalid, Unavailable
+from mesh.readiness import Readiness
 from mesh.telemetry.export import open_tracing
+from mesh.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
 READY_SECONDS = 120.0
-GRACE_SECONDS = 1.0
+# How long a process that ends still answers although it is not ready, if LARES_DRAIN_SECONDS does not say so
+# and siblings in other processes call it. They learn at once that it is not ready.
+DRAIN_SECONDS = 1.0
+# How long calls may then take to their end. Those that wait for something to happen end at once.
+GRACE_SECONDS = 5.0
 
 Opener = Callable[[Config, Mesh], AbstractAsyncContextManager[None]]
 
@@ -68,17 +75,27 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
     async with AsyncExitStack() as stack:
         name = "lares" if len(targets) == len(TARGETS) else f"lares-{'-'.join(targets)}"
         await stack.enter_async_context(open_tracing(name))
+        readiness, metrics = Readiness(), Metrics()
+        stack.enter_context(metrics.sampling(readiness.sample))
+        # Before everything that may take long or fail: a process that starts is live.
+        endpoint = await stack.enter_async_context(open_process_endpoint(config, readiness, metrics))
         # A thread imports the services while Kafka and earlier services start: each import takes seconds.
         reader = ThreadPoolExecutor(1, thread_name_prefix="loading")
         stack.callback(reader.shutdown, wait=False, cancel_futures=True)
         loop = asyncio.get_running_loop()
         openers = {name: loop.run_in_executor(reader, TARGETS[name].load) for name in targets}
         gateway = openers.pop(GATEWAY, None)
-        mesh = await stack.enter_async_context(open_mesh(config, targets, database=database))
+        mesh = await stack.enter_async_context(
+            open_mesh(config, targets, database=database, readiness=readiness, metrics=metrics)
+        )
+        if endpoint:
+            mesh.addresses["metrics"] = endpoint
+        await stack.enter_async_context(mesh.running("event loop lag", metrics.measure_lag()))
         for opener in openers.values():
             await stack.enter_async_context((await opener)(config, mesh))
         if config.grpc_reflection:
             mesh.server.add_reflection()
+        mesh.server.report_health(partial(_missing, mesh))
         await mesh.server.start()
         stack.push_async_callback(mesh.server.stop, GRACE_SECONDS)
         # The gateway calls gRPC services and offers none: it opens after the server starts and closes before
@@ -86,8 +103,26 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
         if gateway:
             await stack.enter_async_context((await gateway)(config, mesh))
         await until_ready(mesh)
-        mesh.server.report_health(mesh.missing)
+        mesh.readiness.started = True
+        stack.push_async_callback(drain, mesh, config)
         yield mesh
+
+
+async def _missing(mesh: Mesh, parts: Collection[str] | None) -> Collection[str]:
+    """What gRPC's health service asks: of the process as a whole, or of the parts that a service needs."""
+    return await mesh.readiness.missing() if parts is None else await mesh.missing(parts)
+
+
+async def drain(mesh: Mesh, config: Config) -> None:
+    """Lets clients and load balancers turn to other replicas before this process refuses calls."""
+    mesh.readiness.stopping = True
+    mesh.server.drain()
+    seconds = config.drain_seconds
+    if seconds is None:
+        seconds = DRAIN_SECONDS if config.mesh_listen else 0.0
+    if seconds and not mesh.failure.done():
+        log.info("draining", seconds=seconds)
+        await asyncio.sleep(seconds)
 
 
 def report_renamed_settings(config: Config, targets: Collection[str]) -> None:

@@ -37,7 +37,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     """Serves until the block ends. `mesh.addresses["gateway"]` is the URL with the port that was bound."""
     siblings = Siblings(mesh.channel)
     sibling_metrics = SiblingMetrics(siblings)
-    metrics = GatewayMetrics(sibling_metrics)
+    metrics = GatewayMetrics(mesh.metrics)
     authenticator = Authenticator(mesh.keys if config.auth else None)
 
     async def list_changes(after: int, limit: int) -> tuple[list[EventChanged], int]:
@@ -61,11 +61,11 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
             websockets,
             MediaEndpoint(siblings, mesh.blobs, thumbnails, renditions),
             EventPictureEndpoint(mesh.blobs, renditions),
-            HealthEndpoint(mesh.missing, mesh.checks, metrics, sibling_metrics.refresh),
+            HealthEndpoint(mesh.readiness, mesh.metrics.text, sibling_metrics.text),
             authenticator,
             metrics,
         )
         await stack.enter_async_context(mesh.running("gateway keys", websockets.keep_rechecking()))
-        await stack.enter_async_context(mesh.running("gateway lag", metrics.measure_lag()))
+        stack.enter_context(mesh.metrics.sampling(metrics.sample))
         mesh.addresses["gateway"] = await stack.enter_async_context(listening(app, config))
         yield

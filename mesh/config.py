@@ -85,6 +85,21 @@ def _pairs(value: object) -> object:
     return pairs
 
 
+def _peers(value: object) -> object:
+    """A part without a name is another address of the target before it."""
+    if not isinstance(value, str):
+        return value
+    joined: list[str] = []
+    for part in filter(None, map(str.strip, value.split(","))):
+        if "=" in part or not joined:
+            joined.append(part)
+        else:
+            joined[-1] += f"\0{part}"
+    pairs = _pairs(",".join(joined))
+    assert isinstance(pairs, dict)
+    return {service: target.replace("\0", ",") for service, target in pairs.items()}
+
+
 def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
@@ -202,7 +217,21 @@ class Config(BaseSettings):
     )
     mesh_listen: str = Field("", description="Address for sibling services in other processes (mutual TLS).")
     peers: Annotated[dict[str, str], NoDecode] = Field(
-        {}, description="Addresses of siblings in other processes: `store=host:port,ingest=host:port`."
+        {},
+        description="gRPC targets of siblings in other processes: `store=dns:///lares-store:50052,"
+        "detect=ipv4:10.0.0.7:50052,10.0.0.8:50052`; `host:port` means `dns:///host:port`.",
+    )
+    metrics_listen: str = Field(
+        "",
+        description="Address of this process's `/live`, `/started`, `/ready` and `/metrics` over plain HTTP,"
+        " without a key; empty: none.",
+    )
+    drain_seconds: float | None = Field(
+        None,
+        ge=0,
+        le=300,
+        description="Seconds for which a process that is told to end still takes calls, though it is not"
+        " ready; empty: 1 if `LARES_MESH_LISTEN` is set, else 0.",
     )
     channels: Literal["in-process", "socket"] = Field(
         "in-process",
@@ -373,7 +402,8 @@ class Config(BaseSettings):
     _lists = field_validator(
         "watch_classes", "watch_fast_classes", "ingest_ignore", "ingest_link_targets", mode="before"
     )(_split)
-    _maps = field_validator("watch_thresholds", "peers", mode="before")(_pairs)
+    _maps = field_validator("watch_thresholds", mode="before")(_pairs)
+    _targets = field_validator("peers", mode="before")(_peers)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -427,7 +457,13 @@ class Config(BaseSettings):
         return value
 
     @field_validator(
-        "gateway_listen", "grpc_listen", "kafka_listen", "mesh_listen", "ftp_listen", "push_listen"
+        "gateway_listen",
+        "grpc_listen",
+        "kafka_listen",
+        "mesh_listen",
+        "ftp_listen",
+        "push_listen",
+        "metrics_listen",
     )
     @classmethod
     def _address(cls, value: str) -> str:
@@ -446,11 +482,10 @@ class Config(BaseSettings):
     @field_validator("peers")
     @classmethod
     def _siblings(cls, value: dict[str, str]) -> dict[str, str]:
-        for service, address in value.items():
+        for service in value:
             if service not in SIBLINGS:
                 raise ValueError(f"{service!r} is not one of {', '.join(SIBLINGS)}")
-            split_address(address)
-        return value
+        return {service: grpc_target(target) for service, target in value.items()}
 
     @model_validator(mode="after")
     def _severities_ascend(self) -> "Config":
@@ -521,6 +556,28 @@ def is_loopback_host(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def grpc_target(value: str) -> str:
+    """A target as gRPC takes it: `dns:///host:port`, `dns://server/host:port`, `ipv4:` or `ipv6:` with
+    addresses, or `unix:path`. A bare `host:port` is a name to look up. Raises ValueError."""
+    scheme, _, rest = value.partition(":")
+    match scheme:
+        case "unix" if rest:
+            return value
+        case "ipv4" | "ipv6":
+            for address in rest.split(","):
+                host, _ = split_address(address)
+                if ip_address(host).version != int(scheme[-1]):
+                    raise ValueError(f"{host!r} is no address for {scheme}:")
+            return value
+        case "dns":
+            split_address(rest[2:].partition("/")[2] if rest.startswith("//") else rest)
+            return value
+    split_address(value)
+    if "," in value:
+        raise ValueError(f"{value!r} is several addresses: write ipv4: or ipv6: before them")
+    return f"dns:///{value}"
 
 
 def load_config(**overrides: object) -> Config:

@@ -14,9 +14,11 @@ from mesh.bus import Bus
 from mesh.config import Config
 from mesh.key_verifier import KeyVerifier
 from mesh.problems import Internal, Problem
+from mesh.readiness import Readiness
 from mesh.rpc import Channels, GrpcServer
 from mesh.secret import Secret
 from mesh.security import as_itself
+from mesh.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -40,15 +42,20 @@ class Mesh:
     reasoner_url: Secret = field(default_factory=lambda: Secret.of(""))
     # No other process uses the database.
     owns_database: bool = False
-    # The addresses of this process, by kind: `gateway`, `grpc`, `kafka`.
+    # The addresses of this process, by kind: `gateway`, `grpc`, `kafka`, `metrics`.
     addresses: dict[str, str] = field(default_factory=dict)
     # Readiness checks, by part. A check raises while its part is not ready.
     checks: dict[str, Check] = field(default_factory=dict)
     # External parts that may become ready after the start.
     awaited: set[str] = field(default_factory=set)
+    readiness: Readiness = field(default_factory=Readiness)
+    metrics: Metrics = field(default_factory=Metrics)
     failure: "asyncio.Future[None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+
+    def __post_init__(self) -> None:
+        self.readiness.follow(self.missing, self.checks)
 
     def channel(self, service: str) -> grpc.aio.Channel:
         """The channel to `ingest`, `detect`, `reason` or `store`, wherever it runs."""

@@ -21,12 +21,18 @@ class CommitSignal:
 
     def __init__(self, *, alone: bool = False) -> None:
         self._alone = alone
+        # Whether the process stops: calls that wait for a signal should return.
+        self.ended = False
         self._next = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
 
     def notify(self) -> None:
         self._next.set()
         self._next = asyncio.Event()
+
+    def end(self) -> None:
+        self.ended = True
+        self.notify()
 
     def notify_after(self, seconds: float) -> None:
         """Notifies after that time, once for all calls until then."""
@@ -64,6 +70,11 @@ class CommitSignals:
         self.due = CommitSignal(alone=alone)
         self.feed = CommitSignal(alone=alone)
         self.rendered = CommitSignal(alone=alone)
+
+    def end_calls(self) -> None:
+        """Ends the waiting of calls, since the process stops."""
+        for signal in (self.due, self.rendered):
+            signal.end()
 
     def notify(self, *, feed: bool, due: bool, kept: bool = False, rendered: bool = False) -> None:
         """`kept`: the outbox has kept media, which are published a little later unless `feed` is set."""

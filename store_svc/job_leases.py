@@ -62,7 +62,7 @@ class JobLeases:
     async def lease(self, kind: int, max_jobs: int, timeout: float) -> list[JobLease]:
         """Leases due jobs: the highest priority first, then the newest.
 
-        Waits for the first job for up to `timeout` seconds.
+        Waits for the first job for up to `timeout` seconds, or until the process stops.
         """
         now = asyncio.get_running_loop().time
         deadline = now() + timeout
@@ -73,7 +73,7 @@ class JobLeases:
                 return leases
             if leased:  # but none of them has an input, so try the next jobs at once
                 continue
-            if now() >= deadline:
+            if now() >= deadline or self._due.ended:
                 return []
             await wait(upcoming, min(await self._patience(kind), deadline - now()))
 

@@ -92,6 +92,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         mesh.checks["postgres"] = database.check
         await ensure_detect_offsets(mesh.bus, database, ConsumerOffsets(database), INGESTED)
         signals = CommitSignals(alone=mesh.owns_database)
+        mesh.server.at_stop(signals.end_calls)
         lags, facts = await _start_workers(stack, config, mesh, database, signals)
         await _add_services(stack, config, mesh, database, signals, lags, facts)
         yield

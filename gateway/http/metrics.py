@@ -1,48 +1,40 @@
-"""The gateway's own metrics, beside those of its process, in Prometheus's format."""
+"""What is measured of the gateway's requests and sockets."""
 
-import asyncio
-from collections.abc import Iterable
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import Metric
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
+from mesh.telemetry.metrics import Instrument, Metrics
 
-LAG_SECONDS = 1.0
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 PATH_LABELS = frozenset({"graphql", "media", "events", "health", "ready", "metrics"})
+REQUESTS = Instrument(
+    "lares_http_requests_total",
+    "counter",
+    "HTTP requests to the gateway, by the first part of the path.",
+    ("path", "status"),
+)
+REQUEST_SECONDS = Instrument(
+    "lares_http_request_seconds",
+    "histogram",
+    "From a request to the end of its response.",
+    ("path",),
+    BUCKETS,
+)
+SOCKETS = Instrument("lares_sockets", "gauge", "Open WebSockets.")
+DELIVERIES = Instrument("lares_deliveries_total", "counter", "Responses sent to subscriptions.")
+INSTRUMENTS = (REQUESTS, REQUEST_SECONDS, SOCKETS, DELIVERIES)
 
 
-class GatewayMetrics(Collector):
-    """Each gateway has its own registry, to which `others` are added."""
-
-    def __init__(self, *others: Collector) -> None:
-        self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "lares_http_requests", "HTTP requests.", ["path", "status"], registry=self._registry
-        )
-        self._seconds = Histogram(
-            "lares_http_request_seconds",
-            "From the request to the end of its response.",
-            ["path"],
-            buckets=BUCKETS,
-            registry=self._registry,
-        )
+class GatewayMetrics:
+    def __init__(self, metrics: Metrics) -> None:
+        self._requests, self._seconds = metrics.counter(REQUESTS), metrics.histogram(REQUEST_SECONDS)
         self._by_labels: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self.sockets = Gauge("lares_sockets", "Open WebSockets.", registry=self._registry)
+        self.sockets = metrics.gauge(SOCKETS)
         # An int instead of a Counter, whose lock costs as much as the rest of sending a response.
         self.deliveries = 0
-        for collector in (self, *others):
-            self._registry.register(collector)
-        self.lag = Gauge(
-            "lares_event_loop_lag_seconds", "How late the event loop runs.", registry=self._registry
-        )
-        self._ready = Gauge(
-            "lares_dependency_ready", "1 if a dependency is ready.", ["dependency"], registry=self._registry
-        )
 
-    def collect(self) -> Iterable[Metric]:
-        """Called by the registry."""
-        yield CounterMetricFamily("lares_deliveries", "Responses sent to subscriptions.", self.deliveries)
+    async def sample(self) -> list[Metric]:
+        return [DELIVERIES.family({(): self.deliveries})]
 
     def observe_request(self, path: str, status: int, seconds: float) -> None:
         """Counts a request by the first part of its path, if the gateway serves it, so that the number of
@@ -59,18 +51,3 @@ class GatewayMetrics(Collector):
             known = self._requests.labels(label, status), self._seconds.labels(label)
             self._by_labels[label, status] = known
         return known
-
-    def set_ready(self, dependency: str, ready: bool) -> None:
-        self._ready.labels(dependency).set(ready)
-
-    async def measure_lag(self) -> None:
-        """Measures how much later than requested a sleep ends. Runs until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_SECONDS
-            await asyncio.sleep(LAG_SECONDS)
-            self.lag.set(max(0.0, loop.time() - due))
-
-    def text(self) -> bytes:
-        """Returns the metrics of this gateway, then those of the process."""
-        return generate_latest(self._registry) + generate_latest(REGISTRY)

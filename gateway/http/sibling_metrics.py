@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import structlog
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -89,8 +90,12 @@ class SiblingMetrics(Collector):
                     log.info("metrics of siblings changed", unavailable=unavailable)
                 self._unavailable, self._cached_until = unavailable, time.monotonic() + CACHE_SECONDS
 
+    async def text(self) -> bytes:
+        await self.refresh()
+        return generate_latest(self)
+
     def collect(self) -> Iterable[Metric]:
-        """Called by the registry."""
+        """Called by `generate_latest`."""
         if self._store:
             yield from _queue(self._store, self._clock())
         if self._reason:

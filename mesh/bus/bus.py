@@ -19,6 +19,7 @@ from mesh.bus.tail import Tail, open_tail
 from mesh.bus.topic_creation import create_topics
 from mesh.delivery import OffsetStore, Start
 from mesh.problems import Problem
+from mesh.telemetry.metrics import Metrics
 from mesh.telemetry.spans import end_spans
 from mesh.telemetry.trace_context import outgoing_headers
 from mesh.topics import DEAD_LETTER_SERVICES, TOPICS, M, Topic
@@ -29,8 +30,11 @@ CONNECT_SECONDS = 30.0
 class Bus:
     """Created by `open_bus`. Every method waits while a broker restarts."""
 
-    def __init__(self, cluster: Cluster, publisher: Publisher, instance: str | None) -> None:
+    def __init__(
+        self, cluster: Cluster, publisher: Publisher, instance: str | None, metrics: Metrics
+    ) -> None:
         self._cluster, self._publisher, self._instance = cluster, publisher, instance
+        self._metrics = metrics
         self._member_names: set[str] = set()
 
     async def create_topics(
@@ -99,7 +103,9 @@ class Bus:
         state = await self._cluster.topic(topic.name)
         with self._member_name(f"{group}:{topic.name}") as instance:
             subscription = GroupSubscription(topic, state.id, group, offsets, instance)
-            async with open_stream(self._cluster, self._publisher, subscription, buffer) as stream:
+            async with open_stream(
+                self._cluster, self._publisher, subscription, buffer, self._metrics
+            ) as stream:
                 yield stream
 
     @contextmanager
@@ -142,18 +148,21 @@ class Bus:
 
 
 @asynccontextmanager
-async def open_bus(url: str, *, client_id: str, instance: str | None = None) -> AsyncIterator[Bus]:
+async def open_bus(
+    url: str, *, client_id: str, instance: str | None = None, metrics: Metrics | None = None
+) -> AsyncIterator[Bus]:
     """Connects to `kafka://[user:password@]host:port[,host:port]`. Waits up to 30 s for a broker; raises
     Invalid, Unavailable.
 
     `instance` is a name of this process that is unique in the cluster and stays the same after a restart.
     With it, a restarted process gets its partitions back at once; without it, the broker keeps them for a
-    killed member for 10 s.
+    killed member for 10 s. What it does is measured in `metrics`.
     """
+    metrics = metrics or Metrics()
     address = KafkaAddress.parse(url)
     with filtered_log():
         async with (
             open_cluster(address, client_id, patience=CONNECT_SECONDS) as cluster,
-            open_publisher(cluster, client_id) as publisher,
+            open_publisher(cluster, client_id, metrics) as publisher,
         ):
-            yield Bus(cluster, publisher, instance)
+            yield Bus(cluster, publisher, instance, metrics)

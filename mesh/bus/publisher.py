@@ -1,6 +1,8 @@
 """Writes records durably."""
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,9 +18,11 @@ from aiokafka.errors import (
 
 from mesh.bus.aiokafka_internals import stop_producer
 from mesh.bus.cluster import BACKOFF, Cluster, denied, unavailable
+from mesh.bus.measures import PUBLISH_SECONDS, PUBLISHED
 from mesh.bus.record import Outgoing
 from mesh.problems import Invalid, Unavailable
 from mesh.retry import retry
+from mesh.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -30,9 +34,10 @@ BATCH_BYTES = 256 * 1024
 class Publisher:
     """One idempotent producer with acks=all. It is replaced after an error from which it cannot recover."""
 
-    def __init__(self, cluster: Cluster, client_id: str) -> None:
+    def __init__(self, cluster: Cluster, client_id: str, metrics: Metrics) -> None:
         self._cluster = cluster
         self._client_id = client_id
+        self._published, self._seconds = metrics.counter(PUBLISHED), metrics.histogram(PUBLISH_SECONDS)
         self._producer: Any = None
         self._starting = asyncio.Lock()
         self._known_topics: set[str] = set()
@@ -43,7 +48,7 @@ class Publisher:
         Raises Unavailable after 60 s; the records may still become durable later. If the caller is
         cancelled, records that were passed to the producer are still written.
         """
-        unsent, failures = list(records), 0
+        began, unsent, failures = time.perf_counter(), list(records), 0
         failure: Exception | None = None
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -55,6 +60,10 @@ class Publisher:
                         await asyncio.sleep(BACKOFF.pause(failures))
         except TimeoutError:
             raise unavailable(failure) from None
+        if records:
+            self._seconds.observe(time.perf_counter() - began)
+            for topic, count in Counter(record.topic for record in records).items():
+                self._published.labels(topic).inc(count)
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None
@@ -145,8 +154,8 @@ def _retrieve_exception(ack: "asyncio.Future[Any]") -> None:
 
 
 @asynccontextmanager
-async def open_publisher(cluster: Cluster, client_id: str) -> AsyncIterator[Publisher]:
-    publisher = Publisher(cluster, client_id)
+async def open_publisher(cluster: Cluster, client_id: str, metrics: Metrics) -> AsyncIterator[Publisher]:
+    publisher = Publisher(cluster, client_id, metrics)
     try:
         yield publisher
     finally:

@@ -204,10 +204,12 @@ class RecordTracker(Generic[M]):
 
     @property
     def room(self) -> int:
-        partitions = self._partitions.values()
-        unfinished = sum(partition.unfinished for partition in partitions)
-        undone = sum(partition.undone for partition in partitions)
-        return min(self.capacity - undone, UNFINISHED * self.capacity - unfinished)
+        undone = sum(partition.undone for partition in self._partitions.values())
+        return min(self.capacity - undone, UNFINISHED * self.capacity - self.unfinished)
+
+    @property
+    def unfinished(self) -> int:
+        return sum(partition.unfinished for partition in self._partitions.values())
 
     def assigned(self) -> Collection[int]:
         return self._partitions.keys()

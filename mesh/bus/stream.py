@@ -7,9 +7,11 @@ from typing import Generic
 
 import structlog
 from aiokafka.errors import KafkaError
+from prometheus_client.core import Metric
 
 from mesh.bus.cluster import BACKOFF, Cluster
 from mesh.bus.group_member import GroupMember, GroupSubscription
+from mesh.bus.measures import CONSUMER_BATCH, CONSUMER_LAG, CONSUMER_UNFINISHED
 from mesh.bus.publisher import Publisher
 from mesh.bus.record import dead_letter, encode, inherited
 from mesh.bus.record_tracker import RecordTracker
@@ -17,6 +19,7 @@ from mesh.bus.stall_detector import CHECK_SECONDS, StallDetector
 from mesh.delivery import Delivery, Output
 from mesh.problems import Problem, Unavailable
 from mesh.task_group import task_group
+from mesh.telemetry.metrics import Metrics
 from mesh.telemetry.spans import end_spans
 from mesh.topics import M
 
@@ -40,8 +43,14 @@ class Stream(Generic[M]):
     """
 
     def __init__(
-        self, cluster: Cluster, publisher: Publisher, subscription: GroupSubscription[M], buffer: int
+        self,
+        cluster: Cluster,
+        publisher: Publisher,
+        subscription: GroupSubscription[M],
+        buffer: int,
+        metrics: Metrics,
     ) -> None:
+        self._batch_sizes = metrics.histogram(CONSUMER_BATCH).labels(subscription.topic.name)
         self.topic_id = subscription.topic_id
         self._cluster, self._publisher, self._subscription = cluster, publisher, subscription
         self._tracker = RecordTracker[M](buffer)
@@ -64,6 +73,7 @@ class Stream(Generic[M]):
         """
         while not self._closed:
             if batch := await self._batch(max_records, linger):
+                self._batch_sizes.observe(len(batch))
                 yield batch
 
     async def _batch(self, max_records: int, linger: float) -> list[Delivery[M]]:
@@ -136,6 +146,16 @@ class Stream(Generic[M]):
         ends = await self._cluster.ends(self._subscription.topic.name)
         await self._pass_gaps()
         return ends
+
+    async def measure(self) -> list[Metric]:
+        """Raises Unavailable."""
+        topic, ends, positions = self._subscription.topic.name, await self.ends(), self.positions()
+        lags = {
+            (topic, str(partition)): float(max(0, ends[partition] - at))
+            for partition, at in positions.items()
+        }
+        unfinished = {(topic,): float(self._tracker.unfinished)}
+        return [CONSUMER_LAG.family(lags), CONSUMER_UNFINISHED.family(unfinished)]
 
     async def _pass_gaps(self) -> None:
         """Counts offsets as done that the consumer has passed and that hold no record."""
@@ -314,12 +334,17 @@ class Stream(Generic[M]):
 
 @asynccontextmanager
 async def open_stream(
-    cluster: Cluster, publisher: Publisher, subscription: GroupSubscription[M], buffer: int
+    cluster: Cluster,
+    publisher: Publisher,
+    subscription: GroupSubscription[M],
+    buffer: int,
+    metrics: Metrics,
 ) -> AsyncIterator[Stream[M]]:
-    stream = Stream(cluster, publisher, subscription, buffer)
+    stream = Stream(cluster, publisher, subscription, buffer, metrics)
     task = asyncio.create_task(stream.run(), name=f"{subscription.group} reads {subscription.topic.name}")
     try:
-        yield stream
+        with metrics.sampling(stream.measure):
+            yield stream
     finally:
         # Shielded, because a member that does not leave keeps its partitions.
         await asyncio.shield(asyncio.create_task(stream.close(task)))

@@ -19,17 +19,21 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 @asynccontextmanager
-async def listening(app: Application, setting: str, config: Config, **options: Any) -> AsyncIterator[str]:
+async def listening(
+    app: Application, setting: str, config: Config, *, plain: bool = False, **options: Any
+) -> AsyncIterator[str]:
     """Serves `app` on the address in this setting until the block ends; yields the URL with the port that was
     bound. Takes up to about 3 s to end. The composition root has checked that this address may be used.
-    `options` are uvicorn's.
+    With `plain` there is no TLS although there is a certificate. `options` are uvicorn's.
 
     Raises Conflict PORT_TAKEN, Invalid BAD_CERTIFICATE.
     """
     host, port = split_address(getattr(config, setting))
+    if plain:
+        options |= {"ssl_certfile": None, "ssl_keyfile": None}
     settings = _settings(app, config, options)
     listening_socket = await bind(host, port, f"LARES_{setting.upper()}")
-    scheme = "https" if config.tls_cert else "http"
+    scheme = "https" if config.tls_cert and not plain else "http"
     url_host = f"[{host}]" if ":" in host else host
     async with serving(settings, listening_socket):
         yield f"{scheme}://{url_host}:{listening_socket.getsockname()[1]}"

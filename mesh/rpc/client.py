@@ -16,6 +16,7 @@ from mesh.rpc.protocol import (
     CHANNEL_OPTIONS,
     Metadata,
 )
+from mesh.rpc.service_config import service_config
 from mesh.security import current_caller
 from mesh.telemetry.spans import call_span
 from mesh.telemetry.trace_context import outgoing_headers
@@ -32,8 +33,8 @@ class Channels:
         peers: Mapping[str, str],
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        """`local` holds the channels of services in this process, and `peers` the addresses of others, which
-        are connected to with `credentials` (mutual TLS)."""
+        """`local` holds the channels of services in this process, and `peers` the gRPC targets of others, by
+        the names of SIBLINGS, which are connected to with `credentials` (mutual TLS)."""
         self._local, self._peers, self._credentials = local, peers, credentials
         self._open: dict[str, grpc.aio.Channel] = {}
 
@@ -46,13 +47,15 @@ class Channels:
             raise Invalid(
                 f"LARES_PEERS must contain the address of {service}: {service}=host:port", "NO_PEER"
             )
-        if target not in self._open:
-            self._open[target] = (
-                grpc.aio.secure_channel(target, self._credentials, options=CHANNEL_OPTIONS)
-                if self._credentials
-                else grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-            )
-        return self._open[target]
+        if service not in self._open:
+            options = [*CHANNEL_OPTIONS, ("grpc.service_config", service_config(service))]
+            self._open[service] = self._channel(target, options)
+        return self._open[service]
+
+    def _channel(self, target: str, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
+        if self._credentials:
+            return grpc.aio.secure_channel(target, self._credentials, options=options)
+        return grpc.aio.insecure_channel(target, options=options)
 
     async def close(self) -> None:
         for channel in {*self._local.values(), *self._open.values()}:

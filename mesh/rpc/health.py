@@ -28,20 +28,26 @@ class _Answer:
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
     """`needs` has, by the names of the services, the parts without which each cannot serve. The server as a
-    whole, whose name is empty, needs all parts. Nothing is serving before `report`."""
+    whole, whose name is empty, needs all parts. It is not serving before `report`; services are, so that
+    siblings can wait for each other while they start."""
 
     def __init__(self, needs: Mapping[str, Collection[str]]) -> None:
         self._needs = needs
         self._missing: Missing | None = None
         self._answers: dict[str, _Answer] = {}
-        self._stopping = asyncio.Event()
+        self._draining, self._stopping = asyncio.Event(), asyncio.Event()
 
     def report(self, missing: Missing) -> None:
         """From now on reports what `missing` finds."""
         self._missing = missing
 
+    def drain(self) -> None:
+        """From now on nothing is serving. Tells those who watch, who go on watching."""
+        self._draining.set()
+
     def stop(self) -> None:
-        """From now on nothing is serving. Tells those who watch."""
+        """Drains, and ends the streams of those who watch."""
+        self.drain()
         self._stopping.set()
 
     async def Check(self, request: HealthCheckRequest, context: Any) -> HealthCheckResponse:
@@ -52,7 +58,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     async def Watch(self, request: HealthCheckRequest, _: object) -> AsyncIterator[HealthCheckResponse]:
         told: HealthCheckResponse | None = None
         while True:
-            last = self._stopping.is_set()
+            drained, last = self._draining.is_set(), self._stopping.is_set()
             answer = await self._answer(request.service)
             if answer != told:
                 yield answer
@@ -61,7 +67,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             told = answer
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_SECONDS):
-                    await self._stopping.wait()
+                    await (self._stopping if drained else self._draining).wait()
 
     def _known(self, service: str) -> bool:
         return not service or service in self._needs
@@ -69,14 +75,16 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
     async def _answer(self, service: str) -> HealthCheckResponse:
         if not self._known(service):
             return HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
-        serving = await self._serves(service) and not self._stopping.is_set()
+        serving = await self._serves(service) and not self._draining.is_set()
         return HealthCheckResponse(
             status=HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
         )
 
     async def _serves(self, service: str) -> bool:
-        if self._missing is None or self._stopping.is_set():
+        if self._draining.is_set():
             return False
+        if self._missing is None:
+            return bool(service)
         answer, now = self._answers.setdefault(service, _Answer()), asyncio.get_running_loop().time
         async with answer.asking:
             if now() >= answer.fresh_until:

@@ -1,8 +1,9 @@
 """The interceptor of every gRPC server: authentication, permissions, validation of requests, and errors."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
@@ -10,8 +11,9 @@ import grpc
 import protovalidate
 import structlog
 from google.protobuf.message import Message
+from prometheus_client import Histogram
 
-from mesh.permissions import HEALTH, OF_A_KEY, Permission, permission_of
+from mesh.permissions import HEALTH, OF_A_KEY, UNDECLARED, Permission, permission_of
 from mesh.problems import Internal, Invalid, Problem, Unauthenticated, Unavailable
 from mesh.rpc import (
     API_KEY,
@@ -23,8 +25,10 @@ from mesh.rpc import (
     DETAILS,
     status_of,
 )
+from mesh.rpc.server import DoorInterceptor
 from mesh.security import EVERYBODY, OPERATOR, SIBLING, Caller, Door
 from mesh.security import caller as current
+from mesh.telemetry.metrics import Instrument, Metrics
 from mesh.telemetry.spans import request_span
 
 log = structlog.get_logger(__name__)
@@ -35,23 +39,40 @@ UNARY_SECONDS = 60.0
 CLOCKS_SECONDS = 0.1
 # Together with the seconds for which a key is cached, streams of a revoked key end within 5 s.
 RECHECK_SECONDS = 1.0
+# How long a call that receives a stream may go on after the server has begun to stop.
+RECEIVING_SECONDS = 2.0
 MAX_PERMISSIONS = 256  # different sets that are remembered
+
+RPC_SECONDS = Instrument(
+    "lares_rpc_seconds",
+    "histogram",
+    "From a gRPC call to its end, by its method and its code; calls within the process count, too.",
+    ("method", "code"),
+)
+INSTRUMENTS = (RPC_SECONDS,)
 
 Verify = Callable[[str], Awaitable[Caller]]
 Headers: TypeAlias = dict[str, Any]
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
+class CallInterceptor(DoorInterceptor):
     """Wraps every method behind one door.
 
     The caller, and whether it may call, are determined from the metadata and the method's name, before a
     message is read.
     """
 
-    def __init__(self, door: Door, verify: Verify | None = None) -> None:
+    def __init__(self, door: Door, verify: Verify | None = None, metrics: Metrics | None = None) -> None:
         """`verify` returns the caller of an API key; None accepts calls without one. It concerns only the
-        clients' door."""
+        clients' door. The calls are measured in `metrics`."""
         self._door, self._verify = door, verify
+        self._ending = asyncio.Event()
+        self._seconds = (metrics or Metrics()).histogram(RPC_SECONDS)
+        # Finding the metric with these labels costs more than changing it.
+        self._by_labels: dict[tuple[str, str], Histogram] = {}
+
+    def end_streams(self) -> None:
+        self._ending.set()
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         method = handler_call_details.method
@@ -65,7 +86,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 return None
             caller.require(permission_of(method))
         except Exception as error:
-            return _failing_handler(method, error)
+            return self._failing_handler(method, error)
         if handler.response_streaming:
             streaming = self._streaming(
                 handler.unary_stream or handler.stream_stream, method, headers, caller
@@ -90,13 +111,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, behaviour: Callable[..., Awaitable[Any]], method: str, headers: Headers, caller: Caller
     ) -> Callable[..., Awaitable[Any]]:
         async def unary(request: Any, context: Any) -> Any:
-            try:
+            async with self._ending_with_status(method, context):
                 with _serving(method, headers, caller):
                     remaining = context.time_remaining()
                     async with asyncio.timeout(UNARY_SECONDS if remaining is None else remaining):
                         return await behaviour(_checked(request), context)
-            except Exception as error:
-                return await _abort(context, method, error)
 
         return unary
 
@@ -109,14 +128,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             async def only_response() -> AsyncGenerator[Any, None]:
                 yield await behaviour(_checked(requests), context)
 
-            try:
+            async with self._ending_with_status(method, context):
                 with _serving(method, headers, caller):
                     async with aclosing(only_response()) as responses:
-                        permitted = self._while_permitted(responses, method, headers, caller)
+                        permitted = self._while_permitted(
+                            responses, method, headers, caller, RECEIVING_SECONDS
+                        )
                         async with aclosing(permitted):
                             return await anext(permitted)
-            except Exception as error:
-                return await _abort(context, method, error)
 
         return receiving
 
@@ -128,27 +147,64 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         caller: Caller,
     ) -> Callable[..., AsyncIterator[Any]]:
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
-            try:
+            async with self._ending_with_status(method, context):
                 with _serving(method, headers, caller):
                     async with aclosing(behaviour(_checked(request), context)) as responses:
                         async for response in self._while_permitted(responses, method, headers, caller):
                             yield response
-            except Exception as error:
-                await _abort(context, method, error)
 
         return streaming
 
+    @asynccontextmanager
+    async def _ending_with_status(self, method: str, context: Any) -> AsyncIterator[None]:
+        """Ends the call with the status of what the block raises, and measures how long the block took."""
+        began, code = time.perf_counter(), grpc.StatusCode.CANCELLED
+        try:
+            yield
+            code = grpc.StatusCode.OK
+        except Exception as error:
+            if isinstance(error, grpc.aio.AbortError):
+                raise
+            code, problem = _status(context, method, error)
+            details = ((DETAILS, status_of(problem).SerializeToString()),)
+            await context.abort(code, problem.message, trailing_metadata=details)
+        finally:
+            self._observe(method, code.name, time.perf_counter() - began)
+
+    def _observe(self, method: str, code: str, seconds: float) -> None:
+        known = self._by_labels.get((method, code))
+        if known is None:
+            # Anybody can make up names of methods.
+            label = method.removeprefix("/") if permission_of(method) != UNDECLARED else "other"
+            known = self._by_labels[method, code] = self._seconds.labels(label, code)
+        known.observe(seconds)
+
+    def _failing_handler(self, method: str, error: Exception) -> Any:
+        """A handler that raises the error. A handler of streams serves methods of all kinds here, because it
+        can end a call without reading a request."""
+
+        async def refuse(_: object, context: Any) -> None:
+            async with self._ending_with_status(method, context):
+                raise error
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
     async def _while_permitted(
-        self, responses: AsyncGenerator[Any, None], method: str, headers: Headers, caller: Caller
+        self,
+        responses: AsyncGenerator[Any, None],
+        method: str,
+        headers: Headers,
+        caller: Caller,
+        patience: float = 0.0,
     ) -> AsyncGenerator[Any, None]:
-        """Yields the responses for as long as the caller's permissions stay the same. They are checked also
-        while no response arrives."""
+        """Yields the responses for as long as the caller's permissions stay the same, and until `patience`
+        seconds after the server has begun to stop. Both are checked also while no response arrives."""
         stream, waiting = asyncio.current_task(), False
         assert stream
 
         async def watch() -> None:
             try:
-                await self._until_not_permitted(method, headers, caller)
+                await self._until_not_permitted(method, headers, caller, patience)
             finally:
                 if waiting:
                     stream.cancel()
@@ -173,11 +229,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             watching.cancel()
 
-    async def _until_not_permitted(self, method: str, headers: Headers, caller: Caller) -> None:
-        """Raises Unauthenticated once the caller's key is revoked, Denied once it lacks the permission, and
-        Unavailable CALLER_CHANGED once any of its permissions has changed."""
+    async def _until_not_permitted(
+        self, method: str, headers: Headers, caller: Caller, patience: float
+    ) -> None:
+        """Raises Unauthenticated once the caller's key is revoked, Denied once it lacks the permission,
+        Unavailable CALLER_CHANGED once any of its permissions has changed, and Unavailable STOPPING."""
         while True:
-            await asyncio.sleep(RECHECK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECHECK_SECONDS):
+                    await self._ending.wait()
+            if self._ending.is_set():
+                await asyncio.sleep(patience)
+                raise Unavailable("this process is stopping: call again", "STOPPING")
             try:
                 now = await self._caller(headers)
             except Problem as problem:
@@ -255,30 +318,15 @@ def _check(request: Message) -> None:
         raise Invalid(str(error), "BAD_REQUEST") from None
 
 
-def _failing_handler(method: str, error: Exception) -> Any:
-    """A handler that raises the error. A handler of streams serves methods of all kinds here, because it can
-    end a call without reading a request."""
-
-    async def refuse(_: object, context: Any) -> None:
-        await _abort(context, method, error)
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-async def _abort(context: Any, method: str, error: Exception) -> None:
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    code = None
+def _status(context: Any, method: str, error: Exception) -> tuple[grpc.StatusCode, Problem]:
     if isinstance(error, TimeoutError):
-        error = Unavailable("this took too long", "DEADLINE")
+        problem: Problem = Unavailable("this took too long", "DEADLINE")
         # gRPC's own code if it was the client's deadline; otherwise the limit was the server's.
         remaining = context.time_remaining()
         if remaining is not None and remaining < CLOCKS_SECONDS:
-            code = grpc.StatusCode.DEADLINE_EXCEEDED
-    if not isinstance(error, Problem):
-        log.error("gRPC call failed", method=method, exc_info=error)
-        error = Internal("internal error", "INTERNAL")
-    status = status_of(error)
-    await context.abort(
-        code or error.code, error.message, trailing_metadata=((DETAILS, status.SerializeToString()),)
-    )
+            return grpc.StatusCode.DEADLINE_EXCEEDED, problem
+        return problem.code, problem
+    if isinstance(error, Problem):
+        return error.code, error
+    log.error("gRPC call failed", method=method, exc_info=error)
+    return grpc.StatusCode.INTERNAL, Internal("internal error", "INTERNAL")

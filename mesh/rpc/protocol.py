@@ -1,4 +1,4 @@
-"""What both ends of a gRPC call share: names of headers, the limit of a message, options of a connection."""
+"""What both ends of a gRPC call share: names of headers, the limit of a message, options of connections."""
 
 from typing import TypeAlias
 
@@ -16,15 +16,34 @@ DETAILS = "grpc-status-details-bin"
 MESSAGE_BYTES = 64 * 2**20
 
 MAX_RECEIVE = "grpc.max_receive_message_length"
-CHANNEL_OPTIONS = [
+# Of servers and of channels.
+CONNECTION_OPTIONS = [
     (MAX_RECEIVE, MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.so_reuseport", 0),
+    # Pings find out that the other machine or the way to it is gone. They are sent although nothing else is:
+    # a stream that watches a service's health may say nothing for days.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+SERVER_OPTIONS = [
+    *CONNECTION_OPTIONS,
+    ("grpc.so_reuseport", 0),
+    # A third of what clients send. A server that expects fewer pings ends the connection (ENHANCE_YOUR_CALM).
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+]
+CHANNEL_OPTIONS = [
+    *CONNECTION_OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Despite its name not a pause, but the time limit of one attempt to connect.
     ("grpc.min_reconnect_backoff_ms", 10_000),
+    # A name is looked up again whenever a connection ends, but not more often than this.
+    ("grpc.dns_min_time_between_resolutions_ms", 2_000),
 ]
+
+
+def sibling_health(service: str) -> str:
+    """The name by which gRPC's health service knows whether siblings can call `store`, `detect` and so on."""
+    return f"lares.{service}"

@@ -17,7 +17,7 @@ from mesh.ports import wait_until_free
 from mesh.problems import Conflict
 from mesh.rpc.health import HealthServicer, Missing
 from mesh.rpc.in_process_server import InProcessServer
-from mesh.rpc.protocol import CHANNEL_OPTIONS, MAX_RECEIVE, MESSAGE_BYTES
+from mesh.rpc.protocol import MAX_RECEIVE, MESSAGE_BYTES, SERVER_OPTIONS, sibling_health
 from mesh.security import Door
 
 log = structlog.get_logger(__name__)
@@ -28,6 +28,17 @@ Servicer = TypeVar("Servicer")
 CLIENT_BYTES = 32 * 2**20 + 64 * 2**10
 # Includes streams: each program that watches events holds one.
 CLIENT_CALLS = 256
+# Then a connection ends when its calls have, and its client looks its target up again: that is how clients
+# find replicas that were added. Streams are not cut off.
+CONNECTION_SECONDS = 60
+
+
+class DoorInterceptor(grpc.aio.ServerInterceptor):
+    """The interceptor behind one door."""
+
+    def end_streams(self) -> None:
+        """Ends the calls that would last for ever, with a problem on which clients call again."""
+        raise NotImplementedError
 
 
 class GrpcServer:
@@ -40,22 +51,21 @@ class GrpcServer:
     Add all servicers, then listen, then start.
     """
 
-    def __init__(self, interceptor: Callable[[Door], grpc.aio.ServerInterceptor]) -> None:
+    def __init__(self, interceptor: Callable[[Door], DoorInterceptor]) -> None:
         """`interceptor` makes the interceptor of a door."""
+        behind, local = {door: interceptor(door) for door in Door}, interceptor(Door.SIBLINGS)
+        self._at_stop = [each.end_streams for each in (local, *behind.values())]
+        options = [*SERVER_OPTIONS, ("grpc.max_connection_age_ms", CONNECTION_SECONDS * 1000)]
         self._doors = {
-            Door.SIBLINGS: grpc.aio.server(
-                interceptors=[interceptor(Door.SIBLINGS)], options=CHANNEL_OPTIONS
-            ),
+            Door.SIBLINGS: grpc.aio.server(interceptors=[behind[Door.SIBLINGS]], options=options),
             Door.CLIENTS: grpc.aio.server(
-                interceptors=[interceptor(Door.CLIENTS)],
-                options=[*(dict(CHANNEL_OPTIONS) | {MAX_RECEIVE: CLIENT_BYTES}).items()],
+                interceptors=[behind[Door.CLIENTS]],
+                options=[*(dict(options) | {MAX_RECEIVE: CLIENT_BYTES}).items()],
                 maximum_concurrent_rpcs=CLIENT_CALLS,
             ),
-            Door.OPERATOR: grpc.aio.server(
-                interceptors=[interceptor(Door.OPERATOR)], options=CHANNEL_OPTIONS
-            ),
+            Door.OPERATOR: grpc.aio.server(interceptors=[behind[Door.OPERATOR]], options=options),
         }
-        self._local = InProcessServer([interceptor(Door.SIBLINGS)], max_message_bytes=MESSAGE_BYTES)
+        self._local = InProcessServer([local], max_message_bytes=MESSAGE_BYTES)
         self._needs: dict[str, frozenset[str]] = {}
         self._health = HealthServicer(self._needs)
         for door in (Door.SIBLINGS, Door.CLIENTS):
@@ -73,8 +83,9 @@ class GrpcServer:
         """Adds a servicer to the siblings' door, and to the clients' door unless its package is `internal`.
 
         `register` is the generated add_XServicer_to_server, and `name` the service's full name, for example
-        `lares.store.v1.X`. `needs` are the parts of Mesh.checks without which it cannot serve. With
-        `operator` it is added to the operator's door, too. Raises Internal PERMISSION_NOT_DECLARED.
+        `lares.store.v1.X`. `needs` are the parts of Mesh.checks without which it cannot serve; what all
+        servicers of `lares.store` need, siblings need to call any of them. With `operator` it is added to the
+        operator's door, too. Raises Internal PERMISSION_NOT_DECLARED.
         """
         require_declared(name)
         register(servicer, self._local)
@@ -84,6 +95,8 @@ class GrpcServer:
         if operator:
             register(servicer, self._doors[Door.OPERATOR])
         self._needs[name] = frozenset(needs)
+        target = sibling_health(name.split(".")[1])
+        self._needs[target] = self._needs.get(target, self._needs[name]) & self._needs[name]
 
     def channel(self) -> grpc.aio.Channel:
         """A channel to these servicers within this process. It can be opened before the start."""
@@ -93,7 +106,7 @@ class GrpcServer:
         """Adds reflection of the services that clients can call."""
         from grpc_reflection.v1alpha import reflection
 
-        names = [*filter(lambda name: not _is_internal(name), self._needs), HEALTH, REFLECTION]
+        names = [*filter(_is_public, self._needs), HEALTH, REFLECTION]
         reflection.enable_server_reflection(names, self._doors[Door.CLIENTS], pool=_pool_of(names))
 
     async def listen(
@@ -130,7 +143,8 @@ class GrpcServer:
         return f"{address.rpartition(':')[0]}:{port}" if on_tcp else address
 
     async def start(self) -> None:
-        """Starts serving. Health reports every service as NOT_SERVING until `report_health` is called."""
+        """Starts serving. Health reports the server as a whole as NOT_SERVING until `report_health` is
+        called."""
         for door in (self._local, *self._doors.values()):
             await door.start()
 
@@ -139,14 +153,31 @@ class GrpcServer:
         the server as a whole if any part is missing. `missing` is called when somebody asks."""
         self._health.report(missing)
 
+    def at_stop(self, end: Callable[[], None]) -> None:
+        """Calls `end` when the server stops: it ends what calls wait for."""
+        self._at_stop.append(end)
+
+    def drain(self) -> None:
+        """Has health report everything as NOT_SERVING, so that clients turn to other replicas. Calls are
+        served as before."""
+        self._health.drain()
+
     async def stop(self, grace: float) -> None:
-        """Refuses new calls, gives running ones `grace` seconds, then cancels them."""
+        """Refuses new calls and ends streams of responses with UNAVAILABLE STOPPING, on which clients call
+        again. Gives running calls `grace` seconds, then cancels them."""
         self._health.stop()
+        for end in self._at_stop:
+            end()
         await asyncio.gather(*(door.stop(grace) for door in (self._local, *self._doors.values())))
 
 
 def _is_internal(service: str) -> bool:
     return "internal" in service.split(".")
+
+
+def _is_public(name: str) -> bool:
+    """Whether this name that health knows is a service on the clients' door."""
+    return name.count(".") > 1 and not _is_internal(name)
 
 
 def _pool_of(services: Iterable[str]) -> DescriptorPool:

@@ -11,7 +11,7 @@ from lares.store.internal.v1.job_service_pb2 import RenderInput
 from lares.store.v1.rendition_pb2 import Rendition
 from mesh.blobs import Blobs
 from mesh.identity import rendition_id
-from mesh.problems import Exhausted, NotFound
+from mesh.problems import Exhausted, NotFound, Unavailable
 from mesh.security import EVERYBODY, current_caller
 from mesh.telemetry.spans import traceparent_of
 from store_svc.commit_signals import CommitSignals, wait
@@ -79,7 +79,7 @@ class RenditionRequests:
 
     async def request(self, kind: int, subject_id: str, timeout: float) -> Rendition:
         """Returns the rendition of the subject as it is now, after waiting for it for up to `timeout`
-        seconds. Has it made if there is none.
+        seconds, or until the process stops. Has it made if there is none.
 
         If it would have to be made while the caller's last one is being made, or MAX_WAITING are, the request
         waits for its turn first. Raises Exhausted (TOO_MANY_RENDITIONS) if that does not come in time, or
@@ -99,7 +99,9 @@ class RenditionRequests:
             except Exhausted as problem:
                 if problem.reason != TOO_MANY or loop_time() >= deadline or self._in_line >= MAX_IN_LINE:
                     raise
-            remaining = deadline - loop_time()
+                if self._signals.rendered.ended:
+                    raise Unavailable("this process is stopping: ask again", "STOPPING") from None
+            remaining = 0.0 if self._signals.rendered.ended else deadline - loop_time()
             if row is not None and (row["state"] != WAITING or remaining <= 0):
                 return _message(row)
             self._in_line += row is None

@@ -59,6 +59,7 @@ async def opened(kafka_url: str, tmp_path: Path) -> AsyncIterator[Opened]:
     async with open_bus(kafka_url, client_id="gateway-test") as bus:
         await bus.create_topics()
         mesh = Mesh(config, bus, blobs, server, channels, KeyVerifier(channels.to("store")))
+        mesh.readiness.started = True
         async with open_service(config, mesh):
             yield Opened(mesh, store, bus)
         assert not mesh.failure.done()

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from mesh.rpc.in_process_server import InProcessServer
-from mesh.rpc.protocol import CHANNEL_OPTIONS, MESSAGE_BYTES
+from mesh.rpc.protocol import CHANNEL_OPTIONS, MESSAGE_BYTES, SERVER_OPTIONS
 
 SERVICE = "test.Shapes"
 KINDS = ("socket", "local")
@@ -123,7 +123,7 @@ async def wired(
         server = InProcessServer(interceptors, max_message_bytes=MESSAGE_BYTES)
         channel: grpc.aio.Channel = server.channel()
     else:
-        server = grpc.aio.server(interceptors=interceptors, options=CHANNEL_OPTIONS)
+        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         channel = grpc.aio.insecure_channel(f"unix:{folder}/s", options=CHANNEL_OPTIONS)
     server.add_generic_rpc_handlers((shapes.handlers(),))
     made = Wired(kind, server, channel, shapes)

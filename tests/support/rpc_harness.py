@@ -72,6 +72,7 @@ class Harness:
     private: grpc.aio.Channel
     public: grpc.aio.Channel
     watched: FakeEventServicer
+    address: str  # of the clients' door
     verified: list[str] = field(default_factory=list)
     # The caller of the key "good", and the problem that the key leads to if there is one.
     known: Caller = field(default_factory=lambda: Caller.of_key("k1", "Ann"))
@@ -100,9 +101,9 @@ async def open_harness(folder: Path) -> AsyncIterator[Harness]:
     private = await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)
     public = await server.listen("127.0.0.1:0")
     await server.start()
-    channels = Channels({}, {"store": private, "outside": public})
-    made = Harness(server, servicer, channels.to("store"), channels.to("outside"), watched)
-    yield made
+    channels = Channels({}, {"store": private})
+    async with grpc.aio.insecure_channel(public) as outside:
+        yield (made := Harness(server, servicer, channels.to("store"), outside, watched, public))
     await channels.close()
     await server.stop(0)
 

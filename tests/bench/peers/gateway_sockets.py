@@ -22,6 +22,7 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.config import load_config
 from mesh.feed import Feed
 from mesh.rpc import Channels
+from mesh.telemetry.metrics import Metrics
 
 
 @asynccontextmanager
@@ -43,7 +44,7 @@ async def main() -> None:
     channels = Channels({}, dict.fromkeys(("store", "ingest", "detect", "reason"), "unix:/nobody"))
     siblings = Siblings(channels.to)
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
-    app = WebSocketEndpoint(engine, Authenticator(None), GatewayMetrics())
+    app = WebSocketEndpoint(engine, Authenticator(None), GatewayMetrics(Metrics()))
     config = load_config(gateway_listen=f"127.0.0.1:{sys.argv[1]}")
     async with listening(app, config), standard_input() as lines:
         while await lines.readline():

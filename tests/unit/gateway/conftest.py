@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,11 @@ from mesh.config import Config
 from mesh.feed import Feed
 from mesh.key_verifier import KeyVerifier
 from mesh.processes.sandbox import Sandbox
+from mesh.readiness import Readiness
 from mesh.rpc import Channels, GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
+from mesh.telemetry.metrics import Metrics
 from tests.support.blobs import keep_blob
 from tests.unit.gateway.fake_services import add_services
 from tests.unit.gateway.fake_store import FakeStore, uuid
@@ -100,8 +102,8 @@ async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") ->
     known = {"store", "ingest", "detect", "reason"} - {without}
     channels = Channels({}, dict.fromkeys(known, address))
     siblings, feed = Siblings(channels.to), CountedFeed(store.list_changes)
-    backlog = SiblingMetrics(siblings)
-    metrics = GatewayMetrics(backlog)
+    of_siblings, of_process, readiness = SiblingMetrics(siblings), Metrics(), Readiness()
+    metrics = GatewayMetrics(of_process)
     blobs = FileBlobs(folder)
     authenticator = Authenticator(KeyVerifier(channels.to("store")) if auth else None)
     engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
@@ -112,13 +114,20 @@ async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") ->
     async def ask_missing() -> dict[str, str]:
         return dict(missing)
 
-    async with Sandbox("gateway.http.thumbnail_renderer:render", idle_seconds=60) as drawing:
+    readiness.follow(ask_missing, ["kafka", "store"])
+    readiness.started = True
+    async with (
+        AsyncExitStack() as stack,
+        Sandbox("gateway.http.thumbnail_renderer:render", idle_seconds=60) as drawing,
+    ):
+        for sample in (metrics.sample, readiness.sample):
+            stack.enter_context(of_process.sampling(sample))
         app = make_application(
             GraphQLEndpoint(engine),
             sockets,
             MediaEndpoint(siblings, blobs, ThumbnailCache(blobs, drawing.run, 10_000_000), renditions),
             EventPictureEndpoint(blobs, renditions),
-            HealthEndpoint(ask_missing, ["kafka", "store"], metrics, backlog.refresh),
+            HealthEndpoint(readiness, of_process.text, of_siblings.text),
             authenticator,
             metrics,
         )

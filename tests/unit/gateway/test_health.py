@@ -9,7 +9,7 @@ from tests.unit.gateway.conftest import SECRET, Gateway
 
 @pytest.fixture(autouse=True)
 def _ask_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.http.health.CACHE_SECONDS", 0.0)
+    monkeypatch.setattr("mesh.readiness.FRESH_SECONDS", 0.0)
 
 
 async def test_liveness_needs_no_dependency(gateway: Gateway) -> None:
@@ -46,7 +46,7 @@ async def test_readiness_names_dependencies_without_reasons(gateway: Gateway) ->
 
 
 async def test_readiness_is_cached(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.http.health.CACHE_SECONDS", 60.0)
+    monkeypatch.setattr("mesh.readiness.FRESH_SECONDS", 60.0)
     assert (await gateway.client.get("/ready")).status_code == 200
     gateway.missing["kafka"] = "away"
     assert (await gateway.client.get("/ready")).status_code == 200
@@ -73,5 +73,4 @@ async def test_metrics(served: Gateway) -> None:
     assert 'lares_dependency_ready{dependency="store"} 1.0' in lines
     assert "lares_sockets 1.0" in lines
     assert "lares_deliveries_total 1.0" in lines
-    assert any(line.startswith("lares_event_loop_lag_seconds ") for line in lines)
     assert any(line.startswith("process_resident_memory_bytes ") for line in lines)

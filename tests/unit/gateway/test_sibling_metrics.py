@@ -80,7 +80,8 @@ async def test_the_documentation_lists_every_metric(gateway: Gateway) -> None:
     text = (await gateway.client.get("/metrics")).text
     metrics = set(re.findall(r"^# TYPE (lares_\w+)", text, re.MULTILINE))
     named = set(re.findall(r"^\| `(lares_\w+)", PAGE.read_text(), re.MULTILINE))
-    assert {name for name in metrics if not name.endswith("_created")} == named
+    assert len(named) > 20
+    assert {name for name in metrics if not name.endswith("_created")} <= named
 
 
 async def test_an_empty_queue(gateway: Gateway) -> None:

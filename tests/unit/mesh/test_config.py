@@ -27,7 +27,7 @@ def test_lists_and_maps_are_read_from_text(monkeypatch: pytest.MonkeyPatch) -> N
     config = load_config()
     assert config.watch_classes == ["person", "dog"]
     assert config.watch_thresholds == {"person": 0.5, "dog": 0.25}
-    assert config.peers == {"store": "127.0.0.1:7001"}
+    assert config.peers == {"store": "dns:///127.0.0.1:7001"}
 
 
 @pytest.mark.parametrize(

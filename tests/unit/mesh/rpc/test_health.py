@@ -54,7 +54,7 @@ async def serving(stub: Any) -> set[str]:
 @pytest.mark.usefixtures("fresh")
 async def test_it_is_told_to_everyone_by_service_and_as_a_whole(harness: Harness, stub: Any) -> None:
     state = State()
-    assert await serving(stub) == set()
+    assert await serving(stub) == {KEYS, EVENTS}  # siblings wait for each other while they start
     harness.server.report_health(state.find)
     for missing, expected in (
         (set[str](), {"", KEYS, EVENTS}),
@@ -75,7 +75,8 @@ async def test_nothing_is_checked_unless_somebody_asks_and_then_once_for_all(
     monkeypatch.setattr("mesh.rpc.health.FRESH_SECONDS", 60.0)
     state = State()
     harness.server.report_health(state.find)
-    await asyncio.wait_for(harness.private.channel_ready(), 90)
+    async with grpc.aio.insecure_channel(harness.address) as channel:
+        await asyncio.wait_for(channel.channel_ready(), 90)
     assert state.asked == []
     await asyncio.gather(*(serving(stub) for _ in range(20)))
     assert sorted(map(str, state.asked)) == ["None", "frozenset()", "frozenset({'postgres'})"]
@@ -98,6 +99,8 @@ async def test_everyone_who_watches_is_told_of_every_change_and_of_the_end(
     harness: Harness, stub: Any
 ) -> None:
     state, told = State(), dict[int, list[int]]()
+    state.missing = {"postgres"}
+    harness.server.report_health(state.find)
 
     async def watch(number: int, service: str) -> None:
         async for answer in stub.Watch(HealthCheckRequest(service=service)):
@@ -107,13 +110,17 @@ async def test_everyone_who_watches_is_told_of_every_change_and_of_the_end(
     watching.append(asyncio.create_task(watch(3, "lares.nothing")))
     seen = [NOT_SERVING]
     await until(lambda: told == {0: seen, 1: seen, 2: seen, 3: [HealthCheckResponse.SERVICE_UNKNOWN]})
-    harness.server.report_health(state.find)
+    state.missing = set()
     await until(lambda: [told[n][-1] for n in range(3)] == [SERVING] * 3)
     watching.pop(0).cancel()  # the others are told all the same
     state.missing = {"postgres"}
     await until(lambda: [told[n][-1] for n in (1, 2)] == [NOT_SERVING] * 2)
     state.missing = set()
     await until(lambda: [told[n][-1] for n in (1, 2)] == [SERVING] * 2)
+    harness.server.drain()
+    await until(lambda: [told[n][-1] for n in (1, 2)] == [NOT_SERVING] * 2)
+    state.missing = {"postgres"}  # which changes nothing any more
+    state.missing = set()
     stopping = asyncio.create_task(harness.server.stop(5))
     await asyncio.gather(*watching)
     assert told[1] == told[2] == [NOT_SERVING, SERVING] * 2 + [NOT_SERVING]

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lares/store/v1/key_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\"\xc4\x01\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0bpermissions\x18\x05 \x03(\x0e\x32\x1b.lares.access.v1.Permission\x12\x11\n\tcamera_id\x18\x06 \x01(\t\"\xad\x01\n\x10\x43reateKeyRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12G\n\x0bpermissions\x18\x02 \x03(\x0e\x32\x1b.lares.access.v1.PermissionB\x15\xbaH\x12\x92\x01\x0f\x10 \x18\x01\"\t\x82\x01\x06\x10\x01 \x00 \x07\x12\x37\n\tcamera_id\x18\x03 \x01(\tB$\xbaH!r\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\xd8\x01\x01\"E\n\x11\x43reateKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.lares.store.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x11\n\x0fListKeysRequest\"5\n\x10ListKeysResponse\x12!\n\x04keys\x18\x01 \x03(\x0b\x32\x13.lares.store.v1.Key\",\n\x10RevokeKeyRequest\x12\x18\n\x06key_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"5\n\x11RevokeKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.lares.store.v1.Key2\x91\x02\n\nKeyService\x12V\n\tCreateKey\x12 .lares.store.v1.CreateKeyRequest\x1a!.lares.store.v1.CreateKeyResponse\"\x04\xa8\xe3\x18\x06\x12S\n\x08ListKeys\x12\x1f.lares.store.v1.ListKeysRequest\x1a .lares.store.v1.ListKeysResponse\"\x04\xa8\xe3\x18\x06\x12V\n\tRevokeKey\x12 .lares.store.v1.RevokeKeyRequest\x1a!.lares.store.v1.RevokeKeyResponse\"\x04\xa8\xe3\x18\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lares/store/v1/key_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a lares/access/v1/permission.proto\"\xc4\x01\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0bpermissions\x18\x05 \x03(\x0e\x32\x1b.lares.access.v1.Permission\x12\x11\n\tcamera_id\x18\x06 \x01(\t\"\xad\x01\n\x10\x43reateKeyRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12G\n\x0bpermissions\x18\x02 \x03(\x0e\x32\x1b.lares.access.v1.PermissionB\x15\xbaH\x12\x92\x01\x0f\x10 \x18\x01\"\t\x82\x01\x06\x10\x01 \x00 \x07\x12\x37\n\tcamera_id\x18\x03 \x01(\tB$\xbaH!r\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,62}$\xd8\x01\x01\"E\n\x11\x43reateKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.lares.store.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\x11\n\x0fListKeysRequest\"5\n\x10ListKeysResponse\x12!\n\x04keys\x18\x01 \x03(\x0b\x32\x13.lares.store.v1.Key\",\n\x10RevokeKeyRequest\x12\x18\n\x06key_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"5\n\x11RevokeKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.lares.store.v1.Key2\x97\x02\n\nKeyService\x12V\n\tCreateKey\x12 .lares.store.v1.CreateKeyRequest\x1a!.lares.store.v1.CreateKeyResponse\"\x04\xa8\xe3\x18\x06\x12V\n\x08ListKeys\x12\x1f.lares.store.v1.ListKeysRequest\x1a .lares.store.v1.ListKeysResponse\"\x07\x90\x02\x01\xa8\xe3\x18\x06\x12Y\n\tRevokeKey\x12 .lares.store.v1.RevokeKeyRequest\x1a!.lares.store.v1.RevokeKeyResponse\"\x07\x90\x02\x02\xa8\xe3\x18\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,9 +45,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYSERVICE'].methods_by_name['CreateKey']._loaded_options = None
   _globals['_KEYSERVICE'].methods_by_name['CreateKey']._serialized_options = b'\250\343\030\006'
   _globals['_KEYSERVICE'].methods_by_name['ListKeys']._loaded_options = None
-  _globals['_KEYSERVICE'].methods_by_name['ListKeys']._serialized_options = b'\250\343\030\006'
+  _globals['_KEYSERVICE'].methods_by_name['ListKeys']._serialized_options = b'\220\002\001\250\343\030\006'
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._loaded_options = None
-  _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._serialized_options = b'\250\343\030\006'
+  _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._serialized_options = b'\220\002\002\250\343\030\006'
   _globals['_KEY']._serialized_start=149
   _globals['_KEY']._serialized_end=345
   _globals['_CREATEKEYREQUEST']._serialized_start=348
@@ -63,5 +63,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEKEYRESPONSE']._serialized_start=714
   _globals['_REVOKEKEYRESPONSE']._serialized_end=767
   _globals['_KEYSERVICE']._serialized_start=770
-  _globals['_KEYSERVICE']._serialized_end=1043
+  _globals['_KEYSERVICE']._serialized_end=1049
 # @@protoc_insertion_point(module_scope)

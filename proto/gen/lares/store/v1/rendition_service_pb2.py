@@ -28,7 +28,7 @@ from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permis
 from lares.store.v1 import rendition_pb2 as lares_dot_store_dot_v1_dot_rendition__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lares/store/v1/rendition_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a lares/access/v1/permission.proto\x1a\x1elares/store/v1/rendition.proto\"\x99\x01\n\x17RequestRenditionRequest\x12\x37\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.lares.store.v1.RenditionKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\nsubject_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x18RequestRenditionResponse\x12,\n\trendition\x18\x01 \x01(\x0b\x32\x19.lares.store.v1.Rendition2\x7f\n\x10RenditionService\x12k\n\x10RequestRendition\x12\'.lares.store.v1.RequestRenditionRequest\x1a(.lares.store.v1.RequestRenditionResponse\"\x04\xa8\xe3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lares/store/v1/rendition_service.proto\x12\x0elares.store.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a lares/access/v1/permission.proto\x1a\x1elares/store/v1/rendition.proto\"\x99\x01\n\x17RequestRenditionRequest\x12\x37\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.lares.store.v1.RenditionKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\nsubject_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x18RequestRenditionResponse\x12,\n\trendition\x18\x01 \x01(\x0b\x32\x19.lares.store.v1.Rendition2\x82\x01\n\x10RenditionService\x12n\n\x10RequestRendition\x12\'.lares.store.v1.RequestRenditionRequest\x1a(.lares.store.v1.RequestRenditionResponse\"\x07\x90\x02\x02\xa8\xe3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,11 +40,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REQUESTRENDITIONREQUEST'].fields_by_name['subject_id']._loaded_options = None
   _globals['_REQUESTRENDITIONREQUEST'].fields_by_name['subject_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_RENDITIONSERVICE'].methods_by_name['RequestRendition']._loaded_options = None
-  _globals['_RENDITIONSERVICE'].methods_by_name['RequestRendition']._serialized_options = b'\250\343\030\001'
+  _globals['_RENDITIONSERVICE'].methods_by_name['RequestRendition']._serialized_options = b'\220\002\002\250\343\030\001'
   _globals['_REQUESTRENDITIONREQUEST']._serialized_start=186
   _globals['_REQUESTRENDITIONREQUEST']._serialized_end=339
   _globals['_REQUESTRENDITIONRESPONSE']._serialized_start=341
   _globals['_REQUESTRENDITIONRESPONSE']._serialized_end=413
-  _globals['_RENDITIONSERVICE']._serialized_start=415
-  _globals['_RENDITIONSERVICE']._serialized_end=542
+  _globals['_RENDITIONSERVICE']._serialized_start=416
+  _globals['_RENDITIONSERVICE']._serialized_end=546
 # @@protoc_insertion_point(module_scope)

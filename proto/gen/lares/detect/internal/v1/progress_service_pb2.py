@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/lares/detect/internal/v1/progress_service.proto\x12\x18lares.detect.internal.v1\x1a lares/access/v1/permission.proto\"\x14\n\x12GetProgressRequest\"\x9b\x02\n\x13GetProgressResponse\x12O\n\tprocessed\x18\x01 \x03(\x0b\x32<.lares.detect.internal.v1.GetProgressResponse.ProcessedEntry\x12O\n\tpublished\x18\x02 \x03(\x0b\x32<.lares.detect.internal.v1.GetProgressResponse.PublishedEntry\x1a\x30\n\x0eProcessedEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x30\n\x0ePublishedEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x83\x01\n\x0fProgressService\x12p\n\x0bGetProgress\x12,.lares.detect.internal.v1.GetProgressRequest\x1a-.lares.detect.internal.v1.GetProgressResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/lares/detect/internal/v1/progress_service.proto\x12\x18lares.detect.internal.v1\x1a lares/access/v1/permission.proto\"\x14\n\x12GetProgressRequest\"\x9b\x02\n\x13GetProgressResponse\x12O\n\tprocessed\x18\x01 \x03(\x0b\x32<.lares.detect.internal.v1.GetProgressResponse.ProcessedEntry\x12O\n\tpublished\x18\x02 \x03(\x0b\x32<.lares.detect.internal.v1.GetProgressResponse.PublishedEntry\x1a\x30\n\x0eProcessedEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x30\n\x0ePublishedEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x86\x01\n\x0fProgressService\x12s\n\x0bGetProgress\x12,.lares.detect.internal.v1.GetProgressRequest\x1a-.lares.detect.internal.v1.GetProgressResponse\"\x07\x90\x02\x01\xa8\xe3\x18\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPROGRESSRESPONSE_PUBLISHEDENTRY']._loaded_options = None
   _globals['_GETPROGRESSRESPONSE_PUBLISHEDENTRY']._serialized_options = b'8\001'
   _globals['_PROGRESSSERVICE'].methods_by_name['GetProgress']._loaded_options = None
-  _globals['_PROGRESSSERVICE'].methods_by_name['GetProgress']._serialized_options = b'\250\343\030\007'
+  _globals['_PROGRESSSERVICE'].methods_by_name['GetProgress']._serialized_options = b'\220\002\001\250\343\030\007'
   _globals['_GETPROGRESSREQUEST']._serialized_start=111
   _globals['_GETPROGRESSREQUEST']._serialized_end=131
   _globals['_GETPROGRESSRESPONSE']._serialized_start=134
@@ -47,5 +47,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPROGRESSRESPONSE_PUBLISHEDENTRY']._serialized_start=369
   _globals['_GETPROGRESSRESPONSE_PUBLISHEDENTRY']._serialized_end=417
   _globals['_PROGRESSSERVICE']._serialized_start=420
-  _globals['_PROGRESSSERVICE']._serialized_end=551
+  _globals['_PROGRESSSERVICE']._serialized_end=554
 # @@protoc_insertion_point(module_scope)

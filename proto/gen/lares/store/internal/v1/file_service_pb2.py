@@ -27,7 +27,7 @@ from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permis
 from lares.ingest.v1 import media_pb2 as lares_dot_ingest_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lares/store/internal/v1/file_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lares/access/v1/permission.proto\x1a\x1blares/ingest/v1/media.proto\"U\n\x17ListUnknownFilesRequest\x12:\n\x05\x66iles\x18\x01 \x03(\x0b\x32 .lares.ingest.v1.FileFingerprintB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"+\n\x18ListUnknownFilesResponse\x12\x0f\n\x07unknown\x18\x01 \x03(\x05\"<\n\x15ListKnownMediaRequest\x12#\n\tmedia_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"+\n\x16ListKnownMediaResponse\x12\x11\n\tmedia_ids\x18\x01 \x03(\t2\x85\x02\n\x0b\x46ileService\x12}\n\x10ListUnknownFiles\x12\x30.lares.store.internal.v1.ListUnknownFilesRequest\x1a\x31.lares.store.internal.v1.ListUnknownFilesResponse\"\x04\xa8\xe3\x18\x07\x12w\n\x0eListKnownMedia\x12..lares.store.internal.v1.ListKnownMediaRequest\x1a/.lares.store.internal.v1.ListKnownMediaResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lares/store/internal/v1/file_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lares/access/v1/permission.proto\x1a\x1blares/ingest/v1/media.proto\"U\n\x17ListUnknownFilesRequest\x12:\n\x05\x66iles\x18\x01 \x03(\x0b\x32 .lares.ingest.v1.FileFingerprintB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"+\n\x18ListUnknownFilesResponse\x12\x0f\n\x07unknown\x18\x01 \x03(\x05\"<\n\x15ListKnownMediaRequest\x12#\n\tmedia_ids\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\xb0\x01\x01\"+\n\x16ListKnownMediaResponse\x12\x11\n\tmedia_ids\x18\x01 \x03(\t2\x8c\x02\n\x0b\x46ileService\x12\x80\x01\n\x10ListUnknownFiles\x12\x30.lares.store.internal.v1.ListUnknownFilesRequest\x1a\x31.lares.store.internal.v1.ListUnknownFilesResponse\"\x07\x90\x02\x01\xa8\xe3\x18\x07\x12z\n\x0eListKnownMedia\x12..lares.store.internal.v1.ListKnownMediaRequest\x1a/.lares.store.internal.v1.ListKnownMediaResponse\"\x07\x90\x02\x01\xa8\xe3\x18\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,9 +39,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTKNOWNMEDIAREQUEST'].fields_by_name['media_ids']._loaded_options = None
   _globals['_LISTKNOWNMEDIAREQUEST'].fields_by_name['media_ids']._serialized_options = b'\272H\r\222\001\n\020\350\007\"\005r\003\260\001\001'
   _globals['_FILESERVICE'].methods_by_name['ListUnknownFiles']._loaded_options = None
-  _globals['_FILESERVICE'].methods_by_name['ListUnknownFiles']._serialized_options = b'\250\343\030\007'
+  _globals['_FILESERVICE'].methods_by_name['ListUnknownFiles']._serialized_options = b'\220\002\001\250\343\030\007'
   _globals['_FILESERVICE'].methods_by_name['ListKnownMedia']._loaded_options = None
-  _globals['_FILESERVICE'].methods_by_name['ListKnownMedia']._serialized_options = b'\250\343\030\007'
+  _globals['_FILESERVICE'].methods_by_name['ListKnownMedia']._serialized_options = b'\220\002\001\250\343\030\007'
   _globals['_LISTUNKNOWNFILESREQUEST']._serialized_start=163
   _globals['_LISTUNKNOWNFILESREQUEST']._serialized_end=248
   _globals['_LISTUNKNOWNFILESRESPONSE']._serialized_start=250
@@ -51,5 +51,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTKNOWNMEDIARESPONSE']._serialized_start=357
   _globals['_LISTKNOWNMEDIARESPONSE']._serialized_end=400
   _globals['_FILESERVICE']._serialized_start=403
-  _globals['_FILESERVICE']._serialized_end=664
+  _globals['_FILESERVICE']._serialized_end=671
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/lares/store/internal/v1/key_check_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lares/access/v1/permission.proto\"9\n\x10VerifyKeyRequest\x12%\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"v\n\x11VerifyKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x30\n\x0bpermissions\x18\x03 \x03(\x0e\x32\x1b.lares.access.v1.Permission\x12\x11\n\tcamera_id\x18\x04 \x01(\t2{\n\x0fKeyCheckService\x12h\n\tVerifyKey\x12).lares.store.internal.v1.VerifyKeyRequest\x1a*.lares.store.internal.v1.VerifyKeyResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/lares/store/internal/v1/key_check_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lares/access/v1/permission.proto\"9\n\x10VerifyKeyRequest\x12%\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"v\n\x11VerifyKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x30\n\x0bpermissions\x18\x03 \x03(\x0e\x32\x1b.lares.access.v1.Permission\x12\x11\n\tcamera_id\x18\x04 \x01(\t2~\n\x0fKeyCheckService\x12k\n\tVerifyKey\x12).lares.store.internal.v1.VerifyKeyRequest\x1a*.lares.store.internal.v1.VerifyKeyResponse\"\x07\x90\x02\x01\xa8\xe3\x18\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYKEYREQUEST'].fields_by_name['sha256']._loaded_options = None
   _globals['_VERIFYKEYREQUEST'].fields_by_name['sha256']._serialized_options = b'\272H\022r\0202\016^[0-9a-f]{64}$'
   _globals['_KEYCHECKSERVICE'].methods_by_name['VerifyKey']._loaded_options = None
-  _globals['_KEYCHECKSERVICE'].methods_by_name['VerifyKey']._serialized_options = b'\250\343\030\007'
+  _globals['_KEYCHECKSERVICE'].methods_by_name['VerifyKey']._serialized_options = b'\220\002\001\250\343\030\007'
   _globals['_VERIFYKEYREQUEST']._serialized_start=139
   _globals['_VERIFYKEYREQUEST']._serialized_end=196
   _globals['_VERIFYKEYRESPONSE']._serialized_start=198
   _globals['_VERIFYKEYRESPONSE']._serialized_end=316
   _globals['_KEYCHECKSERVICE']._serialized_start=318
-  _globals['_KEYCHECKSERVICE']._serialized_end=441
+  _globals['_KEYCHECKSERVICE']._serialized_end=444
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,lares/store/internal/v1/offset_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lares/access/v1/permission.proto\"u\n\x11GetOffsetsRequest\x12\x19\n\x08\x63onsumer\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x16\n\x05topic\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08topic_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x12\n\npartitions\x18\x04 \x03(\x05\"\x9c\x01\n\x12GetOffsetsResponse\x12R\n\x0cnext_offsets\x18\x01 \x03(\x0b\x32<.lares.store.internal.v1.GetOffsetsResponse.NextOffsetsEntry\x1a\x32\n\x10NextOffsetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xfe\x01\n\x15\x41\x64vanceOffsetsRequest\x12\x19\n\x08\x63onsumer\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x16\n\x05topic\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08topic_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x63\n\x0cnext_offsets\x18\x04 \x03(\x0b\x32?.lares.store.internal.v1.AdvanceOffsetsRequest.NextOffsetsEntryB\x0c\xbaH\t\x9a\x01\x06*\x04\"\x02(\x00\x1a\x32\n\x10NextOffsetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x18\n\x16\x41\x64vanceOffsetsResponse2\xf5\x01\n\rOffsetService\x12k\n\nGetOffsets\x12*.lares.store.internal.v1.GetOffsetsRequest\x1a+.lares.store.internal.v1.GetOffsetsResponse\"\x04\xa8\xe3\x18\x07\x12w\n\x0e\x41\x64vanceOffsets\x12..lares.store.internal.v1.AdvanceOffsetsRequest\x1a/.lares.store.internal.v1.AdvanceOffsetsResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,lares/store/internal/v1/offset_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lares/access/v1/permission.proto\"u\n\x11GetOffsetsRequest\x12\x19\n\x08\x63onsumer\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x16\n\x05topic\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08topic_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x12\n\npartitions\x18\x04 \x03(\x05\"\x9c\x01\n\x12GetOffsetsResponse\x12R\n\x0cnext_offsets\x18\x01 \x03(\x0b\x32<.lares.store.internal.v1.GetOffsetsResponse.NextOffsetsEntry\x1a\x32\n\x10NextOffsetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xfe\x01\n\x15\x41\x64vanceOffsetsRequest\x12\x19\n\x08\x63onsumer\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x16\n\x05topic\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08topic_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x63\n\x0cnext_offsets\x18\x04 \x03(\x0b\x32?.lares.store.internal.v1.AdvanceOffsetsRequest.NextOffsetsEntryB\x0c\xbaH\t\x9a\x01\x06*\x04\"\x02(\x00\x1a\x32\n\x10NextOffsetsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x18\n\x16\x41\x64vanceOffsetsResponse2\xfb\x01\n\rOffsetService\x12n\n\nGetOffsets\x12*.lares.store.internal.v1.GetOffsetsRequest\x1a+.lares.store.internal.v1.GetOffsetsResponse\"\x07\x90\x02\x01\xa8\xe3\x18\x07\x12z\n\x0e\x41\x64vanceOffsets\x12..lares.store.internal.v1.AdvanceOffsetsRequest\x1a/.lares.store.internal.v1.AdvanceOffsetsResponse\"\x07\x90\x02\x02\xa8\xe3\x18\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,9 +52,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADVANCEOFFSETSREQUEST'].fields_by_name['next_offsets']._loaded_options = None
   _globals['_ADVANCEOFFSETSREQUEST'].fields_by_name['next_offsets']._serialized_options = b'\272H\t\232\001\006*\004\"\002(\000'
   _globals['_OFFSETSERVICE'].methods_by_name['GetOffsets']._loaded_options = None
-  _globals['_OFFSETSERVICE'].methods_by_name['GetOffsets']._serialized_options = b'\250\343\030\007'
+  _globals['_OFFSETSERVICE'].methods_by_name['GetOffsets']._serialized_options = b'\220\002\001\250\343\030\007'
   _globals['_OFFSETSERVICE'].methods_by_name['AdvanceOffsets']._loaded_options = None
-  _globals['_OFFSETSERVICE'].methods_by_name['AdvanceOffsets']._serialized_options = b'\250\343\030\007'
+  _globals['_OFFSETSERVICE'].methods_by_name['AdvanceOffsets']._serialized_options = b'\220\002\002\250\343\030\007'
   _globals['_GETOFFSETSREQUEST']._serialized_start=136
   _globals['_GETOFFSETSREQUEST']._serialized_end=253
   _globals['_GETOFFSETSRESPONSE']._serialized_start=256
@@ -68,5 +68,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADVANCEOFFSETSRESPONSE']._serialized_start=671
   _globals['_ADVANCEOFFSETSRESPONSE']._serialized_end=695
   _globals['_OFFSETSERVICE']._serialized_start=698
-  _globals['_OFFSETSERVICE']._serialized_end=943
+  _globals['_OFFSETSERVICE']._serialized_end=949
 # @@protoc_insertion_point(module_scope)

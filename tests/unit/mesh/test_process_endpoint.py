@@ -1,0 +1,119 @@
+"""The HTTP endpoint of a process: what it says, and what it does not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.core import Metric
+
+from deploy.mesh_factory import open_process_endpoint
+from mesh.config import load_config
+from mesh.problems import Unavailable
+from mesh.readiness import Readiness
+from mesh.telemetry.metrics import Instrument, Metrics
+from tests.support.certificates import write_certificate
+
+QUEUE = Instrument("lares_test_queue", "gauge", "What waits.", ("part",))
+
+
+@dataclass
+class Endpoint:
+    client: httpx.AsyncClient
+    readiness: Readiness
+    metrics: Metrics
+    missing: dict[str, str]
+
+    async def status(self, path: str) -> int:
+        return (await self.client.get(path)).status_code
+
+
+@pytest.fixture
+async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Endpoint]:
+    monkeypatch.setattr("mesh.readiness.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("mesh.telemetry.metrics.FRESH_SECONDS", 0.0)
+    readiness, metrics, missing = Readiness(), Metrics(), dict[str, str]()
+    config = load_config(metrics_listen="127.0.0.1:0")
+    async with (
+        open_process_endpoint(config, readiness, metrics) as url,
+        httpx.AsyncClient(base_url=url, timeout=90) as client,
+    ):
+        yield Endpoint(client, readiness, metrics, missing)
+
+
+async def test_live_started_and_ready_mean_different_things(endpoint: Endpoint) -> None:
+    async def answers() -> tuple[int, ...]:
+        return tuple([await endpoint.status(path) for path in ("/live", "/started", "/ready")])
+
+    assert await answers() == (200, 503, 503)  # before there are parts
+
+    async def check() -> dict[str, str]:
+        return dict(endpoint.missing)
+
+    endpoint.missing["postgres"] = "no server answers at 10.0.0.7"
+    endpoint.readiness.follow(check, ["postgres"])
+    assert await answers() == (200, 503, 503)
+    endpoint.missing.clear()
+    endpoint.readiness.started = True
+    assert await answers() == (200, 200, 200)
+    endpoint.missing["postgres"] = "no server answers at 10.0.0.7"
+    assert await answers() == (200, 200, 503)
+    assert "10.0.0.7" not in (await endpoint.client.get("/ready")).text
+    endpoint.missing.clear()
+    endpoint.readiness.stopping = True
+    assert await answers() == (200, 200, 503)
+
+
+async def test_a_part_that_hangs_does_not_make_the_process_less_live(endpoint: Endpoint) -> None:
+    async def check() -> dict[str, str]:
+        await asyncio.Event().wait()
+        return {}
+
+    endpoint.readiness.follow(check, ["kafka"])
+    asking = asyncio.create_task(endpoint.status("/ready"))
+    assert await endpoint.status("/live") == 200
+    assert not asking.done()
+    asking.cancel()
+
+
+async def test_other_paths_and_methods(endpoint: Endpoint) -> None:
+    assert await endpoint.status("/") == 404
+    assert (await endpoint.client.post("/live")).status_code == 405
+    assert (await endpoint.client.head("/live")).status_code == 200
+    assert "server" not in (await endpoint.client.get("/live")).headers
+
+
+async def test_metrics_are_measured_at_the_scrape_and_absent_if_that_fails(endpoint: Endpoint) -> None:
+    waiting: float | None = 3.0
+
+    async def measure() -> list[Metric]:
+        if waiting is None:
+            raise Unavailable("away", "AWAY")
+        return [QUEUE.family({("a",): waiting})]
+
+    async def measure_another() -> list[Metric]:
+        return [QUEUE.family({("b",): 1})]
+
+    with endpoint.metrics.sampling(measure), endpoint.metrics.sampling(measure_another):
+        text = (await endpoint.client.get("/metrics")).text
+        assert 'lares_test_queue{part="a"} 3.0\nlares_test_queue{part="b"} 1.0\n' in text
+        assert text.count("# TYPE lares_test_queue gauge") == 1
+        assert "process_cpu_seconds_total " in text
+        waiting = None
+        assert 'part="a"' not in (await endpoint.client.get("/metrics")).text
+    assert "lares_test_queue" not in (await endpoint.client.get("/metrics")).text
+
+
+async def test_it_is_plain_http_although_there_is_a_certificate(tmp_path: Path) -> None:
+    config = load_config(metrics_listen="127.0.0.1:0", **write_certificate(tmp_path))
+    async with open_process_endpoint(config, Readiness(), Metrics()) as url:
+        assert url.startswith("http://")
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert (await client.get("/live")).status_code == 200
+
+
+async def test_there_is_none_unless_it_is_set() -> None:
+    async with open_process_endpoint(load_config(), Readiness(), Metrics()) as url:
+        assert url == ""
