@@ -219,7 +219,8 @@ class Config(BaseSettings):
     peers: Annotated[dict[str, str], NoDecode] = Field(
         {},
         description="gRPC targets of siblings in other processes: `store=dns:///lares-store:50052,"
-        "detect=ipv4:10.0.0.7:50052,10.0.0.8:50052`; `host:port` means `dns:///host:port`.",
+        "detect=ipv4:10.0.0.7:50052,10.0.0.8:50052`; `host:port` means `dns:///host:port`. Certificates of"
+        " several addresses need the name `lares-detect` and so on.",
     )
     metrics_listen: str = Field(
         "",

@@ -49,6 +49,8 @@ class Channels:
             )
         if service not in self._open:
             options = [*CHANNEL_OPTIONS, ("grpc.service_config", service_config(service))]
+            if "," in target:  # gRPC looks for one name in the certificates of all these addresses
+                options.append(("grpc.ssl_target_name_override", f"lares-{service}"))
             self._open[service] = self._channel(target, options)
         return self._open[service]
 

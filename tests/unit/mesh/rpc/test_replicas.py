@@ -1,0 +1,238 @@
+"""Which of several replicas gets a call, what is called again, and how a replica leaves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from lares.store.v1 import event_service_pb2 as events
+from lares.store.v1 import event_service_pb2_grpc as events_rpc
+from mesh.problems import Conflict, Problem, Unavailable
+from mesh.rpc import Channels, GrpcServer, call, stream
+from mesh.rpc.interceptor import CallInterceptor
+from mesh.security import Door
+from tests.support.certificates import write_certificate
+from tests.support.waiting import until, until_async
+
+EVENT = "c12c4c97-7370-5423-8bbe-a655e6d8d585"
+pytestmark = pytest.mark.usefixtures("calling_as_itself")
+
+
+class Events(events_rpc.EventServiceServicer):
+    """Counts its calls. Raises the `problems` one after the other, then answers once `may_answer` is set."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.problems: list[Problem] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def _answer(self) -> None:
+        self.calls += 1
+        if self.problems:
+            raise self.problems.pop(0)
+        await self.may_answer.wait()
+
+    async def GetStoreStatus(
+        self, request: events.GetStoreStatusRequest, context: object
+    ) -> events.GetStoreStatusResponse:
+        await self._answer()
+        return events.GetStoreStatusResponse()
+
+    async def ReassessEvent(
+        self, request: events.ReassessEventRequest, context: object
+    ) -> events.ReassessEventResponse:
+        await self._answer()
+        return events.ReassessEventResponse()
+
+    async def WatchEvents(
+        self, request: events.WatchEventsRequest, context: object
+    ) -> AsyncIterator[events.WatchEventsResponse]:
+        yield events.WatchEventsResponse()
+        await asyncio.Event().wait()
+
+
+@dataclass
+class Replica:
+    server: GrpcServer
+    events: Events
+    address: str
+
+
+class Replicas:
+    """Replicas of a store, and a client of them."""
+
+    def __init__(self, stack: AsyncExitStack, folder: Path) -> None:
+        self._stack, self._folder = stack, folder
+        self.all: list[Replica] = []
+
+    async def start(self, credentials: grpc.ServerCredentials | None = None) -> Replica:
+        server, servicer = GrpcServer(CallInterceptor), Events()  # type: ignore[abstract]
+        server.add(
+            events_rpc.add_EventServiceServicer_to_server,
+            servicer,
+            "lares.store.v1.EventService",
+            needs=["postgres"],
+        )
+        address = await server.listen("127.0.0.1:0", credentials, door=Door.SIBLINGS)
+        await server.start()
+        self._stack.push_async_callback(server.stop, 0)
+        self.all.append(Replica(server, servicer, address))
+        return self.all[-1]
+
+    def client(
+        self, target: str = "", credentials: grpc.ChannelCredentials | None = None
+    ) -> "events_rpc.EventServiceAsyncStub":
+        target = target or "ipv4:" + ",".join(replica.address for replica in self.all)
+        channels = Channels({}, {"store": target}, credentials)
+        self._stack.push_async_callback(channels.close)
+        return events_rpc.EventServiceStub(channels.to("store"))
+
+    @property
+    def calls(self) -> list[int]:
+        return [replica.events.calls for replica in self.all]
+
+    def forget(self) -> None:
+        for replica in self.all:
+            replica.events.calls = 0
+
+
+@pytest.fixture
+async def replicas(tmp_path: Path) -> AsyncIterator[Replicas]:
+    async with AsyncExitStack() as stack:
+        made = Replicas(stack, tmp_path)
+        await made.start()
+        await made.start()
+        yield made
+
+
+async def ask(client: "events_rpc.EventServiceAsyncStub", times: int = 1) -> None:
+    for _ in range(times):
+        await call(client.GetStoreStatus, events.GetStoreStatusRequest(), timeout=90)
+
+
+async def until_both(replicas: Replicas, client: "events_rpc.EventServiceAsyncStub") -> None:
+    """Waits until both replicas get calls: a client begins with the first connection that it has."""
+
+    async def both() -> bool:
+        await ask(client)
+        return all(replicas.calls)
+
+    await until_async(both)
+    replicas.forget()
+
+
+async def test_replicas_take_turns(replicas: Replicas) -> None:
+    client = replicas.client()
+    await until_both(replicas, client)
+    await ask(client, 20)
+    assert replicas.calls == [10, 10]
+
+
+async def test_a_replica_that_lacks_what_its_calls_need_gets_none(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.rpc.health.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("mesh.rpc.health.WATCH_SECONDS", 0.01)
+    missing: set[str] = set()
+
+    async def find(parts: object) -> set[str]:
+        assert parts == {"postgres"}  # Kafka, for example, is not needed to answer
+        return missing
+
+    replicas.all[0].server.report_health(find)
+    client = replicas.client()
+    await until_both(replicas, client)
+    missing.add("postgres")
+
+    async def only_the_other() -> bool:
+        replicas.forget()
+        await ask(client, 10)
+        return replicas.calls == [0, 10]
+
+    await until_async(only_the_other)
+    missing.clear()
+    await until_both(replicas, client)
+
+
+async def test_a_read_is_made_again_and_a_change_is_not(replicas: Replicas) -> None:
+    client = replicas.client()
+    await until_both(replicas, client)
+    for replica in replicas.all:
+        replica.events.problems = [Unavailable("the database is away", "AWAY")]
+    await ask(client)
+    assert sum(replicas.calls) == 3
+    replicas.forget()
+    for replica in replicas.all:
+        replica.events.problems = [Unavailable("the database is away", "AWAY")]
+    with pytest.raises(Unavailable) as refused:
+        await call(client.ReassessEvent, events.ReassessEventRequest(event_id=EVENT), timeout=90)
+    assert (refused.value.reason, sum(replicas.calls)) == ("AWAY", 1)
+
+
+async def test_other_problems_are_final_and_retries_end(replicas: Replicas) -> None:
+    client = replicas.client()
+    await until_both(replicas, client)
+    for problem, made in ((Conflict("no", "NO"), 1), (Unavailable("no", "AWAY"), 4)):
+        replicas.forget()
+        for replica in replicas.all:
+            replica.events.problems = [problem] * 9
+        with pytest.raises(type(problem)) as refused:
+            await ask(client)
+        assert (refused.value.reason, sum(replicas.calls)) == (problem.reason, made)
+
+
+async def test_a_replica_that_drains_still_answers_and_gets_no_new_calls(replicas: Replicas) -> None:
+    client = replicas.client()
+    await until_both(replicas, client)
+    leaving = replicas.all[0]
+    for replica in replicas.all:
+        replica.events.may_answer.clear()
+    waiting = [asyncio.create_task(ask(client)) for _ in range(6)]
+    await until(lambda: replicas.calls == [3, 3])
+    in_flight = [replica.events.may_answer for replica in replicas.all]
+    for replica in replicas.all:
+        replica.events.may_answer = asyncio.Event()
+        replica.events.may_answer.set()
+    leaving.server.drain()
+
+    async def only_the_other() -> bool:
+        replicas.forget()
+        await ask(client, 4)
+        return replicas.calls == [0, 4]
+
+    await until_async(only_the_other)
+    stopping = asyncio.create_task(leaving.server.stop(60))
+    await ask(client, 10)
+    assert not any(task.done() for task in waiting)
+    for answers in in_flight:
+        answers.set()
+    await asyncio.gather(*waiting)  # what was in flight has its answer
+    await stopping
+
+
+async def test_a_stream_ends_with_a_reason_to_call_again(replicas: Replicas) -> None:
+    client = replicas.client(replicas.all[0].address)
+    responses = stream(client.WatchEvents, events.WatchEventsRequest())
+    await anext(responses)
+    stopping = asyncio.create_task(replicas.all[0].server.stop(60))
+    with pytest.raises(Unavailable) as ended:
+        await anext(responses)
+    assert ended.value.reason == "STOPPING"
+    await stopping
+
+
+async def test_several_addresses_share_the_name_of_their_service_in_certificates(tmp_path: Path) -> None:
+    files = {name: path.read_bytes() for name, path in write_certificate(tmp_path).items()}
+    server = grpc.ssl_server_credentials([(files["tls_key"], files["tls_cert"])])
+    trusting = grpc.ssl_channel_credentials(files["tls_ca"])
+    async with AsyncExitStack() as stack:
+        replicas = Replicas(stack, tmp_path)
+        await replicas.start(server)
+        await replicas.start(server)
+        client = replicas.client(credentials=trusting)
+        await until_both(replicas, client)
