@@ -7,12 +7,17 @@ from cachetools import TLRUCache
 
 from lares.store.internal.v1 import key_check_service_pb2 as checks
 from lares.store.internal.v1 import key_check_service_pb2_grpc as checks_rpc
+from mesh.http_digest import DigestAlgorithm
 from mesh.problems import Unauthenticated
 from mesh.rpc import call
 from mesh.security import Caller, as_itself, digest
 
 REMEMBERED_SECONDS = 3.0
 MAX_REMEMBERED = 1024
+ALGORITHMS = {
+    DigestAlgorithm.MD5: checks.DIGEST_ALGORITHM_MD5,
+    DigestAlgorithm.SHA_256: checks.DIGEST_ALGORITHM_SHA256,
+}
 
 
 class KeyVerifier:
@@ -38,3 +43,15 @@ class KeyVerifier:
         verified = Caller.of_key(answer.key_id, answer.name, may, answer.camera_id)
         self._known[sha256] = verified
         return verified
+
+    async def verify_digest(
+        self, camera_id: str, algorithm: DigestAlgorithm, hashed: str, response: str
+    ) -> Caller:
+        """Returns the Caller with whose key an answer of HTTP digest authentication was made (see the
+        contract). Raises Unauthenticated if there is none; Unavailable without a store."""
+        request = checks.VerifyDigestRequest(
+            camera_id=camera_id, algorithm=ALGORITHMS[algorithm], hashed=hashed, response=response
+        )
+        with as_itself():
+            answer = await call(self._stub.VerifyDigest, request, timeout=5.0)
+        return Caller.of_key(answer.key_id, answer.name, frozenset(answer.permissions), camera_id)

@@ -1,5 +1,7 @@
-"""API keys. Their plain text is returned once; the store keeps their SHA-256."""
+"""API keys. Their plain text is returned once; the store keeps their SHA-256, and of a camera's key what HTTP
+digest authentication needs."""
 
+import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from lares.store.v1.key_service_pb2 import Key
 from mesh.durable_files import write_private
+from mesh.http_digest import DigestAlgorithm, user_digest
 from mesh.identity import NAMESPACE
 from mesh.permissions import OF_A_KEY, UPLOAD, Permission
 from mesh.problems import Invalid, NotFound, Unauthenticated
@@ -32,7 +35,10 @@ _new = {
 _new_key = _new | {
     "permissions": parameter("permissions", _keys.permissions),
     "camera_id": parameter("camera_id", _keys.camera_id),
+    "digest_md5": parameter("digest_md5", _keys.digest_md5),
+    "digest_sha256": parameter("digest_sha256", _keys.digest_sha256),
 }
+_DIGESTS = {DigestAlgorithm.MD5: _keys.digest_md5, DigestAlgorithm.SHA_256: _keys.digest_sha256}
 _CREATE = Statement(insert(api_keys).values(_new_key).returning(*_keys))
 _LIST = Statement(select(api_keys).order_by(_keys.created_at, _keys.id))
 _REVOKE = Statement(
@@ -42,6 +48,11 @@ _REVOKE = Statement(
     .returning(*_keys)
 )
 _FIND = Statement(select(api_keys).where(equals(_keys.sha256, "sha256"), _keys.revoked_at.is_(None)))
+_FIND_OF_CAMERA = Statement(
+    select(api_keys).where(
+        equals(_keys.camera_id, "camera_id"), _keys.digest_md5.is_not(None), _keys.revoked_at.is_(None)
+    )
+)
 _REPLACE_ADMIN = Statement(
     insert(api_keys)
     .values(_new | {"id": literal(ADMIN_ID, _keys.id.type), "name": literal("admin")})
@@ -53,6 +64,8 @@ _REPLACE_ADMIN = Statement(
             "revoked_at": null(),
             "permissions": null(),
             "camera_id": null(),
+            "digest_md5": null(),
+            "digest_sha256": null(),
         },
     )
 )
@@ -87,6 +100,8 @@ class ApiKeys:
                 created_at=self._clock(),
                 permissions=granted,
                 camera_id=camera_id or None,
+                digest_md5=user_digest(DigestAlgorithm.MD5, camera_id, secret) if camera_id else None,
+                digest_sha256=user_digest(DigestAlgorithm.SHA_256, camera_id, secret) if camera_id else None,
             )
         assert row is not None  # an INSERT returns its row
         return key_message(row), secret
@@ -112,6 +127,19 @@ class ApiKeys:
         if row is None:
             raise Unauthenticated("this API key is unknown or revoked", "BAD_API_KEY")
         return key_message(row)
+
+    async def verify_digest(
+        self, camera_id: str, algorithm: DigestAlgorithm, hashed: str, response: str
+    ) -> Key:
+        """Returns the key of the camera with which `response` was made: the digest of the user's digest and
+        `hashed`. Raises Unauthenticated (BAD_API_KEY) if there is none."""
+        async with self._database.connection() as connection:
+            rows = await _FIND_OF_CAMERA.fetch(connection, camera_id=camera_id)
+        for row in rows:
+            right = algorithm.hex(row[_DIGESTS[algorithm].name], hashed)
+            if hmac.compare_digest(right.encode(), response.encode()):
+                return key_message(row)
+        raise Unauthenticated("no key of this camera fits", "BAD_API_KEY")
 
 
 def _granted(caller: Caller, asked: frozenset[Permission]) -> list[Permission] | None:

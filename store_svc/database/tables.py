@@ -500,6 +500,9 @@ api_keys = Table(
         "permissions", ARRAY(SmallInteger)
     ),  # access.v1.Permission; NULL = all, those of later versions, too
     Column("camera_id", Text),  # of a camera's key: only for this camera
+    # Of a camera's key: mesh.http_digest.user_digest.
+    Column("digest_md5", Text),
+    Column("digest_sha256", Text),
 )
 
 # One row. Its lock serialises all changes of the tables below. `revision` grows with every change of people,

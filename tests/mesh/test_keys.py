@@ -9,8 +9,15 @@ from uuid import uuid4
 
 import pytest
 
-from lares.store.internal.v1.key_check_service_pb2 import VerifyKeyRequest
+from lares.store.internal.v1.key_check_service_pb2 import (
+    DIGEST_ALGORITHM_MD5,
+    DIGEST_ALGORITHM_SHA256,
+    VerifyDigestRequest,
+    VerifyDigestResponse,
+    VerifyKeyRequest,
+)
 from lares.store.v1.key_service_pb2 import CreateKeyRequest
+from mesh.http_digest import DigestAlgorithm, user_digest
 from mesh.permissions import MANAGE_KEYS, OF_A_KEY, READ, REPORT_PRESENCE, UPLOAD
 from mesh.problems import Denied, Invalid, NotFound, Unauthenticated
 from mesh.security import OPERATOR, Caller, digest
@@ -92,6 +99,37 @@ async def test_the_services_learn_whose_camera_a_key_is(keys: ApiKeys) -> None:
     phone = await servicer.CreateKey(CreateKeyRequest(name="phone"), None)
     checked = await KeyCheckServicer(keys).VerifyKey(VerifyKeyRequest(sha256=digest(phone.secret)), None)
     assert checked.camera_id == ""
+
+
+@pytest.mark.parametrize("algorithm", list(DigestAlgorithm))
+async def test_an_answer_by_digest_shows_which_key_of_the_camera_was_used(
+    keys: ApiKeys, algorithm: DigestAlgorithm
+) -> None:
+    await keys.create("everything")
+    await keys.create("the yard's", camera_id="yard")
+    await keys.create("the porch's first", camera_id="porch")
+    key, secret = await keys.create("the porch's", camera_id="porch")
+    servicer = KeyCheckServicer(keys)
+
+    async def verify(camera_id: str, hashed: str) -> VerifyDigestResponse:
+        response = algorithm.hex(user_digest(algorithm, "porch", secret), "nonce:a2")
+        of_message = {
+            DigestAlgorithm.MD5: DIGEST_ALGORITHM_MD5,
+            DigestAlgorithm.SHA_256: DIGEST_ALGORITHM_SHA256,
+        }
+        request = VerifyDigestRequest(
+            camera_id=camera_id, algorithm=of_message[algorithm], hashed=hashed, response=response
+        )
+        return await servicer.VerifyDigest(request, None)
+
+    found = await verify("porch", "nonce:a2")
+    assert (found.key_id, found.name, list(found.permissions)) == (key.id, "the porch's", [UPLOAD])
+    for camera_id, hashed in (("yard", "nonce:a2"), ("porch", "nonce:another")):
+        with pytest.raises(Unauthenticated):
+            await verify(camera_id, hashed)
+    await keys.revoke(key.id)
+    with pytest.raises(Unauthenticated):
+        await verify("porch", "nonce:a2")
 
 
 async def test_a_key_of_an_earlier_version_may_do_everything(keys: ApiKeys, database: Database) -> None:

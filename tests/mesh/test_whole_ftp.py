@@ -1,9 +1,12 @@
-"""A camera that sends by FTP to a whole Lares, with the account that the command line has made."""
+"""A camera that sends by FTP, and by HTTP with digest authentication, to a whole Lares, with the account that
+the command line has made."""
 
 import asyncio
 import sys
 from ftplib import FTP, error_perm
 from pathlib import Path
+
+import httpx
 
 from tests.support.ftp import send
 from tests.support.lares import ROOT, Lares, free_ports
@@ -27,10 +30,11 @@ async def command(lares: Lares, port: int, *arguments: str) -> str:
 
 
 async def test_a_photo_sent_by_ftp_becomes_an_event(tmp_path: Path, postgres_url: str) -> None:
-    (port,) = free_ports(1)
+    port, push_port = free_ports(2)
     settings = {
         "LARES_FTP_LISTEN": f"127.0.0.1:{port}",
         "LARES_FTP_PLAINTEXT": "true",
+        "LARES_PUSH_LISTEN": f"127.0.0.1:{push_port}",
         "LARES_DATABASE_URL": postgres_url,
     }
     lares = Lares(tmp_path / "home", settings)
@@ -62,6 +66,10 @@ async def test_a_photo_sent_by_ftp_becomes_an_event(tmp_path: Path, postgres_url
         assert event["node"] == {"camera": {"id": "porch"}, "labels": ["person"]}
         (warning,) = (await lares.graphql(STATUS))["status"]["ingest"]["warnings"]
         assert warning.startswith("FTP without TLS is allowed")
+        async with httpx.AsyncClient(auth=httpx.DigestAuth("porch", printed["Password"])) as camera:
+            url = f"http://127.0.0.1:{push_port}/ingest/porch/b.jpg"
+            pushed = await camera.post(url, content=people()[1].read_bytes(), timeout=60)
+        assert pushed.status_code == 200, pushed.text
         # The password opens nothing else, and nothing once it is revoked.
         with_password = {"x-api-key": printed["Password"]}
         assert (await lares.get("/metrics", **with_password)).status_code == 403

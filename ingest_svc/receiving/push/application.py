@@ -41,7 +41,7 @@ MAX_PARTS = 256
 # The longest that may pass between two media of a form, with all that is skipped there.
 BETWEEN_SECONDS = 60.0
 # What is read of a body after its request was refused, so that the camera sees the answer: cameras that
-# send their # password only when asked for it send the whole body before.
+# send their password only when asked for it send the whole body before.
 DRAINED_BYTES, DRAIN_SECONDS = 2**20, 5.0
 RETRY_SECONDS = 5
 
@@ -111,7 +111,7 @@ class PushApplication:
             except Exception as error:
                 problem = _visible(error)
                 status = _status(problem)
-                headers = _headers(problem) | await _rest_of(request)
+                headers = [*self._headers(problem), *await _rest_of(request)]
                 await respond(send, status, {"errors": [_error(problem)]}, headers)
             else:
                 status = 200
@@ -119,6 +119,13 @@ class PushApplication:
             span.set_attribute("http.response.status_code", status)
             if status >= 500:
                 span.set_status(StatusCode.ERROR)
+
+    def _headers(self, problem: Problem) -> list[tuple[str, str]]:
+        if isinstance(problem, Unauthenticated):
+            return [("www-authenticate", value) for value in self._authenticator.challenges(problem)]
+        if problem.reason == "BAD_METHOD":
+            return [("allow", ", ".join(METHODS))]
+        return [("retry-after", str(RETRY_SECONDS))] if problem.retryable else []
 
     async def _take(self, request: PushRequest) -> Taken:
         if request.method not in METHODS:
@@ -168,12 +175,12 @@ def _is_note(content_type: str) -> bool:
     return kind != "application/x-www-form-urlencoded" and NOTES.match(kind) is not None
 
 
-async def _rest_of(request: PushRequest) -> dict[str, str]:
+async def _rest_of(request: PushRequest) -> list[tuple[str, str]]:
     """Reads what is left of the body, within bounds. Returns the headers for a connection that must end,
     because there is more."""
     if request.body.ended or await _drained(request):
-        return {}
-    return {"connection": "close"}
+        return []
+    return [("connection", "close")]
 
 
 async def _drained(request: PushRequest) -> bool:
@@ -201,14 +208,6 @@ def _visible(error: Exception) -> Problem:
 def _status(problem: Problem) -> int:
     of_kind = (status for kind, status in STATUS.items() if isinstance(problem, kind))
     return STATUS_OF_REASON.get(problem.reason) or next(of_kind, 500)
-
-
-def _headers(problem: Problem) -> dict[str, str]:
-    if isinstance(problem, Unauthenticated):
-        return {"www-authenticate": 'Basic realm="Lares", charset="UTF-8"'}
-    if problem.reason == "BAD_METHOD":
-        return {"allow": ", ".join(METHODS)}
-    return {"retry-after": str(RETRY_SECONDS)} if problem.retryable else {}
 
 
 def _error(problem: Problem) -> dict[str, object]:

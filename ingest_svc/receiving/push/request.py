@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -52,6 +52,9 @@ class PushRequest:
         }
         self.body = RequestBody(receive)
         self._query: bytes = scope.get("query_string", b"")
+        # As it was sent, percent-encoded.
+        self.target_path = scope["raw_path"].decode("latin-1")
+        self.target = self.target_path + (f"?{self._query.decode('latin-1')}" if self._query else "")
 
     @property
     def query(self) -> dict[str, str]:
@@ -83,14 +86,14 @@ class PushRequest:
         return int(declared)
 
 
-async def respond(send: Send, status: int, content: object, headers: Mapping[str, str]) -> None:
+async def respond(send: Send, status: int, content: object, headers: Iterable[tuple[str, str]]) -> None:
     body = json.dumps(content).encode()
-    lines = {"content-type": "application/json", "content-length": str(len(body))} | dict(headers)
+    lines = [("content-type", "application/json"), ("content-length", str(len(body))), *headers]
     await send(
         {
             "type": "http.response.start",
             "status": status,
-            "headers": [(name.encode(), value.encode("latin-1")) for name, value in lines.items()],
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in lines],
         }
     )
     await send({"type": "http.response.body", "body": body})

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ import structlog
 from ingest_svc.receiving.push import application, authentication
 from ingest_svc.receiving.push.application import PushApplication
 from ingest_svc.receiving.push.authentication import PushAuthenticator
+from ingest_svc.receiving.push.digest_answer import NONCE_SECONDS, Challenges, DigestAnswer
 from ingest_svc.receiving.push.listener import listening_for_pushes
 from lares.ingest.v1.media_pb2 import CapturedAtSource
 from mesh.blobs.partial import PartialContents
 from mesh.http import uvicorn_internals
+from mesh.http_digest import REALM, DigestAlgorithm, user_digest
 from mesh.identity import media_id
 from mesh.permissions import READ
 from mesh.problems import Unauthenticated
@@ -35,8 +39,10 @@ KEY = "lares_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 CALLERS = {
     KEY: Caller.of_key("k1", "porch's", camera_id="porch"),
     "every": Caller.of_key("k2", "of every camera"),
+    "yard": Caller.of_key("k4", "yard's", camera_id="yard"),
     "reads": Caller.of_key("k3", "reads", frozenset({READ})),
 }
+REST = 'nonce="n", uri="/", response="r", qop=auth, nc=1, cnonce="c"'
 BEARER = {"authorization": f"Bearer {KEY}"}
 FORM = {"content-type": "multipart/form-data; boundary=x"}
 ALARM = b"<EventNotificationAlert><eventType>VMD</eventType></EventNotificationAlert>"
@@ -51,6 +57,16 @@ class FakeKeys:
         if secret not in CALLERS:
             raise Unauthenticated("this key is not known", "BAD_API_KEY")
         return CALLERS[secret]
+
+    async def verify_digest(
+        self, camera_id: str, algorithm: DigestAlgorithm, hashed: str, response: str
+    ) -> Caller:
+        self.asked += 1
+        for secret, caller in CALLERS.items():
+            a1 = user_digest(algorithm, camera_id, secret)
+            if caller.camera_id == camera_id and algorithm.hex(a1, hashed) == response:
+                return caller
+        raise Unauthenticated("no key of this camera fits", "BAD_API_KEY")
 
 
 @dataclass
@@ -281,6 +297,8 @@ async def test_paths_methods_and_cameras(harness: IngestHarness) -> None:
         ({}, f"?channel=1&key={KEY}&x"),
         (basic("", ""), f"?key={KEY}"),
         ({"authorization": 'Digest username="porch"'}, f"?key={KEY}"),
+        # A camera that was given both; what it answers with its password is not looked at.
+        ({"authorization": f'Digest username="x", realm="Lares", {REST}'}, f"?key={KEY}"),
     ],
 )
 async def test_ways_to_send_the_key(harness: IngestHarness, headers: dict[str, str], query: str) -> None:
@@ -296,10 +314,130 @@ async def test_without_a_key_it_is_asked_for_at_once(harness: IngestHarness, hea
     async with pushing(harness) as push:
         response = await push.client.post("/ingest/porch", content=ONE, headers=headers)
         assert (response.status_code, reason(response)) == (401, "NO_API_KEY")
-        assert response.headers["www-authenticate"].startswith("Basic ")
+        ways = response.headers.get_list("www-authenticate")
+        assert [way.split(",")[0] for way in ways] == [
+            "Digest algorithm=SHA-256",
+            "Digest algorithm=MD5",
+            'Basic realm="Lares"',
+        ]
         assert push.keys.asked == 0
         # The whole body was read, so that the connection goes on.
         assert "connection" not in response.headers
+
+
+@dataclass
+class DigestClient:
+    """Answers challenges as a camera does, by RFC 7616, or by RFC 2069 if `is_old`."""
+
+    push: Push
+    algorithm: DigestAlgorithm = DigestAlgorithm.MD5
+    user: str = "porch"
+    secret: str = KEY
+    is_old: bool = False
+    nonce: str = ""
+
+    async def challenged(self) -> None:
+        response = await self.push.client.post("/ingest/porch", content=ONE)
+        self.nonce = nonce_of(response, self.algorithm)
+
+    async def send(self, count: int = 1, uri: str = "/ingest/porch", **wrong: str) -> httpx.Response:
+        given = {"username": self.user, "realm": REALM, "nonce": self.nonce, "uri": uri}
+        a1 = self.algorithm.hex(self.user, REALM, self.secret)
+        a2 = self.algorithm.hex("POST", uri)
+        middle = [self.nonce]
+        if not self.is_old:
+            given |= {"algorithm": self.algorithm.value, "qop": "auth", "nc": f"{count:08x}", "cnonce": "c"}
+            middle += [given["nc"], "c", "auth"]
+        given |= {"response": self.algorithm.hex(a1, *middle, a2)} | wrong
+        header = "Digest " + ", ".join(f'{name}="{value}"' for name, value in given.items())
+        return await self.push.client.post("/ingest/porch", content=ONE, headers={"authorization": header})
+
+
+def nonce_of(response: httpx.Response, algorithm: DigestAlgorithm) -> str:
+    (way,) = (
+        way
+        for way in response.headers.get_list("www-authenticate")
+        if way.startswith(f"Digest algorithm={algorithm.value},")
+    )
+    found = re.search('nonce="([^"]+)"', way)
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("path", ["/ingest/porch", "/ingest/porch/a%20b.jpg?channel=1"])
+async def test_another_client_authenticates_by_digest(harness: IngestHarness, path: str) -> None:
+    async with pushing(harness) as push:
+        response = await push.client.post(path, content=ONE, auth=httpx.DigestAuth("porch", KEY))
+        assert (response.status_code, response.json()) == (200, {"media": [id_of(ONE)]})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "is_old"),
+    [(DigestAlgorithm.MD5, False), (DigestAlgorithm.MD5, True), (DigestAlgorithm.SHA_256, False)],
+)
+async def test_a_nonce_serves_each_of_its_counts_once(
+    harness: IngestHarness, algorithm: DigestAlgorithm, is_old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "sleep", None)  # nothing is delayed
+    async with pushing(harness) as push:
+        camera = DigestClient(push, algorithm, is_old=is_old)
+        await camera.challenged()
+        assert (await camera.send()).status_code == 200
+        again = await camera.send()
+        assert (again.status_code, reason(again)) == (401, "STALE_NONCE")
+        assert all("stale=true" in way for way in again.headers.get_list("www-authenticate")[:2])
+        camera.nonce = nonce_of(again, algorithm)
+        assert (await camera.send(count=2)).status_code == 200
+        if not is_old:
+            assert reason(await camera.send(count=1)) == "STALE_NONCE"
+            assert (await camera.send(count=3)).status_code == 200
+
+
+async def test_answers_that_do_not_fit_are_refused(
+    harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "FIRST_DELAY_SECONDS", 0.0)
+    async with pushing(harness) as push:
+        camera = DigestClient(push)
+        await camera.challenged()
+        refused = {
+            "another secret": await DigestClient(push, secret="other", nonce=camera.nonce).send(),
+            "a key of all cameras": await DigestClient(push, secret="every", nonce=camera.nonce).send(),
+            "another path": await camera.send(uri="/ingest/porch/other"),
+            "another method": await camera.send(response=camera.algorithm.hex("PUT", "/ingest/porch")),
+        }
+        assert {name: (r.status_code, reason(r)) for name, r in refused.items()} == dict.fromkeys(
+            refused, (401, "BAD_API_KEY")
+        )
+        for wrong in ({"realm": "other"}, {"qop": "auth-int"}, {"algorithm": "MD5-sess"}, {"nc": "x"}):
+            assert reason(await camera.send(**wrong)) == "NO_API_KEY"
+        of_another_process = DigestClient(push, nonce=f"{int(time.monotonic()):x}.0a.{'0' * 32}")
+        assert reason(await of_another_process.send()) == "STALE_NONCE"
+        of_the_yard = await DigestClient(push, user="yard", secret="yard", nonce=camera.nonce).send(count=9)
+        assert (of_the_yard.status_code, reason(of_the_yard)) == (403, "OTHER_CAMERA")
+        await camera.challenged()
+        # What was refused has used up nothing.
+        assert (await camera.send()).status_code == 200
+
+
+def test_a_nonce_is_too_old_after_five_minutes() -> None:
+    now = 1000.0
+    challenges = Challenges(lambda: now)
+
+    def answer(nonce: str, count: int) -> DigestAnswer:
+        text = f'username="u", realm="{REALM}", uri="/", nonce="{nonce}", qop=auth, nc={count:x}, cnonce="c"'
+        parsed = DigestAnswer.parse(f'{text}, response="r"')
+        assert parsed
+        return parsed
+
+    nonces = [challenges.headers(stale=False)[0].split('nonce="')[1].rstrip('"') for _ in range(2)]
+    assert nonces[0] != nonces[1]
+    assert challenges.accepts(answer(nonces[0], 1))
+    now += NONCE_SECONDS
+    assert challenges.accepts(answer(nonces[0], 2))
+    now += 1
+    assert not challenges.accepts(answer(nonces[0], 3))
+    assert not challenges.accepts(answer(nonces[1], 1))
 
 
 async def test_web_pages_are_refused_even_without_authentication(harness: IngestHarness) -> None:

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lares.access.v1 import permission_pb2 as _permission_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +19,23 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DigestAlgorithm:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DigestAlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DigestAlgorithm.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DIGEST_ALGORITHM_UNSPECIFIED: _DigestAlgorithm.ValueType  # 0
+    DIGEST_ALGORITHM_MD5: _DigestAlgorithm.ValueType  # 1
+    DIGEST_ALGORITHM_SHA256: _DigestAlgorithm.ValueType  # 2
+
+class DigestAlgorithm(_DigestAlgorithm, metaclass=_DigestAlgorithmEnumTypeWrapper): ...
+
+DIGEST_ALGORITHM_UNSPECIFIED: DigestAlgorithm.ValueType  # 0
+DIGEST_ALGORITHM_MD5: DigestAlgorithm.ValueType  # 1
+DIGEST_ALGORITHM_SHA256: DigestAlgorithm.ValueType  # 2
+Global___DigestAlgorithm: _TypeAlias = DigestAlgorithm  # noqa: Y015
 
 @_typing.final
 class VerifyKeyRequest(_message.Message):
@@ -70,3 +88,60 @@ class VerifyKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyKeyResponse: _TypeAlias = VerifyKeyResponse  # noqa: Y015
+
+@_typing.final
+class VerifyDigestRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    HASHED_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    camera_id: _builtins.str
+    """The user is the camera's id."""
+    algorithm: Global___DigestAlgorithm.ValueType
+    hashed: _builtins.str
+    """What is hashed behind the user's digest, such as nonce:nc:cnonce:auth:digest of method and URI."""
+    response: _builtins.str
+    """In hex."""
+    def __init__(
+        self,
+        *,
+        camera_id: _builtins.str = ...,
+        algorithm: Global___DigestAlgorithm.ValueType = ...,
+        hashed: _builtins.str = ...,
+        response: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "camera_id", b"camera_id", "hashed", b"hashed", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyDigestRequest: _TypeAlias = VerifyDigestRequest  # noqa: Y015
+
+@_typing.final
+class VerifyDigestResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    name: _builtins.str
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_permission_pb2.Permission.ValueType]: ...
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        permissions: _abc.Iterable[_permission_pb2.Permission.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "name", b"name", "permissions", b"permissions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyDigestResponse: _TypeAlias = VerifyDigestResponse  # noqa: Y015

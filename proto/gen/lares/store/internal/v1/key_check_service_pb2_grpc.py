@@ -40,6 +40,11 @@ class KeyCheckServiceStub:
                 request_serializer=lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyKeyRequest.SerializeToString,
                 response_deserializer=lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyKeyResponse.FromString,
                 _registered_method=True)
+        self.VerifyDigest = channel.unary_unary(
+                '/lares.store.internal.v1.KeyCheckService/VerifyDigest',
+                request_serializer=lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyDigestRequest.SerializeToString,
+                response_deserializer=lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyDigestResponse.FromString,
+                _registered_method=True)
 
 
 class KeyCheckServiceServicer:
@@ -53,6 +58,14 @@ class KeyCheckServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyDigest(self, request, context):
+        """Returns the key of this camera with which an answer of HTTP digest authentication (RFC 7616) was made. Fails
+        with UNAUTHENTICATED if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyCheckServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_KeyCheckServiceServicer_to_server(servicer, server):
                     servicer.VerifyKey,
                     request_deserializer=lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyKeyRequest.FromString,
                     response_serializer=lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyKeyResponse.SerializeToString,
+            ),
+            'VerifyDigest': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyDigest,
+                    request_deserializer=lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyDigestRequest.FromString,
+                    response_serializer=lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyDigestResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class KeyCheckService:
             '/lares.store.internal.v1.KeyCheckService/VerifyKey',
             lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyKeyRequest.SerializeToString,
             lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyDigest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lares.store.internal.v1.KeyCheckService/VerifyDigest',
+            lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyDigestRequest.SerializeToString,
+            lares_dot_store_dot_internal_dot_v1_dot_key__check__service__pb2.VerifyDigestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class KeyCheckServiceStub:
     def __new__(cls, channel: _aio.Channel) -> KeyCheckServiceAsyncStub: ...
     VerifyKey: _grpc.UnaryUnaryMultiCallable[_key_check_service_pb2.VerifyKeyRequest, _key_check_service_pb2.VerifyKeyResponse]
     """Returns the key with this digest. Fails with UNAUTHENTICATED if it is unknown or revoked."""
+    VerifyDigest: _grpc.UnaryUnaryMultiCallable[_key_check_service_pb2.VerifyDigestRequest, _key_check_service_pb2.VerifyDigestResponse]
+    """Returns the key of this camera with which an answer of HTTP digest authentication (RFC 7616) was made. Fails
+    with UNAUTHENTICATED if there is none.
+    """
 
 @_typing.type_check_only
 class KeyCheckServiceAsyncStub(KeyCheckServiceStub):
@@ -43,6 +47,10 @@ class KeyCheckServiceAsyncStub(KeyCheckServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     VerifyKey: _aio.UnaryUnaryMultiCallable[_key_check_service_pb2.VerifyKeyRequest, _key_check_service_pb2.VerifyKeyResponse]  # type: ignore[assignment]
     """Returns the key with this digest. Fails with UNAUTHENTICATED if it is unknown or revoked."""
+    VerifyDigest: _aio.UnaryUnaryMultiCallable[_key_check_service_pb2.VerifyDigestRequest, _key_check_service_pb2.VerifyDigestResponse]  # type: ignore[assignment]
+    """Returns the key of this camera with which an answer of HTTP digest authentication (RFC 7616) was made. Fails
+    with UNAUTHENTICATED if there is none.
+    """
 
 class KeyCheckServiceServicer(metaclass=_abc_1.ABCMeta):
     """Checks API keys for the services that accept connections."""
@@ -54,5 +62,15 @@ class KeyCheckServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_key_check_service_pb2.VerifyKeyResponse, _abc.Awaitable[_key_check_service_pb2.VerifyKeyResponse]]:
         """Returns the key with this digest. Fails with UNAUTHENTICATED if it is unknown or revoked."""
+
+    @_abc_1.abstractmethod
+    def VerifyDigest(
+        self,
+        request: _key_check_service_pb2.VerifyDigestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_check_service_pb2.VerifyDigestResponse, _abc.Awaitable[_key_check_service_pb2.VerifyDigestResponse]]:
+        """Returns the key of this camera with which an answer of HTTP digest authentication (RFC 7616) was made. Fails
+        with UNAUTHENTICATED if there is none.
+        """
 
 def add_KeyCheckServiceServicer_to_server(servicer: KeyCheckServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
