@@ -38,7 +38,12 @@ from lares.scene.v1.scene_pb2 import (
     Point,
     Zone,
 )
-from lares.store.internal.v1.key_check_service_pb2 import VerifyKeyRequest, VerifyKeyResponse
+from lares.store.internal.v1.key_check_service_pb2 import (
+    DIGEST_ALGORITHM_MD5,
+    VerifyDigestRequest,
+    VerifyKeyRequest,
+    VerifyKeyResponse,
+)
 from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceStub
 from lares.store.v1 import camera_service_pb2 as camera_pb
 from lares.store.v1 import detection_service_pb2 as detection_pb
@@ -65,6 +70,7 @@ from lares.store.v1.house_pb2 import (
 )
 from lares.store.v1.rendition_service_pb2 import RequestRenditionRequest
 from mesh.feed import Backlog, Feed
+from mesh.http_digest import DigestAlgorithm, user_digest
 from mesh.permissions import OF_A_KEY, REPORT_PRESENCE
 from mesh.problems import Conflict, Exhausted, Invalid, NotFound, Problem, Unauthenticated
 from mesh.rpc import Channels, GrpcServer, call
@@ -1205,3 +1211,12 @@ async def test_keys_are_known_by_their_digest(served: Served) -> None:
         assert list(response.permissions) == [REPORT_PRESENCE]
         with refused(Unauthenticated, "BAD_API_KEY"):
             await call(served.key_checks.VerifyKey, VerifyKeyRequest(sha256=digest("another")))
+        of_no_camera = user_digest(DigestAlgorithm.MD5, "garage", SECRET)
+        request = VerifyDigestRequest(
+            camera_id="garage",
+            algorithm=DIGEST_ALGORITHM_MD5,
+            hashed="a",
+            response=DigestAlgorithm.MD5.hex(of_no_camera, "a"),
+        )
+        with refused(Unauthenticated, "BAD_API_KEY"):
+            await call(served.key_checks.VerifyDigest, request)

@@ -481,6 +481,11 @@ class _KeyChecks(_Servicer, key_checks_rpc.KeyCheckServiceServicer):
                 )
         raise Unauthenticated("this API key is not known", "BAD_API_KEY")
 
+    async def VerifyDigest(self, request: Any, context: Any) -> Any:
+        """No key of the fake is one of a camera."""
+        self.store.record("VerifyDigest", request)
+        raise Unauthenticated("no key of this camera fits", "BAD_API_KEY")
+
 
 class _Ingest(_Servicer, ingest_rpc.IngestServiceServicer):
     async def GetIngestStatus(self, request: Any, context: Any) -> Any:

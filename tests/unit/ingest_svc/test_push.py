@@ -409,8 +409,9 @@ async def test_answers_that_do_not_fit_are_refused(
         assert {name: (r.status_code, reason(r)) for name, r in refused.items()} == dict.fromkeys(
             refused, (401, "BAD_API_KEY")
         )
-        for wrong in ({"realm": "other"}, {"qop": "auth-int"}, {"algorithm": "MD5-sess"}, {"nc": "x"}):
-            assert reason(await camera.send(**wrong)) == "NO_API_KEY"
+        wrongs = ({"realm": "other"}, {"qop": "auth-int"}, {"algorithm": "MD5-sess"}, {"nc": "x"})
+        for wrong in wrongs:
+            assert reason(await camera.send(1, "/ingest/porch", **wrong)) == "NO_API_KEY"
         of_another_process = DigestClient(push, nonce=f"{int(time.monotonic()):x}.0a.{'0' * 32}")
         assert reason(await of_another_process.send()) == "STALE_NONCE"
         of_the_yard = await DigestClient(push, user="yard", secret="yard", nonce=camera.nonce).send(count=9)

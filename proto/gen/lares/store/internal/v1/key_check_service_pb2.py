@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from lares.access.v1 import permission_pb2 as lares_dot_access_dot_v1_dot_permission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/lares/store/internal/v1/key_check_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lares/access/v1/permission.proto\"9\n\x10VerifyKeyRequest\x12%\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"v\n\x11VerifyKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x30\n\x0bpermissions\x18\x03 \x03(\x0e\x32\x1b.lares.access.v1.Permission\x12\x11\n\tcamera_id\x18\x04 \x01(\t\"\xaf\x01\n\x13VerifyDigestRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12G\n\talgorithm\x18\x02 \x01(\x0e\x32(.lares.store.internal.v1.DigestAlgorithmB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x18\n\x06hashed\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x19\n\x08response\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"f\n\x14VerifyDigestResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x30\n\x0bpermissions\x18\x03 \x03(\x0e\x32\x1b.lares.access.v1.Permission*j\n\x0f\x44igestAlgorithm\x12 \n\x1c\x44IGEST_ALGORITHM_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44IGEST_ALGORITHM_MD5\x10\x01\x12\x1b\n\x17\x44IGEST_ALGORITHM_SHA256\x10\x02\x32\xf1\x01\n\x0fKeyCheckService\x12k\n\tVerifyKey\x12).lares.store.internal.v1.VerifyKeyRequest\x1a*.lares.store.internal.v1.VerifyKeyResponse\"\x07\x90\x02\x01\xa8\xe3\x18\x07\x12q\n\x0cVerifyDigest\x12,.lares.store.internal.v1.VerifyDigestRequest\x1a-.lares.store.internal.v1.VerifyDigestResponse\"\x04\xa8\xe3\x18\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/lares/store/internal/v1/key_check_service.proto\x12\x17lares.store.internal.v1\x1a\x1b\x62uf/validate/validate.proto\x1a lares/access/v1/permission.proto\"9\n\x10VerifyKeyRequest\x12%\n\x06sha256\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"v\n\x11VerifyKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x30\n\x0bpermissions\x18\x03 \x03(\x0e\x32\x1b.lares.access.v1.Permission\x12\x11\n\tcamera_id\x18\x04 \x01(\t\"\xaf\x01\n\x13VerifyDigestRequest\x12\x1a\n\tcamera_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12G\n\talgorithm\x18\x02 \x01(\x0e\x32(.lares.store.internal.v1.DigestAlgorithmB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x18\n\x06hashed\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x19\n\x08response\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\"f\n\x14VerifyDigestResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x30\n\x0bpermissions\x18\x03 \x03(\x0e\x32\x1b.lares.access.v1.Permission*j\n\x0f\x44igestAlgorithm\x12 \n\x1c\x44IGEST_ALGORITHM_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44IGEST_ALGORITHM_MD5\x10\x01\x12\x1b\n\x17\x44IGEST_ALGORITHM_SHA256\x10\x02\x32\xf4\x01\n\x0fKeyCheckService\x12k\n\tVerifyKey\x12).lares.store.internal.v1.VerifyKeyRequest\x1a*.lares.store.internal.v1.VerifyKeyResponse\"\x07\x90\x02\x01\xa8\xe3\x18\x07\x12t\n\x0cVerifyDigest\x12,.lares.store.internal.v1.VerifyDigestRequest\x1a-.lares.store.internal.v1.VerifyDigestResponse\"\x07\x90\x02\x01\xa8\xe3\x18\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,7 +46,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYCHECKSERVICE'].methods_by_name['VerifyKey']._loaded_options = None
   _globals['_KEYCHECKSERVICE'].methods_by_name['VerifyKey']._serialized_options = b'\220\002\001\250\343\030\007'
   _globals['_KEYCHECKSERVICE'].methods_by_name['VerifyDigest']._loaded_options = None
-  _globals['_KEYCHECKSERVICE'].methods_by_name['VerifyDigest']._serialized_options = b'\250\343\030\007'
+  _globals['_KEYCHECKSERVICE'].methods_by_name['VerifyDigest']._serialized_options = b'\220\002\001\250\343\030\007'
   _globals['_DIGESTALGORITHM']._serialized_start=600
   _globals['_DIGESTALGORITHM']._serialized_end=706
   _globals['_VERIFYKEYREQUEST']._serialized_start=139
@@ -58,5 +58,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYDIGESTRESPONSE']._serialized_start=496
   _globals['_VERIFYDIGESTRESPONSE']._serialized_end=598
   _globals['_KEYCHECKSERVICE']._serialized_start=709
-  _globals['_KEYCHECKSERVICE']._serialized_end=950
+  _globals['_KEYCHECKSERVICE']._serialized_end=953
 # @@protoc_insertion_point(module_scope)
