@@ -1,269 +1,261 @@
-"""One run of Lares over a set of photos and clips, with or without kills, and its result."""
+"""One part of a fault run: a cluster from a clean home, its load in rounds with a fault or two in each, and what is
+left at the end."""
 
 import asyncio
 import random
+import shutil
 import time
-from dataclasses import dataclass
-from functools import partial
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-import httpx
-import psutil
+import asyncpg
 
-from ingest_svc.cameras_root import CamerasRoot
-from ingest_svc.watching.folder_walk import walk
-from ingest_svc.watching.ignored_names import IgnoredNames
-from tests.faults.amendments import Amender
-from tests.faults.flaky_model import FlakyModel, flaky_model
-from tests.faults.household import AMENDED, PERSON_ID, Household
-from tests.faults.outcome import Outcome, pages, read_outcome
-from tests.faults.persistent_calls import persist
-from tests.faults.reassessments import Request, Requester
-from tests.faults.renditions import RenditionRequester
-from tests.faults.scenario import CLIP_CAMERA, DRIVE_CAMERA, GATE_CAMERA, LONG_CAMERA, PORCH_CAMERA, Drop
-from tests.faults.subscriber import Subscriber
-from tests.faults.uploads import upload
-from tests.support.kept import detection_ids, read_kept
-from tests.support.lares import Lares, Refused
-from tests.support.waiting import until
+from mesh.topics import DEAD_LETTER_SERVICES, dead_letters
+from tests.faults import clock_shift
+from tests.faults.boundaries import BOUNDARIES
+from tests.faults.cluster import Cluster, Layout, running_cluster
+from tests.faults.golden import PartOutcome, golden_outcome, read_part
+from tests.faults.inflicting import NotFired, Scene, inflict
+from tests.faults.load import GAP, SPAN, Batch, Load
+from tests.faults.plan import Fault, Plan, Round
+from tests.faults.sending import Sender
+from tests.faults.subscribers import GatewaySubscriber, Subscriber
+from tests.support.topic_values import topic_values
 
-STORED = """query($after: String, $cameras: [ID!]) {
-  mediaList(first: 200, after: $after, cameraIds: $cameras) {
-    edges { node { capturedAt } } pageInfo { hasNextPage endCursor } } }"""
-
-
-# For each kill photos arrive for so long: it takes about six seconds with the start after it, more on a busy
-# machine.
-KILL_SECONDS = 6.0
-# Habits and the vehicles that stand there depend on the order of the log. After a restart a live photo waits
-# only 1.5 s for those that are found then, so on a busy machine it could come before them, in some runs.
-ORDERED = (DRIVE_CAMERA, GATE_CAMERA, CLIP_CAMERA)
-# The kill, counted from 0, that happens while a rendition is waited for.
-RENDERING = 3
-
-
-class Kills:
-    """Kills all of Lares `count` times with kill -9, alternately during its start and while it works.
-
-    The first kill interrupts the very first start. The second one happens after a reassessment was requested
-    and while the model works, the fourth one while a rendition is waited for. The times of the others are
-    random.
-    """
-
-    def __init__(self, count: int, chance: random.Random) -> None:
-        self.count = count
-        self._chance = chance
-
-    async def wait_for_next(
-        self,
-        lares: Lares,
-        index: int,
-        requester: Requester,
-        renditions: RenditionRequester,
-        model: FlakyModel,
-    ) -> bool:
-        """Waits until the next kill is due. Returns whether Lares is ready."""
-        if index % 2 == 0:
-            await asyncio.sleep(self._chance.uniform(0.2, 5.0))
-            assert lares.process is not None
-            assert lares.process.poll() is None, f"Lares exited on its own:\n{lares.tail()}"
-            return False
-        await lares.ready()
-        if index == 1:
-            await until(lambda: requester.acknowledged and model.assessing, 120, lares.tail)
-        elif index == RENDERING:
-            renditions.begin()
-            await until(lambda: renditions.is_waiting, 120, lares.tail)
-            await asyncio.sleep(self._chance.uniform(0.0, 0.5))
-        else:
-            await asyncio.sleep(self._chance.uniform(0.0, 5.0))
-        return True
+# A round whose photos are not in the store by then has a consumer that is stuck.
+ROUND_SECONDS = 120.0
+IDLE_SECONDS = 120.0
+CATCH_UP_SECONDS = 60.0
+# The photos of a round are sent within this time.
+SPREAD_SECONDS = 0.6
+SETTINGS = {
+    "LARES_EVENT_GAP_SECONDS": str(GAP),
+    "LARES_EVENT_SPAN_SECONDS": str(SPAN),
+    "LARES_LEASE_SECONDS": "3",
+}
+LEFT = {
+    "jobs": "SELECT count(*) FROM jobs",
+    "events that are open": "SELECT count(*) FROM events WHERE NOT closed",
+    "feed entries that are not published": "SELECT count(*) FROM feed WHERE sequence > (SELECT sequence FROM feed_published)",
+    "gaps in the feed": "SELECT max(sequence) - count(*) FROM feed",
+    "cameras in the outbox": "SELECT count(*) FROM camera_outbox",
+    "media in the outbox": "SELECT count(*) FROM kept_outbox",
+    "renditions that wait": "SELECT count(*) FROM renditions WHERE state = 1",
+}
 
 
 @dataclass
-class FaultCounts:
-    """How often each fault happened.
+class FiredFault:
+    """`healed` is when the fault was over, and `recovered` how many seconds later everything that was sent
+    was in the store; None for two faults at once, of which nobody knows which one took so long."""
 
-    `kills` counts all kills, `while_ready` those while Lares was ready, `while_assessing` those while the
-    model worked, `while_arriving` those before the last photo was dropped, `while_amending` those between
-    the first amendment and the last, and `while_rendering` those while a rendition was waited for.
-    `requested_before_a_kill` counts the requests that the store accepted before the last kill, and
-    `failed_attempts` the attempts that failed because of the model.
+    kind: str
+    target: str
+    detail: str
+    round: int
+    proof: str
+    recovered: float | None = None
+
+
+@dataclass
+class PartResult:
+    """The log of a part, as JSON. `wrong` is empty if all is as it must be."""
+
+    seed: int
+    layout: dict[str, Any]
+    rounds: int = 0
+    seconds: float = 0.0
+    golden_seconds: float = 0.0
+    faults: list[FiredFault] = field(default_factory=list)
+    passes: dict[str, int] = field(default_factory=dict)
+    ended_by_themselves: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    not_run: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def run_part(
+    seed: int, rounds: int, minutes: float, layout: Layout, folder: Path, only: tuple[str, ...] = ()
+) -> PartResult:
+    """Runs at most so many rounds, and begins none after so many minutes; then the same load without faults.
+
+    `only` names the kinds and boundaries to choose faults from.
     """
-
-    kills: int = 0
-    while_ready: int = 0
-    while_assessing: int = 0
-    while_arriving: int = 0
-    while_amending: int = 0
-    while_rendering: int = 0
-    requested_before_a_kill: int = 0
-    failed_attempts: int = 0
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind.
-
-    `originals` are the paths in the cameras folder at the end, `kept` the detections of each media on
-    store.kept.v1, `sequences` what a subscriber of the feed received, and `channel` how the services called
-    each other. `modes_before` and `amended_open` tell of the amendments, as Amender does.
-    """
-
-    outcome: Outcome
-    originals: set[str]
-    kept: dict[str, set[str]]
-    sequences: list[int]
-    modes_before: list[str]
-    amended_open: int
-    head: int
-    channel: str
-    seconds: float
-    faults: FaultCounts
-
-
-async def run_photos(
-    home: Path,
-    household: Household,
-    drops: list[Drop],
-    requests: list[Request],
-    settings: dict[str, str],
-    kills: Kills | None,
-    channel: str = "in-process",
-) -> RunResult:
-    """Tells Lares about the home, drops the photos, amends, requests the reassessments, kills Lares, and
-    reads the outcome once all is done."""
-    async with flaky_model() as model:
-        lares = Lares(home, settings | {"LARES_REASONER_URL": model.url}, channel=channel)
-        return await _run_photos(lares, household, drops, requests, kills, model)
-
-
-async def _run_photos(
-    lares: Lares,
-    household: Household,
-    drops: list[Drop],
-    requests: list[Request],
-    kills: Kills | None,
-    model: FlakyModel,
-) -> RunResult:
     began = time.monotonic()
-    lares.cameras.mkdir(parents=True)
-    lares.start()
-    subscriber, requester = Subscriber(lares), Requester(lares, requests)
-    renditions = RenditionRequester(lares)
-    amender = Amender(lares, drops, AMENDED, str(PERSON_ID))
-    arriving = kills.count * KILL_SECONDS if kills else 0.0
-    dropping = asyncio.create_task(_tell_and_drop(lares, household, drops, amender, arriving))
-    faults = FaultCounts()
-    try:
-        for index in range(kills.count if kills else 0):
-            assert kills is not None
-            faults.while_ready += await kills.wait_for_next(lares, index, requester, renditions, model)
-            lares.kill()
-            faults.kills += 1
-            faults.while_assessing += model.assessing > 0
-            faults.while_arriving += not dropping.done()
-            faults.while_amending += amender.is_at_work
-            faults.while_rendering += renditions.is_waiting
-            faults.requested_before_a_kill = len(requester.acknowledged)
-            await _gone(lares)
-            lares.start()
-        await lares.ready()
-        await dropping
-        await requester.done()
-        renditions.begin()
-        await renditions.done()
-        await lares.idle()
-        head = int((await lares.graphql("{ status { store { sequence } } }"))["status"]["store"]["sequence"])
-        await subscriber.caught_up(head)
-        outcome = await read_outcome(lares)
-        unlisted = list[str]()
-        cameras = CamerasRoot(lares.cameras.resolve())
-        originals = {file.path for file in walk(cameras, "", IgnoredNames(), unlisted.append)}
-        assert not unlisted
-        faults.failed_attempts = model.failed_attempts
-        kept = {id: detection_ids(message) for id, message in (await read_kept(lares)).items()}
-        seconds = time.monotonic() - began
-        return RunResult(
-            outcome,
-            originals,
-            kept,
-            subscriber.seen,
-            amender.modes_before,
-            amender.amended_open,
-            head,
-            lares.used_channel(),
-            seconds,
-            faults,
-        )
-    finally:
-        dropping.cancel()
-        await subscriber.close()
-        await requester.close()
-        await renditions.close()
-        await asyncio.gather(dropping, return_exceptions=True)
-        await lares.close()
-
-
-async def _gone(lares: Lares) -> None:
-    """Waits until no process is left whose command line names the home of the killed Lares."""
-    deadline = time.monotonic() + 90
-    while True:
-        left = []
-        for process in psutil.process_iter(["pid", "cmdline"]):
-            if any(str(lares.home) in part for part in process.info["cmdline"] or []):
-                left.append(process.info)
-        if not left:
-            return
-        assert time.monotonic() < deadline, f"processes are left: {left}"
-        await asyncio.sleep(0.05)
-
-
-async def _tell_and_drop(
-    lares: Lares, household: Household, drops: list[Drop], amender: Amender, seconds: float
-) -> None:
-    """No photo arrives before Lares knows all about the home, so what an event's evidence says in the end
-    does not depend on when it is recorded."""
-    await household.tell(lares)
-    await asyncio.gather(_drop_all(lares, drops, seconds), amender.amend_all(seconds))
-
-
-async def _drop_all(lares: Lares, drops: list[Drop], seconds: float) -> None:
-    """Drops the photos of each camera with many events in their order, and those of the other cameras at the
-    same time, in at least so many seconds. Those of the porch are the amender's."""
-    in_order = {
-        camera: [drop for drop in drops if drop.camera == camera] for camera in (LONG_CAMERA, *ORDERED)
-    }
-    others = [drop for drop in drops if drop.camera not in (*in_order, PORCH_CAMERA)]
-
-    async def drop_others() -> None:
-        for drop in others:
-            if drop.is_upload:
-                await persist(partial(upload, lares, drop))
-            else:
-                await asyncio.to_thread(drop.put, lares.cameras)
-            await asyncio.sleep(max(0.3, seconds / len(others)))
-
-    async def drop_in_order(own: list[Drop]) -> None:
-        for done, drop in enumerate(own):
-            after_late = done > 0 and own[done - 1].late
-            if drop.late or after_late or drop.camera in ORDERED:
-                await _stored(lares, drop.camera, done)
-            await asyncio.to_thread(drop.put, lares.cameras)
-            await asyncio.sleep(max(0.15, seconds / len(own)))
-
-    await asyncio.gather(drop_others(), *map(drop_in_order, in_order.values()))
-
-
-async def _stored(lares: Lares, camera: str, count: int) -> None:
-    """Waits until `count` photos of the camera are in the store, even if Lares is killed meanwhile."""
-    while True:
+    preload = clock_shift.compiled(folder)
+    result = PartResult(seed, {**asdict(layout), "settings": {}})
+    if preload is None:
+        result.not_run.append("clock jump: this machine has no C compiler")
+    batches: list[Batch] = []
+    taking = Layout(
+        layout.replicas,
+        layout.brokers,
+        layout.blobs,
+        layout.stub,
+        SETTINGS | {"LARES_INGEST_ORIGINALS": "take"} | layout.settings,
+    )
+    async with running_cluster(taking, folder / "cluster", preload) as cluster:
+        part = _Part(seed, cluster, result, Load(seed, folder), Plan(seed, taking, only, clocks=bool(preload)))
         try:
-            if len(await pages(lares, STORED, "mediaList", cameras=[camera])) >= count:
-                return
-        except (httpx.TransportError, FileNotFoundError):
-            pass  # Lares was killed during the request
-        except Refused as refused:
-            if refused.codes - {"UNAVAILABLE"}:
-                raise
-        await asyncio.sleep(0.2)
+            deadline = time.monotonic() + 60 * minutes
+            while result.rounds < rounds and time.monotonic() < deadline:
+                batches.append(await part.round())
+                result.rounds += 1
+            outcome = await part.end()
+        except (AssertionError, NotFired, TimeoutError) as error:
+            result.wrong.append(f"round {result.rounds + 1}: {error!r}; {part.state()}")
+            outcome = None
+        finally:
+            part.note_ends()
+            await part.close()
+    result.seconds = time.monotonic() - began
+    if outcome is not None:
+        began = time.monotonic()
+        golden = await golden_outcome(
+            folder / "golden", batches, SETTINGS | layout.settings, stub=layout.stub
+        )
+        result.golden_seconds = time.monotonic() - began
+        result.wrong += [f"different: {line}" for line in golden.differences(outcome)]
+        result.counts |= {
+            "media": len(golden.outcome.media),
+            "events": len(golden.outcome.events),
+            "rejections": len(golden.outcome.rejections),
+            "renditions": len(golden.outcome.renditions),
+            "assessments on the log twice": len(outcome.outcome.twice),
+        }
+    if not result.wrong:
+        shutil.rmtree(folder / "cluster", ignore_errors=True)
+        shutil.rmtree(folder / "golden", ignore_errors=True)
+    return result
+
+
+class _Part:
+    """The cluster with all that watches it."""
+
+    def __init__(self, seed: int, cluster: Cluster, result: PartResult, load: Load, plan: Plan) -> None:
+        self._cluster, self._result, self._load, self._plan = cluster, result, load, plan
+        self._sender = Sender(cluster)
+        self._subscribers = [Subscriber(cluster), GatewaySubscriber(cluster), Subscriber(cluster)]
+        self._scene = Scene(cluster, self._subscribers[-1], random.Random(f"scene {seed}"))
+        self._round: Round | None = None
+
+    async def round(self) -> Batch:
+        """One round: photos, faults while they are on their way, and when those are over, a photo for each
+        partition. Returns what was sent."""
+        planned = self._round = self._plan.round()
+        batch = self._load.batch(planned.stimuli)
+        async with asyncio.timeout(ROUND_SECONDS):
+            faults = [asyncio.create_task(self._inflict(fault)) for fault in planned.faults]
+            early = asyncio.create_task(self._sender.send_all(batch.early, SPREAD_SECONDS))
+            try:
+                proofs = await asyncio.gather(*faults)
+                over = time.monotonic()
+                await self._sender.send_all(batch.probes)
+                await early
+            finally:
+                for task in (*faults, early):
+                    task.cancel()
+                await asyncio.gather(*faults, early, return_exceptions=True)
+        sent = [self._sender.stored_at[item.path] for item in (*batch.early, *batch.probes)]
+        recovered = round(max(sent) - over, 3) if len(proofs) == 1 else None
+        for fault, proof in zip(planned.faults, proofs, strict=True):
+            self._result.faults.append(
+                FiredFault(fault.kind, fault.target, fault.detail, planned.number, proof, recovered)
+            )
+            print(f"{planned.number:4} {fault}: {proof}", flush=True)
+        print(f"{planned.number:4} all stored {max(sent) - over:.1f} s after", flush=True)
+        return batch
+
+    async def _inflict(self, fault: Fault) -> str:
+        await asyncio.sleep(fault.delay)
+        return await inflict(fault, self._scene)
+
+    async def end(self) -> PartOutcome:
+        """Waits until nothing is left to do, and checks all that needs no other run."""
+        await self._idle()
+        head = 0
+        async with self._cluster.database() as connection:
+            head = int(await connection.fetchval("SELECT COALESCE(max(sequence), 0) FROM feed"))
+            self._result.wrong += await _left_in(connection)
+        for subscriber in self._subscribers:
+            await subscriber.caught_up(head, CATCH_UP_SECONDS)
+            self._result.wrong += subscriber.problems(head)
+        self._result.wrong += await self._dead_letters()
+        self._result.counts |= {
+            "feed": head,
+            "connections of subscribers": sum(each.connections for each in self._subscribers),
+            "dead letters": len(self._scene.garbage),
+        }
+        outcome = await read_part(self._cluster)
+        self._result.wrong += _problems_of(outcome)
+        return outcome
+
+    async def _idle(self) -> None:
+        deadline = time.monotonic() + IDLE_SECONDS
+        status: Any = None
+        while time.monotonic() < deadline:
+            with suppress(Exception):
+                status = await self._cluster.graphql("{ status { idle } }")
+                if status["status"]["idle"]:
+                    return
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"not idle after {IDLE_SECONDS} s: {status}")
+
+    async def _dead_letters(self) -> list[str]:
+        """What is among the dead letters and was not garbage, and the garbage that is not among them."""
+        found: set[bytes] = set()
+        for topic in map(dead_letters, DEAD_LETTER_SERVICES):
+            found |= set(await topic_values(self._cluster, topic))
+        garbage = {value for _, value in self._scene.garbage}
+        return [
+            *(f"{len(lost)} records of garbage became no dead letter" for lost in [garbage - found] if lost),
+            *(f"dead letters that are no garbage: {other}" for other in [found - garbage] if other),
+        ]
+
+    def note_ends(self) -> None:
+        """Which processes have ended without a fault's doing, and how often each boundary was crossed."""
+        for service in self._cluster.services.values():
+            for _, status in service.ended:
+                if status not in (0, 130, -9):
+                    self._result.ended_by_themselves.append(f"{service.name}: status {status}")
+        for number, boundary in enumerate(BOUNDARIES):
+            services = self._cluster.services.values()
+            self._result.passes[boundary.name] = sum(each.switches.passes(number) for each in services)
+
+    def state(self) -> str:
+        """For the report of a round that failed."""
+        faults = ", ".join(map(str, self._round.faults)) if self._round else ""
+        return f"faults: {faults}; not stored: {self._sender.missing}; last error of a call: {self._sender.last_error}"
+
+    async def close(self) -> None:
+        await self._sender.close()
+        for subscriber in self._subscribers:
+            await subscriber.close()
+
+
+async def _left_in(connection: asyncpg.Connection) -> list[str]:
+    """What the database must not have once all is done."""
+    wrong = []
+    for what, query in LEFT.items():
+        if count := await connection.fetchval(query):
+            wrong.append(f"{count} {what}")
+    return wrong
+
+
+def _problems_of(part: PartOutcome) -> list[str]:
+    """What is wrong with the outcome, whatever another run says."""
+    wrong = []
+    found = {id: {one["id"] for one in node["detections"]} for id, node in part.outcome.media.items()}
+    if part.kept != found:
+        wrong.append("store.kept.v1 has other detections than the store")
+    not_assessed = [event["id"] for event in part.outcome.events.values() if event["status"] != "ASSESSED"]
+    if not_assessed or not part.outcome.events:
+        wrong.append(f"of {len(part.outcome.events)} events, these are not assessed: {not_assessed}")
+    if part.outcome.jobs:
+        wrong.append(f"jobs are left: {part.outcome.jobs}")
+    return wrong

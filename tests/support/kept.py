@@ -2,11 +2,11 @@
 
 from lares.store.v1.events_pb2 import MediaKept
 from mesh.topics import KEPT
-from tests.support.lares import Lares
+from tests.support.readable_lares import ReadableLares
 from tests.support.topic_values import topic_values
 
 
-async def read_kept(lares: Lares) -> dict[str, MediaKept]:
+async def read_kept(lares: ReadableLares) -> dict[str, MediaKept]:
     """By media id. A record that was published twice must be the same."""
     kept: dict[str, MediaKept] = {}
     for value in await topic_values(lares, KEPT.name):

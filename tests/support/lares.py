@@ -55,14 +55,16 @@ class Lares:
         targets: Sequence[str] = (),
         tree: Path = ROOT,
         channel: str = "in-process",
+        program: str = "deploy",
     ) -> None:
-        """`settings` are environment variables; `tree` is the checkout whose code runs.
+        """`settings` are environment variables; `tree` is the checkout whose code runs; `program` is the
+        module that is run, if it is another one than that of `lares`.
 
         `channel` is the one of CHANNELS through which the services call each other. With `socket` Lares
         listens for siblings with mutual TLS, as in a cluster, and its clients need TLS, too.
         """
         self.home = home
-        self._tree = tree
+        self._tree, self._program = tree, program
         self._targets = [argument for target in targets for argument in ("--target", target)]
         self.http, self.grpc, self.kafka, mesh = (f"127.0.0.1:{port}" for port in free_ports(4))
         self._settings = {
@@ -136,7 +138,7 @@ class Lares:
             environment["LARES_CACHE"] = os.environ["LARES_CACHE"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deploy", "up", *self._targets],
+                [sys.executable, "-m", self._program, "up", *self._targets],
                 cwd=self._tree,
                 env=environment | self._settings,
                 stdout=log,

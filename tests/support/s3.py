@@ -66,56 +66,94 @@ class S3:
             time.sleep(0.2)
 
 
-@contextmanager
-def running_s3(folder: Path) -> Iterator[S3]:
-    """Starts a server. It is killed when the block ends, because it stops slowly by itself."""
-    folder.mkdir(parents=True, exist_ok=True)
-    identities = [
-        _identity(KEY, SECRET, "Admin", "Read", "Write", "List", "Tagging"),
-        _identity(READER, READER_SECRET, "Read", "List"),
-        _identity(WRITER, WRITER_SECRET, "Write", "List"),
-    ]
-    (folder / "identities.json").write_text(json.dumps({"identities": identities}))
-    s3, master, volume, filer = ports = _ports(4)
-    log = folder / "weed.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            tied_to_parent(
-                [
-                    str(WEED),
-                    f"-logdir={folder}",
-                    "server",
-                    "-s3",
-                    "-ip=127.0.0.1",
-                    "-ip.bind=127.0.0.1",
-                    f"-dir={folder}",
-                    f"-s3.config={folder}/identities.json",
-                    f"-s3.port={s3}",
-                    f"-master.port={master}",
-                    f"-volume.port={volume}",
-                    f"-filer.port={filer}",
-                    "-volume.max=40",
-                    "-master.volumeSizeLimitMB=64",
-                    "-master.electionTimeout=1s",
-                    "-s3.port.iceberg=0",
-                    "-s3.port.lance=0",
-                ]
-            ),
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        endpoint = f"http://127.0.0.1:{s3}"
-        _until_open(endpoint, process, log)
+class S3Server:
+    """A server on its own folder and ports, which can be killed and started again."""
+
+    name = "s3"
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        identities = [
+            _identity(KEY, SECRET, "Admin", "Read", "Write", "List", "Tagging"),
+            _identity(READER, READER_SECRET, "Read", "List"),
+            _identity(WRITER, WRITER_SECRET, "Write", "List"),
+        ]
+        (folder / "identities.json").write_text(json.dumps({"identities": identities}))
+        self._folder = folder
+        self._ports = _ports(4)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = folder / "weed.log"
+
+    @property
+    def port(self) -> int:
+        return self._ports[0]
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now, or 0."""
+        return self._process.pid if self._process and self._process.poll() is None else 0
+
+    @property
+    def s3(self) -> S3:
+        _, master, _, filer = self._ports
         shell = (str(WEED), "shell", "-master", f"127.0.0.1:{master}", "-filer", f"127.0.0.1:{filer}")
-        yield S3(endpoint, log, shell)
-    finally:
-        process.kill()
-        process.communicate()
-        for port in [*ports, *(port + TWIN for port in ports)]:
+        return S3(f"http://127.0.0.1:{self.port}", self.log, shell)
+
+    def start(self) -> None:
+        folder, (s3, master, volume, filer) = self._folder, self._ports
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                tied_to_parent(
+                    [
+                        str(WEED),
+                        f"-logdir={folder}",
+                        "server",
+                        "-s3",
+                        "-ip=127.0.0.1",
+                        "-ip.bind=127.0.0.1",
+                        f"-dir={folder}",
+                        f"-s3.config={folder}/identities.json",
+                        f"-s3.port={s3}",
+                        f"-master.port={master}",
+                        f"-volume.port={volume}",
+                        f"-filer.port={filer}",
+                        "-volume.max=40",
+                        "-master.volumeSizeLimitMB=64",
+                        "-master.electionTimeout=1s",
+                        "-s3.port.iceberg=0",
+                        "-s3.port.lance=0",
+                    ]
+                ),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+            )
+
+    def until_open(self) -> None:
+        """Blocks until its port is open."""
+        assert self._process is not None
+        _until_open(self.s3.endpoint, self._process, self.log)
+
+    def kill(self) -> None:
+        """It stops slowly by itself."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+        for port in [*self._ports, *(port + TWIN for port in self._ports)]:
             for left in SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
                 left.unlink()
+
+
+@contextmanager
+def running_s3(folder: Path) -> Iterator[S3]:
+    """Starts a server. It is killed when the block ends."""
+    server = S3Server(folder)
+    server.start()
+    try:
+        server.until_open()
+        yield server.s3
+    finally:
+        server.kill()
 
 
 def _identity(key: str, secret: str, *actions: str) -> dict[str, object]:

@@ -6,10 +6,10 @@ from aiokafka import AIOKafkaConsumer
 
 from lares.reason.v1.events_pb2 import EventAssessed
 from mesh.topics import ASSESSED
-from tests.support.lares import Lares
+from tests.support.readable_lares import ReadableLares
 
 
-async def topic_values(lares: Lares, topic: str) -> list[bytes]:
+async def topic_values(lares: ReadableLares, topic: str) -> list[bytes]:
     """Returns the values of all current records, in order within each partition."""
     found: list[bytes] = []
     async with AIOKafkaConsumer(topic, auto_offset_reset="earliest", **lares.admin_kafka_options) as consumer:
@@ -20,7 +20,7 @@ async def topic_values(lares: Lares, topic: str) -> list[bytes]:
     return found
 
 
-async def assessed_times(lares: Lares) -> Counter[tuple[str, str, str]]:
+async def assessed_times(lares: ReadableLares) -> Counter[tuple[str, str, str]]:
     """Counts the assessments of each event, evidence digest and request on the topic, without failures.
 
     Work that was done twice is visible here, although the store keeps one assessment.

@@ -19,8 +19,8 @@ from lares.store.v1.rendition_pb2 import (
 )
 from lares.store.v1.rendition_service_pb2 import RequestRenditionRequest
 from lares.store.v1.rendition_service_pb2_grpc import RenditionServiceStub
-from tests.faults.persistent_calls import persist
-from tests.faults.scenario import UPLOADING_CAMERA
+from tests.kills.persistent_calls import persist
+from tests.kills.scenario import UPLOADING_CAMERA
 from tests.support.lares import Lares
 
 KINDS = (RENDITION_KIND_FRAMES, RENDITION_KIND_EVENT_CLIP, RENDITION_KIND_EVENT_PREVIEW)

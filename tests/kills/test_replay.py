@@ -20,8 +20,8 @@ from store_svc.recording.decided_media import DecidedMedia, apply_policy
 from store_svc.recording.media_record import read_media
 from store_svc.service import watch_settings
 from store_svc.times import SECOND
-from tests.faults.outcome import read_outcome
-from tests.faults.scenario import LONG_CAMERA, long_visit
+from tests.kills.outcome import read_outcome
+from tests.kills.scenario import LONG_CAMERA, long_visit
 from tests.support.kept import detection_ids, read_kept
 from tests.support.lares import Lares, running_lares
 from tests.support.photos import small_photos

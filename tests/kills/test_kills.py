@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.__main__ import compare, household, scenario
-from tests.faults.reassessments import make_requests
-from tests.faults.run import Kills
+from tests.kills.__main__ import compare, household, scenario
+from tests.kills.reassessments import make_requests
+from tests.kills.run import Kills
 from tests.support.lares import CHANNELS
 
 

@@ -8,9 +8,9 @@ from uuid import NAMESPACE_OID, uuid5
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1.event_pb2 import EVENT_STATUS_ASSESSED
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
-from tests.faults.flaky_model import SILENT
-from tests.faults.persistent_calls import persist
-from tests.faults.scenario import Drop
+from tests.kills.flaky_model import SILENT
+from tests.kills.persistent_calls import persist
+from tests.kills.scenario import Drop
 from tests.support.lares import Lares
 from tests.support.photos import empty_photo
 

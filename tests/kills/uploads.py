@@ -4,7 +4,7 @@ import hashlib
 
 from lares.ingest.v1.ingest_service_pb2 import UploadHeader, UploadMediaRequest
 from lares.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
-from tests.faults.scenario import Drop
+from tests.kills.scenario import Drop
 from tests.support.lares import Lares
 
 CHUNK_BYTES = 2**16

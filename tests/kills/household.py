@@ -20,9 +20,9 @@ from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.camera_service_pb2 import CreateCameraRequest
 from lares.store.v1.house_pb2 import ExpectedVisit, ModeSchedule, ScheduledMode, SiteNote, SiteNotes, Weekday
 from lares.store.v1.house_service_pb2_grpc import HouseServiceStub
-from tests.faults.amendments import backdated
-from tests.faults.persistent_calls import persist
-from tests.faults.scenario import DRIVE_CAMERA, GATE_CAMERA, HOUR, LONG_CAMERA
+from tests.kills.amendments import backdated
+from tests.kills.persistent_calls import persist
+from tests.kills.scenario import DRIVE_CAMERA, GATE_CAMERA, HOUR, LONG_CAMERA
 from tests.support.home_database import home_database
 from tests.support.lares import Lares
 from tests.support.places import where_it_is_noon

@@ -20,8 +20,8 @@ from lares.store.v1.event_pb2 import Event
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from lares.store.v1.house_service_pb2 import SetModeRequest
 from lares.store.v1.house_service_pb2_grpc import HouseServiceStub
-from tests.faults.persistent_calls import persist
-from tests.faults.scenario import PORCH_CAMERA, Drop
+from tests.kills.persistent_calls import persist
+from tests.kills.scenario import PORCH_CAMERA, Drop
 from tests.support.lares import Lares
 
 # A change of the mode is backdated by this, so that for almost two hours it is within the entry delay of

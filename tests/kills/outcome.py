@@ -10,7 +10,7 @@ from lares.store.v1.event_service_pb2 import GetEvidenceRequest
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from tests.support.home_database import home_database
 from tests.support.jobs_left import jobs_left
-from tests.support.lares import Lares
+from tests.support.readable_lares import ReadableLares
 from tests.support.topic_values import assessed_times
 
 MEDIA = """query($after: String) { mediaList(first: 200, after: $after) {
@@ -62,7 +62,7 @@ class Outcome:
         return lines
 
 
-async def read_outcome(lares: Lares) -> Outcome:
+async def read_outcome(lares: ReadableLares) -> Outcome:
     media = {node["id"]: _flat(node, "detections") for node in await pages(lares, MEDIA, "mediaList")}
     events, requests, last = {}, {}, {}
     for node in await pages(lares, EVENTS, "events"):
@@ -95,7 +95,7 @@ async def read_outcome(lares: Lares) -> Outcome:
     )
 
 
-async def _read_evidence(lares: Lares, event_ids: Iterable[str]) -> dict[str, Any]:
+async def _read_evidence(lares: ReadableLares, event_ids: Iterable[str]) -> dict[str, Any]:
     """Everything but the revision, which grows with each batch of frames that changes an event."""
     metadata = (("x-api-key", lares.key),)
     found = {}
@@ -108,12 +108,12 @@ async def _read_evidence(lares: Lares, event_ids: Iterable[str]) -> dict[str, An
     return found
 
 
-async def _read_renditions(lares: Lares) -> dict[str, Any]:
+async def _read_renditions(lares: ReadableLares) -> dict[str, Any]:
     async with home_database(lares.home) as connection:
         return {str(row["id"]): dict(row) for row in await connection.fetch(RENDITIONS)}
 
 
-async def pages(lares: Lares, query: str, field: str, **variables: Any) -> list[Any]:
+async def pages(lares: ReadableLares, query: str, field: str, **variables: Any) -> list[Any]:
     """Returns all nodes of a connection."""
     nodes: list[Any] = []
     after = None

@@ -1,0 +1,102 @@
+"""What must come of a load: the state that one process of Lares, without faults, is left in by it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+
+from tests.faults.load import Batch, Item
+from tests.faults.sending import Sender
+from tests.faults.service_process import STUB
+from tests.kills.outcome import Outcome, read_outcome
+from tests.support.home_database import home_database
+from tests.support.kept import detection_ids, read_kept
+from tests.support.lares import Lares
+from tests.support.readable_lares import ReadableLares
+
+
+@dataclass(frozen=True)
+class PartOutcome:
+    """`kept` has the detections of each media on store.kept.v1."""
+
+    outcome: Outcome
+    kept: dict[str, set[str]]
+
+    def differences(self, other: "PartOutcome") -> list[str]:
+        """A line for each entry in which the other differs.
+
+        How often an assessment is on the log may differ: a worker that was stopped past the end of its lease
+        publishes once more what another one has done meanwhile, and the store ignores it.
+        """
+        lines = [
+            line
+            for line in self.outcome.differences(other.outcome)
+            if not line.startswith("assessed ") or " ".join(line.split()[1:4]).rstrip(":") in self._assessed(other)
+        ]
+        return lines + [
+            f"store.kept.v1 has other detections of {media}"
+            for media in sorted(self.kept.keys() | other.kept.keys())
+            if self.kept.get(media) != other.kept.get(media)
+        ]
+
+    def _assessed(self, other: "PartOutcome") -> set[str]:
+        return self.outcome.assessed.keys() ^ other.outcome.assessed.keys()
+
+
+async def read_part(lares: ReadableLares) -> PartOutcome:
+    kept = {id: detection_ids(message) for id, message in (await read_kept(lares)).items()}
+    return PartOutcome(await read_outcome(lares), kept)
+
+
+class _Whole:
+    """One process of Lares as a receiver of the load."""
+
+    def __init__(self, lares: Lares) -> None:
+        self._lares = lares
+        self.cameras = lares.cameras
+
+    @property
+    def key(self) -> str:
+        return self._lares.key
+
+    def grpc_channel(self, target: str = "") -> grpc.aio.Channel:
+        return self._lares.grpc_channel()
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[asyncpg.Connection]:
+        async with home_database(self._lares.home) as connection:
+            yield connection
+
+
+async def golden_outcome(
+    home: Path, batches: Sequence[Batch], settings: dict[str, str], *, stub: bool
+) -> PartOutcome:
+    """Sends the same load to `lares up`, with its own PostgreSQL and Kafka, and no fault."""
+    lares = Lares(home, settings | ({STUB: "stub"} if stub else {}), program="tests.faults.service_process")
+    lares.start()
+    try:
+        await lares.ready()
+        sender = Sender(_Whole(lares))
+        by_camera: dict[str, list[Item]] = {}
+        for item in chain.from_iterable((*batch.early, *batch.probes) for batch in batches):
+            by_camera.setdefault(item.camera, []).append(item)
+
+        async def send(items: list[Item]) -> None:
+            for item in items:
+                await sender.send(item)
+
+        sending: list[Any] = [send(items) for items in by_camera.values()]
+        try:
+            await asyncio.gather(*sending)
+        finally:
+            await sender.close()
+        await lares.idle()
+        return await read_part(lares)
+    finally:
+        await lares.close()

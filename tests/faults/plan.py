@@ -1,0 +1,153 @@
+"""Which faults a part consists of: chosen by its seed alone, so that the same seed repeats them."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.faults.boundaries import BOUNDARIES, Boundary, Stimulus
+from tests.faults.cluster import ONLY_ONE, PEERS, SESSION_SECONDS, Layout
+
+# The kinds beside those at boundaries, with how often each is chosen for one fault at each boundary.
+WEIGHTS = {
+    "kill a service": 4,
+    "kill a server": 3,
+    "pause": 4,
+    "restart a server": 2,
+    "partition": 5,
+    "clock jump": 3,
+    "disk full": 2,
+    "garbage": 2,
+    "slow subscriber": 2,
+    "terminate": 3,
+    "remove a replica": 2,
+    "add a replica": 2,
+}
+BOUNDARY = "boundary"
+# What a file system of one blob store alone has: fewer parts use it, so it is chosen more often there.
+OF_ONE_STORE = 3
+# How many rounds have a second fault at the same time.
+OVERLAP = 0.4
+PAUSED_SECONDS = SESSION_SECONDS + 1.0
+CLOCK_JUMPS = (-1800, -90, -5, 5, 90, 1800)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`target` is a process, or `near - far` of a link. `delay` is counted from the round's first photo; a
+    fault at a boundary waits there from before the first. `detail` depends on the kind: the boundary, how a
+    link is cut, by how many seconds a clock jumps."""
+
+    kind: str
+    target: str
+    delay: float = 0.0
+    seconds: float = 0.0
+    detail: str = ""
+
+    @property
+    def touches(self) -> set[str]:
+        """The processes that it acts on."""
+        return set(self.target.split(" - "))
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.kind, self.target, self.detail)))
+
+
+@dataclass(frozen=True)
+class Round:
+    number: int
+    faults: Sequence[Fault]
+    stimuli: Sequence[Stimulus]
+
+
+class Plan:
+    """Chooses the kinds and boundaries that were chosen least so far, by their weights, so that all are
+    covered evenly; among equals, and for everything else, chance decides."""
+
+    def __init__(
+        self, seed: int, layout: Layout, only: Sequence[str] = (), *, clocks: bool = True
+    ) -> None:
+        """`only` names the kinds and boundaries to choose from; `clocks`: whether they can be set."""
+        self._chance = random.Random(f"plan {seed}")
+        self._layout = layout
+        cells = {kind: float(weight) for kind, weight in WEIGHTS.items() if clocks or kind != "clock jump"}
+        for boundary in BOUNDARIES:
+            if boundary.blobs in ("any", layout.blobs):
+                cells[boundary.name] = 1.0 if boundary.blobs == "any" else OF_ONE_STORE
+        self._cells = {name: weight for name, weight in cells.items() if not only or name in only}
+        self._chosen: Counter[str] = Counter()
+        self._rounds = 0
+
+    def round(self) -> Round:
+        self._rounds += 1
+        faults = [self._fault()]
+        if self._chance.random() < OVERLAP:
+            second = self._fault()
+            if not second.touches & faults[0].touches:
+                faults.append(second)
+            else:
+                self._chosen[second.detail if second.kind == BOUNDARY else second.kind] -= 1
+        stimuli = [self._boundary(each.detail).stimulus for each in faults if each.kind == BOUNDARY]
+        return Round(self._rounds, faults, stimuli)
+
+    def _fault(self) -> Fault:
+        chance = self._chance
+        name = min(self._cells, key=lambda each: (self._chosen[each] / self._cells[each], chance.random()))
+        self._chosen[name] += 1
+        delay = round(chance.uniform(0.0, 0.8), 2)
+        if name not in WEIGHTS:
+            boundary = self._boundary(name)
+            return Fault(BOUNDARY, boundary.service, detail=name)
+        seconds = round(chance.uniform(0.5, 3.0), 2)
+        if name == "pause":
+            target = self._service() if chance.random() < 0.8 else self._server()
+            return Fault(name, target, delay, PAUSED_SECONDS)
+        if name == "kill a service":
+            return Fault(name, self._service(), delay)
+        if name in ("kill a server", "restart a server"):
+            return Fault(name, self._server("s3" if name == "restart a server" else ""), delay, seconds / 3)
+        if name == "partition":
+            return Fault(name, self._link(), delay, seconds, chance.choice(("refusing", "silent")))
+        if name == "clock jump":
+            return Fault(name, self._service(), delay, seconds, str(chance.choice(CLOCK_JUMPS)))
+        if name == "disk full":
+            return Fault(name, self._writer(), 0.0, seconds)
+        if name == "garbage":
+            return Fault(name, "kafka", delay)
+        if name == "slow subscriber":
+            return Fault(name, "subscriber", delay, seconds)
+        if name == "add a replica":
+            target = chance.choice([each for each in PEERS if each not in ONLY_ONE])
+            return Fault(name, f"{target}-{self._layout.replicas + 1}", delay, seconds)
+        return Fault(name, self._service(), delay, seconds)
+
+    def _service(self) -> str:
+        target, number = self._chance.choice(
+            [slot for slot in self._layout.slots if not self._layout.is_extra(*slot)]
+        )
+        return f"{target}-{number}"
+
+    def _server(self, besides: str = "") -> str:
+        names = [*(f"kafka-{number + 1}" for number in range(self._layout.brokers)), "postgres"]
+        if self._layout.blobs == "s3":
+            names.append("s3")
+        return self._chance.choice([name for name in names if name != besides])
+
+    def _writer(self) -> str:
+        """A service that writes photos to its disk: detect_svc has copies of those in a bucket."""
+        if self._layout.blobs == "s3" and self._chance.random() < 0.5:
+            return f"detect-{self._chance.randint(1, self._layout.replicas)}"
+        return "ingest-1"
+
+    def _link(self) -> str:
+        """One over which something is said in every round."""
+        near = self._service()
+        target = near.partition("-")[0]
+        far = [f"kafka-{number + 1}" for number in range(self._layout.brokers)]
+        far += ["store"] if "store" in PEERS[target] and target != "gateway" else []
+        far += ["postgres"] * 3 if target == "store" else []
+        far += ["s3"] * 2 if self._layout.blobs == "s3" and target in ("ingest", "detect") else []
+        return f"{near} - {self._chance.choice(far)}"
+
+    def _boundary(self, name: str) -> Boundary:
+        return next(each for each in BOUNDARIES if each.name == name)
