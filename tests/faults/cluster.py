@@ -227,6 +227,7 @@ class Cluster:
             "LARES_HOME": str(service.home),
             "LARES_CACHE": str(self.folder / f"{service.name}.cache"),
             "LARES_LOG_FORMAT": "json",
+            "LARES_BUS_SESSION_SECONDS": str(SESSION_SECONDS),
             "LARES_GATEWAY_LISTEN": self.address_of(service.name, "gateway"),
             "LARES_GRPC_LISTEN": self.address_of(service.name, "grpc"),
             "LARES_MESH_LISTEN": self.address_of(service.name, "mesh"),

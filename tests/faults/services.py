@@ -17,6 +17,7 @@ from tests.support.waiting import until
 START_SECONDS = 120.0
 # How long a supervisor waits before it starts a process again that has ended.
 RESTART_SECONDS = 0.3
+MAX_ENDS = 10
 
 
 class ServiceProcess:
@@ -44,8 +45,14 @@ class ServiceProcess:
         await self._host.start(self)
 
     async def up(self) -> None:
-        """Waits until it says that it is ready."""
-        await until(self.is_up, START_SECONDS, lambda: f"{self.name} is not ready:\n{self.tail()}")
+        """Waits until it says that it is ready. Raises AssertionError if it ends again and again."""
+        ends = len(self.ended)
+
+        def is_up() -> bool:
+            assert len(self.ended) < ends + MAX_ENDS, f"{self.name} does not start:\n{self.tail()}"
+            return self.is_up()
+
+        await until(is_up, START_SECONDS, lambda: f"{self.name} is not ready:\n{self.tail()}")
 
     def is_up(self) -> bool:
         """Whether the process that runs now has become ready."""
