@@ -1,8 +1,8 @@
-"""`make faults ROUNDS=N SEED=S` runs a cluster of Lares under faults, and compares what is left with a run of one
-process without any. docs/reliability.md says what is done and why.
+"""`make faults ROUNDS=N SEED=S` runs a cluster of Lares under faults, and compares what is left with a run of
+one process without any. docs/reliability.md says what is done and why.
 
-A part ends after --rounds rounds or --minutes minutes, and the same seed repeats it. Its log can be added up with
-others by `python -m tests.faults.sum`. The status is 0 only if all faults fired and nothing is wrong.
+A part ends after --rounds rounds or --minutes minutes, and the same seed repeats it. Its log can be added up
+with others by `python -m tests.faults.sum`. The status is 0 only if all faults fired and nothing is wrong.
 """
 
 import argparse

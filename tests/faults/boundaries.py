@@ -1,7 +1,8 @@
 """The commit boundaries: the places where a process that ends leaves one half of something done.
 
 The product knows nothing of them. A service process of the harness wraps the function that crosses a boundary
-(`wrap_boundaries`), and ends itself there, by SIGKILL, when it is told to. docs/reliability.md has this table.
+(`wrap_boundaries`), and ends itself there, by SIGKILL, when it is told to. docs/reliability.md has this
+table.
 """
 
 import functools
@@ -356,7 +357,9 @@ def find(boundary: Boundary) -> tuple[Any, str]:
     return owner, name
 
 
-def _wrapped(function: Callable[..., Any], boundary: Boundary, cross: Callable[[], None]) -> Callable[..., Any]:
+def _wrapped(
+    function: Callable[..., Any], boundary: Boundary, cross: Callable[[], None]
+) -> Callable[..., Any]:
     before, when = boundary.moment == "before", boundary.when
 
     @functools.wraps(function)

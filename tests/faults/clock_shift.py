@@ -1,5 +1,5 @@
-"""A wall clock that can be set while a process runs, for one process: `clock_shift.c`, loaded by LD_PRELOAD. It
-stands for libfaketime, which no package that we may install brings."""
+"""A wall clock that can be set while a process runs, for one process: `clock_shift.c`, loaded by LD_PRELOAD.
+It stands for libfaketime, which no package that we may install brings."""
 
 import ctypes
 import hashlib

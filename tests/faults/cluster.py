@@ -1,5 +1,5 @@
-"""Lares as a cluster: services as processes of their own, with replicas, on a Kafka, a PostgreSQL and an S3 that
-were started separately. All that they say to each other goes over links that can be cut."""
+"""Lares as a cluster: services as processes of their own, with replicas, on a Kafka, a PostgreSQL and an S3
+that were started separately. All that they say to each other goes over links that can be cut."""
 
 import asyncio
 import itertools
@@ -18,13 +18,14 @@ import httpx
 
 from tests.faults.kafka_cluster import KafkaCluster
 from tests.faults.link import Address, Link
+from tests.faults.ports import Ports
 from tests.faults.postgres_server import PostgresServer, running_postgres_server
 from tests.faults.server_process import ServerProcess
 from tests.faults.service_process import STUB, SWITCHES
 from tests.faults.services import ProcessHost, ServiceProcess
 from tests.support.certificates import write_certificate
 from tests.support.home_database import home_database
-from tests.support.lares import Refused, free_ports
+from tests.support.lares import Refused
 from tests.support.s3 import S3Server
 
 # Which services each one calls, and what else it uses.
@@ -73,13 +74,21 @@ class Cluster:
     """Made by `running_cluster`. Has what tests read of a Lares: `graphql`, `grpc_channel`, `key`, `home`."""
 
     def __init__(
-        self, layout: Layout, folder: Path, host: ProcessHost, kafka: KafkaCluster, postgres: PostgresServer
+        self,
+        layout: Layout,
+        folder: Path,
+        host: ProcessHost,
+        kafka: KafkaCluster,
+        postgres: PostgresServer,
+        free: Ports,
     ) -> None:
         self.layout, self.folder, self.kafka, self.postgres = layout, folder, kafka, postgres
+        self._free = free
         self.s3: S3Server | None = None
         self.home = folder / "parts"
         self.services = {
-            f"{target}-{number}": ServiceProcess(host, target, number, folder) for target, number in layout.slots
+            f"{target}-{number}": ServiceProcess(host, target, number, folder)
+            for target, number in layout.slots
         }
         # By the process that they begin at, then by the part that they lead to.
         self.links: dict[str, dict[str, Link]] = {name: {} for name in self.services}
@@ -166,13 +175,13 @@ class Cluster:
 
     async def start(self, stack: AsyncExitStack) -> None:
         if self.layout.blobs == "s3":
-            self.s3 = S3Server(self.folder / "s3")
+            self.s3 = S3Server(self.folder / "s3", self._free.take(4))
             self.s3.start()
             stack.callback(self.s3.kill)
             await asyncio.to_thread(self.s3.until_open)
             await asyncio.to_thread(self.s3.s3.make_bucket, BUCKET)
         for service in self.services.values():
-            ports = free_ports(3)
+            ports = self._free.take(3)
             for door, port in zip(("gateway", "grpc", "mesh"), ports, strict=True):
                 self._addresses[service.name, door] = port
         for service in self.services.values():
@@ -189,9 +198,7 @@ class Cluster:
         await asyncio.gather(*(service.up() for service in self.running_at_first()))
 
     def running_at_first(self) -> list[ServiceProcess]:
-        return [
-            each for each in self.services.values() if not self.layout.is_extra(each.target, each.number)
-        ]
+        return [each for each in self.services.values() if not self.layout.is_extra(each.target, each.number)]
 
     def share_key(self, service: ServiceProcess) -> None:
         """Stores that share a database share the file with the operator's key."""
@@ -200,14 +207,14 @@ class Cluster:
 
     async def _connect(self, service: ServiceProcess) -> None:
         """Opens the links from a process to what it uses."""
-        links = self.links[service.name]
+        links, free = self.links[service.name], self._free
         for peer in PEERS[service.target]:
-            links[peer] = Link(f"{service.name} - {peer}", partial(self._replicas_of, peer))
+            links[peer] = Link(f"{service.name} - {peer}", partial(self._replicas_of, peer), free.one())
         if service.target == "store":
-            links["postgres"] = Link(f"{service.name} - postgres", lambda: [self.postgres.socket])
+            links["postgres"] = Link(f"{service.name} - postgres", lambda: [self.postgres.socket], free.one())
         if self.s3 and service.target in USERS_OF_BLOBS:
             port = self.s3.port
-            links["s3"] = Link(f"{service.name} - s3", lambda: [("127.0.0.1", port)])
+            links["s3"] = Link(f"{service.name} - s3", lambda: [("127.0.0.1", port)], free.one())
         for link in links.values():
             await link.listen()
 
@@ -257,7 +264,8 @@ async def running_cluster(layout: Layout, folder: Path, preload: Path | None) ->
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{target}-{number}" for target, number in layout.slots]
     async with AsyncExitStack() as stack:
-        kafka = KafkaCluster(folder, layout.brokers, names, SESSION_SECONDS)
+        free = Ports()
+        kafka = KafkaCluster(folder, layout.brokers, names, SESSION_SECONDS, free)
         for broker in kafka.brokers:
             stack.push_async_callback(broker.kill)
         (folder / "parts").mkdir(exist_ok=True)
@@ -267,7 +275,7 @@ async def running_cluster(layout: Layout, folder: Path, preload: Path | None) ->
         host = ProcessHost(preload)
         stack.push_async_callback(host.close)
         await host.open()
-        cluster = Cluster(layout, folder, host, kafka, postgres)
+        cluster = Cluster(layout, folder, host, kafka, postgres, free)
         stack.push_async_callback(cluster.close)
         await cluster.start(stack)
         yield cluster

@@ -37,7 +37,8 @@ class PartOutcome:
         lines = [
             line
             for line in self.outcome.differences(other.outcome)
-            if not line.startswith("assessed ") or " ".join(line.split()[1:4]).rstrip(":") in self._assessed(other)
+            if not line.startswith("assessed ")
+            or " ".join(line.split()[1:4]).rstrip(":") in self._assessed(other)
         ]
         return lines + [
             f"store.kept.v1 has other detections of {media}"

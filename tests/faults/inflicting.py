@@ -1,5 +1,5 @@
-"""Makes a fault happen, and proves that it did. Each kind has a function that returns when the fault is over, with
-what shows that it fired; it raises NotFired if nothing does."""
+"""Makes a fault happen, and proves that it did. Each kind has a function that returns when the fault is over,
+with what shows that it fired; it raises NotFired if nothing does."""
 
 import asyncio
 import random

@@ -1,5 +1,5 @@
-"""A cluster of one or three Kafka brokers for fault runs. Each broker has a listener for each link that leads to
-it, which tells its clients the link's address: that is how Kafka lets a proxy stand before each client."""
+"""A cluster of one or three Kafka brokers for fault runs. Each broker has a listener for each link that leads
+to it, which tells its clients the link's address: that is how Kafka lets a proxy stand before each client."""
 
 import asyncio
 import base64
@@ -15,8 +15,8 @@ from deploy.embedded.kafka_properties import LOGGING, SETTINGS
 from mesh.artifacts import fetch_jars
 from mesh.processes.child_process import run_command
 from tests.faults.link import Link
+from tests.faults.ports import Ports
 from tests.faults.server_process import ServerProcess, accepts
-from tests.support.lares import free_ports
 from tests.support.parts import CACHE
 
 # What the embedded broker has and these have not: a login, and one node.
@@ -26,10 +26,12 @@ WITHOUT = ("sasl.", "listener", "authorizer", "super.users", "inter.broker", "co
 class KafkaCluster:
     """`links` are the names of those who come by a link of their own. Others, as the harness, use `url`."""
 
-    def __init__(self, folder: Path, brokers: int, links: Sequence[str], session_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, brokers: int, links: Sequence[str], session_seconds: float, free: Ports
+    ) -> None:
         self._folder, self._session_seconds = folder, session_seconds
-        ports = free_ports(brokers * (2 + len(links)))
-        self._ports = [ports[place :: brokers] for place in range(brokers)]
+        ports = free.take(brokers * (2 + len(links)))
+        self._ports = [ports[place::brokers] for place in range(brokers)]
         self._java: Java | None = None
         self._options: tuple[str, ...] = ()
         self.brokers = [
@@ -44,7 +46,11 @@ class KafkaCluster:
         # By who comes by them, then by broker.
         self.links = {
             name: [
-                Link(f"{name} - kafka-{number + 1}", partial(_fixed, self._ports[number][2 + place]))
+                Link(
+                    f"{name} - kafka-{number + 1}",
+                    partial(_fixed, self._ports[number][2 + place]),
+                    free.one(),
+                )
                 for number in range(brokers)
             ]
             for place, name in enumerate(links)

@@ -1,5 +1,5 @@
-"""A network link between two parts, which can be cut: a TCP proxy. Each process has links of its own to the parts
-that it calls, so that any two parts can be separated."""
+"""A network link between two parts, which can be cut: a TCP proxy. Each process has links of its own to the
+parts that it calls, so that any two parts can be separated."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ class Link:
     arrives when the link is open again, as TCP would send it again.
     """
 
-    def __init__(self, name: str, targets: Callable[[], Sequence[Address]]) -> None:
+    def __init__(self, name: str, targets: Callable[[], Sequence[Address]], port: int) -> None:
         self.name = name
         self._targets = targets
         self._state: State = "open"
@@ -32,13 +32,13 @@ class Link:
         self._turn = 0
         self._server: asyncio.Server | None = None
         self._writers = set[asyncio.StreamWriter]()
-        # What a cut has stopped: connections that were reset or refused, and bytes and connections that waited.
+        # What a cut has stopped: connections that were reset or refused, and bytes and connections that
+        # waited.
         self.refused = self.held = 0
-        self.port = 0
+        self.port = port
 
     async def listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     @property
     def address(self) -> str:

@@ -1,8 +1,8 @@
-"""What the cameras of a fault run send: photos, clips, uploads and flawed files, in rounds, as a function of the
-seed. A run without faults with the same load says what has to come of it.
+"""What the cameras of a fault run send: photos, clips, uploads and flawed files, in rounds, as a function of
+the seed. A run without faults with the same load says what has to come of it.
 
-Media of one camera are sent one after another, each when the store has the one before: the ids of events depend
-on which of their frames is recorded first. Different cameras send at the same time.
+Media of one camera are sent one after another, each when the store has the one before: the ids of events
+depend on which of their frames is recorded first. Different cameras send at the same time.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ from tests.support.photos import renumbered, small_photos
 START = 1_767_614_400.0
 HOUR = 3600.0
 GAP, SPAN = 2.0, 8.0
-# Steps within an event, exactly on and beyond the limit of its gap, and to another hour, which is twice as likely
-# as each of the others: so most events have no other in the hour before.
+# Steps within an event, exactly on and beyond the limit of its gap, and to another hour, which is twice as
+# likely as each of the others: so most events have no other in the hour before.
 STEPS = (0.5, 1.0, GAP, GAP + 0.25, 2 * HOUR, 2 * HOUR)
 CLIP_SECONDS, CLIP_FPS, CLIPS = 2, 10, 4
 CLIP_CAMERA, UPLOADING_CAMERA, FLAWED_CAMERA, DAMAGED_CAMERA = "clips", "uploading", "flawed", "damaged"

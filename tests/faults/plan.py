@@ -64,9 +64,7 @@ class Plan:
     """Chooses the kinds and boundaries that were chosen least so far, by their weights, so that all are
     covered evenly; among equals, and for everything else, chance decides."""
 
-    def __init__(
-        self, seed: int, layout: Layout, only: Sequence[str] = (), *, clocks: bool = True
-    ) -> None:
+    def __init__(self, seed: int, layout: Layout, only: Sequence[str] = (), *, clocks: bool = True) -> None:
         """`only` names the kinds and boundaries to choose from; `clocks`: whether they can be set."""
         self._chance = random.Random(f"plan {seed}")
         self._layout = layout

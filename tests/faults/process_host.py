@@ -1,9 +1,10 @@
-"""Starts service processes by a fork, in a fraction of a second: this process has imported all of Lares and does
-nothing else. It has one thread, no event loop and no gRPC, so that a fork of it is as good as a new process.
+"""Starts service processes by a fork, in a fraction of a second: this process has imported all of Lares and
+does nothing else. It has one thread, no event loop and no gRPC, so that a fork of it is as good as a new
+process.
 
 Run by `python -m tests.faults.process_host`. Reads a line of JSON for each start from its standard input, and
-writes lines of JSON: {"started": pid} in the order of the requests, and {"ended": pid, "status": ...}. Ends, and
-all its processes with it, when its standard input ends.
+writes lines of JSON: {"started": pid} in the order of the requests, and {"ended": pid, "status": ...}. Ends,
+and all its processes with it, when its standard input ends.
 """
 
 import importlib

@@ -1,5 +1,5 @@
-"""One part of a fault run: a cluster from a clean home, its load in rounds with a fault or two in each, and what is
-left at the end."""
+"""One part of a fault run: a cluster from a clean home, its load in rounds with a fault or two in each, and
+what is left at the end."""
 
 import asyncio
 import random
@@ -38,7 +38,7 @@ SETTINGS = {
 LEFT = {
     "jobs": "SELECT count(*) FROM jobs",
     "events that are open": "SELECT count(*) FROM events WHERE NOT closed",
-    "feed entries that are not published": "SELECT count(*) FROM feed WHERE sequence > (SELECT sequence FROM feed_published)",
+    "unpublished feed entries": "SELECT (SELECT max(sequence) FROM feed) - sequence FROM feed_published",
     "gaps in the feed": "SELECT max(sequence) - count(*) FROM feed",
     "cameras in the outbox": "SELECT count(*) FROM camera_outbox",
     "media in the outbox": "SELECT count(*) FROM kept_outbox",
@@ -100,7 +100,9 @@ async def run_part(
         SETTINGS | {"LARES_INGEST_ORIGINALS": "take"} | layout.settings,
     )
     async with running_cluster(taking, folder / "cluster", preload) as cluster:
-        part = _Part(seed, cluster, result, Load(seed, folder), Plan(seed, taking, only, clocks=bool(preload)))
+        part = _Part(
+            seed, cluster, result, Load(seed, folder), Plan(seed, taking, only, clocks=bool(preload))
+        )
         try:
             deadline = time.monotonic() + 60 * minutes
             while result.rounds < rounds and time.monotonic() < deadline:
@@ -230,7 +232,8 @@ class _Part:
     def state(self) -> str:
         """For the report of a round that failed."""
         faults = ", ".join(map(str, self._round.faults)) if self._round else ""
-        return f"faults: {faults}; not stored: {self._sender.missing}; last error of a call: {self._sender.last_error}"
+        missing, error = self._sender.missing, self._sender.last_error
+        return f"faults: {faults}; not stored: {missing}; last error of a call: {error}"
 
     async def close(self) -> None:
         await self._sender.close()

@@ -1,4 +1,5 @@
-"""Sends the load to a Lares, whole or a cluster, and waits until the store has it, whatever fails meanwhile."""
+"""Sends the load to a Lares, whole or a cluster, and waits until the store has it, whatever fails
+meanwhile."""
 
 import asyncio
 import time

@@ -1,5 +1,5 @@
-"""A server that the harness starts, kills, stops and starts again on the same folder and ports: a broker of Kafka,
-PostgreSQL, or S3."""
+"""A server that the harness starts, kills, stops and starts again on the same folder and ports: a broker of
+Kafka, PostgreSQL, or S3."""
 
 import asyncio
 import os
@@ -42,7 +42,11 @@ class ServerProcess:
         command = tied_to_parent(await self._command(), user=self._user)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, **self._environment}
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment},
             )
 
     async def ready(self) -> None:

@@ -1,11 +1,12 @@
 """A service process of the harness: `lares up` as it is, with what a fault run needs around it.
 
-FAULTS_DETECTOR=stub has the stub in place of the detector. With FAULTS_SWITCHES, a file, the process follows its
-switches: it ends at a commit boundary, its disk is full, its clock is set. All that is done from outside, by
-replacing functions after their import; the product contains none of it.
+FAULTS_DETECTOR=stub has the stub in place of the detector. With FAULTS_SWITCHES, a file, the process follows
+its switches: it ends at a commit boundary, its disk is full, its clock is set. All that is done from outside,
+by replacing functions after their import; the product contains none of it.
 """
 
 import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ def use_stub_detector() -> None:
     from detect_svc.detectors import opener
     from tests.faults.stub_detector import open_stub_detector
 
-    opener.open_detector = open_stub_detector  # type: ignore[assignment]
+    setattr(opener, "open_detector", open_stub_detector)  # noqa: B010
 
 
 def fill_the_disk(switches: Switches) -> None:
@@ -65,14 +66,14 @@ def fill_the_disk(switches: Switches) -> None:
     cache, as on a disk without free blocks. Only a simulation, because no file system is full."""
     from mesh.blobs import spool
 
-    class Disk(spool.FileIO):  # type: ignore[misc, name-defined]
+    class Disk(io.FileIO):
         def write(self, data: Any, /) -> int:
             if switches[DISK_FULL]:
                 switches[DISK_REFUSED] += 1
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data)
 
-    spool.FileIO = Disk  # type: ignore[misc, attr-defined]
+    setattr(spool, "FileIO", Disk)  # noqa: B010
 
 
 if __name__ == "__main__":

@@ -106,7 +106,9 @@ class ProcessHost:
             "tests.faults.process_host",
             cwd=ROOT,
             # gRPC must not prepare for forks, and numpy must start no threads before them.
-            env=clean_environment() | preload | {"GRPC_ENABLE_FORK_SUPPORT": "0", "OPENBLAS_NUM_THREADS": "1"},
+            env=clean_environment()
+            | preload
+            | {"GRPC_ENABLE_FORK_SUPPORT": "0", "OPENBLAS_NUM_THREADS": "1"},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

@@ -1,5 +1,5 @@
-"""A stub in place of a detector, for fault runs: it looks at no picture, and its findings follow from the content
-alone."""
+"""A stub in place of a detector, for fault runs: it looks at no picture, and its findings follow from the
+content alone."""
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
@@ -51,7 +51,7 @@ class StubDetector:
 
 def _findings(content: bytes) -> list[Finding]:
     digest = hashlib.sha256(content).digest()
-    found = []
+    found: list[Finding] = []
     for rank in range(1 + digest[0] % 3):
         label = LABELS[digest[1 + rank] % len(LABELS)] if rank or digest[1] % 2 else "person"
         left, top = digest[8 + rank] / 512, digest[16 + rank] / 512

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -15,6 +16,8 @@ from tests.faults.cluster import Cluster
 PAUSE_SECONDS = 0.2
 # A connection over which nothing comes for so long is given up: its process may be paused.
 QUIET_SECONDS = 8.0
+# How a connection ends, whichever way it is cut.
+LOST = (grpc.aio.AioRpcError, OSError, TimeoutError, websockets.WebSocketException)
 _CHANGES = "subscription($after: String) { eventChanged(after: $after) { cursor } }"
 
 
@@ -40,7 +43,7 @@ class Subscriber:
         """Whether it has everything up to `head` within so many seconds."""
         try:
             async with asyncio.timeout(seconds):
-                while self.last < head:  # noqa: ASYNC110
+                while self.last < head:
                     await asyncio.sleep(0.05)
         except TimeoutError:
             return False
@@ -66,16 +69,8 @@ class Subscriber:
 
     async def _follow(self) -> None:
         while True:
-            try:
+            with suppress(*LOST):
                 await self._connect()
-            except (
-                grpc.aio.AioRpcError,
-                OSError,
-                TimeoutError,
-                websockets.WebSocketException,
-                asyncio.IncompleteReadError,
-            ):
-                pass
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _connect(self) -> None:
@@ -88,8 +83,8 @@ class Subscriber:
                 await self.awake.wait()
                 async with asyncio.timeout(QUIET_SECONDS):
                     response = await call.read()
-                if response is grpc.aio.EOF:
-                    return
+                if not isinstance(response, events.WatchEventsResponse):
+                    return  # the end of the stream
                 if response.HasField("change"):
                     self.seen.append(response.change.sequence)
 

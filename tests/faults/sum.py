@@ -1,5 +1,5 @@
-"""`python -m tests.faults.sum LOGS...` adds up the logs of parts, for docs/reliability.md. The status is 1 if a part
-has failed, or if a kind or a boundary was hit less often than --least."""
+"""`python -m tests.faults.sum LOGS...` adds up the logs of parts, for docs/reliability.md. The status is 1 if
+a part has failed, or if a kind or a boundary was hit less often than --least."""
 
 import argparse
 import json
@@ -16,7 +16,9 @@ def main() -> None:
     options = parser.parse_args()
     logs = [json.loads(path.read_text()) for path in options.logs]
     print(describe(logs))
-    failed = [f"{path}: {line}" for path, log in zip(options.logs, logs, strict=True) for line in log["wrong"]]
+    failed = [
+        f"{path}: {line}" for path, log in zip(options.logs, logs, strict=True) for line in log["wrong"]
+    ]
     too_few = [f"hit less than {options.least} times: {line}" for line in missing(logs, options.least)]
     if failed or too_few:
         sys.exit("\n".join([*failed, *too_few]))

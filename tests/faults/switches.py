@@ -1,5 +1,5 @@
-"""The switches by which the harness reaches into its service processes: for each process a small file that both
-have in memory. What is counted in it survives kill -9."""
+"""The switches by which the harness reaches into its service processes: for each process a small file that
+both have in memory. What is counted in it survives kill -9."""
 
 import mmap
 import os

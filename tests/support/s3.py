@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,8 @@ class S3Server:
 
     name = "s3"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ports: Sequence[int] = ()) -> None:
+        """`ports` are four, whose gRPC ports must be free, too; by default any such."""
         folder.mkdir(parents=True, exist_ok=True)
         identities = [
             _identity(KEY, SECRET, "Admin", "Read", "Write", "List", "Tagging"),
@@ -80,7 +81,7 @@ class S3Server:
         ]
         (folder / "identities.json").write_text(json.dumps({"identities": identities}))
         self._folder = folder
-        self._ports = _ports(4)
+        self._ports = list(ports) or _ports(4)
         self._process: subprocess.Popen[bytes] | None = None
         self.log = folder / "weed.log"
 
