@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 KILLS ?= 20
+ROUNDS ?= 40
 ORIGINALS ?= keep
 CHANNELS ?= in-process socket
 # Many tests wait for processes to start, so three workers keep two cores busy.
@@ -12,7 +13,7 @@ PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TRITON := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-triton-server/.installed)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
-.PHONY: help run demo test test-deep test-export check proto bench judge faults model-export lock format
+.PHONY: help run demo test test-deep test-export check proto bench judge faults kills model-export lock format
 
 help:  ## Print this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,9 +27,9 @@ demo: .venv/.installed  ## Put sample photos and a clip into folders of the runn
 test: .venv/.installed $(TRITON)  ## Run every test, on a real Kafka and a real PostgreSQL.
 	$(PYTEST)
 
-test-deep: .venv/.installed $(TRITON)  ## Run every test in random order, with random and more examples, then the fault run.
+test-deep: .venv/.installed $(TRITON)  ## Run every test in random order, with random and more examples, then the kill run and the fault run.
 	$(PYTEST) -p pytest_randomly --randomly-dont-reset-seed --hypothesis-profile=deep
-	$(MAKE) faults
+	$(MAKE) kills faults
 
 check: .venv/.installed proto/third_party/.fetched  ## Check format, lint, types, package rules, names, contracts and pages.
 	$(BIN)/ruff format --check .
@@ -52,8 +53,12 @@ bench: .venv/.installed $(TRITON)  ## Measure speeds (MEASURES, or all) beside p
 judge: .venv/.installed  ## Score the labelled events: ARGS="--folds 5 --attacks --against FILE ..."
 	$(BIN)/python -m tests.judge $(ARGS)
 
-faults: .venv/.installed  ## Kill Lares KILLS times at random and compare the outcome with a run without kills.
-	$(BIN)/python -m tests.faults --kills $(KILLS) --originals $(ORIGINALS) --channels $(CHANNELS)
+kills: .venv/.installed  ## Kill Lares KILLS times at random and compare the outcome with a run without kills.
+	$(BIN)/python -m tests.kills --kills $(KILLS) --originals $(ORIGINALS) --channels $(CHANNELS)
+
+# SEED repeats a run; ARGS: more options, such as --brokers 3, --blobs file, --detector triton, --reasoner llama.
+faults: .venv/.installed  ## Run a cluster under faults for ROUNDS rounds and compare the outcome with a run without.
+	$(BIN)/python -m tests.faults --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # FROM: a folder or a model's id on the hub; OUT: a new folder; NAME: optional. See docs/models.md.
 model-export: .venv/.installed .venv-export/.installed  ## Export a trained RT-DETRv2 as a Triton model repository: FROM=... OUT=...

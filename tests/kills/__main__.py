@@ -1,4 +1,4 @@
-"""`make faults KILLS=20` runs the same photos and clips without and with kill -9, and prints each difference.
+"""`make kills KILLS=20` runs the same photos and clips without and with kill -9, and prints each difference.
 
 Half of the kills hit a Lares whose services call each other within their process, the other half one in which
 they use a socket, as services of several processes do.
@@ -242,7 +242,7 @@ def main() -> None:
         channel: Kills((options.kills + place) // len(channels), chance)
         for place, channel in enumerate(channels)
     }
-    with tempfile.TemporaryDirectory(prefix="lares-faults-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lares-kills-") as folder:
         drops = scenario(options.cameras, options.photos, options.seed, home, Path(folder))
         requests = make_requests(drops, silent=3)
         found = asyncio.run(compare(Path(folder), home, drops, requests, kills, options.originals))

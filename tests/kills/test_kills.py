@@ -1,4 +1,4 @@
-"""A short `make faults`, with LARES_INGEST_ORIGINALS=take, so that no copy of a lost photo exists."""
+"""A short `make kills`, with LARES_INGEST_ORIGINALS=take, so that no copy of a lost photo exists."""
 
 import random
 from pathlib import Path

@@ -1,0 +1,45 @@
+"""The choice of faults: by the seed alone, and evenly."""
+
+from collections import Counter
+
+from tests.faults.boundaries import BOUNDARIES
+from tests.faults.cluster import Layout
+from tests.faults.inflicting import KINDS
+from tests.faults.plan import BOUNDARY, WEIGHTS, Fault, Plan
+
+LAYOUT = Layout(replicas=2, brokers=3)
+
+
+def planned(seed: int, rounds: int, layout: Layout = LAYOUT) -> list[Fault]:
+    plan = Plan(seed, layout)
+    return [fault for _ in range(rounds) for fault in plan.round().faults]
+
+
+def test_a_seed_repeats_its_faults() -> None:
+    assert planned(5, 100) == planned(5, 100) != planned(6, 100)
+
+
+def test_every_kind_can_be_inflicted() -> None:
+    assert KINDS.keys() == WEIGHTS.keys() | {BOUNDARY}
+
+
+def test_faults_are_spread_evenly() -> None:
+    hits = Counter(fault.detail if fault.kind == BOUNDARY else fault.kind for fault in planned(1, 400))
+    for boundary in BOUNDARIES:
+        assert hits[boundary.name] >= (5 if boundary.blobs in ("any", "s3") else 0), boundary.name
+    assert {kind: hits[kind] for kind in WEIGHTS if hits[kind] < 10} == {}
+
+
+def test_what_a_layout_lacks_is_not_chosen() -> None:
+    faults = planned(2, 300, Layout(blobs="file"))
+    names = {boundary.name for boundary in BOUNDARIES if boundary.blobs == "s3"}
+    assert not [fault for fault in faults if fault.detail in names or "s3" in fault.target]
+
+
+def test_two_faults_at_once_touch_different_processes() -> None:
+    plan, both = Plan(3, LAYOUT), 0
+    for _ in range(200):
+        faults = plan.round().faults
+        both += len(faults) == 2
+        assert len(faults) == 1 or not faults[0].touches & faults[1].touches
+    assert both > 40
