@@ -171,6 +171,14 @@ class Cluster:
         for links_of_one in self.kafka.links.values():
             yield from links_of_one
 
+    def links_of(self, name: str) -> list[Link]:
+        """Those that are named `near - far`. A `far` of `kafka` means all brokers."""
+        near, _, far = name.partition(" - ")
+        brokers = self.kafka.links[near]
+        if far == "kafka":
+            return brokers
+        return [link for link in (*brokers, *self.links[near].values()) if link.name == name]
+
     # Building it.
 
     async def start(self, stack: AsyncExitStack) -> None:

@@ -143,22 +143,22 @@ async def pause(fault: Fault, scene: Scene) -> str:
 
 
 async def partition(fault: Fault, scene: Scene) -> str:
-    near, _, far = fault.target.partition(" - ")
-    links = scene.cluster.links[near]
-    if far.startswith("kafka"):
-        link = scene.cluster.kafka.links[near][int(far.rpartition("-")[2]) - 1]
-    else:
-        link = links[far]
-    link.cut("refusing" if fault.detail == "refusing" else "silent")
+    links = scene.cluster.links_of(fault.target)
+    for link in links:
+        link.cut("refusing" if fault.detail == "refusing" else "silent")
     try:
         try:
-            await until(lambda: link.has_fired, FIRING_SECONDS)
+            await until(lambda: any(link.has_fired for link in links), FIRING_SECONDS)
         except AssertionError:
-            raise NotFired(f"nothing came over {link.name} within {FIRING_SECONDS} s") from None
+            raise NotFired(f"nothing came over {fault.target} within {FIRING_SECONDS} s") from None
         await asyncio.sleep(fault.seconds)
-        return f"{link.refused} connections refused, {link.held} bytes held"
+        refused, held = (
+            sum(counts) for counts in zip(*((each.refused, each.held) for each in links), strict=True)
+        )
+        return f"{refused} connections refused, {held} bytes held"
     finally:
-        link.heal()
+        for link in links:
+            link.heal()
 
 
 async def jump_clock(fault: Fault, scene: Scene) -> str:

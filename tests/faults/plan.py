@@ -62,7 +62,7 @@ class Round:
 
 class Plan:
     """Chooses the kinds and boundaries that were chosen least so far, by their weights, so that all are
-    covered evenly; among equals, and for everything else, chance decides."""
+    covered evenly; among those that are almost equal, and for everything else, chance decides."""
 
     def __init__(self, seed: int, layout: Layout, only: Sequence[str] = (), *, clocks: bool = True) -> None:
         """`only` names the kinds and boundaries to choose from; `clocks`: whether they can be set."""
@@ -90,7 +90,7 @@ class Plan:
 
     def _fault(self) -> Fault:
         chance = self._chance
-        name = min(self._cells, key=lambda each: (self._chosen[each] / self._cells[each], chance.random()))
+        name = min(self._cells, key=lambda each: (self._chosen[each] + chance.random()) / self._cells[each])
         self._chosen[name] += 1
         delay = round(chance.uniform(0.0, 0.8), 2)
         if name not in WEIGHTS:
@@ -138,10 +138,13 @@ class Plan:
         return "ingest-1"
 
     def _link(self) -> str:
-        """One over which something is said in every round."""
+        """One over which something is said in every round. A gateway and reason_svc may have nothing to say
+        to one of the brokers for long, so they are separated from all."""
         near = self._service()
         target = near.partition("-")[0]
-        far = [f"kafka-{number + 1}" for number in range(self._layout.brokers)]
+        far = ["kafka"]
+        if target not in ("gateway", "reason"):
+            far = [f"kafka-{number + 1}" for number in range(self._layout.brokers)]
         far += ["store"] if "store" in PEERS[target] and target != "gateway" else []
         far += ["postgres"] * 3 if target == "store" else []
         far += ["s3"] * 2 if self._layout.blobs == "s3" and target in ("ingest", "detect") else []
