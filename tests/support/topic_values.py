@@ -3,6 +3,7 @@
 from collections import Counter
 
 from aiokafka import AIOKafkaConsumer
+from google.protobuf.message import DecodeError
 
 from lares.reason.v1.events_pb2 import EventAssessed
 from mesh.topics import ASSESSED
@@ -21,13 +22,21 @@ async def topic_values(lares: ReadableLares, topic: str) -> list[bytes]:
 
 
 async def assessed_times(lares: ReadableLares) -> Counter[tuple[str, str, str]]:
-    """Counts the assessments of each event, evidence digest and request on the topic, without failures.
+    """Counts the assessments of each event, evidence digest and request on the topic, without failures, and
+    without the garbage that a fault run puts there.
 
     Work that was done twice is visible here, although the store keeps one assessment.
     """
-    facts = map(EventAssessed.FromString, await topic_values(lares, ASSESSED.name))
+    facts = filter(None, map(_decoded, await topic_values(lares, ASSESSED.name)))
     return Counter(
         (fact.event_id, fact.evidence_digest, fact.assessment.request_id)
         for fact in facts
         if fact.HasField("assessment")
     )
+
+
+def _decoded(value: bytes) -> EventAssessed | None:
+    try:
+        return EventAssessed.FromString(value)
+    except DecodeError:
+        return None
