@@ -23,6 +23,13 @@ def describe(logs: Sequence[Log]) -> str:
     return "\n\n".join([head, _kinds(faults), _boundaries(faults, logs), _counts(logs), *_notes(logs)])
 
 
+def boundary_table() -> str:
+    """For docs/reliability.md: what is done and what is not where a process ends."""
+    lines = ["| Boundary | A process ends there, and |", "| --- | --- |"]
+    lines += [f"| `{each.name}` | {each.says} |" for each in BOUNDARIES]
+    return "\n".join(lines)
+
+
 def missing(logs: Sequence[Log], least: int) -> list[str]:
     """The kinds and boundaries that were hit less often than `least`."""
     hits = _hits(fault for log in logs for fault in log["faults"])

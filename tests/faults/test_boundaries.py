@@ -8,7 +8,9 @@ import pytest
 
 from tests.faults.boundaries import BOUNDARIES, Boundary, boundaries_of, claim_file, find, wrap_boundaries
 from tests.faults.plan import WEIGHTS
+from tests.faults.report import boundary_table
 from tests.faults.switches import Switches
+from tests.support.lares import ROOT
 
 NAMES = [boundary.name for boundary in BOUNDARIES]
 
@@ -22,6 +24,11 @@ def test_every_boundary_is_where_the_table_says(boundary: Boundary) -> None:
 def test_names_are_used_once() -> None:
     assert len({*NAMES, *WEIGHTS}) == len(NAMES) + len(WEIGHTS)
     assert {boundary.service for boundary in BOUNDARIES} == {"ingest", "detect", "store", "reason"}
+
+
+def test_the_page_has_the_table() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    assert boundary_table() in page, f"docs/reliability.md must contain:\n{boundary_table()}"
 
 
 def _cross(path: Path, times: int) -> None:
