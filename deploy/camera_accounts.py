@@ -24,6 +24,6 @@ async def print_ftp_account(config: Config, camera_id: str) -> None:
 
 
 def _encryption(config: Config) -> str:
-    if not config.tls_cert:
+    if not config.has_tls:
         return "none (others in the network can read passwords and media)"
     return f"explicit (FTPS, AUTH TLS){', or none' if config.ftp_plaintext else ''}"

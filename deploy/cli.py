@@ -17,6 +17,7 @@ from mesh.permissions import OF_A_KEY, Permission, short_name
 from mesh.problems import Problem
 from mesh.telemetry.logs import configure_logging
 from mesh.telemetry.redaction import redacted_url
+from mesh.tls.files import own_authority
 from mesh.visible_text import visible
 
 GRANTABLE = {short_name(permission): permission for permission in sorted(OF_A_KEY)}
@@ -29,7 +30,7 @@ Lares is ready.
   Kafka       {kafka}
   cameras     {cameras}
   API key     {key}
-
+{trust}
 Next: copy a photo or a clip into {cameras}/front-door/, or run `make demo` in another terminal.
 Stop with Ctrl-C.
 """
@@ -102,6 +103,13 @@ def parser() -> argparse.ArgumentParser:
     )
     ftp.add_argument("camera", help="the camera's id; it need not exist yet")
     ftp.set_defaults(run=lambda config, options: _run(_ftp_account(config, options.camera)))
+    _add_certificates(
+        commands.add_parser(
+            "certificates",
+            parents=[home],
+            help="make a CA and a certificate for each service of a cluster, or renew them (docs/deploy.md)",
+        )
+    )
     comparing = commands.add_parser(
         "judge",
         parents=[home],
@@ -120,6 +128,19 @@ def parser() -> argparse.ArgumentParser:
     comparing.set_defaults(run=_compare)
     _add_model(commands.add_parser("model", help="export or check the detector's model"))
     return top
+
+
+def _add_certificates(certificates: argparse.ArgumentParser) -> None:
+    certificates.add_argument("folder", type=Path, help="folder for the CA and a folder for each service")
+    certificates.add_argument("targets", nargs="*", metavar="TARGET", help="services; all of them by default")
+    certificates.add_argument(
+        "--name", action="append", default=[], dest="names", help="one more name or IP address, repeatable"
+    )
+    certificates.add_argument("--namespace", default="", help="namespace of the services in Kubernetes")
+    certificates.add_argument(
+        "--days", type=_days, default=365, help="for how long new certificates are valid (365)"
+    )
+    certificates.set_defaults(run=_certificates)
 
 
 def _add_model(model: argparse.ArgumentParser) -> None:
@@ -153,6 +174,13 @@ def _events(text: str) -> int:
     if not 1 <= events <= 10_000:
         raise argparse.ArgumentTypeError("1 to 10000")
     return events
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 1 <= days <= 825:
+        raise argparse.ArgumentTypeError("1 to 825, which is what browsers accept")
+    return days
 
 
 def _permission(text: str) -> Permission:
@@ -213,12 +241,14 @@ async def _up(config: Config, targets: list[str]) -> None:
 
 
 def banner(config: Config, addresses: dict[str, str]) -> str:
+    authority = own_authority(config)
     return BANNER.format(
         http=addresses.get("gateway", "(not in this process)"),
         grpc=addresses["grpc"],
         kafka=addresses.get("kafka", config.bus_url.rpartition("@")[2]),
         cameras=config.cameras_folder,
         key=config.home / "admin.key",
+        trust=f"  CA          {authority} (for browsers and programs to trust)\n" if authority else "",
     )
 
 
@@ -226,6 +256,14 @@ def _demo(config: Config, options: argparse.Namespace) -> None:
     from deploy.demo import show
 
     _run(show(config, options.camera))
+
+
+def _certificates(config: Config, options: argparse.Namespace) -> None:
+    from deploy.certificates import issue_certificates
+
+    issue_certificates(
+        config, options.folder, options.targets, options.names, options.namespace, options.days
+    )
 
 
 def _compare(config: Config, options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.config import Config
 from mesh.processes.sandbox import Sandbox
 from mesh.rpc import call, stream
+from mesh.tls.files import own_authority
 from mesh.visible_text import visible
 
 PAUSE_SECONDS = 2.0
@@ -93,10 +94,11 @@ def _is_assessed_event_of(folder: Path, event: Event) -> bool:
 
 def clip_command(config: Config, event_id: str) -> str:
     """How to look at the clip of an event."""
-    scheme = "https" if config.tls_cert else "http"
+    scheme = "https" if config.has_tls else "http"
     key = config.home / "admin.key"
     url = f"{scheme}://{config.gateway_listen}/events/{event_id}/clip"
-    return f'its clip: curl -H "X-API-Key: $(cat {quote(str(key))})" -o event.mp4 {url}'
+    trust = f"--cacert {quote(str(authority))} " if (authority := own_authority(config)) else ""
+    return f'its clip: curl {trust}-H "X-API-Key: $(cat {quote(str(key))})" -o event.mp4 {url}'
 
 
 def line(change: EventChanged) -> str:

@@ -1,14 +1,13 @@
 """Opens the mesh of one process. Only this module knows which of its parts are embedded."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import grpc
+import structlog
 
 from deploy.embedded.home import lock_home, private_socket_folder
 from deploy.embedded.kafka import open_kafka
@@ -16,7 +15,7 @@ from deploy.embedded.llama import SCHEME, open_llama, parse_llama_url
 from deploy.embedded.postgres import open_postgres, require_postgres
 from mesh.blobs import open_blobs
 from mesh.bus import open_bus
-from mesh.config import Config, is_loopback_host, naming, split_address
+from mesh.config import Config, is_loopback_host, naming, setting, split_address
 from mesh.http.listening import listening
 from mesh.http.process_endpoint import ProcessEndpoint
 from mesh.http.uvicorn_internals import BoundedHeaders
@@ -25,10 +24,14 @@ from mesh.mesh import Check, Mesh
 from mesh.problems import Invalid
 from mesh.readiness import Readiness
 from mesh.rpc import Channels, GrpcServer
+from mesh.rpc.credentials import server_credentials, sibling_credentials
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.secret import Secret
 from mesh.security import Caller, Door
 from mesh.telemetry.metrics import Metrics
+from mesh.tls.tls import Tls
+
+log = structlog.get_logger(__name__)
 
 EMBEDDED = "embedded:"
 # Connections to LARES_METRICS_LISTEN.
@@ -48,7 +51,7 @@ async def open_process_endpoint(config: Config, readiness: Readiness, metrics: M
         ProcessEndpoint(readiness, metrics),
         "metrics_listen",
         config,
-        plain=True,
+        None,
         http=BoundedHeaders,
         ws="none",
         limit_concurrency=MAX_PROBES,
@@ -71,12 +74,14 @@ async def open_mesh(
     cannot be started.
     """
     guard_listening(config)
+    guard_siblings(config)
     readiness, metrics = readiness or Readiness(), metrics or Metrics()
     if database and config.database_url == EMBEDDED:
         await require_postgres(config.home)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_home(config.home))
         config.cameras_folder.mkdir(exist_ok=True)
+        tls = await _open_tls(config, targets)
         used = not BLOB_USERS.isdisjoint(targets)
         blobs = await open_blobs(config, used=used)
         stack.callback(blobs.close)
@@ -86,10 +91,11 @@ async def open_mesh(
 
         server = GrpcServer(lambda door: CallInterceptor(door, verify if config.auth else None, metrics))
         local = dict.fromkeys(targets, server.channel()) if config.channels == "in-process" else {}
-        channels = Channels(local, config.peers, peer_credentials(config))
+        secured = tls if config.peers and not config.mesh_plaintext else None
+        channels = Channels(local, config.peers, sibling_credentials(secured) if secured else None)
         stack.push_async_callback(channels.close)
         keys = KeyVerifier(channels.to("store"))  # the store may run behind this very server
-        addresses = await _listen(config, server, "store" in targets)
+        addresses = await _listen(config, server, tls, "store" in targets)
         bus_url, database_url, reasoner_url = await _open_parts(config, stack, targets, database)
         # Only this process uses the embedded Kafka. As a static member it gets its partitions back at once
         # after it was killed.
@@ -105,7 +111,7 @@ async def open_mesh(
         checks: dict[str, Check] = {"kafka": bus.check}
         if used:
             checks["blobs"] = blobs.check
-        yield Mesh(
+        mesh = Mesh(
             config,
             bus,
             blobs,
@@ -119,7 +125,14 @@ async def open_mesh(
             checks,
             readiness=readiness,
             metrics=metrics,
+            tls=tls,
         )
+        if tls:
+            if "gateway" in targets:
+                checks["certificate"] = tls.check
+                mesh.awaited.add("certificate")  # nothing else needs it
+            await stack.enter_async_context(mesh.running("certificates", tls.keep_fresh()))
+        yield mesh
 
 
 def operator_socket(home: Path) -> str:
@@ -133,16 +146,27 @@ def client_socket(home: Path) -> str:
     return f"unix:{private_socket_folder(home) / 'clients.sock'}"
 
 
-async def _listen(config: Config, server: GrpcServer, keys: bool) -> dict[str, str]:
+async def _open_tls(config: Config, targets: Collection[str]) -> Tls | None:
+    """Raises Invalid BAD_CERTIFICATE or BAD_AUTHORITY."""
+    if not config.has_tls:
+        return None
+    from mesh.tls.factory import open_tls  # not without TLS: it loads a large library
+
+    return await asyncio.to_thread(open_tls, config, targets)
+
+
+async def _listen(config: Config, server: GrpcServer, tls: Tls | None, keys: bool) -> dict[str, str]:
     """Opens the server's listeners; that of `lares keys` only if `keys` is set. Returns addresses by name."""
-    clients = client_credentials(config)
-    siblings = sibling_credentials(config) if config.mesh_listen else None
+    clients = server_credentials(tls, Door.CLIENTS) if tls else None
     if keys:
         await server.listen(operator_socket(config.home), door=Door.OPERATOR)
     await server.listen(client_socket(config.home))
     with naming("grpc_listen"):
         addresses = {"grpc": await server.listen(config.grpc_listen, clients)}
     if config.mesh_listen:
+        siblings = server_credentials(tls, Door.SIBLINGS) if tls and not config.mesh_plaintext else None
+        if siblings is None:
+            log.warning("siblings talk without TLS: whoever reaches this address may do everything")
         with naming("mesh_listen"):
             addresses["mesh"] = await server.listen(config.mesh_listen, siblings, door=Door.SIBLINGS)
     return addresses
@@ -183,29 +207,41 @@ async def _together(starts: list[Coroutine[Any, Any, str]]) -> list[str]:
 def guard_listening(config: Config) -> None:
     """Raises Invalid BAD_SETTING if anything would listen beyond loopback without TLS and that is not
     allowed."""
-    if config.mesh_listen and not (config.tls_ca and config.tls_cert and config.tls_key):
-        raise Invalid("LARES_MESH_LISTEN needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY", "BAD_SETTING")
     if config.ftp_listen:
         guard_ftp(config)
-    for setting in ("gateway_listen", "grpc_listen", "kafka_listen", "push_listen", "metrics_listen"):
-        address = getattr(config, setting)
+    for name in ("gateway_listen", "grpc_listen", "kafka_listen", "push_listen", "metrics_listen"):
+        address = getattr(config, name)
         if not address:
             continue
-        secure = config.tls_cert and config.tls_key and setting != "kafka_listen"
+        secure = config.has_tls and name != "kafka_listen"
         if not is_loopback(address) and not secure and not config.allow_plaintext:
             raise Invalid(
-                f"LARES_{setting.upper()}={address} is reachable from other machines: set LARES_TLS_CERT and"
-                " LARES_TLS_KEY, or set LARES_ALLOW_PLAINTEXT=true",
+                f"{setting(name)}={address} is reachable from other machines: set LARES_TLS_MODE=self_signed,"
+                " or LARES_TLS_CERT and LARES_TLS_KEY, or LARES_ALLOW_PLAINTEXT=true",
                 "BAD_SETTING",
             )
 
 
+def guard_siblings(config: Config) -> None:
+    """Raises Invalid BAD_SETTING if siblings in other processes could be spoken to without mutual TLS, and
+    that is not allowed: also on loopback, where every user of this machine could be a sibling."""
+    used = [name for name in ("mesh_listen", "peers") if getattr(config, name)]
+    has_ca = config.tls_mode_used == "self_signed" or (config.has_tls and config.tls_ca)
+    if used and not has_ca and not config.mesh_plaintext:
+        raise Invalid(
+            f"{setting(used[0])} needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY, or"
+            " LARES_TLS_MODE=self_signed, or LARES_MESH_PLAINTEXT=true, with which everybody who reaches"
+            " LARES_MESH_LISTEN is a sibling",
+            "BAD_SETTING",
+        )
+
+
 def guard_ftp(config: Config) -> None:
     """Raises Invalid BAD_SETTING if FTP cannot be received, or only without TLS and that is not allowed."""
-    if not (config.tls_cert and config.tls_key) and not config.ftp_plaintext:
+    if not config.has_tls and not config.ftp_plaintext:
         raise Invalid(
-            "LARES_FTP_LISTEN needs LARES_TLS_CERT and LARES_TLS_KEY, or LARES_FTP_PLAINTEXT=true, with which"
-            " others in the network can read passwords and media",
+            "LARES_FTP_LISTEN needs LARES_TLS_MODE=self_signed, or LARES_TLS_CERT and LARES_TLS_KEY, or"
+            " LARES_FTP_PLAINTEXT=true, with which others in the network can read passwords and media",
             "BAD_SETTING",
         )
     if not (find_spec("pyftpdlib") and find_spec("OpenSSL")):
@@ -214,49 +250,3 @@ def guard_ftp(config: Config) -> None:
 
 def is_loopback(address: str) -> bool:
     return is_loopback_host(split_address(address)[0])
-
-
-def client_credentials(config: Config) -> grpc.ServerCredentials | None:
-    """TLS for gRPC clients, or None if no certificate is set. Raises Invalid BAD_CERTIFICATE."""
-    return grpc.ssl_server_credentials([certificate(config)]) if config.tls_cert else None
-
-
-def sibling_credentials(config: Config) -> grpc.ServerCredentials:
-    """Mutual TLS for siblings in other processes. Raises Invalid BAD_CERTIFICATE."""
-    return grpc.ssl_server_credentials(
-        [certificate(config)], root_certificates=authority(config), require_client_auth=True
-    )
-
-
-def peer_credentials(config: Config) -> grpc.ChannelCredentials | None:
-    """The certificate that this process presents to its siblings, or None if there are no peers. Raises
-    Invalid BAD_SETTING or BAD_CERTIFICATE."""
-    if not config.peers:
-        return None
-    if not (config.tls_cert and config.tls_key and config.tls_ca):
-        raise Invalid("LARES_PEERS needs LARES_TLS_CA, LARES_TLS_CERT and LARES_TLS_KEY", "BAD_SETTING")
-    return grpc.ssl_channel_credentials(authority(config), *certificate(config))
-
-
-def certificate(config: Config) -> tuple[bytes, bytes]:
-    """The private key and the certificate chain, in PEM. Raises Invalid BAD_CERTIFICATE, because gRPC's own
-    error would only be that it cannot listen."""
-    assert config.tls_cert
-    assert config.tls_key
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # The wrong password makes an encrypted key fail; without any, OpenSSL would prompt on the terminal.
-        context.load_cert_chain(config.tls_cert, config.tls_key, password="-")  # noqa: S106
-    except OSError as error:  # ssl.SSLError is one
-        raise Invalid(f"LARES_TLS_CERT, LARES_TLS_KEY: {error}", "BAD_CERTIFICATE") from None
-    return config.tls_key.read_bytes(), config.tls_cert.read_bytes()
-
-
-def authority(config: Config) -> bytes:
-    """The siblings' CA, in PEM. Raises Invalid BAD_CERTIFICATE."""
-    assert config.tls_ca
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(config.tls_ca)
-    except OSError as error:
-        raise Invalid(f"LARES_TLS_CA: {error}", "BAD_CERTIFICATE") from None
-    return config.tls_ca.read_bytes()

@@ -67,5 +67,5 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         )
         await stack.enter_async_context(mesh.running("gateway keys", websockets.keep_rechecking()))
         stack.enter_context(mesh.metrics.sampling(metrics.sample))
-        mesh.addresses["gateway"] = await stack.enter_async_context(listening(app, config))
+        mesh.addresses["gateway"] = await stack.enter_async_context(listening(app, config, mesh.tls))
         yield

@@ -100,7 +100,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
             from ingest_svc.receiving.ftp.server import open_ftp
 
             accounts = Accounts(mesh.keys.verify, ingest.admission)
-            ftp = open_ftp(config, ingest.camera_uploads, accounts)
+            ftp = open_ftp(config, ingest.camera_uploads, accounts, mesh.tls)
             mesh.addresses["ftp"] = await stack.enter_async_context(ftp)
             if config.ftp_plaintext:
                 warnings.append(f"FTP without TLS is allowed at {mesh.addresses['ftp']}: {PLAINTEXT}")
@@ -117,7 +117,9 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
             await stack.enter_async_context(mesh.running(name, work))
         if config.push_listen:
             app = PushApplication(ingest.uploads, PushAuthenticator(mesh.keys if config.auth else None))
-            mesh.addresses["push"] = await stack.enter_async_context(listening_for_pushes(app, config))
+            mesh.addresses["push"] = await stack.enter_async_context(
+                listening_for_pushes(app, config, mesh.tls)
+            )
         yield
 
 

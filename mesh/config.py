@@ -26,6 +26,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from mesh.host_names import is_host_name
 from mesh.labels import canonical, unique_by_canonical
 from mesh.problems import Conflict, Invalid
 from mesh.secret import Secret, read_secret_file
@@ -204,18 +205,46 @@ class Config(BaseSettings):
     grpc_listen: str = Field("127.0.0.1:50051", description="Address for gRPC clients.")
     kafka_listen: str = Field("127.0.0.1:9092", description="Address of the embedded Kafka.")
     grpc_reflection: bool = Field(False, description="Whether gRPC reflection is served to clients.")
+    tls_mode: Literal["", "disabled", "self_signed", "provided"] = Field(
+        "",
+        description="`disabled`; `self_signed`: Lares makes a CA and a certificate itself; `provided`: those"
+        " below; empty: `provided` if `LARES_TLS_CERT` is set, else `disabled`.",
+    )
     tls_cert: File | None = Field(
-        None, description="Certificate chain (PEM) for HTTP and gRPC; turns on TLS."
+        None, description="Certificate chain (PEM) for clients by HTTP, gRPC and FTP, and for siblings."
     )
     tls_key: File | None = Field(None, description="Private key (PEM) of `LARES_TLS_CERT`.")
     tls_ca: File | None = Field(
-        None, description="CA certificate (PEM) that signs those of sibling services, for mutual TLS."
+        None,
+        description="CA certificates (PEM) of sibling services, for mutual TLS: whoever has a certificate of"
+        " one of them is a sibling. May hold the old and the new one.",
+    )
+    tls_names: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="More names and IP addresses for the certificates that Lares makes:"
+        " `nas.lan,192.168.1.5`.",
+    )
+    tls_ca_folder: Folder | None = Field(
+        None,
+        description="Folder of the CA of `self_signed`; processes may share it; empty: `tls/` in the home.",
     )
     allow_plaintext: bool = Field(
         False,
         description="Whether Lares may listen beyond loopback, or connect to PostgreSQL there, without TLS.",
     )
     mesh_listen: str = Field("", description="Address for sibling services in other processes (mutual TLS).")
+    mesh_cert: File | None = Field(
+        None,
+        description="Certificate chain (PEM) for siblings, if that of clients has another CA; empty:"
+        " `LARES_TLS_CERT`.",
+    )
+    mesh_key: File | None = Field(None, description="Private key (PEM) of `LARES_MESH_CERT`.")
+    mesh_plaintext: bool = Field(
+        False,
+        description="Whether siblings in other processes talk without TLS: whoever reaches"
+        " `LARES_MESH_LISTEN` is a sibling and may do everything, unless a service mesh or a firewall stops"
+        " it.",
+    )
     peers: Annotated[dict[str, str], NoDecode] = Field(
         {},
         description="gRPC targets of siblings in other processes: `store=dns:///lares-store:50052,"
@@ -401,7 +430,8 @@ class Config(BaseSettings):
     _files: dict[str, Path] = PrivateAttr({})
 
     _lists = field_validator(
-        "watch_classes", "watch_fast_classes", "ingest_ignore", "ingest_link_targets", mode="before"
+        *("watch_classes", "watch_fast_classes", "ingest_ignore", "ingest_link_targets", "tls_names"),
+        mode="before",
     )(_split)
     _maps = field_validator("watch_thresholds", mode="before")(_pairs)
     _targets = field_validator("peers", mode="before")(_peers)
@@ -431,6 +461,14 @@ class Config(BaseSettings):
         if value != default and not value.startswith(SCHEMES[name]):
             # Without the value, which may hold a password.
             raise ValueError(f"must be {default or 'empty'} or begin with {' or '.join(SCHEMES[name])}")
+        return value
+
+    @field_validator("tls_names")
+    @classmethod
+    def _host_names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not is_host_name(name):
+                raise ValueError(f"{name!r} is neither a host's name nor an IP address")
         return value
 
     @field_validator("time_zone")
@@ -497,9 +535,20 @@ class Config(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _certificate_and_key(self) -> "Config":
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("LARES_TLS_CERT and LARES_TLS_KEY must be set together")
+    def _certificates_fit_the_mode(self) -> "Config":
+        for certificate, key in (("tls_cert", "tls_key"), ("mesh_cert", "mesh_key")):
+            if (getattr(self, certificate) is None) != (getattr(self, key) is None):
+                raise ValueError(f"{setting(certificate)} and {setting(key)} must be set together")
+        if self.tls_mode_used == "provided":
+            if self.tls_cert is None:
+                raise ValueError("LARES_TLS_MODE=provided needs LARES_TLS_CERT and LARES_TLS_KEY")
+            return self
+        unused = ("tls_cert", "tls_ca", "mesh_cert") if self.tls_mode else ("mesh_cert",)
+        if given := [name for name in unused if getattr(self, name)]:
+            raise ValueError(
+                f"LARES_TLS_MODE={self.tls_mode_used} does not use {', '.join(map(setting, given))}:"
+                " remove that, or set LARES_TLS_MODE=provided"
+            )
         return self
 
     @model_validator(mode="after")
@@ -507,6 +556,14 @@ class Config(BaseSettings):
         for name in CREDENTIALS:
             self._with_credentials(name)
         return self
+
+    @property
+    def tls_mode_used(self) -> Literal["disabled", "self_signed", "provided"]:
+        return self.tls_mode or ("provided" if self.tls_cert else "disabled")
+
+    @property
+    def has_tls(self) -> bool:
+        return self.tls_mode_used != "disabled"
 
     @property
     def renamed(self) -> dict[str, str]:

@@ -14,11 +14,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner may read. It is written under another name and renamed, so it is
-    never incomplete and never readable by others. Blocks."""
+    """Writes a file that only its owner may read, as `write_whole` does. Blocks."""
+    write_whole(path, text, 0o600)
+
+
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Writes a file with these permissions, whatever the umask. It is written under another name and renamed,
+    so it is never incomplete and never readable by others than `mode` says. Blocks."""
     partial = path.with_name(path.name + ".part")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        os.fchmod(file.fileno(), mode)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

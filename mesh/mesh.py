@@ -19,6 +19,7 @@ from mesh.rpc import Channels, GrpcServer
 from mesh.secret import Secret
 from mesh.security import as_itself
 from mesh.telemetry.metrics import Metrics
+from mesh.tls.tls import Tls
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,8 @@ class Mesh:
     awaited: set[str] = field(default_factory=set)
     readiness: Readiness = field(default_factory=Readiness)
     metrics: Metrics = field(default_factory=Metrics)
+    # None: this process has no TLS.
+    tls: Tls | None = None
     failure: "asyncio.Future[None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )

@@ -7,21 +7,23 @@ from starlette.types import ASGIApp
 
 from mesh.config import Config
 from mesh.http import listening as http
+from mesh.tls.tls import Tls
 
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_CONNECTIONS = 2000
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, config: Config) -> AsyncIterator[str]:
+async def listening(app: ASGIApp, config: Config, tls: Tls | None = None) -> AsyncIterator[str]:
     """Serves `app` on LARES_GATEWAY_LISTEN until the block ends; yields the URL.
 
-    Raises Conflict PORT_TAKEN, Invalid BAD_CERTIFICATE.
+    Raises Conflict PORT_TAKEN.
     """
     async with http.listening(
         app,
         "gateway_listen",
         config,
+        tls,
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,

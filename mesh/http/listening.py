@@ -9,8 +9,10 @@ from typing import Any
 import uvicorn
 
 from mesh.config import Config, split_address
+from mesh.http.live_context import live_context
 from mesh.http.uvicorn_internals import serving
-from mesh.problems import Conflict, Invalid
+from mesh.problems import Conflict
+from mesh.tls.tls import Tls
 
 BIND_SECONDS = 5.0
 SHUTDOWN_SECONDS = 2
@@ -20,20 +22,18 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 @asynccontextmanager
 async def listening(
-    app: Application, setting: str, config: Config, *, plain: bool = False, **options: Any
+    app: Application, setting: str, config: Config, tls: Tls | None, **options: Any
 ) -> AsyncIterator[str]:
     """Serves `app` on the address in this setting until the block ends; yields the URL with the port that was
     bound. Takes up to about 3 s to end. The composition root has checked that this address may be used.
-    With `plain` there is no TLS although there is a certificate. `options` are uvicorn's.
+    Without `tls` it is plain HTTP. `options` are uvicorn's.
 
-    Raises Conflict PORT_TAKEN, Invalid BAD_CERTIFICATE.
+    Raises Conflict PORT_TAKEN.
     """
     host, port = split_address(getattr(config, setting))
-    if plain:
-        options |= {"ssl_certfile": None, "ssl_keyfile": None}
-    settings = _settings(app, config, options)
+    settings = _settings(app, tls, options)
     listening_socket = await bind(host, port, f"LARES_{setting.upper()}")
-    scheme = "https" if config.tls_cert and not plain else "http"
+    scheme = "https" if tls else "http"
     url_host = f"[{host}]" if ":" in host else host
     async with serving(settings, listening_socket):
         yield f"{scheme}://{url_host}:{listening_socket.getsockname()[1]}"
@@ -54,7 +54,7 @@ async def bind(host: str, port: int, setting: str) -> socket.socket:
             await asyncio.sleep(0.1)
 
 
-def _settings(app: Application, config: Config, options: dict[str, Any]) -> uvicorn.Config:
+def _settings(app: Application, tls: Tls | None, options: dict[str, Any]) -> uvicorn.Config:
     common: dict[str, Any] = {
         "http": "httptools",
         "lifespan": "off",
@@ -64,14 +64,12 @@ def _settings(app: Application, config: Config, options: dict[str, Any]) -> uvic
         "proxy_headers": False,
         # Without this, a request would start with the caller of the previous request on its connection.
         "reset_contextvars": True,
-        "ssl_certfile": config.tls_cert,
-        "ssl_keyfile": config.tls_key,
         "timeout_keep_alive": 30,
         "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
     }
+    if tls:
+        context = live_context(tls)
+        common["ssl_context_factory"] = lambda *_: context
     settings = uvicorn.Config(app, **(common | options))
-    try:
-        settings.load()
-    except OSError as error:  # ssl.SSLError is an OSError
-        raise Invalid(f"LARES_TLS_CERT, LARES_TLS_KEY: {error}", "BAD_CERTIFICATE") from None
+    settings.load()
     return settings

@@ -33,6 +33,9 @@ STDERR_BYTES = 2000
 # Of what a child says: it goes into logs and messages. A reason is the name of a kind of problem.
 MAX_TEXT_LENGTH = 500
 REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+# Of what a child says: it goes into logs and messages. A reason is the name of a kind of problem.
+MAX_TEXT_LENGTH = 500
+REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 STOP_SECONDS = 30.0
 # Short, because a call may be waiting for the child.
 RESTART_BACKOFF = Backoff(0.1, 1.0)

@@ -16,6 +16,7 @@ from mesh.rpc.protocol import (
     CHANNEL_OPTIONS,
     Metadata,
 )
+from mesh.rpc.renewed_channel import Credentials, RenewedChannel
 from mesh.rpc.service_config import service_config
 from mesh.security import current_caller
 from mesh.telemetry.spans import call_span
@@ -31,10 +32,11 @@ class Channels:
         self,
         local: Mapping[str, grpc.aio.Channel],
         peers: Mapping[str, str],
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         """`local` holds the channels of services in this process, and `peers` the gRPC targets of others, by
-        the names of SIBLINGS, which are connected to with `credentials` (mutual TLS)."""
+        the names of SIBLINGS, which are connected to with what `credentials` returns then (mutual TLS);
+        without, there is no TLS."""
         self._local, self._peers, self._credentials = local, peers, credentials
         self._open: dict[str, grpc.aio.Channel] = {}
 
@@ -55,9 +57,11 @@ class Channels:
         return self._open[service]
 
     def _channel(self, target: str, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
-        if self._credentials:
-            return grpc.aio.secure_channel(target, self._credentials, options=options)
-        return grpc.aio.insecure_channel(target, options=options)
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(target, options=options)
+        return RenewedChannel(
+            self._credentials, lambda now: grpc.aio.secure_channel(target, now, options=options)
+        )
 
     async def close(self) -> None:
         for channel in {*self._local.values(), *self._open.values()}:

@@ -13,6 +13,8 @@ from ingest_svc.receiving.ftp.server import open_ftp
 from mesh.permissions import OF_A_KEY, UPLOAD
 from mesh.problems import Unauthenticated, Unavailable
 from mesh.security import Caller
+from mesh.tls.tls import Tls
+from tests.support.certificates import opened
 from tests.support.ingest_harness import IngestHarness
 
 SECONDS = 60.0
@@ -42,8 +44,10 @@ class Keys:
 
 
 class Receiver:
-    def __init__(self, harness: IngestHarness, keys: Keys, address: str, ca: Path | None) -> None:
-        self.harness, self.keys, self._ca = harness, keys, ca
+    def __init__(
+        self, harness: IngestHarness, keys: Keys, address: str, ca: Path | None, tls: Tls | None
+    ) -> None:
+        self.harness, self.keys, self._ca, self.tls = harness, keys, ca, tls
         host, _, port = address.rpartition(":")
         self.host, self.port = host, int(port)
 
@@ -80,11 +84,12 @@ async def receiving(
         harness.settings |= {"tls_cert": certificate["tls_cert"], "tls_key": certificate["tls_key"]}
     else:
         harness.settings |= {"ftp_plaintext": True}
+    tls = opened(certificate) if certificate else None
     async with harness.running() as ingest:
         keys = Keys()
         accounts = Accounts(keys.verify, ingest.admission)
-        async with open_ftp(harness.config(), ingest.camera_uploads, accounts) as address:
-            yield Receiver(harness, keys, address, certificate["tls_ca"] if certificate else None)
+        async with open_ftp(harness.config(), ingest.camera_uploads, accounts, tls) as address:
+            yield Receiver(harness, keys, address, certificate["tls_ca"] if certificate else None, tls)
 
 
 def send(path: str, content: bytes, command: str = "STOR", rest: int | None = None) -> Callable[[FTP], str]:

@@ -15,8 +15,10 @@ from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.problems import Conflict, Problem, Unauthenticated
 from mesh.rpc import Channels, GrpcServer
+from mesh.rpc.credentials import server_credentials, sibling_credentials
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Caller, Door, current_caller
+from mesh.tls.tls import Tls
 
 KEY_ID = "6f0f5a55-3f0e-5c61-9a52-7d1c6a9a0b11"
 
@@ -72,7 +74,8 @@ class Harness:
     private: grpc.aio.Channel
     public: grpc.aio.Channel
     watched: FakeEventServicer
-    address: str  # of the clients' door
+    # The addresses of the siblings' and of the clients' door.
+    doors: tuple[str, str]
     verified: list[str] = field(default_factory=list)
     # The caller of the key "good", and the problem that the key leads to if there is one.
     known: Caller = field(default_factory=lambda: Caller.of_key("k1", "Ann"))
@@ -80,8 +83,9 @@ class Harness:
 
 
 @asynccontextmanager
-async def open_harness(folder: Path) -> AsyncIterator[Harness]:
-    """A server with both fake services on the clients' and the siblings' door."""
+async def open_harness(folder: Path, tls: Tls | None = None) -> AsyncIterator[Harness]:
+    """A server with both fake services on the clients' and the siblings' door; with `tls`, the latter is a
+    port with mutual TLS."""
 
     async def verify(secret: str) -> Caller:
         made.verified.append(secret)
@@ -98,12 +102,20 @@ async def open_harness(folder: Path) -> AsyncIterator[Harness]:
     watched = FakeEventServicer()  # type: ignore[abstract]
     server.add(events_rpc.add_EventServiceServicer_to_server, watched, "lares.store.v1.EventService")
     server.add_reflection()
-    private = await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)
-    public = await server.listen("127.0.0.1:0")
+    of_siblings, of_clients = (
+        server_credentials(tls, door) if tls else None for door in (Door.SIBLINGS, Door.CLIENTS)
+    )
+    place = "127.0.0.1:0" if tls else f"unix:{folder}/s"
+    private = await server.listen(place, of_siblings, door=Door.SIBLINGS)
+    public = await server.listen("127.0.0.1:0", of_clients)
     await server.start()
-    channels = Channels({}, {"store": private})
-    async with grpc.aio.insecure_channel(public) as outside:
-        yield (made := Harness(server, servicer, channels.to("store"), outside, watched, public))
+    credentials = sibling_credentials(tls) if tls else None
+    channels = Channels({}, {"store": private}, credentials)
+    outside = (
+        grpc.aio.secure_channel(public, credentials()) if credentials else grpc.aio.insecure_channel(public)
+    )
+    async with outside:
+        yield (made := Harness(server, servicer, channels.to("store"), outside, watched, (private, public)))
     await channels.close()
     await server.stop(0)
 

@@ -10,17 +10,17 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL
 from pyftpdlib.ioloop import IOLoop
 
 from ingest_svc.receiving.ftp.accounts import Accounts
 from ingest_svc.receiving.ftp.camera_uploads import CameraUploads
+from ingest_svc.receiving.ftp.encryption import Encryption
 from ingest_svc.receiving.ftp.login_delays import LoginDelays
 from ingest_svc.receiving.ftp.session import Session, TlsSession
 from mesh.config import Config, naming, split_address
 from mesh.ports import wait_until_free
-from mesh.problems import Invalid, Unavailable
+from mesh.problems import Unavailable
+from mesh.tls.tls import Tls
 
 log = structlog.get_logger(__name__)
 
@@ -32,18 +32,22 @@ POLL_SECONDS = 1.0
 
 
 @asynccontextmanager
-async def open_ftp(config: Config, uploads: CameraUploads, accounts: Accounts) -> AsyncIterator[str]:
+async def open_ftp(
+    config: Config, uploads: CameraUploads, accounts: Accounts, tls: Tls | None
+) -> AsyncIterator[str]:
     """Receives files until the block ends. Yields the address.
 
-    Raises Invalid BAD_CERTIFICATE or BAD_ADDRESS and Conflict PORT_TAKEN.
+    Raises Invalid BAD_ADDRESS and Conflict PORT_TAKEN.
     """
     host, port = split_address(config.ftp_listen)
     with naming("ftp_listen"):
         await wait_until_free(host, port)
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.create_server(address[:2], family=family, backlog=64)
-    tls = _tls(config) if config.tls_cert else None
-    server = FtpServer(listener, uploads, accounts, tls, config.ftp_plaintext, config.ftp_passive_range)
+    encryption = Encryption(tls) if tls else None
+    server = FtpServer(
+        listener, uploads, accounts, encryption, config.ftp_plaintext, config.ftp_passive_range
+    )
     if config.ftp_plaintext:
         log.warning("FTP without TLS is allowed: passwords and media can be read on the way")
     server.start()
@@ -64,11 +68,11 @@ class FtpServer:
         listener: socket.socket,
         uploads: CameraUploads,
         accounts: Accounts,
-        tls: SSL.Context | None,
+        encryption: Encryption | None,
         plaintext: bool,
         passive_ports: range | None,
     ) -> None:
-        self.socket, self.uploads, self.tls, self.plaintext = listener, uploads, tls, plaintext
+        self.socket, self.uploads, self.encryption, self.plaintext = listener, uploads, encryption, plaintext
         self.passive_ports = list(passive_ports) if passive_ports else None
         self.ip_map: list[str] = []
         self._accounts, self._delays = accounts, LoginDelays()
@@ -179,7 +183,7 @@ class FtpServer:
                 del self._sessions[threading.current_thread()]
 
     def _run(self, accepted: socket.socket) -> None:
-        handler: Any = TlsSession if self.tls is not None else Session
+        handler: Any = TlsSession if self.encryption is not None else Session
         loop: Any
         with IOLoop() as loop:
             session = handler(accepted, self, loop)
@@ -197,21 +201,3 @@ class FtpServer:
                 log.exception("unfinished files of FTP not looked at")
             if self._stopping.wait(EXPIRY_SECONDS):
                 return
-
-
-def _tls(config: Config) -> SSL.Context:
-    """Raises Invalid BAD_CERTIFICATE."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-    context.set_session_id(b"lares")
-    assert config.tls_cert
-    assert config.tls_key
-    try:
-        context.use_certificate_chain_file(str(config.tls_cert))
-        # An encrypted key fails; OpenSSL would ask for its password on the terminal.
-        context.use_privatekey(load_pem_private_key(config.tls_key.read_bytes(), None))  # type: ignore[arg-type]
-        context.check_privatekey()
-    except (SSL.Error, OSError, TypeError, ValueError) as error:
-        raise Invalid(f"LARES_TLS_CERT, LARES_TLS_KEY: {error}", "BAD_CERTIFICATE") from None
-    return context

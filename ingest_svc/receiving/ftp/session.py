@@ -399,7 +399,8 @@ class TlsSession(TLS_FTPHandler, Session):
         self.tls_control_required = self.tls_data_required = not server.plaintext
 
     def get_ssl_context(self) -> SSL.Context:
-        context: SSL.Context = self.server.tls
+        """Called once in a session, so its data connections show the certificate of its commands."""
+        context: SSL.Context = self.server.encryption.context()
         return context
 
     def ftp_AUTH(self, line: str) -> None:

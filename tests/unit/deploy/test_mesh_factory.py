@@ -1,31 +1,33 @@
 """The addresses that a process may listen on, its certificates, and its sockets."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import pytest
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from structlog.testing import capture_logs
 
 from deploy import mesh_factory
 from deploy.mesh_factory import (
-    client_credentials,
     guard_listening,
+    guard_siblings,
     is_loopback,
     open_mesh,
     operator_socket,
-    peer_credentials,
-    sibling_credentials,
 )
+from lares.store.v1 import key_service_pb2 as keys
+from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.config import load_config
+from mesh.mesh import Mesh
 from mesh.problems import Invalid
+from mesh.rpc import call
 from mesh.rpc.in_process_channel import InProcessChannel
-from tests.support.certificates import write_certificate
+from mesh.security import as_itself
+from tests.support.certificates import shown_by, write_certificate
+from tests.support.lares import free_ports
+from tests.support.rpc_harness import FakeKeyServicer
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,7 @@ def test_tls_allows_http_and_grpc_but_not_kafka_which_has_no_tls(tmp_path: Path)
     )
     with pytest.raises(Invalid, match="LARES_KAFKA_LISTEN"):
         guard_listening(load_config(kafka_listen="0.0.0.0:3", **tls))
+    guard_listening(load_config(gateway_listen="0.0.0.0:1", tls_mode="self_signed"))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:2121", "0.0.0.0:2121"])
@@ -71,10 +74,18 @@ def test_ftp_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"mesh_listen": "127.0.0.1:1"}, {"peers": {"store": "127.0.0.1:1"}}])
-def test_siblings_in_other_processes_need_certificates(settings: dict[str, object]) -> None:
-    config = load_config(**settings)
-    with pytest.raises(Invalid, match="LARES_TLS_CA"):
-        (guard_listening if config.mesh_listen else peer_credentials)(config)
+def test_siblings_in_other_processes_need_mutual_tls_or_the_word_for_it(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    """Also on loopback, and even if clients may do without: who reaches the port is a sibling."""
+    files = write_certificate(tmp_path)
+    without_ca = {name: files[name] for name in ("tls_cert", "tls_key")}
+    for refused in ({}, {"allow_plaintext": True}, without_ca):
+        with pytest.raises(Invalid, match=r"LARES_TLS_CA.*LARES_MESH_PLAINTEXT"):
+            guard_siblings(load_config(**settings, **refused))
+    for allowed in (files, {"tls_mode": "self_signed"}, {"mesh_plaintext": True}):
+        guard_siblings(load_config(**settings, **allowed))
+    guard_siblings(load_config())
 
 
 @pytest.mark.parametrize(
@@ -97,30 +108,6 @@ def test_a_home_with_a_long_path_gets_a_short_socket_path(tmp_path: Path) -> Non
     assert len(operator_socket(home).removeprefix("unix:")) <= 107
     assert operator_socket(home) == operator_socket(home)
     assert operator_socket(home) != operator_socket(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("file", "setting"),
-    [("cert.pem", "LARES_TLS_CERT"), ("key.pem", "LARES_TLS_KEY"), ("ca.pem", "LARES_TLS_CA")],
-)
-def test_an_invalid_certificate_is_named_in_the_error(tmp_path: Path, file: str, setting: str) -> None:
-    config = load_config(peers={"store": "127.0.0.1:1"}, **write_certificate(tmp_path))
-    assert peer_credentials(config)
-    assert sibling_credentials(config)
-    (tmp_path / file).write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
-    for credentials in (peer_credentials, sibling_credentials):
-        with pytest.raises(Invalid, match=setting) as refused:
-            credentials(config)
-        assert refused.value.reason == "BAD_CERTIFICATE"
-
-
-def test_a_key_with_a_password_is_refused_without_a_prompt(tmp_path: Path) -> None:
-    config = load_config(**write_certificate(tmp_path))
-    key = load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
-    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
-    (tmp_path / "key.pem").write_bytes(locked)
-    with pytest.raises(Invalid, match="LARES_TLS_KEY"):
-        client_credentials(config)
 
 
 @pytest.mark.parametrize("setting", ["grpc_listen", "mesh_listen"])
@@ -181,3 +168,55 @@ async def test_services_of_one_process_call_each_other_within_it_unless_a_socket
     with pytest.raises(Invalid, match="LARES_PEERS must contain the address of store"):
         async with open_mesh(load_config(**socket), ["store"], database=False):
             pass
+
+
+async def calls_itself(mesh: Mesh) -> None:
+    """Starts the server with a service of the store, and calls that as its sibling."""
+    add = keys_rpc.add_KeyServiceServicer_to_server
+    mesh.server.add(add, FakeKeyServicer(), "lares.store.v1.KeyService")
+    await mesh.server.start()
+    with as_itself():
+        await call(keys_rpc.KeyServiceStub(mesh.channel("store")).ListKeys, keys.ListKeysRequest(), wait=True)
+
+
+@pytest.mark.usefixtures("without_kafka")
+async def test_a_lares_with_certificates_of_its_own_serves_tls_and_is_its_own_sibling(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    config = load_config(
+        home=tmp_path / "home",
+        tls_mode="self_signed",
+        channels="socket",
+        mesh_listen=f"127.0.0.1:{port}",
+        peers={"store": f"localhost:{port}"},
+        grpc_listen="127.0.0.1:0",
+        kafka_listen="127.0.0.1:0",
+    )
+    async with open_mesh(config, ["store"], database=False) as mesh:
+        await calls_itself(mesh)
+        authority = (tmp_path / "home" / "tls" / "ca.pem").read_bytes()
+        credentials = grpc.ssl_channel_credentials(authority)
+        async with grpc.aio.secure_channel(mesh.addresses["grpc"], credentials) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 60)
+        await mesh.server.stop(0)
+
+
+@pytest.mark.usefixtures("without_kafka")
+async def test_siblings_without_tls_are_spoken_to_where_that_is_allowed(tmp_path: Path) -> None:
+    """Beside TLS for clients: a service mesh encrypts what siblings say."""
+    (port,) = free_ports(1)
+    config = load_config(
+        home=tmp_path / "home",
+        mesh_plaintext=True,
+        channels="socket",
+        mesh_listen=f"127.0.0.1:{port}",
+        peers={"store": f"127.0.0.1:{port}"},
+        grpc_listen="127.0.0.1:0",
+        kafka_listen="127.0.0.1:0",
+        **write_certificate(tmp_path),
+    )
+    with capture_logs() as logged:
+        async with open_mesh(config, ["store"], database=False) as mesh:
+            await calls_itself(mesh)
+            assert await shown_by(mesh.addresses["grpc"])
+            await mesh.server.stop(0)
+    assert "siblings talk without TLS" in str(logged)

@@ -5,15 +5,17 @@ import json
 import ssl
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from trustme import KeyType
 
 from gateway.http.listener import listening
 from mesh.config import Config
-from mesh.problems import Conflict, Invalid
-from tests.support.certificates import write_certificate
+from mesh.problems import Conflict
+from tests.support.certificates import Issuer, old_tls, opened, renew, shown_by, write_certificate
 from tests.support.waiting import until, until_async
 from tests.unit.gateway.client import connected
 from tests.unit.gateway.conftest import SECRET, Gateway
@@ -81,15 +83,45 @@ def tls(tmp_path: Path) -> dict[str, Path]:
 async def test_a_certificate_enables_tls(gateway: Gateway, tls: dict[str, Path]) -> None:
     cert, key = tls["tls_cert"], tls["tls_key"]
     config = Config(gateway_listen="127.0.0.1:0", tls_cert=cert, tls_key=key)
-    async with listening(gateway.app, config) as url:
+    async with listening(gateway.app, config, opened({"tls_cert": cert, "tls_key": key})) as url:
         assert url.startswith("https://127.0.0.1:")
         context = ssl.create_default_context(cafile=tls["tls_ca"])
         async with httpx.AsyncClient(base_url=url, verify=context) as client:
             assert (await client.get("/health")).status_code == 200
-    broken = Config(gateway_listen="127.0.0.1:0", tls_cert=key, tls_key=key)
-    with pytest.raises(Invalid, match="LARES_TLS_CERT"):
-        async with listening(gateway.app, broken):
-            pass
+
+
+async def test_new_connections_show_a_renewed_certificate(gateway: Gateway, tmp_path: Path) -> None:
+    """Also one with another kind of key, of which OpenSSL keeps one certificate each."""
+    issuer = Issuer()
+    first = issuer.write(tmp_path, key_type=KeyType.RSA)
+    tls = opened({"tls_cert": tmp_path / "cert.pem", "tls_key": tmp_path / "key.pem"})
+    (tmp_path / "ca.pem").write_bytes(issuer.pem)
+    trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    rsa_only = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    rsa_only.maximum_version = ssl.TLSVersion.TLSv1_2
+    rsa_only.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+    async with (
+        listening(gateway.app, Config(gateway_listen="127.0.0.1:0"), tls) as url,
+        httpx.AsyncClient(base_url=url, verify=trusting) as open_before,
+    ):
+        address = url.removeprefix("https://")
+        shown = partial(shown_by, address)
+        assert (await open_before.get("/health")).status_code == 200
+        assert await shown(context=trusting) == await shown(context=rsa_only) == first
+        second = issuer.write(tmp_path)
+        await renew(tls)
+        assert await shown(context=trusting) == second
+        with pytest.raises(ssl.SSLError):  # the old certificate is not shown to those who would prefer it
+            await shown(context=rsa_only)
+        assert (await open_before.get("/health")).status_code == 200
+
+
+async def test_old_versions_of_tls_are_refused(gateway: Gateway, tls: dict[str, Path]) -> None:
+    async with listening(gateway.app, Config(gateway_listen="127.0.0.1:0"), opened(tls)) as url:
+        address = url.removeprefix("https://")
+        assert await shown_by(address)
+        with pytest.raises((ssl.SSLError, OSError)):
+            await shown_by(address, context=old_tls())
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -100,9 +132,8 @@ async def test_the_example_prints_the_feed(
     for _ in range(3):
         gateway.store.add_change(event)
     (tmp_path / "api.key").write_text(SECRET + "\n")
-    files = (tls["tls_cert"], tls["tls_key"]) if secure else (None, None)
-    config = Config(gateway_listen="127.0.0.1:0", tls_cert=files[0], tls_key=files[1])
-    async with listening(gateway.app, config) as url:
+    config = Config(gateway_listen="127.0.0.1:0")
+    async with listening(gateway.app, config, opened(tls) if secure else None) as url:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "examples/graphql_subscription.py", "--after", "1", "--count", "2"),
             *("--url", url.replace("http", "ws") + "/graphql", "--key-file", tmp_path / "api.key"),

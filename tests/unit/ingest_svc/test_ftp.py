@@ -12,10 +12,11 @@ from ftplib import FTP, FTP_TLS, error_perm, error_temp
 from pathlib import Path
 
 import pytest
+from trustme import KeyType
 
 from ingest_svc.receiving.ftp import server, session
 from ingest_svc.receiving.ftp.camera_uploads import EXPIRE_SECONDS, HIDDEN_FOLDER
-from tests.support.certificates import write_certificate
+from tests.support.certificates import Issuer, old_tls, renew, serial_of, write_certificate
 from tests.support.ftp import read_lines, receiving, refused, send
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
@@ -97,19 +98,48 @@ async def test_what_was_said_before_tls_does_not_count(harness: IngestHarness, t
 
 
 async def test_old_versions_of_tls_are_refused(harness: IngestHarness, tmp_path: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
-
     def connect() -> None:
-        with FTP_TLS(context=context, timeout=60) as client:
+        with FTP_TLS(context=old_tls(), timeout=60) as client:
             client.connect(ftp.host, ftp.port)
             client.auth()
 
     async with receiving(harness, write_certificate(tmp_path)) as ftp:
         with pytest.raises((ssl.SSLError, OSError, EOFError)):
             await asyncio.to_thread(connect)
+
+
+async def test_a_session_that_begins_after_a_renewal_shows_the_new_certificate(
+    harness: IngestHarness, tmp_path: Path
+) -> None:
+    issuer = Issuer()
+    first = issuer.write(tmp_path, key_type=KeyType.RSA)
+    (tmp_path / "ca.pem").write_bytes(issuer.pem)
+    files = {f"tls_{name}": tmp_path / f"{name}.pem" for name in ("cert", "key", "ca")}
+
+    def serial(client: FTP_TLS) -> int:
+        assert isinstance(client.sock, ssl.SSLSocket)
+        shown = client.sock.getpeercert(binary_form=True)
+        assert shown
+        return serial_of(shown)
+
+    def logged_in() -> FTP_TLS:
+        client = ftp.client()
+        assert isinstance(client, FTP_TLS)
+        client.login("porch", "porch-password")
+        client.prot_p()
+        return client
+
+    async with receiving(harness, files) as ftp:
+        assert ftp.tls
+        with await asyncio.to_thread(logged_in) as before:
+            assert serial(before) == first
+            second = issuer.write(tmp_path)
+            await renew(ftp.tls)
+            with await asyncio.to_thread(logged_in) as after:
+                assert serial(after) == second
+                assert (await asyncio.to_thread(send("after.jpg", jpeg("after")), after)).startswith("226")
+            # A session that began before goes on, with new data connections.
+            assert (await asyncio.to_thread(send("before.jpg", jpeg("before")), before)).startswith("226")
 
 
 async def test_what_is_put_behind_auth_in_plain_text_is_no_command(

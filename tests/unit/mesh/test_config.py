@@ -123,6 +123,11 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("LARES_TLS_CERT", "/nowhere/cert.pem"),
         ("LARES_TLS_KEY", "/nowhere/key.pem"),
         ("LARES_TLS_CERT", __file__),  # without its key
+        ("LARES_MESH_KEY", __file__),  # without its certificate
+        ("LARES_TLS_MODE", "provided"),  # without a certificate
+        ("LARES_TLS_MODE", "self-signed"),
+        ("LARES_TLS_NAMES", "nas.lan,böse.lan"),
+        ("LARES_TLS_NAMES", "nas.lan:8000"),
         ("LARES_DETECTOR_CA", "/nowhere/ca.pem"),
         ("LARES_CACHE", "~nobody-of-this-name/cache"),
     ],
@@ -132,6 +137,22 @@ def test_an_error_names_the_setting(monkeypatch: pytest.MonkeyPatch, setting: st
     with pytest.raises(Invalid, match=setting) as invalid:
         load_config()
     assert invalid.value.reason == "BAD_SETTING"
+
+
+@pytest.mark.parametrize("mode", ["disabled", "self_signed"])
+@pytest.mark.parametrize("given", ["tls_cert tls_key", "tls_ca", "mesh_cert mesh_key"])
+def test_certificates_that_the_mode_does_not_use_are_refused(mode: str, given: str) -> None:
+    with pytest.raises(Invalid, match=f"LARES_TLS_MODE={mode} .*{given.split()[0].upper()}"):
+        load_config(tls_mode=mode, **dict.fromkeys(given.split(), __file__))
+    with pytest.raises(Invalid, match="LARES_MESH_CERT"):
+        load_config(mesh_cert=__file__, mesh_key=__file__)
+
+
+def test_a_certificate_turns_tls_on() -> None:
+    assert load_config().tls_mode_used == "disabled"
+    assert load_config(tls_cert=__file__, tls_key=__file__).tls_mode_used == "provided"
+    assert load_config(tls_mode="self_signed").has_tls
+    assert not load_config(tls_mode="disabled").has_tls
 
 
 def test_a_url_that_does_not_fit_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ async def test_nothing_is_checked_unless_somebody_asks_and_then_once_for_all(
     monkeypatch.setattr("mesh.rpc.health.FRESH_SECONDS", 60.0)
     state = State()
     harness.server.report_health(state.find)
-    async with grpc.aio.insecure_channel(harness.address) as channel:
+    async with grpc.aio.insecure_channel(harness.doors[1]) as channel:
         await asyncio.wait_for(channel.channel_ready(), 90)
     assert state.asked == []
     await asyncio.gather(*(serving(stub) for _ in range(20)))

@@ -88,7 +88,7 @@ class Replicas:
         self, target: str = "", credentials: grpc.ChannelCredentials | None = None
     ) -> "events_rpc.EventServiceAsyncStub":
         target = target or "ipv4:" + ",".join(replica.address for replica in self.all)
-        channels = Channels({}, {"store": target}, credentials)
+        channels = Channels({}, {"store": target}, (lambda: credentials) if credentials else None)
         self._stack.push_async_callback(channels.close)
         return events_rpc.EventServiceStub(channels.to("store"))
 

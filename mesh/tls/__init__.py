@@ -1,0 +1,1 @@
+"""TLS: the certificates of this process, which are renewed while it runs."""
