@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -19,6 +19,8 @@ from mesh.telemetry.logs import configure_logging
 from mesh.telemetry.redaction import redacted_url
 from mesh.tls.files import own_authority
 from mesh.visible_text import visible
+
+T = TypeVar("T")
 
 GRANTABLE = {short_name(permission): permission for permission in sorted(OF_A_KEY)}
 
@@ -37,7 +39,8 @@ Stop with Ctrl-C.
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command. Exits with status 0, 1 (a problem, printed to standard error) or 2 (wrong usage)."""
+    """Runs one command. Exits with status 0, 1 (a problem, printed to standard error) or 2 (wrong usage,
+    or differences that `lares topics` found)."""
     options = parser().parse_args(arguments)
     try:
         config = load_config(**({"home": options.home} if options.home else {}))
@@ -95,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     revoke.add_argument("id")
     for command, action in ((create, "create"), (keys.choices["list"], "list"), (revoke, "revoke")):
         command.set_defaults(run=_keys, action=action)
+    _add_topics(commands.add_parser("topics", help="compare or create the topics of a Kafka of your own"))
     cameras = commands.add_parser("cameras", help="let the cameras of a running Lares send media")
     ftp = cameras.add_subparsers(required=True, metavar="COMMAND").add_parser(
         "ftp-account",
@@ -141,6 +145,16 @@ def _add_certificates(certificates: argparse.ArgumentParser) -> None:
         "--days", type=_days, default=365, help="for how long new certificates are valid (365)"
     )
     certificates.set_defaults(run=_certificates)
+
+
+def _add_topics(topics: argparse.ArgumentParser) -> None:
+    commands = topics.add_subparsers(required=True, metavar="COMMAND")
+    plan = commands.add_parser(
+        "plan", help="print what is not as it should be; the exit status is 2 if anything is"
+    )
+    plan.set_defaults(run=lambda config, _: _topics(config, apply=False), home=None)
+    apply = commands.add_parser("apply", help="create missing topics and set retention and clean-up policy")
+    apply.set_defaults(run=lambda config, _: _topics(config, apply=True), home=None)
 
 
 def _add_model(model: argparse.ArgumentParser) -> None:
@@ -245,11 +259,18 @@ def banner(config: Config, addresses: dict[str, str]) -> str:
     return BANNER.format(
         http=addresses.get("gateway", "(not in this process)"),
         grpc=addresses["grpc"],
-        kafka=addresses.get("kafka", config.bus_url.rpartition("@")[2]),
+        kafka=addresses.get("kafka", config.bus_url.rpartition("@")[2].partition("?")[0]),
         cameras=config.cameras_folder,
         key=config.home / "admin.key",
         trust=f"  CA          {authority} (for browsers and programs to trust)\n" if authority else "",
     )
+
+
+def _topics(config: Config, *, apply: bool) -> None:
+    from deploy.topics import apply_topics, plan_topics
+
+    if _run(apply_topics(config) if apply else plan_topics(config)):
+        sys.exit(2)
 
 
 def _demo(config: Config, options: argparse.Namespace) -> None:
@@ -314,9 +335,9 @@ async def _ftp_account(config: Config, camera_id: str) -> None:
     await print_ftp_account(config, camera_id)
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _run(work: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(work)
+            return runner.run(work)
         except asyncio.CancelledError:
             sys.exit(130)

@@ -14,7 +14,7 @@ from deploy.embedded.kafka import open_kafka
 from deploy.embedded.llama import SCHEME, open_llama, parse_llama_url
 from deploy.embedded.postgres import open_postgres, require_postgres
 from mesh.blobs import open_blobs
-from mesh.bus import open_bus
+from mesh.bus import BusSettings, open_bus
 from mesh.config import Config, is_loopback_host, naming, setting, split_address
 from mesh.http.listening import listening
 from mesh.http.process_endpoint import ProcessEndpoint
@@ -30,6 +30,7 @@ from mesh.secret import Secret
 from mesh.security import Caller, Door
 from mesh.telemetry.metrics import Metrics
 from mesh.tls.tls import Tls
+from mesh.topics import used_by
 
 log = structlog.get_logger(__name__)
 
@@ -100,10 +101,11 @@ async def open_mesh(
         # Only this process uses the embedded Kafka. As a static member it gets its partitions back at once
         # after it was killed.
         instance = "lares" if config.bus_url == EMBEDDED else None
+        settings = BusSettings.of(config)
         bus = await stack.enter_async_context(
-            open_bus(bus_url.value, client_id="lares", instance=instance, metrics=metrics)
+            open_bus(bus_url, client_id="lares", instance=instance, settings=settings, metrics=metrics)
         )
-        await bus.create_topics()
+        await bus.create_topics(*used_by(targets))
         if config.bus_url == EMBEDDED:
             addresses["kafka"] = (
                 f"{config.kafka_listen.rpartition(':')[0]}:{bus_url.value.rpartition(':')[2]}"

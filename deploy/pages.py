@@ -127,7 +127,8 @@ def _topic_row(topic: Topic[Any]) -> list[str]:
     kept = "the latest of each key" if seconds is None else f"{seconds // DAYS} days"
     message = topic.message.DESCRIPTOR.full_name
     people = [", ".join(names) for names in (topic.producers, topic.consumers)]
-    return [code(topic.name), code(message), topic.key_name, str(topic.partitions), kept, *people]
+    partitions = str(topic.partitions or code(setting("topic_partitions")))
+    return [code(topic.name), code(message), topic.key_name, partitions, kept, *people]
 
 
 def _dead_letters_row(service: str) -> list[str]:
@@ -151,6 +152,21 @@ def metrics() -> str:
 def _shown(instrument: Instrument) -> str:
     labels = ",".join(instrument.labels)
     return f"{instrument.name}{{{labels}}}" if labels else instrument.name
+
+
+def kafka_access() -> str:
+    """What each service of Lares needs of a Kafka, by the table of topics."""
+    services = dict.fromkeys(name for topic in TOPICS for name in (*topic.producers, *topic.consumers))
+    head = ["Service", "Topics: Read", "Topics: Write", "Groups with this prefix: Read"]
+    return table(head, (_access_row(service) for service in services if service != "analytics"))
+
+
+def _access_row(service: str) -> list[str]:
+    reads = [code(topic.name) for topic in TOPICS if service in topic.consumers]
+    writes = [code(topic.name) for topic in TOPICS if service in topic.producers]
+    letters = [code(dead_letters(service))] if service in DEAD_LETTER_SERVICES else []
+    groups = code(f"{service}:") if letters else ""
+    return [service, ", ".join(reads), ", ".join([*writes, *letters]), groups]
 
 
 def additions() -> str:
@@ -215,6 +231,7 @@ PAGES: dict[str, Callable[[], str] | Tables] = {
     "README.md": {"settings": settings},
     "docs/topics.md": {"topics": topics},
     "docs/metrics.md": {"metrics of a process": metrics},
+    "docs/deploy.md": {"kafka access": kafka_access},
     "docs/risk.md": {
         "additions": additions,
         "reliefs": reliefs,

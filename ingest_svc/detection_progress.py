@@ -18,7 +18,7 @@ from mesh.topics import INGESTED, Topic
 if TYPE_CHECKING:
     from lares.detect.internal.v1.progress_service_pb2_grpc import ProgressServiceAsyncStub
 
-(DETECT,) = INGESTED.consumers
+DETECT = "detect_svc"
 REPORT_SECONDS = 0.5
 # How often Kafka is asked for what hardly changes: the topic's id and its oldest records.
 REFRESH_SECONDS = 10.0

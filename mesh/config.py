@@ -160,10 +160,32 @@ class Config(BaseSettings):
         10, description="Maximum seconds for which a call waits for one of these connections to be free."
     )
     bus_url: SecretUrl = Field(
-        "embedded:", description="Kafka: `embedded:` or `kafka://host:9092,...`.", repr=False
+        "embedded:",
+        description="Kafka: `embedded:` or `kafka://[user:password@]host:9092,...[?security=tls&mechanism=...]`.",
+        repr=False,
     )
     bus_password: SecretText = Field(
         "", description="Password for a `LARES_BUS_URL` that contains none.", repr=False
+    )
+    bus_ca: File | None = Field(
+        None, description="CA certificates (PEM) that sign Kafka's, for `security=tls`; empty: the system's."
+    )
+    bus_cert: File | None = Field(None, description="Certificate chain (PEM) that Lares shows to Kafka.")
+    bus_key: File | None = Field(None, description="Private key (PEM) of `LARES_BUS_CERT`.")
+    bus_session_seconds: Annotated[float, Field(ge=0.5, le=1800)] | None = Field(
+        None,
+        description="Seconds without a sign of life after which Kafka gives a process's partitions to others;"
+        " empty: 10, and 30 with the embedded Kafka.",
+    )
+    topic_replicas: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="Replicas of topics; empty: new ones get 3, or as many as there are brokers."
+    )
+    topic_partitions: int = Field(
+        12,
+        ge=1,
+        le=1000,
+        description="Partitions of the cameras' topics: at most so many processes of one service share the"
+        " work. The same for every process, and fixed once there are records.",
     )
     blobs_url: SecretUrl = Field(
         "",
@@ -230,7 +252,8 @@ class Config(BaseSettings):
     )
     allow_plaintext: bool = Field(
         False,
-        description="Whether Lares may listen beyond loopback, or connect to PostgreSQL there, without TLS.",
+        description="Whether Lares may listen beyond loopback, or log in to PostgreSQL or Kafka there,"
+        " without TLS.",
     )
     mesh_listen: str = Field("", description="Address for sibling services in other processes (mutual TLS).")
     mesh_cert: File | None = Field(
@@ -557,6 +580,12 @@ class Config(BaseSettings):
             self._with_credentials(name)
         return self
 
+    @model_validator(mode="after")
+    def _bus_certificate_and_key(self) -> "Config":
+        if (self.bus_cert is None) != (self.bus_key is None):
+            raise ValueError("LARES_BUS_CERT and LARES_BUS_KEY must be set together")
+        return self
+
     @property
     def tls_mode_used(self) -> Literal["disabled", "self_signed", "provided"]:
         return self.tls_mode or ("provided" if self.tls_cert else "disabled")
@@ -610,6 +639,7 @@ def split_address(value: str) -> tuple[str, int]:
 
 
 def is_loopback_host(host: str) -> bool:
+    """Whether the host, a name or an address, is this machine and cannot be reached from another one."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

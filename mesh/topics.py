@@ -1,6 +1,6 @@
 """The table of topics. The bus creates the topics from it, and docs/topics.md is generated from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -13,20 +13,23 @@ from lares.store.v1 import events_pb2 as store
 
 M = TypeVar("M", bound=Message)
 
-# The same for every topic between a camera and the store, so that a camera has one partition in all of them.
+# The usual LARES_TOPIC_PARTITIONS.
 CAMERA_PARTITIONS = 12
 DAYS = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Topic(Generic[M]):
-    """A Kafka topic. `retention_seconds` None means compacted: the latest record of each key is kept."""
+    """A Kafka topic. `retention_seconds` None means compacted: the latest record of each key is kept.
+
+    `partitions` None means LARES_TOPIC_PARTITIONS. It is the same for every topic between a camera and the
+    store, so that a camera has one partition in all of them."""
 
     name: str
     message: type[M]
     key: Callable[[M], str]
     key_name: str
-    partitions: int
+    partitions: int | None
     retention_seconds: int | None
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
@@ -37,17 +40,17 @@ INGESTED = Topic(
     message=ingest.MediaIngested,
     key=lambda m: m.media.camera_id,
     key_name="camera id",
-    partitions=CAMERA_PARTITIONS,
+    partitions=None,
     retention_seconds=7 * DAYS,
     producers=("ingest_svc",),
-    consumers=("detect_svc",),
+    consumers=("detect_svc", "store_svc"),
 )
 REJECTED = Topic(
     name="ingest.rejections.v1",
     message=ingest.MediaRejected,
     key=lambda m: m.camera_id or m.file.path,
     key_name="camera id, else path",
-    partitions=CAMERA_PARTITIONS,
+    partitions=None,
     retention_seconds=7 * DAYS,
     producers=("ingest_svc", "detect_svc"),
     consumers=("store_svc",),
@@ -57,7 +60,7 @@ DETECTED = Topic(
     message=detect.MediaDetected,
     key=lambda m: m.media.camera_id,
     key_name="camera id",
-    partitions=CAMERA_PARTITIONS,
+    partitions=None,
     retention_seconds=7 * DAYS,
     producers=("detect_svc",),
     consumers=("store_svc",),
@@ -67,7 +70,7 @@ RENDERED = Topic(
     message=detect.MediaRendered,
     key=lambda m: m.camera_id,
     key_name="camera id",
-    partitions=CAMERA_PARTITIONS,
+    partitions=None,
     retention_seconds=7 * DAYS,
     producers=("detect_svc",),
     consumers=("store_svc",),
@@ -77,7 +80,7 @@ ASSESSED = Topic(
     message=reason.EventAssessed,
     key=lambda m: m.camera_id,
     key_name="camera id",
-    partitions=CAMERA_PARTITIONS,
+    partitions=None,
     retention_seconds=7 * DAYS,
     producers=("reason_svc",),
     consumers=("store_svc",),
@@ -107,7 +110,7 @@ KEPT = Topic(
     message=store.MediaKept,
     key=lambda m: m.media.camera_id,
     key_name="camera id",
-    partitions=CAMERA_PARTITIONS,
+    partitions=None,
     retention_seconds=7 * DAYS,
     producers=("store_svc",),
     consumers=("analytics",),
@@ -118,6 +121,13 @@ TOPICS: tuple[Topic[Any], ...] = (INGESTED, REJECTED, DETECTED, RENDERED, ASSESS
 # Services with a topic of dead letters, `<service>.dead.v1`. Its records are raw bytes, so it is not typed.
 DEAD_LETTER_SERVICES = ("detect_svc", "store_svc")
 DEAD_LETTER_RETENTION_SECONDS = 30 * DAYS
+
+
+def used_by(targets: Collection[str]) -> tuple[list[Topic[Any]], list[str]]:
+    """The topics that these targets write or read, and the services among them that have dead letters."""
+    services = {service for target in targets for service in (target, f"{target}_svc")}
+    topics = [topic for topic in TOPICS if not {*topic.producers, *topic.consumers}.isdisjoint(services)]
+    return topics, [service for service in DEAD_LETTER_SERVICES if service in services]
 
 
 def dead_letters(service: str) -> str:

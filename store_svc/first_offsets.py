@@ -38,8 +38,9 @@ async def ensure_detect_offsets(
     it may have been processed as well, for example rejected: doing so again changes nothing.
     """
     topic_id = await bus.topic_id(topic)
-    known = await offsets.load(DETECT, topic.name, topic_id, range(topic.partitions))
-    missing = set(range(topic.partitions)) - known.keys()
+    partitions = range(bus.partitions(topic))
+    known = await offsets.load(DETECT, topic.name, topic_id, partitions)
+    missing = set(partitions) - known.keys()
     if not missing:
         return
     chunk: list[Delivery[MediaIngested]] = []

@@ -31,6 +31,8 @@ SETTINGS = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
+    # LARES_BUS_SESSION_SECONDS may be shorter than Kafka's 6 s.
+    "group.min.session.timeout.ms": "500",
     # The controller writes nothing while nothing happens. By default it does so twice a second, for other
     # controllers.
     "metadata.max.idle.interval.ms": "0",

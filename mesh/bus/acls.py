@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
 
-from mesh.bus.address import KafkaAddress
+from mesh.bus.access import KafkaAccess
 from mesh.bus.cluster import Cluster, open_cluster
 from mesh.bus.log_filter import filtered_log
+from mesh.bus.settings import BusSettings
 from mesh.problems import Unavailable
 
 # Numbers of the Kafka protocol.
@@ -37,8 +38,10 @@ async def grant_read(url: str, user: str, group_prefix: str) -> None:
         Permission(TOPIC, "*", LITERAL, DESCRIBE),
         Permission(GROUP, group_prefix, PREFIXED, READ),
     }
+    # The embedded Kafka has no TLS: whether it may listen beyond loopback is settled before it starts.
+    access = KafkaAccess(url, BusSettings(allow_plaintext=True))
     with filtered_log():
-        async with open_cluster(KafkaAddress.parse(url), "lares-acls", patience=PATIENCE_SECONDS) as cluster:
+        async with open_cluster(access, "lares-acls", patience=PATIENCE_SECONDS) as cluster:
             found = await _permissions(cluster, user)
             for permission in sorted(wanted - found.keys()):
                 answer = await cluster.command(CreateAclsRequest(*_binding(permission, user)))

@@ -8,17 +8,20 @@ from typing import Any
 from aiokafka.partitioner import murmur2
 from opentelemetry.trace import Span
 
-from mesh.bus.address import KafkaAddress
+from mesh.bus.access import KafkaAccess
 from mesh.bus.cluster import Cluster, open_cluster
 from mesh.bus.group_member import GroupSubscription
 from mesh.bus.log_filter import filtered_log
 from mesh.bus.publisher import Publisher, open_publisher
 from mesh.bus.record import encode
+from mesh.bus.settings import DEFAULT, BusSettings
 from mesh.bus.stream import Stream, open_stream
 from mesh.bus.tail import Tail, open_tail
 from mesh.bus.topic_creation import create_topics
+from mesh.bus.topic_layout import partitions_of, wanted_topics
 from mesh.delivery import OffsetStore, Start
 from mesh.problems import Problem
+from mesh.secret import Secret
 from mesh.telemetry.metrics import Metrics
 from mesh.telemetry.spans import end_spans
 from mesh.telemetry.trace_context import outgoing_headers
@@ -42,9 +45,11 @@ class Bus:
         topics: Iterable[Topic[Any]] = TOPICS,
         dead_letter_services: Iterable[str] = DEAD_LETTER_SERVICES,
     ) -> None:
-        """Creates the missing topics with their partitions, retention and clean-up policy, and leaves
-        existing ones as they are. Raises Conflict if one has another number of partitions."""
-        await create_topics(self._cluster, topics, dead_letter_services)
+        """Creates the missing topics with their partitions, replicas, retention and clean-up policy, and
+        leaves existing ones as they are. Raises Conflict if one has another number of partitions, and Denied
+        if this user may not see one, or may not create one that is missing."""
+        settings = self._cluster.access.settings
+        await create_topics(self._cluster, wanted_topics(settings, topics, dead_letter_services), settings)
 
     async def topic_id(self, topic: Topic[Any]) -> str:
         """Returns Kafka's id of the topic: one that is created anew has another. Raises NotFound,
@@ -139,8 +144,12 @@ class Bus:
 
     def partition(self, topic: Topic[Any], key: str) -> int:
         """Returns the partition of all records of the topic with this key, as Kafka's producers choose it."""
-        chosen: int = (murmur2(key.encode()) & 0x7FFFFFFF) % topic.partitions
+        chosen: int = (murmur2(key.encode()) & 0x7FFFFFFF) % self.partitions(topic)
         return chosen
+
+    def partitions(self, topic: Topic[Any]) -> int:
+        """Returns how many partitions the topic has, which `create_topics` has verified."""
+        return partitions_of(topic, self._cluster.access.settings)
 
     async def check(self) -> None:
         """Raises Unavailable if the cluster does not answer within 2 s."""
@@ -149,20 +158,27 @@ class Bus:
 
 @asynccontextmanager
 async def open_bus(
-    url: str, *, client_id: str, instance: str | None = None, metrics: Metrics | None = None
+    url: str | Secret,
+    *,
+    client_id: str,
+    instance: str | None = None,
+    settings: BusSettings = DEFAULT,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Bus]:
-    """Connects to `kafka://[user:password@]host:port[,host:port]`. Waits up to 30 s for a broker; raises
-    Invalid, Unavailable.
+    """Connects to the Kafka that LARES_BUS_URL names. Waits up to 30 s for a broker; raises Invalid,
+    Unavailable, and Denied if a broker does not let this process in or is not trusted.
+
+    `url` is read again when Kafka refuses its login.
 
     `instance` is a name of this process that is unique in the cluster and stays the same after a restart.
     With it, a restarted process gets its partitions back at once; without it, the broker keeps them for a
-    killed member for 10 s. What it does is measured in `metrics`.
+    killed member for 10 s, or what `settings` say. What the bus does is measured in `metrics`.
     """
     metrics = metrics or Metrics()
-    address = KafkaAddress.parse(url)
+    access = KafkaAccess(url, settings)
     with filtered_log():
         async with (
-            open_cluster(address, client_id, patience=CONNECT_SECONDS) as cluster,
+            open_cluster(access, client_id, patience=CONNECT_SECONDS) as cluster,
             open_publisher(cluster, client_id, metrics) as publisher,
         ):
             yield Bus(cluster, publisher, instance, metrics)

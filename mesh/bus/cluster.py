@@ -10,20 +10,24 @@ from typing import Any, TypeVar
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    IncompatibleBrokerVersion,
+    KafkaConnectionError,
     KafkaError,
     NotControllerError,
-    SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from mesh.bus.address import KafkaAddress
+from mesh.bus.access import KafkaAccess
 from mesh.bus.metadata_request import TopicMetadataRequest
-from mesh.problems import Denied, NotFound, Problem, Unavailable
+from mesh.problems import Conflict, Denied, NotFound, Problem, Unavailable
 from mesh.retry import Backoff
 
 T = TypeVar("T")
@@ -34,6 +38,14 @@ END, BEGINNING = -1, -2
 BACKOFF = Backoff(0.1, 0.5)
 # A broker that has just started on a slow disk needs long to elect a leader for every new partition.
 PATIENCE_SECONDS = 60.0
+NOT_ALLOWED_TEXTS = {
+    TopicAuthorizationFailedError: "topic",
+    GroupAuthorizationFailedError: "group",
+    ClusterAuthorizationFailedError: "the cluster in this way",
+}
+NOT_ALLOWED = tuple(NOT_ALLOWED_TEXTS)
+# What aiokafka raises if the broker does not know a request, or no version of it that aiokafka knows.
+TOO_OLD = (IncompatibleBrokerVersion, NotImplementedError)
 TOPIC_SECONDS = 1.5  # a topic that another process has just created may not be visible yet
 
 
@@ -46,11 +58,15 @@ class TopicState:
 
 
 class Cluster:
-    """Every method raises Unavailable if the cluster does not answer in time, and Denied if it refuses the
-    user."""
+    """Every method raises Unavailable if the cluster does not answer in time, Denied if this user may not do
+    it, and Conflict if the cluster is too old for it.
 
-    def __init__(self, address: KafkaAddress, client: Any) -> None:
-        self.address = address
+    A login that is refused later than at the start is Unavailable, too, with the reason: while a password is
+    replaced, Kafka and this process learn of it at different moments.
+    """
+
+    def __init__(self, access: KafkaAccess, client: Any) -> None:
+        self.access = access
         self._client = client
         # The leaders of topics' partitions, of which offsets are asked.
         self._leaders: dict[str, dict[int, int]] = {}
@@ -65,8 +81,11 @@ class Cluster:
 
     async def partitions(self, names: list[str]) -> dict[str, int]:
         """Returns the number of partitions of each topic that exists."""
-        answer = await self.attempt(lambda: self._send(TopicMetadataRequest(names)))
-        return {name: len(parts) for code, name, _, _, parts, *_ in answer.topics if not code and parts}
+        return {name: len(replicas) for name, replicas in (await self.replicas(names)).items()}
+
+    async def replicas(self, names: list[str]) -> dict[str, list[int]]:
+        """Returns, for each topic that exists, the number of replicas of each partition."""
+        return await self.attempt(lambda: self._replicas(names))
 
     async def brokers(self) -> int:
         """Returns the number of brokers."""
@@ -90,6 +109,14 @@ class Cluster:
         """Returns the group's next offset of each partition for which it has committed one."""
         return await self.attempt(lambda: self._committed(group, topic))
 
+    async def members(self, group: str) -> int:
+        """Returns how many members the group has now."""
+        return await self.attempt(lambda: self._members(group))
+
+    async def ask(self, request: Any) -> Any:
+        """Sends a request to any broker."""
+        return await self.attempt(lambda: self._send(request))
+
     async def command(self, request: Any) -> Any:
         """Sends a request to the controller."""
         return await self.attempt(lambda: self._command(request))
@@ -98,7 +125,7 @@ class Cluster:
         """Repeats `work` until it succeeds.
 
         Raises Unavailable after `patience` seconds, NotFound if the cluster has said for 1.5 s that there is
-        no such topic, and Denied at once.
+        no such topic, and Denied and Conflict at once.
         """
         loop, failures, unknown_since, last = asyncio.get_running_loop(), 0, None, None
         try:
@@ -110,15 +137,17 @@ class Cluster:
                         unknown_since, last = unknown_since or loop.time(), error
                         if loop.time() - unknown_since > TOPIC_SECONDS:
                             raise NotFound(f"Kafka has no topic {error.args[0]}", "TOPIC_MISSING") from None
-                    except (SaslAuthenticationFailed, TopicAuthorizationFailedError) as error:
+                    except NOT_ALLOWED as error:
                         raise denied(error) from None
+                    except TOO_OLD as error:
+                        raise Conflict(f"this Kafka is too old for Lares: {error}", "BUS_TOO_OLD") from None
                     except (KafkaError, OSError) as error:
                         unknown_since, last = None, error
                     failures += 1
                     self._client.force_metadata_update()
                     await asyncio.sleep(BACKOFF.pause(failures))
         except TimeoutError:
-            raise unavailable(last) from None
+            raise unavailable(self.access.failure or last) from None
 
     async def _send(self, request: Any, node: int | None = None) -> Any:
         return await self._client.send(self._client.get_random_node() if node is None else node, request)
@@ -128,6 +157,15 @@ class Cluster:
         if controller is None:
             raise NotControllerError("no controller yet")
         return await self._send(request, controller.nodeId)
+
+    async def _replicas(self, names: list[str]) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for code, name, _, _, partitions, *_ in (await self._send(TopicMetadataRequest(names))).topics:
+            if code == TopicAuthorizationFailedError.errno:  # said of missing topics, too
+                raise TopicAuthorizationFailedError(name)
+            if not code and partitions:
+                found[name] = [len(replicas) for _, _, _, _, replicas, *_ in partitions]
+        return found
 
     async def _topic(self, name: str) -> TopicState:
         code, _, topic_id, _, partitions, *_ = (await self._send(TopicMetadataRequest([name]))).topics[0]
@@ -159,12 +197,23 @@ class Cluster:
                     found[partition] = offset
         return found
 
-    async def _committed(self, group: str, topic: str) -> dict[int, int]:
+    async def _coordinator(self, group: str) -> int:
         coordinator = await self._send(FindCoordinatorRequest(group, 0))
-        _raise_for(coordinator.error_code)
+        _raise_for(coordinator.error_code, group)
+        return int(coordinator.coordinator_id)
+
+    async def _members(self, group: str) -> int:
+        request = DescribeGroupsRequest([group])
+        answer = await self._send(request, await self._coordinator(group))
+        (code, _, _, _, _, members), *_ = answer.groups
+        _raise_for(code, group)
+        return len(members)
+
+    async def _committed(self, group: str, topic: str) -> dict[int, int]:
+        coordinator = await self._coordinator(group)
         partitions = list((await self._topic(topic)).leaders)
         request = OffsetFetchRequest(group, [(topic, partitions)])
-        answer = await self._send(request, coordinator.coordinator_id)
+        answer = await self._send(request, coordinator)
         # A coordinator that is still loading reports it here and lists no partitions. That must not be taken
         # for "never committed".
         _raise_for(answer.error_code)
@@ -183,20 +232,44 @@ def _raise_for(code: int, subject: str = "") -> None:
 
 
 def unavailable(cause: object) -> Problem:
+    if isinstance(cause, Problem):
+        return Unavailable(cause.message, cause.reason)
     return Unavailable(f"Kafka does not answer: {cause or 'no response in time'}", "BUS_UNAVAILABLE")
 
 
-def denied(cause: object) -> Problem:
-    return Denied(f"Kafka refuses this user: {cause}", "BUS_DENIED")
+def denied(cause: KafkaError) -> Problem:
+    what = next(text for kind, text in NOT_ALLOWED_TEXTS.items() if isinstance(cause, kind))
+    subject = cause.args[0] if cause.args else ""
+    names = ", ".join(sorted(subject)) if isinstance(subject, set | frozenset) else str(subject or "")
+    return Denied(
+        f"this user of Kafka may not use {what}{f' {names}' if names else ''}: docs/deploy.md lists what each"
+        " service needs",
+        "BUS_DENIED",
+    )
 
 
 @asynccontextmanager
-async def open_cluster(address: KafkaAddress, client_id: str, *, patience: float) -> AsyncIterator[Cluster]:
-    """Waits up to `patience` seconds for the first broker to answer."""
-    client = AIOKafkaClient(**address.options(client_id))
-    cluster = Cluster(address, client)
+async def open_cluster(access: KafkaAccess, client_id: str, *, patience: float) -> AsyncIterator[Cluster]:
+    """Waits up to `patience` seconds for the first broker to answer. Raises Denied or Invalid at once if a
+    broker does not let this process in, or is not the one that it claims to be."""
+    client = AIOKafkaClient(**access.options(client_id))
+    cluster = Cluster(access, client)
+
+    async def bootstrap() -> None:
+        access.refusal = None
+        try:
+            await client.bootstrap()
+        except KafkaError:
+            if access.refusal:
+                raise access.refusal from None
+            if access.failure is None and access.address.mechanism is None:
+                raise KafkaConnectionError(
+                    "it closes connections at once; LARES_BUS_URL has no login"
+                ) from None
+            raise
+
     try:
-        await cluster.attempt(client.bootstrap, patience=patience)
+        await cluster.attempt(bootstrap, patience=patience)
         yield cluster
     finally:
         await client.close()

@@ -9,22 +9,21 @@ from typing import Any, Generic, NamedTuple
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
-    GroupAuthorizationFailedError,
     IllegalStateError,
+    InvalidSessionTimeoutError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
-    TopicAuthorizationFailedError,
 )
 from google.protobuf.message import DecodeError
 
 from mesh.bus.aiokafka_internals import stop_consumer, wake_fetcher
-from mesh.bus.cluster import Cluster, denied
+from mesh.bus.cluster import NOT_ALLOWED, Cluster, denied
 from mesh.bus.record import dead_letter, decode, is_for
 from mesh.bus.record_tracker import RecordTracker, TrackedRecord
 from mesh.bus.stall_detector import FetchedEnds
 from mesh.delivery import OffsetStore
-from mesh.problems import Conflict, Problem, Unavailable
+from mesh.problems import Conflict, Invalid, Problem, Unavailable
 from mesh.retry import Backoff
 from mesh.topics import M, Topic
 
@@ -47,13 +46,22 @@ class Timing(NamedTuple):
 
 # Members with a name have no others beside them to whom partitions move, and get theirs back by their name.
 NAMELESS, NAMED = Timing(2000, 10_000, 3000), Timing(5000, 30_000, 9000)
-# The broker answers a request to join only after it has given up members that died.
-REQUEST_MS = 2 * NAMELESS.session
+# As long as every other request at least.
+LEAST_REQUEST_MS = 20_000
 COMMIT_SECONDS = 3.0
 # While it is not known where to start.
 POSITION_BACKOFF = Backoff(0.1, 1.0)
 REVOKE_SECONDS = 2.0
 UNDECODABLE = "UNDECODABLE"
+
+
+def timing(instance: str | None, session_seconds: float | None) -> Timing:
+    """That of a member with or without a name; `session_seconds` is the setting, if it is set."""
+    usual = NAMELESS if instance is None else NAMED
+    if session_seconds is None:
+        return usual
+    session = int(session_seconds * 1000)
+    return usual._replace(session=session, heartbeat=session * 3 // 10)
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
         self._assigned, self._positioned = asyncio.Event(), asyncio.Event()
         self._positioned.set()
         self._unknown = 0  # attempts in a row to learn where to start
-        self._timing = NAMELESS if subscription.instance is None else NAMED
+        self._timing = timing(subscription.instance, cluster.access.settings.session_seconds)
         self._ends = FetchedEnds(subscription.topic.name, self._timing.fetch / 1000)
         self._committing: asyncio.Future[None] | None = None
         self.consumer: Any = None
@@ -154,9 +162,14 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
             max_poll_interval_ms=POLL_LIMIT_MS,
             session_timeout_ms=self._timing.session,
             heartbeat_interval_ms=self._timing.heartbeat,
-            **self._cluster.address.options(self._subscription.group) | {"request_timeout_ms": REQUEST_MS},
+            **self._cluster.access.options(self._subscription.group)
+            # The broker answers a request to join only after it has given up members that died.
+            | {"request_timeout_ms": max(2 * self._timing.session, LEAST_REQUEST_MS)},
         )
-        await self.consumer.start()
+        try:
+            await self.consumer.start()
+        except (KafkaError, OSError) as error:
+            raise self._cluster.access.explained(error) from None
         self.consumer.subscribe([self._subscription.topic.name], listener=self)
 
     async def leave(self) -> None:
@@ -185,8 +198,14 @@ class GroupMember(ConsumerRebalanceListener, Generic[M]):  # type: ignore[misc]
                 continue  # aiokafka looked for a position before `start_at` has set it
             except OffsetOutOfRangeError as error:
                 await self._skip_deleted_records(error)
-            except (TopicAuthorizationFailedError, GroupAuthorizationFailedError) as error:
+            except NOT_ALLOWED as error:
                 raise denied(error) from None
+            except InvalidSessionTimeoutError:
+                raise Invalid(
+                    f"LARES_BUS_SESSION_SECONDS: Kafka does not allow {self._timing.session / 1000:g} s: its"
+                    " limits are group.min.session.timeout.ms and group.max.session.timeout.ms",
+                    "BAD_SETTING",
+                ) from None
             else:
                 self._track(fetched)
                 if sum(map(len, fetched.values())) < room:

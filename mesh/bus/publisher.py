@@ -12,12 +12,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
-    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 
 from mesh.bus.aiokafka_internals import stop_producer
-from mesh.bus.cluster import BACKOFF, Cluster, denied, unavailable
+from mesh.bus.cluster import BACKOFF, NOT_ALLOWED, Cluster, denied, unavailable
 from mesh.bus.measures import PUBLISH_SECONDS, PUBLISHED
 from mesh.bus.record import Outgoing
 from mesh.problems import Invalid, Unavailable
@@ -59,7 +58,7 @@ class Publisher:
                         log.warning("publishing failed, retrying", records=len(unsent), error=repr(failure))
                         await asyncio.sleep(BACKOFF.pause(failures))
         except TimeoutError:
-            raise unavailable(failure) from None
+            raise unavailable(self._cluster.access.failure or failure) from None
         if records:
             self._seconds.observe(time.perf_counter() - began)
             for topic, count in Counter(record.topic for record in records).items():
@@ -109,7 +108,7 @@ class Publisher:
             await stop_producer(producer)
         if isinstance(failure, MessageSizeTooLargeError):
             raise Invalid("Kafka does not accept a message of this size", "MESSAGE_TOO_LARGE") from None
-        if isinstance(failure, TopicAuthorizationFailedError):
+        if isinstance(failure, NOT_ALLOWED):
             raise denied(failure) from None
 
     async def _require_topics(self, topics: set[str]) -> None:
@@ -137,10 +136,13 @@ class Publisher:
             compression_type="lz4",
             linger_ms=0,
             max_batch_size=BATCH_BYTES,
-            **self._cluster.address.options(self._client_id),
+            **self._cluster.access.options(self._client_id),
         )
         try:
             await producer.start()
+        except (KafkaError, OSError) as error:
+            await stop_producer(producer)
+            raise self._cluster.access.explained(error) from None
         except BaseException:
             await stop_producer(producer)
             raise

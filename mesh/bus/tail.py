@@ -8,11 +8,11 @@ from typing import Any, Generic
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from google.protobuf.message import DecodeError
 
 from mesh.bus.aiokafka_internals import stop_consumer
-from mesh.bus.cluster import BACKOFF, Cluster, denied
+from mesh.bus.cluster import BACKOFF, NOT_ALLOWED, Cluster, denied
 from mesh.bus.group_member import out_of_range
 from mesh.bus.record import decode
 from mesh.bus.stall_detector import FetchedEnds, StallDetector
@@ -115,7 +115,7 @@ class Tail(Generic[M]):
         except OffsetOutOfRangeError as error:
             ((at, offset),) = error.args[0].items()
             raise out_of_range(at.topic, at.partition, offset, "this reader") from None
-        except TopicAuthorizationFailedError as error:
+        except NOT_ALLOWED as error:
             raise denied(error) from None
         except (KafkaError, OSError) as error:
             log.warning("consumer failed, opening another", topic=self._topic.name, error=repr(error))
@@ -129,13 +129,16 @@ class Tail(Generic[M]):
             enable_auto_commit=False,
             fetch_max_wait_ms=FETCH_MS,
             consumer_timeout_ms=FETCH_MS,
-            **self._cluster.address.options("tail"),
+            **self._cluster.access.options("tail"),
         )
         try:
             await consumer.start()
             consumer.assign(list(partitions))
             for partition, at in partitions.items():
                 consumer.seek(partition, at)
+        except (KafkaError, OSError) as error:
+            await stop_consumer(consumer)
+            raise self._cluster.access.explained(error) from None
         except BaseException:
             await stop_consumer(consumer)
             raise

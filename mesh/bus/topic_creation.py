@@ -1,63 +1,76 @@
 """Creates missing topics, and refuses existing ones with another number of partitions."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection
 
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidReplicationFactorError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.admin import CreateTopicsRequest
 
 from mesh.bus.cluster import Cluster, unavailable
-from mesh.problems import Conflict, Internal
-from mesh.topics import DEAD_LETTER_RETENTION_SECONDS, Topic, dead_letters
+from mesh.bus.settings import BusSettings
+from mesh.bus.topic_layout import WantedTopic, new_replicas, with_min_isr
+from mesh.problems import Conflict, Denied, Internal, Invalid
 
-REPLICAS = 3
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
 
-async def create_topics(cluster: Cluster, topics: Iterable[Topic[Any]], services: Iterable[str]) -> None:
+async def create_topics(cluster: Cluster, wanted: Collection[WantedTopic], settings: BusSettings) -> None:
     """Raises Conflict if a topic has another number of partitions, since keys would map to other
-    partitions."""
-    wanted = {topic.name: (topic.partitions, topic.retention_seconds) for topic in topics}
-    wanted |= {dead_letters(service): (1, DEAD_LETTER_RETENTION_SECONDS) for service in services}
-    existing = await cluster.partitions(list(wanted))
-    missing = wanted.keys() - existing.keys()
+    partitions, and Denied if one is missing that this user may not create."""
+    names = [topic.name for topic in wanted]
+    existing = await cluster.partitions(names)
+    missing = [topic for topic in wanted if topic.name not in existing]
     if missing:
-        replicas = min(REPLICAS, await cluster.brokers())
-        await _create(cluster, {name: wanted[name] for name in missing}, replicas)
-        existing = await _wait_until_visible(cluster, list(wanted))
-        for name in missing:
-            await cluster.ends(name)  # returns when every partition has a leader
-    for name, (partitions, _) in wanted.items():
-        if existing[name] != partitions:
+        replicas = new_replicas(settings, await cluster.brokers())
+        await _create(cluster, missing, replicas)
+        existing = await _wait_until_visible(cluster, names)
+        for topic in missing:
+            await cluster.ends(topic.name)  # returns when every partition has a leader
+    for topic in wanted:
+        if existing[topic.name] != topic.partitions:
             raise Conflict(
-                f"topic {name} has {existing[name]} partitions and needs {partitions}",
+                f"topic {topic.name} has {existing[topic.name]} partitions and needs {topic.partitions}:"
+                " `lares topics plan` says more",
                 "TOPIC_PARTITIONS",
-                topic=name,
+                topic=topic.name,
             )
 
 
-async def _create(cluster: Cluster, wanted: dict[str, tuple[int, int | None]], replicas: int) -> None:
+async def _create(cluster: Cluster, wanted: Collection[WantedTopic], replicas: int) -> None:
     request = CreateTopicsRequest(
         create_topic_requests=[
-            (name, partitions, replicas, [], list(_settings(retention).items()))
-            for name, (partitions, retention) in wanted.items()
+            (
+                topic.name,
+                topic.partitions,
+                replicas,
+                [],
+                list(with_min_isr(topic.settings, replicas).items()),
+            )
+            for topic in wanted
         ],
         timeout=int(PATIENCE_SECONDS * 1000),
         validate_only=False,
     )
     for name, code, text in (await cluster.command(request)).topic_errors:
-        if code and for_code(code) is not TopicAlreadyExistsError:
-            raise Internal(
-                f"Kafka did not create topic {name}: {text or for_code(code).__name__}", "TOPIC_REFUSED"
+        kind = for_code(code)
+        if kind in (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
+            raise Denied(
+                f"topic {name} is missing, and this user of Kafka may not create it: run `lares topics apply`"
+                " with a LARES_BUS_URL whose user may",
+                "TOPIC_REFUSED",
+                topic=name,
             )
-
-
-def _settings(retention_seconds: int | None) -> dict[str, str]:
-    if retention_seconds is None:
-        return {"cleanup.policy": "compact"}
-    return {"cleanup.policy": "delete", "retention.ms": str(retention_seconds * 1000)}
+        if kind is InvalidReplicationFactorError:
+            raise Invalid(f"LARES_TOPIC_REPLICAS: Kafka did not create topic {name}: {text}", "BAD_SETTING")
+        if code and kind is not TopicAlreadyExistsError:
+            raise Internal(f"Kafka did not create topic {name}: {text or kind.__name__}", "TOPIC_REFUSED")
 
 
 async def _wait_until_visible(cluster: Cluster, names: list[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pytest
 
 from lares.ingest.v1.events_pb2 import MediaIngested
 from mesh.bus import Bus, Stream, open_bus
-from mesh.topics import Topic
+from mesh.topics import CAMERA_PARTITIONS, Topic
 from tests.support.records import media, media_topic, no_lag, numbers, receive, unique
 from tests.support.waiting import until
 
@@ -31,7 +31,14 @@ async def member(
     url: str, topic: Topic[MediaIngested], group: str, instance: str = "", session_ms: int = 6_000
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Runs a member that the broker gives up `session_ms` after it was killed, at least 6 s."""
-    arguments = (url, topic.name, str(topic.partitions), group, instance, str(session_ms))
+    arguments = (
+        url,
+        topic.name,
+        str(topic.partitions or CAMERA_PARTITIONS),
+        group,
+        instance,
+        str(session_ms),
+    )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

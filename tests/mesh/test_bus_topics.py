@@ -8,7 +8,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from mesh.bus import Bus
 from mesh.problems import Conflict
-from mesh.topics import CAMERAS, DEAD_LETTER_SERVICES, INGESTED, TOPICS, Topic, dead_letters
+from mesh.topics import (
+    CAMERA_PARTITIONS,
+    CAMERAS,
+    DEAD_LETTER_SERVICES,
+    INGESTED,
+    TOPICS,
+    Topic,
+    dead_letters,
+)
 from tests.support.records import (
     answers,
     media_topic,
@@ -27,7 +35,7 @@ async def test_topics_are_created_as_in_the_table_and_creating_them_again_change
     await bus.create_topics()
     await bus.create_topics()
     made = {topic["topic"]: len(topic["partitions"]) for topic in await kafka_admin.describe_topics()}
-    wanted = {topic.name: topic.partitions for topic in TOPICS}
+    wanted = {topic.name: topic.partitions or CAMERA_PARTITIONS for topic in TOPICS}
     wanted |= {dead_letters(service): 1 for service in DEAD_LETTER_SERVICES}
     assert wanted.items() <= made.items()
     week = await settings(kafka_admin, INGESTED.name)

@@ -69,7 +69,7 @@ def announced(*numbers: int, late: int = 0) -> list[MediaIngested]:
 async def first(bus: Bus, store: Recorded, topic: Topic[MediaIngested]) -> dict[int, int]:
     offsets = ConsumerOffsets(store.database)
     await ensure_detect_offsets(bus, store.database, offsets, topic)
-    return await offsets.load(DETECT, topic.name, await bus.topic_id(topic), range(topic.partitions))
+    return await offsets.load(DETECT, topic.name, await bus.topic_id(topic), range(bus.partitions(topic)))
 
 
 async def test_without_any_they_follow_what_is_recorded(bus: Bus, store: Recorded) -> None:

@@ -25,7 +25,7 @@ from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import FileBlobs
 from mesh.config import Config, load_config
 from mesh.problems import Unavailable
-from mesh.topics import INGESTED, M, Topic
+from mesh.topics import CAMERA_PARTITIONS, M, Topic
 from tests.support.waiting import until
 
 
@@ -53,7 +53,7 @@ class FakeBus:
         ends = Counter(self.partition_of(media.camera_id) for media in self.media)
         return {
             partition: PartitionProgress(detected, detected, ends[partition])
-            for partition in range(INGESTED.partitions)
+            for partition in range(CAMERA_PARTITIONS)
             if (detected := self.detected(partition, ends[partition])) >= 0
         }
 
@@ -61,7 +61,7 @@ class FakeBus:
         return self.partition_of(key)
 
     def partition_of(self, camera_id: str) -> int:
-        return sum(camera_id.encode()) % INGESTED.partitions
+        return sum(camera_id.encode()) % CAMERA_PARTITIONS
 
     async def publish(self, topic: Topic[M], *messages: M, parents: Sequence[Span] = ()) -> None:
         self.attempts += 1

@@ -36,7 +36,7 @@ WRITE = f"import sys; from {TARGETS} import write_memory; write_memory(*map(int,
 
 
 class FakeBus:
-    async def create_topics(self) -> None:
+    async def create_topics(self, *_: object) -> None:
         return None
 
     async def check(self) -> None:

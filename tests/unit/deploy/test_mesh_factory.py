@@ -123,7 +123,7 @@ async def test_an_unknown_host_is_reported_with_its_setting(tmp_path: Path, sett
 
 
 class FakeBus:
-    async def create_topics(self) -> None:
+    async def create_topics(self, *_: object) -> None:
         return None
 
     async def check(self) -> None:

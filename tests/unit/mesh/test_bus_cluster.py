@@ -5,12 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import NotLeaderForPartitionError
+from aiokafka.errors import IncompatibleBrokerVersion, NotLeaderForPartitionError
 from aiokafka.protocol.offset import OffsetRequest
 
-from mesh.bus.address import KafkaAddress
+from mesh.bus.access import KafkaAccess
 from mesh.bus.cluster import Cluster
 from mesh.bus.metadata_request import TopicMetadataRequest
+from mesh.problems import Conflict
 from mesh.retry import Backoff
 
 
@@ -47,7 +48,7 @@ def client() -> FakeClient:
 @pytest.fixture
 def cluster(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr("mesh.bus.cluster.BACKOFF", Backoff(0.001, 0.001))
-    return Cluster(KafkaAddress.parse("kafka://localhost:1"), client)
+    return Cluster(KafkaAccess("kafka://localhost:1"), client)
 
 
 async def test_leaders_are_asked_for_once(cluster: Cluster, client: FakeClient) -> None:
@@ -74,3 +75,15 @@ async def test_a_leader_that_hangs_is_not_remembered(cluster: Cluster, client: F
     client.hangs, client.leader = False, 2
     assert await cluster.ends("t") == {0: 42}
     assert client.asked[3:] == ["metadata", "offsets of 2"]
+
+
+@pytest.mark.parametrize(
+    "error", [NotImplementedError("Support for v9"), IncompatibleBrokerVersion("no v12")]
+)
+async def test_a_kafka_that_is_too_old_is_said_at_once(cluster: Cluster, error: Exception) -> None:
+    async def ask() -> None:
+        raise error
+
+    with pytest.raises(Conflict, match="too old") as refused:
+        await cluster.attempt(ask)
+    assert refused.value.reason == "BUS_TOO_OLD"
