@@ -35,7 +35,7 @@ RENDERER_IDLE_SECONDS = 60.0
 @asynccontextmanager
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     """Serves until the block ends. `mesh.addresses["gateway"]` is the URL with the port that was bound."""
-    siblings = Siblings(mesh.channel)
+    siblings = Siblings(mesh.channel, mesh.replicas)
     sibling_metrics = SiblingMetrics(siblings)
     metrics = GatewayMetrics(mesh.metrics)
     authenticator = Authenticator(mesh.keys if config.auth else None)

@@ -1,9 +1,9 @@
 """How far detect_svc has come with ingest.media.v1."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -11,12 +11,9 @@ from ingest_svc.turns import PartitionProgress
 from lares.detect.internal.v1.progress_service_pb2 import GetProgressRequest, GetProgressResponse
 from lares.detect.internal.v1.progress_service_pb2_grpc import ProgressServiceStub
 from mesh.offset_client import OffsetClient
-from mesh.problems import Invalid, Problem
-from mesh.rpc import call
+from mesh.problems import Problem
+from mesh.rpc.replicas import ask_each
 from mesh.topics import INGESTED, Topic
-
-if TYPE_CHECKING:
-    from lares.detect.internal.v1.progress_service_pb2_grpc import ProgressServiceAsyncStub
 
 DETECT = "detect_svc"
 REPORT_SECONDS = 0.5
@@ -35,15 +32,17 @@ class TopicOffsets(Protocol):
 
 
 class DetectionProgress:
-    """Asks detect_svc about the partitions that its process reads, and the store, which learns of detections
+    """Asks detect_svc about the partitions that its processes read, and the store, which learns of detections
     about a second later, about the others. What Kafka has as the group's offsets does not count: anybody may
-    commit them whom it lets join. `channel` returns the channel to a service."""
+    commit them whom it lets join. `replicas` returns a channel to each replica of a service."""
 
-    def __init__(self, bus: TopicOffsets, channel: Callable[[str], grpc.aio.Channel]) -> None:
-        self._bus, self._store = bus, OffsetClient(channel("store"), DETECT)
-        self._detect: ProgressServiceAsyncStub | None = None
-        with suppress(Invalid):  # the settings have no address of it
-            self._detect = ProgressServiceStub(channel("detect"))
+    def __init__(
+        self,
+        bus: TopicOffsets,
+        store: grpc.aio.Channel,
+        replicas: Callable[[str], Awaitable[list[grpc.aio.Channel]]],
+    ) -> None:
+        self._bus, self._store, self._replicas = bus, OffsetClient(store, DETECT), replicas
         self._topic_id, self._beginnings = "", dict[int, int]()
         self._refreshed_at: float | None = None
 
@@ -66,10 +65,18 @@ class DetectionProgress:
         }
 
     async def _report(self) -> GetProgressResponse:
-        if self._detect is not None:
-            with suppress(Problem):  # it is away, or is an earlier version
-                return await call(self._detect.GetProgress, GetProgressRequest(), timeout=REPORT_SECONDS)
-        return GetProgressResponse()
+        """What the replicas of detect_svc that answer say of the partitions that they read."""
+        report = GetProgressResponse()
+        # The settings have no address of it, it is away, or it is an earlier version.
+        with suppress(Problem):
+            for answer in await ask_each(
+                await self._replicas("detect"),
+                lambda channel: ProgressServiceStub(channel).GetProgress,
+                GetProgressRequest(),
+                timeout=REPORT_SECONDS,
+            ):
+                report.MergeFrom(answer)
+        return report
 
     async def _refresh(self) -> None:
         now = time.monotonic()

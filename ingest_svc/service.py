@@ -90,7 +90,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         cameras = await stack.enter_async_context(open_camera_configurations(mesh.bus))
         known_files = StoreKnownFiles(mesh.channel("store"))
-        detection = DetectionProgress(mesh.bus, mesh.channel)
+        detection = DetectionProgress(mesh.bus, mesh.channel("store"), mesh.replicas)
         ingest = await stack.enter_async_context(
             compose(config, cameras, known_files, mesh.blobs, mesh.bus, detection.read)
         )

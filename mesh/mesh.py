@@ -64,6 +64,10 @@ class Mesh:
         """The channel to `ingest`, `detect`, `reason` or `store`, wherever it runs."""
         return self.channels.to(service)
 
+    async def replicas(self, service: str) -> list[grpc.aio.Channel]:
+        """A channel to each replica of a service, for calls whose answers are about one replica."""
+        return await self.channels.replicas(service)
+
     async def missing(self, parts: Collection[str] | None = None) -> dict[str, str]:
         """Those of the given parts, or of all, that are not ready, with the reasons. The checks call siblings
         as the service itself."""

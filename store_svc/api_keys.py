@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4, uuid5
 
+import structlog
 from sqlalchemy import func, literal, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -21,6 +22,8 @@ from store_svc.database import Database
 from store_svc.database.statement import Statement, equals, parameter
 from store_svc.database.tables import api_keys
 from store_svc.messages import key_message
+
+log = structlog.get_logger(__name__)
 
 # Always the same row, so that a new admin key replaces the old one.
 ADMIN_ID = uuid5(NAMESPACE, "admin key")
@@ -53,22 +56,31 @@ _FIND_OF_CAMERA = Statement(
         equals(_keys.camera_id, "camera_id"), _keys.digest_md5.is_not(None), _keys.revoked_at.is_(None)
     )
 )
-_REPLACE_ADMIN = Statement(
-    insert(api_keys)
-    .values(_new | {"id": literal(ADMIN_ID, _keys.id.type), "name": literal("admin")})
-    .on_conflict_do_update(
-        index_elements=[_keys.id],
-        set_={
-            "sha256": _new["sha256"],
-            "created_at": _new["created_at"],
-            "revoked_at": null(),
-            "permissions": null(),
-            "camera_id": null(),
-            "digest_md5": null(),
-            "digest_sha256": null(),
-        },
+
+
+def _set_admin(*, replace: bool) -> Statement:
+    """Makes or changes the admin key; one that is valid only with `replace`. Returns its id if it did."""
+    return Statement(
+        insert(api_keys)
+        .values(_new | {"id": literal(ADMIN_ID, _keys.id.type), "name": literal("admin")})
+        .on_conflict_do_update(
+            index_elements=[_keys.id],
+            set_={
+                "sha256": _new["sha256"],
+                "created_at": _new["created_at"],
+                "revoked_at": null(),
+                "permissions": null(),
+                "camera_id": null(),
+                "digest_md5": null(),
+                "digest_sha256": null(),
+            },
+            where=None if replace else _keys.revoked_at.is_not(None),
+        )
+        .returning(_keys.id)
     )
-)
+
+
+_REPLACE_ADMIN, _ADD_ADMIN = _set_admin(replace=True), _set_admin(replace=False)
 
 
 class ApiKeys:
@@ -153,21 +165,26 @@ def _granted(caller: Caller, asked: frozenset[Permission]) -> list[Permission] |
     return sorted(asked or own)
 
 
-async def ensure_admin_key(database: Database, file: Path) -> None:
+async def ensure_admin_key(database: Database, file: Path, *, alone: bool = True) -> None:
     """Makes sure that `file` (mode 0600) contains the admin key in plain text.
 
     Creates a new key if the file is missing or its key is unknown or revoked. The file is written first:
     after a kill in between, the next start does not find the key in the database, and creates another one.
-    Stores that share a database must share the file.
+
+    Unless this process has the database `alone`, a valid admin key is left as it is: it is in the home of
+    another store, and replicas would replace each other's key. This home has no admin key then.
     """
     async with database.connection() as connection:
-        secret = _read(file)
-        if secret and await _FIND.fetch_one(connection, sha256=digest(secret)):
+        before = _read(file)
+        if before and await _FIND.fetch_one(connection, sha256=digest(before)):
             file.chmod(0o600)
             return
         secret = new_secret()
         write_private(file, f"{secret}\n")
-        await _REPLACE_ADMIN.execute(connection, sha256=digest(secret), created_at=datetime.now(UTC))
+        change = _REPLACE_ADMIN if alone else _ADD_ADMIN
+        if await change.fetch_one(connection, sha256=digest(secret), created_at=datetime.now(UTC)) is None:
+            file.unlink()
+            log.info("the admin key is in the home of another store; `lares keys create` makes others")
 
 
 def _read(file: Path) -> str:

@@ -88,7 +88,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         database = await stack.enter_async_context(
             open_database(connector, limit=config.database_pool, wait_seconds=config.database_pool_seconds)
         )
-        await ensure_admin_key(database, config.home / "admin.key")
+        await ensure_admin_key(database, config.home / "admin.key", alone=mesh.owns_database)
         mesh.checks["postgres"] = database.check
         await ensure_detect_offsets(mesh.bus, database, ConsumerOffsets(database), INGESTED)
         signals = CommitSignals(alone=mesh.owns_database)

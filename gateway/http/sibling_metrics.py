@@ -6,6 +6,7 @@ If a sibling is not available its metrics are absent. Its last numbers would be 
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
@@ -14,15 +15,14 @@ from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway import replicas
 from gateway.siblings import Siblings
 from lares.detect.v1.detect_service_pb2 import (
-    GetDetectStatusRequest,
     GetDetectStatusResponse,
     GpuSample,
-    ListGpusRequest,
     ListGpusResponse,
 )
-from lares.reason.v1.reason_service_pb2 import GetReasonStatusRequest, GetReasonStatusResponse, ReasonerState
+from lares.reason.v1.reason_service_pb2 import GetReasonStatusResponse, ReasonerState
 from lares.store.v1.event_service_pb2 import GetStoreStatusRequest, GetStoreStatusResponse
 from mesh.problems import Problem
 from mesh.rpc import call
@@ -68,23 +68,14 @@ class SiblingMetrics(Collector):
             if time.monotonic() >= self._cached_until:
                 unavailable: dict[str, str] = {}
                 siblings = self._siblings
+                request, timeout = GetStoreStatusRequest(), TIMEOUT_SECONDS
                 self._store, self._reason, self._detect, self._gpus = await asyncio.gather(
                     _ask(
-                        "store", unavailable, lambda: siblings.events.GetStoreStatus, GetStoreStatusRequest()
+                        "store", unavailable, call(siblings.events.GetStoreStatus, request, timeout=timeout)
                     ),
-                    _ask(
-                        "reason",
-                        unavailable,
-                        lambda: siblings.reason.GetReasonStatus,
-                        GetReasonStatusRequest(),
-                    ),
-                    _ask(
-                        "detect",
-                        unavailable,
-                        lambda: siblings.detect.GetDetectStatus,
-                        GetDetectStatusRequest(),
-                    ),
-                    _ask("gpus", unavailable, lambda: siblings.detect.ListGpus, ListGpusRequest()),
+                    _ask("reason", unavailable, replicas.reason_status(siblings, timeout)),
+                    _ask("detect", unavailable, replicas.detect_status(siblings, timeout)),
+                    _ask("gpus", unavailable, replicas.list_gpus(siblings, 0, timeout)),
                 )
                 if unavailable.keys() != self._unavailable.keys():
                     log.info("metrics of siblings changed", unavailable=unavailable)
@@ -106,15 +97,10 @@ class SiblingMetrics(Collector):
             yield from _gpus(self._gpus)
 
 
-async def _ask(
-    part: str,
-    unavailable: dict[str, str],
-    method: Callable[[], Callable[..., Awaitable[Response]]],
-    request: object,
-) -> Response | None:
+async def _ask(part: str, unavailable: dict[str, str], asked: Awaitable[Response]) -> Response | None:
     """Returns None, with the reason in `unavailable`, if the sibling is unknown or does not respond."""
     try:
-        return await call(method(), request, timeout=TIMEOUT_SECONDS)
+        return await asked
     except Problem as problem:
         unavailable[part] = problem.message
         return None
@@ -164,19 +150,26 @@ def _detector_servers(detect: GetDetectStatusResponse) -> Metric:
 
 
 def _gpus(response: ListGpusResponse) -> Iterable[Metric]:
+    labels = _gpu_labels(response)
     total = GaugeMetricFamily(
         "lares_gpu_memory_total_bytes", "GPU memory built in.", labels=["index", "name"]
     )
-    for gpu in response.gpus:
+    for gpu, of_gpu in zip(response.gpus, labels, strict=True):
         if gpu.memory_total_bytes:
-            total.add_metric([str(gpu.index), gpu.name], gpu.memory_total_bytes)
+            total.add_metric(of_gpu, gpu.memory_total_bytes)
     yield total
     for name, (field, text) in GPU_VALUES.items():
         family = GaugeMetricFamily(f"lares_gpu_{name}", text, labels=["index", "name"])
-        for gpu in response.gpus:
+        for gpu, of_gpu in zip(response.gpus, labels, strict=True):
             if (value := _value(gpu.now, field)) is not None:
-                family.add_metric([str(gpu.index), gpu.name], value)
+                family.add_metric(of_gpu, value)
         yield family
+
+
+def _gpu_labels(response: ListGpusResponse) -> list[tuple[str, str]]:
+    """The index of each GPU, or its UUID if GPUs of several machines have one index, and its name."""
+    times = Counter(gpu.index for gpu in response.gpus)
+    return [(str(gpu.index) if times[gpu.index] == 1 else gpu.uuid, gpu.name) for gpu in response.gpus]
 
 
 def _value(sample: GpuSample, field: str) -> float | None:

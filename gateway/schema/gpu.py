@@ -7,10 +7,10 @@ from functools import partial
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway import replicas
 from gateway.context import Info
 from gateway.schema.message_fields import message_field, optional_message_field
 from lares.detect.v1 import detect_service_pb2
-from mesh.rpc import call
 
 # As many digits as a 32-bit float holds of a percentage, of degrees or of watts.
 round_sample = partial(round, ndigits=3)
@@ -46,5 +46,4 @@ async def why_no_gpu(info: Info) -> str | None:
 
 
 async def _list_gpus(info: Info, minutes: int) -> detect_service_pb2.ListGpusResponse:
-    request = detect_service_pb2.ListGpusRequest(minutes=minutes)
-    return await call(info.context.siblings.detect.ListGpus, request)
+    return await replicas.list_gpus(info.context.siblings, minutes)

@@ -6,11 +6,11 @@ from enum import Enum
 import strawberry
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway import replicas
 from gateway.context import Info
 from gateway.schema.message_fields import message_field, optional_message_field, to_list
 from lares.reason.v1 import reason_service_pb2
 from mesh.problems import Problem
-from mesh.rpc import call
 
 TIMEOUT_SECONDS = 2.0
 
@@ -61,9 +61,8 @@ class ReasonStatus:
 async def read_reason_status(info: Info) -> ReasonStatus:
     """Returns the state UNREACHABLE if reason_svc itself does not respond. This is no error for the client:
     events wait until it does."""
-    request = reason_service_pb2.GetReasonStatusRequest()
     try:
-        message = await call(info.context.siblings.reason.GetReasonStatus, request, timeout=TIMEOUT_SECONDS)
+        message = await replicas.reason_status(info.context.siblings, TIMEOUT_SECONDS)
     except Problem as problem:
         detail = f"reason_svc does not respond: {problem.message}"
         message = reason_service_pb2.GetReasonStatusResponse(

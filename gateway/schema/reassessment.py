@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import strawberry
 
+from gateway import replicas
 from gateway.context import Info
 from gateway.schema.event import Event
 from lares.reason.v1 import reason_service_pb2
-from lares.reason.v1.reason_service_pb2 import GetReasonStatusRequest, GetReasonStatusResponse
+from lares.reason.v1.reason_service_pb2 import GetReasonStatusResponse
 from lares.store.v1 import event_service_pb2
 from mesh.problems import Invalid, Unavailable
 from mesh.rpc import call
@@ -48,7 +49,7 @@ async def reassess_event(info: Info, input: ReassessEventInput) -> ReassessEvent
     reasoner cannot be asked about it. A request that names neither needs no reasoner now: it waits for
     one."""
     if input.model or input.prompt:
-        reason_status = await call(info.context.siblings.reason.GetReasonStatus, GetReasonStatusRequest())
+        reason_status = await replicas.reason_status(info.context.siblings)
         _check(reason_status, input.model or "", input.prompt or "")
     request = event_service_pb2.ReassessEventRequest(
         event_id=input.event_id,

@@ -7,6 +7,7 @@ import strawberry
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway import replicas
 from gateway.context import Info
 from gateway.schema.camera import Camera, list_doubtful_cameras
 from gateway.schema.gpu import Gpu, list_gpus, why_no_gpu
@@ -164,12 +165,8 @@ class Status:
 
 async def read_status(info: Info) -> Status:
     siblings = info.context.siblings
-    ingest = IngestStatus(
-        message=await call(siblings.ingest.GetIngestStatus, ingest_service_pb2.GetIngestStatusRequest())
-    )
-    detect = DetectStatus(
-        message=await call(siblings.detect.GetDetectStatus, detect_service_pb2.GetDetectStatusRequest())
-    )
+    ingest = IngestStatus(message=await replicas.ingest_status(siblings))
+    detect = DetectStatus(message=await replicas.detect_status(siblings))
     store = StoreStatus(
         message=await call(siblings.events.GetStoreStatus, event_service_pb2.GetStoreStatusRequest())
     )

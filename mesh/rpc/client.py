@@ -18,11 +18,14 @@ from mesh.rpc.protocol import (
 )
 from mesh.rpc.renewed_channel import Credentials, RenewedChannel
 from mesh.rpc.service_config import service_config
+from mesh.rpc.targets import addresses_of
 from mesh.security import current_caller
 from mesh.telemetry.spans import call_span
 from mesh.telemetry.trace_context import outgoing_headers
 
 Response = TypeVar("Response")
+
+NAME_IN_CERTIFICATE = "grpc.ssl_target_name_override"
 
 
 class Channels:
@@ -39,22 +42,44 @@ class Channels:
         without, there is no TLS."""
         self._local, self._peers, self._credentials = local, peers, credentials
         self._open: dict[str, grpc.aio.Channel] = {}
+        # Of single replicas, by service and target.
+        self._replicas: dict[str, dict[str, grpc.aio.Channel]] = {}
 
     def to(self, service: str) -> grpc.aio.Channel:
         """The channel to a service. Raises Invalid NO_PEER if the settings have no address of it."""
         if service in self._local:
             return self._local[service]
+        if service not in self._open:
+            target = self._target(service)
+            options = [*CHANNEL_OPTIONS, ("grpc.service_config", service_config(service))]
+            if "," in target:  # gRPC looks for one name in the certificates of all these addresses
+                options.append((NAME_IN_CERTIFICATE, f"lares-{service}"))
+            self._open[service] = self._channel(target, options)
+        return self._open[service]
+
+    def _target(self, service: str) -> str:
         target = self._peers.get(service)
         if not target:
             raise Invalid(
                 f"LARES_PEERS must contain the address of {service}: {service}=host:port", "NO_PEER"
             )
-        if service not in self._open:
-            options = [*CHANNEL_OPTIONS, ("grpc.service_config", service_config(service))]
-            if "," in target:  # gRPC looks for one name in the certificates of all these addresses
-                options.append(("grpc.ssl_target_name_override", f"lares-{service}"))
-            self._open[service] = self._channel(target, options)
-        return self._open[service]
+        return target
+
+    async def replicas(self, service: str) -> list[grpc.aio.Channel]:
+        """A channel to each replica of a service, as their names say now; those of others are closed. Raises
+        Invalid NO_PEER."""
+        if service in self._local:
+            return [self._local[service]]
+        known, found = self._replicas.setdefault(service, {}), await addresses_of(self._target(service))
+        for target, name in found.items():
+            if target not in known:
+                options: list[tuple[str, Any]] = [*CHANNEL_OPTIONS]
+                if name or len(found) > 1:
+                    options.append((NAME_IN_CERTIFICATE, name or f"lares-{service}"))
+                known[target] = self._channel(target, options)
+        for target in known.keys() - found.keys():
+            await known.pop(target).close(grace=1.0)
+        return [known[target] for target in found]
 
     def _channel(self, target: str, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
         if self._credentials is None:
@@ -64,7 +89,8 @@ class Channels:
         )
 
     async def close(self) -> None:
-        for channel in {*self._local.values(), *self._open.values()}:
+        single = (channel for known in self._replicas.values() for channel in known.values())
+        for channel in {*self._local.values(), *self._open.values(), *single}:
             await channel.close(grace=1.0)
 
 

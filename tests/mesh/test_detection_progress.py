@@ -86,7 +86,7 @@ async def read(topic: FakeTopic, addresses: dict[str, str]) -> list[tuple[int, i
     """By partition, what is detected and what is published."""
     channels = Channels({}, addresses)
     try:
-        found = await DetectionProgress(topic, channels.to).read()
+        found = await DetectionProgress(topic, channels.to("store"), channels.replicas).read()
     finally:
         await channels.close()
     assert [progress.end for progress in found.values()] == [END] * 4
