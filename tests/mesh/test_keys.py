@@ -257,3 +257,22 @@ async def test_a_kill_at_any_line_leaves_a_key_that_the_next_start_completes(
     printed, _ = await process.communicate()
     assert process.returncode == 0
     assert int(printed) > 40
+
+
+async def test_replicas_leave_the_admin_key_of_each_other_alone(database: Database, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.key", tmp_path / "second.key"
+    await asyncio.gather(*(ensure_admin_key(database, file, alone=False) for file in (first, second)))
+    (made,) = [file for file in (first, second) if file.exists()]
+    secret = made.read_text()
+    for file in (second, first):
+        await ensure_admin_key(database, file, alone=False)
+    assert [file for file in (first, second) if file.exists()] == [made]
+    assert made.read_text() == secret
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM api_keys") == 1
+        await connection.execute("UPDATE api_keys SET revoked_at = now()")
+    # One that was revoked helps nobody, so whoever starts next makes another one.
+    other = second if made is first else first
+    await ensure_admin_key(database, other, alone=False)
+    with calling_as(OPERATOR):
+        assert await ApiKeys(database, lambda: NOON).verify(digest(other.read_text().strip()))

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -14,6 +16,8 @@ from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from mesh.problems import Conflict, Problem, Unavailable
 from mesh.rpc import Channels, GrpcServer, call, stream
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.rpc.replicas import ask_each
+from mesh.rpc.targets import addresses_of
 from mesh.security import Door
 from tests.support.certificates import write_certificate
 from tests.support.waiting import until, until_async
@@ -70,7 +74,9 @@ class Replicas:
         self._stack, self._folder = stack, folder
         self.all: list[Replica] = []
 
-    async def start(self, credentials: grpc.ServerCredentials | None = None) -> Replica:
+    async def start(
+        self, address: str = "127.0.0.1:0", credentials: grpc.ServerCredentials | None = None
+    ) -> Replica:
         server, servicer = GrpcServer(CallInterceptor), Events()  # type: ignore[abstract]
         server.add(
             events_rpc.add_EventServiceServicer_to_server,
@@ -78,7 +84,7 @@ class Replicas:
             "lares.store.v1.EventService",
             needs=["postgres"],
         )
-        address = await server.listen("127.0.0.1:0", credentials, door=Door.SIBLINGS)
+        address = await server.listen(address, credentials, door=Door.SIBLINGS)
         await server.start()
         self._stack.push_async_callback(server.stop, 0)
         self.all.append(Replica(server, servicer, address))
@@ -232,7 +238,86 @@ async def test_several_addresses_share_the_name_of_their_service_in_certificates
     trusting = grpc.ssl_channel_credentials(files["tls_ca"])
     async with AsyncExitStack() as stack:
         replicas = Replicas(stack, tmp_path)
-        await replicas.start(server)
-        await replicas.start(server)
+        await replicas.start(credentials=server)
+        await replicas.start(credentials=server)
         client = replicas.client(credentials=trusting)
         await until_both(replicas, client)
+
+
+async def test_each_replica_can_be_asked(replicas: Replicas) -> None:
+    target = "ipv4:" + ",".join(replica.address for replica in replicas.all)
+    channels = Channels({}, {"store": target})
+    try:
+        for _ in range(3):
+            found = await channels.replicas("store")
+            assert len(found) == 2
+            await ask_each(
+                found,
+                lambda channel: events_rpc.EventServiceStub(channel).GetStoreStatus,
+                events.GetStoreStatusRequest(),
+                timeout=90,
+            )
+        assert replicas.calls == [3, 3]
+    finally:
+        await channels.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("ipv4:10.0.0.1:1,10.0.0.2:2", {"ipv4:10.0.0.1:1": "", "ipv4:10.0.0.2:2": ""}),
+        ("ipv6:[::1]:1", {"ipv6:[::1]:1": ""}),
+        ("dns:///127.0.0.1:5", {"ipv4:127.0.0.1:5": ""}),
+        ("unix:/run/a", {"unix:/run/a": ""}),
+        ("dns://10.0.0.10/store:5", {"dns://10.0.0.10/store:5": ""}),
+        ("dns:///nowhere.invalid:5", {"dns:///nowhere.invalid:5": ""}),
+    ],
+)
+async def test_the_replicas_behind_a_target(target: str, expected: dict[str, str]) -> None:
+    assert await addresses_of(target) == expected
+
+
+async def test_a_name_that_stands_for_replicas_is_the_name_in_their_certificates() -> None:
+    found = await addresses_of("dns:///localhost:5")
+    assert found["ipv4:127.0.0.1:5"] == "localhost"
+
+
+class NameServer(asyncio.DatagramProtocol):
+    """Answers every question for an IPv4 address with `addresses`, and others with none."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        self.addresses = addresses
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        end = data.index(b"\0", 12) + 5
+        question, kind = data[12:end], int.from_bytes(data[end - 4 : end - 2])
+        found = self.addresses if kind == 1 else []
+        records = b"".join(
+            b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04" + ip_address(address).packed for address in found
+        )
+        header = data[:2] + b"\x81\x80\0\x01" + len(found).to_bytes(2) + b"\0\0\0\0"
+        self.transport.sendto(header + question + records, addr)
+
+
+async def test_a_new_replica_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a connection has reached its age, the client looks the name up again."""
+    monkeypatch.setattr("mesh.rpc.server.CONNECTION_SECONDS", 1)
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        replicas = Replicas(stack, tmp_path)
+        first = await replicas.start()
+        port = first.address.rpartition(":")[2]
+        await replicas.start(f"127.0.0.2:{port}")
+        transport, names = await loop.create_datagram_endpoint(
+            lambda: NameServer(["127.0.0.1"]), ("127.0.0.1", 0)
+        )
+        stack.callback(transport.close)
+        server = transport.get_extra_info("sockname")
+        client = replicas.client(f"dns://127.0.0.1:{server[1]}/store.lares.test:{port}")
+        await ask(client, 10)
+        assert replicas.calls == [10, 0]
+        names.addresses.append("127.0.0.2")
+        await until_both(replicas, client)  # without an error
