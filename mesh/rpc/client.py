@@ -77,9 +77,11 @@ class Channels:
                 if name or len(found) > 1:
                     options.append((NAME_IN_CERTIFICATE, name or f"lares-{service}"))
                 known[target] = self._channel(target, options)
-        for target in known.keys() - found.keys():
-            await known.pop(target).close(grace=1.0)
-        return [known[target] for target in found]
+        gone = [known.pop(target) for target in known.keys() - found.keys()]
+        channels = [known[target] for target in found]
+        for channel in gone:
+            await channel.close(grace=1.0)
+        return channels
 
     def _channel(self, target: str, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
         if self._credentials is None:

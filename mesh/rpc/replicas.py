@@ -22,8 +22,8 @@ async def ask_each(
     *,
     timeout: float,
 ) -> list[Response]:
-    """The answers of the replicas that answer within `timeout` seconds. Raises the Problem of the first one if
-    none does."""
+    """The answers of the replicas that answer within `timeout` seconds. Raises the first Problem if none
+    does."""
     asked = (call(method(channel), request, timeout=timeout) for channel in channels)
     answers = await asyncio.gather(*asked, return_exceptions=True)
     failures = [answer for answer in answers if isinstance(answer, BaseException)]

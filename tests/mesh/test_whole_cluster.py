@@ -11,8 +11,8 @@ import httpx
 import pytest
 import websockets
 
-from tests.faults.outcome import EVENTS, MEDIA, pages
-from tests.faults.scenario import Drop, clips
+from tests.kills.outcome import EVENTS, MEDIA, pages
+from tests.kills.scenario import Drop, clips
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.lares import Lares, Refused, running_lares
 from tests.support.parts import fresh_database, running_kafka
