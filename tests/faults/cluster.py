@@ -18,9 +18,9 @@ import httpx
 
 from tests.faults.kafka_cluster import KafkaCluster
 from tests.faults.link import Address, Link
+from tests.faults.models import Models, running_models
+from tests.faults.parts import PostgresServer, S3Part, Server, running_postgres_server
 from tests.faults.ports import Ports
-from tests.faults.postgres_server import PostgresServer, running_postgres_server
-from tests.faults.server_process import ServerProcess
 from tests.faults.service_process import STUB, SWITCHES
 from tests.faults.services import ProcessHost, ServiceProcess
 from tests.support.certificates import write_certificate
@@ -37,23 +37,23 @@ PEERS = {
     "gateway": ("store", "ingest", "detect", "reason"),
 }
 USERS_OF_BLOBS = ("ingest", "detect", "store", "gateway")
+USERS_OF_MODELS = {"triton": ("detect",), "llama": ("reason",)}
 # A folder is watched by one ingest_svc.
 ONLY_ONE = ("ingest",)
 SESSION_SECONDS = 3.0
 BUCKET = "lares"
 
-Server = ServerProcess | PostgresServer | S3Server
-
 
 @dataclass(frozen=True)
 class Layout:
-    """How a cluster is built. `blobs` is `s3` or `file`, a folder that all share as by NFS; `stub`: whether
-    detect_svc has the stub detector. `settings` are for all services."""
+    """How a cluster is built. `blobs` is `s3` or `file`, a folder that all share as by NFS; `detector` is
+    `stub` or `triton`, `reasoner` is `rules` or `llama`. `settings` are for all services."""
 
     replicas: int = 2
     brokers: int = 1
     blobs: str = "s3"
-    stub: bool = True
+    detector: str = "stub"
+    reasoner: str = "rules"
     settings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -84,7 +84,8 @@ class Cluster:
     ) -> None:
         self.layout, self.folder, self.kafka, self.postgres = layout, folder, kafka, postgres
         self._free = free
-        self.s3: S3Server | None = None
+        self.s3: S3Part | None = None
+        self.models = Models()
         self.home = folder / "parts"
         self.services = {
             f"{target}-{number}": ServiceProcess(host, target, number, folder)
@@ -155,8 +156,9 @@ class Cluster:
     def servers(self) -> dict[str, Server]:
         found: dict[str, Server] = {broker.name: broker for broker in self.kafka.brokers}
         found["postgres"] = self.postgres
-        if self.s3:
-            found["s3"] = self.s3
+        for part in (self.s3, self.models.triton, self.models.llama):
+            if part:
+                found[part.name] = part
         return found
 
     def running(self, *targets: str) -> list[ServiceProcess]:
@@ -183,11 +185,14 @@ class Cluster:
 
     async def start(self, stack: AsyncExitStack) -> None:
         if self.layout.blobs == "s3":
-            self.s3 = S3Server(self.folder / "s3", self._free.take(4))
-            self.s3.start()
-            stack.callback(self.s3.kill)
-            await asyncio.to_thread(self.s3.until_open)
-            await asyncio.to_thread(self.s3.s3.make_bucket, BUCKET)
+            self.s3 = S3Part(S3Server(self.folder / "s3", self._free.take(4)))
+            await self.s3.start()
+            stack.push_async_callback(self.s3.kill)
+            await self.s3.ready()
+            await asyncio.to_thread(self.s3.server.s3.make_bucket, BUCKET)
+        layout, port = self.layout, self._free.one()
+        running = running_models(self.folder / "models", layout.detector, layout.reasoner, port)
+        self.models = await stack.enter_async_context(running)
         for service in self.services.values():
             ports = self._free.take(3)
             for door, port in zip(("gateway", "grpc", "mesh"), ports, strict=True):
@@ -220,9 +225,14 @@ class Cluster:
             links[peer] = Link(f"{service.name} - {peer}", partial(self._replicas_of, peer), free.one())
         if service.target == "store":
             links["postgres"] = Link(f"{service.name} - postgres", lambda: [self.postgres.socket], free.one())
+        fixed = {}
         if self.s3 and service.target in USERS_OF_BLOBS:
-            port = self.s3.port
-            links["s3"] = Link(f"{service.name} - s3", lambda: [("127.0.0.1", port)], free.one())
+            fixed["s3"] = ("127.0.0.1", self.s3.server.port)
+        for model, address in self.models.addresses.items():
+            if service.target in USERS_OF_MODELS[model]:
+                fixed[model] = address
+        for part, address in fixed.items():
+            links[part] = Link(f"{service.name} - {part}", partial(_only, address), free.one())
         for link in links.values():
             await link.listen()
 
@@ -237,7 +247,8 @@ class Cluster:
         links = self.links[service.name]
         blobs = f"file://{self.folder}/blobs"
         if self.s3 and "s3" in links:
-            blobs = self.s3.s3.url(BUCKET).replace(f":{self.s3.port}&", f":{links['s3'].port}&")
+            server = self.s3.server
+            blobs = server.s3.url(BUCKET).replace(f":{server.port}&", f":{links['s3'].port}&")
         own = {
             "LARES_HOME": str(service.home),
             "LARES_CACHE": str(self.folder / f"{service.name}.cache"),
@@ -253,15 +264,20 @@ class Cluster:
         }
         if "postgres" in links:
             own["LARES_DATABASE_URL"] = self.postgres.url_at(links["postgres"].address)
-        if self.layout.stub:
+        if self.layout.detector == "stub":
             own[STUB] = "stub"
         certificates = {f"LARES_{name.upper()}": str(path) for name, path in self._certificates.items()}
-        return own | certificates | self.layout.settings
+        models = self.models.settings({part: link.address for part, link in links.items()})
+        return own | certificates | models | self.layout.settings
 
     async def close(self) -> None:
         await self._client.aclose()
         for link in self.all_links():
             await link.close()
+
+
+def _only(address: Address) -> list[Address]:
+    return [address]
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ from typing import Any
 import asyncpg
 import grpc
 
+from tests.faults.cluster import Layout
 from tests.faults.load import Batch, Item
+from tests.faults.models import running_models
+from tests.faults.ports import Ports
 from tests.faults.sending import Sender
 from tests.faults.service_process import STUB
 from tests.kills.outcome import Outcome, read_outcome
@@ -20,6 +23,9 @@ from tests.support.kept import detection_ids, read_kept
 from tests.support.lares import Lares
 from tests.support.readable_lares import ReadableLares
 
+# A language model has assessed everything by then.
+IDLE_SECONDS = 900.0
+
 
 @dataclass(frozen=True)
 class PartOutcome:
@@ -27,6 +33,18 @@ class PartOutcome:
 
     outcome: Outcome
     kept: dict[str, set[str]]
+
+    def without_judgements(self) -> "PartOutcome":
+        """Without what a language model says, which differs from run to run: only what it has assessed."""
+        events = {}
+        for id, event in self.outcome.events.items():
+            assessment = event["assessment"] and {"evidenceDigest": event["assessment"]["evidenceDigest"]}
+            history = [
+                {"evidenceDigest": one["evidenceDigest"], "model": one["model"]}
+                for one in event["assessments"]
+            ]
+            events[id] = event | {"assessment": assessment, "assessments": history, "lastFailure": None}
+        return replace(self, outcome=replace(self.outcome, events=events))
 
     def differences(self, other: "PartOutcome") -> list[str]:
         """A line for each entry in which the other differs.
@@ -76,10 +94,18 @@ class _Whole:
 
 
 async def golden_outcome(
-    home: Path, batches: Sequence[Batch], settings: dict[str, str], *, stub: bool
+    home: Path, batches: Sequence[Batch], layout: Layout, settings: dict[str, str]
 ) -> PartOutcome:
     """Sends the same load to `lares up`, with its own PostgreSQL and Kafka, and no fault."""
-    lares = Lares(home, settings | ({STUB: "stub"} if stub else {}), program="tests.faults.service_process")
+    models = running_models(home.with_name("golden-models"), layout.detector, layout.reasoner, Ports().one())
+    async with models as running:
+        own = {STUB: "stub"} if layout.detector == "stub" else {}
+        own |= running.settings_without_links()
+        lares = Lares(home, settings | own, program="tests.faults.service_process")
+        return await _outcome_of(lares, batches)
+
+
+async def _outcome_of(lares: Lares, batches: Sequence[Batch]) -> PartOutcome:
     lares.start()
     try:
         await lares.ready()
@@ -97,7 +123,7 @@ async def golden_outcome(
             await asyncio.gather(*sending)
         finally:
             await sender.close()
-        await lares.idle()
+        await lares.idle(IDLE_SECONDS)
         return await read_part(lares)
     finally:
         await lares.close()

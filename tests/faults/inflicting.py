@@ -14,12 +14,12 @@ from aiokafka import AIOKafkaProducer
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.topics import ASSESSED, DETECTED, INGESTED, REJECTED, RENDERED
 from tests.faults.boundaries import BOUNDARIES, claim_file
-from tests.faults.cluster import Cluster, Server
+from tests.faults.cluster import Cluster
+from tests.faults.parts import Server
 from tests.faults.plan import BOUNDARY, Fault
 from tests.faults.services import ServiceProcess
 from tests.faults.subscribers import Subscriber
 from tests.faults.switches import CLOCK_READS, CLOCK_SHIFT, DISK_FULL, DISK_REFUSED
-from tests.support.s3 import S3Server
 from tests.support.waiting import until
 
 # How long to wait for the proof that a fault fired.
@@ -64,16 +64,12 @@ async def kill_service(fault: Fault, scene: Scene) -> str:
 async def kill_server(fault: Fault, scene: Scene) -> str:
     server = scene.cluster.servers[fault.target]
     pid = server.pid
-    if isinstance(server, S3Server):
-        await asyncio.to_thread(server.kill)
-    else:
-        await server.kill()
+    await server.kill()
     return await _start_again(server, pid, fault.seconds)
 
 
 async def restart_server(fault: Fault, scene: Scene) -> str:
     server = scene.cluster.servers[fault.target]
-    assert not isinstance(server, S3Server)  # it knows no other end
     pid = server.pid
     await server.stop()
     return await _start_again(server, pid, fault.seconds)
@@ -83,12 +79,8 @@ async def _start_again(server: Server, pid: int, seconds: float) -> str:
     assert pid
     assert server.pid != pid
     await asyncio.sleep(seconds)
-    if isinstance(server, S3Server):
-        server.start()
-        await asyncio.to_thread(server.until_open)
-    else:
-        await server.start()
-        await server.ready()
+    await server.start()
+    await server.ready()
     return f"process {pid} ended; {server.pid} runs"
 
 
@@ -125,7 +117,7 @@ async def pause(fault: Fault, scene: Scene) -> str:
     pid = found.pid
     process = psutil.Process(pid)
     processes = [process]
-    if fault.target == "postgres":  # its connections are processes of their own
+    if fault.target in scene.cluster.servers:  # PostgreSQL's connections are processes of their own
         processes += process.children(recursive=True)
     for each in processes:
         each.suspend()

@@ -96,9 +96,10 @@ class Batch:
 
 
 class Load:
-    """Makes the batches of a part, one for each round. `folder` is where the clips are made."""
+    """Makes the batches of a part, one for each round. `folder` is where the clips are made, and `partitions`
+    how many of the log have a camera: fewer make less work."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, partitions: int = CAMERA_PARTITIONS) -> None:
         self._chance = random.Random(f"load {seed}")
         self._samples = small_photos()
         self._clips = [
@@ -111,7 +112,7 @@ class Load:
             for number in range(CLIPS)
         ]
         names = _one_camera_for_each_partition()
-        self._early_cameras, self._probe_cameras = next(names), next(names)
+        self._early_cameras, self._probe_cameras = next(names)[:partitions], next(names)[:partitions]
         self._at: dict[str, float] = {}
         self._serials = count(1)
         self._rounds = 0

@@ -28,6 +28,8 @@ BOUNDARY = "boundary"
 OF_ONE_STORE = 3
 # How many rounds have a second fault at the same time.
 OVERLAP = 0.4
+MODELS = ("triton", "llama")
+NO_ORDERLY_END = ("s3", "triton")
 PAUSED_SECONDS = SESSION_SECONDS + 1.0
 CLOCK_JUMPS = (-1800, -90, -5, 5, 90, 1800)
 
@@ -103,7 +105,9 @@ class Plan:
         if name == "kill a service":
             return Fault(name, self._service(), delay)
         if name in ("kill a server", "restart a server"):
-            return Fault(name, self._server("s3" if name == "restart a server" else ""), delay, seconds / 3)
+            return Fault(
+                name, self._server(NO_ORDERLY_END if name == "restart a server" else ()), delay, seconds / 3
+            )
         if name == "partition":
             return Fault(name, self._link(), delay, seconds, chance.choice(("refusing", "silent")))
         if name == "clock jump":
@@ -125,11 +129,11 @@ class Plan:
         )
         return f"{target}-{number}"
 
-    def _server(self, besides: str = "") -> str:
+    def _server(self, besides: Sequence[str] = ()) -> str:
         names = [*(f"kafka-{number + 1}" for number in range(self._layout.brokers)), "postgres"]
-        if self._layout.blobs == "s3":
-            names.append("s3")
-        return self._chance.choice([name for name in names if name != besides])
+        names += ["s3"] if self._layout.blobs == "s3" else []
+        names += [model for model in (self._layout.detector, self._layout.reasoner) if model in MODELS]
+        return self._chance.choice([name for name in names if name not in besides])
 
     def _writer(self) -> str:
         """A service that writes photos to its disk: detect_svc has copies of those in a bucket."""
@@ -148,6 +152,8 @@ class Plan:
         far += ["store"] if "store" in PEERS[target] and target != "gateway" else []
         far += ["postgres"] * 3 if target == "store" else []
         far += ["s3"] * 2 if self._layout.blobs == "s3" and target in ("ingest", "detect") else []
+        far += ["triton"] * 3 if self._layout.detector == "triton" and target == "detect" else []
+        far += ["llama"] * 3 if self._layout.reasoner == "llama" and target == "reason" else []
         return f"{near} - {self._chance.choice(far)}"
 
     def _boundary(self, name: str) -> Boundary:

@@ -69,8 +69,6 @@ class S3:
 class S3Server:
     """A server on its own folder and ports, which can be killed and started again."""
 
-    name = "s3"
-
     def __init__(self, folder: Path, ports: Sequence[int] = ()) -> None:
         """`ports` are four, whose gRPC ports must be free, too; by default any such."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -147,8 +147,9 @@ def _add(
 class Triton:
     """One server on a fixed port of 127.0.0.1. Its process can be killed and started again."""
 
-    def __init__(self, repository: Path, scratch: Path, arguments: Sequence[str] = ()) -> None:
-        (self.port,) = free_ports(1)
+    def __init__(self, repository: Path, scratch: Path, arguments: Sequence[str] = (), port: int = 0) -> None:
+        """`port` 0 means any."""
+        self.port = port or free_ports(1)[0]
         self.address = f"127.0.0.1:{self.port}"
         self.log = scratch / f"triton-{self.port}.log"
         self._repository, self._arguments = repository, arguments
@@ -200,7 +201,12 @@ class Triton:
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return bool(self.pid)
+
+    @property
+    def pid(self) -> int:
+        """Of the server that runs now, or 0."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
