@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,14 @@ class ServiceProcess:
         self.wanted = False
         self.ended: list[tuple[float, int]] = []
         self._host = host
-        self._read = 0
+        # Where the log of the process that runs now begins, and the pid of the last one that was ready.
+        self._begins, self._ready_pid = 0, 0
 
     async def start(self) -> None:
         """Returns as soon as it runs."""
         self.wanted = True
         self.log.touch()
-        self._read = self.log.stat().st_size
+        self._begins = self.log.stat().st_size
         await self._host.start(self)
 
     async def up(self) -> None:
@@ -56,12 +57,12 @@ class ServiceProcess:
 
     def is_up(self) -> bool:
         """Whether the process that runs now has become ready."""
-        return bool(self.pid) and "Lares is ready" in self.since_start()
-
-    def since_start(self) -> str:
-        with self.log.open("rb") as log:
-            log.seek(self._read)
-            return log.read().decode(errors="replace")
+        if self.pid and self._ready_pid != self.pid:
+            with self.log.open("rb") as log:
+                log.seek(self._begins)
+                if b"Lares is ready" in log.read():
+                    self._ready_pid = self.pid
+        return bool(self.pid) and self._ready_pid == self.pid
 
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -94,7 +95,8 @@ class ProcessHost:
         self._preload = preload
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._starting: list[asyncio.Future[int]] = []
+        # In the order of their requests, each with what waits for its start.
+        self._starting: deque[tuple[ServiceProcess, asyncio.Future[None]]] = deque()
         self._by_pid: dict[int, ServiceProcess] = {}
         self._restarts = set[asyncio.Task[None]]()
 
@@ -122,11 +124,10 @@ class ProcessHost:
             "arguments": ["up", "--target", service.target],
             "log": str(service.log),
         }
-        starting = asyncio.get_running_loop().create_future()
-        self._starting.append(starting)
+        started = asyncio.get_running_loop().create_future()
+        self._starting.append((service, started))
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        service.pid = await starting
-        self._by_pid[service.pid] = service
+        await started
 
     async def close(self) -> None:
         """Ends all processes."""
@@ -144,17 +145,16 @@ class ProcessHost:
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        early: dict[int, int] = {}
         async for line in process.stdout:
             message: dict[str, Any] = json.loads(line)
             if "started" in message:
-                self._starting.pop(0).set_result(message["started"])
-                await asyncio.sleep(0)  # `start` notes it
-                await asyncio.sleep(0)
+                service, started = self._starting.popleft()
+                service.pid = message["started"]
+                self._by_pid[service.pid] = service
+                if not started.done():
+                    started.set_result(None)
             else:
-                early[message["ended"]] = message["status"]
-            for pid in early.keys() & self._by_pid.keys():
-                self._ended(self._by_pid.pop(pid), early.pop(pid))
+                self._ended(self._by_pid.pop(message["ended"]), message["status"])
 
     def _ended(self, service: ServiceProcess, status: int) -> None:
         service.pid = 0
@@ -173,7 +173,3 @@ class ProcessHost:
 def clean_environment() -> dict[str, str]:
     """This process's environment without settings of Lares."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("LARES_", "FAULTS_"))}
-
-
-def as_environment(settings: Mapping[str, object]) -> dict[str, str]:
-    return {name: str(value) for name, value in settings.items()}
