@@ -39,6 +39,7 @@ class OffsetStore(Protocol):
         ...
 
     async def save(self, topic: str, topic_id: str, positions: Mapping[int, int]) -> None:
-        """Stores the next offsets of records that are done, by partition. Does nothing if the offsets are
-        stored in the same transaction as the effects of the records. Raises Unavailable."""
+        """Stores the next offsets of records that are done, by partition. Where the offsets are stored in the
+        same transaction as the effects of the records, that concerns records without an effect. Raises
+        Unavailable."""
         ...

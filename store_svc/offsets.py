@@ -119,7 +119,21 @@ class Offsets:
         return found
 
     async def save(self, topic: str, topic_id: str, positions: Mapping[int, int]) -> None:
-        """Does nothing: `advance` has moved the offsets with the effects of the records."""
+        """Moves offsets past records without any effect: those that cannot be decoded, or are for another
+        service. All others `advance` has moved, with their effects. Without this, one at the end of a
+        partition would count as unread in every process that does not read that partition itself."""
+        passed = []
+        for partition, position in positions.items():
+            known = self._known.get((topic, partition), 0)
+            if position > known:
+                passed.append(Move(partition, known, position))
+        if not passed:
+            return
+        try:
+            await self._database.transaction(lambda c: self.advance(c, topic, topic_id, passed))
+        except OffsetsMoved:
+            return  # another process has the partition now, or a batch is being recorded
+        self.committed(topic, passed)
 
     async def advance(self, connection: Connection, topic: str, topic_id: str, moves: Sequence[Move]) -> None:
         """Moves the offsets in the caller's transaction. Raises OffsetsMoved if one is not as remembered."""

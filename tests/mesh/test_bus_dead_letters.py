@@ -3,21 +3,12 @@
 import asyncio
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 
 from mesh.bus import Bus
 from mesh.bus.address import KafkaAddress
 from mesh.topics import dead_letters
-from tests.support.records import media, media_topic, no_lag, numbers, raw, receive, unique
-
-
-async def write_raw(url: str, topic: str, value: bytes, key: bytes, at_ms: int | None = None) -> None:
-    producer = AIOKafkaProducer(**KafkaAddress.parse(url).options("raw"))
-    await producer.start()
-    try:
-        await producer.send_and_wait(topic, value, key, timestamp_ms=at_ms)
-    finally:
-        await producer.stop()
+from tests.support.records import media, media_topic, no_lag, numbers, raw, receive, unique, write_raw
 
 
 async def test_undecodable_bytes_go_to_the_dead_letters_and_later_records_are_delivered(

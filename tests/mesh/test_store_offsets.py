@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from lares.detect.v1.events_pb2 import MediaDetected
+from mesh.bus import Bus
 from mesh.problems import Conflict
 from store_svc.offsets import Move, Offsets, OffsetsMoved, moves
 from tests.support.facts import deliveries, detected, found, opened_by
 from tests.support.recorded import FakeStream, Recorded, open_recorded, sequences
+from tests.support.records import media_topic, unique, write_raw
+from tests.support.waiting import until_async
 
 TOPIC = "detect.detections.v1"
 
@@ -80,6 +83,43 @@ class TestOffsets:
         with pytest.raises(OffsetsMoved):
             await advance(store, store.offsets, Move(0, 10, 15))
         assert await load(store.offsets, 0) == {0: 20}
+
+
+class TestRecordsWithoutEffect:
+    """Those that cannot be decoded, or are for another service: no transaction moves the offset past them."""
+
+    async def test_at_the_end_of_a_partition_are_passed(self, store: Recorded) -> None:
+        await advance(store, store.offsets, Move(0, 0, 3))
+        await store.offsets.save(TOPIC, "topic-1", {0: 4, 1: 1, 2: 0})
+        assert await load(store.offsets, 0, 1, 2) == {0: 4, 1: 1}
+        await advance(store, store.offsets, Move(0, 4, 6), Move(1, 1, 2))
+        assert await load(store.offsets, 0, 1) == {0: 6, 1: 2}
+
+    async def test_move_nothing_back(self, store: Recorded) -> None:
+        await advance(store, store.offsets, Move(0, 0, 9))
+        await store.offsets.save(TOPIC, "topic-1", {0: 7})
+        assert await load(store.offsets, 0) == {0: 9}
+
+    async def test_are_left_to_the_process_that_has_the_partition_now(self, store: Recorded) -> None:
+        other = Offsets(store.database, "store_svc")
+        await advance(store, store.offsets, Move(0, 0, 3), Move(1, 0, 3))
+        await load(other, 0, 1)
+        await advance(store, other, Move(0, 3, 7))
+        await store.offsets.save(TOPIC, "topic-1", {0: 4, 1: 4})
+        assert await load(store.offsets, 0, 1) == {0: 7, 1: 3}
+
+    async def test_do_not_count_as_lag_for_a_store_that_does_not_read_the_partition(
+        self, bus: Bus, kafka_url: str, store: Recorded
+    ) -> None:
+        """Otherwise it would never have read all facts: it would lease no jobs and close no events."""
+        topic, service = await media_topic(bus, partitions=1), unique("svc")
+        await bus.create_topics([], [service])
+        await write_raw(kafka_url, topic.name, b"\xff\xffnot protobuf", b"cam")
+        elsewhere = Offsets(store.database, service)
+        async with bus.consume(topic, service, offsets=Offsets(store.database, service)):
+            topic_id = await bus.topic_id(topic)
+            await until_async(lambda: elsewhere.load(topic.name, topic_id, [0]))
+        assert await elsewhere.load(topic.name, topic_id, [0]) == {0: 1}
 
 
 def test_moves_tell_first_and_next_by_partition() -> None:

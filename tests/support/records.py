@@ -5,8 +5,11 @@ import time
 from collections.abc import Collection, Mapping
 from uuid import uuid4
 
+from aiokafka import AIOKafkaProducer
+
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from mesh.bus import Bus, Delivery, Stream
+from mesh.bus.address import KafkaAddress
 from mesh.problems import Conflict, Unavailable
 from mesh.topics import Topic
 
@@ -36,6 +39,16 @@ def media(camera: str, number: int) -> MediaIngested:
     message.media.camera_id = camera
     message.media.size_bytes = number
     return message
+
+
+async def write_raw(url: str, topic: str, value: bytes, key: bytes, at_ms: int | None = None) -> None:
+    """Writes a record that need not be a message."""
+    producer = AIOKafkaProducer(**KafkaAddress.parse(url).options("raw"))
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, value, key, timestamp_ms=at_ms)
+    finally:
+        await producer.stop()
 
 
 def numbers(deliveries: list[Delivery[MediaIngested]]) -> list[int]:
