@@ -121,6 +121,9 @@ class KafkaCluster:
             "offsets.topic.replication.factor": str(brokers),
             "min.insync.replicas": str(1 if brokers == 1 else 2),
             "replica.lag.time.max.ms": "3000",
+            # A broker that is back leads its partitions again soon: clients would have nothing to say to it.
+            "leader.imbalance.check.interval.seconds": "3",
+            "leader.imbalance.per.broker.percentage": "0",
         }
         self._properties(number).write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 

@@ -174,8 +174,9 @@ class _Part:
 
     async def end(self) -> PartOutcome:
         """Waits until nothing is left to do, and checks all that needs no other run."""
+        began = time.monotonic()
         await self._idle()
-        head = 0
+        print(f"nothing left to do {time.monotonic() - began:.1f} s after the last round", flush=True)
         async with self._cluster.database() as connection:
             head = int(await connection.fetchval("SELECT COALESCE(max(sequence), 0) FROM feed"))
             self._result.wrong += await _left_in(connection)
