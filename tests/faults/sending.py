@@ -24,7 +24,7 @@ from lares.store.v1.rendition_service_pb2_grpc import RenditionServiceStub
 from tests.faults.load import Item
 
 CHUNK_BYTES = 2**14
-POLL_SECONDS = 0.05
+POLL_SECONDS, LOOK_SECONDS = 0.05, 10.0
 CALL_SECONDS = 15.0
 PAUSE_SECONDS = 0.2
 
@@ -141,7 +141,8 @@ class Sender:
             try:
                 async with self._receiver.database() as connection:
                     while True:
-                        await self._look_once(connection)
+                        async with asyncio.timeout(LOOK_SECONDS):
+                            await self._look_once(connection)
                         await asyncio.sleep(POLL_SECONDS)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await asyncio.sleep(PAUSE_SECONDS)  # PostgreSQL is away

@@ -9,6 +9,10 @@ import asyncpg
 from deploy.embedded.home import private_socket_folder
 
 
+# A server that was killed does not answer.
+CONNECT_SECONDS, CLOSE_SECONDS = 30.0, 5.0
+
+
 @asynccontextmanager
 async def home_database(home: Path) -> AsyncIterator[asyncpg.Connection]:
     """The embedded PostgreSQL of a home, which must be running."""
@@ -17,8 +21,9 @@ async def home_database(home: Path) -> AsyncIterator[asyncpg.Connection]:
         user="lares",
         database="lares",
         password=(home / "postgres" / "password").read_text().strip(),
+        timeout=CONNECT_SECONDS,
     )
     try:
         yield connection
     finally:
-        await connection.close()
+        await connection.close(timeout=CLOSE_SECONDS)
