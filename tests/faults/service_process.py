@@ -31,7 +31,6 @@ def main(arguments: list[str]) -> None:
 def prepare(targets: set[str]) -> None:
     if os.environ.get(STUB) == "stub":
         use_stub_detector()
-    shorten_session()
     if path := os.environ.get(SWITCHES):
         from tests.faults import clock_shift
         from tests.faults.boundaries import wrap_boundaries
@@ -40,18 +39,6 @@ def prepare(targets: set[str]) -> None:
         clock_shift.follow(switches.path)
         fill_the_disk(switches)
         wrap_boundaries(targets, switches)
-
-
-def shorten_session() -> None:
-    """Until LARES_BUS_SESSION_SECONDS is a setting."""
-    from mesh.bus import group_member
-    from mesh.config import Config
-
-    if "bus_session_seconds" not in Config.model_fields and (
-        seconds := os.environ.pop("LARES_BUS_SESSION_SECONDS", "")
-    ):
-        session = int(float(seconds) * 1000)
-        group_member.NAMELESS = group_member.Timing(2000, session, session * 3 // 10)
 
 
 def use_stub_detector() -> None:

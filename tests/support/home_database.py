@@ -8,7 +8,6 @@ import asyncpg
 
 from deploy.embedded.home import private_socket_folder
 
-
 # A server that was killed does not answer.
 CONNECT_SECONDS, CLOSE_SECONDS = 30.0, 5.0
 
