@@ -242,7 +242,7 @@ async def terminate(fault: Fault, scene: Scene) -> str:
 
 async def remove_replica(fault: Fault, scene: Scene) -> str:
     service = scene.service(fault.target)
-    await until(lambda: service.pid, FIRING_SECONDS, lambda: f"{service.name} does not run")
+    await service.up()  # before that, it does not know the signal yet
     began = time.monotonic()
     await service.stop()
     took, status = time.monotonic() - began, service.ended[-1][1]
