@@ -42,6 +42,7 @@ check: .venv/.installed proto/third_party/.fetched  ## Check format, lint, types
 	proto/generate.sh build/gen && diff -r --exclude=__pycache__ build/gen proto/gen
 	$(BIN)/python -m deploy.contracts --check
 	$(BIN)/python -m deploy.pages --check
+	$(BIN)/python -m deploy.dashboards --check
 
 proto: .venv/.installed proto/third_party/.fetched  ## Regenerate proto/gen from the contracts, and write their image.
 	proto/generate.sh proto/gen
@@ -78,6 +79,7 @@ format: .venv/.installed  ## Format, apply ruff's fixes and regenerate the pages
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/python -m deploy.pages
+	$(BIN)/python -m deploy.dashboards
 
 # Compiles the bytecode once: it is a third of a start where Python cannot write its cache.
 .venv/.installed: requirements-bootstrap.lock requirements.lock requirements-dev.lock pyproject.toml
