@@ -231,8 +231,8 @@ async def _head(scene: Scene) -> int:
     try:
         async with scene.cluster.database() as connection:
             return int(await connection.fetchval("SELECT COALESCE(max(sequence), 0) FROM feed"))
-    except OSError:
-        return 0  # PostgreSQL is away
+    except Exception:  # asyncpg has many, some of them internal, for a server that is killed
+        return 0
 
 
 async def terminate(fault: Fault, scene: Scene) -> str:

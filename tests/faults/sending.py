@@ -144,8 +144,9 @@ class Sender:
                         async with asyncio.timeout(LOOK_SECONDS):
                             await self._look_once(connection)
                         await asyncio.sleep(POLL_SECONDS)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-                await asyncio.sleep(PAUSE_SECONDS)  # PostgreSQL is away
+            except Exception as error:  # asyncpg has many, some of them internal, for a server that is killed
+                self.last_error = repr(error)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def _look_once(self, connection: asyncpg.Connection) -> None:
         waiting = [*self._waiting.values()]
