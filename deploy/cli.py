@@ -65,6 +65,22 @@ def parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", parents=[home], help="print the settings, with secrets hidden")
     config.set_defaults(run=lambda config, _: print_config(config))
 
+    migrate = commands.add_parser(
+        "migrate", parents=[home], help="bring the schema of LARES_DATABASE_URL up to date (docs/deploy.md)"
+    )
+    migrate.add_argument(
+        "action",
+        nargs="?",
+        choices=["plan", "apply", "contract"],
+        default="apply",
+        help="`plan` only prints what would be done; `contract` also applies what stores of the version"
+        " before cannot work with (apply)",
+    )
+    migrate.add_argument(
+        "--wait", type=_seconds, default=60.0, metavar="SECONDS", help="for the database to answer (60)"
+    )
+    migrate.set_defaults(run=_migrate)
+
     demo = commands.add_parser(
         "demo", parents=[home], help="put sample photos and a clip into folders of a running Lares"
     )
@@ -183,6 +199,13 @@ def _calls(text: str) -> int:
     return calls
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError("0 to 86400")
+    return seconds
+
+
 def _events(text: str) -> int:
     events = int(text)
     if not 1 <= events <= 10_000:
@@ -271,6 +294,12 @@ def _topics(config: Config, *, apply: bool) -> None:
 
     if _run(apply_topics(config) if apply else plan_topics(config)):
         sys.exit(2)
+
+
+def _migrate(config: Config, options: argparse.Namespace) -> None:
+    from deploy.migrate import run
+
+    _run(run(config, options.action, options.wait))
 
 
 def _demo(config: Config, options: argparse.Namespace) -> None:

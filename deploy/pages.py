@@ -36,12 +36,13 @@ from reason_svc.rules.v1.weights import (
     Steps,
     hour_points,
 )
+from store_svc.database import measures as of_database
 
 ROOT = Path(__file__).parents[1]
 
 INSTRUMENTS = [
     instrument
-    for module in (of_readiness, of_process, of_rpc, of_bus, of_gateway)
+    for module in (of_readiness, of_process, of_rpc, of_bus, of_database, of_gateway)
     for instrument in module.INSTRUMENTS
 ]
 

@@ -159,6 +159,11 @@ class Config(BaseSettings):
     database_pool_seconds: Seconds = Field(
         10, description="Maximum seconds for which a call waits for one of these connections to be free."
     )
+    migrate: Literal["auto", "verify"] = Field(
+        "auto",
+        description="Whether a store brings the schema of `LARES_DATABASE_URL` up to date when it starts, or"
+        " waits until `lares migrate` has done so.",
+    )
     bus_url: SecretUrl = Field(
         "embedded:",
         description="Kafka: `embedded:` or `kafka://[user:password@]host:9092,...[?security=tls&mechanism=...]`.",

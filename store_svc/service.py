@@ -19,6 +19,7 @@ from lares.store.v1.rendition_service_pb2_grpc import add_RenditionServiceServic
 from mesh.config import Config
 from mesh.feed import open_feed
 from mesh.mesh import Mesh
+from mesh.problems import Unavailable
 from mesh.topics import ASSESSED, DETECTED, INGESTED, REJECTED, RENDERED
 from store_svc.api.cameras import CameraServicer
 from store_svc.api.detections import DetectionServicer
@@ -36,8 +37,9 @@ from store_svc.camera_repository import CameraRepository
 from store_svc.commit_signals import CommitSignals
 from store_svc.consumer import Consumer
 from store_svc.consumer_offsets import ConsumerOffsets
-from store_svc.database import Database, open_database
+from store_svc.database import Database, measures, open_database
 from store_svc.database.connector import Connector
+from store_svc.database.session_check import require_sessions
 from store_svc.detectors import Detectors
 from store_svc.domain.assembly import AssemblyLimits
 from store_svc.domain.job import ASSESS, RENDER
@@ -50,7 +52,7 @@ from store_svc.house.people import People
 from store_svc.house.presence import PresenceReports
 from store_svc.house.visits import ExpectedVisits
 from store_svc.job_leases import JobKind, JobLeases
-from store_svc.migration import migrate
+from store_svc.migration import migrate, naming_the_cause
 from store_svc.offsets import Offsets
 from store_svc.outbox import OutboxRelay
 from store_svc.policy_preview import PolicyPreviews
@@ -68,6 +70,7 @@ from store_svc.rendition_eviction import RenditionEviction, run_eviction
 from store_svc.renditions.render_inputs import RenderInputs
 from store_svc.renditions.rendition_requests import RenditionRequests
 from store_svc.renditions.unused_blobs import UnusedBlobs
+from store_svc.schema import connector_of, until_schema_fits
 from store_svc.sweep import Facts, Sweep, run_sweep
 from store_svc.times import SECOND, now
 from store_svc.track_identities import TrackIdentities
@@ -79,15 +82,12 @@ SERVICE = "store_svc"
 async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     """Runs the store until the block ends. Raises Unavailable if the database or the bus does not answer."""
     async with AsyncExitStack() as stack:
-        connector = Connector(
-            mesh.database_url,
-            authority=config.database_ca,
-            allow_plaintext=config.allow_plaintext or mesh.owns_database,
-        )
-        await migrate(connector)
+        connector = connector_of(config, mesh.database_url, embedded=mesh.owns_database)
+        await _prepare_schema(config, mesh, connector)
         database = await stack.enter_async_context(
             open_database(connector, limit=config.database_pool, wait_seconds=config.database_pool_seconds)
         )
+        stack.enter_context(mesh.metrics.sampling(partial(measures.sample, database)))
         await ensure_admin_key(database, config.home / "admin.key", alone=mesh.owns_database)
         mesh.checks["postgres"] = database.check
         await ensure_detect_offsets(mesh.bus, database, ConsumerOffsets(database), INGESTED)
@@ -96,6 +96,28 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         lags, facts = await _start_workers(stack, config, mesh, database, signals)
         await _add_services(stack, config, mesh, database, signals, lags, facts)
         yield
+
+
+async def _prepare_schema(config: Config, mesh: Mesh, connector: Connector) -> None:
+    """Migrates the database, or waits until `lares migrate` has done so."""
+    if config.migrate == "auto" or mesh.owns_database:
+        if not mesh.owns_database:
+            with naming_the_cause():
+                await require_sessions(connector)
+        await migrate(connector)
+        return
+    reason = "the schema of the database has not been looked at yet"
+
+    def tell(new: str) -> None:
+        nonlocal reason
+        reason = new
+
+    async def check() -> None:
+        raise Unavailable(reason, "SCHEMA_NOT_READY")
+
+    mesh.checks["schema"] = check
+    await until_schema_fits(connector, tell)
+    del mesh.checks["schema"]
 
 
 async def _start_workers(

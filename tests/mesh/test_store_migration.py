@@ -118,8 +118,8 @@ async def test_a_migration_that_is_killed_leaves_the_schema_unchanged(
     """The second start finds an empty database."""
     upgrade = migration._upgrade
 
-    def dies(connection: Connection) -> None:
-        upgrade(connection)
+    def dies(connection: Connection, contract: bool) -> None:
+        upgrade(connection, contract)
         connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
     with monkeypatch.context() as patch:
@@ -140,9 +140,9 @@ async def test_does_not_block_the_event_loop(
     turned = asyncio.Event()
     upgrade = migration._upgrade
 
-    def watched(connection: Connection) -> None:
+    def watched(connection: Connection, contract: bool) -> None:
         asyncio.run_coroutine_threadsafe(turn(), loop).result(timeout=90)
-        upgrade(connection)
+        upgrade(connection, contract)
 
     async def turn() -> None:
         turned.set()
