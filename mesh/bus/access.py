@@ -2,6 +2,7 @@
 and why there is no connection."""
 
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,9 @@ from mesh.config import is_loopback_host
 from mesh.problems import Denied, Invalid, Problem, Unavailable
 from mesh.secret import Secret
 
+REFUSED_SECONDS = 5.0
+LOGIN_REFUSED = ("BUS_LOGIN_DENIED", "BUS_TOKEN_DENIED")
+
 
 class KafkaAccess(ConnectionMaker):
     """What all clients of one bus connect with: LARES_BUS_URL, which is read again when Kafka, or the
@@ -38,6 +42,8 @@ class KafkaAccess(ConnectionMaker):
         self._address = Secret.of(url).parsed(KafkaAddress.parse)
         self._tls: TlsContext | None = None
         self._tokens: tuple[TokenSource, Tokens] | None = None
+        # The login that was refused last, and until when it is not tried again.
+        self._refused: tuple[KafkaAddress | None, float] = None, 0.0
         self.failure: Problem | None = None
         self.refusal: Problem | None = None
         for host in self.address.hosts:
@@ -65,6 +71,8 @@ class KafkaAccess(ConnectionMaker):
         """Called by clients for every connection."""
         while True:
             address = self.address
+            if self._is_refused(address):
+                raise KafkaConnectionError(self.failure.message if self.failure else "")
             try:
                 self._require_privacy(address, host)
                 login = {"security_protocol": "PLAINTEXT", **address.login_options()}
@@ -76,12 +84,20 @@ class KafkaAccess(ConnectionMaker):
                 self.failure = _explain(error, f"{host}:{port}", address)
                 if isinstance(self.failure, Denied) and self._address.renewed(address):
                     continue
+                if self.failure.reason in LOGIN_REFUSED:
+                    self._refused = address, time.monotonic() + REFUSED_SECONDS
                 if not self.failure.retryable:
                     self.refusal = self.failure
                 # A client expects no other errors, and one of them must not end its tasks.
                 raise KafkaConnectionError(self.failure.message) from error
             self.failure = self.refusal = None
             return connection
+
+    def _is_refused(self, address: KafkaAddress) -> bool:
+        """Whether this login has just been refused and is still the current one. Each client would otherwise
+        try it several times a second, until its user is locked out."""
+        refused, until = self._refused
+        return address is refused and time.monotonic() < until and not self._address.renewed(address)
 
     async def token(self) -> str:
         """Called by aiokafka while it logs in by OAUTHBEARER."""
@@ -158,7 +174,7 @@ def _explain(error: Exception, server: str, address: KafkaAddress) -> Problem:
         )
     if isinstance(error, SaslAuthenticationFailed):
         reason = f": {error.args[0]}" if error.args and error.args[0] else ""
-        return Denied(f"Kafka at {server} refuses the login of {_login(address)}{reason}", "BUS_DENIED")
+        return Denied(f"Kafka at {server} refuses the login of {_login(address)}{reason}", "BUS_LOGIN_DENIED")
     if isinstance(error, UnsupportedSaslMechanismError):
         return Denied(f"Kafka at {server} does not take logins by {address.mechanism}", "BUS_DENIED")
     if isinstance(error, IllegalSaslStateError):

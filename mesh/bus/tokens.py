@@ -14,6 +14,7 @@ import structlog
 
 from mesh.bus.address import TokenSource
 from mesh.problems import Denied, Invalid, Problem, Unavailable
+from mesh.secret import read_secret_file
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +45,9 @@ class TokenFile:
 
     async def token(self) -> str:
         try:
-            content = self._path.read_bytes()[: MAX_BYTES + 1]
-        except OSError as error:
-            raise Unavailable(
-                f"no token for Kafka: cannot read {self._path}: {error.strerror}", "BUS_TOKEN"
-            ) from None
-        return _checked(content.decode("latin-1").strip(), str(self._path))
+            return _checked(read_secret_file(self._path), str(self._path))
+        except ValueError as error:
+            raise Unavailable(f"no token for Kafka: {error}", "BUS_TOKEN") from None
 
     def refused(self) -> None: ...
 

@@ -28,16 +28,16 @@ async def work(stream: Stream[MediaIngested], seen: list[int]) -> None:
 
 @asynccontextmanager
 async def member(
-    url: str, topic: Topic[MediaIngested], group: str, instance: str = "", session_ms: int = 6_000
+    url: str, topic: Topic[MediaIngested], group: str, instance: str = "", session: float = 2.0
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Runs a member that the broker gives up `session_ms` after it was killed, at least 6 s."""
+    """Runs a member that the broker gives up `session` seconds after it was killed."""
     arguments = (
         url,
         topic.name,
         str(topic.partitions or CAMERA_PARTITIONS),
         group,
         instance,
-        str(session_ms),
+        str(session),
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -127,7 +127,7 @@ async def test_a_restarted_member_with_a_name_gets_its_partitions_back_at_once(
 ) -> None:
     topic, group = await media_topic(bus, partitions=2), unique("group")
     await bus.publish(topic, media("cam", 1))
-    async with member(kafka_url, topic, group, "home", session_ms=20 * 60_000) as killed:
+    async with member(kafka_url, topic, group, "home", session=1200.0) as killed:
         assert await lines(killed, 1) == [1]
         killed.kill()
         await killed.wait()

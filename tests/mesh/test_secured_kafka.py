@@ -154,7 +154,7 @@ async def test_a_refused_secret_is_read_again_within_the_same_attempt(
         (token_url(kafka, endpoint, "wrong-secret"), token_url(kafka, endpoint)),
     ):
         await enter(Secret(old, partial(str, new)), settings)
-        async with refused(Denied, "BUS_DENIED" if "alice" in old else "BUS_TOKEN_DENIED"):
+        async with refused(Denied, "BUS_LOGIN_DENIED" if "alice" in old else "BUS_TOKEN_DENIED"):
             await enter(Secret(old, partial(str, old)), settings)
 
 
@@ -164,7 +164,7 @@ async def test_a_wrong_password_is_said_at_once(
 ) -> None:
     for user in ("alice", "nobody"):
         url = kafka.url("secure", (user, "wrong-secret"), mechanism=mechanism)
-        async with refused(Denied, "BUS_DENIED", "localhost", f"login of {user}"):
+        async with refused(Denied, "BUS_LOGIN_DENIED", "localhost", f"login of {user}"):
             await enter(url, settings)
 
 
@@ -181,7 +181,7 @@ async def test_a_refused_token_is_said_at_once(
     async with refused(Unavailable, "BUS_TOKEN", str(expired)):
         await enter_soon(url, settings)
     expired.write_text(unsecured_token("lares", -60))
-    async with refused(Denied, "BUS_DENIED", f"login of the bearer of {expired}"):
+    async with refused(Denied, "BUS_LOGIN_DENIED", f"login of the bearer of {expired}"):
         await enter(url, settings)
     expired.write_text("not a token\n")
     async with refused(Invalid, "BUS_TOKEN", str(expired)):

@@ -5,14 +5,19 @@ import asyncio
 import sys
 
 from lares.ingest.v1.events_pb2 import MediaIngested
-from mesh.bus import group_member, open_bus
+from mesh.bus import BusSettings, open_bus
 from mesh.topics import Topic
 
 
-async def main(url: str, name: str, partitions: int, group: str, instance: str) -> None:
+async def main(url: str, name: str, partitions: int, group: str, instance: str, session: float) -> None:
     topic = Topic(name, MediaIngested, lambda m: m.media.camera_id, "camera id", partitions, 3600, (), ())
     async with (
-        open_bus(url, client_id="member", instance=instance or None) as bus,
+        open_bus(
+            url,
+            client_id="member",
+            instance=instance or None,
+            settings=BusSettings(session_seconds=session),
+        ) as bus,
         bus.consume(topic, group) as stream,
     ):
         async for batch in stream.batches(10):
@@ -23,7 +28,5 @@ async def main(url: str, name: str, partitions: int, group: str, instance: str) 
 
 
 if __name__ == "__main__":
-    session = int(sys.argv[6])
-    group_member.NAMELESS = group_member.NAMELESS._replace(session=session)
-    group_member.NAMED = group_member.NAMED._replace(session=session)
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]))
+    url, name, partitions, group, instance, session = sys.argv[1:]
+    asyncio.run(main(url, name, int(partitions), group, instance, float(session)))

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
 
 from mesh.bus.access import KafkaAccess
 from mesh.bus.address import KafkaAddress, TokenSource
 from mesh.bus.settings import BusSettings
 from mesh.config import load_config
 from mesh.problems import Invalid
+from mesh.secret import Secret
 
 PLAIN = {"sasl_mechanism": "PLAIN", "sasl_plain_username": "u", "sasl_plain_password": "p"}
 
@@ -137,8 +139,41 @@ def test_the_settings_of_the_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         load_config()
 
 
+async def test_a_refused_login_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dozen clients would try it twice a second each. One that has changed is tried at once."""
+    url, tried = ["kafka://u:old@localhost:1"], list[str]()
+
+    async def refuse(*_: object, **options: str) -> None:
+        tried.append(options["sasl_plain_password"])
+        raise SaslAuthenticationFailed("no")
+
+    monkeypatch.setattr("mesh.bus.access.open_connection", refuse)
+    access = KafkaAccess(Secret(url[0], lambda: url[-1]))
+    for _ in range(3):
+        with pytest.raises(KafkaConnectionError, match="refuses the login of u: no"):
+            await access.connect("localhost", 1)
+    assert tried == ["old"]
+    url.append("kafka://u:new@localhost:1")
+    for _ in range(3):
+        with pytest.raises(KafkaConnectionError, match="refuses the login of u: no"):
+            await access.connect("localhost", 1)
+    assert tried == ["old", "new"]
+    access._refused = access.address, 0.0
+    with pytest.raises(KafkaConnectionError):
+        await access.connect("localhost", 1)
+    assert tried == ["old", "new", "new"]
+
+
+async def test_a_broker_that_is_down_is_tried_every_time_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    access = KafkaAccess("kafka://localhost:1")
+    for _ in range(2):
+        with pytest.raises(KafkaConnectionError, match=r"no connection to Kafka at localhost:1: .*onnect"):
+            await access.connect("localhost", 1, security_protocol="PLAINTEXT")
+    assert access.refusal is None
+
+
 async def test_a_broker_that_names_another_machine_gets_no_password_either() -> None:
     access = KafkaAccess("kafka://u:p@localhost:1")
-    with pytest.raises(Exception, match="would be sent unencrypted to far"):
+    with pytest.raises(KafkaConnectionError, match="would be sent unencrypted to far"):
         await access.connect("far", 9092)
     assert access.refusal is not None

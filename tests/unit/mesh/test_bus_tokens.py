@@ -144,8 +144,12 @@ async def test_a_file_is_read_for_every_connection(tmp_path: Path) -> None:
     for token in ("eyJ.a.", "eyJ.b."):
         path.write_text(f"{token}\n")
         assert await source.token() == token
-    for content in ("", "two words", "ä", "x" * 70_000):
+    for content in ("two words", "ä"):
         path.write_text(content)
         with pytest.raises(Invalid) as refused:
             await source.token()
         assert refused.value.message == f"{path} holds no bearer token"
+    for content in ("", "x" * 70_000, "eyJ.a.\neyJ.b."):  # it may be about to be written
+        path.write_text(content)
+        with pytest.raises(Unavailable, match=f"no token for Kafka: {path}"):
+            await source.token()
