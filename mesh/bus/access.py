@@ -42,8 +42,8 @@ class KafkaAccess(ConnectionMaker):
         self._address = Secret.of(url).parsed(KafkaAddress.parse)
         self._tls: TlsContext | None = None
         self._tokens: tuple[TokenSource, Tokens] | None = None
-        # The login that was refused last, and until when it is not tried again.
-        self._refused: tuple[KafkaAddress | None, float] = None, 0.0
+        # The login that was refused last, why, and until when it is not tried again.
+        self._refused: tuple[KafkaAddress, Problem, float] | None = None
         self.failure: Problem | None = None
         self.refusal: Problem | None = None
         for host in self.address.hosts:
@@ -70,9 +70,10 @@ class KafkaAccess(ConnectionMaker):
     async def connect(self, host: str, port: int, **options: Any) -> Any:
         """Called by clients for every connection."""
         while True:
+            if (problem := self._just_refused()) is not None:
+                self.failure = self.refusal = problem
+                raise KafkaConnectionError(problem.message)
             address = self.address
-            if self._is_refused(address):
-                raise KafkaConnectionError(self.failure.message if self.failure else "")
             try:
                 self._require_privacy(address, host)
                 login = {"security_protocol": "PLAINTEXT", **address.login_options()}
@@ -85,7 +86,7 @@ class KafkaAccess(ConnectionMaker):
                 if isinstance(self.failure, Denied) and self._address.renewed(address):
                     continue
                 if self.failure.reason in LOGIN_REFUSED:
-                    self._refused = address, time.monotonic() + REFUSED_SECONDS
+                    self._refused = address, self.failure, time.monotonic() + REFUSED_SECONDS
                 if not self.failure.retryable:
                     self.refusal = self.failure
                 # A client expects no other errors, and one of them must not end its tasks.
@@ -93,11 +94,13 @@ class KafkaAccess(ConnectionMaker):
             self.failure = self.refusal = None
             return connection
 
-    def _is_refused(self, address: KafkaAddress) -> bool:
-        """Whether this login has just been refused and is still the current one. Each client would otherwise
-        try it several times a second, until its user is locked out."""
-        refused, until = self._refused
-        return address is refused and time.monotonic() < until and not self._address.renewed(address)
+    def _just_refused(self) -> Problem | None:
+        """Why the login was refused within the last seconds, if it has not changed since. Each client would
+        otherwise try it several times a second, until its user is locked out."""
+        if self._refused is None:
+            return None
+        address, problem, until = self._refused
+        return None if time.monotonic() > until or self._address.renewed(address) else problem
 
     async def token(self) -> str:
         """Called by aiokafka while it logs in by OAUTHBEARER."""

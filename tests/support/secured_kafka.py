@@ -270,7 +270,7 @@ async def running_token_endpoint(
     endpoint = UnsecuredTokenEndpoint()
     app = web.Application()
     app.router.add_post("/token", endpoint.answer)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     context = None
     if certificate:

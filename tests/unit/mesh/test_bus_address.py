@@ -158,10 +158,12 @@ async def test_a_refused_login_is_not_tried_again_at_once(monkeypatch: pytest.Mo
         with pytest.raises(KafkaConnectionError, match="refuses the login of u: no"):
             await access.connect("localhost", 1)
     assert tried == ["old", "new"]
-    access._refused = access.address, 0.0
-    with pytest.raises(KafkaConnectionError):
-        await access.connect("localhost", 1)
-    assert tried == ["old", "new", "new"]
+    monkeypatch.setattr("mesh.bus.access.REFUSED_SECONDS", 0.0)
+    url.append("kafka://u:newest@localhost:1")
+    for _ in range(2):
+        with pytest.raises(KafkaConnectionError):
+            await access.connect("localhost", 1)
+    assert tried == ["old", "new", "newest", "newest"]
 
 
 async def test_a_broker_that_is_down_is_tried_every_time_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
