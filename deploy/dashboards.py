@@ -149,6 +149,14 @@ PIPELINE = Dashboard(
                 unit="bytes",
             ),
             Panel(
+                "Connections to PostgreSQL",
+                {
+                    "{{instance}} {{state}}": "sum by (instance, state) (lares_database_connections)",
+                    "{{instance}} calls that wait": "sum by (instance) (lares_database_waiting_calls)",
+                    "{{instance}} at most": "sum by (instance) (lares_database_connection_limit)",
+                },
+            ),
+            Panel(
                 "How late event loops run",
                 {"{{service}} {{instance}}": 'lares_event_loop_lag_seconds{job="lares"}'},
                 unit="s",

@@ -22,7 +22,7 @@ FILES = (WHOLE, ALONE)
 ENV_FILES = sorted(COMPOSE.glob("*.env"))
 DCLINT = Path(__file__).parents[1] / "support" / "dclint"
 # In the order of their starts: what a service waits for comes before it.
-JOBS = ("lares-topics",)
+JOBS = ("lares-migrate", "lares-topics")
 
 
 def services(**variables: str) -> dict[str, Service]:
@@ -97,7 +97,7 @@ def test_lares_accepts_the_settings_of_every_container(
             assert config.detector_url == variables.get("DETECTOR_URL", "litert:efficientdet-lite0")
         if name == "lares-reason":
             assert config.reasoner_url == variables.get("REASONER_URL", "rules:")
-    assert len(found) == (6 if file == WHOLE else 1)
+    assert len(found) == (7 if file == WHOLE else 1)
 
 
 @pytest.mark.parametrize("file", ENV_FILES, ids=lambda path: path.stem)
@@ -162,8 +162,9 @@ def test_ports_lead_to_where_services_listen() -> None:
 
 def test_the_start_is_in_the_order_of_health() -> None:
     found = services()
-    assert found["lares-store"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
-    assert found["lares-topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+    migrate, topics = (found[job]["depends_on"] for job in JOBS)
+    assert migrate == {"postgres": {"condition": "service_healthy"}}
+    assert topics == {"kafka": {"condition": "service_healthy"}}
     assert {job: found["lares-store"]["depends_on"][job]["condition"] for job in JOBS} == dict.fromkeys(
         JOBS, "service_completed_successfully"
     )

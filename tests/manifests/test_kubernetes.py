@@ -72,7 +72,7 @@ def test_lares_accepts_the_settings_of_every_container(
     pods = of_lares(things)
     for pod in pods:
         guard_listening(config_of(pod.environment, tmp_path, monkeypatch))
-    assert len(pods) == 7
+    assert len(pods) == 8
 
 
 def test_lares_knows_the_command_of_every_container(things: list[Object]) -> None:
@@ -274,14 +274,14 @@ def test_only_the_store_reaches_the_database(things: list[Object]) -> None:
     databases = [each for each in workloads(things) if each.name == "lares-db"]
     for database in databases:
         who = {each.name for each in of_lares(things) if allowed(things, each, database, 5432)}
-        assert who == {"lares-store"}
+        assert who == {"lares-store", "lares-migrate"}
         assert not allowed(things, services(things)["gateway"], database, 5432)
 
 
-def test_all_reach_kafka(things: list[Object]) -> None:
+def test_all_but_the_migration_reach_kafka(things: list[Object]) -> None:
     for broker in (each for each in workloads(things) if each.name == "lares-kafka"):
         who = {each.name for each in of_lares(things) if allowed(things, each, broker, 9092)}
-        assert who == {each.name for each in of_lares(things)}
+        assert who == {each.name for each in of_lares(things)} - {"lares-migrate"}
 
 
 def test_the_models_are_reached_by_their_users_alone() -> None:

@@ -37,7 +37,7 @@ OTHERS = {
 }
 # Those that the scrapes add to everything.
 ADDED = {"job", "service", "instance", "le"}
-FUNCTIONS = re.compile(r"\b(?:histogram_quantile|avg_over_time|humanizeDuration)\b")
+FUNCTIONS = re.compile(r"\b(?:histogram_quantile|avg_over_time|min_over_time|humanizeDuration)\b")
 
 
 def documented() -> dict[str, set[str]]:
