@@ -111,7 +111,7 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("LARES_INGEST_CLOCK_TOLERANCE_SECONDS", "1e300"),
         ("LARES_EVENT_GAP_SECONDS", "1e300"),
         ("LARES_DATABASE_URL", "foo"),
-        ("LARES_DATABASE_URL", "postgresql://lares@host/db"),
+        ("LARES_DATABASE_URL", "mysql://lares@host/db"),
         ("LARES_BUS_URL", "foo"),
         ("LARES_BLOBS_URL", "ftp://host/x"),
         ("LARES_BLOBS_URL", "file://media/photos"),
@@ -156,7 +156,7 @@ def test_a_certificate_turns_tls_on() -> None:
 
 
 def test_a_url_that_does_not_fit_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LARES_DATABASE_URL", "postgres://lares:hunter2@host/db")
+    monkeypatch.setenv("LARES_DATABASE_URL", "mysql://lares:hunter2@host/db")
     with pytest.raises(Invalid, match="LARES_DATABASE_URL") as invalid:
         load_config()
     assert "hunter2" not in invalid.value.message
