@@ -11,9 +11,10 @@ WORKERS ?= 3
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Triton's server has a wheel for this platform only. On others, tests that need it are skipped with a reason.
 TRITON := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),.venv-triton-server/.installed)
+IMAGES := gateway store reason ingest detect all-in-one ingest-clips detect-clips all-in-one-clips
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
-.PHONY: help run demo test test-deep test-export check proto bench judge faults kills model-export lock format
+.PHONY: help run demo test test-deep test-export check proto bench judge faults kills model-export lock lock-images format images test-images
 
 help:  ## Print this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +38,7 @@ check: .venv/.installed proto/third_party/.fetched  ## Check format, lint, types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m deploy.names
+	$(BIN)/python -m deploy.images.licences
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code --path proto/lares
 	proto/generate.sh build/gen && diff -r --exclude=__pycache__ build/gen proto/gen
@@ -61,6 +63,13 @@ kills: .venv/.installed  ## Kill Lares KILLS times at random and compare the out
 faults: .venv/.installed  ## Run a cluster under faults for ROUNDS rounds and compare the outcome with a run without.
 	$(BIN)/python -m tests.faults --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+# Needs docker, podman or buildah: docs/deploy.md.
+images: .venv/.installed  ## Build the images (or some: ARGS="gateway store") and print their sizes.
+	$(BIN)/python -m deploy.images.build $(ARGS)
+
+test-images: .venv/.installed  ## Start the images that `make images` has built, and test them.
+	$(BIN)/pytest -rP tests/images
+
 # FROM: a folder or a model's id on the hub; OUT: a new folder; NAME: optional. See docs/models.md.
 model-export: .venv/.installed .venv-export/.installed  ## Export a trained RT-DETRv2 as a Triton model repository: FROM=... OUT=...
 	@test -n "$(FROM)" -a -n "$(OUT)" || { echo "usage: make model-export FROM=folder-or-id OUT=new-folder" >&2; exit 2; }
@@ -74,6 +83,14 @@ lock: .venv/.installed  ## Resolve the lock files again.
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
 	$(COMPILE) --group triton-server -o requirements-triton-server.lock
 	$(COMPILE) --group export --override <(printf "%s; sys_platform == 'never'\n" triton nvidia-cusolver) -o requirements-export.lock
+	$(COMPILE) --group sbom -o requirements-sbom.lock
+	$(MAKE) lock-images
+
+lock-images: .venv/.installed  ## Resolve the lock files of the images, with the versions in requirements.lock.
+	for image in $(IMAGES); do \
+	  $(COMPILE) -c requirements.lock --extra $${image%-clips} $$([[ $$image == *-clips ]] && echo --extra clips) \
+	    pyproject.toml -o deploy/images/locks/$$image.lock || exit 1; \
+	done
 
 format: .venv/.installed  ## Format, apply ruff's fixes and regenerate the pages.
 	$(BIN)/ruff check --fix --quiet .

@@ -38,8 +38,17 @@ class Target:
     database: bool = False
 
     def load(self) -> Opener:
-        """Imports the service, so that a process loads only the code of its own targets."""
-        opener: Opener = importlib.import_module(self.module).open
+        """Imports the service, so that a process loads only the code of its own targets. Raises Unavailable
+        NOT_INSTALLED if packages of it are missing."""
+        try:
+            opener: Opener = importlib.import_module(self.module).open
+        except ModuleNotFoundError as error:
+            package = self.module.partition(".")[0]
+            extra = package.removesuffix("_svc")
+            raise Unavailable(
+                f"{package} is not installed, {error.name} is missing: pip install 'lares[{extra}]'",
+                "NOT_INSTALLED",
+            ) from error
         return opener
 
 

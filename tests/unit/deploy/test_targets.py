@@ -298,3 +298,14 @@ def test_settings_that_were_not_renamed_give_no_warning(
     monkeypatch.setenv("LARES_DETECT_BATCH", "4")
     report_renamed_settings(load_config(), ["detect"])
     assert capsys.readouterr().out == ""
+
+
+def test_a_service_whose_packages_are_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_sqlalchemy(_: str) -> None:
+        raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
+
+    monkeypatch.setattr("deploy.targets.importlib.import_module", without_sqlalchemy)
+    with pytest.raises(
+        Unavailable, match=r"store_svc is not installed, sqlalchemy is missing: .*lares\[store\]"
+    ):
+        TARGETS["store"].load()
