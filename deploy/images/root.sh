@@ -8,6 +8,7 @@ packages=/app/venv/lib/python3.11/site-packages
 python3.11 -m venv --without-pip /app/venv
 $tools/uv pip sync --quiet --python /app/venv/bin/python --link-mode copy --require-hashes "deploy/images/locks/$image.lock"
 $tools/uv pip install --quiet --python /app/venv/bin/python --link-mode copy --no-deps /build/dist/*.whl
+rm -f /app/venv/.lock  # of uv, and everybody may write to it
 PYTHONPATH=/build/source:$packages $tools/python -m deploy.images.fetch "$image" /app/venv/share/lares
 /build/sbom/bin/cyclonedx-py environment --output-reproducible --of JSON -o /build/python.json /app/venv/bin/python
 python3.11 -I -S deploy/images/assemble.py "$image" /image
