@@ -4,7 +4,9 @@ import json
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from packaging.utils import canonicalize_name
@@ -12,8 +14,10 @@ from packaging.utils import canonicalize_name
 from deploy.images.contents import IMAGES
 from deploy.images.inventory import refused
 from deploy.images.licences import locked
+from tests.support.certificates import write_certificate
 from tests.support.contained import USER, BuiltImage, ContainedLares, built_image
 from tests.support.lares import free_ports
+from tests.support.parts import running_kafka, running_postgres
 from tests.support.photos import person_photo
 
 LARES = "/app/venv/bin/lares"
@@ -123,3 +127,64 @@ async def test_one_container_with_its_own_postgresql_and_kafka_assesses_a_photo(
             assert "PERSON" in str(edge["node"]["labels"]).upper()
         finally:
             await lares.close()
+
+
+async def test_a_container_for_each_service_with_a_kafka_and_a_postgresql_of_their_own(
+    tmp_path: Path,
+) -> None:
+    shared = tmp_path / "shared"
+    (shared / "blobs").mkdir(parents=True)
+    shared.chmod(0o755)
+    (shared / "blobs").chmod(0o777)
+    certificates = {f"LARES_{n.upper()}": p for n, p in write_certificate(shared).items()}
+    for path in certificates.values():
+        path.chmod(0o644)
+    names = ("store", "reason", "ingest", "detect", "gateway")
+    meshes = dict(zip(names, free_ports(len(names)), strict=True))
+    probes = dict(zip(names, free_ports(len(names)), strict=True))
+    async with running_kafka() as kafka, running_postgres() as postgres:
+        sockets = Path(unquote(postgres.rpartition("host=")[2]))
+        for path in (sockets, *sockets.iterdir()):  # of another user
+            path.chmod(0o777)
+        common = {
+            **{name: str(path) for name, path in certificates.items()},
+            "LARES_BUS_URL": kafka,
+            "LARES_DATABASE_URL": f"{postgres.rpartition('host=')[0]}host=/tmp/sockets",
+            "LARES_BLOBS_URL": f"file://{shared}/blobs",
+            "LARES_EVENT_GAP_SECONDS": "1",
+            "LARES_EVENT_SPAN_SECONDS": "3",
+            "LARES_PEERS": ",".join(f"{n}=127.0.0.1:{meshes[n]}" for n in names if n != "gateway"),
+        }
+        with ExitStack() as stack:
+            all_of = {}
+            for name in names:
+                image = stack.enter_context(built_image(name))
+                own = {"LARES_METRICS_LISTEN": f"127.0.0.1:{probes[name]}"}
+                peers = ",".join(p for p in common["LARES_PEERS"].split(",") if not p.startswith(f"{name}="))
+                own |= {"LARES_MESH_LISTEN": f"127.0.0.1:{meshes[name]}", "LARES_PEERS": peers}
+                folders = {shared: str(shared), sockets: "/tmp/sockets"}
+                lares = ContainedLares(image, tmp_path / name, common | own, folders)
+                all_of[name] = lares
+            try:
+                for lares in all_of.values():
+                    lares.start()
+                gateway, ingest = all_of["gateway"], all_of["ingest"]
+                for lares in all_of.values():
+                    await lares.until_up()
+                await gateway.ready()
+                gateway.home = all_of["store"].home  # which has the key
+                (ingest.cameras / "yard").mkdir()
+                (ingest.cameras / "yard/1.jpg").write_bytes(person_photo().read_bytes())
+                (ingest.cameras / "yard/1.jpg").chmod(0o644)
+                await gateway.until_stored(1)
+                await gateway.idle()
+                (edge,) = (await gateway.graphql(ASSESSED))["events"]["edges"]
+                assert edge["node"]["status"] == "ASSESSED"
+                for name, lares in all_of.items():
+                    assert not [*lares.children("java"), *lares.children("postgres")]
+                    setting = {"LARES_METRICS_LISTEN": f"127.0.0.1:{probes[name]}"}
+                    with built_image(name) as image:
+                        assert image.run(LARES, "probe", "ready", **setting).returncode == 0, lares.tail()
+            finally:
+                for lares in reversed(all_of.values()):
+                    await lares.close()
