@@ -133,6 +133,8 @@ async def open_mesh(
             if "gateway" in targets:
                 checks["certificate"] = tls.check
                 mesh.awaited.add("certificate")  # nothing else needs it
+            readiness.details.append(tls.report)
+            stack.enter_context(metrics.sampling(tls.sample))
             await stack.enter_async_context(mesh.running("certificates", tls.keep_fresh()))
         yield mesh
 

@@ -18,6 +18,7 @@ from mesh.problems import Invalid
 from mesh.rpc import interceptor as of_rpc
 from mesh.telemetry import metrics as of_process
 from mesh.telemetry.metrics import Instrument
+from mesh.tls import tls as of_tls
 from mesh.topics import (
     DAYS,
     DEAD_LETTER_RETENTION_SECONDS,
@@ -42,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 
 INSTRUMENTS = [
     instrument
-    for module in (of_readiness, of_process, of_rpc, of_bus, of_database, of_gateway)
+    for module in (of_readiness, of_process, of_tls, of_rpc, of_bus, of_database, of_gateway)
     for instrument in module.INSTRUMENTS
 ]
 

@@ -9,6 +9,7 @@ import strawberry
 from gateway.loaders import Loaders
 from gateway.siblings import Siblings
 from lares.store.v1.events_pb2 import EventChanged
+from mesh.tls.tls import Tls
 
 
 class LiveFeed(Protocol):
@@ -25,6 +26,8 @@ class Context:
     siblings: Siblings
     loaders: Loaders
     feed: LiveFeed
+    # None: this process has no TLS.
+    tls: Tls | None = None
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

@@ -51,7 +51,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         feed = await stack.enter_async_context(open_feed(mesh.bus, list_changes))
         renderer = Sandbox(RENDERER, idle_seconds=RENDERER_IDLE_SECONDS)
         await stack.enter_async_context(renderer)
-        engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
+        engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed, mesh.tls))
         websockets = WebSocketEndpoint(engine, authenticator, metrics)
         thumbnails = ThumbnailCache(mesh.blobs, renderer.run, config.ingest_max_pixels)
         renditions = RenditionFinder(siblings, mesh.blobs)

@@ -42,6 +42,8 @@ class Readiness:
         self._check: Check | None = None
         self._parts: Collection[str] = ()
         self.started = self.stopping = False
+        # What everybody who asks may know besides.
+        self.details: list[Callable[[], dict[str, object]]] = []
         self._known: dict[str, str] = {}
         self._fresh_until = 0.0
         self._checking = asyncio.Lock()
@@ -67,9 +69,16 @@ class Readiness:
         return self._known if self.started else self._known | {START: "the process is starting"}
 
     async def report(self) -> dict[str, object]:
-        """Whether the process is ready and which parts are, without reasons, which may name addresses."""
+        """Whether the process is ready and which parts are, without reasons, which may name addresses; and
+        the details."""
         missing = await self.missing()
-        return {"ready": not missing, "checks": {part: part not in missing for part in self.parts}}
+        report: dict[str, object] = {
+            "ready": not missing,
+            "checks": {part: part not in missing for part in self.parts},
+        }
+        for detail in self.details:
+            report |= detail()
+        return report
 
     async def sample(self) -> list[Metric]:
         missing = await self.missing()

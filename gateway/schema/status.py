@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gateway import replicas
 from gateway.context import Info
 from gateway.schema.camera import Camera, list_doubtful_cameras
+from gateway.schema.certificate import Certificate, list_certificates
 from gateway.schema.gpu import Gpu, list_gpus, why_no_gpu
 from gateway.schema.message_fields import message_field, optional_message_field, to_list
 from gateway.schema.mode import HouseMode, read_mode_now
@@ -153,6 +154,10 @@ class Status:
     cameras_with_warnings: list[Camera] = strawberry.field(
         resolver=list_doubtful_cameras,
         description="The cameras with zones or lines that are probably drawn wrongly; see their `warnings`.",
+    )
+    certificates: list[Certificate] = strawberry.field(
+        resolver=list_certificates,
+        description="The certificates of the gateway's process, and their CA; empty without TLS.",
     )
     gpus: list[Gpu] | None = strawberry.field(
         resolver=list_gpus,

@@ -6,12 +6,27 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from prometheus_client.core import Metric
 
 from mesh.problems import Invalid, Problem, Unavailable
+from mesh.telemetry.metrics import Instrument
 from mesh.tls.certificates import Certificates
 from mesh.tls.files import Contents
 
 log = structlog.get_logger(__name__)
+
+EXPIRY = Instrument(
+    "lares_tls_certificate_expiry_timestamp_seconds",
+    "gauge",
+    "When a certificate expires: that for `clients`, that for `siblings`, their `ca`. Absent without TLS.",
+    ("certificate",),
+)
+UNUSED = Instrument(
+    "lares_tls_files_unused",
+    "gauge",
+    "1 while what the files of the certificates hold cannot be used, and the last good one still is.",
+)
+INSTRUMENTS = (EXPIRY, UNUSED)
 
 # New content is used once it was read twice, this long apart.
 READ_SECONDS = 2.0
@@ -91,6 +106,14 @@ class Tls:
             if at - now <= WARNED
         }
         return found | {name: why for name, why in self._problems.items() if why}
+
+    async def sample(self) -> list[Metric]:
+        expiries = {(name,): at.timestamp() for name, at in self.now.expiries().items()}
+        return [EXPIRY.family(expiries), UNUSED.family({(): bool(self._problems["files"])})]
+
+    def report(self) -> dict[str, object]:
+        """When each certificate expires, for everybody: whoever connects sees that."""
+        return {"certificates": {name: at.isoformat() for name, at in self.now.expiries().items()}}
 
     async def check(self) -> None:
         """The readiness check of who serves clients. Raises Unavailable once their certificate has expired:

@@ -36,6 +36,7 @@ MEASURES = {
     "prompts": "prompts",
     "rules": "rules",
     "clips": "clips",
+    "tls": "tls",
 }
 
 

@@ -1,8 +1,11 @@
 """Lares as two processes with mutual TLS between them, on an external Kafka and PostgreSQL."""
 
+import asyncio
+import ssl
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 import trustme
 
@@ -13,10 +16,11 @@ from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.problems import Unauthenticated
 from mesh.rpc import API_KEY, call
 from mesh.security import as_itself
-from tests.support.certificates import write_certificate
+from tests.support.certificates import Issuer, shown_by, write_certificate
 from tests.support.lares import Lares, free_ports
 from tests.support.parts import running_kafka
 from tests.support.photos import person_photo
+from tests.support.waiting import until
 
 FOUND = """{ events(first: 5) { edges { node {
   camera { id } status labels assessment { score } media { url } } } } }"""
@@ -65,6 +69,10 @@ async def assess_a_photo(tmp_path: Path, kafka_url: str, postgres_url: str) -> N
         media = await front.get(edge["node"]["media"][0]["url"])
         assert media.content == person_photo().read_bytes()
         assert await foreign_certificate_is_refused(here, certificates["LARES_TLS_CA"])
+        await certificates_are_replaced(front, back, tmp_path, here, there)
+        (folder / "2.jpg").write_bytes(person_photo().read_bytes() + b"\0" * 8)
+        await front.until_stored(2)
+        await front.idle()
         await siblings_must_name_the_caller(here, certificates, front.key)
         bound = {path.name for path in (front.home / "run").iterdir() if path.is_socket()}
         assert bound == {"clients.sock", "operator.sock"}
@@ -73,6 +81,43 @@ async def assess_a_photo(tmp_path: Path, kafka_url: str, postgres_url: str) -> N
     finally:
         await back.close()
         await front.close()
+
+
+async def certificates_are_replaced(front: Lares, back: Lares, folder: Path, *doors: str) -> None:
+    """Certificates and their CA, while queries go on that need all services: none fails."""
+    old, new, stopping, answered = (folder / "ca.pem").read_bytes(), Issuer(), False, 0
+    trusting = ssl.create_default_context(cadata=(old + new.pem).decode())
+
+    async def keep_asking() -> None:
+        nonlocal answered
+        while not stopping:
+            async with httpx.AsyncClient(base_url=front.url(), verify=trusting, timeout=90) as client:
+                for _ in range(3):  # on the connection that was opened first
+                    query, key = {"query": "{ status { idle } }"}, {"x-api-key": front.key}
+                    answer = await client.post("/graphql", json=query, headers=key)
+                    assert answer.json()["data"]["status"]["idle"] in (True, False), answer.text
+                    answered += 1
+
+    asking = [asyncio.create_task(keep_asking()) for _ in range(4)]
+
+    async def go_on(renewals: int) -> None:
+        """Until both processes have renewed their certificates so often, and have answered since."""
+        for lares in (front, back):
+            await until(lambda of=lares: of.log.read_text().count("certificates renewed") >= renewals)  # type: ignore[misc]
+        now = answered
+        await until(lambda: answered > now + 20 or any(one.done() for one in asking))
+
+    (folder / "ca.pem").write_bytes(old + new.pem)
+    await go_on(1)
+    serial = new.write(folder)
+    await go_on(2)
+    (folder / "ca.pem").write_bytes(new.pem)
+    await go_on(3)
+    assert [await shown_by(door, client=folder) for door in doors] == [serial] * len(doors)
+    assert await shown_by(front.http) == await shown_by(front.grpc) == serial
+    stopping = True
+    await asyncio.gather(*asking)
+    await front.trust(folder / "ca.pem")
 
 
 async def siblings_must_name_the_caller(address: str, certificates: dict[str, str], key: str) -> None:

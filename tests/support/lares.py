@@ -90,6 +90,12 @@ class Lares:
         """What a client needs for TLS; None if Lares has no certificate."""
         return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
 
+    async def trust(self, authority: Path) -> None:
+        """Trusts this CA from now on, for Lares has another certificate."""
+        await self._client.aclose()
+        self.ca_file = str(authority)
+        self._client = self.http_client()
+
     def url(self, scheme: str = "http") -> str:
         """The gateway's address, with the scheme's secure form if Lares has a certificate."""
         return f"{scheme}{'s' if self.ca_file else ''}://{self.http}"

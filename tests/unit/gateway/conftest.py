@@ -40,6 +40,7 @@ from mesh.rpc import Channels, GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from mesh.telemetry.metrics import Metrics
+from mesh.tls.tls import Tls
 from tests.support.blobs import keep_blob
 from tests.unit.gateway.fake_services import add_services
 from tests.unit.gateway.fake_store import FakeStore, uuid
@@ -92,7 +93,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") -> AsyncIterator[Gateway]:
+async def open_gateway(
+    folder: Path, *, auth: bool = True, without: str = "", tls: Tls | None = None
+) -> AsyncIterator[Gateway]:
     """`without` names a service whose address is not configured."""
     store = FakeStore(secrets={SECRET: uuid("key")})
     server = GrpcServer(CallInterceptor)
@@ -106,7 +109,7 @@ async def open_gateway(folder: Path, *, auth: bool = True, without: str = "") ->
     metrics = GatewayMetrics(of_process)
     blobs = FileBlobs(folder)
     authenticator = Authenticator(KeyVerifier(channels.to("store")) if auth else None)
-    engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed))
+    engine = Engine(make_schema(), lambda: Context(siblings, Loaders(siblings), feed, tls))
     sockets = WebSocketEndpoint(engine, authenticator, metrics)
     missing: dict[str, str] = {}
     renditions = RenditionFinder(siblings, blobs)

@@ -33,6 +33,16 @@ def readiness(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Readiness:
     return readiness
 
 
+async def test_details_are_told_beside_the_parts(readiness: Readiness) -> None:
+    readiness.started = True
+    readiness.details.append(lambda: {"certificates": {"clients": "2031-05-06T07:08:09+00:00"}})
+    assert await readiness.report() == {
+        "ready": True,
+        "checks": {"kafka": True, "postgres": True},
+        "certificates": {"clients": "2031-05-06T07:08:09+00:00"},
+    }
+
+
 async def test_a_process_is_ready_once_it_has_started_and_while_nothing_is_missing(
     readiness: Readiness, parts: Parts
 ) -> None:

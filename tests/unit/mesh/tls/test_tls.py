@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from structlog.testing import capture_logs
 
 from mesh.problems import Invalid, Unavailable
+from mesh.telemetry.metrics import Metrics
 from mesh.tls import tls as tls_module
 from mesh.tls.tls import Tls
 from tests.support.certificates import Issuer, opened, renew, serial_in
@@ -181,6 +182,29 @@ async def test_expiry_is_warned_of_two_weeks_before(files: dict[str, Path], issu
     with pytest.raises(Unavailable, match="expired") as expired:
         await tls.check()
     assert expired.value.reason == "CERTIFICATE_EXPIRED"
+
+
+async def test_metrics_tell_when_certificates_expire_and_that_files_are_not_used(
+    tls: Tls, issuer: Issuer, tmp_path: Path
+) -> None:
+    expires_at = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
+    issuer.write(tmp_path, expires_at=expires_at)
+    await renew(tls)
+    metrics = Metrics()
+    name = "lares_tls_certificate_expiry_timestamp_seconds"
+    with metrics.sampling(tls.sample):
+        text = (await metrics.text()).decode()
+    numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("lares_tls"))
+    for certificate in ("clients", "siblings"):
+        assert float(numbers[f'{name}{{certificate="{certificate}"}}']) == expires_at.timestamp()
+    assert f'{name}{{certificate="ca"}}' in numbers
+    assert float(numbers["lares_tls_files_unused"]) == 0
+    assert tls.report()["certificates"]["clients"] == expires_at.isoformat()  # type: ignore[index]
+    (tmp_path / "key.pem").unlink()
+    await renew(tls)
+    metrics = Metrics()
+    with metrics.sampling(tls.sample):
+        assert "lares_tls_files_unused 1.0" in (await metrics.text()).decode()
 
 
 def test_a_certificate_that_has_expired_can_be_opened(files: dict[str, Path], issuer: Issuer) -> None:
