@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from deploy import rules_page
 from gateway.http import metrics as of_gateway
 from gateway.schema import make_schema
+from mesh import job_client as of_jobs
 from mesh import readiness as of_readiness
 from mesh.bus import measures as of_bus
 from mesh.config import Config, as_text, is_secret, setting
@@ -43,7 +44,7 @@ ROOT = Path(__file__).parents[1]
 
 INSTRUMENTS = [
     instrument
-    for module in (of_readiness, of_process, of_tls, of_rpc, of_bus, of_database, of_gateway)
+    for module in (of_readiness, of_process, of_tls, of_rpc, of_bus, of_jobs, of_database, of_gateway)
     for instrument in module.INSTRUMENTS
 ]
 

@@ -54,7 +54,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
             await mesh.bus.publish(RENDERED, fact)
 
         renderer = RenderWorker(
-            JobClient(mesh.channel("store"), JOB_KIND_RENDER),
+            JobClient(mesh.channel("store"), JOB_KIND_RENDER, mesh.metrics),
             mesh.blobs,
             publish,
             lambda: datetime.now(UTC),

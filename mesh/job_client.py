@@ -13,6 +13,7 @@ from lares.store.internal.v1.job_service_pb2_grpc import JobServiceStub
 from mesh.problems import Internal, Problem
 from mesh.retry import Backoff
 from mesh.rpc import call
+from mesh.telemetry.metrics import Instrument, Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -20,14 +21,27 @@ WAIT_SECONDS = 25  # the store allows at most 30
 ANSWER_SECONDS = 10.0
 RELEASE_SECONDS = 1.0
 BACKOFF = Backoff(0.1, 5.0)
+WORKING = Instrument("lares_jobs_working", "gauge", "Jobs that this process does now.", ("kind",))
+SECONDS = Instrument(
+    "lares_job_seconds", "histogram", "From a job that was leased to its end, done or not.", ("kind",)
+)
+INSTRUMENTS = (WORKING, SECONDS)
 
 
 class JobClient:
     """Leases jobs of one kind, renews their leases and releases them."""
 
-    def __init__(self, store: grpc.aio.Channel, kind: pb.JobKind.ValueType) -> None:
+    def __init__(
+        self, store: grpc.aio.Channel, kind: pb.JobKind.ValueType, metrics: Metrics | None = None
+    ) -> None:
         self._store = JobServiceStub(store)
         self._kind = kind
+        metrics, name = metrics or Metrics(), pb.JobKind.Name(kind).removeprefix("JOB_KIND_").lower()
+        # Of who does the jobs.
+        self.working, self.seconds = (
+            metrics.gauge(WORKING).labels(name),
+            metrics.histogram(SECONDS).labels(name),
+        )
         self._failures = 0
 
     async def lease(self, max_jobs: int) -> Sequence[pb.JobLease]:

@@ -83,6 +83,10 @@ class JobWorker:
         return self._capacity() - len(self._tasks)
 
     async def _handle(self, lease: JobLease) -> None:
+        with self._jobs.working.track_inprogress(), self._jobs.seconds.time():
+            await self._do(lease)
+
+    async def _do(self, lease: JobLease) -> None:
         try:
             await self._work(lease)
         except Problem as problem:

@@ -33,7 +33,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     async with open_reasoner(config, mesh.reasoner_url) as reasoner:
         assessor = Assessor(reasoner, thresholds, lambda: datetime.now(UTC))
         worker = ReasonWorker(
-            JobClient(mesh.channel("store"), JOB_KIND_ASSESS),
+            JobClient(mesh.channel("store"), JOB_KIND_ASSESS, mesh.metrics),
             assessor,
             publish,
             concurrency=config.reason_concurrency,

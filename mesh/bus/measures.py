@@ -17,10 +17,24 @@ CONSUMER_UNFINISHED = Instrument(
 CONSUMER_BATCH = Instrument(
     "lares_consumer_batch_records", "histogram", "Records that were taken at a time.", ("topic",), COUNTS
 )
+CONSUMER_SECONDS = Instrument(
+    "lares_consumer_record_seconds",
+    "histogram",
+    "From a record that was taken until it is done: of media until they are detected, of facts until they are"
+    " recorded.",
+    ("topic",),
+)
 PUBLISHED = Instrument(
     "lares_published_records_total", "counter", "Records that were made durable.", ("topic",)
 )
 PUBLISH_SECONDS = Instrument(
     "lares_publish_seconds", "histogram", "From records to their durability, which wait for it together."
 )
-INSTRUMENTS = (CONSUMER_LAG, CONSUMER_UNFINISHED, CONSUMER_BATCH, PUBLISHED, PUBLISH_SECONDS)
+INSTRUMENTS = (
+    CONSUMER_LAG,
+    CONSUMER_UNFINISHED,
+    CONSUMER_BATCH,
+    CONSUMER_SECONDS,
+    PUBLISHED,
+    PUBLISH_SECONDS,
+)

@@ -1,8 +1,9 @@
 """Tracks the records that a stream has fetched and not yet finished, by partition. No I/O."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -26,6 +27,7 @@ class TrackedRecord(Generic[M]):
     delivery: Delivery[M] | None
     outputs: tuple[Outgoing, ...] | None = None
     urgent: bool = False
+    taken_at: float = 0.0
 
 
 class TrackedPartition(Generic[M]):
@@ -100,7 +102,9 @@ class RecordTracker(Generic[M]):
     A task may find that nothing has changed.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, measure: Callable[[float], None] = lambda _: None) -> None:
+        """`measure` takes the seconds from each record that was taken until it is done."""
+        self._measure = measure
         self.arrived, self.taken, self.gathered = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.drained, self.publishable, self.moved = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.capacity = capacity
@@ -147,7 +151,8 @@ class RecordTracker(Generic[M]):
         taken: list[Delivery[M]] = []
         while self._waiting and len(taken) < limit:
             delivery = self._waiting.popleft()
-            if self.generation(delivery.partition) == delivery.generation:
+            if (tracked := self.find(delivery)) is not None:
+                tracked.taken_at = time.monotonic()
                 taken.append(delivery)
         if not self._waiting:
             self.arrived.clear()
@@ -167,6 +172,7 @@ class RecordTracker(Generic[M]):
         if tracked is not None and tracked.outputs is None:
             partition = self._partitions[delivery.partition]
             partition.done(tracked, outputs, urgent)
+            self._measure(time.monotonic() - tracked.taken_at)
             self.drained.set()
             self._settle(partition)
             self._note_gathered()

@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 
 from mesh.bus.cluster import BACKOFF, Cluster
 from mesh.bus.group_member import GroupMember, GroupSubscription
-from mesh.bus.measures import CONSUMER_BATCH, CONSUMER_LAG, CONSUMER_UNFINISHED
+from mesh.bus.measures import CONSUMER_BATCH, CONSUMER_LAG, CONSUMER_SECONDS, CONSUMER_UNFINISHED
 from mesh.bus.publisher import Publisher
 from mesh.bus.record import dead_letter, encode, inherited
 from mesh.bus.record_tracker import RecordTracker
@@ -53,7 +53,8 @@ class Stream(Generic[M]):
         self._batch_sizes = metrics.histogram(CONSUMER_BATCH).labels(subscription.topic.name)
         self.topic_id = subscription.topic_id
         self._cluster, self._publisher, self._subscription = cluster, publisher, subscription
-        self._tracker = RecordTracker[M](buffer)
+        seconds = metrics.histogram(CONSUMER_SECONDS).labels(subscription.topic.name)
+        self._tracker = RecordTracker[M](buffer, seconds.observe)
         self._member = GroupMember(cluster, subscription, self._tracker, self._settle)
         self._publishing = asyncio.Lock()
         self._committed: dict[int, int] = {}
