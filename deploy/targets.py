@@ -107,6 +107,7 @@ async def open_lares(config: Config, names: Collection[str]) -> AsyncIterator[Me
         mesh.server.report_health(partial(_missing, mesh))
         await mesh.server.start()
         stack.push_async_callback(mesh.server.stop, GRACE_SECONDS)
+        stack.push_async_callback(mesh.prepare_stop)
         # The gateway calls gRPC services and offers none: it opens after the server starts and closes before
         # it stops.
         if gateway:

@@ -23,16 +23,17 @@ from ingest_svc.file_importer import FileImporter
 from ingest_svc.folder_lock import lock_folder
 from ingest_svc.formats.inspection import MediaLimits
 from ingest_svc.known_files import KnownFiles, StoreKnownFiles
+from ingest_svc.leases import Leases
 from ingest_svc.messages import ingested, rejected
 from ingest_svc.originals import Originals
-from ingest_svc.receiving.arrivals import Arrivals
-from ingest_svc.receiving.disk_quota import DiskQuota
+from ingest_svc.receiving.disk_space import DiskSpace
 from ingest_svc.receiving.ftp.accounts import Accounts
 from ingest_svc.receiving.ftp.camera_uploads import CameraUploads
-from ingest_svc.receiving.partial_uploads import PartialUploads
 from ingest_svc.receiving.push.application import PushApplication
 from ingest_svc.receiving.push.authentication import PushAuthenticator
 from ingest_svc.receiving.push.listener import listening_for_pushes
+from ingest_svc.receiving.upload_progress import UploadProgress
+from ingest_svc.receiving.upload_records import UploadRecords
 from ingest_svc.receiving.uploads import Uploads
 from ingest_svc.restless_files import WATCHING_THREADS, RestlessFiles
 from ingest_svc.storage_state import StorageState
@@ -70,12 +71,14 @@ class FactBus(Protocol):
 
 @dataclass(frozen=True)
 class Ingest:
-    """The parts with loops, `announcer`, `worker` and `partial`, and the parts that take uploads."""
+    """The parts with loops, `announcer`, `worker`, `leases` and `progress`, and the parts that take
+    uploads."""
 
     announcer: Announcer
     worker: IngestWorker
+    leases: Leases
     uploads: Uploads
-    partial: PartialUploads
+    progress: UploadProgress
     admission: Admission
     camera_uploads: CameraUploads
     storage: StorageState
@@ -89,11 +92,12 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
     """
     async with AsyncExitStack() as stack:
         cameras = await stack.enter_async_context(open_camera_configurations(mesh.bus))
-        known_files = StoreKnownFiles(mesh.channel("store"))
-        detection = DetectionProgress(mesh.bus, mesh.channel("store"), mesh.replicas)
-        ingest = await stack.enter_async_context(
-            compose(config, cameras, known_files, mesh.blobs, mesh.bus, detection.read)
-        )
+        store = mesh.channel("store")
+        known_files, leases = StoreKnownFiles(store), Leases(store)
+        records = UploadRecords(store, leases, config.upload_quota_bytes)
+        detection = DetectionProgress(mesh.bus, store, mesh.replicas)
+        parts = (config, cameras, known_files, leases, records, mesh.blobs, mesh.bus, detection.read)
+        ingest = await stack.enter_async_context(compose(*parts))
         warnings = []
         if config.ftp_listen:
             # Not everybody has installed the library.
@@ -106,13 +110,15 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
                 warnings.append(f"FTP without TLS is allowed at {mesh.addresses['ftp']}: {PLAINTEXT}")
         servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up, warnings)
         mesh.server.add(add_IngestServiceServicer_to_server, servicer, SERVICE, needs=["kafka", "blobs"])
+        mesh.before_stop.append(ingest.uploads.interrupt)
         mesh.checks["storage"] = ingest.storage.check
         mesh.checks["cameras folder"] = readable(config.cameras_folder, ingest.worker.status)
         for name, work in (
             ("ingest announcer", ingest.announcer.run()),
             ("ingest cameras", ingest.worker.follow_cameras()),
             ("ingest worker", ingest.worker.run()),
-            ("ingest partial uploads", ingest.partial.keep_clean()),
+            ("ingest leases", ingest.leases.run()),
+            ("ingest upload progress", ingest.progress.keep_clean()),
         ):
             await stack.enter_async_context(mesh.running(name, work))
         if config.push_listen:
@@ -128,6 +134,8 @@ async def compose(
     config: Config,
     cameras: CameraTable,
     known_files: KnownFiles,
+    leases: Leases,
+    records: UploadRecords,
     blobs: Blobs,
     bus: FactBus,
     detection: Progress,
@@ -202,25 +210,12 @@ async def compose(
                 ignored=ignored,
                 checks=checks,
             )
-            quota = DiskQuota(lambda: blobs.partial, config.upload_quota_bytes, storage, readers)
-            partial = PartialUploads(blobs, quota, readers)
-            await partial.clean()
-            uploads = Uploads(
-                admission,
-                limits,
-                blobs,
-                announcer,
-                Arrivals(root.path),
-                storage,
-                readers,
-                clips,
-                partial,
-                quota,
-                large_reader,
-            )
+            space = DiskSpace(blobs.free_bytes, storage, readers)
+            progress = UploadProgress(records, blobs, space, storage, readers)
+            uploads = Uploads(admission, limits, announcer, storage, readers, clips, progress, space)
             largest = max(config.ingest_max_bytes, config.clip_max_bytes)
             camera_uploads = CameraUploads(root, ignored, largest, worker.why_away)
-            yield Ingest(announcer, worker, uploads, partial, admission, camera_uploads, storage)
+            yield Ingest(announcer, worker, leases, uploads, progress, admission, camera_uploads, storage)
 
 
 def publishing(bus: FactBus, known_files: KnownFiles, originals: Originals) -> Publish:

@@ -53,6 +53,8 @@ class Mesh:
     metrics: Metrics = field(default_factory=Metrics)
     # None: this process has no TLS.
     tls: Tls | None = None
+    # What is done before the server stops, while siblings can still be called: calls that take long end.
+    before_stop: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     failure: "asyncio.Future[None]" = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -108,6 +110,11 @@ class Mesh:
             closing = not task.done()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def prepare_stop(self) -> None:
+        """Call before the server stops."""
+        with as_itself():
+            await asyncio.gather(*(work() for work in self.before_stop))
 
     def _fail(self, task: "asyncio.Task[None]") -> None:
         if self.failure.done():

@@ -8,7 +8,9 @@ from functools import partial
 from lares.store.internal.v1.file_service_pb2_grpc import add_FileServiceServicer_to_server
 from lares.store.internal.v1.job_service_pb2_grpc import add_JobServiceServicer_to_server
 from lares.store.internal.v1.key_check_service_pb2_grpc import add_KeyCheckServiceServicer_to_server
+from lares.store.internal.v1.lease_service_pb2_grpc import add_LeaseServiceServicer_to_server
 from lares.store.internal.v1.offset_service_pb2_grpc import add_OffsetServiceServicer_to_server
+from lares.store.internal.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
 from lares.store.v1.camera_service_pb2_grpc import add_CameraServiceServicer_to_server
 from lares.store.v1.detection_service_pb2_grpc import add_DetectionServiceServicer_to_server
 from lares.store.v1.event_service_pb2_grpc import add_EventServiceServicer_to_server
@@ -29,9 +31,11 @@ from store_svc.api.house import HouseServicer
 from store_svc.api.jobs import JobServicer
 from store_svc.api.key_checks import KeyCheckServicer
 from store_svc.api.keys import KeyServicer
+from store_svc.api.leases import LeaseServicer
 from store_svc.api.media import MediaServicer
 from store_svc.api.offsets import OffsetServicer
 from store_svc.api.renditions import RenditionServicer
+from store_svc.api.uploads import UploadServicer
 from store_svc.api_keys import ApiKeys, ensure_admin_key
 from store_svc.camera_repository import CameraRepository
 from store_svc.commit_signals import CommitSignals
@@ -52,6 +56,7 @@ from store_svc.house.people import People
 from store_svc.house.presence import PresenceReports
 from store_svc.house.visits import ExpectedVisits
 from store_svc.job_leases import JobKind, JobLeases
+from store_svc.leases import LeaseTable
 from store_svc.migration import migrate, naming_the_cause
 from store_svc.offsets import Offsets
 from store_svc.outbox import OutboxRelay
@@ -74,6 +79,7 @@ from store_svc.schema import connector_of, until_schema_fits
 from store_svc.sweep import Facts, Sweep, run_sweep
 from store_svc.times import SECOND, now
 from store_svc.track_identities import TrackIdentities
+from store_svc.uploads import UploadTable
 
 SERVICE = "store_svc"
 
@@ -210,6 +216,12 @@ async def _add_services(
     add(add_JobServiceServicer_to_server, jobs, f"{internal}.JobService")
     offsets = OffsetServicer(ConsumerOffsets(database))
     add(add_OffsetServiceServicer_to_server, offsets, f"{internal}.OffsetService")
+    add(add_LeaseServiceServicer_to_server, LeaseServicer(LeaseTable(database)), f"{internal}.LeaseService")
+    add(
+        add_UploadServiceServicer_to_server,
+        UploadServicer(UploadTable(database)),
+        f"{internal}.UploadService",
+    )
 
 
 def _house(config: Config, database: Database, signals: CommitSignals) -> HouseServicer:

@@ -23,10 +23,17 @@ class UploadSlots:
     def __init__(self) -> None:
         self._in_progress: Counter[str] = Counter()
         self._waiting: list[_Waiting] = []
+        self._idle = asyncio.Event()
 
     def __len__(self) -> int:
         """How many uploads are in progress or wait."""
         return self._in_progress.total() + len(self._waiting)
+
+    async def until_none(self) -> None:
+        """Waits until no upload is in progress or waits."""
+        while len(self):
+            self._idle.clear()
+            await self._idle.wait()
 
     @asynccontextmanager
     async def held(self, caller_id: str) -> AsyncIterator[None]:
@@ -63,6 +70,7 @@ class UploadSlots:
 
     def _release(self, caller_id: str) -> None:
         self._in_progress[caller_id] -= 1
+        self._idle.set()
         if not self._in_progress[caller_id]:
             del self._in_progress[caller_id]
         waiting = [one for one in self._waiting if self._has_room(one.caller_id)]

@@ -9,6 +9,7 @@ from datetime import datetime
 from io import FileIO
 from pathlib import Path
 
+from mesh.blobs.parts import FOLDER, FileParts, Parts
 from mesh.blobs.port import Blobs, not_found, require_range, unreadable
 from mesh.blobs.spool import Spool, SpooledFile, read_at
 from mesh.durable_files import sync_folder
@@ -87,6 +88,9 @@ class FileBlobs(Blobs):
 
     def _make_spool(self) -> Spool:
         return Spool(self._folder / ".spool")
+
+    def _make_parts(self) -> Parts:
+        return FileParts(self._folder / FOLDER, self._run)
 
     async def _names_in(self, folder: Path) -> Sequence[str]:
         with self._reading():

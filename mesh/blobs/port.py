@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import cached_property
-from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from mesh.blobs.partial import PartialContents
+from mesh.blobs.parts import Parts
 from mesh.blobs.spool import Blob, Spool, SpooledFile
 from mesh.problems import Invalid, NotFound, Unavailable
 
@@ -58,13 +57,10 @@ class Blobs(ABC):
             return await spooled.store(expect)
 
     @asynccontextmanager
-    async def spooled(self, begun: FileIO | None = None) -> AsyncIterator[SpooledFile]:
+    async def spooled(self) -> AsyncIterator[SpooledFile]:
         """Yields a file for content that is examined before it is stored. Content that has not been stored
-        when the block ends is discarded.
-
-        `begun`, of `partial`, is continued, and closed at the end. It is not discarded while
-        `SpooledFile.kept`."""
-        spooled = SpooledFile(lambda: self._spool, self._store, begun)
+        when the block ends is discarded."""
+        spooled = SpooledFile(lambda: self._spool, self._store)
         try:
             yield spooled
         finally:
@@ -80,12 +76,20 @@ class Blobs(ABC):
         return self._make_spool()
 
     @cached_property
-    def partial(self) -> PartialContents:
-        """Blocks when it is first used. Raises OSError."""
-        return PartialContents(self._spool.beside(".partial"))
+    def parts(self) -> Parts:
+        """Parts of contents that are still arriving."""
+        return self._make_parts()
+
+    def free_bytes(self) -> tuple[int, int]:
+        """How much of the disk of the spool is free for this process, and its size. Blocks. Raises
+        OSError."""
+        return self._spool.free_bytes()
 
     @abstractmethod
     def _make_spool(self) -> Spool: ...
+
+    @abstractmethod
+    def _make_parts(self) -> Parts: ...
 
     @abstractmethod
     def open_range(self, sha256: str, start: int, end: int) -> AsyncGenerator[bytes, None]:

@@ -18,7 +18,9 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from mesh.blobs.cache import BlobCache, HeldCopy
+from mesh.blobs.parts import Parts
 from mesh.blobs.port import PIECE_BYTES, Blobs, not_found, require_range
+from mesh.blobs.s3_parts import S3Parts
 from mesh.blobs.spool import Blob, Spool, SpooledFile
 from mesh.problems import Invalid, NotFound, Unavailable
 from mesh.secret import ParsedSecret
@@ -218,6 +220,9 @@ class S3Blobs(Blobs):
 
     def _make_spool(self) -> Spool:
         return self._cache.make_spool()
+
+    def _make_parts(self) -> Parts:
+        return S3Parts(self._call, self._keys, self._run, PART_SECONDS)
 
     async def _store(self, spooled: SpooledFile) -> None:
         blob = spooled.blob

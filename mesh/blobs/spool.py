@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -49,10 +50,13 @@ class Spool:
             with suppress(OSError), left.open("rb+") as file:
                 if try_lock(file):
                     left.unlink()
+        # Earlier versions kept what had arrived of uploads there.
+        shutil.rmtree(folder.with_name(".partial"), ignore_errors=True)
 
-    def beside(self, name: str) -> Path:
-        """The path of a folder on the same disk."""
-        return self._folder.with_name(name)
+    def free_bytes(self) -> tuple[int, int]:
+        """How much of the disk is free for this process, and its size. Raises OSError."""
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
     def create(self) -> FileIO:
         """Returns a new, locked file that is open for writing and reading. Its `name` is its path. Raises
@@ -73,30 +77,18 @@ class SpooledFile:
     time, and raise SpoolFailed if the disk fails, and ValueError after the block of `Blobs.spooled`.
     """
 
-    def __init__(
-        self,
-        spool: Callable[[], Spool],
-        store: "Callable[[SpooledFile], Awaitable[None]]",
-        begun: FileIO | None = None,
-    ) -> None:
-        """`begun` is continued from its position, its end, and stays where it is while `kept`, unless it is
-        empty."""
+    def __init__(self, spool: Callable[[], Spool], store: "Callable[[SpooledFile], Awaitable[None]]") -> None:
         self._spool, self._store = spool, store
-        self._size = self._synced = 0 if begun is None else begun.tell()
-        # None while it is not known, because another has written a part of the content.
-        self._hash: hashlib._Hash | None = None if self._size else hashlib.sha256()
-        self._file = begun
-        self.kept = begun is not None
+        self._size = self._synced = 0
+        self._hash = hashlib.sha256()
+        self._file: FileIO | None = None
         self._lock, self._closed = threading.Lock(), False
         # False once it is certain that the content was not stored before.
         self.may_be_known = True
 
     @property
     def blob(self) -> Blob:
-        """Name and size of the content written so far. Raises ValueError if it was begun before, until
-        `written` was called."""
-        if self._hash is None:
-            raise ValueError("the content is not hashed yet")
+        """Name and size of the content written so far."""
         return Blob(self._hash.hexdigest(), self._size)
 
     @property
@@ -170,7 +162,6 @@ class SpooledFile:
         if expect is not None and expect != self.blob:
             raise Conflict("the content is not what was expected", "CONTENT_CHANGED")
         await self._store(self)
-        self.kept = False
         return self.blob
 
     def begin_sync(self) -> None:
@@ -212,14 +203,12 @@ class SpooledFile:
         return self._file is not None
 
     def discard(self) -> None:
-        """Removes the file unless it was moved or is kept: now, or when the thread that uses it is finished.
-        Blocks."""
+        """Removes the file unless it was moved: now, or when the thread that uses it is finished. Blocks."""
         if self._lock.acquire(blocking=False):
             try:
                 file, self._file = self._file, None
                 if file is not None:
-                    if not (self.kept and self._size):
-                        Path(file.name).unlink(missing_ok=True)
+                    Path(file.name).unlink(missing_ok=True)
                     file.close()
             finally:
                 self._lock.release()
@@ -242,8 +231,7 @@ class SpooledFile:
             raise ValueError("the spooled file is closed")
 
     def _append(self, file: FileIO, piece: memoryview) -> None:
-        if self._hash is not None:
-            self._hash.update(piece)
+        self._hash.update(piece)
         self._size += len(piece)
         with _disk_errors():
             while piece:

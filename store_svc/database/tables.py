@@ -18,8 +18,10 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
+    Sequence,
     SmallInteger,
     Table,
     Text,
@@ -486,6 +488,42 @@ offsets = Table(
     Column("partition", Integer, primary_key=True, autoincrement=False),
     Column("topic_id", Text, nullable=False),
     Column("next_offset", BigInteger, nullable=False),
+)
+
+# Leases of what has a name. Each time that one is taken it gets a token from the sequence `lease_tokens`.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token", BigInteger, nullable=False, unique=True),
+    Column("holder", Text, nullable=False),
+    Column("length", Interval, nullable=False),
+    Column("expires_at", TIME, nullable=False),  # by the clock of the database
+)
+lease_tokens = Sequence("lease_tokens", metadata=metadata)
+
+# Uploads that are arriving, or that somebody may go on with.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("caller_id", Text, nullable=False),
+    Column("camera_id", Text, nullable=False),
+    Column("sha256", Text),  # NULL while it is not known
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("received_bytes", BigInteger, nullable=False),
+    Column("arrived_at", TIME, nullable=False),
+    Column("written_at", TIME, nullable=False),
+    Column("lease_token", BigInteger, nullable=False, unique=True),  # of the last that received it
+    Index("uploads_of_camera", "camera_id", "caller_id", "sha256", unique=True),
+)
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("upload_id", Uuid, primary_key=True),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
 )
 
 api_keys = Table(

@@ -27,6 +27,7 @@ from mesh.rpc import Channels, GrpcServer, call, metadata
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.security import Door
 from mesh.topics import CAMERAS, INGESTED, REJECTED
+from tests.support.fake_leases import FakeUploadService, add_fake_leases
 from tests.support.image_files import jpeg
 from tests.support.ingest_process import FakeFileService, FakeOffsetService, running_ingest
 from tests.support.records import unique
@@ -111,6 +112,7 @@ async def store_socket(
     server = GrpcServer(CallInterceptor)
     server.add(add_FileServiceServicer_to_server, store, "lares.store.internal.v1.FileService")
     server.add(add_OffsetServiceServicer_to_server, offsets, "lares.store.internal.v1.OffsetService")
+    add_fake_leases(server, FakeUploadService())
     address = await server.listen(f"unix:{tmp_path / 'store.sock'}", door=Door.SIBLINGS)
     await server.start()
     yield address

@@ -14,6 +14,8 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
+from ingest_svc.leases import Leases
+from ingest_svc.receiving.upload_records import UploadRecords
 from ingest_svc.service import compose
 from mesh.blobs import open_blobs
 from mesh.blobs import s3 as module
@@ -22,6 +24,8 @@ from mesh.blobs.s3 import S3Blobs, S3Bucket
 from mesh.blobs.spool import Spool
 from mesh.config import load_config
 from mesh.problems import Invalid, NotFound, Unavailable
+from mesh.rpc import GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
 from tests.support.ingest_harness import FakeBus, FakeCameras, FakeKnownFiles
 from tests.support.lares import free_ports
 from tests.support.s3 import READER, READER_SECRET, S3, SECRET, WRITER, WRITER_SECRET
@@ -116,8 +120,11 @@ async def test_a_user_who_may_only_read_can_read_and_is_refused_before_a_put(
 
 
 async def start_ingesting(home: Path, blobs: S3Blobs) -> None:
-    bus = FakeBus()
-    async with compose(load_config(home=home), FakeCameras(), FakeKnownFiles(), blobs, bus, bus.detection):
+    bus, store, config = FakeBus(), GrpcServer(CallInterceptor).channel(), load_config(home=home)
+    leases = Leases(store)
+    records = UploadRecords(store, leases, config.upload_quota_bytes)
+    cameras, known = FakeCameras(), FakeKnownFiles()
+    async with compose(config, cameras, known, leases, records, blobs, bus, bus.detection):
         pass
 
 

@@ -5,16 +5,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace import Span
 
 from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.fingerprint import Fingerprint, fingerprint
+from ingest_svc.leases import Leases
+from ingest_svc.receiving.upload_records import UploadRecords
 from ingest_svc.service import Ingest, compose
 from ingest_svc.turns import PartitionProgress
 from ingest_svc.watching.open_files import open_for_writing
@@ -22,10 +25,14 @@ from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
-from mesh.blobs import FileBlobs
+from mesh.blobs import Blobs, FileBlobs
 from mesh.config import Config, load_config
 from mesh.problems import Unavailable
+from mesh.rpc import GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
+from mesh.security import as_itself
 from mesh.topics import CAMERA_PARTITIONS, M, Topic
+from tests.support.fake_leases import FakeUploadService, add_fake_leases
 from tests.support.waiting import until
 
 
@@ -141,13 +148,16 @@ class FakeKnownFiles:
 
 
 class IngestHarness:
-    def __init__(self, home: Path) -> None:
+    """`store` is a channel to leases and uploads; without it there are fakes within this process."""
+
+    def __init__(self, home: Path, store: grpc.aio.Channel | None = None) -> None:
         self.home, self.root = home, home / "cameras"
+        self.uploads, self._store = FakeUploadService(), store
         self.root.mkdir(parents=True, exist_ok=True)
         self.bus, self.cameras, self.known_files = FakeBus(), FakeCameras(), FakeKnownFiles()
         self.settings: dict[str, object] = {}
         (home / "media").mkdir(exist_ok=True)
-        self.blobs = FileBlobs(home / "media")
+        self.blobs: Blobs = FileBlobs(home / "media")
         self.ingest: Ingest
 
     def config(self) -> Config:
@@ -156,15 +166,38 @@ class IngestHarness:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Ingest]:
         """Runs the loops, and fails if one of them failed."""
-        async with compose(
-            self.config(), self.cameras, self.known_files, self.blobs, self.bus, self.bus.detection
-        ) as self.ingest:
-            worker, announcer = self.ingest.worker, self.ingest.announcer
-            loops = [
-                asyncio.create_task(loop) for loop in (announcer.run(), worker.follow_cameras(), worker.run())
-            ]
-            try:
+        server = GrpcServer(CallInterceptor)
+        add_fake_leases(server, self.uploads)
+        await server.start()
+        try:
+            async with self._composed(self._store or server.channel()) as self.ingest:
                 yield self.ingest
+        finally:
+            await server.stop(0)
+
+    def composed(self, store: grpc.aio.Channel) -> AbstractAsyncContextManager[Ingest]:
+        config, leases = self.config(), Leases(store)
+        records = UploadRecords(store, leases, config.upload_quota_bytes)
+        parts = (config, self.cameras, self.known_files, leases, records, self.blobs, self.bus)
+        return compose(*parts, self.bus.detection)
+
+    @asynccontextmanager
+    async def _composed(self, store: grpc.aio.Channel) -> AsyncIterator[Ingest]:
+        async with self.composed(store) as ingest:
+            worker = ingest.worker
+            with as_itself():
+                loops = [
+                    asyncio.create_task(loop)
+                    for loop in (
+                        ingest.announcer.run(),
+                        worker.follow_cameras(),
+                        worker.run(),
+                        ingest.leases.run(),
+                        ingest.progress.keep_clean(),
+                    )
+                ]
+            try:
+                yield ingest
             finally:
                 failures = [task.exception() for task in loops if task.done()]
                 for task in loops:

@@ -8,12 +8,13 @@ import threading
 
 import pytest
 
-from ingest_svc.service import compose
 from ingest_svc.watching.file_events import FolderEventType
 from ingest_svc.watching.folder_poll import pause_after
 from ingest_svc.watching.native_watch import NativeWatch
 from ingest_svc.watching.watchdog_inotify import OVERFLOW, InotifyEvent
 from mesh.problems import Internal
+from mesh.rpc import GrpcServer
+from mesh.rpc.interceptor import CallInterceptor
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
 from tests.support.waiting import until
@@ -204,14 +205,7 @@ async def test_ingest_fails_when_the_thread_that_reads_the_events_has_ended(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest_svc.watching.native_watch.LOOK_SECONDS", 0.1)
-    async with compose(
-        harness.config(),
-        harness.cameras,
-        harness.known_files,
-        harness.blobs,
-        harness.bus,
-        harness.bus.detection,
-    ) as ingest:
+    async with harness.composed(GrpcServer(CallInterceptor).channel()) as ingest:
         announcing = asyncio.create_task(ingest.announcer.run())
         working = asyncio.create_task(ingest.worker.run())
         await until(lambda: not ingest.worker.status().scanning)

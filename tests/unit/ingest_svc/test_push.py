@@ -20,7 +20,7 @@ from ingest_svc.receiving.push.authentication import PushAuthenticator
 from ingest_svc.receiving.push.digest_answer import NONCE_SECONDS, Challenges, DigestAnswer
 from ingest_svc.receiving.push.listener import listening_for_pushes
 from lares.ingest.v1.media_pb2 import CapturedAtSource
-from mesh.blobs.partial import PartialContents
+from mesh.blobs.spool import Spool
 from mesh.http import uvicorn_internals
 from mesh.http_digest import REALM, DigestAlgorithm, user_digest
 from mesh.identity import media_id
@@ -573,7 +573,7 @@ async def test_what_may_pass_is_told_with_a_time_to_try_again(
         response = await push.client.post("/ingest/porch", content=ONE, headers=BEARER)
         assert (response.status_code, reason(response)) == (429, "UPLOAD_QUOTA")
         assert response.headers["retry-after"] == "5"
-        monkeypatch.setattr(PartialContents, "free_bytes", lambda _: (0, 10**9))
+        monkeypatch.setattr(Spool, "free_bytes", lambda _: (0, 10**9))
         response = await push.client.post("/ingest/porch", content=ONE[:4000], headers=BEARER)
         assert (response.status_code, reason(response)) == (503, "DISK_FULL")
 

@@ -13,7 +13,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from ingest_svc.api import IngestServicer
 from ingest_svc.receiving import upload_slots
-from ingest_svc.receiving.arrivals import FOLDER_NAME
 from ingest_svc.receiving.upload_slots import MAX_OF_CALLER, UploadSlots
 from lares.ingest.v1.ingest_service_pb2 import (
     GetIngestStatusRequest,
@@ -132,7 +131,7 @@ async def test_the_time_of_arrival_is_that_of_the_first_attempt_after_a_kill_too
     first, second = harness.bus.media
     assert first.captured_at.ToNanoseconds() < before < second.captured_at.ToNanoseconds()
     assert first.HasField("claimed_captured_at") == bool(exif)
-    assert list((harness.root / FOLDER_NAME).iterdir()) == []
+    assert harness.uploads.uploads == []
 
 
 @pytest.mark.parametrize(

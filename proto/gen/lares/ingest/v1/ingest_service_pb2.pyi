@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,32 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _FolderDuty:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FolderDutyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FolderDuty.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FOLDER_DUTY_UNSPECIFIED: _FolderDuty.ValueType  # 0
+    """Of a version that always watches."""
+    FOLDER_DUTY_WATCHING: _FolderDuty.ValueType  # 1
+    FOLDER_DUTY_STANDING_BY: _FolderDuty.ValueType  # 2
+    """Another one watches, and this one takes over if it ends."""
+    FOLDER_DUTY_NONE: _FolderDuty.ValueType  # 3
+    """It only receives what is sent to it."""
+
+class FolderDuty(_FolderDuty, metaclass=_FolderDutyEnumTypeWrapper):
+    """Several processes of ingest_svc may share one cameras folder, which one of them watches at a time."""
+
+FOLDER_DUTY_UNSPECIFIED: FolderDuty.ValueType  # 0
+"""Of a version that always watches."""
+FOLDER_DUTY_WATCHING: FolderDuty.ValueType  # 1
+FOLDER_DUTY_STANDING_BY: FolderDuty.ValueType  # 2
+"""Another one watches, and this one takes over if it ends."""
+FOLDER_DUTY_NONE: FolderDuty.ValueType  # 3
+"""It only receives what is sent to it."""
+Global___FolderDuty: _TypeAlias = FolderDuty  # noqa: Y015
 
 @_typing.final
 class UploadMediaRequest(_message.Message):
@@ -181,6 +208,8 @@ class GetIngestStatusResponse(_message.Message):
     PROBLEM_FIELD_NUMBER: _builtins.int
     UNREADABLE_FOLDERS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    FOLDER_DUTY_FIELD_NUMBER: _builtins.int
+    WATCHER_FIELD_NUMBER: _builtins.int
     settling: _builtins.int
     """Files that have been seen and are not complete yet."""
     unannounced: _builtins.int
@@ -193,6 +222,10 @@ class GetIngestStatusResponse(_message.Message):
     """Why photos cannot be taken in now: the cameras folder is away, or they cannot be stored; empty if they can. Nothing is
     missed.
     """
+    folder_duty: Global___FolderDuty.ValueType
+    """What the process that answers has to do with the cameras folder. Only the one that watches it knows of its files."""
+    watcher: _builtins.str
+    """Which process watches the folder, if it is another one and is known."""
     @_builtins.property
     def unreadable_folders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Folders below the cameras folder that cannot be read now, at most 100 of them."""
@@ -210,10 +243,12 @@ class GetIngestStatusResponse(_message.Message):
         problem: _builtins.str = ...,
         unreadable_folders: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        folder_duty: Global___FolderDuty.ValueType = ...,
+        watcher: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "scanning", b"scanning", "settling", b"settling", "unannounced", b"unannounced", "unreadable_folders", b"unreadable_folders", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_duty", b"folder_duty", "problem", b"problem", "scanning", b"scanning", "settling", b"settling", "unannounced", b"unannounced", "unreadable_folders", b"unreadable_folders", "warnings", b"warnings", "watcher", b"watcher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,7 +66,7 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUpload(self, request, context):
-        """How much of an upload has arrived, by the same API key.
+        """How much of an upload has arrived, by the same API key, whichever process of ingest_svc has received it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,7 @@ class IngestServiceStub:
     connection was lost is kept for a while: GetUpload says how much, and `offset` continues there.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.GetUploadRequest, _ingest_service_pb2.GetUploadResponse]
-    """How much of an upload has arrived, by the same API key."""
+    """How much of an upload has arrived, by the same API key, whichever process of ingest_svc has received it."""
     GetIngestStatus: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.GetIngestStatusRequest, _ingest_service_pb2.GetIngestStatusResponse]
     """Counts what ingest_svc has seen and not announced yet."""
 
@@ -54,7 +54,7 @@ class IngestServiceAsyncStub(IngestServiceStub):
     connection was lost is kept for a while: GetUpload says how much, and `offset` continues there.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.GetUploadRequest, _ingest_service_pb2.GetUploadResponse]  # type: ignore[assignment]
-    """How much of an upload has arrived, by the same API key."""
+    """How much of an upload has arrived, by the same API key, whichever process of ingest_svc has received it."""
     GetIngestStatus: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.GetIngestStatusRequest, _ingest_service_pb2.GetIngestStatusResponse]  # type: ignore[assignment]
     """Counts what ingest_svc has seen and not announced yet."""
 
@@ -78,7 +78,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.GetUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.GetUploadResponse, _abc.Awaitable[_ingest_service_pb2.GetUploadResponse]]:
-        """How much of an upload has arrived, by the same API key."""
+        """How much of an upload has arrived, by the same API key, whichever process of ingest_svc has received it."""
 
     @_abc_1.abstractmethod
     def GetIngestStatus(
