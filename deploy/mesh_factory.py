@@ -210,7 +210,8 @@ async def _together(starts: list[Coroutine[Any, Any, str]]) -> list[str]:
 
 def guard_listening(config: Config) -> None:
     """Raises Invalid BAD_SETTING if anything would listen beyond loopback without TLS and that is not
-    allowed."""
+    allowed. `metrics_listen` never has TLS: with a certificate the process is meant to be reached, and it
+    neither takes nor tells a secret (docs/deploy.md says what it tells)."""
     if config.ftp_listen:
         guard_ftp(config)
     for name in ("gateway_listen", "grpc_listen", "kafka_listen", "push_listen", "metrics_listen"):

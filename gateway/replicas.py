@@ -95,8 +95,10 @@ async def list_gpus(siblings: Siblings, minutes: int, timeout: float = SECONDS) 
 
 
 async def ingest_status(siblings: Siblings, timeout: float = SECONDS) -> ingest.GetIngestStatusResponse:
+    """A replica that does not answer may have files that nobody has announced: it counts as scanning."""
+    channels = await siblings.replicas("ingest")
     answers = await ask_each(
-        await siblings.replicas("ingest"),
+        channels,
         lambda channel: IngestServiceStub(channel).GetIngestStatus,
         ingest.GetIngestStatusRequest(),
         timeout=timeout,
@@ -104,7 +106,7 @@ async def ingest_status(siblings: Siblings, timeout: float = SECONDS) -> ingest.
     return ingest.GetIngestStatusResponse(
         settling=sum(answer.settling for answer in answers),
         unannounced=sum(answer.unannounced for answer in answers),
-        scanning=any(answer.scanning for answer in answers),
+        scanning=len(answers) < len(channels) or any(answer.scanning for answer in answers),
         problem=next((answer.problem for answer in answers if answer.problem), ""),
         unreadable_folders=_all(answer.unreadable_folders for answer in answers),
         warnings=_all(answer.warnings for answer in answers),

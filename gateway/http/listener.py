@@ -11,11 +11,14 @@ from mesh.tls.tls import Tls
 
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_CONNECTIONS = 2000
+# How long requests may take to their end when the gateway stops: as long as calls to the services.
+GRACE_SECONDS = 5.0
 
 
 @asynccontextmanager
 async def listening(app: ASGIApp, config: Config, tls: Tls | None = None) -> AsyncIterator[str]:
-    """Serves `app` on LARES_GATEWAY_LISTEN until the block ends; yields the URL.
+    """Serves `app` on LARES_GATEWAY_LISTEN until the block ends; yields the URL. Then sockets end at once,
+    and requests that still run after GRACE_SECONDS are cancelled.
 
     Raises Conflict PORT_TAKEN.
     """
@@ -30,5 +33,6 @@ async def listening(app: ASGIApp, config: Config, tls: Tls | None = None) -> Asy
         ws_ping_interval=20.0,
         ws_ping_timeout=20.0,
         limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     ) as url:
         yield url

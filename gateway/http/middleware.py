@@ -1,5 +1,6 @@
 """ASGI middleware around every request: its id and trace, its caller, its errors and its metrics."""
 
+import asyncio
 import re
 import time
 
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.errors import problem_response, request_id, visible_problem
 from gateway.http.authentication import Authenticator, api_key_of
 from gateway.http.metrics import GatewayMetrics
+from mesh.problems import Unavailable
 from mesh.security import caller
 from mesh.telemetry.redaction import redacted
 from mesh.telemetry.spans import is_tracing, request_span
@@ -19,6 +21,7 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 FRONT_PAGE = "/"
 # Programs request these every few seconds.
 UNTRACED_PATHS = frozenset({"/health", "/ready", "/metrics"})
+STOPPING = Unavailable("this gateway is stopping: a change may have been made or not", "STOPPING")
 # What a client may put into gRPC metadata and logs.
 SAFE_VALUE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
@@ -67,6 +70,10 @@ class RequestMiddleware:
             if status:
                 raise
             await problem_response(visible_problem(error))(scope, receive, send_response)
+        except asyncio.CancelledError:  # by the server, which stops and has waited for long enough
+            if status:
+                raise
+            await problem_response(STOPPING)(scope, receive, send_response)
         finally:
             self._metrics.observe_request(scope["path"], status, time.monotonic() - started)
         return status

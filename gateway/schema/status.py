@@ -16,9 +16,11 @@ from gateway.schema.message_fields import message_field, optional_message_field,
 from gateway.schema.mode import HouseMode, read_mode_now
 from gateway.schema.preview import read_watch_problem
 from gateway.schema.reasoner import ReasonStatus, read_reason_status
+from gateway.siblings import Siblings
 from lares.detect.v1 import detect_service_pb2
 from lares.ingest.v1 import ingest_service_pb2
 from lares.store.v1 import event_service_pb2
+from mesh.problems import Unavailable
 from mesh.rpc import call
 
 
@@ -38,13 +40,13 @@ class IngestStatus:
     scanning: bool = message_field(
         "scanning",
         description="True until the scan at start has ended, while the folders' watcher lags behind, and"
-        " while there is a problem.",
+        " while there is a problem or a replica does not respond.",
     )
     problem: str | None = message_field(
         "problem",
         _or_none,
-        description="Why photos cannot be taken in now: the cameras folder is away, or the disk is full;"
-        " null if they can.",
+        description="Why photos cannot be taken in now: the cameras folder is away, the disk is full, or"
+        " the state of ingest_svc is not known, nor are the counts; null if they can.",
     )
     unreadable_folders: list[str] = message_field(
         "unreadable_folders",
@@ -77,7 +79,12 @@ class DetectorServer:
 @strawberry.type
 class DetectStatus:
     message: strawberry.Private[detect_service_pb2.GetDetectStatusResponse]
-    lag: int = message_field("lag", description="Announced photos that wait for the detector.")
+    known: strawberry.Private[bool] = True
+    lag: int = message_field(
+        "lag",
+        description="Announced photos that wait for the detector; 0 also while `detail` says that the state"
+        " of detect_svc is not known.",
+    )
     detector: str = message_field(
         "detector", description="The name of the detector and the digest of its weights."
     )
@@ -92,7 +99,7 @@ class DetectStatus:
 
     @property
     def busy(self) -> bool:
-        return bool(self.message.lag)
+        return bool(self.message.lag) or not self.known
 
 
 @strawberry.type(description="A lag counts the records of a topic that the store has not read yet.")
@@ -138,7 +145,10 @@ class StoreStatus:
 
 @strawberry.type
 class Status:
-    idle: bool = strawberry.field(description="Nothing is in flight in `ingest`, `detect` and `store`.")
+    idle: bool = strawberry.field(
+        description="Nothing is in flight in `ingest`, `detect` and `store`; false while the state"
+        " of one of them is not known."
+    )
     ingest: IngestStatus
     detect: DetectStatus
     store: StoreStatus
@@ -170,10 +180,29 @@ class Status:
 
 async def read_status(info: Info) -> Status:
     siblings = info.context.siblings
-    ingest = IngestStatus(message=await replicas.ingest_status(siblings))
-    detect = DetectStatus(message=await replicas.detect_status(siblings))
+    ingest = await _read_ingest(siblings)
+    detect = await _read_detect(siblings)
     store = StoreStatus(
         message=await call(siblings.events.GetStoreStatus, event_service_pb2.GetStoreStatusRequest())
     )
     idle = not (ingest.busy or detect.busy or store.busy)
     return Status(idle=idle, ingest=ingest, detect=detect, store=store)
+
+
+async def _read_ingest(siblings: Siblings) -> IngestStatus:
+    """While the only ingest_svc restarts, that is its problem and no error for the client."""
+    try:
+        message = await replicas.ingest_status(siblings)
+    except Unavailable as problem:
+        away = f"the state of ingest_svc is not known: {problem.message}"
+        message = ingest_service_pb2.GetIngestStatusResponse(scanning=True, problem=away)
+    return IngestStatus(message=message)
+
+
+async def _read_detect(siblings: Siblings) -> DetectStatus:
+    """As for ingest_svc."""
+    try:
+        return DetectStatus(message=await replicas.detect_status(siblings))
+    except Unavailable as problem:
+        away = f"the state of detect_svc is not known: {problem.message}"
+        return DetectStatus(message=detect_service_pb2.GetDetectStatusResponse(detail=away), known=False)

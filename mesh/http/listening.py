@@ -25,8 +25,8 @@ async def listening(
     app: Application, setting: str, config: Config, tls: Tls | None, **options: Any
 ) -> AsyncIterator[str]:
     """Serves `app` on the address in this setting until the block ends; yields the URL with the port that was
-    bound. Takes up to about 3 s to end. The composition root has checked that this address may be used.
-    Without `tls` it is plain HTTP. `options` are uvicorn's.
+    bound. Takes up to about 3 s to end, unless `options`, which are uvicorn's, say otherwise. The composition
+    root has checked that this address may be used. Without `tls` it is plain HTTP.
 
     Raises Conflict PORT_TAKEN.
     """

@@ -212,6 +212,8 @@ def test_peers_are_headless_services(things: list[Object]) -> None:
         assert host == f"lares-{name}"
         service = one(things, "Service", host)
         assert service["spec"]["clusterIP"] == "None"
+        # Cameras and proxies, which call ingest, do not ask whether a replica can answer; siblings do.
+        assert service["spec"].get("publishNotReadyAddresses", False) == (name != "ingest")
         assert int(port) in [each["port"] for each in service["spec"]["ports"] if each["name"] == "mesh"]
 
 

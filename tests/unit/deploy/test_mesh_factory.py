@@ -39,7 +39,9 @@ def test_loopback_is_allowed() -> None:
     guard_listening(load_config())
 
 
-@pytest.mark.parametrize("setting", ["gateway_listen", "grpc_listen", "kafka_listen", "push_listen"])
+@pytest.mark.parametrize(
+    "setting", ["gateway_listen", "grpc_listen", "kafka_listen", "push_listen", "metrics_listen"]
+)
 def test_other_addresses_need_tls_or_allow_plaintext(setting: str) -> None:
     with pytest.raises(Invalid, match=f"LARES_{setting.upper()}"):
         guard_listening(load_config(**{setting: "0.0.0.0:7777"}))
@@ -54,6 +56,8 @@ def test_tls_allows_http_and_grpc_but_not_kafka_which_has_no_tls(tmp_path: Path)
     with pytest.raises(Invalid, match="LARES_KAFKA_LISTEN"):
         guard_listening(load_config(kafka_listen="0.0.0.0:3", **tls))
     guard_listening(load_config(gateway_listen="0.0.0.0:1", tls_mode="self_signed"))
+    # Plain all the same; with a certificate the process is meant to be reached.
+    guard_listening(load_config(metrics_listen="0.0.0.0:1", **tls))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:2121", "0.0.0.0:2121"])

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -146,6 +147,19 @@ async def test_until_ready_reports_what_is_missing(monkeypatch: pytest.MonkeyPat
     await until_ready(mesh)
 
 
+async def test_a_part_that_comes_later_is_not_waited_for() -> None:
+    """As the embedded model server, which may have to load a model for minutes."""
+    mesh = bare_mesh()
+
+    async def down() -> None:
+        raise Unavailable("the model loads", "LOADING")
+
+    mesh.checks["detector"] = down
+    mesh.awaited.add("detector")
+    await until_ready(mesh)
+    assert list(await mesh.missing()) == ["detector"]
+
+
 async def test_a_check_that_hangs_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mesh.mesh.CHECK_SECONDS", 0.1)
     mesh = bare_mesh()
@@ -163,12 +177,14 @@ class FakeServer:
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
         self.missing: Missing | None = None
+        self.grace: float | None = None
 
     async def start(self) -> None:
         self.notes.append("server started")
 
     async def stop(self, grace: float) -> None:
         self.notes.append("server stopped")
+        self.grace = grace
 
     def report_health(self, missing: Missing) -> None:
         self.missing = missing
@@ -219,6 +235,43 @@ async def test_the_gateway_closes_before_the_server_that_it_calls(server: FakeSe
         *("store opened", "server started", "gateway opened", "draining"),
         *("gateway closed", "server stopped", "store closed"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, []),
+        ({"mesh_listen": "127.0.0.1:1"}, [1.0]),  # siblings need a moment
+        ({"mesh_listen": "127.0.0.1:1", "drain_seconds": 0}, []),
+        ({"drain_seconds": 7.5}, [7.5]),
+    ],
+)
+async def test_a_process_that_ends_answers_for_a_while_although_it_is_not_ready(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], expected: list[float]
+) -> None:
+    waits = list[float]()
+    async with open_lares(Config(**settings), ["store"]) as mesh:
+
+        async def sleep(seconds: float) -> None:
+            assert (mesh.readiness.stopping, server.notes[-1]) == (True, "draining")
+            waits.append(seconds)
+
+        monkeypatch.setattr("deploy.targets.asyncio", Mock(wraps=asyncio, sleep=sleep))
+    assert waits == expected
+    assert mesh.readiness.stopping
+    assert server.grace == 5.0
+
+
+async def test_a_process_that_failed_does_not_answer_for_longer(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = AsyncMock()
+    async with open_lares(Config(drain_seconds=300), ["store"]) as mesh:
+        monkeypatch.setattr("deploy.targets.asyncio", Mock(wraps=asyncio, sleep=sleep))
+        mesh.failure.set_exception(Internal("a bug", "WORKER_FAILED"))
+        assert mesh.failure.exception()
+    sleep.assert_not_awaited()
+    assert server.notes[-1] == "store closed"
 
 
 async def test_a_lares_without_a_gateway_starts_its_server(server: FakeServer) -> None:

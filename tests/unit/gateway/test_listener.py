@@ -5,6 +5,7 @@ import json
 import ssl
 import sys
 import time
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from trustme import KeyType
 
 from gateway.http.listener import listening
+from lares.reason.v1.reason_service_pb2 import REASONER_STATE_READY
 from mesh.config import Config
 from mesh.problems import Conflict
 from tests.support.certificates import Issuer, old_tls, opened, renew, shown_by, write_certificate
@@ -160,3 +162,57 @@ async def test_shutdown_does_not_wait_for_subscribers(gateway: Gateway) -> None:
     assert gateway.feed.watching == 0
     assert (await client.closed())[0] == 1012
     await opening.__aexit__(None, None, None)
+
+
+STATUS = {"query": "{ status { reason { state } } }"}
+
+
+@pytest.fixture
+def slow(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Gateway:
+    """A gateway whose STATUS lasts until `reason_answering` is set."""
+    monkeypatch.setattr("gateway.schema.reasoner.TIMEOUT_SECONDS", 90.0)
+    gateway.store.reason.state = REASONER_STATE_READY
+    gateway.store.reason_answering.clear()
+    return gateway
+
+
+async def test_a_request_that_runs_when_the_gateway_stops_has_its_answer(
+    slow: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.http.listener.GRACE_SECONDS", 90)
+    async with (
+        httpx.AsyncClient(headers={"x-api-key": SECRET}, timeout=90) as client,
+        AsyncExitStack() as end,
+    ):
+        url = await end.enter_async_context(listening(slow.app, Config(gateway_listen="127.0.0.1:0")))
+        asking = asyncio.create_task(client.post(f"{url}/graphql", json=STATUS))
+        await until(lambda: slow.store.calls["GetReasonStatus"])
+        ending = asyncio.create_task(end.aclose())
+
+        async def refused() -> bool:
+            try:
+                _, writer = await asyncio.open_connection(*url.removeprefix("http://").split(":"))
+            except ConnectionRefusedError:
+                return True
+            writer.close()
+            return False
+
+        await until_async(refused)
+        assert not asking.done()
+        slow.store.reason_answering.set()
+        assert (await asking).json()["data"]["status"]["reason"]
+        await ending
+
+
+async def test_a_request_that_takes_too_long_is_told_that_the_gateway_stops(
+    slow: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.http.listener.GRACE_SECONDS", 0)
+    async with httpx.AsyncClient(headers={"x-api-key": SECRET}, timeout=90) as client:
+        async with listening(slow.app, Config(gateway_listen="127.0.0.1:0")) as url:
+            asking = asyncio.create_task(client.post(f"{url}/graphql", json=STATUS))
+            await until(lambda: slow.store.calls["GetReasonStatus"])
+        response = await asking
+    assert response.status_code == 503
+    (error,) = response.json()["errors"]
+    assert error["extensions"] == {"code": "UNAVAILABLE", "reason": "STOPPING"}

@@ -1,8 +1,9 @@
 """The state of services that several replicas run: one answer of those that answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -17,6 +18,7 @@ from lares.reason.v1 import reason_service_pb2 as reason
 from mesh.problems import Unavailable
 from mesh.rpc import Channels, GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.rpc.replicas import ask_each
 from mesh.security import Door
 from tests.unit.gateway.fake_services import add_services
 from tests.unit.gateway.fake_store import FakeStore
@@ -95,12 +97,65 @@ async def test_gpus_of_all_machines_are_listed_once(two: Two) -> None:
 
 async def test_what_several_ingest_services_see(two: Two) -> None:
     two.first.ingest.settling, two.second.ingest.settling = 1, 2
+    two.first.ingest.unannounced, two.second.ingest.unannounced = 4, 8
+    two.first.ingest.unreadable_folders.extend(["yard", "attic"])
+    two.second.ingest.unreadable_folders.extend(["attic", "cellar"])
     two.second.ingest.scanning, two.second.ingest.problem = True, "the disk is full"
     two.first.ingest.warnings.append("FTP without TLS")
     two.second.ingest.warnings.append("FTP without TLS")
     found = await ingest_status(two.siblings)
     assert (found.settling, found.scanning, found.problem) == (3, True, "the disk is full")
     assert list(found.warnings) == ["FTP without TLS"]
+    assert found.unannounced == 12
+    assert list(found.unreadable_folders) == ["yard", "attic", "cellar"]
+
+
+async def test_an_ingest_service_that_does_not_answer_may_have_work(two: Two) -> None:
+    assert not (await ingest_status(two.siblings)).scanning
+    two.second.failing["GetIngestStatus"] = Unavailable("the process is stopping", "STOPPING")
+    two.first.ingest.settling = 1
+    found = await ingest_status(two.siblings)
+    assert (found.settling, found.scanning, found.problem) == (1, True, "")
+
+
+async def test_the_best_state_of_a_reasoner_counts(two: Two) -> None:
+    """From the best to the worst: each is told if the other replica is in one that is worse."""
+    states = (
+        reason.REASONER_STATE_READY,
+        reason.REASONER_STATE_LOADING,
+        reason.REASONER_STATE_FAILING,
+        reason.REASONER_STATE_UNREACHABLE,
+        reason.REASONER_STATE_UNSPECIFIED,
+    )
+    assert set(states) == set(reason.ReasonerState.values())
+    for better, worse in pairwise(states):
+        two.first.reason.state, two.second.reason.state = worse, better
+        assert (await reason_status(two.siblings)).state == better
+
+
+async def test_each_number_of_reasoners_is_a_sum(two: Two) -> None:
+    """Of all numbers in the contract, also of those that are added to it."""
+    fields = reason.GetReasonStatusResponse.DESCRIPTOR.fields
+    numbers = [
+        field.name
+        for field in fields
+        if field.cpp_type in (field.CPPTYPE_INT32, field.CPPTYPE_INT64) and not field.is_repeated
+    ]
+    assert "completion_tokens" in numbers
+    for number, name in enumerate(numbers):
+        setattr(two.first.reason, name, 1)
+        setattr(two.second.reason, name, 10 + number)
+    found = await reason_status(two.siblings)
+    assert [getattr(found, name) for name in numbers] == [11 + number for number in range(len(numbers))]
+
+
+async def test_a_bug_is_not_taken_for_a_replica_that_is_away(two: Two) -> None:
+    def no_method(_: object) -> Callable[..., Awaitable[object]]:
+        raise TypeError("a bug")
+
+    channels = await two.siblings.replicas("reason")
+    with pytest.raises(TypeError):
+        await ask_each(channels, no_method, reason.GetReasonStatusRequest(), timeout=90)
 
 
 async def test_replicas_that_do_not_answer_are_left_out(two: Two) -> None:

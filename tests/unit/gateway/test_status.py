@@ -7,7 +7,7 @@ import pytest
 
 from gateway.schema.reasoner import ReasonerState
 from lares.reason.v1 import reason_service_pb2
-from mesh.problems import Unavailable
+from mesh.problems import Internal, Unavailable
 from tests.unit.gateway.conftest import Gateway, open_gateway
 from tests.unit.gateway.fake_store import NOON
 
@@ -111,6 +111,36 @@ def sampled(gpu: Any, second: int, **values: Any) -> Any:
     for name, value in values.items():
         setattr(gpu, name, value)
     return gpu
+
+
+async def test_services_that_restart_are_no_error_and_not_idle(gateway: Gateway) -> None:
+    """While the only ingest_svc or detect_svc is away, programs that follow `status` go on."""
+    query = """{ status { idle ingest { settling scanning problem } detect { lag ready detail }
+      store { sequence } } }"""
+    assert (await gateway.ask(query))["status"]["idle"] is True
+    gateway.store.failing["GetIngestStatus"] = Unavailable("no route", "AWAY")
+    status = (await gateway.ask(query))["status"]
+    problem = "the state of ingest_svc is not known: no route"
+    assert (status["idle"], status["ingest"]) == (
+        False,
+        {"settling": 0, "scanning": True, "problem": problem},
+    )
+    del gateway.store.failing["GetIngestStatus"]
+    gateway.store.failing["GetDetectStatus"] = Unavailable("no route", "AWAY")
+    status = (await gateway.ask(query))["status"]
+    detail = "the state of detect_svc is not known: no route"
+    assert (status["idle"], status["detect"]) == (False, {"lag": 0, "ready": False, "detail": detail})
+    assert status["ingest"]["problem"] is None
+
+
+async def test_a_store_that_is_away_and_a_bug_are_errors_of_status(gateway: Gateway) -> None:
+    for method, error in (
+        ("GetStoreStatus", Unavailable("no route", "AWAY")),
+        ("GetIngestStatus", Internal("a bug", "BUG")),
+        ("GetDetectStatus", Internal("a bug", "BUG")),
+    ):
+        gateway.store.failing = {method: error}
+        assert (await gateway.error("{ status { idle } }"))["extensions"]["code"] == error.code.name
 
 
 async def test_gpus_and_their_history(gateway: Gateway) -> None:

@@ -17,6 +17,8 @@ from mesh.telemetry.metrics import Instrument, Metrics
 from tests.support.certificates import write_certificate
 
 QUEUE = Instrument("lares_test_queue", "gauge", "What waits.", ("part",))
+READ = Instrument("lares_test_read_total", "counter", "What was read.", ("part",))
+SIZE = Instrument("lares_test_size", "histogram", "How large it is.", buckets=(10, 20))
 
 
 @dataclass
@@ -104,6 +106,51 @@ async def test_metrics_are_measured_at_the_scrape_and_absent_if_that_fails(endpo
         waiting = None
         assert 'part="a"' not in (await endpoint.client.get("/metrics")).text
     assert "lares_test_queue" not in (await endpoint.client.get("/metrics")).text
+
+
+async def test_a_measurement_that_hangs_is_absent_and_delays_the_others_for_a_while(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.telemetry.metrics.SAMPLE_SECONDS", 0.01)
+
+    async def hang() -> list[Metric]:
+        await asyncio.Event().wait()
+        return []
+
+    async def measure() -> list[Metric]:
+        return [QUEUE.family({("a",): 1})]
+
+    with endpoint.metrics.sampling(hang), endpoint.metrics.sampling(measure):
+        assert 'lares_test_queue{part="a"} 1.0' in (await endpoint.client.get("/metrics")).text
+
+
+async def test_many_scrapes_at_once_cause_one_measurement(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.telemetry.metrics.FRESH_SECONDS", 60.0)
+    measured = 0
+
+    async def measure() -> list[Metric]:
+        nonlocal measured
+        measured += 1
+        return []
+
+    with endpoint.metrics.sampling(measure):
+        await asyncio.gather(*(endpoint.client.get("/metrics") for _ in range(5)))
+    assert measured == 1
+
+
+async def test_what_is_counted_has_the_labels_and_buckets_of_its_instrument(endpoint: Endpoint) -> None:
+    endpoint.metrics.counter(READ).labels("a").inc(2)
+    endpoint.metrics.histogram(SIZE).observe(15)
+    text = (await endpoint.client.get("/metrics")).text
+    assert 'lares_test_read_total{part="a"} 2.0\n' in text
+    buckets = [line for line in text.splitlines() if line.startswith("lares_test_size_bucket")]
+    assert buckets == [
+        'lares_test_size_bucket{le="10.0"} 0.0',
+        'lares_test_size_bucket{le="20.0"} 1.0',
+        'lares_test_size_bucket{le="+Inf"} 1.0',
+    ]
 
 
 async def test_it_is_plain_http_although_there_is_a_certificate(tmp_path: Path) -> None:

@@ -75,3 +75,18 @@ async def test_many_who_ask_at_once_cause_one_look(
     readiness.started = True
     await asyncio.gather(*(readiness.missing() for _ in range(20)))
     assert parts.looks == 1
+
+
+async def test_what_metrics_tell_of_the_process_and_its_parts(readiness: Readiness, parts: Parts) -> None:
+    async def told() -> dict[tuple[str, ...], float]:
+        samples = [sample for metric in await readiness.sample() for sample in metric.samples]
+        return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+
+    kafka, postgres = (("lares_dependency_ready", part) for part in ("kafka", "postgres"))
+    parts.missing = {"kafka": "no broker answers"}
+    assert await told() == {("lares_started",): 0, ("lares_stopping",): 0, kafka: 0, postgres: 1}
+    parts.missing.clear()
+    readiness.started = True
+    assert await told() == {("lares_started",): 1, ("lares_stopping",): 0, kafka: 1, postgres: 1}
+    readiness.stopping = True
+    assert (await told())[("lares_stopping",)] == 1
