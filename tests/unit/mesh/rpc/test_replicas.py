@@ -244,6 +244,50 @@ async def test_several_addresses_share_the_name_of_their_service_in_certificates
         await until_both(replicas, client)
 
 
+async def test_so_do_single_replicas(tmp_path: Path) -> None:
+    files = {name: path.read_bytes() for name, path in write_certificate(tmp_path).items()}
+    server = grpc.ssl_server_credentials([(files["tls_key"], files["tls_cert"])])
+    trusting = grpc.ssl_channel_credentials(files["tls_ca"])
+    async with AsyncExitStack() as stack:
+        replicas = Replicas(stack, tmp_path)
+        addresses = [(await replicas.start(host, server)).address for host in ("127.0.0.2:0", "127.0.0.3:0")]
+        channels = Channels({}, {"store": f"ipv4:{','.join(addresses)}"}, lambda: trusting)
+        stack.push_async_callback(channels.close)
+        await ask_all(await channels.replicas("store"))
+        assert replicas.calls == [1, 1]
+
+
+async def test_channels_to_replicas_that_are_gone_are_closed(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {f"ipv4:{replica.address}": "" for replica in replicas.all}
+
+    async def look_up(_: str) -> dict[str, str]:
+        return dict(found)
+
+    monkeypatch.setattr("mesh.rpc.client.addresses_of", look_up)
+    channels = Channels({}, {"store": "dns:///store:1"})
+    try:
+        first, second = await channels.replicas("store")
+        await ask_all([first, second])
+        found.pop(f"ipv4:{replicas.all[0].address}")
+        assert await channels.replicas("store") == [second]
+        assert first.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+        await ask_all([second])
+    finally:
+        await channels.close()
+
+
+async def ask_all(channels: list[grpc.aio.Channel]) -> None:
+    answers = await ask_each(
+        channels,
+        lambda channel: events_rpc.EventServiceStub(channel).GetStoreStatus,
+        events.GetStoreStatusRequest(),
+        timeout=90,
+    )
+    assert len(answers) == len(channels)
+
+
 async def test_each_replica_can_be_asked(replicas: Replicas) -> None:
     target = "ipv4:" + ",".join(replica.address for replica in replicas.all)
     channels = Channels({}, {"store": target})
@@ -319,5 +363,10 @@ async def test_a_new_replica_is_found_by_its_name(tmp_path: Path, monkeypatch: p
         client = replicas.client(f"dns://127.0.0.1:{server[1]}/store.lares.test:{port}")
         await ask(client, 10)
         assert replicas.calls == [10, 0]
+        watching = stream(client.WatchEvents, events.WatchEventsRequest())
+        await anext(watching)
+        following = asyncio.ensure_future(anext(watching))
         names.addresses.append("127.0.0.2")
         await until_both(replicas, client)  # without an error
+        assert not following.done()  # its connection ends when it does
+        following.cancel()

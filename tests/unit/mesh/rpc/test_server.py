@@ -1,10 +1,13 @@
 """The server: health, reflection, limits, and addresses."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
@@ -16,6 +19,7 @@ from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.problems import Conflict, Invalid
 from mesh.rpc import GrpcServer, call, metadata, problem_of
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.security import Door
 from tests.support.rpc_harness import Harness, wait_forever
 from tests.support.waiting import until, until_async
 
@@ -89,6 +93,27 @@ async def test_calls_of_clients_are_limited_and_those_of_siblings_are_not(
     await until_async(there_is_room)
     for streaming in (*watching, *siblings):
         streaming.cancel()
+
+
+async def test_siblings_need_what_all_servicers_of_a_service_need() -> None:
+    server, asked = GrpcServer(CallInterceptor), list[object]()
+
+    async def find(parts: object) -> set[str]:
+        asked.append(parts)
+        return set()
+
+    events_service, keys_service = "lares.store.v1.EventService", "lares.store.v1.KeyService"
+    uncalled: Any = Mock()
+    server.add(events_rpc.add_EventServiceServicer_to_server, uncalled, events_service, needs=["a", "b"])
+    server.add(keys_rpc.add_KeyServiceServicer_to_server, uncalled, keys_service, needs=["b", "c"])
+    server.report_health(find)
+    address = await server.listen("127.0.0.1:0", door=Door.SIBLINGS)
+    await server.start()
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        await stub.Check(HealthCheckRequest(service="lares.store"))
+    assert asked == [{"b"}]
+    await server.stop(0)
 
 
 async def test_a_taken_port_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
