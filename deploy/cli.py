@@ -297,6 +297,9 @@ def _topics(config: Config, *, apply: bool) -> None:
 
 
 def _migrate(config: Config, options: argparse.Namespace) -> None:
+    from deploy.targets import TARGETS
+
+    TARGETS["store"].load()  # says what is missing where store_svc is not installed
     from deploy.migrate import run
 
     _run(run(config, options.action, options.wait))

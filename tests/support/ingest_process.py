@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from ingest_svc import service
+from ingest_svc import service, waiting_files
 from lares.ingest.v1.media_pb2 import FileFingerprint
 from lares.store.internal.v1.file_service_pb2 import (
     ListKnownMediaRequest,
@@ -100,6 +100,8 @@ async def running_ingest(
 
 
 async def main(url: str, home: str, store: str) -> None:
+    """A live photo waits for its camera's backlog for as long as a slow machine takes for it."""
+    waiting_files.ORDER_SECONDS = 60.0
     async with (
         open_bus(url, client_id="ingest-process") as bus,
         running_ingest(bus, Path(home), store, GrpcServer(CallInterceptor)) as mesh,

@@ -323,13 +323,17 @@ async def test_grpc_health_reports_the_process_only_after_everything_was_ready(
 
 @pytest.mark.parametrize("targets", [["all"], ["store"], ["detect", "store"], ["gateway"]])
 def test_old_names_of_settings_are_aliases_with_a_warning(
-    targets: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    targets: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LARES_DETECT_THRESHOLD", "0.25")
+    log = Mock()
+    monkeypatch.setattr("deploy.targets.log", log)
     config = load_config()
     report_renamed_settings(config, chosen(targets))
     assert config.watch_threshold == 0.25
-    assert "LARES_DETECT_THRESHOLD is now LARES_WATCH_THRESHOLD" in capsys.readouterr().out
+    log.warning.assert_called_once_with(
+        "setting was renamed", setting="LARES_DETECT_THRESHOLD is now LARES_WATCH_THRESHOLD"
+    )
 
 
 async def test_old_names_are_refused_by_detect_without_store(
@@ -344,13 +348,13 @@ async def test_old_names_are_refused_by_detect_without_store(
     assert refused.value.reason == "BAD_SETTING"
 
 
-def test_settings_that_were_not_renamed_give_no_warning(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_that_were_not_renamed_give_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Mock()
+    monkeypatch.setattr("deploy.targets.log", log)
     monkeypatch.setenv("LARES_WATCH_THRESHOLD", "0.25")
     monkeypatch.setenv("LARES_DETECT_BATCH", "4")
     report_renamed_settings(load_config(), ["detect"])
-    assert capsys.readouterr().out == ""
+    log.warning.assert_not_called()
 
 
 def test_a_service_whose_packages_are_missing_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,8 @@ async def test_no_field_asks_a_sibling_without_a_caller(gateway: Gateway) -> Non
     await walk.ask("query", schema.query_type)
     await walk.ask("mutation", schema.mutation_type)
     every = {f"{type_.name}.{name}" for type_ in object_types(schema) for name in type_.fields}
-    unreached = {place for place in every if place.startswith("EventChange.")}
+    # The gateway of this test has no certificate; they are of its own process.
+    unreached = {place for place in every if place.startswith(("EventChange.", "Certificate."))}
     assert every - unreached - walk.visited == set()
     assert walk.calling >= {place for place in every if place.startswith(("Query.", "Mutation."))}
     assert walk.calling & walk.answered == set()
