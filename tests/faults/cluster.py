@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import shutil
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ USERS_OF_BLOBS = ("ingest", "detect", "store", "gateway")
 USERS_OF_MODELS = {"triton": ("detect",), "llama": ("reason",)}
 # A folder is watched by one ingest_svc.
 ONLY_ONE = ("ingest",)
+AWAY_SECONDS = 10.0
 SESSION_SECONDS = 3.0
 BUCKET = "lares"
 
@@ -136,7 +138,18 @@ class Cluster:
         return grpc.aio.secure_channel(self.address_of(name, "grpc"), trusted)
 
     async def graphql(self, query: str, **variables: Any) -> Any:
-        """Asks a gateway that is up. Raises Refused if the response has errors."""
+        """Asks a gateway that is up, and again for some seconds if a service is away, as clients should.
+        Raises Refused if the response has errors."""
+        deadline = time.monotonic() + AWAY_SECONDS
+        while True:
+            try:
+                return await self._graphql(query, variables)
+            except Refused as refused:
+                if refused.codes != {"UNAVAILABLE"} or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.3)
+
+    async def _graphql(self, query: str, variables: dict[str, Any]) -> Any:
         url = f"https://{self.address_of(self.one_of('gateway').name, 'gateway')}/graphql"
         body = {"query": query, "variables": variables}
         response = (await self._client.post(url, json=body, headers={"x-api-key": self.key})).json()
