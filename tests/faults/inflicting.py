@@ -154,34 +154,32 @@ async def partition(fault: Fault, scene: Scene) -> str:
 
 
 async def jump_clock(fault: Fault, scene: Scene) -> str:
-    switches = scene.service(fault.target).switches
-    before = switches[CLOCK_READS]
-    switches[CLOCK_SHIFT] = int(fault.detail) * NANOSECONDS
-    try:
-        try:
-            await until(lambda: switches[CLOCK_READS] > before, FIRING_SECONDS)
-        except AssertionError:
-            raise NotFired(f"{fault.target} did not read its clock") from None
-        await asyncio.sleep(fault.seconds)
-        return f"the shifted clock was read {switches[CLOCK_READS] - before} times"
-    finally:
-        switches[CLOCK_SHIFT] = 0
+    shift = int(fault.detail) * NANOSECONDS
+    reads = await _switched(fault, scene, CLOCK_SHIFT, shift, CLOCK_READS, "did not read its clock")
+    return f"the shifted clock was read {reads} times"
 
 
 async def fill_disk(fault: Fault, scene: Scene) -> str:
     """Until something could not be written, and a while longer."""
+    refused = await _switched(fault, scene, DISK_FULL, 1, DISK_REFUSED, "wrote nothing")
+    return f"{refused} writes refused"
+
+
+async def _switched(fault: Fault, scene: Scene, switch: int, value: int, counter: int, otherwise: str) -> int:
+    """Sets a switch of the target until its counter grows, and a while longer. Returns by how much it grew.
+    Raises NotFired if it does not."""
     switches = scene.service(fault.target).switches
-    before = switches[DISK_REFUSED]
-    switches[DISK_FULL] = 1
+    before = switches[counter]
+    switches[switch] = value
     try:
         try:
-            await until(lambda: switches[DISK_REFUSED] > before, FIRING_SECONDS)
+            await until(lambda: switches[counter] > before, FIRING_SECONDS)
         except AssertionError:
-            raise NotFired(f"{fault.target} wrote nothing") from None
+            raise NotFired(f"{fault.target} {otherwise}") from None
         await asyncio.sleep(fault.seconds)
-        return f"{switches[DISK_REFUSED] - before} writes refused"
+        return switches[counter] - before
     finally:
-        switches[DISK_FULL] = 0
+        switches[switch] = 0
 
 
 async def put_garbage(fault: Fault, scene: Scene) -> str:
