@@ -1,12 +1,13 @@
 """The servicer of lares.ingest.v1.IngestService."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC
 from typing import Any
 
 from ingest_svc.fingerprint import printable
+from ingest_svc.folder_duty import Duty, FolderDuty
 from ingest_svc.receiving.uploads import DeclaredUpload, Uploads
-from ingest_svc.worker import IngestProgress
+from lares.ingest.v1.ingest_service_pb2 import FolderDuty as FolderDutyMessage
 from lares.ingest.v1.ingest_service_pb2 import (
     GetIngestStatusRequest,
     GetIngestStatusResponse,
@@ -22,16 +23,21 @@ from mesh.telemetry.trace_context import outgoing_headers
 
 # The most folders that a status names.
 MAX_FOLDERS = 100
+DUTIES = {
+    Duty.WATCHING: FolderDutyMessage.FOLDER_DUTY_WATCHING,
+    Duty.STANDING_BY: FolderDutyMessage.FOLDER_DUTY_STANDING_BY,
+    Duty.NONE: FolderDutyMessage.FOLDER_DUTY_NONE,
+}
 
 
 class IngestServicer(IngestServiceServicer):
     def __init__(
         self,
         uploads: Uploads,
-        status: Callable[[], Awaitable[IngestProgress]],
+        duty: FolderDuty,
         warnings: Sequence[str] = (),
     ) -> None:
-        self._uploads, self._status, self._warnings = uploads, status, warnings
+        self._uploads, self._duty, self._warnings = uploads, duty, warnings
 
     async def UploadMedia(
         self, request_iterator: AsyncIterator[UploadMediaRequest], context: Any
@@ -52,13 +58,15 @@ class IngestServicer(IngestServiceServicer):
         return response
 
     async def GetIngestStatus(self, request: GetIngestStatusRequest, context: Any) -> GetIngestStatusResponse:
-        status = await self._status()
+        status = await self._duty.caught_up()
         return GetIngestStatusResponse(
             settling=status.settling,
             unannounced=status.unannounced + self._uploads.in_progress,
             scanning=status.scanning,
             problem=printable(status.problem or status.limit),
             warnings=self._warnings,
+            folder_duty=DUTIES[self._duty.duty],
+            watcher=printable(self._duty.watcher),
             unreadable_folders=[printable(folder) for folder in status.unreadable[:MAX_FOLDERS]],
         )
 

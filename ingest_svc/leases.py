@@ -1,11 +1,11 @@
 """Leases that this process holds in the store (lares.store.internal.v1.LeaseService)."""
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 from uuid import uuid4
 
 import grpc
@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from lares.store.internal.v1 import lease_service_pb2 as pb
 from lares.store.internal.v1.lease_service_pb2_grpc import LeaseServiceStub
+from mesh.durable_files import write_private
 from mesh.problems import Problem
 from mesh.rpc import call
 
@@ -42,14 +43,12 @@ class Lease:
         """Certainly not held by another. False for as long as the store does not answer, too."""
         return not self.lost and time.monotonic() < self._until
 
-    async def until_held(self) -> bool:
-        """Waits while it is not known whether another has it. Returns False once it is lost."""
+    async def until_held(self) -> None:
+        """Waits while it is not known whether another has it, and for ever once it is lost: whoever works
+        with it is cancelled then."""
         while not self.held:
-            if self.lost:
-                return False
             self._changed.clear()
             await self._changed.wait()
-        return True
 
     async def until_lost(self) -> None:
         while not self.lost:
@@ -66,11 +65,11 @@ class Lease:
 
 
 class Leases:
-    """`run` is its loop, which extends what is held. `holder` names this process."""
+    """`run` is its loop, which extends what is held. `holder` names this process, and no other that runs at
+    the same time."""
 
-    def __init__(self, store: grpc.aio.Channel) -> None:
-        self._store = LeaseServiceStub(store)
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    def __init__(self, store: grpc.aio.Channel, holder: str) -> None:
+        self._store, self.holder = LeaseServiceStub(store), holder
         self._held: dict[int, Lease] = {}
         self._more = asyncio.Event()
 
@@ -130,6 +129,17 @@ class Leases:
             else:
                 log.warning("lease lost", token=token)
                 self.forget(lease)
+
+
+def holder_of(home: Path) -> str:
+    """Names the process that uses a home, which is one at a time. One that was killed and is started again
+    has the same name, so that its leases need not expire. Blocks."""
+    file = home / "ingest.id"
+    with suppress(OSError):
+        if not file.exists():
+            write_private(file, f"{uuid4().hex[:12]}\n")
+        return f"{socket.gethostname()}/{file.read_text().strip()}"
+    return f"{socket.gethostname()}/{uuid4().hex[:12]}"
 
 
 def length(seconds: float) -> Duration:

@@ -310,6 +310,18 @@ class Config(BaseSettings):
         description="A change of the mode or of presence applies to events that began at most these seconds "
         "before, and a change of the mode can be backdated by as much.",
     )
+    ingest_watch: bool = Field(
+        True,
+        description="Whether this ingest_svc may watch the cameras folder. Of several, one watches and the"
+        " others stand by; with `false` it only receives uploads, pushes and FTP.",
+    )
+    watch_lease_seconds: float = Field(
+        15,
+        ge=0.5,
+        le=3600,
+        description="Seconds after which another ingest_svc watches the cameras folder in place of one that"
+        " was killed or stopped.",
+    )
     ingest_polling: bool = Field(
         False, description="Whether the cameras folder is polled, as network mounts need."
     )

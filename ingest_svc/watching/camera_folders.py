@@ -91,6 +91,10 @@ class CameraFolders:
     def folder(self, camera_id: str) -> str | None:
         return self._folder_of.get(camera_id)
 
+    def forget_rejections(self) -> None:
+        """Lets `update` return all folders that are rejected again."""
+        self._rejected = {}
+
     def known(self, folder: str) -> bool:
         return folder in self._camera_of or folder in self._rejected
 

@@ -34,7 +34,7 @@ def harness(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def grpc_servicer(harness: IngestHarness) -> IngestServicer:
-    return IngestServicer(harness.ingest.uploads, harness.ingest.worker.caught_up)
+    return IngestServicer(harness.ingest.uploads, harness.ingest.duty)
 
 
 @pytest.fixture(scope="module")

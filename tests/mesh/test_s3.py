@@ -121,10 +121,10 @@ async def test_a_user_who_may_only_read_can_read_and_is_refused_before_a_put(
 
 async def start_ingesting(home: Path, blobs: S3Blobs) -> None:
     bus, store, config = FakeBus(), GrpcServer(CallInterceptor).channel(), load_config(home=home)
-    leases = Leases(store)
+    leases = Leases(store, "a test")
     records = UploadRecords(store, leases, config.upload_quota_bytes)
     cameras, known = FakeCameras(), FakeKnownFiles()
-    async with compose(config, cameras, known, leases, records, blobs, bus, bus.detection):
+    async with compose(config, cameras, known, leases, records, blobs, bus, bus.detection, "an owner"):
         pass
 
 

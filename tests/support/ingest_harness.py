@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from opentelemetry.trace import Span
 
 from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.fingerprint import Fingerprint, fingerprint
-from ingest_svc.leases import Leases
+from ingest_svc.leases import Lease, Leases
 from ingest_svc.receiving.upload_records import UploadRecords
 from ingest_svc.service import Ingest, compose
 from ingest_svc.turns import PartitionProgress
 from ingest_svc.watching.open_files import open_for_writing
+from ingest_svc.worker import IngestWorker
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.media_pb2 import Media, RejectionReason
 from lares.store.v1.camera_pb2 import Camera
@@ -34,6 +36,9 @@ from mesh.security import as_itself
 from mesh.topics import CAMERA_PARTITIONS, M, Topic
 from tests.support.fake_leases import FakeUploadService, add_fake_leases
 from tests.support.waiting import until
+
+# The Lares to which the harness belongs.
+OWNER = "the owner"
 
 
 class FakeBus:
@@ -147,6 +152,13 @@ class FakeKnownFiles:
         return self.media_ids & set(media_ids)
 
 
+@dataclass(frozen=True)
+class WatchingIngest(Ingest):
+    """With what watches the cameras folder."""
+
+    worker: IngestWorker
+
+
 class IngestHarness:
     """`store` is a channel to leases and uploads; without it there are fakes within this process."""
 
@@ -158,13 +170,13 @@ class IngestHarness:
         self.settings: dict[str, object] = {}
         (home / "media").mkdir(exist_ok=True)
         self.blobs: Blobs = FileBlobs(home / "media")
-        self.ingest: Ingest
+        self.ingest: WatchingIngest
 
     def config(self) -> Config:
         return load_config(home=self.home, **self.settings)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Ingest]:
+    async def running(self) -> AsyncIterator[WatchingIngest]:
         """Runs the loops, and fails if one of them failed."""
         server = GrpcServer(CallInterceptor)
         add_fake_leases(server, self.uploads)
@@ -175,35 +187,28 @@ class IngestHarness:
         finally:
             await server.stop(0)
 
+    @asynccontextmanager
+    async def _composed(self, store: grpc.aio.Channel) -> AsyncIterator[WatchingIngest]:
+        async with self.composed(store) as ingest:
+            lease = Lease(1, 10**6, time.monotonic())
+            async with ingest.duty.watching(lease) as watching:
+                with as_itself():
+                    work = [*ingest.loops.values(), *watching.loops]
+                    loops = [asyncio.create_task(loop) for loop in work]
+                try:
+                    yield WatchingIngest(**vars(ingest), worker=watching.worker)
+                finally:
+                    failures = [task.exception() for task in loops if task.done()]
+                    for task in loops:
+                        task.cancel()
+                    await asyncio.gather(*loops, return_exceptions=True)
+                assert not failures
+
     def composed(self, store: grpc.aio.Channel) -> AbstractAsyncContextManager[Ingest]:
-        config, leases = self.config(), Leases(store)
+        config, leases = self.config(), Leases(store, "the harness")
         records = UploadRecords(store, leases, config.upload_quota_bytes)
         parts = (config, self.cameras, self.known_files, leases, records, self.blobs, self.bus)
-        return compose(*parts, self.bus.detection)
-
-    @asynccontextmanager
-    async def _composed(self, store: grpc.aio.Channel) -> AsyncIterator[Ingest]:
-        async with self.composed(store) as ingest:
-            worker = ingest.worker
-            with as_itself():
-                loops = [
-                    asyncio.create_task(loop)
-                    for loop in (
-                        ingest.announcer.run(),
-                        worker.follow_cameras(),
-                        worker.run(),
-                        ingest.leases.run(),
-                        ingest.progress.keep_clean(),
-                    )
-                ]
-            try:
-                yield ingest
-            finally:
-                failures = [task.exception() for task in loops if task.done()]
-                for task in loops:
-                    task.cancel()
-                await asyncio.gather(*loops, return_exceptions=True)
-            assert not failures
+        return compose(*parts, self.bus.detection, OWNER)
 
     def drop(self, path: str, content: bytes, mtime: float | None = None) -> Path:
         """Moves a complete file into place, as a careful camera does."""

@@ -1,6 +1,7 @@
 """Runs ingest_svc in a process of its own, for tests that kill it, and the services of a fake store."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,12 +25,14 @@ from lares.store.internal.v1.offset_service_pb2 import (
 )
 from lares.store.internal.v1.offset_service_pb2_grpc import OffsetServiceServicer
 from mesh.blobs import FileBlobs
+from mesh.blobs.factory import blob_folder
 from mesh.bus import Bus, open_bus
 from mesh.config import load_config
 from mesh.key_verifier import KeyVerifier
 from mesh.mesh import Mesh
 from mesh.rpc import Channels, GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.security import Door
 from mesh.topics import INGESTED
 
 
@@ -85,10 +88,11 @@ async def running_ingest(
     async with AsyncExitStack() as stack:
         channels = Channels({}, {"store": store})
         stack.push_async_callback(channels.close)
-        blobs = FileBlobs(home / "media")
+        config = load_config(home=home, **settings)
+        blobs = FileBlobs(blob_folder(config))
         stack.callback(blobs.close)
         mesh = Mesh(
-            load_config(home=home, **settings),
+            config,
             bus,
             blobs,
             server,
@@ -99,14 +103,25 @@ async def running_ingest(
         yield mesh
 
 
-async def main(url: str, home: str, store: str) -> None:
-    """A live photo waits for its camera's backlog for as long as a slow machine takes for it."""
+async def main(url: str, home: str, store: str, address: str = "") -> None:
+    """Listens at the address if there is one. SIGTERM ends it as `lares up` ends. A live photo waits for its
+    camera's backlog for as long as a slow machine takes for it."""
     waiting_files.ORDER_SECONDS = 60.0
+    server, ended = GrpcServer(CallInterceptor), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with (
         open_bus(url, client_id="ingest-process") as bus,
-        running_ingest(bus, Path(home), store, GrpcServer(CallInterceptor)) as mesh,
+        running_ingest(bus, Path(home), store, server) as mesh,
     ):
-        await mesh.failure
+        if address:
+            await server.listen(address, door=Door.SIBLINGS)
+            await server.start()
+        mesh.failure.add_done_callback(lambda _: ended.set())
+        await ended.wait()
+        if mesh.failure.done():
+            mesh.failure.result()
+        await mesh.prepare_stop()
+        await server.stop(1)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ async def serve(home: Path, store: str, part: int) -> None:
     harness.blobs = await open_blobs(load_config(home=home))
     async with harness.running() as ingest:
         server = GrpcServer(CallInterceptor)
-        servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
+        servicer = IngestServicer(ingest.uploads, ingest.duty)
         server.add(add_IngestServiceServicer_to_server, servicer, "lares.ingest.v1.IngestService")
         print(await server.listen("127.0.0.1:0"), flush=True)
         await server.start()

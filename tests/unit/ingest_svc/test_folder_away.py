@@ -59,7 +59,7 @@ async def test_ingest_waits_until_the_cameras_folder_is_back(
     either.drop("door/before.jpg", jpeg("before"))
     elsewhere = either.root.with_name("elsewhere")
     async with either.running() as ingest:
-        check = readable(either.root, ingest.worker.status)
+        check = readable(either.root, ingest.duty)
         await until(lambda: either.idle and either.paths)
         await check()
         leave(either.root)
@@ -82,7 +82,7 @@ async def test_ingest_waits_until_the_cameras_folder_is_back(
         either.drop("door/after.jpg", jpeg("after"))
         await until(lambda: {"new/deep/after.jpg", "door/after.jpg"} <= set(either.paths))
         with pytest.raises(Conflict):
-            async with lock_folder(either.root, patience=0):
+            async with lock_folder(either.root, "another", patience=0):
                 pass
     assert either.rejected == {}
 
@@ -139,14 +139,14 @@ async def test_ingest_starts_while_the_cameras_folder_is_away(
         async with either.running() as ingest:
             await until(lambda: ingest.worker.status().problem)
             with pytest.raises(Unavailable):
-                await readable(either.root, ingest.worker.status)()
+                await readable(either.root, ingest.duty)()
             back(either.root)
             await until(lambda: either.paths == ["door/one.jpg"] and either.idle)
-            await readable(either.root, ingest.worker.status)()
+            await readable(either.root, ingest.duty)()
             either.drop("door/deep/two.jpg", jpeg("two"))
             await until(lambda: len(either.paths) == 2)
             with pytest.raises(Conflict):
-                async with lock_folder(either.root, patience=0):
+                async with lock_folder(either.root, "another", patience=0):
                     pass
 
 
@@ -190,7 +190,7 @@ async def test_the_status_tells_that_the_cameras_folder_is_away_before_the_worke
     (either.root / "door").mkdir()
     async with either.running() as ingest:
         await until(lambda: either.idle)
-        check = readable(either.root, ingest.worker.status)
+        check = readable(either.root, ingest.duty)
         with monkeypatch.context() as unnoticed:
             unnoticed.setattr(ingest.worker, "_check", nothing)
             unnoticed.setattr(ingest.worker, "_round", nothing)
@@ -230,7 +230,7 @@ async def test_another_ingest_that_has_the_folder_that_is_there_now_is_told(eith
     other.mkdir()
     async with either.running() as ingest:
         await until(lambda: either.idle)
-        async with lock_folder(other):
+        async with lock_folder(other, "another"):
             move_away(either.root)
             other.rename(either.root)
             await until(lambda: "another Lares" in ingest.worker.status().problem)
@@ -264,7 +264,7 @@ async def test_a_lock_file_that_is_deleted_is_made_again(harness: IngestHarness)
         os.unlink(harness.root / ".lares.lock")
         await until(lambda: (harness.root / ".lares.lock").exists())
         with pytest.raises(Conflict):
-            async with lock_folder(harness.root, patience=0):
+            async with lock_folder(harness.root, "another", patience=0):
                 pass
 
 

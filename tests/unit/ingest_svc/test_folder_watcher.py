@@ -5,9 +5,11 @@ import asyncio
 import os
 import shutil
 import threading
+import time
 
 import pytest
 
+from ingest_svc.leases import Lease
 from ingest_svc.watching.file_events import FolderEventType
 from ingest_svc.watching.folder_poll import pause_after
 from ingest_svc.watching.native_watch import NativeWatch
@@ -205,7 +207,11 @@ async def test_ingest_fails_when_the_thread_that_reads_the_events_has_ended(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest_svc.watching.native_watch.LOOK_SECONDS", 0.1)
-    async with harness.composed(GrpcServer(CallInterceptor).channel()) as ingest:
+    lease = Lease(1, 10**6, time.monotonic())
+    async with (
+        harness.composed(GrpcServer(CallInterceptor).channel()) as composed,
+        composed.duty.watching(lease) as ingest,
+    ):
         announcing = asyncio.create_task(ingest.announcer.run())
         working = asyncio.create_task(ingest.worker.run())
         await until(lambda: not ingest.worker.status().scanning)

@@ -230,7 +230,7 @@ async def test_a_target_that_is_mounted_later(either: IngestHarness) -> None:
     async with either.running() as ingest:
         await until(lambda: unreadable(either) == ("door",))
         with pytest.raises(Unavailable, match="door"):
-            await readable(either.root, ingest.worker.status)()
+            await readable(either.root, ingest.duty)()
         either.drop("yard/one.jpg", jpeg("one"))
         await until(lambda: either.idle and either.paths == ["yard/one.jpg"])
         made = put(either.home / "made" / "photos", "deep/first.jpg").parent.parent.parent

@@ -38,7 +38,7 @@ from tests.support.waiting import until
 async def serving(harness: IngestHarness, verify: Verify | None = None) -> AsyncIterator["IngestServiceStub"]:
     async with harness.running() as ingest:
         server = GrpcServer(lambda door: CallInterceptor(door, verify))
-        servicer = IngestServicer(ingest.uploads, ingest.worker.caught_up)
+        servicer = IngestServicer(ingest.uploads, ingest.duty)
         server.add(add_IngestServiceServicer_to_server, servicer, "lares.ingest.v1.IngestService")
         address = await server.listen("127.0.0.1:0")
         await server.start()

@@ -470,7 +470,7 @@ async def test_folders_for_which_the_system_has_no_watch_are_polled(
         await until(lambda: set(harness.paths) == expected)
         await until(lambda: "fs.inotify.max_user_watches" in ingest.worker.status().limit)
         assert not ingest.worker.status().problem
-        await readable(harness.root, ingest.worker.status)()
+        await readable(harness.root, ingest.duty)()
         for index in range(10):
             drop(f"door/{index}/deep/two.jpg")
             drop(f"yard/{index}/one.jpg")
