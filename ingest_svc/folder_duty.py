@@ -97,7 +97,7 @@ class FolderDuty:
     def duty(self) -> Duty:
         if not self._may_watch:
             return Duty.NONE
-        return Duty.WATCHING if self._watching or not self.watcher else Duty.STANDING_BY
+        return Duty.WATCHING if self._watching else Duty.STANDING_BY
 
     def status(self) -> IngestProgress:
         """Of the files that this process knows of. While it is not decided who watches, it is `scanning`."""

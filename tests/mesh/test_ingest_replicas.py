@@ -59,7 +59,7 @@ class Replica:
             status = await self.status()
         except Problem:
             return False
-        return status.folder_duty == duty and (duty != WATCHING or not status.scanning)
+        return status.folder_duty == duty and not status.scanning
 
     async def until(self, duty: pb.FolderDuty.ValueType) -> None:
         await until_async(lambda: self.has(duty))
