@@ -17,7 +17,7 @@ from ingest_svc.watching.ignored_names import IgnoredNames
 
 CONTENT = b"\xff\xd8\xff" + b"x" * 100_000
 # The calls of the operating system by which a file is received.
-CALLS = ("mkdir", "open", "ftruncate", "write", "fsync", "rename", "close")
+CALLS = ("mkdir", "open", "ftruncate", "write", "fsync", "link", "unlink", "close")
 
 
 def main(folder: Path) -> None:

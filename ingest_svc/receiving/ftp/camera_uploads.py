@@ -19,6 +19,7 @@ from ingest_svc.cameras_root import CamerasRoot
 from ingest_svc.receiving.ftp.maker_tests import MAX_BYTES, is_maker_test
 from ingest_svc.receiving.ftp.paths import BadName, parts, require_taken
 from ingest_svc.watching.ignored_names import IgnoredNames
+from mesh.file_lock import try_lock
 
 # In each camera's folder; the watcher ignores it.
 HIDDEN_FOLDER = ".lares.ftp"
@@ -26,6 +27,9 @@ HIDDEN_FOLDER = ".lares.ftp"
 EXPIRE_SECONDS = 3600.0
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+WRITTEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What file systems without hard links answer, such as exFAT.
+WITHOUT_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,6 @@ class CameraUploads:
         self._open = set[tuple[str, str]]()
         # Held while `_open` changes, and while it is compared with what lies there.
         self._opening = threading.Lock()
-        # Held while a file gets its name, so that no two get the same.
-        self._naming = threading.Lock()
 
     def start(self, folder: str, path: str, offset: int | None = 0) -> "Upload":
         """Begins to write a file, or goes on with one at `offset`; None is its end.
@@ -68,7 +70,7 @@ class CameraUploads:
             self._open.add(key)
         try:
             with self._hidden_folder(folder) as hidden:
-                descriptor = os.open(_hidden_name(path), FILE, 0o666, dir_fd=hidden)
+                descriptor = _open_alone(_hidden_name(path), hidden)
             size = os.fstat(descriptor).st_size
             upload = Upload(self, folder, path, descriptor, size if offset is None else offset)
             if size < upload.size:
@@ -122,7 +124,9 @@ class CameraUploads:
                 os.unlink(_hidden_name(upload.path), dir_fd=hidden)
                 return KeptFile("", upload.size, time.time())
             os.fsync(upload.descriptor)
-            path = self._place(upload.folder, hidden, _hidden_name(upload.path), upload.path)
+            path = self._place(
+                upload.folder, hidden, _hidden_name(upload.path), upload.path, placed=upload.close
+            )
         return KeptFile(path, upload.size, time.time())
 
     def closed(self, upload: "Upload") -> None:
@@ -132,18 +136,21 @@ class CameraUploads:
         with self._opening:
             self._open.discard(key)
 
-    def _place(self, folder: str, source: int, name: str, path: str) -> str:
+    def _place(
+        self, folder: str, source: int, name: str, path: str, placed: Callable[[], None] = lambda: None
+    ) -> str:
         """Renames the file `name` in the folder `source` to `path`, or, if there is a file already, to a
         name like it: a camera that sends every picture by one name must not overwrite one that is not taken
-        in yet. Makes the name durable."""
+        in yet. Makes the name durable. `placed` closes the file, if it is open: not before it has its name,
+        because until then its lock keeps others away."""
         *folders, wanted = parts(path)
         with self._folder(folder, folders) as target:
-            with self._naming:
-                free = wanted
-                while _is_there(free, target):
-                    free = _like(wanted)
-                os.rename(name, free, src_dir_fd=source, dst_dir_fd=target)
+            free = _renamed(name, source, wanted, target)
             os.fsync(target)
+            placed()
+            # The watcher takes a file at once when it is closed after writing, and not when it is linked.
+            with suppress(OSError):  # it has taken it already
+                os.close(os.open(free, WRITTEN, dir_fd=target))
         return "/" + "/".join([*folders, free])
 
     def _exists(self, folder: str, path: str) -> bool:
@@ -232,6 +239,61 @@ def _make(name: str, parent: int) -> None:
 def _hidden_name(path: str) -> str:
     """The same for one path, so that an upload can go on, over another connection or after a restart, too."""
     return sha256(os.fsencode(path)).hexdigest()[:32]
+
+
+def _open_alone(name: str, folder: int) -> int:
+    """Opens the hidden file `name` for writing, and makes it if there is none. Raises OSError with EBUSY if
+    another process has it open, on any machine that mounts the folder."""
+    while True:
+        descriptor = os.open(name, FILE, 0o666, dir_fd=folder)
+        try:
+            if not _try_lock(descriptor):
+                raise OSError(errno.EBUSY, "it is being written")
+            opened = os.fstat(descriptor)
+            if opened.st_nlink == 1 and _same_file(opened, name, folder):
+                return descriptor
+            if opened.st_nlink > 1 and _same_file(opened, name, folder):  # a kill has left both names
+                os.unlink(name, dir_fd=folder)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it is complete by now, and has its name
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        return try_lock(descriptor)
+    except OSError:  # a file system without locks
+        return True
+
+
+def _same_file(opened: os.stat_result, name: str, folder: int) -> bool:
+    try:
+        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(opened, there)
+
+
+def _renamed(name: str, source: int, wanted: str, target: int) -> str:
+    """Renames a file, and returns its new name, which is another one if `wanted` exists. By a link, which
+    never replaces a file, whoever makes one at the same time, on any machine that mounts the folder."""
+    free = wanted
+    while True:
+        try:
+            os.link(name, free, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+        except FileExistsError:
+            free = _like(wanted)
+        except OSError as error:
+            if error.errno not in WITHOUT_LINKS:
+                raise
+            if not _is_there(free, target):
+                os.rename(name, free, src_dir_fd=source, dst_dir_fd=target)
+                return free
+            free = _like(wanted)
+        else:
+            os.unlink(name, dir_fd=source)
+            return free
 
 
 def _is_there(name: str, folder: int) -> bool:

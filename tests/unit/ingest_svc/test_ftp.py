@@ -463,7 +463,7 @@ async def test_stou_gives_each_file_a_name(harness: IngestHarness) -> None:
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("step", ["write", "fsync", "rename", "folder"])
+@pytest.mark.parametrize("step", ["write", "fsync", "link", "folder"])
 async def test_a_file_that_cannot_be_stored_gets_no_226(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch, error: int, step: str
 ) -> None:
@@ -488,7 +488,7 @@ async def test_a_file_that_cannot_be_stored_gets_no_226(
         broken = {
             "write": ("write", fails),
             "fsync": ("fsync", fails_for_files),
-            "rename": ("rename", fails),
+            "link": ("link", fails),
             "folder": ("fsync", fails_for_folders),
         }[step]
         with monkeypatch.context() as patched:
