@@ -187,8 +187,9 @@ class FolderDuty:
                         task.cancel()
                     await asyncio.gather(*tasks, return_exceptions=True)
         finally:
+            lost = lease.lost
             await self._leases.end(lease)
-        log.info("no longer watching the cameras folder", lost=lease.lost)
+        log.info("no longer watching the cameras folder", lost=lost)
 
     async def _until_replaced(self, id: str) -> None:
         """Waits until there is another folder in place of the one with this id. One without an id is none: it

@@ -20,6 +20,7 @@ from ingest_svc.clip_probing import ClipProbe, clips_are_installed, probing_sand
 from ingest_svc.detection_progress import DetectionProgress
 from ingest_svc.facts import Fact, IngestedMedia, RejectedFile
 from ingest_svc.file_importer import FileImporter
+from ingest_svc.fingerprint import Fingerprint
 from ingest_svc.folder_duty import FolderDuty, FolderWatching
 from ingest_svc.folder_lock import FolderLock, lock_folder
 from ingest_svc.formats.inspection import MediaLimits
@@ -244,6 +245,11 @@ async def watch(
             originals = Originals(root, take, shared.admission, shared.limits, blobs, shared.readers)
             await originals.recover()
             announcer = Announcer(publishing(bus, known_files, originals, lease))
+
+            async def remove_known(files: list[Fingerprint]) -> None:
+                await lease.until_held()
+                await originals.known(files)
+
             restless = RestlessFiles(root, shared.readers, watchers)
             importer = FileImporter(
                 root,
@@ -262,7 +268,7 @@ async def watch(
                 settle_seconds=settle_seconds,
                 owner=shared.admission.of_file,
                 known_files=known_files,
-                on_known=originals.known,
+                on_known=remove_known,
                 open_for_writing=watcher.open_for_writing,
                 ignored=ignored,
                 on_failure=watcher.watch.distrust,

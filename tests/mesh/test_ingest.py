@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ingest_svc.folder_lock import lock_folder
 from ingest_svc.turns import MAX_UNDETECTED
 from lares.ingest.v1.events_pb2 import MediaIngested, MediaRejected
 from lares.ingest.v1.ingest_service_pb2 import GetIngestStatusRequest, UploadHeader, UploadMediaRequest
@@ -137,6 +138,11 @@ def drop(home: Path, path: str, content: bytes, mtime: float) -> None:
     partial.rename(target)
 
 
+async def lock(home: Path, owner: str) -> None:
+    async with lock_folder(home / "cameras", owner, patience=0):
+        pass
+
+
 @pytest.mark.usefixtures("calling_as_itself", "detecting")
 async def test_the_service_watches_takes_uploads_and_reports_its_status(
     bus: Bus, log: TopicReader, prefix: str, store_socket: str, tmp_path: Path
@@ -150,9 +156,9 @@ async def test_the_service_watches_takes_uploads_and_reports_its_status(
         await server.start()
         assert await mesh.missing() == {}
         with pytest.raises(Conflict) as raised:
-            async with running_ingest(bus, tmp_path, store_socket, GrpcServer(CallInterceptor)):
-                pass
+            await lock(tmp_path, "another Lares")
         assert raised.value.reason == "INGEST_RUNNING"
+        await lock(tmp_path, await bus.topic_id(INGESTED))  # as another process of this one
         await until((tmp_path / "cameras" / created).is_dir)
         drop(tmp_path, f"{prefix}/one.jpg", jpeg("one"), 1_000)
         drop(tmp_path, f"{prefix}/bad.jpg", b"bad", 1_000)

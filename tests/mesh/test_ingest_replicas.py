@@ -239,6 +239,16 @@ async def test_a_watcher_that_was_killed_and_starts_again_watches_at_once(cluste
     await until(lambda: id in cluster.media)
 
 
+async def test_a_watcher_that_is_ended_hands_over_at_once(cluster: Cluster) -> None:
+    """Nobody waits until its lease expires."""
+    first, second = await watching_and_standing_by(cluster, LARES_WATCH_LEASE_SECONDS="3600")
+    await terminate(first)
+    await second.until(WATCHING)
+    id = cluster.drop("later")
+    await until(lambda: id in cluster.media)
+    assert "lost=False" in (cluster.folder / "a.log").read_text()
+
+
 async def test_a_replica_that_only_receives_takes_uploads_and_never_watches(cluster: Cluster) -> None:
     receiver = await cluster.start("a", LARES_INGEST_WATCH="false")
     await receiver.until(pb.FOLDER_DUTY_NONE)

@@ -170,6 +170,8 @@ class IngestHarness:
         self.settings: dict[str, object] = {}
         (home / "media").mkdir(exist_ok=True)
         self.blobs: Blobs = FileBlobs(home / "media")
+        # That of the cameras folder.
+        self.lease = Lease(1, 10**6, time.monotonic())
         self.ingest: WatchingIngest
 
     def config(self) -> Config:
@@ -189,20 +191,18 @@ class IngestHarness:
 
     @asynccontextmanager
     async def _composed(self, store: grpc.aio.Channel) -> AsyncIterator[WatchingIngest]:
-        async with self.composed(store) as ingest:
-            lease = Lease(1, 10**6, time.monotonic())
-            async with ingest.duty.watching(lease) as watching:
-                with as_itself():
-                    work = [*ingest.loops.values(), *watching.loops]
-                    loops = [asyncio.create_task(loop) for loop in work]
-                try:
-                    yield WatchingIngest(**vars(ingest), worker=watching.worker)
-                finally:
-                    failures = [task.exception() for task in loops if task.done()]
-                    for task in loops:
-                        task.cancel()
-                    await asyncio.gather(*loops, return_exceptions=True)
-                assert not failures
+        async with self.composed(store) as ingest, ingest.duty.watching(self.lease) as watching:
+            with as_itself():
+                work = [*ingest.loops.values(), *watching.loops]
+                loops = [asyncio.create_task(loop) for loop in work]
+            try:
+                yield WatchingIngest(**vars(ingest), worker=watching.worker)
+            finally:
+                failures = [task.exception() for task in loops if task.done()]
+                for task in loops:
+                    task.cancel()
+                await asyncio.gather(*loops, return_exceptions=True)
+            assert not failures
 
     def composed(self, store: grpc.aio.Channel) -> AbstractAsyncContextManager[Ingest]:
         config, leases = self.config(), Leases(store, "the harness")

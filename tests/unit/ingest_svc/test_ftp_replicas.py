@@ -62,7 +62,7 @@ def test_a_file_that_gets_its_name_while_another_opens_it_is_not_written_to(
     real = os.open
 
     def opening(name: str, flags: int, *arguments: int, **options: int) -> int:
-        descriptor = real(name, flags, *arguments, **options)  # type: ignore[arg-type]
+        descriptor = real(name, flags, *arguments, **options)
         if flags & os.O_CREAT:
             monkeypatch.undo()
             upload.keep()
