@@ -85,6 +85,7 @@ async def open_llm_client(key: ParsedSecret[str], ca: Path | None) -> AsyncItera
     certificates."""
     try:
         context = ssl.create_default_context(cafile=ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # whatever this Python was built with
     except (OSError, ssl.SSLError):
         raise Invalid("LARES_REASONER_CA: the file contains no certificates", "BAD_SETTING") from None
     options: dict[str, Any] = {

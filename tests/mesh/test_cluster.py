@@ -7,16 +7,13 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
-import trustme
 
-from lares.store.v1 import event_service_pb2 as events
-from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.problems import Unauthenticated
 from mesh.rpc import API_KEY, call
 from mesh.security import as_itself
-from tests.support.certificates import Issuer, shown_by, write_certificate
+from tests.support.certificates import Issuer, shown_by, siblings_refuse, write_certificate
 from tests.support.lares import Lares, free_ports
 from tests.support.parts import running_kafka
 from tests.support.photos import person_photo
@@ -68,7 +65,9 @@ async def assess_a_photo(tmp_path: Path, kafka_url: str, postgres_url: str) -> N
         assert edge["node"]["status"] == "ASSESSED"
         media = await front.get(edge["node"]["media"][0]["url"])
         assert media.content == person_photo().read_bytes()
-        assert await foreign_certificate_is_refused(here, certificates["LARES_TLS_CA"])
+        foreign = Issuer()
+        foreign.write(tmp_path / "foreign")
+        assert await siblings_refuse(here, tmp_path / "foreign", Path(certificates["LARES_TLS_CA"]))
         await certificates_are_replaced(front, back, tmp_path, here, there)
         (folder / "2.jpg").write_bytes(person_photo().read_bytes() + b"\0" * 8)
         await front.until_stored(2)
@@ -103,7 +102,7 @@ async def certificates_are_replaced(front: Lares, back: Lares, folder: Path, *do
     async def go_on(renewals: int) -> None:
         """Until both processes have renewed their certificates so often, and have answered since."""
         for lares in (front, back):
-            await until(lambda of=lares: of.log.read_text().count("certificates renewed") >= renewals)  # type: ignore[misc]
+            await lares.until_renewed(renewals)
         now = answered
         await until(lambda: answered > now + 20 or any(one.done() for one in asking))
 
@@ -131,18 +130,3 @@ async def siblings_must_name_the_caller(address: str, certificates: dict[str, st
             with pytest.raises(Unauthenticated) as refused:
                 await call(list_keys, keys.ListKeysRequest(), headers=headers)
             assert refused.value.reason == "CALLER_UNCLEAR"
-
-
-async def foreign_certificate_is_refused(address: str, authority: str) -> bool:
-    """Returns whether the siblings' address refuses a client with a certificate of another CA."""
-    other = trustme.CA().issue_cert("127.0.0.1")
-    credentials = grpc.ssl_channel_credentials(
-        Path(authority).read_bytes(), other.private_key_pem.bytes(), other.cert_chain_pems[0].bytes()
-    )
-    async with grpc.aio.secure_channel(address, credentials) as channel:
-        try:
-            await keys_rpc.KeyServiceStub(channel).ListKeys(keys.ListKeysRequest(), timeout=90)
-            await events_rpc.EventServiceStub(channel).ListEvents(events.ListEventsRequest(), timeout=90)
-        except grpc.aio.AioRpcError as error:
-            return error.code() is grpc.StatusCode.UNAVAILABLE
-    return False

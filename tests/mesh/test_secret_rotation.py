@@ -7,13 +7,11 @@ the old one with the connections that used it, and what is done all the time.
 import asyncio
 import io
 import os
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -27,6 +25,7 @@ from store_svc.database import Connection, open_database
 from store_svc.database.connector import Connector
 from store_svc.migration import migrate
 from tests.support.evidence import detections, evidence
+from tests.support.rotated_secrets import DatabasePassword, database_password, replace, s3_keys
 from tests.support.s3 import S3
 from tests.support.scripted_llm import scripted
 
@@ -75,13 +74,6 @@ async def rotate_under_load(rotation: Rotation) -> int:
     return sum(uses)
 
 
-def replace(file: Path, content: str) -> None:
-    """As Kubernetes and other managers of secrets do it, so that nobody reads half of it."""
-    new = file.with_name(f"{file.name}.new")
-    new.write_text(f"{content}\n")
-    new.rename(file)
-
-
 def config_with(monkeypatch: pytest.MonkeyPatch, **settings: object) -> Config:
     """Settings that end in `_file` are given as variables, as files are."""
     for name in [name for name in settings if name.endswith("_file")]:
@@ -89,47 +81,13 @@ def config_with(monkeypatch: pytest.MonkeyPatch, **settings: object) -> Config:
     return load_config(**settings)
 
 
-@dataclass(frozen=True)
-class Role:
-    """A role of PostgreSQL who may do everything in one database; `admin` is a superuser's connection."""
-
-    admin: asyncpg.Connection
-    name: str
-    url: str
-    file: Path
-
-    async def accept(self, number: int) -> None:
-        await self.admin.execute(f"ALTER ROLE {self.name} PASSWORD 'password {number}'")
-
-    async def drop(self, _: int = 0) -> None:
-        """Ends its sessions: those that exist go on after their password was changed."""
-        await self.admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", self.name
-        )
-
-    def write(self, number: int) -> None:
-        replace(self.file, f"password {number}")
-
-
 @pytest.fixture
-async def role(postgres_url: str, tmp_path: Path) -> AsyncIterator[Role]:
-    admin = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
-    name = f"role_{uuid4().hex[:8]}"
-    url = re.sub("//.*@", f"//{name}@", postgres_url)
-    role = Role(admin, name, url, tmp_path / "password")
-    try:
-        await admin.execute(f"CREATE ROLE {name} LOGIN")
-        await role.accept(0)
-        await admin.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name}")
-        role.write(0)
-        yield role
-    finally:
-        await role.drop()
-        await admin.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
-        await admin.close()
+async def role(postgres_url: str, tmp_path: Path) -> AsyncIterator[DatabasePassword]:
+    async with database_password(postgres_url, tmp_path / "password") as password:
+        yield password
 
 
-async def test_the_password_of_postgresql(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_password_of_postgresql(role: DatabasePassword, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_with(monkeypatch, database_url=role.url, database_password_file=role.file)
     opened = count_connects(monkeypatch)
     async with open_database(Connector(config.secret("database_url"))) as database:
@@ -163,14 +121,14 @@ def count_connects(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 async def test_a_wrong_password_is_tried_rarely_and_the_right_one_at_once(
-    role: Role, monkeypatch: pytest.MonkeyPatch
+    role: DatabasePassword, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts = count_connects(monkeypatch)
     config = config_with(monkeypatch, database_url=role.url, database_password_file=role.file)
     async with open_database(Connector(config.secret("database_url"))) as database:
         await database.check()
         await role.accept(1)
-        await role.drop()
+        await role.drop(0)
         async with asyncio.timeout(60):
             while not all(connection.is_closed() for connection in database._idle):
                 await asyncio.sleep(0.01)
@@ -186,7 +144,9 @@ async def test_a_wrong_password_is_tried_rarely_and_the_right_one_at_once(
         assert len(attempts) == 2
 
 
-async def test_a_migration_uses_the_password_in_the_file(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_uses_the_password_in_the_file(
+    role: DatabasePassword, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = config_with(monkeypatch, database_url=role.url, database_password_file=role.file)
     database = Connector(config.secret("database_url"))
     await role.accept(1)
@@ -198,28 +158,9 @@ async def test_a_migration_uses_the_password_in_the_file(role: Role, monkeypatch
 
 
 async def test_the_key_of_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    user = f"user-{uuid4().hex[:8]}"
-    key, secret = tmp_path / "key", tmp_path / "secret"
-
-    def write(number: int) -> None:
-        replace(key, f"{user}-{number}")
-        replace(secret, f"secret-{number}")
-
-    def pair(number: int) -> tuple[str, str, str]:
-        return user, f"{user}-{number}", f"secret-{number}"
-
-    async def accept(number: int) -> None:
-        await asyncio.to_thread(s3.add_key, *pair(number))
-
-    async def drop(number: int) -> None:
-        await asyncio.to_thread(s3.remove_key, user, f"{user}-{number}")
-
-    await accept(0)
-    write(0)
-    url = f"s3://lares/{user}?endpoint={s3.endpoint}&region=us-east-1"
-    config = config_with(
-        monkeypatch, cache=tmp_path, blobs_url=url, blobs_key_file=key, blobs_secret_file=secret
-    )
+    keys = await s3_keys(s3, tmp_path)
+    files = {"blobs_key_file": keys.key_file, "blobs_secret_file": keys.secret_file}
+    config = config_with(monkeypatch, cache=tmp_path, blobs_url=keys.url, **files)
     blobs = await open_blobs(config)
 
     async def work() -> None:
@@ -230,8 +171,8 @@ async def test_the_key_of_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyP
         await blobs._require_bucket(30)  # type: ignore[attr-defined]
 
     try:
-        assert await rotate_under_load(Rotation(write, accept, drop, work)) > ROUNDS * WORKERS
-        await drop(ROUNDS)
+        assert await rotate_under_load(Rotation(keys.write, keys.accept, keys.drop, work)) > ROUNDS * WORKERS
+        await keys.drop(ROUNDS)
         with pytest.raises(Unavailable, match="refuses"):
             await work()
     finally:

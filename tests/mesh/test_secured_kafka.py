@@ -230,10 +230,6 @@ async def test_a_listener_of_another_kind_is_said(kafka: SecuredKafka, settings:
         await enter_soon(kafka.url("secure"), settings)
 
 
-def broker_pid(kafka: SecuredKafka) -> int:
-    return int((kafka.folder / "kafka.pid").read_text().split()[0])
-
-
 async def follow(tail: Tail[MediaIngested], seen: list[int]) -> None:
     async for delivery in tail:
         seen.append(delivery.message.media.size_bytes)
@@ -274,7 +270,7 @@ async def test_a_password_that_changes_is_picked_up(kafka: SecuredKafka, setting
             await bus.publish(topic, media("cam", 1))
             await until(lambda: (done, shown) == ([1], [1]))
             await kafka.set_password("bob", "new-secret")
-            os.kill(broker_pid(kafka), signal.SIGKILL)
+            os.kill(kafka.pid, signal.SIGKILL)
             publishing = asyncio.create_task(bus.publish(topic, media("cam", 2)))
 
             await until_async(partial(says_why, bus, "login of bob"))

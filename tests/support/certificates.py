@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import trustme
 from cryptography import x509
 
+from lares.store.v1 import key_service_pb2 as keys
+from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.config import SIBLINGS, load_config
 from mesh.tls.factory import open_tls
 from mesh.tls.tls import Tls
@@ -91,6 +94,19 @@ def _shown_by(address: str, client: Path | None, context: ssl.SSLContext | None)
         shown = encrypted.getpeercert(binary_form=True)
     assert shown
     return serial_of(shown)
+
+
+async def siblings_refuse(address: str, shown: Path, authority: Path) -> bool:
+    """Whether the siblings' door at `host:port` refuses who shows the certificate in the folder `shown`. Its
+    own one is of `authority`."""
+    files = authority, shown / "key.pem", shown / "cert.pem"
+    credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+    async with grpc.aio.secure_channel(address, credentials) as channel:
+        try:
+            await keys_rpc.KeyServiceStub(channel).ListKeys(keys.ListKeysRequest(), timeout=90)
+        except grpc.aio.AioRpcError as error:
+            return error.code() is grpc.StatusCode.UNAVAILABLE
+    return False
 
 
 def old_tls() -> ssl.SSLContext:

@@ -35,6 +35,7 @@ class Replica(Lares):
 
     def __init__(self, cluster: "Cluster", service: str, number: int, settings: Mapping[str, str]) -> None:
         self.cluster, self.service = cluster, service
+        self.mesh = settings["LARES_MESH_LISTEN"]
         http, self.metrics = (f"127.0.0.1:{port}" for port in steady_ports(2))
         own = {
             "LARES_GATEWAY_LISTEN": http,
@@ -76,8 +77,15 @@ class Replica(Lares):
 class Cluster:
     """Replicas of the services, which find each other by LARES_PEERS and talk by mutual TLS."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], counts: Mapping[str, int]) -> None:
-        """`settings` are those of all processes; `counts` says how many replicas a service has."""
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str],
+        counts: Mapping[str, int],
+        own: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """`settings` are those of all processes, and `own` those of one service; `counts` says how many
+        replicas a service has."""
         self.folder = folder
         files = {f"LARES_{name.upper()}": str(path) for name, path in write_certificate(folder).items()}
         mesh = {
@@ -94,6 +102,7 @@ class Cluster:
                     {
                         **files,
                         **settings,
+                        **(own or {}).get(service, {}),
                         "LARES_MESH_LISTEN": mesh[service][number],
                         "LARES_PEERS": peers,
                     },
@@ -123,10 +132,13 @@ class Cluster:
 
 @asynccontextmanager
 async def running_cluster(
-    folder: Path, settings: Mapping[str, str], counts: Mapping[str, int]
+    folder: Path,
+    settings: Mapping[str, str],
+    counts: Mapping[str, int],
+    own: Mapping[str, Mapping[str, str]] | None = None,
 ) -> AsyncIterator[Cluster]:
     """Starts all processes at once and waits until each is ready. Stops them at the end."""
-    cluster = Cluster(folder, settings, counts)
+    cluster = Cluster(folder, settings, counts, own)
     try:
         for replica in cluster:
             replica.start()

@@ -173,6 +173,10 @@ class Lares:
         """Waits for the banner in the log, for a Lares that has no gateway or is not ready yet."""
         await until(lambda: "Lares is ready" in self.tail(), seconds, self.tail)
 
+    async def until_renewed(self, times: int) -> None:
+        """Waits until the process has renewed its certificates so often since its first start."""
+        await until(lambda: self.log.read_text().count("certificates renewed") >= times, what=self.tail)
+
     async def until_stored(self, count: int, seconds: float = 90.0) -> None:
         """Waits until the store has at least `count` media."""
         deadline = time.monotonic() + seconds

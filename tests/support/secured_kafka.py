@@ -84,6 +84,11 @@ class SecuredKafka:
     def admin_url(self) -> str:
         return f"kafka://{ADMIN}:{ADMIN_PASSWORD}@127.0.0.1:{self.ports['admin']}"
 
+    @property
+    def pid(self) -> int:
+        """Of the broker that was started last."""
+        return int((self.folder / "kafka.pid").read_text().split()[0])
+
     def url(self, listener: str, login: tuple[str, str] | None = None, **options: str) -> str:
         """The LARES_BUS_URL of a listener, over TLS."""
         at = f"{quote(login[0], safe='')}:{quote(login[1], safe='')}@" if login else ""

@@ -5,14 +5,17 @@ import base64
 import hashlib
 import json
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 import structlog
+from trustme import KeyType
 
 from ingest_svc.receiving.push import application, authentication
 from ingest_svc.receiving.push.application import PushApplication
@@ -27,7 +30,9 @@ from mesh.identity import media_id
 from mesh.permissions import READ
 from mesh.problems import Unauthenticated
 from mesh.security import Caller
+from mesh.tls.tls import Tls
 from tests.support.blobs import content_of
+from tests.support.certificates import Issuer, old_tls, opened, renew, shown_by
 from tests.support.image_files import jpeg
 from tests.support.ingest_harness import IngestHarness
 from tests.support.recorded_spans import recording_spans
@@ -81,14 +86,18 @@ class Push:
 
 
 @asynccontextmanager
-async def pushing(harness: IngestHarness, *, auth: bool = True) -> AsyncIterator[Push]:
+async def pushing(
+    harness: IngestHarness, *, auth: bool = True, tls: Tls | None = None, trusted: Path | None = None
+) -> AsyncIterator[Push]:
+    """With `tls`, cameras trust the CA in the file `trusted`."""
     keys = FakeKeys()
     config = harness.config().model_copy(update={"push_listen": "127.0.0.1:0"})
     async with harness.running() as ingest:
         app = PushApplication(ingest.uploads, PushAuthenticator(keys if auth else None))
+        verify = ssl.create_default_context(cafile=trusted) if trusted else True
         async with (
-            listening_for_pushes(app, config) as url,
-            httpx.AsyncClient(base_url=url, timeout=90) as client,
+            listening_for_pushes(app, config, tls) as url,
+            httpx.AsyncClient(base_url=url, timeout=90, verify=verify) as client,
         ):
             yield Push(harness, keys, client, ("127.0.0.1", int(url.rpartition(":")[2])))
 
@@ -584,3 +593,24 @@ async def test_a_connection_is_used_again(harness: IngestHarness) -> None:
         last = request(connection="close", **{"content-length": str(len(TWO))}) + TWO
         answer = await raw(push, twice + twice + last)
         assert answer.count(b"HTTP/1.1 200 ") == 3
+
+
+async def test_new_connections_show_a_renewed_certificate_and_open_ones_go_on(
+    harness: IngestHarness, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tls"
+    issuer = Issuer()
+    first = issuer.write(folder, key_type=KeyType.RSA)
+    (folder / "ca.pem").write_bytes(issuer.pem)
+    tls = opened({"tls_cert": folder / "cert.pem", "tls_key": folder / "key.pem"})
+    async with pushing(harness, tls=tls, trusted=folder / "ca.pem") as push:
+        address = "{}:{}".format(*push.address)
+        assert (await push.client.post("/ingest/porch/1.jpg", content=ONE, headers=BEARER)).status_code == 200
+        assert await shown_by(address) == first
+        second = issuer.write(folder)
+        await renew(tls)
+        assert await shown_by(address) == second
+        assert (await push.client.post("/ingest/porch/2.jpg", content=TWO, headers=BEARER)).status_code == 200
+        assert push.ids() == [id_of(ONE), id_of(TWO)]
+        with pytest.raises((ssl.SSLError, OSError)):
+            await shown_by(address, context=old_tls())

@@ -23,6 +23,7 @@ from reason_svc.language_models.url import LlmServerKind
 from reason_svc.reasoner import ModelChoice, Reasoner, ReasonerReadiness, TokenUsage
 from reason_svc.reasoner_factory import open_reasoner
 from reason_svc.rules.reasoner import CURRENT
+from tests.support.certificates import allow_old_tls
 from tests.support.evidence import NIGHT, detections, evidence
 from tests.support.scripted_llm import (
     GOOD,
@@ -448,6 +449,20 @@ async def test_the_servers_certificate_is_verified_by_the_configured_ca(tmp_path
             assert isinstance(await refused(reasoner), Unavailable)
             assert "certificate" in reasoner.report().detail
     assert len(server.asked) == 1
+
+
+async def test_a_server_with_an_old_version_of_tls_is_not_asked(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("127.0.0.1").configure_cert(tls)
+    allow_old_tls(tls)
+    async with (
+        scripted(tls=tls) as server,
+        open_reasoner(load_config(reasoner_ca=tmp_path / "ca.pem"), server.url()) as reasoner,
+    ):
+        assert isinstance(await refused(reasoner), Unavailable)
+    assert server.asked == []
 
 
 async def test_requests_fail_while_the_reasoner_closes(server: ScriptedLlm) -> None:
