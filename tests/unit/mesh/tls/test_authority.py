@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from mesh.config import load_config
+from mesh.file_lock import try_lock
 from mesh.problems import Invalid
 from mesh.tls import own_names as own_names_module
 from mesh.tls.authority import AUTHORITY_DAYS, DAYS, EARLIEST, Pair, open_authority
@@ -218,6 +219,13 @@ def test_processes_that_start_together_share_one_ca(tmp_path: Path) -> None:
             authority
         )
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_who_uses_a_ca_has_its_folder_alone(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("a") as other:
+        with open_authority(tmp_path, NOW):
+            assert not try_lock(other)
+        assert try_lock(other)
 
 
 def test_a_lares_makes_its_certificate_at_its_first_start_and_keeps_it(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from structlog.testing import capture_logs
 from mesh.problems import Invalid, Unavailable
 from mesh.telemetry.metrics import Metrics
 from mesh.tls import tls as tls_module
+from mesh.tls.certificates import Certificates
+from mesh.tls.files import Contents
 from mesh.tls.tls import Tls
 from tests.support.certificates import Issuer, opened, renew, serial_in
 from tests.support.waiting import until
@@ -92,6 +94,24 @@ async def test_files_that_do_not_fit_leave_everything_as_it_is(
     await renew(tls)
     assert tls.now is before
     assert tls.warnings() == {}
+
+
+async def test_content_that_does_not_fit_is_checked_once(
+    tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, checked = tls._check_contents, list[Contents]()
+
+    def counted(contents: Contents) -> Certificates:
+        checked.append(contents)
+        return check(contents)
+
+    monkeypatch.setattr(tls, "_check_contents", counted)
+    for times in (1, 2):
+        (tmp_path / "cert.pem").write_text("garbage" * times)
+        for _ in range(5):
+            await tls.refresh()
+        assert len(checked) == times
+        assert tls.warnings()["files"]
 
 
 async def test_a_key_that_comes_after_its_certificate_is_waited_for(
