@@ -24,6 +24,8 @@ CONNECTION_OPTIONS = [
     # a stream that watches a service's health may say nothing for days.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC measures a connection by pings of its own, and sends no other while one of them has no answer.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]

@@ -16,6 +16,7 @@ from lares.store.v1 import event_service_pb2_grpc as events_rpc
 from mesh.problems import Conflict, Problem, Unavailable
 from mesh.rpc import Channels, GrpcServer, call, stream
 from mesh.rpc.interceptor import CallInterceptor
+from mesh.rpc.protocol import CHANNEL_OPTIONS, SERVER_OPTIONS
 from mesh.rpc.replicas import ask_each
 from mesh.rpc.targets import addresses_of
 from mesh.security import Door
@@ -286,6 +287,66 @@ async def ask_all(channels: list[grpc.aio.Channel]) -> None:
         timeout=90,
     )
     assert len(answers) == len(channels)
+
+
+class Way:
+    """A way to a replica. Once it is silent nothing comes through, and nobody is told of that."""
+
+    def __init__(self, address: str) -> None:
+        host, port = address.split(":")
+        self._to, self._open = (host, int(port)), asyncio.Event()
+        self._open.set()
+        self._tasks = set[asyncio.Task[None]]()
+
+    async def listen(self) -> str:
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        return f"{host}:{port}"
+
+    def fall_silent(self) -> None:
+        self._open.clear()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(*self._to)
+        for source, sink in ((reader, there_writer), (there_reader, writer)):
+            self._tasks.add(asyncio.create_task(self._carry(source, sink)))
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            await self._open.wait()
+            sink.write(data)
+        sink.close()
+
+    async def close(self) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def test_calls_that_wait_for_a_replica_that_fell_silent_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was stopped, or whose machine or network is gone: pings find out."""
+    quick = {
+        "grpc.keepalive_time_ms": 300,
+        "grpc.keepalive_timeout_ms": 1000,
+        "grpc.http2.ping_timeout_ms": 1000,
+        "grpc.http2.min_recv_ping_interval_without_data_ms": 1,
+    }
+    for side, options in (("client.CHANNEL", CHANNEL_OPTIONS), ("server.SERVER", SERVER_OPTIONS)):
+        changed = [(name, quick.get(name, value)) for name, value in options]
+        changed.append(("grpc.http2.max_ping_strikes", 0))
+        monkeypatch.setattr(f"mesh.rpc.{side}_OPTIONS", changed)
+    async with AsyncExitStack() as stack:
+        replicas = Replicas(stack, tmp_path)
+        way = Way((await replicas.start()).address)
+        stack.push_async_callback(way.close)
+        client = replicas.client(f"ipv4:{await way.listen()},{(await replicas.start()).address}")
+        await until_both(replicas, client)
+        way.fall_silent()
+        await ask(client, 4)
+        assert replicas.calls == [0, 4]
 
 
 async def test_each_replica_can_be_asked(replicas: Replicas) -> None:
