@@ -66,11 +66,14 @@ class Channels:
         return target
 
     async def replicas(self, service: str) -> list[grpc.aio.Channel]:
-        """A channel to each replica of a service, as their names say now; those of others are closed. Raises
-        Invalid NO_PEER."""
+        """A channel to each replica of a service, as its name says now or said last; those of others are
+        closed. Raises Invalid NO_PEER."""
         if service in self._local:
             return [self._local[service]]
-        known, found = self._replicas.setdefault(service, {}), await addresses_of(self._target(service))
+        target_of_all = self._target(service)
+        known, found = self._replicas.setdefault(service, {}), await addresses_of(target_of_all)
+        if known and target_of_all in found:  # it cannot be divided, or its name cannot be looked up now
+            return list(known.values())
         for target, name in found.items():
             if target not in known:
                 options: list[tuple[str, Any]] = [*CHANNEL_OPTIONS]

@@ -1,6 +1,7 @@
 """`lares probe`: what it asks, what it returns, and that it starts quickly."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.probe import main
 from tests.support.lares import free_ports
 
 ROOT = Path(__file__).parents[3]
@@ -91,3 +93,31 @@ def test_nobody_who_answers_is_a_no(tmp_path: Path) -> None:
 )
 def test_wrong_usage_and_no_setting(tmp_path: Path, arguments: tuple[str, ...], status: int) -> None:
     assert probe(*arguments, folder=tmp_path).returncode == status
+
+
+@pytest.mark.parametrize(
+    ("setting", "host"), [("0.0.0.0:7", "127.0.0.1"), ("[::]:7", "::1"), (":7", "127.0.0.1"), ("h:7", "h")]
+)
+def test_whoever_listens_on_all_addresses_is_asked_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, setting: str, host: str
+) -> None:
+    asked = list[tuple[str, int]]()
+
+    def refuse(host: str, port: int, **_: object) -> None:
+        asked.append((host, port))
+        raise OSError("refused")
+
+    monkeypatch.setenv("LARES_METRICS_LISTEN", setting)
+    monkeypatch.setattr("deploy.probe.HTTPConnection", refuse)
+    assert main(["live"]) == 1
+    assert asked == [(host, 7)]
+
+
+def test_one_that_accepts_and_says_nothing_is_a_no(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("deploy.probe.SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("LARES_METRICS_LISTEN", f"127.0.0.1:{silent.getsockname()[1]}")
+        assert main(["live"]) == 1
+    assert "does not answer: timed out" in capsys.readouterr().err

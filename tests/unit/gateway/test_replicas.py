@@ -1,6 +1,6 @@
 """The state of services that several replicas run: one answer of those that answer."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -150,12 +150,12 @@ async def test_each_number_of_reasoners_is_a_sum(two: Two) -> None:
 
 
 async def test_a_bug_is_not_taken_for_a_replica_that_is_away(two: Two) -> None:
-    def no_method(_: object) -> Callable[..., Awaitable[object]]:
+    async def broken(*_: object, **__: object) -> object:
         raise TypeError("a bug")
 
     channels = await two.siblings.replicas("reason")
     with pytest.raises(TypeError):
-        await ask_each(channels, no_method, reason.GetReasonStatusRequest(), timeout=90)
+        await ask_each(channels, lambda _: broken, reason.GetReasonStatusRequest(), timeout=90)
 
 
 async def test_replicas_that_do_not_answer_are_left_out(two: Two) -> None:

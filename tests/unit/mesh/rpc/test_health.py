@@ -121,9 +121,16 @@ async def test_everyone_who_watches_is_told_of_every_change_and_of_the_end(
     await until(lambda: [told[n][-1] for n in (1, 2)] == [NOT_SERVING] * 2)
     state.missing = {"postgres"}  # which changes nothing any more
     state.missing = set()
+    late = stub.Watch(HealthCheckRequest(service=KEYS))
+    assert (await late.read()).status == NOT_SERVING
+    following = asyncio.ensure_future(late.read())
+    for _ in range(5):
+        assert not await serving(stub)
+    assert not following.done()  # until the server stops
     stopping = asyncio.create_task(harness.server.stop(5))
     await asyncio.gather(*watching)
     assert told[1] == told[2] == [NOT_SERVING, SERVING] * 2 + [NOT_SERVING]
+    assert await following is grpc.aio.EOF
     await stopping
 
 

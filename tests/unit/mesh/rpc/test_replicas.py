@@ -274,6 +274,9 @@ async def test_channels_to_replicas_that_are_gone_are_closed(
         found.pop(f"ipv4:{replicas.all[0].address}")
         assert await channels.replicas("store") == [second]
         assert first.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+        found.clear()
+        found["dns:///store:1"] = ""  # the name server is away: who is known stays known
+        assert await channels.replicas("store") == [second]
         await ask_all([second])
     finally:
         await channels.close()
