@@ -1,5 +1,6 @@
 """Calls to other services: where each one is reached, and the client's end of a call."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ from mesh.telemetry.trace_context import outgoing_headers
 Response = TypeVar("Response")
 
 NAME_IN_CERTIFICATE = "grpc.ssl_target_name_override"
+# For the addresses behind a name. The system's resolver waits for a name server for longer.
+LOOK_UP_SECONDS = 1.0
 
 
 class Channels:
@@ -44,6 +47,8 @@ class Channels:
         self._open: dict[str, grpc.aio.Channel] = {}
         # Of single replicas, by service and target.
         self._replicas: dict[str, dict[str, grpc.aio.Channel]] = {}
+        # The latest look-up for each service.
+        self._look_ups: dict[str, asyncio.Task[dict[str, str]]] = {}
 
     def to(self, service: str) -> grpc.aio.Channel:
         """The channel to a service. Raises Invalid NO_PEER if the settings have no address of it."""
@@ -71,7 +76,8 @@ class Channels:
         if service in self._local:
             return [self._local[service]]
         target_of_all = self._target(service)
-        known, found = self._replicas.setdefault(service, {}), await addresses_of(target_of_all)
+        found = await self._look_up(service, target_of_all)
+        known = self._replicas.setdefault(service, {})
         if known and target_of_all in found:  # it cannot be divided, or its name cannot be looked up now
             return list(known.values())
         for target, name in found.items():
@@ -86,6 +92,15 @@ class Channels:
             await channel.close(grace=1.0)
         return channels
 
+    async def _look_up(self, service: str, target: str) -> dict[str, str]:
+        """Like `addresses_of`. While a name server does not answer, one thread waits for it, however many
+        callers come."""
+        look_up = self._look_ups.get(service)
+        if look_up is None or look_up.done():
+            self._look_ups[service] = look_up = asyncio.create_task(addresses_of(target))
+        answered, _ = await asyncio.wait([look_up], timeout=LOOK_UP_SECONDS)
+        return look_up.result() if answered else {target: ""}
+
     def _channel(self, target: str, options: list[tuple[str, Any]]) -> grpc.aio.Channel:
         if self._credentials is None:
             return grpc.aio.insecure_channel(target, options=options)
@@ -94,6 +109,8 @@ class Channels:
         )
 
     async def close(self) -> None:
+        for look_up in self._look_ups.values():
+            look_up.cancel()
         single = (channel for known in self._replicas.values() for channel in known.values())
         for channel in {*self._local.values(), *self._open.values(), *single}:
             await channel.close(grace=1.0)

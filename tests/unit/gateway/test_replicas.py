@@ -1,6 +1,6 @@
 """The state of services that several replicas run: one answer of those that answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +15,7 @@ from gateway.replicas import detect_status, ingest_status, list_gpus, reason_sta
 from gateway.siblings import Siblings
 from lares.detect.v1.detect_service_pb2 import DetectorServer, Gpu
 from lares.reason.v1 import reason_service_pb2 as reason
+from lares.reason.v1.reason_service_pb2_grpc import ReasonServiceStub
 from mesh.problems import Unavailable
 from mesh.rpc import Channels, GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
@@ -153,9 +154,13 @@ async def test_a_bug_is_not_taken_for_a_replica_that_is_away(two: Two) -> None:
     async def broken(*_: object, **__: object) -> object:
         raise TypeError("a bug")
 
-    channels = await two.siblings.replicas("reason")
+    well, ill = await two.siblings.replicas("reason")
+
+    def method(channel: grpc.aio.Channel) -> Callable[..., Awaitable[object]]:
+        return broken if channel is ill else ReasonServiceStub(channel).GetReasonStatus
+
     with pytest.raises(TypeError):
-        await ask_each(channels, lambda _: broken, reason.GetReasonStatusRequest(), timeout=90)
+        await ask_each([well, ill], method, reason.GetReasonStatusRequest(), timeout=90)
 
 
 async def test_replicas_that_do_not_answer_are_left_out(two: Two) -> None:

@@ -282,6 +282,37 @@ async def test_channels_to_replicas_that_are_gone_are_closed(
         await channels.close()
 
 
+async def test_a_name_server_that_is_silent_is_waited_for_by_one(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up, answer = list[str](), asyncio.Event()
+    all_targets = {f"ipv4:{replica.address}": "" for replica in replicas.all}
+
+    async def look_up(target: str) -> dict[str, str]:
+        looked_up.append(target)
+        await answer.wait()
+        return all_targets
+
+    monkeypatch.setattr("mesh.rpc.client.addresses_of", look_up)
+    monkeypatch.setattr("mesh.rpc.client.LOOK_UP_SECONDS", 0.01)
+    channels = Channels({}, {"store": "dns:///store:1"})
+    try:
+        (to_all,) = await channels.replicas("store")
+        assert await channels.replicas("store") == [to_all]
+        answer.set()
+        monkeypatch.setattr("mesh.rpc.client.LOOK_UP_SECONDS", 90)
+        single = await channels.replicas("store")
+        assert len(single) == len(replicas.all)
+        assert len(looked_up) == 1
+        answer.clear()
+        monkeypatch.setattr("mesh.rpc.client.LOOK_UP_SECONDS", 0.01)
+        for _ in range(5):
+            assert await channels.replicas("store") == single  # who is known stays known
+        assert len(looked_up) == 2
+    finally:
+        await channels.close()
+
+
 async def ask_all(channels: list[grpc.aio.Channel]) -> None:
     answers = await ask_each(
         channels,
