@@ -6,7 +6,7 @@ import gc
 import re
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ Stop with Ctrl-C.
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command. Exits with status 0, 1 (a problem, printed to standard error) or 2 (wrong usage,
-    or differences that `lares topics` found)."""
+    differences that `lares topics` found, or contents that a backup lacks)."""
     options = parser().parse_args(arguments)
     try:
         config = load_config(**({"home": options.home} if options.home else {}))
@@ -71,15 +71,30 @@ def parser() -> argparse.ArgumentParser:
     migrate.add_argument(
         "action",
         nargs="?",
-        choices=["plan", "apply", "contract"],
+        choices=["plan", "apply", "contract", "restored"],
         default="apply",
         help="`plan` only prints what would be done; `contract` also applies what stores of the version"
-        " before cannot work with (apply)",
+        " before cannot work with; `restored` also makes a restored database fit for use (apply)",
+    )
+    migrate.add_argument(
+        "--new-topics", action="store_true", help="with `restored`: Kafka has new topics, or is a new one"
     )
     migrate.add_argument(
         "--wait", type=_seconds, default=60.0, metavar="SECONDS", help="for the database to answer (60)"
     )
     migrate.set_defaults(run=_migrate)
+
+    backup = commands.add_parser(
+        "backup", parents=[home], help="add a backup of a home to a folder, also while Lares runs"
+    )
+    backup.add_argument(
+        "folder", type=Path, help="folder of backups; contents that it has are not copied again"
+    )
+    backup.set_defaults(run=_backup)
+    restore = commands.add_parser("restore", parents=[home], help="make a home from a backup")
+    restore.add_argument("folder", type=Path, help="folder of backups")
+    restore.add_argument("--backup", default="", metavar="NAME", help="which one; by default the newest")
+    restore.set_defaults(run=_restore)
 
     demo = commands.add_parser(
         "demo", parents=[home], help="put sample photos and a clip into folders of a running Lares"
@@ -302,7 +317,27 @@ def _migrate(config: Config, options: argparse.Namespace) -> None:
     TARGETS["store"].load()  # says what is missing where store_svc is not installed
     from deploy.migrate import run
 
-    _run(run(config, options.action, options.wait))
+    _run(run(config, options.action, options.wait, new_topics=options.new_topics))
+
+
+def _backup(config: Config, options: argparse.Namespace) -> None:
+    from deploy.backup import back_up
+
+    _report(_run(back_up(config, options.folder)))
+
+
+def _restore(config: Config, options: argparse.Namespace) -> None:
+    from deploy.restore import restore
+
+    _report(_run(restore(config, options.folder, options.backup)))
+
+
+def _report(missing: Sequence[str]) -> None:
+    """Exits with 2 if contents are missing, and names them."""
+    if missing:
+        lines = "\n".join(missing)
+        print(f"without {len(missing)} contents that are damaged or missing:\n{lines}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _demo(config: Config, options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from deploy.embedded.home import lock_home, private_socket_folder
+from deploy.embedded.home import lock_home, private_socket_folder, require_restored
 from deploy.embedded.kafka import open_kafka
 from deploy.embedded.llama import SCHEME, open_llama, parse_llama_url
 from deploy.embedded.postgres import open_postgres, require_postgres
@@ -71,8 +71,8 @@ async def open_mesh(
 ) -> AsyncIterator[Mesh]:
     """Opens the mesh for the `targets` of this process; `database`: one of them needs PostgreSQL.
 
-    Raises Conflict HOME_IN_USE or PORT_TAKEN, Invalid BAD_SETTING, and what an embedded part raises when it
-    cannot be started.
+    Raises Conflict HOME_IN_USE, RESTORE_UNFINISHED or PORT_TAKEN, Invalid BAD_SETTING, and what an embedded
+    part raises when it cannot be started.
     """
     guard_listening(config)
     guard_siblings(config)
@@ -81,6 +81,7 @@ async def open_mesh(
         await require_postgres(config.home)
     async with AsyncExitStack() as stack:
         stack.enter_context(lock_home(config.home))
+        require_restored(config.home)
         config.cameras_folder.mkdir(exist_ok=True)
         tls = await _open_tls(config, targets)
         used = not BLOB_USERS.isdisjoint(targets)

@@ -6,11 +6,11 @@ from mesh.problems import Invalid
 from store_svc.schema import run_migrate
 
 
-async def run(config: Config, action: str, seconds: float) -> None:
+async def run(config: Config, action: str, seconds: float, *, new_topics: bool = False) -> None:
     """Raises Invalid BAD_SETTING for an embedded database, and what `run_migrate` raises."""
     if config.database_url == EMBEDDED:
         raise Invalid(
             "LARES_DATABASE_URL is `embedded:`, a database that is migrated whenever Lares starts",
             "BAD_SETTING",
         )
-    await run_migrate(config, action, seconds, lambda line: print(line, flush=True))
+    await run_migrate(config, action, seconds, lambda line: print(line, flush=True), new_topics=new_topics)

@@ -12,12 +12,13 @@ from mesh.secret import Secret
 from store_svc.database.connector import Connector
 from store_svc.database.session_check import require_sessions
 from store_svc.migration import Schema, migrate, naming_the_cause, newest, pending, read_schema
+from store_svc.restored import prepare_restored
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 1.0
 TOLD_SECONDS = 60.0
-PLAN, APPLY, CONTRACT = ACTIONS = ("plan", "apply", "contract")
+PLAN, APPLY, CONTRACT, RESTORED = ACTIONS = ("plan", "apply", "contract", "restored")
 
 
 def connector_of(config: Config, url: Secret, *, embedded: bool) -> Connector:
@@ -26,10 +27,13 @@ def connector_of(config: Config, url: Secret, *, embedded: bool) -> Connector:
     return Connector(url, authority=config.database_ca, allow_plaintext=allow_plaintext)
 
 
-async def run_migrate(config: Config, action: str, seconds: float, show: Callable[[str], None]) -> None:
-    """Does what `lares migrate` is asked for: one of ACTIONS. Waits `seconds` for the database.
+async def run_migrate(
+    config: Config, action: str, seconds: float, show: Callable[[str], None], *, new_topics: bool = False
+) -> None:
+    """Does what `lares migrate` is asked for: one of ACTIONS. Waits `seconds` for the database. `new_topics`
+    is for RESTORED.
 
-    Raises Unavailable if it is still away then, and what `migrate` raises.
+    Raises Unavailable if it is still away then, and what `migrate` and `prepare_restored` raise.
     """
     connector = connector_of(config, config.secret("database_url"), embedded=False)
     schema = await _until_reached(connector, seconds)
@@ -39,6 +43,10 @@ async def run_migrate(config: Config, action: str, seconds: float, show: Callabl
         return
     await migrate(connector, contract=action == CONTRACT)
     show(f"the database has the schema {(await read_schema(connector)).revision}")
+    if action == RESTORED:
+        await prepare_restored(connector, new_topics=new_topics)
+        topics = "the topics are read from their beginning" if new_topics else "the topics are read on"
+        show(f"the restored database can be used: {topics}")
 
 
 def _plan(schema: Schema) -> list[str]:

@@ -33,6 +33,18 @@ def lock_home(home: Path) -> Iterator[None]:
         yield
 
 
+def restore_marker(home: Path) -> Path:
+    """A file that exists while `lares restore` makes this home."""
+    return home / ".restoring"
+
+
+def require_restored(home: Path) -> None:
+    """Raises Conflict RESTORE_UNFINISHED if a restore of this home was interrupted."""
+    if restore_marker(home).exists():
+        message = f"`lares restore` has not finished {home}: run it again"
+        raise Conflict(message, "RESTORE_UNFINISHED", home=str(home))
+
+
 def private_folder(home: Path, name: str) -> Path:
     """Returns `<home>/<name>`. Creates it and the home with mode 0700 if they are missing. Missing folders
     above the home let everybody through, whatever the umask: PostgreSQL may run as another user, and nothing

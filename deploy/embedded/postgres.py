@@ -7,19 +7,20 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
-from deploy.embedded.home import private_folder, private_socket_folder
+from deploy.embedded.home import lock_home, private_folder, private_socket_folder
 from deploy.embedded.rootless import Rootless, find_rootless
 from mesh.durable_files import sync_folder, write_private
-from mesh.problems import Unavailable
+from mesh.problems import Conflict, Unavailable
 from mesh.processes.child_process import run_command
 from mesh.processes.supervisor import ChildSpec, open_child
 
 USER = DATABASE = "lares"
+CLIENT_SECONDS = 86_400.0
 READY_SECONDS = 120.0  # includes recovery after kill -9
 
 SETTINGS = {
@@ -80,6 +81,35 @@ async def open_postgres(home: Path) -> AsyncIterator[str]:
     password = (folder / "password").read_text().strip()
     async with open_child(part):
         yield f"postgresql+asyncpg://{USER}:{password}@/{DATABASE}?host={quote(str(sockets))}"
+
+
+@asynccontextmanager
+async def using_postgres(home: Path) -> AsyncIterator[None]:
+    """The server of this home, which has been started before: the one that a Lares runs now, or else one that
+    runs until the block ends. Nothing else may use the home meanwhile."""
+    async with AsyncExitStack() as stack:
+        try:
+            stack.enter_context(lock_home(home))
+        except Conflict:
+            pass  # its Lares runs the server
+        else:
+            await stack.enter_async_context(open_postgres(home))
+        yield
+
+
+async def run_client(home: Path, program: str, *arguments: str) -> None:
+    """Runs one of PostgreSQL's client programs on the running server of this home. Raises Unavailable
+    COMMAND_FAILED."""
+    rootless = await find_rootless()
+    environment = {
+        "PGHOST": str(private_socket_folder(home, "postgres", owner=rootless.owner)),
+        "PGUSER": USER,
+        "PGDATABASE": DATABASE,
+        "PGPASSWORD": (home / "postgres" / "password").read_text().strip(),
+    }
+    await run_command(
+        [str(programs() / program), *arguments], seconds=CLIENT_SECONDS, environment=environment
+    )
 
 
 async def _rootless_for(home: Path) -> Rootless:
