@@ -24,7 +24,7 @@ from tests.support.topic_values import topic_values
 BEFORE, DURING = 4, 12
 HOURS = 3600
 SETTINGS = {"LARES_EVENT_GAP_SECONDS": "1"}
-CREATE = """mutation { createCamera(input: {id: "yard", displayName: "The yard", timeZone: "Asia/Tokyo"})
+CREATE = """mutation { createCamera(input: {id: "yard", name: "The yard", timeZone: "Asia/Tokyo"})
   { camera { id } } }"""
 
 
