@@ -11,7 +11,7 @@ from store_svc.camera_repository import announce_camera
 from store_svc.database import open_database
 from store_svc.database.connector import Connector
 from store_svc.database.statement import Connection, Statement
-from store_svc.database.tables import cameras, feed_head, offsets
+from store_svc.database.tables import cameras, feed_head, feed_published, offsets
 from store_svc.domain.camera import StoredCamera
 from store_svc.outbox import LOCK
 
@@ -21,6 +21,10 @@ LOST_SEQUENCES = 1_000_000_000
 _TRY_LOCK = Statement(select(func.pg_try_advisory_xact_lock(literal(LOCK))))
 _CAMERAS = Statement(select(cameras).order_by(cameras.c.id).with_for_update())
 _SKIP_LOST = Statement(update(feed_head).values(sequence=feed_head.c.sequence + LOST_SEQUENCES))
+# Nobody follows the new topic yet: who needs what is before the gap reads it from the store.
+_SKIP_PUBLISHED = Statement(
+    update(feed_published).values(sequence=select(feed_head.c.sequence).scalar_subquery())
+)
 _FORGET_OFFSETS = Statement(delete(offsets))
 
 
@@ -39,6 +43,7 @@ async def prepare_restored(connector: Connector, *, new_topics: bool) -> None:
         for row in await _CAMERAS.fetch(connection):
             await announce_camera(connection, StoredCamera(**row))
         await _SKIP_LOST.execute(connection)
+        await _SKIP_PUBLISHED.execute(connection)
         if new_topics:
             await _FORGET_OFFSETS.execute(connection)
 
