@@ -24,7 +24,8 @@ from pathlib import Path
 from deploy.embedded.home import require_restored
 from deploy.embedded.postgres import run_client, using_postgres
 from deploy.mesh_factory import EMBEDDED
-from mesh.blobs import FileBlobs, blob_folder
+from mesh.blobs import FileBlobs
+from mesh.blobs.factory import blob_folder
 from mesh.config import Config
 from mesh.durable_files import sync_folder, write_private
 from mesh.file_lock import try_lock
@@ -41,15 +42,16 @@ async def back_up(config: Config, folder: Path) -> Sequence[str]:
     """Prints where the backup is. Returns the digests of damaged blobs, which it lacks.
 
     Raises Invalid BAD_SETTING, NO_HOME, BAD_FOLDER, Conflict BACKUP_RUNS, Denied FOLDER_NOT_WRITABLE,
-    Unavailable. Then there is no new backup, but the next one copies less.
+    BACKUP_FAILED, Unavailable. Then there is no new backup, but the next one copies less.
     """
     require_embedded(config, "back up the database with its own tools")
     home, folder = config.home.resolve(), folder.resolve()
     require_restored(home)
     if not (home / "postgres").is_dir():
         raise Invalid(f"{home} has no database: Lares was never started on it", "NO_HOME")
-    for used in (home, blob_folder(config).resolve()):
-        if folder.is_relative_to(used) and not config.blobs_url.startswith("s3://"):
+    blobs = None if config.blobs_url.startswith("s3://") else blob_folder(config).resolve()
+    for used in (home, blobs):
+        if used and folder.is_relative_to(used):
             raise Invalid(f"{folder} is in {used}, which would be lost with it", "BAD_FOLDER")
     with _only_writer(folder):
         new = folder / ".new"
@@ -58,10 +60,10 @@ async def back_up(config: Config, folder: Path) -> Sequence[str]:
         async with using_postgres(home):
             await run_client(home, "pg_dump", "--format=custom", f"--file={new / DUMP}")
         damaged: list[str] = []
-        if config.blobs_url.startswith("s3://"):
-            print("the blobs are in a bucket: copy it now, after the database (docs/deploy.md)")
+        if blobs:
+            damaged = await _copy_blobs(blobs, folder / MEDIA, new / BLOBS)
         else:
-            damaged = await _copy_blobs(blob_folder(config), folder / MEDIA, new / BLOBS)
+            print("the blobs are in a bucket: copy it now, after the database (docs/deploy.md)")
         done = await asyncio.to_thread(_finish, home, new)
     print(f"backup {done.name} in {folder}: `lares restore {folder} --home NEW` makes a home from it")
     return damaged
@@ -86,13 +88,13 @@ def _only_writer(folder: Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise Denied(f"cannot write to {folder}: {error}", "FOLDER_NOT_WRITABLE") from None
+            raise Denied(f"the backup to {folder} failed: {error}", "BACKUP_FAILED") from None
 
 
 async def _copy_blobs(source: Path, target: Path, listing: Path) -> list[str]:
     """Copies the blobs that `target` lacks, and lists all of them. Returns the damaged ones."""
     blobs = FileBlobs(source)
-    damaged = []
+    damaged: list[str] = []
     try:
         with listing.open("w") as lines:
             async for sha256 in blobs.list():

@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from deploy.embedded.postgres import programs
 from lares.store.v1 import event_service_pb2 as events
 from lares.store.v1.event_service_pb2_grpc import EventServiceStub
 from lares.store.v1.events_pb2 import CameraConfigured
@@ -127,6 +130,19 @@ async def test_every_original_is_there(restored: Restored) -> None:
         assert hashlib.sha256(answer.content).hexdigest() == media["sha256"]
 
 
+async def test_the_backup_has_every_original_that_its_database_names(restored: Restored) -> None:
+    backup = min(restored.backups.glob("[0-9]*Z"))
+    command = [str(programs() / "pg_restore"), "--data-only", "--table=media", "-f", "-"]
+    rows = subprocess.run(
+        [*command, str(backup / "database.dump")], capture_output=True, text=True, check=True
+    )
+    named = set(re.findall(r"\b[0-9a-f]{64}\b", rows.stdout)) & {
+        media["sha256"] for media in restored.end["media"].values()
+    }
+    assert len(named) >= BEFORE
+    assert named <= {line.split()[0] for line in (backup / "blobs").read_text().splitlines()}
+
+
 async def test_cameras_are_on_the_new_topic(restored: Restored) -> None:
     bodies = await topic_values(restored.lares, CAMERAS.name)
     (camera,) = {m.camera.id: m.camera for m in map(CameraConfigured.FromString, bodies)}.values()
@@ -186,3 +202,10 @@ async def test_a_damaged_dump_makes_no_home(restored: Restored, tmp_path: Path) 
     status, said = await lares_command(command_settings(tmp_path / "home"), "restore", str(copy.parent))
     assert (status, "database.dump was changed" in said) == (1, True), said
     assert not (tmp_path / "home" / "postgres").exists()
+
+
+async def test_lares_does_not_start_on_a_home_whose_restore_was_interrupted(tmp_path: Path) -> None:
+    (tmp_path / ".restoring").touch()
+    status, said = await lares_command(command_settings(tmp_path), "up")
+    assert (status, "has not finished" in said) == (1, True), said
+    assert not (tmp_path / "postgres").exists()

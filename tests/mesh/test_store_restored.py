@@ -56,7 +56,7 @@ async def test_nothing_counts_as_unpublished_but_cameras(store: Recorded, postgr
     await prepare(postgres_url)
     status = await count(store.database, store.now)
     kept = 1
-    assert status.outbox_depth == len(await outbox(postgres_url)) + kept
+    assert status.outbox == len(await outbox(postgres_url)) + kept
 
 
 async def test_cursors_of_lost_changes_are_refused_for_ever(store: Recorded, postgres_url: str) -> None:
