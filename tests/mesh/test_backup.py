@@ -196,24 +196,3 @@ async def test_a_home_in_use_is_not_overwritten(restored: Restored) -> None:
     settings = command_settings(restored.lares.home)
     status, said = await lares_command(settings, "restore", str(restored.backups))
     assert (status, "is not empty: it has" in said) == (1, True), said
-
-
-async def test_a_damaged_dump_makes_no_home(restored: Restored, tmp_path: Path) -> None:
-    backup = min(restored.backups.glob("[0-9]*Z"))
-    copy = tmp_path / "backups" / backup.name
-    shutil.copytree(backup, copy)
-    with (copy / "database.dump").open("r+b") as dump:
-        dump.seek(-1, os.SEEK_END)
-        last = dump.read(1)
-        dump.seek(-1, os.SEEK_END)
-        dump.write(bytes([last[0] ^ 1]))
-    status, said = await lares_command(command_settings(tmp_path / "home"), "restore", str(copy.parent))
-    assert (status, "database.dump was changed" in said) == (1, True), said
-    assert not (tmp_path / "home" / "postgres").exists()
-
-
-async def test_lares_does_not_start_on_a_home_whose_restore_was_interrupted(tmp_path: Path) -> None:
-    (tmp_path / ".restoring").touch()
-    status, said = await lares_command(command_settings(tmp_path), "up")
-    assert (status, "has not finished" in said) == (1, True), said
-    assert not (tmp_path / "postgres").exists()

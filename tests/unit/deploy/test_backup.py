@@ -95,6 +95,17 @@ class TestRefusals:
         assert refused.value.reason == "NO_BACKUP"
         assert not (tmp_path / "home").exists()
 
+    def test_a_damaged_backup_makes_no_home(self, tmp_path: Path) -> None:
+        backup = tmp_path / "backups" / "20260101T000000Z"
+        backup.mkdir(parents=True)
+        (backup / "database.dump").write_bytes(b"dumb")
+        wanted = {"size": 4, "sha256": hashlib.sha256(b"dump").hexdigest()}
+        (backup / "manifest.json").write_text(json.dumps({"database.dump": wanted}))
+        with pytest.raises(Conflict, match=r"database\.dump was changed") as refused:
+            asyncio.run(restore(load_config(home=tmp_path / "home"), backup.parent, ""))
+        assert refused.value.reason == "BACKUP_DAMAGED"
+        assert not (tmp_path / "home").exists()
+
     def test_a_home_on_which_lares_never_ran(self, tmp_path: Path) -> None:
         with pytest.raises(Invalid) as refused:
             asyncio.run(back_up(load_config(home=tmp_path / "home"), tmp_path / "backups"))

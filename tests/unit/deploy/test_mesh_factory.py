@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from deploy import mesh_factory
+from deploy.embedded.home import restore_marker
 from deploy.mesh_factory import (
     guard_listening,
     guard_siblings,
@@ -21,7 +22,7 @@ from lares.store.v1 import key_service_pb2 as keys
 from lares.store.v1 import key_service_pb2_grpc as keys_rpc
 from mesh.config import load_config
 from mesh.mesh import Mesh
-from mesh.problems import Invalid
+from mesh.problems import Conflict, Invalid
 from mesh.rpc import call
 from mesh.rpc.in_process_channel import InProcessChannel
 from mesh.security import as_itself
@@ -156,6 +157,18 @@ async def test_port_zero_is_reported_as_the_actual_port(tmp_path: Path) -> None:
     async with open_mesh(config, ["store"], database=False) as mesh:
         assert mesh.addresses["kafka"] == "0.0.0.0:41234"
         assert mesh.addresses["grpc"].rpartition(":")[2] != "0"
+
+
+@pytest.mark.usefixtures("without_kafka")
+@pytest.mark.parametrize("targets", [["store"], ["gateway"]])
+async def test_a_home_whose_restore_was_interrupted_is_not_opened(tmp_path: Path, targets: list[str]) -> None:
+    restore_marker(tmp_path).touch()
+    config = load_config(home=tmp_path, kafka_listen="127.0.0.1:0", grpc_listen="127.0.0.1:0")
+    with pytest.raises(Conflict, match="run it again") as refused:
+        async with open_mesh(config, targets, database=False):
+            pass
+    assert refused.value.reason == "RESTORE_UNFINISHED"
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("run", "lock")] == [".restoring"]
 
 
 @pytest.mark.usefixtures("without_kafka")

@@ -25,8 +25,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class EventChanged(_message.Message):
-    """One entry of the feed. Topic `store.feed.v1`, which has one partition; entries are in order of sequence, without
-    gaps.
+    """One entry of the feed. Topic `store.feed.v1`, which has one partition; entries are in order of sequence. Sequences
+    have no gaps, but for one where a database was restored from a backup.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
