@@ -37,6 +37,10 @@ MEASURES = {
     "rules": "rules",
     "clips": "clips",
     "tls": "tls",
+    "replicas": "replicas",
+    "partitions": "partitions",
+    "drain": "drain",
+    "cameras": "cameras",
 }
 
 
@@ -54,6 +58,9 @@ def main() -> None:
     parser.add_argument(
         "--pairs", type=int, default=6, help="runs of each tree; 6 are enough for an interval"
     )
+    parser.add_argument(
+        "--photos", type=int, default=Bench.photos, help=f"how many `drain` has, by default {Bench.photos}"
+    )
     options = parser.parse_args()
     wanted = frozenset(options.measures or MEASURES)
     if unknown := wanted - MEASURES.keys():
@@ -67,8 +74,9 @@ def main() -> None:
             module = importlib.import_module(f"tests.bench.{name}")
             own = Path(folder) / name
             own.mkdir()
+            wish = Bench(own, trees, options.pairs, wanted, options.photos)
             try:
-                for row in asyncio.run(module.measure(Bench(own, trees, options.pairs, wanted))):
+                for row in asyncio.run(module.measure(wish)):
                     print(row, flush=True)
             except Exception:
                 traceback.print_exc()

@@ -21,8 +21,8 @@ NOW = "now"
 
 @dataclass(frozen=True)
 class Bench:
-    """What a measure receives: an empty folder, the checkouts to compare, how many pairs of runs, and the
-    names of all measures that are wanted.
+    """What a measure receives: an empty folder, the checkouts to compare, how many pairs of runs, the names
+    of all measures that are wanted, and how many photos `drain` has.
 
     `trees` always has `now`, this tree, and `before` if there is an earlier commit to compare it with.
     """
@@ -31,6 +31,7 @@ class Bench:
     trees: dict[str, Path]
     pairs: int
     wanted: frozenset[str]
+    photos: int = 100_000
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class Load:
             )
             for number in range(CLIPS)
         ]
-        names = _one_camera_for_each_partition()
+        names = one_camera_for_each_partition()
         self._early_cameras, self._probe_cameras = next(names)[:partitions], next(names)[:partitions]
         self._at: dict[str, float] = {}
         self._serials = count(1)
@@ -143,7 +143,7 @@ class Load:
         return Item(camera, f"{serial:06}.{suffix}", at, serial, sample, kind)
 
 
-def _one_camera_for_each_partition() -> Iterator[list[str]]:
+def one_camera_for_each_partition() -> Iterator[list[str]]:
     """Yields lists of names of cameras, of which each has another partition."""
     names = {partition: list[str]() for partition in range(CAMERA_PARTITIONS)}
     for number in count():

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -33,7 +33,9 @@ def steady_ports(count: int) -> list[int]:
 class Replica(Lares):
     """One process of one service."""
 
-    def __init__(self, cluster: "Cluster", service: str, number: int, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, cluster: "Cluster", service: str, number: int, settings: Mapping[str, str], program: str
+    ) -> None:
         self.cluster, self.service = cluster, service
         self.mesh = settings["LARES_MESH_LISTEN"]
         http, self.metrics = (f"127.0.0.1:{port}" for port in steady_ports(2))
@@ -42,7 +44,8 @@ class Replica(Lares):
             "LARES_METRICS_LISTEN": self.metrics,
             "LARES_GRPC_LISTEN": "127.0.0.1:0",
         }
-        super().__init__(cluster.folder / f"{service}-{number}", {**settings, **own}, [service])
+        home = cluster.folder / f"{service}-{number}"
+        super().__init__(home, {**settings, **own}, [service], program=program)
         self.http = http
         self._client = self.http_client()
 
@@ -83,15 +86,18 @@ class Cluster:
         settings: Mapping[str, str],
         counts: Mapping[str, int],
         own: Mapping[str, Mapping[str, str]] | None = None,
+        program: str = "deploy",
     ) -> None:
         """`settings` are those of all processes, and `own` those of one service; `counts` says how many
-        replicas a service has."""
+        replicas a service has, none if it is not named; `program` is the module that is run, if it is another
+        one than that of `lares`."""
         self.folder = folder
         files = {f"LARES_{name.upper()}": str(path) for name, path in write_certificate(folder).items()}
         mesh = {
-            service: [f"127.0.0.1:{port}" for port in steady_ports(counts[service])] for service in SERVICES
+            service: [f"127.0.0.1:{port}" for port in steady_ports(counts.get(service, 0))]
+            for service in SERVICES
         }
-        peers = ",".join(f"{service}=ipv4:{','.join(mesh[service])}" for service in SIBLINGS)
+        peers = ",".join(f"{service}=ipv4:{','.join(mesh[service])}" for service in SIBLINGS if mesh[service])
         self.of: dict[str, list[Replica]] = {}
         for service in SERVICES:
             self.of[service] = [
@@ -106,8 +112,9 @@ class Cluster:
                         "LARES_MESH_LISTEN": mesh[service][number],
                         "LARES_PEERS": peers,
                     },
+                    program,
                 )
-                for number in range(counts[service])
+                for number in range(len(mesh[service]))
             ]
 
     def __iter__(self) -> Iterator[Replica]:
@@ -136,13 +143,17 @@ async def running_cluster(
     settings: Mapping[str, str],
     counts: Mapping[str, int],
     own: Mapping[str, Mapping[str, str]] | None = None,
+    program: str = "deploy",
+    later: Collection[str] = (),
 ) -> AsyncIterator[Cluster]:
-    """Starts all processes at once and waits until each is ready. Stops them at the end."""
-    cluster = Cluster(folder, settings, counts, own)
+    """Starts all processes at once, but those of the services in `later`, and waits until each is ready.
+    Stops them at the end."""
+    cluster = Cluster(folder, settings, counts, own, program)
+    first = [replica for replica in cluster if replica.service not in later]
     try:
-        for replica in cluster:
+        for replica in first:
             replica.start()
-        for replica in cluster:
+        for replica in first:
             await replica.until_ready()
         yield cluster
     finally:
