@@ -27,7 +27,7 @@ SIDE = 16
 PUTS_AT_ONCE = 64
 
 
-def cameras(count: int) -> list[str]:
+def camera_names(count: int) -> list[str]:
     """Names of cameras that have as many on each partition, if `count` is a multiple of 12."""
     return list(itertools.islice(itertools.chain.from_iterable(one_camera_for_each_partition()), count))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.bench.announced import START, cameras, contents, tiny_photo
+from tests.bench.announced import START, camera_names, contents, tiny_photo
 from tests.bench.measure import Row
 from tests.bench.measured_cluster import MeasuredCluster, measured_cluster
 from tests.bench.spent import Spent, cpu_rows
@@ -86,7 +86,7 @@ def _stage(folder: Path, count: int) -> list[tuple[Path, str]]:
     with its place below the cameras folder, in the order in which they are to be put there."""
     staging = folder / "staging"
     staging.mkdir()
-    names, staged = cameras(count), list[tuple[Path, str]]()
+    names, staged = camera_names(count), list[tuple[Path, str]]()
     found = contents([tiny_photo(folder)], count + PHOTOS_A_SECOND * SECONDS)
     for number, content in enumerate(found):
         file, taken = staging / f"{number}.jpg", START + number // count * APART_SECONDS

@@ -9,7 +9,7 @@ import sys
 from itertools import pairwise
 
 from mesh.topics import INGESTED
-from tests.bench.announced import cameras, contents, ingested, keep, media, tiny_photo
+from tests.bench.announced import camera_names, contents, ingested, keep, media, tiny_photo
 from tests.bench.measure import Row
 from tests.bench.measured_cluster import MeasuredCluster, measured_cluster
 from tests.bench.spent import Progress, Spent, cpu_rows, rate_row
@@ -25,7 +25,7 @@ async def measure(bench: Bench) -> list[Row]:
     turns = max(1, round(bench.photos / CAMERAS))
     async with measured_cluster(bench.folder / "drain", COUNTS, later=["detect"]) as measured:
         kept = await keep(measured.blobs, contents([tiny_photo(bench.folder)], turns))
-        await measured.publish(INGESTED, map(ingested, media(cameras(CAMERAS), kept)))
+        await measured.publish(INGESTED, map(ingested, media(camera_names(CAMERAS), kept)))
         (detect,) = measured.cluster.of["detect"]
         detect.start()
         marks = await _marks(measured, turns * CAMERAS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.topics import CAMERA_PARTITIONS, DETECTED, INGESTED
-from tests.bench.announced import cameras, contents, detected_by_stub, ingested, keep, media, tiny_photo
+from tests.bench.announced import camera_names, contents, detected_by_stub, ingested, keep, media, tiny_photo
 from tests.bench.measure import Row
 from tests.bench.measured_cluster import measured_cluster
 from tests.bench.spent import Spent, cpu_rows, rate_row
@@ -44,7 +44,7 @@ class DetectRun:
         samples = people() if self.stub_seconds is None else [tiny_photo(folder.with_name("tiny"))]
         async with measured_cluster(folder, counts, self.stub_seconds, self.partitions) as measured:
             kept = await keep(measured.blobs, contents(samples, WARM_TURNS + self.turns))
-            records = [ingested(photo) for photo in media(cameras(CAMERAS), kept)]
+            records = [ingested(photo) for photo in media(camera_names(CAMERAS), kept)]
             return await measured.recording(INGESTED, records, WARM_TURNS * CAMERAS)
 
 
@@ -61,7 +61,7 @@ class StoreRun:
             found = contents([tiny_photo(folder.with_name("tiny"))], WARM_TURNS + self.turns)
             kept = await keep(measured.blobs, found)
             by_name = {blob.sha256: content for blob, content in zip(kept, found, strict=True)}
-            photos = media(cameras(CAMERAS), kept)
+            photos = media(camera_names(CAMERAS), kept)
             records = [await detected_by_stub(photo, by_name[photo.sha256]) for photo in photos]
             return await measured.recording(DETECTED, records, WARM_TURNS * CAMERAS)
 
