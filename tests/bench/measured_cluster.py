@@ -27,6 +27,7 @@ STUCK_SECONDS = 120.0
 PUBLISHED_AT_ONCE = 1000
 # How many records of detect_svc the store has recorded: in the same transactions as what they say.
 RECORDED = "SELECT coalesce(sum(next_offset), 0)::bigint FROM offsets WHERE topic = $1"
+UNFINISHED = "SELECT (SELECT count(*) FROM events WHERE NOT closed) + (SELECT count(*) FROM jobs)"
 SERVERS = {"java": "Kafka", "postgres": "PostgreSQL"}
 
 
@@ -71,8 +72,8 @@ class MeasuredCluster:
         stuck."""
 
         async def left() -> int:
-            jobs: int = await self._database.fetchval("SELECT count(*) FROM jobs")
-            return jobs
+            count: int = await self._database.fetchval(UNFINISHED)
+            return count
 
         return await self._until_none(left)
 
