@@ -23,6 +23,8 @@ CAMERAS = (10, 100, 1000)
 PHOTOS_A_SECOND, SECONDS = 20, 60
 APART_SECONDS = 600
 IDLE_SECONDS = 10.0
+# How many times as much CPU as with the fewest cameras a photo should use at most.
+MOST = 1.5
 
 
 class Level(NamedTuple):
@@ -47,7 +49,7 @@ async def measure(bench: Bench) -> list[Row]:
 
 def _rows(count: int, level: Level, peer: str, peers: Level) -> list[Row]:
     title = f"{count} cameras, {PHOTOS_A_SECOND} photos/s of all, CPU of a photo"
-    rows = cpu_rows([level.photos], peer, [peers.photos], title)
+    rows = cpu_rows([level.photos], peer, [peers.photos], title, MOST)
     for part, share in sorted(level.idle.items()):
         rows.append(_row(f"  idle, {part}, % of a core", share, peers.idle[part], peer, "{:.1%}".format))
     for service, size in sorted(level.memory.items()):

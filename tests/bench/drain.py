@@ -7,6 +7,7 @@ The photos are on the log already when detect_svc starts, as after it was away.
 
 import sys
 from itertools import pairwise
+from typing import NamedTuple
 
 from mesh.topics import INGESTED
 from tests.bench.announced import camera_names, contents, ingested, keep, media, tiny_photo
@@ -21,6 +22,13 @@ TENTHS, FIRST = 10, "first tenth"
 LEAST = 0.8
 
 
+class Mark(NamedTuple):
+    """How far the cluster has come, and the MB of each service then."""
+
+    progress: Progress
+    memory: dict[str, float]
+
+
 async def measure(bench: Bench) -> list[Row]:
     turns = max(1, round(bench.photos / CAMERAS))
     async with measured_cluster(bench.folder / "drain", COUNTS, later=["detect"]) as measured:
@@ -30,29 +38,41 @@ async def measure(bench: Bench) -> list[Row]:
         detect.start()
         marks = await _marks(measured, turns * CAMERAS)
         assessed = await measured.until_assessed()
-        memory = measured.memory()
-    tenths = [Spent.between(begin, end) for begin, end in pairwise(marks)]
-    whole = Spent.between(marks[0], marks[-1])
+    tenths = [Spent.between(begin.progress, end.progress) for begin, end in pairwise(marks)]
+    whole, after = Spent.between(marks[0].progress, marks[-1].progress), assessed.at - marks[-1].progress.at
     title = f"backlog of {turns * CAMERAS} photos, stub detector"
     return [
-        rate_row(title, [whole], FIRST, tenths[:1]),
+        rate_row(title, [whole], FIRST, tenths[:1], LEAST),
         rate_row("  last tenth", tenths[-1:], FIRST, tenths[:1], LEAST),
-        _seconds_row("  time until recorded", whole.seconds),
-        _seconds_row("  after that, until assessed", assessed.at - marks[-1].at),
+        Row("  time until recorded", f"{whole.seconds:.1f} s", "", "", "", True),
+        Row("  after that, until assessed", f"{after:.1f} s", "", f"{after / whole.seconds:.2f}x", "", True),
         *cpu_rows([whole], FIRST, tenths[:1]),
-        *(Row(f"  memory of {name}", f"{size:.0f} MB", "", "", "", True) for name, size in memory.items()),
+        *_memory_rows(marks[1].memory, marks[-1].memory),
     ]
 
 
-async def _marks(measured: MeasuredCluster, photos: int) -> list[Progress]:
-    """The progress when the first photos are recorded, and after each tenth of the others."""
-    marks = [await measured.until_recorded(1)]
-    first = marks[0].recorded
+async def _marks(measured: MeasuredCluster, photos: int) -> list[Mark]:
+    """One when the first photos are recorded, and one after each tenth of the others."""
+    marks = [Mark(await measured.until_recorded(1), measured.memory())]
+    first = marks[0].progress.recorded
     for tenth in range(1, TENTHS + 1):
-        marks.append(await measured.until_recorded(first + (photos - first) * tenth // TENTHS))
-        print(f"tenth {tenth}: {Spent.between(*marks[-2:]).rate:.1f} photos a second", file=sys.stderr)
+        progress = await measured.until_recorded(first + (photos - first) * tenth // TENTHS)
+        rate = Spent.between(marks[-1].progress, progress).rate
+        print(f"tenth {tenth}: {rate:.1f} photos a second", file=sys.stderr)
+        marks.append(Mark(progress, measured.memory()))
     return marks
 
 
-def _seconds_row(title: str, seconds: float) -> Row:
-    return Row(title, f"{seconds:.1f} s", "", "", "", True)
+def _memory_rows(early: dict[str, float], late: dict[str, float]) -> list[Row]:
+    """What each service has at the end, beside what it had after the first tenth."""
+    return [
+        Row(
+            f"  memory of {service}",
+            f"{late[service]:.0f} MB",
+            f"{FIRST} {size:.0f} MB",
+            f"{late[service] / size:.2f}x",
+            "",
+            True,
+        )
+        for service, size in early.items()
+    ]

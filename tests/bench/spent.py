@@ -58,9 +58,12 @@ def rate_row(title: str, runs: Runs, peer: str, peers: Runs, least: float = 0.0)
     return _row(title, runs, peer, peers, lambda run: run.rate, "{:.1f}".format, least)
 
 
-def cpu_rows(runs: Runs, peer: str, peers: Runs, title: str = "  CPU of a photo") -> list[Row]:
-    """CPU of a photo beside that of the peer: of all parts, and of each; then how many cores were busy."""
-    rows = [_row(title, runs, peer, peers, lambda run: run.cpu_of_a_photo(), milliseconds)]
+def cpu_rows(
+    runs: Runs, peer: str, peers: Runs, title: str = "  CPU of a photo", most: float = 0.0
+) -> list[Row]:
+    """CPU of a photo beside that of the peer: of all parts, whose ratio should be at most `most`, and of
+    each; then how many cores were busy."""
+    rows = [_row(title, runs, peer, peers, lambda run: run.cpu_of_a_photo(), milliseconds, most=most)]
     for part in sorted(runs[0].cpu):
 
         def of_part(run: Spent, part: str = part) -> float:
@@ -79,15 +82,18 @@ def _row(
     figure: Callable[[Spent], float],
     text: Callable[[float], str],
     least: float = 0.0,
+    most: float = 0.0,
 ) -> Row:
     ours, theirs = [figure(run) for run in runs], [figure(run) for run in peers]
     # Without a ratio if the peer has used too little to be counted, as in a run of seconds.
     shares = ratios(ours, theirs) if all(theirs) else []
+    limit = f">= {least}x" if least else f"<= {most}x" if most else ""
+    met = not limit or (bool(shares) and (median(shares) >= least if least else median(shares) <= most))
     return Row(
         title,
         text(median(ours)),
         f"{peer} {text(median(theirs))}",
         spread(shares, "{:.2f}x".format) if shares else "",
-        f">= {least}x" if least else "",
-        not least or (bool(shares) and median(shares) >= least),
+        limit,
+        met,
     )
