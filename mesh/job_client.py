@@ -68,16 +68,18 @@ class JobClient:
         self._failures = 0
         return response.leases
 
-    async def renew(self, lease_ids: Collection[str], progress: Mapping[str, float]) -> set[str]:
-        """Renews leases and returns the ids of those that were lost; none if the store does not answer.
-        `progress` says how much of a job is done, 0 to 1, by lease id."""
+    async def renew(
+        self, lease_ids: Collection[str], progress: Mapping[str, float], timeout: float
+    ) -> set[str] | None:
+        """Renews leases and returns the ids of those that are held; None if the store does not answer within
+        `timeout` seconds. `progress` says how much of a job is done, 0 to 1, by lease id."""
         request = pb.RenewLeasesRequest(lease_ids=lease_ids, progress=progress)
         try:
-            response = await call(self._store.RenewLeases, request, timeout=ANSWER_SECONDS)
+            response = await call(self._store.RenewLeases, request, timeout=timeout)
         except Problem as problem:
             log.warning("leases not renewed", reason=problem.reason, leases=len(lease_ids))
-            return set()
-        return set(lease_ids) - set(response.lease_ids)
+            return None
+        return set(response.lease_ids)
 
     async def release(self, lease_ids: Collection[str]) -> None:
         """Makes the jobs due again at once. A failure is ignored, because leases expire by themselves."""

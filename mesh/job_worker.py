@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 
 import structlog
 
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.job_client import JobClient
-from mesh.problems import Problem
+from mesh.problems import Conflict, Problem, Unavailable
 from mesh.retry import Backoff
 from mesh.task_group import task_group
 
@@ -17,14 +18,18 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 0.25
 
 
+class LeaseLost(Conflict):
+    """Another worker has the job, or it was closed: the result is not needed any more."""
+
+
 class JobWorker:
     """Leases jobs, does them by `work`, and renews their leases meanwhile, every `renew_seconds`.
 
-    `work` returns once the fact that closes its job is durable. A job stays in the store's queue until the
-    store has read the fact, so no job is lost: if a worker dies, its leases expire. If `work` raises a
-    retryable Problem, the lease is released, which is no attempt, and nothing is leased for the pause that
-    `backoff` gives. `capacity` says how many jobs may be done at the same time. Nothing is leased while
-    `is_away`: what does the jobs cannot be reached.
+    `work` publishes the fact that closes its job within `publishing`, and returns once it is durable. A job
+    stays in the store's queue until the store has read the fact, so no job is lost: if a worker dies, its
+    leases expire. If `work` raises a retryable Problem, the lease is released, which is no attempt, and
+    nothing is leased for the pause that `backoff` gives. `capacity` says how many jobs may be done at the
+    same time. Nothing is leased while `is_away`: what does the jobs cannot be reached.
     """
 
     def __init__(
@@ -33,16 +38,22 @@ class JobWorker:
         work: Callable[[JobLease], Awaitable[None]],
         *,
         capacity: Callable[[], int],
+        lease_seconds: float,
         renew_seconds: float,
         backoff: Backoff,
         is_away: Callable[[], bool] = lambda: False,
     ) -> None:
         self._jobs, self._work = jobs, work
         self._capacity, self._is_away = capacity, is_away
-        self._renew_seconds, self._backoff = renew_seconds, backoff
+        self._lease_seconds, self._renew_seconds, self._backoff = lease_seconds, renew_seconds, backoff
         self._failures = 0
         self._resume_at = 0.0
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by lease id
+        # When the store was asked for what it has granted or renewed, by lease id: each is held for
+        # `lease_seconds` from then on, or longer.
+        self._asked_at: dict[str, float] = {}
+        # The leases whose fact may be on the log.
+        self._published: set[str] = set()
         # How much of a job is done, 0 to 1, by lease id: written by `work`, told to the store.
         self.progress: dict[str, float] = {}
 
@@ -58,11 +69,31 @@ class JobWorker:
                 group.create_task(self._renew_leases())
                 while True:
                     await self._until_capacity()
+                    asked_at = self._now()
                     for lease in await self._jobs.lease(self._free()):
+                        self._asked_at[lease.lease_id] = asked_at
                         self._tasks[lease.lease_id] = group.create_task(self._handle(lease))
         finally:
-            if self._tasks:
-                await self._jobs.release(self._tasks)
+            await self._release(self._tasks)
+
+    @asynccontextmanager
+    async def publishing(self, lease: JobLease) -> AsyncIterator[None]:
+        """The fact of this lease is published within the block.
+
+        Raises LeaseLost, or Unavailable if the store does not say whether the lease is still held: a worker
+        that stood still for longer than its lease would repeat the work of another one. If publishing fails,
+        the fact may be on the log nevertheless, so the lease is left to expire: the job is leased again once
+        the store has read the log up to then.
+        """
+        # With half of the lease left, renewing goes on meanwhile.
+        if self._now() - self._asked_at[lease.lease_id] > self._lease_seconds / 2:
+            await self._renew([lease.lease_id])
+            if lease.lease_id not in self._tasks:
+                raise LeaseLost("another worker has the job", "LEASE_LOST")
+            if self._now() - self._asked_at[lease.lease_id] > self._lease_seconds / 2:
+                raise Unavailable("the lease was not renewed", "LEASE_NOT_RENEWED")
+        self._published.add(lease.lease_id)
+        yield
 
     async def _until_capacity(self) -> None:
         """Waits until another job may be leased, what does it is there and the pause is over."""
@@ -76,7 +107,7 @@ class JobWorker:
 
     def _pause(self) -> float:
         """Seconds until jobs may be leased again."""
-        return self._resume_at - asyncio.get_running_loop().time()
+        return self._resume_at - self._now()
 
     def _free(self) -> int:
         """How many more jobs may be leased."""
@@ -89,6 +120,8 @@ class JobWorker:
     async def _do(self, lease: JobLease) -> None:
         try:
             await self._work(lease)
+        except LeaseLost:
+            pass
         except Problem as problem:
             if not problem.retryable:
                 raise
@@ -97,26 +130,51 @@ class JobWorker:
             self._failures = 0
         finally:
             self.progress.pop(lease.lease_id, None)
-        self._tasks.pop(lease.lease_id, None)
+        self._forget(lease.lease_id)
 
     async def _postpone(self, lease: JobLease, problem: Problem) -> None:
         """Releases the lease and starts a pause, unless one has begun already: jobs that fail together count
         as one failure."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         if now >= self._resume_at:
             self._failures += 1
             self._resume_at = now + self._backoff.pause(self._failures)
         pause = round(self._resume_at - now, 1)
         log.warning("job not done, pausing", subject_id=lease.subject_id, reason=problem.reason, pause=pause)
-        await self._jobs.release([lease.lease_id])
+        await self._release([lease.lease_id])
+
+    async def _release(self, lease_ids: Collection[str]) -> None:
+        """Releases the leases of which no fact can be on the log."""
+        if unpublished := set(lease_ids) - self._published:
+            await self._jobs.release(unpublished)
 
     async def _renew_leases(self) -> None:
         while True:
             await asyncio.sleep(self._renew_seconds * random.uniform(0.8, 1))  # noqa: S311  # not a secret
-            if not self._tasks:
+            if self._tasks:
+                await self._renew(list(self._tasks))
+
+    async def _renew(self, lease_ids: Collection[str]) -> None:
+        """Renews leases, and ends the work for those that are lost. A store that does not answer in time is
+        asked again by the next renewal."""
+        asked_at = self._now()
+        held = await self._jobs.renew(lease_ids, self.progress, self._renew_seconds)
+        if held is None:
+            return
+        for id in self._tasks.keys() & lease_ids:
+            if id in held:
+                self._asked_at[id] = asked_at
                 continue
-            for lost in await self._jobs.renew(list(self._tasks), self.progress):
-                # Another worker has the job, or it was closed: the result is not needed any more.
-                if task := self._tasks.pop(lost, None):
-                    log.info("lease lost", lease_id=lost)
-                    task.cancel()
+            log.info("lease lost", lease_id=id)
+            task = self._tasks[id]
+            self._forget(id)
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    def _forget(self, lease_id: str) -> None:
+        self._tasks.pop(lease_id, None)
+        self._asked_at.pop(lease_id, None)
+        self._published.discard(lease_id)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -61,6 +61,7 @@ class ReasonWorker:
             jobs,
             self._handle,
             capacity=lambda: min(concurrency, assessor.reasoner.slots),
+            lease_seconds=lease_seconds,
             renew_seconds=lease_seconds / 3,
             backoff=backoff,
             is_away=lambda: assessor.reasoner.report().state in AWAY,
@@ -82,7 +83,8 @@ class ReasonWorker:
 
     async def _assess_and_publish(self, lease: JobLease, span: Span) -> None:
         fact = await self._attempt(lease)
-        await self._publish(fact)
+        async with self._jobs.publishing(lease):
+            await self._publish(fact)
         span.set_attributes(_span_attributes(fact))
         if fact.HasField("failure"):
             self._counts.failed += 1

@@ -82,6 +82,7 @@ class RenderWorker:
             jobs,
             self._handle,
             capacity=lambda: AT_ONCE,
+            lease_seconds=lease_seconds,
             renew_seconds=min(lease_seconds / 3, PROGRESS_SECONDS),
             backoff=backoff,
         )
@@ -95,7 +96,8 @@ class RenderWorker:
         parent = {TRACEPARENT: lease.traceparent} if lease.traceparent else {}
         with request_span(parent, "render", about, INTERNAL) as span:
             fact = await self._attempt(lease)
-            await self._publish(fact)
+            async with self._jobs.publishing(lease):
+                await self._publish(fact)
             span.set_attribute("lares.failure.reason", fact.failure.reason)
         _log_fact(lease.render, fact)
 

@@ -90,14 +90,19 @@ class FakeReasoner:
 
 @dataclass
 class FakeLog:
-    """Collects the published facts. While `problem` is set, publishing raises it."""
+    """Collects the published facts. While `problem` is set, publishing raises it; it waits for `open`."""
 
     facts: list[EventAssessed] = field(default_factory=list)
     problem: Problem | None = None
     tries: int = 0
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
     async def publish(self, fact: EventAssessed) -> None:
         self.tries += 1
+        await self.open.wait()
         if self.problem:
             raise self.problem
         self.facts.append(fact)
@@ -123,7 +128,11 @@ class ReasonWorkerBench:
 
 @asynccontextmanager
 async def open_reason_worker(
-    folder: Path, *, assess_seconds: float = 120, backoff: Backoff = DEFAULT_BACKOFF
+    folder: Path,
+    *,
+    assess_seconds: float = 120,
+    lease_seconds: float = LEASE_SECONDS,
+    backoff: Backoff = DEFAULT_BACKOFF,
 ) -> AsyncIterator[ReasonWorkerBench]:
     """`folder` takes the store's socket."""
     store, reasoner, log = FakeStore(), FakeReasoner(), FakeLog()
@@ -137,7 +146,7 @@ async def open_reason_worker(
         assessor,
         log.publish,
         concurrency=CONCURRENCY,
-        lease_seconds=LEASE_SECONDS,
+        lease_seconds=lease_seconds,
         assess_seconds=assess_seconds,
         backoff=backoff,
     )

@@ -1,5 +1,6 @@
 """The worker with a fake reasoner and a fake store behind a real socket."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from lares.store.internal.v1 import job_service_pb2 as pb
 from mesh.identity import assessment_id
+from mesh.job_worker import JobWorker
 from mesh.problems import Denied, Exhausted, Internal, Invalid, Problem, Unavailable
 from mesh.retry import Backoff
 from reason_svc.messages import timestamp
@@ -15,12 +17,35 @@ from reason_svc.worker import WorkCounts
 from tests.support.reason_worker import CONCURRENCY, NOW, ReasonWorkerBench, open_reason_worker
 from tests.support.waiting import until
 
+LONG_SECONDS = 7200.0
+
 
 @pytest.fixture
 async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ReasonWorkerBench]:
     monkeypatch.setattr("mesh.job_client.RELEASE_SECONDS", 90.0)
     async with open_reason_worker(tmp_path) as opened:
         yield opened
+
+
+class LateClock:
+    """The loop's clock, `late` seconds ahead."""
+
+    late = 0.0
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time() + self.late
+
+
+@pytest.fixture
+async def stopped_bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[ReasonWorkerBench, LateClock]]:
+    """Its leases are so long that no test sees one renewed in time; a clock that is late by more is that of
+    a worker that stood still."""
+    clock = LateClock()
+    monkeypatch.setattr(JobWorker, "_now", clock.now)
+    async with open_reason_worker(tmp_path, lease_seconds=LONG_SECONDS) as opened:
+        yield opened, clock
 
 
 @pytest.fixture
@@ -90,6 +115,68 @@ async def test_leases_are_renewed_during_an_assessment(bench: ReasonWorkerBench)
         await until(lambda: bench.log.facts)
 
 
+@pytest.mark.parametrize("late", [0.0, LONG_SECONDS / 2 + 1])
+async def test_a_worker_that_stood_still_asks_whether_its_lease_is_held_before_it_publishes(
+    stopped_bench: tuple[ReasonWorkerBench, LateClock], late: float
+) -> None:
+    bench, clock = stopped_bench
+    bench.reasoner.open.clear()
+    lease = bench.store.due("one")
+    async with bench.running():
+        await until(lambda: bench.reasoner.assessing)
+        clock.late = late
+        bench.reasoner.open.set()
+        await until(lambda: bench.log.facts)
+    assert bench.store.renewed == ([lease.lease_id] if late else [])
+
+
+async def test_a_lease_that_was_waited_for_long_is_renewed_before_publishing(
+    stopped_bench: tuple[ReasonWorkerBench, LateClock],
+) -> None:
+    """When the store granted it is not known."""
+    bench, clock = stopped_bench
+    async with bench.running():
+        await until(lambda: bench.store.asked)
+        clock.late = LONG_SECONDS
+        lease = bench.store.due("one")
+        await until(lambda: bench.log.facts)
+    assert bench.store.renewed == [lease.lease_id]
+
+
+async def test_a_worker_that_stood_still_does_not_repeat_the_work_of_another(
+    stopped_bench: tuple[ReasonWorkerBench, LateClock],
+) -> None:
+    bench, clock = stopped_bench
+    bench.reasoner.open.clear()
+    lost = bench.store.due("lost")
+    bench.store.lost.add(lost.lease_id)
+    async with bench.running():
+        await until(lambda: bench.reasoner.assessing)
+        clock.late = LONG_SECONDS
+        bench.reasoner.open.set()
+        kept = bench.store.due("kept")
+        await until(lambda: bench.log.facts)
+    assert [fact.event_id for fact in bench.log.facts] == [kept.subject_id]
+    assert lost.lease_id not in bench.store.released
+    assert bench.worker.counts() == WorkCounts(assessing=0, assessed=1, failed=0)
+
+
+async def test_nothing_is_published_while_the_store_does_not_say_whether_the_lease_is_held(
+    stopped_bench: tuple[ReasonWorkerBench, LateClock],
+) -> None:
+    bench, clock = stopped_bench
+    bench.reasoner.open.clear()
+    lease = bench.store.due("one")
+    async with bench.running():
+        await until(lambda: bench.reasoner.assessing)
+        clock.late = LONG_SECONDS
+        bench.store.problem = Unavailable("no database", "DB")
+        bench.reasoner.open.set()
+        await until(lambda: bench.store.released)
+    assert bench.store.released == [lease.lease_id]
+    assert bench.log.facts == []
+
+
 async def test_a_lost_lease_cancels_its_assessment_and_nothing_is_published(bench: ReasonWorkerBench) -> None:
     bench.reasoner.open.clear()
     lost = bench.store.due("lost")
@@ -143,9 +230,9 @@ async def test_malformed_evidence_is_a_failed_attempt(bench: ReasonWorkerBench) 
 async def test_the_id_of_a_failure_depends_only_on_the_attempt(bench: ReasonWorkerBench) -> None:
     bench.reasoner.error = Invalid("no JSON", "BAD_ANSWER")
     async with bench.running():
-        for attempt in (1, 1, 2):
+        for number, attempt in enumerate((1, 1, 2), 1):
             bench.store.due("bad", attempt)
-        await until(lambda: len(bench.log.facts) == 3)
+            await until(lambda: len(bench.log.facts) == number)  # noqa: B023
     first, again, second = sorted(fact.failure.id for fact in bench.log.facts)
     assert len({first, again, second}) == 2
 
@@ -283,15 +370,30 @@ async def test_a_reassessment_carries_its_request_id(bench: ReasonWorkerBench) -
     assert assessment.id == assessment_id(evidence.event_id, evidence.digest, "fake/v1", "", "again")
 
 
-async def test_the_lease_is_released_if_publishing_fails(bench: ReasonWorkerBench) -> None:
+async def test_the_lease_is_left_to_expire_if_publishing_fails(bench: ReasonWorkerBench) -> None:
+    """The fact may be on the log, and a job that was released is not held back until the log was read."""
     bench.log.problem = Unavailable("Kafka does not answer", "KAFKA_NOT_READY")
-    lease = bench.store.due("one")
+    bench.store.due("one")
     async with bench.running():
-        await until(lambda: bench.store.released == [lease.lease_id])
+        await until(lambda: bench.log.tries)
         bench.log.problem = None
         bench.store.due("one")
         await until(lambda: bench.log.facts)
     assert bench.log.tries == 2
+    assert bench.store.released == []
+
+
+async def test_the_lease_is_left_to_expire_if_the_worker_stops_while_publishing(
+    bench: ReasonWorkerBench,
+) -> None:
+    bench.log.open.clear()
+    bench.store.due("published")
+    async with bench.running():
+        await until(lambda: bench.log.tries)
+        bench.reasoner.open.clear()
+        other = bench.store.due("assessed")
+        await until(lambda: bench.reasoner.assessing)
+    assert bench.store.released == [other.lease_id]
 
 
 @pytest.mark.parametrize(
