@@ -48,7 +48,7 @@ async def measure(bench: Bench) -> list[Row]:
 
 
 def _rows(count: int, level: Level, peer: str, peers: Level) -> list[Row]:
-    title = f"{count} cameras, {PHOTOS_A_SECOND} photos/s of all, CPU of a photo"
+    title = f"{count} cameras, {PHOTOS_A_SECOND} photos/s, stub detector, CPU of a photo"
     rows = cpu_rows([level.photos], peer, [peers.photos], title, MOST)
     for part, share in sorted(level.idle.items()):
         rows.append(_row(f"  idle, {part}, % of a core", share, peers.idle[part], peer, "{:.1%}".format))

@@ -7,6 +7,7 @@ import pytest
 
 from tests.bench import cameras, replicas
 from tests.bench.replicas import StoreRun
+from tests.bench.spent import DETECTOR
 from tests.bench.trees import NOW, Bench
 from tests.support.lares import ROOT
 
@@ -23,10 +24,12 @@ async def test_photos_of_cameras_are_assessed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(cameras, "SECONDS", 1)
     monkeypatch.setattr(cameras, "IDLE_SECONDS", 0.1)
     rows = await cameras.measure(Bench(tmp_path, {NOW: ROOT}, 1, frozenset()))
-    assert rows[0].measure == "12 cameras, 20 photos/s of all, CPU of a photo"
+    assert rows[0].measure == "12 cameras, 20 photos/s, stub detector, CPU of a photo"
     names = [row.measure for row in rows]
     for service in cameras.COUNTS:
         assert {f"    of that {service}", f"  idle, {service}, % of a core", f"  memory of {service}"} <= {
             *names
         }
     assert {"    of that Kafka", "    of that PostgreSQL"} <= {*names}
+    # The stub is in place of the embedded detector, whose processes would have a row.
+    assert f"    of that {DETECTOR}" not in names

@@ -142,8 +142,8 @@ async def test_partitions_are_measured_beside_one(bench: Bench, clusters: Cluste
     order = (1, 4, 12, 12, 4, 1)
     assert [cluster.layout for cluster in clusters] == [Layout(2, 2, 0.025, count) for count in order]
     assert titles(rows) == [
-        "4 partitions, 2 replicas, stub of 25 ms, photos a second",
-        "12 partitions, 2 replicas, stub of 25 ms, photos a second",
+        "4 partitions, 2 replicas, stub detector, photos a second",
+        "12 partitions, 2 replicas, stub detector, photos a second",
     ]
     four, twelve = (row for row in rows if row.limit)
     for row in (four, twelve):
@@ -178,7 +178,10 @@ async def test_more_cameras_are_measured_beside_ten(
     monkeypatch.setattr(cameras, "_level", level)
     rows = await cameras.measure(bench)
     hundred, thousand = (row for row in rows if row.limit)
-    assert (hundred.measure, hundred.ratio) == ("100 cameras, 20 photos/s of all, CPU of a photo", "1.00x")
+    assert (hundred.measure, hundred.ratio) == (
+        "100 cameras, 20 photos/s, stub detector, CPU of a photo",
+        "1.00x",
+    )
     assert (thousand.ratio, thousand.met) == (f"{dearer:.2f}x", met)
     assert rows[-2].measure == "  idle, store, % of a core"
     assert (rows[-2].value, rows[-2].ratio) == (f"{dearer:.1f}%", f"{dearer:.2f}x")
