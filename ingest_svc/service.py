@@ -247,8 +247,9 @@ async def watch(
             announcer = Announcer(publishing(bus, known_files, originals, lease))
 
             async def remove_known(files: list[Fingerprint]) -> None:
-                await lease.until_held()
-                await originals.known(files)
+                if files:
+                    await lease.until_held()
+                    await originals.known(files)
 
             restless = RestlessFiles(root, shared.readers, watchers)
             importer = FileImporter(

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40, help="rounds of the part, each with a fault or two")
     parser.add_argument("--minutes", type=float, default=30.0, help="no round begins after so many")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="repeats the part with this seed")
-    parser.add_argument("--replicas", type=int, default=2, help="processes of each service but ingest_svc")
+    parser.add_argument("--replicas", type=int, default=2, help="processes of each service")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
     parser.add_argument("--blobs", choices=("s3", "file"), default="s3")
     parser.add_argument("--detector", choices=("stub", "triton"), default="stub")

@@ -17,7 +17,7 @@ from mesh.topics import ASSESSED, CAMERAS, DETECTED, FEED, INGESTED, KEPT, REJEC
 from tests.faults.switches import Switches
 
 # What a round has to do so that the boundary is crossed: any photo does, or one of these.
-Stimulus = Literal["photo", "clip", "upload", "flawed", "damaged", "new camera", "bad fact"]
+Stimulus = Literal["photo", "clip", "upload", "large upload", "flawed", "damaged", "new camera", "bad fact"]
 # The function's result (None before it has run) and its arguments.
 Condition = Callable[..., bool]
 
@@ -132,6 +132,20 @@ BOUNDARIES = (
         f"{_SPOOLED}.write",
         "a part of an upload is written; the rest has not arrived",
         "upload",
+    ),
+    Boundary(
+        "ingest.upload.part_stored",
+        "before",
+        "ingest_svc.receiving.upload_records:UploadRecords.add_part",
+        "a part of an upload is among the blobs; the store does not know it",
+        "large upload",
+    ),
+    Boundary(
+        "ingest.upload.part_recorded",
+        "after",
+        "ingest_svc.receiving.upload_records:UploadRecords.add_part",
+        "the store knows a part of an upload; the rest has not arrived",
+        "large upload",
     ),
     Boundary(
         "ingest.upload.stored",

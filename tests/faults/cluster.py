@@ -39,8 +39,9 @@ PEERS = {
 }
 USERS_OF_BLOBS = ("ingest", "detect", "store", "gateway")
 USERS_OF_MODELS = {"triton": ("detect",), "llama": ("reason",)}
-# A folder is watched by one ingest_svc.
-ONLY_ONE = ("ingest",)
+# Of the processes of ingest_svc: the one that watches the cameras folder now, and one that stands by.
+WATCHER, STANDBY = "ingest-watcher", "ingest-standby"
+_HOLDER = "SELECT holder FROM leases WHERE name LIKE 'folder/%' AND expires_at > clock_timestamp()"
 AWAY_SECONDS = 10.0
 SESSION_SECONDS = 3.0
 BUCKET = "lares"
@@ -62,14 +63,10 @@ class Layout:
     def slots(self) -> list[tuple[str, int]]:
         """Service and number of every process that may run; the last of each service is the one that is added
         for a while."""
-        return [
-            (target, number + 1)
-            for target in PEERS
-            for number in range(1 if target in ONLY_ONE else self.replicas + 1)
-        ]
+        return [(target, number + 1) for target in PEERS for number in range(self.replicas + 1)]
 
-    def is_extra(self, target: str, number: int) -> bool:
-        return target not in ONLY_ONE and number > self.replicas
+    def is_extra(self, number: int) -> bool:
+        return number > self.replicas
 
 
 class Cluster:
@@ -89,6 +86,8 @@ class Cluster:
         self.s3: S3Part | None = None
         self.models = Models()
         self.home = folder / "parts"
+        # All ingest_svc mount it, as by NFS.
+        self.cameras = folder / "cameras"
         self.services = {
             f"{target}-{number}": ServiceProcess(host, target, number, folder)
             for target, number in layout.slots
@@ -102,10 +101,6 @@ class Cluster:
         self._client = httpx.AsyncClient(verify=self._tls, timeout=15)
 
     # What tests read of a Lares.
-
-    @property
-    def cameras(self) -> Path:
-        return self.services["ingest-1"].home / "cameras"
 
     @property
     def key(self) -> str:
@@ -180,6 +175,25 @@ class Cluster:
             each for each in self.services.values() if each.wanted and (not targets or each.target in targets)
         ]
 
+    async def watcher(self) -> str:
+        """Which ingest_svc has the lease of the cameras folder; empty if none has it now, or the database
+        does not say."""
+        try:
+            async with asyncio.timeout(AWAY_SECONDS), self.database() as connection:
+                holder = str(await connection.fetchval(_HOLDER) or "")
+        except Exception:  # asyncpg has many, some of them internal, for a server that is killed
+            return ""
+        ids = {each.name: each.home / "ingest.id" for each in self.running("ingest")}
+        named = [name for name, id in ids.items() if id.exists() and holder.endswith(id.read_text().strip())]
+        return named[0] if holder and named else ""
+
+    async def in_role(self, role: str) -> ServiceProcess | None:
+        """The ingest_svc that watches, or stands by, at this moment."""
+        watcher = await self.watcher()
+        if role == WATCHER or not watcher:
+            return self.services.get(watcher)
+        return next((each for each in self.running("ingest") if each.name != watcher and each.is_up()), None)
+
     def all_links(self) -> Iterator[Link]:
         for links in self.links.values():
             yield from links.values()
@@ -210,7 +224,11 @@ class Cluster:
             ports = self._free.take(3)
             for door, port in zip(("gateway", "grpc", "mesh"), ports, strict=True):
                 self._addresses[service.name, door] = port
+        self.cameras.mkdir()
         for service in self.services.values():
+            if service.target == "ingest":
+                service.home.mkdir(parents=True)
+                (service.home / "cameras").symlink_to(self.cameras)
             await self._connect(service)
             service.environment = self._environment(service)
         first = self.services["store-1"]
@@ -224,7 +242,7 @@ class Cluster:
         await asyncio.gather(*(service.up() for service in self.running_at_first()))
 
     def running_at_first(self) -> list[ServiceProcess]:
-        return [each for each in self.services.values() if not self.layout.is_extra(each.target, each.number)]
+        return [each for each in self.services.values() if not self.layout.is_extra(each.number)]
 
     def share_key(self, service: ServiceProcess) -> None:
         """Stores that share a database share the file with the operator's key."""

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 from aiokafka import AIOKafkaProducer
@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from lares.detect.v1.events_pb2 import MediaDetected
 from mesh.topics import ASSESSED, DETECTED, INGESTED, REJECTED, RENDERED
 from tests.faults.boundaries import BOUNDARIES, claim_file
-from tests.faults.cluster import Cluster
+from tests.faults.cluster import STANDBY, WATCHER, Cluster
 from tests.faults.parts import Server
 from tests.faults.plan import BOUNDARY, Fault
 from tests.faults.services import ServiceProcess
@@ -50,7 +50,21 @@ class Scene:
 async def inflict(fault: Fault, scene: Scene) -> str:
     """Returns the proof, when the fault is over. Raises NotFired, or AssertionError for what must not
     happen."""
-    return await KINDS[fault.kind](fault, scene)
+    near, link, far = fault.target.partition(" - ")
+    if near not in (WATCHER, STANDBY):
+        return await KINDS[fault.kind](fault, scene)
+    process = await _in_role(near, scene)
+    fault = replace(fault, target=f"{process.name}{link}{far}")
+    return f"{process.name}: {await KINDS[fault.kind](fault, scene)}"
+
+
+async def _in_role(role: str, scene: Scene) -> ServiceProcess:
+    deadline = time.monotonic() + FIRING_SECONDS
+    while (process := await scene.cluster.in_role(role)) is None:
+        if time.monotonic() > deadline:
+            raise NotFired(f"no process was {role}")
+        await asyncio.sleep(0.05)
+    return process
 
 
 async def kill_service(fault: Fault, scene: Scene) -> str:
@@ -263,6 +277,35 @@ async def add_replica(fault: Fault, scene: Scene) -> str:
     return f"process {pid} worked for {fault.seconds} s"
 
 
+async def take_over(fault: Fault, scene: Scene) -> str:
+    """The process that watches the cameras folder is kept from its lease until another one watches."""
+    service, cluster = scene.service(fault.target), scene.cluster
+    links = cluster.links_of(f"{service.name} - store")
+    await service.up()
+    began = time.monotonic()
+    if fault.detail == "paused":
+        service.send(signal.SIGSTOP)
+    elif fault.detail == "cut off":
+        for link in links:
+            link.cut("silent")
+    else:
+        await service.stop()
+    try:
+        while (watcher := await cluster.watcher()) in ("", service.name):
+            if time.monotonic() - began > FIRING_SECONDS:
+                raise NotFired(f"nobody has taken over from {service.name}")
+            await asyncio.sleep(0.1)
+        return f"{watcher} watched {time.monotonic() - began:.1f} s later"
+    finally:
+        if fault.detail == "paused":
+            service.send(signal.SIGCONT)
+        elif fault.detail == "cut off":
+            for link in links:
+                link.heal()
+        else:
+            await service.start()
+
+
 KINDS: dict[str, Callable[[Fault, Scene], Awaitable[str]]] = {
     BOUNDARY: end_at_boundary,
     "kill a service": kill_service,
@@ -277,4 +320,5 @@ KINDS: dict[str, Callable[[Fault, Scene], Awaitable[str]]] = {
     "terminate": terminate,
     "remove a replica": remove_replica,
     "add a replica": add_replica,
+    "take over the watch": take_over,
 }

@@ -16,6 +16,7 @@ from typing import Literal
 
 from aiokafka.partitioner import murmur2
 
+from mesh.blobs.parts import PART_BYTES
 from mesh.identity import media_id
 from mesh.topics import CAMERA_PARTITIONS
 from tests.faults.boundaries import Stimulus
@@ -31,11 +32,21 @@ GAP, SPAN = 2.0, 8.0
 # likely as each of the others: so most events have no other in the hour before.
 STEPS = (0.5, 1.0, GAP, GAP + 0.25, 2 * HOUR, 2 * HOUR)
 CLIP_SECONDS, CLIP_FPS, CLIPS = 2, 10, 4
-CLIP_CAMERA, UPLOADING_CAMERA, FLAWED_CAMERA, DAMAGED_CAMERA = "clips", "uploading", "flawed", "damaged"
+CLIP_CAMERA, UPLOADING_CAMERA, LARGE_CAMERA = "clips", "uploading", "uploading-large"
+FLAWED_CAMERA, DAMAGED_CAMERA = "flawed", "damaged"
+# So much that it arrives in two parts.
+LARGE_BYTES = PART_BYTES + PART_BYTES // 8
 # How many rounds lie between two that send this although no fault needs it.
-EVERY: dict[Stimulus, int] = {"clip": 9, "upload": 4, "flawed": 6, "damaged": 7, "new camera": 8}
+EVERY: dict[Stimulus, int] = {
+    "clip": 9,
+    "upload": 4,
+    "large upload": 10,
+    "flawed": 6,
+    "damaged": 7,
+    "new camera": 8,
+}
 
-Kind = Literal["photo", "clip", "upload", "flawed", "damaged"]
+Kind = Literal["photo", "clip", "upload", "large upload", "flawed", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,10 @@ class Item:
             return self.sample.read_bytes() + _free_box(self.serial)
         if self.kind == "flawed":
             return renumbered(self.sample, self.serial)[: 2000 + self.serial % 1000]
-        return renumbered(self.sample, self.serial) + (DAMAGED if self.kind == "damaged" else b"")
+        photo = renumbered(self.sample, self.serial)
+        if self.kind == "large upload":
+            return photo + bytes(LARGE_BYTES - len(photo))
+        return photo + (DAMAGED if self.kind == "damaged" else b"")
 
     @property
     def sha256(self) -> str:
@@ -69,6 +83,10 @@ class Item:
     @property
     def media_id(self) -> str:
         return media_id(self.camera, self.sha256)
+
+    @property
+    def is_upload(self) -> bool:
+        return self.kind in ("upload", "large upload")
 
     @property
     def is_rejected(self) -> bool:
@@ -126,6 +144,8 @@ class Load:
             early.append(self._item(CLIP_CAMERA, "clip"))
         if "upload" in wanted:
             early.append(self._item(UPLOADING_CAMERA, "upload"))
+        if "large upload" in wanted:
+            early.append(self._item(LARGE_CAMERA, "large upload"))
         if "flawed" in wanted:
             early.append(self._item(FLAWED_CAMERA, "flawed"))
         if "damaged" in wanted:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.faults.boundaries import BOUNDARIES, Boundary, Stimulus
-from tests.faults.cluster import ONLY_ONE, PEERS, SESSION_SECONDS, Layout
+from tests.faults.cluster import PEERS, SESSION_SECONDS, STANDBY, WATCHER, Layout
 
 # The kinds beside those at boundaries, with how often each is chosen for one fault at each boundary.
 WEIGHTS = {
@@ -22,6 +22,7 @@ WEIGHTS = {
     "terminate": 3,
     "remove a replica": 2,
     "add a replica": 2,
+    "take over the watch": 3,
 }
 BOUNDARY = "boundary"
 # What a file system of one blob store alone has: fewer parts use it, so it is chosen more often there.
@@ -31,14 +32,17 @@ OVERLAP = 0.4
 MODELS = ("triton", "llama")
 NO_ORDERLY_END = ("s3", "triton")
 PAUSED_SECONDS = SESSION_SECONDS + 1.0
+# What keeps the process that watches the cameras folder from its lease.
+KEPT_AWAY = ("paused", "cut off", "ended")
 CLOCK_JUMPS = (-1800, -90, -5, 5, 90, 1800)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`target` is a process, or `near - far` of a link. `delay` is counted from the round's first photo; a
+    """`target` is a process, or `near - far` of a link; WATCHER or STANDBY: the process that watches the
+    cameras folder, or stands by, when the fault happens. `delay` is counted from the round's first photo; a
     fault at a boundary waits there from before the first. `detail` depends on the kind: the boundary, how a
-    link is cut, by how many seconds a clock jumps."""
+    link is cut, by how many seconds a clock jumps, why a process does not watch any more."""
 
     kind: str
     target: str
@@ -76,6 +80,7 @@ class Plan:
                 cells[boundary.name] = 1.0 if boundary.blobs == "any" else OF_ONE_STORE
         self._cells = {name: weight for name, weight in cells.items() if not only or name in only}
         self._chosen: Counter[str] = Counter()
+        self._chosen_for: Counter[tuple[str, str]] = Counter()
         self._rounds = 0
 
     def round(self) -> Round:
@@ -100,34 +105,41 @@ class Plan:
             return Fault(BOUNDARY, boundary.service, detail=name)
         seconds = round(chance.uniform(0.5, 3.0), 2)
         if name == "pause":
-            target = self._service() if chance.random() < 0.8 else self._server()
+            target = self._service(name) if chance.random() < 0.8 else self._server()
             return Fault(name, target, delay, PAUSED_SECONDS)
         if name == "kill a service":
-            return Fault(name, self._service(), delay)
+            return Fault(name, self._service(name), delay)
         if name in ("kill a server", "restart a server"):
             return Fault(
                 name, self._server(NO_ORDERLY_END if name == "restart a server" else ()), delay, seconds / 3
             )
         if name == "partition":
-            return Fault(name, self._link(), delay, seconds, chance.choice(("refusing", "silent")))
+            return Fault(name, self._link(name), delay, seconds, chance.choice(("refusing", "silent")))
         if name == "clock jump":
-            return Fault(name, self._service(), delay, seconds, str(chance.choice(CLOCK_JUMPS)))
+            return Fault(name, self._service(name), delay, seconds, str(chance.choice(CLOCK_JUMPS)))
         if name == "disk full":
             return Fault(name, self._writer(), 0.0, seconds)
         if name == "garbage":
             return Fault(name, "kafka", delay)
         if name == "slow subscriber":
             return Fault(name, "subscriber", delay, seconds)
+        if name == "take over the watch":
+            return Fault(name, WATCHER, delay, detail=chance.choice(KEPT_AWAY))
         if name == "add a replica":
-            target = chance.choice([each for each in PEERS if each not in ONLY_ONE])
+            target = chance.choice([*PEERS])
             return Fault(name, f"{target}-{self._layout.replicas + 1}", delay, seconds)
-        return Fault(name, self._service(), delay, seconds)
+        return Fault(name, self._service(name), delay, seconds)
 
-    def _service(self) -> str:
-        target, number = self._chance.choice(
-            [slot for slot in self._layout.slots if not self._layout.is_extra(*slot)]
-        )
-        return f"{target}-{number}"
+    def _service(self, kind: str) -> str:
+        """One of those that this kind was chosen for least."""
+        targets = [
+            {("ingest", 1): WATCHER, ("ingest", 2): STANDBY}.get((target, number), f"{target}-{number}")
+            for target, number in self._layout.slots
+            if not self._layout.is_extra(number)
+        ]
+        found = min(targets, key=lambda each: self._chosen_for[kind, each] + self._chance.random())
+        self._chosen_for[kind, found] += 1
+        return found
 
     def _server(self, besides: Sequence[str] = ()) -> str:
         names = [*(f"kafka-{number + 1}" for number in range(self._layout.brokers)), "postgres"]
@@ -139,19 +151,19 @@ class Plan:
         """A service that writes photos to its disk: detect_svc has copies of those in a bucket."""
         if self._layout.blobs == "s3" and self._chance.random() < 0.5:
             return f"detect-{self._chance.randint(1, self._layout.replicas)}"
-        return "ingest-1"
+        return WATCHER
 
-    def _link(self) -> str:
-        """One over which something is said in every round. A gateway and reason_svc may have nothing to say
-        to one of the brokers for long, so they are separated from all."""
-        near = self._service()
+    def _link(self, kind: str) -> str:
+        """One over which something is said in every round. A gateway, reason_svc and who stands by may have
+        nothing to say to one of the brokers for long, so they are separated from all."""
+        near = self._service(kind)
         target = near.partition("-")[0]
         far = ["kafka"]
-        if target not in ("gateway", "reason"):
+        if target not in ("gateway", "reason") and near != STANDBY:
             far = [f"kafka-{number + 1}" for number in range(self._layout.brokers)]
         far += ["store"] if "store" in PEERS[target] and target != "gateway" else []
         far += ["postgres"] * 3 if target == "store" else []
-        far += ["s3"] * 2 if self._layout.blobs == "s3" and target in ("ingest", "detect") else []
+        far += ["s3"] * 2 if self._layout.blobs == "s3" and (near == WATCHER or target == "detect") else []
         far += ["triton"] * 3 if self._layout.detector == "triton" and target == "detect" else []
         far += ["llama"] * 3 if self._layout.reasoner == "llama" and target == "reason" else []
         return f"{near} - {self._chance.choice(far)}"

@@ -36,7 +36,9 @@ SETTINGS = {
     "LARES_EVENT_GAP_SECONDS": str(GAP),
     "LARES_EVENT_SPAN_SECONDS": str(SPAN),
     "LARES_LEASE_SECONDS": "3",
+    "LARES_WATCH_LEASE_SECONDS": "3",
 }
+HANDOVERS = "rounds after which another process watched the cameras folder"
 LEFT = {
     "jobs": "SELECT count(*) FROM jobs",
     "events that are open": "SELECT count(*) FROM events WHERE NOT closed",
@@ -140,11 +142,14 @@ class _Part:
         self._subscribers = [Subscriber(cluster), GatewaySubscriber(cluster), Subscriber(cluster)]
         self._scene = Scene(cluster, self._subscribers[-1], random.Random(f"scene {seed}"))
         self._round: Round | None = None
+        # Who watched the cameras folder at the end of the last round, and after how many it was another.
+        self._watcher, self._handovers = "", 0
 
     async def round(self) -> Batch:
         """One round: photos, faults while they are on their way, and when those are over, a photo for each
         partition. Returns what was sent."""
         planned = self._round = self._plan.round()
+        self._watcher = self._watcher or await self._cluster.watcher()
         batch = self._load.batch(planned.stimuli)
         async with asyncio.timeout(ROUND_SECONDS):
             faults = [asyncio.create_task(self._inflict(fault)) for fault in planned.faults]
@@ -166,6 +171,9 @@ class _Part:
             )
             print(f"{planned.number:4} {fault}: {proof}", flush=True)
         print(f"{planned.number:4} all stored {max(sent) - over:.1f} s after", flush=True)
+        if watcher := await self._cluster.watcher():
+            self._handovers += self._watcher not in ("", watcher)
+            self._watcher = watcher
         return batch
 
     async def _inflict(self, fault: Fault) -> str:
@@ -188,6 +196,7 @@ class _Part:
             "feed": head,
             "connections of subscribers": sum(each.connections for each in self._subscribers),
             "dead letters": len(self._scene.garbage),
+            HANDOVERS: self._handovers,
         }
         outcome = await read_part(self._cluster)
         self._result.wrong += _problems_of(outcome)

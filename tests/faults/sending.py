@@ -23,7 +23,8 @@ from lares.store.v1.rendition_service_pb2 import RequestRenditionRequest
 from lares.store.v1.rendition_service_pb2_grpc import RenditionServiceStub
 from tests.faults.load import Item
 
-CHUNK_BYTES = 2**14
+# An upload arrives in chunks of so many bytes, or in so many if that makes larger ones.
+CHUNK_BYTES, CHUNKS = 2**14, 50
 POLL_SECONDS, LOOK_SECONDS = 0.05, 10.0
 CALL_SECONDS = 15.0
 PAUSE_SECONDS = 0.2
@@ -60,7 +61,7 @@ class Sender:
     async def send(self, item: Item) -> None:
         """Returns when the store has it, and the rendition of a clip is ready. Does not give up."""
         self._waiting[item.path] = item
-        if item.kind == "upload":
+        if item.is_upload:
             await self._persist(lambda: self._upload(item))
         else:
             await asyncio.to_thread(item.put, self._receiver.cameras)
@@ -104,11 +105,12 @@ class Sender:
         header = UploadHeader(camera_id=item.camera, sha256=item.sha256, size_bytes=len(content))
         header.captured_at.FromMilliseconds(round(item.captured_at * 1000))
         metadata = (("x-api-key", self._receiver.key),)
+        size = max(CHUNK_BYTES, len(content) // CHUNKS)
 
-        async def parts() -> AsyncIterator[UploadMediaRequest]:
+        async def chunks() -> AsyncIterator[UploadMediaRequest]:
             yield UploadMediaRequest(header=header)
-            for start in range(header.offset, len(content), CHUNK_BYTES):
-                yield UploadMediaRequest(chunk=content[start : start + CHUNK_BYTES])
+            for start in range(header.offset, len(content), size):
+                yield UploadMediaRequest(chunk=content[start : start + size])
                 await asyncio.sleep(0.01)
 
         async with self._channel("ingest") as channel:
@@ -116,7 +118,7 @@ class Sender:
             begun = GetUploadRequest(camera_id=item.camera, sha256=item.sha256)
             received = await stub.GetUpload(begun, metadata=metadata, timeout=CALL_SECONDS)
             header.offset = received.received_bytes
-            await stub.UploadMedia(parts(), metadata=metadata, timeout=CALL_SECONDS)
+            await stub.UploadMedia(chunks(), metadata=metadata, timeout=CALL_SECONDS)
         return True
 
     async def _render(self, item: Item) -> bool:

@@ -16,6 +16,7 @@ from tests.faults.switches import DISK_FULL, DISK_REFUSED, Switches
 
 # Settings of a process that the product does not have as settings.
 STUB, SWITCHES = "FAULTS_DETECTOR", "FAULTS_SWITCHES"
+UPLOAD_LEASE_SECONDS = 3.0
 
 
 def main(arguments: list[str]) -> None:
@@ -38,6 +39,7 @@ def prepare(targets: set[str]) -> None:
         switches = Switches(Path(path))
         clock_shift.follow(switches.path)
         fill_the_disk(switches)
+        shorten_upload_leases()
         wrap_boundaries(targets, switches)
 
 
@@ -61,6 +63,13 @@ def fill_the_disk(switches: Switches) -> None:
             return super().write(data)
 
     setattr(spool, "FileIO", Disk)  # noqa: B010
+
+
+def shorten_upload_leases() -> None:
+    """So that an upload goes on within seconds after a kill, as settings have it for other leases."""
+    from ingest_svc.receiving import upload_records
+
+    upload_records.LEASE_SECONDS = UPLOAD_LEASE_SECONDS
 
 
 if __name__ == "__main__":

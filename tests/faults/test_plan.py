@@ -3,7 +3,7 @@
 from collections import Counter
 
 from tests.faults.boundaries import BOUNDARIES
-from tests.faults.cluster import Layout
+from tests.faults.cluster import STANDBY, WATCHER, Layout
 from tests.faults.inflicting import KINDS
 from tests.faults.plan import BOUNDARY, WEIGHTS, Fault, Plan
 
@@ -28,6 +28,14 @@ def test_faults_are_spread_evenly() -> None:
     for boundary in BOUNDARIES:
         assert hits[boundary.name] >= (5 if boundary.blobs in ("any", "s3") else 0), boundary.name
     assert {kind: hits[kind] for kind in WEIGHTS if hits[kind] < 10} == {}
+
+
+def test_faults_hit_who_watches_and_who_stands_by() -> None:
+    faults = planned(1, 400)
+    for role in (WATCHER, STANDBY):
+        kinds = {fault.kind for fault in faults if role in fault.touches}
+        assert {"kill a service", "pause", "partition", "terminate", "remove a replica"} <= kinds
+    assert not [fault for fault in faults if fault.touches & {"ingest-1", "ingest-2"}]
 
 
 def test_what_a_layout_lacks_is_not_chosen() -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.cluster import Layout
 from tests.faults.run import run_part
 
-SEED, ROUNDS, FAULTS = 148, 9, 12
+SEED, ROUNDS, FAULTS = 3691, 9, 12
 
 
 @pytest.mark.timeout(600)
@@ -16,5 +16,7 @@ async def test_faults_change_nothing(tmp_path: Path) -> None:
     assert result.wrong == []
     assert len(result.faults) == FAULTS
     assert all(fault.proof for fault in result.faults)
+    kinds = {fault.kind for fault in result.faults}
+    assert {"take over the watch", "kill a server"} <= kinds
     assert result.counts["media"] > ROUNDS * 24
     assert result.counts["events"] > ROUNDS * 5

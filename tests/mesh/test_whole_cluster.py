@@ -1,4 +1,4 @@
-"""Every service in processes of its own, two replicas of most, on separately started Kafka and PostgreSQL."""
+"""Every service in processes of its own, two replicas of each, on separately started Kafka and PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from tests.support.parts import fresh_database, running_kafka
 from tests.support.photos import people
 
 START = 1_767_614_400.0  # 2026-01-05 12:00:00 UTC
-COUNTS = {"store": 2, "reason": 2, "gateway": 2, "detect": 2, "ingest": 1}
+COUNTS = {"store": 2, "reason": 2, "gateway": 2, "detect": 2, "ingest": 2}
 CAMERAS = ("north", "east", "south", "west")
 SETTINGS = {
     "LARES_EVENT_GAP_SECONDS": "4",
@@ -77,6 +77,8 @@ async def test_rolling_restarts_under_load_lose_nothing_and_give_the_events_of_o
         *(asyncio.create_task(subscriber.run(turn)) for turn, subscriber in enumerate(subscribers)),
     ]
     await asyncio.gather(roll(cluster, "store", "gateway"), roll(cluster, "reason", "detect", "ingest"))
+    for replica in cluster.of["ingest"]:  # each has watched while the other one was restarted
+        assert "watching the cameras folder" in replica.log.read_text(), replica.tail()
     followed.set()
     await arriving
     front = cluster.gateways[0]

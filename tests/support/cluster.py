@@ -98,6 +98,9 @@ class Cluster:
             for service in SERVICES
         }
         peers = ",".join(f"{service}=ipv4:{','.join(mesh[service])}" for service in SIBLINGS if mesh[service])
+        # All ingest_svc mount it, as by NFS.
+        self.cameras = folder / "cameras"
+        self.cameras.mkdir(exist_ok=True)
         self.of: dict[str, list[Replica]] = {}
         for service in SERVICES:
             self.of[service] = [
@@ -116,6 +119,10 @@ class Cluster:
                 )
                 for number in range(len(mesh[service]))
             ]
+        for replica in self.of["ingest"]:
+            replica.home.mkdir(exist_ok=True)
+            if not replica.cameras.exists():
+                replica.cameras.symlink_to(self.cameras)
 
     def __iter__(self) -> Iterator[Replica]:
         """All replicas, in the order of an upgrade."""
@@ -127,10 +134,6 @@ class Cluster:
         files = [replica.home / "admin.key" for replica in self.of["store"]]
         (key,) = [file.read_text().strip() for file in files if file.exists()]
         return key
-
-    @property
-    def cameras(self) -> Path:
-        return self.of["ingest"][0].cameras
 
     @property
     def gateways(self) -> list[Replica]:
