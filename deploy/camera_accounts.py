@@ -11,7 +11,7 @@ async def print_ftp_account(config: Config, camera_id: str) -> None:
     secret = await create(config, f"FTP of {camera_id}", [UPLOAD], camera_id)
     if config.ftp_listen:
         host, port = split_address(config.ftp_listen)
-        print(f"Server    {reachable_host(host)}")
+        print(f"Server    {config.ftp_passive_address or reachable_host(host)}")
         print(f"Port      {port}")
         print(f"TLS       {_encryption(config)}")
     else:

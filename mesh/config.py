@@ -5,7 +5,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -437,6 +437,11 @@ class Config(BaseSettings):
         "",
         description="Ports to which cameras connect for FTP data, `30000-30099`; empty: any free one.",
     )
+    ftp_passive_address: str = Field(
+        "",
+        description="IPv4 address to which cameras connect for FTP data, if it is not the one that this"
+        " machine has.",
+    )
     upload_quota_bytes: int = Field(
         8 * 2**30,
         gt=0,
@@ -557,6 +562,14 @@ class Config(BaseSettings):
         if value and not (found and 1024 <= int(found[1]) <= int(found[2]) <= 65535):
             raise ValueError(f"{value!r} is not a range of ports from 1024 to 65535, such as 30000-30099")
         return value
+
+    @field_validator("ftp_passive_address")
+    @classmethod
+    def _ipv4(cls, value: str) -> str:
+        try:
+            return value and str(IPv4Address(value))
+        except ValueError:
+            raise ValueError(f"{value!r} is not an IPv4 address, such as 192.168.1.20") from None
 
     @field_validator("peers")
     @classmethod

@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--builder", choices=BUILDERS, help="docker, podman or buildah; the first that works")
     parser.add_argument("--base", default="", help="image to build on; `local` makes one with mmdebstrap")
     parser.add_argument("--options", default="", help="more options of the builder, as for a shell")
-    parser.add_argument("--version", default="0.1.0+local", help="the label of the version")
+    parser.add_argument("--version", default=f"{version('lares')}+local", help="the label of the version")
     parser.add_argument("--source", default="unknown", help="the label of where the source is")
     parser.add_argument("--out", type=Path, default=ROOT / "build/images", help="folder for the SBOMs")
     options = parser.parse_args(arguments)
@@ -79,6 +80,11 @@ def tag(image: Image) -> str:
     return f"lares-{image.name}"
 
 
+def tag_of_version(image: Image) -> str:
+    """The tag by which `deploy/compose` and `deploy/k8s` name it."""
+    return f"{tag(image)}:{version('lares')}"
+
+
 @dataclass(frozen=True)
 class Builder:
     """A program that builds images, with the options of docker that all three understand."""
@@ -94,7 +100,8 @@ class Builder:
         _run(
             self.program,
             *self.build_command,
-            *("--file", str(HERE / "Dockerfile"), "--target", image.name, "--tag", tag(image)),
+            *("--file", str(HERE / "Dockerfile"), "--target", image.name),
+            *("--tag", tag(image), "--tag", tag_of_version(image)),
             *given,
             *options,
             str(ROOT),

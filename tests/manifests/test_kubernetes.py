@@ -360,3 +360,51 @@ def test_what_scales_has_no_number_of_its_own() -> None:
     for scaled in (each for each in things if each["kind"] == "ScaledObject"):
         target = one(things, "Deployment", scaled["spec"]["scaleTargetRef"]["name"])
         assert "replicas" not in target["spec"]
+
+
+# FTP
+
+
+@pytest.fixture
+def with_ftp(tmp_path: Path, overlay: str) -> list[Object]:
+    """An overlay of one's own, as docs/deploy.md has it."""
+    text = (K8S.parents[1] / "docs/deploy.md").read_text().partition("### FTP")[2]
+    example = text.partition("```yaml\n")[2].partition("```")[0]
+    assert "overlays/production" in example
+    k8s = os.path.relpath(K8S, tmp_path)
+    example = example.replace("overlays/production", f"overlays/{overlay}").replace("lares/deploy/k8s", k8s)
+    (tmp_path / "kustomization.yaml").write_text(example)
+    return rendered(str(tmp_path))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_cameras_reach_ftp_and_its_data_in_the_pod_of_their_folder(
+    with_ftp: list[Object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = services(with_ftp)["ingest-watcher"]
+    config = config_of(pod.environment, tmp_path, monkeypatch)
+    guard_listening(config)
+    assert config.ftp_passive_range is not None
+    wanted = {split_address(config.ftp_listen)[1], *config.ftp_passive_range}
+
+    service = one(with_ftp, "Service", "lares-ftp")
+    assert service["spec"]["selector"].items() <= pod.labels.items()
+    assert {(each["port"], each["targetPort"]) for each in service["spec"]["ports"]} == {
+        (port, port) for port in wanted
+    }
+    # Data must come to the same pod, and from the same address, as commands.
+    assert service["spec"]["sessionAffinity"] == "ClientIP"
+    assert service["spec"]["externalTrafficPolicy"] == "Local"
+    assert config.ftp_passive_address == service["spec"]["loadBalancerIP"]
+
+    policy = one(with_ftp, "NetworkPolicy", "ftp")["spec"]
+    assert selects(policy["podSelector"], pod.labels)
+    (rule,) = policy["ingress"]
+    assert "from" not in rule
+    assert wanted == {
+        port for each in rule["ports"] for port in range(each["port"], each.get("endPort", each["port"]) + 1)
+    }
+    assert pod.ports["ftp"] == split_address(config.ftp_listen)[1]
+    assert "cameras" in {mount["name"] for mount in pod.container["volumeMounts"]}
+    for thing in with_ftp:
+        validate_object(thing)

@@ -17,7 +17,7 @@ Object = dict[str, Any]
 
 @cache
 def rendered(folder: str) -> list[Object]:
-    """The objects of a kustomization, given by its path below `deploy/k8s`."""
+    """The objects of a kustomization, given by its path below `deploy/k8s`, or by an absolute one."""
     command = [str(KUBECTL), "kustomize", str(K8S / folder)]
     output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert output.returncode == 0, output.stderr

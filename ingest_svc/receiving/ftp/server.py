@@ -46,7 +46,13 @@ async def open_ftp(
     listener = socket.create_server(address[:2], family=family, backlog=64)
     encryption = Encryption(tls) if tls else None
     server = FtpServer(
-        listener, uploads, accounts, encryption, config.ftp_plaintext, config.ftp_passive_range
+        listener,
+        uploads,
+        accounts,
+        encryption,
+        config.ftp_plaintext,
+        config.ftp_passive_range,
+        config.ftp_passive_address,
     )
     if config.ftp_plaintext:
         log.warning("FTP without TLS is allowed: passwords and media can be read on the way")
@@ -71,9 +77,11 @@ class FtpServer:
         encryption: Encryption | None,
         plaintext: bool,
         passive_ports: range | None,
+        passive_address: str,
     ) -> None:
         self.socket, self.uploads, self.encryption, self.plaintext = listener, uploads, encryption, plaintext
         self.passive_ports = list(passive_ports) if passive_ports else None
+        self.passive_address = passive_address
         self.ip_map: list[str] = []
         self._accounts, self._delays = accounts, LoginDelays()
         self._loop = asyncio.get_running_loop()

@@ -170,6 +170,8 @@ class Session(FTPHandler):
         self._sent: OrderedDict[str, KeptFile] = OrderedDict()
         super().__init__(sock, server, ioloop)
         self.passive_ports = server.passive_ports
+        # What PASV tells; EPSV tells no address.
+        self.masquerade_address = server.passive_address or None
         if self.connected:
             self.call_later(LONGEST_LOGIN_SECONDS, self._require_login)
         self._available_facts = self._current_facts = ["type", "size", "modify"]

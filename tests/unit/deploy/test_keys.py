@@ -104,18 +104,25 @@ async def test_the_key_of_a_camera_is_listed_with_it(
     assert capsys.readouterr().out.rstrip().endswith("the porch's  [UPLOAD for porch]")
 
 
-@pytest.mark.parametrize("listen", ["", "127.0.0.1:2121"])
+@pytest.mark.parametrize(
+    ("listen", "passive", "server"),
+    [
+        ("", "", "none yet: set LARES_FTP_LISTEN"),
+        ("127.0.0.1:2121", "", "127.0.0.1"),
+        ("0.0.0.0:2121", "192.0.2.7", "192.0.2.7"),
+    ],
+)
 async def test_an_ftp_account_is_printed_as_cameras_ask_for_it(
-    config: Config, capsys: pytest.CaptureFixture[str], listen: str
+    config: Config, capsys: pytest.CaptureFixture[str], listen: str, passive: str, server: str
 ) -> None:
-    config = config.model_copy(update={"ftp_listen": listen})
+    config = config.model_copy(update={"ftp_listen": listen, "ftp_passive_address": passive})
     keys_of_one = KeysOfOne()  # type: ignore[abstract]
     async with served(config, keys_of_one):
         await print_ftp_account(config, "porch")
     assert (keys_of_one.created.camera_id, list(keys_of_one.created.permissions)) == ("porch", [UPLOAD])
     printed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:-1])
     assert (printed["User"], printed["Password"]) == ("porch", "lares_secret")
-    assert printed["Server"] == ("127.0.0.1" if listen else "none yet: set LARES_FTP_LISTEN")
+    assert printed["Server"] == server
     assert printed.get("Port") == ("2121" if listen else None)
 
 

@@ -571,6 +571,21 @@ async def test_passive_data_comes_to_the_ports_of_the_setting(harness: IngestHar
         assert (await ftp.use(lambda client: client.makepasv()))[1] == port
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_passive_mode_tells_the_address_of_the_setting(
+    harness: IngestHarness, tmp_path: Path, tls: bool
+) -> None:
+    """And clients that are told none, by EPSV, still come to where they are."""
+    certificate = write_certificate(tmp_path) if tls else None
+    async with receiving(harness, certificate, ftp_passive_address="192.0.2.7") as ftp:
+        reply = await ftp.use(lambda client: client.sendcmd("PASV"))
+        assert reply.startswith("227")
+        assert "(192,0,2,7," in reply
+        assert "(|||" in await ftp.use(lambda client: client.sendcmd("EPSV"))
+        # ftplib connects to where its commands go, whatever it is told, as cameras behind a proxy have to.
+        assert (await ftp.use(send("a.jpg", PHOTO))).startswith("226")
+
+
 async def test_sessions_are_bounded(harness: IngestHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_OF_ADDRESS", 2)
     async with receiving(harness) as ftp:

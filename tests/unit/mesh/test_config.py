@@ -97,6 +97,8 @@ def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
         ("LARES_FTP_PASSIVE_PORTS", "30099-30000"),
         ("LARES_FTP_PASSIVE_PORTS", "80-90"),
         ("LARES_FTP_PASSIVE_PORTS", "60000-70000"),
+        ("LARES_FTP_PASSIVE_ADDRESS", "ftp.example.org"),
+        ("LARES_FTP_PASSIVE_ADDRESS", "fd00::1"),
         ("LARES_INGEST_ORIGINALS", "burn"),
         ("LARES_WATCH_THRESHOLD", "1.5"),
         ("LARES_WATCH_THRESHOLDS", "person=high"),
