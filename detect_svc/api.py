@@ -17,7 +17,7 @@ from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from lares.detect.v1.detection_pb2 import Frame
 from mesh.identity import media_id
 from mesh.labels import canonical, listed
-from mesh.problems import Exhausted, Internal, Invalid, Unavailable
+from mesh.problems import Exhausted, Internal, Invalid, Problem, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +74,11 @@ class DetectServicer(rpc.DetectServiceServicer):
     async def GetDetectStatus(
         self, request: messages.GetDetectStatusRequest, context: object
     ) -> messages.GetDetectStatusResponse:
-        response = messages.GetDetectStatusResponse(lag=await self._lag())
+        response = messages.GetDetectStatusResponse()
+        try:
+            response.lag = await self._lag()
+        except Problem as problem:
+            response.problem = problem.message
         try:
             detector = self._detector()
             response.detector = detector_id(detector)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from detect_svc.api import DetectServicer, ProgressServicer
 from detect_svc.detectors.opener import DetectorOpener
@@ -15,6 +16,7 @@ from lares.detect.internal.v1.progress_service_pb2_grpc import add_ProgressServi
 from lares.detect.v1 import detect_service_pb2_grpc as rpc
 from lares.detect.v1.events_pb2 import MediaRendered
 from lares.store.internal.v1.job_service_pb2 import JOB_KIND_RENDER
+from mesh.bus import STATUS_SECONDS
 from mesh.config import Config
 from mesh.job_client import JobClient
 from mesh.mesh import Mesh
@@ -40,7 +42,7 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         offsets = OffsetClient(mesh.channel("store"), NAME)
         stream = await stack.enter_async_context(mesh.bus.consume(INGESTED, NAME, offsets=offsets))
         gpus = GpuMonitor(NvmlReader().read)
-        servicer = DetectServicer(opener.detector, stream.lag, gpus.gpus)
+        servicer = DetectServicer(opener.detector, partial(stream.lag, STATUS_SECONDS), gpus.gpus)
         mesh.server.add(rpc.add_DetectServiceServicer_to_server, servicer, SERVICE, needs=["detector"])
         progress = ProgressServicer(stream.processed, stream.positions)
         mesh.server.add(add_ProgressServiceServicer_to_server, progress, PROGRESS_SERVICE)

@@ -14,7 +14,7 @@ from lares.reason.v1 import reason_service_pb2 as reason
 from lares.reason.v1.reason_service_pb2_grpc import ReasonServiceStub
 from mesh.rpc.replicas import ask_each
 
-SECONDS = 10.0
+SECONDS = 4.0
 # From the best to the worst.
 STATES = (
     reason.REASONER_STATE_READY,
@@ -58,7 +58,9 @@ async def detect_status(siblings: Siblings, timeout: float = SECONDS) -> detect.
     merged = detect.GetDetectStatusResponse()
     merged.CopyFrom(max(answers, key=lambda answer: answer.ready))
     # Each knows of the others only what they have reported, so the smallest number is the latest.
-    merged.lag = min(answer.lag for answer in answers)
+    known = [answer for answer in answers if not answer.problem]
+    merged.lag = min((answer.lag for answer in known), default=0)
+    merged.problem = "" if known else answers[0].problem
     del merged.servers[:]
     merged.servers.extend(_servers(server for answer in answers for server in answer.servers))
     return merged

@@ -18,6 +18,7 @@ from lares.store.v1.house_service_pb2_grpc import add_HouseServiceServicer_to_se
 from lares.store.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_server
 from lares.store.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
 from lares.store.v1.rendition_service_pb2_grpc import add_RenditionServiceServicer_to_server
+from mesh.bus import STATUS_SECONDS
 from mesh.config import Config
 from mesh.feed import open_feed
 from mesh.mesh import Mesh
@@ -164,8 +165,8 @@ async def _start_workers(
         ("store outbox", OutboxRelay(database, mesh.bus, signals.feed).run()),
     ):
         await stack.enter_async_context(mesh.running(name, work))
-    lags = TopicLags(detected.lag, rejected.lag, assessed.lag, rendered.lag)
-    return lags, facts
+    streams = (detected, rejected, assessed, rendered)
+    return TopicLags(*(partial(stream.lag, STATUS_SECONDS) for stream in streams)), facts
 
 
 async def _add_services(

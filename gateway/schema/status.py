@@ -1,7 +1,8 @@
 # mypy: disable-error-code="untyped-decorator"
 # (Strawberry's decorators are typed as Any if they are given a description.)
-"""What is in flight in Lares. The services are asked in the order in which work passes through them, so that
-no piece of work can move from a service not asked yet to one that was asked already."""
+"""What is in flight in Lares, and which part of it does not answer."""
+
+import asyncio
 
 import strawberry
 from google.protobuf.duration_pb2 import Duration
@@ -12,7 +13,13 @@ from gateway.context import Info
 from gateway.schema.camera import Camera, list_doubtful_cameras
 from gateway.schema.certificate import Certificate, list_certificates
 from gateway.schema.gpu import Gpu, list_gpus, why_no_gpu
-from gateway.schema.message_fields import message_field, optional_message_field, to_list
+from gateway.schema.message_fields import (
+    FieldReader,
+    message_field,
+    optional_message_field,
+    reader_field,
+    to_list,
+)
 from gateway.schema.mode import HouseMode, read_mode_now
 from gateway.schema.preview import read_watch_problem
 from gateway.schema.reasoner import ReasonStatus, read_reason_status
@@ -79,11 +86,16 @@ class DetectorServer:
 @strawberry.type
 class DetectStatus:
     message: strawberry.Private[detect_service_pb2.GetDetectStatusResponse]
-    known: strawberry.Private[bool] = True
     lag: int = message_field(
         "lag",
-        description="Announced photos that wait for the detector; 0 also while `detail` says that the state"
-        " of detect_svc is not known.",
+        description="Announced photos that wait for the detector; 0 also while `problem` says that it is not"
+        " known.",
+    )
+    problem: str | None = message_field(
+        "problem",
+        _or_none,
+        description="Why `lag`, or the whole state of detect_svc, is not known: it or Kafka does not answer;"
+        " null if they are known.",
     )
     detector: str = message_field(
         "detector", description="The name of the detector and the digest of its weights."
@@ -99,12 +111,22 @@ class DetectStatus:
 
     @property
     def busy(self) -> bool:
-        return bool(self.message.lag) or not self.known
+        return bool(self.message.lag or self.message.problem)
 
 
-@strawberry.type(description="A lag counts the records of a topic that the store has not read yet.")
+@strawberry.type(
+    description="A lag counts the records of a topic that the store has not read yet; it is 0 also while"
+    " `problem` says that it is not known."
+)
 class StoreStatus:
     message: strawberry.Private[event_service_pb2.GetStoreStatusResponse]
+    known: strawberry.Private[bool] = True
+    problem: str | None = message_field(
+        "problem",
+        _or_none,
+        description="Why the lags, or all of these numbers, are not known: Kafka or store_svc does not"
+        " answer; null if they are known.",
+    )
     detections_lag: int = message_field("detections_lag")
     rejections_lag: int = message_field("rejections_lag")
     assessments_lag: int = message_field("assessments_lag")
@@ -122,7 +144,10 @@ class StoreStatus:
     )
     leased_events: int = message_field("leased_events", description="Events that are being assessed.")
     outbox: int = message_field("outbox", description="Changes that are not published on their topics yet.")
-    sequence: str = message_field("sequence", str, description="The newest cursor of the feed.")
+    sequence: str = reader_field(
+        FieldReader("cursor"),
+        description="The newest cursor of the feed; empty while store_svc does not answer.",
+    )
     oldest_due_at: Timestamp | None = optional_message_field(
         "oldest_due_at",
         description="Since when the first of the due events has waited, whether or not attempts have failed.",
@@ -137,9 +162,13 @@ class StoreStatus:
     )
 
     @property
+    def cursor(self) -> str:
+        return str(self.message.sequence) if self.known else ""
+
+    @property
     def busy(self) -> bool:
         store = self.message
-        lag = store.detections_lag or store.rejections_lag or store.assessments_lag
+        lag = store.detections_lag or store.rejections_lag or store.assessments_lag or store.problem
         return bool(lag or store.open_events or store.due_events or store.leased_events or store.outbox)
 
 
@@ -179,30 +208,51 @@ class Status:
 
 
 async def read_status(info: Info) -> Status:
-    siblings = info.context.siblings
-    ingest = await _read_ingest(siblings)
-    detect = await _read_detect(siblings)
-    store = StoreStatus(
-        message=await call(siblings.events.GetStoreStatus, event_service_pb2.GetStoreStatusRequest())
+    """Asks all services at once, and each for as long as the other ones."""
+    siblings, now = info.context.siblings, asyncio.get_running_loop().time
+    deadline = now() + replicas.SECONDS
+    ingest, detect, store = await asyncio.gather(
+        _read_ingest(siblings, replicas.SECONDS),
+        _read_detect(siblings, replicas.SECONDS),
+        _read_store(siblings, replicas.SECONDS),
     )
+    if not (ingest.busy or detect.busy or store.busy):
+        # Meanwhile a piece of work may have moved from a service that was not asked yet to one that was. It
+        # is found by asking again in the order in which work passes through them.
+        detect = await _read_detect(siblings, deadline - now())
+        store = await _read_store(siblings, deadline - now())
     idle = not (ingest.busy or detect.busy or store.busy)
     return Status(idle=idle, ingest=ingest, detect=detect, store=store)
 
 
-async def _read_ingest(siblings: Siblings) -> IngestStatus:
-    """While the only ingest_svc restarts, that is its problem and no error for the client."""
+# What is away is a problem of its own part of the status, and no error for the client.
+
+
+async def _read_ingest(siblings: Siblings, timeout: float) -> IngestStatus:
     try:
-        message = await replicas.ingest_status(siblings)
+        message = await replicas.ingest_status(siblings, timeout)
     except Unavailable as problem:
-        away = f"the state of ingest_svc is not known: {problem.message}"
-        message = ingest_service_pb2.GetIngestStatusResponse(scanning=True, problem=away)
+        message = ingest_service_pb2.GetIngestStatusResponse(scanning=True, problem=_away("ingest", problem))
     return IngestStatus(message=message)
 
 
-async def _read_detect(siblings: Siblings) -> DetectStatus:
-    """As for ingest_svc."""
+async def _read_detect(siblings: Siblings, timeout: float) -> DetectStatus:
     try:
-        return DetectStatus(message=await replicas.detect_status(siblings))
+        message = await replicas.detect_status(siblings, timeout)
     except Unavailable as problem:
-        away = f"the state of detect_svc is not known: {problem.message}"
-        return DetectStatus(message=detect_service_pb2.GetDetectStatusResponse(detail=away), known=False)
+        away = _away("detect", problem)
+        message = detect_service_pb2.GetDetectStatusResponse(detail=away, problem=away)
+    return DetectStatus(message=message)
+
+
+async def _read_store(siblings: Siblings, timeout: float) -> StoreStatus:
+    request = event_service_pb2.GetStoreStatusRequest()
+    try:
+        return StoreStatus(message=await call(siblings.events.GetStoreStatus, request, timeout=timeout))
+    except Unavailable as problem:
+        message = event_service_pb2.GetStoreStatusResponse(problem=_away("store", problem))
+        return StoreStatus(message=message, known=False)
+
+
+def _away(service: str, problem: Unavailable) -> str:
+    return f"the state of {service}_svc is not known: {problem.message}"

@@ -9,7 +9,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from prometheus_client.core import Metric
 
-from mesh.bus.cluster import BACKOFF, Cluster
+from mesh.bus.cluster import BACKOFF, PATIENCE_SECONDS, Cluster, unavailable
 from mesh.bus.group_member import GroupMember, GroupSubscription
 from mesh.bus.measures import CONSUMER_BATCH, CONSUMER_LAG, CONSUMER_SECONDS, CONSUMER_UNFINISHED
 from mesh.bus.publisher import Publisher
@@ -32,6 +32,8 @@ COPY_SECONDS = 5.0
 # not much more than that of an urgent one.
 GATHER_SECONDS, URGENT_SECONDS = 1.0, 0.2
 CLOSE_SECONDS = 3.0
+# For the lag that is a part of a service's state: whoever asks wants to know the rest soon.
+STATUS_SECONDS = 1.0
 
 
 class Stream(Generic[M]):
@@ -124,13 +126,17 @@ class Stream(Generic[M]):
             await self._publisher.send([letter])
             self.done(delivery, *outputs)
 
-    async def lag(self) -> int:
+    async def lag(self, patience: float = PATIENCE_SECONDS) -> int:
         """Returns how many records of all partitions are not done for this group.
 
         0 means that all records that were in the topic at the time of the call are done and their outputs
-        durable. Raises Unavailable.
+        durable. Raises Unavailable after `patience` seconds.
         """
-        return await self.behind(await self.ends())
+        try:
+            async with asyncio.timeout(patience):
+                return await self.behind(await self.ends())
+        except TimeoutError:
+            raise unavailable(self._cluster.access.failure) from None
 
     async def behind(self, ends: Mapping[int, int]) -> int:
         """Returns how many records before `ends` (a result of `ends()`) are not done for this group. Raises

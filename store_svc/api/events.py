@@ -1,5 +1,6 @@
 """lares.store.v1.EventService."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from lares.store.v1 import event_service_pb2 as pb
 from lares.store.v1.event_service_pb2_grpc import EventServiceServicer
 from lares.store.v1.events_pb2 import EventChanged
 from mesh.feed import Feed
+from mesh.problems import Problem
 from store_svc.bookmarks import with_bookmarks
 from store_svc.database import Database
 from store_svc.domain.job import Request
@@ -32,13 +34,27 @@ BOOKMARK_SECONDS, IDLE_SECONDS = 15.0, 10.0
 class TopicLags:
     """How many records of each topic are not in the store yet.
 
-    Each function raises Unavailable if the bus does not answer.
+    Each function raises Unavailable if the bus does not answer soon.
     """
 
     detections: Lag
     rejections: Lag
     assessments: Lag
     renditions: Lag
+
+    async def read(self) -> pb.GetStoreStatusResponse:
+        """All of them, or why they are not known."""
+        lags = (self.detections(), self.rejections(), self.assessments(), self.renditions())
+        try:
+            detections, rejections, assessments, renditions = await asyncio.gather(*lags)
+        except Problem as problem:
+            return pb.GetStoreStatusResponse(problem=problem.message)
+        return pb.GetStoreStatusResponse(
+            detections_lag=detections,
+            rejections_lag=rejections,
+            assessments_lag=assessments,
+            renditions_lag=renditions,
+        )
 
 
 class EventServicer(EventServiceServicer):
@@ -153,12 +169,7 @@ class EventServicer(EventServiceServicer):
         self, request: pb.GetStoreStatusRequest, context: object
     ) -> pb.GetStoreStatusResponse:
         # The lags are read first, so that a record that is stored in between is counted twice, not omitted.
-        response = pb.GetStoreStatusResponse(
-            detections_lag=await self._lags.detections(),
-            rejections_lag=await self._lags.rejections(),
-            assessments_lag=await self._lags.assessments(),
-            renditions_lag=await self._lags.renditions(),
-        )
+        response = await self._lags.read()
         response.MergeFrom(await counts.count(self._database, self._clock()))
         return response
 

@@ -107,6 +107,9 @@ async def test_everything_waits_for_a_killed_broker_and_nothing_is_lost(
             with monkeypatch.context() as patch, pytest.raises(Unavailable):
                 patch.setattr("mesh.bus.publisher.PATIENCE_SECONDS", 0.2)
                 await bus.publish(topic, media("cam-0", 0))
+            with pytest.raises(Unavailable, match="Kafka does not answer"):
+                async with asyncio.timeout(30):
+                    await stream.lag(0.2)
         await asyncio.wait_for(publishing, 240)
         await no_lag(stream)
         await no_lag(named)

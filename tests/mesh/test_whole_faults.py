@@ -16,7 +16,7 @@ import pytest
 from tests.support.certificates import write_certificate
 from tests.support.lares import READY_SECONDS, ROOT, Lares, running_lares
 from tests.support.photos import person_photo, renumbered
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 SETTINGS = {"LARES_EVENT_GAP_SECONDS": "1", "LARES_EVENT_SPAN_SECONDS": "3"}
 MEDIA = "{ mediaList(first: 200) { edges { node { id } } } }"
@@ -76,6 +76,35 @@ async def test_a_part_that_is_killed_restarts_and_no_photo_is_lost(lares: Lares,
     await lares.ready()
     await lares.idle()
     assert len(await media_ids(lares)) == before + 10
+
+
+async def test_the_status_says_that_kafka_hangs_and_what_is_known_without_it(lares: Lares) -> None:
+    query = """{ status { idle ingest { problem } detect { ready problem } store { sequence problem }
+      reason { state } } }"""
+    await lares.idle()
+    known = (await lares.graphql(query))["status"]
+    assert known["idle"] is True
+    (kafka,) = lares.children("java")
+    kafka.send_signal(signal.SIGSTOP)
+    try:
+        # What hangs only now may have answered just before.
+        await until_async(lambda: has_problem(lares, query))
+        async with asyncio.timeout(8):  # much less than what such requests wait for Kafka otherwise
+            status = (await lares.graphql(query))["status"]
+    finally:
+        kafka.send_signal(signal.SIGCONT)
+    problem = {"problem": "Kafka does not answer: no response in time"}
+    assert status == known | {
+        "idle": False,
+        "detect": known["detect"] | problem,
+        "store": known["store"] | problem,
+    }
+    await lares.idle()
+    assert (await lares.graphql(query))["status"] == known
+
+
+async def has_problem(lares: Lares, query: str) -> bool:
+    return bool((await lares.graphql(query))["status"]["store"]["problem"])
 
 
 async def test_a_second_lares_on_the_same_home_is_refused(lares: Lares) -> None:

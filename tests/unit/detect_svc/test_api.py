@@ -120,6 +120,17 @@ async def test_the_lag_is_that_of_the_stream() -> None:
     assert (await servicer(FakeDetector()).GetDetectStatus(messages.GetDetectStatusRequest(), None)).lag == 7
 
 
+async def test_a_lag_that_is_not_known_is_a_problem_beside_what_is_known() -> None:
+    async def away() -> int:
+        raise Unavailable("Kafka does not answer", "BUS_UNAVAILABLE")
+
+    api = DetectServicer(FakeDetector, away, lambda _: messages.ListGpusResponse())
+    status = await api.GetDetectStatus(messages.GetDetectStatusRequest(), None)
+    assert status == messages.GetDetectStatusResponse(
+        detector="fake@abababababab", ready=True, problem="Kafka does not answer"
+    )
+
+
 async def test_the_status_names_the_detector_and_its_servers() -> None:
     detector = FakeDetector()
     detector.states = [ServerState("host:8001", False, 3, 7, 2)]

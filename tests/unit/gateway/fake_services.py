@@ -315,7 +315,7 @@ class _Events(_Servicer, events_rpc.EventServiceServicer):
 
     async def GetStoreStatus(self, request: Any, context: Any) -> Any:
         self.store.record("GetStoreStatus", request)
-        await self.store.answering.wait()
+        await self.store.until_answering("GetStoreStatus")
         return self.store.status
 
 
@@ -490,26 +490,26 @@ class _KeyChecks(_Servicer, key_checks_rpc.KeyCheckServiceServicer):
 class _Ingest(_Servicer, ingest_rpc.IngestServiceServicer):
     async def GetIngestStatus(self, request: Any, context: Any) -> Any:
         self.store.record("GetIngestStatus", request)
+        await self.store.until_answering("GetIngestStatus")
         return self.store.ingest
 
 
 class _Detect(_Servicer, detect_rpc.DetectServiceServicer):
     async def GetDetectStatus(self, request: Any, context: Any) -> Any:
         self.store.record("GetDetectStatus", request)
-        await self.store.answering.wait()
+        await self.store.until_answering("GetDetectStatus")
         return self.store.detect
 
     async def ListGpus(self, request: Any, context: Any) -> Any:
         self.store.record("ListGpus", request)
-        await self.store.answering.wait()
+        await self.store.until_answering("ListGpus")
         return self.store.gpus
 
 
 class _Reason(_Servicer, reason_rpc.ReasonServiceServicer):
     async def GetReasonStatus(self, request: Any, context: Any) -> Any:
         self.store.record("GetReasonStatus", request)
-        await self.store.answering.wait()
-        await self.store.reason_answering.wait()
+        await self.store.until_answering("GetReasonStatus")
         return self.store.reason
 
 

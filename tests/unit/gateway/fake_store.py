@@ -86,7 +86,9 @@ class FakeStore:
     )
     failing: dict[str, Exception] = field(default_factory=dict)  # method -> what it raises
     answering: asyncio.Event = field(default_factory=asyncio.Event)  # status calls wait until it is set
-    reason_answering: asyncio.Event = field(default_factory=asyncio.Event)  # and reason_svc's for this, too
+    waiting: dict[str, asyncio.Event] = field(
+        default_factory=dict
+    )  # method -> what its status call waits for
     # The record of the calls, in order.
     calls: Counter[str] = field(default_factory=Counter)
     order: list[str] = field(default_factory=list)
@@ -95,7 +97,6 @@ class FakeStore:
 
     def __post_init__(self) -> None:
         self.answering.set()
-        self.reason_answering.set()
 
     def record(self, method: str, request: Message) -> None:
         self.calls[method] += 1
@@ -104,6 +105,11 @@ class FakeStore:
         self.callers.append(caller.get())
         if method in self.failing:
             raise self.failing[method]
+
+    async def until_answering(self, method: str) -> None:
+        await self.answering.wait()
+        if method in self.waiting:
+            await self.waiting[method].wait()
 
     def clear_calls(self) -> None:
         self.calls.clear()

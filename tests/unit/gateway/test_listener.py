@@ -169,10 +169,10 @@ STATUS = {"query": "{ status { reason { state } } }"}
 
 @pytest.fixture
 def slow(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Gateway:
-    """A gateway whose STATUS lasts until `reason_answering` is set."""
+    """A gateway whose STATUS lasts until what GetReasonStatus waits for is set."""
     monkeypatch.setattr("gateway.schema.reasoner.TIMEOUT_SECONDS", 90.0)
     gateway.store.reason.state = REASONER_STATE_READY
-    gateway.store.reason_answering.clear()
+    gateway.store.waiting["GetReasonStatus"] = asyncio.Event()
     return gateway
 
 
@@ -199,7 +199,7 @@ async def test_a_request_that_runs_when_the_gateway_stops_has_its_answer(
 
         await until_async(refused)
         assert not asking.done()
-        slow.store.reason_answering.set()
+        slow.store.waiting["GetReasonStatus"].set()
         assert (await asking).json()["data"]["status"]["reason"]
         await ending
 

@@ -86,6 +86,16 @@ async def test_the_lag_is_that_of_whoever_knows_most(two: Two) -> None:
     ]
 
 
+async def test_a_lag_that_one_replica_does_not_know_is_told_by_another(two: Two) -> None:
+    two.first.detect.problem = two.second.detect.problem = "Kafka does not answer"
+    two.second.detect.ready = True
+    found = await detect_status(two.siblings)
+    assert (found.lag, found.problem, found.ready) == (0, "Kafka does not answer", True)
+    two.first.detect.problem, two.first.detect.lag = "", 5
+    found = await detect_status(two.siblings)
+    assert (found.lag, found.problem, found.ready) == (5, "", True)
+
+
 async def test_gpus_of_all_machines_are_listed_once(two: Two) -> None:
     for store, uuids in ((two.first, ("GPU-a", "GPU-b")), (two.second, ("GPU-b", "GPU-c"))):
         for index, uuid in enumerate(uuids):

@@ -1,17 +1,23 @@
 """The reasoner, the detector's servers and the GPUs in `status`, and how many calls they cost."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from gateway.schema.reasoner import ReasonerState
 from lares.reason.v1 import reason_service_pb2
 from mesh.problems import Internal, Unavailable
+from tests.support.waiting import until
 from tests.unit.gateway.conftest import Gateway, open_gateway
 from tests.unit.gateway.fake_store import NOON
 
-FLOW = {"GetIngestStatus": 1, "GetDetectStatus": 1, "GetStoreStatus": 1}
+# Of an idle Lares.
+FLOW = {"GetIngestStatus": 1, "GetDetectStatus": 2, "GetStoreStatus": 2}
+STATUS = """{ status { idle ingest { settling scanning problem } detect { lag ready detail problem }
+  store { sequence openEvents problem } } }"""
 REASON = """{ status { reason { reasoner state detail since model models prompt prompts slots assessing
   assessed failed promptTokens cachedTokens completionTokens } } }"""
 GPUS = """query($minutes: Int) { status { gpus(minutes: $minutes) { index uuid name memoryTotalBytes
@@ -100,7 +106,7 @@ async def test_a_reasoner_that_does_not_respond_is_unreachable(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.schema.reasoner.TIMEOUT_SECONDS", 0.2)
-    gateway.store.reason_answering.clear()
+    gateway.store.waiting["GetReasonStatus"] = asyncio.Event()
     status = (await gateway.ask("{ status { idle reason { state detail } } }"))["status"]
     assert (status["idle"], status["reason"]["state"]) == (True, "UNREACHABLE")
     assert status["reason"]["detail"].startswith("reason_svc does not respond: ")
@@ -113,34 +119,86 @@ def sampled(gpu: Any, second: int, **values: Any) -> Any:
     return gpu
 
 
-async def test_services_that_restart_are_no_error_and_not_idle(gateway: Gateway) -> None:
-    """While the only ingest_svc or detect_svc is away, programs that follow `status` go on."""
-    query = """{ status { idle ingest { settling scanning problem } detect { lag ready detail }
-      store { sequence } } }"""
-    assert (await gateway.ask(query))["status"]["idle"] is True
-    gateway.store.failing["GetIngestStatus"] = Unavailable("no route", "AWAY")
-    status = (await gateway.ask(query))["status"]
-    problem = "the state of ingest_svc is not known: no route"
-    assert (status["idle"], status["ingest"]) == (
-        False,
-        {"settling": 0, "scanning": True, "problem": problem},
-    )
-    del gateway.store.failing["GetIngestStatus"]
-    gateway.store.failing["GetDetectStatus"] = Unavailable("no route", "AWAY")
-    status = (await gateway.ask(query))["status"]
-    detail = "the state of detect_svc is not known: no route"
-    assert (status["idle"], status["detect"]) == (False, {"lag": 0, "ready": False, "detail": detail})
-    assert status["ingest"]["problem"] is None
-
-
-async def test_a_store_that_is_away_and_a_bug_are_errors_of_status(gateway: Gateway) -> None:
-    for method, error in (
-        ("GetStoreStatus", Unavailable("no route", "AWAY")),
-        ("GetIngestStatus", Internal("a bug", "BUG")),
-        ("GetDetectStatus", Internal("a bug", "BUG")),
+async def test_services_that_are_away_are_problems_and_no_errors_and_not_idle(gateway: Gateway) -> None:
+    """Programs that follow `status` go on, and people read what is wrong."""
+    gateway.store.status.sequence = 7
+    well = (await gateway.ask(STATUS))["status"]
+    assert well["idle"] is True
+    for service, unknown in (
+        ("ingest", {"settling": 0, "scanning": True}),
+        ("detect", {"lag": 0, "ready": False, "detail": "the state of detect_svc is not known: no route"}),
+        ("store", {"sequence": "", "openEvents": 0}),
     ):
-        gateway.store.failing = {method: error}
-        assert (await gateway.error("{ status { idle } }"))["extensions"]["code"] == error.code.name
+        gateway.store.failing = {f"Get{service.title()}Status": Unavailable("no route", "AWAY")}
+        status = (await gateway.ask(STATUS))["status"]
+        problem = {"problem": f"the state of {service}_svc is not known: no route"}
+        assert status == well | {"idle": False, service: unknown | problem}
+    gateway.store.failing = {}
+    assert (await gateway.ask(STATUS))["status"] == well
+
+
+async def test_services_that_hang_delay_the_status_together_and_not_each(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.replicas.SECONDS", 0.2)
+    gateway.store.status.sequence = 7
+    gateway.store.waiting = {method: asyncio.Event() for method in ("GetIngestStatus", "GetDetectStatus")}
+    status = (await gateway.ask(STATUS))["status"]
+    assert status["idle"] is False
+    for service in ("ingest", "detect"):
+        assert status[service]["problem"].startswith(f"the state of {service}_svc is not known: ")
+    assert status["store"] == {"sequence": "7", "openEvents": 0, "problem": None}
+    monkeypatch.setattr("gateway.replicas.SECONDS", 90)
+    asking = asyncio.create_task(gateway.ask(STATUS))
+    gateway.store.clear_calls()
+    await until(lambda: {*FLOW} <= {*gateway.store.calls})
+    for event in gateway.store.waiting.values():
+        event.set()
+    assert (await asking)["status"]["idle"] is True
+
+
+async def test_kafka_that_is_away_hides_only_the_lags(gateway: Gateway) -> None:
+    problem = "Kafka does not answer: no response in time"
+    gateway.store.status.sequence = 7
+    for message, part in ((gateway.store.status, "store"), (gateway.store.detect, "detect")):
+        message.problem = problem
+        status = (await gateway.ask(STATUS))["status"]
+        assert (status["idle"], status[part]["problem"]) == (False, problem)
+        assert status["store"]["sequence"] == "7"
+        message.problem = ""
+    assert (await gateway.ask(STATUS))["status"]["idle"] is True
+
+
+async def test_bugs_are_errors_of_status(gateway: Gateway) -> None:
+    for method in FLOW:
+        gateway.store.failing = {method: Internal("a bug", "BUG")}
+        assert (await gateway.error("{ status { idle } }"))["extensions"]["code"] == "INTERNAL"
+
+
+@pytest.mark.parametrize("found_by", ["detect", "store"])
+async def test_work_that_moves_on_while_services_are_asked_is_found(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, found_by: str
+) -> None:
+    """A photo leaves ingest_svc just before that answers, and the others answered before it came to them."""
+    record, asked = gateway.store.record, list[str]()
+    gateway.store.waiting["GetIngestStatus"] = asyncio.Event()
+
+    def move(method: str, request: Message) -> None:
+        record(method, request)
+        asked.append(method)
+        if set(asked) >= {*FLOW}:
+            gateway.store.waiting["GetIngestStatus"].set()
+        if asked.count("GetDetectStatus") == 2 and found_by == "detect":
+            gateway.store.detect.lag = 1
+        elif asked.count("GetDetectStatus") == 2:
+            gateway.store.status.open_events = 1
+
+    monkeypatch.setattr(gateway.store, "record", move)
+    status = (await gateway.ask(STATUS))["status"]
+    assert status["idle"] is False
+    assert (status["detect"]["lag"], status["store"]["openEvents"]) == (
+        (1, 0) if found_by == "detect" else (0, 1)
+    )
 
 
 async def test_gpus_and_their_history(gateway: Gateway) -> None:

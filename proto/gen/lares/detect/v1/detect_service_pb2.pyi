@@ -166,6 +166,7 @@ class GetDetectStatusResponse(_message.Message):
     READY_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     SERVERS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     lag: _builtins.int
     """The number of records on ingest.media.v1 that are not processed yet."""
     detector: _builtins.str
@@ -173,6 +174,8 @@ class GetDetectStatusResponse(_message.Message):
     ready: _builtins.bool
     """Whether it can detect now. If not, `detail` has the reason."""
     detail: _builtins.str
+    problem: _builtins.str
+    """Why the lag is not known, and 0 here: Kafka does not answer; empty if it is."""
     @_builtins.property
     def servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___DetectorServer]:
         """The servers that it sends photos to; empty for a detector on this machine."""
@@ -185,10 +188,11 @@ class GetDetectStatusResponse(_message.Message):
         ready: _builtins.bool = ...,
         detail: _builtins.str = ...,
         servers: _abc.Iterable[Global___DetectorServer] | None = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "detector", b"detector", "lag", b"lag", "ready", b"ready", "servers", b"servers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "detector", b"detector", "lag", b"lag", "problem", b"problem", "ready", b"ready", "servers", b"servers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

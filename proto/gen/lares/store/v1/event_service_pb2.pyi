@@ -849,6 +849,7 @@ class GetStoreStatusResponse(_message.Message):
     RENDITIONS_LAG_FIELD_NUMBER: _builtins.int
     WAITING_RENDITIONS_FIELD_NUMBER: _builtins.int
     RENDITION_BYTES_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     detections_lag: _builtins.int
     """How many records of each topic are not in the store yet."""
     rejections_lag: _builtins.int
@@ -871,6 +872,8 @@ class GetStoreStatusResponse(_message.Message):
     """Renditions that are waiting to be made, including those that a worker is making."""
     rendition_bytes: _builtins.int
     """The size of all renditions that are kept."""
+    problem: _builtins.str
+    """Why the lags are not known, and 0 here: Kafka does not answer; empty if they are."""
     @_builtins.property
     def oldest_due_at(self) -> _timestamp_pb2.Timestamp:
         """When the event that has been waiting longest became due. Failed attempts do not change it. Absent if no event is
@@ -900,10 +903,11 @@ class GetStoreStatusResponse(_message.Message):
         renditions_lag: _builtins.int = ...,
         waiting_renditions: _builtins.int = ...,
         rendition_bytes: _builtins.int = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "oldest_due_at", b"oldest_due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "recently_assessed", b"recently_assessed", "rejections_lag", b"rejections_lag", "rendition_bytes", b"rendition_bytes", "renditions_lag", b"renditions_lag", "sequence", b"sequence", "waiting_renditions", b"waiting_renditions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assessments_lag", b"assessments_lag", "detections_lag", b"detections_lag", "due_events", b"due_events", "eta", b"eta", "leased_events", b"leased_events", "oldest_due_at", b"oldest_due_at", "open_events", b"open_events", "outbox", b"outbox", "problem", b"problem", "recently_assessed", b"recently_assessed", "rejections_lag", b"rejections_lag", "rendition_bytes", b"rendition_bytes", "renditions_lag", b"renditions_lag", "sequence", b"sequence", "waiting_renditions", b"waiting_renditions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
