@@ -40,7 +40,10 @@ CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", 16 * 2**20),
 ]
+# What proxies say of a wrong token; and Triton itself, with UNAVAILABLE.
 DENIED = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
+RESTRICTED = "This protocol is restricted"
+HINT = "(is the token in LARES_DETECTOR_URL or LARES_DETECTOR_TOKEN right?)"
 REASONS = {
     "DEADLINE_EXCEEDED": "DETECTOR_SLOW",
     "INTERNAL": "DETECTOR_BROKEN",
@@ -180,7 +183,8 @@ class TritonClient:
         try:
             return await method(**arguments, headers=_headers(login.token), client_timeout=seconds)
         except InferenceServerException as error:
-            if _status(error) in DENIED and self._login.renewed(login):
+            refused = _status(error) in DENIED or _is_restricted(error)
+            if refused and self._login.renewed(login):
                 return await self._call(method, seconds, **arguments)
             raise self._problem(error) from None
         except asyncio.CancelledError:
@@ -196,7 +200,9 @@ class TritonClient:
         if status == "INVALID_ARGUMENT":
             return Invalid(message, "DETECTOR_REFUSED")
         if status in DENIED:
-            return Unavailable(f"{message} (is the token in LARES_DETECTOR_URL right?)", "DETECTOR_DENIED")
+            return Unavailable(f"{message} {HINT}", "DETECTOR_DENIED")
+        if _is_restricted(error):
+            message += f" {HINT}"
         if status == "NOT_FOUND":
             message += f" (is model {self._model} loading, or is its name wrong?)"
         if status == "DEADLINE_EXCEEDED":
@@ -206,6 +212,10 @@ class TritonClient:
 
 def _status(error: InferenceServerException) -> str:
     return (error.status() or "").removeprefix("StatusCode.")
+
+
+def _is_restricted(error: InferenceServerException) -> bool:
+    return RESTRICTED in (error.message() or "")
 
 
 def _headers(token: str) -> dict[str, str] | None:

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from detect_svc.detectors.factory import open_detector
 from mesh.blobs import open_blobs
 from mesh.config import Config, load_config
 from mesh.problems import Unavailable
@@ -25,9 +26,12 @@ from store_svc.database import Connection, open_database
 from store_svc.database.connector import Connector
 from store_svc.migration import migrate
 from tests.support.evidence import detections, evidence
+from tests.support.photos import person_photo
 from tests.support.rotated_secrets import DatabasePassword, database_password, replace, s3_keys
 from tests.support.s3 import S3
 from tests.support.scripted_llm import scripted
+from tests.support.scripted_triton import scripted_triton
+from tests.support.waiting import until
 
 CASE = evidence(detections(["person"]))
 ROUNDS = 3
@@ -202,3 +206,35 @@ async def test_the_token_of_a_language_model(tmp_path: Path, monkeypatch: pytest
 
         assert await rotate_under_load(Rotation(lambda _: None, accept, drop, work)) > ROUNDS * WORKERS
         assert llm.refused <= 2 * ROUNDS * WORKERS
+
+
+@pytest.mark.parametrize("as_proxy", [False, True])
+async def test_the_token_of_triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_proxy: bool) -> None:
+    file = tmp_path / "token"
+    replace(file, "token 0")
+    async with scripted_triton(as_proxy=as_proxy) as triton:
+        triton.tokens = {"token 0"}
+        url = f"triton://{triton.address}/m?processes=1"
+        config = config_with(monkeypatch, detector_url=url, detector_token_file=file)
+        async with open_detector(config) as detector:
+
+            async def accept(number: int) -> None:
+                triton.tokens.add(f"token {number}")
+
+            async def drop(number: int) -> None:
+                triton.tokens.remove(f"token {number}")
+
+            async def work() -> None:
+                assert not (await detector.detect(person_photo())).detections
+
+            rotation = Rotation(lambda number: replace(file, f"token {number}"), accept, drop, work)
+            assert await rotate_under_load(rotation) > ROUNDS * WORKERS
+            assert triton.refused <= 2 * ROUNDS * WORKERS
+            # Dropped too early: whoever finds the new one in the file goes on, without a restart.
+            await drop(ROUNDS)
+            with pytest.raises(Unavailable, match="is the token"):
+                await work()
+            await accept(ROUNDS + 1)
+            rotation.write(ROUNDS + 1)
+            await until(lambda: all(server.available for server in detector.servers()))
+            await work()

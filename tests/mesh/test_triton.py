@@ -15,6 +15,7 @@ from detect_svc.detectors.detector import Detector, DetectorNotReady, detector_i
 from detect_svc.detectors.detector_url import parse_triton_url
 from detect_svc.detectors.factory import open_detector
 from detect_svc.detectors.model_metadata import ModelMetadata
+from detect_svc.detectors.opener import DetectorOpener
 from detect_svc.detectors.server_pool import ServerPool
 from detect_svc.detectors.triton_client import InferenceOutput, TritonClient
 from lares.detect.v1.detection_pb2 import Frame
@@ -357,3 +358,39 @@ async def test_tls_and_a_token(tmp_path: Path) -> None:
         with pytest.raises(Invalid, match="LARES_DETECTOR_CA"):
             async with open_detector(missing):
                 pass
+
+
+async def lacks_the_token(detector: Detector) -> bool:
+    try:
+        await detector.check()
+    except Unavailable as problem:
+        return "restricted" in problem.message and "is the token" in problem.message
+    return False
+
+
+async def test_a_token_is_read_again_after_triton_started_with_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_triton()
+    add_slow(tmp_path / "models")
+    file = tmp_path / "token"
+    file.write_text("first")
+    restricted = "--grpc-restricted-protocol=inference,metadata,model-config,health:token="
+    first = Triton(tmp_path / "models", tmp_path, [f"{restricted}first"])
+    second = Triton(tmp_path / "models", tmp_path, [f"{restricted}second"], first.port)
+    monkeypatch.setenv("LARES_DETECTOR_TOKEN_FILE", str(file))
+    config = load_config(detector_url=f"triton://{first.address}/slow", detect_classes=["person"])
+    opener = DetectorOpener(config)
+    try:
+        first.start()
+        async with opener, asyncio.timeout(180):
+            detector = await opener.wait()
+            assert not (await detector.detect(person_photo())).detections
+            first.kill()
+            second.start()
+            await until_async(lambda: lacks_the_token(detector))
+            file.write_text("second")
+            assert not (await detect_with_retries(detector, person_photo())).detections
+    finally:
+        first.kill()
+        second.kill()
