@@ -91,7 +91,7 @@ async def test_a_lag_that_one_replica_does_not_know_is_told_by_another(two: Two)
     two.second.detect.ready = True
     found = await detect_status(two.siblings)
     assert (found.lag, found.problem, found.ready) == (0, "Kafka does not answer", True)
-    two.first.detect.problem, two.first.detect.lag = "", 5
+    two.second.detect.problem, two.second.detect.lag = "", 5
     found = await detect_status(two.siblings)
     assert (found.lag, found.problem, found.ready) == (5, "", True)
 
