@@ -22,8 +22,8 @@ from tests.faults.subscribers import Subscriber
 from tests.faults.switches import CLOCK_READS, CLOCK_SHIFT, DISK_FULL, DISK_REFUSED
 from tests.support.waiting import until
 
-# How long to wait for the proof that a fault fired.
-FIRING_SECONDS = 45.0
+# How long to wait for the proof that a fault fired; a small language model needs half a minute for an event.
+FIRING_SECONDS = 90.0
 GARBAGE_TOPICS = (INGESTED, DETECTED, REJECTED, ASSESSED, RENDERED)
 NANOSECONDS = 1_000_000_000
 # A part that is stopped in order ends with one of these.

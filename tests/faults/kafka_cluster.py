@@ -119,7 +119,6 @@ class KafkaCluster:
             "num.io.threads": "4",
             "group.min.session.timeout.ms": str(min(session, 1000)),
             "offsets.topic.replication.factor": str(brokers),
-            "min.insync.replicas": str(1 if brokers == 1 else 2),
             "replica.lag.time.max.ms": "3000",
             # A broker that is back leads its partitions again soon: clients would have nothing to say to it.
             "leader.imbalance.check.interval.seconds": "3",

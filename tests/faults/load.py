@@ -20,7 +20,7 @@ from mesh.blobs.parts import PART_BYTES
 from mesh.identity import media_id
 from mesh.topics import CAMERA_PARTITIONS
 from tests.faults.boundaries import Stimulus
-from tests.faults.stub_detector import DAMAGED
+from tests.faults.stub_detector import DAMAGED, EMPTY
 from tests.support.clips import make_clip, walker_scene
 from tests.support.photos import renumbered, small_photos
 
@@ -51,7 +51,8 @@ Kind = Literal["photo", "clip", "upload", "large upload", "flawed", "damaged"]
 
 @dataclass(frozen=True)
 class Item:
-    """One file, or one upload. A clip has a rendition made of it."""
+    """One file, or one upload. A clip has a rendition made of it. In a photo that `is_empty`, the stub
+    detector finds nothing."""
 
     camera: str
     name: str
@@ -59,6 +60,7 @@ class Item:
     serial: int
     sample: Path
     kind: Kind = "photo"
+    is_empty: bool = False
 
     @property
     def path(self) -> str:
@@ -73,8 +75,8 @@ class Item:
             return renumbered(self.sample, self.serial)[: 2000 + self.serial % 1000]
         photo = renumbered(self.sample, self.serial)
         if self.kind == "large upload":
-            return photo + bytes(LARGE_BYTES - len(photo))
-        return photo + (DAMAGED if self.kind == "damaged" else b"")
+            photo += bytes(LARGE_BYTES - len(photo))
+        return photo + (DAMAGED if self.kind == "damaged" else EMPTY if self.is_empty else b"")
 
     @property
     def sha256(self) -> str:
@@ -114,10 +116,10 @@ class Batch:
 
 
 class Load:
-    """Makes the batches of a part, one for each round. `folder` is where the clips are made, and `partitions`
-    how many of the log have a camera: fewer make less work."""
+    """Makes the batches of a part, one for each round. `folder` is where the clips are made. With
+    `few_events`, only one photo of a round, and its clip, show something: for a reasoner that takes long."""
 
-    def __init__(self, seed: int, folder: Path, partitions: int = CAMERA_PARTITIONS) -> None:
+    def __init__(self, seed: int, folder: Path, *, few_events: bool = False) -> None:
         self._chance = random.Random(f"load {seed}")
         self._samples = small_photos()
         self._clips = [
@@ -130,7 +132,8 @@ class Load:
             for number in range(CLIPS)
         ]
         names = one_camera_for_each_partition()
-        self._early_cameras, self._probe_cameras = next(names)[:partitions], next(names)[:partitions]
+        self._early_cameras, self._probe_cameras = next(names), next(names)
+        self._few_events = few_events
         self._at: dict[str, float] = {}
         self._serials = count(1)
         self._rounds = 0
@@ -160,7 +163,8 @@ class Load:
         at = self._at[camera] = self._at.get(camera, START) + chance.choice(STEPS)
         suffix = "mp4" if kind == "clip" else "jpg"
         sample = chance.choice(self._clips if kind == "clip" else self._samples)
-        return Item(camera, f"{serial:06}.{suffix}", at, serial, sample, kind)
+        is_empty = self._few_events and camera != self._early_cameras[0]
+        return Item(camera, f"{serial:06}.{suffix}", at, serial, sample, kind, is_empty)
 
 
 def one_camera_for_each_partition() -> Iterator[list[str]]:

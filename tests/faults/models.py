@@ -8,13 +8,15 @@ from pathlib import Path
 
 from deploy.embedded.llama import LlamaModel
 from tests.faults.parts import LlamaPart, TritonPart, running_llama_part
-from tests.support.llama import smollm2_file
+from tests.support.llama import NAME, smollm2_file
 from tests.support.triton import Triton, add_graph
 
 # What the tiny model finds in the tests' photos: it is untrained.
 TRITON_SETTINGS = {
     "LARES_WATCH_CLASSES": "person,cat,bird,cow,couch,train,handbag",
     "LARES_WATCH_THRESHOLD": "0.4",
+    # Shorter than a pause, so that one goes beyond it.
+    "LARES_DETECT_SECONDS": "3",
 }
 LLAMA_SETTINGS = {"LARES_REASON_PROMPT": "v1-short", "LARES_REASON_SECONDS": "270"}
 CONTEXT = 2048
@@ -24,6 +26,11 @@ CONTEXT = 2048
 class Models:
     triton: TritonPart | None = None
     llama: LlamaPart | None = None
+
+    @property
+    def model_of_reasoner(self) -> str:
+        """The name of the language model, or empty."""
+        return NAME if self.llama else ""
 
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.faults.boundaries import BOUNDARIES, Boundary, Stimulus
-from tests.faults.cluster import PEERS, SESSION_SECONDS, STANDBY, WATCHER, Layout
+from tests.faults.cluster import PEERS, SESSION_SECONDS, STANDBY, USERS_OF_MODELS, WATCHER, Layout
 
 # The kinds beside those at boundaries, with how often each is chosen for one fault at each boundary.
 WEIGHTS = {
@@ -25,11 +25,16 @@ WEIGHTS = {
     "take over the watch": 3,
 }
 BOUNDARY = "boundary"
+# Those of them that can act on a model's server.
+ON_MODELS = ("kill a server", "pause", "restart a server", "partition")
 # What a file system of one blob store alone has: fewer parts use it, so it is chosen more often there.
 OF_ONE_STORE = 3
 # How many rounds have a second fault at the same time.
 OVERLAP = 0.4
 MODELS = ("triton", "llama")
+# How many faults of a part with one of them are about it: they act on its server or on a link to it, or end
+# the service that asks it at a boundary.
+ABOUT_THE_MODEL = 0.4
 NO_ORDERLY_END = ("s3", "triton")
 PAUSED_SECONDS = SESSION_SECONDS + 1.0
 # What keeps the process that watches the cameras folder from its lease.
@@ -79,7 +84,14 @@ class Plan:
             if boundary.blobs in ("any", layout.blobs):
                 cells[boundary.name] = 1.0 if boundary.blobs == "any" else OF_ONE_STORE
         self._cells = {name: weight for name, weight in cells.items() if not only or name in only}
-        self._chosen: Counter[str] = Counter()
+        self._models = [each for each in (layout.detector, layout.reasoner) if each in MODELS]
+        # By model, those that are about it.
+        self._cells_of = {
+            model: {name: weight for name, weight in self._cells.items() if name in _about(model)}
+            for model in self._models
+        }
+        self._models = [model for model in self._models if self._cells_of[model]]
+        self._chosen: Counter[tuple[str, str]] = Counter()
         self._chosen_for: Counter[tuple[str, str]] = Counter()
         self._rounds = 0
 
@@ -87,34 +99,39 @@ class Plan:
         self._rounds += 1
         faults = [self._fault()]
         if self._chance.random() < OVERLAP:
+            before = self._chosen.copy()
             second = self._fault()
             if not second.touches & faults[0].touches:
                 faults.append(second)
             else:
-                self._chosen[second.detail if second.kind == BOUNDARY else second.kind] -= 1
+                self._chosen = before
         stimuli = [self._boundary(each.detail).stimulus for each in faults if each.kind == BOUNDARY]
         return Round(self._rounds, faults, stimuli)
 
     def _fault(self) -> Fault:
         chance = self._chance
-        name = min(self._cells, key=lambda each: (self._chosen[each] + chance.random()) / self._cells[each])
-        self._chosen[name] += 1
+        cells, model = self._cells, ""
+        if self._models and chance.random() < ABOUT_THE_MODEL:
+            model = chance.choice(self._models)
+            cells = self._cells_of[model]
+        name = min(cells, key=lambda each: (self._chosen[model, each] + chance.random()) / cells[each])
+        self._chosen[model, name] += 1
         delay = round(chance.uniform(0.0, 0.8), 2)
         if name not in WEIGHTS:
             boundary = self._boundary(name)
             return Fault(BOUNDARY, boundary.service, detail=name)
         seconds = round(chance.uniform(0.5, 3.0), 2)
         if name == "pause":
-            target = self._service(name) if chance.random() < 0.8 else self._server()
+            target = model or (self._service(name) if chance.random() < 0.8 else self._server())
             return Fault(name, target, delay, PAUSED_SECONDS)
         if name == "kill a service":
             return Fault(name, self._service(name), delay)
         if name in ("kill a server", "restart a server"):
-            return Fault(
-                name, self._server(NO_ORDERLY_END if name == "restart a server" else ()), delay, seconds / 3
-            )
+            besides = NO_ORDERLY_END if name == "restart a server" else ()
+            return Fault(name, model or self._server(besides), delay, seconds / 3)
         if name == "partition":
-            return Fault(name, self._link(name), delay, seconds, chance.choice(("refusing", "silent")))
+            target = self._link_to(model) if model else self._link(name)
+            return Fault(name, target, delay, seconds, chance.choice(("refusing", "silent")))
         if name == "clock jump":
             return Fault(name, self._service(name), delay, seconds, str(chance.choice(CLOCK_JUMPS)))
         if name == "disk full":
@@ -144,8 +161,12 @@ class Plan:
     def _server(self, besides: Sequence[str] = ()) -> str:
         names = [*(f"kafka-{number + 1}" for number in range(self._layout.brokers)), "postgres"]
         names += ["s3"] if self._layout.blobs == "s3" else []
-        names += [model for model in (self._layout.detector, self._layout.reasoner) if model in MODELS]
+        names += self._models
         return self._chance.choice([name for name in names if name not in besides])
+
+    def _link_to(self, model: str) -> str:
+        user = self._chance.choice(USERS_OF_MODELS[model])
+        return f"{user}-{self._chance.randint(1, self._layout.replicas)} - {model}"
 
     def _writer(self) -> str:
         """A service that writes photos to its disk: detect_svc has copies of those in a bucket."""
@@ -164,9 +185,13 @@ class Plan:
         far += ["store"] if "store" in PEERS[target] and target != "gateway" else []
         far += ["postgres"] * 3 if target == "store" else []
         far += ["s3"] * 2 if self._layout.blobs == "s3" and (near == WATCHER or target == "detect") else []
-        far += ["triton"] * 3 if self._layout.detector == "triton" and target == "detect" else []
-        far += ["llama"] * 3 if self._layout.reasoner == "llama" and target == "reason" else []
         return f"{near} - {self._chance.choice(far)}"
 
     def _boundary(self, name: str) -> Boundary:
         return next(each for each in BOUNDARIES if each.name == name)
+
+
+def _about(model: str) -> set[str]:
+    """The kinds and boundaries of faults that are about it."""
+    kinds = {kind for kind in ON_MODELS if kind != "restart a server" or model not in NO_ORDERLY_END}
+    return kinds | {each.name for each in BOUNDARIES if each.service in USERS_OF_MODELS[model]}

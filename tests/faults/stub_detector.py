@@ -16,12 +16,14 @@ from mesh.problems import Invalid, NotFound
 LABELS = ("person", "dog", "car", "cat")
 # A photo that ends with this is one that the stub refuses, as a decoder refuses a damaged one.
 DAMAGED = b"\nthe stub detector refuses this"
+# ... and in one that ends with this, it finds nothing.
+EMPTY = b"\nthe stub detector finds nothing"
 WIDTH, HEIGHT = 640, 480
 
 
 class StubDetector:
-    """A Detector. It finds one to three things in every picture, the first of them a person in every second
-    one."""
+    """A Detector. It finds one to three things in a picture, the first of them a person in every second one,
+    and nothing in a photo that is marked as empty."""
 
     name = "stub-detector"
     digest = hashlib.sha256(b"tests.faults.stub_detector 1").hexdigest()
@@ -40,7 +42,7 @@ class StubDetector:
             raise NotFound("there is no such file", "BLOB_NOT_FOUND") from None
         if content.endswith(DAMAGED):
             raise Invalid("the stub detector refuses it", "CORRUPT")
-        return frame_message(WIDTH, HEIGHT, _findings(content))
+        return frame_message(WIDTH, HEIGHT, [] if content.endswith(EMPTY) else _findings(content))
 
     async def check(self) -> None:
         return None

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pytest
+
 from tests.faults.boundaries import BOUNDARIES
 from tests.faults.cluster import STANDBY, WATCHER, Layout
 from tests.faults.inflicting import KINDS
@@ -36,6 +38,17 @@ def test_faults_hit_who_watches_and_who_stands_by() -> None:
         kinds = {fault.kind for fault in faults if role in fault.touches}
         assert {"kill a service", "pause", "partition", "terminate", "remove a replica"} <= kinds
     assert not [fault for fault in faults if fault.touches & {"ingest-1", "ingest-2"}]
+
+
+@pytest.mark.parametrize("model", ["triton", "llama"])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_part_with_a_model_is_about_it(model: str, seed: int) -> None:
+    layout = Layout(brokers=3, detector=model) if model == "triton" else Layout(reasoner=model)
+    faults = planned(seed, 38, layout)
+    hits = Counter(fault.kind for fault in faults if model in fault.touches)
+    kinds = {"kill a server", "pause", "partition"} | ({"restart a server"} if model == "llama" else set())
+    assert hits.keys() == kinds
+    assert 6 <= hits.total() <= 0.5 * len(faults)
 
 
 def test_what_a_layout_lacks_is_not_chosen() -> None:
