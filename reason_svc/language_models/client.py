@@ -14,14 +14,18 @@ import aiohttp
 from mesh.problems import Internal, Invalid, Unavailable
 from mesh.secret import ParsedSecret
 from mesh.telemetry.spans import CLIENT, span
-from reason_svc.language_models.responses import ANSWER_TOO_LONG, LlmResponse
+from reason_svc.language_models.responses import ANSWER_TOO_LONG, DROPPED, UNREACHABLE, LlmResponse
 
 CONNECT_SECONDS = 5.0
 MAX_BYTES = 256 * 2**10
-UNREACHABLE = "LLM_UNREACHABLE"
 REFUSED = (401, 403)
 # An established connection broke.
-DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError)
+BROKEN = (
+    aiohttp.ServerDisconnectedError,
+    aiohttp.ClientOSError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ClientConnectionResetError,  # it was closed before the request was written
+)
 NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -65,13 +69,13 @@ class LlmClient:
                 return await _send_once(self._pooled, method, url, body, key)
             except NO_CONNECTION:
                 raise
-            except DROPPED:
+            except BROKEN:
                 # A pooled connection may have been closed long ago; a fresh one can only break now.
                 return await _send_once(self._fresh, method, url, body, key)
         except NO_CONNECTION as error:
             raise Unavailable(f"no connection to the LLM server: {_cause(error)}", UNREACHABLE) from None
-        except DROPPED:
-            raise Internal("the LLM server dropped the connection twice", "LLM_DROPPED") from None
+        except BROKEN:
+            raise Internal("the LLM server dropped the connection twice", DROPPED) from None
         except aiohttp.ClientError as error:
             raise Internal(
                 f"the LLM server does not respond with HTTP: {type(error).__name__}", "LLM_FAILED"

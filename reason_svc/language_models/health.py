@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from mesh.problems import Exhausted, Internal, Problem, Unavailable
+from reason_svc.language_models.responses import DROPPED, UNREACHABLE
 from reason_svc.language_models.servers import Get, LlmServer, probe_server
 from reason_svc.language_models.url import LlmEndpoint
 from reason_svc.reasoner import ReasonerReadiness
@@ -22,14 +23,15 @@ class LlmHealth:
     """Knows the server as of its last successful probe, and since when it is in which state.
 
     The outcome of a probe is valid until the next one. A failed assessment counts until one succeeds, or
-    until the server was away in between.
+    until the server was away in between. A server that drops a connection is away until it has answered a
+    probe: it may have ended, and a proxy may still accept connections in its place.
     """
 
     def __init__(self, get: Get, endpoint: LlmEndpoint) -> None:
         self._get, self._endpoint = get, endpoint
         self._last_seen: LlmServer | None = None
         self._probe_problem: Problem | None = Unavailable(
-            "the LLM server has not been probed yet", "LLM_UNREACHABLE"
+            "the LLM server has not been probed yet", UNREACHABLE
         )
         self._failure: Problem | None = None
         # Counts how often the server was replaced: by one with other properties, or while it was away.
@@ -49,7 +51,7 @@ class LlmHealth:
         """Returns the server if it accepts requests. Raises the problem of the last probe otherwise."""
         if self._probe_problem or not self._last_seen:
             problem = self._probe_problem or Unavailable(
-                "the LLM server has not been probed yet", "LLM_UNREACHABLE"
+                "the LLM server has not been probed yet", UNREACHABLE
             )
             raise type(problem)(problem.message, problem.reason)
         return self._last_seen
@@ -62,6 +64,8 @@ class LlmHealth:
             self._probe_problem, self._was_away = problem, True
         elif not isinstance(problem, Exhausted):
             self._failure = problem
+            if problem and problem.reason == DROPPED:
+                self._probe_problem, self._was_away = _as_unreachable(problem), True
         if problem:
             self._probe_wanted.set()
         self._update_state()
@@ -77,10 +81,10 @@ class LlmHealth:
             self._probe_problem = None
         except Problem as problem:
             is_busy = isinstance(problem, Exhausted) and self._last_seen
-            self._probe_problem = None if is_busy else problem
+            self._probe_problem = None if is_busy else _as_unreachable(problem)
         except TimeoutError:
             self._probe_problem = Unavailable(
-                f"the LLM server did not respond within {PROBE_SECONDS:g} s", "LLM_UNREACHABLE"
+                f"the LLM server did not respond within {PROBE_SECONDS:g} s", UNREACHABLE
             )
         except Exception:  # without further probes, the server would be considered away for ever
             log.exception("unexpected error while probing the LLM server")
@@ -112,6 +116,11 @@ class LlmHealth:
             elif server := self._last_seen:
                 log.info("LLM server ready", kind=server.kind, slots=server.slots, context=server.context)
         self.state, self.detail = state, detail
+
+
+def _as_unreachable(problem: Problem) -> Problem:
+    """A dropped connection as what it says of the server; other problems as they are."""
+    return Unavailable(problem.message, UNREACHABLE) if problem.reason == DROPPED else problem
 
 
 def _state_of(problem: Problem | None) -> ReasonerReadiness:

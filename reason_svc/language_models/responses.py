@@ -12,6 +12,8 @@ MAX_TOKENS = 2**30
 MAX_ERROR_LENGTH = 200
 TEXT_CHUNKS = ("text", "output_text")
 ANSWER_TOO_LONG = "ANSWER_TOO_LONG"  # longer than the client reads
+UNREACHABLE = "LLM_UNREACHABLE"
+DROPPED = "LLM_DROPPED"  # there was a connection, and it broke
 # Parts of the messages by which servers reject a prompt that exceeds their context.
 TOO_LONG_PHRASES = (
     "context length",

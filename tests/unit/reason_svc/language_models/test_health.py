@@ -14,10 +14,12 @@ from tests.support.waiting import until
 BAD_ANSWER = Internal("nonsense", "BAD_ANSWER")
 GONE = Unavailable("gone", "LLM_UNREACHABLE")
 BUSY = Exhausted("busy", "LLM_BUSY")
+DROPPED = Internal("dropped", "LLM_DROPPED")
 
 
 class FakeServer:
-    """Answers every probe with `status`, or refuses connections if it is 0."""
+    """Answers every probe with `status`, or refuses connections if it is 0, or drops them if it is -1, as a
+    proxy does whose server is gone."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -26,6 +28,8 @@ class FakeServer:
     async def get(self, url: str) -> LlmResponse:
         if self.broken:
             raise ValueError("a bug")
+        if self.status < 0:
+            raise DROPPED
         if not self.status:
             raise Unavailable("no connection", "LLM_UNREACHABLE")
         return LlmResponse(self.status, "", {"data": [{"id": "m", "owned_by": "vllm"}]})
@@ -54,6 +58,7 @@ async def test_a_server_is_unreachable_before_the_first_probe(health: LlmHealth)
     ("status", "state", "kind"),
     [
         (0, ReasonerReadiness.UNREACHABLE, Unavailable),
+        (-1, ReasonerReadiness.UNREACHABLE, Unavailable),
         (502, ReasonerReadiness.UNREACHABLE, Unavailable),
         (503, ReasonerReadiness.LOADING, Unavailable),
         (401, ReasonerReadiness.FAILING, Internal),
@@ -81,6 +86,20 @@ async def test_a_failed_assessment_counts_until_one_succeeds(health: LlmHealth) 
     await health.probe()
     assert (health.state, health.detail) == (ReasonerReadiness.FAILING, "nonsense")
     assert health.server()  # it still gets requests
+    health.record_assessment(None)
+    assert health.state is ReasonerReadiness.READY
+
+
+async def test_after_a_dropped_connection_nothing_is_asked_before_a_probe(health: LlmHealth) -> None:
+    """Otherwise the attempts of a whole backlog would fail while a server behind a proxy restarts."""
+    await health.probe()
+    health.record_assessment(DROPPED)
+    assert (health.state, health.detail) == (ReasonerReadiness.UNREACHABLE, "dropped")
+    with pytest.raises(Unavailable):
+        health.server()
+    await health.probe()
+    assert (health.state, health.detail) == (ReasonerReadiness.FAILING, "dropped")
+    assert health.server()
     health.record_assessment(None)
     assert health.state is ReasonerReadiness.READY
 

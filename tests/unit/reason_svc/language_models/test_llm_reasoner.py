@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 
@@ -17,7 +18,7 @@ from mesh.config import load_config
 from mesh.problems import Exhausted, Internal, Invalid, Problem, Unavailable
 from mesh.scene.daylight import Light
 from reason_svc.evidence import Evidence
-from reason_svc.language_models import health
+from reason_svc.language_models import client, health
 from reason_svc.language_models.prompts import load_prompts
 from reason_svc.language_models.url import LlmServerKind
 from reason_svc.reasoner import ModelChoice, Reasoner, ReasonerReadiness, TokenUsage
@@ -269,6 +270,8 @@ async def test_a_bad_response_is_a_failed_attempt(
         # A bad answer or a dropped connection causes a second request, and what may be a refusal of the
         # answer's format causes one for each format; other failures cause none.
         assert len(server.asked) == requests
+        # After a dropped connection, it is asked nothing before it has answered a probe.
+        await until(lambda: reasoner.report().state is not ReasonerReadiness.UNREACHABLE)
         report = reasoner.report()
         assert (report.state, report.detail) == (ReasonerReadiness.FAILING, problem.message)
         server.always = None
@@ -295,6 +298,39 @@ async def test_a_dropped_pooled_connection_is_replaced(server: ScriptedLlm) -> N
             assert (await reasoner.assess(CASE, ModelChoice())).score == 55
         assert reasoner.report().state is ReasonerReadiness.READY
     assert len(server.asked) == 5
+
+
+async def test_only_one_attempt_fails_while_a_server_is_gone_that_a_proxy_stands_for(
+    server: ScriptedLlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "AWAY_SECONDS", 3600.0)
+    server.always = drops
+    async with llm_reasoner(server) as reasoner:
+        assert (await refused(reasoner)).reason == "LLM_DROPPED"
+        for _ in range(5):
+            problem = await refused(reasoner)
+            assert (type(problem), problem.reason) == (Unavailable, "LLM_UNREACHABLE")
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_connection_that_closes_before_the_request_was_dropped(
+    server: ScriptedLlm, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    closed = [aiohttp.ClientConnectionResetError("Cannot write to closing transport")] * times
+    send_once = client._send_once
+
+    async def send_later(session: Any, method: str, *rest: Any) -> Any:
+        if method == "POST" and closed:
+            raise closed.pop()
+        return await send_once(session, method, *rest)
+
+    monkeypatch.setattr(client, "_send_once", send_later)
+    async with llm_reasoner(server) as reasoner:
+        if times == 1:
+            assert (await reasoner.assess(CASE, ModelChoice())).score == 55
+        else:
+            assert (await refused(reasoner)).reason == "LLM_DROPPED"
 
 
 async def test_a_busy_server_is_not_a_failed_attempt(server: ScriptedLlm) -> None:
