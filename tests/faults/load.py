@@ -21,6 +21,7 @@ from mesh.identity import media_id
 from mesh.topics import CAMERA_PARTITIONS
 from tests.faults.boundaries import Stimulus
 from tests.faults.stub_detector import DAMAGED, EMPTY
+from tests.kills.scenario import without_quantization_tables
 from tests.support.clips import make_clip, walker_scene
 from tests.support.photos import renumbered, small_photos
 
@@ -51,8 +52,9 @@ Kind = Literal["photo", "clip", "upload", "large upload", "flawed", "damaged"]
 
 @dataclass(frozen=True)
 class Item:
-    """One file, or one upload. A clip has a rendition made of it. In a photo that `is_empty`, the stub
-    detector finds nothing."""
+    """One file, or one upload. A clip has a rendition made of it. A `damaged` photo is refused by every
+    detector, and a `flawed` one already when it comes in. In a photo that `is_empty`, the stub finds nothing.
+    """
 
     camera: str
     name: str
@@ -74,9 +76,11 @@ class Item:
         if self.kind == "flawed":
             return renumbered(self.sample, self.serial)[: 2000 + self.serial % 1000]
         photo = renumbered(self.sample, self.serial)
+        if self.kind == "damaged":
+            return without_quantization_tables(photo) + DAMAGED
         if self.kind == "large upload":
             photo += bytes(LARGE_BYTES - len(photo))
-        return photo + (DAMAGED if self.kind == "damaged" else EMPTY if self.is_empty else b"")
+        return photo + (EMPTY if self.is_empty else b"")
 
     @property
     def sha256(self) -> str:

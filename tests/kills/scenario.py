@@ -35,7 +35,7 @@ class Flaw:
     found_by_ingest: bool
 
 
-def _without_quantization_tables(content: bytes) -> bytes:
+def without_quantization_tables(content: bytes) -> bytes:
     """Turns the tables that decoding needs into a segment without a meaning. The segments stay those of a
     valid JPEG."""
     return content.replace(b"\xff\xdb", b"\xff\xef")
@@ -52,7 +52,7 @@ CLIP_FLAW = Flaw("CORRUPT", _with_noise, found_by_ingest=True)
 FLAWS = (
     Flaw("ZERO_BYTE", lambda _: b"", found_by_ingest=True),
     Flaw("TRUNCATED", lambda content: content[: len(content) // 2], found_by_ingest=True),
-    Flaw("CORRUPT", _without_quantization_tables, found_by_ingest=False),
+    Flaw("CORRUPT", without_quantization_tables, found_by_ingest=False),
 )
 
 
