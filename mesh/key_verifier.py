@@ -14,6 +14,7 @@ from mesh.security import Caller, as_itself, digest
 
 REMEMBERED_SECONDS = 3.0
 MAX_REMEMBERED = 1024
+# As the contract numbers them.
 ALGORITHMS = {
     DigestAlgorithm.MD5: checks.DIGEST_ALGORITHM_MD5,
     DigestAlgorithm.SHA_256: checks.DIGEST_ALGORITHM_SHA256,

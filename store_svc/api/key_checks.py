@@ -2,13 +2,10 @@
 
 from lares.store.internal.v1 import key_check_service_pb2 as pb
 from lares.store.internal.v1.key_check_service_pb2_grpc import KeyCheckServiceServicer
-from mesh.http_digest import DigestAlgorithm
+from mesh.key_verifier import ALGORITHMS
 from store_svc.api_keys import ApiKeys
 
-ALGORITHMS = {
-    pb.DIGEST_ALGORITHM_MD5: DigestAlgorithm.MD5,
-    pb.DIGEST_ALGORITHM_SHA256: DigestAlgorithm.SHA_256,
-}
+BY_NUMBER = {number: algorithm for algorithm, number in ALGORITHMS.items()}
 
 
 class KeyCheckServicer(KeyCheckServiceServicer):
@@ -22,6 +19,6 @@ class KeyCheckServicer(KeyCheckServiceServicer):
         )
 
     async def VerifyDigest(self, request: pb.VerifyDigestRequest, context: object) -> pb.VerifyDigestResponse:
-        algorithm = ALGORITHMS[request.algorithm]
+        algorithm = BY_NUMBER[request.algorithm]
         key = await self._keys.verify_digest(request.camera_id, algorithm, request.hashed, request.response)
         return pb.VerifyDigestResponse(key_id=key.id, name=key.name, permissions=key.permissions)

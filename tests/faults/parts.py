@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from deploy.embedded.llama import LlamaModel, open_llama
@@ -17,6 +17,7 @@ from tests.support.triton import Triton
 from tests.support.waiting import until
 
 RESTART_SECONDS = 120.0
+Started = TypeVar("Started", S3Server, Triton)
 
 
 class Server(Protocol):
@@ -101,13 +102,12 @@ class LlamaPart(SupervisedServer):
         return self.url.replace(f"127.0.0.1:{self.port}", address)
 
 
-class S3Part:
-    """SeaweedFS knows no other end than a kill."""
+class StartedServer(Generic[Started]):
+    """A server that the test starts itself. It ends by a kill only: SeaweedFS knows no other end, and
+    Triton's processes end together, as in a container."""
 
-    name = "s3"
-
-    def __init__(self, server: S3Server) -> None:
-        self.server = server
+    def __init__(self, server: Started) -> None:
+        self.server: Started = server
 
     @property
     def pid(self) -> int:
@@ -122,30 +122,16 @@ class S3Part:
     async def start(self) -> None:
         self.server.start()  # on this thread: the kernel ties the child to the thread that starts it
 
+
+class S3Part(StartedServer[S3Server]):
+    name = "s3"
+
     async def ready(self) -> None:
         await asyncio.to_thread(self.server.until_open)
 
 
-class TritonPart:
-    """Triton's processes end together, as in a container."""
-
+class TritonPart(StartedServer[Triton]):
     name = "triton"
-
-    def __init__(self, server: Triton) -> None:
-        self.server = server
-
-    @property
-    def pid(self) -> int:
-        return self.server.pid
-
-    async def kill(self) -> None:
-        await asyncio.to_thread(self.server.kill)
-
-    async def stop(self) -> None:
-        await self.kill()
-
-    async def start(self) -> None:
-        self.server.start()
 
     async def ready(self) -> None:
         await self.server.ready()

@@ -14,7 +14,8 @@ from deploy.embedded.kafka import open_kafka
 from deploy.embedded.postgres import open_postgres
 from mesh.processes.child_process import start_time
 from tests.mesh.test_embedded_kafka import create, read, write
-from tests.mesh.test_embedded_postgres import answers, connected
+from tests.mesh.test_embedded_postgres import answers
+from tests.support.database_connection import connected
 from tests.support.parent import HELD
 from tests.support.parts import CACHE
 from tests.support.waiting import until

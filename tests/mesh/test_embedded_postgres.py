@@ -4,8 +4,7 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,17 +16,9 @@ from deploy.embedded.postgres import open_postgres
 from deploy.embedded.rootless import find_rootless
 from mesh.problems import Denied, Unavailable
 from mesh.processes.child_process import start_time
+from tests.support.database_connection import connected
 from tests.support.reachable import reachable_programs
 from tests.support.waiting import until
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-    try:
-        yield connection
-    finally:
-        await connection.close(timeout=90)
 
 
 async def answers(url: str) -> bool:

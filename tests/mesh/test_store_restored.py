@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest
 
 from lares.store.v1.events_pb2 import CameraConfigured
@@ -16,6 +15,7 @@ from store_svc.queries.counts import count
 from store_svc.queries.feed import list_changes
 from store_svc.restored import LOST_SEQUENCES, prepare_restored
 from store_svc.schema import RESTORED, run_migrate
+from tests.support.database_connection import connected
 from tests.support.facts import reported
 from tests.support.recorded import Recorded, open_recorded
 
@@ -38,11 +38,8 @@ async def prepare(postgres_url: str, *, new_topics: bool = True) -> None:
 
 
 async def outbox(postgres_url: str) -> list[CameraConfigured]:
-    connection = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
-    try:
+    async with connected(postgres_url) as connection:
         rows = await connection.fetch("SELECT body FROM camera_outbox ORDER BY id")
-    finally:
-        await connection.close()
     return [CameraConfigured.FromString(row["body"]) for row in rows]
 
 
@@ -90,14 +87,11 @@ async def test_offsets_are_forgotten_with_the_topics(
 
 
 async def test_not_while_a_store_runs(store: Recorded, postgres_url: str) -> None:
-    connection = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
-    try:
+    async with connected(postgres_url) as connection:
         await connection.execute(f"SELECT pg_advisory_lock({LOCK})")
         with pytest.raises(Conflict) as refused:
             await prepare(postgres_url)
-        assert refused.value.reason == "STORE_RUNS"
-    finally:
-        await connection.close()
+    assert refused.value.reason == "STORE_RUNS"
 
 
 async def test_the_command_says_what_it_did(postgres_url: str) -> None:

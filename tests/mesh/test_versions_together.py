@@ -11,8 +11,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import asyncpg
@@ -22,6 +21,7 @@ from mesh.bus import Bus, open_bus
 from mesh.topics import ASSESSED, DETECTED
 from store_svc.migration import newest
 from tests.support.certificates import write_certificate
+from tests.support.database_connection import connected
 from tests.support.facts import detected
 from tests.support.lares import ROOT, Lares, free_ports
 from tests.support.parts import running_kafka
@@ -170,12 +170,3 @@ def errors(log: Path) -> list[str]:
     """The lines of a log that tell of errors."""
     lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
     return [line for line in lines if json.loads(line).get("level") == "error"]
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-    try:
-        yield connection
-    finally:
-        await connection.close()
