@@ -1,12 +1,13 @@
 """Calls to other services: where each one is reached, and the client's end of a call."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
 
-from mesh.problems import Invalid
+from mesh.problems import Invalid, Unavailable
 from mesh.rpc.errors import problem_of
 from mesh.rpc.protocol import (
     AS_ITSELF,
@@ -29,6 +30,8 @@ Response = TypeVar("Response")
 NAME_IN_CERTIFICATE = "grpc.ssl_target_name_override"
 # For the addresses behind a name. The system's resolver waits for a name server for longer.
 LOOK_UP_SECONDS = 1.0
+# How long the calls to a replica that is gone may still take: it may be about to end, and answer.
+GONE_SECONDS = 10.0
 
 
 class Channels:
@@ -49,6 +52,7 @@ class Channels:
         self._replicas: dict[str, dict[str, grpc.aio.Channel]] = {}
         # The latest look-up for each service.
         self._look_ups: dict[str, asyncio.Task[dict[str, str]]] = {}
+        self._closing = set[asyncio.Task[None]]()
 
     def to(self, service: str) -> grpc.aio.Channel:
         """The channel to a service. Raises Invalid NO_PEER if the settings have no address of it."""
@@ -71,8 +75,8 @@ class Channels:
         return target
 
     async def replicas(self, service: str) -> list[grpc.aio.Channel]:
-        """A channel to each replica of a service, as its name says now or said last; those of others are
-        closed. Raises Invalid NO_PEER."""
+        """A channel to each replica of a service, as its name says now or said last, to be used at once:
+        those of others are closed, when the calls on them have ended. Raises Invalid NO_PEER."""
         if service in self._local:
             return [self._local[service]]
         target_of_all = self._target(service)
@@ -86,11 +90,11 @@ class Channels:
                 if name or len(found) > 1:
                     options.append((NAME_IN_CERTIFICATE, name or f"lares-{service}"))
                 known[target] = self._channel(target, options)
-        gone = [known.pop(target) for target in known.keys() - found.keys()]
-        channels = [known[target] for target in found]
-        for channel in gone:
-            await channel.close(grace=1.0)
-        return channels
+        for target in known.keys() - found.keys():
+            closing = asyncio.create_task(known.pop(target).close(GONE_SECONDS), name="closing channel")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        return [known[target] for target in found]
 
     async def _look_up(self, service: str, target: str) -> dict[str, str]:
         """Like `addresses_of`. While a name server does not answer, one thread waits for it, however many
@@ -109,8 +113,8 @@ class Channels:
         )
 
     async def close(self) -> None:
-        for look_up in self._look_ups.values():
-            look_up.cancel()
+        for task in (*self._look_ups.values(), *self._closing):
+            task.cancel()
         single = (channel for known in self._replicas.values() for channel in known.values())
         for channel in {*self._local.values(), *self._open.values(), *single}:
             await channel.close(grace=1.0)
@@ -131,10 +135,8 @@ async def call(
     """
     with call_span(request):
         sent = metadata() if headers is None else headers
-        try:
+        with _problems():
             return await method(request, timeout=timeout, metadata=sent, wait_for_ready=wait)
-        except grpc.aio.AioRpcError as error:
-            raise problem_of(error) from None
 
 
 async def stream(
@@ -150,12 +152,26 @@ async def stream(
     """
     streaming = method(request, timeout=timeout, metadata=metadata() if headers is None else headers)
     try:
-        async for response in streaming:
-            yield response
-    except grpc.aio.AioRpcError as error:
-        raise problem_of(error) from None
+        with _problems():
+            async for response in streaming:
+                yield response
     finally:
         streaming.cancel()
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    """Raises the errors of a call as Problems. When its channel is closed, grpc.aio raises CancelledError, as
+    if the task had been cancelled: that would end loops without a word."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise problem_of(error) from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Unavailable("the channel of this call was closed", "CANCELLED") from None
 
 
 def metadata() -> Metadata:

@@ -273,13 +273,67 @@ async def test_channels_to_replicas_that_are_gone_are_closed(
         await ask_all([first, second])
         found.pop(f"ipv4:{replicas.all[0].address}")
         assert await channels.replicas("store") == [second]
-        assert first.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+        await until(lambda: first.get_state() is grpc.ChannelConnectivity.SHUTDOWN)
         found.clear()
         found["dns:///store:1"] = ""  # the name server is away: who is known stays known
         assert await channels.replicas("store") == [second]
         await ask_all([second])
     finally:
         await channels.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_call_to_a_replica_that_is_gone_delays_nobody_and_may_end(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Others are told at once who is left. Who waits for it gets its answer, or those of the others."""
+    found = {f"ipv4:{replica.address}": "" for replica in replicas.all}
+
+    async def look_up(_: str) -> dict[str, str]:
+        return dict(found)
+
+    monkeypatch.setattr("mesh.rpc.client.addresses_of", look_up)
+    channels = Channels({}, {"store": "dns:///store:1"})
+    try:
+        both = await channels.replicas("store")
+        replicas.all[0].events.may_answer.clear()
+        asked = asyncio.create_task(
+            ask_each(
+                both,
+                lambda channel: events_rpc.EventServiceStub(channel).GetStoreStatus,
+                events.GetStoreStatusRequest(),
+                timeout=3,
+            )
+        )
+        await until(lambda: replicas.calls == [1, 1])
+        found.pop(f"ipv4:{replicas.all[0].address}")
+        assert await channels.replicas("store") == both[1:]
+        assert both[0].get_state() is not grpc.ChannelConnectivity.SHUTDOWN
+        await asyncio.sleep(0.1)  # a channel that is closed too early ends the call by now
+        if late:
+            replicas.all[0].events.may_answer.set()
+        assert len(await asked) == 1 + late
+    finally:
+        await channels.close()
+
+
+async def test_a_channel_that_is_closed_does_not_cancel_those_who_call(replicas: Replicas) -> None:
+    channels = Channels({}, {"store": replicas.all[0].address})
+    client = events_rpc.EventServiceStub(channels.to("store"))
+    replicas.all[0].events.may_answer.clear()
+    responses = stream(client.WatchEvents, events.WatchEventsRequest())
+    await anext(responses)
+    calling = [
+        asyncio.create_task(call(client.GetStoreStatus, events.GetStoreStatusRequest(), timeout=90)),
+        asyncio.create_task(anext(responses)),  # type: ignore[arg-type]
+    ]
+    await until(lambda: replicas.calls[0])
+    await channels.to("store").close(grace=0.01)
+    for each in calling:
+        with pytest.raises(Unavailable) as ended:
+            await each
+        assert ended.value.reason == "CANCELLED"
+    await channels.close()
 
 
 async def test_a_name_server_that_is_silent_is_waited_for_by_one(
