@@ -1,6 +1,7 @@
 """Leases that this process holds in the store (lares.store.internal.v1.LeaseService)."""
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Collection
@@ -33,6 +34,8 @@ class Lease:
 
     def __init__(self, token: int, seconds: float, asked: float) -> None:
         self.token, self.seconds = token, seconds
+        # When the store was last asked for it, with or without success.
+        self.asked = asked
         # Whether another may have it: then it is over for ever.
         self.lost = False
         self._changed = asyncio.Event()
@@ -42,6 +45,11 @@ class Lease:
     def held(self) -> bool:
         """Certainly not held by another. False for as long as the store does not answer, too."""
         return not self.lost and time.monotonic() < self._until
+
+    @property
+    def extend_at(self) -> float:
+        """When it is to be extended, in monotonic seconds."""
+        return self.asked + self.seconds / EXTENSIONS
 
     async def until_held(self) -> None:
         """Waits while it is not known whether another has it, and for ever once it is lost: whoever works
@@ -102,17 +110,19 @@ class Leases:
 
     async def run(self) -> None:
         while True:
-            shortest = min((lease.seconds for lease in self._held.values()), default=None)
             self._more.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(shortest and shortest / EXTENSIONS):
-                    await self._more.wait()
-                    continue
-            if self._held:
+            due = min((lease.extend_at for lease in self._held.values()), default=math.inf)
+            if due <= time.monotonic():
                 await self._extend(list(self._held))
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if due == math.inf else due - time.monotonic()):
+                    await self._more.wait()
 
     async def _extend(self, tokens: Collection[int]) -> None:
         asked = time.monotonic()
+        for token in tokens:
+            self._held[token].asked = asked
         seconds = min(self._held[token].seconds for token in tokens) / EXTENSIONS
         try:
             request = pb.ExtendLeasesRequest(tokens=tokens)
