@@ -97,13 +97,16 @@ class JobWorker:
 
     async def _until_capacity(self) -> None:
         """Waits until another job may be leased, what does it is there and the pause is over."""
-        while self._free() <= 0:
-            await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-        while (away := self._is_away()) or self._pause() > 0:
-            await asyncio.sleep(POLL_SECONDS if away else min(POLL_SECONDS, self._pause()))
-            if away and not self._is_away():  # the pause was for what is back now
-                self._resume_at = 0.0
-                self._failures = 0
+        while True:
+            if (away := self._is_away()) or self._pause() > 0:
+                await asyncio.sleep(POLL_SECONDS if away else min(POLL_SECONDS, self._pause()))
+                if away and not self._is_away():  # the pause was for what is back now
+                    self._resume_at = 0.0
+                    self._failures = 0
+            elif self._free() <= 0:
+                await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+            else:
+                return
 
     def _pause(self) -> float:
         """Seconds until jobs may be leased again."""

@@ -266,6 +266,27 @@ async def test_nothing_is_leased_while_the_reasoner_is_away(
     assert bench.store.released == []
 
 
+async def test_a_reasoner_that_comes_back_with_fewer_slots_gets_no_more_events(
+    bench: ReasonWorkerBench,
+) -> None:
+    """As a model server that restarts with fewer: as many as it takes now are with it already."""
+    bench.reasoner.open.clear()
+    bench.reasoner.slots = 2
+    async with bench.running():
+        await until(lambda: bench.store.asked)
+        bench.reasoner.state = ReasonerReadiness.UNREACHABLE
+        bench.store.due("one")
+        await until(lambda: bench.reasoner.assessing)
+        reports = bench.reasoner.reports
+        await until(lambda: bench.reasoner.reports > reports)
+        bench.reasoner.slots, bench.reasoner.state = 1, ReasonerReadiness.READY
+        await until(lambda: len(bench.store.renewed) > 5)
+        bench.reasoner.open.set()
+        bench.store.due("two")
+        await until(lambda: len(bench.log.facts) == 2)
+    assert set(bench.store.asked) == {1, 2}
+
+
 async def test_the_pause_ends_when_the_reasoner_is_back(pausing_bench: ReasonWorkerBench) -> None:
     bench = pausing_bench
     bench.reasoner.error = Unavailable("it is away", "NO_ANSWER")
