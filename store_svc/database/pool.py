@@ -25,6 +25,8 @@ CONNECTIONS = 16
 WAIT_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
 STATEMENT_SECONDS = 30.0
+# Within which a connection must answer after what it did was cancelled, or it is not used again.
+SETTLE_SECONDS = 2.0
 ATTEMPTS = 6
 _PAUSES = Backoff(0.01, 0.32)
 # Not sent with the login, because connection poolers refuse some of them there.
@@ -88,6 +90,9 @@ class Database:
                     yield connection
                 except CONNECTION_ERRORS:
                     connection.terminate()  # its state is unknown, so it must not be used again
+                    raise
+                except asyncio.CancelledError:
+                    await _settle(connection, "SELECT 1")
                     raise
                 finally:
                     self._put_back(connection)
@@ -162,11 +167,22 @@ async def _in_transaction(connection: Connection, work: Callable[[Connection], A
         await connection.execute("BEGIN")
         result = await work(connection)
     except BaseException:
-        if not connection.is_closed():
-            await connection.execute("ROLLBACK")
+        await _settle(connection, "ROLLBACK")
         raise
     await connection.execute("COMMIT")
     return result
+
+
+async def _settle(connection: Connection, statement: str) -> None:
+    """Executes a statement after one that failed or was cancelled, and whose end may not have arrived yet. If
+    the server does not answer soon, the connection is terminated: it may be silent for ever, and each of its
+    next users would give up before asyncpg does."""
+    if connection.is_closed():
+        return
+    try:
+        await connection.execute(statement, timeout=SETTLE_SECONDS)
+    except (Exception, asyncio.CancelledError):
+        connection.terminate()
 
 
 def engine_of(connector: Connector) -> AsyncEngine:

@@ -11,7 +11,13 @@ from mesh.problems import Exhausted, Invalid, Unavailable
 from store_svc.database import measures, open_database
 from store_svc.database.connector import Connector
 from store_svc.database.session_check import require_sessions
-from tests.support.database_proxies import fake_tls_server, fake_transaction_pooler, through
+from store_svc.database.statement import Connection
+from tests.support.database_proxies import (
+    SilentWay,
+    fake_tls_server,
+    fake_transaction_pooler,
+    through,
+)
 
 HOST = "127.0.0.1"
 
@@ -150,3 +156,38 @@ async def test_the_pool_tells_its_state_and_bounds_the_wait(postgres_url: str) -
             ("lares_database_connection_limit",): 2,
             ("lares_database_waiting_calls",): 0,
         }
+
+
+async def test_a_connection_that_fell_silent_is_not_used_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers give up earlier than a statement may take, so none of them waits for its end."""
+    monkeypatch.setattr("store_svc.database.pool.SETTLE_SECONDS", 0.2)
+    way = SilentWay(postgres_url)
+    async with way.listening() as port, open_database(through(postgres_url, port)) as database:
+
+        async def write(connection: Connection) -> None:
+            await connection.execute("SELECT 1")
+
+        for use in (database.check, lambda: database.transaction(write)):
+            await use()
+            assert database.state().open == 1
+            way.fall_silent()
+            async with asyncio.timeout(20):  # less than asyncpg waits for a statement that was cancelled
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await use()
+                await use()
+
+
+async def test_a_connection_is_used_again_after_a_statement_was_cancelled(postgres_url: str) -> None:
+    async with open_database(postgres_url) as database:
+        async with database.connection() as connection:
+            before = connection.get_server_pid()
+        for statement in ("SELECT 1", "SELECT pg_sleep(60)"):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5), database.connection() as connection:
+                    await connection.execute(statement)
+                    await asyncio.Event().wait()
+            async with asyncio.timeout(20), database.connection() as connection:
+                assert connection.get_server_pid() == before

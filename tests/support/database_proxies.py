@@ -82,6 +82,44 @@ async def fake_tls_server(url: str, context: ssl.SSLContext | None) -> AsyncIter
         yield port
 
 
+class SilentWay:
+    """Connections to PostgreSQL of which those that are open can be made silent, as by a machine that is gone
+    without a word. New ones reach the server."""
+
+    def __init__(self, url: str) -> None:
+        self._socket = server_socket(url)
+        self._speaking = asyncio.Event()
+        self._speaking.set()
+
+    def fall_silent(self) -> None:
+        self._speaking.clear()
+        self._speaking = asyncio.Event()
+        self._speaking.set()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[int]:
+        async with _listening(self._serve) as port:
+            yield port
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_server = await asyncio.open_unix_connection(self._socket)
+        pipes = [self._pipe(reader, to_server[1]), self._pipe(to_server[0], writer)]
+        tasks = [asyncio.create_task(pipe) for pipe in pipes]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            to_server[1].close()
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        speaking = self._speaking
+        while data := await reader.read(2**16):
+            await speaking.wait()
+            writer.write(data)
+            await writer.drain()
+
+
 class _Backend:
     """A session of PostgreSQL after its login."""
 
