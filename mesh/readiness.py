@@ -57,9 +57,10 @@ class Readiness:
         return sorted(self._parts)
 
     async def missing(self) -> dict[str, str]:
-        """What keeps the process from being ready, with the reasons. Changes are logged."""
+        """What keeps the process from being ready, with the reasons. Changes are logged. Of one that stops
+        the parts are not looked at any more; what was known last stays."""
         if self.stopping:
-            return {STOP: "the process is stopping"}
+            return self._known | {STOP: "the process is stopping"}
         async with self._checking:
             if time.monotonic() >= self._fresh_until:
                 missing = await self._check() if self._check else {}

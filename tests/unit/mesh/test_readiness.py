@@ -88,5 +88,8 @@ async def test_what_metrics_tell_of_the_process_and_its_parts(readiness: Readine
     parts.missing.clear()
     readiness.started = True
     assert await told() == {("lares_started",): 1, ("lares_stopping",): 0, kafka: 1, postgres: 1}
+    parts.missing = {"kafka": "no broker answers"}
+    await readiness.missing()
     readiness.stopping = True
-    assert (await told())[("lares_stopping",)] == 1
+    assert await told() == {("lares_started",): 1, ("lares_stopping",): 1, kafka: 0, postgres: 1}
+    assert (await readiness.report())["checks"] == {"kafka": False, "postgres": True}
