@@ -167,7 +167,8 @@ class Load:
         at = self._at[camera] = self._at.get(camera, START) + chance.choice(STEPS)
         suffix = "mp4" if kind == "clip" else "jpg"
         sample = chance.choice(self._clips if kind == "clip" else self._samples)
-        is_empty = self._few_events and camera != self._early_cameras[0]
+        shows = camera == self._early_cameras[0] or kind in ("clip", "flawed", "damaged")
+        is_empty = self._few_events and not shows
         return Item(camera, f"{serial:06}.{suffix}", at, serial, sample, kind, is_empty)
 
 
