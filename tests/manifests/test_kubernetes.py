@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -222,6 +222,45 @@ def one_setting(things: list[Object], name: str) -> str:
     return value
 
 
+# Volumes
+
+
+def quantity(text: str) -> int:
+    """Bytes of a quantity of Kubernetes, in the units that are used here."""
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", text).groups()  # type: ignore[union-attr]
+    return int(number) * {"Mi": 2**20, "Gi": 2**30}[unit]
+
+
+def test_kafkas_folder_is_below_its_volume(things: list[Object]) -> None:
+    """At the root of a volume with ext4 lies `lost+found`, with which Kafka does not start."""
+    for broker in (each for each in workloads(things) if "KAFKA_LOG_DIRS" in each.environment):
+        folder = PurePosixPath(broker.environment["KAFKA_LOG_DIRS"])
+        assert str(folder) not in {mount["mountPath"] for mount in broker.container["volumeMounts"]}
+        assert any(str(above) == "/var/lib/kafka/data" for above in folder.parents)
+
+
+def test_the_cache_has_room_for_media_on_their_way(things: list[Object]) -> None:
+    """A pod that exceeds the size of a volume in its memory or on the node's disk is evicted."""
+    config = Config()
+    for pod in of_lares(things):
+        (cache,) = (each for each in pod.spec["volumes"] if each["name"] == "cache")
+        room = quantity(cache["emptyDir"]["sizeLimit"]) - config.blobs_cache_bytes
+        assert room >= 2 * config.clip_max_bytes, pod.name
+
+
+def test_folders_of_other_nodes_are_polled(things: list[Object]) -> None:
+    """A file system that several nodes mount announces no changes."""
+    claim = one(things, "PersistentVolumeClaim", "lares-cameras")
+    shared = "ReadWriteMany" in claim["spec"]["accessModes"]
+    watcher = services(things)["ingest-watcher"]
+    assert (watcher.environment.get("LARES_INGEST_POLLING") == "true") == shared
+
+
+def test_no_volume_is_walked_at_each_start(things: list[Object]) -> None:
+    for pod in workloads(things):
+        assert pod.spec["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch", pod.name
+
+
 # Network policies
 
 
@@ -297,6 +336,38 @@ def test_the_models_are_reached_by_their_users_alone() -> None:
     assert {name for name in found if allowed(things, found[name], llama, 8080)} == {"reason"}
 
 
+def test_names_are_asked_of_the_cache_of_a_node_too() -> None:
+    for overlay in OVERLAYS:
+        (rule,) = one(rendered(f"overlays/{overlay}"), "NetworkPolicy", "dns")["spec"]["egress"]
+        assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in rule["to"]
+
+
+def test_prometheus_reaches_what_it_scrapes() -> None:
+    """Each port that a PodMonitor names is one of pods, and open to the namespace `monitoring`."""
+    things = rendered("overlays/production")
+    scraped = set()
+    for monitor in (each for each in things if each["kind"] == "PodMonitor"):
+        pods = [each for each in workloads(things) if selects(monitor["spec"]["selector"], each.labels)]
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+            ports = {each.name: each.ports[endpoint["port"]] for each in pods if endpoint["port"] in each.ports}
+            assert ports, f"{monitor['metadata']['name']} finds no port {endpoint['port']}"
+            scraped |= ports.keys()
+            for each in pods:
+                if each.name in ports:
+                    assert monitored(things, each, ports[each.name]), each.name
+    assert scraped == {each.name for each in workloads(things)} - {"lares-migrate", "lares-topics"}
+
+
+def monitored(things: list[Object], pod: Workload, port: int) -> bool:
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    for policy in (each["spec"] for each in things if each["kind"] == "NetworkPolicy"):
+        for rule in policy.get("ingress") or []:
+            if selects(policy["podSelector"], pod.labels) and port in [each["port"] for each in rule["ports"]]:
+                if "from" not in rule or monitoring in rule["from"]:
+                    return True
+    return False
+
+
 # Security
 
 
@@ -325,6 +396,34 @@ def test_every_pod_is_restricted(things: list[Object]) -> None:
         assert pod.spec["securityContext"]["runAsUser"] == 10001
 
 
+RESTRICTED_POD = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+RESTRICTED_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def test_the_pods_of_strimzi_are_restricted() -> None:
+    """By default they are not, and the namespace would refuse them. CloudNativePG's are by themselves."""
+    things = rendered("overlays/production")
+    assert one(things, "Namespace", "lares")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == (
+        "restricted"
+    )
+    brokers = one(things, "KafkaNodePool", "brokers")["spec"]["template"]
+    # Strimzi's default for volumes, which goes with its other defaults.
+    assert brokers["pod"]["securityContext"] == RESTRICTED_POD | {"fsGroup": 0}
+    assert brokers["kafkaContainer"]["securityContext"] == RESTRICTED_CONTAINER
+    operator = one(things, "Kafka", "lares-kafka")["spec"]["entityOperator"]["template"]
+    assert operator["pod"]["securityContext"] == RESTRICTED_POD
+    assert operator["userOperatorContainer"]["securityContext"] == RESTRICTED_CONTAINER
+
+
+def test_the_ca_keeps_its_key_and_the_certificates_do_not() -> None:
+    """With a new key of the CA, services that have renewed and those that have not would refuse each other."""
+    certificates = [each for each in rendered("overlays/production") if each["kind"] == "Certificate"]
+    for each in certificates:
+        policy = each["spec"]["privateKey"]["rotationPolicy"]
+        assert policy == ("Never" if each["spec"].get("isCA") else "Always"), each["metadata"]["name"]
+    assert len(certificates) == 1 + len(TARGETS)
+
+
 def test_no_secret_is_written_down(things: list[Object]) -> None:
     assert not [each for each in things if each["kind"] == "Secret"]
     for pod in workloads(things):
@@ -348,7 +447,14 @@ def test_detect_scales_on_its_consumer_group() -> None:
     assert trigger["metadata"]["topic"] == INGESTED.name
     assert trigger["metadata"]["consumerGroup"] == f"{DETECT}:{INGESTED.name}"
     assert scaled["maxReplicaCount"] == (INGESTED.partitions or Config().topic_partitions)
-    user = one(things, "KafkaUser", trigger["metadata"]["username"])
+    # KEDA takes name, password and CA from the authentication alone.
+    assert not {"username", "password", "ca"} & trigger["metadata"].keys()
+    login = one(things, "TriggerAuthentication", trigger["authenticationRef"]["name"])["spec"]
+    (name,) = login["configMapTargetRef"]
+    secrets = {each["parameter"]: each["name"] for each in login["secretTargetRef"]}
+    assert name["parameter"] == "username"
+    user = one(things, "KafkaUser", one(things, "ConfigMap", name["name"])["data"][name["key"]])
+    assert secrets == {"password": user["metadata"]["name"], "ca": "lares-kafka-cluster-ca-cert"}
     assert {acl["resource"]["name"] for acl in user["spec"]["authorization"]["acls"]} == {
         trigger["metadata"]["topic"],
         trigger["metadata"]["consumerGroup"],
