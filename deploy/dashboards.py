@@ -118,7 +118,10 @@ PIPELINE = Dashboard(
             ),
             Panel(
                 "Records taken",
-                {"{{topic}}": 'sum by (topic) (rate(lares_consumer_batch_records_sum{job="lares"}[5m]))'},
+                {
+                    "{{service}}: {{topic}}": "sum by (service, topic)"
+                    ' (rate(lares_consumer_batch_records_sum{job="lares"}[5m]))'
+                },
                 unit="cps",
             ),
         ],
@@ -171,20 +174,27 @@ LAG = Dashboard(
         [
             Panel(
                 "Records that are not finished",
-                {"{{topic}}": 'sum by (topic) (lares_consumer_lag_records{job="lares"})'},
+                {
+                    "{{service}}: {{topic}}": "sum by (service, topic)"
+                    ' (lares_consumer_lag_records{job="lares"})'
+                },
+                description="Each service that reads a topic has its own.",
                 stacked=True,
             ),
             Panel(
                 "Of them fetched by a process",
-                {"{{topic}}": 'sum by (topic) (lares_consumer_unfinished_records{job="lares"})'},
+                {
+                    "{{service}}: {{topic}}": "sum by (service, topic)"
+                    ' (lares_consumer_unfinished_records{job="lares"})'
+                },
             ),
         ],
         [
             Panel(
                 "Partitions with the largest lag",
                 {
-                    "{{topic}} {{partition}}": "topk(10, max by (topic, partition)"
-                    " (lares_consumer_lag_records) > 0)"
+                    "{{service}}: {{topic}} {{partition}}": "topk(10, max by (service, topic, partition)"
+                    ' (lares_consumer_lag_records{job="lares"}) > 0)'
                 },
                 kind="bargauge",
                 description="One camera is in one partition: a single long bar is a single busy camera.",
@@ -274,8 +284,27 @@ ASSESSMENTS = Dashboard(
                 description="In a second. `cached` are those of the prompt that the server had already.",
             ),
         ],
+        [
+            Panel(
+                "llama.cpp: requests",
+                {
+                    "in work": "sum(llamacpp:requests_processing)",
+                    "waiting for a slot": "sum(llamacpp:requests_deferred)",
+                },
+                description="Nothing with the rules, or with another server.",
+            ),
+            Panel(
+                "llama.cpp: tokens",
+                {
+                    "of prompts": "sum(rate(llamacpp:prompt_tokens_total[5m]))",
+                    "of answers": "sum(rate(llamacpp:tokens_predicted_total[5m]))",
+                },
+                description="In a second.",
+            ),
+        ],
     ],
 )
+WHOSE_GPUS = "Of the machine of detect_svc, if it has any, and of Triton's servers, which tell only theirs."
 GPU = Dashboard(
     "gpu",
     "GPUs and detectors",
@@ -283,28 +312,44 @@ GPU = Dashboard(
         [
             Panel(
                 "How busy",
-                {"{{index}} {{name}}": "max by (index, name) (lares_gpu_utilization_ratio)"},
+                {
+                    "{{index}} {{name}}": "max by (index, name) (lares_gpu_utilization_ratio)",
+                    "Triton's {{gpu_uuid}}": "max by (gpu_uuid) (nv_gpu_utilization)",
+                },
                 unit="percentunit",
+                description=WHOSE_GPUS,
             ),
             Panel(
                 "Memory",
                 {
                     "{{index}} used": "max by (index) (lares_gpu_memory_used_bytes)",
                     "{{index}} built in": "max by (index) (lares_gpu_memory_total_bytes)",
+                    "Triton's {{gpu_uuid}} used": "max by (gpu_uuid) (nv_gpu_memory_used_bytes)",
+                    "Triton's {{gpu_uuid}} built in": "max by (gpu_uuid) (nv_gpu_memory_total_bytes)",
                 },
                 unit="bytes",
+                description=WHOSE_GPUS,
             ),
         ],
         [
             Panel(
                 "Temperature",
-                {"{{index}} {{name}}": "max by (index, name) (lares_gpu_temperature_celsius)"},
+                {
+                    "{{index}} {{name}}": "max by (index, name) (lares_gpu_temperature_celsius)",
+                    "{{gpu}} {{modelName}}": "max by (gpu, modelName)"
+                    ' (DCGM_FI_DEV_GPU_TEMP{exported_namespace="lares"})',
+                },
                 unit="celsius",
+                description="Of the machine of detect_svc, or in Kubernetes by NVIDIA's GPU operator.",
             ),
             Panel(
                 "Power",
-                {"{{index}} {{name}}": "max by (index, name) (lares_gpu_power_watts)"},
+                {
+                    "{{index}} {{name}}": "max by (index, name) (lares_gpu_power_watts)",
+                    "Triton's {{gpu_uuid}}": "max by (gpu_uuid) (nv_gpu_power_usage)",
+                },
                 unit="watt",
+                description=WHOSE_GPUS,
             ),
             Panel(
                 "Servers that detect_svc uses",

@@ -18,7 +18,6 @@ write() {  # NAME TEXT: makes a file, if there is none
 for name in bus_password database_password grafana_password; do write "$name" "$(random)"; done
 # Without a key until `lares keys create` has made one (docs/deploy.md). Prometheus reads it at every scrape.
 write monitoring_key none
-chmod u+w secrets/monitoring_key
 
 bus=$(cat secrets/bus_password)
 login="org.apache.kafka.common.security.plain.PlainLoginModule required username=\"lares\" password=\"$bus\""
@@ -50,3 +49,6 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 PROPERTIES
 )"
+
+# The first is replaced in place; Kafka's image copies the second with its mode, and then adds to the copy.
+chmod u+w secrets/monitoring_key secrets/kafka_properties

@@ -349,7 +349,9 @@ def test_prometheus_reaches_what_it_scrapes() -> None:
     for monitor in (each for each in things if each["kind"] == "PodMonitor"):
         pods = [each for each in workloads(things) if selects(monitor["spec"]["selector"], each.labels)]
         for endpoint in monitor["spec"]["podMetricsEndpoints"]:
-            ports = {each.name: each.ports[endpoint["port"]] for each in pods if endpoint["port"] in each.ports}
+            ports = {
+                each.name: each.ports[endpoint["port"]] for each in pods if endpoint["port"] in each.ports
+            }
             assert ports, f"{monitor['metadata']['name']} finds no port {endpoint['port']}"
             scraped |= ports.keys()
             for each in pods:
@@ -359,13 +361,19 @@ def test_prometheus_reaches_what_it_scrapes() -> None:
 
 
 def monitored(things: list[Object], pod: Workload, port: int) -> bool:
+    """Whether the policies let the namespace `monitoring` connect to this port."""
     monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-    for policy in (each["spec"] for each in things if each["kind"] == "NetworkPolicy"):
-        for rule in policy.get("ingress") or []:
-            if selects(policy["podSelector"], pod.labels) and port in [each["port"] for each in rule["ports"]]:
-                if "from" not in rule or monitoring in rule["from"]:
-                    return True
-    return False
+    policies = [each["spec"] for each in things if each["kind"] == "NetworkPolicy"]
+    rules = [
+        rule
+        for policy in policies
+        if selects(policy["podSelector"], pod.labels)
+        for rule in policy.get("ingress") or []
+    ]
+    return any(
+        port in [each["port"] for each in rule["ports"]] and monitoring in rule.get("from", [monitoring])
+        for rule in rules
+    )
 
 
 # Security
@@ -416,7 +424,7 @@ def test_the_pods_of_strimzi_are_restricted() -> None:
 
 
 def test_the_ca_keeps_its_key_and_the_certificates_do_not() -> None:
-    """With a new key of the CA, services that have renewed and those that have not would refuse each other."""
+    """With a new key of the CA, services that have renewed and those that have not refuse each other."""
     certificates = [each for each in rendered("overlays/production") if each["kind"] == "Certificate"]
     for each in certificates:
         policy = each["spec"]["privateKey"]["rotationPolicy"]

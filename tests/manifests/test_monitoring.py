@@ -19,15 +19,25 @@ from tests.support.kustomize import rendered
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 RULES: list[dict[str, Any]] = yaml.safe_load((PROMETHEUS / "alerts.yaml").read_text())["groups"][0]["rules"]
-NAME = re.compile(r"\b(?:up|[a-z]\w*_\w+)\b(?!\s*\()")
+NAME = re.compile(r"\b(?:up|[A-Za-z][\w:]*_\w+)\b(?!\s*\()")
 DOCUMENTED = re.compile(r"^\| `(\w+)(?:\{([\w,]+)\})?` \|", re.MULTILINE)
-# What others measure: Prometheus itself, its node exporter, the kubelet, Triton, and Python's client library.
+# What others measure: Prometheus, its node exporter, the kubelet, Triton, llama.cpp, NVIDIA's GPU operator
+# and Python's client library.
 OTHERS = {
     "up": {"job", "service", "instance"},
     "node_filesystem_avail_bytes": {"fstype", "mountpoint"},
     "node_filesystem_size_bytes": {"fstype", "mountpoint"},
     "kubelet_volume_stats_available_bytes": {"namespace", "persistentvolumeclaim"},
     "kubelet_volume_stats_capacity_bytes": {"namespace", "persistentvolumeclaim"},
+    "DCGM_FI_DEV_GPU_TEMP": {"gpu", "modelName", "exported_namespace"},
+    "llamacpp:prompt_tokens_total": set(),
+    "llamacpp:requests_deferred": set(),
+    "llamacpp:requests_processing": set(),
+    "llamacpp:tokens_predicted_total": set(),
+    "nv_gpu_memory_total_bytes": {"gpu_uuid"},
+    "nv_gpu_memory_used_bytes": {"gpu_uuid"},
+    "nv_gpu_power_usage": {"gpu_uuid"},
+    "nv_gpu_utilization": {"gpu_uuid"},
     "nv_inference_count": {"model"},
     "nv_inference_exec_count": {"model"},
     "nv_inference_queue_duration_us": {"model"},
@@ -173,6 +183,8 @@ def test_prometheus_scrapes_what_compose_runs() -> None:
         for found in job.get("static_configs", []):
             hosts |= {target.partition(":")[0] for target in found["targets"]}
     assert hosts <= services.keys() | aliases
+    for llama in ("llama-cpu", "llama-gpu"):
+        assert "--metrics" in services[llama]["command"]
     assert {name for name, service in services.items() if service.get("command", [None])[0] == "up"} <= hosts
     key = config["scrape_configs"][1]["authorization"]["credentials_file"]
     assert key.removeprefix("/run/secrets/") in services["prometheus"]["secrets"]
