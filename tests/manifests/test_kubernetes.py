@@ -345,7 +345,7 @@ def test_names_are_asked_of_the_cache_of_a_node_too() -> None:
 def test_prometheus_reaches_what_it_scrapes() -> None:
     """Each port that a PodMonitor names is one of pods, and open to the namespace `monitoring`."""
     things = rendered("overlays/production")
-    scraped = set()
+    scraped: set[str] = set()
     for monitor in (each for each in things if each["kind"] == "PodMonitor"):
         pods = [each for each in workloads(things) if selects(monitor["spec"]["selector"], each.labels)]
         for endpoint in monitor["spec"]["podMetricsEndpoints"]:
