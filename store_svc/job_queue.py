@@ -3,6 +3,10 @@
 A transaction that changes jobs together with their subjects has locked the cameras before, and locks the jobs
 next, by kind and subject, before the feed's counter. Renewing and releasing lock in the same order. Leasing,
 hastening and the repair of deadlines skip rows that are locked, so they never wait.
+
+Times are of the clocks of the stores, which differ a little, and a time is a moment old when it is compared.
+So a deadline counts as one from before the clock was set back only if it is wrong by more than a lease's
+length.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -68,7 +72,7 @@ def _write() -> Statement:
 
 
 def _lease() -> Statement:
-    # A pause that ends later than the longest pause from now was computed before the clock was set back, and
+    # A pause that ends later than the longest pause could was computed before the clock was set back, and
     # counts as over.
     longest = parameter("longest_pause", Interval)
     pausing = and_(jobs.c.due_at > _now, jobs.c.due_at <= _now + longest)
@@ -152,15 +156,15 @@ def _hasten() -> Statement:
 
 
 def _repair() -> Statement:
-    # A deadline further ahead than its own length was computed before the clock was set back.
     failures = func.least(func.greatest(jobs.c.attempts, 1), 30)
     seconds = func.least(
         parameter("longest_seconds", Double),
         parameter("first_seconds", Double) * func.power(2, failures - 1),
     )
     second = literal_column("interval '1 second'", Interval)
-    latest_due = _now + second.op("*", return_type=Interval())(seconds)
-    latest_end = _now + parameter("length", Interval)
+    length = parameter("length", Interval)
+    latest_due = _now + length + second.op("*", return_type=Interval())(seconds)
+    latest_end = _now + length + length
     wrong = (
         select(jobs.c.id)
         .where(or_(jobs.c.due_at > latest_due, jobs.c.leased_until > latest_end))
@@ -232,7 +236,7 @@ async def lease_jobs(
         limit=max_jobs,
         now=now,
         length=length,
-        longest_pause=timedelta(seconds=RETRY_MAX_SECONDS),
+        longest_pause=timedelta(seconds=RETRY_MAX_SECONDS) + length,
         read_until=read_until,
     )
     return sorted(map(_job, rows), key=lambda job: (job.priority, job.rank_time), reverse=True)
@@ -275,8 +279,8 @@ async def has_jobs(connection: Connection) -> bool:
 
 
 async def repair_deadlines(connection: Connection, now: datetime, length: timedelta) -> None:
-    """Makes jobs due whose pause ends later than a pause from now could, and ends leases that end later than
-    `length` from now. Both were made before the clock was set back."""
+    """Makes jobs due whose pause ends later than it could, and ends leases that do. Both were made before the
+    clock was set back. `length` is that of a lease."""
     await _REPAIR.execute(
         connection,
         now=now,

@@ -46,8 +46,7 @@ _CLOSABLE = Statement(
     .order_by(events.c.last_recorded_at)
     .limit(parameter("limit", Integer))
 )
-# Times in the future were written before the clock was set back.
-_in_future = events.c.last_recorded_at > _now
+_in_future = events.c.last_recorded_at > parameter("latest", events.c.last_recorded_at)
 _IN_FUTURE = Statement(select(events.c.id).where(_open, _in_future))
 _RESET_TO_NOW = Statement(
     update(events).values(last_recorded_at=_now).where(one_of(events.c.id, "ids"), _open, _in_future)
@@ -75,16 +74,18 @@ class Sweep:
             return bool(await _ANY_OPEN.fetch_value(connection)) or await has_jobs(connection)
 
     async def fix_deadlines(self) -> None:
-        """Resets deadlines that are further ahead than they can be.
+        """Resets deadlines that are further ahead than they can be, by more than a lease's length.
 
-        They were written before the clock was set back.
+        They were written before the clock was set back. Those that are less wrong may be of another store,
+        whose clock is a little ahead.
         """
 
         async def work(connection: Connection) -> None:
             now = self._clock()
-            if in_future := [row["id"] for row in await _IN_FUTURE.fetch(connection, now=now)]:
+            latest = now + self._lease
+            if in_future := [row["id"] for row in await _IN_FUTURE.fetch(connection, latest=latest)]:
                 await lock_cameras(connection, in_future)
-                await _RESET_TO_NOW.execute(connection, now=now, ids=in_future)
+                await _RESET_TO_NOW.execute(connection, now=now, latest=latest, ids=in_future)
             await repair_deadlines(connection, now, self._lease)
 
         await self._database.transaction(work)

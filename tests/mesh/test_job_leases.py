@@ -102,6 +102,12 @@ class JobQueueUnderTest:
         async with self.database.connection() as connection:
             return await connection.fetchrow("SELECT * FROM jobs WHERE subject_id = $1", event_id)
 
+    async def swept_by_store(self, ahead: float) -> None:
+        """Another store, whose clock is `ahead` of this one's by so many seconds, does the first part of its
+        sweep."""
+        clock = self.now + timedelta(seconds=ahead)
+        await Sweep(self.database, 30.0, SECONDS, lambda: clock).fix_deadlines()
+
     async def facts_reached(self) -> None:
         """Does what the store's sweep does once a second."""
         if expired := await self.sweep.last_expiry(ASSESS):
@@ -214,9 +220,35 @@ async def test_a_lease_from_before_the_clock_was_set_back_has_expired(queue: Job
 
 
 async def test_a_retry_from_before_the_clock_was_set_back_is_due(queue: JobQueueUnderTest) -> None:
-    await queue.put(due_at=at(300))
-    wrong = await queue.put(due_at=at(301))
+    await queue.put(due_at=at(300 + SECONDS))
+    wrong = await queue.put(due_at=at(301 + SECONDS))
     assert await queue.lease_subjects() == [wrong]
+
+
+@pytest.mark.parametrize("behind", [0.001, 1.0, SECONDS])
+async def test_a_lease_is_kept_by_a_store_whose_clock_is_behind(
+    queue: JobQueueUnderTest, behind: float
+) -> None:
+    """Two stores never have quite the same time, and each of them sweeps once a second."""
+    event_id = await queue.put()
+    (lease,) = await queue.lease()
+    await queue.swept_by_store(-behind)
+    assert (await queue.row(event_id))["leased_until"] == queue.now + timedelta(seconds=SECONDS)
+    await queue.facts_reached()
+    assert await queue.lease() == []
+    assert (await queue.leases.renew([lease.lease_id]))[0] == [lease.lease_id]
+
+
+@pytest.mark.parametrize("behind", [0.001, 1.0, SECONDS])
+@pytest.mark.parametrize(("attempts", "pause"), [(1, 1.0), (30, 300.0)])
+async def test_a_pause_is_kept_by_a_store_whose_clock_is_behind(
+    queue: JobQueueUnderTest, behind: float, attempts: int, pause: float
+) -> None:
+    event_id = await queue.put(due_at=at(pause), attempts=attempts, failed=True)
+    await queue.swept_by_store(-behind)
+    assert (await queue.row(event_id))["due_at"] == at(pause)
+    queue.now -= timedelta(seconds=behind)
+    assert await queue.lease() == []
 
 
 async def test_a_renewed_lease_is_kept(queue: JobQueueUnderTest) -> None:

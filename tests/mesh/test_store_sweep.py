@@ -205,6 +205,11 @@ class TestClockSetBack:
         await store.sweep(after=1)
         assert (await store.event(EVENT))["closed"]
 
+    async def test_a_clock_that_is_a_little_behind_another_changes_nothing(self, store: Recorded) -> None:
+        await store.detect(detected(1, 0))
+        await store.sweep(after=-LEASE_SECONDS)
+        assert (await store.event(EVENT))["last_recorded_at"] == NOON
+
     async def test_a_due_job_stays_due(self, store: Recorded) -> None:
         await store.detect(detected(1, 0, urgent=True))
         await store.sweep(after=-86400)
@@ -219,6 +224,8 @@ class TestClockSetBack:
             )
         await store.sweep()
         assert await store.due_at(EVENT) == NOON + timedelta(seconds=4)  # the clock is right
+        await store.sweep(after=-LEASE_SECONDS)
+        assert await store.due_at(EVENT) == NOON + timedelta(seconds=4)  # of another store, perhaps
         await store.sweep(after=-1)
         assert await store.due_at(EVENT) == store.now
 
