@@ -69,12 +69,12 @@ class Readiness:
                 self._known, self._fresh_until = missing, time.monotonic() + FRESH_SECONDS
         return self._known if self.started else self._known | {START: "the process is starting"}
 
-    async def report(self) -> dict[str, object]:
-        """Whether the process is ready and which parts are, without reasons, which may name addresses; and
-        the details."""
+    async def report(self, without: Collection[str] = ()) -> dict[str, object]:
+        """Whether the process is ready, if the parts in `without` do not count, and which parts are, without
+        reasons, which may name addresses; and the details."""
         missing = await self.missing()
         report: dict[str, object] = {
-            "ready": not missing,
+            "ready": not missing.keys() - set(without).intersection(self._parts),
             "checks": {part: part not in missing for part in self.parts},
         }
         for detail in self.details:

@@ -1,6 +1,7 @@
 """One service alone in its process: what it says of itself while its parts come and go."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,32 @@ async def test_a_store_is_live_without_its_database_and_not_ready(tmp_path: Path
         }
     finally:
         await replica.close()
+
+
+async def test_a_gateway_without_kafka_answers_clients_and_says_so_to_a_load_balancer(tmp_path: Path) -> None:
+    async with running_postgres() as database, AsyncExitStack() as broker:
+        kafka = await broker.enter_async_context(running_kafka())
+        cluster = Cluster(tmp_path, {"LARES_BUS_URL": kafka, "LARES_DATABASE_URL": database}, COUNTS)
+        (store,), (gateway,) = cluster.of["store"], cluster.of["gateway"]
+        try:
+            store.start()
+            gateway.start()
+            await gateway.until_ready()
+            await broker.aclose()
+
+            async def not_ready() -> bool:
+                return not await gateway.says("/ready")
+
+            await until_async(not_ready)
+            # As deploy/k8s asks.
+            assert await gateway.says("/ready?without=kafka,blobs,store")
+            answer = await gateway.answer("/ready")
+            assert answer
+            assert answer.json()["checks"].keys() == {"kafka", "blobs", "store", "certificate"}
+            assert (await gateway.graphql("{ cameras { id } }")) == {"cameras": []}
+        finally:
+            await gateway.close()
+            await store.close()
 
 
 @pytest.mark.parametrize("service", ["store", "reason", "detect", "ingest", "gateway"])

@@ -68,6 +68,29 @@ async def test_live_started_and_ready_mean_different_things(endpoint: Endpoint) 
     assert await answers() == (200, 200, 503)
 
 
+async def test_whoever_asks_can_leave_parts_out_but_not_that_it_starts_or_stops(endpoint: Endpoint) -> None:
+    """For load balancers: a part that all replicas share is no reason to turn away from all of them."""
+
+    async def check() -> dict[str, str]:
+        return dict(endpoint.missing)
+
+    endpoint.readiness.follow(check, ["kafka", "store", "certificate"])
+    assert await endpoint.status("/ready?without=kafka,store,start,stop") == 503
+    endpoint.readiness.started = True
+    endpoint.missing.update(kafka="away", store="away")
+    assert await endpoint.status("/ready?without=kafka") == 503
+    response = await endpoint.client.get("/ready?without=kafka,store")
+    assert response.status_code == 200
+    assert response.json() == {"ready": True, "checks": {"certificate": True, "kafka": False, "store": False}}
+    assert await endpoint.status("/ready?without=kafka&without=store") == 200
+    assert await endpoint.status("/ready") == 503
+    endpoint.missing["certificate"] = "expired"
+    assert await endpoint.status("/ready?without=kafka,store") == 503
+    endpoint.missing.clear()
+    endpoint.readiness.stopping = True
+    assert await endpoint.status("/ready?without=kafka,store,start,stop") == 503
+
+
 async def test_a_part_that_hangs_does_not_make_the_process_less_live(endpoint: Endpoint) -> None:
     async def check() -> dict[str, str]:
         await asyncio.Event().wait()
