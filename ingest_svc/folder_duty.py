@@ -117,24 +117,30 @@ class FolderDuty:
 
     async def run(self) -> None:
         """Runs until it is cancelled. Raises what the worker raises."""
-        while self.is_needed and not self._stopping.is_set():
-            try:
-                id = await self._checks.run(self._folder_id)
-                lease = await self._take(f"folder/{id}")
-            except OSError as error:
-                self._tell(str(FolderAway(error.strerror or str(error))))
-            except FolderAway as away:
-                self._tell(str(away))
-            except Problem as problem:
-                self._tell(f"the store does not say who watches the cameras folder: {problem.message}")
-            else:
-                self._tell("")
-                if lease is not None:
-                    await self._watch(lease, id)
-                    continue
-            await self._sleep(AWAY_SECONDS if self._problem else self._pause)
-        self._stopped.set()
+        try:
+            while self.is_needed and not self._stopping.is_set():
+                await self._take_and_watch()
+        finally:
+            self._stopped.set()
         await asyncio.Event().wait()  # until it is cancelled
+
+    async def _take_and_watch(self) -> None:
+        """Asks for the lease, and watches for as long as it is held, or waits a while."""
+        try:
+            id = await self._checks.run(self._folder_id)
+            lease = await self._take(f"folder/{id}")
+        except OSError as error:
+            self._tell(str(FolderAway(error.strerror or str(error))))
+        except FolderAway as away:
+            self._tell(str(away))
+        except Problem as problem:
+            self._tell(f"the store does not say who watches the cameras folder: {problem.message}")
+        else:
+            self._tell("")
+            if lease is not None:
+                await self._watch(lease, id)
+                return
+        await self._sleep(AWAY_SECONDS if self._problem else self._pause)
 
     async def stop(self) -> None:
         """Ends watching, so that another process begins at once: this one is about to end."""

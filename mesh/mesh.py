@@ -24,6 +24,8 @@ from mesh.tls.tls import Tls
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 3.0
+# How long what is done before the server stops may take.
+STOP_SECONDS = 10.0
 
 Check = Callable[[], Awaitable[None]]
 
@@ -112,9 +114,13 @@ class Mesh:
             await asyncio.gather(task, return_exceptions=True)
 
     async def prepare_stop(self) -> None:
-        """Call before the server stops."""
-        with as_itself():
-            await asyncio.gather(*(work() for work in self.before_stop))
+        """Call before the server stops. What does not end in time is cancelled, and the stop goes on."""
+        try:
+            with as_itself():
+                async with asyncio.timeout(STOP_SECONDS):
+                    await asyncio.gather(*(work() for work in self.before_stop))
+        except TimeoutError:
+            log.error("what is done before the server stops has not ended", seconds=STOP_SECONDS)
 
     def _fail(self, task: "asyncio.Task[None]") -> None:
         if self.failure.done():

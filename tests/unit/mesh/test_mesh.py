@@ -51,3 +51,25 @@ async def test_checks_are_the_services_own_whoever_wants_to_know(who: Caller | N
         with pytest.raises(NoCaller):
             current_caller()
     assert seen == [SIBLING]
+
+
+async def test_what_does_not_end_before_the_stop_delays_it_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mesh.mesh.STOP_SECONDS", 0.01)
+    mesh, done, cancelled = await made(), asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def end() -> None:
+        done.set()
+
+    mesh.before_stop += [hang, end]
+    async with asyncio.timeout(20):
+        await mesh.prepare_stop()
+    assert done.is_set()
+    assert cancelled.is_set()
