@@ -1,6 +1,7 @@
 """gRPC's health service. The state of this process is looked at when somebody asks for it."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,10 +30,10 @@ class _Answer:
 class HealthServicer(health_pb2_grpc.HealthServicer):
     """`needs` has, by the names of the services, the parts without which each cannot serve. The server as a
     whole, whose name is empty, needs all parts. It is not serving before `report`; services are, so that
-    siblings can wait for each other while they start."""
+    siblings can wait for each other while they start. At most `watches` may watch at the same time."""
 
-    def __init__(self, needs: Mapping[str, Collection[str]]) -> None:
-        self._needs = needs
+    def __init__(self, needs: Mapping[str, Collection[str]], watches: float = math.inf) -> None:
+        self._needs, self._room = needs, watches
         self._missing: Missing | None = None
         self._answers: dict[str, _Answer] = {}
         self._draining, self._stopping = asyncio.Event(), asyncio.Event()
@@ -55,11 +56,21 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND)
         return await self._answer(request.service)
 
-    async def Watch(self, request: HealthCheckRequest, _: object) -> AsyncIterator[HealthCheckResponse]:
+    async def Watch(self, request: HealthCheckRequest, context: Any) -> AsyncIterator[HealthCheckResponse]:
+        if self._room <= 0:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch")
+        self._room -= 1
+        try:
+            async for answer in self._changes(request.service):
+                yield answer
+        finally:
+            self._room += 1
+
+    async def _changes(self, service: str) -> AsyncIterator[HealthCheckResponse]:
         told: HealthCheckResponse | None = None
         while True:
             drained, last = self._draining.is_set(), self._stopping.is_set()
-            answer = await self._answer(request.service)
+            answer = await self._answer(service)
             if answer != told:
                 yield answer
             if last:

@@ -28,6 +28,8 @@ Servicer = TypeVar("Servicer")
 CLIENT_BYTES = 32 * 2**20 + 64 * 2**10
 # Includes streams: each program that watches events holds one.
 CLIENT_CALLS = 256
+# Of those, how many may watch health, which needs no key.
+CLIENT_WATCHES = 64
 # Then a connection ends when its calls have, and its client looks its target up again: that is how clients
 # find replicas that were added. Streams are not cut off.
 CONNECTION_SECONDS = 60
@@ -67,9 +69,12 @@ class GrpcServer:
         }
         self._local = InProcessServer([local], max_message_bytes=MESSAGE_BYTES)
         self._needs: dict[str, frozenset[str]] = {}
-        self._health = HealthServicer(self._needs)
-        for door in (Door.SIBLINGS, Door.CLIENTS):
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._doors[door])
+        self._health = {
+            Door.SIBLINGS: HealthServicer(self._needs),
+            Door.CLIENTS: HealthServicer(self._needs, CLIENT_WATCHES),
+        }
+        for door, health in self._health.items():
+            health_pb2_grpc.add_HealthServicer_to_server(health, self._doors[door])
 
     def add(
         self,
@@ -151,7 +156,8 @@ class GrpcServer:
     def report_health(self, missing: Missing) -> None:
         """Has health report as NOT_SERVING the services that need a part that `missing` finds missing, and
         the server as a whole if any part is missing. `missing` is called when somebody asks."""
-        self._health.report(missing)
+        for health in self._health.values():
+            health.report(missing)
 
     def at_stop(self, end: Callable[[], None]) -> None:
         """Calls `end` when the server stops: it ends what calls wait for."""
@@ -160,12 +166,14 @@ class GrpcServer:
     def drain(self) -> None:
         """Has health report everything as NOT_SERVING, so that clients turn to other replicas. Calls are
         served as before."""
-        self._health.drain()
+        for health in self._health.values():
+            health.drain()
 
     async def stop(self, grace: float) -> None:
         """Refuses new calls and ends streams of responses with UNAVAILABLE STOPPING, on which clients call
         again. Gives running calls `grace` seconds, then cancels them."""
-        self._health.stop()
+        for health in self._health.values():
+            health.stop()
         for end in self._at_stop:
             end()
         await asyncio.gather(*(door.stop(grace) for door in (self._local, *self._doors.values())))

@@ -61,6 +61,12 @@ def few_calls(monkeypatch: pytest.MonkeyPatch) -> int:
     return 3
 
 
+@pytest.fixture
+def few_watching(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("mesh.rpc.server.CLIENT_WATCHES", 2)
+    return 2
+
+
 async def test_calls_of_clients_are_limited_and_those_of_siblings_are_not(
     few_calls: int, harness: Harness
 ) -> None:
@@ -93,6 +99,35 @@ async def test_calls_of_clients_are_limited_and_those_of_siblings_are_not(
     await until_async(there_is_room)
     for streaming in (*watching, *siblings):
         streaming.cancel()
+
+
+async def test_who_has_no_key_cannot_take_all_calls_by_watching_health(
+    few_watching: int, harness: Harness
+) -> None:
+    clients: Any = health_pb2_grpc.HealthStub(harness.public)
+    siblings: Any = health_pb2_grpc.HealthStub(harness.private)
+    watching = [clients.Watch(HealthCheckRequest()) for _ in range(few_watching)]
+    for each in watching:
+        await each.read()
+    with pytest.raises(grpc.aio.AioRpcError) as full:
+        await clients.Watch(HealthCheckRequest()).read()
+    assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await clients.Check(HealthCheckRequest(service="lares.store.v1.EventService"))
+    for _ in range(2 * few_watching):
+        watching.append(siblings.Watch(HealthCheckRequest()))
+        await watching[-1].read()
+    watching[0].cancel()
+
+    async def there_is_room() -> bool:
+        watching.append(clients.Watch(HealthCheckRequest()))
+        try:
+            return bool(await watching[-1].read())
+        except grpc.aio.AioRpcError:
+            return False
+
+    await until_async(there_is_room)
+    for each in watching:
+        each.cancel()
 
 
 async def test_siblings_need_what_all_servicers_of_a_service_need() -> None:
