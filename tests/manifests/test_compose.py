@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import yaml
@@ -118,6 +119,30 @@ def test_the_models_of_a_profile_run_in_it(file: Path) -> None:
         if url := variables.get(setting):
             host = url.partition("://")[2].partition(":")[0]
             assert host in running.keys() | aliases, f"{setting} names {host}"
+
+
+def test_tensorrt_llm_is_started_as_models_md_has_it() -> None:
+    """It gives answers in a form only if it is told how, and does not tell its context and its slots."""
+    variables = env_file(COMPOSE / "tensorrt-llm.env")
+    server = services(**variables)["tensorrt-llm"]
+    options = dict(zip(server["command"][:-1], server["command"][1:], strict=True))
+    (mounted,) = (
+        volume.partition(":")[0]
+        for volume in server["volumes"]
+        if volume.endswith(f":{options['--extra_llm_api_options']}:ro")
+    )
+    assert yaml.safe_load((COMPOSE / mounted).read_text())["guided_decoding_backend"] == "xgrammar"
+    url = parse_qs(variables["REASONER_URL"].partition("?")[2])
+    assert url["server"] == ["trtllm"]
+    assert url["context"] == [options["--max_seq_len"]]
+    assert url["slots"] == [options["--max_batch_size"]]
+
+
+def test_triton_has_a_folder_of_its_own() -> None:
+    """It ends if it cannot load every folder that it finds; that of a language model is beside its own."""
+    triton = services()["triton"]
+    assert "--model-repository=/models/triton" in triton["command"]
+    assert "./models:/models:ro" in triton["volumes"]
 
 
 def test_every_target_is_a_service() -> None:

@@ -228,6 +228,14 @@ def one_setting(things: list[Object], name: str) -> str:
 # Volumes
 
 
+def test_triton_has_a_folder_of_its_own() -> None:
+    """It ends if it cannot load every folder that it finds: `lost+found`, or a language model's."""
+    triton = next(each for each in workloads(rendered("overlays/production")) if each.name == "lares-triton")
+    folder = PurePosixPath(triton.container["command"][1].partition("--model-repository=")[2])
+    assert str(folder) not in {mount["mountPath"] for mount in triton.container["volumeMounts"]}
+    assert str(folder.parent) == "/models"
+
+
 def quantity(text: str) -> int:
     """Bytes of a quantity of Kubernetes, in the units that are used here."""
     number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", text).groups()  # type: ignore[union-attr]
@@ -458,6 +466,8 @@ def test_detect_scales_on_its_consumer_group() -> None:
     assert trigger["metadata"]["topic"] == INGESTED.name
     assert trigger["metadata"]["consumerGroup"] == f"{DETECT}:{INGESTED.name}"
     assert scaled["maxReplicaCount"] == (INGESTED.partitions or Config().topic_partitions)
+    # Otherwise it speaks Kafka 1.0, of which Kafka 4 understands nothing.
+    assert tuple(map(int, trigger["metadata"]["version"].split("."))) >= (2, 1)
     # KEDA takes name, password and CA from the authentication alone.
     assert not {"username", "password", "ca"} & trigger["metadata"].keys()
     login = one(things, "TriggerAuthentication", trigger["authenticationRef"]["name"])["spec"]
