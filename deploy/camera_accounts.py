@@ -1,7 +1,8 @@
 """`lares cameras ftp-account`: makes an account by which one camera sends media, over the operator socket."""
 
 from deploy.keys import create
-from mesh.config import Config, split_address
+from mesh.addresses import split_address
+from mesh.config import Config
 from mesh.permissions import UPLOAD
 from mesh.ports import reachable_host
 

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from mesh.config import Config, as_text, is_password, load_config, setting
+from mesh.config import Config, is_password, load_config, setting
 from mesh.permissions import OF_A_KEY, Permission, short_name
 from mesh.problems import Problem
+from mesh.setting_values import as_text
 from mesh.telemetry.logs import configure_logging
 from mesh.telemetry.redaction import redacted_url
 from mesh.tls.files import own_authority

@@ -13,9 +13,10 @@ from deploy.embedded.home import lock_home, private_socket_folder, require_resto
 from deploy.embedded.kafka import open_kafka
 from deploy.embedded.llama import SCHEME, open_llama, parse_llama_url
 from deploy.embedded.postgres import open_postgres, require_postgres
+from mesh.addresses import is_loopback_host, split_address
 from mesh.blobs import open_blobs
 from mesh.bus import BusSettings, open_bus
-from mesh.config import Config, is_loopback_host, naming, setting, split_address
+from mesh.config import Config, naming, setting
 from mesh.http.listening import listening
 from mesh.http.process_endpoint import ProcessEndpoint
 from mesh.http.uvicorn_internals import BoundedHeaders

@@ -14,9 +14,10 @@ from gateway.schema import make_schema
 from mesh import job_client as of_jobs
 from mesh import readiness as of_readiness
 from mesh.bus import measures as of_bus
-from mesh.config import Config, as_text, is_secret, setting
+from mesh.config import Config, is_secret, setting
 from mesh.problems import Invalid
 from mesh.rpc import interceptor as of_rpc
+from mesh.setting_values import as_text
 from mesh.telemetry import metrics as of_process
 from mesh.telemetry.metrics import Instrument
 from mesh.tls import tls as of_tls

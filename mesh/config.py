@@ -5,12 +5,11 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
     PrivateAttr,
     ValidationError,
@@ -26,6 +25,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from mesh.addresses import grpc_target, split_address
 from mesh.host_names import is_host_name
 from mesh.labels import canonical, unique_by_canonical
 from mesh.problems import Conflict, Invalid
@@ -38,6 +38,7 @@ from mesh.secret_settings import (
     SecretUrl,
     with_credentials,
 )
+from mesh.setting_values import File, Folder, Score, Seconds, absolute, pairs_of, split_list, targets_of
 from mesh.time_zones import is_time_zone
 
 WATCHED = "person,bicycle,car,motorcycle,bus,truck,bird,cat,dog,horse,sheep,cow,bear"  # canonical COCO names
@@ -64,63 +65,6 @@ SCHEMES = {
     "bus_url": ("kafka://",),
     "blobs_url": ("file:///", "s3://"),
 }
-
-
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _pairs(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    pairs: dict[str, str] = {}
-    for part in value.split(","):
-        if not part.strip():
-            continue
-        name, _, number = (side.strip() for side in part.partition("="))
-        if not name:
-            raise ValueError(f"{part.strip()!r} has no name")
-        if name in pairs:
-            raise ValueError(f"{name!r} is there twice")
-        pairs[name] = number
-    return pairs
-
-
-def _peers(value: object) -> object:
-    """A part without a name is another address of the target before it."""
-    if not isinstance(value, str):
-        return value
-    joined: list[str] = []
-    for part in filter(None, map(str.strip, value.split(","))):
-        if "=" in part or not joined:
-            joined.append(part)
-        else:
-            joined[-1] += f"\0{part}"
-    pairs = _pairs(",".join(joined))
-    assert isinstance(pairs, dict)
-    return {service: target.replace("\0", ",") for service, target in pairs.items()}
-
-
-def _absolute(path: Path) -> Path:
-    try:
-        return path.expanduser().absolute()
-    except RuntimeError:
-        raise ValueError(f"there is no user {path.parts[0]}") from None
-
-
-def _readable(path: Path) -> Path:
-    path = _absolute(path)
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    return path
-
-
-Folder = Annotated[Path, AfterValidator(_absolute)]
-File = Annotated[Path, AfterValidator(_readable)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Score = Annotated[float, Field(ge=0, le=1)]
 
 
 class Config(BaseSettings):
@@ -477,9 +421,9 @@ class Config(BaseSettings):
     _lists = field_validator(
         *("watch_classes", "watch_fast_classes", "ingest_ignore", "ingest_link_targets", "tls_names"),
         mode="before",
-    )(_split)
-    _maps = field_validator("watch_thresholds", mode="before")(_pairs)
-    _targets = field_validator("peers", mode="before")(_peers)
+    )(split_list)
+    _maps = field_validator("watch_thresholds", mode="before")(pairs_of)
+    _targets = field_validator("peers", mode="before")(targets_of)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -656,48 +600,6 @@ class Config(BaseSettings):
         return self.home / "cameras"
 
 
-def split_address(value: str) -> tuple[str, int]:
-    """Splits `host:port`; an IPv6 host is in brackets. Raises ValueError."""
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise ValueError(f"{value!r} is not host:port")
-    try:
-        host.encode("idna")  # as the resolver does
-    except UnicodeError:
-        raise ValueError(f"{value!r} is not host:port") from None
-    return host.strip("[]"), int(port)
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether the host, a name or an address, is this machine and cannot be reached from another one."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def grpc_target(value: str) -> str:
-    """A target as gRPC takes it: `dns:///host:port`, `dns://server/host:port`, `ipv4:` or `ipv6:` with
-    addresses, or `unix:path`. A bare `host:port` is a name to look up. Raises ValueError."""
-    scheme, _, rest = value.partition(":")
-    match scheme:
-        case "unix" if rest:
-            return value
-        case "ipv4" | "ipv6":
-            for address in rest.split(","):
-                host, _ = split_address(address)
-                if ip_address(host).version != int(scheme[-1]):
-                    raise ValueError(f"{host!r} is no address for {scheme}:")
-            return value
-        case "dns":
-            split_address(rest[2:].partition("/")[2] if rest.startswith("//") else rest)
-            return value
-    split_address(value)
-    if "," in value:
-        raise ValueError(f"{value!r} is several addresses: write ipv4: or ipv6: before them")
-    return f"dns:///{value}"
-
-
 def load_config(**overrides: object) -> Config:
     """Reads the settings. Raises Invalid BAD_SETTING, with a line for each setting that is not valid or does
     not exist."""
@@ -736,7 +638,7 @@ def _secret_files(
         try:
             if variables.get(name):
                 raise ValueError(f"{setting(name)} is set, too: remove one of them")
-            path = _absolute(Path(given))
+            path = absolute(Path(given))
             found[name] = path, read_secret_file(path)
         except ValueError as error:
             lines.append(f"{setting(name)}_FILE: {error}")
@@ -814,19 +716,6 @@ def is_password(name: str) -> bool:
 def setting(name: str = "*") -> str:
     """The environment variable of a field."""
     return f"LARES_{name.upper()}"
-
-
-def as_text(value: Any) -> str:
-    """A setting's value as it is written in `.env`."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return ",".join(value)
-    if isinstance(value, dict):
-        return ",".join(f"{name}={number}" for name, number in value.items())
-    return str(value)
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from deploy.embedded.class_archive import class_archive
 from deploy.embedded.home import private_folder
 from deploy.embedded.java import find_java
 from deploy.embedded.kafka_broker import Broker, install
+from mesh.addresses import split_address
 from mesh.artifacts import fetch_jars, fetching
-from mesh.config import naming, split_address
+from mesh.config import naming
 from mesh.ports import free_port, wait_until_free
 from mesh.processes.supervisor import open_child
 

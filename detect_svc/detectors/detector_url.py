@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mesh.config import split_address
+from mesh.addresses import split_address
 from mesh.problems import Invalid
 from mesh.url_options import OptionForm, number, one_of, read_options
 

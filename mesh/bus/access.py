@@ -15,12 +15,12 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
+from mesh.addresses import is_loopback_host
 from mesh.bus.address import KafkaAddress, TokenSource
 from mesh.bus.aiokafka_internals import ConnectionMaker, open_connection
 from mesh.bus.settings import DEFAULT, BusSettings
 from mesh.bus.tls_context import TlsContext
 from mesh.bus.tokens import TokenEndpoint, TokenFile, Tokens
-from mesh.config import is_loopback_host
 from mesh.problems import Denied, Invalid, Problem, Unavailable
 from mesh.secret import Secret
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import uvicorn
 
-from mesh.config import Config, split_address
+from mesh.addresses import split_address
+from mesh.config import Config
 from mesh.http.live_context import live_context
 from mesh.http.uvicorn_internals import serving
 from mesh.problems import Conflict

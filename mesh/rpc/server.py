@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2_grpc
 
-from mesh.config import split_address
+from mesh.addresses import split_address
 from mesh.permissions import HEALTH, REFLECTION, require_declared
 from mesh.ports import wait_until_free
 from mesh.problems import Conflict

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 
-from mesh.config import split_address
+from mesh.addresses import split_address
 
 
 async def addresses_of(target: str) -> dict[str, str]:

@@ -4,7 +4,8 @@ import socket
 from collections.abc import Collection
 from threading import Thread
 
-from mesh.config import Config, split_address
+from mesh.addresses import split_address
+from mesh.config import Config
 from mesh.host_names import is_host_name
 from mesh.ports import WILDCARDS, reachable_host
 

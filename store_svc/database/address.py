@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mesh.config import is_loopback_host, split_address
+from mesh.addresses import is_loopback_host, split_address
 from mesh.problems import Invalid
 from mesh.url_options import OptionForm, one_of, read_options, text
 

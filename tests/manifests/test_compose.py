@@ -14,7 +14,7 @@ import yaml
 
 from deploy.mesh_factory import guard_listening
 from deploy.targets import TARGETS
-from mesh.config import split_address
+from mesh.addresses import split_address
 from tests.support.compose import ALONE, COMPOSE, WHOLE, Service, composed, env_file, of_lares, published
 from tests.support.container_config import config_of
 from tests.support.npm import npm_program

@@ -13,7 +13,8 @@ from deploy.cli import parser
 from deploy.mesh_factory import guard_listening
 from deploy.targets import TARGETS
 from detect_svc.service import NAME as DETECT
-from mesh.config import Config, split_address
+from mesh.addresses import split_address
+from mesh.config import Config
 from mesh.topics import DEAD_LETTER_SERVICES, INGESTED, TOPICS, dead_letters
 from tests.support.container_config import config_of
 from tests.support.kustomize import K8S, KUBECTL, OVERLAYS, Object, rendered

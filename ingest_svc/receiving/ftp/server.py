@@ -17,7 +17,8 @@ from ingest_svc.receiving.ftp.camera_uploads import CameraUploads
 from ingest_svc.receiving.ftp.encryption import Encryption
 from ingest_svc.receiving.ftp.login_delays import LoginDelays
 from ingest_svc.receiving.ftp.session import Session, TlsSession
-from mesh.config import Config, naming, split_address
+from mesh.addresses import split_address
+from mesh.config import Config, naming
 from mesh.ports import wait_until_free
 from mesh.problems import Unavailable
 from mesh.tls.tls import Tls

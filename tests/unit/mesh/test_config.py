@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.config import Config, load_config, split_address
+from mesh.addresses import split_address
+from mesh.config import Config, load_config
 from mesh.problems import Invalid
 
 
