@@ -313,12 +313,17 @@ def _topics(config: Config, *, apply: bool) -> None:
 
 
 def _migrate(config: Config, options: argparse.Namespace) -> None:
-    from deploy.targets import TARGETS
-
-    TARGETS["store"].load()  # says what is missing where store_svc is not installed
+    _require_store()
     from deploy.migrate import run
 
     _run(run(config, options.action, options.wait, new_topics=options.new_topics))
+
+
+def _require_store() -> None:
+    """Raises Unavailable NOT_INSTALLED where packages of store_svc are missing."""
+    from deploy.targets import TARGETS
+
+    TARGETS["store"].load()
 
 
 def _backup(config: Config, options: argparse.Namespace) -> None:
@@ -328,6 +333,7 @@ def _backup(config: Config, options: argparse.Namespace) -> None:
 
 
 def _restore(config: Config, options: argparse.Namespace) -> None:
+    _require_store()
     from deploy.restore import restore
 
     _report(_run(restore(config, options.folder, options.backup)))

@@ -49,8 +49,8 @@ while left := [name for name in sys.modules if name.partition(".")[0] in ours an
             continue
         for other in imported:
             found.add(other.partition(".")[0])
-            # `lares migrate` is for the image of store_svc, and says so elsewhere.
-            if other != "deploy.migrate" or "store_svc" in ours:
+            # `lares migrate` and `lares restore` need store_svc, and say so elsewhere.
+            if other not in ("deploy.migrate", "deploy.restore") or "store_svc" in ours:
                 load(other)
 print(json.dumps([missing, sorted(found)]))
 """
@@ -116,6 +116,14 @@ def test_a_service_needs_what_its_image_installs_and_no_more(image: Image, tmp_p
     imported = {name for top in found for name in distributions().get(top, ())}
     unused = requirements(image.extras) - imported - UNSEEN.keys()
     assert unused == set()
+
+
+@pytest.mark.parametrize("command", ["migrate", "restore backups"])
+def test_a_command_that_needs_the_store_says_where_it_is_missing(command: str, tmp_path: Path) -> None:
+    code = "from deploy.cli import main; main(sys.argv[1:])"
+    ran = ServiceEnvironment(IMAGES["gateway"], tmp_path).run(code, *command.split())
+    assert ran.returncode == 1
+    assert re.fullmatch(r"lares: store_svc is not installed, .* pip install 'lares\[store\]'\n", ran.stderr)
 
 
 @pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
