@@ -29,7 +29,9 @@ log = structlog.get_logger(__name__)
 
 # Advisory lock of the process that migrates. The number is the same in all versions of Lares.
 LOCK = 0x1A7E5
+_LOCK = {"lock": LOCK}
 LOCK_SECONDS = 60
+READ_SECONDS = 10.0
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 # The rule holds for revisions after this one.
 FIRST_STORE = "0018"
@@ -115,8 +117,8 @@ def revisions() -> list[Revision]:
 
 
 async def read_schema(connector: Connector) -> Schema:
-    """Avoids Alembic: its import is slow."""
-    engine = engine_of(connector)
+    """Avoids Alembic: its import is slow. Raises Unavailable, also if the database falls silent."""
+    engine = engine_of(connector, command_timeout=READ_SECONDS)
     try:
         with naming_the_cause(), problems():
             async with engine.connect() as connection:
@@ -153,9 +155,11 @@ async def _migrate(connector: Connector, contract: bool) -> None:
     try:
         with problems():
             async with engine.begin() as connection:
-                # No limit here, as the migration of another process may take minutes. After that the
-                # tables must be free within the limit.
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+                if not await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), _LOCK):
+                    # No limit here, as the migration of another process may take minutes. After that the
+                    # tables must be free within the limit.
+                    log.info("waiting for another process that migrates the database")
+                    await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), _LOCK)
                 await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
                 await connection.run_sync(_upgrade, contract)
     finally:

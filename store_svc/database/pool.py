@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import text
@@ -185,9 +186,11 @@ async def _settle(connection: Connection, statement: str) -> None:
         connection.terminate()
 
 
-def engine_of(connector: Connector) -> AsyncEngine:
-    """SQLAlchemy's engine, for migrations. It keeps no connections."""
-    return create_async_engine("postgresql+asyncpg://", async_creator=connector.connect, poolclass=NullPool)
+def engine_of(connector: Connector, **options: Any) -> AsyncEngine:
+    """SQLAlchemy's engine, for migrations. It keeps no connections. `options` are those of `connect`."""
+    return create_async_engine(
+        "postgresql+asyncpg://", async_creator=partial(connector.connect, **options), poolclass=NullPool
+    )
 
 
 def _jsonb(text: str) -> bytes:

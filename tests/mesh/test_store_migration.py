@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
@@ -24,14 +25,16 @@ from lares.store.v1.events_pb2 import EventChanged
 from mesh.problems import Invalid, Unavailable
 from store_svc import migration
 from store_svc.database import open_database
+from store_svc.database.connector import Connector
 from store_svc.database.tables import assessments, metadata
 from store_svc.domain.job import ASSESS, REQUESTED, URGENT, Job, Request
 from store_svc.event_repository import load_queued
-from store_svc.migration import migrate
+from store_svc.migration import migrate, read_schema
 from store_svc.queries.assessments import list_assessments
 from store_svc.queries.events import get_event, list_events
 from store_svc.queries.feed import list_changes
 from store_svc.queries.raw_answers import get_raw_answer
+from tests.support.database_proxies import SilentWay, through
 from tests.support.store_rows import NOON, assessment_row, write
 
 
@@ -86,11 +89,14 @@ async def test_several_may_start_at_once(empty_postgres_url: str, engine: AsyncE
 async def test_a_process_that_starts_during_a_migration_waits_without_a_limit(
     empty_postgres_url: str, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    log = Mock()
+    monkeypatch.setattr(migration, "log", log)
     monkeypatch.setattr(migration, "LOCK_SECONDS", 0.1)
     async with engine.begin() as other:
         await other.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": migration.LOCK})
         waiting = asyncio.create_task(migrate(empty_postgres_url))
         await until_one_waits_for_a_lock(engine)
+        log.info.assert_called_once_with("waiting for another process that migrates the database")
         # A session that has the limit, and begins to wait later, gives up.
         with pytest.raises(DBAPIError, match="lock timeout"):
             async with engine.begin() as limited:
@@ -99,6 +105,26 @@ async def test_a_process_that_starts_during_a_migration_waits_without_a_limit(
         assert not waiting.done()
     await waiting
     assert await differences(engine) == []
+
+
+async def test_a_database_that_falls_silent_is_unavailable(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is stopped just after it has taken a connection."""
+    monkeypatch.setattr(migration, "READ_SECONDS", 0.5)
+    way = SilentWay(postgres_url)
+    connect = Connector.connect
+
+    async def connect_then_silence(connector: Connector, **options: Any) -> Any:
+        connection = await connect(connector, **options)
+        way.fall_silent()
+        return connection
+
+    monkeypatch.setattr(Connector, "connect", connect_then_silence)
+    async with way.listening() as port:
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(20):
+                await read_schema(Connector(through(postgres_url, port)))
 
 
 async def until_one_waits_for_a_lock(engine: AsyncEngine) -> None:
