@@ -258,15 +258,21 @@ async def test_so_do_single_replicas(tmp_path: Path) -> None:
         assert replicas.calls == [1, 1]
 
 
-async def test_channels_to_replicas_that_are_gone_are_closed(
-    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def found(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What looking up a name finds: each replica, until it is removed here."""
     found = {f"ipv4:{replica.address}": "" for replica in replicas.all}
 
     async def look_up(_: str) -> dict[str, str]:
         return dict(found)
 
     monkeypatch.setattr("mesh.rpc.client.addresses_of", look_up)
+    return found
+
+
+async def test_channels_to_replicas_that_are_gone_are_closed(
+    replicas: Replicas, found: dict[str, str]
+) -> None:
     channels = Channels({}, {"store": "dns:///store:1"})
     try:
         first, second = await channels.replicas("store")
@@ -284,15 +290,9 @@ async def test_channels_to_replicas_that_are_gone_are_closed(
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_call_to_a_replica_that_is_gone_delays_nobody_and_may_end(
-    replicas: Replicas, monkeypatch: pytest.MonkeyPatch, late: bool
+    replicas: Replicas, found: dict[str, str], late: bool
 ) -> None:
     """Others are told at once who is left. Who waits for it gets its answer, or those of the others."""
-    found = {f"ipv4:{replica.address}": "" for replica in replicas.all}
-
-    async def look_up(_: str) -> dict[str, str]:
-        return dict(found)
-
-    monkeypatch.setattr("mesh.rpc.client.addresses_of", look_up)
     channels = Channels({}, {"store": "dns:///store:1"})
     try:
         both = await channels.replicas("store")
