@@ -15,6 +15,7 @@ from deploy.images.contents import IMAGES
 from deploy.images.inventory import refused
 from deploy.images.licences import locked
 from tests.support.certificates import write_certificate
+from tests.support.clips import make_clip, walker_scene
 from tests.support.contained import USER, BuiltImage, ContainedLares, built_image
 from tests.support.lares import free_ports
 from tests.support.parts import running_kafka, running_postgres
@@ -23,7 +24,7 @@ from tests.support.photos import person_photo
 LARES = "/app/venv/bin/lares"
 # Programs that an image has no use for, and an intruder would.
 TOOLS = r"(pip|uv|apt|apt-get|dpkg|gcc|cc|g\+\+|ld|make|perl|bash|curl|wget|psql)(\d[\d.]*)?"
-ASSESSED = "{ events(first: 5) { edges { node { camera { id } status labels } } } }"
+ASSESSED = "{ events(first: 5) { edges { node { status labels media { kind frames { index } } } } } }"
 
 
 @pytest.fixture(scope="module", params=list(IMAGES))
@@ -100,8 +101,33 @@ def test_its_program_runs_and_writes_nothing_outside_its_folders(built: BuiltIma
     assert "Read-only file system" in ran.stderr
 
 
+def put_media(lares: ContainedLares, clip: bool) -> None:
+    """Puts a photo of a person, or a clip of one who walks, into the folder of a camera."""
+    yard = lares.cameras / "yard"
+    yard.mkdir()
+    if clip:
+        put = make_clip(yard / "1.mp4", walker_scene(4, fps=10, walks=(0, 4)), fps=10, gop=10)
+    else:
+        put = yard / "1.jpg"
+        put.write_bytes(person_photo().read_bytes())
+    put.chmod(0o644)
+
+
+async def assert_assessed(gateway: ContainedLares, clip: bool) -> None:
+    await gateway.until_stored(1)
+    await gateway.idle()
+    edges = (await gateway.graphql(ASSESSED))["events"]["edges"]
+    assert edges
+    for edge in edges:  # a clip that is longer than an event's span has several
+        assert edge["node"]["status"] == "ASSESSED"
+        assert "PERSON" in str(edge["node"]["labels"]).upper()
+        (media,) = edge["node"]["media"]
+        assert media["kind"] == ("CLIP" if clip else "PHOTO")
+        assert len(media["frames"]) > 1 or not clip
+
+
 @pytest.mark.parametrize("name", ["all-in-one", "all-in-one-clips"])
-async def test_one_container_with_its_own_postgresql_and_kafka_assesses_a_photo(
+async def test_one_container_with_its_own_postgresql_and_kafka_assesses_what_a_camera_saw(
     name: str, tmp_path: Path
 ) -> None:
     with built_image(name) as built:
@@ -117,20 +143,15 @@ async def test_one_container_with_its_own_postgresql_and_kafka_assesses_a_photo(
             await lares.ready()
             health = built.config["Healthcheck"]["Test"][1:]  # type: ignore[index]
             assert built.run(*health, **metrics).returncode == 0
-            (lares.cameras / "yard").mkdir()
-            (lares.cameras / "yard/1.jpg").write_bytes(person_photo().read_bytes())
-            (lares.cameras / "yard/1.jpg").chmod(0o644)
-            await lares.until_stored(1)
-            await lares.idle()
-            (edge,) = (await lares.graphql(ASSESSED))["events"]["edges"]
-            assert edge["node"]["status"] == "ASSESSED"
-            assert "PERSON" in str(edge["node"]["labels"]).upper()
+            put_media(lares, built.image.clips)
+            await assert_assessed(lares, built.image.clips)
         finally:
             await lares.close()
 
 
+@pytest.mark.parametrize("clips", [False, True])
 async def test_a_container_for_each_service_with_a_kafka_and_a_postgresql_of_their_own(
-    tmp_path: Path,
+    clips: bool, tmp_path: Path
 ) -> None:
     shared = tmp_path / "shared"
     (shared / "blobs").mkdir(parents=True)
@@ -140,6 +161,7 @@ async def test_a_container_for_each_service_with_a_kafka_and_a_postgresql_of_the
     for path in certificates.values():
         path.chmod(0o644)
     names = ("store", "reason", "ingest", "detect", "gateway")
+    images = {name: f"{name}-clips" if clips and f"{name}-clips" in IMAGES else name for name in names}
     meshes = dict(zip(names, free_ports(len(names)), strict=True))
     probes = dict(zip(names, free_ports(len(names)), strict=True))
     async with running_kafka() as kafka, running_postgres() as postgres:
@@ -158,7 +180,7 @@ async def test_a_container_for_each_service_with_a_kafka_and_a_postgresql_of_the
         with ExitStack() as stack:
             all_of = {}
             for name in names:
-                image = stack.enter_context(built_image(name))
+                image = stack.enter_context(built_image(images[name]))
                 own = {"LARES_METRICS_LISTEN": f"127.0.0.1:{probes[name]}"}
                 peers = ",".join(p for p in common["LARES_PEERS"].split(",") if not p.startswith(f"{name}="))
                 own |= {"LARES_MESH_LISTEN": f"127.0.0.1:{meshes[name]}", "LARES_PEERS": peers}
@@ -173,17 +195,12 @@ async def test_a_container_for_each_service_with_a_kafka_and_a_postgresql_of_the
                     await lares.until_up()
                 await gateway.ready()
                 gateway.home = all_of["store"].home  # which has the key
-                (ingest.cameras / "yard").mkdir()
-                (ingest.cameras / "yard/1.jpg").write_bytes(person_photo().read_bytes())
-                (ingest.cameras / "yard/1.jpg").chmod(0o644)
-                await gateway.until_stored(1)
-                await gateway.idle()
-                (edge,) = (await gateway.graphql(ASSESSED))["events"]["edges"]
-                assert edge["node"]["status"] == "ASSESSED"
+                put_media(ingest, clips)
+                await assert_assessed(gateway, clips)
                 for name, lares in all_of.items():
                     assert not [*lares.children("java"), *lares.children("postgres")]
                     setting = {"LARES_METRICS_LISTEN": f"127.0.0.1:{probes[name]}"}
-                    with built_image(name) as image:
+                    with built_image(images[name]) as image:
                         assert image.run(LARES, "probe", "ready", **setting).returncode == 0, lares.tail()
             finally:
                 for lares in reversed(all_of.values()):
