@@ -99,12 +99,12 @@ class Plan:
         self._rounds += 1
         faults = [self._fault()]
         if self._chance.random() < OVERLAP:
-            before = self._chosen.copy()
+            before = self._chosen.copy(), self._chosen_for.copy()
             second = self._fault()
             if not second.touches & faults[0].touches:
                 faults.append(second)
             else:
-                self._chosen = before
+                self._chosen, self._chosen_for = before
         stimuli = [self._boundary(each.detail).stimulus for each in faults if each.kind == BOUNDARY]
         return Round(self._rounds, faults, stimuli)
 

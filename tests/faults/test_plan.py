@@ -64,3 +64,15 @@ def test_two_faults_at_once_touch_different_processes() -> None:
         both += len(faults) == 2
         assert len(faults) == 1 or not faults[0].touches & faults[1].touches
     assert both > 40
+
+
+def test_a_fault_that_is_dropped_counts_for_nothing() -> None:
+    """Else what it would have hit is hit less often from then on."""
+    plan, hit = Plan(3, LAYOUT), Counter[tuple[str, str]]()
+    for _ in range(200):
+        hit.update((fault.kind, fault.target) for fault in plan.round().faults)
+    # The kinds whose target is always the service that was hit least.
+    kinds = {"kill a service", "clock jump", "terminate", "remove a replica"}
+    counted = {cell: times for cell, times in plan._chosen_for.items() if cell[0] in kinds}
+    assert {kind for kind, _ in counted} == kinds
+    assert counted == {cell: hit[cell] for cell in counted}
