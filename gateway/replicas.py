@@ -42,10 +42,18 @@ async def reason_status(siblings: Siblings, timeout: float = SECONDS) -> reason.
         timeout=timeout,
     )
     merged = reason.GetReasonStatusResponse()
-    merged.CopyFrom(min(answers, key=lambda answer: STATES.index(answer.state)))
+    merged.CopyFrom(min(answers, key=_rank))
+    if merged.state not in STATES:
+        merged.state = reason.REASONER_STATE_UNSPECIFIED
     for name in REASON_SUMS:
         setattr(merged, name, sum(getattr(answer, name) for answer in answers))
     return merged
+
+
+def _rank(answer: reason.GetReasonStatusResponse) -> int:
+    """The smaller, the better. A state that a newer version has added is the worst: what it means is not
+    known here."""
+    return STATES.index(answer.state) if answer.state in STATES else len(STATES)
 
 
 async def detect_status(siblings: Siblings, timeout: float = SECONDS) -> detect.GetDetectStatusResponse:

@@ -17,13 +17,15 @@ TIMEOUT_SECONDS = 2.0
 
 @strawberry.enum(
     description="LOADING: the server responds, but has not loaded its model yet. UNREACHABLE: it does not "
-    "respond. FAILING: it responds with errors."
+    "respond. FAILING: it responds with errors. UNKNOWN: in a state that a newer version of reason_svc has "
+    "and this gateway does not know, as during an upgrade."
 )
 class ReasonerState(Enum):
     READY = reason_service_pb2.REASONER_STATE_READY
     LOADING = reason_service_pb2.REASONER_STATE_LOADING
     UNREACHABLE = reason_service_pb2.REASONER_STATE_UNREACHABLE
     FAILING = reason_service_pb2.REASONER_STATE_FAILING
+    UNKNOWN = reason_service_pb2.REASONER_STATE_UNSPECIFIED
 
 
 @strawberry.type(description="The configured reasoner and its work.")

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
@@ -142,6 +143,14 @@ async def test_the_best_state_of_a_reasoner_counts(two: Two) -> None:
     for better, worse in pairwise(states):
         two.first.reason.state, two.second.reason.state = worse, better
         assert (await reason_status(two.siblings)).state == better
+
+
+async def test_any_known_state_counts_rather_than_one_that_a_newer_version_has(two: Two) -> None:
+    newer = max(reason.ReasonerState.values()) + 1
+    for known in set(reason.ReasonerState.values()) - {reason.REASONER_STATE_UNSPECIFIED}:
+        for one, other in ((two.first, two.second), (two.second, two.first)):
+            one.reason.state, other.reason.state = known, cast(reason.ReasonerState.ValueType, newer)
+            assert (await reason_status(two.siblings)).state == known
 
 
 async def test_each_number_of_reasoners_is_a_sum(two: Two) -> None:

@@ -95,6 +95,19 @@ async def test_an_unavailable_reasoner_is_a_state_and_not_an_error(gateway: Gate
     }
 
 
+@pytest.mark.parametrize("state", [reason_service_pb2.REASONER_STATE_UNSPECIFIED, 99])
+async def test_a_state_that_a_newer_reasoner_has_is_unknown(
+    gateway: Gateway, state: reason_service_pb2.ReasonerState.ValueType
+) -> None:
+    """As during an upgrade."""
+    gateway.store.reason.state, gateway.store.reason.detail = state, "it thinks"
+    status = (await gateway.ask("{ status { idle reason { state detail } } }"))["status"]
+    assert status == {"idle": True, "reason": {"state": "UNKNOWN", "detail": "it thinks"}}
+    shown = (await gateway.client.get("/metrics")).text
+    values = [line.split()[1] for line in shown.splitlines() if line.startswith("lares_reasoner_state{")]
+    assert values == ["0.0"] * 4
+
+
 async def test_a_reasoner_that_is_not_configured_is_unreachable(tmp_path: Path) -> None:
     async with open_gateway(tmp_path, without="reason") as gateway:
         status = (await gateway.ask("{ status { idle reason { state detail } } }"))["status"]
@@ -288,9 +301,8 @@ async def test_the_rate_and_the_estimate(gateway: Gateway) -> None:
 def test_the_states_are_those_of_the_contract() -> None:
     named = {state.name: state.value for state in ReasonerState}
     assert named == {
-        name.removeprefix("REASONER_STATE_"): number
+        name.removeprefix("REASONER_STATE_") if number else "UNKNOWN": number
         for name, number in reason_service_pb2.ReasonerState.items()
-        if number
     }
 
 
