@@ -280,7 +280,7 @@ ASSESSMENTS = Dashboard(
             ),
             Panel(
                 "Tokens",
-                {"{{kind}}": "max by (kind) (rate(lares_reasoner_tokens_total[5m]))"},
+                {"{{kind}}": "sum by (kind) (rate(lares_reasoner_tokens_total[5m]))"},
                 description="In a second. `cached` are those of the prompt that the server had already.",
             ),
         ],

@@ -29,6 +29,7 @@ from mesh.topics import (
     Topic,
     dead_letters,
 )
+from reason_svc import measures as of_reasoner
 from reason_svc.rules.v1.weights import (
     CLASSES,
     CONFIDENCE,
@@ -45,7 +46,17 @@ ROOT = Path(__file__).parents[1]
 
 INSTRUMENTS = [
     instrument
-    for module in (of_readiness, of_process, of_tls, of_rpc, of_bus, of_jobs, of_database, of_gateway)
+    for module in (
+        of_readiness,
+        of_process,
+        of_tls,
+        of_rpc,
+        of_bus,
+        of_jobs,
+        of_reasoner,
+        of_database,
+        of_gateway,
+    )
     for instrument in module.INSTRUMENTS
 ]
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from lares.reason.v1.events_pb2 import EventAssessed
 from lares.reason.v1.reason_service_pb2_grpc import add_ReasonServiceServicer_to_server
@@ -12,6 +13,7 @@ from mesh.job_client import JobClient
 from mesh.mesh import Mesh
 from mesh.retry import Backoff
 from mesh.topics import ASSESSED
+from reason_svc import measures
 from reason_svc.api import ReasonServicer
 from reason_svc.assessor import Assessor
 from reason_svc.reasoner_factory import open_reasoner
@@ -43,5 +45,6 @@ async def open(config: Config, mesh: Mesh) -> AsyncIterator[None]:
         )
         servicer = ReasonServicer(assessor, config.event_max_detections, worker.counts)
         mesh.server.add(add_ReasonServiceServicer_to_server, servicer, "lares.reason.v1.ReasonService")
-        async with mesh.running("reason", worker.run()):
-            yield
+        with mesh.metrics.sampling(partial(measures.sample, reasoner)):
+            async with mesh.running("reason", worker.run()):
+                yield

@@ -1,7 +1,9 @@
 """Metrics about the queue, the reasoner, the detector's servers and the GPUs, read from the siblings when
 Prometheus scrapes.
 
-If a sibling is not available its metrics are absent. Its last numbers would be wrong by then.
+If a sibling is not available its metrics are absent. Its last numbers would be wrong by then. There are no
+counters among them: a sum over replicas falls whenever one is silent or starts again, which looks like a
+counter that began anew. Each process has its own (mesh.telemetry.metrics).
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 from prometheus_client import generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway import replicas
@@ -90,7 +92,7 @@ class SiblingMetrics(Collector):
         if self._store:
             yield from _queue(self._store, self._clock())
         if self._reason:
-            yield from _reasoner(self._reason)
+            yield _reasoner_state(self._reason)
         if self._detect:
             yield _detector_servers(self._detect)
         if self._gpus:
@@ -125,17 +127,13 @@ def _queue(store: GetStoreStatusResponse, now: float) -> Iterable[Metric]:
         )
 
 
-def _reasoner(reason: GetReasonStatusResponse) -> Iterable[Metric]:
+def _reasoner_state(reason: GetReasonStatusResponse) -> Metric:
     state = GaugeMetricFamily(
         "lares_reasoner_state", "1 for the state that the reasoner is in.", labels=["state"]
     )
     for number, name in STATES.items():
         state.add_metric([name.lower()], float(reason.state == number))
-    yield state
-    tokens = CounterMetricFamily("lares_reasoner_tokens", "Tokens of the language model.", labels=["kind"])
-    for kind in ("prompt", "cached", "completion"):
-        tokens.add_metric([kind], getattr(reason, f"{kind}_tokens"))
-    yield tokens
+    return state
 
 
 def _detector_servers(detect: GetDetectStatusResponse) -> Metric:

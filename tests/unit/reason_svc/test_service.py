@@ -26,6 +26,7 @@ from mesh.rpc import Channels, GrpcServer, call
 from mesh.rpc.interceptor import CallInterceptor
 from mesh.secret import Secret
 from mesh.security import Door
+from mesh.telemetry.metrics import Metrics
 from mesh.topics import ASSESSED, Topic
 from reason_svc import service
 from tests.support.evidence import evidence_message
@@ -66,8 +67,10 @@ class FakeBus:
 
 
 @asynccontextmanager
-async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.ReasonServiceAsyncStub"]]:
-    """Opens the service with a fake store. Yields the bus that it publishes to and a client."""
+async def opened(
+    config: Config, url: str
+) -> AsyncIterator[tuple[FakeBus, "rpc.ReasonServiceAsyncStub", Metrics]]:
+    """Opens the service with a fake store. Yields the bus that it publishes to, a client and its metrics."""
     folder = config.home
     bus, server = FakeBus(), GrpcServer(CallInterceptor)
     server.add(add_JobServiceServicer_to_server, cast(Any, FakeStore()), "lares.store.internal.v1.JobService")
@@ -84,7 +87,7 @@ async def opened(config: Config, url: str) -> AsyncIterator[tuple[FakeBus, "rpc.
     )
     async with service.open(config, mesh):
         await server.start()
-        yield bus, rpc.ReasonServiceStub(mesh.channel("reason"))
+        yield bus, rpc.ReasonServiceStub(mesh.channel("reason")), mesh.metrics
     assert not mesh.failure.done()
     await channels.close()
     await server.stop(0)
@@ -94,7 +97,7 @@ async def test_it_assesses_events_and_evidence_of_clients(tmp_path: Path) -> Non
     config = load_config(
         home=tmp_path, severity_medium=5, severity_high=10, severity_critical=15, event_max_detections=2
     )
-    async with opened(config, "rules:") as (bus, stub):
+    async with opened(config, "rules:") as (bus, stub, _):
         topic, fact = await asyncio.wait_for(bus.published.get(), SECONDS)
         assert topic is ASSESSED
         assert fact.assessment.severity == SEVERITY_CRITICAL
@@ -108,7 +111,7 @@ async def test_it_assesses_events_and_evidence_of_clients(tmp_path: Path) -> Non
 async def test_an_llm_assesses_both_and_reports_its_status(tmp_path: Path) -> None:
     # The URL that counts is that of the Mesh: the composition root may have started the server.
     config = load_config(home=tmp_path, reasoner_url="llama:/model.gguf")
-    async with scripted() as llm, opened(config, llm.url()) as (bus, stub):
+    async with scripted() as llm, opened(config, llm.url()) as (bus, stub, metrics):
         _, fact = await asyncio.wait_for(bus.published.get(), SECONDS)
         answer = await call(stub.AssessEvent, AssessEventRequest(evidence=evidence_message()))
         for assessment in (fact.assessment, answer.assessment):
@@ -130,11 +133,17 @@ async def test_an_llm_assesses_both_and_reports_its_status(tmp_path: Path) -> No
         assert (status.model, list(status.models)) == (MODEL, [MODEL, "rules/v2", "rules/v1"])
         assert (status.prompt, list(status.prompts)) == ("v2", ["v1", "v1-short", "v2"])
         assert (status.assessed, status.failed, status.prompt_tokens) == (1, 0, 200)
+        shown = (await metrics.text()).decode().splitlines()
+        assert [line for line in shown if line.startswith("lares_reasoner_tokens")] == [
+            'lares_reasoner_tokens_total{kind="prompt"} 200.0',
+            'lares_reasoner_tokens_total{kind="cached"} 120.0',
+            'lares_reasoner_tokens_total{kind="completion"} 20.0',
+        ]
 
 
 async def test_too_many_calls_at_the_same_time_are_refused(tmp_path: Path) -> None:
     config, request = load_config(home=tmp_path), AssessEventRequest(evidence=evidence_message())
-    async with scripted() as llm, opened(config, f"{llm.url()}&slots=4") as (bus, stub):
+    async with scripted() as llm, opened(config, f"{llm.url()}&slots=4") as (bus, stub, _):
         await asyncio.wait_for(bus.published.get(), SECONDS)
         llm.always = hangs
         # Two of the four slots are reserved for events.
