@@ -22,7 +22,8 @@ def issue_certificates(
     """Writes `<folder>/lares-<target>/` for each target, and prints what was made. What is good for long
     enough stays as it is.
 
-    Raises Invalid BAD_TARGET, BAD_NAME or BAD_AUTHORITY, and Denied if the folder cannot be written to.
+    Raises Invalid BAD_TARGET, BAD_NAME or BAD_AUTHORITY, Unavailable AUTHORITY_IN_USE, and Denied if the
+    folder cannot be written to.
     """
     for name in (*names, *([namespace] if namespace else ())):
         if not is_host_name(name):

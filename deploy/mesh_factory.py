@@ -153,7 +153,7 @@ def client_socket(home: Path) -> str:
 
 
 async def _open_tls(config: Config, targets: Collection[str]) -> Tls | None:
-    """Raises Invalid BAD_CERTIFICATE or BAD_AUTHORITY."""
+    """Raises Invalid BAD_CERTIFICATE or BAD_AUTHORITY, and Unavailable AUTHORITY_IN_USE."""
     if not config.has_tls:
         return None
     from mesh.tls.factory import open_tls  # not without TLS: it loads a large library

@@ -5,7 +5,11 @@ SQLite database instead of on the file.
 """
 
 import fcntl
+import time
 from typing import Protocol
+
+# How often a lock is tried that is waited for with a limit: flock(2) itself has none.
+TRY_SECONDS = 0.05
 
 
 class LockableFile(Protocol):
@@ -15,6 +19,17 @@ class LockableFile(Protocol):
 def lock(file: LockableFile | int, *, shared: bool = False) -> None:
     """Takes the lock; waits until it is free. Raises OSError if the file system has no locks."""
     fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+
+
+def lock_within(file: LockableFile | int, seconds: float) -> bool:
+    """Takes the lock as soon as it is free, and returns whether it was within these seconds. Raises OSError
+    if the file system has no locks."""
+    deadline = time.monotonic() + seconds
+    while not try_lock(file):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(TRY_SECONDS)
+    return True
 
 
 def try_lock(file: LockableFile | int, *, shared: bool = False) -> bool:

@@ -20,14 +20,16 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mesh.durable_files import write_private, write_whole
-from mesh.file_lock import lock
+from mesh.file_lock import lock_within
 from mesh.host_names import address_of
-from mesh.problems import Invalid
+from mesh.problems import Invalid, Unavailable
 from mesh.tls.files import AUTHORITY, AUTHORITY_KEY
 
 log = structlog.get_logger(__name__)
 
 LOCK = "lock"
+# How long it is waited for; who has it needs a moment for its certificates.
+LOCK_SECONDS = 30.0
 AUTHORITY_DAYS = 3650
 # Browsers accept up to 825 of a CA that their user has added.
 DAYS = 365
@@ -117,13 +119,19 @@ def open_authority(folder: Path, now: datetime) -> Iterator[Authority]:
     Blocks.
 
     Raises Invalid BAD_AUTHORITY if it cannot be read, or has lost its key: a new one would be one that no
-    client trusts. Raises OSError if the folder cannot be written to.
+    client trusts. Raises Unavailable AUTHORITY_IN_USE if another process has the folder for LOCK_SECONDS, and
+    OSError if the folder cannot be written to.
     """
     now = max(now, EARLIEST)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     certificate, key = folder / AUTHORITY, folder / AUTHORITY_KEY
     with (folder / LOCK).open("a") as file:
-        lock(file)
+        if not lock_within(file, LOCK_SECONDS):
+            raise Unavailable(
+                f"another process has had {folder / LOCK} locked for {LOCK_SECONDS:g} s: it uses the CA of"
+                " Lares there, or stands still",
+                "AUTHORITY_IN_USE",
+            )
         if not certificate.exists():
             # A key without a certificate is one that was made a moment before the power failed.
             _make(certificate, key, now)

@@ -14,7 +14,8 @@ from mesh.tls.tls import Tls
 
 
 def open_tls(config: Config, targets: Collection[str]) -> Tls:
-    """For a configuration with TLS. Blocks. Raises Invalid BAD_CERTIFICATE or BAD_AUTHORITY."""
+    """For a configuration with TLS. Blocks. Raises Invalid BAD_CERTIFICATE or BAD_AUTHORITY, and Unavailable
+    AUTHORITY_IN_USE."""
     files = files_of(config)
     if config.tls_mode_used != "self_signed":
         return Tls(files.read, partial(check, files))
@@ -28,7 +29,7 @@ def open_tls(config: Config, targets: Collection[str]) -> Tls:
 
 def make_own(config: Config, targets: Collection[str]) -> None:
     """Makes the CA and the certificate of LARES_TLS_MODE=self_signed, unless they are there and good for long
-    enough. Raises Invalid BAD_AUTHORITY, OSError."""
+    enough. Raises Invalid BAD_AUTHORITY, Unavailable AUTHORITY_IN_USE, OSError."""
     names = own_names(config, targets)
     authority_folder, own = own_folders(config)
     with open_authority(authority_folder, datetime.now(UTC)) as authority:

@@ -1,10 +1,11 @@
 """Locks on files."""
 
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from mesh.file_lock import lock, try_lock
+from mesh.file_lock import lock, lock_within, try_lock
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,18 @@ def test_a_closed_file_holds_no_lock(tmp_path: Path) -> None:
         assert try_lock(one)
     with path.open("ab") as other:
         assert try_lock(other)
+
+
+def test_a_lock_is_waited_for_with_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("ab") as other:
+        with path.open("ab") as one:
+            lock(one)
+            assert not lock_within(other, 0.0)
+            waiting = Thread(target=lambda: results.append(lock_within(other, 90.0)))
+            results = list[bool]()
+            waiting.start()
+        waiting.join()
+        assert results == [True]
+        with path.open("ab") as another:
+            assert not try_lock(another)

@@ -1,5 +1,6 @@
 """Lares's own CA and certificates."""
 
+import asyncio
 import shutil
 import socket
 import ssl
@@ -15,11 +16,14 @@ from cryptography import x509
 
 from mesh.config import load_config
 from mesh.file_lock import try_lock
-from mesh.problems import Invalid
+from mesh.problems import Invalid, Unavailable
+from mesh.tls import authority as authority_module
 from mesh.tls import own_names as own_names_module
+from mesh.tls import tls as tls_module
 from mesh.tls.authority import AUTHORITY_DAYS, DAYS, EARLIEST, Pair, open_authority
 from mesh.tls.factory import make_own, open_tls
 from mesh.tls.own_names import own_names
+from tests.support.waiting import until
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 NAMES = ("localhost", "127.0.0.1", "::1", "lares-store")
@@ -226,6 +230,29 @@ def test_who_uses_a_ca_has_its_folder_alone(tmp_path: Path) -> None:
         with open_authority(tmp_path, NOW):
             assert not try_lock(other)
         assert try_lock(other)
+
+
+async def test_a_folder_that_another_does_not_let_go_of_is_an_error_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(home=tmp_path, tls_mode="self_signed")
+    tls = open_tls(config, [])
+    before = tls.now
+    monkeypatch.setattr(authority_module, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(tls_module, "READ_SECONDS", 0.01)
+    monkeypatch.setattr(tls_module, "RENEWAL_SECONDS", 0.0)
+    (tmp_path / "tls" / "cert.pem").unlink()
+    with (tmp_path / "tls" / "lock").open("a") as other:
+        assert try_lock(other)
+        with pytest.raises(Unavailable, match=r"locked for 0\.1 s") as refused:
+            open_tls(config, [])
+        assert refused.value.reason == "AUTHORITY_IN_USE"
+        following = asyncio.create_task(tls.keep_fresh())
+        await until(lambda: "locked" in tls.warnings().get("renewal", ""))
+        assert tls.now is before
+    await until(lambda: tls.warnings() == {} and tls.now is not before)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
 
 
 def test_a_lares_makes_its_certificate_at_its_first_start_and_keeps_it(tmp_path: Path) -> None:
