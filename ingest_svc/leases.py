@@ -3,7 +3,6 @@
 import asyncio
 import math
 import socket
-import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from lares.store.internal.v1 import lease_service_pb2 as pb
 from lares.store.internal.v1.lease_service_pb2_grpc import LeaseServiceStub
 from mesh.durable_files import write_private
+from mesh.lease_clock import lease_time
 from mesh.problems import Problem
 from mesh.rpc import call
 
@@ -29,7 +29,7 @@ END_SECONDS = 1.0
 
 
 class Lease:
-    """`asked` is when it was asked for, in monotonic seconds; its end is counted from then, because it is not
+    """`asked` is when it was asked for, as `lease_time`; its end is counted from then, because it is not
     known when the store has answered."""
 
     def __init__(self, token: int, seconds: float, asked: float) -> None:
@@ -44,11 +44,11 @@ class Lease:
     @property
     def held(self) -> bool:
         """Certainly not held by another. False for as long as the store does not answer, too."""
-        return not self.lost and time.monotonic() < self._until
+        return not self.lost and lease_time() < self._until
 
     @property
     def extend_at(self) -> float:
-        """When it is to be extended, in monotonic seconds."""
+        """When it is to be extended, as `lease_time`."""
         return self.asked + self.seconds / EXTENSIONS
 
     async def until_held(self) -> None:
@@ -83,7 +83,7 @@ class Leases:
 
     async def take(self, name: str, seconds: float) -> Lease | str:
         """Returns the lease, or who holds it. Raises Unavailable."""
-        asked = time.monotonic()
+        asked = lease_time()
         request = pb.TakeLeaseRequest(name=name, holder=self.holder, length=length(seconds))
         taken = await call(self._store.TakeLease, request, timeout=ANSWER_SECONDS)
         return self.keep(taken.token, seconds, asked) if taken.token else taken.holder
@@ -112,15 +112,15 @@ class Leases:
         while True:
             self._more.clear()
             due = min((lease.extend_at for lease in self._held.values()), default=math.inf)
-            if due <= time.monotonic():
+            if due <= lease_time():
                 await self._extend(list(self._held))
                 continue
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if due == math.inf else due - time.monotonic()):
+                async with asyncio.timeout(None if due == math.inf else due - lease_time()):
                     await self._more.wait()
 
     async def _extend(self, tokens: Collection[int]) -> None:
-        asked = time.monotonic()
+        asked = lease_time()
         for token in tokens:
             self._held[token].asked = asked
         seconds = min(self._held[token].seconds for token in tokens) / EXTENSIONS

@@ -9,6 +9,7 @@ import structlog
 
 from lares.store.internal.v1.job_service_pb2 import JobLease
 from mesh.job_client import JobClient
+from mesh.lease_clock import lease_time
 from mesh.problems import Conflict, Problem, Unavailable
 from mesh.retry import Backoff
 from mesh.task_group import task_group
@@ -69,7 +70,7 @@ class JobWorker:
                 group.create_task(self._renew_leases())
                 while True:
                     await self._until_capacity()
-                    asked_at = self._now()
+                    asked_at = lease_time()
                     for lease in await self._jobs.lease(self._free()):
                         self._asked_at[lease.lease_id] = asked_at
                         self._tasks[lease.lease_id] = group.create_task(self._handle(lease))
@@ -86,11 +87,11 @@ class JobWorker:
         the store has read the log up to then.
         """
         # With half of the lease left, renewing goes on meanwhile.
-        if self._now() - self._asked_at[lease.lease_id] > self._lease_seconds / 2:
+        if lease_time() - self._asked_at[lease.lease_id] > self._lease_seconds / 2:
             await self._renew([lease.lease_id])
             if lease.lease_id not in self._tasks:
                 raise LeaseLost("another worker has the job", "LEASE_LOST")
-            if self._now() - self._asked_at[lease.lease_id] > self._lease_seconds / 2:
+            if lease_time() - self._asked_at[lease.lease_id] > self._lease_seconds / 2:
                 raise Unavailable("the lease was not renewed", "LEASE_NOT_RENEWED")
         self._published.add(lease.lease_id)
         yield
@@ -110,7 +111,7 @@ class JobWorker:
 
     def _pause(self) -> float:
         """Seconds until jobs may be leased again."""
-        return self._resume_at - self._now()
+        return self._resume_at - lease_time()
 
     def _free(self) -> int:
         """How many more jobs may be leased."""
@@ -138,7 +139,7 @@ class JobWorker:
     async def _postpone(self, lease: JobLease, problem: Problem) -> None:
         """Releases the lease and starts a pause, unless one has begun already: jobs that fail together count
         as one failure."""
-        now = self._now()
+        now = lease_time()
         if now >= self._resume_at:
             self._failures += 1
             self._resume_at = now + self._backoff.pause(self._failures)
@@ -160,7 +161,7 @@ class JobWorker:
     async def _renew(self, lease_ids: Collection[str]) -> None:
         """Renews leases, and ends the work for those that are lost. A store that does not answer in time is
         asked again by the next renewal."""
-        asked_at = self._now()
+        asked_at = lease_time()
         held = await self._jobs.renew(lease_ids, self.progress, self._renew_seconds)
         if held is None:
             return
@@ -178,6 +179,3 @@ class JobWorker:
         self._tasks.pop(lease_id, None)
         self._asked_at.pop(lease_id, None)
         self._published.discard(lease_id)
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()

@@ -2,7 +2,6 @@
 process receives them. Every process of ingest_svc asks the same store, so any can go on."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from ingest_svc.leases import Lease, Leases, length
 from lares.store.internal.v1 import upload_service_pb2 as pb
 from lares.store.internal.v1.upload_service_pb2_grpc import UploadServiceStub
 from mesh.blobs.parts import StoredPart
+from mesh.lease_clock import lease_time
 from mesh.problems import Unavailable
 from mesh.retry import retry
 from mesh.rpc import call
@@ -62,7 +62,7 @@ class UploadRecords:
 
     async def begin(self, key: UploadKey, size: int, offset: int) -> BegunUpload:
         """Raises Exhausted UPLOAD_IN_PROGRESS or UPLOAD_QUOTA, Conflict OFFSET_MISMATCH."""
-        asked = time.monotonic()
+        asked = lease_time()
         request = pb.BeginUploadRequest(
             caller_id=key.caller_id,
             camera_id=key.camera_id,

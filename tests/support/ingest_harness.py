@@ -29,6 +29,7 @@ from lares.store.v1.camera_pb2 import Camera
 from lares.store.v1.events_pb2 import CameraConfigured
 from mesh.blobs import Blobs, FileBlobs
 from mesh.config import Config, load_config
+from mesh.lease_clock import lease_time
 from mesh.problems import Unavailable
 from mesh.rpc import GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
@@ -171,7 +172,7 @@ class IngestHarness:
         (home / "media").mkdir(exist_ok=True)
         self.blobs: Blobs = FileBlobs(home / "media")
         # That of the cameras folder.
-        self.lease = Lease(1, 10**6, time.monotonic())
+        self.lease = Lease(1, 10**6, lease_time())
         self.ingest: WatchingIngest
 
     def config(self) -> Config:

@@ -5,7 +5,6 @@ import asyncio
 import os
 import shutil
 import threading
-import time
 
 import pytest
 
@@ -14,6 +13,7 @@ from ingest_svc.watching.file_events import FolderEventType
 from ingest_svc.watching.folder_poll import pause_after
 from ingest_svc.watching.native_watch import NativeWatch
 from ingest_svc.watching.watchdog_inotify import OVERFLOW, InotifyEvent
+from mesh.lease_clock import lease_time
 from mesh.problems import Internal
 from mesh.rpc import GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
@@ -207,7 +207,7 @@ async def test_ingest_fails_when_the_thread_that_reads_the_events_has_ended(
     harness: IngestHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest_svc.watching.native_watch.LOOK_SECONDS", 0.1)
-    lease = Lease(1, 10**6, time.monotonic())
+    lease = Lease(1, 10**6, lease_time())
     async with (
         harness.composed(GrpcServer(CallInterceptor).channel()) as composed,
         composed.duty.watching(lease) as ingest,

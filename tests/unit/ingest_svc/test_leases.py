@@ -1,7 +1,6 @@
 """The leases that ingest_svc holds in the store are extended in time."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from ingest_svc.leases import Leases
 from lares.store.internal.v1 import lease_service_pb2 as pb
 from lares.store.internal.v1.lease_service_pb2_grpc import add_LeaseServiceServicer_to_server
+from mesh.lease_clock import lease_time
 from mesh.problems import Unavailable
 from mesh.rpc import GrpcServer
 from mesh.rpc.interceptor import CallInterceptor
@@ -64,7 +64,7 @@ async def test_a_lease_is_extended_however_often_others_are_taken(
 
     async def take_others() -> None:
         for number in range(10**6):
-            leases.forget(leases.keep(-number - 1, 30.0, time.monotonic()))
+            leases.forget(leases.keep(-number - 1, 30.0, lease_time()))
             await asyncio.sleep(0.005)
 
     others = asyncio.create_task(take_others())
@@ -76,7 +76,7 @@ async def test_a_lease_is_extended_however_often_others_are_taken(
 
 
 async def test_each_lease_is_extended_within_its_own_length(service: LeaseService, leases: Leases) -> None:
-    long = leases.keep(-1, 10**6, time.monotonic())
+    long = leases.keep(-1, 10**6, lease_time())
     short = await leases.take("folder/a", SECONDS)
     assert not isinstance(short, str)
     await until(lambda: service.asked[short.token] >= 5)
@@ -89,10 +89,10 @@ async def test_a_store_that_is_away_is_not_asked_all_the_time(service: LeaseServ
     lease = await leases.take("folder/a", 40.0)
     assert not isinstance(lease, str)
     lease.asked = -1e6  # it is time
-    others = [leases.keep(-number - 1, 30.0, time.monotonic()) for number in range(50)]
+    others = [leases.keep(-number - 1, 30.0, lease_time()) for number in range(50)]
     await until(lambda: service.asked[lease.token])
     for _ in range(50):  # each of which wakes the loop
-        leases.forget(leases.keep(-99, 30.0, time.monotonic()))
+        leases.forget(leases.keep(-99, 30.0, lease_time()))
         await asyncio.sleep(0.001)
     assert service.asked[lease.token] == 1
     for other in others:

@@ -1,6 +1,5 @@
 """The worker with a fake reasoner and a fake store behind a real socket."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,13 +7,13 @@ import pytest
 
 from lares.store.internal.v1 import job_service_pb2 as pb
 from mesh.identity import assessment_id
-from mesh.job_worker import JobWorker
 from mesh.problems import Denied, Exhausted, Internal, Invalid, Problem, Unavailable
 from mesh.retry import Backoff
 from reason_svc.messages import timestamp
 from reason_svc.reasoner import ModelChoice, ReasonerReadiness
 from reason_svc.worker import WorkCounts
 from tests.support.reason_worker import CONCURRENCY, NOW, ReasonWorkerBench, open_reason_worker
+from tests.support.suspension import Suspension
 from tests.support.waiting import until
 
 LONG_SECONDS = 7200.0
@@ -27,25 +26,15 @@ async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield opened
 
 
-class LateClock:
-    """The loop's clock, `late` seconds ahead."""
-
-    late = 0.0
-
-    def now(self) -> float:
-        return asyncio.get_running_loop().time() + self.late
-
-
 @pytest.fixture
 async def stopped_bench(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[ReasonWorkerBench, LateClock]]:
-    """Its leases are so long that no test sees one renewed in time; a clock that is late by more is that of
-    a worker that stood still."""
-    clock = LateClock()
-    monkeypatch.setattr(JobWorker, "_now", clock.now)
+) -> AsyncIterator[tuple[ReasonWorkerBench, Suspension]]:
+    """Its leases are so long that no test sees one renewed in time; after a suspension that is longer it is
+    that of a worker that stood still."""
+    suspension = Suspension(monkeypatch)
     async with open_reason_worker(tmp_path, lease_seconds=LONG_SECONDS) as opened:
-        yield opened, clock
+        yield opened, suspension
 
 
 @pytest.fixture
@@ -117,42 +106,42 @@ async def test_leases_are_renewed_during_an_assessment(bench: ReasonWorkerBench)
 
 @pytest.mark.parametrize("late", [0.0, LONG_SECONDS / 2 + 1])
 async def test_a_worker_that_stood_still_asks_whether_its_lease_is_held_before_it_publishes(
-    stopped_bench: tuple[ReasonWorkerBench, LateClock], late: float
+    stopped_bench: tuple[ReasonWorkerBench, Suspension], late: float
 ) -> None:
-    bench, clock = stopped_bench
+    bench, suspension = stopped_bench
     bench.reasoner.open.clear()
     lease = bench.store.due("one")
     async with bench.running():
         await until(lambda: bench.reasoner.assessing)
-        clock.late = late
+        suspension.seconds = late
         bench.reasoner.open.set()
         await until(lambda: bench.log.facts)
     assert bench.store.renewed == ([lease.lease_id] if late else [])
 
 
 async def test_a_lease_that_was_waited_for_long_is_renewed_before_publishing(
-    stopped_bench: tuple[ReasonWorkerBench, LateClock],
+    stopped_bench: tuple[ReasonWorkerBench, Suspension],
 ) -> None:
     """When the store granted it is not known."""
-    bench, clock = stopped_bench
+    bench, suspension = stopped_bench
     async with bench.running():
         await until(lambda: bench.store.asked)
-        clock.late = LONG_SECONDS
+        suspension.seconds = LONG_SECONDS
         lease = bench.store.due("one")
         await until(lambda: bench.log.facts)
     assert bench.store.renewed == [lease.lease_id]
 
 
 async def test_a_worker_that_stood_still_does_not_repeat_the_work_of_another(
-    stopped_bench: tuple[ReasonWorkerBench, LateClock],
+    stopped_bench: tuple[ReasonWorkerBench, Suspension],
 ) -> None:
-    bench, clock = stopped_bench
+    bench, suspension = stopped_bench
     bench.reasoner.open.clear()
     lost = bench.store.due("lost")
     bench.store.lost.add(lost.lease_id)
     async with bench.running():
         await until(lambda: bench.reasoner.assessing)
-        clock.late = LONG_SECONDS
+        suspension.seconds = LONG_SECONDS
         bench.reasoner.open.set()
         kept = bench.store.due("kept")
         await until(lambda: bench.log.facts)
@@ -162,14 +151,14 @@ async def test_a_worker_that_stood_still_does_not_repeat_the_work_of_another(
 
 
 async def test_nothing_is_published_while_the_store_does_not_say_whether_the_lease_is_held(
-    stopped_bench: tuple[ReasonWorkerBench, LateClock],
+    stopped_bench: tuple[ReasonWorkerBench, Suspension],
 ) -> None:
-    bench, clock = stopped_bench
+    bench, suspension = stopped_bench
     bench.reasoner.open.clear()
     lease = bench.store.due("one")
     async with bench.running():
         await until(lambda: bench.reasoner.assessing)
-        clock.late = LONG_SECONDS
+        suspension.seconds = LONG_SECONDS
         bench.store.problem = Unavailable("no database", "DB")
         bench.reasoner.open.set()
         await until(lambda: bench.store.released)
