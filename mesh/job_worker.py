@@ -1,6 +1,7 @@
 """The loop of a worker that does jobs of the store's queue."""
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -17,6 +18,9 @@ from mesh.task_group import task_group
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.25
+# How often a lease is renewed within its length.
+RENEWALS = 3
+RENEWAL_ANSWER_SECONDS = 10.0
 
 
 class LeaseLost(Conflict):
@@ -24,13 +28,14 @@ class LeaseLost(Conflict):
 
 
 class JobWorker:
-    """Leases jobs, does them by `work`, and renews their leases meanwhile, every `renew_seconds`.
+    """Leases jobs, does them by `work`, and renews their leases meanwhile, so that they never expire.
 
     `work` publishes the fact that closes its job within `publishing`, and returns once it is durable. A job
     stays in the store's queue until the store has read the fact, so no job is lost: if a worker dies, its
     leases expire. If `work` raises a retryable Problem, the lease is released, which is no attempt, and
     nothing is leased for the pause that `backoff` gives. `capacity` says how many jobs may be done at the
-    same time. Nothing is leased while `is_away`: what does the jobs cannot be reached.
+    same time. Nothing is leased while `is_away`: what does the jobs cannot be reached. Leases are renewed at
+    least every `progress_seconds`, which tells the store how much is done.
     """
 
     def __init__(
@@ -40,13 +45,15 @@ class JobWorker:
         *,
         capacity: Callable[[], int],
         lease_seconds: float,
-        renew_seconds: float,
         backoff: Backoff,
+        progress_seconds: float = math.inf,
         is_away: Callable[[], bool] = lambda: False,
     ) -> None:
         self._jobs, self._work = jobs, work
         self._capacity, self._is_away = capacity, is_away
-        self._lease_seconds, self._renew_seconds, self._backoff = lease_seconds, renew_seconds, backoff
+        self._backoff = backoff
+        self._lease_seconds = lease_seconds
+        self._renew_seconds = min(lease_seconds / RENEWALS, progress_seconds)
         self._failures = 0
         self._resume_at = 0.0
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by lease id
@@ -153,18 +160,21 @@ class JobWorker:
             await self._jobs.release(unpublished)
 
     async def _renew_leases(self) -> None:
+        pause = self._renew_seconds
         while True:
-            await asyncio.sleep(self._renew_seconds * random.uniform(0.8, 1))  # noqa: S311  # not a secret
-            if self._tasks:
-                await self._renew(list(self._tasks))
+            await asyncio.sleep(pause * random.uniform(0.8, 1))  # noqa: S311  # not a secret
+            answered = not self._tasks or await self._renew(list(self._tasks))
+            # While the store does not answer, there is less time left.
+            pause = self._renew_seconds if answered else self._renew_seconds / 4
 
-    async def _renew(self, lease_ids: Collection[str]) -> None:
-        """Renews leases, and ends the work for those that are lost. A store that does not answer in time is
-        asked again by the next renewal."""
+    async def _renew(self, lease_ids: Collection[str]) -> bool:
+        """Renews leases, and ends the work for those that are lost. Returns whether the store has answered in
+        time."""
         asked_at = lease_time()
-        held = await self._jobs.renew(lease_ids, self.progress, self._renew_seconds)
+        patience = min(RENEWAL_ANSWER_SECONDS, self._lease_seconds / 2)
+        held = await self._jobs.renew(lease_ids, self.progress, patience)
         if held is None:
-            return
+            return False
         for id in self._tasks.keys() & lease_ids:
             if id in held:
                 self._asked_at[id] = asked_at
@@ -174,6 +184,7 @@ class JobWorker:
             self._forget(id)
             if task is not asyncio.current_task():
                 task.cancel()
+        return True
 
     def _forget(self, lease_id: str) -> None:
         self._tasks.pop(lease_id, None)

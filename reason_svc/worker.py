@@ -62,7 +62,6 @@ class ReasonWorker:
             self._handle,
             capacity=lambda: min(concurrency, assessor.reasoner.slots),
             lease_seconds=lease_seconds,
-            renew_seconds=lease_seconds / 3,
             backoff=backoff,
             is_away=lambda: assessor.reasoner.report().state in AWAY,
         )

@@ -50,7 +50,7 @@ CONTENT_TYPES = {
     rendition.RENDITION_KIND_EVENT_CLIP: "video/mp4",
     rendition.RENDITION_KIND_EVENT_PREVIEW: "image/webp",
 }
-# Leases are renewed at least so often, because that tells people how much is done.
+# People are told at least so often how much is done.
 PROGRESS_SECONDS = 3.0
 MAX_DETAIL_LENGTH = 300
 
@@ -83,8 +83,8 @@ class RenderWorker:
             self._handle,
             capacity=lambda: AT_ONCE,
             lease_seconds=lease_seconds,
-            renew_seconds=min(lease_seconds / 3, PROGRESS_SECONDS),
             backoff=backoff,
+            progress_seconds=PROGRESS_SECONDS,
         )
 
     async def run(self) -> None:

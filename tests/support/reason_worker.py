@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import patch
 from uuid import NAMESPACE_OID, uuid5
 
 from lares.reason.v1.events_pb2 import EventAssessed
@@ -28,7 +29,8 @@ from tests.support.evidence import evidence_message
 from tests.support.fake_job_service import FakeJobService
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
-LEASE_SECONDS = 0.3
+# Long, so that no lease is lost on a busy machine, and renewed often nevertheless.
+LEASE_SECONDS, RENEW_SECONDS = 600.0, 0.1
 CONCURRENCY = 3
 
 
@@ -132,6 +134,7 @@ async def open_reason_worker(
     *,
     assess_seconds: float = 120,
     lease_seconds: float = LEASE_SECONDS,
+    renew_seconds: float = RENEW_SECONDS,
     backoff: Backoff = DEFAULT_BACKOFF,
 ) -> AsyncIterator[ReasonWorkerBench]:
     """`folder` takes the store's socket."""
@@ -141,15 +144,16 @@ async def open_reason_worker(
     channels = Channels({}, {"store": await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)})
     await server.start()
     assessor = Assessor(reasoner, SeverityThresholds(), lambda: NOW)
-    worker = ReasonWorker(
-        JobClient(channels.to("store"), pb.JOB_KIND_ASSESS),
-        assessor,
-        log.publish,
-        concurrency=CONCURRENCY,
-        lease_seconds=lease_seconds,
-        assess_seconds=assess_seconds,
-        backoff=backoff,
-    )
+    with patch("mesh.job_worker.RENEWALS", lease_seconds / renew_seconds):
+        worker = ReasonWorker(
+            JobClient(channels.to("store"), pb.JOB_KIND_ASSESS),
+            assessor,
+            log.publish,
+            concurrency=CONCURRENCY,
+            lease_seconds=lease_seconds,
+            assess_seconds=assess_seconds,
+            backoff=backoff,
+        )
     yield ReasonWorkerBench(store, reasoner, log, worker)
     await channels.close()
     await server.stop(0)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import patch
 from uuid import NAMESPACE_OID, uuid5
 
 from detect_svc.rendering.worker import RenderWorker
@@ -26,6 +27,8 @@ from tests.support.fake_job_service import FakeJobService
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 CAMERA = "front-door"
+# Long, so that no lease is lost on a busy machine; progress is told often nevertheless.
+LEASE_SECONDS, PROGRESS_SECONDS = 600.0, 0.3
 
 
 @dataclass
@@ -115,7 +118,7 @@ class RenderWorkerBench:
 
 @asynccontextmanager
 async def open_render_worker(
-    folder: Path, *, backoff: Backoff = DEFAULT_BACKOFF, lease_seconds: float = 1.0
+    folder: Path, *, backoff: Backoff = DEFAULT_BACKOFF
 ) -> AsyncIterator[RenderWorkerBench]:
     """`folder` takes the store's socket and the blobs."""
     store, blobs = FakeJobService(pb.JOB_KIND_RENDER), FileBlobs(folder / "blobs")
@@ -124,16 +127,17 @@ async def open_render_worker(
     server.add(add_JobServiceServicer_to_server, store, "lares.store.internal.v1.JobService")
     channels = Channels({}, {"store": await server.listen(f"unix:{folder}/s", door=Door.SIBLINGS)})
     await server.start()
-    worker = RenderWorker(
-        JobClient(channels.to("store"), pb.JOB_KIND_RENDER),
-        blobs,
-        log.publish,
-        lambda: NOW,
-        lease_seconds=lease_seconds,
-        max_pixels=10**8,
-        max_seconds=60,
-        backoff=backoff,
-    )
+    with patch("detect_svc.rendering.worker.PROGRESS_SECONDS", PROGRESS_SECONDS):
+        worker = RenderWorker(
+            JobClient(channels.to("store"), pb.JOB_KIND_RENDER),
+            blobs,
+            log.publish,
+            lambda: NOW,
+            lease_seconds=LEASE_SECONDS,
+            max_pixels=10**8,
+            max_seconds=60,
+            backoff=backoff,
+        )
     yield RenderWorkerBench(store, blobs, log, worker, folder)
     await channels.close()
     await server.stop(0)

@@ -33,7 +33,7 @@ async def stopped_bench(
     """Its leases are so long that no test sees one renewed in time; after a suspension that is longer it is
     that of a worker that stood still."""
     suspension = Suspension(monkeypatch)
-    async with open_reason_worker(tmp_path, lease_seconds=LONG_SECONDS) as opened:
+    async with open_reason_worker(tmp_path, lease_seconds=LONG_SECONDS, renew_seconds=LONG_SECONDS) as opened:
         yield opened, suspension
 
 
