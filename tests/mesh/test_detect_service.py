@@ -73,7 +73,7 @@ async def mesh(bus: Bus, database: Database, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def stub(mesh: Mesh) -> "rpc.DetectServiceAsyncStub":
+async def stub(mesh: Mesh) -> "rpc.DetectServiceAsyncStub":
     return rpc.DetectServiceStub(mesh.channel("detect"))
 
 
