@@ -24,6 +24,7 @@ from pathlib import Path
 from deploy.embedded.home import require_restored
 from deploy.embedded.postgres import run_client, using_postgres
 from deploy.mesh_factory import EMBEDDED
+from mesh.artifacts import sha256_of
 from mesh.blobs import FileBlobs
 from mesh.blobs.factory import blob_folder
 from mesh.config import Config
@@ -157,7 +158,7 @@ def _finish(home: Path, new: Path) -> Path:
             copy_file(file, copy)
     files = sorted(path for path in new.rglob("*") if path.is_file())
     manifest = {
-        str(path.relative_to(new)): {"size": path.stat().st_size, "sha256": digest_of(path)} for path in files
+        str(path.relative_to(new)): {"size": path.stat().st_size, "sha256": sha256_of(path)} for path in files
     }
     write_private(new / MANIFEST, json.dumps(manifest, indent=1))
     # All of the copies at once: a flush for each of a thousand blobs takes seconds.
@@ -166,8 +167,3 @@ def _finish(home: Path, new: Path) -> Path:
     new.rename(done)
     sync_folder(done.parent)
     return done
-
-
-def digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,11 +17,11 @@ from deploy.backup import (
     DamagedBlob,
     copy_blob,
     copy_file,
-    digest_of,
     require_embedded,
 )
 from deploy.embedded.home import lock_home, private_folder, restore_marker
 from deploy.embedded.postgres import open_postgres, run_client
+from mesh.artifacts import sha256_of
 from mesh.config import Config
 from mesh.durable_files import sync_folder, write_private
 from mesh.problems import Conflict, Invalid, NotFound
@@ -83,7 +83,7 @@ def _verified(backup: Path) -> Sequence[str]:
     try:
         manifest = json.loads((backup / MANIFEST).read_text())
         for path, wanted in manifest.items():
-            if digest_of(backup / path) != wanted["sha256"]:
+            if sha256_of(backup / path) != wanted["sha256"]:
                 raise ValueError(f"{path} was changed")
     except (OSError, ValueError) as error:
         raise Conflict(

@@ -28,6 +28,7 @@ from ingest_svc.watching.folder_watcher import FolderAway
 from ingest_svc.watching.ignored_names import IgnoredNames
 from ingest_svc.worker import IngestProgress, IngestWorker
 from mesh.problems import Problem
+from mesh.task_group import until_first_ends
 
 log = structlog.get_logger(__name__)
 
@@ -183,15 +184,7 @@ class FolderDuty:
         try:
             async with self.watching(lease) as watching:
                 ends = (lease.until_lost(), self._until_replaced(id), self._stopping.wait())
-                tasks = [asyncio.ensure_future(work) for work in (*watching.loops, *ends)]
-                try:
-                    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        task.result()
-                finally:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+                await until_first_ends(*watching.loops, *ends)
         finally:
             lost = lease.lost
             await self._leases.end(lease)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from lares.store.internal.v1.job_service_pb2 import JobLease
-from mesh.job_client import JobClient
+from mesh.job_client import ANSWER_SECONDS, JobClient
 from mesh.lease_clock import lease_time
 from mesh.problems import Conflict, Problem, Unavailable
 from mesh.retry import Backoff
@@ -20,7 +20,6 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 0.25
 # How often a lease is renewed within its length.
 RENEWALS = 3
-RENEWAL_ANSWER_SECONDS = 10.0
 
 
 class LeaseLost(Conflict):
@@ -93,15 +92,18 @@ class JobWorker:
         the fact may be on the log nevertheless, so the lease is left to expire: the job is leased again once
         the store has read the log up to then.
         """
-        # With half of the lease left, renewing goes on meanwhile.
-        if lease_time() - self._asked_at[lease.lease_id] > self._lease_seconds / 2:
+        if not self._surely_held(lease.lease_id):
             await self._renew([lease.lease_id])
             if lease.lease_id not in self._tasks:
                 raise LeaseLost("another worker has the job", "LEASE_LOST")
-            if lease_time() - self._asked_at[lease.lease_id] > self._lease_seconds / 2:
+            if not self._surely_held(lease.lease_id):
                 raise Unavailable("the lease was not renewed", "LEASE_NOT_RENEWED")
         self._published.add(lease.lease_id)
         yield
+
+    def _surely_held(self, lease_id: str) -> bool:
+        """Whether half of the lease or more is left: renewing goes on meanwhile."""
+        return lease_time() - self._asked_at[lease_id] <= self._lease_seconds / 2
 
     async def _until_capacity(self) -> None:
         """Waits until another job may be leased, what does it is there and the pause is over."""
@@ -171,7 +173,7 @@ class JobWorker:
         """Renews leases, and ends the work for those that are lost. Returns whether the store has answered in
         time."""
         asked_at = lease_time()
-        patience = min(RENEWAL_ANSWER_SECONDS, self._lease_seconds / 2)
+        patience = min(ANSWER_SECONDS, self._lease_seconds / 2)
         held = await self._jobs.renew(lease_ids, self.progress, patience)
         if held is None:
             return False

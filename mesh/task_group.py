@@ -1,4 +1,4 @@
-"""Groups of tasks that end together."""
+"""Tasks that end together."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -16,6 +16,20 @@ class StrictTaskGroup(asyncio.TaskGroup):
         task = super().create_task(_failing_if_cancelled(work), **options)
         task.add_done_callback(lambda _: work.close())  # for a task that was cancelled before its first step
         return task
+
+
+async def until_first_ends(*works: Coroutine[Any, Any, object]) -> None:
+    """Runs all at the same time until one ends, then cancels the others and waits for them. Raises the error
+    with which it ended."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _failing_if_cancelled(work: Coroutine[Any, Any, T]) -> T:

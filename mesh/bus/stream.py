@@ -18,7 +18,7 @@ from mesh.bus.record_tracker import RecordTracker
 from mesh.bus.stall_detector import CHECK_SECONDS, StallDetector
 from mesh.delivery import Delivery, Output
 from mesh.problems import Problem, Unavailable
-from mesh.task_group import task_group
+from mesh.task_group import task_group, until_first_ends
 from mesh.telemetry.metrics import Metrics
 from mesh.telemetry.spans import end_spans
 from mesh.topics import M
@@ -210,16 +210,7 @@ class Stream(Generic[M]):
         while True:
             try:
                 await self._member.join()
-                work = (self._member.read(), self._member.position(), self._wait_for_stall())
-                tasks = [asyncio.ensure_future(each) for each in work]
-                try:
-                    ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                    for task in ended:
-                        task.result()
-                finally:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+                await until_first_ends(self._member.read(), self._member.position(), self._wait_for_stall())
                 log.warning("consumer stalled, joining again", topic=topic, group=group)
             except (KafkaError, OSError) as error:
                 log.warning("consumer failed, joining again", topic=topic, group=group, error=repr(error))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.backup import DamagedBlob, back_up, copy_blob, digest_of
+from deploy.backup import DamagedBlob, back_up, copy_blob
 from deploy.embedded.home import require_restored
 from deploy.restore import _new_home, _restore_blobs, _verified, restore
+from mesh.artifacts import sha256_of
 from mesh.config import load_config
 from mesh.problems import Conflict, Invalid, NotFound
 
@@ -55,7 +56,7 @@ class TestBlobs:
 class TestManifest:
     def test_a_changed_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "database.dump").write_bytes(b"dump")
-        entry = {"size": 4, "sha256": digest_of(tmp_path / "database.dump")}
+        entry = {"size": 4, "sha256": sha256_of(tmp_path / "database.dump")}
         (tmp_path / "manifest.json").write_text(json.dumps({"database.dump": entry}))
         assert _verified(tmp_path) == ["database.dump"]
         (tmp_path / "database.dump").write_bytes(b"dumb")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mesh.problems import Unavailable
-from mesh.task_group import task_group
+from mesh.task_group import task_group, until_first_ends
 
 
 async def cancelled_by_a_library() -> None:
@@ -40,3 +40,27 @@ async def test_a_problem_stays_one() -> None:
         async with task_group() as group:
             group.create_task(fail())
             await asyncio.sleep(3600)
+
+
+async def test_what_ends_first_ends_the_others_which_are_waited_for() -> None:
+    tidied: list[str] = []
+
+    async def other() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            tidied.append("other")
+
+    async def returns() -> None:
+        await asyncio.sleep(0)
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("a bug")
+
+    await until_first_ends(other(), returns())
+    assert tidied == ["other"]
+    with pytest.raises(ValueError, match="a bug"):
+        await until_first_ends(fails(), other())
+    assert tidied == ["other", "other"]
